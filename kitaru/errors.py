@@ -1,0 +1,134 @@
+"""Decides which errors Kitaru raises, and which exit code each one means.
+
+    KitaruError                     base of everything below; never raised itself
+    ├── UsageError                  exit 2: the call or the command is wrong
+    │   ├── ContextError            a primitive used where it has no meaning
+    │   └── InputError              a flow input is missing, unknown or of the wrong type
+    ├── FlowError                   exit 1: the flow failed, or its source has errors
+    │   ├── CheckpointFailed        a checkpoint raised, and nothing caught it
+    │   ├── ValueNotEncodable       a value cannot be recorded
+    │   ├── ArgumentChanged         a checkpoint changed one of its arguments
+    │   ├── Diverged                a replay asked for something else than was recorded
+    │   └── SourceError             the compiler found errors; carries the diagnostics
+    ├── StateError                  exit 2: the execution is not in a state that allows this
+    │   ├── NotFound                no such execution, wait, artifact or block
+    │   ├── WaitConflict            the wait was answered differently before
+    │   └── WaitTimeout             `handle.wait(timeout)` elapsed; the run goes on
+    ├── AnswerInvalid               exit 2: the answer does not fit the wait's schema; still waiting
+    └── EnvironmentFailure          exit 3: store, target or credentials
+        ├── StoreUnavailable        the store did not answer, after retries
+        ├── StoreDenied             the store refused the credentials
+        ├── StoreUnsuitable         the store ignores create-if-absent, or does not exist
+        ├── RecordCorrupt           a stored object is not what was written
+        └── RecordTooNew            written by a newer Kitaru
+
+Every error has a message that says what happened and why, and a `help` that says what to do next.
+"""
+
+from __future__ import annotations
+
+
+class KitaruError(Exception):
+    """Base of all errors that Kitaru raises on purpose.
+
+    `help` is one or more lines that say what to do next, with a command to paste where there is
+    one; empty when there is nothing to add. `exit_code` is what the command line ends with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, help: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = help
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.help}" if self.help else self.message
+
+
+class UsageError(KitaruError):
+    """The call or the command is wrong."""
+
+    exit_code = 2
+
+
+class ContextError(UsageError):
+    """A primitive was used where it has no meaning, such as a wait inside a checkpoint."""
+
+
+class InputError(UsageError):
+    """A flow input is missing, unknown or of the wrong type."""
+
+
+class FlowError(KitaruError):
+    """The flow failed."""
+
+
+class CheckpointFailed(FlowError):
+    """A checkpoint raised and nothing caught it; `__cause__` is the user's exception."""
+
+
+class ValueNotEncodable(FlowError):
+    """A value cannot be recorded exactly; `path` leads to it inside the outer value."""
+
+    def __init__(self, message: str, *, path: str = "", help: str = "") -> None:
+        super().__init__(message, help=help)
+        self.path = path
+
+
+class ArgumentChanged(FlowError):
+    """A checkpoint changed one of its arguments, which a later step would not see."""
+
+
+class Diverged(FlowError):
+    """A replay asked for the same invocation with another callee or other arguments."""
+
+
+class StateError(KitaruError):
+    """The execution is not in a state that allows the operation."""
+
+    exit_code = 2
+
+
+class NotFound(StateError):
+    """There is no such execution, wait or artifact."""
+
+
+class WaitConflict(StateError):
+    """The wait was answered before, with another value."""
+
+
+class WaitTimeout(StateError, TimeoutError):
+    """`handle.wait(timeout)` elapsed; the run goes on."""
+
+
+class AnswerInvalid(KitaruError):
+    """The answer does not fit the wait's schema; the wait is still pending."""
+
+    exit_code = 2
+
+
+class EnvironmentFailure(KitaruError):
+    """The store, the target or the credentials failed, not the flow."""
+
+    exit_code = 3
+
+
+class StoreUnavailable(EnvironmentFailure):
+    """The store did not answer, after retries."""
+
+
+class StoreDenied(EnvironmentFailure):
+    """The store refused the credentials."""
+
+
+class StoreUnsuitable(EnvironmentFailure):
+    """The store ignores create-if-absent, or its bucket or table does not exist."""
+
+
+class RecordCorrupt(EnvironmentFailure):
+    """A stored object is not what was written."""
+
+
+class RecordTooNew(EnvironmentFailure):
+    """A stored object was written by a newer Kitaru; upgrade to read it."""

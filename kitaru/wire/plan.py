@@ -1,0 +1,228 @@
+"""Decides what the compiler tells targets and steps: the plan, plain data in one versioned file.
+
+A flow's normal form is a list of blocks in program order; control only ever jumps forward. A block
+that some step starts at is a cut: whoever arrives there writes the frame and ends its process.
+Every other block runs in the process that reached it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+PLAN_SCHEMA = 1
+
+BlockKind = Literal["entry", "checkpoint", "llm", "wait", "log", "region", "join"]
+ParameterType = Literal["str", "int", "float", "bool", "json"]
+Granularity = Literal["checkpoint", "fused", "single"]
+RetryMode = Literal["native", "shim"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of source: lines and columns count from 1, columns in characters, the end exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One input of the flow.
+
+    `type` is how it travels: `str`, `int`, `float` and `bool` as native parameters, everything else
+    as JSON text. `default` is the literal default (a JSON value); when the default is not a literal,
+    `required` and `has_literal_default` are both false and the flow's own default applies.
+    """
+
+    name: str
+    kind: Literal["positional_only", "positional_or_keyword", "keyword_only"]
+    type: ParameterType
+    annotation: str
+    required: bool
+    has_literal_default: bool
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a step asks of its machine: `cpu` in cores, `memory` as `4Gi`, `gpu` a count."""
+
+    cpu: str = ""
+    memory: str = ""
+    gpu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One function of `steps.py`: variables in, the next block and variables out.
+
+    `next` holds every possible successor in program order, `None` standing for the end of the flow.
+    `live` are the flow variables its frame holds on entry, those that are bound at all.
+    `calls` are the durable calls seen in it (callee names, in source order), `may_wait` whether one
+    of them can suspend the execution. `reason` is the code of the diagnostic that explains why a
+    region was not cut further, or empty.
+    """
+
+    index: int
+    name: str
+    kind: BlockKind
+    next: tuple[str | None, ...]
+    live: tuple[str, ...]
+    span: Span
+    calls: tuple[str, ...] = ()
+    may_wait: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A node of the target's pipeline: starts at block `entry`, may run on through `blocks`.
+
+    `exits` are the steps that it may hand on to by a cut, `None` standing for the end of the flow;
+    `may_wait` says that the run may end waiting in it. `retries` counts attempts after the first.
+    `retry` is `native` where the orchestrator starts the container again, once per attempt, and
+    `shim` where the runtime tries again within the process. `isolated` forbids running its entry in
+    another step's process.
+    """
+
+    name: str
+    entry: str
+    blocks: tuple[str, ...]
+    exits: tuple[str | None, ...]
+    span: Span
+    may_wait: bool = False
+    retries: int = 0
+    retry: RetryMode = "shim"
+    resources: Resources = field(default_factory=Resources)
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepItem:
+    """A step at its place in the layout."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitItem:
+    """A wait at its place in the layout; it runs at the tail of the step before it."""
+
+    block: str
+
+
+@dataclass(frozen=True, slots=True)
+class BranchItem:
+    """An `if` at least one of whose arms holds a step.
+
+    `decider` is the one step at whose tail the test is computed, so that its native output `next`
+    says which arm runs; `None` when several steps decide, and then only the guards do.
+    """
+
+    decider: str | None
+    arms: tuple[tuple[LayoutItem, ...], ...]
+    span: Span
+
+
+LayoutItem = StepItem | WaitItem | BranchItem
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a target emits from and a step runs from.
+
+    `module` is the dotted name to import in a step, `file` its path relative to the project's import
+    root, both with `/`. `positions` maps lines of `steps.py` to the user's source (see
+    `kitaru.runtime.blocks`). `models` are the model aliases of the project, `requirements` the
+    pinned distributions a container needs, `environment` its plain variables.
+    """
+
+    flow: str
+    module: str
+    file: str
+    line: int
+    doc: str
+    kitaru: str
+    granularity: Granularity
+    parameters: tuple[Parameter, ...]
+    blocks: tuple[Block, ...]
+    steps: tuple[Step, ...]
+    layout: tuple[LayoutItem, ...]
+    positions: tuple[Any, ...] = ()
+    models: dict[str, str] = field(default_factory=dict)
+    requirements: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    schema: int = PLAN_SCHEMA
+
+    def block(self, name: str) -> Block:
+        """Return the block called `name`; raise KeyError when there is none."""
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        raise KeyError(name)
+
+    def step(self, name: str) -> Step:
+        """Return the step called `name`; raise KeyError when there is none."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise KeyError(name)
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text, stable for equal plans, one trailing newline."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Plan:
+        """Read a plan; raise ValueError when its schema is not this version's."""
+        data = json.loads(text)
+        if data.get("schema") != PLAN_SCHEMA:
+            raise ValueError(f"plan schema {data.get('schema')!r}, this Kitaru reads {PLAN_SCHEMA}")
+        return Plan(
+            **{
+                **data,
+                "parameters": tuple(Parameter(**p) for p in data["parameters"]),
+                "blocks": tuple(_block(b) for b in data["blocks"]),
+                "steps": tuple(_step(s) for s in data["steps"]),
+                "layout": _layout(data["layout"]),
+                "positions": tuple(data["positions"]),
+                "requirements": tuple(data["requirements"]),
+            }
+        )
+
+    def replace(self, **changes: Any) -> Plan:
+        """Return a copy with the given fields changed."""
+        return replace(self, **changes)
+
+
+def _span(data: dict[str, Any]) -> Span:
+    return Span(**data)
+
+
+def _block(data: dict[str, Any]) -> Block:
+    tuples = {key: tuple(data[key]) for key in ("next", "live", "calls")}
+    return Block(**{**data, **tuples, "span": _span(data["span"])})
+
+
+def _step(data: dict[str, Any]) -> Step:
+    tuples = {key: tuple(data[key]) for key in ("blocks", "exits")}
+    resources = Resources(**data["resources"])
+    return Step(**{**data, **tuples, "span": _span(data["span"]), "resources": resources})
+
+
+def _layout(items: list[dict[str, Any]]) -> tuple[LayoutItem, ...]:
+    return tuple(_layout_item(item) for item in items)
+
+
+def _layout_item(item: dict[str, Any]) -> LayoutItem:
+    if "step" in item:
+        return StepItem(item["step"])
+    if "block" in item:
+        return WaitItem(item["block"])
+    arms = tuple(_layout(arm) for arm in item["arms"])
+    return BranchItem(item["decider"], arms, _span(item["span"]))
