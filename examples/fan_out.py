@@ -1,0 +1,35 @@
+"""Work on many documents at once: `.submit()` for one call, `.map()` for many.
+
+A submitted call gives a future at once; `.result()` waits for it. Ids are taken in the order of the
+submits, so that they are the same however the work finishes.
+"""
+
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(".") if part.strip()]
+
+
+@checkpoint(retries=1)
+def summarise(part: str) -> str:
+    return " ".join(part.split()[:3])
+
+
+@checkpoint
+def count_words(text: str) -> int:
+    return len(text.split())
+
+
+@checkpoint
+def combine(summaries: list[str], words: int) -> str:
+    return f"{words} words: " + "; ".join(summaries)
+
+
+@flow
+def digest(text: str = "One thing happened today. Two more followed. Then it rained.") -> str:
+    total = count_words.submit(text)
+    parts = split(text)
+    summaries = [future.result() for future in summarise.map(parts)]
+    return combine(summaries, total.result())
