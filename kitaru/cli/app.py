@@ -1,0 +1,127 @@
+"""Decides which commands there are, how they are found, and what an error ends with."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import click
+
+from kitaru.cli.output import Output, internal_error, interrupted, show_error
+from kitaru.errors import EnvironmentFailure, KitaruError, UsageError
+
+# Help lists every command without importing one: a command loads when it runs.
+SECTIONS: dict[str, dict[str, str]] = {
+    "Write": {
+        "init": "Start a project: a flow, a pyproject.toml.",
+        "check": "Find errors without running anything.",
+        "explain": "Say what a diagnostic code means.",
+    },
+    "Run": {
+        "run": "Run a flow here, durably.",
+        "executions": "List, show, answer, resume, retry.",
+    },
+    "Compile": {
+        "compile": "Write the pipeline for a target.",
+        "dry-run": "Compile, then execute the written pipeline here.",
+        "target": "List the targets and what each can do.",
+    },
+    "Set up": {
+        "store": "Check that a store keeps its promises.",
+    },
+}
+EPILOG = """Exit codes: 0 done (a run that waits is done for now), 1 the flow failed or its source
+has errors, 2 usage, 3 environment. Every command takes --json."""
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for section in SECTIONS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        attribute = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"kitaru.cli.commands.{attribute}")
+        return cast(click.Command, getattr(module, attribute))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            raise UsageError(f"there is no command {args[0]!r}", help=self._nearest(ctx, args[0]))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(len(name) for name in self.list_commands(ctx))
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, text in section.items()])
+
+    def _nearest(self, ctx: click.Context, name: str) -> str:
+        import difflib
+
+        near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+        return f"kitaru {near[0]} --help" if near else "kitaru --help"
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"kitaru {version('kitaru')}")
+    ctx.exit()
+
+
+@click.command(
+    cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Say which version this is.",
+)  # fmt: skip
+def cli() -> None:
+    """Durable agent flows in plain Python, compiled for the orchestrator you already run."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; every error is shown, none escapes."""
+    output = Output("--json" in arguments)
+    try:
+        with _as_kitaru_errors():
+            result = cli.main(arguments, prog_name="kitaru", standalone_mode=False, obj=output)
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, and the flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KitaruError as error:
+        show_error(error, output)
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return interrupted(output)
+    except Exception as error:
+        return internal_error(error, output)
+
+
+@contextmanager
+def _as_kitaru_errors() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "kitaru"
+        raise UsageError(error.format_message(), help=f"{path} --help") from None
+    except click.ClickException as error:
+        raise UsageError(error.format_message()) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        raise EnvironmentFailure(f"{place}{error.strerror or error}") from error

@@ -1,0 +1,79 @@
+"""Decides how the options that several commands share are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from kitaru.cli.output import Output
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FLOW_HELP = "FLOW is path.py, path.py:flow_name or module:flow_name."
+
+pass_output = click.make_pass_decorator(Output)
+
+
+def as_json(function: F) -> F:
+    """Add `--json`; the flag itself is read before parsing, so that usage errors obey it too."""
+    return click.option(
+        "--json", is_flag=True, expose_value=False, help="One JSON document on stdout."
+    )(function)
+
+
+def store(function: F) -> F:
+    """Add `--store URL`."""
+    return click.option(
+        "--store",
+        metavar="URL",
+        help="Where executions are kept, such as sqlite:PATH. Default: KITARU_STORE, the project's "
+        "settings, then sqlite:.kitaru/kitaru.db.",
+    )(function)
+
+
+def flow(function: F) -> F:
+    """Add the argument `FLOW`."""
+    return click.argument("flow", metavar="FLOW")(function)
+
+
+def inputs(function: F) -> F:
+    """Add `--input` and `--inputs`."""
+    one = click.option(
+        "--input", "-i", "pairs", multiple=True, metavar="NAME=VALUE",
+        help="One flow input: JSON when it parses, else text. Repeatable.",
+    )  # fmt: skip
+    many = click.option(
+        "--inputs", "inputs_from", metavar="FILE|JSON",
+        help="All flow inputs: a JSON file, or a JSON object. --input wins over it.",
+    )  # fmt: skip
+    return one(many(function))
+
+
+def target(function: F) -> F:
+    """Add the required `--target NAME`."""
+    return click.option(
+        "--target", "-t", "target", required=True, metavar="NAME",
+        help="The orchestrator; `kitaru target list` names them.",
+    )(function)  # fmt: skip
+
+
+def compilation(function: F) -> F:
+    """Add what shapes a compilation: `--granularity`, `--image`, `--delivery`, `--strict`."""
+    options = [
+        click.option(
+            "--granularity", type=click.Choice(["checkpoint", "fused", "single"]),
+            default="checkpoint", show_default=True,
+            help="How much of the flow becomes one step.",
+        ),
+        click.option("--image", metavar="REF", help="The container image of every step."),
+        click.option(
+            "--delivery", type=click.Choice(["store", "image", "inline"]), default="store",
+            show_default=True, help="How the code gets into the container.",
+        ),
+        click.option("--strict", is_flag=True, help="Warnings and notes are errors."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function

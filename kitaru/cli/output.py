@@ -1,0 +1,154 @@
+"""Decides what goes to which stream: documents and results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kitaru.errors import KitaruError
+
+if TYPE_CHECKING:
+    from kitaru_compiler.diagnostics.model import Diagnostic
+
+INTERRUPTED = 130
+INTERNAL = 70
+
+
+class Output:
+    """Where a command writes.
+
+    With `--json`, stdout carries one document and nothing else: whatever flows, libraries and
+    child processes write to it is sent to stderr instead.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self._stdout: int | None = None
+        if as_json:
+            sys.stdout.flush()
+            self._stdout = os.dup(1)
+            os.dup2(2, 1)
+
+    def document(self, document: Any) -> None:
+        """Write the command's one JSON document."""
+        assert self._stdout is not None
+        sys.stdout.flush()
+        data = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(
+            "utf-8", "backslashreplace"
+        )
+        with os.fdopen(self._stdout, "wb") as stream:
+            stream.write(data)
+
+    def say(self, text: str = "") -> None:
+        """Write a line of the command's answer for people."""
+        click.echo(_writable(text, sys.stdout), color=_color(sys.stdout))
+
+    def note(self, text: str = "") -> None:
+        """Write a line about how it goes; never part of the answer."""
+        click.echo(_writable(text, sys.stderr), err=True, color=_color(sys.stderr))
+
+    @property
+    def live(self) -> bool:
+        """Whether progress may be drawn over and over: a terminal, and no document asked for."""
+        return not self.as_json and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person is there to ask."""
+        return not self.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
+    def color(self) -> bool:
+        """Whether stderr takes ANSI styles."""
+        return not self.as_json and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+
+
+def label(text: str, color: str) -> str:
+    """Return a word that stands out, in bold and `color`."""
+    return click.style(text, fg=color, bold=True)
+
+
+def show_error(error: KitaruError, output: Output) -> None:
+    """Write an error to stderr, as JSON when the command was asked for JSON."""
+    diagnostics, sources = _diagnostics(error)
+    if output.as_json:
+        _write_json_error(error, diagnostics)
+    elif diagnostics:
+        show_diagnostics(diagnostics, sources, output)
+    else:
+        output.note(f"{label('error', 'red')}: {error.message}")
+        for number, line in enumerate(error.help.splitlines()):
+            output.note(f"{'help:' if number == 0 else '     '} {line}")
+
+
+def show_diagnostics(
+    diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], output: Output
+) -> None:
+    """Write findings to stderr, and how many there are."""
+    from kitaru_compiler.diagnostics.render import render, summary
+
+    if diagnostics:
+        output.note(render(diagnostics, sources, color=output.color))
+        output.note(summary(diagnostics))
+
+
+def interrupted(output: Output) -> int:
+    """Say that ctrl-C ended the command, and return the exit code for that."""
+    if output.as_json:
+        _write_json("Interrupted", "interrupted", "", INTERRUPTED, [])
+    else:
+        output.note("\ninterrupted")
+    return INTERRUPTED
+
+
+def internal_error(error: Exception, output: Output) -> int:
+    """Say that Kitaru itself is wrong: one line, and the traceback for whoever asks for it."""
+    message = f"this is a bug in Kitaru: {type(error).__name__}: {error}"
+    help = "set KITARU_TRACEBACK=1 to see where, and please report it"
+    if os.environ.get("KITARU_TRACEBACK"):
+        import traceback
+
+        traceback.print_exception(error)
+    if output.as_json:
+        _write_json(type(error).__name__, message, help, INTERNAL, [])
+    else:
+        output.note(f"{label('error', 'red')}: {message}\nhelp: {help}")
+    return INTERNAL
+
+
+def _diagnostics(error: KitaruError) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:
+    # Only the compiler raises these, so its module is there when the error is one.
+    model = sys.modules.get("kitaru_compiler.diagnostics.model")
+    if model is not None and isinstance(error, model.SourceError):
+        return error.diagnostics, error.sources
+    return (), {}
+
+
+def _write_json_error(error: KitaruError, diagnostics: tuple[Diagnostic, ...]) -> None:
+    listed: list[dict[str, Any]] = []
+    if diagnostics:
+        from kitaru_compiler.diagnostics.render import in_order, to_json
+
+        listed = [to_json(d) for d in in_order(diagnostics)]
+    _write_json(type(error).__name__, error.message, error.help, error.exit_code, listed)
+
+
+def _write_json(
+    type_name: str, message: str, help: str, code: int, diagnostics: list[dict[str, Any]]
+) -> None:
+    error = {"type": type_name, "message": message, "help": help, "exit_code": code}
+    document = {"error": {**error, "diagnostics": diagnostics} if diagnostics else error}
+    click.echo(json.dumps(document), err=True)
+
+
+def _color(stream: Any) -> bool:
+    return bool(stream.isatty()) and "NO_COLOR" not in os.environ
+
+
+def _writable(text: str, stream: Any) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,0 +1,79 @@
+"""Decides what the text of an input or an answer means: JSON when it parses, else text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kitaru.errors import InputError, UsageError
+
+
+def parse_value(text: str, *, is_text: bool = False) -> Any:
+    """Return what `text` stands for.
+
+    `is_text` says that a `str` is wanted: then `2` and `true` are text, and only a quoted JSON
+    string is read as JSON.
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
+    return text if is_text and not isinstance(value, str) else value
+
+
+def parse_inputs(
+    pairs: Sequence[str], inputs_from: str | None, *, texts: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the flow inputs given by `--input` pairs over `--inputs`.
+
+    `texts` are the names of the inputs declared as `str`. Raises UsageError on a pair without
+    `=`, on a name given twice, and when `inputs_from` is not a JSON object.
+    """
+    given = _pairs(pairs, "--input")
+    named = {name: parse_value(text, is_text=name in texts) for name, text in given.items()}
+    return {**_read_object(inputs_from), **named} if inputs_from is not None else named
+
+
+def parse_answers(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the answers given by `--answer WAIT=VALUE` pairs, by wait."""
+    return {name: parse_value(text) for name, text in _pairs(pairs, "--answer").items()}
+
+
+def _pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"{option} {pair!r} is not NAME=VALUE", help=f"{option} topic=kayaks")
+        if name.strip() in named:
+            raise UsageError(f"{option} {name.strip()} is given twice")
+        named[name.strip()] = text
+    return named
+
+
+def _read_object(source: str) -> dict[str, Any]:
+    text, place = source, "--inputs"
+    if not source.lstrip().startswith(("{", "[")):
+        text, place = _read_file(source), source
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{place} must hold a JSON object", help="""--inputs '{"topic": "…"}'""")
+    return value
+
+
+def _read_file(source: str) -> str:
+    try:
+        return Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--inputs {source}: {error}", help="""a JSON file, or '{"topic": "…"}' itself"""
+        ) from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
