@@ -1,0 +1,55 @@
+"""Decides what writing a record means: create it, or adopt the one that is there."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TypeVar
+
+from kitaru.errors import RecordCorrupt
+from kitaru.runtime.values import create_or_read
+from kitaru.stores.base import Store
+from kitaru.wire.records import Record, decode, encode
+
+R = TypeVar("R", bound=Record)
+
+
+class Ledger:
+    """Records in a store, written under one token, so that no two writers' bytes are ever equal."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.writer = secrets.token_hex(8)
+
+    def read(self, kind: type[R], key: str) -> R | None:
+        """Return the record at `key`, verified, or None when there certainly is none."""
+        data = self.store.get(key)
+        return None if data is None else _decode(kind, key, data)
+
+    def write(self, key: str, record: R, *also: tuple[str, bytes]) -> R:
+        """Return the record that is at `key` from now on: this one, or an earlier writer's.
+
+        `also` are objects to create in the same commit where the store can.
+        """
+        return _decode(type(record), key, self._held(key, self.encode(key, record), also))
+
+    def wrote(self, key: str, record: R, *also: tuple[str, bytes]) -> bool:
+        """Return whether `record` is at `key` from now on; False when an earlier writer's is."""
+        data = self.encode(key, record)
+        return self._held(key, data, also) == data
+
+    def encode(self, key: str, record: Record) -> bytes:
+        """Return the bytes that this writer puts at `key`."""
+        return encode(key, self.writer, record)
+
+    def _held(self, key: str, data: bytes, also: Sequence[tuple[str, bytes]]) -> bytes:
+        if also and self.store.create_all([(key, data), *also])[0]:
+            return data
+        return create_or_read(self.store, key, data)
+
+
+def _decode(kind: type[R], key: str, data: bytes) -> R:
+    record = decode(key, data)
+    if not isinstance(record, kind):
+        raise RecordCorrupt(f"The stored object {key} holds a {type(record).__name__}.")
+    return record

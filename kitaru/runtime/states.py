@@ -1,0 +1,49 @@
+"""Decides which status an execution has: its end if there is one, else its newest state record."""
+
+from __future__ import annotations
+
+from kitaru.runtime.ledger import Ledger
+from kitaru.wire import keys
+from kitaru.wire.records import EndRecord, ErrorInfo, ExecutionRecord, StateRecord, Status
+from kitaru.wire.times import now
+
+FINAL: tuple[Status, ...] = ("completed", "cancelled")
+
+
+def read_end(ledger: Ledger, exec_id: str) -> EndRecord | None:
+    """Return how the execution ended for good, or None."""
+    return ledger.read(EndRecord, keys.end(exec_id))
+
+
+def read_state(ledger: Ledger, execution: ExecutionRecord) -> StateRecord:
+    """Return the execution's state; one that has recorded none is running, as number 0."""
+    newest = _newest(ledger, execution)
+    end = read_end(ledger, execution.exec_id)
+    # A process that outlived its successor may have added a state after the end.
+    return StateRecord(newest.number, end.status, end.at) if end is not None else newest
+
+
+def write_state(
+    ledger: Ledger, execution: ExecutionRecord, status: Status, error: ErrorInfo | None = None
+) -> None:
+    """Add a state and its listing hint, unless the newest state says the same already."""
+    while (newest := _newest(ledger, execution)).status != status or newest.error != error:
+        if _add(ledger, execution, StateRecord(newest.number + 1, status, now(), error)):
+            return
+
+
+def write_first_state(ledger: Ledger, execution: ExecutionRecord) -> None:
+    """Write state 1, running, and its hint, where a crash or another process has not."""
+    _add(ledger, execution, StateRecord(1, "running", execution.started_at))
+
+
+def _add(ledger: Ledger, execution: ExecutionRecord, state: StateRecord) -> bool:
+    exec_id, number = execution.exec_id, state.number
+    hint = keys.index(execution.started_at, exec_id, number, state.status, execution.flow)
+    return ledger.wrote(keys.state(exec_id, number), state, (hint, b""))
+
+
+def _newest(ledger: Ledger, execution: ExecutionRecord) -> StateRecord:
+    numbered = ledger.store.list(keys.states(execution.exec_id))
+    newest = ledger.read(StateRecord, numbered[-1]) if numbered else None
+    return newest or StateRecord(0, "running", execution.started_at)

@@ -1,0 +1,59 @@
+"""Decides what a store must promise: create one whole object if absent, and nothing more clever."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from kitaru.errors import UsageError
+from kitaru.wire.limits import MAX_KEY_CHARACTERS
+
+_KEY = re.compile(rf"(?!/)(?!.*//)[A-Za-z0-9_./-]{{1,{MAX_KEY_CHARACTERS}}}(?<!/)", re.ASCII)
+
+
+class Store(Protocol):
+    """A place for immutable objects, safe for threads and processes to share.
+
+    Keys are ASCII with `/` between segments. Whatever is created stays as it is until deleted.
+    Every method may raise `StoreUnavailable` (no answer, after retries; the same call may be made
+    again), `StoreDenied` or `StoreUnsuitable`. None of these ever means "absent".
+    """
+
+    url: str
+
+    def create(self, key: str, value: bytes) -> bool:
+        """Return True when these bytes are durable now, False when something is there already."""
+        ...
+
+    def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
+        """Create in order, each atomic by itself; one commit where the store can."""
+        ...
+
+    def get(self, key: str) -> bytes | None:
+        """Return the object, or None when there certainly is none."""
+        ...
+
+    def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
+        """Return the keys that start with `prefix` and come after `after`, in byte order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error when there is none. Only for garbage and hints."""
+        ...
+
+    def close(self) -> None:
+        """Give up connections; the store is not used afterwards."""
+        ...
+
+
+def check_key(key: str) -> str:
+    """Return `key` when every kind of store can hold it; raise UsageError otherwise."""
+    if _KEY.fullmatch(key) and not {".", ".."} & set(key.split("/")):
+        return key
+    raise UsageError(f"{key!a} cannot be a key in a store.")
+
+
+def upper_bound(prefix: str) -> str:
+    """Return the smallest text above all keys that start with `prefix`."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\x7f"

@@ -1,0 +1,107 @@
+"""Decides what executions and invocations are called."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections.abc import Mapping
+
+from kitaru.errors import UsageError
+from kitaru.wire.names import check_name
+from kitaru.wire.times import now_milliseconds
+
+# Crockford's alphabet: in ASCII order, and without the letters that people mistake for digits.
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_EXECUTION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_NUMBERED = re.compile(r"(.+)_([2-9]|[1-9][0-9]+)", re.ASCII)
+
+_lock = threading.Lock()
+_last_ms = 0
+
+
+def new_execution_id() -> str:
+    """Return a fresh execution id: nine characters of time, a dash, eight random ones.
+
+    Ids sort by the millisecond they were made in; those of one process always ascend.
+    """
+    global _last_ms
+    with _lock:
+        _last_ms = max(now_milliseconds(), _last_ms + 1)
+        ms = _last_ms
+    moment = "".join(_ALPHABET[(ms >> shift) & 31] for shift in range(40, -1, -5))
+    return moment + "-" + "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
+def check_execution_id(text: str) -> str:
+    """Return `text` when it can be an execution id.
+
+    Raises:
+        UsageError: it is not 1 to 63 lower-case letters, digits and dashes, a dash not first.
+    """
+    if isinstance(text, str) and _EXECUTION.fullmatch(text):
+        return text
+    shown = ascii(text)
+    raise UsageError(
+        f"{shown if len(shown) <= 80 else shown[:77] + '...'} cannot be an execution id.",
+        help="Use 1 to 63 lower-case letters, digits and dashes; `kitaru executions list` "
+        "shows the ids there are.",
+    )
+
+
+class Counters:
+    """Hands out invocation ids in program order: `draft`, `draft_2`, `draft_3`…
+
+    Run-time state of an execution: it travels in frames as JSON, so that ids never depend on where
+    the flow was cut. Holds the highest number used of each name; not safe for concurrent calls.
+
+    Example:
+        >>> counters = Counters()
+        >>> counters.take("draft"), counters.take("draft")
+        ('draft', 'draft_2')
+    """
+
+    def __init__(self) -> None:
+        self._highest: dict[str, int] = {}
+
+    def take(self, name: str) -> str:
+        """Return the next free id of `name`; an id taken by another name is skipped."""
+        if not self._taken(name):
+            self._highest[name] = 1
+            return name
+        number = self._highest.get(name, 1) + 1
+        while self._taken(f"{name}_{number}"):
+            number += 1
+        self._highest[name] = number
+        return f"{name}_{number}"
+
+    def take_explicit(self, id: str) -> str:
+        """Take exactly `id`.
+
+        Raises:
+            UsageError: it is taken already, or is not a legal name.
+        """
+        if self._taken(check_name("call (id=)", id)):
+            raise UsageError(
+                f'The id "{id}" is taken: an earlier call of this execution has it.',
+                help="Give the call another id=, or none, to have it numbered.",
+            )
+        self._highest[id] = 1
+        return id
+
+    def to_json(self) -> dict[str, int]:
+        """Return the counters as a JSON object, a copy."""
+        return dict(self._highest)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, int]) -> Counters:
+        """Return counters that go on where those that wrote `data` stood."""
+        counters = cls()
+        counters._highest = dict(data)
+        return counters
+
+    def _taken(self, id: str) -> bool:
+        if id in self._highest:
+            return True
+        numbered = _NUMBERED.fullmatch(id)
+        return numbered is not None and int(numbered[2]) <= self._highest.get(numbered[1], 1)

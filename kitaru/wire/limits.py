@@ -1,0 +1,16 @@
+"""Decides how large the things that Kitaru stores may be, in bytes unless a name says otherwise."""
+
+INLINE_VALUE_BYTES = 64 * 1024
+"""A value whose document is at most this long lives inside its record; a longer one is a blob."""
+
+MAX_VALUE_BYTES = 512 * 1024 * 1024
+"""The longest document of one value; SQLite stops at 1,000,000,000."""
+
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+"""The longest record: what a checkpoint logs and its model calls add up to, next to its value."""
+
+MAX_NAME_CHARACTERS = 100
+"""The longest name of a flow, checkpoint, wait or artifact."""
+
+MAX_KEY_CHARACTERS = 512
+"""The longest key; S3, GCS and Azure Blob all allow 1,024, the user's prefix included."""

@@ -1,0 +1,38 @@
+"""Decides what a flow, checkpoint, wait or artifact may be called: one grammar for all of them.
+
+Names become parts of keys, file names and node names, so they are plain ASCII words. Text for people
+(questions, display names) is data and never passes through here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kitaru.errors import UsageError
+from kitaru.wire.limits import MAX_NAME_CHARACTERS
+
+_NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_-]{{0,{MAX_NAME_CHARACTERS - 1}}}", re.ASCII)
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return `name` when it is a legal name; `kind` ("checkpoint", "wait", …) is for the message.
+
+    A name starts with a letter or underscore, goes on with letters, digits, `_` or `-`, all ASCII,
+    and has at most 100 characters.
+
+    Raises:
+        UsageError: `name` is not text or does not fit the grammar.
+
+    Example:
+        >>> check_name("wait", "approve_draft")
+        'approve_draft'
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    shown = ascii(name)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    raise UsageError(
+        f"{shown} cannot be the name of a {kind}.",
+        help="Use a letter or underscore, then letters, digits, underscores or dashes (ASCII, "
+        f'at most {MAX_NAME_CHARACTERS} characters), for example name="approve_draft".',
+    )

@@ -1,0 +1,361 @@
+"""Decides what the journal's records hold, how they become bytes, and what is verified on the way back.
+
+A record is one line of canonical JSON (kind, schema, key, writer, body) and one line with the SHA-256
+of the first: a torn, flipped or misplaced record is noticed before anything in it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from kitaru.errors import RecordCorrupt, RecordTooNew, ValueNotEncodable
+from kitaru.wire import canonical
+from kitaru.wire.limits import MAX_RECORD_BYTES
+
+RECORD_SCHEMA = 1
+
+Status = Literal["running", "waiting", "failed", "completed", "cancelled"]
+Mode = Literal["local", "dry-run", "deployed"]
+InvocationKind = Literal["checkpoint", "llm", "log", "wait"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """A value: inline as the codec's JSON document `data`, or in the blob with digest `blob`.
+
+    `digest` and `size` are those of the canonical document, `type` is for people.
+    """
+
+    data: Any = None
+    blob: str | None = None
+    size: int = 0
+    digest: str = ""
+    type: str = ""
+    encoding: str = "value/1"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """A failure as people read it: `traceback` holds the user's frames only."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    help: str = ""
+    invocation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRecord:
+    """What an execution is: written once, first of all. Digests are empty where there is nothing.
+
+    `source` is the execution that this one replays.
+    """
+
+    exec_id: str
+    flow: str
+    module: str
+    file: str
+    mode: Mode
+    inputs: StoredValue
+    inputs_digest: str
+    started_at: str
+    target: str = ""
+    plan_digest: str = ""
+    bundle_digest: str = ""
+    source: str = ""
+    kitaru_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StateRecord:
+    """One status change of an execution; the highest number counts until there is an end."""
+
+    number: int
+    status: Status
+    at: str
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndRecord:
+    """How an execution ended for good: completed with a result, or cancelled."""
+
+    status: Literal["completed", "cancelled"]
+    result: StoredValue | None
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationRecord:
+    """The one outcome of an invocation: its value, or the failure that the flow went on past.
+
+    `callee` is the dotted name of the function, `failure` the codec's encoded exception, `cached_from`
+    is `<execution>/<invocation>` or empty, `site` is `flow.py:12`. `calls` are the model calls made
+    inside, `artifacts` are `{name, type, value}`; their dicts may hold `StoredValue`s.
+    """
+
+    id: str
+    name: str
+    kind: InvocationKind
+    callee: str
+    arguments_digest: str
+    status: Literal["completed", "failed"]
+    value: StoredValue | None = None
+    failure: dict[str, Any] | None = None
+    error: ErrorInfo | None = None
+    attempts: int = 1
+    started_at: str = ""
+    ended_at: str = ""
+    fingerprint: str = ""
+    cached_from: str = ""
+    parents: tuple[str, ...] = ()
+    artifacts: tuple[dict[str, Any], ...] = ()
+    calls: tuple[dict[str, Any], ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """A failed attempt, kept to be looked at; it decides nothing."""
+
+    id: str
+    number: int
+    error: ErrorInfo | None = None
+    failure: dict[str, Any] | None = None
+    started_at: str = ""
+    ended_at: str = ""
+    calls: tuple[dict[str, Any], ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRequest:
+    """A question that suspends the execution; `schema` is the JSON schema of a good answer."""
+
+    name: str
+    question: str
+    schema: Any
+    metadata: dict[str, Any] = field(default_factory=dict)
+    asked_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitAnswer:
+    """The answer to a wait, or its abort; whichever is created first counts."""
+
+    name: str
+    kind: Literal["value", "abort"]
+    value: Any = None
+    answered_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """How the process segment that started at `block` ended, and the frame it handed on.
+
+    `notes` tell what could not cross a cut: variable, type, line.
+    """
+
+    block: str
+    status: Literal["go", "waiting", "end"]
+    next: str | None
+    frame: StoredValue | None = None
+    notes: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FramePointer:
+    """Where a block's frame lies: in the exit of block `source`, or control `passed` the block by."""
+
+    source: str = ""
+    passed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHint:
+    """Where a result for a cache key was recorded, and of which arguments and code it is one."""
+
+    exec_id: str
+    invocation: str
+    arguments_digest: str
+    fingerprint: str
+
+
+Record = (
+    ExecutionRecord
+    | StateRecord
+    | EndRecord
+    | InvocationRecord
+    | AttemptRecord
+    | WaitRequest
+    | WaitAnswer
+    | ExitRecord
+    | FramePointer
+    | CacheHint
+)
+
+_KINDS: dict[str, type[Record]] = {
+    "execution": ExecutionRecord,
+    "state": StateRecord,
+    "end": EndRecord,
+    "invocation": InvocationRecord,
+    "attempt": AttemptRecord,
+    "wait-request": WaitRequest,
+    "wait-answer": WaitAnswer,
+    "exit": ExitRecord,
+    "frame": FramePointer,
+    "cache": CacheHint,
+}
+_KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
+_FIELDS: dict[type, tuple[str, ...]] = {
+    cls: tuple(f.name for f in fields(cls)) for cls in (*_KINDS.values(), StoredValue, ErrorInfo)
+}
+_FIELD_SETS = {cls: frozenset(names) for cls, names in _FIELDS.items()}
+
+
+def _open(record: Any) -> dict[str, Any]:
+    # asdict would copy every value, however deep; the encoder only reads them.
+    return {name: getattr(record, name) for name in _FIELDS[type(record)]}
+
+
+def _nested(value: Any) -> dict[str, Any]:
+    if type(value) is StoredValue:
+        return {"$stored": _open(value)}
+    if type(value) is ErrorInfo:
+        return _open(value)
+    raise TypeError(f"a record cannot hold a {type(value).__qualname__}")
+
+
+def stored_values(record: InvocationRecord) -> list[StoredValue]:
+    """Return every stored value that a record refers to: its own, its artifacts', its calls'."""
+    inside = [value for item in (*record.artifacts, *record.calls) for value in item.values()]
+    return [value for value in (record.value, *inside) if isinstance(value, StoredValue)]
+
+
+_encode = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False, default=_nested
+).encode
+
+
+def encode(key: str, writer: str, record: Record) -> bytes:
+    """Return the bytes of `record` for its place `key`, marked with the token of who writes it.
+
+    Raises:
+        ValueNotEncodable: it is longer than a record may be, or holds something JSON cannot.
+    """
+    kind = _KIND_OF[type(record)]
+    envelope = {
+        "body": _open(record),
+        "key": key,
+        "kind": kind,
+        "schema": RECORD_SCHEMA,
+        "writer": writer,
+    }
+    try:
+        line = _encode(envelope).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueNotEncodable(f"The record {key} cannot be written: {error}.") from error
+    if len(line) > MAX_RECORD_BYTES:
+        raise ValueNotEncodable(
+            f"The record {key} has {len(line):,} bytes; at most {MAX_RECORD_BYTES:,} are allowed.",
+            help="Log less in this checkpoint, or save large things with kitaru.save(name, value).",
+        )
+    return line + b"\n" + hashlib.sha256(line).hexdigest().encode("ascii") + b"\n"
+
+
+def decode(key: str, data: bytes) -> Record:
+    """Return the record that was written to `key`, everything verified.
+
+    Raises:
+        RecordCorrupt: `data` is not what was written there.
+        RecordTooNew: it was written by a newer Kitaru.
+    """
+    envelope = _envelope(key, data)
+    try:
+        return _revive(_KINDS[envelope["kind"]], envelope["body"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _corrupt(key, f"its fields are not those of a record ({error})") from error
+
+
+def _envelope(key: str, data: bytes) -> dict[str, Any]:
+    line = data[:-66]
+    tail = b"\n" + hashlib.sha256(line).hexdigest().encode("ascii") + b"\n"
+    if data[-66:] != tail:
+        raise _corrupt(key, "its checksum does not match")
+    try:
+        envelope = json.loads(line)
+        schema = envelope["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _corrupt(key, "it is not a record") from error
+    if type(schema) is int and schema > RECORD_SCHEMA:
+        raise RecordTooNew(
+            f"{key} was written by a newer Kitaru (schema {schema}, this one reads {RECORD_SCHEMA}).",
+            help="Upgrade Kitaru here to at least the version that started this execution.",
+        )
+    if schema != RECORD_SCHEMA or envelope.get("kind") not in _KINDS:
+        raise _corrupt(key, "its kind or schema is unknown")
+    if envelope.get("key") != key:
+        raise _corrupt(key, f"it was written as {ascii(envelope.get('key'))}")
+    if not _is_canonical(envelope, line):
+        raise _corrupt(key, "it is not canonical JSON")
+    return envelope  # type: ignore[no-any-return]
+
+
+def _is_canonical(envelope: Any, line: bytes) -> bool:
+    # The only cheap way to see duplicate keys and NaN, which json.loads lets pass.
+    try:
+        return canonical.dumps(envelope) == line
+    except (ValueError, RecursionError):
+        return False
+
+
+def _corrupt(key: str, why: str) -> RecordCorrupt:
+    return RecordCorrupt(
+        f"The stored object {key} is damaged: {why}.",
+        help="Kitaru never overwrites a record. Look at the object and at what else writes to this "
+        "store, restore it from a backup, or start a new execution with `kitaru run`.",
+    )
+
+
+def _stored(data: dict[str, Any]) -> StoredValue:
+    return StoredValue(**data["$stored"])
+
+
+def _stored_in(items: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    return tuple({name: _unwrap(value) for name, value in item.items()} for item in items)
+
+
+def _unwrap(value: Any) -> Any:
+    is_stored = type(value) is dict and len(value) == 1 and "$stored" in value
+    return _stored(value) if is_stored else value
+
+
+_REVIVE: dict[str, Callable[[Any], Any]] = {
+    "inputs": _stored,
+    "value": _stored,
+    "result": _stored,
+    "frame": _stored,
+    "error": lambda data: ErrorInfo(**data),
+    "parents": tuple,
+    "artifacts": _stored_in,
+    "calls": _stored_in,
+    "notes": tuple,
+}
+
+
+def _revive(cls: type[Record], body: dict[str, Any]) -> Record:
+    if body.keys() != _FIELD_SETS[cls]:
+        raise KeyError("missing or unknown field")
+    if cls is WaitAnswer:  # its `value` is the answer itself, not a stored value
+        return WaitAnswer(**body)
+    revived = dict(body)
+    for name, revive in _REVIVE.items():
+        if revived.get(name) is not None:
+            revived[name] = revive(revived[name])
+    return cls(**revived)
