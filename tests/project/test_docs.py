@@ -1,0 +1,74 @@
+"""The documentation's links lead somewhere, and the commands it names exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, tracked
+
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+DEV_COMMAND = re.compile(r"python3 dev\.py ([a-z-]+)")
+
+
+def documents() -> list[Path]:
+    return tracked("*.md")
+
+
+def anchor(heading: str) -> str:
+    """The name that a heading is linked by: lower case, hyphens, no punctuation."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def anchors(document: Path) -> set[str]:
+    return {anchor(h) for h in HEADING.findall(FENCE.sub("", document.read_text()))}
+
+
+def broken(document: Path) -> list[str]:
+    found = []
+    for link in LINK.findall(FENCE.sub("", document.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, fragment = link.partition("#")
+        aim = (document.parent / path).resolve() if path else document
+        missing = not aim.exists() or (fragment and fragment not in anchors(aim))
+        if missing:
+            found.append(link)
+    return found
+
+
+def test_there_are_documents() -> None:
+    assert ROOT / "README.md" in documents()
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    assert broken(document) == []
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text("# One\n[a](#one) [b](#two) [c](absent.md)\n")
+    assert broken(document) == ["#two", "absent.md"]
+
+
+def test_the_commands_of_dev_py_that_documents_name_exist() -> None:
+    done = subprocess.run(
+        [sys.executable, "dev.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    named = {c for document in documents() for c in DEV_COMMAND.findall(document.read_text())}
+    assert named
+    assert named <= set(DEV_COMMAND.findall(done.stdout))
+
+
+def test_every_decision_is_listed() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    decisions = tracked("docs/adr/*.md")
+    assert decisions
+    assert [d.name for d in decisions if f"adr/{d.name}" not in index] == []
