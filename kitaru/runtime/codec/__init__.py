@@ -1,0 +1,182 @@
+"""Decides how values and frames are recorded: exactly, or not at all.
+
+A value that is a tree of JSON is recorded as that JSON. Everything else becomes a graph, in which
+sharing, cycles and types survive. What cannot come back the same is refused with the path to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from typing import Any
+
+from kitaru.errors import FlowError, RecordCorrupt, RecordTooNew, ValueNotEncodable
+from kitaru.runtime.codec import names, plain
+from kitaru.runtime.codec.decoder import Decoder
+from kitaru.runtime.codec.digests import (
+    ArgumentsDigest,
+    digest_arguments,
+    globals_digest,
+    shares_mutable,
+)
+from kitaru.runtime.codec.encoder import Encoder
+from kitaru.runtime.codec.objects import future_factory
+
+__all__ = [
+    "ArgumentsDigest",
+    "decode",
+    "decode_frame",
+    "digest_arguments",
+    "encode",
+    "encode_frame",
+    "globals_digest",
+    "set_future_factory",
+    "shares_mutable",
+]
+
+_MARK = "$kitaru"
+_GRAPH = "graph/1"
+# Readers of records may sort the keys of JSON objects; text keeps their order.
+_TEXT = "json/1"
+
+
+def encode(value: Any, *, where: str = "") -> Any:
+    """Return the JSON document of `value`, which shares nothing with it.
+
+    Args:
+        value: what to record.
+        where: what paths in errors begin with, such as `result`.
+
+    Raises:
+        ValueNotEncodable: a part would not come back the same; its `path` leads there.
+
+    Example:
+        >>> encode([1, "a"])
+        [1, 'a']
+        >>> decode(encode((1, 2)))
+        (1, 2)
+    """
+    return _encode(value, where, {})
+
+
+def decode(document: Any) -> Any:
+    """Return the value of a document, made of fresh objects of the recorded types.
+
+    Raises:
+        RecordCorrupt: this is no document of the codec.
+        RecordTooNew: a newer Kitaru wrote it.
+        FlowError: a class or function it names is not there.
+    """
+    return _decode(document, {})
+
+
+def encode_frame(variables: dict[str, Any], module_globals: Mapping[str, Any]) -> Any:
+    """Return one document for all live variables of a flow.
+
+    What *is* an object of the flow's module (by identity: functions, sentinels, global lists) is
+    recorded by its name there. Raises ValueNotEncodable, its path beginning with the variable.
+    """
+    ordered = {name: variables[name] for name in sorted(variables)}
+    try:
+        return _encode(ordered, "", names.module_level(module_globals))
+    except ValueNotEncodable as error:
+        raise _in_frame(error) from None
+
+
+def decode_frame(document: Any, module_globals: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of a frame; by-name parts are those of `module_globals`.
+
+    Raises what `decode` raises, and FlowError when a global is not there any more.
+    """
+    variables = _decode(document, module_globals)
+    if type(variables) is not dict:
+        raise RecordCorrupt("a recorded frame holds no variables")
+    return variables
+
+
+def set_future_factory(
+    factory: Callable[[str], Any] | None,
+) -> Token[Callable[[str], Any] | None]:
+    """Say how this context makes a future from its id when a frame that holds one is decoded.
+
+    A future has `id`; one that has `frame_state()` and `set_frame_state(state)` carries its decoded
+    outcome with the frame, `None` standing for nothing to carry.
+    """
+    return future_factory.set(factory)
+
+
+def _encode(value: Any, where: str, named: dict[int, str]) -> Any:
+    if type(value) is str and value.isascii():
+        return value
+    copier = plain.Copier(named)
+    try:
+        copied = copier.copy(value)
+    except plain.NotPlain:
+        return _encode_graph(value, where, named)
+    if copier.ordered and not (type(copied) is dict and _MARK in copied):
+        return copied
+    return {_MARK: _TEXT, "text": plain.to_text(copied)}
+
+
+def _encode_graph(value: Any, where: str, named: dict[int, str]) -> Any:
+    nodes, root = Encoder(where, named=named).encode(value)
+    if _fragile(nodes):
+        _try(nodes, root, named, where)
+    return {_MARK: _GRAPH, "nodes": nodes, "root": root}
+
+
+def _fragile(nodes: list[Any]) -> bool:
+    """Say whether decoding runs a project's own `__hash__` and `__eq__`, which may object."""
+    tags = {node[0] for node in nodes}
+    return "object" in tags and any(
+        node[0] in ("set", "frozenset")
+        or (node[0] == "dict" and len(node) > 2 and any(type(k) is list for k in node[2][::2]))
+        for node in nodes
+    )
+
+
+def _try(nodes: list[Any], root: Any, named: dict[int, str], where: str) -> None:
+    token = future_factory.set(lambda _: _AnyFuture())
+    try:
+        Decoder(nodes, dict.fromkeys(named.values())).build(root)
+    except FlowError:
+        raise
+    except Exception as error:
+        raise ValueNotEncodable(
+            f"{where or 'the value'} holds a set or a dict whose keys cannot be hashed while it "
+            f"is built again: {error}",
+            path=where,
+            help="Use plain keys, such as texts and numbers.",
+        ) from error
+    finally:
+        future_factory.reset(token)
+
+
+class _AnyFuture:
+    def set_frame_state(self, state: Any) -> None:
+        """Take any state: this future is thrown away."""
+
+
+def _decode(document: Any, module_globals: Mapping[str, Any]) -> Any:
+    if type(document) is not dict or _MARK not in document:
+        return plain.fresh(document)
+    form = document[_MARK]
+    try:
+        if form == _TEXT:
+            return json.loads(document["text"])
+        if form == _GRAPH:
+            return Decoder(document["nodes"], module_globals).build(document["root"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordCorrupt(f"a recorded value is damaged: {error}") from error
+    raise RecordTooNew(
+        f"a recorded value has the form {form!r}, which this Kitaru cannot read",
+        help="Upgrade: pip install --upgrade kitaru",
+    )
+
+
+def _in_frame(error: ValueNotEncodable) -> ValueNotEncodable:
+    """Turn `["name"][0]` into `name[0]`."""
+    name, _, rest = error.path.removeprefix('["').partition('"]')
+    path = name + rest
+    return ValueNotEncodable(error.message.replace(error.path, path), path=path, help=error.help)

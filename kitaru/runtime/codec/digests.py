@@ -1,0 +1,195 @@
+"""Decides when two values count as equal: a digest of what they hold, whatever shares what.
+
+Equal tuples may be one object in one process and two in another, and a set has no order of its own,
+so that neither sharing nor the order of a set's elements enters the digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import FunctionType, ModuleType
+from typing import Any
+
+from kitaru.runtime.codec import names, plain
+from kitaru.runtime.codec.encoder import Encoder, TooLarge
+
+# A tree with more nodes is hashed as a graph, which a value that repeats one part needs.
+_TREE_NODES = 100_000
+_GLOBAL_NODES = 10_000
+_ALIAS_NODES = 100_000
+_NO_SLOTS: list[Any] = []
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentsDigest:
+    """The digest of a call's arguments.
+
+    `opaque` holds the paths of the parts that cannot be recorded and count by their class only;
+    `size` is the number of bytes digested.
+    """
+
+    digest: str
+    opaque: tuple[str, ...]
+    size: int
+
+    @property
+    def has_opaque(self) -> bool:
+        """Whether the digest does not tell all arguments apart."""
+        return bool(self.opaque)
+
+
+def digest_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ArgumentsDigest:
+    """Return the digest, by value, of a call's arguments; keyword order does not count.
+
+    >>> digest_arguments(([1],), {}).digest == digest_arguments(([1],), {}).digest
+    True
+    """
+    return _digest([list(args), {key: kwargs[key] for key in sorted(kwargs)}])
+
+
+def _digest(call: list[Any]) -> ArgumentsDigest:
+    try:
+        _Tree().check(call)
+    except plain.NotPlain:
+        opaque: list[str] = []
+        nodes, root = Encoder("", opaque=opaque).encode(call)
+        digest, size = _Merkle(nodes).digest(root)
+        return ArgumentsDigest(f"sha256:{digest}", tuple(map(_argument_path, opaque)), size)
+    data = plain.to_text(call).encode("ascii")
+    return ArgumentsDigest(f"sha256:{hashlib.sha256(data).hexdigest()}", (), len(data))
+
+
+def _argument_path(path: str) -> str:
+    kind, rest = path[:3], path[3:]
+    return ("args" if kind == "[0]" else "kwargs") + rest
+
+
+class _Tree:
+    """Checks that a value reads as a JSON tree of bounded size, however much of it is shared."""
+
+    def __init__(self) -> None:
+        self._left = _TREE_NODES
+
+    def check(self, value: Any, depth: int = 0) -> None:
+        kind = type(value)
+        if kind is not list and kind is not dict:
+            if not plain.is_atom(value):
+                raise plain.NotPlain
+            return
+        self._left -= len(value)
+        if depth > plain.MAX_DEPTH or self._left < 0:
+            raise plain.NotPlain
+        if kind is dict and not all(type(k) is str and plain.is_text(k) for k in value):
+            raise plain.NotPlain
+        for item in value.values() if kind is dict else value:
+            self.check(item, depth + 1)
+
+
+class _Merkle:
+    """Hashes a graph from its leaves up."""
+
+    def __init__(self, nodes: list[Any]) -> None:
+        self._nodes = nodes
+        self._hashes: list[str | None] = [None] * len(nodes)
+        self._size = 0
+
+    def digest(self, root: Any) -> tuple[str, int]:
+        opened = [False] * len(self._nodes)
+        stack = self._unhashed([root])
+        while stack:
+            index = stack[-1]
+            if not opened[index]:
+                opened[index] = True
+                stack += [i for i in self._unhashed(self._slots(index)) if not opened[i]]
+                continue
+            stack.pop()
+            if self._hashes[index] is None:
+                self._hashes[index] = self._hash(index)
+        return self._part(root), self._size
+
+    def _hash(self, index: int) -> str:
+        tag, data = self._nodes[index][:2]
+        parts = [self._part(slot) for slot in self._slots(index)]
+        if tag in ("set", "frozenset"):
+            parts.sort()
+        text = json.dumps([tag, data, parts], ensure_ascii=True, allow_nan=False)
+        self._size += len(text)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def _part(self, slot: Any) -> str:
+        if type(slot) is list:
+            return self._hashes[slot[0]] or "cycle"
+        return plain.to_text([slot])
+
+    def _slots(self, index: int) -> list[Any]:
+        node = self._nodes[index]
+        return node[2] if len(node) > 2 else _NO_SLOTS
+
+    def _unhashed(self, slots: list[Any]) -> list[int]:
+        return [s[0] for s in slots if type(s) is list and self._hashes[s[0]] is None]
+
+
+def globals_digest(module_globals: Mapping[str, Any]) -> dict[str, str]:
+    """Return a digest per module global that can be recorded.
+
+    Functions, classes, modules and dunder names are left out, and so is what cannot be recorded; of
+    a global with more than 10,000 nodes only the length counts.
+    """
+    found = {}
+    for name, value in module_globals.items():
+        if name.startswith("__") or isinstance(value, type | FunctionType | ModuleType):
+            continue
+        digest = _global_digest(value)
+        if digest is not None:
+            found[name] = digest
+    return found
+
+
+def _global_digest(value: Any) -> str | None:
+    opaque: list[str] = []
+    try:
+        nodes, root = Encoder("", opaque=opaque, limit=_GLOBAL_NODES).encode([value])
+    except TooLarge:
+        return f"{type(value).__qualname__}:{len(value) if hasattr(value, '__len__') else 0}"
+    # A client or a lock is left out; a container that holds one still shows its other changes.
+    return None if opaque == ["[0]"] else _Merkle(nodes).digest(root)[0]
+
+
+def shares_mutable(result: Any, arguments: Any) -> bool:
+    """Say whether `result` holds a mutable object that `arguments` hold too.
+
+    Looks at no more than 100,000 objects of each.
+    """
+    if type(result) in (str, int, float, bool, type(None), bytes):
+        return False
+    mine = set(_mutable_identities(result))
+    return bool(mine) and any(identity in mine for identity in _mutable_identities(arguments))
+
+
+def _mutable_identities(root: Any) -> Iterator[int]:
+    seen: set[int] = set()
+    stack = [root]
+    while stack and len(seen) < _ALIAS_NODES:
+        value = stack.pop()
+        if id(value) in seen or isinstance(value, type | FunctionType | ModuleType):
+            continue
+        children = _held(value)
+        if children is None:
+            continue
+        seen.add(id(value))
+        if not isinstance(value, tuple | frozenset):
+            yield id(value)
+        stack += children
+
+
+def _held(value: Any) -> list[Any] | None:
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    if isinstance(value, bytearray):
+        return []
+    return list(names.instance_dict(value).values()) or None

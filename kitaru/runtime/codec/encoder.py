@@ -1,0 +1,130 @@
+"""Decides how a value becomes a graph of nodes, and refuses what would not come back the same.
+
+A node is `[tag, data, slots]`; a slot is an atom, or `[n]` for node n. Nodes are numbered as they
+are first met, so nothing recurses, and an object met twice is one node.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kitaru.errors import ValueNotEncodable
+from kitaru.runtime.codec import names, plain
+from kitaru.runtime.codec.kinds import BUILTINS, Kind
+from kitaru.runtime.codec.library import kind_of_type
+from kitaru.runtime.codec.objects import kind_of_object
+
+# Longer texts are nodes, so that one text with many names is written once.
+_LONG_TEXT = 256
+
+
+class TooLarge(Exception):
+    """The value has more nodes than the caller wants to look at."""
+
+
+class Encoder:
+    """Encodes one graph; `opaque`, when given, collects the paths of what cannot be encoded."""
+
+    def __init__(
+        self,
+        where: str,
+        *,
+        named: dict[int, str] | None = None,
+        opaque: list[str] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self._where = where
+        self._named = named or {}
+        self._opaque = opaque
+        self._limit = limit
+        self._index: dict[int, int] = {}
+        # Holds every object met, so that no identity is used twice meanwhile.
+        self._values: list[Any] = []
+        self._origins: list[tuple[int, int]] = []
+
+    def encode(self, value: Any) -> tuple[list[Any], Any]:
+        """Return (nodes, root slot); raises ValueNotEncodable, or TooLarge over the limit."""
+        root = self._slot(value, (-1, 0))
+        nodes: list[Any] = []
+        while len(nodes) < len(self._values):
+            if self._limit is not None and len(self._values) > self._limit:
+                raise TooLarge
+            nodes.append(self._node(len(nodes)))
+        return nodes, root
+
+    def _slot(self, value: Any, origin: tuple[int, int]) -> Any:
+        if plain.is_atom(value) and not (type(value) is str and len(value) > _LONG_TEXT):
+            return value
+        index = self._index.get(id(value))
+        if index is None:
+            index = self._index[id(value)] = len(self._values)
+            self._values.append(value)
+            self._origins.append(origin)
+        return [index]
+
+    def _node(self, index: int) -> list[Any]:
+        value = self._values[index]
+        name = self._named.get(id(value))
+        if name is not None:
+            return ["global", name]
+        kind = self._kind(value)
+        if kind is None:
+            return self._refuse(index)
+        data, children = kind.take(value)
+        if not children:
+            return [kind.tag, data]
+        return [kind.tag, data, [self._slot(c, (index, at)) for at, c in enumerate(children)]]
+
+    @staticmethod
+    def _kind(value: Any) -> Kind | None:
+        known = BUILTINS.get(type(value))
+        if known is not None:
+            return known
+        library = kind_of_type(type(value))
+        if library is not None:
+            return library if not names.instance_dict(value) else None
+        return kind_of_object(value)
+
+    def _refuse(self, index: int) -> list[Any]:
+        value = self._values[index]
+        path = self._path(index)
+        label = f"{type(value).__module__}.{type(value).__qualname__}"
+        if self._opaque is None:
+            raise refusal(value, path)
+        self._opaque.append(path)
+        return ["opaque", label]
+
+    def _path(self, index: int) -> str:
+        pieces: list[str] = []
+        parent, position = self._origins[index]
+        while parent >= 0:
+            kind = self._kind(self._values[parent])
+            pieces.append(kind.piece(self._values[parent], position) if kind else "")
+            parent, position = self._origins[parent]
+        return self._where + "".join(reversed(pieces))
+
+
+def refusal(value: Any, path: str) -> ValueNotEncodable:
+    """Return the error for a value that cannot be recorded exactly."""
+    cls = type(value)
+    return ValueNotEncodable(
+        f"{path or 'the value'} is a {cls.__module__}.{cls.__qualname__}, "
+        "which cannot be recorded exactly",
+        path=path,
+        help=_advice(value),
+    )
+
+
+def _advice(value: Any) -> str:
+    cls = type(value)
+    if hasattr(cls, "__next__"):
+        return "Return a list: list(...) of it keeps the items."
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        return "Define it at the top level of a module, so that it can be recorded by name."
+    for base in (list, dict, set, str, bytes, int, float, tuple):
+        if isinstance(value, base):
+            return f"Return a plain {base.__name__}: {base.__name__}(...) of it."
+    return (
+        "Return what is needed of it as plain values, or make its class a dataclass or a "
+        "pydantic model at the top level of a module."
+    )

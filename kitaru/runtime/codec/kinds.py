@@ -1,0 +1,182 @@
+"""Decides what a node of the graph looks like for each built-in type: what it says, what it holds.
+
+A *value* is built at once from its children and cannot change; a *shell* is made empty and filled
+later, so that it can hold itself.
+"""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kitaru.runtime.codec import plain
+
+Taken = tuple[Any, Sequence[Any]]
+
+
+def _no_piece(value: Any, position: int) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueKind:
+    """`take` gives (data, children), `make` builds from them, `piece` names a child in a path."""
+
+    tag: str
+    take: Callable[[Any], Taken]
+    make: Callable[[Any, list[Any]], Any]
+    piece: Callable[[Any, int], str] = _no_piece
+
+
+@dataclass(frozen=True, slots=True)
+class ShellKind:
+    """Like a value kind, but made in two steps: `create` from data and first child, then `fill`.
+
+    `hashes` says that filling needs its children complete.
+    """
+
+    tag: str
+    take: Callable[[Any], Taken]
+    create: Callable[[Any, Any], Any]
+    fill: Callable[[Any, Any, list[Any]], None]
+    piece: Callable[[Any, int], str] = _no_piece
+    hashes: bool = False
+
+
+Kind = ValueKind | ShellKind
+
+
+def index_piece(value: Any, position: int) -> str:
+    """Name an element of a sequence."""
+    return f"[{position}]"
+
+
+def pair_piece(value: Any, position: int) -> str:
+    """Name a key or a value of a mapping whose children alternate."""
+    key = list(value)[position // 2]
+    try:
+        text = repr(key) if type(key) is not str else plain.to_text(key)
+    except Exception:
+        text = f"#{position // 2}"
+    return f"[{text}]" if position % 2 else f".keys()[{position // 2}]"
+
+
+def element_piece(value: Any, position: int) -> str:
+    """Name an element of a set, which has no place."""
+    return "{…}"
+
+
+def to_base64(data: bytes | bytearray) -> str:
+    """Return `data` as base64 text."""
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
+
+
+def from_base64(text: str) -> bytes:
+    """Return the bytes of base64 text; raises ValueError when it is damaged."""
+    return binascii.a2b_base64(text, strict_mode=True)
+
+
+def dump_text(text: str) -> Any:
+    """Return `text` as JSON keeps it: itself, or base64 when it holds lone surrogates."""
+    return text if plain.is_text(text) else [to_base64(text.encode("utf-8", "surrogatepass"))]
+
+
+def load_text(data: Any) -> str:
+    """Undo `dump_text`."""
+    return data if type(data) is str else from_base64(data[0]).decode("utf-8", "surrogatepass")
+
+
+def _dump_float(value: float) -> str:
+    return struct.pack(">d", value).hex()
+
+
+def _load_float(text: str) -> float:
+    return float(struct.unpack(">d", bytes.fromhex(text))[0])
+
+
+def _fill_dict(target: dict[Any, Any], data: Any, children: list[Any]) -> None:
+    target.update(zip(children[::2], children[1::2], strict=True))
+    _check_count(target, len(children) // 2)
+
+
+def _fill_set(target: set[Any], data: Any, children: list[Any]) -> None:
+    target.update(children)
+    _check_count(target, len(children))
+
+
+def _make_frozenset(data: Any, children: list[Any]) -> frozenset[Any]:
+    made = frozenset(children)
+    _check_count(made, len(children))
+    return made
+
+
+def _check_count(container: Any, expected: int) -> None:
+    if len(container) != expected:
+        raise ValueError("distinct keys or elements became equal")
+
+
+def _pairs(value: dict[Any, Any]) -> list[Any]:
+    return [part for item in value.items() for part in item]
+
+
+def _leaf(tag: str, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> ValueKind:
+    return ValueKind(tag, lambda value: (dump(value), ()), lambda data, _: load(data))
+
+
+BUILTINS: dict[type, Kind] = {
+    int: _leaf("int", hex, lambda text: int(text, 16)),
+    float: _leaf("float", _dump_float, _load_float),
+    complex: _leaf(
+        "complex",
+        lambda value: [_dump_float(value.real), _dump_float(value.imag)],
+        lambda data: complex(_load_float(data[0]), _load_float(data[1])),
+    ),
+    str: _leaf("str", dump_text, load_text),
+    bytes: _leaf("bytes", to_base64, from_base64),
+    bytearray: _leaf("bytearray", to_base64, lambda text: bytearray(from_base64(text))),
+    range: ValueKind(
+        "range",
+        lambda value: (None, (value.start, value.stop, value.step)),
+        lambda _, parts: range(*parts),
+    ),
+    slice: ValueKind(
+        "slice",
+        lambda value: (None, (value.start, value.stop, value.step)),
+        lambda _, parts: slice(*parts),
+        lambda _, position: (".start", ".stop", ".step")[position],
+    ),
+    tuple: ValueKind(
+        "tuple", lambda value: (None, value), lambda _, parts: tuple(parts), index_piece
+    ),
+    frozenset: ValueKind(
+        "frozenset", lambda value: (None, tuple(value)), _make_frozenset, element_piece
+    ),
+    list: ShellKind(
+        "list",
+        lambda value: (None, value),
+        lambda _, __: [],
+        lambda target, _, children: target.extend(children),
+        index_piece,
+    ),
+    dict: ShellKind(
+        "dict",
+        lambda value: (None, _pairs(value)),
+        lambda _, __: {},
+        _fill_dict,
+        pair_piece,
+        hashes=True,
+    ),
+    set: ShellKind(
+        "set",
+        lambda value: (None, tuple(value)),
+        lambda _, __: set(),
+        _fill_set,
+        element_piece,
+        hashes=True,
+    ),
+    type(...): _leaf("ellipsis", lambda _: None, lambda _: ...),
+    type(NotImplemented): _leaf("notimplemented", lambda _: None, lambda _: NotImplemented),
+}

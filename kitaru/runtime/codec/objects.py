@@ -1,0 +1,200 @@
+"""Decides how named things and instances of a project's classes are recorded.
+
+Instances are rebuilt from their whole state; no `__init__`, validator or `__reduce__` runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import EnumMeta, Flag
+from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from typing import Any
+
+from kitaru.runtime.codec import names, plain
+from kitaru.runtime.codec.kinds import BUILTINS, Kind, ShellKind, Taken, ValueKind
+
+_CONTAINERS = (list, dict, set, str, bytes, bytearray, tuple, frozenset)
+_HEAP_TYPE = 1 << 9
+_layouts: dict[type, dict[str, Any] | None] = {}
+future_factory: ContextVar[Callable[[str], Any] | None] = ContextVar(
+    "kitaru_future_factory", default=None
+)
+
+
+def _take_name(value: Any) -> Taken:
+    return list(names.name_of(value) or ()), ()
+
+
+def _take_object(value: Any) -> Taken:
+    state = names.instance_dict(value)
+    slots = []
+    for name, slot in (layout_of(type(value)) or {}).items():
+        try:
+            slots += [name, slot.__get__(value)]
+        except AttributeError:
+            continue
+    return 2 * len(state), [type(value), *(p for item in state.items() for p in item), *slots]
+
+
+def _fill_object(target: Any, attributes: int, children: list[Any]) -> None:
+    own = children[1 : 1 + attributes]
+    if own:
+        state = object.__getattribute__(target, "__dict__")
+        state.clear()
+        state.update(zip(own[::2], own[1::2], strict=True))
+    layout = layout_of(type(target)) or {}
+    slots = children[1 + attributes :]
+    for name, value in zip(slots[::2], slots[1::2], strict=True):
+        layout[name].__set__(target, value)
+
+
+def _object_piece(value: Any, position: int) -> str:
+    _, children = _take_object(value)
+    return f".{children[position - 1]}" if position else ".__class__"
+
+
+def layout_of(cls: type) -> dict[str, Any] | None:
+    """Return the slots of a class whose instances are nothing but attributes, None for others."""
+    if cls not in _layouts:
+        _layouts[cls] = _find_layout(cls)
+    return _layouts[cls]
+
+
+def _find_layout(cls: type) -> dict[str, Any] | None:
+    classes = [k for k in cls.__mro__ if k is not object]
+    if not all(k.__flags__ & _HEAP_TYPE and k.__module__ != "builtins" for k in classes):
+        return None
+    try:
+        object.__new__(cls)
+    except TypeError:
+        return None
+    layout: dict[str, Any] = {}
+    for klass in classes:
+        for name, slot in vars(klass).items():
+            if isinstance(slot, MemberDescriptorType):
+                if name in layout:
+                    return None
+                layout[name] = slot
+    return layout
+
+
+def _is_record(cls: type) -> bool:
+    if hasattr(cls, "__dataclass_fields__"):
+        return True
+    pydantic = sys.modules.get("pydantic")
+    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+
+
+def _take_future(value: Any) -> Taken:
+    state = value.frame_state() if hasattr(value, "frame_state") else None
+    return value.id, (None, state)
+
+
+def _create_future(future_id: str, _: Any) -> Any:
+    factory = future_factory.get()
+    if factory is None:
+        raise LookupError("a frame holds a future, and nothing here makes futures")
+    return factory(future_id)
+
+
+def _fill_future(target: Any, _: Any, children: list[Any]) -> None:
+    if children[1] is not None:
+        target.set_frame_state(children[1])
+
+
+NAME = ValueKind("name", _take_name, lambda data, _: names.find(*data))
+MODULE = ValueKind(
+    "module",
+    lambda value: (names.module_name(value), ()),
+    lambda name, _: names.load_module(name),
+)
+ENUM = ValueKind(
+    "enum",
+    lambda value: (value.name, (type(value),)),
+    lambda name, parts: parts[0].__members__[name],
+)
+FLAG = ValueKind(
+    "flag", lambda value: (value.value, (type(value),)), lambda value, parts: parts[0](value)
+)
+NAMED_TUPLE = ValueKind(
+    "namedtuple",
+    lambda value: (None, (type(value), *value)),
+    lambda _, parts: tuple.__new__(parts[0], parts[1:]),
+    lambda value, at: f".{type(value)._fields[at - 1]}" if at else ".__class__",
+)
+METHOD = ValueKind(
+    "method",
+    lambda value: (None, (value.__func__, value.__self__)),
+    lambda _, parts: MethodType(*parts),
+    lambda _, position: ".__self__" if position else ".__func__",
+)
+BUILTIN_METHOD = ValueKind(
+    "builtin-method",
+    lambda value: (value.__name__, (value.__self__,)),
+    lambda name, parts: getattr(parts[0], name),
+    lambda _, __: ".__self__",
+)
+OBJECT = ShellKind(
+    "object",
+    _take_object,
+    lambda _, cls: object.__new__(cls),
+    _fill_object,
+    _object_piece,
+)
+FUTURE = ShellKind("future", _take_future, _create_future, _fill_future, lambda _, __: ".result()")
+
+TAGGED: dict[str, Kind] = {
+    kind.tag: kind
+    for kind in (
+        *BUILTINS.values(), NAME, MODULE, ENUM, FLAG, NAMED_TUPLE,
+        METHOD, BUILTIN_METHOD, OBJECT, FUTURE,
+    )
+}  # fmt: skip
+
+
+def kind_of_object(value: Any) -> Kind | None:
+    """Return how a value of no built-in type is recorded, or None when it cannot be."""
+    cls = type(value)
+    if cls is ModuleType:
+        return MODULE if names.module_name(value) else None
+    if cls in (FunctionType, BuiltinFunctionType, MethodType) or isinstance(value, type):
+        return _kind_of_callable(value)
+    if isinstance(cls, EnumMeta):
+        return _kind_of_member(value)
+    if _is_future(cls):
+        return FUTURE
+    if issubclass(cls, tuple):
+        fields = getattr(cls, "_fields", None)
+        whole = type(fields) is tuple and len(fields) == len(value)
+        return NAMED_TUPLE if whole and not names.instance_dict(value) else None
+    if _is_record(cls) and layout_of(cls) is not None:
+        return OBJECT if _has_plain_names(value) else None
+    return NAME if names.name_of(value) else None
+
+
+def _kind_of_callable(value: Any) -> Kind | None:
+    if type(value) is MethodType:
+        return METHOD
+    if names.name_of(value):
+        return NAME
+    receiver = getattr(value, "__self__", None)
+    return BUILTIN_METHOD if type(receiver) in _CONTAINERS else None
+
+
+def _kind_of_member(value: Any) -> Kind | None:
+    if type(value).__members__.get(value.name) is value:
+        return ENUM
+    if isinstance(value, Flag) and plain.is_atom(value.value):
+        return FLAG if type(value)(value.value) is value else None
+    return None
+
+
+def _is_future(cls: type) -> bool:
+    futures = sys.modules.get("kitaru.runtime.futures")
+    return futures is not None and issubclass(cls, futures.Future)
+
+
+def _has_plain_names(value: Any) -> bool:
+    return all(type(name) is str for name in names.instance_dict(value))

@@ -1,0 +1,191 @@
+"""Decides what of an exception is recorded, so that it is raised again the same on every replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import MemberDescriptorType
+from typing import Any
+
+from kitaru.errors import CheckpointFailed, ValueNotEncodable
+from kitaru.runtime import codec
+from kitaru.runtime.codec import names
+
+_CAUSES = 8
+_HEAP_TYPE = 1 << 9
+_HERE = str(Path(__file__).resolve().parent.parent)
+
+
+@dataclass(frozen=True)
+class Unrecorded:
+    """Stands in a recorded exception for a part that cannot be recorded; shows its text."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def encode_exception(exc: BaseException) -> dict[str, Any]:
+    """Return the document of an exception: class, arguments, attributes, notes and causes.
+
+    Parts that cannot be recorded are replaced (arguments) or left out (attributes). An exception
+    that would not come back with its class and text is recorded in degraded form, which decodes to
+    CheckpointFailed. Never raises for an exception of the user's.
+    """
+    return _encode_checked(exc, _CAUSES)
+
+
+def decode_exception(document: dict[str, Any]) -> BaseException:
+    """Return a fresh exception of the recorded class, without running its `__init__`.
+
+    Raises FlowError when its class is not there any more, RecordCorrupt when it is damaged.
+    """
+    if "state" not in document:
+        return CheckpointFailed(document["text"], help=document["help"])
+    return _decode(document)
+
+
+def user_traceback(exc: BaseException) -> str:
+    """Return the traceback as Python prints it, with causes, without Kitaru's own frames."""
+    # Costs milliseconds that a run without failures need not pay.
+    import traceback
+
+    report = traceback.TracebackException.from_exception(exc)
+    pending: list[traceback.TracebackException | None] = [report]
+    while pending:
+        part = pending.pop()
+        if part is not None:
+            kept = [frame for frame in part.stack if not _is_ours(frame.filename)]
+            part.stack = traceback.StackSummary.from_list(kept)
+            pending += [part.__cause__, part.__context__, *(part.exceptions or ())]
+    return "".join(report.format())
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_HERE)
+
+
+def _encode(exc: BaseException, depth: int) -> dict[str, Any]:
+    own = {name: value for name, value in vars(exc).items() if name != "__notes__"}
+    return {
+        "class": list(names.name_of(type(exc)) or ()),
+        "args": [_encode_argument(part, depth) for part in exc.args],
+        "state": _encode_kept(own),
+        "slots": _encode_kept(_slot_values(exc)),
+        "notes": [str(note) for note in getattr(exc, "__notes__", ())],
+        "cause": _encode_cause(exc.__cause__, depth),
+        "suppress": exc.__suppress_context__,
+    }
+
+
+def _decode(document: dict[str, Any]) -> BaseException:
+    cls = names.find(*document["class"])
+    args = [_decode_argument(part) for part in document["args"]]
+    # The class's own `__init__` may take other arguments than those it handed on.
+    exc: BaseException = _builtin_base(cls).__new__(cls, *args)
+    exc.args = tuple(args)
+    for name, value in _slots_of(cls, document["slots"]):
+        name.__set__(exc, codec.decode(value))
+    vars(exc).update({name: codec.decode(value) for name, value in document["state"]})
+    for note in document["notes"]:
+        exc.add_note(note)
+    if document["cause"] is not None:
+        exc.__cause__ = decode_exception(document["cause"])
+    exc.__suppress_context__ = document["suppress"]
+    return exc
+
+
+def _encode_argument(part: Any, depth: int) -> dict[str, Any]:
+    if isinstance(part, BaseException) and depth:
+        return {"exception": _encode_checked(part, depth - 1)}
+    if type(part) in (list, tuple) and any(isinstance(item, BaseException) for item in part):
+        return {"items": [_encode_argument(item, depth) for item in part]}
+    try:
+        return {"value": codec.encode(part)}
+    except ValueNotEncodable:
+        return {"value": codec.encode(Unrecorded(_text(part, repr)))}
+
+
+def _decode_argument(part: dict[str, Any]) -> Any:
+    if "exception" in part:
+        return decode_exception(part["exception"])
+    if "items" in part:
+        return [_decode_argument(item) for item in part["items"]]
+    return codec.decode(part["value"])
+
+
+def _encode_cause(cause: BaseException | None, depth: int) -> dict[str, Any] | None:
+    return _encode_checked(cause, depth - 1) if cause is not None and depth else None
+
+
+def _encode_kept(values: dict[str, Any]) -> list[list[Any]]:
+    """Encode what can be; a response object or a client is left out."""
+    kept = []
+    for name, value in values.items():
+        try:
+            kept.append([name, codec.encode(value)])
+        except ValueNotEncodable:
+            continue
+    return kept
+
+
+def _slot_values(exc: BaseException) -> dict[str, Any]:
+    """Return what the class keeps outside of `__dict__`, such as an OSError's `errno`."""
+    values = {}
+    for name, slot in _slots(type(exc)).items():
+        try:
+            values[name] = slot.__get__(exc)
+        except AttributeError:
+            continue
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _slots(cls: type) -> dict[str, Any]:
+    return {
+        name: slot
+        for klass in reversed(cls.__mro__)
+        if klass not in (object, BaseException, BaseExceptionGroup)
+        for name, slot in vars(klass).items()
+        if isinstance(slot, MemberDescriptorType)
+    }
+
+
+def _slots_of(cls: type, values: list[list[Any]]) -> list[tuple[Any, Any]]:
+    slots = _slots(cls)
+    return [(slots[name], value) for name, value in values if name in slots]
+
+
+def _builtin_base(cls: type) -> type:
+    return next(klass for klass in cls.__mro__ if not klass.__flags__ & _HEAP_TYPE)
+
+
+def _encode_checked(exc: BaseException, depth: int) -> dict[str, Any]:
+    document = _encode(exc, depth)
+    return document if _comes_back(exc, document) else _degraded(exc)
+
+
+def _comes_back(exc: BaseException, document: dict[str, Any]) -> bool:
+    """Say whether the document decodes to the same class with the same text."""
+    try:
+        again = _decode(document)
+        return type(again) is type(exc) and str(again) == str(exc)
+    except Exception:
+        return False
+
+
+def _degraded(exc: BaseException) -> dict[str, Any]:
+    cls = type(exc)
+    return {
+        "text": f"{cls.__module__}.{cls.__qualname__}: {_text(exc, str)}",
+        "help": "Define the exception's class at the top level of a module, with arguments that "
+        "can be recorded, to catch it by its type.",
+    }
+
+
+def _text(value: Any, show: Callable[[Any], str]) -> str:
+    try:
+        return show(value)
+    except Exception:
+        return f"<{type(value).__qualname__} that cannot be shown>"
