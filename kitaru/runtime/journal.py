@@ -88,8 +88,10 @@ class Journal:
 
     def prefetch(self) -> None:
         """Read all invocations at once; a hint only: one that is not found is asked for again."""
-        for key in self.store.list(keys.invocations(self.exec_id)):
-            self.invocation(key.rpartition("/")[2])
+        found = self.store.list(keys.invocations(self.exec_id))
+        missing = [key for key in found if key.rpartition("/")[2] not in self._seen]
+        for record in self._ledger.read_all(InvocationRecord, missing):
+            self._seen[record.id] = record
 
     def invocation(self, id: str) -> InvocationRecord | None:
         """Return the outcome of an invocation, or None when it certainly has none yet."""
@@ -129,7 +131,7 @@ class Journal:
     def attempts(self, id: str) -> list[AttemptRecord]:
         """Return the failed attempts of an invocation, the first one first."""
         found = self.store.list(keys.attempts(self.exec_id, id))
-        return [rec for key in found if (rec := self._ledger.read(AttemptRecord, key)) is not None]
+        return self._ledger.read_all(AttemptRecord, found)
 
     def add_attempt(self, rec: AttemptRecord) -> AttemptRecord:
         """Keep a failed attempt under the next free number, and return it with that number."""
@@ -191,7 +193,8 @@ class Journal:
         found = [key.split("/")[-2:] for key in self.store.list(keys.waits(self.exec_id))]
         answered = {name for name, what in found if what == "answer"}
         names = [name for name, what in found if what == "request" and name not in answered]
-        asked = [request for name in names if (request := self.wait_request(name)) is not None]
+        pending = [keys.wait_request(self.exec_id, name) for name in names]
+        asked = self._ledger.read_all(WaitRequest, pending)
         return sorted(asked, key=lambda request: (request.asked_at, request.name))
 
     def exit(self, block: str) -> ExitRecord | None:

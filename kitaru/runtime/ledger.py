@@ -26,6 +26,11 @@ class Ledger:
         data = self.store.get(key)
         return None if data is None else _decode(kind, key, data)
 
+    def read_all(self, kind: type[R], keys: Sequence[str]) -> list[R]:
+        """Return the records at these keys, those that exist."""
+        found = zip(keys, self.store.get_all(keys), strict=True)
+        return [_decode(kind, key, data) for key, data in found if data is not None]
+
     def write(self, key: str, record: R, *also: tuple[str, bytes]) -> R:
         """Return the record that is at `key` from now on: this one, or an earlier writer's.
 

@@ -34,6 +34,10 @@ class Store(Protocol):
         """Return the object, or None when there certainly is none."""
         ...
 
+    def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return what `get` would for each key, at once where that is faster."""
+        ...
+
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         """Return the keys that start with `prefix` and come after `after`, in byte order."""
         ...

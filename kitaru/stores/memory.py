@@ -37,6 +37,9 @@ class MemoryStore:
         with self._lock:
             return self._objects.get(key)
 
+    def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         with self._lock:
             start = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))

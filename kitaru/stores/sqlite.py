@@ -71,6 +71,9 @@ class SqliteStore:
             return None
         return row[0]  # type: ignore[no-any-return]
 
+    def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         query = "SELECT key FROM object WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?"
         bounds = (prefix, after, upper_bound(prefix), -1 if limit is None else limit)

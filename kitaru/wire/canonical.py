@@ -24,7 +24,7 @@ def dumps(document: Any) -> bytes:
 
 
 def sha256(data: bytes) -> str:
-    """Return the digest of `data` in the form Kitaru writes digests, `sha256:` and 64 hex digits."""
+    """Return the digest of `data` as `sha256:` and 64 hex digits."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Decides what a flow, checkpoint, wait or artifact may be called: one grammar for all of them.
 
-Names become parts of keys, file names and node names, so they are plain ASCII words. Text for people
-(questions, display names) is data and never passes through here.
+Names become parts of keys, file names and node names, so they are plain ASCII words. Text for
+people (questions, display names) is data and never passes through here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Decides what the journal's records hold, how they become bytes, and what is verified on the way back.
+"""Decides what the journal's records hold, and what is verified when one is read.
 
-A record is one line of canonical JSON (kind, schema, key, writer, body) and one line with the SHA-256
-of the first: a torn, flipped or misplaced record is noticed before anything in it is used.
+A record is one line of canonical JSON (kind, schema, key, writer, body) and one line with the
+SHA-256 of the first: a torn, flipped or misplaced record is noticed before anything in it is used.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ class EndRecord:
 class InvocationRecord:
     """The one outcome of an invocation: its value, or the failure that the flow went on past.
 
-    `callee` is the dotted name of the function, `failure` the codec's encoded exception, `cached_from`
-    is `<execution>/<invocation>` or empty, `site` is `flow.py:12`. `calls` are the model calls made
-    inside, `artifacts` are `{name, type, value}`; their dicts may hold `StoredValue`s.
+    `callee` is the dotted name of the function, `failure` the codec's encoded exception,
+    `cached_from` is `<execution>/<invocation>` or empty, `site` is `flow.py:12`. `calls` are the
+    model calls made inside, `artifacts` are `{name, type, value}`; a value directly in one of
+    their dicts may be a `StoredValue`.
     """
 
     id: str
@@ -171,7 +172,7 @@ class ExitRecord:
 
 @dataclass(frozen=True, slots=True)
 class FramePointer:
-    """Where a block's frame lies: in the exit of block `source`, or control `passed` the block by."""
+    """Where a block's frame lies: in the exit of block `source`, unless control `passed` by."""
 
     source: str = ""
     passed: str = ""
@@ -295,13 +296,14 @@ def _envelope(key: str, data: bytes) -> dict[str, Any]:
         raise _corrupt(key, "it is not a record") from error
     if type(schema) is int and schema > RECORD_SCHEMA:
         raise RecordTooNew(
-            f"{key} was written by a newer Kitaru (schema {schema}, this one reads {RECORD_SCHEMA}).",
+            f"{key} was written by a newer Kitaru: schema {schema}, this one reads "
+            f"{RECORD_SCHEMA}.",
             help="Upgrade Kitaru here to at least the version that started this execution.",
         )
     if schema != RECORD_SCHEMA or envelope.get("kind") not in _KINDS:
         raise _corrupt(key, "its kind or schema is unknown")
     if envelope.get("key") != key:
-        raise _corrupt(key, f"it was written as {ascii(envelope.get('key'))}")
+        raise _corrupt(key, f"it was written as {envelope.get('key')!a}")
     if not _is_canonical(envelope, line):
         raise _corrupt(key, "it is not canonical JSON")
     return envelope  # type: ignore[no-any-return]

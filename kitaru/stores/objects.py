@@ -1,0 +1,186 @@
+"""Decides how a journal lives in a bucket of S3, Google Cloud Storage or Azure Blob."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from importlib import import_module
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from kitaru.errors import (
+    EnvironmentFailure,
+    StoreDenied,
+    StoreUnavailable,
+    StoreUnsuitable,
+    UsageError,
+)
+from kitaru.stores.base import check_key
+
+T = TypeVar("T")
+
+_MARKER = "kitaru-store"
+_MARK = b"This prefix is a Kitaru store, and its bucket refuses a second create.\n"
+_TRIES = 5
+_READERS = 16
+_CLOUDS = {
+    "s3": ("S3Store", "AWS"),
+    "gs": ("GCSStore", "GOOGLE"),
+    "az": ("AzureStore", "AZURE"),
+}
+
+
+class ObjectStore:
+    """Objects under a prefix of a bucket; credentials come from the environment.
+
+    Args:
+        url: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`.
+
+    Raises:
+        StoreUnsuitable: the bucket does not exist, or lets a create overwrite.
+        StoreDenied: the credentials are missing or do not suffice.
+        StoreUnavailable: no answer, after retries.
+        EnvironmentFailure: obstore is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._obstore = _obstore()
+        self._lock = threading.Lock()
+        self._readers: ThreadPoolExecutor | None = None
+        scheme, _, rest = url.partition("://")
+        bucket, _, prefix = rest.strip("/").partition("/")
+        if not bucket or (prefix and not check_key(prefix)):
+            raise UsageError(f"{url!a} names no bucket.", help=f"Use {scheme}://BUCKET/PREFIX.")
+        self._store = self._ask(lambda: _connect(scheme, bucket, prefix))
+        self._probe()
+
+    def create(self, key: str, value: bytes) -> bool:
+        check_key(key)
+        return self._patiently(lambda: self._create(key, value))
+
+    def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
+        return [self.create(key, value) for key, value in objects]
+
+    def get(self, key: str) -> bytes | None:
+        return self._patiently(lambda: self._get(key))
+
+    def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        with self._lock:
+            self._readers = self._readers or ThreadPoolExecutor(_READERS, "kitaru-store")
+        return list(self._readers.map(self.get, keys))
+
+    def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
+        return self._patiently(lambda: _keys(self._obstore, self._store, prefix, after, limit))
+
+    def delete(self, key: str) -> None:
+        self._patiently(lambda: self._obstore.delete(self._store, key))
+
+    def close(self) -> None:
+        if self._readers is not None:
+            self._readers.shutdown()
+
+    def _create(self, key: str, value: bytes) -> bool:
+        try:
+            # One PUT however large: a multipart upload cannot be told to create only.
+            self._obstore.put(self._store, key, value, mode="create", use_multipart=False)
+        except self._obstore.exceptions.AlreadyExistsError:
+            return False
+        return True
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            return bytes(self._obstore.get(self._store, key).bytes())
+        except (self._obstore.exceptions.NotFoundError, FileNotFoundError):
+            return None
+
+    def _probe(self) -> None:
+        if self.get(_MARKER) == _MARK:
+            return
+        self.create(_MARKER, _MARK)
+        if self.create(_MARKER, b"overwritten") or self.get(_MARKER) != _MARK:
+            raise StoreUnsuitable(
+                f"{self.url} cannot hold a journal: it lets a create overwrite an object.",
+                help="Use a service that honours `If-None-Match: *` on PUT, such as S3, GCS, Azure "
+                "Blob or a current MinIO.",
+            )
+
+    def _patiently(self, operation: Callable[[], T]) -> T:
+        # obstore itself does not repeat a conditional PUT that timed out. Here the same bytes are
+        # safe to send again: the journal knows its own by their writer token.
+        for waited in range(_TRIES - 1):
+            try:
+                return self._ask(operation)
+            except StoreUnavailable:
+                time.sleep(0.1 * 4**waited)
+        return self._ask(operation)
+
+    def _ask(self, operation: Callable[[], T]) -> T:
+        try:
+            return operation()
+        except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: Exception) -> EnvironmentFailure:
+        kinds = self._obstore.exceptions
+        what = str(error).partition("\n")[0]
+        if isinstance(error, kinds.PermissionDeniedError | kinds.UnauthenticatedError):
+            return StoreDenied(
+                f"The store {self.url} refused: {what}",
+                help="Check the credentials in the environment and their rights on the bucket.",
+            )
+        if isinstance(error, kinds.NotFoundError | FileNotFoundError):
+            return StoreUnsuitable(
+                f"The store {self.url} has no such bucket or container: {what}",
+                help="Create it first; Kitaru never makes buckets.",
+            )
+        return StoreUnavailable(
+            f"The store {self.url} did not answer as it should: {what}",
+            help="Nothing recorded is lost. When it answers again: kitaru executions resume EXEC",
+        )
+
+
+def _keys(obstore: Any, store: Any, prefix: str, after: str, limit: int | None) -> list[str]:
+    folder = prefix.rpartition("/")[0]
+    found: list[str] = []
+    for page in obstore.list(store, folder or None, offset=after or None):
+        found += [item["path"] for item in page]
+        if limit is not None and _settled(found, limit):
+            break
+    # Directory buckets of S3 do not list in byte order.
+    ordered = sorted(key for key in found if key.startswith(prefix) and key > after)
+    return ordered if limit is None else ordered[:limit]
+
+
+def _settled(found: Sequence[str], limit: int) -> bool:
+    return len(found) >= limit and all(a < b for a, b in pairwise(found))
+
+
+def _connect(scheme: str, bucket: str, prefix: str) -> Any:
+    name, variables = _CLOUDS[scheme]
+    options = {
+        # A value of the largest size goes up in one request.
+        "timeout": "300s",
+        "connect_timeout": "10s",
+        # Client options given here hide the variable that obstore would read otherwise.
+        "allow_http": os.environ.get(f"{variables}_ALLOW_HTTP", "").lower() in {"1", "true"},
+    }
+    retries = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
+    make = getattr(import_module("obstore.store"), name)
+    return make(bucket, prefix=prefix or None, client_options=options, retry_config=retries)
+
+
+def _obstore() -> Any:
+    try:
+        module = import_module("obstore")
+        import_module("obstore.exceptions")
+    except ImportError as error:
+        raise EnvironmentFailure(
+            "Stores in a bucket need obstore, which is not installed.",
+            help="Install it: pip install obstore",
+        ) from error
+    return module
