@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -56,6 +57,14 @@ def target(function: F) -> F:
     return click.option(
         "--target", "-t", "target", required=True, metavar="NAME",
         help="The orchestrator; `kitaru target list` names them.",
+    )(function)  # fmt: skip
+
+
+def directory(function: F) -> F:
+    """Add `--output DIR`."""
+    return click.option(
+        "--output", "-o", "directory", type=click.Path(path_type=Path), default=Path("build"),
+        show_default=True, metavar="DIR", help="Written to DIR/<flow>/<target>/.",
     )(function)  # fmt: skip
 
 

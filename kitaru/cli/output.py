@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -70,6 +71,16 @@ class Output:
 def label(text: str, color: str) -> str:
     """Return a word that stands out, in bold and `color`."""
     return click.style(text, fg=color, bold=True)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines with aligned columns; styles take no room."""
+    widths = [max(len(click.unstyle(c)) for c in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(_pad, row, widths)).rstrip() for row in rows]
+
+
+def _pad(cell: str, width: int) -> str:
+    return cell + " " * (width - len(click.unstyle(cell)))
 
 
 def show_error(error: KitaruError, output: Output) -> None:

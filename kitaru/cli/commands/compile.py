@@ -1,0 +1,45 @@
+"""Decides what `kitaru compile` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kitaru.cli import options
+from kitaru.cli.compilation import Request, compile_and_write, example_inputs, show, to_json
+from kitaru.cli.output import Output
+from kitaru.config import setting
+from kitaru.wire.plan import Granularity
+
+
+@click.command(short_help="Write the pipeline for a target.", epilog=options.FLOW_HELP)
+@options.flow
+@options.target
+@options.directory
+@options.compilation
+@options.store
+@options.as_json
+@options.pass_output
+def compile(
+    output: Output, flow: str, target: str, directory: Path, granularity: Granularity,
+    image: str | None, delivery: str, strict: bool, store: str | None,
+) -> None:  # fmt: skip
+    """Write a flow's pipeline for a target.
+
+    Imports and runs nothing of yours, needs no network and no credentials.
+    """
+    request = Request(flow, target, directory, granularity, image, delivery, strict, _wired(store))
+    compiled = compile_and_write(request, output)
+    if output.as_json:
+        output.document(to_json(compiled))
+        return
+    show(compiled, output)
+    output.say(f"deploy   see {compiled.build.directory / 'DEPLOY.md'}")
+    output.say(f"try it   kitaru dry-run {flow} --target {target}{example_inputs(compiled.plan)}")
+
+
+def _wired(store: str | None) -> str:
+    """The default store is a file on this machine, which no container can reach."""
+    found = setting("store", argument=store)
+    return "" if found.origin == "default" else str(found.value)

@@ -1,0 +1,75 @@
+"""Decides what `kitaru store` says."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kitaru.cli import options
+from kitaru.cli.output import Output, label, table
+from kitaru.config import setting
+from kitaru.errors import StoreUnsuitable
+
+if TYPE_CHECKING:
+    from kitaru.stores.base import Store
+
+
+@click.group(short_help="Check that a store keeps its promises.")
+def store() -> None:
+    """Where executions are kept."""
+
+
+@store.command()
+@options.store
+@options.as_json
+@options.pass_output
+def check(output: Output, store: str | None) -> None:
+    """Check that a store keeps the promises that durability rests on, and how fast it is.
+
+    Ends with 3 when it does not. Writes one small object and deletes it.
+    """
+    from kitaru.stores import open_store
+
+    found = setting("store", argument=store)
+    opened = open_store(found.value)
+    try:
+        checks = _checks(opened)
+    finally:
+        opened.close()
+    if output.as_json:
+        output.document(
+            {"store": found.value, "origin": found.origin, "ok": True, "checks": checks}
+        )
+        return
+    output.say(f"{label('good', 'green')}  {found.value}  (from {found.origin})")
+    for line in table([(f"  {c['name']}", f"{c['milliseconds']} ms") for c in checks]):
+        output.say(line)
+
+
+def _checks(store: Store) -> list[dict[str, Any]]:
+    key = f"probe/{secrets.token_hex(8)}"
+    value, other = secrets.token_bytes(64), secrets.token_bytes(64)
+    promises: list[tuple[str, Callable[[], bool]]] = [
+        ("an absent object is absent", lambda: store.get(key) is None),
+        ("a create creates", lambda: store.create(key, value)),
+        ("a second create is refused", lambda: not store.create(key, other)),
+        ("the first bytes stay", lambda: store.get(key) == value),
+        ("a list finds it", lambda: store.list(key) == [key]),
+    ]
+    try:
+        return [_checked(store, name, promise) for name, promise in promises]
+    finally:
+        store.delete(key)
+
+
+def _checked(store: Store, name: str, promise: Callable[[], bool]) -> dict[str, Any]:
+    start = time.perf_counter()
+    kept = promise()
+    milliseconds = round((time.perf_counter() - start) * 1000, 2)
+    if not kept:
+        raise StoreUnsuitable(f"{store.url} does not keep a promise: {name}")
+    return {"name": name, "ok": True, "milliseconds": milliseconds}

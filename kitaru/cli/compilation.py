@@ -1,0 +1,150 @@
+"""Decides how the commands that compile do it, and how they show what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kitaru.cli.locate import locate
+from kitaru.cli.output import Output, label, show_diagnostics
+from kitaru.config import setting
+from kitaru.errors import FlowError
+
+if TYPE_CHECKING:
+    from kitaru_compiler.diagnostics.model import Diagnostic
+    from kitaru_targets.base import Target
+    from kitaru_targets.build import Build
+
+    from kitaru.wire.plan import Granularity, LayoutItem, Plan, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked to compile, and how."""
+
+    flow: str
+    target: str
+    directory: Path
+    granularity: Granularity
+    image: str | None
+    delivery: str
+    strict: bool
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A compilation and the directory it was written to."""
+
+    plan: Plan
+    findings: tuple[Diagnostic, ...]
+    target: Target
+    build: Build
+
+
+def compile_and_write(request: Request, output: Output) -> Compiled:
+    """Compile, show the findings, write the build directory.
+
+    Raises UsageError for an unknown target, SourceError when the source has errors, FlowError when
+    `strict` and there are any findings; nothing is written then.
+    """
+    from kitaru_compiler import compile_flow
+    from kitaru_targets import build, registry
+
+    from kitaru.cli.findings import from_here, named_from_here
+
+    target = registry.get(request.target)
+    location = locate(request.flow)
+    with named_from_here(location.path):
+        compilation = compile_flow(
+            location.path, location.flow, granularity=request.granularity, profile=target.profile
+        )
+    findings, sources = from_here(compilation.diagnostics, compilation.sources, location.path)
+    if not output.as_json:
+        show_diagnostics(findings, sources, output)
+    if is_fatal(findings, strict=request.strict):
+        codes = ", ".join(sorted({d.code for d in findings}))
+        raise FlowError(f"--strict: the source has findings ({codes}), nothing was written")
+    written = build.write(
+        compilation,
+        target,
+        request.directory / compilation.plan.flow / target.name,
+        image=setting("image", argument=request.image, start=location.path.parent).value,
+        store=request.store,
+        delivery=request.delivery,
+    )
+    return Compiled(compilation.plan, findings, target, written)
+
+
+def is_fatal(diagnostics: Iterable[Diagnostic], *, strict: bool) -> bool:
+    """Say whether the findings end the command with 1."""
+    return any(strict or d.severity == "error" for d in diagnostics)
+
+
+def to_json(compiled: Compiled) -> dict[str, Any]:
+    """Return a compilation as the command line's JSON."""
+    from kitaru_compiler.diagnostics.render import in_order
+    from kitaru_compiler.diagnostics.render import to_json as finding
+
+    return {
+        "flow": compiled.plan.flow,
+        "target": compiled.target.name,
+        "directory": str(compiled.build.directory),
+        "document": str(compiled.build.document),
+        "steps": [step.name for step in compiled.plan.steps],
+        "checkpoints": checkpoints(compiled.plan),
+        "diagnostics": [finding(d) for d in in_order(compiled.findings)],
+    }
+
+
+def checkpoints(plan: Plan) -> list[str]:
+    """Return the durable calls that do work, in source order, each once."""
+    calls = (
+        call for block in plan.blocks if block.kind not in ("wait", "log") for call in block.calls
+    )
+    return list(dict.fromkeys(calls))
+
+
+def show(compiled: Compiled, output: Output) -> None:
+    """Write the pipeline's outline and where its files are."""
+    plan, build = compiled.plan, compiled.build
+    output.say(f"{label(plan.flow, 'green')} for {compiled.target.name}: {_counts(plan)}")
+    rows = list(_rows(plan, plan.layout, 1))
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, place in rows:
+        output.say(f"{name:<{width}}  {place}")
+    output.say(f"\nwrote {build.directory}/")
+
+
+def example_inputs(plan: Plan) -> str:
+    """Return the options that give every required input of a flow, to show in a command."""
+    names = (parameter.name for parameter in plan.parameters if parameter.required)
+    return "".join(f" --input {name}=…" for name in names)
+
+
+def _counts(plan: Plan) -> str:
+    waits = sum(block.kind == "wait" for block in plan.blocks)
+    counts = [(len(plan.steps), "step"), (len(checkpoints(plan)), "checkpoint"), (waits, "wait")]
+    return ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts if n)
+
+
+def _rows(plan: Plan, layout: Iterable[LayoutItem], depth: int) -> Iterator[tuple[str, str]]:
+    from kitaru.wire.plan import BranchItem, StepItem
+
+    indent = "  " * depth
+    for item in layout:
+        if isinstance(item, StepItem):
+            yield f"{indent}{item.step}", _place(plan.step(item.step).span)
+        elif isinstance(item, BranchItem):
+            for number, arm in enumerate(item.arms):
+                if arm:
+                    yield f"{indent}{'if' if number == 0 else 'else'}", _place(item.span)
+                    yield from _rows(plan, arm, depth + 1)
+        else:
+            yield f"{indent}wait {item.block}", _place(plan.block(item.block).span)
+
+
+def _place(span: Span) -> str:
+    return f"{span.file}:{span.line}"

@@ -1,0 +1,69 @@
+"""What the tests of the command line share: the real command, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error on stderr, which is the last line there, and nothing on stdout."""
+        assert self.out == ""
+        error: dict[str, Any] = json.loads(self.err.splitlines()[-1])["error"]
+        return error
+
+
+class Kitaru:
+    """Runs `kitaru …` in a folder of its own, with nothing configured."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
+        self.environ = {**kept, "XDG_CONFIG_HOME": str(folder / "xdg"), "NO_COLOR": "1"}
+
+    def __call__(self, *arguments: str, code: int | None = 0, stdin: str = "", **env: str) -> Done:
+        ran = subprocess.run(
+            self.command(arguments), cwd=self.folder, env={**self.environ, **env}, input=stdin,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        done = Done(ran.returncode, ran.stdout, ran.stderr)
+        assert code is None or done.code == code, done
+        assert "Traceback (most recent call last)" not in done.err or code == 1, done.err
+        return done
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, "-m", "kitaru.cli", *arguments]
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+
+@pytest.fixture
+def kitaru(tmp_path: Path) -> Kitaru:
+    (tmp_path / "pyproject.toml").write_text("[tool.kitaru]\n")
+    return Kitaru(tmp_path)
