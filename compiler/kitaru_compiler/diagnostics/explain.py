@@ -5,7 +5,6 @@ python -m kitaru_compiler.diagnostics.explain > docs/rules.md
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 import sys
@@ -36,15 +35,16 @@ def codes() -> list[str]:
 def load(code: str) -> Rule:
     """Return the rule called `code` (case does not matter).
 
-    Raises UsageError when there is none, naming the nearest ones.
+    Raises UsageError when there is none, naming those of the same family.
     """
     wanted = code.strip().upper()
     if wanted.isdigit():
         wanted = f"KIT{wanted}"
     known = codes()
     if wanted not in known:
-        near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.6) or known
-        raise UsageError(f"there is no diagnostic {code!r}", help=f"did you mean {_either(near)}?")
+        near = [other for other in known if other.startswith(wanted[:4])]
+        help = f"there are {', '.join(near)}" if near else ""
+        raise UsageError(f"there is no diagnostic {code!r}", help=help)
     module = importlib.import_module(f"{rules.__name__}.{wanted.lower()}")
     return cast(Rule, module.RULE)
 
@@ -97,10 +97,6 @@ def _code(text: str) -> str:
 def _fence(text: str) -> str:
     body = textwrap.dedent(text).strip("\n")
     return f"```python\n{body}\n```"
-
-
-def _either(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def explain(output: Output, code: str | None) -> None:
     try:
         rule = rules.load(code)
     except UsageError as error:
-        raise UsageError(error.message, help=f"{error.help}\nkitaru explain lists all") from None
+        help = "\n".join(filter(None, (error.help, "kitaru explain lists all of them")))
+        raise UsageError(error.message, help=help) from None
     if output.as_json:
         output.document(asdict(rule))
     else:
