@@ -9,7 +9,7 @@ from typing import TypeVar
 from kitaru.errors import RecordCorrupt
 from kitaru.runtime.values import create_or_read
 from kitaru.stores.base import Store
-from kitaru.wire.records import Record, decode, encode
+from kitaru.wire.records import Record, decode, encode, reread
 
 R = TypeVar("R", bound=Record)
 
@@ -36,7 +36,10 @@ class Ledger:
 
         `also` are objects to create in the same commit where the store can.
         """
-        return _decode(type(record), key, self._held(key, self.encode(key, record), also))
+        data = self.encode(key, record)
+        held = self._held(key, data, also)
+        # One's own bytes need no verifying, but are read back: JSON may know fewer types.
+        return _expect(type(record), key, reread(held) if held is data else decode(key, held))
 
     def wrote(self, key: str, record: R, *also: tuple[str, bytes]) -> bool:
         """Return whether `record` is at `key` from now on; False when an earlier writer's is."""
@@ -54,7 +57,10 @@ class Ledger:
 
 
 def _decode(kind: type[R], key: str, data: bytes) -> R:
-    record = decode(key, data)
+    return _expect(kind, key, decode(key, data))
+
+
+def _expect(kind: type[R], key: str, record: Record) -> R:
     if not isinstance(record, kind):
         raise RecordCorrupt(f"The stored object {key} holds a {type(record).__name__}.")
     return record

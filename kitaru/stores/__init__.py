@@ -53,6 +53,6 @@ def open_store(url: str | None = None) -> Store:
 def _sqlite(rest: str) -> Store:
     from kitaru.stores.sqlite import SqliteStore
 
-    path = Path(rest)
+    path = Path(rest).expanduser()
     inside = rest.endswith("/") or path.is_dir()
     return SqliteStore(path / "kitaru.db" if inside else path)

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 _MARKER = "kitaru-store"
 _MARK = b"This prefix is a Kitaru store, and its bucket refuses a second create.\n"
+# obstore reports a bucket that is gone like a key that is not there.
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
 _TRIES = 5
 _READERS = 16
 _CLOUDS = {
@@ -95,7 +97,9 @@ class ObjectStore:
     def _get(self, key: str) -> bytes | None:
         try:
             return bytes(self._obstore.get(self._store, key).bytes())
-        except (self._obstore.exceptions.NotFoundError, FileNotFoundError):
+        except (self._obstore.exceptions.NotFoundError, FileNotFoundError) as error:
+            if any(code in str(error) for code in _NO_BUCKET):
+                raise
             return None
 
     def _probe(self) -> None:

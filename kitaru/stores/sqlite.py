@@ -58,7 +58,7 @@ class SqliteStore:
             self._queue.append(job)
         with self._writing:
             if not job.done:
-                self._lead()
+                self._lead(job)
         if job.error is not None:
             raise job.error
         return job.created
@@ -92,7 +92,7 @@ class SqliteStore:
             self._writer.close()
             self._reader.close()
 
-    def _lead(self) -> None:
+    def _lead(self, own: _Job) -> None:
         with self._queueing:
             jobs, self._queue = self._queue, []
         try:
@@ -103,9 +103,13 @@ class SqliteStore:
         except KitaruError as error:
             for job in jobs:
                 job.error = error
-        finally:
-            for job in jobs:
-                job.done = True
+        except BaseException:
+            # Ctrl-C stops this thread only: the others take their turn at leading.
+            with self._queueing:
+                self._queue = [job for job in jobs if job is not own] + self._queue
+            raise
+        for job in jobs:
+            job.done = True
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         if len(jobs) == 1 and len(jobs[0].objects) == 1:

@@ -284,6 +284,12 @@ def decode(key: str, data: bytes) -> Record:
         raise _corrupt(key, f"its fields are not those of a record ({error})") from error
 
 
+def reread(data: bytes) -> Record:
+    """Return the record in bytes that `encode` has just returned, as any later reader sees it."""
+    envelope = json.loads(data[:-66])
+    return _revive(_KINDS[envelope["kind"]], envelope["body"])
+
+
 def _envelope(key: str, data: bytes) -> dict[str, Any]:
     line = data[:-66]
     tail = b"\n" + hashlib.sha256(line).hexdigest().encode("ascii") + b"\n"
@@ -349,15 +355,17 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
     "calls": _stored_in,
     "notes": tuple,
 }
+_REVIVERS = {
+    cls: tuple((name, _REVIVE[name]) for name in _FIELDS[cls] if name in _REVIVE)
+    for cls in _KIND_OF
+    if cls is not WaitAnswer  # its `value` is the answer itself, not a stored value
+}
 
 
 def _revive(cls: type[Record], body: dict[str, Any]) -> Record:
     if body.keys() != _FIELD_SETS[cls]:
         raise KeyError("missing or unknown field")
-    if cls is WaitAnswer:  # its `value` is the answer itself, not a stored value
-        return WaitAnswer(**body)
-    revived = dict(body)
-    for name, revive in _REVIVE.items():
-        if revived.get(name) is not None:
-            revived[name] = revive(revived[name])
-    return cls(**revived)
+    for name, revive in _REVIVERS.get(cls, ()):
+        if body[name] is not None:
+            body[name] = revive(body[name])
+    return cls(**body)
