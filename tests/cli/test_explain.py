@@ -35,8 +35,10 @@ def test_a_rule_says_what_why_and_what_to_write(code: str) -> None:
 
 # What a target asks for may stand in another file, such as a list of requirements.
 @pytest.mark.parametrize("code", [code for code in CODES if code[3] != "5"])
-def test_the_good_example_is_python(code: str) -> None:
-    ast.parse(textwrap.dedent(explain.load(code).good))
+def test_the_good_example_is_python_or_a_command(code: str) -> None:
+    good = textwrap.dedent(explain.load(code).good).strip()
+    if not good.startswith("kitaru "):
+        ast.parse(good)
 
 
 @pytest.mark.parametrize("text", ["KIT101", "kit101", "101", " KIT101 "])

@@ -96,7 +96,8 @@ def _code(text: str) -> str:
 
 def _fence(text: str) -> str:
     body = textwrap.dedent(text).strip("\n")
-    return f"```python\n{body}\n```"
+    language = "sh" if body.startswith("kitaru ") else "python"
+    return f"```{language}\n{body}\n```"
 
 
 if __name__ == "__main__":
