@@ -1,0 +1,206 @@
+"""Decides when a checkpoint's code counts as changed: when it, or what it mentions, is different.
+
+The fingerprint covers a definition and, from name to name, the project's definitions it mentions,
+in whatever module they are. Comments, layout, docstrings and unmentioned definitions do not count;
+packages from outside count by name. Nothing is imported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from kitaru.wire import modules
+from kitaru.wire.definitions import Definitions, Imports, read_definitions
+
+SourceOf = Callable[[str], str | None]
+_OUTSIDE = ("site-packages", "dist-packages")
+_OURS = ("kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_templates")
+_VERSION = "fingerprint/1"
+
+
+def fingerprint(source_of: SourceOf, module: str, qualname: str) -> str:
+    """Return the fingerprint of a definition, `sha256:` and 64 hex digits.
+
+    Args:
+        source_of: the source of a module of the project by dotted name; None for any other module.
+            It is asked for `a.b.__init__` to learn whether `a.b` is a package.
+        module: the definition's module.
+        qualname: its qualified name; the top-level definition around it counts as a whole.
+
+    Returns:
+        An empty text when there is no such definition in that source: nothing is known then, and a
+        caller must not take two such definitions for equal.
+    """
+    walk = _Walk(source_of)
+    found = walk.cover(module, qualname.partition(".")[0])
+    return walk.digest() if found else ""
+
+
+@lru_cache(maxsize=4096)
+def fingerprint_function(func: Callable[..., Any]) -> str:
+    """Return the fingerprint of a function from the files of its project, or an empty text.
+
+    Empty when the source is not at hand, and for a function that captured variables of another one,
+    whose values no source shows.
+    """
+    module, qualname = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
+    if not module or not qualname:
+        return ""
+    if "<locals>" in qualname and getattr(func, "__closure__", None):
+        return ""
+    name = modules.recorded_name(module)
+    try:
+        return fingerprint(_Files(name).source_of, name, qualname)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+
+
+class _Walk:
+    """Collects what a definition mentions, and what that mentions."""
+
+    def __init__(self, source_of: SourceOf) -> None:
+        self._source_of = source_of
+        self._modules: dict[str, Definitions | None] = {}
+        self._covered: dict[tuple[str, str], str] = {}
+        self._followed: set[tuple[str, tuple[str, ...]]] = set()
+        self._pending: list[tuple[str, tuple[str, ...], Imports]] = []
+
+    def cover(self, module: str, name: str) -> bool:
+        """Add definition `name` and all it mentions; False when there is none."""
+        if not self._add(module, (name,), {}):
+            return False
+        while self._pending:
+            self._add(*self._pending.pop())
+        return True
+
+    def digest(self) -> str:
+        """Return the digest of all that is covered."""
+        rows = [_VERSION, *(["/".join(key), text] for key, text in sorted(self._covered.items()))]
+        return "sha256:" + sha256(json.dumps(rows).encode()).hexdigest()
+
+    def _add(self, module: str, chain: tuple[str, ...], local: Imports) -> bool:
+        """Follow the dotted `chain` as code of `module` means it; False when nothing is there."""
+        here = self._read(module)
+        if here is None:
+            self._covered[("outside", ".".join((module, *chain[:1])))] = ""
+            return True
+        first, rest = chain[0], chain[1:]
+        if first in local:
+            return self._follow_all(module, local[first], rest)
+        if (module, chain) in self._followed:
+            return True
+        self._followed.add((module, chain))
+        if first in here.statements:
+            self._cover_definition(module, first, here)
+            return True
+        if first in here.imports:
+            return self._follow_all(module, here.imports[first], rest)
+        return any(self._add(star, chain, {}) for star in self._stars(module, here))
+
+    def _cover_definition(self, module: str, name: str, here: Definitions) -> None:
+        if (module, name) in self._covered:
+            return
+        definition = here.read(name)
+        self._covered[(module, name)] = definition.text
+        self._pending += [(module, chain, definition.imports) for chain in definition.mentions]
+
+    def _follow_all(
+        self, module: str, ways: tuple[tuple[str, ...], ...], rest: tuple[str, ...]
+    ) -> bool:
+        # Every way counts, also after one that is found: each may be the one that works.
+        found = [self._follow(module, (*way, *rest)) for way in ways]
+        return any(found)
+
+    def _follow(self, module: str, target: tuple[str, ...]) -> bool:
+        """Cover what an import names: `target` is the imported module and the names in it."""
+        base, *parts = target
+        base = self._absolute(module, base)
+        while parts and self._is_submodule(base, parts[0]):
+            base = f"{base}.{parts.pop(0)}"
+        here = self._read(base)
+        if here is None or parts:
+            return self._add(base, tuple(parts) or ("*",), {})
+        for name in here.names():
+            self._add(base, (name,), {})
+        return True
+
+    def _is_submodule(self, base: str, name: str) -> bool:
+        here = self._read(base)
+        if here is not None and name in here.statements:
+            return False
+        if here is not None and name in here.imports:
+            # `from . import name` in a package is the submodule; any other import hides it.
+            ways = [(self._absolute(base, way[0]), *way[1:]) for way in here.imports[name]]
+            if ways != [(base, name)]:
+                return False
+        return self._read(f"{base}.{name}") is not None
+
+    def _absolute(self, module: str, base: str) -> str:
+        """Resolve a relative import, for which a package counts one level less than a module."""
+        tail = base.lstrip(".")
+        level = len(base) - len(tail)
+        if not level:
+            return base
+        package = self._source_of(f"{module}.__init__") is not None
+        steps = module.split(".")
+        kept = steps[: len(steps) - level + package]
+        return ".".join([*kept, tail] if tail else kept)
+
+    def _stars(self, module: str, here: Definitions) -> Iterable[str]:
+        stars = (self._absolute(module, star) for star in here.stars)
+        return [star for star in stars if star != module and self._read(star) is not None]
+
+    def _read(self, module: str) -> Definitions | None:
+        if module not in self._modules:
+            source = self._source_of(module)
+            self._modules[module] = None if source is None else read_definitions(source)
+        return self._modules[module]
+
+
+class _Files:
+    """Finds the source files of the project that module `name` belongs to."""
+
+    def __init__(self, name: str) -> None:
+        file = _file_of(name)
+        depth = name.count(".") + (file is not None and file.stem == "__init__")
+        self._root = file.parents[depth] if file is not None else None
+
+    def source_of(self, module: str) -> str | None:
+        if module.partition(".")[0] in _OURS or not module:
+            return None
+        for file in self._candidates(module):
+            if _is_project(file) and file.is_file():
+                return _decode(file.read_bytes())
+        return None
+
+    def _candidates(self, module: str) -> list[Path]:
+        loaded = _file_of(module)
+        if loaded is not None or self._root is None:
+            return [loaded] if loaded is not None else []
+        place = self._root.joinpath(*module.split("."))
+        return [place.with_suffix(".py"), place / "__init__.py"]
+
+
+def _file_of(module: str) -> Path | None:
+    found = getattr(modules.loaded(module), "__file__", None)
+    return Path(found).resolve() if found and found.endswith(".py") else None
+
+
+def _is_project(file: Path) -> bool:
+    return not any(part in _OUTSIDE for part in file.parts) and not file.is_relative_to(_stdlib())
+
+
+@lru_cache(maxsize=1)
+def _stdlib() -> Path:
+    return Path(json.__file__).resolve().parent.parent
+
+
+def _decode(source: bytes) -> str:
+    from importlib.util import decode_source
+
+    return decode_source(source)
