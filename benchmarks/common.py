@@ -32,17 +32,18 @@ class Line:
     aim: str
 
 
-def bytecode_environ() -> dict[str, str]:
+def environ(path: Path | None) -> dict[str, str]:
     """This process's variables, with bytecode allowed, as in real life."""
-    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return kept if path is None else {**kept, "PYTHONPATH": str(path)}
 
 
-def cost(command: Sequence[str], *, cwd: Path = ROOT) -> Cost:
-    """Run a command once, output dropped; raise when it fails."""
+def cost(command: Sequence[str], *, path: Path | None = None) -> Cost:
+    """Run a command once, output dropped, `path` on its import path; raise when it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     done = subprocess.run(
-        command, cwd=cwd, env=bytecode_environ(), capture_output=True, text=True, check=False
+        command, cwd=ROOT, env=environ(path), capture_output=True, text=True, check=False
     )
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -52,10 +53,10 @@ def cost(command: Sequence[str], *, cwd: Path = ROOT) -> Cost:
     return Cost(wall, cpu)
 
 
-def best_cost(command: Sequence[str], *, runs: int = 5, cwd: Path = ROOT) -> Cost:
+def best(once: Callable[[], Cost], *, runs: int = 5) -> Cost:
     """The cheapest of several runs, after one that fills the caches (bytecode, file system)."""
-    cost(command, cwd=cwd)
-    costs = [cost(command, cwd=cwd) for _ in range(runs)]
+    once()
+    costs = [once() for _ in range(runs)]
     return Cost(min(c.wall for c in costs), min(c.cpu for c in costs))
 
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import ROOT, Cost, Line, best_cost
+from common import ROOT, Cost, Line, best, cost
 
 KFP_PYTHON = ROOT / ".envs" / "kfp" / "bin" / "python"
 
@@ -42,15 +42,16 @@ def flow_program(count: int) -> str:
 def ours(folder: Path, count: int, runs: int) -> Cost:
     source = folder / f"chain_{count}.py"
     source.write_text(flow_program(count))
-    command = ["-m", "kitaru.cli", "compile", str(source), "--target", "kubeflow"]
-    return best_cost([sys.executable, *command, "-o", str(folder / "build")], runs=runs)
+    command = [sys.executable, "-m", "kitaru.cli", "compile", str(source)]
+    command += ["--target", "kubeflow", "-o", str(folder / "build")]
+    return best(lambda: cost(command), runs=runs)
 
 
 def theirs(folder: Path, count: int, runs: int) -> Cost:
     program = folder / "chain_kfp.py"
     program.write_text(KFP_PROGRAM)
     command = [str(KFP_PYTHON), str(program), str(count), str(folder / "kfp.yaml")]
-    return best_cost(command, runs=runs)
+    return best(lambda: cost(command), runs=runs)
 
 
 def measure(count: int) -> Line:

@@ -11,9 +11,9 @@ import pytest
 
 from .conftest import ROOT, tracked
 
-LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
-FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 DEV_COMMAND = re.compile(r"python3 dev\.py ([a-z-]+)")
 
 
@@ -27,12 +27,12 @@ def anchor(heading: str) -> str:
 
 
 def anchors(document: Path) -> set[str]:
-    return {anchor(h) for h in HEADING.findall(FENCE.sub("", document.read_text()))}
+    return {anchor(h) for h in HEADING.findall(document.read_text())}
 
 
 def broken(document: Path) -> list[str]:
     found = []
-    for link in LINK.findall(FENCE.sub("", document.read_text())):
+    for link in LINK.findall(CODE.sub("", document.read_text())):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, fragment = link.partition("#")

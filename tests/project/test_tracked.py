@@ -52,7 +52,7 @@ def test_no_tracked_file_holds(what: str) -> None:
 
 @pytest.mark.parametrize(
     ("what", "line"),
-    [("pypi.org", "index = https://pypi." + "org/simple"), (MACHINE[0], "cd /wo" + "rk/main")],
+    [("pypi." + "org", "index = https://pypi." + "org/simple"), (MACHINE[0], "cd /wo" + "rk/main")],
 )
 def test_the_search_can_find_something(what: str, line: str) -> None:
     assert re.search(FORBIDDEN[what], line)
