@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 PLAN_SCHEMA = 1
 
-BlockKind = Literal["entry", "checkpoint", "llm", "wait", "log", "region", "join"]
+BlockKind = Literal["flow", "entry", "checkpoint", "llm", "wait", "log", "region", "join"]
 ParameterType = Literal["str", "int", "float", "bool", "json"]
 Granularity = Literal["checkpoint", "fused", "single"]
 RetryMode = Literal["native", "shim"]
@@ -63,6 +63,7 @@ class Block:
 
     `next` holds every possible successor in program order, `None` standing for the end of the flow.
     `live` are the flow variables its frame holds on entry, those that are bound at all.
+    A block of kind `flow` has no function: the flow's own is called as it is.
     `calls` are the durable calls seen in it (callee names, in source order), `may_wait` whether one
     of them can suspend the execution. `reason` is the code of the diagnostic that explains why a
     region was not cut further, or empty.

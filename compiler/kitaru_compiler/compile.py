@@ -1,0 +1,167 @@
+"""Decides what a compilation is: source in, plan, generated code and findings out. Nothing is imported or run."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from kitaru.config import project_settings
+from kitaru.wire.plan import Granularity, Plan
+from kitaru_compiler.cut.plan import cut
+from kitaru_compiler.cut.profile import Profile
+from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
+from kitaru_compiler.frontend.calls import Calls
+from kitaru_compiler.frontend.flows import (
+    FlowDefinition,
+    check_definition,
+    find_flows,
+    parameters,
+    select_flow,
+)
+from kitaru_compiler.frontend.lower import lower
+from kitaru_compiler.frontend.names import Names
+from kitaru_compiler.frontend.project import Project, locate
+from kitaru_compiler.frontend.requirements import requirements
+from kitaru_compiler.frontend.source import MAX_DEPTH, Source
+from kitaru_compiler.passes import normalise
+
+# No target: what `check` cuts for, so that its notes are those of every target.
+ANY_TARGET = Profile("any", True, "native", 50, 90, (0, 0))
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """One flow compiled for one target.
+
+    `steps_py` is the text of the generated blocks, `sources` the text of each project file by
+    relative path, `project` where further files are found.
+    """
+
+    plan: Plan
+    steps_py: str
+    diagnostics: tuple[Diagnostic, ...]
+    sources: dict[str, str]
+    project: Project
+
+
+def compile_flow(
+    path: Path,
+    flow: str | None = None,
+    *,
+    granularity: Granularity = "checkpoint",
+    profile: Profile = ANY_TARGET,
+) -> Compilation:
+    """Compile the flow called `flow`, or the only one, in the file at `path`.
+
+    Never imports or runs the file. Raises UsageError when it cannot be read and SourceError, with
+    all findings, when the source has errors.
+
+        compile_flow(Path("flow.py"), profile=get("vertex").profile).plan.steps
+    """
+    with _room_for_deep_source():
+        project, names, source = _open(path)
+        chosen, problems = select_flow(source, names, flow)
+        if chosen is None:
+            raise SourceError(tuple(problems), {source.file: source.text})
+        found = _analyse(chosen, names)
+        _stop_on_errors(found, project)
+        ir = normalise(lower(chosen, names))
+        result = cut(ir, chosen.source, granularity, profile)
+        settings = project_settings(path.parent)
+        pins, about_pins = requirements(project, source, settings)
+        plan = Plan(
+            flow=chosen.name,
+            module=source.module,
+            file=source.file,
+            line=chosen.definition.lineno,
+            doc=ast.get_docstring(chosen.definition) or "",
+            kitaru=version("kitaru"),
+            granularity=granularity,
+            parameters=parameters(chosen.definition),
+            blocks=result.blocks,
+            steps=result.steps,
+            layout=result.layout,
+            positions=result.generated.positions,
+            models=dict(sorted(settings.get("models", {}).items())),
+            requirements=pins,
+            environment=dict(sorted(settings.get("environment", {}).items())),
+        )
+    findings = _in_order([*found, *result.notes, *about_pins])
+    return Compilation(plan, result.generated.text, findings, _texts(project), project)
+
+
+def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:
+    """Return every finding in the file's flows (or the one called `flow`), and the sources they name.
+
+    Raises UsageError when the file cannot be read; errors in the source are findings here.
+    """
+    try:
+        with _room_for_deep_source():
+            project, names, source = _open(path)
+            flows = find_flows(source, names)
+            if flow or not flows:
+                chosen, problems = select_flow(source, names, flow)
+                flows = [chosen] if chosen else []
+            else:
+                problems = []
+            for one in flows:
+                found = _analyse(one, names)
+                problems += found
+                if not any(d.severity == "error" for d in found):
+                    ir = normalise(lower(one, names))
+                    problems += cut(ir, one.source, "checkpoint", ANY_TARGET).notes
+            if flows:
+                problems += requirements(project, source, project_settings(path.parent))[1]
+            return _in_order(problems), _texts(project)
+    except SourceError as error:
+        return error.diagnostics, error.sources
+
+
+def _open(path: Path) -> tuple[Project, Names, Source]:
+    from kitaru_compiler.frontend.source import read
+
+    project, module = locate(path)
+    resolved = path.resolve()
+    source = read(resolved, module, _relative(resolved, project))
+    project.sources[module] = source
+    return project, Names(project), source
+
+
+def _relative(path: Path, project: Project) -> str:
+    return path.relative_to(project.root).as_posix()
+
+
+def _analyse(flow: FlowDefinition, names: Names) -> list[Diagnostic]:
+    found = check_definition(flow)
+    if isinstance(flow.definition, ast.FunctionDef):
+        found += Calls(names).mark(flow)
+    return found
+
+
+def _stop_on_errors(found: list[Diagnostic], project: Project) -> None:
+    if any(diagnostic.severity == "error" for diagnostic in found):
+        raise SourceError(_in_order(found), _texts(project))
+
+
+def _texts(project: Project) -> dict[str, str]:
+    return {source.file: source.text for source in project.sources.values() if source}
+
+
+def _in_order(found: list[Diagnostic]) -> tuple[Diagnostic, ...]:
+    return tuple(sorted(found, key=lambda d: (d.span.file, d.span.line, d.span.column, d.code)))
+
+
+@contextmanager
+def _room_for_deep_source() -> Iterator[None]:
+    """Let the visitors follow source as deep as `MAX_DEPTH`, several frames to a level."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, MAX_DEPTH * 20))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)

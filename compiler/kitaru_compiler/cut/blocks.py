@@ -1,0 +1,296 @@
+"""Decides where blocks begin and how control goes from one to the next, always forward.
+
+A block begins at the entry, at each durable call or region, and at each join after a branch that
+holds one. Every statement appears once, whatever the granularity.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kitaru.wire.plan import BlockKind
+from kitaru_compiler.ir.build import at
+from kitaru_compiler.ir.nodes import (
+    Code,
+    Durable,
+    DurableCall,
+    FlowIR,
+    If,
+    Node,
+    Region,
+    Return,
+)
+from kitaru_compiler.ir.scope import own_nodes
+
+After = Callable[[ast.AST], list[ast.stmt]]
+
+
+@dataclass(slots=True)
+class Jump:
+    """The end of a block: on to `target`, or the end of the flow with a value."""
+
+    target: DraftBlock | None
+
+
+@dataclass(slots=True)
+class DraftBlock:
+    """A block being made: its statements, and where the source of its durable call lies."""
+
+    kind: BlockKind
+    place: ast.AST
+    calls: list[DurableCall] = field(default_factory=list)
+    region: Region | None = None
+    name: str = ""
+    index: int = -1
+    body: list[ast.stmt] = field(default_factory=list)
+
+    @property
+    def may_wait(self) -> bool:
+        return any(call.kind in ("wait", "helper") for call in self.calls)
+
+    @property
+    def next(self) -> list[DraftBlock | None]:
+        """Every possible successor, in program order, None for the end."""
+        found = {id(jump.target): jump.target for stmt in self.body for jump in jumps(stmt)}
+        targets = [target for target in found.values() if target is not None]
+        ordered: list[DraftBlock | None] = [*sorted(targets, key=lambda block: block.index)]
+        return [*ordered, None] if len(targets) < len(found) else ordered
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a block stands in the flow's structure; the layout of steps is made from these."""
+
+    block: DraftBlock
+
+
+@dataclass(slots=True)
+class Fork:
+    """A branch of the flow's structure, its arms in the order of the source."""
+
+    place: ast.AST
+    arms: list[list[Place | Fork]]
+
+
+def jumps(stmt: ast.AST) -> list[Jump]:
+    """Return the ends of the block inside a statement of its body."""
+    found = [getattr(node, "jump", None) for node in own_nodes(stmt)]
+    return [jump for jump in found if jump is not None]
+
+
+def build_blocks(ir: FlowIR) -> tuple[list[DraftBlock], list[Place | Fork]]:
+    """Return the blocks in program order, named, and the structure they stand in."""
+    builder = _Builder()
+    entry = builder.new("entry", ir.definition)
+    entry.body, structure = builder.emit(ir.body, _end_of_flow)
+    _name(builder.blocks, ir)
+    return builder.blocks, structure
+
+
+@dataclass
+class _Builder:
+    blocks: list[DraftBlock] = field(default_factory=list)
+
+    def new(self, kind: BlockKind, place: ast.AST) -> DraftBlock:
+        block = DraftBlock(kind, place)
+        self.number(block)
+        return block
+
+    def number(self, block: DraftBlock) -> None:
+        block.index = len(self.blocks)
+        self.blocks.append(block)
+
+    def emit(
+        self, nodes: list[Node], after: After
+    ) -> tuple[list[ast.stmt], list[Place | Fork]]:
+        """Return the statements of the current block's tail, and the structure of what follows."""
+        tail: list[ast.stmt] = []
+        for index, node in enumerate(nodes):
+            rest = nodes[index + 1 :]
+            match node:
+                case Code(stmt):
+                    tail.append(with_returns(stmt))
+                    if isinstance(stmt, ast.Raise):
+                        return tail, []
+                case Return(stmt):
+                    return [*tail, end(stmt, stmt.value)], []
+                case Durable(stmt, call):
+                    block = self.new(_kind(call), stmt)
+                    block.calls = [call]
+                    here = [with_returns(stmt)]
+                    return self._durable(tail, block, here, rest, after)
+                case Region(stmts, calls):
+                    block = self.new("region", stmts[0])
+                    block.calls, block.region = calls, node
+                    here = [with_returns(stmt) for stmt in stmts]
+                    return self._durable(tail, block, here, rest, after)
+                case If():
+                    stmts, structure = self._branch(node, rest, after)
+                    return [*tail, *stmts], structure
+        return [*tail, *after(nodes[-1] if nodes else ast.Pass())], []
+
+    def _durable(
+        self,
+        tail: list[ast.stmt],
+        block: DraftBlock,
+        here: list[ast.stmt],
+        rest: list[Node],
+        after: After,
+    ) -> tuple[list[ast.stmt], list[Place | Fork]]:
+        structure: list[Place | Fork] = []
+        if not _ends(here[-1]):
+            following, structure = self.emit(rest, after)
+            here = [*here, *following]
+        block.body = here
+        return [*tail, jump_to(block)(block.place)], [Place(block), *structure]
+
+    def _branch(
+        self, node: If, rest: list[Node], after: After
+    ) -> tuple[list[ast.stmt], list[Place | Fork]]:
+        body, orelse = node.body, node.orelse
+        if rest and _surely_ends(body):
+            orelse, rest = [*orelse, *rest], []
+        elif rest and _surely_ends(orelse):
+            body, rest = [*body, *rest], []
+        join = DraftBlock("join", _source(rest[0])) if rest else None
+        then = jump_list(join) if join else after
+        body_stmts, body_structure = self.emit(body, then)
+        else_stmts, else_structure = self.emit(orelse, then)
+        fork = Fork(node.source, [body_structure, else_structure])
+        branch = at(node.source, ast.If(node.test, body_stmts, else_stmts))
+        structure: list[Place | Fork] = [fork]
+        if join:
+            self.number(join)
+            join.body, following = self.emit(rest, after)
+            structure += following
+        return [branch], structure
+
+
+def _kind(call: DurableCall) -> BlockKind:
+    match call.kind:
+        case "checkpoint" | "llm" | "wait" | "log":
+            return call.kind
+    return "region"
+
+
+def _source(node: Node) -> ast.AST:
+    match node:
+        case If(source=source):
+            return source
+        case Region(stmts):
+            return stmts[0]
+        case Code(stmt) | Durable(stmt) | Return(stmt):
+            return stmt
+
+
+def _end_of_flow(place: ast.AST) -> list[ast.stmt]:
+    source = _source(place) if isinstance(place, Node) else place
+    return [end(source if hasattr(source, "lineno") else None, None)]
+
+
+def jump_list(block: DraftBlock) -> After:
+    """Return what ends an arm that goes on at `block`."""
+    return lambda place: [jump_to(block)(_source(place) if isinstance(place, Node) else place)]
+
+
+def jump_to(block: DraftBlock) -> Callable[[ast.AST], ast.stmt]:
+    """Return what makes the statement `return <block>, locals()`."""
+
+    def make(place: ast.AST) -> ast.stmt:
+        source = place if hasattr(place, "lineno") else block.place
+        value = ast.Tuple(
+            [ast.Constant(""), ast.Call(ast.Name("locals", ast.Load()), [], [])], ast.Load()
+        )
+        stmt = at(source, ast.Return(value))
+        stmt.jump = Jump(block)  # type: ignore[attr-defined]
+        return stmt
+
+    return make
+
+
+def end(place: ast.AST | None, value: ast.expr | None) -> ast.stmt:
+    """Return the statement `return None, <value>`."""
+    pair = ast.Tuple([ast.Constant(None), value or ast.Constant(None)], ast.Load())
+    stmt = ast.Return(pair)
+    stmt = at(place, stmt) if place is not None else ast.fix_missing_locations(stmt)
+    stmt.jump = Jump(None)  # type: ignore[attr-defined]
+    return stmt
+
+
+def with_returns(stmt: ast.stmt) -> ast.stmt:
+    """Turn every `return x` of the flow inside `stmt` into the end of a block."""
+    if not any(isinstance(node, ast.Return) for node in own_nodes(stmt)):
+        return stmt
+    changed = _Returns().visit(stmt)
+    assert isinstance(changed, ast.stmt)
+    return changed
+
+
+class _Returns(ast.NodeTransformer):
+    """Copies what it changes; nested functions and classes keep their own returns."""
+
+    def visit_Return(self, node: ast.Return) -> ast.stmt:
+        return end(node, node.value)
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        import copy
+
+        return super().generic_visit(copy.copy(node))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return node
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef  # type: ignore[assignment]
+
+
+def _ends(stmt: ast.stmt) -> bool:
+    return isinstance(stmt, ast.Return | ast.Raise)
+
+
+def _surely_ends(nodes: list[Node]) -> bool:
+    if not nodes:
+        return False
+    match nodes[-1]:
+        case Return():
+            return True
+        case Code(stmt) | Durable(stmt):
+            return _ends(stmt)
+        case If(body=body, orelse=orelse):
+            return _surely_ends(body) and _surely_ends(orelse)
+    return False
+
+
+def _name(blocks: list[DraftBlock], ir: FlowIR) -> None:
+    """Name each block for what it does: letters, digits and single underscores, unique, no keyword."""
+    taken = {ir.name}
+    for block in blocks:
+        base = _hint(block)
+        name, number = base, 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        block.name = name
+
+
+def _hint(block: DraftBlock) -> str:
+    if block.kind in ("entry", "join"):
+        return "start" if block.kind == "entry" else "join"
+    distinct = list(dict.fromkeys(_wait_name(block) or call.name for call in block.calls))
+    words = "_".join(distinct[:3]) if block.kind != "region" or len(distinct) <= 3 else "region"
+    clean = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+    return clean[:50].strip("_") if clean[:1].isalpha() else "region"
+
+
+def _wait_name(block: DraftBlock) -> str:
+    """Return the literal name of a wait, which says more than `wait`."""
+    if block.kind != "wait":
+        return ""
+    call = getattr(block.place, "value", None)
+    for keyword in call.keywords if isinstance(call, ast.Call) else []:
+        if keyword.arg == "name" and isinstance(keyword.value, ast.Constant):
+            return str(keyword.value.value)
+    return ""

@@ -1,0 +1,311 @@
+"""Decides the text of `steps.py`: one readable function per block, and a table back to the user's lines.
+
+Statements keep their text, comments included, wherever the text still says what the block must do;
+whatever a pass changed is written out anew. Each function is parsed again and compared, so text
+and tree cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from kitaru_compiler.cut.blocks import DraftBlock, jumps
+from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.build import at
+from kitaru_compiler.ir.nodes import FlowIR
+from kitaru_compiler.ir.scope import own_nodes
+
+INDENT = "    "
+HEADER = '''"""The blocks of flow `{flow}`, generated; edit the flow's own source instead.
+
+Each function takes the variables that are live at its start and returns the name of the next block
+and the variables, or None and the flow's result. `plan.json` says which jumps start a new step.
+"""
+'''
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The text of `steps.py` and its position table, in the form `kitaru.runtime.blocks` reads."""
+
+    text: str
+    positions: tuple[dict[str, Any], ...]
+
+
+def generate(
+    ir: FlowIR,
+    source: Source,
+    blocks: list[DraftBlock],
+    live: dict[int, tuple[str, ...]],
+    bound: dict[int, frozenset[str]],
+) -> Generated:
+    """Write the functions of all blocks."""
+    writer = _Writer(source, _frame_name(ir))
+    parts = [HEADER.format(flow=ir.name)]
+    trees: list[ast.FunctionDef] = []
+    for block in blocks:
+        for stmt in block.body:
+            for node in own_nodes(stmt):
+                _resolve_jump(node)
+        loads = [writer.load(name, name in bound[block.index], block) for name in live[block.index]]
+        body = [*loads, *block.body]
+        lines = [f"def {block.name}({writer.frame}):  # line {_line(block)}"]
+        for stmt in body:
+            lines += writer.statement(stmt, INDENT)
+        parts.append("\n".join(lines) + "\n")
+        trees.append(_function(block.name, writer.frame, body))
+    text = "\n\n".join(parts)
+    parsed = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+    positions = tuple(_table(p, t) for p, t in zip(parsed, trees, strict=True))
+    return Generated(text, positions)
+
+
+def _line(block: DraftBlock) -> int:
+    return getattr(block.place, "lineno", 1)
+
+
+def _frame_name(ir: FlowIR) -> str:
+    name = "frame"
+    while name in ir.locals or name in ir.mentioned or name in ir.temporaries:
+        name += "_"
+    return name
+
+
+def _resolve_jump(node: ast.AST) -> None:
+    """Write the target's name into the jump, now that every block has one."""
+    jump = getattr(node, "jump", None)
+    if jump and jump.target and isinstance(node, ast.Return):
+        assert isinstance(node.value, ast.Tuple) and isinstance(node.value.elts[0], ast.Constant)
+        node.value.elts[0].value = jump.target.name
+
+
+def _function(name: str, frame: str, body: list[ast.stmt]) -> ast.FunctionDef:
+    function = ast.parse(f"def {name}({frame}): pass").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    function.body = body
+    return function
+
+
+@dataclass
+class _Writer:
+    source: Source
+    frame: str
+
+    def load(self, name: str, surely: bool, block: DraftBlock) -> ast.stmt:
+        """Return the statement that binds a live variable; one that may be unbound stays so."""
+        text = f'{name} = {self.frame}["{name}"]'
+        if not surely:
+            text = f'if "{name}" in {self.frame}:\n    {text}'
+        stmt = ast.parse(text).body[0]
+        for node in ast.walk(stmt):
+            if hasattr(node, "lineno"):
+                ast.copy_location(node, block.place if hasattr(block.place, "lineno") else node)
+        return stmt
+
+    def statement(self, stmt: ast.stmt, indent: str) -> list[str]:
+        """Return the lines of one statement."""
+        if isinstance(stmt, ast.If) and jumps(stmt):
+            return self._branch(stmt, indent, "if")
+        lines = self._verbatim(stmt, indent) or self._jump(stmt, indent)
+        return lines or _indented(ast.unparse(stmt), indent, stmt)
+
+    def _jump(self, stmt: ast.stmt, indent: str) -> list[str] | None:
+        """Write the end of a block the way a person would."""
+        jump = getattr(stmt, "jump", None)
+        if jump is None or not isinstance(stmt, ast.Return):
+            return None
+        assert isinstance(stmt.value, ast.Tuple)
+        if jump.target:
+            return [f'{indent}return "{jump.target.name}", locals()']
+        line = f"{indent}return None, {self._expression(stmt.value.elts[1])}"
+        return [line] if _same_statement([line], stmt) else None
+
+    def _expression(self, expression: ast.expr) -> str:
+        text = ast.get_source_segment(self.source.text, expression) or ""
+        if "\n" in text or not _same_expression(text, expression):
+            return ast.unparse(expression)
+        return text
+
+    def _branch(self, stmt: ast.If, indent: str, word: str) -> list[str]:
+        above = self._comments_above(stmt, indent) if word == "if" else []
+        lines = [*above, f"{indent}{word} {self._expression(stmt.test)}:"]
+        for inner in stmt.body:
+            lines += self.statement(inner, indent + INDENT)
+        match stmt.orelse:
+            case [ast.If() as other] if jumps(other):
+                lines += self._branch(other, indent, "elif")
+            case []:
+                pass
+            case orelse:
+                lines.append(f"{indent}else:")
+                for inner in orelse:
+                    lines += self.statement(inner, indent + INDENT)
+        return lines
+
+    def _verbatim(self, stmt: ast.stmt, indent: str) -> list[str] | None:
+        """Return the statement's own lines, moved to `indent`, if they still say what it does."""
+        lines = self._own_lines(stmt)
+        if lines is None:
+            return None
+        moved = _moved(lines, stmt, indent)
+        if moved is None:
+            return None
+        if any(getattr(node, "jump", None) for node in own_nodes(stmt)):
+            moved = _ending(moved)
+        if moved is None or not _same_statement(moved, stmt):
+            return None
+        return [*self._comments_above(stmt, indent), *moved]
+
+    def _own_lines(self, stmt: ast.stmt) -> list[str] | None:
+        assert stmt.end_lineno is not None and stmt.end_col_offset is not None
+        lines = [line.rstrip("\n") for line in self.source.lines[stmt.lineno - 1 : stmt.end_lineno]]
+        if not lines:
+            return None
+        before = lines[0].encode()[: stmt.col_offset].decode(errors="ignore")
+        after = lines[-1].encode()[stmt.end_col_offset :].decode(errors="ignore").strip()
+        if before.strip(" ") or (after and not after.startswith("#")):
+            return None
+        return lines
+
+    def _comments_above(self, stmt: ast.stmt, indent: str) -> list[str]:
+        found: list[str] = []
+        number = stmt.lineno - 2
+        while number >= 0 and self.source.lines[number].strip().startswith("#"):
+            found.insert(0, indent + self.source.lines[number].strip())
+            number -= 1
+        return found
+
+
+def _moved(lines: list[str], stmt: ast.stmt, indent: str) -> list[str] | None:
+    """Move lines to another indentation; lines inside a string stay where they are."""
+    inside = {
+        line - stmt.lineno
+        for node in ast.walk(stmt)
+        if isinstance(node, ast.Constant | ast.JoinedStr)
+        for line in range(node.lineno + 1, (node.end_lineno or node.lineno) + 1)
+    }
+    shift = len(indent) - stmt.col_offset
+    moved = []
+    for number, line in enumerate(lines):
+        space = len(line) - len(line.lstrip(" "))
+        if line[:space] != line[: len(line) - len(line.lstrip())]:
+            return None  # tabs
+        if number in inside or not line.strip():
+            moved.append(line)
+        else:
+            moved.append(" " * max(space + shift, 0) + line[space:])
+    return moved
+
+
+def _ending(lines: list[str]) -> list[str] | None:
+    """Turn `return x` into `return None, x`, from the last to the first so that places stay true."""
+    text = _as_block(lines)
+    try:
+        stmt = ast.parse(text).body[0].body[0]  # type: ignore[attr-defined]
+    except (SyntaxError, IndexError):
+        return None
+    rows = [line.encode() for line in text.split("\n")]
+    returns = [node for node in own_nodes(stmt) if isinstance(node, ast.Return)]
+    for node in sorted(returns, key=lambda n: (n.lineno, n.col_offset), reverse=True):
+        row, column = node.lineno - 1, node.col_offset + len("return")
+        if node.value is None:
+            rows[row] = rows[row][:column] + b" None, None" + rows[row][column:]
+            continue
+        opening, closing = b" None,", b""
+        if isinstance(node.value, ast.Tuple):
+            opening, closing = b" None, (", b")"
+            end_row, end = node.value.end_lineno - 1, node.value.end_col_offset  # type: ignore[operator]
+            rows[end_row] = rows[end_row][:end] + closing + rows[end_row][end:]
+            start = node.value.col_offset if node.value.lineno == node.lineno else column
+            rows[row] = rows[row][:column] + opening + rows[row][start:]
+        else:
+            rows[row] = rows[row][:column] + opening + rows[row][column:]
+    return [row.decode() for row in rows[1:]]
+
+
+def _as_block(lines: list[str]) -> str:
+    """Wrap indented lines so that Python parses them where a function's body stands."""
+    return "def f():\n" + "\n".join(lines)
+
+
+def _same_statement(lines: list[str], stmt: ast.stmt) -> bool:
+    try:
+        wrapped = ast.parse(_as_block(lines)).body[0]
+    except (SyntaxError, ValueError):
+        return False
+    body = wrapped.body  # type: ignore[attr-defined]
+    return len(body) == 1 and ast.dump(body[0]) == ast.dump(stmt)
+
+
+def _same_expression(text: str, expression: ast.expr) -> bool:
+    try:
+        return ast.dump(ast.parse(text, mode="eval").body) == ast.dump(expression)
+    except (SyntaxError, ValueError):
+        return False
+
+
+def _indented(text: str, indent: str, stmt: ast.stmt) -> list[str]:
+    """Indent what `ast.unparse` wrote; the inside of a triple-quoted string must not move."""
+    lines = text.split("\n")
+    if len(lines) > 1 and not _same_statement([indent + line for line in lines], stmt):
+        text = ast.unparse(_OneLineStrings().visit(copy.deepcopy(stmt)))
+        lines = text.split("\n")
+    return [indent + line for line in lines]
+
+
+class _OneLineStrings(ast.NodeTransformer):
+    """Keeps docstrings of nested functions from being written over several lines."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return at(node, ast.Expr(ast.JoinedStr([node.value])))
+        return self.generic_visit(node)
+
+
+def _table(parsed: ast.FunctionDef, tree: ast.FunctionDef) -> dict[str, Any]:
+    """Return the position table of one function; see `kitaru.runtime.blocks` for its form."""
+    lines: dict[str, list[int]] = {}
+    nodes: dict[str, list[list[int]]] = {}
+    for index, (written, meant) in enumerate(zip(parsed.body, tree.body, strict=True)):
+        if ast.dump(written) != ast.dump(meant):
+            raise AssertionError(f"generated text differs: {ast.unparse(meant)!r}")
+        pairs = [
+            (a, b)
+            for a, b in zip(ast.walk(written), ast.walk(meant), strict=True)
+            if hasattr(a, "lineno")
+        ]
+        shifts = _shifts(pairs)
+        if shifts is None or any(lines.get(k, v) != v for k, v in shifts.items()):
+            nodes[str(index)] = [_place(b) for _, b in pairs]
+        else:
+            lines.update(shifts)
+    return {"function": parsed.name, "lines": lines, "nodes": nodes}
+
+
+def _shifts(pairs: list[tuple[Any, Any]]) -> dict[str, list[int]] | None:
+    """Return how each line moved, or None when its parts moved differently."""
+    found: dict[str, list[int]] = {}
+    for written, meant in pairs:
+        ends = (
+            (written.lineno, written.col_offset, meant.lineno, meant.col_offset),
+            (
+                written.end_lineno,
+                written.end_col_offset,
+                meant.end_lineno,
+                meant.end_col_offset,
+            ),
+        )
+        for line, column, to_line, to_column in ends:
+            moved = [to_line, to_column - column]
+            if found.setdefault(str(line), moved) != moved:
+                return None
+    return found
+
+
+def _place(node: Any) -> list[int]:
+    return [node.lineno, node.col_offset, node.end_lineno, node.end_col_offset]
+
+

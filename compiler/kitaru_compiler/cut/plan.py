@@ -1,0 +1,164 @@
+"""Decides the finished plan of a flow: blocks, steps and layout as plain data, and what to say of them."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+from kitaru.wire.plan import Block, BranchItem, Granularity, LayoutItem, Step, StepItem
+from kitaru_compiler.cut.blocks import DraftBlock, build_blocks
+from kitaru_compiler.cut.generate import Generated, generate
+from kitaru_compiler.cut.layout import Cutter
+from kitaru_compiler.cut.liveness import bound_variables, live_variables
+from kitaru_compiler.cut.profile import Profile
+from kitaru_compiler.diagnostics.model import Diagnostic
+from kitaru_compiler.diagnostics.rules import kit201, kit322
+from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.nodes import Code, FlowIR, If, Node, Region
+from kitaru_compiler.ir.scope import own_nodes
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A flow cut for one target: the parts of its plan, its generated code, and the notes."""
+
+    blocks: tuple[Block, ...]
+    steps: tuple[Step, ...]
+    layout: tuple[LayoutItem, ...]
+    generated: Generated
+    notes: tuple[Diagnostic, ...]
+
+
+def cut(ir: FlowIR, source: Source, granularity: Granularity, profile: Profile) -> Cut:
+    """Cut a flow in normal form."""
+    if ir.whole:
+        return _uncut(ir, ir.whole, source)
+    drafts, structure = build_blocks(ir)
+    live = live_variables(drafts, ir)
+    ordered = {i: tuple(sorted(names, key=_first_mention(ir))) for i, names in live.items()}
+    steps, layout = Cutter(drafts, source, granularity, profile).cut(structure)
+    generated = generate(ir, source, drafts, ordered, bound_variables(drafts, ir))
+    blocks = tuple(_block(draft, ordered[draft.index], source) for draft in drafts)
+    notes = (
+        *_region_notes(drafts, source),
+        *_guard_notes(layout),
+        *_local_definitions(ir, blocks, steps, source),
+    )
+    return Cut(blocks, steps, layout, generated, notes)
+
+
+def _uncut(ir: FlowIR, region: Region, source: Source) -> Cut:
+    """Keep the flow's own function as the one block."""
+    span = source.span(ir.definition)
+    calls = tuple(call.name for call in region.calls)
+    waits = any(call.kind in ("wait", "helper") for call in region.calls)
+    name = ir.name.lower() if ir.name.lower().isidentifier() and ir.name.isascii() else "flow"
+    block = Block(0, name, "flow", (None,), ir.parameters, span, calls, waits, region.rule.code)
+    step = Step(name, name, (name,), (None,), span, waits)
+    text = f'"""Flow `{ir.name}` is not cut: its own function runs as it is."""\n'
+    note = Diagnostic(region.rule, source.span(region.at), region.reason, "", region.help)
+    return Cut((block,), (step,), (StepItem(name),), Generated(text, ()), (note,))
+
+
+def _first_mention(ir: FlowIR) -> Any:
+    order = {name: index for index, name in enumerate(ir.parameters)}
+    for stmt in ir.definition.body:
+        for node in ast.walk(stmt):
+            if isinstance(node, ast.Name):
+                order.setdefault(node.id, len(order))
+    return lambda name: (order.get(name, len(order)), name)
+
+
+def _block(draft: DraftBlock, live: tuple[str, ...], source: Source) -> Block:
+    return Block(
+        index=draft.index,
+        name=draft.name,
+        kind=draft.kind,
+        next=tuple(target and target.name for target in draft.next),
+        live=live,
+        span=_span(draft, source),
+        calls=tuple(call.name for call in draft.calls),
+        may_wait=draft.may_wait,
+        reason=draft.region.rule.code if draft.region else "",
+    )
+
+
+def _span(draft: DraftBlock, source: Source) -> Any:
+    place = draft.place
+    if draft.region and len(draft.region.stmts) > 1:
+        last = draft.region.stmts[-1]
+        place = ast.copy_location(ast.Pass(), place)
+        place.end_lineno, place.end_col_offset = last.end_lineno, last.end_col_offset
+    return source.span(place)
+
+
+def _region_notes(drafts: list[DraftBlock], source: Source) -> list[Diagnostic]:
+    notes = []
+    for draft in drafts:
+        region = draft.region
+        if region is None:
+            continue
+        span = _span(draft, source)
+        lines = f"line {span.line} stays"
+        if span.end_line > span.line:
+            lines = f"lines {span.line}–{span.end_line} stay"
+        names = list(dict.fromkeys(call.name for call in draft.calls))
+        count = f"{len(names)} checkpoint{'s'[: len(names) != 1]}"
+        message = f"{region.reason}: {lines} in one step ({count}, durable one by one)"
+        notes.append(Diagnostic(region.rule, source.span(region.at), message, "", region.help))
+    return notes
+
+
+def _guard_notes(items: tuple[LayoutItem, ...]) -> list[Diagnostic]:
+    notes = []
+    for item in items:
+        if not isinstance(item, BranchItem):
+            continue
+        if item.decider is None:
+            message = "the test follows a join, so several steps decide: each step of this branch starts"
+            fix = "call a checkpoint that always runs between the join and this test"
+            notes.append(Diagnostic(kit322.RULE, item.span, f"{message} and asks its guard", "", fix))
+        for arm in item.arms:
+            notes += _guard_notes(arm)
+    return notes
+
+
+def _local_definitions(
+    ir: FlowIR, blocks: tuple[Block, ...], steps: tuple[Step, ...], source: Source
+) -> list[Diagnostic]:
+    """Warn where a function or class defined in the body is still needed after a cut."""
+    entries = {step.entry for step in steps[1:]}
+    crossing = {name for block in blocks if block.name in entries for name in block.live}
+    notes = []
+    for stmt in _statements(ir.body):
+        for node in own_nodes(stmt):
+            name = _defined_name(node)
+            if name in crossing:
+                message = f"`{name}` is defined in the flow and needed after a cut: that cut is left out"
+                fix = f"define `{name}` at module level"
+                notes.append(Diagnostic(kit201.RULE, source.span(node), message, "", fix))
+                crossing.discard(name)
+    return notes
+
+
+def _defined_name(node: ast.AST) -> str:
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return name
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda()):
+            return name
+    return ""
+
+
+def _statements(nodes: list[Node]) -> list[ast.stmt]:
+    found: list[ast.stmt] = []
+    for node in nodes:
+        match node:
+            case Code(stmt):
+                found.append(stmt)
+            case Region(stmts):
+                found += stmts
+            case If(body=body, orelse=orelse):
+                found += [*_statements(body), *_statements(orelse)]
+    return found

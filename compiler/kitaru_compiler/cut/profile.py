@@ -1,0 +1,24 @@
+"""Decides what the compiler needs to know of a target before it cuts: its profile, plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kitaru.wire.plan import RetryMode
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one target can express.
+
+    `branches`: native conditions. `retry`: who starts a failed step again. `max_step_name`: longest
+    step name in characters. `max_depth`: how deep branches may nest before the rest is left to
+    guards. `start_seconds`: what one container start costs, low and high, in seconds.
+    """
+
+    name: str
+    branches: bool
+    retry: RetryMode
+    max_step_name: int
+    max_depth: int
+    start_seconds: tuple[int, int]

@@ -1,0 +1,196 @@
+"""Decides which functions are flows, and what their inputs and options are."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from kitaru.wire.plan import Parameter, ParameterType
+from kitaru_compiler.diagnostics.model import Diagnostic
+from kitaru_compiler.diagnostics.rules import kit103, kit104, kit105, kit106, kit107, kit601, kit602
+from kitaru_compiler.frontend.names import Names, Symbol
+from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.nodes import CheckpointOptions
+from kitaru_compiler.ir.scope import own_nodes
+
+NATIVE_TYPES = frozenset(get_args(ParameterType)) - {"json"}
+RESERVED_PREFIX = "kitaru_"
+
+
+@dataclass(frozen=True)
+class FlowDefinition:
+    """One `@flow` function of a module."""
+
+    name: str
+    source: Source
+    definition: ast.FunctionDef
+    options: tuple[ast.keyword, ...]
+
+
+def find_flows(source: Source, names: Names) -> list[FlowDefinition]:
+    """Return the flows defined at the top level of a module, in order."""
+    found = []
+    for stmt in source.tree.body:
+        match stmt:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                symbol = names.lookup(source, name)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call()):
+                symbol = names.lookup(source, name)
+            case _:
+                continue
+        if symbol and symbol.kind == "flow" and symbol.source is source:
+            found.append(FlowDefinition(name, source, symbol.definition, symbol.options))  # type: ignore[arg-type]
+    return found
+
+
+def select_flow(
+    source: Source, names: Names, wanted: str | None
+) -> tuple[FlowDefinition | None, list[Diagnostic]]:
+    """Return the flow called `wanted`, or the only one, and what is wrong when there is none."""
+    flows = find_flows(source, names)
+    known = ", ".join(flow.name for flow in flows)
+    if wanted:
+        for flow in flows:
+            if flow.name == wanted:
+                return flow, []
+        message = f"there is no flow called `{wanted}` in {source.file}"
+        fix = f"flows here: {known}" if known else "decorate the function with @flow"
+        return None, [Diagnostic(kit104.RULE, source.span(source.tree), message, help=fix)]
+    if not flows:
+        return None, _no_flow(source, names)
+    if len(flows) > 1:
+        spans = tuple((source.span(flow.definition), flow.name) for flow in flows[1:])
+        first = source.span(flows[0].definition)
+        fix = f"name one: {source.file}:{flows[0].name}"
+        message = f"{source.file} has {len(flows)} flows: {known}"
+        return None, [Diagnostic(kit105.RULE, first, message, flows[0].name, fix, spans)]
+    return flows[0], []
+
+
+def _no_flow(source: Source, names: Names) -> list[Diagnostic]:
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for decorator in node.decorator_list:
+            target = decorator.func if isinstance(decorator, ast.Call) else decorator
+            symbol = names.resolve(source, target)
+            if symbol and symbol.kind == "primitive" and symbol.name == "flow":
+                message = f"`{node.name}` is a flow, but a step could not import it by that name"
+                fix = "define it once, at the top level of the module, with @flow as its only decorator"
+                return [Diagnostic(kit107.RULE, source.span(node), message, help=fix)]
+    fix = "decorate a function with @flow:\n\nfrom kitaru import flow\n\n@flow\ndef main() -> str: ..."
+    return [
+        Diagnostic(
+            kit103.RULE, source.span(source.tree), f"{source.file} defines no flow", help=fix
+        )
+    ]
+
+
+def check_definition(flow: FlowDefinition) -> list[Diagnostic]:
+    """Return what is wrong with the flow's own definition: async, generator, inputs."""
+    source, definition = flow.source, flow.definition
+    found: list[Diagnostic] = []
+    if isinstance(definition, ast.AsyncFunctionDef):
+        fix = (
+            f"write `def {flow.name}(…)`; checkpoints may be async, the flow awaits nothing itself"
+        )
+        message = f"`{flow.name}` is an async flow"
+        return [Diagnostic(kit106.RULE, source.span(definition), message, "async here", fix)]
+    for stmt in definition.body:
+        for node in own_nodes(stmt):
+            if isinstance(node, ast.Yield | ast.YieldFrom):
+                message = f"`{flow.name}` is a generator: calling it would run nothing"
+                fix = "collect the values in a list and return it"
+                found.append(
+                    Diagnostic(kit106.RULE, source.span(node), message, "yields here", fix)
+                )
+    arguments = definition.args
+    for extra in (arguments.vararg, arguments.kwarg):
+        if extra:
+            message = f"`{extra.arg}` takes any number of inputs; a pipeline has a fixed list"
+            fix = f"name each input, or take one `{extra.arg}: list` or `dict`"
+            found.append(Diagnostic(kit601.RULE, source.span(extra), message, help=fix))
+    for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
+        if argument.arg.startswith(RESERVED_PREFIX):
+            message = f"input `{argument.arg}`: names that start with `{RESERVED_PREFIX}` are Kitaru's own"
+            found.append(
+                Diagnostic(kit602.RULE, source.span(argument), message, help="rename the input")
+            )
+    return found
+
+
+def parameters(definition: ast.FunctionDef) -> tuple[Parameter, ...]:
+    """Return the flow's inputs as the plan states them."""
+    arguments = definition.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
+    defaults += arguments.defaults
+    found = []
+    for index, (argument, default) in enumerate(zip(positional, defaults, strict=True)):
+        only = index < len(arguments.posonlyargs)
+        kind = "positional_only" if only else "positional_or_keyword"
+        found.append(_parameter(argument, kind, default))
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        found.append(_parameter(argument, "keyword_only", default))
+    return tuple(found)
+
+
+def _parameter(argument: ast.arg, kind: Any, default: ast.expr | None) -> Parameter:
+    annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+    literal, value = literal_of(default)
+    if isinstance(argument.annotation, ast.Constant) and isinstance(argument.annotation.value, str):
+        annotation = argument.annotation.value
+    type_: Any = annotation if annotation in NATIVE_TYPES else "json"
+    if literal and not _travels(value, type_):
+        literal, value = (True, value) if type_ == "json" and _is_json(value) else (False, None)
+    return Parameter(argument.arg, kind, type_, annotation, default is None, literal, value)
+
+
+def literal_of(expression: ast.expr | None) -> tuple[bool, Any]:
+    """Return whether `expression` is a literal, and its value."""
+    if expression is None:
+        return False, None
+    try:
+        return True, ast.literal_eval(expression)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False, None
+
+
+def _travels(value: Any, type_: str) -> bool:
+    return type(value).__name__ == type_
+
+
+def _is_json(value: Any) -> bool:
+    match value:
+        case None | bool() | int() | str():
+            return True
+        case float():
+            return value == value and abs(value) != float("inf")
+        case list():
+            return all(map(_is_json, value))
+        case dict():
+            return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
+    return False
+
+
+def checkpoint_options(symbol: Symbol) -> CheckpointOptions:
+    """Return the literal arguments of a checkpoint's decorator."""
+    assert isinstance(symbol.definition, ast.FunctionDef | ast.AsyncFunctionDef)
+    values = {k.arg: literal_of(k.value)[1] for k in symbol.options if k.arg}
+
+    def text(key: str) -> str:
+        return "" if values.get(key) is None else str(values[key])
+
+    def count(key: str) -> int:
+        value = values.get(key)
+        return value if type(value) is int and value > 0 else 0
+
+    return CheckpointOptions(
+        name=text("name") or symbol.definition.name,
+        retries=count("retries"),
+        runtime=text("runtime") or None,
+        cpu=text("cpu"),
+        memory=text("memory"),
+        gpu=count("gpu"),
+    )

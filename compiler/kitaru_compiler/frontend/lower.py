@@ -1,0 +1,83 @@
+"""Decides what the passes start from: one flow's body as code, with the facts they ask about names."""
+
+from __future__ import annotations
+
+import ast
+
+from kitaru_compiler.frontend.flows import FlowDefinition
+from kitaru_compiler.frontend.names import Names
+from kitaru_compiler.ir.nodes import Code, FlowIR
+from kitaru_compiler.ir.scope import argument_names, bound_names, own_nodes
+
+DISPLAYS: dict[type[ast.expr], type] = {
+    ast.List: list,
+    ast.ListComp: list,
+    ast.Dict: dict,
+    ast.DictComp: dict,
+    ast.Set: set,
+    ast.SetComp: set,
+}
+
+
+def lower(flow: FlowDefinition, names: Names) -> FlowIR:
+    """Return the flow's IR; its calls must have been marked (see `kitaru_compiler.frontend.calls`)."""
+    definition = flow.definition
+    body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
+    body = body or [ast.copy_location(ast.Pass(), definition)]
+    parameters = argument_names(definition.args)
+    local = set(parameters).union(*(bound_names(stmt) for stmt in body))
+    mentioned = {n.id for stmt in body for n in ast.walk(stmt) if isinstance(n, ast.Name)}
+    bound = set().union(*(bound_names(stmt) for stmt in flow.source.tree.body))
+    return FlowIR(
+        name=flow.name,
+        definition=definition,
+        body=[Code(stmt) for stmt in body],
+        parameters=tuple(parameters),
+        locals=frozenset(local),
+        mentioned=frozenset(mentioned | bound),
+        globals=frozenset(bound | ({"range"} if _star_imports(flow) else set())),
+        modules=_modules(flow, names, mentioned - local),
+        containers=_containers(body, parameters),
+    )
+
+
+def _star_imports(flow: FlowDefinition) -> bool:
+    """Say whether the module binds names that the source does not show."""
+    return any(
+        isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+        for node in flow.source.tree.body
+    )
+
+
+def _modules(flow: FlowDefinition, names: Names, candidates: set[str]) -> frozenset[str]:
+    """Return the global names that stand for modules and classes, whose attributes do not change."""
+    stable = set()
+    for name in candidates:
+        symbol = names.lookup(flow.source, name, flow.definition.name)
+        if symbol and symbol.kind in ("module", "primitive", "class"):
+            stable.add(name)
+    return frozenset(stable)
+
+
+def _containers(body: list[ast.stmt], parameters: list[str]) -> dict[str, type]:
+    """Return the locals that are only ever bound to displays of one builtin type."""
+    found: dict[str, set[type]] = {name: {object} for name in parameters}
+    displayed: set[ast.AST] = set()
+    nodes = [node for stmt in body for node in own_nodes(stmt)]
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name) as target], value=value) | ast.AnnAssign(
+                target=ast.Name(id=name) as target, value=value
+            ):
+                if type(value) in DISPLAYS:
+                    found.setdefault(name, set()).add(DISPLAYS[type(value)])  # type: ignore[index]
+                    displayed.add(target)
+    for node in nodes:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in displayed:
+            found.setdefault(node.id, set()).add(object)
+    for stmt in body:
+        others = bound_names(stmt) - {n.id for n in own_nodes(stmt) if isinstance(n, ast.Name)}
+        for name in others:
+            found.setdefault(name, set()).add(object)
+    single = {name: types.pop() for name, types in found.items() if len(types) == 1}
+    return {name: type_ for name, type_ in single.items() if type_ is not object}

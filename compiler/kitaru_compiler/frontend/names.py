@@ -1,0 +1,202 @@
+"""Decides what a name in the project's source means: a primitive, a checkpoint, a flow, a function.
+
+libcst says where a name comes from within one file; definitions and re-exports are followed across
+the files of the project. What is ambiguous means nothing here, and is left to run time.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, QualifiedNameSource, Scope, ScopeProvider
+
+from kitaru_compiler.frontend.project import Project, absolute
+from kitaru_compiler.frontend.source import Source
+
+SymbolKind = Literal["primitive", "checkpoint", "flow", "function", "class", "module"]
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """What a name stands for: `name` is absolute, `definition` the statement in `source`, if any.
+
+    `options` are the arguments of the decorator that makes it a checkpoint or a flow.
+    """
+
+    kind: SymbolKind
+    name: str
+    source: Source | None = None
+    definition: Definition | None = None
+    options: tuple[ast.keyword, ...] = ()
+
+
+@dataclass
+class Names:
+    """Resolves names across one project."""
+
+    project: Project
+    _scopes: dict[str, dict[str, Scope]] = field(default_factory=dict)
+    _definitions: dict[str, dict[str, Definition]] = field(default_factory=dict)
+    _symbols: dict[tuple[str, str], Symbol | None] = field(default_factory=dict)
+
+    def resolve(self, source: Source, expression: ast.expr, function: str = "") -> Symbol | None:
+        """Return what the name or attribute chain `expression` means in `function` of `source`.
+
+        `function` is a top-level function's name, or empty for the module's own scope.
+        """
+        dotted = dotted_name(expression)
+        return self.lookup(source, dotted, function) if dotted else None
+
+    def lookup(self, source: Source, dotted: str, function: str = "") -> Symbol | None:
+        """Return what `dotted` means in `function` of `source`; see `resolve`."""
+        scopes = self._scopes_of(source)
+        scope = scopes.get(function) or scopes[""]
+        root, _, rest = dotted.partition(".")
+        names = scope.get_qualified_names_for(root)
+        if len(names) != 1:
+            return None
+        qualified = next(iter(names))
+        if qualified.source is QualifiedNameSource.BUILTIN or "<locals>" in qualified.name:
+            return None
+        tail = f".{rest}" if rest else ""
+        if qualified.source is QualifiedNameSource.LOCAL:
+            return self._defined(source, f"{qualified.name}{tail}")
+        level = len(qualified.name) - len(qualified.name.lstrip("."))
+        package = source.file.endswith("__init__.py")
+        name = absolute(source.module, package, level, qualified.name[level:])
+        return self._imported(f"{name}{tail}")
+
+    def _scopes_of(self, source: Source) -> dict[str, Scope]:
+        if source.module not in self._scopes:
+            tree = cst.parse_module(source.text)
+            provided = MetadataWrapper(tree, unsafe_skip_copy=True).resolve(ScopeProvider)
+            module_scope = provided[tree]
+            assert module_scope is not None
+            scopes = {"": module_scope}
+            for stmt in tree.body:
+                if isinstance(stmt, cst.FunctionDef):
+                    inner = provided.get(stmt.body.body[0])
+                    if inner is not None:
+                        scopes[stmt.name.value] = inner
+            self._scopes[source.module] = scopes
+        return self._scopes[source.module]
+
+    def _imported(self, dotted: str) -> Symbol | None:
+        if dotted == "kitaru" or dotted.startswith("kitaru."):
+            return Symbol("primitive", dotted.removeprefix("kitaru").removeprefix("."))
+        parts = dotted.split(".")
+        for length in range(len(parts), 0, -1):
+            source = self.project.find(".".join(parts[:length]))
+            if source is not None:
+                rest = ".".join(parts[length:])
+                return self._member(source, rest) if rest else Symbol("module", dotted, source)
+        return Symbol("module", dotted)
+
+    def _member(self, source: Source, dotted: str) -> Symbol | None:
+        key = (source.module, dotted)
+        if key not in self._symbols:
+            self._symbols[key] = None  # a cycle of re-exports means nothing
+            self._symbols[key] = self.lookup(source, dotted)
+        return self._symbols[key]
+
+    def _defined(self, source: Source, dotted: str) -> Symbol | None:
+        name, _, rest = dotted.partition(".")
+        if source.module not in self._definitions:
+            self._definitions[source.module] = _definitions(source)
+        definition = self._definitions[source.module].get(name)
+        if definition is None:
+            return None
+        if isinstance(definition, ast.Assign):
+            return self._assigned(source, definition, rest)
+        if rest:
+            return None
+        return self._decorated(source, definition)
+
+    def _assigned(self, source: Source, definition: ast.Assign, rest: str) -> Symbol | None:
+        value = definition.value
+        alias = dotted_name(value)
+        if alias:
+            return self._member(source, f"{alias}.{rest}" if rest else alias)
+        if rest or not isinstance(value, ast.Call) or len(value.args) != 1:
+            return None
+        kind, options = self._decorator(source, value.func)
+        wrapped = self.resolve(source, value.args[0]) if kind else None
+        if not kind or not wrapped or not isinstance(wrapped.definition, ast.FunctionDef):
+            return None
+        return Symbol(kind, wrapped.name, wrapped.source, wrapped.definition, options)
+
+    def _decorated(
+        self, source: Source, definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    ) -> Symbol | None:
+        name = f"{source.module}.{definition.name}"
+        if isinstance(definition, ast.ClassDef):
+            return Symbol("class", name, source, definition)
+        if not definition.decorator_list:
+            return Symbol("function", name, source, definition)
+        kind, options = self._decorator(source, definition.decorator_list[0])
+        if kind and len(definition.decorator_list) == 1:
+            return Symbol(kind, name, source, definition, options)
+        # Other decorators may replace the function by anything: known to exist, not what it does.
+        return Symbol("function", name, source, definition)
+
+    def _decorator(
+        self, source: Source, expression: ast.expr
+    ) -> tuple[Literal["checkpoint", "flow"] | None, tuple[ast.keyword, ...]]:
+        options: tuple[ast.keyword, ...] = ()
+        if isinstance(expression, ast.Call):
+            options = tuple(expression.keywords)
+            expression = expression.func
+        symbol = self.resolve(source, expression)
+        if symbol is None or symbol.kind != "primitive":
+            return None, ()
+        if symbol.name == "checkpoint":
+            return "checkpoint", options
+        return ("flow", options) if symbol.name == "flow" else (None, ())
+
+
+def dotted_name(expression: ast.expr) -> str:
+    """Return `a.b.c` for a chain of names, or an empty text for anything else."""
+    parts: list[str] = []
+    while isinstance(expression, ast.Attribute):
+        parts.append(expression.attr)
+        expression = expression.value
+    if not isinstance(expression, ast.Name):
+        return ""
+    return ".".join([expression.id, *reversed(parts)])
+
+
+def _definitions(source: Source) -> dict[str, Definition]:
+    """Return what defines each module-level name that is bound exactly once."""
+    bindings: Counter[str] = Counter()
+    found: dict[str, Definition] = {}
+    for node in _module_level(source.tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                bindings[node.name] += 1
+                found[node.name] = node
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                bindings[name] += 1
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                found[name] = node
+            case ast.Global(names=names):
+                bindings.update(names)
+    return {name: node for name, node in found.items() if bindings[name] == 1}
+
+
+def _module_level(tree: ast.Module) -> list[ast.AST]:
+    """Return the nodes that run when the module does, and every `global` of its functions."""
+    found: list[ast.AST] = []
+    pending: list[ast.AST] = list(reversed(tree.body))
+    while pending:
+        node = pending.pop()
+        found.append(node)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            found += [child for child in ast.walk(node) if isinstance(child, ast.Global)]
+        else:
+            pending += reversed(list(ast.iter_child_nodes(node)))
+    return found

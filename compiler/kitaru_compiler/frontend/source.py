@@ -1,0 +1,113 @@
+"""Decides how source text is read: encoding, limits, syntax, and where a node lies in it."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from kitaru.errors import UsageError
+from kitaru.wire.plan import Span
+from kitaru_compiler.diagnostics.model import Diagnostic, Rule, SourceError
+from kitaru_compiler.diagnostics.rules import kit101, kit102
+
+MAX_SOURCE_BYTES = 2 * 1024 * 1024
+MAX_DEPTH = 200
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of the project: `file` relative to the import root, its text and its tree."""
+
+    module: str
+    file: str
+    text: str
+    tree: ast.Module
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The physical lines, as Python counts them, with their ends."""
+        return io.StringIO(self.text, newline=None).readlines()
+
+    def span(self, node: ast.AST) -> Span:
+        """Return where `node` lies; a node without a position lies at the start of the file."""
+        line = getattr(node, "lineno", 1)
+        end_line = getattr(node, "end_lineno", None) or line
+        column = self._characters(line, getattr(node, "col_offset", 0))
+        end = self._characters(end_line, getattr(node, "end_col_offset", None) or 0)
+        return Span(self.file, line, column, end_line, max(end, column + (line == end_line)))
+
+    def _characters(self, line: int, offset: int) -> int:
+        if not 0 < line <= len(self.lines):
+            return offset + 1
+        return len(self.lines[line - 1].encode()[:offset].decode(errors="ignore")) + 1
+
+
+def read(path: Path, module: str, file: str) -> Source:
+    """Read and parse one file; raise UsageError when it cannot be read, SourceError when it is no Python."""
+    return parse(read_text(path, file), module, file)
+
+
+def read_text(path: Path, file: str) -> str:
+    """Return the decoded text of a source file, within the size limit."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}", help="name a Python file that holds a @flow"
+        ) from error
+    if len(data) > MAX_SOURCE_BYTES:
+        limit = MAX_SOURCE_BYTES // 1024 // 1024
+        raise _failure(
+            kit102.RULE, file, 1, 1, f"the file has {len(data)} bytes; the limit is {limit} MB"
+        )
+    if b"\0" in data:
+        line = data[: data.index(b"\0")].count(b"\n") + 1
+        raise _failure(kit101.RULE, file, line, 1, "source code cannot contain null bytes")
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return io.TextIOWrapper(io.BytesIO(data), encoding, newline=None).read()
+    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+        raise _failure(kit101.RULE, file, 1, 1, f"the file cannot be decoded: {error}") from error
+
+
+def parse(text: str, module: str, file: str) -> Source:
+    """Parse `text`; raise SourceError on a syntax error or on nesting no compiler should follow."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text, filename=file)
+            compile(tree, file, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        message = error.msg or "invalid syntax"
+        raise _failure(
+            kit101.RULE, file, error.lineno or 1, error.offset or 1, message, text
+        ) from error
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise _failure(kit102.RULE, file, 1, 1, f"Python cannot parse it: {error}", text) from error
+    if too_deep := _too_deep(tree):
+        line = getattr(too_deep, "lineno", 1)
+        message = f"the code is nested more than {MAX_DEPTH} levels deep"
+        raise _failure(kit102.RULE, file, line, 1, message, text)
+    return Source(module, file, text, tree)
+
+
+def _too_deep(tree: ast.Module) -> ast.AST | None:
+    level: list[ast.AST] = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return None
+    return level[0]
+
+
+def _failure(
+    rule: Rule, file: str, line: int, column: int, message: str, text: str = ""
+) -> SourceError:
+    span = Span(file, line, max(column, 1), line, max(column, 1) + 1)
+    diagnostic = Diagnostic(rule, span, message)
+    return SourceError((diagnostic,), {file: text})

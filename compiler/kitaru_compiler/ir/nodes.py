@@ -1,0 +1,141 @@
+"""Decides the shape of a flow between source and blocks: a short list of nodes over Python's own AST.
+
+Code is Python's `ast` because what must be exact is Python's meaning and its positions; every
+statement keeps the positions of the source it came from, or of the source it was made for.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kitaru_compiler.diagnostics.model import Rule
+
+CallKind = Literal["checkpoint", "llm", "wait", "log", "submit", "flow", "helper"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointOptions:
+    """The literal arguments of `@checkpoint(...)`, `None` where absent or not a literal."""
+
+    name: str
+    retries: int = 0
+    runtime: str | None = None
+    cpu: str = ""
+    memory: str = ""
+    gpu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DurableCall:
+    """What one call in the source records when it runs: `name` is the callee as diagnostics say it."""
+
+    kind: CallKind
+    name: str
+    options: CheckpointOptions | None = None
+
+
+def mark_durable(node: ast.Call, call: DurableCall) -> None:
+    """Attach `call` to its node; copies of the node keep it."""
+    node.durable = call  # type: ignore[attr-defined]
+
+
+def durable_of(node: ast.AST) -> DurableCall | None:
+    """Return what the call at `node` records, or None when nothing is known to be recorded."""
+    return getattr(node, "durable", None)
+
+
+def durable_calls(*nodes: ast.AST) -> list[DurableCall]:
+    """Return the durable calls anywhere inside `nodes`, in source order as far as `ast.walk` keeps it."""
+    found = [
+        (child.lineno, child.col_offset, index, call)
+        for index, node in enumerate(nodes)
+        for child in ast.walk(node)
+        if isinstance(child, ast.Call) and (call := durable_of(child))
+    ]
+    return [call for *_, call in sorted(found, key=lambda item: item[:3])]
+
+
+@dataclass(slots=True)
+class Code:
+    """A statement without a visible durable call."""
+
+    stmt: ast.stmt
+
+
+@dataclass(slots=True)
+class Durable:
+    """A statement that makes exactly one durable call, and evaluates nothing durable before it."""
+
+    stmt: ast.stmt
+    call: DurableCall
+
+
+@dataclass(slots=True)
+class If:
+    """A branch at least one of whose arms holds something durable; its test holds nothing durable."""
+
+    test: ast.expr
+    body: list[Node]
+    orelse: list[Node]
+    source: ast.stmt
+
+
+@dataclass(slots=True)
+class Region:
+    """Statements that stay in one process, durable inside, and the rule that says why."""
+
+    stmts: list[ast.stmt]
+    calls: list[DurableCall]
+    rule: Rule
+    reason: str
+    at: ast.AST
+    help: str = ""
+
+
+@dataclass(slots=True)
+class Return:
+    """The end of the flow; `stmt.value` holds nothing durable."""
+
+    stmt: ast.Return
+
+
+Node = Code | Durable | If | Region | Return
+
+
+@dataclass(slots=True)
+class FlowIR:
+    """One flow in structured form.
+
+    `locals` are all names that Python makes local to the flow; `parameters` those of them that are
+    its inputs. `globals` are the names its module binds, `modules` those of them that are imported modules or classes, `containers` the
+    locals that are only ever a display of that builtin type, `mentioned` every name in the flow's source, `temporaries` the names the passes made up. `whole` is set when the
+    flow must run as it is, its own function called, and says why.
+    """
+
+    name: str
+    definition: ast.FunctionDef
+    body: list[Node]
+    parameters: tuple[str, ...]
+    locals: frozenset[str]
+    mentioned: frozenset[str]
+    globals: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
+    containers: dict[str, type] = field(default_factory=dict)
+    whole: Region | None = None
+    temporaries: list[str] = field(default_factory=list)
+
+    def is_builtin(self, name: str, wanted: frozenset[str]) -> bool:
+        """Say whether `name` is one of the builtins `wanted`, shadowed by nothing."""
+        return name in wanted and name not in self.locals and name not in self.globals
+
+    def temporary(self, hint: str) -> str:
+        """Return a new variable name that no source mentions, readable by its `hint`."""
+        base = f"{hint}_"
+        taken = self.mentioned.union(self.temporaries)
+        number = 1
+        while f"{base}{number}" in taken:
+            number += 1
+        self.temporaries.append(f"{base}{number}")
+        return f"{base}{number}"

@@ -1,0 +1,165 @@
+"""Decides which flow variables a piece of code reads, binds and deletes, nested scopes included."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def argument_names(arguments: ast.arguments) -> list[str]:
+    """Return the names a function's parameters bind, in order."""
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    every += [extra for extra in (arguments.vararg, arguments.kwarg) if extra]
+    return [argument.arg for argument in every]
+
+
+def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield `node` and what is evaluated in its own scope, not the bodies of nested functions.
+
+    Comprehensions count as the scope they stand in: they run at once, and walrus leaks out of them.
+    """
+    yield node
+    if isinstance(node, Function | ast.ClassDef):
+        for child in _definition_time(node):
+            yield from own_nodes(child)
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from own_nodes(child)
+
+
+def _definition_time(node: Function | ast.ClassDef) -> list[ast.expr]:
+    if isinstance(node, ast.ClassDef):
+        return [*node.decorator_list, *node.bases, *(k.value for k in node.keywords)]
+    evaluated: list[ast.expr] = [*node.args.defaults, *(d for d in node.args.kw_defaults if d)]
+    if not isinstance(node, ast.Lambda):
+        evaluated[:0] = node.decorator_list
+    return evaluated
+
+
+def bound_names(node: ast.AST) -> set[str]:
+    """Return the names that `node` may bind in the scope it stands in."""
+    names: set[str] = set()
+    hidden = _comprehension_targets(node)
+    for child in own_nodes(node):
+        match child:
+            case ast.Name(id=name, ctx=ast.Store()) if child not in hidden:
+                names.add(name)
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
+                names.add(name)
+            case ast.ExceptHandler(name=str(name)):
+                names.add(name)
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                names.add(name)
+            case ast.MatchMapping(rest=str(name)):
+                names.add(name)
+            case ast.Import() | ast.ImportFrom():
+                names.update((a.asname or a.name.split(".")[0]) for a in child.names)
+    return names
+
+
+def deleted_names(node: ast.AST) -> set[str]:
+    """Return the names that `node` may unbind, `except E as e` included."""
+    names: set[str] = set()
+    for child in own_nodes(node):
+        match child:
+            case ast.Name(id=name, ctx=ast.Del()):
+                names.add(name)
+            case ast.ExceptHandler(name=str(name)):
+                names.add(name)
+    return names
+
+
+def _comprehension_targets(node: ast.AST) -> set[ast.AST]:
+    """Return the Name nodes that comprehension `for` clauses bind in their own scope."""
+    return {
+        name
+        for child in ast.walk(node)
+        if isinstance(child, Comprehension)
+        for generator in child.generators
+        for name in ast.walk(generator.target)
+    }
+
+
+def read_names(node: ast.AST) -> set[str]:
+    """Return the names of the scope `node` stands in that it reads, needs bound, or may capture."""
+    names: set[str] = set()
+    _read(node, frozenset(), names)
+    return names
+
+
+def captured_names(node: Function | ast.ClassDef | ast.GeneratorExp) -> set[str]:
+    """Return the names of the enclosing scope that the closure at `node` reads when it runs later."""
+    names: set[str] = set()
+    match node:
+        case ast.GeneratorExp():
+            _read_comprehension(node, frozenset(), names, first=False)
+        case ast.ClassDef():
+            for stmt in node.body:
+                _read(stmt, frozenset(), names)
+        case _:
+            _read_function(node, frozenset(), names)
+    return names
+
+
+def _read(node: ast.AST, hidden: frozenset[str], names: set[str]) -> None:
+    match node:
+        case ast.Name(id=name):
+            if not isinstance(node.ctx, ast.Store) and name not in hidden:
+                names.add(name)
+        case ast.AugAssign(target=ast.Name(id=name)):
+            if name not in hidden:
+                names.add(name)
+            _read(node.value, hidden, names)
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            _read_comprehension(node, hidden, names)
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+            for expression in _definition_time(node):
+                _read(expression, hidden, names)
+            _read_function(node, hidden, names)
+        case ast.ClassDef():
+            # A class body sees the enclosing scope for what it does not bind, and maybe binds late:
+            # everything it mentions counts.
+            for child in ast.iter_child_nodes(node):
+                _read(child, hidden, names)
+        case _:
+            for child in ast.iter_child_nodes(node):
+                _read(child, hidden, names)
+
+
+def _read_comprehension(
+    node: Comprehension, hidden: frozenset[str], names: set[str], first: bool = True
+) -> None:
+    if first:
+        _read(node.generators[0].iter, hidden, names)
+    targets = {n.id for g in node.generators for n in ast.walk(g.target) if isinstance(n, ast.Name)}
+    inner = hidden | targets
+    for index, generator in enumerate(node.generators):
+        if index:
+            _read(generator.iter, inner, names)
+        for condition in generator.ifs:
+            _read(condition, inner, names)
+        _read(generator.target, inner, names)
+    for part in [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]:
+        _read(part, inner, names)
+
+
+def _read_function(node: Function, hidden: frozenset[str], names: set[str]) -> None:
+    body: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else [*node.body]
+    own = set(argument_names(node.args))
+    outer: set[str] = set()
+    for stmt in body:
+        own |= bound_names(stmt)
+        for child in own_nodes(stmt):
+            if isinstance(child, ast.Nonlocal):
+                outer.update(child.names)
+    names.update(outer - hidden)
+    inner = hidden | (own - outer)
+    for stmt in body:
+        _read(stmt, inner, names)

@@ -1,0 +1,67 @@
+"""Decides whether a flow is in normal form; a pass that breaks it is a bug of ours, never of the user."""
+
+from __future__ import annotations
+
+import ast
+
+from kitaru_compiler.ir.nodes import (
+    Code,
+    Durable,
+    FlowIR,
+    If,
+    Node,
+    Region,
+    Return,
+    durable_calls,
+    durable_of,
+)
+from kitaru_compiler.ir.scope import own_nodes
+
+
+class NotNormal(AssertionError):
+    """A pass left something that the next stage must not see."""
+
+
+def verify(ir: FlowIR) -> None:
+    """Raise NotNormal unless each durable call stands where one block can begin."""
+    _verify(ir.body)
+
+
+def _verify(nodes: list[Node]) -> None:
+    for node in nodes:
+        match node:
+            case Code(stmt):
+                _need(not durable_calls(stmt), stmt, "code holds a durable call")
+            case Durable(stmt):
+                value = getattr(stmt, "value", None)
+                _need(value is not None and durable_of(value) is not None, stmt, "no durable call")
+                _need(
+                    len(durable_calls(stmt)) == 1, stmt, "more than one durable call in a statement"
+                )
+            case If(test, body, orelse):
+                _need(not durable_calls(test), test, "a test holds a durable call")
+                _verify(body)
+                _verify(orelse)
+            case Return(stmt):
+                _need(not durable_calls(stmt), stmt, "a return holds a durable call")
+            case Region(stmts):
+                _need(bool(stmts), ast.Pass(), "an empty region")
+        for stmt in _statements(node):
+            for child in own_nodes(stmt):
+                has_place = "lineno" not in child._attributes or hasattr(child, "lineno")
+                _need(has_place, stmt, f"a {type(child).__name__} without a position")
+
+
+def _statements(node: Node) -> list[ast.AST]:
+    match node:
+        case If(test):
+            return [test]
+        case Region(stmts):
+            return [*stmts]
+        case Code(stmt) | Durable(stmt) | Return(stmt):
+            return [stmt]
+
+
+def _need(condition: bool, place: ast.AST, message: str) -> None:
+    if not condition:
+        raise NotNormal(f"line {getattr(place, 'lineno', '?')}: {message}")

@@ -1,0 +1,37 @@
+"""Decides the order of the passes: each is a plain function that brings a flow nearer to normal form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kitaru_compiler.ir.nodes import FlowIR
+from kitaru_compiler.ir.verify import verify
+from kitaru_compiler.passes.branches import branches
+from kitaru_compiler.passes.closures import closures
+from kitaru_compiler.passes.fan_out import fan_out
+from kitaru_compiler.passes.hoist import hoist
+from kitaru_compiler.passes.regions import regions
+from kitaru_compiler.passes.ternaries import ternaries
+from kitaru_compiler.passes.unroll import unroll
+from kitaru_compiler.passes.whole import whole
+
+PASSES: tuple[Callable[[FlowIR], FlowIR], ...] = (
+    whole,  # a flow that looks into its own frame runs as it is
+    branches,  # `if` with something durable in it becomes a node
+    closures,  # no cut after a closure over a variable that changes
+    unroll,  # loops over literals
+    fan_out,  # submits and their joins stay together
+    regions,  # what cannot be cut, with the reason
+    ternaries,  # `x = a() if c else b()` becomes two assignments
+    hoist,  # nested durable calls into temporaries, in Python's order
+)
+
+
+def normalise(ir: FlowIR) -> FlowIR:
+    """Run every pass; the result is in normal form (see `kitaru_compiler.ir.verify`)."""
+    for step in PASSES:
+        ir = step(ir)
+        if ir.whole:
+            return ir
+    verify(ir)
+    return ir

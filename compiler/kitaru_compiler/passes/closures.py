@@ -1,0 +1,123 @@
+"""Decides after which closures nothing may be cut: those over a flow variable that changes.
+
+Cells die with the function that made them, even within one process, so this is decided here and
+never at run time.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.rules import kit317, kit318
+from kitaru_compiler.ir.nodes import Code, FlowIR, If, Node, Region, Return, durable_calls
+from kitaru_compiler.ir.scope import Function, captured_names, deleted_names, own_nodes
+
+# These use the function or generator up before they return, so it outlives no statement.
+CONSUMERS = frozenset(
+    {"all", "any", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple"}
+)
+
+
+def closures(ir: FlowIR) -> FlowIR:
+    """Put everything from such a closure to the end of the flow into one region."""
+    for index, node in enumerate(ir.body):
+        stmts = list(_statements(node))
+        found = next((f for stmt in stmts for f in _dangerous(stmt, ir)), None)
+        if found:
+            rest = [stmt for later in ir.body[index:] for stmt in _source_of(later)]
+            if not durable_calls(*rest):
+                return ir
+            closure, rule, reason, fix = found
+            region = Region(rest, durable_calls(*rest), rule, reason, closure, fix)
+            return replace(ir, body=[*ir.body[:index], region])
+    return ir
+
+
+def _statements(node: Node) -> Iterator[ast.stmt]:
+    match node:
+        case If(source=source):
+            yield source
+        case Region(stmts):
+            yield from stmts
+        case Code(stmt) | Return(stmt):
+            yield stmt
+
+
+def _source_of(node: Node) -> list[ast.stmt]:
+    return list(_statements(node))
+
+
+def _dangerous(stmt: ast.stmt, ir: FlowIR) -> Iterator[tuple[ast.AST, Rule, str, str]]:
+    consumed = set(_consumed(stmt, ir))
+    for node in own_nodes(stmt):
+        if not isinstance(node, Function | ast.ClassDef | ast.GeneratorExp):
+            continue
+        if durable_calls(*_later_parts(node)) and not isinstance(node, ast.GeneratorExp):
+            name = getattr(node, "name", "a lambda")
+            reason = f"`{name}` calls checkpoints from inside the flow: from here on it is one step"
+            fix = "move the function to module level and pass what it uses as arguments"
+            yield node, kit317.RULE, reason, fix
+        if node in consumed:
+            continue
+        for name in sorted(captured_names(node) & ir.locals):
+            if _changes(name, node, ir):
+                reason = f"a closure captures `{name}`, which changes: from here on it is one step"
+                fix = f"pass `{name}` as an argument instead of capturing it"
+                yield node, kit318.RULE, reason, fix
+
+
+def _later_parts(node: ast.AST) -> list[ast.AST]:
+    if isinstance(node, ast.Lambda):
+        return [node.body]
+    return list(getattr(node, "body", [])) if not isinstance(node, ast.GeneratorExp) else [node.elt]
+
+
+def _consumed(stmt: ast.stmt, ir: FlowIR) -> Iterator[ast.AST]:
+    for node in own_nodes(stmt):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if ir.is_builtin(name, CONSUMERS):
+                yield from node.args
+                yield from (k.value for k in node.keywords if k.arg == "key")
+            case ast.Call(func=ast.Attribute(value=ast.Constant(value=str()), attr="join")):
+                yield from node.args
+
+
+def _changes(name: str, closure: ast.AST, ir: FlowIR) -> bool:
+    """Say whether `name` is bound anew, unbound, or bound first, where the closure could tell."""
+    start = (closure.lineno, closure.col_offset)  # type: ignore[attr-defined]
+    bindings = int(name in ir.parameters)
+    for stmt in ir.definition.body:
+        if name in deleted_names(stmt) or _written_inside(stmt, name):
+            return True
+        for node, looped in _binding_places(stmt, name, False):
+            bindings += 1
+            if looped or (node.lineno, node.col_offset) >= start:  # type: ignore[attr-defined]
+                return True
+    return bindings != 1
+
+
+def _written_inside(stmt: ast.stmt, name: str) -> bool:
+    return any(isinstance(n, ast.Nonlocal) and name in n.names for n in ast.walk(stmt))
+
+
+def _binding_places(node: ast.AST, name: str, looped: bool) -> Iterator[tuple[ast.AST, bool]]:
+    match node:
+        case ast.Name(id=found, ctx=ast.Store()) if found == name:
+            yield node, looped
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            if node.name == name:
+                yield node, looped
+            return
+        case ast.Lambda():
+            return
+        case ast.Import() | ast.ImportFrom():
+            if any((a.asname or a.name.split(".")[0]) == name for a in node.names):
+                yield node, looped
+        case ast.ExceptHandler(name=found) | ast.MatchAs(name=found) if found == name:
+            yield node, True
+    looped = looped or isinstance(node, ast.For | ast.While | ast.AsyncFor)
+    for child in ast.iter_child_nodes(node):
+        yield from _binding_places(child, name, looped)

@@ -1,0 +1,134 @@
+"""Decides which statements stay in one process with the durable calls inside them, and says why."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.rules import (
+    kit310,
+    kit311,
+    kit312,
+    kit313,
+    kit314,
+    kit315,
+    kit316,
+    kit321,
+)
+from kitaru_compiler.ir.build import rewrite
+from kitaru_compiler.ir.nodes import (
+    Code,
+    FlowIR,
+    Node,
+    Region,
+    durable_calls,
+    durable_of,
+)
+from kitaru_compiler.ir.scope import own_nodes
+from kitaru_compiler.passes.unroll import MAX_COPIES, loop_items
+
+Why = tuple[Rule, str, str]
+
+
+def regions(ir: FlowIR) -> FlowIR:
+    """Make a region of every statement whose durable calls no single evaluation order can name."""
+    return replace(ir, body=rewrite(ir.body, lambda nodes: [_region(ir, node) for node in nodes]))
+
+
+def _region(ir: FlowIR, node: Node) -> Node:
+    if not isinstance(node, Code) or not durable_calls(node.stmt):
+        return node
+    why = _compound(ir, node.stmt) or _expression(node.stmt)
+    if why is None:
+        return node
+    (rule, reason, fix), place = why
+    return Region([node.stmt], durable_calls(node.stmt), rule, reason, place, fix)
+
+
+def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
+    """Explain a compound statement, unless only what it evaluates first is durable."""
+    why: Why
+    match stmt:
+        case ast.While():
+            why = (kit310.RULE, "`while` depends on results", _CONSTANT_RANGE)
+        case ast.For(body=body, orelse=orelse):
+            if not durable_calls(*body, *orelse):
+                return None
+            why = _loop(ir, stmt)
+        case ast.Try() | ast.TryStar():
+            fix = "keep only what may fail in the `try`, and call other checkpoints outside it"
+            why = (kit312.RULE, "`try` must see what its body raises", fix)
+        case ast.With(body=body, items=[first, *others]):
+            if not durable_calls(*body, *others) and first.context_expr:
+                return None
+            fix = "open the resource inside the checkpoint that uses it"
+            why = (kit313.RULE, "what `with` opens lives in one process", fix)
+        case ast.Match(cases=cases):
+            if not durable_calls(*cases):
+                return None
+            fix = "write it as `if`/`elif`, which is cut"
+            why = (kit315.RULE, "`match` binds and tests in one go", fix)
+        case (
+            ast.If() | ast.Expr() | ast.Assign() | ast.AugAssign() | ast.AnnAssign() | ast.Return()
+        ):
+            return None
+        case ast.Raise():
+            return None
+        case _:
+            kind = type(stmt).__name__.lower()
+            fix = "assign the checkpoint's result to a variable first"
+            why = (kit321.RULE, f"a checkpoint is called inside `{kind}`", fix)
+    return why, stmt
+
+
+_CONSTANT_RANGE = "`for _ in range(k)` with a constant k would be cut"
+
+
+def _loop(ir: FlowIR, stmt: ast.For) -> Why:
+    if any(isinstance(n, ast.Break | ast.Continue) for s in stmt.body for n in own_nodes(s)):
+        return (kit311.RULE, "`break` or `continue` decides how often the loop runs", "")
+    items = loop_items(ir, stmt.iter)
+    if items is not None:
+        reason = f"unrolling would make more than {MAX_COPIES} copies"
+        return (kit311.RULE, reason, "loop inside one checkpoint, or over fewer items")
+    return (kit311.RULE, "`for` runs over a value known only at run time", _CONSTANT_RANGE)
+
+
+def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
+    for node in ast.walk(stmt):
+        call = durable_of(node)
+        if call and call.kind == "helper":
+            reason = f"`{call.name.partition(' ')[0]}` calls checkpoints itself"
+            fix = "call the checkpoints from the flow to give each its own step"
+            return (kit316.RULE, reason, fix), node
+        match node:
+            case ast.GeneratorExp(elt=elt, generators=[first, *others]):
+                if durable_calls(elt, *others, *first.ifs):
+                    fix = "write a list: `[…]` instead of `(…)`"
+                    return (
+                        kit314.RULE,
+                        "a generator runs its checkpoints when it is read",
+                        fix,
+                    ), node
+            case ast.Lambda(body=body) if durable_calls(body):
+                fix = "call the checkpoint from the flow"
+                return (kit321.RULE, "a lambda calls a checkpoint whenever it is called", fix), node
+            case ast.FormattedValue(format_spec=spec) if spec and durable_calls(spec):
+                fix = "assign it to a variable first"
+                return (kit321.RULE, "a checkpoint is called in a format specification", fix), node
+            case ast.Await() | ast.Yield() | ast.YieldFrom():
+                return (kit321.RULE, "`await` and `yield` need one running function", ""), node
+            case ast.AnnAssign(annotation=annotation) if durable_calls(annotation):
+                return (kit321.RULE, "a checkpoint is called in an annotation", ""), node
+            case ast.Assign(targets=targets) | ast.AugAssign(target=targets):
+                places = targets if isinstance(targets, list) else [targets]
+                sliced = any(isinstance(n, ast.Slice) for p in places for n in ast.walk(p))
+                if (
+                    durable_calls(*places)
+                    and (sliced or isinstance(node, ast.AugAssign))
+                    or (sliced and isinstance(node, ast.AugAssign))
+                ):
+                    fix = "assign the checkpoint's result to a variable first"
+                    return (kit321.RULE, "a checkpoint chooses what is changed in place", fix), node
+    return None
