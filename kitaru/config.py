@@ -51,7 +51,7 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _is_aliases(value: Any) -> bool:
+def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_text(k) and _is_text(v) for k, v in value.items())
 
 
@@ -59,9 +59,11 @@ _KINDS: Mapping[str, _Kind] = {
     "store": _Kind("sqlite:.kitaru/kitaru.db", _is_text, "a store such as sqlite:PATH"),
     "cache": _Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
     "retries": _Kind(0, _is_count, "a whole number, 0 or more", int),
-    "image": _Kind("python:3.11-slim", _is_text, "an image reference"),
+    "image": _Kind(None, _is_text, "an image reference"),
     "default_model": _Kind("fast", _is_text, "a model or an alias"),
-    "models": _Kind({}, _is_aliases, 'a table of alias to model, {"fast": "…"}', json.loads),
+    "models": _Kind({}, _is_texts, 'a table of alias to model, {"fast": "…"}', json.loads),
+    "environment": _Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),
+    "requirements": _Kind(None, _is_text, "the path of a requirements file"),
 }
 _configured: dict[str, Any] = {}
 
@@ -69,8 +71,9 @@ _configured: dict[str, Any] = {}
 def configure(**values: Any) -> None:
     """Set defaults for this process; `None` takes a setting back.
 
-    Settings: `store`, `cache`, `retries`, `image`, `default_model`, `models`. Raises UsageError on
-    any other name and on a value of the wrong type.
+    Settings: `store`, `cache`, `retries`, `image`, `default_model`, `models`, `environment` (plain
+    variables of every step), `requirements` (what a container installs). Raises UsageError on any
+    other name and on a value of the wrong type.
 
         kitaru.configure(store="sqlite:/var/lib/flows/", cache=False)
     """
@@ -199,9 +202,12 @@ def _table(parent: Any, name: str, path: Path) -> dict[str, Any]:
 
 def _anchored(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
     """A relative file in a configuration file means relative to that file."""
-    store = settings.get("store")
-    if not isinstance(store, str) or not store.startswith("sqlite:"):
-        return settings
-    path = store.removeprefix("sqlite:")
-    tail = "/" if path.endswith("/") else ""
-    return {**settings, "store": f"sqlite:{directory / path}{tail}"}
+    anchored = dict(settings)
+    store, requirements = settings.get("store"), settings.get("requirements")
+    if isinstance(store, str) and store.startswith("sqlite:"):
+        path = store.removeprefix("sqlite:")
+        tail = "/" if path.endswith("/") else ""
+        anchored["store"] = f"sqlite:{directory / path}{tail}"
+    if isinstance(requirements, str):
+        anchored["requirements"] = str(directory / requirements)
+    return anchored

@@ -74,9 +74,9 @@ class Commands(click.Group):
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
-    from importlib.metadata import version
+    from kitaru.version import VERSION
 
-    click.echo(f"kitaru {version('kitaru')}")
+    click.echo(f"kitaru {VERSION}")
     ctx.exit()
 
 

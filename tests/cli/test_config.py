@@ -14,7 +14,7 @@ from kitaru.errors import UsageError
 
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("STORE", "CACHE", "RETRIES", "IMAGE", "DEFAULT_MODEL", "MODELS"):
+    for name in ("STORE", "CACHE", "RETRIES", "IMAGE", "DEFAULT_MODEL", "MODELS", "ENVIRONMENT"):
         monkeypatch.delenv(f"KITARU_{name}", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     monkeypatch.chdir(tmp_path)
@@ -55,11 +55,14 @@ def test_false_is_a_value_and_not_an_absence() -> None:
 
 
 def test_pyproject_is_found_from_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pyproject.toml").write_text('[tool.kitaru]\nstore = "sqlite:state/"\n')
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.kitaru]\nstore = "sqlite:state/"\nrequirements = "pins.txt"\n'
+    )
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
     assert config.setting("store").value == f"sqlite:{tmp_path}/state/"
+    assert config.project_settings()["requirements"] == f"{tmp_path}/pins.txt"
 
 
 def test_aliases_merge_per_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
