@@ -28,6 +28,7 @@ _MARK = b"This prefix is a Kitaru store, and its bucket refuses a second create.
 # obstore reports a bucket that is gone like a key that is not there.
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
 _TRIES = 5
+_PAUSE_SECONDS = 0.1
 _READERS = 16
 _CLOUDS = {
     "s3": ("S3Store", "AWS"),
@@ -120,7 +121,7 @@ class ObjectStore:
             try:
                 return self._ask(operation)
             except StoreUnavailable:
-                time.sleep(0.1 * 4**waited)
+                time.sleep(_PAUSE_SECONDS * 4**waited)
         return self._ask(operation)
 
     def _ask(self, operation: Callable[[], T]) -> T:
