@@ -11,7 +11,7 @@ from typing import cast
 
 import click
 
-from kitaru.cli.output import Output, internal_error, interrupted, show_error
+from kitaru.cli.output import INTERRUPTED, Output, internal_error, show_error, show_interrupted
 from kitaru.errors import EnvironmentFailure, KitaruError, UsageError
 
 # Help lists every command without importing one: a command loads when it runs.
@@ -96,19 +96,33 @@ def run(arguments: list[str]) -> int:
     output = Output("--json" in arguments)
     try:
         with _as_kitaru_errors():
-            result = cli.main(arguments, prog_name="kitaru", standalone_mode=False, obj=output)
-        return result if isinstance(result, int) else 0
+            return _invoke(arguments, output)
     except BrokenPipeError:
         # Whoever read our output has seen enough, and the flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except KitaruError as error:
         show_error(error, output)
         return error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
-        return interrupted(output)
+        show_interrupted(output, "interrupted", "")
+        return INTERRUPTED
     except Exception as error:
         return internal_error(error, output)
+
+
+def _invoke(arguments: list[str], output: Output) -> int:
+    # Not `cli.main`: it has its own idea of which errors end the process and how.
+    try:
+        with cli.make_context("kitaru", arguments, obj=output) as context:
+            result = cli.invoke(context)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        output.note(error.format_message())
+        return UsageError.exit_code
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.locate import Location
 from kitaru.errors import FlowError, KitaruError, UsageError
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kitaru.flow import Flow
 
 
-def load_flow(location: Location) -> Flow:
+def load_flow(location: Location) -> Flow[..., Any]:
     """Import the module and return the flow it means.
 
     Raises UsageError when there is no such flow or several and none was named, FlowError when the
@@ -35,6 +35,12 @@ def load_flow(location: Location) -> Flow:
         raise UsageError(f"{location.path} has no flow", help="decorate a function with @flow")
     names = " or ".join(f"{location.path}:{name}" for name in own)
     raise UsageError(f"{location.path} has {len(own)} flows", help=f"name one: {names}")
+
+
+def text_inputs(flow: Flow[..., Any]) -> set[str]:
+    """Return the names of the inputs annotated as `str`, whose text is never read as a number."""
+    hints = flow.function.__annotations__
+    return {name for name, hint in hints.items() if hint in (str, "str") and name != "return"}
 
 
 def _import(path: Path) -> ModuleType:

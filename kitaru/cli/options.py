@@ -39,6 +39,11 @@ def flow(function: F) -> F:
     return click.argument("flow", metavar="FLOW")(function)
 
 
+def execution(function: F) -> F:
+    """Add the argument `EXEC`."""
+    return click.argument("execution", metavar="EXEC")(function)
+
+
 def inputs(function: F) -> F:
     """Add `--input` and `--inputs`."""
     one = click.option(

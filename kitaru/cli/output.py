@@ -107,13 +107,15 @@ def show_diagnostics(
         output.note(summary(diagnostics))
 
 
-def interrupted(output: Output) -> int:
-    """Say that ctrl-C ended the command, and return the exit code for that."""
+def show_interrupted(output: Output, message: str, help: str) -> None:
+    """Say that ctrl-C ended the command, and how to go on."""
     if output.as_json:
-        _write_json("Interrupted", "interrupted", "", INTERRUPTED, [])
-    else:
-        output.note("\ninterrupted")
-    return INTERRUPTED
+        _write_json("Interrupted", message, help, INTERRUPTED, [])
+        return
+    # The terminal shows ^C on the line that is under way.
+    output.note(f"\n{message}")
+    if help:
+        output.note(f"help: {help}")
 
 
 def internal_error(error: Exception, output: Output) -> int:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.output import Output, label
+from kitaru.errors import WaitTimeout
 
 if TYPE_CHECKING:
+    from kitaru.handle import Handle
     from kitaru.runtime.journal import Journal
-    from kitaru.wire.records import InvocationRecord
+    from kitaru.wire.records import InvocationRecord, Status
 
-FIRST_LOOK = 0.01
+FIRST_LOOK = 0.05
 LAST_LOOK = 0.25
-SHOWN = ("checkpoint", "llm", "wait")
+COLUMN = 16
 
 
 class Progress:
@@ -34,25 +36,28 @@ class Progress:
         """Count what is recorded already as shown."""
         self._shown.update(record.id for record in self._journal.invocations())
 
-    def follow(self, status: Callable[[], str]) -> str:
-        """Show progress until the execution no longer runs; return its status then."""
+    def follow(self, handle: Handle[Any]) -> Status:
+        """Show progress until the execution has ended or waits for an answer; return which."""
         pause = FIRST_LOOK
         with self._clock() as tick:
-            while (now := status()) == "running":
-                self._show_new()
-                tick(len(self._shown))
-                time.sleep(pause)
-                pause = min(pause * 1.5, LAST_LOOK)
+            while True:
+                try:
+                    status = handle.settle(pause)
+                    break
+                except WaitTimeout:
+                    self._show_new()
+                    tick(len(self._shown))
+                    pause = min(pause * 1.5, LAST_LOOK)
         self._show_new()
-        return now
+        return status
 
     def _show_new(self) -> None:
         if self._output.as_json:
             return
-        for record in self._journal.invocations():
-            if record.id not in self._shown and record.kind in SHOWN:
-                self._shown.add(record.id)
-                self._output.note(line(record))
+        new = [record for record in self._journal.invocations() if record.id not in self._shown]
+        self._shown.update(record.id for record in new)
+        for line in lines(new):
+            self._output.note(line)
 
     @contextmanager
     def _clock(self) -> Iterator[Callable[[int], None]]:
@@ -69,25 +74,32 @@ class Progress:
             )
 
 
-def line(record: InvocationRecord, width: int = 20) -> str:
-    """Return one invocation as a line: mark, id, how long it took, what is special about it."""
-    failed = record.status == "failed"
-    mark = label("✗", "red") if failed else label("✓", "green")
-    facts = [duration(record)]
+def lines(records: Iterable[InvocationRecord]) -> list[str]:
+    """Return invocations as aligned lines: mark, id, how long it took, what is special about it."""
+    shown = [record for record in records if record.kind != "log"]
+    width = max([COLUMN, *(len(record.id) for record in shown)])
+    return [f"  {_mark(r)} {r.id:<{width}}  {', '.join(_facts(r))}".rstrip() for r in shown]
+
+
+def _mark(record: InvocationRecord) -> str:
+    return label("✗", "red") if record.status == "failed" else label("✓", "green")
+
+
+def _facts(record: InvocationRecord) -> Iterator[str]:
     if record.cached_from:
-        facts = [f"cached from {record.cached_from.partition('/')[0]}"]
+        yield f"cached, from {record.cached_from.partition('/')[0]}"
+    elif record.kind == "wait":
+        yield "answered"
+    else:
+        yield duration(record)
     if record.attempts > 1:
-        facts.append(f"{record.attempts} attempts")
-    if failed and record.error:
-        facts.append(f"{record.error.type}: {record.error.message}, caught by the flow")
-    return f"  {mark} {record.id:<{width}}  {', '.join(fact for fact in facts if fact)}".rstrip()
+        yield f"{record.attempts} attempts"
+    if record.status == "failed" and record.error:
+        yield f"{record.error.type}: {record.error.message}, caught by the flow"
 
 
 def duration(record: InvocationRecord) -> str:
-    """Return how long an invocation took, such as `0.41 s`; empty when nobody knows."""
-    if not record.started_at or not record.ended_at:
-        return ""
-    moments = map(datetime.fromisoformat, (record.started_at, record.ended_at))
-    start, end = moments
+    """Return how long an invocation took, such as `0.41 s`."""
+    start, end = map(datetime.fromisoformat, (record.started_at, record.ended_at))
     seconds = (end - start).total_seconds()
     return f"{seconds:.2f} s" if seconds < 60 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,69 @@
+"""Decides what happens beside an execution that runs here: progress, questions, ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from kitaru.cli.ask import ask
+from kitaru.cli.execution import command, exit_code, show_execution
+from kitaru.cli.output import INTERRUPTED, Output, show_interrupted
+from kitaru.cli.progress import Progress
+from kitaru.errors import AnswerInvalid, WaitConflict
+
+if TYPE_CHECKING:
+    from kitaru.client import KitaruClient
+    from kitaru.handle import Handle
+
+
+def attend(
+    handle: Handle[Any],
+    client: KitaruClient,
+    output: Output,
+    *,
+    asking: bool,
+    store: str | None,
+    skip: bool = False,
+) -> int:
+    """See an execution through to its end or to a wait, show it, and return the exit code.
+
+    `asking` puts the questions of its waits to whoever sits at the terminal. Ctrl-C ends the
+    process and says how to resume; `store` is the `--store` the user gave. `skip` leaves what was
+    recorded before out of the progress.
+    """
+    exec_id = handle.exec_id
+    progress = Progress(client.executions.get(exec_id).journal, output)
+    if skip:
+        progress.skip_recorded()
+    try:
+        status = progress.follow(handle)
+        while asking and status == "waiting" and _answer(client, exec_id, output):
+            status = progress.follow(handle)
+    except KeyboardInterrupt:
+        resume = command("resume", exec_id, store=store)
+        show_interrupted(output, f"execution {exec_id} is interrupted, not lost", resume)
+        # A checkpoint in flight cannot be stopped; it is not recorded and runs again on resume.
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+    document = client.executions.get(exec_id).to_dict()
+    if output.as_json:
+        output.document(document)
+    else:
+        show_execution(document, output, store=store)
+    return exit_code(document)
+
+
+def _answer(client: KitaruClient, exec_id: str, output: Output) -> bool:
+    """Ask what the execution waits for; False when the person would rather not say."""
+    for wait in client.executions.get(exec_id).to_dict()["waits"]:
+        try:
+            client.executions.input(exec_id, ask(wait), wait=wait["name"])
+        except AnswerInvalid as error:
+            output.note(error.message)
+        except WaitConflict as error:
+            # Somebody else was first, and that answer counts.
+            output.note(error.message)
+        except EOFError:
+            return False
+    return True

@@ -1,0 +1,152 @@
+"""Decides what `kitaru executions` does: what ran, what it waits for, and how to go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from kitaru.cli import options
+from kitaru.cli.execution import COLORS, exit_code, show_execution
+from kitaru.cli.output import Output, label, table
+from kitaru.cli.values import parse_value
+from kitaru.config import setting
+from kitaru.errors import UsageError
+from kitaru.wire.records import Status
+
+if TYPE_CHECKING:
+    from kitaru.client import KitaruClient
+    from kitaru.handle import Handle
+
+
+@click.group(short_help="List, show, answer, resume, retry.")
+def executions() -> None:
+    """What ran, what it waits for, and how to go on."""
+
+
+def _client(store: str | None) -> KitaruClient:
+    from kitaru.client import KitaruClient
+
+    return KitaruClient(setting("store", argument=store).value)
+
+
+@executions.command("list")
+@click.option("--flow", metavar="NAME", help="Only executions of this flow.")
+@click.option("--status", type=click.Choice(get_args(Status)), help="Only those of this status.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@options.store
+@options.as_json
+@options.pass_output
+def list_executions(
+    output: Output, flow: str | None, status: str | None, limit: int, store: str | None
+) -> None:
+    """List executions, newest first."""
+    items = _client(store).executions.list(flow=flow, status=status, limit=limit)
+    if output.as_json:
+        output.document({"items": items, "count": len(items)})
+        return
+    for line in table([_row(item) for item in items]) if items else ["no executions"]:
+        output.say(line)
+
+
+@executions.command()
+@options.execution
+@options.store
+@options.as_json
+@options.pass_output
+def get(output: Output, execution: str, store: str | None) -> None:
+    """Show an execution: what it did, what it waits for, its result."""
+    from kitaru.cli.progress import lines
+
+    view = _client(store).executions.get(execution)
+    if output.as_json:
+        output.document(view.to_dict())
+        return
+    for line in lines(view.invocations):
+        output.note(line)
+    show_execution(view.to_dict(), output, store=store)
+
+
+@executions.command("input")
+@options.execution
+@click.option("--wait", metavar="NAME", help="Which wait; needed when several are pending.")
+@click.option("--value", metavar="JSON", help="The answer: JSON when it parses, else text.")
+@click.option("--abort", is_flag=True, help="Answer that it shall go no further.")
+@options.store
+@options.as_json
+@options.pass_output
+def answer(
+    output: Output, execution: str, wait: str | None, value: str | None, abort: bool,
+    store: str | None,
+) -> int:  # fmt: skip
+    """Answer what an execution waits for, and go on with it.
+
+    Without --value it asks, on a terminal.
+    """
+    client = _client(store)
+    if abort and value is not None:
+        raise UsageError("--abort and --value exclude each other")
+    if abort:
+        return _show(client.executions.abort(execution, wait).to_dict(), output, store)
+    given = _answer(client, execution, wait, value, output)
+    return _attend(client.executions.input(execution, given, wait=wait), client, output, store)
+
+
+@executions.command()
+@options.execution
+@options.store
+@options.as_json
+@options.pass_output
+def resume(output: Output, execution: str, store: str | None) -> int:
+    """Go on with an execution whose process is gone; what is recorded does not run again."""
+    client = _client(store)
+    return _attend(client.executions.resume(execution), client, output, store)
+
+
+@executions.command()
+@options.execution
+@options.store
+@options.as_json
+@options.pass_output
+def retry(output: Output, execution: str, store: str | None) -> int:
+    """Run a failed execution again: what failed runs, what is recorded does not."""
+    client = _client(store)
+    return _attend(client.executions.retry(execution), client, output, store)
+
+
+def _attend(handle: Handle[Any], client: KitaruClient, output: Output, store: str | None) -> int:
+    from kitaru.cli.attend import attend
+
+    return attend(handle, client, output, asking=output.interactive, store=store, skip=True)
+
+
+def _answer(
+    client: KitaruClient, execution: str, wait: str | None, value: str | None, output: Output
+) -> Any:
+    waits = client.executions.get(execution).to_dict()["waits"]
+    pending = [one for one in waits if wait in (None, one["name"])]
+    one = pending[0] if len(pending) == 1 else None
+    if value is not None:
+        is_text = one is not None and (one["schema"] or {}).get("type") == "string"
+        return parse_value(value, is_text=is_text)
+    if one is None or not output.interactive:
+        raise UsageError(
+            "--value is missing", help=f"kitaru executions input {execution} --value true"
+        )
+    from kitaru.cli.ask import ask
+
+    return ask(one)
+
+
+def _show(document: dict[str, Any], output: Output, store: str | None) -> int:
+    if output.as_json:
+        output.document(document)
+    else:
+        show_execution(document, output, store=store)
+    return exit_code(document)
+
+
+def _row(item: dict[str, Any]) -> tuple[str, ...]:
+    status = item["status"]
+    started = item["started_at"][:19].replace("T", " ")
+    return label(status, COLORS[status]), item["exec_id"], item["flow"], f"{started} UTC"

@@ -1,0 +1,43 @@
+"""Decides what `kitaru run` does."""
+
+from __future__ import annotations
+
+import click
+
+from kitaru.cli import options
+from kitaru.cli.locate import locate
+from kitaru.cli.output import Output
+from kitaru.cli.values import parse_inputs
+from kitaru.config import setting
+
+
+@click.command(short_help="Run a flow here, durably.", epilog=options.FLOW_HELP)
+@options.flow
+@options.inputs
+@click.option("--no-input", is_flag=True, help="Ask nothing: at a wait, end and say so.")
+@click.option(
+    "--no-cache", is_flag=True, help="Run every checkpoint, whatever was recorded before."
+)
+@options.store
+@options.as_json
+@options.pass_output
+def run(
+    output: Output, flow: str, pairs: tuple[str, ...], inputs_from: str | None, no_input: bool,
+    no_cache: bool, store: str | None,
+) -> int:  # fmt: skip
+    """Run a flow in this process, each checkpoint recorded as it ends.
+
+    On a terminal it asks the questions of waits; otherwise it ends with 0 at a wait, and the
+    answer goes on from there. A run that is killed is resumed with `kitaru executions resume`.
+    """
+    from kitaru.cli.attend import attend
+    from kitaru.cli.load import load_flow, text_inputs
+    from kitaru.client import KitaruClient
+
+    location = locate(flow)
+    url = setting("store", argument=store).value
+    loaded = load_flow(location)
+    given = parse_inputs(pairs, inputs_from, texts=text_inputs(loaded))
+    handle = loaded.options(store=url, cache=False if no_cache else None).start(given)
+    asking = output.interactive and not no_input
+    return attend(handle, KitaruClient(url), output, asking=asking, store=store)
