@@ -1,0 +1,45 @@
+"""Decides what authors of flows see: `import kitaru`.
+
+Example:
+    import kitaru
+    from kitaru import checkpoint, flow
+
+    @checkpoint
+    def draft(topic: str) -> str:
+        return kitaru.llm(f"Write about {topic}.")
+
+    @flow
+    def review_flow(topic: str) -> str:
+        text = draft(topic)
+        return text if kitaru.wait(name="approve") else "Rejected"
+
+    review_flow.run("kayaks").wait()
+"""
+
+from kitaru import errors
+from kitaru.checkpoint import checkpoint
+from kitaru.client import KitaruClient
+from kitaru.config import configure
+from kitaru.flow import flow
+from kitaru.handle import Handle
+from kitaru.llm import llm
+from kitaru.primitives import idempotency_key, load, log, save, wait
+from kitaru.runtime.futures import Future
+from kitaru.version import VERSION as __version__
+
+__all__ = [
+    "Future",
+    "Handle",
+    "KitaruClient",
+    "__version__",
+    "checkpoint",
+    "configure",
+    "errors",
+    "flow",
+    "idempotency_key",
+    "llm",
+    "load",
+    "log",
+    "save",
+    "wait",
+]

@@ -122,6 +122,8 @@ class Journal:
     def cached(self, cache_key: str) -> InvocationRecord | None:
         """Return the completed invocation that was recorded under a cache key, in any execution.
 
+        Its `cached_from` says which.
+
         Its large values are copied here first, so that a record made from it can be read for as
         long as this execution exists.
         """
@@ -246,7 +248,7 @@ class Journal:
             return None
         for value in stored_values(found):
             values.copy_value(self.store, hint.exec_id, self.exec_id, value)
-        return found
+        return replace(found, cached_from=f"{hint.exec_id}/{hint.invocation}")
 
 
 def _subject(of: InvocationRecord | CacheHint) -> tuple[str, str]:

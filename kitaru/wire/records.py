@@ -53,7 +53,8 @@ class ErrorInfo:
 class ExecutionRecord:
     """What an execution is: written once, first of all. Digests are empty where there is nothing.
 
-    `source` is the execution that this one replays.
+    `source` is the execution that this one replays. `cache` says whether results of other executions
+    may be used: whoever resumes it keeps to what it was begun with.
     """
 
     exec_id: str
@@ -69,6 +70,7 @@ class ExecutionRecord:
     bundle_digest: str = ""
     source: str = ""
     kitaru_version: str = ""
+    cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,195 @@
+"""Decides what `@checkpoint` makes of a function: calls whose results are recorded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property, update_wrapper
+from itertools import product
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+
+from kitaru.errors import UsageError
+from kitaru.flow import check_retries
+from kitaru.runtime import context
+from kitaru.runtime.calls import Spec, callee_name
+from kitaru.runtime.futures import Future, Futures
+from kitaru.wire.fingerprint import fingerprint_function
+from kitaru.wire.names import check_name
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Runtime = Literal["inline", "isolated"]
+
+_COROUTINE = 0x80
+
+
+class Checkpoint(Generic[P, R]):
+    """A checkpoint: call it in a flow's body; made by `@checkpoint`.
+
+    Called with `id="…"` the invocation has that id, unless the function takes an `id` itself.
+    `name` is what invocations are called after, `function` the decorated function.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        retries: int | None = None,
+        cache: bool = True,
+        runtime: Runtime | None = None,
+        cpu: str | float | None = None,
+        memory: str | None = None,
+        gpu: int = 0,
+    ) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.name = check_name("checkpoint", name or function.__name__)
+        self.retries = None if retries is None else check_retries(retries)
+        self.cache = cache
+        self.runtime = _check_runtime(runtime)
+        self.cpu, self.memory, self.gpu = cpu, memory, gpu
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the recorded result; the function runs only when there is none.
+
+        Raises:
+            ContextError: called outside a flow's body.
+            Exception: what the function raised in its last attempt.
+            ValueNotEncodable: its result cannot be recorded.
+            ArgumentChanged: it changed one of its arguments.
+        """
+        execution = context.in_body(f"The checkpoint {self.name}")
+        given, id = self._split(kwargs)
+        return execution.invoke(self._spec, args, given, id)  # type: ignore[no-any-return]
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Start the checkpoint beside the flow's body and return its future.
+
+        Example:
+            future = research.submit("kayaks")
+            brief = future.result()
+        """
+        execution = context.in_body(f"The checkpoint {self.name}")
+        given, id = self._split(kwargs)
+        return execution.submit(self._spec, args, given, id)
+
+    def map(self, *iterables: Iterable[Any], **common: Any) -> Futures[R]:
+        """Submit one call per item, of several iterables like `zip`; results keep the order.
+
+        Keyword arguments go to every call.
+
+        Example:
+            texts = draft.map(topics, style="short").result()
+        """
+        return self._submit_all(zip(*iterables, strict=False), common)
+
+    def product(self, *iterables: Iterable[Any], **common: Any) -> Futures[R]:
+        """Submit one call per combination, the last iterable varying fastest."""
+        return self._submit_all(product(*iterables), common)
+
+    def _submit_all(self, calls: Iterable[tuple[Any, ...]], common: dict[str, Any]) -> Futures[R]:
+        submit: Callable[..., Future[R]] = self.submit
+        return Futures(tuple(submit(*args, **common) for args in calls))
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else _Bound(self, instance)
+
+    def _split(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        if "id" not in kwargs or self._takes_id:
+            return kwargs, None
+        rest = dict(kwargs)
+        return rest, rest.pop("id")
+
+    @cached_property
+    def _takes_id(self) -> bool:
+        code = self.function.__code__
+        return "id" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+    @cached_property
+    def _spec(self) -> Spec:
+        return Spec(
+            name=self.name,
+            function=_synchronous(self.function),
+            callee=callee_name(self.function),
+            retries=self.retries,
+            cache=self.cache,
+            fingerprint=lambda: self._fingerprint,
+        )
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint_function(self.function)
+
+
+class _Bound:
+    """A checkpoint that is a method, with the object it is called on."""
+
+    def __init__(self, checkpoint: Checkpoint[Any, Any], instance: Any) -> None:
+        self._checkpoint = checkpoint
+        self._instance = instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._checkpoint(self._instance, *args, **kwargs)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._checkpoint.submit(self._instance, *args, **kwargs)
+
+
+def _check_runtime(runtime: Runtime | None) -> Runtime | None:
+    if runtime not in (None, "inline", "isolated"):
+        raise UsageError(
+            f"runtime={runtime!r} is not a way to run a checkpoint.",
+            help='Use runtime="inline" (never a step of its own) or "isolated" (always one).',
+        )
+    return runtime
+
+
+def _synchronous(function: Callable[..., Any]) -> Callable[..., Any]:
+    if not function.__code__.co_flags & _COROUTINE:
+        return function
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        # Costs a tenth of a second that flows without async checkpoints need not pay.
+        import asyncio
+
+        return asyncio.run(function(*args, **kwargs))
+
+    return update_wrapper(run, function)
+
+
+@overload
+def checkpoint(function: Callable[P, R], /) -> Checkpoint[P, R]: ...
+@overload
+def checkpoint(
+    *,
+    name: str | None = None,
+    retries: int | None = None,
+    cache: bool = True,
+    runtime: Runtime | None = None,
+    cpu: str | float | None = None,
+    memory: str | None = None,
+    gpu: int = 0,
+) -> Callable[[Callable[P, R]], Checkpoint[P, R]]: ...
+def checkpoint(
+    function: Callable[P, R] | None = None, /, **options: Any
+) -> Checkpoint[P, R] | Callable[[Callable[P, R]], Checkpoint[P, R]]:
+    """Make a function a checkpoint; used as `@checkpoint` or `@checkpoint(…)`.
+
+    Args:
+        name: what its invocations are called after; default the function's name.
+        retries: attempts after the first when it raises; default what the flow says, which is 0.
+        cache: whether a result of another execution may be used; default true.
+        runtime: `inline` for never a pipeline step of its own, `isolated` for always one.
+        cpu, memory, gpu: what its step asks of the machine, as `0.5`, `"4Gi"` and a count.
+
+    Raises:
+        UsageError: an option is wrong.
+
+    Example:
+        @checkpoint(retries=2)
+        def research(topic: str) -> str:
+            return kitaru.llm(f"Research: {topic}.")
+    """
+    if function is not None:
+        return Checkpoint(function)
+    return lambda f: Checkpoint(f, **options)

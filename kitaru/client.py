@@ -1,0 +1,199 @@
+"""Decides what can be done with executions from outside: look, answer, go on, retry, abort."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kitaru.errors import StateError
+from kitaru.flow import go_on, opened
+from kitaru.handle import Handle, result_of
+from kitaru.loading import load_flow
+from kitaru.runtime import commands, listing
+from kitaru.runtime.journal import Journal
+from kitaru.runtime.local import running_here
+from kitaru.runtime.schema import check_answer
+from kitaru.runtime.shown import result_as_json
+from kitaru.runtime.waits import pick
+from kitaru.wire.records import EndRecord, WaitAnswer
+from kitaru.wire.times import now
+
+if TYPE_CHECKING:
+    from kitaru.stores.base import Store
+    from kitaru.wire.records import ErrorInfo, InvocationRecord, Status, WaitRequest
+
+
+@dataclass(frozen=True)
+class ExecutionView:
+    """What an execution is at one moment.
+
+    `waits` are the questions that nobody answered yet, `error` is why it failed.
+    """
+
+    exec_id: str
+    flow: str
+    status: Status
+    waits: tuple[WaitRequest, ...]
+    error: ErrorInfo | None
+    started_at: str
+    journal: Journal = field(repr=False, compare=False)
+
+    @property
+    def result(self) -> Any:
+        """The flow's result, decoded; `None` unless the execution is completed."""
+        return result_of(self.journal)
+
+    @property
+    def invocations(self) -> list[InvocationRecord]:
+        """The records of its invocations, in order of their start."""
+        return self.journal.invocations()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON that commands print for an execution."""
+        waits = [{"name": w.name, "question": w.question, "schema": w.schema} for w in self.waits]
+        return {
+            "exec_id": self.exec_id,
+            "flow": self.flow,
+            "status": self.status,
+            "result": result_as_json(self.journal),
+            "waits": waits,
+            "error": _error(self.error),
+        }
+
+
+class KitaruClient:
+    """The executions in one store.
+
+    Example:
+        client = KitaruClient()
+        client.executions.input(exec_id, True).wait()
+    """
+
+    def __init__(self, store: str | Store | None = None) -> None:
+        """`store` is a URL such as `sqlite:PATH`; default as configured."""
+        self.executions = Executions(opened(store))
+
+
+class Executions:
+    """What `KitaruClient.executions` offers; every method may raise EnvironmentFailure."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, exec_id: str) -> ExecutionView:
+        """Return an execution as it is now; raises NotFound."""
+        journal = Journal.open(self._store, exec_id)
+        state = journal.state()
+        pending = journal.pending_waits() if state.status in ("running", "waiting") else []
+        return ExecutionView(
+            exec_id=exec_id,
+            flow=journal.execution.flow,
+            status=state.status,
+            waits=tuple(pending),
+            error=state.error if state.status == "failed" else None,
+            started_at=journal.execution.started_at,
+            journal=journal,
+        )
+
+    def list(
+        self, *, flow: str | None = None, status: str | None = None, limit: int = 20
+    ) -> list[dict[str, Any]]:
+        """Return `{"exec_id", "flow", "status", "started_at"}` per execution, newest first."""
+        return listing.list_executions(self._store, flow=flow, status=status, limit=limit)
+
+    def input(self, exec_id: str, value: Any, wait: str | None = None) -> Handle[Any]:
+        """Answer a wait with JSON, and go on with a local execution in this process.
+
+        Args:
+            wait: which one; needed when several are pending.
+
+        Raises:
+            AnswerInvalid: the value does not fit the wait's schema; it still waits.
+            WaitConflict: it was answered before, with another value.
+            NotFound: there is no such execution or wait.
+            StateError: nothing was ever asked.
+        """
+        journal = Journal.open(self._store, exec_id)
+        request = pick(journal, wait)
+        check_answer(value, request.schema, request.name)
+        journal.answer(WaitAnswer(request.name, "value", value, now()))
+        if journal.end() is not None or journal.execution.mode != "local":
+            return Handle(journal, None)
+        return self._go_on(journal)
+
+    def resume(self, exec_id: str) -> Handle[Any]:
+        """Go on with an execution whose process is gone; what is recorded does not run again.
+
+        Raises:
+            NotFound: there is no such execution.
+            StateError: it was cancelled, runs in this process, or does not run locally.
+        """
+        journal = Journal.open(self._store, exec_id)
+        run = running_here(journal)
+        if run is not None and run.phase == "running":
+            raise StateError(
+                f"The execution {exec_id} is running in this process.",
+                help="Wait for it with .wait() of its handle.",
+            )
+        return self._go_on(journal)
+
+    def retry(self, exec_id: str) -> Handle[Any]:
+        """Run a failed execution again, under the same id: what failed runs, what is recorded not.
+
+        Raises:
+            NotFound: there is no such execution.
+            StateError: it has not failed.
+        """
+        journal = Journal.open(self._store, exec_id)
+        status = journal.state().status
+        if status != "failed":
+            raise StateError(
+                f"The execution {exec_id} has not failed, it is {status}.",
+                help=commands.next_help(journal, status),
+            )
+        return self._go_on(journal, cache=False)
+
+    def abort(self, exec_id: str, wait: str | None = None) -> ExecutionView:
+        """Answer a pending wait with "no further": the execution is cancelled.
+
+        Raises:
+            WaitConflict: the wait was answered before.
+            NotFound: there is no such execution or wait.
+            StateError: nothing was ever asked.
+        """
+        journal = Journal.open(self._store, exec_id)
+        request = pick(journal, wait, any_pending=True)
+        journal.answer(WaitAnswer(request.name, "abort", None, now()))
+        journal.finish(EndRecord("cancelled", None, now()))
+        run = running_here(journal)
+        if run is not None:
+            run.wake()
+        return self.get(exec_id)
+
+    def _go_on(self, journal: Journal, *, cache: bool | None = None) -> Handle[Any]:
+        if journal.end() is not None and journal.state().status == "completed":
+            return Handle(journal, None)
+        run = running_here(journal)
+        if run is not None:
+            run.wake()
+            return Handle(journal, run)
+        if journal.execution.mode != "local":
+            raise StateError(
+                f"The execution {journal.exec_id} does not run here but on "
+                f"{journal.execution.target or 'its target'}.",
+                help="Run its pipeline again with kitaru_execution="
+                f"{journal.exec_id}: finished steps do not run again.",
+            )
+        return go_on(load_flow(journal.execution), journal, cache=cache)
+
+
+def _error(error: ErrorInfo | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "type": error.type,
+        "message": error.message,
+        "traceback": error.traceback,
+        "help": error.help,
+        "invocation": error.invocation,
+    }

@@ -1,0 +1,271 @@
+"""Decides what `@flow` makes of a function: something to run, durably, under an execution id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+
+from kitaru.config import setting
+from kitaru.errors import ContextError, StateError, UsageError
+from kitaru.handle import Handle
+from kitaru.runtime import codec, commands, context, inputs
+from kitaru.runtime.journal import Journal
+from kitaru.runtime.local import LocalRun
+from kitaru.runtime.values import store_value
+from kitaru.stores import open_store
+from kitaru.version import VERSION
+from kitaru.wire import canonical
+from kitaru.wire.ids import check_execution_id, new_execution_id
+from kitaru.wire.modules import recorded_name
+from kitaru.wire.names import check_name
+from kitaru.wire.records import ExecutionRecord
+from kitaru.wire.times import now
+
+if TYPE_CHECKING:
+    from kitaru.stores.base import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_COROUTINE, _GENERATOR = 0x80, 0x20 | 0x200
+
+__all__ = ["Flow", "Handle", "Runner", "flow"]
+
+
+class Flow(Generic[P, R]):
+    """A flow: run it with `.run(…)`; made by `@flow`.
+
+    `name` is what executions call it, `function` the decorated function.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        cache: bool | None = None,
+        retries: int = 0,
+    ) -> None:
+        _check_synchronous(function)
+        update_wrapper(self, function)
+        self.function = function
+        self.name = check_name("flow", name or function.__name__)
+        self.cache = cache
+        self.retries = check_retries(retries)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """Refuse: a flow is run, not called.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"The flow {self.name} was called like a function.",
+            help=f"Run it with {self.name}.run(…).wait(), or from a shell: kitaru run FILE.py",
+        )
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Start an execution with these inputs and return at once.
+
+        Raises:
+            InputError: an input is missing, unknown or of the wrong type; nothing was started.
+            ContextError: called inside a flow.
+
+        Example:
+            handle = review_flow.run("kayaks")
+            print(handle.wait())
+        """
+        return Runner(self).run(*args, **kwargs)
+
+    def options(
+        self,
+        *,
+        store: str | Store | None = None,
+        exec_id: str | None = None,
+        cache: bool | None = None,
+    ) -> Runner[P, R]:
+        """Return something to `.run(…)` that does so in another way.
+
+        Args:
+            store: where the journal lies, `sqlite:PATH` for example; default as configured.
+            exec_id: the execution's id; one that exists, with equal inputs, is gone on with.
+            cache: whether results of other executions may be used; default as decorated.
+
+        Example:
+            review_flow.options(cache=False).run("kayaks")
+        """
+        return Runner(self, store=store, exec_id=exec_id, cache=cache)
+
+    def resume(self, exec_id: str, *, store: str | Store | None = None) -> Handle[R]:
+        """Go on with an execution of this flow: what is recorded does not run again.
+
+        Raises:
+            NotFound: there is no such execution.
+            StateError: it belongs to another flow, was cancelled, or is running in this process.
+        """
+        journal = Journal.open(opened(store), exec_id)
+        if journal.execution.flow != self.name:
+            raise StateError(
+                f"The execution {exec_id} is one of {journal.execution.flow}, not of {self.name}.",
+                help=commands.get_help(journal),
+            )
+        return go_on(self, journal)
+
+
+class Runner(Generic[P, R]):
+    """A flow together with the options of one run."""
+
+    def __init__(
+        self,
+        flow: Flow[P, R],
+        *,
+        store: str | Store | None = None,
+        exec_id: str | None = None,
+        cache: bool | None = None,
+    ) -> None:
+        self._flow = flow
+        self._store = store
+        self._exec_id = None if exec_id is None else check_execution_id(exec_id)
+        self._cache = cache
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Start an execution; see `Flow.run`."""
+        return self._start(inputs.bind(self._flow.name, self._flow.function, args, kwargs))
+
+    def start(self, given: Mapping[str, Any]) -> Handle[R]:
+        """Start an execution with JSON inputs by name, turned into what the annotations say.
+
+        Raises:
+            InputError: an input is missing, unknown or does not fit its annotation.
+        """
+        return self._start(inputs.bind_json(self._flow.name, self._flow.function, given))
+
+    def _start(self, bound: inputs.Bound) -> Handle[R]:
+        flow = self._flow
+        if context.current() is not None:
+            raise ContextError(
+                f"The flow {flow.name} was run inside a flow: every replay would run it again.",
+                help=f"Call its parts directly: {flow.name}.function(…) runs its body here.",
+            )
+        store = opened(self._store)
+        exec_id = self._exec_id or new_execution_id()
+        document = inputs.encode(flow.name, bound)
+        record = ExecutionRecord(
+            exec_id=exec_id,
+            flow=flow.name,
+            module=recorded_name(flow.function.__module__),
+            file=_file(flow.function),
+            mode="local",
+            inputs=store_value(store, exec_id, document, "inputs"),
+            inputs_digest=canonical.digest(document),
+            started_at=now(),
+            kitaru_version=VERSION,
+            cache=setting("cache", argument=self._cache, decorator=flow.cache).value,
+        )
+        journal = Journal.create(store, record)
+        return go_on(flow, journal, fresh=self._exec_id is None)
+
+
+def go_on(
+    flow: Flow[Any, R], journal: Journal, *, fresh: bool = False, cache: bool | None = None
+) -> Handle[R]:
+    """Run an execution's body in this process, unless it has ended; what is recorded is replayed.
+
+    `fresh` says that no process ran it before. `cache` overrides what the execution was begun with.
+
+    Raises:
+        StateError: it was cancelled, or is running in this process already.
+    """
+    end = None if fresh else journal.end()
+    if end is not None and end.status == "cancelled":
+        raise StateError(
+            f"The execution {journal.exec_id} was cancelled; it cannot go on.",
+            help=f"Start a new one: {flow.name}.run(…), or kitaru run",
+        )
+    if end is not None:
+        return Handle(journal, None)
+    run = LocalRun(
+        journal,
+        lambda: _body(flow, journal),
+        cache=journal.execution.cache if cache is None else cache,
+        retries=flow.retries,
+        attempted=not fresh,
+    )
+    if not fresh and journal.state().status != "running":
+        journal.set_state("running")
+    return Handle(journal, run.start())
+
+
+def opened(store: str | Store | None) -> Store:
+    """Return the store that is meant; `None` for the configured one."""
+    if store is None or isinstance(store, str):
+        return open_store(setting("store", argument=store).value)
+    return store
+
+
+def check_retries(retries: int) -> int:
+    """Return `retries` when it is a count; raise UsageError otherwise."""
+    if type(retries) is not int or retries < 0:
+        raise UsageError(
+            f"retries={retries!r} is not a number of attempts after the first.",
+            help="Use 0 or a positive whole number.",
+        )
+    return retries
+
+
+def _body(flow: Flow[Any, Any], journal: Journal) -> Any:
+    values = codec.decode(journal.fetch(journal.execution.inputs))
+    return inputs.call(flow.function, values)
+
+
+def _check_synchronous(function: Callable[..., Any]) -> None:
+    code = getattr(function, "__code__", None)
+    if code is None:
+        raise UsageError(f"@flow is for functions, not for {function!r}.")
+    if code.co_flags & (_COROUTINE | _GENERATOR):
+        kind = "async" if code.co_flags & _COROUTINE else "a generator"
+        raise UsageError(
+            f"The flow {function.__name__} is {kind}.",
+            help="Make it an ordinary function (`def`, no `yield`); checkpoints may be async, and "
+            "run beside each other with .submit(…) and .map(…).",
+        )
+
+
+def _file(function: Callable[..., Any]) -> str:
+    return str(Path(function.__code__.co_filename).resolve())
+
+
+@overload
+def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
+@overload
+def flow(
+    *, name: str | None = None, cache: bool | None = None, retries: int = 0
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+def flow(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    cache: bool | None = None,
+    retries: int = 0,
+) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
+    """Make a function a flow; used as `@flow` or `@flow(…)`.
+
+    Args:
+        name: what executions call it; default the function's name.
+        cache: whether its checkpoints may use results of other executions; default true.
+        retries: attempts after the first, of checkpoints that do not say themselves; default 0.
+
+    Raises:
+        UsageError: the function is async or a generator, or an option is wrong.
+
+    Example:
+        @flow
+        def review_flow(topic: str) -> str:
+            return draft(research(topic))
+    """
+    if function is not None:
+        return Flow(function)
+    return lambda f: Flow(f, name=name, cache=cache, retries=retries)

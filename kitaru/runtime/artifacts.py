@@ -1,0 +1,37 @@
+"""Decides which stored value a name means: a saved artifact, or an invocation's own result."""
+
+from __future__ import annotations
+
+from kitaru.errors import NotFound, StateError
+from kitaru.runtime import commands
+from kitaru.runtime.journal import Journal
+from kitaru.wire.records import StoredValue
+
+
+def find_artifact(journal: Journal, name: str) -> StoredValue:
+    """Return what was saved as `name`, else the result of the invocation `name`.
+
+    Raises:
+        NotFound: neither is there.
+        StateError: several invocations saved that name.
+    """
+    invocations = journal.invocations()
+    saved = [
+        (invocation.id, kept["value"])
+        for invocation in invocations
+        for kept in invocation.artifacts
+        if kept["name"] == name
+    ]
+    if len(saved) > 1:
+        raise StateError(
+            f'Several invocations of {journal.exec_id} saved an artifact "{name}": '
+            f"{', '.join(id for id, _ in saved)}.",
+            help="Save them under different names, or load an invocation's result by its id.",
+        )
+    results = [(i.id, i.value) for i in invocations if i.id == name and i.value is not None]
+    for _, value in saved or results:
+        return value
+    raise NotFound(
+        f'The execution {journal.exec_id} has no artifact "{name}".',
+        help=commands.get_help(journal),
+    )

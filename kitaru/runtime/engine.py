@@ -1,0 +1,367 @@
+"""Decides what happens at each durable operation of a flow: replay it, run it, suspend, or stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NoReturn, Protocol
+
+from kitaru.errors import Diverged, EnvironmentFailure
+from kitaru.runtime import attempts, codec
+from kitaru.runtime.calls import Call, Spec, call_site
+from kitaru.runtime.context import anywhere, in_checkpoint
+from kitaru.runtime.futures import Future
+from kitaru.runtime.journal import Journal
+from kitaru.runtime.models import same_models
+from kitaru.runtime.outcomes import Outcome, check_same, error_info, value_of
+from kitaru.runtime.pool import Pool
+from kitaru.wire import canonical
+from kitaru.wire.ids import Counters
+from kitaru.wire.names import check_name
+from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
+from kitaru.wire.times import now
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+Stop = Literal["cancelled", "superseded", "failed", "retry"]
+
+_POLL_SECONDS = 0.2
+
+
+class Host(Protocol):
+    """What the engine asks of the process it runs in."""
+
+    retries_here: bool
+    """Whether a failed attempt is tried again in this process, or by whoever starts it again."""
+
+    def suspend(self, wait: str) -> None:
+        """Give the compute away until `wait` may have been answered; need not return."""
+
+    def stop(self, why: Stop, error: BaseException | None) -> None:
+        """Learn that this run of the body must not go on; need not return."""
+
+
+class Execution:
+    """One run of a flow's body against its journal; safe for threads.
+
+    Nothing of the flow is ever unwound: where the body must not go on, its thread is parked or its
+    process ends, so that no `except` and no `finally` of the user's sees it.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        host: Host,
+        *,
+        cache: bool = True,
+        retries: int = 0,
+        counters: Counters | None = None,
+        unread: set[str] | None = None,
+        attempted: bool = False,
+    ) -> None:
+        """`attempted` says that earlier processes may have left failed attempts to be counted."""
+        self.journal = journal
+        self.counters = counters or Counters()
+        self.unread = unread or set()
+        self.attempted = attempted
+        self.retries = retries
+        self._cache = cache
+        self._host = host
+        self._lock = threading.RLock()
+        self._pool = Pool()
+        self._futures: dict[str, Future[Any]] = {}
+        self._unsealed: dict[str, Outcome] = {}
+        self._stopped = False
+
+    # Durable calls
+
+    def invoke(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Any:
+        """Return the value recorded for this call, running the function when there is none yet."""
+        call = self._begin(spec, args, kwargs, id)
+        with self._environment():
+            outcome = self._perform(call)
+            value, error = value_of(self.journal, outcome)
+        if error is None:
+            return value
+        if not outcome.sealed:
+            self._unsealed[call.id] = outcome
+        raise error
+
+    def submit(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Future[Any]:
+        """Start the call on another thread; its id is taken now, in program order."""
+        args, kwargs = attempts.own_copy(args, kwargs)
+        call = self._begin(spec, args, kwargs, id)
+        future: Future[Any] = Future(self, call.id)
+        with self._lock:
+            self._futures[call.id] = future
+        self._pool.submit(lambda: self._perform_submitted(call, future))
+        return future
+
+    def read(self, future: Future[Any]) -> tuple[Any, Exception | None]:
+        """Return a settled future's value or exception, and count it as read."""
+        self._check_running()
+        with self._environment():
+            outcome = future.outcome or Outcome(self._recorded(future.id))
+            future.outcome = outcome
+            self.unread.discard(future.id)
+            return value_of(self.journal, outcome)
+
+    def raised(self, future: Future[Any]) -> None:
+        """Note that a future's failure surfaces in the body now."""
+        outcome = future.outcome
+        if outcome is not None and not outcome.sealed:
+            self._unsealed[future.id] = outcome
+
+    def restored(self, id: str) -> Future[Any]:
+        """Return the future of an invocation that another process settled."""
+        return Future(self, id, settled=True)
+
+    def _begin(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Call:
+        self._check_running()
+        site = call_site()
+        with self._lock:
+            self._seal()
+            taken = self.counters.take(spec.name) if id is None else self.counters.take_explicit(id)
+        digest = codec.digest_arguments(args, kwargs)
+        return Call(spec, taken, args, kwargs, digest.digest, digest.opaque, digest.size, site)
+
+    def _perform_submitted(self, call: Call, future: Future[Any]) -> None:
+        if self._stopped:
+            park()
+        with self._environment():
+            outcome = self._perform(call)
+        future.settle(outcome)
+        if outcome.record.status == "completed":
+            with self._lock:
+                self._futures.pop(call.id, None)
+
+    def _perform(self, call: Call) -> Outcome:
+        record = self.journal.invocation(call.id)
+        if record is None:
+            record = self._from_cache(call)
+        if record is None:
+            return self._run(call)
+        check_same(call, record)
+        return Outcome(record)
+
+    def _run(self, call: Call) -> Outcome:
+        budget = 1 + (self.retries if call.spec.retries is None else call.spec.retries)
+        failed = len(self.journal.attempts(call.id)) if self.attempted else 0
+        while True:
+            outcome = attempts.run(self, call, failed)
+            if self._stopped:
+                park()
+            if outcome.record.status == "completed":
+                return self._keep(call, outcome.record)
+            failed = outcome.record.attempts
+            # By the number alone, so that every process agrees whose attempt was the last.
+            if failed % budget == 0 or attempts.is_final(outcome):
+                return outcome
+            if not self._host.retries_here:
+                self.stop("retry", outcome.error)
+
+    def _keep(self, call: Call, record: InvocationRecord) -> Outcome:
+        held = self.journal.record(record, cache_key=self._cache_key(call))
+        check_same(call, held)
+        return Outcome(held)
+
+    def _from_cache(self, call: Call) -> InvocationRecord | None:
+        key = self._cache_key(call)
+        found = self.journal.cached(key) if key else None
+        if found is None or not same_models(found.calls):
+            return None
+        return self.journal.record(attempts.from_cache(call, found))
+
+    def _cache_key(self, call: Call) -> str:
+        spec = call.spec
+        if not self._cache or not spec.cache or call.opaque or not spec.fingerprint():
+            return ""
+        return canonical.digest([spec.callee, spec.name, spec.fingerprint(), call.digest])
+
+    def _recorded(self, id: str) -> InvocationRecord:
+        record = self.journal.invocation(id)
+        if record is None:
+            raise Diverged(f'The future "{id}" crossed a cut, but nothing was recorded for it.')
+        return record
+
+    # Waits
+
+    def wait(self, request: WaitRequest, timeout: float) -> Any:
+        """Return the answer, as JSON, to a question; suspends until there is one.
+
+        `request.name` is the wait's plain name; `timeout` is how many seconds to look for the
+        answer before giving the compute away.
+        """
+        self._check_running()
+        site = call_site()
+        with self._lock:
+            self._seal()
+            id = self.counters.take(request.name)
+        spec = Spec(request.name, _nothing, "kitaru.wait", kind="wait", compared=False)
+        call = Call(spec, id, (), {}, "", (), 0, site)
+        with self._environment():
+            record = self.journal.invocation(id) or self._answered(call, request, timeout)
+            check_same(call, record)
+            return value_of(self.journal, Outcome(record))[0]
+
+    def _answered(self, call: Call, request: WaitRequest, timeout: float) -> InvocationRecord:
+        answer = self.journal.wait_answer(call.id) or self._ask(call.id, request, timeout)
+        if answer.kind == "abort":
+            self.cancel()
+        value = self.journal.put(codec.encode(answer.value), type(answer.value).__name__)
+        return self.journal.record(attempts.plain_record(call, value))
+
+    def _ask(self, id: str, request: WaitRequest, timeout: float) -> WaitAnswer:
+        asked = WaitRequest(id, request.question, request.schema, request.metadata, now())
+        self.journal.request_wait(asked)
+        answer = self._poll(id, timeout)
+        if answer is not None:
+            return answer
+        while answer is None:
+            self.journal.set_state("waiting")
+            self._host.suspend(id)
+            answer = self.journal.wait_answer(id)
+        self.journal.set_state("running")
+        return answer
+
+    def _poll(self, id: str, timeout: float) -> WaitAnswer | None:
+        deadline = time.monotonic() + timeout
+        while (answer := self.journal.wait_answer(id)) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            time.sleep(min(_POLL_SECONDS, left))
+        return answer
+
+    # Going on, and ending
+
+    def settle(self) -> None:
+        """Await futures and seal all failures, read or not: the flow goes on past them."""
+        self._check_running()
+        with self._environment():
+            self._seal()
+            for future in self._drained():
+                assert future.outcome is not None
+                held = self.journal.record(future.outcome.record)
+                future.outcome = Outcome(held)
+                if held.status == "failed":
+                    self.unread.add(future.id)
+
+    def complete(self, result: Any) -> EndRecord:
+        """End the execution with `result`; raises what a future raised that nobody read."""
+        self._check_running()
+        with self._environment():
+            self._seal()
+            self._raise_unread()
+            document = codec.encode(result, where="result")
+            value = self.journal.put(document, type(result).__name__)
+            end = self.journal.finish(EndRecord("completed", value, now()))
+        if end.status == "cancelled":
+            self.stop("cancelled", None)
+        return end
+
+    def fail(self, error: BaseException, help: str) -> ErrorInfo:
+        """Note that the body raised `error`, which `retry` may still repair."""
+        self._check_running()
+        self._pool.drain()
+        info = error_info(error, invocation=self._origin(error), help=help)
+        with self._environment():
+            if self.journal.end() is None:
+                self.journal.set_state("failed", info)
+        return info
+
+    def cancel(self) -> NoReturn:
+        """End the execution as cancelled."""
+        self.journal.finish(EndRecord("cancelled", None, now()))
+        self.stop("cancelled", None)
+
+    def stop(self, why: Stop, error: BaseException | None) -> NoReturn:
+        """Let no thread of this run go on."""
+        self._stopped = True
+        self._host.stop(why, error)
+        park()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait for all submitted checkpoints; False when `timeout` seconds were not enough."""
+        return self._pool.drain(timeout)
+
+    def _check_running(self) -> None:
+        if self._stopped:
+            park()
+
+    @contextmanager
+    def _environment(self) -> Iterator[None]:
+        # Neither is the flow's to catch: a body that went on would record a lie.
+        try:
+            yield
+        except (EnvironmentFailure, Diverged) as error:
+            self.stop("failed", error)
+
+    def _seal(self) -> None:
+        with self._lock:
+            for id, outcome in list(self._unsealed.items()):
+                with self._environment():
+                    held = self.journal.record(outcome.record)
+                if held.failure != outcome.record.failure or held.status != "failed":
+                    # Another process recorded another outcome, and the body has seen this one.
+                    self.stop("superseded", None)
+                outcome.sealed = True
+                del self._unsealed[id]
+
+    def _drained(self) -> list[Future[Any]]:
+        """Return the futures that failed and whose failure nobody has seen."""
+        self._pool.drain()
+        with self._lock:
+            settled, self._futures = self._futures, {}
+        return [f for f in settled.values() if f.outcome is not None and not f.outcome.sealed]
+
+    def _raise_unread(self) -> None:
+        for future in self._drained():
+            if future.id not in self._unsealed:
+                future.result()
+        for id in sorted(self.unread):
+            self.restored(id).result()
+
+    def _origin(self, error: BaseException | None) -> str:
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            for name, outcome in self._unsealed.items():
+                if outcome.error is error:
+                    return name
+            error = error.__cause__ or error.__context__
+        return ""
+
+
+def call_llm(
+    name: str | None, arguments: dict[str, Any], run: Callable[[], tuple[str, dict[str, Any]]]
+) -> str:
+    """Make a model call where the caller stands: durable in a flow's body, a child in a checkpoint.
+
+    `arguments` identify the call on a replay. `run` makes it and returns the text and what to keep
+    of it; texts under `prompt` and `response` are stored as values.
+    """
+    scope = anywhere("kitaru.llm")
+
+    def call(**_: Any) -> str:
+        text, kept = run()
+        execution, running = in_checkpoint("kitaru.llm")
+        attempts.add_model_call(execution, running, kept)
+        return text
+
+    if scope.running is not None:
+        return call()
+    spec = Spec(check_name("model call", name or "llm"), call, "kitaru.llm", kind="llm", retries=0)
+    return str(scope.execution.invoke(spec, (), arguments, None))
+
+
+def _nothing() -> None:
+    """Stand for the function of an operation that runs none."""
+
+
+def park() -> NoReturn:
+    """Never return: the thread is a daemon, and ends with its process."""
+    while True:
+        time.sleep(3600)

@@ -1,0 +1,98 @@
+"""Decides what a submitted checkpoint gives back: a future that keeps its value or exception."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from kitaru.runtime.engine import Execution
+    from kitaru.runtime.outcomes import Outcome
+
+T = TypeVar("T")
+
+
+class Future(Generic[T]):
+    """The result of a submitted checkpoint, to be had with `.result()`.
+
+    `id` is the invocation's. It decodes its value or its exception once: asking twice gives the
+    same object.
+
+    Example:
+        drafts = [draft.submit(topic) for topic in topics]
+        texts = [future.result() for future in drafts]
+    """
+
+    __slots__ = ("_error", "_execution", "_known", "_settled", "_value", "id", "outcome")
+
+    def __init__(self, execution: Execution, id: str, *, settled: bool = False) -> None:
+        self.id = id
+        self.outcome: Outcome | None = None
+        self._execution = execution
+        self._settled = Event()
+        self._known = False
+        self._value: Any = None
+        self._error: Exception | None = None
+        if settled:
+            self._settled.set()
+
+    def result(self) -> T:
+        """Return the checkpoint's value; waits for it.
+
+        Raises:
+            Exception: what the checkpoint raised, the same object every time.
+        """
+        self._settled.wait()
+        if not self._known:
+            self._value, self._error = self._execution.read(self)
+            self._known = True
+        if self._error is not None:
+            self._execution.raised(self)
+            raise self._error
+        return self._value  # type: ignore[no-any-return]
+
+    load = result
+
+    def done(self) -> bool:
+        """Return whether `.result()` would answer at once."""
+        return self._settled.is_set()
+
+    def settle(self, outcome: Outcome) -> None:
+        """Take the outcome; for the engine."""
+        self.outcome = outcome
+        self._settled.set()
+
+    def frame_state(self) -> list[Any] | None:
+        """Return the value that the body holds, if it has asked for it; for the codec."""
+        return [self._value] if self._known and self._error is None else None
+
+    def set_frame_state(self, state: list[Any]) -> None:
+        """Take the value that the body held in the process before; for the codec."""
+        self._known, self._value = True, state[0]
+
+    def __repr__(self) -> str:
+        return f"<Future {self.id} {'done' if self.done() else 'pending'}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Futures(Generic[T]):
+    """The futures of one `.map()` or `.product()`, in order; a sequence."""
+
+    items: tuple[Future[T], ...]
+
+    def result(self) -> list[T]:
+        """Return all values, in order; raises what the first failed one raised."""
+        return [future.result() for future in self.items]
+
+    load = result
+
+    def __iter__(self) -> Iterator[Future[T]]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Future[T]:
+        return self.items[index]

@@ -1,0 +1,3 @@
+"""Decides which version of Kitaru this is."""
+
+VERSION = "0.1.0"
