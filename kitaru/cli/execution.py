@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 from kitaru.cli.ask import example, hint
@@ -24,23 +25,31 @@ def show_execution(document: dict[str, Any], output: Output, *, store: str | Non
     `store` is the `--store` the user gave, repeated in the commands to paste.
     """
     status = document["status"]
-    head = f"{label(status, COLORS[status])}  {document['flow']}  {document['exec_id']}"
+    head = f"{label(status, COLORS[status]) + ' ' * (7 - len(status))}  {document['flow']}"
+    head = f"{head}  {document['exec_id']}"
     if status == "completed":
         output.note(head)
         output.say(text_of(document["result"]))
         return
+    if status == "failed" and document["error"]["traceback"]:
+        output.note(document["error"]["traceback"].rstrip())
     output.say(head)
-    if status == "failed":
-        _show_error(document["error"], output)
-        output.say(f"retry    {command('retry', document['exec_id'], store=store)}")
-    elif status == "running":
-        output.say(f"look     {command('get', document['exec_id'], store=store)}")
-        output.say(f"resume   {command('resume', document['exec_id'], store=store)}")
+    for name, text in _more(document, store):
+        output.say(f"{name:<7}  {text}")
+
+
+def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, str]]:
+    exec_id, error = document["exec_id"], document["error"]
+    if error:
+        where = f"in {error['invocation']}: " if error["invocation"] else ""
+        yield "error", f"{where}{error['type']}: {error['message']}"
+        yield from (("help", line) for line in error["help"].splitlines())
+    if document["status"] == "running":
+        yield "resume", f"{command('resume', exec_id, store=store)}  (if its process is gone)"
     for wait in document["waits"]:
-        output.say(
-            f"wait     {wait['name']}: {wait['question'] or ''} {hint(wait['schema'] or {})}"
-        )
-        output.say(f"answer   {answer_command(document['exec_id'], wait, store=store)}")
+        question = f": {wait['question']}" if wait["question"] else ""
+        yield "wait", f"{wait['name']}{question} {hint(wait['schema'] or {})}"
+        yield "answer", answer_command(exec_id, wait, store=store)
 
 
 def command(verb: str, exec_id: str, *more: str, store: str | None) -> str:
@@ -63,14 +72,3 @@ def text_of(value: Any) -> str:
 def exit_code(document: dict[str, Any]) -> int:
     """Return what a command that ran this execution ends with: 1 when it failed, else 0."""
     return 1 if document["status"] == "failed" else 0
-
-
-def _show_error(error: dict[str, Any] | None, output: Output) -> None:
-    if not error:
-        return
-    if error.get("traceback"):
-        output.note(error["traceback"].rstrip())
-    where = f" in {error['invocation']}" if error.get("invocation") else ""
-    output.say(f"error{where}: {error['type']}: {error['message']}")
-    for line in (error.get("help") or "").splitlines():
-        output.say(f"help     {line}")

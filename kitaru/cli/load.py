@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,25 +17,21 @@ if TYPE_CHECKING:
 def load_flow(location: Location) -> Flow[..., Any]:
     """Import the module and return the flow it means.
 
-    Raises UsageError when there is no such flow or several and none was named, FlowError when the
-    module does not import.
+    Raises SourceError when there is no such flow, several and none was named, or a syntax error;
+    FlowError when the module does not import.
     """
     from kitaru.flow import Flow
 
-    module = _import(location.path)
-    flows = {n: v for n, v in vars(module).items() if isinstance(v, Flow)}
-    own = {n: v for n, v in flows.items() if v.function.__module__ == module.__name__}
-    if location.flow is not None:
-        if location.flow in flows:
-            return flows[location.flow]
-        known = f"it has {', '.join(own)}" if own else "it has no flow at all"
-        raise UsageError(f"{location.path} has no flow {location.flow!r}: {known}")
-    if len(own) == 1:
+    module = _import(location)
+    flows = {name: value for name, value in vars(module).items() if isinstance(value, Flow)}
+    if location.flow in flows:
+        return flows[location.flow]
+    own = {n: f for n, f in flows.items() if f.function.__module__ == module.__name__}
+    if location.flow is None and len(own) == 1:
         return next(iter(own.values()))
-    if not own:
-        raise UsageError(f"{location.path} has no flow", help="decorate a function with @flow")
-    names = " or ".join(f"{location.path}:{name}" for name in own)
-    raise UsageError(f"{location.path} has {len(own)} flows", help=f"name one: {names}")
+    _raise_findings(location)
+    what = f"no flow {location.flow!r}" if location.flow else f"{len(own)} flows"
+    raise UsageError(f"{location.path} has {what}", help=f"flows here: {', '.join(own) or 'none'}")
 
 
 def text_inputs(flow: Flow[..., Any]) -> set[str]:
@@ -43,18 +40,43 @@ def text_inputs(flow: Flow[..., Any]) -> set[str]:
     return {name for name, hint in hints.items() if hint in (str, "str") and name != "return"}
 
 
-def _import(path: Path) -> ModuleType:
+def _import(location: Location) -> ModuleType:
     from kitaru.runtime.modules import import_file
 
     try:
-        return import_file(path)
+        return import_file(location.path)
     except KitaruError:
         raise
     except SyntaxError as error:
-        place = f"{error.filename or path}:{error.lineno or 1}:{error.offset or 1}"
-        raise FlowError(f"{place}: {error.msg}", help=f"kitaru check {path}") from None
+        if Path(error.filename or "").resolve() == location.path.resolve():
+            _raise_findings(location)
+        place = f"{error.filename}:{error.lineno}:{error.offset}"
+        raise FlowError(f"{place}: {error.msg}") from None
     except Exception as error:
-        from kitaru.runtime.failures import user_traceback
+        what = f"{location.path} does not import: {type(error).__name__}: {error}"
+        raise FlowError(what, help=_traceback(error)) from error
 
-        what = f"{path} does not import: {type(error).__name__}: {error}"
-        raise FlowError(what, help=user_traceback(error).rstrip()) from error
+
+def _traceback(error: Exception) -> str:
+    from kitaru.runtime.failures import user_traceback
+
+    frames = error.__traceback__
+    # The frames of the import itself come first, and say nothing about the user's code.
+    while frames is not None and _is_import(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return user_traceback(error.with_traceback(frames)).rstrip()
+
+
+def _is_import(file: str) -> bool:
+    own = str(Path(__file__).parents[1])
+    return file.startswith(("<frozen importlib", str(Path(importlib.__file__).parent), own))
+
+
+def _raise_findings(location: Location) -> None:
+    """Raise what the compiler says of the source: with lines and carets, the same as `compile`."""
+    from kitaru_compiler import compile_flow
+
+    from kitaru.cli.findings import named_from_here
+
+    with named_from_here(location.path):
+        compile_flow(location.path, location.flow)
