@@ -53,8 +53,8 @@ class ErrorInfo:
 class ExecutionRecord:
     """What an execution is: written once, first of all. Digests are empty where there is nothing.
 
-    `source` is the execution that this one replays. `cache` says whether results of other executions
-    may be used: whoever resumes it keeps to what it was begun with.
+    `source` is the execution that this one replays. `cache` says whether results of other
+    executions may be used: whoever resumes it keeps to what it was begun with.
     """
 
     exec_id: str

@@ -35,9 +35,8 @@ def test_a_fault_at_every_operation_in_memory(fault: Fault) -> None:
     assert every_fault(lambda at: MemoryStore(), fault) > 30
 
 
-@pytest.mark.parametrize("fault", ["killed before", "timeout after"])
-def test_a_fault_at_every_operation_on_disk(fault: Fault, tmp_path: Path) -> None:
-    assert every_fault(lambda at: open_store(f"sqlite:{tmp_path}/{at}.db"), fault) > 30
+def test_a_fault_at_every_operation_on_disk(tmp_path: Path) -> None:
+    assert every_fault(lambda at: open_store(f"sqlite:{tmp_path}/{at}.db"), "killed after") > 30
 
 
 @pytest.mark.parametrize("fault", ["timeout before", "timeout after"])

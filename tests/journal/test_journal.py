@@ -1,0 +1,279 @@
+"""What the journal of one execution remembers, method by method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kitaru.errors import (
+    NotFound,
+    RecordCorrupt,
+    StateError,
+    StoreUnavailable,
+    UsageError,
+    ValueNotEncodable,
+    WaitConflict,
+)
+from kitaru.runtime import values
+from kitaru.runtime.journal import Journal
+from kitaru.stores.memory import MemoryStore
+from kitaru.wire.limits import INLINE_VALUE_BYTES
+from kitaru.wire.records import (
+    AttemptRecord,
+    EndRecord,
+    ErrorInfo,
+    ExitRecord,
+    InvocationRecord,
+    StoredValue,
+    WaitAnswer,
+    WaitRequest,
+)
+
+from .harness import EXEC, LARGE, execution
+
+
+def invocation(id: str = "ck", value: StoredValue | None = None, **more: Any) -> InvocationRecord:
+    return InvocationRecord(id, id, "checkpoint", "m.ck", "sha256:a", "completed", value, **more)
+
+
+def test_equal_submissions_attach_and_different_ones_are_refused(store: MemoryStore) -> None:
+    first = Journal.create(store, execution(store))
+    assert Journal.create(store, execution(store)).execution == first.execution
+    for other in (execution(store, inputs=2), replace(execution(store), flow="g")):
+        with pytest.raises(StateError, match=EXEC):
+            Journal.create(store, other)
+    assert Journal.open(store, EXEC).state().number == 1
+
+
+def test_an_unknown_execution(store: MemoryStore) -> None:
+    with pytest.raises(NotFound, match="kitaru executions list"):
+        Journal.open(store, "nobody")
+    with pytest.raises(UsageError):
+        Journal.open(store, "../etc")
+
+
+def test_what_record_returns_is_what_every_reader_sees(journal: Journal) -> None:
+    mine = invocation(
+        value=journal.put({"b": [1, 2.5, None, "é\ud800"], "a": True}, "dict"),
+        metadata={"tuple": (1, 2)},
+        error=ErrorInfo("ValueError", "no"),
+        parents=("a", "b"),
+        artifacts=({"name": "note", "type": "str", "value": journal.put(LARGE)},),
+        calls=({"model": "m", "prompt": journal.put("p"), "tokens": 3},),
+    )
+    held = journal.record(mine)
+    again = Journal.open(journal.store, EXEC).invocation("ck")
+    assert held == again
+    assert held == replace(mine, metadata={"tuple": [1, 2]})
+
+
+def test_the_second_record_adopts_the_first(journal: Journal) -> None:
+    other = Journal.open(journal.store, EXEC)
+    first = journal.record(invocation(value=journal.put("first")))
+    assert other.record(invocation(value=other.put("second"))) == first
+    assert other.invocation("ck") == first
+
+
+def test_absence_is_asked_again_each_time(journal: Journal) -> None:
+    journal.prefetch()
+    assert journal.invocation("ck") is None
+    held = Journal.open(journal.store, EXEC).record(invocation())
+    assert journal.invocation("ck") == held
+
+
+def test_invocations_come_in_order_of_their_start(journal: Journal) -> None:
+    for id, started in (("b", "2026-01-01"), ("a", "2026-01-02"), ("c", "2025-01-01")):
+        journal.record(invocation(id, started_at=started))
+    other = Journal.open(journal.store, EXEC)
+    assert [record.id for record in other.invocations()] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("characters", "inline"), [(INLINE_VALUE_BYTES - 2, True), (INLINE_VALUE_BYTES - 1, False)]
+)
+def test_values_up_to_64_kib_lie_in_the_record(
+    journal: Journal, characters: int, inline: bool
+) -> None:
+    value = journal.put("x" * characters, "str")
+    assert (value.blob is None, value.size, value.type) == (inline, characters + 2, "str")
+    assert journal.fetch(value) == "x" * characters
+
+
+def test_equal_large_values_are_written_once(journal: Journal) -> None:
+    assert journal.put(LARGE) == journal.put(LARGE)
+    assert len(journal.store.list(f"x/{EXEC}/blob/")) == 1
+
+
+@pytest.mark.parametrize("document", [float("nan"), {1, 2}, object()])
+def test_a_document_that_is_not_json_is_refused(journal: Journal, document: object) -> None:
+    with pytest.raises(ValueNotEncodable):
+        journal.put(document)
+
+
+def test_a_value_over_the_limit_is_refused_before_it_is_written(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "MAX_VALUE_BYTES", 70_000)
+    with pytest.raises(ValueNotEncodable, match="at most"):
+        journal.put(LARGE)
+    assert journal.store.list(f"x/{EXEC}/blob/") == []
+
+
+@pytest.mark.parametrize("swap", [b'"another"', b"", None])
+def test_a_blob_that_is_not_what_was_stored(journal: Journal, swap: bytes | None) -> None:
+    value = journal.put(LARGE)
+    [key] = journal.store.list(f"x/{EXEC}/blob/")
+    journal.store.delete(key)
+    if swap is not None:
+        journal.store.create(key, swap)
+    with pytest.raises(RecordCorrupt, match="missing or damaged"):
+        journal.fetch(value)
+    if swap is not None:
+        with pytest.raises(RecordCorrupt):
+            journal.put(LARGE)
+
+
+def test_a_value_whose_digest_lies(journal: Journal) -> None:
+    with pytest.raises(RecordCorrupt):
+        journal.fetch(replace(journal.put("a"), data="b"))
+
+
+def test_a_store_that_says_exists_and_absent(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.store, "create", lambda key, value: False)
+    with pytest.raises(StoreUnavailable, match="exists, and that it does not"):
+        journal.record(invocation())
+
+
+def test_s3_says_exists_when_a_race_was_lost_by_both(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, refusals = journal.store.create, [False, False]
+    monkeypatch.setattr(
+        journal.store,
+        "create",
+        lambda key, value: refusals.pop() if refusals else create(key, value),
+    )
+    assert journal.record(invocation()) == Journal.open(journal.store, EXEC).invocation("ck")
+
+
+def test_attempts_are_numbered_and_kept(journal: Journal) -> None:
+    for message in ("first", "second"):
+        journal.add_attempt(AttemptRecord("ck", 0, ErrorInfo("E", message)))
+    other = Journal.open(journal.store, EXEC)
+    other.add_attempt(AttemptRecord("ck", 0, ErrorInfo("E", "third")))
+    journal.add_attempt(AttemptRecord("ck_2", 0))
+    kept = [(a.number, a.error and a.error.message) for a in other.attempts("ck")]
+    assert kept == [(1, "first"), (2, "second"), (3, "third")]
+
+
+def test_states_are_numbered_and_the_same_one_is_written_once(journal: Journal) -> None:
+    assert (journal.state().status, journal.state().number) == ("running", 1)
+    journal.set_state("running")
+    error = ErrorInfo("ValueError", "no", "trace", "help", "ck")
+    journal.set_state("failed", error)
+    journal.set_state("failed", error)
+    journal.set_state("failed", replace(error, message="other"))
+    journal.set_state("running")
+    state = journal.state()
+    assert (state.number, state.status, state.error) == (4, "running", None)
+
+
+def test_the_first_end_counts_and_outweighs_late_states(journal: Journal) -> None:
+    first = journal.finish(EndRecord("completed", journal.put("r"), "1"))
+    other = Journal.open(journal.store, EXEC)
+    assert other.finish(EndRecord("cancelled", None, "2")) == first
+    other.set_state("failed", ErrorInfo("Zombie", "late"))
+    state = journal.state()
+    assert (state.status, state.error) == ("completed", None)
+    assert journal.end() == first
+
+
+def ask(journal: Journal, name: str = "ok", asked_at: str = "1") -> WaitRequest:
+    return journal.request_wait(
+        WaitRequest(name, "Go on?", {"type": "boolean"}, {"k": 1}, asked_at)
+    )
+
+
+def test_pending_waits_are_those_without_an_answer(journal: Journal) -> None:
+    later, earlier = ask(journal, "a", "2"), ask(journal, "b", "1")
+    ask(journal, "c")
+    journal.answer(WaitAnswer("c", "abort"))
+    assert journal.pending_waits() == [earlier, later]
+    assert ask(journal, "a", "3") == later
+    assert journal.wait_request("a") == later
+    assert journal.wait_request("d") is None
+
+
+@pytest.mark.parametrize(
+    "value", [True, False, None, 1, 1.0, "", [], {"value": {"$stored": {}}, "inputs": 1}]
+)
+def test_an_answer_comes_back_as_it_was_given(journal: Journal, value: object) -> None:
+    journal.answer(WaitAnswer("ok", "value", value, "1"))
+    held = Journal.open(journal.store, EXEC).wait_answer("ok")
+    assert held is not None
+    assert (held.value, type(held.value)) == (value, type(value))
+
+
+def test_the_same_answer_again_is_fine_and_another_is_a_conflict(journal: Journal) -> None:
+    first = journal.answer(WaitAnswer("ok", "value", True, "1"))
+    assert journal.answer(WaitAnswer("ok", "value", True, "2")) == first
+    for other in (WaitAnswer("ok", "value", 1), WaitAnswer("ok", "abort")):
+        with pytest.raises(WaitConflict, match="answered with true"):
+            journal.answer(other)
+    journal.answer(WaitAnswer("no", "abort", None, "1"))
+    with pytest.raises(WaitConflict, match="was aborted"):
+        journal.answer(WaitAnswer("no", "value", None))
+
+
+def test_an_exit_and_its_pointers(journal: Journal) -> None:
+    assert journal.exit("draft") is None and journal.frame_pointer("ok") is None
+    frame = journal.put({"v": 1})
+    first = journal.record_exit(ExitRecord("draft", "go", "ok", frame, ({"line": 3},)))
+    assert journal.record_exit(ExitRecord("draft", "end", None)) == first
+    assert Journal.open(journal.store, EXEC).exit("draft") == first
+    journal.point("ok", {"from": "draft"})
+    journal.point("ok", {"passed": "end"})
+    journal.point("skipped", {"passed": "ok"})
+    assert journal.frame_pointer("ok") == {"from": "draft"}
+    assert journal.frame_pointer("skipped") == {"passed": "ok"}
+
+
+KEY = "sha256:cache"
+
+
+def cached_elsewhere(journal: Journal, **more: Any) -> InvocationRecord | None:
+    other = Journal.create(journal.store, execution(journal.store, exec_id="exec-2"))
+    return other.cached(KEY)
+
+
+def test_a_cached_result_brings_its_large_values_along(journal: Journal) -> None:
+    artifact = {"name": "n", "type": "str", "value": journal.put(LARGE + "2")}
+    held = journal.record(
+        invocation(value=journal.put(LARGE), artifacts=(artifact,)), cache_key=KEY
+    )
+    found = cached_elsewhere(journal)
+    assert found == replace(held, cached_from=f"{EXEC}/ck")
+    for key in journal.store.list(f"x/{EXEC}/"):
+        journal.store.delete(key)
+    other = Journal.open(journal.store, "exec-2")
+    assert other.fetch(held.value) == LARGE  # type: ignore[arg-type]
+    assert other.fetch(artifact["value"]) == LARGE + "2"  # type: ignore[arg-type]
+
+
+def test_failures_and_unkeyed_results_are_not_cached(journal: Journal) -> None:
+    journal.record(invocation("a"))
+    journal.record(replace(invocation("b"), status="failed"), cache_key=KEY)
+    assert cached_elsewhere(journal) is None
+
+
+def test_a_hint_whose_record_is_gone_or_another_is_no_result(journal: Journal) -> None:
+    rival = Journal.open(journal.store, EXEC)
+    rival.record(replace(invocation(), arguments_digest="sha256:other"))
+    assert journal.record(invocation(), cache_key=KEY).arguments_digest == "sha256:other"
+    assert cached_elsewhere(journal) is None
+    journal.store.delete(f"x/{EXEC}/inv/ck")
+    assert cached_elsewhere(journal) is None
