@@ -122,8 +122,8 @@ class Journal:
     def cached(self, cache_key: str) -> InvocationRecord | None:
         """Return the completed invocation that was recorded under a cache key, in any execution.
 
-        Its `cached_from` says in which. Its large values are copied here first, so that a record made from it can be read for as
-        long as this execution exists.
+        Its `cached_from` says in which. Its large values are copied here first, so that a record
+        made from it can be read for as long as this execution exists.
         """
         hint = self._ledger.read(CacheHint, keys.cache(cache_key))
         return None if hint is None else self._follow(hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.writer = secrets.token_hex(8)
+        self.writer = os.urandom(8).hex()
 
     def read(self, kind: type[R], key: str) -> R | None:
         """Return the record at `key`, verified, or None when there certainly is none."""

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kitaru.errors import KitaruError, RecordCorrupt, StoreDenied, StoreUnavailable, StoreUnsuitable
 from kitaru.stores.base import check_key, upper_bound
@@ -64,12 +65,11 @@ class SqliteStore:
         return job.created
 
     def get(self, key: str) -> bytes | None:
-        with self._reading, _translated(self.path):
-            row = self._reader.execute("SELECT value FROM object WHERE key = ?", (key,)).fetchone()
-        if row is None:
+        rows = self._read("SELECT value FROM object WHERE key = ?", (key,))
+        if not rows:
             self._check_present()
             return None
-        return row[0]  # type: ignore[no-any-return]
+        return rows[0][0]  # type: ignore[no-any-return]
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
@@ -77,9 +77,7 @@ class SqliteStore:
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         query = "SELECT key FROM object WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?"
         bounds = (prefix, after, upper_bound(prefix), -1 if limit is None else limit)
-        with self._reading, _translated(self.path):
-            # fetchall, because an open cursor would keep the write-ahead log from being emptied.
-            rows = self._reader.execute(query, bounds).fetchall()
+        rows = self._read(query, bounds)
         self._check_present()
         return [key for (key,) in rows]
 
@@ -91,6 +89,20 @@ class SqliteStore:
         with self._writing, self._reading:
             self._writer.close()
             self._reader.close()
+
+    def _read(self, query: str, parameters: tuple[object, ...]) -> Sequence[tuple[Any, ...]]:
+        # The writing connection, unless it is busy, because its cache survives its own writes.
+        if self._writing.acquire(blocking=False):
+            busy, connection = self._writing, self._writer
+        else:
+            self._reading.acquire()
+            busy, connection = self._reading, self._reader
+        try:
+            with _translated(self.path):
+                # fetchall, because an open cursor would keep the log from being emptied.
+                return connection.execute(query, parameters).fetchall()
+        finally:
+            busy.release()
 
     def _lead(self, own: _Job) -> None:
         with self._queueing:

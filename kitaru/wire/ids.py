@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import threading
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ def new_execution_id() -> str:
         _last_ms = max(now_milliseconds(), _last_ms + 1)
         ms = _last_ms
     moment = "".join(_ALPHABET[(ms >> shift) & 31] for shift in range(40, -1, -5))
-    return moment + "-" + "".join(secrets.choice(_ALPHABET) for _ in range(8))
+    return moment + "-" + "".join(_ALPHABET[byte & 31] for byte in os.urandom(8))
 
 
 def check_execution_id(text: str) -> str:
