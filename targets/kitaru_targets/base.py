@@ -1,0 +1,71 @@
+"""Decides what a target is: a profile for the compiler, an emitter, a check and a way to submit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kitaru_compiler.cut.profile import Profile
+
+from kitaru.wire.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """How a step's container starts, the same for every step of a document.
+
+    `image` is the container image; `command` and `leading` come before the arguments of the step
+    runtime, `command` being what the container's entry point is replaced by. `store` is the store
+    URL known at compile time, or empty when the submitter has to name it. `environment` holds plain
+    variables for every container.
+    """
+
+    image: str
+    command: tuple[str, ...]
+    leading: tuple[str, ...]
+    store: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """The native document as text, and the step behind each of its nodes, by node key."""
+
+    text: str
+    nodes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What the target called the run, and where to look at it."""
+
+    run_id: str
+    url: str
+
+
+class Submit(Protocol):
+    """Starts a run of a compiled document on the real service."""
+
+    def __call__(
+        self, document: str, parameters: Mapping[str, Any], options: Mapping[str, str]
+    ) -> Submitted: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An orchestrator's back end.
+
+    `document` is the file name of what `emit` writes, `validate` lists what is wrong with such a
+    text (empty when nothing is), `family` says which dry run understands it. `submit` takes the
+    path of the document, native parameter values and the service's own options.
+    """
+
+    name: str
+    title: str
+    profile: Profile
+    document: str
+    family: str
+    emit: Callable[[Plan, Wiring], Emission]
+    validate: Callable[[str], list[str]]
+    submit: Submit

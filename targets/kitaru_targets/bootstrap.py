@@ -1,0 +1,94 @@
+"""Fetches a bundle by its digest, checks it, puts it on the path and runs one step from it.
+
+usage: python3 -c PROGRAM BUNDLE REQUIREMENTS step ... --store URL ...
+"""
+
+import base64
+import hashlib
+import importlib.metadata
+import io
+import json
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+LIMIT = 64 * 1024 * 1024
+
+
+def stop(reason: str) -> None:
+    sys.stderr.write("kitaru: " + reason + "\n")
+    raise SystemExit(3)
+
+
+def install(pins: list[str]) -> None:
+    missing = []
+    for pin in pins:
+        name, _, version = pin.partition("==")
+        try:
+            found = importlib.metadata.version(re.split(r"[\[;\s]", name)[0])
+        except importlib.metadata.PackageNotFoundError:
+            found = ""
+        if found != version:
+            missing.append(pin)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if missing and subprocess.run([*pip, *missing], stdout=sys.stderr).returncode:
+        stop("cannot install " + " ".join(missing) + "; put them into the image")
+
+
+def fetch(url: str, key: str) -> bytes:
+    scheme, _, rest = url.partition(":")
+    if scheme != "sqlite":
+        import obstore.store
+
+        return bytes(obstore.get(obstore.store.from_url(url), key).bytes())
+    import sqlite3
+
+    path = pathlib.Path(rest)
+    if rest.endswith("/") or path.is_dir():
+        path = path / "kitaru.db"
+    with sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, timeout=30) as database:
+        row = database.execute("SELECT value FROM object WHERE key = ?", (key,)).fetchone()
+    return bytes(row[0])
+
+
+def unpack(data: bytes, root: str) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > LIMIT:
+            stop("the bundle is too large")
+        for member in members:
+            path = pathlib.PurePosixPath(member.filename)
+            link = member.external_attr >> 28 == 0xA
+            if path.is_absolute() or ".." in path.parts or "\\" in member.filename or link:
+                stop("the bundle holds an unsafe path")
+        archive.extractall(root)
+
+
+def main(bundle: str, requirements: str, *arguments: str) -> None:
+    store = arguments[arguments.index("--store") + 1]
+    pins = json.loads(requirements)
+    install([pin for pin in pins if store[:7] != "sqlite:" or pin[:7] != "obstore"])
+    kind, _, text = bundle.partition(":")
+    if kind == "inline":
+        data = base64.b64decode(text)
+    else:
+        try:
+            data = fetch(store, "bundle/" + text)
+        except Exception as error:
+            data = b""
+            stop("cannot fetch bundle " + text[:12] + " from " + store + ": " + repr(error))
+        if hashlib.sha256(data).hexdigest() != text:
+            stop("bundle " + text[:12] + " in " + store + " is not what was compiled")
+    root = tempfile.mkdtemp(prefix="kitaru-")
+    unpack(data, root)
+    sys.path[:0] = [root]
+    command, *rest = arguments
+    sys.argv = ["kitaru.runtime", command, "--plan", root + "/kitaru_build/plan.json", *rest]
+    runpy.run_module("kitaru.runtime", run_name="__main__", alter_sys=True)
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,229 @@
+"""Decides what a compilation leaves on disk, and that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from kitaru_templates.render import render
+
+from kitaru.errors import FlowError, UsageError
+from kitaru.wire.canonical import sha256
+from kitaru.wire.plan import Plan
+
+from . import bundle, delivery, sourcemap
+from .base import Emission, Target, Wiring
+from .common import parameters
+
+LOCK_SCHEMA = 1
+# A directory that holds this was written here, and may be replaced.
+_LOCK = "lock.json"
+
+
+class _Project(Protocol):
+    def closure(self, module: str) -> tuple[dict[str, bytes], frozenset[str]]: ...
+
+
+class Compiled(Protocol):
+    """What of a compilation is written: the compiler's result fits."""
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def steps_py(self) -> str: ...
+    @property
+    def project(self) -> _Project: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A written compilation: where it is, its document, its files by name, and what it was."""
+
+    directory: Path
+    document: Path
+    files: tuple[str, ...]
+    plan: Plan
+    target: Target
+    delivery: delivery.Delivery
+    bundle_digest: str
+
+
+def write(
+    compilation: Compiled,
+    target: Target,
+    directory: Path,
+    *,
+    image: str | None = None,
+    store: str = "",
+    delivery: str = "store",
+) -> Build:
+    """Write a compilation for `target` to `directory`, replacing an earlier one.
+
+    Args:
+        image: the container image; by default a plain Python one, for the delivery `store` only.
+        store: URL of the store that steps use; empty: whoever submits names it.
+        delivery: how the code reaches a container: `store`, `image` or `inline`.
+
+    Raises:
+        UsageError: the directory cannot be written or holds something else, or the delivery does
+            not fit.
+        FlowError: the emitted document does not pass its check.
+
+    Example:
+        >>> write(compile_flow(Path("flow.py")), get("vertex"), Path("build/flow/vertex"))
+    """
+    made = _make(compilation, target, image=image, store=store, how=delivery)
+    _replace(directory, made.files)
+    return Build(
+        directory=directory,
+        document=directory / target.document,
+        files=tuple(sorted(made.files)),
+        plan=made.plan,
+        target=target,
+        delivery=made.delivery,
+        bundle_digest=made.digest,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    files: dict[str, bytes]
+    plan: Plan
+    delivery: delivery.Delivery
+    digest: str
+
+
+def _make(
+    compilation: Compiled, target: Target, *, image: str | None, store: str, how: str
+) -> _Made:
+    way = delivery.check(how)
+    plan = parameters.portable(compilation.plan)
+    sources, _ = compilation.project.closure(plan.module)
+    written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
+    data = bundle.make(sources, written, with_runtime=way != "inline")
+    wiring = delivery.wire(plan, way, data, image=image, store=store)
+    emission = target.emit(plan, wiring)
+    _check(target, emission)
+    files = written | {target.document: emission.text.encode(), "bundle.zip": data}
+    if way == "inline":
+        files["runtime.zip"] = bundle.make({}, {}, with_runtime=True)
+    files["sourcemap.json"] = _json(sourcemap.make(plan, target.document, emission))
+    files |= _documents(plan, target, wiring, way, sha256(data))
+    files[_LOCK] = _json(_lock(plan, target, wiring, way, files))
+    return _Made(files, plan, way, sha256(data))
+
+
+def _check(target: Target, emission: Emission) -> None:
+    problems = target.validate(emission.text)
+    if problems:
+        shown = "\n".join(f"  {problem}" for problem in problems[:10])
+        raise FlowError(
+            f"{target.title} would not run the emitted document as it is meant:\n{shown}",
+            help="This is a defect of Kitaru: please report it together with the flow.",
+        )
+
+
+def _documents(
+    plan: Plan, target: Target, wiring: Wiring, way: str, digest: str
+) -> dict[str, bytes]:
+    values = {
+        "flow": plan.flow,
+        "target": target.name,
+        "title": target.title,
+        "document": target.document,
+        "delivery": way,
+        "image": wiring.image,
+        "base_image": delivery.DEFAULT_IMAGE,
+        "store": wiring.store,
+        "key": f"bundle/{digest.removeprefix('sha256:')}",
+        "requirements": delivery.requirements(plan),
+        "parameters": [_parameter(p) for p in plan.parameters],
+        "waits": [block.name for block in plan.blocks if block.kind == "wait"],
+        "steps": [step.name for step in plan.steps],
+    }
+    return {
+        "Dockerfile": render("Dockerfile.j2", values).encode(),
+        "DEPLOY.md": render(f"deploy_{target.name}.md.j2", values).encode(),
+    }
+
+
+def _parameter(parameter: Any) -> dict[str, Any]:
+    default = "required" if parameter.required else "the flow's own default"
+    if parameter.has_literal_default:
+        default = json.dumps(parameter.default)
+    return {
+        "name": parameter.name,
+        "type": parameters.native_type(parameter),
+        "default": default,
+        "is_json": parameter.type == "json",
+    }
+
+
+def _lock(
+    plan: Plan, target: Target, wiring: Wiring, way: str, files: Mapping[str, bytes]
+) -> dict[str, Any]:
+    return {
+        "schema": LOCK_SCHEMA,
+        "kitaru": plan.kitaru,
+        "flow": plan.flow,
+        "target": target.name,
+        "granularity": plan.granularity,
+        "delivery": way,
+        "image": wiring.image,
+        "store": wiring.store,
+        "requirements": list(delivery.requirements(plan)),
+        "files": {name: sha256(files[name]) for name in sorted(files)},
+    }
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _replace(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Stage the files beside the directory and rename it into place."""
+    try:
+        _check_replaceable(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staged = directory.with_name(f".{directory.name}.{secrets.token_hex(6)}")
+        try:
+            staged.mkdir()
+            for name, data in files.items():
+                (staged / name).write_bytes(data)
+            _swap(staged, directory)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {directory}: {error.strerror or error}",
+            help="choose another directory: kitaru compile … -o DIR",
+        ) from error
+
+
+def _check_replaceable(directory: Path) -> None:
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise UsageError(f"{directory} is not a directory", help="remove it, or use -o DIR")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / _LOCK).is_file():
+        raise UsageError(
+            f"{directory} holds something that Kitaru did not write",
+            help="remove it, or use -o DIR",
+        )
+
+
+def _swap(staged: Path, directory: Path) -> None:
+    old = staged.with_name(f"{staged.name}.old")
+    if directory.exists():
+        os.rename(directory, old)  # noqa: PTH104 - Path.rename would hide that this is one call
+    try:
+        os.rename(staged, directory)  # noqa: PTH104
+    except OSError:
+        if old.exists():
+            os.rename(old, directory)  # noqa: PTH104
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,188 @@
+"""Decides whether the graphs of a document are sound: order, inputs, conditions, nesting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from . import conditions
+from .keys import KEY, MAX_KEY, RESERVED_SUFFIX
+
+_MAX_DEPTH = 95
+
+
+@dataclass(frozen=True, slots=True)
+class _Dag:
+    name: str
+    component: dict[str, Any]
+    components: dict[str, Any]
+
+    @property
+    def tasks(self) -> dict[str, Any]:
+        return dict(self.component["dag"].get("tasks", {}))
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        return dict(self.component.get("inputDefinitions", {}).get("parameters", {}))
+
+    def called(self, task: str) -> dict[str, Any]:
+        """Return the component that a task runs, empty when there is none."""
+        name = self.tasks.get(task, {}).get("componentRef", {}).get("name", "")
+        return dict(self.components.get(name, {}))
+
+    def outputs(self, task: str) -> dict[str, Any]:
+        return dict(self.called(task).get("outputDefinitions", {}).get("parameters", {}))
+
+
+def problems(spec: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the graphs of a document."""
+    components = spec["components"]
+    dags = {"root": spec["root"]} | {n: c for n, c in components.items() if "dag" in c}
+    if "dag" not in spec["root"]:
+        yield "root: has no dag"
+        return
+    yield from _unique(dags)
+    yield from _nesting(spec)
+    for name, component in dags.items():
+        dag = _Dag(name, component, components)
+        yield from _order(dag)
+        yield from _dag_outputs(dag)
+        for key, task in dag.tasks.items():
+            for problem in _task(dag, key, task):
+                yield f"{name}, task {key}: {problem}"
+
+
+def _unique(dags: dict[str, Any]) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for name, component in dags.items():
+        for key in component["dag"].get("tasks", {}):
+            if key in seen:
+                yield f"{name}, task {key}: there is one of that name in {seen[key]}"
+            seen[key] = name
+
+
+def _nesting(spec: dict[str, Any]) -> Iterator[str]:
+    """Each group stands in one place, none in itself, and not too deep."""
+    callers: dict[str, int] = {}
+    pending = [(spec["root"], 0)]
+    while pending:
+        component, depth = pending.pop()
+        if depth > _MAX_DEPTH:
+            yield f"groups nest deeper than {_MAX_DEPTH}"
+            return
+        for task in component["dag"].get("tasks", {}).values():
+            name = task.get("componentRef", {}).get("name", "")
+            called = spec["components"].get(name, {})
+            callers[name] = callers.get(name, 0) + 1
+            if "dag" in called and callers[name] == 1:
+                pending.append((called, depth + 1))
+            elif "dag" in called:
+                yield f"{name}: runs in more than one place"
+    for name in spec["components"]:
+        if name not in callers:
+            yield f"{name}: no task runs it"
+
+
+def _order(dag: _Dag) -> Iterator[str]:
+    """A task may only depend on siblings that stand before it: then there is no cycle."""
+    before: set[str] = set()
+    for key, task in dag.tasks.items():
+        for needed in task.get("dependentTasks", []):
+            if needed not in before:
+                yield f"{dag.name}, task {key}: depends on {needed}, which does not stand before it"
+        before.add(key)
+
+
+def _dag_outputs(dag: _Dag) -> Iterator[str]:
+    selected = dag.component["dag"].get("outputs", {}).get("parameters", {})
+    declared = dag.component.get("outputDefinitions", {}).get("parameters", {})
+    if set(selected) != set(declared):
+        yield f"{dag.name}: declared outputs {sorted(declared)}, selected {sorted(selected)}"
+    for name, selection in selected.items():
+        source = selection.get("valueFromParameter", {})
+        task = source.get("producerSubtask", "")
+        if source.get("outputParameterKey") not in dag.outputs(task):
+            yield f"{dag.name}: output {name} comes from nowhere"
+        elif "triggerPolicy" in dag.tasks[task]:
+            yield f"{dag.name}: output {name} comes from a task that may be skipped"
+
+
+def _task(dag: _Dag, key: str, task: dict[str, Any]) -> Iterator[str]:
+    called = dag.called(key)
+    if not KEY.fullmatch(key) or len(key) > MAX_KEY or key.endswith(RESERVED_SUFFIX):
+        yield "no engine takes this name"
+    if task.get("taskInfo", {}).get("name") != key:
+        yield "its label has to be its name"
+    if not called:
+        yield "runs a component that does not exist"
+        return
+    if "iterator" in " ".join(task).lower():
+        yield "iterators are not checked"
+    if "dag" not in called and task.get("cachingOptions") != {}:
+        yield "the engine would cache it; only the journal decides what is skipped"
+    if "dag" in called and "retryPolicy" in task:
+        yield "only a container can be retried"
+    if "dag" not in called and "triggerPolicy" in task:
+        yield "only a group can be conditional"
+    yield from _inputs(dag, key, task, called)
+    yield from _condition(dag, task)
+    yield from _skipped(dag, task)
+
+
+def _inputs(dag: _Dag, key: str, task: dict[str, Any], called: dict[str, Any]) -> Iterator[str]:
+    declared = called.get("inputDefinitions", {}).get("parameters", {})
+    given = task.get("inputs", {}).get("parameters", {})
+    for name in sorted(set(declared) ^ set(given)):
+        yield f"input {name} is {'missing' if name in declared else 'not declared'}"
+    for name, source in given.items():
+        kind = _source_type(dag, task, source)
+        wanted = declared.get(name, {}).get("parameterType")
+        if kind.startswith("?"):
+            yield f"input {name}: {kind[1:]}"
+        elif wanted and kind != wanted:
+            yield f"input {name}: is a {wanted}, and gets a {kind}"
+
+
+def _source_type(dag: _Dag, task: dict[str, Any], source: dict[str, Any]) -> str:
+    """Return the type of what an input gets, or `?` and what is wrong."""
+    match source:
+        case {"runtimeValue": {"constant": str()}}:
+            return "STRING"
+        case {"componentInputParameter": name} if name in dag.inputs:
+            return str(dag.inputs[name].get("parameterType"))
+        case {"componentInputParameter": name}:
+            return f"?{dag.name} has no input {name}"
+        case {"taskOutputParameter": {"producerTask": producer, "outputParameterKey": output}}:
+            if output not in dag.outputs(producer):
+                return f"?there is no output {output} of a task {producer} here"
+            if producer not in task.get("dependentTasks", []):
+                return f"?comes from {producer}, which it does not depend on"
+            return str(dag.outputs(producer)[output].get("parameterType"))
+    return f"?comes from an unknown source {sorted(source)}"
+
+
+def _condition(dag: _Dag, task: dict[str, Any]) -> Iterator[str]:
+    if "triggerPolicy" not in task:
+        return
+    given = task.get("inputs", {}).get("parameters", {})
+    try:
+        comparisons = conditions.read(task["triggerPolicy"].get("condition", ""))
+    except ValueError as error:
+        yield str(error)
+        return
+    for name in (comparison.name for comparison in comparisons):
+        _, sibling, output = name.split("--")
+        if name not in given:
+            yield f"its condition reads {name}, which is not among its inputs"
+        elif name not in dag.inputs and output not in dag.outputs(sibling):
+            yield f"its condition reads {name}, which is neither passed in nor a sibling's output"
+
+
+def _skipped(dag: _Dag, task: dict[str, Any]) -> Iterator[str]:
+    """A task that depends on a skipped one is dropped: only a condition on it may expect that."""
+    condition = task.get("triggerPolicy", {}).get("condition", "")
+    for needed in task.get("dependentTasks", []):
+        conditional = "triggerPolicy" in dag.tasks.get(needed, {})
+        if conditional and f"pipelinechannel--{needed}--" not in condition:
+            yield f"depends on {needed}, which may be skipped"

@@ -1,0 +1,66 @@
+"""Decides how a condition is written and read: the subset of CEL that all engines read alike.
+
+The Go driver evaluates CEL, `kfp.local` translates it to Python. Both agree on comparisons of one
+string input with words, and on `&&` between them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_NAME = r"inputs\.parameter_values\['(?P<{0}>pipelinechannel--[a-z0-9-]+--[a-z]+)'\]"
+_WORD = r"'[A-Za-z0-9_-]+'"
+_WORDS = rf"\[{_WORD}(?:, {_WORD})*\]"
+_TERM = re.compile(
+    rf"{_NAME.format('one')} (?P<operator>==|!=) (?P<word>{_WORD})"
+    rf"|{_NAME.format('some')} in (?P<words>{_WORDS})"
+    rf"|!\({_NAME.format('none')} in (?P<others>{_WORDS})\)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The input called `name` is one of `words`, or none of them when `negated`."""
+
+    name: str
+    words: tuple[str, ...]
+    negated: bool = False
+
+    def text(self) -> str:
+        """Return the comparison as CEL."""
+        name = f"inputs.parameter_values['{self.name}']"
+        if len(self.words) == 1:
+            return f"{name} {'!=' if self.negated else '=='} '{self.words[0]}'"
+        words = ", ".join(f"'{word}'" for word in self.words)
+        inside = f"{name} in [{words}]"
+        return f"!({inside})" if self.negated else inside
+
+    def holds(self, value_of: Callable[[str], object]) -> bool:
+        """Say whether it holds, given the inputs' values."""
+        return (value_of(self.name) in self.words) != self.negated
+
+
+def write(comparisons: list[Comparison]) -> str:
+    """Return a condition under which all comparisons hold."""
+    return " && ".join(comparison.text() for comparison in comparisons)
+
+
+def read(text: str) -> list[Comparison]:
+    """Return a condition's comparisons; raise ValueError when engines could disagree on it.
+
+    >>> read("inputs.parameter_values['pipelinechannel--draft--status'] == 'go'")
+    [Comparison(name='pipelinechannel--draft--status', words=('go',), negated=False)]
+    """
+    return [_term(term) for term in text.split(" && ")]
+
+
+def _term(term: str) -> Comparison:
+    match = _TERM.fullmatch(term)
+    if not match:
+        raise ValueError(f"engines could disagree on the condition {term!r}")
+    words = match["word"] or match["words"] or match["others"]
+    negated = match["operator"] == "!=" or match["others"] is not None
+    name = match["one"] or match["some"] or match["none"]
+    return Comparison(name, tuple(re.findall(r"'([^']+)'", words)), negated)

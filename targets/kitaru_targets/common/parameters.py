@@ -1,0 +1,147 @@
+"""Decides how a flow's inputs become typed pipeline parameters, and values for them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from kitaru.errors import InputError, UsageError
+from kitaru.wire.plan import Parameter, Plan
+
+EXECUTION = "kitaru_execution"
+STORE = "kitaru_store"
+RESERVED = frozenset({EXECUTION, STORE, "step", "run", "execution", "store"})
+# Open-source Kubeflow refuses run parameters over 10,000 bytes: all of them together.
+MAX_DEFAULT_BYTES = 2_000
+_NATIVE = {
+    "str": "STRING",
+    "int": "NUMBER_INTEGER",
+    "float": "NUMBER_DOUBLE",
+    "bool": "BOOLEAN",
+    "json": "STRING",
+}
+# Numbers travel as doubles, which hold integers exactly up to here.
+_MAX_EXACT = 2**53
+
+
+def portable(plan: Plan) -> Plan:
+    """Return the plan with defaults that cannot stand in a document left to the flow itself.
+
+    Engines expand `{{…}}` wherever they find it, so that no text of the user's that holds it may
+    stand in the document. Such a default, a long one, and an integer that no double holds become
+    "the flow's own default", which the step applies.
+    """
+    return plan.replace(parameters=tuple(_portable(p) for p in plan.parameters))
+
+
+def definitions(plan: Plan, store: str) -> dict[str, Any]:
+    """Return the pipeline's `inputDefinitions.parameters`; raise UsageError on a name clash."""
+    clash = sorted(p.name for p in plan.parameters if p.name in RESERVED)
+    if clash:
+        raise UsageError(
+            f"{plan.file}:{plan.line}: the inputs {', '.join(clash)} of {plan.flow} have names "
+            "that the compiled pipeline needs for itself",
+            help=f"rename them; reserved are {', '.join(sorted(RESERVED))}",
+        )
+    return {
+        **{p.name: _definition(p) for p in plan.parameters},
+        EXECUTION: {
+            "parameterType": "STRING",
+            "isOptional": True,
+            "defaultValue": "",
+            "description": "Resume this execution; empty starts a new one.",
+        },
+        STORE: {
+            "parameterType": "STRING",
+            **({"isOptional": True, "defaultValue": store} if store else {}),
+            "description": "URL of the store that holds bundle and journal.",
+        },
+    }
+
+
+def native_type(parameter: Parameter) -> str:
+    """Return the parameter type of the IR that carries this input."""
+    return _NATIVE[parameter.type]
+
+
+def values(plan: Plan, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return native parameter values for a flow's inputs; raise InputError when they do not fit.
+
+    >>> values(plan, {"topic": "owls", "limits": {"words": 3}})
+    {'topic': 'owls', 'limits': '{"words": 3}'}
+    """
+    known = {p.name: p for p in plan.parameters}
+    unknown = sorted(set(inputs) - set(known))
+    missing = [p.name for p in plan.parameters if p.required and p.name not in inputs]
+    if unknown or missing:
+        found = f"unknown input {unknown[0]!r}" if unknown else f"missing input {missing[0]!r}"
+        raise InputError(
+            f"{plan.file}:{plan.line}: {found} for {plan.flow}",
+            help=f"its inputs are: {', '.join(known) or 'none'}",
+        )
+    return {name: _value(plan, known[name], value) for name, value in inputs.items()}
+
+
+def _definition(parameter: Parameter) -> dict[str, Any]:
+    definition: dict[str, Any] = {"parameterType": _NATIVE[parameter.type]}
+    if not parameter.required:
+        definition |= {"isOptional": True, "defaultValue": _default(parameter)}
+    if not parameter.has_literal_default and not parameter.required:
+        definition["parameterType"] = "STRING"
+        definition["description"] = "Empty means the flow's own default."
+    elif parameter.type == "json":
+        definition["description"] = "JSON text."
+    return definition
+
+
+def _default(parameter: Parameter) -> Any:
+    if not parameter.has_literal_default:
+        return ""
+    return _as_json(parameter.default) if parameter.type == "json" else parameter.default
+
+
+def _portable(parameter: Parameter) -> Parameter:
+    if not parameter.has_literal_default:
+        return parameter
+    text = _as_json(parameter.default)
+    fits = "{{" not in text and len(text) <= MAX_DEFAULT_BYTES
+    if fits and _is_native(parameter.type, parameter.default):
+        return parameter
+    return Parameter(
+        parameter.name, parameter.kind, parameter.type, parameter.annotation, False, False
+    )
+
+
+def _is_native(kind: str, value: Any) -> bool:
+    match kind:
+        case "str":
+            return isinstance(value, str)
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            exact = isinstance(value, int) and abs(value) <= _MAX_EXACT
+            return exact and not isinstance(value, bool)
+        case "float":
+            finite = isinstance(value, (int, float)) and math.isfinite(value)
+            return finite and not isinstance(value, bool)
+    return True
+
+
+def _value(plan: Plan, parameter: Parameter, value: Any) -> Any:
+    if parameter.type == "json":
+        return _as_json(value)
+    if not _is_native(parameter.type, value):
+        raise InputError(
+            f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} must be "
+            f"{parameter.annotation or parameter.type}, not {type(value).__name__}",
+            help=f"give it as --input {parameter.name}=VALUE",
+        )
+    if not parameter.has_literal_default and not parameter.required:
+        return value if isinstance(value, str) else _as_json(value)
+    return value
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True, sort_keys=False)

@@ -1,0 +1,102 @@
+"""Decides how a document is written: YAML that every reader takes for the same, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+# Words and shapes that a YAML 1.1 or 1.2 reader takes for something else than a string are quoted.
+_PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_NOT_STRINGS = frozenset(
+    {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
+)
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_BLOCK_LINE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
+
+
+def dump(document: dict[str, Any]) -> str:
+    """Return a dict of dicts, lists, strings, numbers and booleans as YAML, in its own order.
+
+    >>> dump({"yes": "1e3", "n": [1, True]})
+    '"yes": "1e3"\\n"n":\\n- 1\\n- true\\n'
+    """
+    return "".join(f"{line}\n" for line in _mapping(document, ""))
+
+
+def _mapping(value: dict[str, Any], indent: str) -> Iterator[str]:
+    for key, item in value.items():
+        yield from _entry(f"{indent}{_key(key)}:", item, indent)
+
+
+def _entry(head: str, item: Any, indent: str) -> Iterator[str]:
+    if isinstance(item, dict) and item:
+        yield head
+        yield from _mapping(item, f"{indent}  ")
+    elif isinstance(item, (list, tuple)) and item:
+        yield head
+        yield from _sequence(item, indent)
+    elif isinstance(item, str) and _fits_block(item):
+        yield f"{head} |-"
+        yield from _block(item, f"{indent}  ")
+    else:
+        yield f"{head} {_scalar(item)}"
+
+
+def _sequence(items: list[Any] | tuple[Any, ...], indent: str) -> Iterator[str]:
+    for item in items:
+        if isinstance(item, dict) and item:
+            lines = _mapping(item, f"{indent}  ")
+            yield f"{indent}- {next(lines)[len(indent) + 2 :]}"
+            yield from lines
+        else:
+            yield from _entry(f"{indent}-", item, f"{indent}")
+
+
+def _key(key: str) -> str:
+    plain = _PLAIN_KEY.fullmatch(key) and key.lower() not in _NOT_STRINGS
+    return key if plain else _string(key)
+
+
+def _scalar(value: Any) -> str:
+    match value:
+        case str():
+            return _string(value)
+        case bool():
+            return "true" if value else "false"
+        case dict() | list() | tuple():
+            return "{}" if isinstance(value, dict) else "[]"
+        case int():
+            return str(value)
+        case float():
+            return _float(value)
+    raise TypeError(f"a document cannot hold a {type(value).__name__}")
+
+
+def _string(text: str) -> str:
+    # A JSON string is a YAML double-quoted one, but for characters that YAML does not print.
+    quoted = json.dumps(text, ensure_ascii=False)
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
+
+
+def _float(value: float) -> str:
+    text = repr(value)
+    # YAML 1.1 readers want a dot and a sign: `1e+16` is a string to them.
+    if "e" in text:
+        mantissa, _, exponent = text.partition("e")
+        mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
+        text = f"{mantissa}e{exponent if exponent[0] in '+-' else f'+{exponent}'}"
+    return text
+
+
+def _fits_block(text: str) -> bool:
+    lines = text.split("\n")
+    if len(lines) < 2 or not lines[0] or not lines[-1]:
+        return False
+    return lines[0][0] != " " and all(_BLOCK_LINE.fullmatch(line.lstrip(" ")) for line in lines)
+
+
+def _block(text: str, indent: str) -> Iterator[str]:
+    for line in text.split("\n"):
+        yield f"{indent}{line}" if line else ""

@@ -1,0 +1,157 @@
+"""Decides what runs, and in which order, from the emitted document alone, as a cluster would.
+
+A task that depends on a skipped one is skipped as well, and one that depends on a failed one does
+not run: this is stricter than the vendors' local runners.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Literal
+
+from kitaru.errors import InputError
+
+from ..common import conditions
+from ..common.ir import RUN_UUID
+
+State = Literal["succeeded", "skipped", "failed", "blocked"]
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt to run a container: which task, its executor, the inputs, the outputs wanted."""
+
+    task: str
+    attempt: int
+    container: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    outputs: tuple[str, ...]
+
+
+# Runs a container; returns its outputs, or None when it failed.
+Run = Callable[[Call], Mapping[str, str] | None]
+
+
+def execute(
+    spec: Mapping[str, Any], given: Mapping[str, Any], run_id: str, run: Run
+) -> dict[str, State]:
+    """Execute a document with the given parameters; return how each of its tasks ended.
+
+    Raises InputError when a parameter without a default is not given, or an unknown one is.
+    """
+    interpreter = _Interpreter(spec, run_id, run)
+    interpreter.dag("root", spec["root"], _arguments(spec["root"], given))
+    return interpreter.states
+
+
+def _arguments(root: Mapping[str, Any], given: Mapping[str, Any]) -> Values:
+    declared = root.get("inputDefinitions", {}).get("parameters", {})
+    unknown = sorted(set(given) - set(declared))
+    missing = [n for n, d in declared.items() if n not in given and not d.get("isOptional")]
+    if unknown or missing:
+        found = f"unknown input {unknown[0]!r}" if unknown else f"missing input {missing[0]!r}"
+        raise InputError(f"the document: {found}", help=f"it takes {', '.join(declared)}")
+    return {name: given.get(name, d.get("defaultValue")) for name, d in declared.items()}
+
+
+class _Interpreter:
+    def __init__(self, spec: Mapping[str, Any], run_id: str, run: Run) -> None:
+        self._components = spec["components"]
+        self._executors = spec["deploymentSpec"]["executors"]
+        self._run_id = run_id
+        self._run = run
+        self.states: dict[str, State] = {}
+
+    def dag(self, name: str, component: Mapping[str, Any], inputs: Values) -> Values | None:
+        """Run a graph; return its outputs, None when something in it failed."""
+        tasks = component["dag"]["tasks"]
+        outputs: dict[str, Values] = {}
+        for key in _order(tasks):
+            state = self._gate(tasks[key])
+            if state is None:
+                state = self._task(key, tasks[key], inputs, outputs)
+            self.states[key] = state
+        if any(self.states[key] in ("failed", "blocked") for key in tasks):
+            return None
+        selected = component["dag"].get("outputs", {}).get("parameters", {})
+        return {n: _selected(s["valueFromParameter"], outputs) for n, s in selected.items()}
+
+    def _gate(self, task: Mapping[str, Any]) -> State | None:
+        before = [self.states[needed] for needed in task.get("dependentTasks", [])]
+        if "failed" in before or "blocked" in before:
+            return "blocked"
+        return "skipped" if "skipped" in before else None
+
+    def _task(
+        self, key: str, task: Mapping[str, Any], inputs: Values, outputs: dict[str, Values]
+    ) -> State:
+        component = self._components[task["componentRef"]["name"]]
+        arguments = {
+            name: self._value(source, inputs, outputs)
+            for name, source in task.get("inputs", {}).get("parameters", {}).items()
+        }
+        condition = task.get("triggerPolicy", {}).get("condition", "")
+        if condition and not _holds(condition, arguments):
+            return "skipped"
+        if "dag" in component:
+            result = self.dag(key, component, arguments)
+        else:
+            result = self._container(key, task, component, arguments)
+        if result is None:
+            return "failed"
+        outputs[key] = result
+        return "succeeded"
+
+    def _value(
+        self, source: Mapping[str, Any], inputs: Values, outputs: Mapping[str, Values]
+    ) -> Any:
+        match source:
+            case {"runtimeValue": {"constant": constant}}:
+                return self._run_id if constant == RUN_UUID else constant
+            case {"componentInputParameter": name}:
+                return inputs[name]
+            case {"taskOutputParameter": {"producerTask": task, "outputParameterKey": output}}:
+                return outputs[task][output]
+        raise ValueError(f"an input comes from {sorted(source)}, which no dry run understands")
+
+    def _container(
+        self,
+        key: str,
+        task: Mapping[str, Any],
+        component: Mapping[str, Any],
+        arguments: Values,
+    ) -> Values | None:
+        container = self._executors[component["executorLabel"]]["container"]
+        names = tuple(component.get("outputDefinitions", {}).get("parameters", {}))
+        attempts = 1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
+        for attempt in range(1, attempts + 1):
+            result = self._run(Call(key, attempt, container, arguments, names))
+            if result is not None:
+                return dict(result)
+        return None
+
+
+def text_of(value: Any) -> str:
+    """Return a parameter's value as a container's argument shows it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _holds(condition: str, arguments: Values) -> bool:
+    return all(c.holds(arguments.__getitem__) for c in conditions.read(condition))
+
+
+def _selected(selector: Mapping[str, str], outputs: Mapping[str, Values]) -> Any:
+    return outputs[selector["producerSubtask"]][selector["outputParameterKey"]]
+
+
+def _order(tasks: Mapping[str, Any]) -> list[str]:
+    """Return the tasks so that each comes after what it depends on, else as they are written."""
+    graph = {key: task.get("dependentTasks", []) for key, task in tasks.items()}
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        raise ValueError("tasks depend on each other in a circle") from error

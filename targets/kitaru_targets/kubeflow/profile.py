@@ -1,0 +1,18 @@
+"""Decides what the compiler may expect of Kubeflow Pipelines."""
+
+from __future__ import annotations
+
+from kitaru_compiler.cut.profile import Profile
+
+# Labels of a pod, and Argo's node names, are derived from the name.
+MAX_NAME = 120
+
+PROFILE = Profile(
+    name="kubeflow",
+    branches=True,
+    retry="native",
+    max_step_name=100,
+    # About 95 nested groups compile and run; an `if` takes two of them.
+    max_depth=40,
+    start_seconds=(10, 20),
+)

@@ -1,0 +1,14 @@
+"""Decides whether a document is one that Kubeflow Pipelines runs as it is meant."""
+
+from __future__ import annotations
+
+from ..common import check
+from .profile import MAX_NAME
+
+# The API server refuses larger uploads.
+MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
+
+
+def validate(text: str) -> list[str]:
+    """Return what is wrong with a document, empty when nothing is."""
+    return check.document(text, longest_name=MAX_NAME, most_bytes=MAX_DOCUMENT_BYTES)

@@ -1,0 +1,55 @@
+"""Decides which targets there are."""
+
+from __future__ import annotations
+
+from kitaru.errors import UsageError
+
+from .base import Target
+from .kubeflow import emit as kubeflow_emit
+from .kubeflow import profile as kubeflow_profile
+from .kubeflow import submit as kubeflow_submit
+from .kubeflow import validate as kubeflow_validate
+from .vertex import emit as vertex_emit
+from .vertex import profile as vertex_profile
+from .vertex import submit as vertex_submit
+from .vertex import validate as vertex_validate
+
+_TARGETS = (
+    Target(
+        name="kubeflow",
+        title="Kubeflow Pipelines",
+        profile=kubeflow_profile.PROFILE,
+        document="pipeline.yaml",
+        family="kfp-ir",
+        emit=kubeflow_emit.emit,
+        validate=kubeflow_validate.validate,
+        submit=kubeflow_submit.submit,
+    ),
+    Target(
+        name="vertex",
+        title="Vertex AI Pipelines",
+        profile=vertex_profile.PROFILE,
+        document="pipeline.yaml",
+        family="kfp-ir",
+        emit=vertex_emit.emit,
+        validate=vertex_validate.validate,
+        submit=vertex_submit.submit,
+    ),
+)
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all targets, in alphabetical order."""
+    return tuple(sorted(target.name for target in _TARGETS))
+
+
+def get(name: str) -> Target:
+    """Return the target called `name`; raise UsageError that lists the known ones.
+
+    >>> get("vertex").document
+    'pipeline.yaml'
+    """
+    for target in _TARGETS:
+        if target.name == name:
+            return target
+    raise UsageError(f"unknown target {name!r}", help=f"targets are: {', '.join(names())}")

@@ -1,0 +1,33 @@
+"""Decides how a node of the document leads back to the user's source, and a line to its node."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from kitaru.wire.plan import Plan
+
+from .base import Emission
+
+SCHEMA = 1
+
+
+def make(plan: Plan, document: str, emission: Emission) -> dict[str, Any]:
+    """Return the source map: for each node of the document its step, span and blocks."""
+    return {
+        "schema": SCHEMA,
+        "document": document,
+        "flow": {"name": plan.flow, "file": plan.file, "line": plan.line},
+        "nodes": {node: _node(plan, step) for node, step in emission.nodes.items()},
+    }
+
+
+def _node(plan: Plan, name: str) -> dict[str, Any]:
+    step = plan.step(name)
+    blocks = [plan.block(block) for block in step.blocks]
+    return {
+        "step": name,
+        "span": asdict(step.span),
+        "blocks": {block.name: asdict(block.span) for block in blocks},
+        "calls": [call for block in blocks for call in block.calls],
+    }

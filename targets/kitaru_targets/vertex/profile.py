@@ -1,0 +1,17 @@
+"""Decides what the compiler may expect of Vertex AI Pipelines."""
+
+from __future__ import annotations
+
+from kitaru_compiler.cut.profile import Profile
+
+# A job id has at most 128 characters, and the SDK appends a time stamp to the pipeline's name.
+MAX_NAME = 113
+
+PROFILE = Profile(
+    name="vertex",
+    branches=True,
+    retry="native",
+    max_step_name=100,
+    max_depth=40,
+    start_seconds=(60, 120),
+)

@@ -1,0 +1,14 @@
+"""Decides whether a document is one that Vertex AI Pipelines runs as it is meant."""
+
+from __future__ import annotations
+
+from ..common import check
+from .profile import MAX_NAME
+
+# The largest request that the service's API takes inline.
+MAX_DOCUMENT_BYTES = 10 * 1024 * 1024
+
+
+def validate(text: str) -> list[str]:
+    """Return what is wrong with a document, empty when nothing is."""
+    return check.document(text, longest_name=MAX_NAME, most_bytes=MAX_DOCUMENT_BYTES)

@@ -1,0 +1,194 @@
+"""Decides what test programs look like: small control flow, its plan, and every path through it.
+
+A program is a line of steps and branches. From it come a plan, as the compiler would make it, and
+the paths that an execution can take; a fake runtime then plays one path against a document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kitaru_targets.base import Wiring
+from kitaru_targets.dry_run.interpret import Call
+
+from kitaru.wire.plan import (
+    Block,
+    BranchItem,
+    LayoutItem,
+    Parameter,
+    Plan,
+    Resources,
+    Span,
+    Step,
+    StepItem,
+    WaitItem,
+)
+
+WIRING = Wiring("python:3.11-slim", ("python3", "-c", "pass"), ("step",), "sqlite:/tmp/x.db", {})
+
+
+@dataclass(frozen=True)
+class Do:
+    """A step. `end` says whether the flow may return at its tail, `wait` whether it may suspend."""
+
+    name: str
+    end: Literal["no", "maybe", "always"] = "no"
+    wait: bool = False
+    retries: int = 0
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True)
+class If:
+    """A branch; an arm may be empty."""
+
+    arms: tuple[tuple[Do | If, ...], ...]
+
+
+Program = tuple[Do | If, ...]
+# Visited steps in order, each with whether the execution ended or was suspended at its tail.
+Path = tuple[tuple[str, Literal["go", "end", "waiting"]], ...]
+
+
+def span(line: int) -> Span:
+    return Span("flow.py", line, 1, line, 9)
+
+
+def paths(program: Program) -> Iterator[Path]:
+    """Yield every path; the last step of one that falls off the end counts as `end`."""
+    for path, stopped in _paths(program):
+        yield path if stopped else (*path[:-1], (path[-1][0], "end"))
+
+
+def _paths(items: Program) -> Iterator[tuple[Path, bool]]:
+    if not items:
+        yield (), False
+        return
+    first, rest = items[0], items[1:]
+    for head, stopped in _first(first):
+        if stopped:
+            yield head, True
+            continue
+        for tail, ended in _paths(rest):
+            yield (*head, *tail), ended
+
+
+def _first(item: Do | If) -> Iterator[tuple[Path, bool]]:
+    if isinstance(item, If):
+        for arm in item.arms:
+            yield from _paths(arm)
+        return
+    if item.end != "always":
+        yield ((item.name, "go"),), False
+    if item.end != "no":
+        yield ((item.name, "end"),), True
+    if item.wait:
+        yield ((item.name, "waiting"),), True
+
+
+def plan(program: Program, *, parameters: tuple[Parameter, ...] = ()) -> Plan:
+    """Return the plan of a program that starts with a step, with one block for each step."""
+    exits: dict[str, dict[str | None, None]] = {}
+    for path in paths(program):
+        for (name, status), following in zip(path, (*path[1:], None), strict=True):
+            if status != "waiting":
+                exits.setdefault(name, {})[following[0] if following else None] = None
+    lines = {do.name: line for line, do in enumerate(dos(program), 10)}
+    steps = tuple(
+        Step(
+            name=do.name,
+            entry=do.name,
+            blocks=(do.name,),
+            exits=tuple(exits.get(do.name, {})),
+            span=span(lines[do.name]),
+            may_wait=do.wait,
+            retries=do.retries,
+            retry="native",
+            resources=do.resources,
+        )
+        for do in dos(program)
+    )
+    return Plan(
+        flow="some_flow",
+        module="flow",
+        file="flow.py",
+        line=8,
+        doc="",
+        kitaru="0.1.0",
+        granularity="checkpoint",
+        parameters=parameters,
+        blocks=tuple(
+            Block(i, s.name, "checkpoint", s.exits, (), s.span, (s.name,))
+            for i, s in enumerate(steps)
+        ),
+        steps=steps,
+        layout=tuple(_layout(program, None, lines)),
+    )
+
+
+def dos(program: Program) -> Iterator[Do]:
+    for item in program:
+        if isinstance(item, Do):
+            yield item
+        else:
+            for arm in item.arms:
+                yield from dos(arm)
+
+
+def _layout(items: Program, decider: str | None, lines: Mapping[str, int]) -> Iterator[LayoutItem]:
+    line = 0
+    for item in items:
+        if isinstance(item, Do):
+            decider, line = item.name, lines[item.name]
+            yield StepItem(item.name)
+            if item.wait:
+                yield WaitItem(f"wait_{item.name}")
+        else:
+            arms = tuple(tuple(_layout(arm, decider, lines)) for arm in item.arms)
+            yield BranchItem(decider, arms, span(line))
+            # Steps of the arms decide what follows, unless there is none in any of them.
+            decider = None if any(dos((item,))) else decider
+
+
+class Played:
+    """A fake runtime that plays one path; `together` are steps that go on in their predecessor.
+
+    A cut before such a step was elided: the step before it does its work, and the step itself, when
+    the document starts it, passes on the pointer.
+    """
+
+    def __init__(self, path: Path, together: frozenset[str] = frozenset()) -> None:
+        self.path = [name for name, _ in path]
+        self.own = [name for name in self.path if name not in together]
+        self.last = path[-1][1]
+        self.ran: list[str] = []
+        self.idle: list[str] = []
+
+    def __call__(self, call: Call) -> Mapping[str, str]:
+        name = call.inputs["step"]
+        expected = self.own[len(self.ran)] if len(self.ran) < len(self.own) else None
+        if name == expected:
+            self.ran.append(name)
+            return self._outputs(name)
+        self.idle.append(name)
+        started = name in self.path and self.path.index(name) < self.path.index(self.ran[-1])
+        passed = name in self.path and self._following(name) and self._had(name)
+        return self._outputs(name) if passed or started else {"next": "end", "status": "skip"}
+
+    def _had(self, name: str) -> bool:
+        """Say whether the step that did this one's work has run."""
+        index = self.path.index(name)
+        owner = next(n for n in reversed(self.path[: index + 1]) if n in self.own)
+        return owner in self.ran
+
+    def _following(self, name: str) -> str | None:
+        after = self.path[self.path.index(name) + 1 :]
+        return next((n for n in after if n in self.own), None)
+
+    def _outputs(self, name: str) -> Mapping[str, str]:
+        following = self._following(name)
+        if following is not None:
+            return {"next": following, "status": "go"}
+        return {"next": "end", "status": self.last}

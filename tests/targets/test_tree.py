@@ -1,0 +1,144 @@
+"""Decides that every path through a flow runs in the document, in order, and little else does."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kitaru_targets import registry
+from kitaru_targets.common import read
+from kitaru_targets.dry_run.interpret import execute
+
+from kitaru.wire.plan import BranchItem, LayoutItem
+
+from .programs import WIRING, Do, If, Path, Played, Program, paths, plan
+
+
+@cache
+def document(program: Program) -> dict[str, Any]:
+    target = registry.get("vertex")
+    text = target.emit(plan(program), WIRING).text
+    assert target.validate(text) == []
+    return read.parse(text)
+
+
+def play(program: Program, path: Path, together: frozenset[str] = frozenset()) -> Played:
+    played = Played(path, together)
+    states = execute(document(program), {}, "run-1", played)
+    assert "failed" not in states.values() and "blocked" not in states.values()
+    assert played.ran == played.own, (path, together)
+    return played
+
+
+def idle(*program: Do | If) -> dict[Path, list[str]]:
+    return {path: play(program, path).idle for path in paths(program)}
+
+
+def test_a_straight_line_runs_every_step_once() -> None:
+    assert idle(Do("a"), Do("b"), Do("c")) == {(("a", "go"), ("b", "go"), ("c", "end")): []}
+
+
+def test_nothing_starts_behind_an_early_return_or_a_wait() -> None:
+    for path, started in idle(Do("a", "maybe"), Do("b", wait=True), Do("c"), Do("d")).items():
+        assert started == [], path
+
+
+def test_only_the_arm_that_was_taken_starts() -> None:
+    program = (Do("a"), If(((Do("b"), Do("c")), (Do("d"),), ())), Do("e"))
+    for path, started in idle(*program).items():
+        assert started == [], path
+
+
+def test_an_arm_that_certainly_ends_needs_no_gate() -> None:
+    for path, started in idle(Do("a"), If(((Do("b", "always"),), ())), Do("c")).items():
+        assert started == [], path
+
+
+def test_an_arm_that_may_end_costs_one_gate_at_most() -> None:
+    program = (Do("a", "maybe"), If(((Do("b", wait=True),), (Do("c"),))), Do("d"), Do("e"))
+    for path, started in idle(*program).items():
+        assert started in ([], ["d"]), path
+        assert started == (["d"] if path[-1] == ("b", "waiting") else []), path
+
+
+def test_an_end_deep_inside_an_arm_stops_what_follows() -> None:
+    arm = (Do("x"), If(((Do("y", "maybe"),), ())))
+    for path, started in idle(Do("a"), If((arm, ())), Do("e"), Do("f")).items():
+        assert started in ([], ["e"]), path
+
+
+def test_an_else_if_chain_is_flat() -> None:
+    program = (Do("a"), If(((Do("b"),), (If(((Do("c"),), (Do("d"),))),))), Do("e"))
+    text = registry.get("kubeflow").emit(plan(program), WIRING).text
+    assert text.count("triggerPolicy:") == 3
+    groups = [name for name, c in read.parse(text)["components"].items() if "dag" in c]
+    assert len(groups) == 4
+    for path, started in idle(*program).items():
+        assert started == [], path
+
+
+def test_a_branch_that_several_steps_decide_is_left_to_the_guards() -> None:
+    program = (Do("a"), If(((Do("b"),), (Do("c"),))), If(((Do("d"),), (Do("e"),))), Do("f"))
+    for path, started in idle(*program).items():
+        assert started == [name for name in "de" if name not in dict(path)], path
+
+
+def test_an_end_under_a_guard_still_stops_what_follows() -> None:
+    inner = (Do("x"), If(((Do("y", "always"),), ())))
+    program = (Do("a"), If(((Do("b"),), (Do("c"),))), If((inner, ())), Do("e"), Do("f"))
+    for path, started in idle(*program).items():
+        assert "f" not in started, path
+
+
+def test_the_number_of_waits_adds_no_depth() -> None:
+    program = tuple(Do(f"s{n}", wait=True) for n in range(40))
+    spec = read.parse(registry.get("kubeflow").emit(plan(program), WIRING).text)
+    segments = [c for c in spec["components"].values() if "dag" in c]
+    assert len(segments) == 39
+    assert all(len(c["dag"]["tasks"]) == 1 for c in segments)
+
+
+def decided(layout: tuple[LayoutItem, ...]) -> bool:
+    branches = [item for item in layout if isinstance(item, BranchItem)]
+    return all(b.decider and all(decided(arm) for arm in b.arms) for b in branches)
+
+
+NAMES = [f"s{n}" for n in range(60)]
+
+
+def programs(depth: int) -> st.SearchStrategy[list[object]]:
+    ends = st.sampled_from(["no", "no", "no", "maybe"])
+    step = st.tuples(ends, st.sampled_from([False, False, False, True]))
+    if depth == 0:
+        return st.lists(step, max_size=2)
+    arms = st.lists(programs(depth - 1), min_size=1, max_size=3)
+    return st.lists(st.one_of(step, arms), max_size=3)
+
+
+def build(shape: list[object], names: list[str], last: bool) -> Program:
+    items: list[Do | If] = []
+    for item in shape:
+        if isinstance(item, tuple):
+            items.append(Do(names.pop(0), item[0], item[1]))
+        else:
+            assert isinstance(item, list)
+            items.append(If(tuple(build(arm, names, last=True) for arm in item)))
+    ends = last and items and isinstance(items[-1], Do) and int(items[-1].name[1:]) % 3 == 0
+    if ends:
+        items[-1] = Do(items[-1].name, "always", items[-1].wait)
+    return tuple(items)
+
+
+@settings(max_examples=80, deadline=None)
+@given(programs(2), st.randoms(use_true_random=False))
+def test_every_path_of_a_random_program_runs(shape: list[object], random: object) -> None:
+    program = (Do("first"), *build(shape, list(NAMES), last=False))
+    for path in list(paths(program))[:40]:
+        started = play(program, path).idle
+        # A level of branches costs one gate at most, unless guards stand in for conditions.
+        assert len(started) <= 2 or not decided(plan(program).layout), path
+        names = [name for name, _ in path[1:]]
+        together = frozenset(n for n in names if random.random() < 0.3)  # type: ignore[attr-defined]
+        play(program, path, together)
