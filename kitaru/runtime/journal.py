@@ -144,7 +144,7 @@ class Journal:
 
     def state(self) -> StateRecord:
         """Return the execution's state; an end outweighs every state record."""
-        return states.read_state(self._ledger, self.execution)
+        return states.read_state(self._ledger, self.exec_id, self.execution.started_at)
 
     def set_state(self, status: Status, error: ErrorInfo | None = None) -> None:
         """Note a status change; nothing is written when the newest state says the same."""

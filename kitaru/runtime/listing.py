@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from kitaru.errors import RecordCorrupt
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.states import FINAL
+from kitaru.runtime.ledger import Ledger
+from kitaru.runtime.states import FINAL, read_state
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.times import uninvert
@@ -38,13 +38,14 @@ def list_executions(
     Raises:
         EnvironmentFailure: the store cannot be read.
     """
+    ledger = Ledger(store)
     found: list[dict[str, Any]] = []
     for hint in _newest_hints(store):
         if len(found) >= limit:
             break
         if flow is not None and hint.flow != flow:
             continue
-        now = _status(store, hint)
+        now = _status(ledger, hint)
         if status is None or now == status:
             found.append(_item(hint, now))
     return found
@@ -71,11 +72,11 @@ def _parse(key: str) -> _Hint:
         raise RecordCorrupt(f"{key} is not an entry of the index of executions.") from error
 
 
-def _status(store: Store, hint: _Hint) -> str:
+def _status(ledger: Ledger, hint: _Hint) -> str:
     # A hint of an end is only written once the end is; any other may be older than the journal.
     if hint.status in FINAL:
         return hint.status
-    return Journal.open(store, hint.exec_id).state().status
+    return read_state(ledger, hint.exec_id, uninvert(hint.started)).status
 
 
 def _item(hint: _Hint, status: str) -> dict[str, Any]:

@@ -15,10 +15,10 @@ def read_end(ledger: Ledger, exec_id: str) -> EndRecord | None:
     return ledger.read(EndRecord, keys.end(exec_id))
 
 
-def read_state(ledger: Ledger, execution: ExecutionRecord) -> StateRecord:
+def read_state(ledger: Ledger, exec_id: str, started_at: str) -> StateRecord:
     """Return the execution's state; one that has recorded none is running, as number 0."""
-    newest = _newest(ledger, execution)
-    end = read_end(ledger, execution.exec_id)
+    newest = _newest(ledger, exec_id, started_at)
+    end = read_end(ledger, exec_id)
     # A process that outlived its successor may have added a state after the end.
     return StateRecord(newest.number, end.status, end.at) if end is not None else newest
 
@@ -27,9 +27,10 @@ def write_state(
     ledger: Ledger, execution: ExecutionRecord, status: Status, error: ErrorInfo | None = None
 ) -> None:
     """Add a state and its listing hint, unless the newest state says the same already."""
-    while (newest := _newest(ledger, execution)).status != status or newest.error != error:
-        if _add(ledger, execution, StateRecord(newest.number + 1, status, now(), error)):
-            return
+    newest = _newest(ledger, execution.exec_id, execution.started_at)
+    # A list may be old: whoever holds the next number tells where to go on.
+    while (newest.status, newest.error) != (status, error):
+        newest = _add(ledger, execution, StateRecord(newest.number + 1, status, now(), error))
 
 
 def write_first_state(ledger: Ledger, execution: ExecutionRecord) -> None:
@@ -37,13 +38,13 @@ def write_first_state(ledger: Ledger, execution: ExecutionRecord) -> None:
     _add(ledger, execution, StateRecord(1, "running", execution.started_at))
 
 
-def _add(ledger: Ledger, execution: ExecutionRecord, state: StateRecord) -> bool:
+def _add(ledger: Ledger, execution: ExecutionRecord, state: StateRecord) -> StateRecord:
     exec_id, number = execution.exec_id, state.number
     hint = keys.index(execution.started_at, exec_id, number, state.status, execution.flow)
-    return ledger.wrote(keys.state(exec_id, number), state, (hint, b""))
+    return ledger.write(keys.state(exec_id, number), state, (hint, b""))
 
 
-def _newest(ledger: Ledger, execution: ExecutionRecord) -> StateRecord:
-    numbered = ledger.store.list(keys.states(execution.exec_id))
+def _newest(ledger: Ledger, exec_id: str, started_at: str) -> StateRecord:
+    numbered = ledger.store.list(keys.states(exec_id))
     newest = ledger.read(StateRecord, numbered[-1]) if numbered else None
-    return newest or StateRecord(0, "running", execution.started_at)
+    return newest or StateRecord(0, "running", started_at)

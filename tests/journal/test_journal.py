@@ -182,6 +182,19 @@ def test_states_are_numbered_and_the_same_one_is_written_once(journal: Journal) 
     assert (state.number, state.status, state.error) == (4, "running", None)
 
 
+def test_a_list_that_is_old_stops_no_status_change(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = journal.store.list(f"x/{EXEC}/state/")
+    journal.set_state("waiting")
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.store, "list", lambda prefix, **more: old)
+        journal.set_state("failed")
+        journal.set_state("failed")
+    state = journal.state()
+    assert (state.number, state.status) == (3, "failed")
+
+
 def test_the_first_end_counts_and_outweighs_late_states(journal: Journal) -> None:
     first = journal.finish(EndRecord("completed", journal.put("r"), "1"))
     other = Journal.open(journal.store, EXEC)
