@@ -14,7 +14,6 @@ HEAVY = [
     "kitaru_compiler",
     "kitaru_targets",
     "kitaru_templates",
-    "kitaru.stores",
     "libcst",
     "networkx",
     "jinja2",

@@ -1,0 +1,111 @@
+"""The flows that the tests of the command line run."""
+
+REVIEW = """\
+from pathlib import Path
+
+import kitaru
+from kitaru import checkpoint, flow
+
+
+def note(text):
+    with Path("ran.txt").open("a") as file:
+        file.write(text + "\\n")
+
+
+@checkpoint
+def research(topic: str) -> str:
+    note("research")
+    return f"brief on {topic}"
+
+
+@checkpoint
+def draft(brief: str) -> str:
+    note("draft")
+    return f"draft of {brief}"
+
+
+@flow
+def review(topic: str) -> str:
+    text = draft(research(topic))
+    approved = kitaru.wait(name="approve", question="Approve draft?", schema=bool)
+    return text if approved else "Rejected"
+"""
+
+FAILING = """\
+from pathlib import Path
+
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def first() -> int:
+    print("a print of the user's")
+    return 1
+
+
+@checkpoint
+def second(number: int) -> int:
+    if not Path("fixed").exists():
+        raise ValueError(f"bad {number}")
+    return number + 1
+
+
+@flow
+def failing() -> int:
+    return second(first())
+"""
+
+SLOW = """\
+import time
+from pathlib import Path
+
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def quick() -> str:
+    return "quick"
+
+
+@checkpoint
+def slow() -> str:
+    Path("slow-began").touch()
+    while not Path("go").exists():
+        time.sleep(0.02)
+    return "slow"
+
+
+@flow
+def both() -> str:
+    return f"{quick()} {slow()}"
+"""
+
+FORM = """\
+from typing import Any
+
+import kitaru
+from kitaru import flow
+
+
+@flow
+def form(greeting: str = "hello") -> dict[str, Any]:
+    who = kitaru.wait(name="who", question="Who?", schema=str)
+    count = kitaru.wait(name="count", question="How many?", schema=int)
+    return {"greeting": greeting, "who": who, "count": count}
+"""
+
+UNENCODABLE = """\
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def lock() -> object:
+    import threading
+
+    return {"inner": [threading.Lock()]}
+
+
+@flow
+def locked() -> None:
+    lock()
+"""
