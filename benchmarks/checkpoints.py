@@ -40,9 +40,9 @@ def journal(count: int) -> Callable[[], float]:
     def once() -> float:
         with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
             runner = chain.options(store=f"sqlite:{folder}/kitaru.db")
-            runner.run(0).get()
-            without = seconds(lambda: check(runner.run(0).get(), 0))
-            return seconds(lambda: check(runner.run(count).get(), count)) - without
+            runner.run(0).wait()
+            without = seconds(lambda: check(runner.run(0).wait(), 0))
+            return seconds(lambda: check(runner.run(count).wait(), count)) - without
 
     return once
 

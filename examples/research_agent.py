@@ -43,7 +43,7 @@ def write_report(question: str, notes: list[str]) -> str:
     return f"{question}: " + " ".join(notes)
 
 
-TOOLS = {"search": search, "read": read}
+TOOLS: dict[str, Any] = {"search": search, "read": read}
 
 
 @flow
