@@ -296,8 +296,17 @@ class Execution:
         # Neither is the flow's to catch: a body that went on would record a lie.
         try:
             yield
-        except (EnvironmentFailure, Diverged) as error:
+        except EnvironmentFailure as error:
             self.stop("failed", error)
+        except Diverged as error:
+            self._diverged(error)
+
+    def _diverged(self, error: Diverged) -> NoReturn:
+        self._stopped = True
+        with self._environment():
+            if self.journal.end() is None:
+                self.journal.set_state("failed", error_info(error))
+        self.stop("failed", error)
 
     def _seal(self) -> None:
         with self._lock:

@@ -67,14 +67,19 @@ def encode(flow: str, bound: Bound) -> Any:
         return codec.encode({k: v for k, v in bound.arguments.items() if _kept(bound, flow, k, v)})
 
 
-def call(function: Function, values: Mapping[str, Any]) -> Any:
-    """Call `function` with inputs by parameter name; those left out have their defaults."""
+def restore(function: Function, values: Mapping[str, Any]) -> Bound:
+    """Return recorded inputs as a call of `function`; those left out have their defaults."""
     signature = inspect.signature(function)
-    bound = inspect.BoundArguments(
-        signature,  # in the signature's order, which positional arguments are taken in
-        {name: values[name] for name in signature.parameters if name in values},
-    )
+    # In the signature's order, in which positional arguments are taken.
+    ordered = {name: values[name] for name in signature.parameters if name in values}
+    bound = Bound(signature, ordered)
     bound.apply_defaults()
+    return bound
+
+
+def call(function: Function, values: Mapping[str, Any]) -> Any:
+    """Call `function` with recorded inputs."""
+    bound = restore(function, values)
     return function(*bound.args, **bound.kwargs)
 
 

@@ -1,0 +1,68 @@
+"""Decides what a step's command line means: `python -m kitaru.runtime step --plan … --step …`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kitaru.errors import KitaruError, UsageError
+from kitaru.runtime.step import Request, run_step, say
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return its exit code: 0 done, 1 the flow, 2 usage, 3 the environment."""
+    given = _parser().parse_args(arguments)
+    try:
+        return run_step(_request(given))
+    except KitaruError as error:
+        say(f"error: {error}")
+        return error.exit_code
+    except Exception as error:
+        # Importing the user's module runs the user's code.
+        from kitaru.runtime.failures import user_traceback
+
+        say(user_traceback(error).rstrip())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kitaru.runtime", allow_abbrev=False)
+    step = parser.add_subparsers(required=True).add_parser("step", allow_abbrev=False)
+    step.add_argument("--plan", required=True, type=Path)
+    step.add_argument("--step", required=True)
+    step.add_argument("--execution", default="")
+    step.add_argument("--run", default="")
+    step.add_argument("--store", default="")
+    step.add_argument("--input", action="append", default=[], metavar="NAME=TEXT")
+    step.add_argument("--inputs", nargs="*", default=[], metavar="NAME=TEXT")
+    step.add_argument("--outputs-dir", type=Path)
+    step.add_argument("--next-file", type=Path)
+    step.add_argument("--status-file", type=Path)
+    return parser
+
+
+def _request(given: argparse.Namespace) -> Request:
+    folder: Path | None = given.outputs_dir
+    return Request(
+        plan=given.plan,
+        step=given.step,
+        execution=given.execution,
+        run=given.run,
+        store=given.store,
+        next_file=given.next_file or (folder / "next" if folder else None),
+        status_file=given.status_file or (folder / "status" if folder else None),
+        texts=dict(_pair(text) for text in [*given.inputs, *given.input]),
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text!r} is not NAME=TEXT.")
+    return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""Decides what crosses a cut: the live variables as one graph, and how far the run has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kitaru.errors import RecordCorrupt, ValueNotEncodable
+from kitaru.runtime import codec
+from kitaru.runtime.futures import Future
+from kitaru.wire.plan import Block
+
+Variables = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The state of a flow's body at the start of a block.
+
+    `counters` hand out invocation ids, `unread` are failed futures that nobody has asked, `passed`
+    the blocks at which a cut was left out since the last one.
+    """
+
+    variables: Variables
+    counters: dict[str, int] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+
+
+def encode_frame(frame: Frame, module_globals: Mapping[str, Any]) -> Any:
+    """Return the frame's document; raises ValueNotEncodable when a variable cannot cross."""
+    return {
+        "counters": frame.counters,
+        "passed": list(frame.passed),
+        "unread": sorted(frame.unread),
+        "variables": codec.encode_frame(frame.variables, module_globals),
+    }
+
+
+def decode_frame(
+    document: Any, module_globals: Mapping[str, Any], future: Callable[[str], Future[Any]]
+) -> Frame:
+    """Return the frame of a document; `future` makes the futures that it holds."""
+    codec.set_future_factory(future)
+    try:
+        return Frame(
+            codec.decode_frame(document["variables"], module_globals),
+            document["counters"],
+            tuple(document["unread"]),
+            tuple(document["passed"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise RecordCorrupt(f"A recorded frame is damaged: {error!r}.") from error
+    finally:
+        codec.set_future_factory(None)
+
+
+def passed_in(document: Any) -> list[str]:
+    """Return the blocks at which a cut was left out before this frame was written."""
+    return list(document["passed"])
+
+
+def note_of(error: ValueNotEncodable, variables: Variables, block: Block) -> dict[str, Any]:
+    """Return the note that says why a cut before `block` was left out: a variable cannot cross."""
+    name = error.path.partition(".")[0].partition("[")[0]
+    kind = type(variables[name]).__qualname__ if name in variables else ""
+    return _note(block, name, kind, error.message)
+
+
+def note_of_globals(names: list[str], block: Block) -> dict[str, Any]:
+    """Return the note that says why a cut before `block` was left out: globals were changed."""
+    what = f"the module's {', '.join(names)} changed, which another process would not see"
+    return _note(block, names[0], "", what)
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the names of module globals that are not what they were."""
+    return sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
+
+
+def _note(block: Block, variable: str, kind: str, message: str) -> dict[str, Any]:
+    return {
+        "block": block.name,
+        "file": block.span.file,
+        "line": block.span.line,
+        "variable": variable,
+        "type": kind,
+        "message": message,
+    }

@@ -1,0 +1,114 @@
+"""Decides what a step runs: the plan, its block functions, and the user's module they live in."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kitaru.errors import EnvironmentFailure
+from kitaru.runtime import blocks, inputs
+from kitaru.runtime.frames import Variables
+from kitaru.wire import canonical
+from kitaru.wire.plan import Parameter, Plan
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled flow, loaded: `functions` by block, `flow` the object that `@flow` made."""
+
+    plan: Plan
+    digest: str
+    module: ModuleType
+    flow: Any
+    functions: dict[str, blocks.BlockFunction]
+
+
+def read_plan(path: Path) -> tuple[Plan, str]:
+    """Return the plan in a file and its digest.
+
+    Raises:
+        EnvironmentFailure: there is none that this Kitaru can read.
+    """
+    try:
+        data = path.read_bytes()
+        return Plan.from_json(data), canonical.sha256(data)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EnvironmentFailure(
+            f"The plan {path} cannot be read: {error}.",
+            help="The container must hold what `kitaru compile` wrote, of one version.",
+        ) from error
+
+
+def load_program(plan: Plan, digest: str, path: Path) -> Program:
+    """Import the user's module and load the blocks; `path` is where the plan lies.
+
+    What the module raises passes through.
+
+    Raises:
+        EnvironmentFailure: the bundle is not what was compiled.
+    """
+    root = next((r for r in path.resolve().parents[:2] if (r / plan.file).is_file()), None)
+    if root is not None and str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    module = importlib.import_module(plan.module)
+    flow = _flow(plan, module)
+    if plan.blocks[0].kind == "flow":
+        return Program(plan, digest, module, flow, {plan.blocks[0].name: _whole(flow)})
+    steps = path.with_name("steps.py").read_text(encoding="utf-8")
+    return Program(plan, digest, module, flow, blocks.load(plan, steps, module))
+
+
+def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:
+    """Return the flow's inputs from the texts that the target handed over.
+
+    An empty text stands for "not given" where the default is known to the flow alone.
+
+    Raises:
+        InputError: one is unknown, missing or of the wrong type.
+    """
+    parameters = {parameter.name: parameter for parameter in plan.parameters}
+    given: dict[str, Any] = {}
+    for name, text in texts.items():
+        parameter = parameters.get(name)
+        if parameter is None:
+            given[name] = text  # binding refuses it and says which there are
+        elif text or parameter.required or parameter.has_literal_default:
+            given[name] = _value(parameter, text)
+    return inputs.bind_json(plan.flow, flow.function, given)
+
+
+def _flow(plan: Plan, module: ModuleType) -> Any:
+    for value in vars(module).values():
+        if getattr(type(value), "__name__", "") == "Flow" and value.name == plan.flow:
+            return value
+    raise EnvironmentFailure(
+        f"The module {plan.module} has no flow {plan.flow}.",
+        help="Compile the flow again: its module defined another one when it ran.",
+    )
+
+
+def _whole(flow: Any) -> blocks.BlockFunction:
+    def run(variables: Variables) -> tuple[None, Any]:
+        return None, inputs.call(flow.function, variables)
+
+    return run
+
+
+def _value(parameter: Parameter, text: str) -> Any:
+    import json
+
+    if parameter.type == "str":
+        return text
+    if parameter.type == "bool" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text  # binding says which type it should be
+    # Orchestrators hand numbers on as doubles.
+    whole = parameter.type == "int" and isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value

@@ -1,0 +1,128 @@
+"""Hand-written compilations: a project file, its plan and its steps.py, laid out as in a bundle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kitaru.runtime.journal import Journal
+from kitaru.stores import open_store
+from kitaru.wire.plan import Block, Parameter, Plan, Span, Step, StepItem
+
+KILLER = Path(__file__).parent / "killer.py"
+
+
+def block(
+    name: str, kind: Any, following: tuple[str | None, ...], live: tuple[str, ...], line: int = 1
+) -> Block:
+    return Block(0, name, kind, following, live, Span("project.py", line, 1, line, 2))
+
+
+def step(name: str, entry: str, *blocks: str, **options: Any) -> Step:
+    return Step(name, entry, (entry, *blocks), (), Span("project.py", 1, 1, 1, 2), **options)
+
+
+def text(name: str) -> Parameter:
+    return Parameter(name, "positional_or_keyword", "str", "str", True, False)
+
+
+@dataclass
+class Program:
+    """A compiled flow in a folder, and the processes that run its steps one after another."""
+
+    folder: Path
+    source: str
+    steps_py: str
+    blocks: tuple[Block, ...]
+    steps: tuple[Step, ...]
+    parameters: tuple[Parameter, ...] = (text("topic"),)
+    positions: tuple[Any, ...] = ()
+    flow: str = "the_flow"
+    line: int = 1
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        (self.folder / "kitaru_build").mkdir(parents=True, exist_ok=True)
+        (self.folder / "project.py").write_text(self.source)
+        (self.folder / "kitaru_build" / "steps.py").write_text(self.steps_py)
+        (self.folder / "kitaru_build" / "plan.json").write_text(self.plan().to_json())
+
+    def plan(self) -> Plan:
+        return Plan(
+            flow=self.flow,
+            module="project",
+            file="project.py",
+            line=self.line,
+            doc="",
+            kitaru="0",
+            granularity="checkpoint",
+            parameters=self.parameters,
+            blocks=self.blocks,
+            steps=self.steps,
+            layout=tuple(StepItem(s.name) for s in self.steps),
+            positions=self.positions,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:{self.folder / 'store.db'}"
+
+    def journal(self, exec_id: str = "e1") -> Journal:
+        return Journal.open(open_store(self.url), exec_id)
+
+    def command(self, name: str, exec_id: str = "e1", topic: str = "kayaks") -> list[str]:
+        arguments = ["step", "--plan", "kitaru_build/plan.json", "--step", name]
+        arguments += ["--run", exec_id, "--execution", "", "--store", self.url]
+        arguments += ["--next-file", "out/next", "--status-file", "out/status"]
+        if name == self.steps[0].name:
+            arguments += ["--input", f"topic={topic}"]
+        return arguments
+
+    def start(self, name: str, *, kill: str = "", **options: Any) -> subprocess.Popen[str]:
+        """Start a step's process; `kill` is `before:N` or `after:N`, a store operation."""
+        how = [str(KILLER), kill] if kill else ["-m", "kitaru.runtime"]
+        return subprocess.Popen(
+            [sys.executable, *how, *self.command(name, **options)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONHASHSEED": "0", **self.env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, name: str, **options: Any) -> Ran:
+        for output in (self.folder / "out").glob("*"):
+            output.unlink()
+        process = self.start(name, **options)
+        _, log = process.communicate(timeout=60)
+        outputs = [self.folder / "out" / kind for kind in ("next", "status")]
+        texts = [path.read_text() if path.exists() else "" for path in outputs]
+        return Ran(process.returncode, texts[0], texts[1], log)
+
+    def walk(self, **options: Any) -> list[str]:
+        """Run the steps as a chain of guards would; return those that were gone through."""
+        statuses = []
+        for each in self.steps:
+            ran = self.run(each.name, **options)
+            assert ran.code == 0, ran.log
+            statuses.append(f"{each.name}:{ran.status}")
+            if ran.status == "waiting":
+                break
+        return statuses
+
+    def calls(self) -> list[str]:
+        """Return what the checkpoints noted each time that they ran."""
+        path = self.folder / "calls.txt"
+        return path.read_text().split() if path.exists() else []
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    next: str
+    status: str
+    log: str

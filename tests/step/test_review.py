@@ -1,0 +1,173 @@
+"""A compiled flow goes from step to step, waits, resumes, and survives being killed anywhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kitaru.runtime import codec
+from kitaru.wire.records import WaitAnswer
+from tests.step.build import Program
+from tests.step.programs import review
+
+
+def answer(program: Program, value: bool, exec_id: str = "e1") -> None:
+    program.journal(exec_id).answer(WaitAnswer("approve", "value", value))
+
+
+def result(program: Program, exec_id: str = "e1") -> object:
+    journal = program.journal(exec_id)
+    end = journal.end()
+    assert end is not None and end.result is not None
+    return codec.decode(journal.fetch(end.result))
+
+
+def test_the_run_waits_and_the_answer_resumes_it(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    assert program.walk() == ["research:go", "draft:waiting"]
+    assert program.journal().state().status == "waiting"
+    assert [wait.question for wait in program.journal().pending_waits()] == [
+        "Approve draft of kayaks?"
+    ]
+    answer(program, True)
+    assert program.walk() == ["research:go", "draft:go", "publish:end"]
+    assert result(program) == "DRAFT OF KAYAKS"
+    assert program.calls() == ["research", "draft", "publish"]
+
+
+def test_steps_behind_a_wait_find_no_work(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    program.walk()
+    ran = program.run("publish")
+    assert (ran.code, ran.next, ran.status) == (0, "end", "skip")
+    assert program.calls() == ["research", "draft"]
+
+
+def test_an_early_return_ends_the_execution(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    program.walk()
+    answer(program, False)
+    assert program.walk() == ["research:go", "draft:end", "publish:end"]
+    assert result(program) == "rejected"
+    assert program.calls() == ["research", "draft"]
+
+
+def test_an_answer_before_the_question_is_found(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    program.run("research")
+    answer(program, True)
+    assert program.run("draft").next == "publish"
+
+
+def test_an_aborted_wait_cancels_the_execution(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    program.walk()
+    program.journal().answer(WaitAnswer("approve", "abort"))
+    assert program.walk() == ["research:go", "draft:end", "publish:end"]
+    assert program.journal().state().status == "cancelled"
+    assert "publish" not in program.calls()
+
+
+def test_a_step_that_is_run_again_runs_no_code_of_the_flow(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    program.walk()
+    (tmp_path / "project.py").write_text("raise SystemExit('the module was imported')\n")
+    ran = program.run("draft")
+    assert (ran.code, ran.status) == (1, ""), "the wait's answer is not there: the module is needed"
+    answer(program, True)
+    review(tmp_path)
+    assert program.run("draft").status == "go"
+    (tmp_path / "project.py").write_text("raise SystemExit('the module was imported')\n")
+    again = program.run("draft")
+    assert (again.code, again.next, again.status) == (0, "publish", "go")
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_at_every_store_operation(tmp_path: Path, moment: str) -> None:
+    """Each step is killed at operation n = 1, 2, … until it runs through, then the flow ends well."""
+    program = review(tmp_path)
+    for name in ("research", "draft", "draft", "publish"):
+        if program.calls().count("draft") and name == "draft" and waits(program):
+            answer(program, True)
+        number = 0
+        while True:
+            number += 1
+            ran = program.run(name, kill=f"{moment}:{number}")
+            if ran.code == 0:
+                break
+            assert ran.code == -9, ran.log
+            assert number < 60
+    assert result(program) == "DRAFT OF KAYAKS"
+    records = program.journal().invocations()
+    assert [record.id for record in records] == ["research", "draft", "approve", "publish"]
+    # Killed before its record is durable a checkpoint runs again, and never afterwards.
+    assert set(program.calls()) == {"research", "draft", "publish"}
+
+
+def waits(program: Program) -> bool:
+    return program.journal().state().status == "waiting"
+
+
+def test_no_checkpoint_runs_again_once_it_is_recorded(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    number = 0
+    while not program.calls() or not recorded(program):
+        number += 1
+        program.run("research", kill=f"after:{number}")
+    before = program.calls()
+    assert program.run("research").status == "go"
+    assert program.calls() == before
+
+
+def recorded(program: Program) -> bool:
+    return program.journal().invocation("research") is not None
+
+
+def test_two_processes_run_one_step_at_once(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    for name in ("research", "draft"):
+        processes = [program.start(name) for _ in range(3)]
+        logs = [process.communicate(timeout=60)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0, 0], logs
+    answer(program, True)
+    assert program.walk() == ["research:go", "draft:go", "publish:end"]
+    assert result(program) == "DRAFT OF KAYAKS"
+
+
+def test_the_same_run_with_other_inputs_is_refused(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    program.run("research")
+    ran = program.run("research", topic="canoes")
+    assert ran.code == 2
+    assert "with another inputs" in ran.log or "other inputs" in ran.log
+
+
+def test_a_missing_store_object_is_not_the_end(tmp_path: Path) -> None:
+    program = review(tmp_path)
+    ran = program.run("draft")
+    assert ran.code == 2
+    assert "no execution e1" in ran.log
+    assert "Traceback" not in ran.log
+
+
+def test_a_step_imports_little(tmp_path: Path) -> None:
+    heavy = ["pydantic", "click", "rich", "libcst", "networkx", "jinja2", "asyncio", "litellm"]
+    code = (
+        "import sys, kitaru.runtime.__main__, kitaru\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_another_plan_starts_from_the_journal(tmp_path: Path) -> None:
+    """After a recompilation the old frames are not read; recorded checkpoints still do not run."""
+    program = review(tmp_path)
+    program.walk()
+    other = review(tmp_path, line=2)
+    answer(other, True)
+    assert other.walk() == ["research:go", "draft:go", "publish:end"]
+    assert other.calls() == ["research", "draft", "publish"]
