@@ -1,0 +1,156 @@
+"""Checking and compiling from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from . import flows
+from .conftest import Kitaru
+
+LOUD = "raise SystemExit('imported')\n"
+LOOP = """\
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def good(n: int) -> bool:
+    return n > 2
+
+
+@flow
+def loop(n: int) -> int:
+    while not good(n):
+        n += 1
+    return n
+"""
+
+
+def test_compile_writes_and_says_what(kitaru: Kitaru) -> None:
+    kitaru.write("review.py", flows.REVIEW)
+    document = kitaru("compile", "review.py", "--target", "vertex", "--json").document
+    assert document == {
+        "flow": "review",
+        "target": "vertex",
+        "directory": "build/review/vertex",
+        "document": "build/review/vertex/pipeline.yaml",
+        "steps": ["research", "draft"],
+        "checkpoints": ["research", "draft"],
+        "diagnostics": [],
+    }
+    directory = kitaru.folder / document["directory"]
+    for name in ("pipeline.yaml", "plan.json", "steps.py", "lock.json", "bundle.zip", "DEPLOY.md"):
+        assert (directory / name).is_file()
+
+
+def test_compile_shows_the_outline_and_the_next_command(kitaru: Kitaru) -> None:
+    kitaru.write("review.py", flows.REVIEW)
+    out = kitaru("compile", "review.py", "--target", "kubeflow", "-o", "out").out
+    assert out == (
+        "review for kubeflow: 2 steps, 2 checkpoints, 1 wait\n"
+        "  research      review.py:26\n"
+        "  draft         review.py:26\n"
+        "  wait approve  review.py:27\n"
+        "\n"
+        "wrote out/review/kubeflow/\n"
+        "deploy   see out/review/kubeflow/DEPLOY.md\n"
+        "try it   kitaru dry-run review.py --target kubeflow --input topic=…\n"
+    )
+
+
+def test_compile_imports_nothing(kitaru: Kitaru) -> None:
+    kitaru.write("review.py", flows.REVIEW + LOUD)
+    kitaru("compile", "review.py", "--target", "vertex")
+    assert kitaru("check", "review.py").out == "review.py: nothing to report\n"
+
+
+def test_findings_are_named_from_where_the_reader_stands(kitaru: Kitaru) -> None:
+    kitaru.write("pack/__init__.py", "")
+    kitaru.write("pack/loop.py", LOOP)
+    (finding,) = kitaru("check", "pack/loop.py", "--json").document["diagnostics"]
+    expected = {
+        "code": "KIT310",
+        "severity": "note",
+        "file": "pack/loop.py",
+        "line": 11,
+        "column": 5,
+    }
+    assert expected.items() <= finding.items()
+    assert finding["message"] and finding["help"]
+    text = kitaru("check", "pack.loop:loop").err
+    assert " --> pack/loop.py:11:5\n" in text
+    assert "11 |     while not good(n):\n   |     ^^^^^^^^^^^^^^^^^^" in text
+    assert text.endswith("1 note\n")
+
+
+def test_strict_makes_a_note_an_error_and_writes_nothing(kitaru: Kitaru) -> None:
+    kitaru.write("loop.py", LOOP)
+    kitaru("check", "loop.py")
+    kitaru("check", "loop.py", "--strict", code=1)
+    kitaru("compile", "loop.py", "--target", "vertex", "--strict", code=1)
+    assert not (kitaru.folder / "build").exists()
+    kitaru("compile", "loop.py", "--target", "vertex")
+    assert (kitaru.folder / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "code"),
+    [
+        ("def broken(:\n", "", "KIT101"),
+        ("x = 1\n", "", "KIT103"),
+        (flows.REVIEW, ":other", "KIT104"),
+    ],
+)
+def test_check_finds_what_is_wrong(source: str, name: str, code: str, kitaru: Kitaru) -> None:
+    kitaru.write("flow.py", source)
+    done = kitaru("check", f"flow.py{name}", "--json", code=1)
+    assert [d["code"] for d in done.document["diagnostics"]] == [code]
+    assert f"error[{code}]" in kitaru("check", f"flow.py{name}", code=1).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["review.py", "--target", "verteks"], "verteks"),
+        (["absent.py", "--target", "vertex"], "absent.py does not exist"),
+        (["review.py", "--target", "vertex", "-o", "file"], "file"),
+    ],
+)
+def test_what_cannot_be_compiled(arguments: list[str], message: str, kitaru: Kitaru) -> None:
+    kitaru.write("review.py", flows.REVIEW)
+    kitaru.write("file", "")
+    error = kitaru("compile", *arguments, "--json", code=2).error
+    assert message in error["message"]
+    assert error["help"]
+
+
+def test_targets_are_listed(kitaru: Kitaru) -> None:
+    document = kitaru("target", "list", "--json").document
+    assert document["count"] == len(document["items"])
+    names = [item["name"] for item in document["items"]]
+    assert {"kubeflow", "vertex"} <= set(names)
+    lines = kitaru("target", "list").out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == names
+
+
+def test_a_store_is_checked(kitaru: Kitaru) -> None:
+    document = kitaru("store", "check", "--json").document
+    assert document["ok"] is True
+    assert "a second create is refused" in [check["name"] for check in document["checks"]]
+    assert kitaru("store", "check", "--store", "sqlite:x.db").out.startswith("good  sqlite:x.db")
+    assert kitaru("store", "check", "--store", "ftp:x", "--json", code=2).error
+
+
+def test_an_image_is_configured_or_given(kitaru: Kitaru) -> None:
+    kitaru.write("review.py", flows.REVIEW)
+    kitaru.write("pyproject.toml", '[tool.kitaru]\nimage = "configured:1"\n')
+
+    def image(*arguments: str) -> str:
+        kitaru("compile", "review.py", "--target", "vertex", *arguments)
+        lock = Path("build/review/vertex/lock.json")
+        return str(json.loads((kitaru.folder / lock).read_text())["image"])
+
+    assert image() == "configured:1"
+    assert image("--image", "given:2") == "given:2"
