@@ -50,10 +50,14 @@ def generate(
         for stmt in block.body:
             for node in own_nodes(stmt):
                 _resolve_jump(node)
-        loads = [writer.load(name, name in bound[block.index], block) for name in live[block.index]]
-        body = [*loads, *block.body]
         lines = [f"def {block.name}({writer.frame}):  # line {_line(block)}"]
-        for stmt in body:
+        body: list[ast.stmt] = []
+        for name in live[block.index]:
+            text, load = writer.load(name, name in bound[block.index], block)
+            lines += text
+            body.append(load)
+        body += block.body
+        for stmt in block.body:
             lines += writer.statement(stmt, INDENT)
         parts.append("\n".join(lines) + "\n")
         trees.append(_function(block.name, writer.frame, body))
@@ -94,16 +98,16 @@ class _Writer:
     source: Source
     frame: str
 
-    def load(self, name: str, surely: bool, block: DraftBlock) -> ast.stmt:
-        """Return the statement that binds a live variable; one that may be unbound stays so."""
-        text = f'{name} = {self.frame}["{name}"]'
+    def load(self, name: str, surely: bool, block: DraftBlock) -> tuple[list[str], ast.stmt]:
+        """Return what binds a live variable, text and tree; one that may be unbound stays so."""
+        lines = [f'{name} = {self.frame}["{name}"]']
         if not surely:
-            text = f'if "{name}" in {self.frame}:\n    {text}'
-        stmt = ast.parse(text).body[0]
+            lines = [f'if "{name}" in {self.frame}:', INDENT + lines[0]]
+        stmt = ast.parse("\n".join(lines)).body[0]
         for node in ast.walk(stmt):
             if hasattr(node, "lineno"):
                 ast.copy_location(node, block.place if hasattr(block.place, "lineno") else node)
-        return stmt
+        return [INDENT + line for line in lines], stmt
 
     def statement(self, stmt: ast.stmt, indent: str) -> list[str]:
         """Return the lines of one statement."""

@@ -7,7 +7,7 @@ import ast
 from kitaru_compiler.frontend.flows import FlowDefinition
 from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.ir.nodes import Code, FlowIR
-from kitaru_compiler.ir.scope import argument_names, bound_names, own_nodes
+from kitaru_compiler.ir.scope import argument_names, bound_names, deleted_names, own_nodes
 
 DISPLAYS: dict[type[ast.expr], type] = {
     ast.List: list,
@@ -25,7 +25,8 @@ def lower(flow: FlowDefinition, names: Names) -> FlowIR:
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     body = body or [ast.copy_location(ast.Pass(), definition)]
     parameters = argument_names(definition.args)
-    local = set(parameters).union(*(bound_names(stmt) for stmt in body))
+    # `del x` makes x local as well, even where nothing binds it.
+    local = set(parameters).union(*(bound_names(stmt) | deleted_names(stmt) for stmt in body))
     mentioned = {n.id for stmt in body for n in ast.walk(stmt) if isinstance(n, ast.Name)}
     bound = set().union(*(bound_names(stmt) for stmt in flow.source.tree.body))
     return FlowIR(

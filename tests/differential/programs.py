@@ -1,0 +1,206 @@
+"""Makes random flows: every construct the compiler treats, with effects wherever order could be lost.
+
+Names are few, so that they collide; some shadow module globals; operands trace when they are asked
+for their truth, formatted, added or iterated.
+"""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+PRELUDE = '''
+import kitaru
+from kitaru import checkpoint, flow
+
+class Noisy:
+    """Traces whatever Python asks of it."""
+    def __init__(self, n): self.n = n
+    def __repr__(self): return f"N{self.n}"
+    def __bool__(self): trace(f"bool {self.n}"); return self.n % 2 == 1
+    def __format__(self, spec): trace(f"format {self.n}"); return f"<{self.n}>"
+    def __add__(self, other): trace(f"add {self.n}"); return self.n
+    def __iter__(self): trace(f"iter {self.n}"); return iter((self.n, 1))
+    def __eq__(self, other): trace(f"eq {self.n}"); return isinstance(other, Noisy) and other.n == self.n
+    def __lt__(self, other): trace(f"lt {self.n}"); return True
+    __hash__ = None
+
+@checkpoint
+def ca(x=0): return [str(x)]
+@checkpoint
+def cb(x=0, y=1): return len(str(x)) + len(str(y))
+@checkpoint(retries=1)
+def cc(x=0): return len(str(x)) % 2 == 0
+@checkpoint
+def boom(x=0):
+    raise ValueError(f"boom {x}")
+
+b = "global b"
+SHARED = [1, 2]
+
+def glue(x):
+    trace(f"glue {x!r}")
+    return x
+
+def spread(**kw): return sorted(kw)
+def pick(*a): return a[0] if a else None
+'''
+
+NAMES = ("a", "b", "c", "xs", "d")
+STARTS = (("b", "2"), ("c", "[5]"), ("d", "'d'"))
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> str:
+    """Return the source of a module with one flow, `main(a, xs)`."""
+    writer = _Writer(draw)
+    body = [f"{name} = {value}" for name, value in STARTS if draw(st.integers(0, 9))]
+    body += writer.block(2, draw(st.integers(2, 7)))
+    lines = ["@flow", "def main(a=1, xs=()):", *("    " + line for line in body)]
+    return PRELUDE + "\n".join(lines) + "\n"
+
+
+class _Writer:
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+
+    def one(self, *options: str) -> str:
+        return self.draw(st.sampled_from(options))
+
+    def name(self) -> str:
+        return self.one(*NAMES)
+
+    def atom(self) -> str:
+        kind = self.one("name", "name", "const", "noisy", "glue")
+        if kind == "name":
+            return self.name()
+        if kind == "const":
+            return self.one("0", "1", "3", "'s'", "None", "[]", "(1, 2)", "True")
+        if kind == "noisy":
+            return f"Noisy({self.one('0', '1', '2')})"
+        return f"glue({self.name()})"
+
+    def call(self, depth: int) -> str:
+        return self.one(
+            f"ca({self.expr(depth - 1)})",
+            f"cb({self.expr(depth - 1)}, y={self.atom()})",
+            f"cc({self.expr(depth - 1)})",
+            f"cb(y={self.expr(depth - 1)}, x={self.expr(depth - 1)})",
+            f"kitaru.wait(name={self.one(repr('ok'), repr('no'), repr('number'))})",
+        )
+
+    def expr(self, depth: int) -> str:
+        if depth <= 0:
+            return self.atom()
+        kind = self.draw(st.integers(0, 21))
+        e = lambda: self.expr(depth - 1)  # noqa: E731
+        forms = {
+            0: lambda: self.call(depth),
+            1: lambda: self.call(depth),
+            2: lambda: self.call(depth),
+            3: lambda: self.one("Noisy(1) + {}", "str({}) + str({})", "{} + {}").format(e(), e()).join("()"),
+            4: lambda: f"[{e()}, {e()}]",
+            5: lambda: f"({e()} and {e()})",
+            6: lambda: f"({e()} or {e()})",
+            7: lambda: f"(not {e()})",
+            8: lambda: f"({e()} if {e()} else {e()})",
+            9: lambda: f"({e()} == {e()})",
+            10: lambda: f"({self.atom()} < {e()} < {e()})",
+            11: lambda: f'f"{{{self.field()}}}{{{self.field()}!r}}-{{{self.field()}:>3}}"',
+            12: lambda: f"({self.name()} := {e()})",
+            13: lambda: f"pick({e()}, {e()})",
+            14: lambda: f"spread(k={e()}, **glue({{'z': 1}}))",
+            15: lambda: f"pick(*glue([1, 2]), {e()})",
+            16: lambda: f"[*glue((1, 2)), {e()}]",
+            17: lambda: "{" + f"'k': {e()}, **{{'j': {e()}}}" + "}",
+            18: lambda: f"[{self.call(1)} for {self.one('v', 'a')} in {self.one('(1, 2)', 'glue([3])')}]",
+            19: lambda: f"str({e()}).upper()",
+            20: lambda: f"(glue({self.atom()}), {e()})[{self.one('0', '1')}]",
+            21: lambda: f"sorted(map(str, {self.one('SHARED', 'glue([2, 1])')}), key=lambda v: (v, str({self.atom()})))",
+        }
+        return forms[kind]()
+
+    def field(self) -> str:
+        """Return an expression without quotes, as a field of an f-string needs before Python 3.12."""
+        name = self.name()
+        return self.one(name, f"str({name})", f"Noisy(2)", f"cb({name}, y={self.name()})", f"str(ca({name}))")
+
+    def block(self, depth: int, length: int) -> list[str]:
+        lines: list[str] = []
+        for _ in range(length):
+            lines += self.statement(depth)
+        return lines
+
+    def indented(self, depth: int) -> list[str]:
+        body = self.block(depth - 1, self.draw(st.integers(1, 3)))
+        return ["    " + line for line in body]
+
+    def statement(self, depth: int) -> list[str]:
+        kind = self.draw(st.integers(0, 25 if depth > 0 else 14))
+        e = lambda: self.expr(2)  # noqa: E731
+        match kind:
+            case 0 | 1 | 2:
+                return [f"{self.name()} = {e()}"]
+            case 3:
+                return [f"{self.name()} = {self.call(2)}"]
+            case 4:
+                return [self.call(2)]
+            case 5:
+                return [f"{self.name()} = Noisy(4)", f"{self.name()} += {e()}"]
+            case 6:
+                return [f"glue({e()})"]
+            case 7:
+                return [f"xs = [1, 2]; ys = xs; ys.append({e()})"]
+            case 8:
+                return [f"xs = [0, 0]; xs[glue(0)] = {e()}", f"xs[cb() % 2] = {self.atom()}"]
+            case 9:
+                return [f"a, d = {e()}, {e()}"]
+            case 10:
+                return [self.one("del d", "del c; c = 1", "b = 1; del b")]
+            case 11:
+                return [f"return {e()}"]
+            case 12:
+                return [f"xs = [1]; xs[0] += {self.call(1)}"]
+            case 13:
+                return [f"d = {{'k': [1]}}; c = d['k']; d['k'] += [{e()}]; c.append(2)"]
+            case 14:
+                return [self.one("f = lambda v=a: v", "f = lambda: a", "SHARED.append(3)", "trace(str(b))")]
+            case 15 | 16 | 17:
+                lines = [f"if {e()}:", *self.indented(depth)]
+                if self.draw(st.booleans()):
+                    lines += [f"elif {e()}:", *self.indented(depth)]
+                if self.draw(st.booleans()):
+                    lines += ["else:", *self.indented(depth)]
+                return lines
+            case 18 | 19:
+                items = self.one("(1, 2)", "['x', 'y']", "range(2)", "(a, glue(3))", "()", "xs", "Noisy(3)")
+                lines = [f"for {self.one('a', 'c', 'v')} in {items}:", *self.indented(depth)]
+                if self.draw(st.booleans()):
+                    lines += ["else:", *self.indented(depth)]
+                return lines
+            case 20:
+                return [
+                    "n = 0",
+                    f"while n < 2 and {e()} is not None:",
+                    "    n += 1",
+                    *self.indented(depth),
+                ]
+            case 21:
+                lines = ["try:", *self.indented(depth), f"    {self.one('boom(1)', 'pass', '1 / 0')}"]
+                lines += ["except (ValueError, ZeroDivisionError) as d:", "    trace(str(d))"]
+                if self.draw(st.booleans()):
+                    lines += ["finally:", f"    trace(str({self.atom()}))"]
+                return lines
+            case 22:
+                return [f"def f(v=1): return {self.one('v', 'a', 'b', 'ca(v)')}", "c = f()"]
+            case 23:
+                return [
+                    f"match {e()}:",
+                    "    case [v, *_]:",
+                    *("    " + line for line in self.indented(depth)),
+                    "    case a:",
+                    *("    " + line for line in self.indented(depth)),
+                ]
+            case 24:
+                return [f"assert {e()}, {e()}"]
+            case _:
+                return [f"if {e()}:", f"    return {e()}"]
