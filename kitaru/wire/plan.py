@@ -140,7 +140,8 @@ class Plan:
     `module` is the dotted name to import in a step, `file` its path relative to the project's import
     root, both with `/`. `positions` maps lines of `steps.py` to the user's source (see
     `kitaru.runtime.blocks`). `models` are the model aliases of the project, `requirements` the
-    pinned distributions a container needs, `environment` its plain variables.
+    pinned distributions a container needs, `environment` its plain variables. `residual_of` is the
+    digest of the plan whose frames this one goes on with, empty for a compilation of its own.
     """
 
     flow: str
@@ -158,6 +159,7 @@ class Plan:
     models: dict[str, str] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    residual_of: str = ""
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:

@@ -97,7 +97,11 @@ class _Writer:
             0: lambda: self.call(depth),
             1: lambda: self.call(depth),
             2: lambda: self.call(depth),
-            3: lambda: self.one("Noisy(1) + {}", "str({}) + str({})", "{} + {}").format(e(), e()).join("()"),
+            3: lambda: (
+                self.one("Noisy(1) + {}", "str({}) + str({})", "{} + {}")
+                .format(e(), e())
+                .join("()")
+            ),
             4: lambda: f"[{e()}, {e()}]",
             5: lambda: f"({e()} and {e()})",
             6: lambda: f"({e()} or {e()})",
@@ -112,17 +116,23 @@ class _Writer:
             15: lambda: f"pick(*glue([1, 2]), {e()})",
             16: lambda: f"[*glue((1, 2)), {e()}]",
             17: lambda: "{" + f"'k': {e()}, **{{'j': {e()}}}" + "}",
-            18: lambda: f"[{self.call(1)} for {self.one('v', 'a')} in {self.one('(1, 2)', 'glue([3])')}]",
+            18: lambda: (
+                f"[{self.call(1)} for {self.one('v', 'a')} in {self.one('(1, 2)', 'glue([3])')}]"
+            ),
             19: lambda: f"str({e()}).upper()",
             20: lambda: f"(glue({self.atom()}), {e()})[{self.one('0', '1')}]",
-            21: lambda: f"sorted(map(str, {self.one('SHARED', 'glue([2, 1])')}), key=lambda v: (v, str({self.atom()})))",
+            21: lambda: (
+                f"sorted(map(str, {self.one('SHARED', 'glue([2, 1])')}), key=lambda v: (v, str({self.atom()})))"
+            ),
         }
         return forms[kind]()
 
     def field(self) -> str:
         """Return an expression without quotes, as a field of an f-string needs before Python 3.12."""
         name = self.name()
-        return self.one(name, f"str({name})", f"Noisy(2)", f"cb({name}, y={self.name()})", f"str(ca({name}))")
+        return self.one(
+            name, f"str({name})", f"Noisy(2)", f"cb({name}, y={self.name()})", f"str(ca({name}))"
+        )
 
     def block(self, depth: int, length: int) -> list[str]:
         lines: list[str] = []
@@ -163,7 +173,11 @@ class _Writer:
             case 13:
                 return [f"d = {{'k': [1]}}; c = d['k']; d['k'] += [{e()}]; c.append(2)"]
             case 14:
-                return [self.one("f = lambda v=a: v", "f = lambda: a", "SHARED.append(3)", "trace(str(b))")]
+                return [
+                    self.one(
+                        "f = lambda v=a: v", "f = lambda: a", "SHARED.append(3)", "trace(str(b))"
+                    )
+                ]
             case 15 | 16 | 17:
                 lines = [f"if {e()}:", *self.indented(depth)]
                 if self.draw(st.booleans()):
@@ -172,7 +186,9 @@ class _Writer:
                     lines += ["else:", *self.indented(depth)]
                 return lines
             case 18 | 19:
-                items = self.one("(1, 2)", "['x', 'y']", "range(2)", "(a, glue(3))", "()", "xs", "Noisy(3)")
+                items = self.one(
+                    "(1, 2)", "['x', 'y']", "range(2)", "(a, glue(3))", "()", "xs", "Noisy(3)"
+                )
                 lines = [f"for {self.one('a', 'c', 'v')} in {items}:", *self.indented(depth)]
                 if self.draw(st.booleans()):
                     lines += ["else:", *self.indented(depth)]
@@ -185,7 +201,11 @@ class _Writer:
                     *self.indented(depth),
                 ]
             case 21:
-                lines = ["try:", *self.indented(depth), f"    {self.one('boom(1)', 'pass', '1 / 0')}"]
+                lines = [
+                    "try:",
+                    *self.indented(depth),
+                    f"    {self.one('boom(1)', 'pass', '1 / 0')}",
+                ]
                 lines += ["except (ValueError, ZeroDivisionError) as d:", "    trace(str(d))"]
                 if self.draw(st.booleans()):
                     lines += ["finally:", f"    trace(str({self.atom()}))"]

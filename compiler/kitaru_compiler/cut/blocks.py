@@ -103,9 +103,7 @@ class _Builder:
         block.index = len(self.blocks)
         self.blocks.append(block)
 
-    def emit(
-        self, nodes: list[Node], after: After
-    ) -> tuple[list[ast.stmt], list[Place | Fork]]:
+    def emit(self, nodes: list[Node], after: After) -> tuple[list[ast.stmt], list[Place | Fork]]:
         """Return the statements of the current block's tail, and the structure of what follows."""
         tail: list[ast.stmt] = []
         for index, node in enumerate(nodes):

@@ -311,5 +311,3 @@ def _shifts(pairs: list[tuple[Any, Any]]) -> dict[str, list[int]] | None:
 
 def _place(node: Any) -> list[int]:
     return [node.lineno, node.col_offset, node.end_lineno, node.end_col_offset]
-
-

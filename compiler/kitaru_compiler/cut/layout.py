@@ -139,9 +139,7 @@ def absorb_next(
     return (merged, *rest), (StepItem(merged.name), *_without(layout[1:], first.name, merged.name))
 
 
-def _without(
-    items: tuple[LayoutItem, ...], old: str, merged: str
-) -> tuple[LayoutItem, ...]:
+def _without(items: tuple[LayoutItem, ...], old: str, merged: str) -> tuple[LayoutItem, ...]:
     result: list[LayoutItem] = []
     for item in items:
         if isinstance(item, StepItem) and item.step == merged:
@@ -190,7 +188,16 @@ def _cores(text: str) -> float:
 
 
 def _bytes(text: str) -> float:
-    units = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+    units = {
+        "K": 1e3,
+        "M": 1e6,
+        "G": 1e9,
+        "T": 1e12,
+        "Ki": 2**10,
+        "Mi": 2**20,
+        "Gi": 2**30,
+        "Ti": 2**40,
+    }
     number = text.rstrip("KMGTi")
     try:
         return float(number) * units.get(text[len(number) :], 1)

@@ -116,9 +116,13 @@ def _guard_notes(items: tuple[LayoutItem, ...]) -> list[Diagnostic]:
         if not isinstance(item, BranchItem):
             continue
         if item.decider is None:
-            message = "the test follows a join, so several steps decide: each step of this branch starts"
+            message = (
+                "the test follows a join, so several steps decide: each step of this branch starts"
+            )
             fix = "call a checkpoint that always runs between the join and this test"
-            notes.append(Diagnostic(kit322.RULE, item.span, f"{message} and asks its guard", "", fix))
+            notes.append(
+                Diagnostic(kit322.RULE, item.span, f"{message} and asks its guard", "", fix)
+            )
         for arm in item.arms:
             notes += _guard_notes(arm)
     return notes
@@ -135,7 +139,9 @@ def _local_definitions(
         for node in own_nodes(stmt):
             name = _defined_name(node)
             if name in crossing:
-                message = f"`{name}` is defined in the flow and needed after a cut: that cut is left out"
+                message = (
+                    f"`{name}` is defined in the flow and needed after a cut: that cut is left out"
+                )
                 fix = f"define `{name}` at module level"
                 notes.append(Diagnostic(kit201.RULE, source.span(node), message, "", fix))
                 crossing.discard(name)

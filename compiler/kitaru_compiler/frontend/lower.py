@@ -67,8 +67,9 @@ def _containers(body: list[ast.stmt], parameters: list[str]) -> dict[str, type]:
     nodes = [node for stmt in body for node in own_nodes(stmt)]
     for node in nodes:
         match node:
-            case ast.Assign(targets=[ast.Name(id=name) as target], value=value) | ast.AnnAssign(
-                target=ast.Name(id=name) as target, value=value
+            case (
+                ast.Assign(targets=[ast.Name(id=name) as target], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name) as target, value=value)
             ):
                 if type(value) in DISPLAYS:
                     found.setdefault(name, set()).add(DISPLAYS[type(value)])  # type: ignore[index]

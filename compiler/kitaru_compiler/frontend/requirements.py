@@ -48,7 +48,9 @@ def _missing(project: Project, source: Source, pins: list[str]) -> list[Diagnost
         if any(_normal(name) in pin or pin in _normal(name) for pin in known):
             continue
         node = _import_of(source, name)
-        message = f"`{name}` is imported, and no requirement provides it: a step may fail to import it"
+        message = (
+            f"`{name}` is imported, and no requirement provides it: a step may fail to import it"
+        )
         fix = f"add it to {DEFAULT_FILE} with its exact version, or use an image that has it"
         found.append(Diagnostic(kit502.RULE, source.span(node), message, help=fix))
     return found

@@ -1,0 +1,97 @@
+"""Decides what remains of a plan once control stands at a block: resume is a compilation, too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kitaru.wire.plan import Block, BranchItem, LayoutItem, Plan, Step, StepItem, WaitItem
+from kitaru_compiler.cut.layout import absorb_next
+
+
+def residual(plan: Plan, block: str, digest: str) -> Plan:
+    """Return the plan of what still has to run when control stands at `block`.
+
+    Finished steps are gone; the first one that is left starts at `block` and takes in the next
+    where there is just one, since its container runs anyway. `digest` is that of the original plan,
+    whose frames the new one reads. Raises KeyError when the plan has no such block.
+
+        residual(plan, "approve_draft", digest).steps  # what comes after the answer
+    """
+    start = plan.block(block)
+    later = [s for s in plan.steps if plan.block(s.entry).index > start.index]
+    first = next((s for s in plan.steps if s.entry == block), None)
+    first = first or _step_at(plan, start, later)
+    rest = _after(plan.layout, {block, first.name}) or ()
+    kept = {step.name for step in later}
+    layout = (StepItem(first.name), *_decided_by(rest, kept, first.name))
+    reachable = _reachable(layout)
+    steps = (first, *(step for step in later if step.name in reachable))
+    if start.kind == "wait":
+        steps, layout = absorb_next(steps, layout)
+    return plan.replace(steps=steps, layout=layout, residual_of=plan.residual_of or digest)
+
+
+def _step_at(plan: Plan, start: Block, later: list[Step]) -> Step:
+    """Return a step that starts at a block which had none of its own: a wait."""
+    entries = {step.entry: step.name for step in later}
+    inside, exits, ends = {start.name}, [], False
+    for block in plan.blocks[start.index :]:
+        if block.name not in inside:
+            continue
+        for following in block.next:
+            if following is None:
+                ends = True
+            elif following in entries:
+                exits.append(entries[following])
+            else:
+                inside.add(following)
+    ordered = [step.name for step in later if step.name in exits]
+    return Step(
+        name=start.name,
+        entry=start.name,
+        blocks=tuple(block.name for block in plan.blocks if block.name in inside),
+        exits=(*ordered, None) if ends else tuple(ordered),
+        span=start.span,
+        may_wait=any(block.may_wait for block in plan.blocks if block.name in inside),
+    )
+
+
+def _after(items: tuple[LayoutItem, ...], names: set[str]) -> tuple[LayoutItem, ...] | None:
+    """Return what follows the item that starts at one of `names`, outer sequences included."""
+    for index, item in enumerate(items):
+        rest = items[index + 1 :]
+        match item:
+            case StepItem(name) | WaitItem(name):
+                if name in names:
+                    return rest
+            case BranchItem(arms=arms):
+                for arm in arms:
+                    inner = _after(arm, names)
+                    if inner is not None:
+                        return (*inner, *rest)
+    return None
+
+
+def _decided_by(
+    items: tuple[LayoutItem, ...], kept: set[str], first: str
+) -> tuple[LayoutItem, ...]:
+    """Let the first step decide what a step before it would have decided."""
+    result: list[LayoutItem] = []
+    for item in items:
+        if isinstance(item, BranchItem):
+            gone = item.decider is not None and item.decider not in kept
+            arms = tuple(_decided_by(arm, kept, first) for arm in item.arms)
+            item = replace(item, decider=first if gone else item.decider, arms=arms)
+        result.append(item)
+    return tuple(result)
+
+
+def _reachable(items: tuple[LayoutItem, ...]) -> set[str]:
+    found: set[str] = set()
+    for item in items:
+        match item:
+            case StepItem(name):
+                found.add(name)
+            case BranchItem(arms=arms):
+                found.update(*map(_reachable, arms))
+    return found

@@ -7,8 +7,7 @@ RULE = Rule(
     name="flow-sees-its-frame",
     severity="note",
     what=(
-        "The flow uses `global`, `locals()`, `eval` or the like; the whole flow stays in one "
-        "step."
+        "The flow uses `global`, `locals()`, `eval` or the like; the whole flow stays in one step."
     ),
     why=(
         "Generated functions have other frames and names than the user's function, and this code "

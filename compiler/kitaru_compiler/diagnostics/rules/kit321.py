@@ -7,8 +7,7 @@ RULE = Rule(
     name="expression-stays-together",
     severity="note",
     what=(
-        "A checkpoint is called where its order among the other expressions cannot be written "
-        "down."
+        "A checkpoint is called where its order among the other expressions cannot be written down."
     ),
     why="Lambdas, asserts, format specifications and the like run it lazily or not at all.",
     bad='assert good(text), "bad draft"',

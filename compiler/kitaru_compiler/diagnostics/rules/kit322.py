@@ -7,8 +7,7 @@ RULE = Rule(
     name="guards-decide",
     severity="note",
     what=(
-        "A branch is decided by several steps, so each of its steps starts and asks its own "
-        "guard."
+        "A branch is decided by several steps, so each of its steps starts and asks its own guard."
     ),
     why=(
         "A native condition needs one step that decides. Here the test follows a join, and is "

@@ -8,8 +8,7 @@ RULE = Rule(
     severity="error",
     what="A flow is called in a flow or in a checkpoint.",
     why=(
-        "Sub-flows are not supported: the inner flow would start an execution that nothing "
-        "resumes."
+        "Sub-flows are not supported: the inner flow would start an execution that nothing resumes."
     ),
     bad="""\
 @flow
