@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from kitaru_compiler.cut.profile import Profile
 
-from kitaru.wire.plan import Plan
+from kitaru.wire.plan import Plan, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,11 @@ class Wiring:
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """The native document as text, and the step behind each of its nodes, by node key."""
+    """The native document as text, and what its nodes are: `steps` by key, `groups` with spans."""
 
     text: str
-    nodes: Mapping[str, str]
+    steps: Mapping[str, str]
+    groups: Mapping[str, Span]
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ def _documents(
         "delivery": way,
         "image": wiring.image,
         "base_image": delivery.DEFAULT_IMAGE,
-        "store": wiring.store,
+        "store": wiring.store.rstrip("/"),
         "key": f"bundle/{digest.removeprefix('sha256:')}",
         "requirements": delivery.requirements(plan),
         "parameters": [_parameter(p) for p in plan.parameters],

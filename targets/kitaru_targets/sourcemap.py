@@ -13,12 +13,13 @@ SCHEMA = 1
 
 
 def make(plan: Plan, document: str, emission: Emission) -> dict[str, Any]:
-    """Return the source map: for each node of the document its step, span and blocks."""
+    """Return the source map: for each step its span and blocks, for each group its span."""
     return {
         "schema": SCHEMA,
         "document": document,
         "flow": {"name": plan.flow, "file": plan.file, "line": plan.line},
-        "nodes": {node: _node(plan, step) for node, step in emission.nodes.items()},
+        "nodes": {node: _node(plan, step) for node, step in emission.steps.items()},
+        "groups": {node: {"span": asdict(span)} for node, span in emission.groups.items()},
     }
 
 

@@ -1,7 +1,8 @@
 """Decides, in an environment of its own, what the tools of Kubeflow Pipelines say of documents.
 
 Reads a list of jobs as JSON from standard input: `path` of a document, and `arguments` to run it
-with in `kfp.local`, or null to only load it, and `environment` variables for the run. Writes a list of {"problems", "ran"} as JSON.
+with in `kfp.local`, or null to only load it, and `environment` variables for the run. Writes a
+list of {"problems", "ran"} as JSON.
 """
 
 from __future__ import annotations

@@ -34,8 +34,9 @@ def emit(plan: Plan, wiring: Wiring, *, longest_name: int, longest_key: int) -> 
         "components": components.definitions(root),
         "deploymentSpec": {"executors": components.executors()},
     }
-    nodes = {task.key: task.step.name for task in root.tasks()}
-    return Emission(yaml.dump(document), nodes)
+    steps = {task.key: task.step.name for task in root.tasks()}
+    groups = {group.key: group.span for group in root.groups() if group.span is not None}
+    return Emission(yaml.dump(document), steps, groups)
 
 
 def _info(plan: Plan, longest: int) -> dict[str, str]:

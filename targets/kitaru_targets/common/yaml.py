@@ -46,12 +46,13 @@ def _entry(head: str, item: Any, indent: str) -> Iterator[str]:
 
 def _sequence(items: list[Any] | tuple[Any, ...], indent: str) -> Iterator[str]:
     for item in items:
-        if isinstance(item, dict) and item:
-            lines = _mapping(item, f"{indent}  ")
-            yield f"{indent}- {next(lines)[len(indent) + 2 :]}"
-            yield from lines
-        else:
-            yield from _entry(f"{indent}-", item, f"{indent}")
+        if isinstance(item, str) or not item or not isinstance(item, (dict, list, tuple)):
+            yield from _entry(f"{indent}-", item, indent)
+            continue
+        inside = f"{indent}  "
+        lines = _mapping(item, inside) if isinstance(item, dict) else _sequence(item, inside)
+        yield f"{indent}- {next(lines)[len(inside) :]}"
+        yield from lines
 
 
 def _key(key: str) -> str:

@@ -1,0 +1,151 @@
+"""Decides what a dry run is: the emitted document, executed on this machine, waits and all.
+
+It reads the document, never the plan beside it: order, conditions, inputs, environment and retries
+are the document's, and each step is a process with the very command that the document holds.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kitaru.errors import (
+    EnvironmentFailure,
+    FlowError,
+    KitaruError,
+    NotFound,
+    StateError,
+    UsageError,
+)
+from kitaru.runtime.journal import Journal
+from kitaru.runtime.schema import check_answer
+from kitaru.stores import Store, open_store
+from kitaru.wire.ids import new_execution_id
+from kitaru.wire.records import WaitAnswer
+from kitaru.wire.times import now
+
+from ..build import Build
+from ..common import parameters, read
+from ..upload import upload
+from . import interpret
+from .process import Ended, Machine, Report
+
+__all__ = ["Ended", "run"]
+
+_LAST_LINES = 12
+
+
+def _silent(_: Ended) -> None:
+    pass
+
+
+def run(
+    build: Build,
+    *,
+    inputs: Mapping[str, Any],
+    answers: Mapping[str, Any],
+    store_url: str,
+    exec_id: str | None = None,
+    report: Report = _silent,
+) -> str:
+    """Execute a build's document here until it ends, or waits for an answer that is not given.
+
+    Args:
+        inputs: the flow's inputs by name, as JSON values.
+        answers: an answer for each wait that is to be answered, by the wait's name.
+        store_url: where bundle and journal are; not `memory:`, because steps are processes.
+        exec_id: go on with this execution; by default a new one.
+        report: told of each attempt of a step as it ends.
+
+    Returns:
+        The execution's id; the journal under it says how it ended.
+
+    Raises:
+        InputError: an input is missing, unknown or of the wrong type.
+        AnswerInvalid: an answer does not fit the wait's schema; the execution is still waiting.
+        UsageError: an answer is for a wait that nobody asked for, while another one is pending.
+        FlowError, EnvironmentFailure: a step ended without a word in the journal.
+    """
+    store = _open(store_url)
+    try:
+        upload(build, store)
+        chosen = exec_id or new_execution_id()
+        given = parameters.values(build.plan, inputs) | {
+            parameters.STORE: store.url,
+            parameters.EXECUTION: exec_id or "",
+        }
+        left = dict(answers)
+        _play(build, given, chosen, report)
+        while _answer(store, chosen, left):
+            _play(build, given | {parameters.EXECUTION: chosen}, chosen, report)
+        return chosen
+    finally:
+        store.close()
+
+
+def _open(url: str) -> Store:
+    store = open_store(url)
+    if store.url.startswith("memory:"):
+        raise UsageError(
+            "a dry run cannot use a store in memory: its steps are processes",
+            help="use --store sqlite:PATH",
+        )
+    return store
+
+
+def _play(build: Build, given: Mapping[str, Any], run_id: str, report: Report) -> None:
+    spec = read.parse(build.document.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(prefix="kitaru-dry-run-") as made:
+        folder = Path(made) / "image"
+        folder.mkdir()
+        if build.delivery == "image":
+            with zipfile.ZipFile(build.directory / "bundle.zip") as archive:
+                archive.extractall(folder)
+        machine = Machine(folder, Path(made), report)
+        interpret.execute(spec, given, run_id, machine)
+    if machine.failed is not None and machine.failed.code != 1:
+        raise _failure(machine.failed)
+    if machine.failed is not None:
+        _check_recorded(given, run_id, machine.failed)
+
+
+def _check_recorded(given: Mapping[str, Any], exec_id: str, ended: Ended) -> None:
+    """A flow's failure is in the journal; anything else that ends a step with 1 is told here."""
+    store = open_store(str(given[parameters.STORE]))
+    try:
+        if Journal.open(store, exec_id).state().status == "failed":
+            return
+    except NotFound:
+        pass
+    finally:
+        store.close()
+    raise _failure(ended)
+
+
+def _failure(ended: Ended) -> KitaruError:
+    last = "\n".join(ended.log.rstrip().splitlines()[-_LAST_LINES:])
+    kind = {1: FlowError, 2: UsageError}.get(ended.code, EnvironmentFailure)
+    return kind(f"step {ended.step} ended with code {ended.code}:\n{last}")
+
+
+def _answer(store: Store, exec_id: str, answers: dict[str, Any]) -> bool:
+    """Answer the pending waits that an answer is given for; say whether there was one."""
+    journal = Journal.open(store, exec_id)
+    if journal.state().status != "waiting":
+        return False
+    pending = journal.pending_waits()
+    known = [request for request in pending if request.name in answers]
+    for request in known:
+        value = answers.pop(request.name)
+        check_answer(value, request.schema, request.name)
+        journal.answer(WaitAnswer(request.name, "value", value, now()))
+    if not known and answers:
+        raise StateError(
+            f"the execution {exec_id} waits for {', '.join(r.name for r in pending)}, "
+            f"not for {', '.join(answers)}",
+            help=f"answer it with --answer {pending[0].name}=VALUE" if pending else "",
+        )
+    return bool(known)

@@ -1,0 +1,67 @@
+"""Decides what has to be in the store before a run starts, and how a run is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.stores import Store, open_store
+from kitaru.wire import keys
+from kitaru.wire.canonical import sha256
+
+from .base import Submitted
+from .build import Build
+from .common import parameters
+
+
+def upload(build: Build, store: Store) -> None:
+    """Put the bundle into the store under its digest; nothing is written twice.
+
+    Raises EnvironmentFailure when the bundle is not the one that was compiled.
+    """
+    data = (build.directory / "bundle.zip").read_bytes()
+    if sha256(data) != build.bundle_digest:
+        raise EnvironmentFailure(
+            f"{build.directory / 'bundle.zip'} changed after it was compiled",
+            help="compile again: kitaru compile",
+        )
+    store.create(keys.bundle(build.bundle_digest), data)
+
+
+def submit(
+    build: Build,
+    *,
+    inputs: Mapping[str, Any],
+    store_url: str,
+    exec_id: str | None = None,
+    options: Mapping[str, str],
+) -> Submitted:
+    """Upload the bundle and start a run on the real service.
+
+    Never run against a real service: the vendor's SDK is called as its documentation says.
+
+    Args:
+        inputs: the flow's inputs by name.
+        store_url: where bundle and journal are; a bucket that the cluster reaches.
+        exec_id: go on with this execution; by default a new one.
+        options: the target's own, see `submit` of the target.
+
+    Raises:
+        InputError: an input is missing, unknown or of the wrong type.
+        UsageError: the store is local, or an option is unknown.
+        EnvironmentFailure: the SDK is missing, or store or service refused.
+    """
+    store = open_store(store_url)
+    try:
+        if store.url.startswith(("sqlite:", "memory:")):
+            raise UsageError(
+                f"{build.target.title} cannot reach the store {store.url}",
+                help="use --store s3://…, gs://… or az://…",
+            )
+        given = parameters.values(build.plan, inputs)
+        upload(build, store)
+    finally:
+        store.close()
+    given |= {parameters.STORE: store_url, parameters.EXECUTION: exec_id or ""}
+    return build.target.submit(str(build.document), given, options)
