@@ -135,8 +135,14 @@ def _through_litellm(request: ModelRequest, resolved: Resolved) -> Answer:
             max_retries=0,
             **{name: value for name, value in options.items() if value is not None},
         )
-    except litellm.AuthenticationError as error:
-        raise _without_credential(litellm, resolved, error) from error
+    except Exception as error:
+        missing = _missing_credentials(litellm, resolved, error)
+        if not missing:
+            raise
+        raise EnvironmentFailure(
+            f'The model "{resolved.model}" needs a credential: {" and ".join(missing)} is not set.',
+            help="\n".join(f"export {name}=…" for name in missing),
+        ) from error
     usage = response.usage
     return Answer(
         response.choices[0].message.content or "",
@@ -163,15 +169,11 @@ def _litellm(resolved: Resolved) -> Any:
     return litellm
 
 
-def _without_credential(litellm: Any, resolved: Resolved, error: Exception) -> Exception:
-    """Return the error that names the missing variable, or the provider's own refusal."""
-    missing = litellm.validate_environment(resolved.model)["missing_keys"]
-    if not missing:
-        return error
-    return EnvironmentFailure(
-        f'The model "{resolved.model}" needs a credential: {" and ".join(missing)} is not set.',
-        help="\n".join(f"export {name}=…" for name in missing),
-    )
+def _missing_credentials(litellm: Any, resolved: Resolved, error: Exception) -> list[str]:
+    """Return the unset variables that the error is about: some providers report it as any error."""
+    unset = litellm.validate_environment(resolved.model)["missing_keys"]
+    denied = isinstance(error, litellm.AuthenticationError)
+    return [name for name in unset if denied or name in str(error)]
 
 
 def _cost(litellm: Any, response: Any) -> float | None:

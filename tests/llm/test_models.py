@@ -1,0 +1,125 @@
+"""Which model answers: argument over environment over default; an unconfigured alias is offline."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kitaru
+from kitaru.errors import ContextError, EnvironmentFailure, UsageError
+from kitaru.llm import llm
+from kitaru.runtime import models
+from kitaru.runtime.models import ModelRequest, complete, resolve, same_models
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
+    for name in ("KITARU_MODELS", "KITARU_DEFAULT_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    yield tmp_path
+    models.use_plan_models({})
+
+
+def test_order_of_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve(None).name == "fast"
+    monkeypatch.setenv("KITARU_DEFAULT_MODEL", "smart")
+    assert resolve(None).name == "smart"
+    assert resolve("own").name == "own"
+
+
+def test_order_of_aliases(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models.use_plan_models({"fast": "plan/m", "other": "plan/o"})
+    assert resolve("fast").model == "plan/m"
+    (elsewhere / "pyproject.toml").write_text('[tool.kitaru.models]\nfast = "project/m"\n')
+    assert resolve("fast").model == "project/m"
+    monkeypatch.setenv("KITARU_MODELS", json.dumps({"fast": "environment/m"}))
+    assert resolve("fast").model == "environment/m"
+    assert resolve("other").model == "plan/o"
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-4o", "gpt-4o", "command-r", "o1", "a/b:free"])
+def test_names_of_models_go_as_they_are(name: str) -> None:
+    assert resolve(name).model == name
+
+
+@pytest.mark.parametrize("name", ["fast", "smart", "deep_thought", "offline"])
+def test_unconfigured_aliases_are_offline(name: str) -> None:
+    assert resolve(name).model == "offline"
+
+
+def test_offline_says_so_and_repeats_itself() -> None:
+    request = ModelRequest("Research:  tea\nplease", model="writer")
+    (text, kept), (again, _) = complete(request), complete(request)
+    assert text == again and "offline model" in text and '"writer"' in text
+    assert "Research: tea please" in text
+    assert kept["resolved"] == "offline" and kept["model"] == "writer" and kept["cost"] == 0
+    assert kept["prompt"] == request.prompt and kept["response"] == text
+    assert kept["latency_s"] >= 0 and set(kept["tokens"]) == {"prompt", "completion"}
+    assert len(complete(ModelRequest("x" * 10_000))[0]) < 400
+
+
+def test_recorded_calls_hold_while_the_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = tuple(complete(ModelRequest("x", model=name))[1] for name in ("fast", None))
+    assert same_models(calls) and same_models(())
+    monkeypatch.setenv("KITARU_MODELS", json.dumps({"fast": "openai/m"}))
+    assert not same_models(calls)
+
+
+def test_without_litellm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "litellm", None)
+    with pytest.raises(EnvironmentFailure) as caught:
+        complete(ModelRequest("x", model="openai/gpt-4o"))
+    assert "openai/gpt-4o" in caught.value.message
+    assert "pip install 'kitaru[llm]'" in caught.value.help
+
+
+def test_outside_a_flow() -> None:
+    with pytest.raises(ContextError, match=r"kitaru\.llm"):
+        llm("x")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"prompt": 1}, {"model": 1}, {"system": b""}, {"temperature": "0"}, {"max_tokens": 1.5}],
+)
+def test_wrong_types(arguments: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(arguments))):
+        llm(**{"prompt": "x", **arguments})  # type: ignore[arg-type]
+
+
+def test_durable_in_a_body_and_a_child_in_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KITARU_STORE", "memory:llm-durable")
+    handle = asks.run("tea")
+    handle.wait(30)
+    first, second, third = handle.get()
+    assert all("offline model" in text for text in (first, second, third))
+    records = {record.id: record for record in _records(handle.exec_id)}
+    assert set(records) == {"research", "llm", "title"}
+    assert [record.kind for record in records.values()].count("llm") == 2
+    assert [len(record.calls) for record in records.values()] == [1, 1, 1]
+    assert records["title"].calls[0]["max_tokens"] == 5
+    assert records["research"].calls[0]["response"].data == first
+
+
+def _records(exec_id: str) -> list[kitaru.runtime.journal.InvocationRecord]:  # type: ignore[name-defined]
+    from kitaru.runtime.journal import Journal
+    from kitaru.stores import open_store
+
+    return Journal.open(open_store(), exec_id).invocations()
+
+
+@kitaru.checkpoint
+def research(topic: str) -> str:
+    return kitaru.llm(f"Research: {topic}")
+
+
+@kitaru.flow
+def asks(topic: str) -> list[str]:
+    brief = research(topic)
+    return [brief, kitaru.llm(brief), kitaru.llm(brief, max_tokens=5, name="title")]
