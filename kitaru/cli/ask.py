@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kitaru.cli.values import parse_value
+from kitaru.cli.values import parse_value, wants_text
 
 YES = frozenset({"y", "yes", "true", "1"})
 NO = frozenset({"n", "no", "false", "0"})
@@ -27,8 +27,8 @@ def ask(wait: dict[str, Any]) -> Any:
         if schema.get("type") == "boolean":
             if text.lower() in YES | NO:
                 return text.lower() in YES
-        elif text or schema.get("type") == "string":
-            return parse_value(text, is_text=schema.get("type") == "string")
+        elif text or wants_text(wait):
+            return parse_value(text, is_text=wants_text(wait))
 
 
 def hint(schema: dict[str, Any]) -> str:

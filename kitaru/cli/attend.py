@@ -38,14 +38,29 @@ def attend(
         progress.skip_recorded()
     try:
         status = progress.follow(handle)
-        while asking and status == "waiting" and _answer(client, exec_id, output):
+        while asking and status == "waiting" and answer_waits(client, exec_id, output):
             status = progress.follow(handle)
     except KeyboardInterrupt:
-        resume = command("resume", exec_id, store=store)
-        show_interrupted(output, f"execution {exec_id} is interrupted, not lost", resume)
+        code = interrupted(exec_id, output, store)
         # A checkpoint in flight cannot be stopped; it is not recorded and runs again on resume.
         sys.stderr.flush()
-        os._exit(INTERRUPTED)
+        os._exit(code)
+    return finish(exec_id, client, output, store)
+
+
+def answer_waits(client: KitaruClient, exec_id: str, output: Output) -> bool:
+    """Ask everything an execution waits for; False when the person would rather not say."""
+    try:
+        for wait in client.executions.get(exec_id).to_dict()["waits"]:
+            while not _answer(client, exec_id, wait, output):
+                pass
+    except EOFError:
+        return False
+    return True
+
+
+def finish(exec_id: str, client: KitaruClient, output: Output, store: str | None) -> int:
+    """Show what has become of an execution and return the exit code."""
     document = client.executions.get(exec_id).to_dict()
     if output.as_json:
         output.document(document)
@@ -54,16 +69,20 @@ def attend(
     return exit_code(document)
 
 
-def _answer(client: KitaruClient, exec_id: str, output: Output) -> bool:
-    """Ask what the execution waits for; False when the person would rather not say."""
-    for wait in client.executions.get(exec_id).to_dict()["waits"]:
-        try:
-            client.executions.input(exec_id, ask(wait), wait=wait["name"])
-        except AnswerInvalid as error:
-            output.note(error.message)
-        except WaitConflict as error:
-            # Somebody else was first, and that answer counts.
-            output.note(error.message)
-        except EOFError:
-            return False
+def interrupted(exec_id: str, output: Output, store: str | None) -> int:
+    """Say that nothing is lost and how to go on; return the exit code of an interruption."""
+    resume = command("resume", exec_id, store=store)
+    show_interrupted(output, f"execution {exec_id} is interrupted, not lost", resume)
+    return INTERRUPTED
+
+
+def _answer(client: KitaruClient, exec_id: str, wait: dict[str, Any], output: Output) -> bool:
+    try:
+        client.executions.input(exec_id, ask(wait), wait=wait["name"])
+    except AnswerInvalid as error:
+        output.note(error.message)
+        return False
+    except WaitConflict as error:
+        # Somebody else was first, and that answer counts.
+        output.note(error.message)
     return True

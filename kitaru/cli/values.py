@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,9 +36,15 @@ def parse_inputs(
     return {**_read_object(inputs_from), **named} if inputs_from is not None else named
 
 
-def parse_answers(pairs: Sequence[str]) -> dict[str, Any]:
-    """Return the answers given by `--answer WAIT=VALUE` pairs, by wait."""
-    return {name: parse_value(text) for name, text in _pairs(pairs, "--answer").items()}
+def parse_answers(pairs: Sequence[str]) -> dict[str, str]:
+    """Return the texts given by `--answer WAIT=VALUE` pairs, by wait."""
+    return _pairs(pairs, "--answer")
+
+
+def wants_text(wait: Mapping[str, Any]) -> bool:
+    """Say whether a wait, as the command line's JSON shows it, is answered with text."""
+    schema = wait["schema"]
+    return isinstance(schema, dict) and schema.get("type") == "string"
 
 
 def _pairs(pairs: Sequence[str], option: str) -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from kitaru.cli import options
-from kitaru.cli.execution import COLORS, exit_code, show_execution
+from kitaru.cli.attend import attend, finish
+from kitaru.cli.execution import COLORS, show_execution
 from kitaru.cli.output import Output, label, table
-from kitaru.cli.values import parse_value
+from kitaru.cli.values import parse_value, wants_text
 from kitaru.config import setting
 from kitaru.errors import UsageError
 from kitaru.wire.records import Status
@@ -27,7 +29,11 @@ def executions() -> None:
 def _client(store: str | None) -> KitaruClient:
     from kitaru.client import KitaruClient
 
-    return KitaruClient(setting("store", argument=store).value)
+    return KitaruClient(_url(store))
+
+
+def _url(store: str | None) -> str:
+    return str(setting("store", argument=store).value)
 
 
 @executions.command("list")
@@ -83,13 +89,15 @@ def answer(
 
     Without --value it asks, on a terminal.
     """
-    client = _client(store)
     if abort and value is not None:
         raise UsageError("--abort and --value exclude each other")
+    client = _client(store)
     if abort:
-        return _show(client.executions.abort(execution, wait).to_dict(), output, store)
+        client.executions.abort(execution, wait)
+        return finish(execution, client, output, store)
     given = _answer(client, execution, wait, value, output)
-    return _attend(client.executions.input(execution, given, wait=wait), client, output, store)
+    handle = client.executions.input(execution, given, wait=wait)
+    return _go_on(client, execution, lambda: handle, output, store)
 
 
 @executions.command()
@@ -100,7 +108,7 @@ def answer(
 def resume(output: Output, execution: str, store: str | None) -> int:
     """Go on with an execution whose process is gone; what is recorded does not run again."""
     client = _client(store)
-    return _attend(client.executions.resume(execution), client, output, store)
+    return _go_on(client, execution, lambda: client.executions.resume(execution), output, store)
 
 
 @executions.command()
@@ -111,13 +119,27 @@ def resume(output: Output, execution: str, store: str | None) -> int:
 def retry(output: Output, execution: str, store: str | None) -> int:
     """Run a failed execution again: what failed runs, what is recorded does not."""
     client = _client(store)
-    return _attend(client.executions.retry(execution), client, output, store)
+    return _go_on(client, execution, lambda: client.executions.retry(execution), output, store)
 
 
-def _attend(handle: Handle[Any], client: KitaruClient, output: Output, store: str | None) -> int:
-    from kitaru.cli.attend import attend
+def _go_on(
+    client: KitaruClient, execution: str, start: Callable[[], Handle[Any]], output: Output,
+    store: str | None,
+) -> int:  # fmt: skip
+    """Run an execution on where it ran before: in this process, or as the dry run that it is."""
+    from kitaru.cli.dry_runs import attend_dry_run
 
-    return attend(handle, client, output, asking=output.interactive, store=store, skip=True)
+    journal = client.executions.get(execution).journal
+    asking = output.interactive
+    if journal.execution.mode == "local":
+        return attend(start(), client, output, asking=asking, store=store, skip=True)
+    if journal.end() is not None or journal.execution.mode == "deployed":
+        start()
+        return finish(execution, client, output, store)
+    return attend_dry_run(
+        execution, client, output,
+        url=_url(store), answers={}, asking=asking, store=store,
+    )  # fmt: skip
 
 
 def _answer(
@@ -127,8 +149,7 @@ def _answer(
     pending = [one for one in waits if wait in (None, one["name"])]
     one = pending[0] if len(pending) == 1 else None
     if value is not None:
-        is_text = one is not None and (one["schema"] or {}).get("type") == "string"
-        return parse_value(value, is_text=is_text)
+        return parse_value(value, is_text=one is not None and wants_text(one))
     if one is None or not output.interactive:
         raise UsageError(
             "--value is missing", help=f"kitaru executions input {execution} --value true"
@@ -136,14 +157,6 @@ def _answer(
     from kitaru.cli.ask import ask
 
     return ask(one)
-
-
-def _show(document: dict[str, Any], output: Output, store: str | None) -> int:
-    if output.as_json:
-        output.document(document)
-    else:
-        show_execution(document, output, store=store)
-    return exit_code(document)
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:

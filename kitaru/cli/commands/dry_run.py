@@ -1,0 +1,62 @@
+"""Decides what `kitaru dry-run` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kitaru.cli import options
+from kitaru.cli.compilation import Request, compile_and_write
+from kitaru.cli.output import Output
+from kitaru.cli.values import parse_answers, parse_inputs
+from kitaru.config import setting
+from kitaru.wire.plan import Granularity
+
+
+@click.command(
+    "dry-run", short_help="Compile, then execute the written pipeline here.",
+    epilog=options.FLOW_HELP,
+)  # fmt: skip
+@options.flow
+@options.target
+@options.inputs
+@click.option(
+    "--answer", "answers", multiple=True, metavar="WAIT=VALUE",
+    help="The answer to a wait: JSON when it parses, else text. Repeatable.",
+)  # fmt: skip
+@click.option("--no-input", is_flag=True, help="Ask nothing: at a wait, end and say so.")
+@options.directory
+@options.compilation
+@options.store
+@options.as_json
+@options.pass_output
+def dry_run(
+    output: Output, flow: str, target: str, pairs: tuple[str, ...], inputs_from: str | None,
+    answers: tuple[str, ...], no_input: bool, directory: Path, granularity: Granularity,
+    image: str | None, delivery: str, strict: bool, store: str | None,
+) -> int:  # fmt: skip
+    """Compile a flow, then execute the written pipeline on this machine.
+
+    Each step is a process with the very command that the document holds; order, conditions,
+    retries and waits are the document's.
+    """
+    from kitaru.cli.dry_runs import attend_dry_run, remember
+    from kitaru.client import KitaruClient
+    from kitaru.stores import open_store
+    from kitaru.wire.ids import new_execution_id
+
+    url = setting("store", argument=store).value
+    given = parse_answers(answers)
+    request = Request(flow, target, directory, granularity, image, delivery, strict, url)
+    compiled = compile_and_write(request, output)
+    texts = {p.name for p in compiled.plan.parameters if p.type == "str"}
+    inputs = parse_inputs(pairs, inputs_from, texts=texts)
+    exec_id = new_execution_id()
+    opened = open_store(url)
+    remember(opened, exec_id, compiled.build, inputs)
+    opened.close()
+    return attend_dry_run(
+        exec_id, KitaruClient(url), output,
+        url=url, answers=given, asking=output.interactive and not no_input, store=store,
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""Decides how a dry run is gone on with by another command: where its build is, and its inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kitaru.cli.attend import answer_waits, finish, interrupted
+from kitaru.cli.output import Output, label
+from kitaru.cli.values import parse_value, wants_text
+from kitaru.errors import StateError
+from kitaru.wire import canonical
+
+if TYPE_CHECKING:
+    from kitaru_targets.build import Build
+    from kitaru_targets.dry_run import Ended
+
+    from kitaru.client import KitaruClient
+    from kitaru.stores import Store
+
+SCHEMA = 1
+
+
+def remember(store: Store, exec_id: str, build: Build, inputs: Mapping[str, Any]) -> None:
+    """Note beside an execution's records which build it is a dry run of, and its inputs."""
+    key = _key(exec_id)
+    launch = {
+        "schema": SCHEMA,
+        "key": key,
+        "directory": str(build.directory.resolve()),
+        "inputs": dict(inputs),
+    }
+    store.create(key, canonical.dumps(launch))
+
+
+def attend_dry_run(
+    exec_id: str,
+    client: KitaruClient,
+    output: Output,
+    *,
+    url: str,
+    answers: Mapping[str, str],
+    asking: bool,
+    store: str | None,
+) -> int:
+    """Execute the build of a remembered dry run until it has ended or waits; show it.
+
+    `answers` are the texts that answer waits by name; `asking` asks for the others. Raises
+    StateError when this machine does not have the build, or an answer is for no wait.
+    """
+    left = dict(answers)
+    try:
+        _play(exec_id, url, output)
+        while client.executions.get(exec_id).status == "waiting":
+            answered = _answer(client, exec_id, left)
+            if not answered and not (asking and answer_waits(client, exec_id, output)):
+                break
+            _play(exec_id, url, output)
+    except KeyboardInterrupt:
+        return interrupted(exec_id, output, store)
+    return finish(exec_id, client, output, store)
+
+
+def _answer(client: KitaruClient, exec_id: str, answers: dict[str, str]) -> bool:
+    """Answer the pending waits that an answer was given for; say whether there was one."""
+    waits = client.executions.get(exec_id).to_dict()["waits"]
+    known = [wait for wait in waits if wait["name"] in answers]
+    if answers and not known:
+        pending = ", ".join(wait["name"] for wait in waits)
+        raise StateError(
+            f"The execution {exec_id} waits for {pending}, not for {', '.join(answers)}.",
+            help=f"kitaru executions get {exec_id}",
+        )
+    for wait in known:
+        value = parse_value(answers.pop(wait["name"]), is_text=wants_text(wait))
+        client.executions.input(exec_id, value, wait=wait["name"])
+    return bool(known)
+
+
+def _play(exec_id: str, url: str, output: Output) -> None:
+    from kitaru_targets import dry_run
+
+    from kitaru.stores import open_store
+
+    opened = open_store(url)
+    try:
+        build, inputs = _recall(opened, exec_id)
+    finally:
+        opened.close()
+
+    def report(ended: Ended) -> None:
+        if not output.as_json:
+            output.note(_line(ended))
+
+    dry_run.run(build, inputs=inputs, answers={}, store_url=url, exec_id=exec_id, report=report)
+
+
+def _recall(store: Store, exec_id: str) -> tuple[Build, dict[str, Any]]:
+    data = store.get(_key(exec_id))
+    launch = json.loads(data) if data is not None else {}
+    if launch.get("schema") != SCHEMA:
+        raise StateError(
+            f"The execution {exec_id} does not run here.",
+            help=f"Run its pipeline again with kitaru_execution={exec_id}: finished steps do not "
+            "run again.",
+        )
+    return _read_build(Path(launch["directory"])), launch["inputs"]
+
+
+def _read_build(directory: Path) -> Build:
+    from kitaru_targets import registry
+    from kitaru_targets.build import Build
+
+    from kitaru.wire.plan import Plan
+
+    lock = directory / "lock.json"
+    if not lock.is_file():
+        raise StateError(
+            f"The build that the execution is a dry run of is gone: {directory}",
+            help="Compile the same flow into it again: kitaru compile FLOW --target T -o DIR",
+        )
+    written = json.loads(lock.read_text(encoding="utf-8"))
+    target = registry.get(written["target"])
+    return Build(
+        directory=directory,
+        document=directory / target.document,
+        files=(*written["files"], lock.name),
+        plan=Plan.from_json((directory / "plan.json").read_bytes()),
+        target=target,
+        delivery=written["delivery"],
+        bundle_digest=written["files"]["bundle.zip"],
+    )
+
+
+def _key(exec_id: str) -> str:
+    return f"x/{exec_id}/launch"
+
+
+def _line(ended: Ended) -> str:
+    mark = label("✓", "green") if ended.code == 0 else label("✗", "red")
+    status = ended.outputs.get("status", "")
+    facts = [{"go": "", "end": "", "skip": "nothing to do"}.get(status, status)]
+    if ended.code != 0:
+        facts.append(f"exit code {ended.code}")
+    if ended.attempt > 1:
+        facts.append(f"attempt {ended.attempt}")
+    return f"  {mark} {ended.step:<16}  {', '.join(filter(None, facts))}".rstrip()
