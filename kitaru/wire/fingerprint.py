@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kitaru.wire import modules
-from kitaru.wire.definitions import Definitions, Imports, read_definitions
+
+if TYPE_CHECKING:
+    from kitaru.wire.definitions import Definitions, Imports
 
 SourceOf = Callable[[str], str | None]
 _OUTSIDE = ("site-packages", "dist-packages")
@@ -156,6 +158,9 @@ class _Walk:
         return [star for star in stars if star != module and self._read(star) is not None]
 
     def _read(self, module: str) -> Definitions | None:
+        # Parsing needs modules that `import kitaru` need not wait for.
+        from kitaru.wire.definitions import read_definitions
+
         if module not in self._modules:
             source = self._source_of(module)
             self._modules[module] = None if source is None else read_definitions(source)

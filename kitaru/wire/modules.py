@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import PurePath
+from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 
 
@@ -22,7 +23,18 @@ def recorded_name(module: str) -> str:
         return str(spec.name)
     file = getattr(main, "__file__", None) or ""
     # A console script has no suffix and shares its name with the package it starts.
-    return PurePath(file).stem if file.endswith(".py") else module
+    return _dotted_name(file) if file.endswith(".py") else module
+
+
+@lru_cache(maxsize=8)
+def _dotted_name(file: str) -> str:
+    """Return the name under which a script's file is imported from above its outermost package."""
+    path = Path(file).resolve()
+    parts, folder = [path.stem], path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts)
 
 
 def loaded(name: str) -> ModuleType | None:

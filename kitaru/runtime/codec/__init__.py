@@ -128,12 +128,15 @@ def _encode_graph(value: Any, where: str, named: dict[int, str]) -> Any:
 
 def _fragile(nodes: list[Any]) -> bool:
     """Say whether decoding runs a project's own `__hash__` and `__eq__`, which may object."""
-    tags = {node[0] for node in nodes}
-    return "object" in tags and any(
-        node[0] in ("set", "frozenset")
-        or (node[0] == "dict" and len(node) > 2 and any(type(k) is list for k in node[2][::2]))
-        for node in nodes
-    )
+    hashed = [slot for node in nodes for slot in _hashed_slots(node)]
+    return any(type(slot) is list for slot in hashed) and any(n[0] == "object" for n in nodes)
+
+
+def _hashed_slots(node: list[Any]) -> list[Any]:
+    if len(node) < 3 or node[0] not in ("set", "frozenset", "dict"):
+        return []
+    slots: list[Any] = node[2]
+    return slots[::2] if node[0] == "dict" else slots
 
 
 def _try(nodes: list[Any], root: Any, named: dict[int, str], where: str) -> None:

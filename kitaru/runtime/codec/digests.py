@@ -7,7 +7,6 @@ so that neither sharing nor the order of a set's elements enters the digest.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
@@ -115,7 +114,7 @@ class _Merkle:
         parts = [self._part(slot) for slot in self._slots(index)]
         if tag in ("set", "frozenset"):
             parts.sort()
-        text = json.dumps([tag, data, parts], ensure_ascii=True, allow_nan=False)
+        text = plain.to_text([tag, data, parts])
         self._size += len(text)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import EnumMeta, Flag
+from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
@@ -80,6 +81,7 @@ def _find_layout(cls: type) -> dict[str, Any] | None:
     return layout
 
 
+@lru_cache(maxsize=4096)
 def _is_record(cls: type) -> bool:
     if hasattr(cls, "__dataclass_fields__"):
         return True

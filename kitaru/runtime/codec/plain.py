@@ -10,6 +10,7 @@ from typing import Any
 MAX_DEPTH = 32
 # Python refuses to parse integers of more than 4300 digits.
 MAX_INT_BITS = 4096
+_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class NotPlain(Exception):
@@ -85,7 +86,7 @@ class Copier:
 
 def to_text(value: Any) -> str:
     """Return compact JSON text that keeps the order of keys."""
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return _write(value)
 
 
 def fresh(document: Any) -> Any:
