@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,34 @@ from kitaru.runtime.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire.plan import Block, Parameter, Plan, Span, Step, StepItem
 
-KILLER = Path(__file__).parent / "killer.py"
+_zygotes: list[subprocess.Popen[str]] = []
+
+
+def zygote(*request: Any) -> int:
+    """Run one step in a forked process; return its exit code, negative when it was killed."""
+    if not _zygotes:
+        _zygotes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.step.zygote"],
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, "PYTHONHASHSEED": "0"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    (process,) = _zygotes
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    return int(process.stdout.readline())
+
+
+def end_zygote() -> None:
+    """End the process that the steps were forked from."""
+    while _zygotes:
+        process = _zygotes.pop()
+        process.communicate("", timeout=10)
 
 
 def block(
@@ -43,7 +71,6 @@ class Program:
     positions: tuple[Any, ...] = ()
     flow: str = "the_flow"
     line: int = 1
-    env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         (self.folder / "kitaru_build").mkdir(parents=True, exist_ok=True)
@@ -82,26 +109,26 @@ class Program:
             arguments += ["--input", f"topic={topic}"]
         return arguments
 
-    def start(self, name: str, *, kill: str = "", **options: Any) -> subprocess.Popen[str]:
-        """Start a step's process; `kill` is `before:N` or `after:N`, a store operation."""
-        how = [str(KILLER), kill] if kill else ["-m", "kitaru.runtime"]
+    def start(self, name: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a step the way a container does."""
         return subprocess.Popen(
-            [sys.executable, *how, *self.command(name, **options)],
+            [sys.executable, "-m", "kitaru.runtime", *self.command(name, **options)],
             cwd=self.folder,
-            env={**os.environ, "PYTHONHASHSEED": "0", **self.env},
+            env={**os.environ, "PYTHONHASHSEED": "0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, name: str, **options: Any) -> Ran:
+    def run(self, name: str, *, kill: str = "", **options: Any) -> Ran:
+        """Run a step to its end; `kill` is `before:N` or `after:N`, a store operation."""
         for output in (self.folder / "out").glob("*"):
             output.unlink()
-        process = self.start(name, **options)
-        _, log = process.communicate(timeout=60)
+        log = self.folder / "log.txt"
+        code = zygote(str(self.folder), str(log), kill, self.command(name, **options))
         outputs = [self.folder / "out" / kind for kind in ("next", "status")]
         texts = [path.read_text() if path.exists() else "" for path in outputs]
-        return Ran(process.returncode, texts[0], texts[1], log)
+        return Ran(code, texts[0], texts[1], log.read_text())
 
     def walk(self, **options: Any) -> list[str]:
         """Run the steps as a chain of guards would; return those that were gone through."""

@@ -1,35 +1,45 @@
-"""Runs a step and kills its process, really, at one store operation: `before:N` or `after:N`."""
+"""Kills its own process, really, at one store operation: `before:N` or `after:N`."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
-from kitaru.runtime.__main__ import main
 from kitaru.stores.sqlite import SqliteStore
 
-moment, _, number = sys.argv[1].partition(":")
-left = int(number)
+
+def arm(when: str) -> None:
+    """Make every store operation of this process count; nothing happens when `when` is empty."""
+    if when:
+        moment, _, number = when.partition(":")
+        killer = _Killer(moment, int(number))
+        for name in ("create", "create_all", "get", "get_all", "list"):
+            setattr(SqliteStore, name, killer.around(getattr(SqliteStore, name)))
 
 
-def deadly(method: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*arguments: Any, **options: Any) -> Any:
-        global left
-        left -= 1
-        if left == 0 and moment == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = method(*arguments, **options)
-        if left == 0 and moment == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+class _Killer:
+    def __init__(self, moment: str, left: int) -> None:
+        self._moment = moment
+        self._left = left
+        # One operation may be made of others; only the outermost counts.
+        self._inside = threading.local()
 
-    return call
+    def around(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if getattr(self._inside, "store", False):
+                return method(*arguments, **options)
+            self._left -= 1
+            fatal = self._left == 0
+            if fatal and self._moment == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._inside.store = True
+            result = method(*arguments, **options)
+            self._inside.store = False
+            if fatal and self._moment == "after":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
 
-
-for name in ("create", "create_all", "get", "list"):
-    setattr(SqliteStore, name, deadly(getattr(SqliteStore, name)))
-
-sys.exit(main(sys.argv[2:]))
+        return call

@@ -1,0 +1,81 @@
+"""Decides where control goes between the steps of a flow, as the journal knows it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from kitaru.errors import EnvironmentFailure
+from kitaru.runtime.frames import passed_in
+from kitaru.runtime.journal import Journal
+from kitaru.wire.plan import Plan, Step
+from kitaru.wire.records import ExitRecord
+
+StepStatus = Literal["go", "end", "waiting", "skip"]
+END = "end"
+
+
+class Route:
+    """Where control goes between steps, as the journal knows it."""
+
+    def __init__(self, journal: Journal, plan: Plan, digest: str) -> None:
+        self.journal = journal
+        self._plan = plan
+        self._entries = {step.entry: step for step in plan.steps}
+        # Frames fit the plan they were written with; under any other the journal is replayed.
+        own = journal.execution.plan_digest == digest
+        self._scope = "" if own else f"{digest.removeprefix('sha256:')[:12]}."
+
+    def key(self, block: str) -> str:
+        """Return the name under which the journal keeps what belongs to a block of this plan."""
+        return self._scope + block
+
+    def step_at(self, block: str) -> str:
+        """Return the name of the step that starts at `block`."""
+        return self._entries[block].name
+
+    def cut_before(self, block: str) -> Step | None:
+        """Return the step that starts at `block`, None where control stays in this process."""
+        return self._entries.get(block)
+
+    def entry(self, block: str) -> tuple[str, ExitRecord | None]:
+        """Return where to go on from `block`, and how that segment was left, if it was."""
+        left = self.journal.exit(self.key(block))
+        while left is not None and left.status == "waiting" and left.next is not None:
+            self.hand_on(left)  # whoever wrote this may have died before it could
+            block = left.next
+            left = self.journal.exit(self.key(block))
+        return block, left
+
+    def pointer(self, block: str) -> dict[str, str] | None:
+        """Return where the frame of `block` is, or which block control passed on to."""
+        pointer = self.journal.frame_pointer(self.key(block))
+        return None if pointer is None else {k: self._bare(v) for k, v in pointer.items()}
+
+    def frame(self, source: str) -> Any:
+        """Return the document of the frame that the segment from `source` left."""
+        left = self.journal.exit(self.key(source))
+        if left is None or left.frame is None:
+            raise EnvironmentFailure(f"The frame that {source} handed on is gone.")
+        return self.journal.fetch(left.frame)
+
+    def leave(self, record: ExitRecord) -> ExitRecord:
+        """Record how this segment ends, or learn how another process ended it."""
+        return self.journal.record_exit(record)
+
+    def hand_on(self, left: ExitRecord) -> tuple[str, StepStatus]:
+        """Point all concerned blocks to what was left; return the native outputs.
+
+        May be done again after a crash: it says the same every time.
+        """
+        if left.next is None or left.frame is None:
+            return END, "end"
+        if left.status == "go":
+            for block in passed_in(self.journal.fetch(left.frame)):
+                self.journal.point(self.key(block), {"passed": self.key(left.next)})
+        self.journal.point(self.key(left.next), {"from": left.block})
+        if left.status == "waiting":
+            return END, "waiting"
+        return self.step_at(left.next), "go"
+
+    def _bare(self, key: str) -> str:
+        return key.removeprefix(self._scope)

@@ -1,0 +1,34 @@
+"""Runs steps in processes forked from one that has imported the runtime: real ones, started fast.
+
+Reads a request per line: the folder, where the log goes, what to kill it at, the arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from kitaru.runtime.__main__ import main
+from tests.step.killer import arm
+
+for line in sys.stdin:
+    folder, log, kill, arguments = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        arm(kill)
+        code = 1
+        try:
+            code = main(arguments)
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+    sys.stdout.flush()
