@@ -1,4 +1,4 @@
-"""Decides how a flow becomes a plan: frontend, passes, cut. `compile_flow` and `check` are the way in."""
+"""Decides what other packages call: `compile_flow` and `check`."""
 
 from kitaru_compiler.compile import Compilation, check, compile_flow
 

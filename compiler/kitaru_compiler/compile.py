@@ -1,4 +1,4 @@
-"""Decides what a compilation is: source in, plan, generated code and findings out. Nothing is imported or run."""
+"""Decides what a compilation is: source in; plan, code and findings out; nothing is run."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def compile_flow(
 
 
 def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:
-    """Return every finding in the file's flows (or the one called `flow`), and the sources they name.
+    """Return every finding in the file's flows (or in `flow` alone), and the sources they name.
 
     Raises UsageError when the file cannot be read; errors in the source are findings here.
     """

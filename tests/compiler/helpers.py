@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from kitaru.wire.plan import Granularity, Plan
 from kitaru_compiler import Compilation, compile_flow
+
+from kitaru.wire.plan import Granularity, Plan
 
 PRELUDE = """import kitaru
 from kitaru import checkpoint, flow

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kitaru.wire.plan import BranchItem, Plan, StepItem
 from kitaru_compiler.residual import residual
+
+from kitaru.wire.plan import BranchItem, Plan, StepItem
 from tests.compiler.helpers import plan_of
 
 REPORT = """

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kitaru_compiler import Compilation, compile_flow
+
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime import blocks, codec
 from kitaru.wire.plan import Granularity
-from kitaru_compiler import Compilation, compile_flow
 
 ANSWERS = {"ok": True, "no": False, "number": 7}
 

@@ -1,4 +1,4 @@
-"""Makes random flows: every construct the compiler treats, with effects wherever order could be lost.
+"""Makes random flows: every construct the compiler treats, with effects where order could be lost.
 
 Names are few, so that they collide; some shadow module globals; operands trace when they are asked
 for their truth, formatted, added or iterated.
@@ -20,7 +20,9 @@ class Noisy:
     def __format__(self, spec): trace(f"format {self.n}"); return f"<{self.n}>"
     def __add__(self, other): trace(f"add {self.n}"); return self.n
     def __iter__(self): trace(f"iter {self.n}"); return iter((self.n, 1))
-    def __eq__(self, other): trace(f"eq {self.n}"); return isinstance(other, Noisy) and other.n == self.n
+    def __eq__(self, other):
+        trace(f"eq {self.n}")
+        return isinstance(other, Noisy) and other.n == self.n
     def __lt__(self, other): trace(f"lt {self.n}"); return True
     __hash__ = None
 
@@ -122,16 +124,17 @@ class _Writer:
             19: lambda: f"str({e()}).upper()",
             20: lambda: f"(glue({self.atom()}), {e()})[{self.one('0', '1')}]",
             21: lambda: (
-                f"sorted(map(str, {self.one('SHARED', 'glue([2, 1])')}), key=lambda v: (v, str({self.atom()})))"
+                f"sorted(map(str, {self.one('SHARED', 'glue([2, 1])')}), "
+                f"key=lambda v: (v, str({self.atom()})))"
             ),
         }
         return forms[kind]()
 
     def field(self) -> str:
-        """Return an expression without quotes, as a field of an f-string needs before Python 3.12."""
+        """Return an expression without quotes: Python before 3.12 wants that in an f-string."""
         name = self.name()
         return self.one(
-            name, f"str({name})", f"Noisy(2)", f"cb({name}, y={self.name()})", f"str(ca({name}))"
+            name, f"str({name})", "Noisy(2)", f"cb({name}, y={self.name()})", f"str(ca({name}))"
         )
 
     def block(self, depth: int, length: int) -> list[str]:

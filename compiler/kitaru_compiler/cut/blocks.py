@@ -7,6 +7,7 @@ holds one. Every statement appears once, whatever the granularity.
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -128,7 +129,7 @@ class _Builder:
                 case If():
                     stmts, structure = self._branch(node, rest, after)
                     return [*tail, *stmts], structure
-        return [*tail, *after(nodes[-1] if nodes else ast.Pass())], []
+        return [*tail, *after(_source(nodes[-1]) if nodes else ast.Pass())], []
 
     def _durable(
         self,
@@ -185,13 +186,12 @@ def _source(node: Node) -> ast.AST:
 
 
 def _end_of_flow(place: ast.AST) -> list[ast.stmt]:
-    source = _source(place) if isinstance(place, Node) else place
-    return [end(source if hasattr(source, "lineno") else None, None)]
+    return [end(place if hasattr(place, "lineno") else None, None)]
 
 
 def jump_list(block: DraftBlock) -> After:
     """Return what ends an arm that goes on at `block`."""
-    return lambda place: [jump_to(block)(_source(place) if isinstance(place, Node) else place)]
+    return lambda place: [jump_to(block)(place)]
 
 
 def jump_to(block: DraftBlock) -> Callable[[ast.AST], ast.stmt]:
@@ -234,14 +234,19 @@ class _Returns(ast.NodeTransformer):
         return end(node, node.value)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        import copy
-
         return super().generic_visit(copy.copy(node))
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return node
 
-    visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef  # type: ignore[assignment]
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return node
 
 
 def _ends(stmt: ast.stmt) -> bool:
@@ -262,7 +267,7 @@ def _surely_ends(nodes: list[Node]) -> bool:
 
 
 def _name(blocks: list[DraftBlock], ir: FlowIR) -> None:
-    """Name each block for what it does: letters, digits and single underscores, unique, no keyword."""
+    """Name each block for what it does: letters, digits and single underscores, unique."""
     taken = {ir.name}
     for block in blocks:
         base = _hint(block)

@@ -1,4 +1,4 @@
-"""Decides the text of `steps.py`: one readable function per block, and a table back to the user's lines.
+"""Decides the text of `steps.py`: a function per block, and a table back to the user's lines.
 
 Statements keep their text, comments included, wherever the text still says what the block must do;
 whatever a pass changed is written out anew. Each function is parsed again and compared, so text
@@ -53,8 +53,8 @@ def generate(
         lines = [f"def {block.name}({writer.frame}):  # line {_line(block)}"]
         body: list[ast.stmt] = []
         for name in live[block.index]:
-            text, load = writer.load(name, name in bound[block.index], block)
-            lines += text
+            loading, load = writer.load(name, name in bound[block.index], block)
+            lines += loading
             body.append(load)
         body += block.body
         for stmt in block.body:
@@ -205,7 +205,7 @@ def _moved(lines: list[str], stmt: ast.stmt, indent: str) -> list[str] | None:
 
 
 def _ending(lines: list[str]) -> list[str] | None:
-    """Turn `return x` into `return None, x`, from the last to the first so that places stay true."""
+    """Turn `return x` into `return None, x`, the last first so that places stay true."""
     text = _as_block(lines)
     try:
         stmt = ast.parse(text).body[0].body[0]  # type: ignore[attr-defined]
@@ -221,13 +221,18 @@ def _ending(lines: list[str]) -> list[str] | None:
         opening, closing = b" None,", b""
         if isinstance(node.value, ast.Tuple):
             opening, closing = b" None, (", b")"
-            end_row, end = node.value.end_lineno - 1, node.value.end_col_offset  # type: ignore[operator]
+            end_row, end = _end(node.value)
             rows[end_row] = rows[end_row][:end] + closing + rows[end_row][end:]
             start = node.value.col_offset if node.value.lineno == node.lineno else column
             rows[row] = rows[row][:column] + opening + rows[row][start:]
         else:
             rows[row] = rows[row][:column] + opening + rows[row][column:]
     return [row.decode() for row in rows[1:]]
+
+
+def _end(node: ast.expr) -> tuple[int, int]:
+    assert node.end_lineno is not None and node.end_col_offset is not None
+    return node.end_lineno - 1, node.end_col_offset
 
 
 def _as_block(lines: list[str]) -> str:

@@ -18,6 +18,8 @@ from kitaru_compiler.cut.blocks import DraftBlock, Fork, Place
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.frontend.source import Source
 
+Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
+
 # Cheap calls ride along at the tail of the step before; a wait never holds a container.
 RIDES_ALONG = frozenset({"wait", "log", "join"})
 
@@ -32,7 +34,7 @@ class Cutter:
     profile: Profile
     entries: dict[int, str] = field(default_factory=dict)
 
-    def cut(self, structure: list[Place | Fork]) -> tuple[tuple[Step, ...], tuple[LayoutItem, ...]]:
+    def cut(self, structure: list[Place | Fork]) -> Laid:
         """Return the steps in program order and their layout."""
         start = self.blocks[0]
         self.entries = {start.index: start.name}
@@ -44,7 +46,7 @@ class Cutter:
     def _items(
         self, structure: list[Place | Fork], decider: str | None, last: DraftBlock | None
     ) -> tuple[tuple[LayoutItem, ...], str | None]:
-        """Lay out one sequence; return it and the one step that decides what follows, if one does."""
+        """Lay out one sequence; return it and the step that alone decides what follows."""
         items: list[LayoutItem] = []
         for element in structure:
             if isinstance(element, Fork):
@@ -114,9 +116,7 @@ def reachable(
     return sorted(inside), [*ordered, None] if ends else ordered
 
 
-def absorb_next(
-    steps: tuple[Step, ...], layout: tuple[LayoutItem, ...]
-) -> tuple[tuple[Step, ...], tuple[LayoutItem, ...]]:
+def absorb_next(steps: tuple[Step, ...], layout: tuple[LayoutItem, ...]) -> Laid:
     """Let the first step take in the next one when there is just one: its container runs anyway.
 
     The merged step keeps the entry of the first and is otherwise the next one, name included.

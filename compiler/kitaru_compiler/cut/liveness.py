@@ -1,4 +1,4 @@
-"""Decides what crosses each boundary: the variables a block may still read, and those surely bound."""
+"""Decides what crosses each boundary: the variables still read, and those surely bound."""
 
 from __future__ import annotations
 
@@ -37,16 +37,41 @@ def _before(
                 after = arms | read_names(test)
             case _:
                 inside = [live[j.target.index] for j in jumps(stmt) if j.target]
-                after = (after - _killed(stmt)) | read_names(stmt)
-                after = after.union(*inside)
+                after = (after - _killed(stmt)).union(_exposed(stmt, live), *inside)
     return after
+
+
+def _exposed(stmt: ast.stmt, live: dict[int, frozenset[str]]) -> frozenset[str]:
+    """Return what a statement may read before it binds it, each of its parts taken by itself."""
+
+    def part(stmts: list[ast.stmt], bound: set[str] | None = None) -> frozenset[str]:
+        return _before(stmts, frozenset(), live) - (bound or set())
+
+    match stmt:
+        case ast.While(test=test, body=body, orelse=orelse):
+            return part(body) | part(orelse) | read_names(test)
+        case ast.For(target=target, iter=iterable, body=body, orelse=orelse):
+            # The target's own reads, as in `for xs[i] in …`, are not bindings of a name.
+            inside = part(body, bound_names(target)) | read_names(target)
+            return inside | part(orelse) | read_names(iterable)
+        case ast.With(items=items, body=body):
+            return part(body).union(*map(read_names, items))
+        case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
+            # An exception may come anywhere in the body: nothing there hides a read elsewhere.
+            inside = part(body) | part(orelse) | part(final)
+            for handler in handlers:
+                inside |= part(handler.body, {handler.name} if handler.name else None)
+                inside |= read_names(handler.type) if handler.type else set()
+            return inside
+    return frozenset(read_names(stmt))
 
 
 def _killed(stmt: ast.stmt) -> set[str]:
     """Return the names whose old value nothing after a simple statement can see."""
     match stmt:
         case ast.Assign(targets=targets):
-            return {n.id for t in targets for n in ast.walk(t) if _stores(n)}
+            parts = (node for target in targets for node in ast.walk(target))
+            return {n.id for n in parts if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
             return {name}
         case ast.Delete() | ast.Import() | ast.ImportFrom():
@@ -54,10 +79,6 @@ def _killed(stmt: ast.stmt) -> set[str]:
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return {name}
     return set()
-
-
-def _stores(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
 
 
 def bound_variables(blocks: list[DraftBlock], ir: FlowIR) -> dict[int, frozenset[str]]:

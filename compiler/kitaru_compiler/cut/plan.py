@@ -1,4 +1,4 @@
-"""Decides the finished plan of a flow: blocks, steps and layout as plain data, and what to say of them."""
+"""Decides the finished plan: blocks, steps and layout as plain data, and what to say of them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _block(draft: DraftBlock, live: tuple[str, ...], source: Source) -> Block:
         index=draft.index,
         name=draft.name,
         kind=draft.kind,
-        next=tuple(target and target.name for target in draft.next),
+        next=tuple(None if target is None else target.name for target in draft.next),
         live=live,
         span=_span(draft, source),
         calls=tuple(call.name for call in draft.calls),

@@ -34,7 +34,7 @@ class Calls:
                 mark_durable(node, call)
             if symbol.kind == "flow":
                 message = f"flow `{symbol.name.rpartition('.')[2]}` is called in a flow"
-                fix = "call its checkpoints here, or start it as an execution of its own with `.run()`"
+                fix = "call its checkpoints here, or start it on its own with `.run()`"
                 found.append(Diagnostic(kit403.RULE, flow.source.span(node), message, help=fix))
             if symbol.kind == "checkpoint" and symbol.name not in checked:
                 checked.add(symbol.name)
@@ -70,7 +70,7 @@ class Calls:
         return self._helpers[symbol.name]
 
     def _resolved(self, source: Source, function: ast.AST) -> list[tuple[ast.Call, Symbol, str]]:
-        """Return the calls in `function` whose callee is known: node, symbol, `submit`-like method."""
+        """Return the calls whose callee is known: node, symbol, and `submit` or the like."""
         name = getattr(function, "name", "")
         top = name if function in source.tree.body else ""
         found = []
@@ -79,7 +79,7 @@ class Calls:
             if isinstance(target, ast.Attribute) and target.attr in SUBMITS:
                 symbol = self.names.resolve(source, target.value, top)
                 if symbol and symbol.kind == "checkpoint":
-                    target, method = target.value, target.attr
+                    method, target = target.attr, target.value
             root = target
             while isinstance(root, ast.Attribute):
                 root = root.value
@@ -93,7 +93,7 @@ class Calls:
     def _misuse_in_checkpoint(self, symbol: Symbol) -> list[Diagnostic]:
         assert symbol.source is not None and symbol.definition is not None
         found = []
-        for node, inner, method in self._resolved(symbol.source, symbol.definition):
+        for node, inner, _ in self._resolved(symbol.source, symbol.definition):
             span = symbol.source.span(node)
             name = symbol.name.rpartition(".")[2]
             if inner.kind == "primitive" and inner.name.partition(".")[0] in {"wait", "memory"}:

@@ -16,6 +16,7 @@ from kitaru_compiler.ir.scope import own_nodes
 
 NATIVE_TYPES = frozenset(get_args(ParameterType)) - {"json"}
 RESERVED_PREFIX = "kitaru_"
+EXAMPLE = "from kitaru import flow\n\n@flow\ndef main() -> str: ..."
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,11 @@ def _no_flow(source: Source, names: Names) -> list[Diagnostic]:
             symbol = names.resolve(source, target)
             if symbol and symbol.kind == "primitive" and symbol.name == "flow":
                 message = f"`{node.name}` is a flow, but a step could not import it by that name"
-                fix = "define it once, at the top level of the module, with @flow as its only decorator"
+                fix = "define it once, at the module's top level, with @flow as its only decorator"
                 return [Diagnostic(kit107.RULE, source.span(node), message, help=fix)]
-    fix = "decorate a function with @flow:\n\nfrom kitaru import flow\n\n@flow\ndef main() -> str: ..."
-    return [
-        Diagnostic(
-            kit103.RULE, source.span(source.tree), f"{source.file} defines no flow", help=fix
-        )
-    ]
+    fix = f"decorate a function with @flow:\n\n{EXAMPLE}"
+    message = f"{source.file} defines no flow"
+    return [Diagnostic(kit103.RULE, source.span(source.tree), message, help=fix)]
 
 
 def check_definition(flow: FlowDefinition) -> list[Diagnostic]:
@@ -113,10 +111,10 @@ def check_definition(flow: FlowDefinition) -> list[Diagnostic]:
             found.append(Diagnostic(kit601.RULE, source.span(extra), message, help=fix))
     for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
         if argument.arg.startswith(RESERVED_PREFIX):
-            message = f"input `{argument.arg}`: names that start with `{RESERVED_PREFIX}` are Kitaru's own"
-            found.append(
-                Diagnostic(kit602.RULE, source.span(argument), message, help="rename the input")
-            )
+            whose = f"names that start with `{RESERVED_PREFIX}` are Kitaru's own"
+            message = f"input `{argument.arg}`: {whose}"
+            span = source.span(argument)
+            found.append(Diagnostic(kit602.RULE, span, message, help="rename the input"))
     return found
 
 

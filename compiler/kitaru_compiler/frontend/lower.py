@@ -1,4 +1,4 @@
-"""Decides what the passes start from: one flow's body as code, with the facts they ask about names."""
+"""Decides what the passes start from: a flow's body as code, and the facts about its names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DISPLAYS: dict[type[ast.expr], type] = {
 
 
 def lower(flow: FlowDefinition, names: Names) -> FlowIR:
-    """Return the flow's IR; its calls must have been marked (see `kitaru_compiler.frontend.calls`)."""
+    """Return the flow's IR; its calls must have been marked (see `frontend.calls`)."""
     definition = flow.definition
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     body = body or [ast.copy_location(ast.Pass(), definition)]
@@ -51,7 +51,7 @@ def _star_imports(flow: FlowDefinition) -> bool:
 
 
 def _modules(flow: FlowDefinition, names: Names, candidates: set[str]) -> frozenset[str]:
-    """Return the global names that stand for modules and classes, whose attributes do not change."""
+    """Return the global names of modules and classes, whose attributes do not change."""
     stable = set()
     for name in candidates:
         symbol = names.lookup(flow.source, name, flow.definition.name)

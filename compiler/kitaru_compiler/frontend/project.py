@@ -1,4 +1,4 @@
-"""Decides which files belong to a flow: its import root, its module, and what it imports from there."""
+"""Decides which files belong to a flow: its import root and what it imports from there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESERVED = frozenset({"kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_tem
 
 @dataclass
 class Project:
-    """The sources of one project, read when asked for; `root` is what stands on `sys.path` in a step."""
+    """The sources of one project, read when asked for; `root` is on `sys.path` in a step."""
 
     root: Path
     sources: dict[str, Source | None] = field(default_factory=dict)

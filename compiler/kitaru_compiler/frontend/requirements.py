@@ -40,7 +40,7 @@ def requirements(
 
 
 def _missing(project: Project, source: Source, pins: list[str]) -> list[Diagnostic]:
-    """Warn of imports that nothing named provides; distribution and module names are compared loosely."""
+    """Warn of imports that nothing provides; a module may differ a little from its distribution."""
     _, outside = project.closure(source.module)
     known = {_normal(re.split(r"[\[=<>!~ ]", pin)[0]) for pin in pins}
     found = []

@@ -48,7 +48,10 @@ class Source:
 
 
 def read(path: Path, module: str, file: str) -> Source:
-    """Read and parse one file; raise UsageError when it cannot be read, SourceError when it is no Python."""
+    """Read and parse one file.
+
+    Raises UsageError when it cannot be read, and SourceError when it is no Python.
+    """
     return parse(read_text(path, file), module, file)
 
 

@@ -1,4 +1,4 @@
-"""Decides the shape of a flow between source and blocks: a short list of nodes over Python's own AST.
+"""Decides the shape of a flow between source and blocks: a few nodes over Python's own AST.
 
 Code is Python's `ast` because what must be exact is Python's meaning and its positions; every
 statement keeps the positions of the source it came from, or of the source it was made for.
@@ -29,7 +29,7 @@ class CheckpointOptions:
 
 @dataclass(frozen=True, slots=True)
 class DurableCall:
-    """What one call in the source records when it runs: `name` is the callee as diagnostics say it."""
+    """What one call in the source records; `name` is the callee as diagnostics say it."""
 
     kind: CallKind
     name: str
@@ -47,7 +47,7 @@ def durable_of(node: ast.AST) -> DurableCall | None:
 
 
 def durable_calls(*nodes: ast.AST) -> list[DurableCall]:
-    """Return the durable calls anywhere inside `nodes`, in source order as far as `ast.walk` keeps it."""
+    """Return the durable calls anywhere inside `nodes`, in the order of the source."""
     found = [
         (child.lineno, child.col_offset, index, call)
         for index, node in enumerate(nodes)
@@ -74,7 +74,7 @@ class Durable:
 
 @dataclass(slots=True)
 class If:
-    """A branch at least one of whose arms holds something durable; its test holds nothing durable."""
+    """A branch with something durable in an arm; its test holds nothing durable."""
 
     test: ast.expr
     body: list[Node]
@@ -109,9 +109,10 @@ class FlowIR:
     """One flow in structured form.
 
     `locals` are all names that Python makes local to the flow; `parameters` those of them that are
-    its inputs. `globals` are the names its module binds, `modules` those of them that are imported modules or classes, `containers` the
-    locals that are only ever a display of that builtin type, `mentioned` every name in the flow's source, `temporaries` the names the passes made up. `whole` is set when the
-    flow must run as it is, its own function called, and says why.
+    its inputs. `globals` are the names its module binds, `modules` those of them that are imported
+    modules or classes, `containers` the locals that are only ever a display of that builtin type,
+    `mentioned` every name in the flow's source, `temporaries` the names the passes made up. `whole`
+    is set when the flow must run as it is, its own function called, and says why.
     """
 
     name: str

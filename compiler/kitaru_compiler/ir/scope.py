@@ -23,8 +23,8 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """
     yield node
     if isinstance(node, Function | ast.ClassDef):
-        for child in _definition_time(node):
-            yield from own_nodes(child)
+        for part in _definition_time(node):
+            yield from own_nodes(part)
         return
     for child in ast.iter_child_nodes(node):
         yield from own_nodes(child)
@@ -95,7 +95,7 @@ def read_names(node: ast.AST) -> set[str]:
 
 
 def captured_names(node: Function | ast.ClassDef | ast.GeneratorExp) -> set[str]:
-    """Return the names of the enclosing scope that the closure at `node` reads when it runs later."""
+    """Return the enclosing scope's names that the closure at `node` reads when it runs later."""
     names: set[str] = set()
     match node:
         case ast.GeneratorExp():

@@ -1,4 +1,4 @@
-"""Decides whether a flow is in normal form; a pass that breaks it is a bug of ours, never of the user."""
+"""Decides whether a flow is in normal form; a pass that breaks it is a bug of ours."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def _verify(nodes: list[Node]) -> None:
                 _need(not durable_calls(stmt), stmt, "a return holds a durable call")
             case Region(stmts):
                 _need(bool(stmts), ast.Pass(), "an empty region")
-        for stmt in _statements(node):
-            for child in own_nodes(stmt):
+        for part in _parts(node):
+            for child in own_nodes(part):
                 has_place = "lineno" not in child._attributes or hasattr(child, "lineno")
-                _need(has_place, stmt, f"a {type(child).__name__} without a position")
+                _need(has_place, part, f"a {type(child).__name__} without a position")
 
 
-def _statements(node: Node) -> list[ast.AST]:
+def _parts(node: Node) -> list[ast.AST]:
     match node:
         case If(test):
             return [test]

@@ -1,4 +1,4 @@
-"""Decides the order of the passes: each is a plain function that brings a flow nearer to normal form."""
+"""Decides the order of the passes, each of which brings a flow nearer to normal form."""
 
 from __future__ import annotations
 

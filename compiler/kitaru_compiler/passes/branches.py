@@ -1,4 +1,4 @@
-"""Decides which `if` statements are branches of the plan: those with something durable in an arm."""
+"""Decides which `if` statements branch the plan: those with something durable in an arm."""
 
 from __future__ import annotations
 

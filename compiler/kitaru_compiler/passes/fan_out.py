@@ -1,4 +1,4 @@
-"""Decides what stays together around a fan-out: from the first `.submit()` to the last use of its futures."""
+"""Decides what stays together: a fan-out, from `.submit()` to the last use of its futures."""
 
 from __future__ import annotations
 

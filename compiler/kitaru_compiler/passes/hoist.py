@@ -1,4 +1,4 @@
-"""Decides the order of evaluation: nested durable calls move into temporaries, as Python would run them.
+"""Decides the order of evaluation: nested durable calls move into temporaries.
 
 Whatever Python evaluates before a durable call is evaluated before it here: kept in a temporary,
 unless a later read could not tell the difference.
@@ -105,7 +105,7 @@ class _Hoister:
         return Code(stmt)
 
     def _direct(self, stmt: ast.stmt) -> Node:
-        """Handle a statement whose value may be the durable call itself, which then needs no temporary."""
+        """Handle a statement whose value may be the durable call itself: no temporary then."""
         value = stmt.value  # type: ignore[attr-defined]
         call = durable_of(value)
         if call is None:
@@ -118,25 +118,23 @@ class _Hoister:
         """`xs[ca()] = e`: the right side first, then the targets from left to right."""
         stmt.value = self._spill(self.lower(stmt.value))
         stmt.targets = [copy.deepcopy(target) for target in stmt.targets]
-        parts = [
-            (target, name) for target in stmt.targets for target, name in _target_parts(target)
-        ]
-        lowered = self._operands([getattr(target, name) for target, name in parts])
-        for (target, name), value in zip(parts, lowered, strict=True):
-            setattr(target, name, value)
+        parts = [part for target in stmt.targets for part in _target_parts(target)]
+        lowered = self._operands([getattr(owner, name) for owner, name in parts])
+        for (owner, name), value in zip(parts, lowered, strict=True):
+            setattr(owner, name, value)
 
     def _augmented(self, stmt: ast.AugAssign) -> Node:
         """`x += ca()`: the old value is read first, and changed in place last."""
         target = stmt.target
         if isinstance(target, ast.Name):
             old = self._keep(at(stmt, ast.Name(target.id, ast.Load())))
-            place: ast.expr = target
+            place: ast.Name | ast.Attribute | ast.Subscript = target
         else:
             place = copy.deepcopy(target)
             for owner, name in _target_parts(place):
                 setattr(owner, name, self._keep(getattr(owner, name)))
             reading = copy.deepcopy(place)
-            reading.ctx = ast.Load()  # type: ignore[attr-defined]
+            reading.ctx = ast.Load()
             old = self._keep(reading)
         value = self._spill(self.lower(stmt.value))
         changed = at(stmt, ast.AugAssign(ast.Name(old.id, ast.Store()), stmt.op, value))
@@ -178,7 +176,7 @@ class _Hoister:
             case ast.Call():
                 return self._call_operands(node)
             case ast.Compare():
-                node.left, first = self._operands([node.left, node.comparators[0]])
+                node.left, first = self._pair(node.left, node.comparators[0])
                 node.comparators = [first, *node.comparators[1:]]
             case ast.Dict():
                 self._dict(node)
@@ -245,8 +243,7 @@ class _Hoister:
     def _chain(self, node: ast.Compare) -> ast.expr:
         """`a < b() < c()`: the middle once, the rest only while the chain holds."""
         name = self.ir.temporary("value")
-        left, first = self._operands([node.left, node.comparators[0]])
-        assert left is not None and first is not None
+        left, first = self._pair(node.left, node.comparators[0])
         left, middle = self._spill(left), self._spill(first)
         compared = at(node, ast.Compare(left, [node.ops[0]], [middle]))
         self.prelude.append(Code(assign(node, name, compared)))
@@ -303,7 +300,7 @@ class _Hoister:
         return node
 
     def _operands(self, operands: list[ast.expr | None]) -> list[ast.expr | None]:
-        """Lower operands that are evaluated from left to right; keep what comes before the last durable one."""
+        """Lower operands evaluated from left to right; keep what precedes the last durable one."""
         last = max(
             (
                 index
@@ -322,6 +319,11 @@ class _Hoister:
             result.append(lowered if index == last else self._spill(lowered, later))
         return result
 
+    def _pair(self, left: ast.expr, right: ast.expr) -> tuple[ast.expr, ast.expr]:
+        first, second = self._operands([left, right])
+        assert first is not None and second is not None
+        return first, second
+
     def _lower_operand(self, node: ast.expr) -> ast.expr:
         if isinstance(node, _Unpacked | ast.Starred):
             changed = copy.copy(node)
@@ -330,7 +332,7 @@ class _Hoister:
         return self.lower(node)
 
     def _spill(self, node: ast.expr, later: list[ast.expr] | None = None) -> ast.expr:
-        """Evaluate `node` now, unless nothing that runs before it is read could change what it gives."""
+        """Evaluate `node` now, unless nothing that runs before its read changes what it gives."""
         if self._is_stable(node, later or []):
             return node
         if isinstance(node, ast.Starred):
@@ -397,7 +399,7 @@ class _Hoister:
         node.values = [v.value if isinstance(v, _Unpacked) else v for v in lowered[1::2]]  # type: ignore[misc]
 
     def _fields_of(self, node: ast.expr) -> None:
-        """Lower the parts of any other expression, which Python evaluates in the order of its fields."""
+        """Lower the parts of any other expression, evaluated in the order of its fields."""
         slots: list[tuple[str, int | None]] = []
         operands: list[ast.expr | None] = []
         for name, value in ast.iter_fields(node):
@@ -430,11 +432,13 @@ def _unpacked(keyword: ast.keyword) -> ast.expr:
 
 
 def _unpack(value: ast.expr) -> ast.expr:
-    return at(value, _Unpacked(value=value))
+    node = _Unpacked()
+    node.value = value
+    return at(value, node)
 
 
 def _target_parts(target: ast.expr) -> list[tuple[ast.AST, str]]:
-    """Return the expressions inside an assignment target, in order of evaluation, as (owner, field)."""
+    """Return the expressions inside a target, in order of evaluation, as (owner, field)."""
     match target:
         case ast.Attribute():
             return [(target, "value")]

@@ -124,11 +124,9 @@ def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
             case ast.Assign(targets=targets) | ast.AugAssign(target=targets):
                 places = targets if isinstance(targets, list) else [targets]
                 sliced = any(isinstance(n, ast.Slice) for p in places for n in ast.walk(p))
-                if (
-                    durable_calls(*places)
-                    and (sliced or isinstance(node, ast.AugAssign))
-                    or (sliced and isinstance(node, ast.AugAssign))
-                ):
+                augmented = isinstance(node, ast.AugAssign)
+                durable = bool(durable_calls(*places))
+                if sum((durable, sliced, augmented)) >= 2:
                     fix = "assign the checkpoint's result to a variable first"
                     return (kit321.RULE, "a checkpoint chooses what is changed in place", fix), node
     return None

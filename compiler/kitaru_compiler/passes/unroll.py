@@ -1,4 +1,4 @@
-"""Decides which loops become straight code: `for` over literals and constant ranges, within a bound."""
+"""Decides which loops become straight code: `for` over literals and short constant ranges."""
 
 from __future__ import annotations
 

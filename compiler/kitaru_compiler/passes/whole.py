@@ -1,4 +1,4 @@
-"""Decides which flows are never cut: those that look into their own frame or share names with the module."""
+"""Decides which flows are never cut: those that see their own frame or rebind globals."""
 
 from __future__ import annotations
 
