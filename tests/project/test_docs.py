@@ -72,3 +72,14 @@ def test_every_decision_is_listed() -> None:
     decisions = tracked("docs/adr/*.md")
     assert decisions
     assert [d.name for d in decisions if f"adr/{d.name}" not in index] == []
+
+
+def test_the_page_of_rules_is_made_from_the_rules() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kitaru_compiler.diagnostics.explain"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (ROOT / "docs" / "rules.md").read_text() == done.stdout

@@ -15,10 +15,10 @@ REGISTRIES = [
     ("yarnpkg", "com"), ("crates", "io"), ("proxy.golang", "org"),
 ]  # fmt: skip
 MACHINE = [
-    "/wo" + r"rk(?![\w-])",
-    "/ro" + r"ot(?![\w-])",
+    r"(?<!\w)/wo" + r"rk(?![\w-])",
+    r"(?<!\w)/ro" + r"ot(?![\w-])",
     "/tm" + "p/(kv|brief)",
-    r"/ho" + r"me/\w+",
+    r"(?<!\w)/ho" + r"me/\w+",
 ]
 NOTES = ["TO" + "DO", "FIX" + "ME", "XX" + "X"]
 FORBIDDEN = {
