@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from kitaru_templates.render import render
 
-from kitaru.errors import FlowError, UsageError
+from kitaru.errors import FlowError, StateError, UsageError
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Plan
 
-from . import bundle, delivery, sourcemap
+from . import bundle, delivery, registry, sourcemap
 from .base import Emission, Target, Wiring
 from .common import parameters
 
@@ -88,6 +88,39 @@ def write(
         target=target,
         delivery=made.delivery,
         bundle_digest=made.digest,
+    )
+
+
+def read(directory: Path) -> Build:
+    """Return the build that was written to `directory`.
+
+    Raises:
+        StateError: there is none, or a file is not what was written.
+        UsageError: its target is unknown to this Kitaru.
+    """
+    try:
+        lock = json.loads((directory / _LOCK).read_text(encoding="utf-8"))
+        for name, digest in lock["files"].items():
+            if sha256((directory / name).read_bytes()) != digest:
+                raise StateError(
+                    f"{directory / name} changed after it was compiled",
+                    help="compile again: kitaru compile",
+                )
+        plan = Plan.from_json((directory / "plan.json").read_bytes())
+    except (OSError, ValueError, KeyError) as error:
+        raise StateError(
+            f"{directory} holds no build that can be used: {error}",
+            help="compile again: kitaru compile FLOW --target T -o DIR",
+        ) from error
+    target = registry.get(lock["target"])
+    return Build(
+        directory=directory,
+        document=directory / target.document,
+        files=tuple(sorted([*lock["files"], _LOCK])),
+        plan=plan,
+        target=target,
+        delivery=delivery.check(lock["delivery"]),
+        bundle_digest=lock["files"]["bundle.zip"],
     )
 
 

@@ -1,0 +1,213 @@
+"""Decides that the emitted document itself, executed here, gives what the flow means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kitaru_targets import dry_run
+from kitaru_targets.dry_run import Ended
+
+from kitaru.client import KitaruClient
+from kitaru.errors import AnswerInvalid, EnvironmentFailure, InputError, StateError, UsageError
+
+from .conftest import REVIEW, Make
+
+
+class Watched:
+    """Runs a build and keeps what its steps did."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.url = f"sqlite:{tmp_path / 'store.db'}"
+        self.ended: list[Ended] = []
+
+    def __call__(
+        self, build: Any, answers: dict[str, Any] | None = None, exec_id: str | None = None, /,
+        **inputs: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        self.ended = []
+        found = dry_run.run(
+            build, inputs=inputs, answers=answers or {}, store_url=self.url, exec_id=exec_id,
+            report=self.ended.append,
+        )  # fmt: skip
+        return KitaruClient(self.url).executions.get(found).to_dict()
+
+    @property
+    def steps(self) -> list[tuple[str, str]]:
+        return [(e.step, e.outputs.get("status", str(e.code))) for e in self.ended]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+def test_a_wait_ends_the_run_and_its_answer_goes_on(make: Make, run: Watched) -> None:
+    build = make(REVIEW)
+    waiting = run(build, topic="owls")
+    assert waiting["status"] == "waiting"
+    assert [wait["name"] for wait in waiting["waits"]] == ["approve"]
+    assert run.steps == [("draft", "waiting")]
+    done = run(build, {"approve": True}, waiting["exec_id"], topic="owls")
+    assert done["result"] == "published: owls owls"
+    assert run.steps[-2:] == [("draft", "go"), ("publish", "end")]
+    records = KitaruClient(run.url).executions.get(done["exec_id"]).invocations
+    assert [record.id for record in records if record.kind == "checkpoint"] == ["draft", "publish"]
+
+
+def test_an_answer_given_at_once_needs_no_second_command(make: Make, run: Watched) -> None:
+    done = run(make(REVIEW), {"approve": False}, topic="owls")
+    assert (done["status"], done["result"]) == ("completed", "rejected")
+    assert run.steps == [("draft", "waiting"), ("draft", "end")]
+
+
+@pytest.mark.parametrize("way", ["store", "image", "inline"])
+def test_every_delivery_runs(make: Make, run: Watched, way: str) -> None:
+    image = {} if way == "store" else {"image": "registry/review:1"}
+    done = run(make(REVIEW, delivery=way, **image), {"approve": True}, topic="owls", words=3)
+    assert done["result"] == "published: owls owls owls"
+
+
+def test_a_retry_is_the_documents(make: Make, run: Watched, tmp_path: Path) -> None:
+    source = f"""
+        from pathlib import Path
+        from kitaru import checkpoint, flow
+
+        @checkpoint(retries=2)
+        def flaky() -> int:
+            with Path({str(tmp_path / "tries")!r}).open("a") as file:
+                file.write("x")
+            tries = len(Path({str(tmp_path / "tries")!r}).read_text())
+            if tries < 3:
+                raise RuntimeError(f"try {{tries}}")
+            return tries
+
+        @flow
+        def trying() -> int:
+            return flaky()
+    """
+    done = run(make(source))
+    assert (done["status"], done["result"]) == ("completed", 3)
+    assert [(e.attempt, e.code) for e in run.ended] == [(1, 1), (2, 1), (3, 0)]
+
+
+def test_a_failure_is_the_flows_and_nothing_later_starts(make: Make, run: Watched) -> None:
+    source = """
+        from kitaru import checkpoint, flow
+
+        @checkpoint
+        def broken() -> int:
+            raise ValueError("no owls today")
+
+        @checkpoint
+        def after(n: int) -> int:
+            return n
+
+        @flow
+        def failing() -> int:
+            return after(broken())
+    """
+    done = run(make(source))
+    assert done["status"] == "failed"
+    assert (done["error"]["type"], done["error"]["message"]) == ("ValueError", "no owls today")
+    assert run.steps == [("broken", "1")]
+    assert "flow.py" in run.ended[0].log and "kitaru/runtime" not in run.ended[0].log
+
+
+def test_a_cut_that_cannot_be_made_is_not_made(make: Make, run: Watched) -> None:
+    source = """
+        from kitaru import checkpoint, flow
+
+        @checkpoint
+        def one(n: int) -> int:
+            return n + 1
+
+        @checkpoint
+        def two(n: int) -> int:
+            return n * 10
+
+        @flow
+        def unbroken() -> int:
+            numbers = iter([1, 2])
+            a = one(next(numbers))
+            b = two(next(numbers))
+            return a + b
+    """
+    done = run(make(source))
+    assert done["result"] == 22
+    assert run.steps == [("one", "end"), ("two", "end")]
+
+
+def test_inputs_of_every_type_arrive(make: Make, run: Watched) -> None:
+    source = """
+        from kitaru import checkpoint, flow
+
+        @checkpoint
+        def show(*values: object) -> str:
+            return repr(values)
+
+        @flow
+        def typed(
+            s: str, n: int, x: float, b: bool, j: dict[str, list[int]], *, late: int = 2 + 3,
+            text: str = "{{workflow.name}}", big: int = 2**60, opt: str | None = None,
+        ) -> str:
+            return show(s, n, x, b, j, late, text, big, opt)
+    """
+    values: dict[str, Any] = {"s": "1e3", "n": 7, "x": 2, "b": False, "j": {"a": [1, 2]}}
+    done = run(make(source), **values)
+    shown = ("1e3", 7, 2.0, False, {"a": [1, 2]}, 5, "{{workflow.name}}", 2**60, None)
+    assert done["result"] in (repr(shown), repr(shown).replace("2.0", "2"))
+    done = run(make(source), **{**values, "s": "a=b \n'\"; rm -rf $HOME", "late": 9})
+    assert repr("a=b \n'\"; rm -rf $HOME") in done["result"] and ", 9, " in done["result"]
+
+
+def test_what_is_wrong_with_inputs_and_answers_is_said(make: Make, run: Watched) -> None:
+    build = make(REVIEW)
+    with pytest.raises(InputError, match="missing input 'topic'"):
+        run(build)
+    with pytest.raises(InputError, match="unknown input 'colour'"):
+        run(build, topic="owls", colour="red")
+    with pytest.raises(InputError, match="'words'"):
+        run(build, topic="owls", words="many")
+    with pytest.raises(AnswerInvalid):
+        run(build, {"approve": "perhaps"}, topic="owls")
+    with pytest.raises(StateError, match="waits for approve, not for aprove"):
+        run(build, {"aprove": True}, topic="owls")
+    with pytest.raises(UsageError, match="steps are processes"):
+        dry_run.run(build, inputs={"topic": "x"}, answers={}, store_url="memory:x")
+
+
+def test_a_module_that_raises_is_the_flows_failure(make: Make, run: Watched) -> None:
+    from kitaru.errors import FlowError
+
+    with pytest.raises(FlowError, match="step draft ended with code 1") as caught:
+        run(make(REVIEW + "\n    raise RuntimeError('at import')\n"), topic="owls")
+    assert "at import" in str(caught.value)
+
+
+def test_a_bundle_that_was_swapped_does_not_run(make: Make, run: Watched) -> None:
+    build = make(REVIEW)
+    (build.directory / "bundle.zip").write_bytes(b"PK")
+    with pytest.raises(EnvironmentFailure, match="changed after it was compiled"):
+        run(build, topic="owls")
+
+
+def test_steps_do_not_see_this_machines_settings(
+    make: Make, run: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KITARU_STORE", "sqlite:/nonexistent/x.db")
+    monkeypatch.setenv("PYTHONPATH", "/nonexistent")
+    source = """
+        import os
+        from kitaru import checkpoint, flow
+
+        @checkpoint
+        def look() -> list[str | None]:
+            return [os.environ.get(n) for n in ("KITARU_STORE", "PYTHONPATH", "PYTHONHASHSEED")]
+
+        @flow
+        def looking() -> list[str | None]:
+            return look()
+    """
+    assert run(make(source))["result"] == [None, None, "0"]
