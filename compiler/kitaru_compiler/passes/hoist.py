@@ -7,6 +7,7 @@ unless a later read could not tell the difference.
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,8 @@ from kitaru_compiler.ir.nodes import (
     durable_of,
 )
 from kitaru_compiler.ir.scope import bound_names, deleted_names
+
+BUILTINS = frozenset(dir(builtins))
 
 
 def hoist(ir: FlowIR) -> FlowIR:
@@ -353,8 +356,11 @@ class _Hoister:
             case ast.Constant():
                 return True
             case ast.Name(id=name):
-                if name in self.ir.temporaries or name not in self.ir.locals:
+                if name in self.ir.temporaries:
                     return True
+                if name not in self.ir.locals:
+                    # One that nothing defines must raise where it stands, not later.
+                    return name in self.ir.globals or name in BUILTINS
                 rebound = any(name in bound_names(other) for other in later)
                 return name in self.bound and not rebound
             case ast.Attribute(value=ast.Name(id=name), attr=method):
