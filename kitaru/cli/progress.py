@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from kitaru.handle import Handle
     from kitaru.runtime.journal import Journal
     from kitaru.wire.records import InvocationRecord, Status
+
+Write = Callable[[str], None]
 
 FIRST_LOOK = 0.05
 LAST_LOOK = 0.25
@@ -38,40 +41,49 @@ class Progress:
 
     def follow(self, handle: Handle[Any]) -> Status:
         """Show progress until the execution has ended or waits for an answer; return which."""
-        pause = FIRST_LOOK
-        with self._clock() as tick:
-            while True:
-                try:
-                    status = handle.settle(pause)
-                    break
-                except WaitTimeout:
-                    self._show_new()
-                    tick(len(self._shown))
-                    pause = min(pause * 1.5, LAST_LOOK)
-        self._show_new()
-        return status
+        if not self._output.live:
+            return self._follow(handle, self._output.note, lambda text: None)
+        with _live() as (write, clock):
+            return self._follow(handle, write, clock)
 
-    def _show_new(self) -> None:
+    def _follow(self, handle: Handle[Any], write: Write, clock: Write) -> Status:
+        start, pause = time.monotonic(), FIRST_LOOK
+        while True:
+            try:
+                status = handle.settle(pause)
+                self._show_new(write)
+                return status
+            except WaitTimeout:
+                self._show_new(write)
+                clock(f"running  {len(self._shown)} recorded, {time.monotonic() - start:.0f} s")
+                pause = min(pause * 1.5, LAST_LOOK)
+
+    def _show_new(self, write: Write) -> None:
         if self._output.as_json:
             return
         new = [record for record in self._journal.invocations() if record.id not in self._shown]
         self._shown.update(record.id for record in new)
         for line in lines(new):
-            self._output.note(line)
+            write(line)
 
-    @contextmanager
-    def _clock(self) -> Iterator[Callable[[int], None]]:
-        if not self._output.live:
-            yield lambda done: None
-            return
-        # Rich costs a tenth of a second to import, worth it only on a terminal.
-        from rich.console import Console
 
-        start = time.monotonic()
-        with Console(stderr=True).status("running") as status:
-            yield lambda done: status.update(
-                f"running  {done} recorded, {time.monotonic() - start:.0f} s"
-            )
+@contextmanager
+def _live() -> Iterator[tuple[Write, Write]]:
+    """Keep a line with a clock at the bottom of the terminal; others are written above it."""
+    # Rich costs a tenth of a second to import, worth it only on a terminal.
+    from rich.console import Console
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
+
+    console, spinner = Console(stderr=True), Spinner("dots", "running")
+    # What the flow prints goes above the line as well, unless it goes to a file.
+    to_terminal = sys.stdout.isatty()
+    with Live(spinner, console=console, transient=True, redirect_stdout=to_terminal):
+        yield (
+            lambda text: console.print(Text.from_ansi(text), soft_wrap=True),
+            lambda text: spinner.update(text=text),
+        )
 
 
 def lines(records: Iterable[InvocationRecord]) -> list[str]:

@@ -37,7 +37,7 @@ class Terminal:
             stdin=terminal, stdout=terminal, stderr=terminal, env={**kitaru.environ, "TERM": term},
         )  # fmt: skip
         os.close(terminal)
-        self.shown = ""
+        self.raw = self.shown = ""
 
     def read_until(self, text: str) -> str:
         """Return everything shown, styles left out, once it holds `text`."""
@@ -67,7 +67,8 @@ class Terminal:
         try:
             if select.select([self._fd], [], [], 1)[0]:
                 data = os.read(self._fd, 65536)
-                self.shown += STYLES.sub("", data.decode())
+                self.raw += data.decode()
+                self.shown = STYLES.sub("", self.raw)
                 return bool(data)
             return True
         except OSError:
@@ -172,6 +173,18 @@ def test_ctrl_c_leaves_an_execution_that_can_be_resumed(
     kitaru.write("go", "")
     status = kitaru("executions", "resume", exec_id, "--json").document["status"]
     assert status == ("completed" if work else "waiting")
+
+
+def test_progress_is_written_above_the_clock(kitaru: Kitaru, terminals: list[Terminal]) -> None:
+    kitaru.write("slow.py", flows.SLOW)
+    terminal = Terminal(kitaru, "run", "slow.py")
+    terminals.append(terminal)
+    wait_for(kitaru.folder / "slow-began")
+    terminal.read_until("running  1 recorded")
+    kitaru.write("go", "")
+    assert terminal.end() == 0
+    lines = [STYLES.sub("", line) for line in re.split(r"\x1b\[2K|\n", terminal.raw)]
+    assert [line.split()[:2] for line in lines if "✓" in line] == [["✓", "quick"], ["✓", "slow"]]
 
 
 def test_input_asks_when_no_value_is_given(kitaru: Kitaru, terminals: list[Terminal]) -> None:
