@@ -194,27 +194,41 @@ def oracle(name: str) -> None:
     install(ENVS / name, ["--requirement", str(wanted)], [wanted])
 
 
-def stage(title: str, action: Callable[[], None]) -> None:
+def timed(title: str, action: Callable[[], None]) -> None:
     started = time.monotonic()
     say(f"== {title}")
     action()
     say(f"   {time.monotonic() - started:.1f} s")
 
 
+def passes(command: list[str]) -> bool:
+    """Run one check; one that fails is told at the end, and does not hide the others."""
+    try:
+        timed(" ".join(command), lambda: run([bin_of(VENV, command[0]), *command[1:]]))
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+CHECKS = [
+    ["ruff", "check", "."],
+    ["ruff", "format", "--check", "."],
+    ["mypy"],
+    ["mypy", "dev.py", "examples", "benchmarks"],
+    ["lint-imports", "--no-logo"],
+]
+
+
 def test() -> None:
     """Set up, then check everything; pytest comes last, so that its summary ends the output."""
-    python = bin_of(VENV, "python")
-    stage("environment .venv", developers)
-    stage("environment .envs/kfp", lambda: oracle("kfp"))
-    stage("environment .envs/vertex", lambda: oracle("vertex"))
-    stage("ruff", lambda: run([bin_of(VENV, "ruff"), "check", "."]))
-    stage("ruff format", lambda: run([bin_of(VENV, "ruff"), "format", "--check", "."]))
-    stage("mypy", lambda: run([python, "-m", "mypy"]))
-    scripts = ["dev.py", "examples", "benchmarks"]
-    stage("mypy, scripts", lambda: run([python, "-m", "mypy", *scripts]))
-    stage("lint-imports", lambda: run([bin_of(VENV, "lint-imports")]))
+    timed("environment .venv", developers)
+    timed("environment .envs/kfp", lambda: oracle("kfp"))
+    timed("environment .envs/vertex", lambda: oracle("vertex"))
+    failed = [command for command in CHECKS if not passes(command)]
     say("== pytest")
-    run([python, "-m", "pytest", *sys.argv[2:]])
+    run([bin_of(VENV, "pytest"), *sys.argv[2:]])
+    if failed:
+        raise subprocess.CalledProcessError(1, [" ".join(command) for command in failed])
 
 
 def bench() -> None:
