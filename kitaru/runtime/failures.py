@@ -14,7 +14,7 @@ from kitaru.runtime.codec import names
 
 _CAUSES = 8
 _HEAP_TYPE = 1 << 9
-_HERE = str(Path(__file__).resolve().parent.parent)
+_HERE = str(Path(__file__).resolve().parent.parent / "_").removesuffix("_")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kitaru.errors import FlowError, ValueNotEncodable
+from kitaru.errors import FlowError, RecordCorrupt, ValueNotEncodable
 from kitaru.runtime.codec import (
     decode_frame,
     digest_arguments,
@@ -96,6 +96,28 @@ def test_futures_come_from_the_factory() -> None:
     finally:
         token.var.reset(token)
     assert found["a"][0] is found["b"] and found["b"].id == "draft_2"
+
+
+def test_a_future_carries_the_value_the_body_holds() -> None:
+    execution: Any = None
+    asked: Future[Any] = Future(execution, "draft")
+    value = [1]
+    asked.set_frame_state([value])
+    document = encode_frame({"f": asked, "v": value}, globals())
+    token = set_future_factory(lambda id: Future(execution, id, settled=True))
+    try:
+        found = decode_frame(document, globals())
+    finally:
+        token.var.reset(token)
+    assert found["f"].result() is found["v"] == [1]
+
+
+def test_a_future_without_a_factory_is_told() -> None:
+    execution: Any = None
+    future: Future[int] = Future(execution, "draft")
+    document = encode_frame({"f": future}, globals())
+    with pytest.raises(RecordCorrupt, match="future"):
+        decode_frame(document, globals())
 
 
 def digest(*args: Any, **kwargs: Any) -> str:

@@ -86,6 +86,8 @@ def generator() -> Any:
         ([1, [LOCK]], "result[1][0]"),
         ({"items": [0, 1, 2, Report(LOCK)]}, 'result["items"][3].client'),
         ({"a": {1: LOCK}}, 'result["a"][1]'),
+        ({"é": LOCK}, 'result["é"]'),
+        ({"\ud800": LOCK}, "result['\\ud800']"),
         ({(1, "x"): LOCK}, "result[(1, 'x')]"),
         ({(1, local_function()): 1}, "result.keys()[0][1]"),
         ({frozenset([local_class()])}, "result{…}{…}"),

@@ -13,7 +13,10 @@ import kitaru
 from kitaru.errors import ContextError, EnvironmentFailure, UsageError
 from kitaru.llm import llm
 from kitaru.runtime import models
+from kitaru.runtime.journal import Journal
 from kitaru.runtime.models import ModelRequest, complete, resolve, same_models
+from kitaru.stores import open_store
+from kitaru.wire.records import InvocationRecord
 
 
 @pytest.fixture(autouse=True)
@@ -107,10 +110,7 @@ def test_durable_in_a_body_and_a_child_in_a_checkpoint(monkeypatch: pytest.Monke
     assert records["research"].calls[0]["response"].data == first
 
 
-def _records(exec_id: str) -> list[kitaru.runtime.journal.InvocationRecord]:  # type: ignore[name-defined]
-    from kitaru.runtime.journal import Journal
-    from kitaru.stores import open_store
-
+def _records(exec_id: str) -> list[InvocationRecord]:
     return Journal.open(open_store(), exec_id).invocations()
 
 

@@ -7,6 +7,7 @@ later, so that it can hold itself.
 from __future__ import annotations
 
 import binascii
+import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ def pair_piece(value: Any, position: int) -> str:
     """Name a key or a value of a mapping whose children alternate."""
     key = list(value)[position // 2]
     try:
-        text = repr(key) if type(key) is not str else plain.to_text(key)
+        shown = type(key) is str and plain.is_text(key)
+        text = json.dumps(key, ensure_ascii=False) if shown else repr(key)
     except Exception:
         text = f"#{position // 2}"
     return f"[{text}]" if position % 2 else f".keys()[{position // 2}]"

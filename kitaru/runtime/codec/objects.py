@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import EnumMeta, Flag
-from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
@@ -45,7 +44,9 @@ def _fill_object(target: Any, attributes: int, children: list[Any]) -> None:
         state = object.__getattribute__(target, "__dict__")
         state.clear()
         state.update(zip(own[::2], own[1::2], strict=True))
-    layout = layout_of(type(target)) or {}
+    layout = layout_of(type(target))
+    if layout is None:
+        raise ValueError(f"{type(target).__qualname__} is not a dataclass or a model any more")
     slots = children[1 + attributes :]
     for name, value in zip(slots[::2], slots[1::2], strict=True):
         layout[name].__set__(target, value)
@@ -57,9 +58,9 @@ def _object_piece(value: Any, position: int) -> str:
 
 
 def layout_of(cls: type) -> dict[str, Any] | None:
-    """Return the slots of a class whose instances are nothing but attributes, None for others."""
+    """Return the slots of a dataclass or model that is nothing but attributes, None for others."""
     if cls not in _layouts:
-        _layouts[cls] = _find_layout(cls)
+        _layouts[cls] = _find_layout(cls) if _is_record(cls) else None
     return _layouts[cls]
 
 
@@ -81,7 +82,6 @@ def _find_layout(cls: type) -> dict[str, Any] | None:
     return layout
 
 
-@lru_cache(maxsize=4096)
 def _is_record(cls: type) -> bool:
     if hasattr(cls, "__dataclass_fields__"):
         return True
@@ -171,7 +171,7 @@ def kind_of_object(value: Any) -> Kind | None:
         fields = getattr(cls, "_fields", None)
         whole = type(fields) is tuple and len(fields) == len(value)
         return NAMED_TUPLE if whole and not names.instance_dict(value) else None
-    if _is_record(cls) and layout_of(cls) is not None:
+    if layout_of(cls) is not None:
         return OBJECT if _has_plain_names(value) else None
     return NAME if names.name_of(value) else None
 
