@@ -98,6 +98,8 @@ def _play(exec_id: str, url: str, output: Output) -> None:
 
 
 def _recall(store: Store, exec_id: str) -> tuple[Build, dict[str, Any]]:
+    from kitaru_targets import build
+
     data = store.get(_key(exec_id))
     launch = json.loads(data) if data is not None else {}
     if launch.get("schema") != SCHEMA:
@@ -106,32 +108,7 @@ def _recall(store: Store, exec_id: str) -> tuple[Build, dict[str, Any]]:
             help=f"Run its pipeline again with kitaru_execution={exec_id}: finished steps do not "
             "run again.",
         )
-    return _read_build(Path(launch["directory"])), launch["inputs"]
-
-
-def _read_build(directory: Path) -> Build:
-    from kitaru_targets import registry
-    from kitaru_targets.build import Build
-
-    from kitaru.wire.plan import Plan
-
-    lock = directory / "lock.json"
-    if not lock.is_file():
-        raise StateError(
-            f"The build that the execution is a dry run of is gone: {directory}",
-            help="Compile the same flow into it again: kitaru compile FLOW --target T -o DIR",
-        )
-    written = json.loads(lock.read_text(encoding="utf-8"))
-    target = registry.get(written["target"])
-    return Build(
-        directory=directory,
-        document=directory / target.document,
-        files=(*written["files"], lock.name),
-        plan=Plan.from_json((directory / "plan.json").read_bytes()),
-        target=target,
-        delivery=written["delivery"],
-        bundle_digest=written["files"]["bundle.zip"],
-    )
+    return build.read(Path(launch["directory"])), launch["inputs"]
 
 
 def _key(exec_id: str) -> str:

@@ -96,7 +96,7 @@ def test_a_build_that_is_gone(review: Kitaru) -> None:
     exec_id = review(*REVIEW, "--json").document["exec_id"]
     shutil.rmtree(review.folder / "build")
     error = review("executions", "input", exec_id, "--value", "true", "--json", code=2).error
-    assert "gone" in error["message"] and "kitaru compile" in error["help"]
+    assert "build/review/vertex" in error["message"] and "kitaru compile" in error["help"]
     review("compile", "review.py", "--target", "vertex", "--store", "sqlite:.kitaru/kitaru.db")
     assert review("executions", "resume", exec_id, "--json").document["status"] == "completed"
 
