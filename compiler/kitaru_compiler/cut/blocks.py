@@ -50,7 +50,7 @@ class DraftBlock:
 
     @property
     def may_wait(self) -> bool:
-        return any(call.kind in ("wait", "helper") for call in self.calls)
+        return any(call.may_wait for call in self.calls)
 
     @property
     def next(self) -> list[DraftBlock | None]:
@@ -70,10 +70,14 @@ class Place:
 
 @dataclass(slots=True)
 class Fork:
-    """A branch of the flow's structure, its arms in the order of the source."""
+    """A branch of the flow's structure, its arms in the order of the source.
+
+    `certain` says that control reaches the arm that holds something whenever the flow goes on.
+    """
 
     place: ast.AST
     arms: list[list[Place | Fork]]
+    certain: bool = False
 
 
 def jumps(stmt: ast.AST) -> list[Jump]:
@@ -158,7 +162,10 @@ class _Builder:
         then = jump_list(join) if join else after
         body_stmts, body_structure = self.emit(body, then)
         else_stmts, else_structure = self.emit(orelse, then)
-        fork = Fork(node.source, [body_structure, else_structure])
+        certain = (not body_structure and _surely_ends(body)) or (
+            not else_structure and _surely_ends(orelse)
+        )
+        fork = Fork(node.source, [body_structure, else_structure], certain)
         branch = at(node.source, ast.If(node.test, body_stmts, else_stmts))
         structure: list[Place | Fork] = [fork]
         if join:
@@ -282,7 +289,10 @@ def _name(blocks: list[DraftBlock], ir: FlowIR) -> None:
 def _hint(block: DraftBlock) -> str:
     if block.kind in ("entry", "join"):
         return "start" if block.kind == "entry" else "join"
-    distinct = list(dict.fromkeys(_wait_name(block) or call.name for call in block.calls))
+    named = [_wait_name(block)] if block.kind == "wait" else []
+    distinct = [n for n in named if n] or list(
+        dict.fromkeys(name for call in block.calls for name in call.records)
+    )
     words = "_".join(distinct[:3]) if block.kind != "region" or len(distinct) <= 3 else "region"
     clean = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
     return clean[:50].strip("_") if clean[:1].isalpha() else "region"

@@ -49,6 +49,12 @@ class Cutter:
         """Lay out one sequence; return it and the step that alone decides what follows."""
         items: list[LayoutItem] = []
         for element in structure:
+            if isinstance(element, Fork) and element.certain:
+                # `if …: return` and the rest: the decider's status says whether the flow goes on.
+                inner, decider = self._items([p for arm in element.arms for p in arm], decider, last)
+                items += inner
+                last = None
+                continue
             if isinstance(element, Fork):
                 arms = tuple(self._items(arm, decider, None)[0] for arm in element.arms)
                 if any(map(_has_steps, arms)):

@@ -51,8 +51,8 @@ def cut(ir: FlowIR, source: Source, granularity: Granularity, profile: Profile) 
 def _uncut(ir: FlowIR, region: Region, source: Source) -> Cut:
     """Keep the flow's own function as the one block."""
     span = source.span(ir.definition)
-    calls = tuple(call.name for call in region.calls)
-    waits = any(call.kind in ("wait", "helper") for call in region.calls)
+    calls = tuple(name for call in region.calls for name in call.records)
+    waits = any(call.may_wait for call in region.calls)
     name = ir.name.lower() if ir.name.lower().isidentifier() and ir.name.isascii() else "flow"
     block = Block(0, name, "flow", (None,), ir.parameters, span, calls, waits, region.rule.code)
     step = Step(name, name, (name,), (None,), span, waits)
@@ -78,7 +78,7 @@ def _block(draft: DraftBlock, live: tuple[str, ...], source: Source) -> Block:
         next=tuple(None if target is None else target.name for target in draft.next),
         live=live,
         span=_span(draft, source),
-        calls=tuple(call.name for call in draft.calls),
+        calls=tuple(name for call in draft.calls for name in call.records),
         may_wait=draft.may_wait,
         reason=draft.region.rule.code if draft.region else "",
     )
@@ -103,7 +103,7 @@ def _region_notes(drafts: list[DraftBlock], source: Source) -> list[Diagnostic]:
         lines = f"line {span.line} stays"
         if span.end_line > span.line:
             lines = f"lines {span.line}–{span.end_line} stay"
-        names = list(dict.fromkeys(call.name for call in draft.calls))
+        names = list(dict.fromkeys(name for call in draft.calls for name in call.records))
         count = f"{len(names)} checkpoint{'s'[: len(names) != 1]}"
         message = f"{region.reason}: {lines} in one step ({count}, durable one by one)"
         notes.append(Diagnostic(region.rule, source.span(region.at), message, "", region.help))

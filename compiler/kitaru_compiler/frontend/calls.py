@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules import kit401, kit402, kit403
+from kitaru_compiler.frontend.dynamic import DynamicCalls
 from kitaru_compiler.frontend.flows import FlowDefinition, checkpoint_options
 from kitaru_compiler.frontend.names import Names, Symbol
 from kitaru_compiler.frontend.source import Source
@@ -39,7 +40,26 @@ class Calls:
             if symbol.kind == "checkpoint" and symbol.name not in checked:
                 checked.add(symbol.name)
                 found += self._misuse_in_checkpoint(symbol)
+        self._dynamic(flow.source, flow.definition.name).mark(flow.definition.body)
         return found
+
+    def _dynamic(self, source: Source, function: str) -> DynamicCalls:
+        return DynamicCalls(lambda name: self._held(source, name, function))
+
+    def _held(self, source: Source, name: str, function: str) -> tuple[str, ...]:
+        """Return the checkpoints that a name of the module is, or is a display of."""
+        symbol = self.names.lookup(source, name, function)
+        if symbol and symbol.kind == "checkpoint":
+            return (checkpoint_options(symbol).name,)
+        display = self.names.display(source, name, function)
+        if display is None:
+            return ()
+        held = []
+        for node in ast.walk(display):
+            inner = self.names.lookup(source, node.id) if isinstance(node, ast.Name) else None
+            if inner and inner.kind == "checkpoint":
+                held.append(checkpoint_options(inner).name)
+        return tuple(dict.fromkeys(held))
 
     def _durable(self, symbol: Symbol, method: str) -> DurableCall | None:
         if symbol.kind == "primitive" and symbol.name in PRIMITIVES and not method:
@@ -51,7 +71,7 @@ class Calls:
             options = checkpoint_options(symbol)
             return DurableCall(kind, options.name, options)
         if symbol.kind == "function" and not method and (inside := self._inside(symbol)):
-            return DurableCall("helper", f"{symbol.name.rpartition('.')[2]} ({', '.join(inside)})")
+            return DurableCall("helper", symbol.name.rpartition(".")[2], inside=inside)
         return None
 
     def _inside(self, symbol: Symbol) -> tuple[str, ...]:

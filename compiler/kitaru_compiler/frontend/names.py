@@ -71,6 +71,18 @@ class Names:
         name = absolute(source.module, package, level, qualified.name[level:])
         return self._imported(f"{name}{tail}")
 
+    def display(self, source: Source, name: str, function: str = "") -> ast.expr | None:
+        """Return the list, tuple, set or dict written out that a module-level name is bound to."""
+        scopes = self._scopes_of(source)
+        names = (scopes.get(function) or scopes[""]).get_qualified_names_for(name)
+        if [n.name for n in names] != [name]:
+            return None
+        definition = self._definition(source, name)
+        if not isinstance(definition, ast.Assign):
+            return None
+        displays = ast.Dict | ast.List | ast.Tuple | ast.Set
+        return definition.value if isinstance(definition.value, displays) else None
+
     def _scopes_of(self, source: Source) -> dict[str, Scope]:
         if source.module not in self._scopes:
             tree = cst.parse_module(source.text)
@@ -106,9 +118,7 @@ class Names:
 
     def _defined(self, source: Source, dotted: str) -> Symbol | None:
         name, _, rest = dotted.partition(".")
-        if source.module not in self._definitions:
-            self._definitions[source.module] = _definitions(source)
-        definition = self._definitions[source.module].get(name)
+        definition = self._definition(source, name)
         if definition is None:
             return None
         if isinstance(definition, ast.Assign):
@@ -116,6 +126,11 @@ class Names:
         if rest:
             return None
         return self._decorated(source, definition)
+
+    def _definition(self, source: Source, name: str) -> Definition | None:
+        if source.module not in self._definitions:
+            self._definitions[source.module] = _definitions(source)
+        return self._definitions[source.module].get(name)
 
     def _assigned(self, source: Source, definition: ast.Assign, rest: str) -> Symbol | None:
         value = definition.value

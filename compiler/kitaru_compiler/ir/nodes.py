@@ -12,7 +12,7 @@ from typing import Literal
 
 from kitaru_compiler.diagnostics.model import Rule
 
-CallKind = Literal["checkpoint", "llm", "wait", "log", "submit", "flow", "helper"]
+CallKind = Literal["checkpoint", "llm", "wait", "log", "submit", "helper", "dynamic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,26 @@ class CheckpointOptions:
 
 @dataclass(frozen=True, slots=True)
 class DurableCall:
-    """What one call in the source records; `name` is the callee as diagnostics say it."""
+    """What one call in the source records when it runs.
+
+    `name` is the callee as diagnostics say it; `inside` are the durable calls that a helper, or a
+    value that is called, may make in its turn.
+    """
 
     kind: CallKind
     name: str
     options: CheckpointOptions | None = None
+    inside: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The names of what may be recorded."""
+        return self.inside or (self.name,)
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether the call can suspend the execution."""
+        return self.kind == "wait" or "wait" in self.inside
 
 
 def mark_durable(node: ast.Call, call: DurableCall) -> None:

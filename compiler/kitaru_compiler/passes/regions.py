@@ -15,6 +15,7 @@ from kitaru_compiler.diagnostics.rules import (
     kit315,
     kit316,
     kit321,
+    kit323,
 )
 from kitaru_compiler.ir.build import rewrite
 from kitaru_compiler.ir.nodes import (
@@ -99,9 +100,14 @@ def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
     for node in ast.walk(stmt):
         call = durable_of(node)
         if call and call.kind == "helper":
-            reason = f"`{call.name.partition(' ')[0]}` calls checkpoints itself"
+            reason = f"`{call.name}` calls checkpoints itself"
             fix = "call the checkpoints from the flow to give each its own step"
             return (kit316.RULE, reason, fix), node
+        if call and call.kind == "dynamic":
+            names = ", ".join(call.inside)
+            reason = f"`{call.name}(…)` may call a checkpoint ({names}), known only at run time"
+            fix = "call each checkpoint by its name in an `if` to give it its own step"
+            return (kit323.RULE, reason, fix), node
         match node:
             case ast.GeneratorExp(elt=elt, generators=[first, *others]):
                 if durable_calls(elt, *others, *first.ifs):

@@ -1,0 +1,74 @@
+"""Decides which calls may reach a checkpoint through a value: a table of tools, a variable, an argument."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from kitaru_compiler.ir.nodes import DurableCall, durable_of, mark_durable
+from kitaru_compiler.ir.scope import bound_names, own_nodes
+
+# What a name may hold: the checkpoints' names, none when it holds none.
+Holds = Callable[[str], tuple[str, ...]]
+
+
+@dataclass
+class DynamicCalls:
+    """Finds them in one function's body; `holds` answers for names of the module."""
+
+    holds: Holds
+    _variables: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def mark(self, body: list[ast.stmt]) -> None:
+        """Mark the calls whose callee, or one of whose arguments, may be a checkpoint."""
+        self._follow_variables(body)
+        for stmt in body:
+            for node in ast.walk(stmt):
+                if isinstance(node, ast.Call) and durable_of(node) is None:
+                    inside = self._reaches(node)
+                    if inside:
+                        text = ast.unparse(node.func).split("\n")[0]
+                        mark_durable(node, DurableCall("dynamic", text, inside=inside))
+
+    def _follow_variables(self, body: list[ast.stmt]) -> None:
+        """Learn which local variables may hold a checkpoint, until nothing new is learnt."""
+        before = -1
+        while before < len(self._variables):
+            before = len(self._variables)
+            for value, targets in _bindings(body):
+                inside = self._mentioned(value)
+                if inside:
+                    for name in targets:
+                        self._variables.setdefault(name, inside)
+
+    def _reaches(self, call: ast.Call) -> tuple[str, ...]:
+        values = [*call.args, *(keyword.value for keyword in call.keywords)]
+        return self._mentioned(call.func) or next(filter(None, map(self._mentioned, values)), ())
+
+    def _mentioned(self, node: ast.expr) -> tuple[str, ...]:
+        """Return what an expression may give, as far as names in it are not themselves called."""
+        called = {
+            id(inner.func)
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.Call) and durable_of(inner) is not None
+        }
+        names = [
+            inner.id
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.Name) and id(inner) not in called
+        ]
+        found = [self._variables.get(name) or self.holds(name) for name in names]
+        return next(filter(None, found), ())
+
+
+def _bindings(body: list[ast.stmt]) -> Iterator[tuple[ast.expr, set[str]]]:
+    for stmt in body:
+        for node in own_nodes(stmt):
+            match node:
+                case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+                    yield value, bound_names(node)
+                case ast.NamedExpr(target=ast.Name(id=name), value=value):
+                    yield value, {name}
+                case ast.For(target=target, iter=iterable):
+                    yield iterable, bound_names(target)
