@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kitaru.errors import CheckpointFailed, FlowError, KitaruError, StateError, WaitTimeout
+from kitaru.errors import (
+    CheckpointFailed,
+    Diverged,
+    FlowError,
+    KitaruError,
+    StateError,
+    WaitTimeout,
+)
 from kitaru.runtime import codec, commands
 from kitaru.runtime.local import LocalRun
 
@@ -55,6 +62,7 @@ class Handle(Generic[R]):
             WaitTimeout: `timeout` elapsed; the execution goes on.
             CheckpointFailed: a checkpoint failed; `__cause__` is what it raised.
             FlowError: the flow's body raised; `__cause__` is what it raised.
+            Diverged: the body did something else than was recorded.
             StateError: the execution was cancelled.
             EnvironmentFailure: the store failed; the execution can be resumed.
         """
@@ -90,6 +98,8 @@ class Handle(Generic[R]):
 
     def _failure(self) -> KitaruError:
         error = self._run.error if self._run is not None else None
+        if isinstance(error, Diverged):
+            return error
         state = self._journal.state()
         if state.status != "failed" or state.error is None:
             return error if isinstance(error, KitaruError) else self._unfinished(state.status)

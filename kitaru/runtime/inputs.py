@@ -136,11 +136,12 @@ def _fits(value: Any, hint: Any) -> bool:
     kind = origin if isinstance(origin, type) else hint
     if kind in (None, type(None)):
         return value is None
-    if not isinstance(kind, type) or hasattr(kind, "_is_protocol"):
-        return True
     if kind in (int, float) and isinstance(value, bool):
         return False
-    return isinstance(value, (int, float) if kind is float else kind)
+    try:
+        return isinstance(value, (int, float) if kind is float else kind)
+    except TypeError:  # Any, a protocol, a type variable, …
+        return True
 
 
 def _convert(flow: str, name: str, value: Any, hints: Mapping[str, Any]) -> Any:

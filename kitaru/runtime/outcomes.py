@@ -38,12 +38,13 @@ def value_of(journal: Journal, outcome: Outcome) -> tuple[Any, Exception | None]
 def error_info(error: BaseException, *, invocation: str = "", help: str = "") -> ErrorInfo:
     """Return an exception as records show it to people."""
     cls = type(error)
+    own = error.help if isinstance(error, KitaruError) else ""
     module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
     return ErrorInfo(
         type=module + cls.__qualname__,
         message=error.message if isinstance(error, KitaruError) else str(error),
         traceback=failures.user_traceback(error),
-        help=help or getattr(error, "help", ""),
+        help="\n".join(filter(None, (own, help))),
         invocation=invocation,
     )
 

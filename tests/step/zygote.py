@@ -1,6 +1,7 @@
-"""Runs steps in processes forked from one that has imported the runtime: real ones, started fast.
+"""Runs steps and code in processes forked from one that has imported Kitaru: real, started fast.
 
-Reads a request per line: the folder, where the log goes, what to kill it at, the arguments.
+Reads a request per line: the folder, where the log goes, what to kill it at, and the arguments of a
+step or Python code.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 
+import kitaru  # noqa: F401 (imported once, for all that are forked)
 from kitaru.runtime.__main__ import main
 from tests.step.killer import arm
 
@@ -23,10 +26,18 @@ for line in sys.stdin:
         arm(kill)
         code = 1
         try:
-            code = main(arguments)
+            if isinstance(arguments, str):
+                sys.path.insert(0, folder)
+                exec(arguments, {"__name__": "__main__"})
+                code = 0
+            else:
+                code = main(arguments)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
+        except Exception:
+            traceback.print_exc()
         finally:
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
     status = os.waitpid(child, 0)[1]

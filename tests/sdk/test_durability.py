@@ -1,0 +1,359 @@
+"""Killed anywhere, resumed by one process or two: every record once, and the same end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kitaru
+from kitaru import KitaruClient, checkpoint, errors, flow
+from kitaru.runtime import local
+from kitaru.runtime.journal import Journal
+from kitaru.stores import open_store
+from kitaru.stores.memory import MemoryStore
+from kitaru.wire.records import ErrorInfo, InvocationRecord
+from tests.sdk.conftest import Script
+from tests.step.build import end_zygote, zygote
+
+SOURCE = """\
+from pathlib import Path
+
+import kitaru
+from kitaru import checkpoint, flow
+
+
+def note(name):
+    with Path("calls.txt").open("a") as file:
+        file.write(name + "\\n")
+    return Path("calls.txt").read_text().split().count(name)
+
+
+@checkpoint
+def first():
+    note("first")
+    return [1]
+
+
+@checkpoint
+def flaky():
+    if note("flaky") < 2:
+        raise ValueError("not yet")
+    return "done"
+
+
+@checkpoint
+def repair():
+    note("repair")
+    return "repaired"
+
+
+@checkpoint
+def use(value):
+    note("use")
+    return value + "!"
+
+
+@flow
+def caught():
+    first()
+    try:
+        value = flaky()
+    except ValueError:
+        value = repair()
+    return use(value)
+
+
+@checkpoint
+def pause(number):
+    import time
+    time.sleep(0.05)
+    note(f"pause{number}")
+    return number
+
+
+@flow
+def slow():
+    return [pause(number) for number in range(8)]
+"""
+
+RUN = """
+import flow_file
+from kitaru import KitaruClient, errors
+try:
+    journal = KitaruClient().executions.get("e1")
+    handle = KitaruClient().executions.resume("e1")
+except errors.NotFound:
+    handle = flow_file.caught.options(exec_id="e1").run()
+print(handle.wait())
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_process_left() -> Any:
+    yield
+    end_zygote()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_at_every_store_operation(
+    tmp_path: Path, script: Callable[[str], Script], moment: str
+) -> None:
+    """A caught failure included: either it was never gone past, or it stays one."""
+    flows = script(SOURCE)
+    number, code, outcomes = 0, -9, set()
+    while code == -9:
+        number += 1
+        folder = tmp_path / f"at-{number}"
+        folder.mkdir()
+        shutil.copy(flows.file, folder)
+        url = f"sqlite:{folder / 'store.db'}"
+        run = f"import os; os.environ['KITARU_STORE'] = {url!r}\n{RUN}"
+        log = str(folder / "log.txt")
+        code = zygote(str(folder), log, f"{moment}:{number}", run)
+        assert code in (0, -9), Path(log).read_text()
+        calls = folder / "calls.txt"
+        before = calls.read_text().split() if calls.exists() else []
+        recorded = ids(url)
+        assert zygote(str(folder), log, "", run) == 0, Path(log).read_text()
+        assert not set(calls.read_text().split()[len(before) :]) & recorded
+        view = KitaruClient(url).executions.get("e1")
+        statuses = {record.id: record.status for record in view.invocations}
+        if statuses["flaky"] == "completed":
+            assert statuses == dict.fromkeys(("first", "flaky", "use"), "completed")
+            assert view.result == "done!"
+        else:
+            assert statuses.pop("flaky") == "failed"
+            assert statuses == dict.fromkeys(("first", "repair", "use"), "completed")
+            assert view.result == "repaired!"
+        outcomes.add(view.result)
+    assert number > 8
+    assert outcomes == {"done!", "repaired!"}
+
+
+def ids(url: str) -> set[str]:
+    try:
+        return {record.id for record in KitaruClient(url).executions.get("e1").invocations}
+    except errors.NotFound:
+        return set()
+
+
+def test_two_processes_resume_at_once(script: Callable[[str], Script]) -> None:
+    flows = script(SOURCE)
+    process = flows.start("flows.slow.options(exec_id='e1').run().wait()")
+    while "pause2" not in flows.calls():
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    both = [flows.start("print(client.executions.resume('e1').wait())") for _ in range(2)]
+    found = [one.communicate(timeout=60) for one in both]
+    assert [output.strip() for output, _ in found] == [str(list(range(8)))] * 2, found
+    records = KitaruClient().executions.get("e1").invocations
+    assert len(records) == 8
+    calls = flows.calls()
+    assert calls.count("pause0") == calls.count("pause1") == 1
+    assert max(calls.count(f"pause{number}") for number in range(8)) <= 3
+
+
+def test_ctrl_c_leaves_a_resumable_execution(script: Callable[[str], Script]) -> None:
+    flows = script(SOURCE)
+    process = flows.start("flows.slow.options(exec_id='e1').run().wait()")
+    while not flows.calls():
+        pass
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    done = len(flows.calls())
+    assert done < 8
+    code, output, log = flows.run("print(client.executions.resume('e1').wait())")
+    assert (code, output) == (0, str(list(range(8)))), log
+
+
+def test_a_script_that_ends_early_still_finishes_the_run(script: Callable[[str], Script]) -> None:
+    flows = script(SOURCE)
+    flows.run("flows.slow.options(exec_id='e1').run()")
+    assert KitaruClient().executions.get("e1").result == list(range(8))
+
+
+def test_resume_of_what_runs_here_is_refused_and_of_what_ended_is_not() -> None:
+    gate = threading.Event()
+
+    @checkpoint
+    def held() -> int:
+        gate.wait(10)
+        return 1
+
+    @flow
+    def slow() -> int:
+        return held()
+
+    handle = slow.run()
+    with pytest.raises(errors.StateError, match="running in this process"):
+        KitaruClient().executions.resume(handle.exec_id)
+    with pytest.raises(errors.StateError, match="has not failed"):
+        KitaruClient().executions.retry(handle.exec_id)
+    gate.set()
+    assert handle.wait() == 1
+    assert KitaruClient().executions.resume(handle.exec_id).wait() == 1
+
+
+def other_process(exec_id: str) -> None:
+    """Let the next resume be one of another process."""
+    local._running.clear()
+
+
+# A journal that another process, or another body, wrote
+
+
+@checkpoint
+def one(x: int) -> int:
+    return x
+
+
+@checkpoint
+def two(x: int) -> int:
+    return x
+
+
+CHOICE: dict[str, Any] = {}
+
+
+@flow
+def chooses() -> int:
+    found = CHOICE["call"](CHOICE["argument"])
+    kitaru.wait()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"argument": 2}, "arguments"), ({"call": two}, "test_durability.two")]
+)
+def test_another_way_than_before_stops_the_run(change: dict[str, Any], said: str) -> None:
+    CHOICE.update(call=one, argument=1)
+    handle = chooses.run()
+    handle.settle()
+    CHOICE.update(change)
+    if "call" in change:
+        monkey = checkpoint(name="one")(two.function)
+        CHOICE["call"] = monkey
+    other_process(handle.exec_id)
+    again = chooses.resume(handle.exec_id)
+    with pytest.raises(errors.Diverged, match=said):
+        again.wait(10)
+    assert again.status == "failed"
+
+
+def test_a_divergence_cannot_be_swallowed() -> None:
+    after: list[int] = []
+
+    @flow
+    def body() -> str:
+        try:
+            one(CHOICE["argument"])
+        except Exception:
+            after.append(one(5))
+        kitaru.wait()
+        return "ended"
+
+    CHOICE["argument"] = 1
+    handle = body.run()
+    handle.settle()
+    CHOICE["argument"] = 2
+    other_process(handle.exec_id)
+    again = body.resume(handle.exec_id)
+    with pytest.raises(errors.Diverged):
+        again.wait(10)
+    assert after == []
+
+
+class Failing(MemoryStore):
+    """A store that stops answering after some creates."""
+
+    def __init__(self, creates: int) -> None:
+        super().__init__("memory:failing")
+        self.left = creates
+
+    def create(self, key: str, value: bytes) -> bool:
+        self.left -= 1
+        if self.left < 0:
+            raise errors.StoreUnavailable("no answer", help="try later")
+        return super().create(key, value)
+
+    def create_all(self, objects: Any) -> list[bool]:
+        return [self.create(key, value) for key, value in objects]
+
+
+def test_a_failing_store_is_not_the_flows_to_catch() -> None:
+    """At every write: the run stops, says so, and goes on once the store answers again."""
+    swallowed: list[BaseException] = []
+
+    @flow
+    def body() -> int:
+        try:
+            return one(1) + two.submit(2).result()
+        except Exception as error:
+            swallowed.append(error)
+            return -1
+
+    failures = 0
+    for creates in range(20):
+        store = Failing(creates)
+        runner = body.options(store=store, exec_id=f"e{creates}")
+        try:
+            handle = runner.run()
+            result = handle.wait(10)
+        except errors.StoreUnavailable:
+            failures += 1
+            store.left = 1000
+            result = runner.run().wait(10)
+        assert result == 3
+    assert swallowed == []
+    assert 5 < failures < 20
+
+
+def test_a_caught_failure_that_another_process_saw_succeed(store: str, tmp_path: Path) -> None:
+    """The body is run again from the journal, and nothing of its first way is recorded."""
+    ways: list[str] = []
+
+    @checkpoint
+    def contested() -> str:
+        raise ValueError("here it fails")
+
+    @checkpoint
+    def noted(way: str) -> str:
+        return way
+
+    @flow
+    def body() -> str:
+        try:
+            way = contested()
+        except ValueError:
+            way = "failed"
+            succeed_elsewhere()
+        ways.append(way)
+        return noted(way)
+
+    def succeed_elsewhere() -> None:
+        journal = Journal.open(open_store(), "e1")
+        attempt = journal.attempts("contested")[0]
+        assert isinstance(attempt.error, ErrorInfo)
+        value = journal.put("fine", "str")
+        empty = kitaru.runtime.codec.digest_arguments((), {}).digest
+        callee = f"test_durability.{contested.function.__qualname__}"
+        journal.record(
+            InvocationRecord(
+                "contested", "contested", "checkpoint", callee, empty, "completed", value
+            )
+        )
+
+    handle = body.options(exec_id="e1").run()
+    assert handle.wait(10) == "fine"
+    assert ways == ["failed", "fine"]
+    records = {r.id: r.status for r in KitaruClient().executions.get("e1").invocations}
+    assert records == {"contested": "completed", "noted": "completed"}

@@ -1,0 +1,306 @@
+"""Behaviours of waits: suspend, answer from anywhere, resume; nothing of the flow is unwound."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pydantic
+import pytest
+
+import kitaru
+from kitaru import KitaruClient, checkpoint, errors, flow
+from tests.sdk.conftest import Script
+
+SOURCE = """\
+from pathlib import Path
+
+import kitaru
+from kitaru import checkpoint, flow
+
+
+def note(name):
+    with Path("calls.txt").open("a") as file:
+        file.write(name + "\\n")
+
+
+@checkpoint
+def draft(topic):
+    note("draft")
+    return "draft of " + topic
+
+
+@checkpoint
+def publish(text):
+    note("publish")
+    return text.upper()
+
+
+@flow
+def review(topic):
+    text = draft(topic)
+    if not kitaru.wait(name="approve", question=f"Approve {text}?", metadata={"by": "me"}):
+        return "rejected"
+    return publish(text)
+
+
+@flow
+def swallowing(topic):
+    try:
+        try:
+            draft(topic)
+            kitaru.wait(name="approve")
+        finally:
+            note("finally")
+            publish("from finally")
+    except:
+        note("except")
+        publish("from except")
+    return "ended"
+
+
+if __name__ == "__main__":
+    handle = review.options(exec_id="as-script").run("kayaks")
+    print(handle.settle())
+"""
+
+
+class Verdict(pydantic.BaseModel):
+    ok: bool
+    score: int = pydantic.Field(ge=0, le=10)
+
+
+@dataclass
+class Plain:
+    words: list[str]
+
+
+def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Script]) -> None:
+    flows = script(SOURCE)
+    code, output, log = flows.run(
+        "handle = flows.review.options(exec_id='e1').run('kayaks')\nprint(handle.settle())"
+    )
+    assert (code, output) == (0, "waiting"), log
+    view = KitaruClient().executions.get("e1")
+    assert view.to_dict() == {
+        "exec_id": "e1",
+        "flow": "review",
+        "status": "waiting",
+        "result": None,
+        "waits": [
+            {
+                "name": "approve",
+                "question": "Approve draft of kayaks?",
+                "schema": {"type": "boolean"},
+            }
+        ],
+        "error": None,
+    }
+    assert view.waits[0].metadata == {"by": "me"}
+    assert flows.answer("e1", True) == "completed"
+    assert KitaruClient().executions.get("e1").result == "DRAFT OF KAYAKS"
+    assert flows.calls() == ["draft", "publish"]
+
+
+def test_false_takes_the_early_return(script: Callable[[str], Script]) -> None:
+    flows = script(SOURCE)
+    flows.run("flows.review.options(exec_id='e1').run('kayaks').settle()")
+    assert flows.answer("e1", False) == "completed"
+    assert KitaruClient().executions.get("e1").result == "rejected"
+    assert flows.calls() == ["draft"]
+
+
+def test_a_script_is_resumed_under_its_lasting_name(script: Callable[[str], Script]) -> None:
+    flows = script(SOURCE)
+    ran = subprocess.run(
+        [sys.executable, flows.file.name], cwd=flows.file.parent, capture_output=True, text=True
+    )
+    assert ran.stdout.strip() == "waiting", ran.stderr
+    assert flows.answer("as-script", True) == "completed"
+    assert flows.calls() == ["draft", "publish"]
+
+
+def test_a_living_script_goes_on_by_itself(script: Callable[[str], Script]) -> None:
+    flows = script(SOURCE)
+    process = flows.start(
+        "handle = flows.review.options(exec_id='e1').run('kayaks')\n"
+        "print(handle.settle(), flush=True)\nprint(handle.wait())"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "waiting"
+    from kitaru.runtime.journal import Journal
+    from kitaru.stores import open_store
+    from kitaru.wire.records import WaitAnswer
+
+    Journal.open(open_store(), "e1").answer(WaitAnswer("approve", "value", True))
+    output, log = process.communicate(timeout=30)
+    assert output.strip() == "DRAFT OF KAYAKS", log
+    assert flows.calls() == ["draft", "publish"]
+
+
+def test_suspension_is_no_exception_of_the_flows(script: Callable[[str], Script]) -> None:
+    """Neither `finally` nor a bare `except` sees it, in the run or when the process ends."""
+    flows = script(SOURCE)
+    code, output, _ = flows.run(
+        "handle = flows.swallowing.options(exec_id='e1').run('kayaks')\nprint(handle.settle())"
+    )
+    assert (code, output, flows.calls()) == (0, "waiting", ["draft"])
+    view = KitaruClient().executions.get("e1")
+    assert [record.id for record in view.invocations] == ["draft"]
+    assert flows.answer("e1", True) == "completed"
+    assert flows.calls() == ["draft", "finally", "publish"]
+
+
+def test_the_answer_is_typed() -> None:
+    @flow
+    def asks(which: int):
+        schema = [bool, int, float, str, list, dict, Verdict, Plain, Literal["a", "b"]][which]
+        found = kitaru.wait(schema=schema)
+        return [type(found).__name__, found]
+
+    good: list[Any] = [
+        True, 3, 2, "x", [1], {"a": 1}, {"ok": True, "score": 3}, {"words": ["w"]}, "b",
+    ]  # fmt: skip
+    bad: list[Any] = [
+        "true", True, "1.5", 5, {}, [], {"ok": True, "score": 11}, {"words": [1]}, "c",
+    ]  # fmt: skip
+    types = ["bool", "int", "float", "str", "list", "dict", "Verdict", "Plain", "str"]
+    for which, name in enumerate(types):
+        handle = asks.run(which)
+        assert handle.settle() == "waiting"
+        with pytest.raises(errors.AnswerInvalid, match="schema"):
+            KitaruClient().executions.input(handle.exec_id, bad[which])
+        assert handle.status == "waiting"
+        KitaruClient().executions.input(handle.exec_id, good[which])
+        assert handle.wait()[0] == name
+
+
+def test_a_schema_that_json_cannot_express_is_refused_when_it_is_asked() -> None:
+    @flow
+    def asks():
+        return kitaru.wait(schema=threading.Lock)
+
+    with pytest.raises(errors.FlowError) as failure:
+        asks.run().wait()
+    assert isinstance(failure.value.__cause__, errors.UsageError)
+
+
+def asking(times: int = 1) -> Any:
+    @flow
+    def asks() -> list:
+        return [kitaru.wait(name="ok", schema=int) for _ in range(times)]
+
+    return asks
+
+
+def test_the_first_answer_wins() -> None:
+    handle = asking().run()
+    handle.settle()
+    client = KitaruClient()
+    assert client.executions.input(handle.exec_id, 1).wait() == [1]
+    assert client.executions.input(handle.exec_id, 1).wait() == [1]
+    assert client.executions.input(handle.exec_id, 1, wait="ok").wait() == [1]
+    with pytest.raises(errors.WaitConflict, match="answered with 1"):
+        client.executions.input(handle.exec_id, 2)
+
+
+def test_waits_in_a_loop_have_ids_of_their_own() -> None:
+    handle = asking(3).run()
+    for number, name in enumerate(["ok", "ok_2", "ok_3"]):
+        assert handle.settle() == "waiting"
+        (pending,) = KitaruClient().executions.get(handle.exec_id).waits
+        assert pending.name == name
+        KitaruClient().executions.input(handle.exec_id, number)
+        handle.settle() if number == 2 else handle._wait(5, until_waiting=True)
+    assert handle.wait() == [0, 1, 2]
+
+
+def test_unknown_waits_and_executions_are_told_apart() -> None:
+    client = KitaruClient()
+    handle = asking().run()
+    handle.settle()
+    with pytest.raises(errors.NotFound, match="other"):
+        client.executions.input(handle.exec_id, 1, wait="other")
+    with pytest.raises(errors.NotFound, match="nowhere"):
+        client.executions.input("nowhere", 1)
+
+    @flow
+    def silent() -> int:
+        return 1
+
+    ended = silent.run()
+    ended.wait()
+    with pytest.raises(errors.StateError, match="waits for nothing"):
+        client.executions.input(ended.exec_id, 1)
+
+
+def test_abort_cancels_and_nothing_later_runs() -> None:
+    later: list[int] = []
+
+    @checkpoint
+    def publish() -> None:
+        later.append(1)
+
+    @flow
+    def asks() -> None:
+        kitaru.wait()
+        publish()
+
+    handle = asks.run()
+    handle.settle()
+    assert KitaruClient().executions.abort(handle.exec_id).status == "cancelled"
+    with pytest.raises(errors.StateError, match="cancelled"):
+        handle.wait(5)
+    assert (handle.status, later) == ("cancelled", [])
+    with pytest.raises(errors.StateError, match="cancelled"):
+        asks.resume(handle.exec_id)
+    with pytest.raises(errors.WaitConflict, match="aborted"):
+        KitaruClient().executions.input(handle.exec_id, True)
+
+
+def test_a_timeout_looks_for_the_answer_before_it_suspends() -> None:
+    @flow
+    def asks() -> bool:
+        return kitaru.wait(name="ok", timeout=30)
+
+    handle = asks.run()
+    from kitaru.wire.records import WaitAnswer
+
+    while handle._journal.wait_request("ok") is None:
+        pass
+    handle._journal.answer(WaitAnswer("ok", "value", True))
+    assert handle.wait(20) is True
+    states = {handle._journal.state().status}
+    assert states == {"completed"}
+
+
+def test_what_was_submitted_is_recorded_before_the_process_ends(
+    script: Callable[[str], Script],
+) -> None:
+    flows = script(
+        SOURCE
+        + """
+
+@checkpoint
+def slow():
+    import time
+    time.sleep(0.5)
+    note("slow")
+    return 1
+
+
+@flow
+def beside():
+    future = slow.submit()
+    kitaru.wait(name="ok")
+    return future.result()
+"""
+    )
+    flows.run("print(flows.beside.options(exec_id='e1').run().settle())")
+    assert [r.id for r in KitaruClient().executions.get("e1").invocations] == ["slow"]
+    assert flows.answer("e1", True) == "completed"
+    assert flows.calls() == ["slow"]
