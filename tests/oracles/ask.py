@@ -12,14 +12,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def python(oracle: str) -> Path:
+    """Return the interpreter of the oracle's environment; skip where there is none."""
+    found = ROOT / ".envs" / oracle / "bin" / "python"
+    if not found.exists():
+        pytest.skip(f"no {oracle} SDK here: python3 dev.py test installs it")
+    return found
+
+
 def ask(oracle: str, jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
     """Return what the oracle says of each job; skip the test where it is not installed."""
-    python = ROOT / ".envs" / oracle / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"no {oracle} SDK here: python3 dev.py test installs it")
     answers = scratch / f"{oracle}-answers.json"
     done = subprocess.run(
-        [python, ROOT / "tests" / "oracles" / f"{oracle}_batch.py", answers],
+        [python(oracle), ROOT / "tests" / "oracles" / f"{oracle}_batch.py", answers],
         input=json.dumps(jobs),
         text=True,
         capture_output=True,

@@ -162,6 +162,21 @@ def test_inputs_of_every_type_arrive(make: Make, run: Watched) -> None:
     assert repr("a=b \n'\"; rm -rf $HOME") in done["result"] and ", 9, " in done["result"]
 
 
+def test_inputs_may_be_called_like_what_steps_get(make: Make, run: Watched) -> None:
+    source = """
+        from kitaru import checkpoint, flow
+
+        @checkpoint
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        @flow
+        def named(step: int, run: int, execution: str = "e", store: str = "s") -> str:
+            return f"{add(step, run)} {execution} {store}"
+    """
+    assert run(make(source), step=1, run=2, store="mine")["result"] == "3 e mine"
+
+
 def test_what_is_wrong_with_inputs_and_answers_is_said(make: Make, run: Watched) -> None:
     build = make(REVIEW)
     with pytest.raises(InputError, match="missing input 'topic'"):

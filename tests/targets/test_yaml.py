@@ -14,7 +14,7 @@ from kitaru_targets.common.yaml import dump
 CONFUSING = [
     "no", "1e3", "0o17", "0x1f", "2026-11-22", "<<", "~", "null", "=", "- a", "a: b", "#c", "", " ",
     "'", '"', "\\", "a\nb", "a\n b", "\ta", "a \nb", "&x", "*x", "!t", "%", "@", "`", "\x85",
-    "\u2028", "\ufeff", "\x7f", "\ud800", "é", "\U0001f600", "a\n\n", "\na", "{{x}}",
+    "\u2028", "\ufeff", "\x7f", "é", "\U0001f600", "a\n\n", "\na", "{{x}}",
     "12:30:00", ".inf",
 ]  # fmt: skip
 TEXT = st.one_of(st.sampled_from(CONFUSING), st.text())
@@ -40,12 +40,20 @@ def same(a: Any, b: Any) -> bool:
 @given(st.dictionaries(TEXT, VALUES, min_size=1))
 def test_what_is_written_is_read_back(document: dict[str, Any]) -> None:
     assert same(yaml.load(dump(document), yaml.SafeLoader), document)
+    assert same(read.parse(dump(document)), document)
 
 
 @pytest.mark.parametrize("text", CONFUSING)
 def test_confusing_text_stays_text(text: str) -> None:
     document = {text: [text, {"a": text}]}
     assert yaml.load(dump(document), yaml.SafeLoader) == document
+
+
+def test_what_no_reader_takes_is_not_written() -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        dump({"a": "\ud800"})
+    with pytest.raises(TypeError, match="bytes"):
+        dump({"a": b"x"})
 
 
 def test_programs_are_readable() -> None:
@@ -56,7 +64,13 @@ def test_programs_are_readable() -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("a: &x 1\nb: *x", "anchor"), ("a: 1\na: 2", "twice"), ("- 1", "mapping"), ("", "mapping")],
+    [
+        ("a: &x 1\nb: *x", "anchor"),
+        ("a: 1\na: 2", "twice"),
+        ("yes: 1", "no text"),
+        ("- 1", "mapping"),
+        ("", "mapping"),
+    ],
 )
 def test_what_readers_take_differently_is_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):

@@ -88,7 +88,7 @@ class _Components:
         if key[0]:
             root = parameters.definitions(self._plan, self._wiring.store)
             for name in self.inputs():
-                types[name] = {"parameterType": root[name]["parameterType"]}
+                types[_own(name)] = {"parameterType": root[name]["parameterType"]}
         return {
             "executorLabel": f"exec-{self._names[key]}",
             "inputDefinitions": {"parameters": types},
@@ -113,8 +113,13 @@ class _Components:
             arguments += [f"--{name}-file", f"{{{{$.outputs.parameters['{name}'].output_file}}}}"]
         if first:
             for name in self.inputs():
-                arguments += ["--input", f"{name}={_placeholder(name)}"]
+                arguments += ["--input", f"{name}={_placeholder(_own(name))}"]
         return arguments
+
+
+def _own(name: str) -> str:
+    """Return what the flow's input is called in the first step, beside `step`, `run` and so on."""
+    return f"input_{name}"
 
 
 def _placeholder(name: str) -> str:
@@ -153,7 +158,7 @@ def _exposed(task: str, output: str) -> dict[str, Any]:
 def _step_task(task: tree.Task, group: tree.Group, components: _Components) -> dict[str, Any]:
     inputs = {"step": _constant(task.step.name), "run": _constant(RUN_UUID), **_context(group)}
     if components.is_first(task.step):
-        inputs |= {name: _parent(name) for name in components.inputs()}
+        inputs |= {_own(name): _parent(name) for name in components.inputs()}
     body = {
         "componentRef": {"name": f"comp-{components.name(task.step)}"},
         "cachingOptions": {},

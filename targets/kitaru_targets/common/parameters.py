@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,9 @@ from kitaru.wire.plan import Parameter, Plan
 
 EXECUTION = "kitaru_execution"
 STORE = "kitaru_store"
-RESERVED = frozenset({EXECUTION, STORE, "step", "run", "execution", "store"})
+RESERVED = (EXECUTION, STORE)
+# Engines take parameter names of these characters only; Python takes more.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # Open-source Kubeflow refuses run parameters over 10,000 bytes: all of them together.
 MAX_DEFAULT_BYTES = 2_000
 _NATIVE = {
@@ -22,6 +25,8 @@ _NATIVE = {
     "bool": "BOOLEAN",
     "json": "STRING",
 }
+# No command line carries these.
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 # Numbers travel as doubles, which hold integers exactly up to here.
 _MAX_EXACT = 2**53
 
@@ -37,14 +42,14 @@ def portable(plan: Plan) -> Plan:
 
 
 def definitions(plan: Plan, store: str) -> dict[str, Any]:
-    """Return the pipeline's `inputDefinitions.parameters`; raise UsageError on a name clash."""
-    clash = sorted(p.name for p in plan.parameters if p.name in RESERVED)
-    if clash:
-        raise UsageError(
-            f"{plan.file}:{plan.line}: the inputs {', '.join(clash)} of {plan.flow} have names "
-            "that the compiled pipeline needs for itself",
-            help=f"rename them; reserved are {', '.join(sorted(RESERVED))}",
-        )
+    """Return the pipeline's `inputDefinitions.parameters`; raise UsageError on a bad name."""
+    for name in (p.name for p in plan.parameters):
+        if name in RESERVED or not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{plan.file}:{plan.line}: the input {name!r} of {plan.flow} cannot be a parameter "
+                "of the compiled pipeline",
+                help=f"use ASCII letters, digits and underscores, and not {' or '.join(RESERVED)}",
+            )
     return {
         **{p.name: _definition(p) for p in plan.parameters},
         EXECUTION: {
@@ -117,7 +122,7 @@ def _portable(parameter: Parameter) -> Parameter:
 def _is_native(kind: str, value: Any) -> bool:
     match kind:
         case "str":
-            return isinstance(value, str)
+            return isinstance(value, str) and not _NO_TEXT.search(value)
         case "bool":
             return isinstance(value, bool)
         case "int":
@@ -132,6 +137,12 @@ def _is_native(kind: str, value: Any) -> bool:
 def _value(plan: Plan, parameter: Parameter, value: Any) -> Any:
     if parameter.type == "json":
         return _as_json(value)
+    if isinstance(value, str) and _NO_TEXT.search(value):
+        raise InputError(
+            f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} holds a character "
+            "that cannot be handed to a step: a null, or half a surrogate pair",
+            help="remove it, or let a checkpoint read the text from where it lies",
+        )
     if not _is_native(parameter.type, value):
         raise InputError(
             f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} must be "

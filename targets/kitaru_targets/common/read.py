@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TEXT = "tag:yaml.org,2002:str"
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -14,30 +15,35 @@ def parse(text: str) -> dict[str, Any]:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
-        if node is None or not isinstance(node, yaml.MappingNode):
+        if not isinstance(node, yaml.MappingNode):
             raise ValueError("it is no mapping")
-        _check_unshared(node)
-        return dict(loader.construct_document(node))
+        found: dict[str, Any] = _Reader(loader).value(node)
+        return found
     finally:
         loader.dispose()
 
 
-def _check_unshared(root: yaml.Node) -> None:
-    """Refuse anchors, which some readers do not resolve, and keys that stand twice."""
-    seen, pending = {id(root)}, [root]
-    while pending:
-        node = pending.pop()
-        for child in _children(node):
-            if id(child) in seen:
-                raise ValueError(f"line {child.start_mark.line + 1}: an anchor is used")
-            seen.add(id(child))
-            pending.append(child)
+class _Reader:
+    """Refuses what readers take differently: anchors, and keys that stand twice."""
 
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._seen: set[int] = set()
 
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        names = [key.value for key, _ in node.value]
-        if len(set(names)) < len(names):
+    def value(self, node: yaml.Node) -> Any:
+        if id(node) in self._seen:
+            raise ValueError(f"line {node.start_mark.line + 1}: an anchor is used")
+        self._seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(child) for child in node.value]
+        return node.value if node.tag == _TEXT else self._loader.construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
+        found = {key.value: self.value(value) for key, value in node.value}
+        if any(key.tag != _TEXT for key, _ in node.value):
+            raise ValueError(f"line {node.start_mark.line + 1}: a key is no text")
+        if len(found) < len(node.value):
             raise ValueError(f"line {node.start_mark.line + 1}: a key stands twice")
-        return [child for pair in node.value for child in pair]
-    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+        return found

@@ -12,12 +12,14 @@ _PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NOT_STRINGS = frozenset(
     {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
 )
-_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _BLOCK_LINE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 
 
 def dump(document: dict[str, Any]) -> str:
     """Return a dict of dicts, lists, strings, numbers and booleans as YAML, in its own order.
+
+    Raises TypeError or ValueError on what no document can hold.
 
     >>> dump({"yes": "1e3", "n": [1, True]})
     '"yes": "1e3"\\n"n":\\n- 1\\n- true\\n'
@@ -76,6 +78,7 @@ def _scalar(value: Any) -> str:
 
 
 def _string(text: str) -> str:
+    text.encode()  # half a surrogate pair is nothing that a reader takes
     # A JSON string is a YAML double-quoted one, but for characters that YAML does not print.
     quoted = json.dumps(text, ensure_ascii=False)
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)

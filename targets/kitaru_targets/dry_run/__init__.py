@@ -106,10 +106,10 @@ def _play(build: Build, given: Mapping[str, Any], run_id: str, report: Report) -
                 archive.extractall(folder)
         machine = Machine(folder, Path(made), report)
         interpret.execute(spec, given, run_id, machine)
-    if machine.failed is not None and machine.failed.code != 1:
-        raise _failure(machine.failed)
-    if machine.failed is not None:
-        _check_recorded(given, run_id, machine.failed)
+    for ended in machine.failures.values():
+        if ended.code != 1:
+            raise _failure(ended)
+        _check_recorded(given, run_id, ended)
 
 
 def _check_recorded(given: Mapping[str, Any], exec_id: str, ended: Ended) -> None:

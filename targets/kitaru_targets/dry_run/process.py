@@ -41,7 +41,7 @@ class Machine:
         self._folder = folder
         self._scratch = scratch
         self._report = report
-        self.failed: Ended | None = None
+        self.failures: dict[str, Ended] = {}
 
     def __call__(self, call: Call) -> Mapping[str, str] | None:
         with tempfile.TemporaryDirectory(dir=self._scratch) as made:
@@ -63,7 +63,9 @@ class Machine:
         ended = Ended(call.task, step, call.attempt, done.returncode, done.stdout, outputs)
         self._report(ended)
         complete = done.returncode == 0 and set(outputs) == set(call.outputs)
-        self.failed = None if complete else ended
+        self.failures.pop(call.task, None)
+        if not complete:
+            self.failures[call.task] = ended
         return outputs if complete else None
 
     def _environment(self, call: Call) -> dict[str, str]:

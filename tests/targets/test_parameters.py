@@ -1,0 +1,128 @@
+"""Decides how inputs, resources, environment and names stand in a document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kitaru_targets.common import parameters, resources
+from kitaru_targets.common.keys import KEY, MAX_KEY, Keys
+
+from kitaru.errors import InputError, UsageError
+from kitaru.wire.plan import Parameter, ParameterType, Plan, Resources
+
+from .programs import Do, plan
+
+
+def parameter(kind: ParameterType, default: Any = None, *, name: str = "x") -> Parameter:
+    has = default is not None
+    return Parameter(name, "positional_or_keyword", kind, "", not has, has, default)
+
+
+def with_parameters(*found: Parameter) -> Plan:
+    return plan((Do("a"),), parameters=found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [
+        ("str", "{{workflow.name}}"),
+        ("json", {"a": "{{x}}"}),
+        ("str", "a" * 3_000),
+        ("str", "\ud800"),
+        ("int", 2**60),
+        ("int", True),
+        ("float", float("inf")),
+        ("float", "1"),
+        ("bool", 1),
+    ],
+)
+def test_a_default_that_cannot_stand_in_a_document_is_left_to_the_flow(
+    kind: ParameterType, default: Any
+) -> None:
+    portable = parameters.portable(with_parameters(parameter(kind, default)))
+    assert not portable.parameters[0].has_literal_default
+    definition = parameters.definitions(portable, "")["x"]
+    assert (definition["parameterType"], definition["defaultValue"]) == ("STRING", "")
+
+
+def test_a_plain_default_stays() -> None:
+    plain = with_parameters(parameter("str", "owls"), parameter("json", ["a"], name="y"))
+    assert parameters.portable(plain) == plain
+    found = parameters.definitions(plain, "gs://b/p")
+    assert found["x"] == {"parameterType": "STRING", "isOptional": True, "defaultValue": "owls"}
+    assert found["y"]["defaultValue"] == '["a"]'
+    assert found["kitaru_store"]["defaultValue"] == "gs://b/p"
+
+
+def test_a_store_that_nobody_named_has_to_be_given() -> None:
+    assert "isOptional" not in parameters.definitions(with_parameters(), "")["kitaru_store"]
+
+
+@pytest.mark.parametrize("name", ["kitaru_execution", "kitaru_store", "größe"])
+def test_an_input_that_cannot_be_a_parameter_is_named(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"flow\.py:8: .*{name}"):
+        parameters.definitions(with_parameters(parameter("str", name=name)), "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("int", True), ("int", 1.0), ("int", 2**60), ("str", 1), ("bool", 1), ("float", "1")],
+)
+def test_a_value_of_another_type_is_refused(kind: ParameterType, value: Any) -> None:
+    with pytest.raises(InputError, match="'x'"):
+        parameters.values(with_parameters(parameter(kind)), {"x": value})
+
+
+def test_text_that_no_command_line_carries_is_refused() -> None:
+    for text in ("a\0b", "\udc80"):
+        with pytest.raises(InputError, match="cannot be handed to a step"):
+            parameters.values(with_parameters(parameter("str")), {"x": text})
+
+
+def test_resources_are_written_as_kfp_2_17_writes_them() -> None:
+    assert resources.emit(Resources("2", "4Gi", 1)) == {
+        "cpuLimit": 2.0,
+        "resourceCpuLimit": "2",
+        "memoryLimit": 4.294967296,
+        "resourceMemoryLimit": "4Gi",
+        "accelerator": {
+            "type": "nvidia.com/gpu",
+            "count": "1",
+            "resourceType": "nvidia.com/gpu",
+            "resourceCount": "1",
+        },
+    }
+    assert resources.emit(Resources(cpu="500m"))["cpuLimit"] == 0.5
+    assert resources.emit(Resources()) == {}
+
+
+@pytest.mark.parametrize("bad", [Resources(cpu="two"), Resources(memory="4 GB")])
+def test_resources_that_mean_nothing_are_refused(bad: Resources) -> None:
+    with pytest.raises(UsageError):
+        resources.emit(bad)
+
+
+@pytest.mark.parametrize("name", ["A=B", "A\nB", "", "1A", "LD_PRELOAD", "PYTHONPATH", "PATH"])
+def test_a_variable_that_changes_what_runs_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="environment variable"):
+        resources.environment({name: "x"})
+
+
+def test_every_step_hashes_alike() -> None:
+    assert resources.environment({"B": "2", "A": "1"}) == [
+        {"name": "A", "value": "1"},
+        {"name": "B", "value": "2"},
+        {"name": "PYTHONHASHSEED", "value": "0"},
+    ]
+
+
+@given(st.lists(st.one_of(st.text(max_size=200), st.sampled_from(["a", "A", "a_", "a-driver"]))))
+def test_every_text_becomes_a_key_of_its_own(texts: list[str]) -> None:
+    keys = Keys()
+    made = [keys.take(text, fallback="step") for text in texts]
+    assert len(set(made)) == len(made)
+    for key in made:
+        assert KEY.fullmatch(key) and len(key) <= MAX_KEY and not key.endswith("-driver")
