@@ -69,7 +69,7 @@ class Names:
         level = len(qualified.name) - len(qualified.name.lstrip("."))
         package = source.file.endswith("__init__.py")
         name = absolute(source.module, package, level, qualified.name[level:])
-        return self._imported(f"{name}{tail}")
+        return self._imported(f"{name}{tail}", source.module)
 
     def display(self, source: Source, name: str, function: str = "") -> ast.expr | None:
         """Return the list, tuple, set or dict written out that a module-level name is bound to."""
@@ -98,16 +98,29 @@ class Names:
             self._scopes[source.module] = scopes
         return self._scopes[source.module]
 
-    def _imported(self, dotted: str) -> Symbol | None:
+    def _imported(self, dotted: str, importer: str) -> Symbol | None:
+        """Follow an absolute name; `importer` is the module whose import it is.
+
+        As in Python, a name that a package binds hides its submodule of that name.
+        """
         if dotted == "kitaru" or dotted.startswith("kitaru."):
             return Symbol("primitive", dotted.removeprefix("kitaru").removeprefix("."))
-        parts = dotted.split(".")
-        for length in range(len(parts), 0, -1):
-            source = self.project.find(".".join(parts[:length]))
-            if source is not None:
-                rest = ".".join(parts[length:])
-                return self._member(source, rest) if rest else Symbol("module", dotted, source)
-        return Symbol("module", dotted)
+        name, *rest = dotted.split(".")
+        source = self.project.find(name)
+        if source is None and not self.project.is_package(name):
+            return Symbol("module", dotted)
+        while rest:
+            if source and source.module != importer and self._binds(source, rest[0]):
+                return self._member(source, ".".join(rest))
+            name, rest = f"{name}.{rest[0]}", rest[1:]
+            source = self.project.find(name)
+            if source is None and not self.project.is_package(name):
+                return None
+        return Symbol("module", dotted, source)
+
+    def _binds(self, source: Source, name: str) -> bool:
+        found = self._scopes_of(source)[""].get_qualified_names_for(name)
+        return any(q.source is not QualifiedNameSource.BUILTIN for q in found)
 
     def _member(self, source: Source, dotted: str) -> Symbol | None:
         key = (source.module, dotted)
