@@ -21,12 +21,12 @@ EXAMPLE = "from kitaru import flow\n\n@flow\ndef main() -> str: ..."
 
 @dataclass(frozen=True)
 class FlowDefinition:
-    """One `@flow` function of a module."""
+    """One `@flow` function of a module: `name` is what its decorator says, or else the variable's."""
 
     name: str
+    variable: str
     source: Source
-    definition: ast.FunctionDef
-    options: tuple[ast.keyword, ...]
+    definition: ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def find_flows(source: Source, names: Names) -> list[FlowDefinition]:
@@ -41,7 +41,10 @@ def find_flows(source: Source, names: Names) -> list[FlowDefinition]:
             case _:
                 continue
         if symbol and symbol.kind == "flow" and symbol.source is source:
-            found.append(FlowDefinition(name, source, symbol.definition, symbol.options))  # type: ignore[arg-type]
+            definition = symbol.definition
+            assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef)
+            given = {k.arg: literal_of(k.value)[1] for k in symbol.options}.get("name")
+            found.append(FlowDefinition(str(given or name), name, source, definition))
     return found
 
 
@@ -53,7 +56,7 @@ def select_flow(
     known = ", ".join(flow.name for flow in flows)
     if wanted:
         for flow in flows:
-            if flow.name == wanted:
+            if wanted in (flow.variable, flow.name):
                 return flow, []
         message = f"there is no flow called `{wanted}` in {source.file}"
         fix = f"flows here: {known}" if known else "decorate the function with @flow"
@@ -118,7 +121,7 @@ def check_definition(flow: FlowDefinition) -> list[Diagnostic]:
     return found
 
 
-def parameters(definition: ast.FunctionDef) -> tuple[Parameter, ...]:
+def parameters(definition: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Parameter, ...]:
     """Return the flow's inputs as the plan states them."""
     arguments = definition.args
     positional = [*arguments.posonlyargs, *arguments.args]

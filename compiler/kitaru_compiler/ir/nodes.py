@@ -131,7 +131,7 @@ class FlowIR:
     """
 
     name: str
-    definition: ast.FunctionDef
+    definition: ast.FunctionDef | ast.AsyncFunctionDef
     body: list[Node]
     parameters: tuple[str, ...]
     locals: frozenset[str]

@@ -7,12 +7,10 @@ unless a later read could not tell the difference.
 from __future__ import annotations
 
 import ast
-import builtins
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from kitaru_compiler.diagnostics.rules import kit314
-from kitaru_compiler.ir.build import assign, at, load
+from kitaru_compiler.ir.build import at, load
 from kitaru_compiler.ir.nodes import (
     Code,
     Durable,
@@ -25,8 +23,7 @@ from kitaru_compiler.ir.nodes import (
     durable_of,
 )
 from kitaru_compiler.ir.scope import bound_names, deleted_names
-
-BUILTINS = frozenset(dir(builtins))
+from kitaru_compiler.passes.expressions import Expressions
 
 
 def hoist(ir: FlowIR) -> FlowIR:
@@ -78,10 +75,8 @@ def _certainly_bound(stmt: ast.stmt) -> set[str]:
 
 
 @dataclass
-class _Hoister:
-    ir: FlowIR
-    bound: frozenset[str]
-    prelude: list[Node] = field(default_factory=list)
+class _Hoister(Expressions):
+    """Hoists out of one statement."""
 
     def statement(self, stmt: ast.stmt) -> Node:
         """Return what is left of a statement once `prelude` has run."""
@@ -144,304 +139,6 @@ class _Hoister:
         self.prelude.append(Code(changed))
         return Code(at(stmt, ast.Assign([place], load(stmt, old.id))))
 
-    def lower(self, node: ast.expr) -> ast.expr:
-        """Return what is left to evaluate in place of `node` once `prelude` has run."""
-        if not durable_calls(node):
-            return node
-        call = durable_of(node)
-        if call is not None:
-            assert isinstance(node, ast.Call)
-            name = self.ir.temporary(_identifier(call.name))
-            self.prelude.append(Durable(assign(node, name, self._call_operands(node)), call))
-            return load(node, name)
-        node = copy.copy(node)
-        match node:
-            case ast.NamedExpr():
-                node.value = self.lower(node.value)
-            case ast.IfExp() if not durable_calls(node.body, node.orelse):
-                node.test = self.test(node.test)
-            case ast.BoolOp() if not durable_calls(*node.values[1:]):
-                node.values = [self.lower(node.values[0]), *node.values[1:]]
-            case ast.IfExp():
-                return self._choose(node, self.test(node.test), node.body, node.orelse)
-            case ast.BoolOp():
-                return self._short_circuit(node)
-            case ast.Compare() if durable_calls(*node.comparators[1:]):
-                return self._chain(node)
-            case ast.ListComp() | ast.SetComp() | ast.DictComp():
-                return self._comprehension(node)
-            case ast.GeneratorExp():
-                self._first_iterable(node)
-            case ast.UnaryOp(op=ast.Not()):
-                node.operand = self.test(node.operand)
-            case ast.JoinedStr():
-                node.values = self._fields(node.values)
-            case ast.Call():
-                return self._call_operands(node)
-            case ast.Compare():
-                node.left, first = self._pair(node.left, node.comparators[0])
-                node.comparators = [first, *node.comparators[1:]]
-            case ast.Dict():
-                self._dict(node)
-            case _:
-                self._fields_of(node)
-        return node
-
-    def test(self, node: ast.expr) -> ast.expr:
-        """Like `lower`, where only the truth of `node` matters: each operand is asked once."""
-        if not durable_calls(node):
-            return node
-        match node:
-            case ast.BoolOp() if durable_calls(*node.values[1:]):
-                return self._flag(node)
-            case ast.UnaryOp(op=ast.Not()):
-                return at(node, ast.UnaryOp(ast.Not(), self.test(node.operand)))
-        return self.lower(node)
-
-    def _flag(self, node: ast.BoolOp) -> ast.expr:
-        """`a and ca()` as a test: a flag that is True only when every operand was true."""
-        name = self.ir.temporary("test")
-        conjunction = isinstance(node.op, ast.And)
-        self.prelude.append(Code(assign(node, name, at(node, ast.Constant(not conjunction)))))
-        done: list[Node] = [Code(assign(node, name, at(node, ast.Constant(conjunction))))]
-        for value in reversed(node.values):
-            inner = _Hoister(self.ir, self.bound)
-            test = inner.test(value)
-            branch = (
-                If(test, done, [], _place(value))
-                if conjunction
-                else If(test, [], done, _place(value))
-            )
-            done = [*inner.prelude, branch]
-        self._append_flat(done)
-        return load(node, name)
-
-    def _short_circuit(self, node: ast.BoolOp) -> ast.expr:
-        """`a and ca()` as a value: the operand that decided."""
-        name = self.ir.temporary("value")
-        conjunction = isinstance(node.op, ast.And)
-        rest: list[Node] = []
-        for index, value in reversed(list(enumerate(node.values))):
-            inner = _Hoister(self.ir, self.bound)
-            kept: Node = Code(assign(value, name, inner.lower(value)))
-            more: list[Node] = []
-            if index < len(node.values) - 1:
-                asked = load(value, name)
-                arms: tuple[list[Node], list[Node]] = (rest, []) if conjunction else ([], rest)
-                more = [If(asked, *arms, _place(value))]
-            rest = [*inner.prelude, kept, *more]
-        self._append_flat(rest)
-        return load(node, name)
-
-    def _choose(self, node: ast.expr, test: ast.expr, body: ast.expr, orelse: ast.expr) -> ast.expr:
-        name = self.ir.temporary("value")
-        arms: list[list[Node]] = []
-        for arm in (body, orelse):
-            inner = _Hoister(self.ir, self.bound)
-            kept = Code(assign(arm, name, inner.lower(arm)))
-            arms.append([*inner.prelude, kept])
-        self.prelude += _plain([If(test, arms[0], arms[1], _place(node))])
-        return load(node, name)
-
-    def _chain(self, node: ast.Compare) -> ast.expr:
-        """`a < b() < c()`: the middle once, the rest only while the chain holds."""
-        name = self.ir.temporary("value")
-        left, first = self._pair(node.left, node.comparators[0])
-        left, middle = self._spill(left), self._spill(first)
-        compared = at(node, ast.Compare(left, [node.ops[0]], [middle]))
-        self.prelude.append(Code(assign(node, name, compared)))
-        here = self.prelude
-        for op, comparator in zip(node.ops[1:], node.comparators[1:], strict=True):
-            inner = _Hoister(self.ir, self.bound)
-            right = inner.lower(comparator)
-            right = inner._spill(right)
-            compared = at(node, ast.Compare(middle, [op], [right]))
-            body = [*inner.prelude, Code(assign(node, name, compared))]
-            here.append(If(load(node, name), body, [], _place(node)))
-            middle, here = right, body
-        self.prelude[:] = _plain(self.prelude)
-        return load(node, name)
-
-    def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
-        self._first_iterable(node)
-        if not durable_calls(node):
-            return node
-        name = self.ir.temporary("values")
-        calls = durable_calls(node)
-        reason = "a comprehension over a value known only at run time runs in one process"
-        region = Region([assign(node, name, node)], calls, kit314.RULE, reason, node)
-        self.prelude.append(region)
-        return load(node, name)
-
-    def _first_iterable(self, node: ast.expr) -> None:
-        """Lower the first iterable, which Python evaluates where the comprehension stands."""
-        first = copy.copy(node.generators[0])  # type: ignore[attr-defined]
-        first.iter = self.lower(first.iter)
-        node.generators = [first, *node.generators[1:]]  # type: ignore[attr-defined]
-
-    def _call_operands(self, node: ast.expr) -> ast.Call:
-        """Lower a call's parts in the order Python evaluates them: callee, arguments, keywords."""
-        assert isinstance(node, ast.Call)
-        node = copy.copy(node)
-        if not durable_calls(node.func, *node.args, *(k.value for k in node.keywords)):
-            return node
-        node.args = [copy.copy(a) if isinstance(a, ast.Starred) else a for a in node.args]
-        node.keywords = [copy.copy(k) for k in node.keywords]
-        slots: list[tuple[ast.AST, str]] = []
-        func, positional = node.func, list(node.args)
-        if durable_of(node) is None:
-            slots.append((node, "func"))
-        holder = ast.List(positional, ast.Load())
-        operands: list[ast.expr | None] = [func] if slots else []
-        operands += [*holder.elts, *(_unpacked(k) for k in node.keywords)]
-        lowered = self._operands(operands)
-        if slots:
-            node.func = lowered.pop(0)  # type: ignore[assignment]
-        node.args = lowered[: len(positional)]  # type: ignore[assignment]
-        for keyword, value in zip(node.keywords, lowered[len(positional) :], strict=True):
-            keyword.value = value.value if isinstance(value, _Unpacked) else value  # type: ignore[assignment]
-        return node
-
-    def _operands(self, operands: list[ast.expr | None]) -> list[ast.expr | None]:
-        """Lower operands evaluated from left to right; keep what precedes the last durable one."""
-        last = max(
-            (
-                index
-                for index, node in enumerate(operands)
-                if node is not None and durable_calls(node)
-            ),
-            default=-1,
-        )
-        result: list[ast.expr | None] = []
-        for index, node in enumerate(operands):
-            if node is None or index > last:
-                result.append(node)
-                continue
-            lowered = self._lower_operand(node)
-            later = [other for other in operands[index + 1 :] if other is not None]
-            result.append(lowered if index == last else self._spill(lowered, later))
-        return result
-
-    def _pair(self, left: ast.expr, right: ast.expr) -> tuple[ast.expr, ast.expr]:
-        first, second = self._operands([left, right])
-        assert first is not None and second is not None
-        return first, second
-
-    def _lower_operand(self, node: ast.expr) -> ast.expr:
-        if isinstance(node, _Unpacked | ast.Starred):
-            changed = copy.copy(node)
-            changed.value = self.lower(node.value)
-            return changed
-        return self.lower(node)
-
-    def _spill(self, node: ast.expr, later: list[ast.expr] | None = None) -> ast.expr:
-        """Evaluate `node` now, unless nothing that runs before its read changes what it gives."""
-        if self._is_stable(node, later or []):
-            return node
-        if isinstance(node, ast.Starred):
-            kept = self._keep(at(node, ast.List([node], ast.Load())))
-            return at(node, ast.Starred(kept, ast.Load()))
-        if isinstance(node, _Unpacked):
-            kept = self._keep(at(node.value, ast.Dict([None], [node.value])))
-            return _unpack(kept)
-        return self._keep(node)
-
-    def _keep(self, node: ast.expr) -> ast.Name:
-        name = self.ir.temporary("kept")
-        self.prelude.append(Code(assign(node, name, node)))
-        return load(node, name)
-
-    def _is_stable(self, node: ast.expr, later: list[ast.expr]) -> bool:
-        match node:
-            case ast.Constant():
-                return True
-            case ast.Name(id=name):
-                if name in self.ir.temporaries:
-                    return True
-                if name not in self.ir.locals:
-                    # One that nothing defines must raise where it stands, not later.
-                    return name in self.ir.globals or name in BUILTINS
-                rebound = any(name in bound_names(other) for other in later)
-                return name in self.bound and not rebound
-            case ast.Attribute(value=ast.Name(id=name), attr=method):
-                if hasattr(self.ir.containers.get(name), method):
-                    return self._is_stable(node.value, later)
-                return self._is_module(node.value)
-            case ast.Attribute(value=value):
-                return self._is_module(value)
-            case ast.Tuple(elts=elts):
-                return all(isinstance(item, ast.Constant) for item in elts)
-        return False
-
-    def _is_module(self, node: ast.expr) -> bool:
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        return isinstance(node, ast.Name) and node.id in self.ir.modules
-
-    def _fields(self, values: list[ast.expr]) -> list[ast.expr]:
-        """An f-string formats each field before it evaluates the next."""
-        last = max(index for index, value in enumerate(values) if durable_calls(value))
-        result = []
-        for index, value in enumerate(values):
-            if index > last or isinstance(value, ast.Constant):
-                result.append(value)
-                continue
-            assert isinstance(value, ast.FormattedValue)
-            value = copy.copy(value)
-            value.value = self.lower(value.value)
-            if index < last:
-                formatted = self._keep(at(value, ast.JoinedStr([value])))
-                value = at(value, ast.FormattedValue(formatted, -1, None))
-            result.append(value)
-        return result
-
-    def _dict(self, node: ast.Dict) -> None:
-        pairs = list(zip(node.keys, node.values, strict=True))
-        flat: list[ast.expr | None] = []
-        for key, value in pairs:
-            flat += [None, _unpack(value)] if key is None else [key, value]
-        lowered = self._operands(flat)
-        node.keys = lowered[::2]
-        node.values = [v.value if isinstance(v, _Unpacked) else v for v in lowered[1::2]]  # type: ignore[misc]
-
-    def _fields_of(self, node: ast.expr) -> None:
-        """Lower the parts of any other expression, evaluated in the order of its fields."""
-        slots: list[tuple[str, int | None]] = []
-        operands: list[ast.expr | None] = []
-        for name, value in ast.iter_fields(node):
-            if isinstance(value, ast.expr):
-                slots.append((name, None))
-                operands.append(value)
-            elif isinstance(value, list) and any(isinstance(v, ast.expr) for v in value):
-                setattr(node, name, list(value))
-                slots += [(name, index) for index in range(len(value))]
-                operands += value
-        for (name, index), value in zip(slots, self._operands(operands), strict=True):
-            if index is None:
-                setattr(node, name, value)
-            else:
-                getattr(node, name)[index] = value
-
-    def _append_flat(self, nodes: list[Node]) -> None:
-        self.prelude += _plain(nodes)
-
-
-class _Unpacked(ast.expr):
-    """Stands for `**value` among operands; never left in the tree."""
-
-    _fields = ("value",)
-    value: ast.expr
-
-
-def _unpacked(keyword: ast.keyword) -> ast.expr:
-    return _unpack(keyword.value) if keyword.arg is None else keyword.value
-
-
-def _unpack(value: ast.expr) -> ast.expr:
-    node = _Unpacked()
-    node.value = value
-    return at(value, node)
-
 
 def _target_parts(target: ast.expr) -> list[tuple[ast.AST, str]]:
     """Return the expressions inside a target, in order of evaluation, as (owner, field)."""
@@ -455,30 +152,3 @@ def _target_parts(target: ast.expr) -> list[tuple[ast.AST, str]]:
         case ast.Tuple(elts=elts) | ast.List(elts=elts):
             return [part for item in elts for part in _target_parts(item)]
     return []
-
-
-def _plain(nodes: list[Node]) -> list[Node]:
-    """Turn branches without anything durable in their arms back into statements."""
-    result: list[Node] = []
-    for node in nodes:
-        if isinstance(node, If):
-            body, orelse = _plain(node.body), _plain(node.orelse)
-            if all(isinstance(inner, Code) for inner in [*body, *orelse]):
-                stmts = [
-                    [inner.stmt for inner in arm if isinstance(inner, Code)]
-                    for arm in (body, orelse)
-                ]
-                whole = ast.If(node.test, stmts[0] or [at(node.source, ast.Pass())], stmts[1])
-                node = Code(at(node.source, whole))
-            else:
-                node = If(node.test, body, orelse, node.source)
-        result.append(node)
-    return result
-
-
-def _place(node: ast.expr) -> ast.stmt:
-    return at(node, ast.Expr(node))
-
-
-def _identifier(name: str) -> str:
-    return "".join(c if c.isalnum() or c == "_" else "_" for c in name).lower()
