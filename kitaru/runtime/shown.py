@@ -1,46 +1,100 @@
-"""Decides how a recorded value is shown as JSON, where its classes need not be importable."""
+"""Decides how a recorded value is shown as JSON: from its document alone, importing nothing."""
 
 from __future__ import annotations
 
-import sys
+import json
+import struct
+from collections.abc import Callable
 from typing import Any
 
-from kitaru.errors import KitaruError
-from kitaru.runtime import codec
 from kitaru.runtime.journal import Journal
 
-_PLAIN = (str, int, bool, type(None))
+_ELIDED = "…"
+_MAX_DEPTH = 200
 
 
 def result_as_json(journal: Journal) -> Any:
     """Return a completed execution's result as JSON; `None` for any other."""
     end = journal.end()
-    if end is None or end.result is None:
-        return None
-    document = journal.fetch(end.result)
-    try:
-        return as_json(codec.decode(document))
-    except KitaruError:
+    return None if end is None or end.result is None else as_json(journal.fetch(end.result))
+
+
+def as_json(document: Any) -> Any:
+    """Return a codec document as JSON that reads well.
+
+    Models and dataclasses become objects, tuples and sets arrays, dates and the like texts. A value
+    inside itself, and what is nested over 200 deep, is shown as `…`.
+
+    Example:
+        >>> as_json(codec.encode({"pair": (1, 2)}))
+        {'pair': [1, 2]}
+    """
+    form = document.get("$kitaru") if isinstance(document, dict) else None
+    if form is None:
         return document
+    if form == "json/1":
+        return json.loads(document["text"])
+    return _Graph(document["nodes"]).slot(document["root"])
 
 
-def as_json(value: Any) -> Any:
-    """Return a value as JSON that reads well: models as objects, tuples and sets as arrays."""
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, float):
-        return value if value - value == 0 else str(value)
-    if isinstance(value, dict):
-        return {_key(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [as_json(item) for item in value]
-    if hasattr(type(value), "__dataclass_fields__"):
-        return {name: as_json(getattr(value, name)) for name in value.__dataclass_fields__}
-    pydantic = sys.modules.get("pydantic")
-    if pydantic is not None and isinstance(value, pydantic.BaseModel):
-        return value.model_dump(mode="json")
-    return str(value)
+class _Graph:
+    def __init__(self, nodes: list[Any]) -> None:
+        self._nodes = nodes
+        self._open: set[int] = set()
+
+    def slot(self, slot: Any) -> Any:
+        """Return an atom as it is, a reference as what its node shows."""
+        if not isinstance(slot, list):
+            return slot
+        index = slot[0]
+        if index in self._open or len(self._open) >= _MAX_DEPTH:
+            return _ELIDED
+        self._open.add(index)
+        try:
+            tag, data, *rest = self._nodes[index]
+            return _SHOWN.get(tag, _other)(self, data, rest[0] if rest else [])
+        finally:
+            self._open.discard(index)
+
+    def key(self, slot: Any) -> str:
+        shown = self.slot(slot)
+        return shown if isinstance(shown, str) else json.dumps(shown)
 
 
-def _key(key: Any) -> str:
-    return key if isinstance(key, str) else str(as_json(key))
+def _array(graph: _Graph, _: Any, slots: list[Any]) -> Any:
+    return [graph.slot(slot) for slot in slots]
+
+
+def _dict(graph: _Graph, _: Any, slots: list[Any]) -> Any:
+    return {graph.key(k): graph.slot(v) for k, v in zip(slots[::2], slots[1::2], strict=True)}
+
+
+def _object(graph: _Graph, _: Any, slots: list[Any]) -> Any:
+    fields = zip(slots[1::2], slots[2::2], strict=True)
+    return {name: graph.slot(v) for name, v in fields if not str(name).startswith("__pydantic_")}
+
+
+def _namedtuple(graph: _Graph, _: Any, slots: list[Any]) -> Any:
+    return _array(graph, None, slots[1:])
+
+
+def _float(_: _Graph, data: str, __: list[Any]) -> Any:
+    return str(struct.unpack(">d", bytes.fromhex(data))[0])
+
+
+def _name(_: _Graph, data: list[str], __: list[Any]) -> Any:
+    return ".".join(data)
+
+
+def _other(graph: _Graph, data: Any, slots: list[Any]) -> Any:
+    return data if data is not None else _array(graph, None, slots)
+
+
+_SHOWN: dict[str, Callable[[_Graph, Any, list[Any]], Any]] = {
+    **dict.fromkeys(("list", "tuple", "set", "frozenset"), _array),
+    "dict": _dict,
+    "object": _object,
+    "namedtuple": _namedtuple,
+    "float": _float,
+    "name": _name,
+}

@@ -181,6 +181,34 @@ def test_a_script_that_ends_early_still_finishes_the_run(script: Callable[[str],
     assert KitaruClient().executions.get("e1").result == list(range(8))
 
 
+def test_a_failed_run_is_retried_by_a_corrected_program(script: Callable[[str], Script]) -> None:
+    flows = script(SOURCE.replace("< 2", "< 20").replace("except ValueError", "except OSError"))
+    code, _, log = flows.run("flows.caught.options(exec_id='e1').run().wait()")
+    assert code == 1 and "kitaru executions retry e1" in log
+    flows = script(SOURCE.replace('if note("flaky") < 2', 'if note("flaky") < 0'))
+    code, output, log = flows.run("print(client.executions.retry('e1').wait())")
+    assert (code, output) == (0, "done!"), log
+    assert flows.calls() == ["first", "flaky", "flaky", "use"]
+    assert KitaruClient().executions.get("e1").status == "completed"
+
+
+def test_edited_code_runs_again_and_nothing_else(script: Callable[[str], Script]) -> None:
+    source = SOURCE.replace("< 2", "< 0")
+
+    def ran(text: str) -> list[str]:
+        flows = script(text)
+        before = len(flows.calls())
+        code, _, log = flows.run("print(flows.caught.run().wait())")
+        assert code == 0, log
+        return flows.calls()[before:]
+
+    assert ran(source) == ["first", "flaky", "use"]
+    assert ran("# a comment\n" + source.replace("return [1]", "return  [1]  # same")) == []
+    assert ran(source.replace('return "done"', 'return "changed"')) == ["flaky", "use"]
+    assert ran(source.replace('value + "!"', 'value + "?"')) == ["use"]
+    assert ran(source + "\n\ndef unrelated(): return 2\n") == []
+
+
 def test_resume_of_what_runs_here_is_refused_and_of_what_ended_is_not() -> None:
     gate = threading.Event()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kitaru.runtime import codec
+from kitaru.wire.records import WaitAnswer
 from tests.step.build import Program, block, step
 
 SOURCE = """\
@@ -211,3 +212,90 @@ def test_an_uncut_flow_runs_its_own_function(tmp_path: Path) -> None:
     program = Program(tmp_path, SOURCE, '"""Not cut."""\n', blocks, (step("all", "the_flow"),))
     assert program.walk(topic="1") == ["all:end"]
     assert result(program) == "done!"
+
+
+SWALLOWS = """\
+def one(frame):
+    topic = frame["topic"]
+    try:
+        try:
+            kitaru.wait(name="ok")
+        finally:
+            note("finally")
+            repair()
+    except:
+        note("except")
+    return "two", locals()
+
+
+def two(frame):
+    return None, use("ended")
+"""
+
+
+def swallowing(folder: Path) -> Program:
+    blocks = (
+        block("one", "region", ("two",), ("topic",)),
+        block("two", "checkpoint", (None,), ()),
+    )
+    return Program(folder, SOURCE, SWALLOWS, blocks, (step("one", "one"), step("two", "two")))
+
+
+def test_suspension_ends_the_process_without_unwinding(tmp_path: Path) -> None:
+    program = swallowing(tmp_path)
+    assert program.walk() == ["one:waiting"]
+    assert program.calls() == []
+    assert program.journal().invocations() == []
+    program.journal().answer(WaitAnswer("ok", "value", True))
+    assert program.walk() == ["one:go", "two:end"]
+    assert program.calls() == ["finally", "repair", "use"]
+
+
+def test_cancelling_ends_the_process_without_unwinding(tmp_path: Path) -> None:
+    program = swallowing(tmp_path)
+    program.walk()
+    program.journal().answer(WaitAnswer("ok", "abort"))
+    assert program.walk() == ["one:end", "two:end"]
+    assert program.calls() == []
+    assert program.journal().state().status == "cancelled"
+
+
+CONTESTED_SOURCE = (
+    CAUGHT_SOURCE
+    + """
+
+def succeed_elsewhere(url):
+    from kitaru.runtime.codec import digest_arguments
+    from kitaru.runtime.journal import Journal
+    from kitaru.stores import open_store
+    from kitaru.wire.records import InvocationRecord
+
+    journal = Journal.open(open_store(url), "e1")
+    digest = digest_arguments((2,), {}).digest
+    value = journal.put("done elsewhere", "str")
+    callee = "project.flaky"
+    journal.record(
+        InvocationRecord("flaky", "flaky", "checkpoint", callee, digest, "completed", value)
+    )
+"""
+)
+
+
+def test_a_body_that_saw_another_outcome_starts_again(tmp_path: Path) -> None:
+    """It caught a failure, but another process recorded a value: nothing of its way is recorded."""
+    url = f"sqlite:{tmp_path / 'store.db'}"
+    steps_py = CAUGHT_STEPS.replace("repair()", f"succeed_elsewhere({url!r}) or repair()")
+    blocks = (
+        block("one", "region", ("two",), ("topic",)),
+        block("two", "join", (None,), ("value",)),
+    )
+    steps = (step("one", "one"), step("two", "two"))
+    program = Program(tmp_path, CONTESTED_SOURCE, steps_py, blocks, steps)
+    process = program.start("one")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert program.walk() == ["one:go", "two:end"]
+    assert result(program) == "done elsewhere!"
+    ids = {record.id: record.status for record in program.journal().invocations()}
+    assert ids == {"flaky": "completed", "use": "completed"}
+    assert program.calls() == ["flaky", "use"]
