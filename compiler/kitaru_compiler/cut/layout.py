@@ -51,7 +51,9 @@ class Cutter:
         for element in structure:
             if isinstance(element, Fork) and element.certain:
                 # `if …: return` and the rest: the decider's status says whether the flow goes on.
-                inner, decider = self._items([p for arm in element.arms for p in arm], decider, last)
+                inner, decider = self._items(
+                    [p for arm in element.arms for p in arm], decider, last
+                )
                 items += inner
                 last = None
                 continue

@@ -6,7 +6,7 @@ import ast
 
 from kitaru_compiler.cut.blocks import DraftBlock, Jump, jumps
 from kitaru_compiler.ir.nodes import FlowIR
-from kitaru_compiler.ir.scope import bound_names, deleted_names, read_names
+from kitaru_compiler.ir.scope import certainly_bound, deleted_names, read_names, target_names
 
 
 def live_variables(blocks: list[DraftBlock], ir: FlowIR) -> dict[int, frozenset[str]]:
@@ -52,7 +52,7 @@ def _exposed(stmt: ast.stmt, live: dict[int, frozenset[str]]) -> frozenset[str]:
             return part(body) | part(orelse) | read_names(test)
         case ast.For(target=target, iter=iterable, body=body, orelse=orelse):
             # The target's own reads, as in `for xs[i] in …`, are not bindings of a name.
-            inside = part(body, bound_names(target)) | read_names(target)
+            inside = part(body, target_names(target)) | read_names(target)
             return inside | part(orelse) | read_names(iterable)
         case ast.With(items=items, body=body):
             return part(body).union(*map(read_names, items))
@@ -68,17 +68,7 @@ def _exposed(stmt: ast.stmt, live: dict[int, frozenset[str]]) -> frozenset[str]:
 
 def _killed(stmt: ast.stmt) -> set[str]:
     """Return the names whose old value nothing after a simple statement can see."""
-    match stmt:
-        case ast.Assign(targets=targets):
-            parts = (node for target in targets for node in ast.walk(target))
-            return {n.id for n in parts if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
-            return {name}
-        case ast.Delete() | ast.Import() | ast.ImportFrom():
-            return bound_names(stmt) | deleted_names(stmt)
-        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-            return {name}
-    return set()
+    return deleted_names(stmt) if isinstance(stmt, ast.Delete) else certainly_bound(stmt)
 
 
 def bound_variables(blocks: list[DraftBlock], ir: FlowIR) -> dict[int, frozenset[str]]:
@@ -103,7 +93,7 @@ def _after(
             ends = [_leaves(stmt.body), _leaves(stmt.orelse)]
             now = (body & orelse) if not any(ends) else orelse if ends[0] else body
         else:
-            now = (now | _killed(stmt)) - deleted_names(stmt)
+            now = (now | certainly_bound(stmt)) - deleted_names(stmt)
     return now
 
 

@@ -36,7 +36,8 @@ def cut(ir: FlowIR, source: Source, granularity: Granularity, profile: Profile) 
         return _uncut(ir, ir.whole, source)
     drafts, structure = build_blocks(ir)
     live = live_variables(drafts, ir)
-    ordered = {i: tuple(sorted(names, key=_first_mention(ir))) for i, names in live.items()}
+    mention = _first_mention(ir)
+    ordered = {i: tuple(sorted(names, key=mention)) for i, names in live.items()}
     steps, layout = Cutter(drafts, source, granularity, profile).cut(structure)
     generated = generate(ir, source, drafts, ordered, bound_variables(drafts, ir))
     blocks = tuple(_block(draft, ordered[draft.index], source) for draft in drafts)

@@ -1,4 +1,4 @@
-"""Decides which calls may reach a checkpoint through a value: a table of tools, a variable, an argument."""
+"""Decides which calls may reach a checkpoint through a value: a table of tools, or a variable."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from kitaru_compiler.ir.scope import bound_names, own_nodes
 
 # What a name may hold: the checkpoints' names, none when it holds none.
 Holds = Callable[[str], tuple[str, ...]]
+# Builtins that look at their arguments and call none of them.
+LOOKERS = frozenset(
+    "all any bool dict enumerate id isinstance iter len list next print repr set sorted str tuple "
+    "type zip".split()
+)
+SUBMITS = frozenset({"submit", "map", "product"})
 
 
 @dataclass
@@ -19,9 +25,11 @@ class DynamicCalls:
 
     holds: Holds
     _variables: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _locals: set[str] = field(default_factory=set)
 
     def mark(self, body: list[ast.stmt]) -> None:
         """Mark the calls whose callee, or one of whose arguments, may be a checkpoint."""
+        self._locals = set().union(*map(bound_names, body))
         self._follow_variables(body)
         for stmt in body:
             for node in ast.walk(stmt):
@@ -43,22 +51,34 @@ class DynamicCalls:
                         self._variables.setdefault(name, inside)
 
     def _reaches(self, call: ast.Call) -> tuple[str, ...]:
-        values = [*call.args, *(keyword.value for keyword in call.keywords)]
-        return self._mentioned(call.func) or next(filter(None, map(self._mentioned, values)), ())
+        match call.func:
+            case ast.Name(id=name) if name in LOOKERS and name not in self._locals:
+                values: list[ast.expr] = [keyword.value for keyword in call.keywords]
+            case ast.Attribute(value=ast.Constant()):
+                return ()
+            case ast.Attribute(attr=method) if method not in SUBMITS:
+                values = [*call.args, *(keyword.value for keyword in call.keywords)]
+            case _:
+                values = [call.func, *call.args, *(keyword.value for keyword in call.keywords)]
+        return next(filter(None, map(self._mentioned, values)), ())
 
     def _mentioned(self, node: ast.expr) -> tuple[str, ...]:
         """Return what an expression may give, as far as names in it are not themselves called."""
         called = {
-            id(inner.func)
+            id(part)
             for inner in ast.walk(node)
             if isinstance(inner, ast.Call) and durable_of(inner) is not None
+            for part in ast.walk(inner.func)
         }
         names = [
             inner.id
             for inner in ast.walk(node)
             if isinstance(inner, ast.Name) and id(inner) not in called
         ]
-        found = [self._variables.get(name) or self.holds(name) for name in names]
+        found = [
+            self._variables.get(name, ()) if name in self._locals else self.holds(name)
+            for name in names
+        ]
         return next(filter(None, found), ())
 
 

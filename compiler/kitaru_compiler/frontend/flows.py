@@ -21,7 +21,7 @@ EXAMPLE = "from kitaru import flow\n\n@flow\ndef main() -> str: ..."
 
 @dataclass(frozen=True)
 class FlowDefinition:
-    """One `@flow` function of a module: `name` is what its decorator says, or else the variable's."""
+    """One `@flow` function of a module: `name` is what its decorator says, or `variable`."""
 
     name: str
     variable: str

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 
 from kitaru_compiler.frontend.flows import FlowDefinition
 from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.ir.nodes import Code, FlowIR
-from kitaru_compiler.ir.scope import argument_names, bound_names, deleted_names, own_nodes
+from kitaru_compiler.ir.scope import (
+    argument_names,
+    bound_names,
+    certainly_bound,
+    deleted_names,
+    own_nodes,
+)
 
 DISPLAYS: dict[type[ast.expr], type] = {
     ast.List: list,
@@ -37,6 +44,7 @@ def lower(flow: FlowDefinition, names: Names) -> FlowIR:
         locals=frozenset(local),
         mentioned=frozenset(mentioned | bound),
         globals=frozenset(bound | ({"range"} if _star_imports(flow) else set())),
+        constants=_constants(flow.source.tree),
         modules=_modules(flow, names, mentioned - local),
         containers=_containers(body, parameters),
     )
@@ -48,6 +56,17 @@ def _star_imports(flow: FlowDefinition) -> bool:
         isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
         for node in flow.source.tree.body
     )
+
+
+def _constants(module: ast.Module) -> frozenset[str]:
+    """Return the names that the module binds once, at its top level, for certain."""
+    bindings = Counter(name for stmt in module.body for name in bound_names(stmt))
+    for node in ast.walk(module):
+        if isinstance(node, ast.Global | ast.Delete):
+            names = node.names if isinstance(node, ast.Global) else deleted_names(node)
+            bindings.update(names)
+    certain = {name for stmt in module.body for name in certainly_bound(stmt)}
+    return frozenset(name for name in certain if bindings[name] == 1)
 
 
 def _modules(flow: FlowDefinition, names: Names, candidates: set[str]) -> frozenset[str]:

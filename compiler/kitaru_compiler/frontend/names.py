@@ -42,7 +42,7 @@ class Names:
     project: Project
     _scopes: dict[str, dict[str, Scope]] = field(default_factory=dict)
     _definitions: dict[str, dict[str, Definition]] = field(default_factory=dict)
-    _symbols: dict[tuple[str, str], Symbol | None] = field(default_factory=dict)
+    _found: dict[tuple[str, str, str], Symbol | None] = field(default_factory=dict)
 
     def resolve(self, source: Source, expression: ast.expr, function: str = "") -> Symbol | None:
         """Return what the name or attribute chain `expression` means in `function` of `source`.
@@ -54,6 +54,13 @@ class Names:
 
     def lookup(self, source: Source, dotted: str, function: str = "") -> Symbol | None:
         """Return what `dotted` means in `function` of `source`; see `resolve`."""
+        key = (source.module, function, dotted)
+        if key not in self._found:
+            self._found[key] = None  # a cycle of re-exports means nothing
+            self._found[key] = self._look_up(source, dotted, function)
+        return self._found[key]
+
+    def _look_up(self, source: Source, dotted: str, function: str) -> Symbol | None:
         scopes = self._scopes_of(source)
         scope = scopes.get(function) or scopes[""]
         root, _, rest = dotted.partition(".")
@@ -111,7 +118,7 @@ class Names:
             return Symbol("module", dotted)
         while rest:
             if source and source.module != importer and self._binds(source, rest[0]):
-                return self._member(source, ".".join(rest))
+                return self.lookup(source, ".".join(rest))
             name, rest = f"{name}.{rest[0]}", rest[1:]
             source = self.project.find(name)
             if source is None and not self.project.is_package(name):
@@ -121,13 +128,6 @@ class Names:
     def _binds(self, source: Source, name: str) -> bool:
         found = self._scopes_of(source)[""].get_qualified_names_for(name)
         return any(q.source is not QualifiedNameSource.BUILTIN for q in found)
-
-    def _member(self, source: Source, dotted: str) -> Symbol | None:
-        key = (source.module, dotted)
-        if key not in self._symbols:
-            self._symbols[key] = None  # a cycle of re-exports means nothing
-            self._symbols[key] = self.lookup(source, dotted)
-        return self._symbols[key]
 
     def _defined(self, source: Source, dotted: str) -> Symbol | None:
         name, _, rest = dotted.partition(".")
@@ -149,7 +149,7 @@ class Names:
         value = definition.value
         alias = dotted_name(value)
         if alias:
-            return self._member(source, f"{alias}.{rest}" if rest else alias)
+            return self.lookup(source, f"{alias}.{rest}" if rest else alias)
         if rest or not isinstance(value, ast.Call) or len(value.args) != 1:
             return None
         kind, options = self._decorator(source, value.func)

@@ -124,10 +124,11 @@ class FlowIR:
     """One flow in structured form.
 
     `locals` are all names that Python makes local to the flow; `parameters` those of them that are
-    its inputs. `globals` are the names its module binds, `modules` those of them that are imported
-    modules or classes, `containers` the locals that are only ever a display of that builtin type,
-    `mentioned` every name in the flow's source, `temporaries` the names the passes made up. `whole`
-    is set when the flow must run as it is, its own function called, and says why.
+    its inputs. `globals` are the names its module binds, `constants` those of them bound once,
+    `modules` those that are imported modules or classes, `containers` the locals that are only ever
+    a display of that builtin type, `mentioned` every name in the flow's source, `temporaries` the
+    names the passes made up. `whole` is set when the flow must run as it is, its own function
+    called, and says why.
     """
 
     name: str
@@ -137,6 +138,7 @@ class FlowIR:
     locals: frozenset[str]
     mentioned: frozenset[str]
     globals: frozenset[str] = frozenset()
+    constants: frozenset[str] = frozenset()
     modules: frozenset[str] = frozenset()
     containers: dict[str, type] = field(default_factory=dict)
     whole: Region | None = None

@@ -23,14 +23,15 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """
     yield node
     if isinstance(node, Function | ast.ClassDef):
-        for part in _definition_time(node):
+        for part in definition_time(node):
             yield from own_nodes(part)
         return
     for child in ast.iter_child_nodes(node):
         yield from own_nodes(child)
 
 
-def _definition_time(node: Function | ast.ClassDef) -> list[ast.expr]:
+def definition_time(node: Function | ast.ClassDef) -> list[ast.expr]:
+    """Return what is evaluated where a function or class is defined: decorators, defaults, bases."""
     if isinstance(node, ast.ClassDef):
         return [*node.decorator_list, *node.bases, *(k.value for k in node.keywords)]
     evaluated: list[ast.expr] = [*node.args.defaults, *(d for d in node.args.kw_defaults if d)]
@@ -62,6 +63,35 @@ def bound_names(node: ast.AST) -> set[str]:
             case ast.Import() | ast.ImportFrom():
                 names.update((a.asname or a.name.split(".")[0]) for a in child.names)
     return names
+
+
+def certainly_bound(stmt: ast.stmt) -> set[str]:
+    """Return the names that a simple statement or a definition binds whenever it runs.
+
+    A walrus inside it may hide behind `and`, and does not count.
+    """
+    match stmt:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Assign(targets=targets):
+            return {name for target in targets for name in target_names(target)}
+        case ast.AugAssign(target=target) | ast.AnnAssign(target=target, value=ast.expr()):
+            return target_names(target)
+        case ast.Import() | ast.ImportFrom():
+            return bound_names(stmt)
+    return set()
+
+
+def target_names(target: ast.expr) -> set[str]:
+    """Return the names that assigning to `target` binds."""
+    match target:
+        case ast.Name(id=name):
+            return {name}
+        case ast.Tuple(elts=elts) | ast.List(elts=elts):
+            return {name for item in elts for name in target_names(item)}
+        case ast.Starred(value=value):
+            return target_names(value)
+    return set()
 
 
 def deleted_names(node: ast.AST) -> set[str]:
@@ -120,7 +150,7 @@ def _read(node: ast.AST, hidden: frozenset[str], names: set[str]) -> None:
         case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
             _read_comprehension(node, hidden, names)
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
-            for expression in _definition_time(node):
+            for expression in definition_time(node):
                 _read(expression, hidden, names)
             _read_function(node, hidden, names)
         case ast.ClassDef():

@@ -7,13 +7,19 @@ never at run time.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from kitaru_compiler.diagnostics.model import Rule
 from kitaru_compiler.diagnostics.rules import kit317, kit318
 from kitaru_compiler.ir.nodes import Code, FlowIR, If, Node, Region, Return, durable_calls
-from kitaru_compiler.ir.scope import Function, captured_names, deleted_names, own_nodes
+from kitaru_compiler.ir.scope import (
+    Function,
+    captured_names,
+    definition_time,
+    deleted_names,
+    own_nodes,
+)
 
 # These use the function or generator up before they return, so it outlives no statement.
 CONSUMERS = frozenset(
@@ -79,7 +85,7 @@ def _consumed(stmt: ast.stmt, ir: FlowIR) -> Iterator[ast.AST]:
     for node in own_nodes(stmt):
         match node:
             case ast.Call(func=ast.Name(id=name)) if ir.is_builtin(name, CONSUMERS):
-                yield from node.args
+                yield from (arg for arg in node.args if isinstance(arg, ast.GeneratorExp))
                 yield from (k.value for k in node.keywords if k.arg == "key")
             case ast.Call(func=ast.Attribute(value=ast.Constant(value=str()), attr="join")):
                 yield from node.args
@@ -104,20 +110,26 @@ def _written_inside(stmt: ast.stmt, name: str) -> bool:
 
 
 def _binding_places(node: ast.AST, name: str, looped: bool) -> Iterator[tuple[ast.AST, bool]]:
+    children: Iterable[ast.AST] = ast.iter_child_nodes(node)
     match node:
         case ast.Name(id=found, ctx=ast.Store()) if found == name:
             yield node, looped
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             if node.name == name:
                 yield node, looped
-            return
+            children = definition_time(node)
         case ast.Lambda():
-            return
+            children = definition_time(node)
         case ast.Import() | ast.ImportFrom():
             if any((a.asname or a.name.split(".")[0]) == name for a in node.names):
                 yield node, looped
-        case ast.ExceptHandler(name=found) | ast.MatchAs(name=found) if found == name:
+        case (
+            ast.ExceptHandler(name=found)
+            | ast.MatchAs(name=found)
+            | ast.MatchStar(name=found)
+            | ast.MatchMapping(rest=found)
+        ) if found == name:
             yield node, True
     looped = looped or isinstance(node, ast.For | ast.While | ast.AsyncFor)
-    for child in ast.iter_child_nodes(node):
+    for child in children:
         yield from _binding_places(child, name, looped)

@@ -18,7 +18,8 @@ from kitaru_compiler.ir.nodes import (
     durable_calls,
     durable_of,
 )
-from kitaru_compiler.passes.late import reads_the_same_later
+from kitaru_compiler.ir.scope import bound_names
+from kitaru_compiler.passes.late import same_callee_later, same_later
 
 
 @dataclass
@@ -135,14 +136,15 @@ class Expressions:
         """`a < b() < c()`: the middle once, the rest only while the chain holds."""
         name = self.ir.temporary("value")
         left, first = self._pair(node.left, node.comparators[0])
-        left, middle = self._spill(left), self._spill(first)
+        left = self._spill(left, _bound(first))
+        middle = self._spill(first, _bound(*node.comparators[1:]))
         compared = at(node, ast.Compare(left, [node.ops[0]], [middle]))
         self.prelude.append(Code(assign(node, name, compared)))
         here = self.prelude
-        for op, comparator in zip(node.ops[1:], node.comparators[1:], strict=True):
+        links = zip(node.ops[1:], node.comparators[1:], strict=True)
+        for index, (op, comparator) in enumerate(links):
             inner = Expressions(self.ir, self.bound)
-            right = inner.lower(comparator)
-            right = inner._spill(right)
+            right = inner._spill(inner.lower(comparator), _bound(*node.comparators[index + 2 :]))
             compared = at(node, ast.Compare(middle, [op], [right]))
             body = [*inner.prelude, Code(assign(node, name, compared))]
             here.append(If(load(node, name), body, [], _place(node)))
@@ -182,7 +184,7 @@ class Expressions:
         holder = ast.List(positional, ast.Load())
         operands: list[ast.expr | None] = [func] if slots else []
         operands += [*holder.elts, *(_unpacked(k) for k in node.keywords)]
-        lowered = self._operands(operands)
+        lowered = self._operands(operands, called=bool(slots))
         if slots:
             node.func = lowered.pop(0)  # type: ignore[assignment]
         node.args = lowered[: len(positional)]  # type: ignore[assignment]
@@ -190,8 +192,13 @@ class Expressions:
             keyword.value = value.value if isinstance(value, _Unpacked) else value  # type: ignore[assignment]
         return node
 
-    def _operands(self, operands: list[ast.expr | None]) -> list[ast.expr | None]:
-        """Lower operands evaluated from left to right; keep what precedes the last durable one."""
+    def _operands(
+        self, operands: list[ast.expr | None], called: bool = False
+    ) -> list[ast.expr | None]:
+        """Lower operands evaluated from left to right; keep what precedes the last durable one.
+
+        `called` says that the first is what gets called.
+        """
         last = max(
             (
                 index
@@ -200,14 +207,16 @@ class Expressions:
             ),
             default=-1,
         )
+        rebound = _bound_after(operands)
         result: list[ast.expr | None] = []
         for index, node in enumerate(operands):
             if node is None or index > last:
                 result.append(node)
                 continue
             lowered = self._lower_operand(node)
-            later = [other for other in operands[index + 1 :] if other is not None]
-            result.append(lowered if index == last else self._spill(lowered, later))
+            if index < last:
+                lowered = self._spill(lowered, rebound[index], called and index == 0)
+            result.append(lowered)
         return result
 
     def _pair(self, left: ast.expr, right: ast.expr) -> tuple[ast.expr, ast.expr]:
@@ -222,9 +231,12 @@ class Expressions:
             return changed
         return self.lower(node)
 
-    def _spill(self, node: ast.expr, later: list[ast.expr] | None = None) -> ast.expr:
+    def _spill(
+        self, node: ast.expr, rebound: frozenset[str] = frozenset(), called: bool = False
+    ) -> ast.expr:
         """Evaluate `node` now, unless nothing that runs before its read changes what it gives."""
-        if reads_the_same_later(node, self.ir, self.bound, later or []):
+        same = same_callee_later if called else same_later
+        if same(node, self.ir, self.bound, rebound):
             return node
         if isinstance(node, ast.Starred):
             kept = self._keep(at(node, ast.List([node], ast.Load())))
@@ -302,6 +314,21 @@ def _unpack(value: ast.expr) -> ast.expr:
     node = _Unpacked()
     node.value = value
     return at(value, node)
+
+
+def _bound(*nodes: ast.expr) -> frozenset[str]:
+    return frozenset().union(*map(bound_names, nodes))
+
+
+def _bound_after(operands: list[ast.expr | None]) -> list[frozenset[str]]:
+    """Return for each operand the names that those after it may bind."""
+    found: list[frozenset[str]] = []
+    names: frozenset[str] = frozenset()
+    for node in reversed(operands):
+        found.append(names)
+        new = _bound(node) if node is not None else frozenset()
+        names = names | new if new else names
+    return found[::-1]
 
 
 def _plain(nodes: list[Node]) -> list[Node]:

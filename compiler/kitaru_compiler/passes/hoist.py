@@ -22,7 +22,7 @@ from kitaru_compiler.ir.nodes import (
     durable_calls,
     durable_of,
 )
-from kitaru_compiler.ir.scope import bound_names, deleted_names
+from kitaru_compiler.ir.scope import bound_names, certainly_bound, deleted_names
 from kitaru_compiler.passes.expressions import Expressions
 
 
@@ -50,28 +50,15 @@ def _nodes(
             case Code(stmt) if durable_calls(stmt):
                 changed = hoister.statement(stmt)
                 result += [*hoister.prelude, changed]
-                bound |= _certainly_bound(stmt)
+                bound = (bound | certainly_bound(stmt)) - deleted_names(stmt)
             case Code(stmt) | Durable(stmt) | Return(stmt):
                 result.append(node)
-                bound = (bound | _certainly_bound(stmt)) - deleted_names(stmt)
+                bound = (bound | certainly_bound(stmt)) - deleted_names(stmt)
             case Region(stmts):
                 result.append(node)
                 for stmt in stmts:
-                    bound = (bound | _certainly_bound(stmt)) - deleted_names(stmt)
+                    bound = (bound | certainly_bound(stmt)) - deleted_names(stmt)
     return result, bound
-
-
-def _certainly_bound(stmt: ast.stmt) -> set[str]:
-    simple = ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Import | ast.ImportFrom
-    if isinstance(stmt, ast.AnnAssign) and stmt.value is None:
-        return set()
-    if isinstance(stmt, simple):
-        # A walrus may hide behind `and`, but the targets are bound for certain.
-        targets = stmt.targets if isinstance(stmt, ast.Assign) else [getattr(stmt, "target", stmt)]
-        return {name for target in targets for name in bound_names(target)}
-    if isinstance(stmt, ast.FunctionDef | ast.ClassDef):
-        return {stmt.name}
-    return set()
 
 
 @dataclass
@@ -113,13 +100,14 @@ class _Hoister(Expressions):
         return Durable(stmt, call)
 
     def _targets(self, stmt: ast.Assign) -> None:
-        """`xs[ca()] = e`: the right side first, then the targets from left to right."""
-        stmt.value = self._spill(self.lower(stmt.value))
-        stmt.targets = [copy.deepcopy(target) for target in stmt.targets]
-        parts = [part for target in stmt.targets for part in _target_parts(target)]
-        lowered = self._operands([getattr(owner, name) for owner, name in parts])
-        for (owner, name), value in zip(parts, lowered, strict=True):
-            setattr(owner, name, value)
+        """`xs[ca()] = e`: the right side first, then the parts of the target."""
+        target = copy.deepcopy(stmt.targets[0])
+        stmt.value = self._spill(self.lower(stmt.value), frozenset(bound_names(target)))
+        stmt.targets = [target]
+        parts = _target_parts(target)
+        lowered = self._operands([getattr(target, name) for name in parts])
+        for name, value in zip(parts, lowered, strict=True):
+            setattr(target, name, value)
 
     def _augmented(self, stmt: ast.AugAssign) -> Node:
         """`x += ca()`: the old value is read first, and changed in place last."""
@@ -129,8 +117,8 @@ class _Hoister(Expressions):
             place: ast.Name | ast.Attribute | ast.Subscript = target
         else:
             place = copy.deepcopy(target)
-            for owner, name in _target_parts(place):
-                setattr(owner, name, self._keep(getattr(owner, name)))
+            for name in _target_parts(place):
+                setattr(place, name, self._keep(getattr(place, name)))
             reading = copy.deepcopy(place)
             reading.ctx = ast.Load()
             old = self._keep(reading)
@@ -140,15 +128,6 @@ class _Hoister(Expressions):
         return Code(at(stmt, ast.Assign([place], load(stmt, old.id))))
 
 
-def _target_parts(target: ast.expr) -> list[tuple[ast.AST, str]]:
-    """Return the expressions inside a target, in order of evaluation, as (owner, field)."""
-    match target:
-        case ast.Attribute():
-            return [(target, "value")]
-        case ast.Subscript():
-            return [(target, "value"), (target, "slice")]
-        case ast.Starred():
-            return _target_parts(target.value)
-        case ast.Tuple(elts=elts) | ast.List(elts=elts):
-            return [part for item in elts for part in _target_parts(item)]
-    return []
+def _target_parts(target: ast.expr) -> list[str]:
+    """Return the fields of a target that are evaluated, in order."""
+    return ["value", "slice"] if isinstance(target, ast.Subscript) else ["value"]

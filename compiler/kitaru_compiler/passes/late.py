@@ -6,35 +6,42 @@ import ast
 import builtins
 
 from kitaru_compiler.ir.nodes import FlowIR
-from kitaru_compiler.ir.scope import bound_names
 
 BUILTINS = frozenset(dir(builtins))
 
 
-    def _is_stable(self, node: ast.expr, later: list[ast.expr]) -> bool:
-        match node:
-            case ast.Constant():
-                return True
-            case ast.Name(id=name):
-                if name in self.ir.temporaries:
-                    return True
-                if name not in self.ir.locals:
-                    # One that nothing defines must raise where it stands, not later.
-                    return name in self.ir.globals or name in BUILTINS
-                rebound = any(name in bound_names(other) for other in later)
-                return name in self.bound and not rebound
-            case ast.Attribute(value=ast.Name(id=name), attr=method):
-                if hasattr(self.ir.containers.get(name), method):
-                    return self._is_stable(node.value, later)
-                return self._is_module(node.value)
-            case ast.Attribute(value=value):
-                return self._is_module(value)
-            case ast.Tuple(elts=elts):
-                return all(isinstance(item, ast.Constant) for item in elts)
-        return False
+def same_later(
+    node: ast.expr, ir: FlowIR, bound: frozenset[str], rebound: frozenset[str] = frozenset()
+) -> bool:
+    """Say whether `node` gives the same value, or error, read now or after a durable call.
 
-    def _is_module(self, node: ast.expr) -> bool:
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        return isinstance(node, ast.Name) and node.id in self.ir.modules
+    `bound` are the names that certainly have a value now, `rebound` those bound in between.
+    """
+    match node:
+        case ast.Constant():
+            return True
+        case ast.Name(id=name) if name in ir.locals:
+            return name in bound and name not in rebound
+        case ast.Name(id=name):
+            # What nothing defines must raise where it stands, and what a function of the module
+            # rebinds must be read where it stands.
+            builtin = name in BUILTINS and name not in ir.globals
+            return builtin or name in ir.constants or name in ir.temporaries
+        case ast.Attribute(value=ast.Name(id=name), attr=method):
+            container = ir.containers.get(name)
+            return hasattr(container, method) and same_later(node.value, ir, bound, rebound)
+        case ast.Tuple(elts=elts):
+            return all(isinstance(item, ast.Constant) for item in elts)
+    return False
 
+
+def same_callee_later(
+    node: ast.expr, ir: FlowIR, bound: frozenset[str], rebound: frozenset[str]
+) -> bool:
+    """Like `same_later` for what is called: functions of modules and classes stay what they are."""
+    root = node
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    if root is not node and isinstance(root, ast.Name) and root.id in ir.modules:
+        return True
+    return same_later(node, ir, bound, rebound)

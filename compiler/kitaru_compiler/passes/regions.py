@@ -78,11 +78,11 @@ def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
             return None
         case _:
             kind = type(stmt).__name__.lower()
-            fix = "assign the checkpoint's result to a variable first"
-            why = (kit321.RULE, f"a checkpoint is called inside `{kind}`", fix)
+            why = (kit321.RULE, f"a checkpoint is called inside `{kind}`", _VARIABLE)
     return why, stmt
 
 
+_VARIABLE = "assign the checkpoint's result to a variable first"
 _CONSTANT_RANGE = "`for _ in range(k)` with a constant k would be cut"
 
 
@@ -97,7 +97,8 @@ def _loop(ir: FlowIR, stmt: ast.For) -> Why:
 
 
 def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
-    for node in ast.walk(stmt):
+    ordered = [expression for expression in _ordered(stmt) if expression is not None]
+    for node in (inner for expression in ordered for inner in ast.walk(expression)):
         call = durable_of(node)
         if call and call.kind == "helper":
             reason = f"`{call.name}` calls checkpoints itself"
@@ -110,29 +111,45 @@ def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
             return (kit323.RULE, reason, fix), node
         match node:
             case ast.GeneratorExp(elt=elt, generators=[first, *others]):
-                if durable_calls(elt, *others, *first.ifs):
+                if durable_calls(elt, first.target, *first.ifs, *others):
                     fix = "write a list: `[…]` instead of `(…)`"
                     return (
                         kit314.RULE,
                         "a generator runs its checkpoints when it is read",
                         fix,
                     ), node
-            case ast.Lambda(body=body) if durable_calls(body):
+            case ast.Lambda() if durable_calls(node):
                 fix = "call the checkpoint from the flow"
                 return (kit321.RULE, "a lambda calls a checkpoint whenever it is called", fix), node
             case ast.FormattedValue(format_spec=spec) if spec and durable_calls(spec):
-                fix = "assign it to a variable first"
-                return (kit321.RULE, "a checkpoint is called in a format specification", fix), node
+                reason = "a checkpoint is called in a format specification"
+                return (kit321.RULE, reason, _VARIABLE), node
             case ast.Await() | ast.Yield() | ast.YieldFrom():
                 return (kit321.RULE, "`await` and `yield` need one running function", ""), node
-            case ast.AnnAssign(annotation=annotation) if durable_calls(annotation):
-                return (kit321.RULE, "a checkpoint is called in an annotation", ""), node
-            case ast.Assign(targets=targets) | ast.AugAssign(target=targets):
-                places = targets if isinstance(targets, list) else [targets]
-                sliced = any(isinstance(n, ast.Slice) for p in places for n in ast.walk(p))
-                augmented = isinstance(node, ast.AugAssign)
-                durable = bool(durable_calls(*places))
-                if sum((durable, sliced, augmented)) >= 2:
-                    fix = "assign the checkpoint's result to a variable first"
-                    return (kit321.RULE, "a checkpoint chooses what is changed in place", fix), node
+            case ast.Tuple() if durable_calls(node) and _slices(*node.elts):
+                return (kit321.RULE, "a checkpoint is called beside a slice", _VARIABLE), node
+    if len(durable_calls(*ordered)) < len(durable_calls(stmt)):
+        return (kit321.RULE, "a checkpoint is called where a value is stored", _VARIABLE), stmt
     return None
+
+
+def _slices(*nodes: ast.AST) -> bool:
+    return any(isinstance(node, ast.Slice) for node in nodes)
+
+
+def _ordered(stmt: ast.stmt) -> list[ast.expr | None]:
+    """Return the expressions that a statement evaluates first, whose order can be written down."""
+    match stmt:
+        case ast.Assign(targets=[ast.Attribute() | ast.Subscript() as target], value=value):
+            return [value] if _slices(*ast.walk(target)) else [value, target]
+        case ast.AugAssign(target=target) if _slices(*ast.walk(target)):
+            return []
+        case ast.Return() | ast.Expr() | ast.Assign() | ast.AugAssign() | ast.AnnAssign():
+            return [stmt.value]
+        case ast.Raise(exc=exc, cause=cause):
+            return [exc, cause]
+        case ast.If(test=expression) | ast.For(iter=expression) | ast.Match(subject=expression):
+            return [expression]
+        case ast.With(items=[first, *_]):
+            return [first.context_expr]
+    return []
