@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import keyword
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -295,7 +296,8 @@ def _hint(block: DraftBlock) -> str:
     )
     words = "_".join(distinct[:3]) if block.kind != "region" or len(distinct) <= 3 else "region"
     clean = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
-    return clean[:50].strip("_") if clean[:1].isalpha() else "region"
+    name = clean[:50].strip("_") if clean[:1].isalpha() else "region"
+    return f"{name}_step" if keyword.iskeyword(name) else name
 
 
 def _wait_name(block: DraftBlock) -> str:
@@ -303,7 +305,7 @@ def _wait_name(block: DraftBlock) -> str:
     if block.kind != "wait":
         return ""
     call = getattr(block.place, "value", None)
-    for keyword in call.keywords if isinstance(call, ast.Call) else []:
-        if keyword.arg == "name" and isinstance(keyword.value, ast.Constant):
-            return str(keyword.value.value)
+    for given in call.keywords if isinstance(call, ast.Call) else []:
+        if given.arg == "name" and isinstance(given.value, ast.Constant):
+            return str(given.value.value)
     return ""

@@ -8,13 +8,11 @@ and tree cannot drift apart.
 from __future__ import annotations
 
 import ast
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 from kitaru_compiler.cut.blocks import DraftBlock, jumps
 from kitaru_compiler.frontend.source import Source
-from kitaru_compiler.ir.build import at
 from kitaru_compiler.ir.nodes import FlowIR
 from kitaru_compiler.ir.scope import own_nodes
 
@@ -114,7 +112,7 @@ class _Writer:
         if isinstance(stmt, ast.If) and jumps(stmt):
             return self._branch(stmt, indent, "if")
         lines = self._verbatim(stmt, indent) or self._jump(stmt, indent)
-        return lines or _indented(ast.unparse(stmt), indent, stmt)
+        return lines or _indented(ast.unparse(stmt), indent)
 
     def _jump(self, stmt: ast.stmt, indent: str) -> list[str] | None:
         """Write the end of a block the way a person would."""
@@ -185,15 +183,10 @@ class _Writer:
 
 def _moved(lines: list[str], stmt: ast.stmt, indent: str) -> list[str] | None:
     """Move lines to another indentation; lines inside a string stay where they are."""
-    inside = {
-        line - stmt.lineno
-        for node in ast.walk(stmt)
-        if isinstance(node, ast.Constant | ast.JoinedStr)
-        for line in range(node.lineno + 1, (node.end_lineno or node.lineno) + 1)
-    }
+    inside = _inside_strings(stmt)
     shift = len(indent) - stmt.col_offset
     moved = []
-    for number, line in enumerate(lines):
+    for number, line in enumerate(lines, stmt.lineno):
         space = len(line) - len(line.lstrip(" "))
         if line[:space] != line[: len(line) - len(line.lstrip())]:
             return None  # tabs
@@ -256,22 +249,23 @@ def _same_expression(text: str, expression: ast.expr) -> bool:
         return False
 
 
-def _indented(text: str, indent: str, stmt: ast.stmt) -> list[str]:
-    """Indent what `ast.unparse` wrote; the inside of a triple-quoted string must not move."""
-    lines = text.split("\n")
-    if len(lines) > 1 and not _same_statement([indent + line for line in lines], stmt):
-        text = ast.unparse(_OneLineStrings().visit(copy.deepcopy(stmt)))
-        lines = text.split("\n")
-    return [indent + line for line in lines]
+def _indented(text: str, indent: str) -> list[str]:
+    """Indent what `ast.unparse` wrote; the inside of a string must not move."""
+    inside = _inside_strings(ast.parse(text))
+    return [
+        line if number in inside or not line else indent + line
+        for number, line in enumerate(text.split("\n"), 1)
+    ]
 
 
-class _OneLineStrings(ast.NodeTransformer):
-    """Keeps docstrings of nested functions from being written over several lines."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return at(node, ast.Expr(ast.JoinedStr([node.value])))
-        return self.generic_visit(node)
+def _inside_strings(tree: ast.AST) -> set[int]:
+    """Return the numbers of the lines that begin inside a string."""
+    return {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant | ast.JoinedStr)
+        for line in range(node.lineno + 1, (node.end_lineno or node.lineno) + 1)
+    }
 
 
 def _table(parsed: ast.FunctionDef, tree: ast.FunctionDef) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def definition_time(node: Function | ast.ClassDef) -> list[ast.expr]:
-    """Return what is evaluated where a function or class is defined: decorators, defaults, bases."""
+    """Return what a definition evaluates where it stands: decorators, defaults, bases."""
     if isinstance(node, ast.ClassDef):
         return [*node.decorator_list, *node.bases, *(k.value for k in node.keywords)]
     evaluated: list[ast.expr] = [*node.args.defaults, *(d for d in node.args.kw_defaults if d)]
