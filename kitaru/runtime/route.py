@@ -22,7 +22,8 @@ class Route:
         self._plan = plan
         self._entries = {step.entry: step for step in plan.steps}
         # Frames fit the plan they were written with; under any other the journal is replayed.
-        own = journal.execution.plan_digest == digest
+        # A residual plan goes on with those of the plan it is the rest of.
+        own = journal.execution.plan_digest in (digest, plan.residual_of)
         self._scope = "" if own else f"{digest.removeprefix('sha256:')[:12]}."
 
     def key(self, block: str) -> str:

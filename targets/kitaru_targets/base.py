@@ -18,7 +18,7 @@ class Wiring:
     `image` is the container image; `command` and `leading` come before the arguments of the step
     runtime, `command` being what the container's entry point is replaced by. `store` is the store
     URL known at compile time, or empty when the submitter has to name it. `environment` holds plain
-    variables for every container.
+    variables for every container. `execution` is the one the document goes on with, if any.
     """
 
     image: str
@@ -26,6 +26,7 @@ class Wiring:
     leading: tuple[str, ...]
     store: str
     environment: Mapping[str, str]
+    execution: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ def write(
     image: str | None = None,
     store: str = "",
     delivery: str = "store",
+    execution: str = "",
 ) -> Build:
     """Write a compilation for `target` to `directory`, replacing an earlier one.
 
@@ -69,6 +70,7 @@ def write(
         image: the container image; by default a plain Python one, for the delivery `store` only.
         store: URL of the store that steps use; empty: whoever submits names it.
         delivery: how the code reaches a container: `store`, `image` or `inline`.
+        execution: the execution that a run of the document goes on with; empty: a new one.
 
     Raises:
         UsageError: the directory cannot be written or holds something else, or the delivery does
@@ -78,7 +80,7 @@ def write(
     Example:
         >>> write(compile_flow(Path("flow.py")), get("vertex"), Path("build/flow/vertex"))
     """
-    made = _make(compilation, target, image=image, store=store, how=delivery)
+    made = _make(compilation, target, delivery, image=image, store=store, execution=execution)
     _replace(directory, made.files)
     return Build(
         directory=directory,
@@ -133,14 +135,20 @@ class _Made:
 
 
 def _make(
-    compilation: Compiled, target: Target, *, image: str | None, store: str, how: str
+    compilation: Compiled,
+    target: Target,
+    how: str,
+    *,
+    image: str | None,
+    store: str,
+    execution: str,
 ) -> _Made:
     way = delivery.check(how)
     plan = parameters.portable(compilation.plan)
     sources, _ = compilation.project.closure(plan.module)
     written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
     data = bundle.make(sources, written, with_runtime=way != "inline")
-    wiring = delivery.wire(plan, way, data, image=image, store=store)
+    wiring = delivery.wire(plan, way, data, image=image, store=store, execution=execution)
     emission = target.emit(plan, wiring)
     _check(target, emission)
     files = written | {target.document: emission.text.encode(), "bundle.zip": data}

@@ -13,7 +13,7 @@ from kitaru.errors import UsageError
 # The project's import root is the bundle's root; a folder that no module can shadow by accident
 # holds what the compiler wrote.
 BUILD = "kitaru_build"
-_RESERVED = ("kitaru/", "kitaru.py", f"{BUILD}/", f"{BUILD}.py")
+RESERVED = ("kitaru/", "kitaru.py", f"{BUILD}/", f"{BUILD}.py")
 # What authors and operators use, and no step.
 _LEFT_OUT = frozenset({"cli"})
 # The earliest time that a zip archive can express: bundles carry no clock.
@@ -29,7 +29,7 @@ def make(
     own files. `with_runtime` is false for images that hold Kitaru already. Raises UsageError when a
     project file stands where the bundle's own files have to be.
     """
-    clash = sorted(name for name in project if name.startswith(_RESERVED))
+    clash = sorted(name for name in project if name.startswith(RESERVED))
     if clash:
         raise UsageError(
             f"the project's {clash[0]} has a name that the bundle needs for itself",

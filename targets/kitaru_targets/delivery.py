@@ -51,7 +51,15 @@ def requirements(plan: Plan) -> tuple[str, ...]:
     return tuple(pins)
 
 
-def wire(plan: Plan, delivery: Delivery, data: bytes, *, image: str | None, store: str) -> Wiring:
+def wire(
+    plan: Plan,
+    delivery: Delivery,
+    data: bytes,
+    *,
+    image: str | None,
+    store: str,
+    execution: str = "",
+) -> Wiring:
     """Return how containers start, given the bundle's bytes.
 
     Raises UsageError when an image is needed and none is given, or when the bundle is too large to
@@ -64,7 +72,8 @@ def wire(plan: Plan, delivery: Delivery, data: bytes, *, image: str | None, stor
             "builds that image",
         )
     command, leading = _start(delivery, requirements(plan), data)
-    return Wiring(image or DEFAULT_IMAGE, command, leading, store, dict(plan.environment))
+    environment = dict(plan.environment)
+    return Wiring(image or DEFAULT_IMAGE, command, leading, store, environment, execution)
 
 
 def program() -> str:

@@ -28,7 +28,9 @@ def emit(plan: Plan, wiring: Wiring, *, longest_name: int, longest_key: int) -> 
         "schemaVersion": SCHEMA_VERSION,
         "sdkVersion": f"kitaru-{plan.kitaru}",
         "root": {
-            "inputDefinitions": {"parameters": parameters.definitions(plan, wiring.store)},
+            "inputDefinitions": {
+                "parameters": parameters.definitions(plan, wiring.store, wiring.execution)
+            },
             "dag": _dag(root, components),
         },
         "components": components.definitions(root),

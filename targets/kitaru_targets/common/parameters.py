@@ -41,7 +41,7 @@ def portable(plan: Plan) -> Plan:
     return plan.replace(parameters=tuple(_portable(p) for p in plan.parameters))
 
 
-def definitions(plan: Plan, store: str) -> dict[str, Any]:
+def definitions(plan: Plan, store: str, execution: str = "") -> dict[str, Any]:
     """Return the pipeline's `inputDefinitions.parameters`; raise UsageError on a bad name."""
     for name in (p.name for p in plan.parameters):
         if name in RESERVED or not _NAME.fullmatch(name):
@@ -55,7 +55,7 @@ def definitions(plan: Plan, store: str) -> dict[str, Any]:
         EXECUTION: {
             "parameterType": "STRING",
             "isOptional": True,
-            "defaultValue": "",
+            "defaultValue": execution,
             "description": "Resume this execution; empty starts a new one.",
         },
         STORE: {

@@ -23,12 +23,14 @@ from kitaru.errors import (
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.schema import check_answer
 from kitaru.stores import Store, open_store
+from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id
 from kitaru.wire.records import WaitAnswer
 from kitaru.wire.times import now
 
 from ..build import Build
 from ..common import parameters, read
+from ..remainder import remainder
 from ..upload import upload
 from . import interpret
 from .process import Ended, Machine, Report
@@ -71,16 +73,14 @@ def run(
     """
     store = _open(store_url)
     try:
-        upload(build, store)
         chosen = exec_id or new_execution_id()
-        given = parameters.values(build.plan, inputs) | {
-            parameters.STORE: store.url,
-            parameters.EXECUTION: exec_id or "",
-        }
+        given = {parameters.STORE: store.url, parameters.EXECUTION: exec_id or ""}
         left = dict(answers)
-        _play(build, given, chosen, report)
+        if exec_id and answers and store.get(keys.execution(exec_id)) is not None:
+            _answer(store, exec_id, left)
+        _play(build, inputs, given, store, chosen, report)
         while _answer(store, chosen, left):
-            _play(build, given | {parameters.EXECUTION: chosen}, chosen, report)
+            _play(build, inputs, given | {parameters.EXECUTION: chosen}, store, chosen, report)
         return chosen
     finally:
         store.close()
@@ -96,20 +96,42 @@ def _open(url: str) -> Store:
     return store
 
 
-def _play(build: Build, given: Mapping[str, Any], run_id: str, report: Report) -> None:
-    spec = read.parse(build.document.read_text(encoding="utf-8"))
+def _play(
+    build: Build,
+    inputs: Mapping[str, Any],
+    given: Mapping[str, Any],
+    store: Store,
+    run_id: str,
+    report: Report,
+) -> None:
+    """Execute what is left of the document, once, as one run."""
     with tempfile.TemporaryDirectory(prefix="kitaru-dry-run-") as made:
+        left = _left(build, store, run_id, Path(made) / "rest")
+        upload(left, store)
+        values = dict(given)
+        if left is build:
+            values |= parameters.values(build.plan, inputs)
         folder = Path(made) / "image"
         folder.mkdir()
-        if build.delivery == "image":
-            with zipfile.ZipFile(build.directory / "bundle.zip") as archive:
+        if left.delivery == "image":
+            with zipfile.ZipFile(left.directory / "bundle.zip") as archive:
                 archive.extractall(folder)
         machine = Machine(folder, Path(made), report)
-        interpret.execute(spec, given, run_id, machine)
+        spec = read.parse(left.document.read_text(encoding="utf-8"))
+        interpret.execute(spec, values, run_id, machine)
     for ended in machine.failures.values():
         if ended.code != 1:
             raise _failure(ended)
         _check_recorded(given, run_id, ended)
+
+
+def _left(build: Build, store: Store, exec_id: str, directory: Path) -> Build:
+    """Return what is left to run: all of it where nothing has run, or all has."""
+    try:
+        journal = Journal.open(store, exec_id)
+    except NotFound:
+        return build
+    return build if journal.end() is not None else remainder(build, journal, directory)
 
 
 def _check_recorded(given: Mapping[str, Any], exec_id: str, ended: Ended) -> None:
