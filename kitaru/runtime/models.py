@@ -163,7 +163,7 @@ def _litellm(resolved: Resolved) -> Any:
             raise
         raise EnvironmentFailure(
             f'The model "{resolved.model}" is reached through litellm, which is not installed.',
-            help="Install it: pip install 'kitaru[llm]'",
+            help="Install it: pip install litellm",
         ) from None
     litellm.suppress_debug_info = True
     return litellm

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import os
 import pathlib
 import re
 import runpy
@@ -25,6 +26,8 @@ def stop(reason: str) -> None:
 
 
 def install(pins: list[str]) -> None:
+    # A dry run takes the versions that are here.
+    here = os.environ.get("KITARU_MODE") == "dry-run"
     missing = []
     for pin in pins:
         name, _, version = pin.partition("==")
@@ -32,7 +35,7 @@ def install(pins: list[str]) -> None:
             found = importlib.metadata.version(re.split(r"[\[;\s]", name)[0])
         except importlib.metadata.PackageNotFoundError:
             found = ""
-        if found != version:
+        if found != version and not (here and found):
             missing.append(pin)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if missing and subprocess.run([*pip, *missing], stdout=sys.stderr).returncode:

@@ -185,6 +185,7 @@ def _documents(
         "key": f"bundle/{digest.removeprefix('sha256:')}",
         "requirements": delivery.requirements(plan),
         "parameters": [_parameter(p) for p in plan.parameters],
+        "models": sorted(plan.models.items()),
         "waits": [block.name for block in plan.blocks if block.kind == "wait"],
         "steps": [step.name for step in plan.steps],
     }

@@ -20,6 +20,7 @@ Delivery = Literal["store", "image", "inline"]
 DEFAULT_IMAGE = "python:3.11-slim"
 # Steps read a remote store through this; it is the release that the store tests run against.
 OBSTORE = "obstore==0.12.1"
+LITELLM = "litellm==1.106.2"
 # Argo copies resolved arguments into a node's status about four times, and refuses above 1 MB.
 MAX_INLINE_BYTES = 20 * 1024
 
@@ -40,8 +41,9 @@ def requirements(plan: Plan) -> tuple[str, ...]:
     Raises UsageError for one that is not pinned, or that would bring another project called
     `kitaru` from an index: the runtime travels in the bundle or in the image.
     """
-    own = any(_name(pin) == "obstore" for pin in plan.requirements)
-    pins = sorted({*plan.requirements, *(() if own else (OBSTORE,))})
+    named = {_name(pin) for pin in plan.requirements}
+    needed = (OBSTORE, LITELLM) if plan.models else (OBSTORE,)
+    pins = sorted({*plan.requirements, *(pin for pin in needed if _name(pin) not in named)})
     for pin in pins:
         if "==" not in pin or _name(pin) == "kitaru":
             raise UsageError(

@@ -79,7 +79,7 @@ def test_without_litellm(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentFailure) as caught:
         complete(ModelRequest("x", model="openai/gpt-4o"))
     assert "openai/gpt-4o" in caught.value.message
-    assert "pip install 'kitaru[llm]'" in caught.value.help
+    assert "pip install litellm" in caught.value.help
 
 
 def test_outside_a_flow() -> None:

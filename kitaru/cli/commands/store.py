@@ -24,17 +24,18 @@ def store() -> None:
 
 
 @store.command()
+@click.argument("url", required=False)
 @options.store
 @options.as_json
 @options.pass_output
-def check(output: Output, store: str | None) -> None:
+def check(output: Output, url: str | None, store: str | None) -> None:
     """Check that a store keeps the promises that durability rests on, and how fast it is.
 
     Ends with 3 when it does not. Writes one small object and deletes it.
     """
     from kitaru.stores import open_store
 
-    found = setting("store", argument=store)
+    found = setting("store", argument=url or store)
     opened = open_store(found.value)
     try:
         checks = _checks(opened)
