@@ -7,8 +7,11 @@ journal does; a wait is answered from a table. What differs is the compiler's do
 from __future__ import annotations
 
 import builtins
+import copy
+import re
 import sys
 import tempfile
+import traceback
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,45 +22,60 @@ from kitaru_compiler import Compilation, compile_flow
 
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime import blocks, codec
-from kitaru.wire.plan import Granularity
+from kitaru.wire.plan import Granularity, Plan
 
 ANSWERS = {"ok": True, "no": False, "number": 7}
+ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 @dataclass
 class Outcome:
-    """What a run gave: its value or its error, and everything it did, in order."""
+    """What a run gave: its value or its error, and everything it did, in order.
+
+    `raised_at` are the places of the user's file in the traceback of the error, innermost last:
+    line, column, end line, end column. `cuts` and `elided` count the frames that were encoded and
+    those that could not be.
+    """
 
     result: Any
     trace: list[str]
+    raised_at: list[tuple[int | None, ...]] = field(default_factory=list)
     cuts: int = 0
     elided: int = 0
 
-    def same(self) -> tuple[Any, list[str]]:
-        return self.result, self.trace
+    def same(self) -> tuple[Any, ...]:
+        """Return what must be equal however the flow was cut."""
+        return self.result, self.trace, self.raised_at
 
 
 @dataclass
 class World:
     """A module of the user's with stand-in primitives, and the trace of one run."""
 
-    source: str
+    path: Path
     trace: list[str] = field(default_factory=list)
+    modules: dict[str, types.ModuleType] = field(default_factory=dict)
 
-    def module(self, path: Path) -> types.ModuleType:
+    def module(self) -> types.ModuleType:
+        """Run the module at `path`, and those beside it when they are imported."""
+        self.modules["kitaru"] = self._kitaru()
+        return self._load(self.path)
+
+    def _load(self, path: Path) -> types.ModuleType:
         module = types.ModuleType(path.stem)
         module.__file__ = str(path)
         # A function: a bound method of the list would count as a module global that changes.
         module.trace = lambda event: self.trace.append(event)  # type: ignore[attr-defined]
-        fake = self._kitaru()
-
-        def importer(name: str, *rest: Any) -> Any:
-            return fake if name == "kitaru" else builtins.__import__(name, *rest)
-
-        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": importer}
-        sys.modules[module.__name__] = module
-        exec(compile(self.source, str(path), "exec"), module.__dict__)
+        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self._import}
+        sys.modules[module.__name__] = self.modules[path.stem] = module
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
         return module
+
+    def _import(self, name: str, *rest: Any) -> Any:
+        beside = self.path.parent / f"{name}.py"
+        if name not in self.modules and beside.is_file():
+            self._load(beside)
+        return self.modules.get(name) or builtins.__import__(name, *rest)
 
     def _kitaru(self) -> types.ModuleType:
         fake = types.ModuleType("kitaru")
@@ -67,7 +85,8 @@ class World:
                 return checkpoint
 
             def call(*args: Any, **kwargs: Any) -> Any:
-                self.trace.append(f"{function.__name__}{args!r}{sorted(kwargs.items())!r}")
+                event = f"{function.__name__}{args!r}{sorted(kwargs.items())!r}"
+                self.trace.append(ADDRESS.sub("0x", event))
                 return codec.decode(codec.encode(function(*args, **kwargs)))
 
             call.__name__ = call.__qualname__ = function.__name__
@@ -84,38 +103,60 @@ class World:
         return fake
 
 
-def compile_text(source: str, granularity: Granularity = "checkpoint") -> tuple[Compilation, Path]:
-    """Compile source text; return the compilation and where the file stood."""
+def compile_text(
+    source: str, granularity: Granularity = "checkpoint", beside: dict[str, str] | None = None
+) -> tuple[Compilation, Path]:
+    """Compile source text, with other files `beside` it; return the compilation and its path."""
     folder = Path(tempfile.mkdtemp())
+    for name, text in {"program.py": source, **(beside or {})}.items():
+        (folder / name).write_text(text, encoding="utf-8")
     path = folder / "program.py"
-    path.write_text(source, encoding="utf-8")
     return compile_flow(path, granularity=granularity), path
 
 
-def run_plain(source: str, path: Path, flow: str, inputs: dict[str, Any]) -> Outcome:
+def run_plain(compilation: Compilation, path: Path, inputs: dict[str, Any]) -> Outcome:
     """Run the flow's own function."""
-    world = World(source)
-    module = world.module(path)
-    return Outcome(_outcome(lambda: getattr(module, flow)(**inputs)), world.trace)
-
-
-def run_cut(compilation: Compilation, source: str, path: Path, inputs: dict[str, Any]) -> Outcome:
-    """Run the blocks, with every variable through an encoded frame at every cut."""
-    world = World(source)
-    module = world.module(path)
+    world = World(path)
+    module = world.module()
     outcome = Outcome(None, world.trace)
-    outcome.result = _outcome(lambda: _trampoline(compilation, module, inputs, outcome))
-    return outcome
+    return _run(outcome, path, lambda: _call(compilation.plan, module, copy.deepcopy(inputs)))
+
+
+def run_cut(
+    compilation: Compilation, path: Path, inputs: dict[str, Any], *, everywhere: bool = False
+) -> Outcome:
+    """Run the blocks, with every variable through an encoded frame at every cut.
+
+    `everywhere` cuts at every block, as a plan with other edges, a wait or a crash might.
+    """
+    world = World(path)
+    module = world.module()
+    outcome = Outcome(None, world.trace)
+    return _run(
+        outcome,
+        path,
+        lambda: _trampoline(compilation, module, copy.deepcopy(inputs), outcome, everywhere),
+    )
+
+
+def _call(plan: Plan, module: types.ModuleType, inputs: dict[str, Any]) -> Any:
+    only = [p.name for p in plan.parameters if p.kind == "positional_only"]
+    positional = [inputs.pop(name) for name in only]
+    return getattr(module, plan.flow)(*positional, **inputs)
 
 
 def _trampoline(
-    compilation: Compilation, module: types.ModuleType, inputs: dict[str, Any], outcome: Outcome
+    compilation: Compilation,
+    module: types.ModuleType,
+    inputs: dict[str, Any],
+    outcome: Outcome,
+    everywhere: bool,
 ) -> Any:
     plan = compilation.plan
     if plan.blocks[0].kind == "flow":
-        return getattr(module, plan.flow)(**inputs)
+        return _call(plan, module, inputs)
     functions = blocks.load(plan, compilation.steps_py, module)
-    entries = {step.entry for step in plan.steps}
+    entries = {block.name for block in plan.blocks} if everywhere else _entries(compilation)
     order = {block.name: block.index for block in plan.blocks}
     before = codec.globals_digest(module.__dict__)
     name, variables = plan.blocks[0].name, dict(inputs)
@@ -138,8 +179,18 @@ def _trampoline(
         name = following
 
 
-def _outcome(run: Callable[[], Any]) -> Any:
+def _entries(compilation: Compilation) -> set[str]:
+    return {step.entry for step in compilation.plan.steps}
+
+
+def _run(outcome: Outcome, path: Path, run: Callable[[], Any]) -> Outcome:
     try:
-        return repr(run())
+        outcome.result = ADDRESS.sub("0x", repr(run()))
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        outcome.result = ADDRESS.sub("0x", f"{type(error).__name__}: {error}")
+        outcome.raised_at = [
+            (frame.lineno, frame.colno, frame.end_lineno, frame.end_colno)
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == str(path)
+        ]
+    return outcome

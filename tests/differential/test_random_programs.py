@@ -7,6 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from kitaru.wire.plan import Granularity
 from tests.differential.harness import compile_text, run_cut, run_plain
 from tests.differential.programs import programs
 
@@ -22,8 +23,11 @@ INPUTS = {"a": 1, "xs": [3, 4]}
     print_blob=True,
 )
 @given(source=programs())
-def test_cut_flow_means_what_python_means(source: str, granularity: str) -> None:
-    compilation, path = compile_text(source, granularity)  # type: ignore[arg-type]
-    plain = run_plain(source, path, "main", INPUTS)
-    cut = run_cut(compilation, source, path, INPUTS)
-    assert cut.same() == plain.same(), source.partition("def pick")[2] + compilation.steps_py
+def test_cut_flow_means_what_python_means(source: str, granularity: Granularity) -> None:
+    compilation, path = compile_text(source, granularity)
+    plain = run_plain(compilation, path, INPUTS)
+    shown = source.partition("def pick")[2] + compilation.steps_py
+    assert run_cut(compilation, path, INPUTS).same() == plain.same(), shown
+    if granularity == "checkpoint":
+        everywhere = run_cut(compilation, path, INPUTS, everywhere=True)
+        assert everywhere.same() == plain.same(), shown

@@ -42,7 +42,7 @@ def generate(
 ) -> Generated:
     """Write the functions of all blocks."""
     writer = _Writer(source, _frame_name(ir))
-    parts = [HEADER.format(flow=ir.name)]
+    parts = [HEADER.format(flow=ir.name) + _future_imports(source)]
     trees: list[ast.FunctionDef] = []
     for block in blocks:
         for stmt in block.body:
@@ -63,6 +63,16 @@ def generate(
     parsed = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
     positions = tuple(_table(p, t) for p, t in zip(parsed, trees, strict=True))
     return Generated(text, positions)
+
+
+def _future_imports(source: Source) -> str:
+    """Return the module's `from __future__` lines, which change what its code means."""
+    found = [
+        f"{ast.unparse(stmt)}\n"
+        for stmt in source.tree.body
+        if isinstance(stmt, ast.ImportFrom) and stmt.module == "__future__"
+    ]
+    return "\n" + "".join(found) if found else ""
 
 
 def _line(block: DraftBlock) -> int:

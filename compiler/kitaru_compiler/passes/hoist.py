@@ -113,7 +113,7 @@ class _Hoister(Expressions):
         """`x += ca()`: the old value is read first, and changed in place last."""
         target = stmt.target
         if isinstance(target, ast.Name):
-            old = self._keep(at(stmt, ast.Name(target.id, ast.Load())))
+            old = self._keep(at(target, ast.Name(target.id, ast.Load())))
             place: ast.Name | ast.Attribute | ast.Subscript = target
         else:
             place = copy.deepcopy(target)
