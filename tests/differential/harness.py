@@ -53,7 +53,7 @@ class World:
     """A module of the user's with stand-in primitives, and the trace of one run."""
 
     path: Path
-    trace: list[str] = field(default_factory=list)
+    trace: list[str]
     modules: dict[str, types.ModuleType] = field(default_factory=dict)
 
     def module(self) -> types.ModuleType:
@@ -116,7 +116,7 @@ def compile_text(
 
 def run_plain(compilation: Compilation, path: Path, inputs: dict[str, Any]) -> Outcome:
     """Run the flow's own function."""
-    world = World(path)
+    world = World(path, [])
     module = world.module()
     outcome = Outcome(None, world.trace)
     return _run(outcome, path, lambda: _call(compilation.plan, module, copy.deepcopy(inputs)))
@@ -125,43 +125,53 @@ def run_plain(compilation: Compilation, path: Path, inputs: dict[str, Any]) -> O
 def run_cut(
     compilation: Compilation, path: Path, inputs: dict[str, Any], *, everywhere: bool = False
 ) -> Outcome:
-    """Run the blocks, with every variable through an encoded frame at every cut.
+    """Run the blocks; at every cut the frame goes, encoded, to a process that knows nothing else.
 
     `everywhere` cuts at every block, as a plan with other edges, a wait or a crash might.
     """
-    world = World(path)
-    module = world.module()
-    outcome = Outcome(None, world.trace)
-    return _run(
-        outcome,
-        path,
-        lambda: _trampoline(compilation, module, copy.deepcopy(inputs), outcome, everywhere),
-    )
+    outcome = Outcome(None, [])
+    process = _Process(compilation, path, outcome.trace)
+    entries = {block.name for block in compilation.plan.blocks}
+    if not everywhere:
+        entries = {step.entry for step in compilation.plan.steps}
+    return _run(outcome, path, lambda: _steps(process, copy.deepcopy(inputs), outcome, entries))
 
 
-def _call(plan: Plan, module: types.ModuleType, inputs: dict[str, Any]) -> Any:
-    only = [p.name for p in plan.parameters if p.kind == "positional_only"]
-    positional = [inputs.pop(name) for name in only]
-    return getattr(module, plan.flow)(*positional, **inputs)
+@dataclass
+class _Process:
+    """What one step runs in: the user's module, imported anew, and the blocks that live in it."""
+
+    compilation: Compilation
+    path: Path
+    trace: list[str]
+
+    def __post_init__(self) -> None:
+        plan = self.compilation.plan
+        self.module = World(self.path, self.trace).module()
+        self.before = codec.globals_digest(self.module.__dict__)
+        if plan.blocks[0].kind != "flow":
+            self.functions = blocks.load(plan, self.compilation.steps_py, self.module)
+
+    def frame(self, variables: dict[str, Any]) -> Any:
+        """Return the encoded frame; raise ValueNotEncodable when a cut must be left out."""
+        if codec.globals_digest(self.module.__dict__) != self.before:
+            raise ValueNotEncodable("a module global changed")
+        return codec.encode_frame(variables, self.module.__dict__)
+
+    def next(self) -> _Process:
+        return _Process(self.compilation, self.path, self.trace)
 
 
-def _trampoline(
-    compilation: Compilation,
-    module: types.ModuleType,
-    inputs: dict[str, Any],
-    outcome: Outcome,
-    everywhere: bool,
+def _steps(
+    process: _Process, variables: dict[str, Any], outcome: Outcome, entries: set[str]
 ) -> Any:
-    plan = compilation.plan
+    plan = process.compilation.plan
     if plan.blocks[0].kind == "flow":
-        return _call(plan, module, inputs)
-    functions = blocks.load(plan, compilation.steps_py, module)
-    entries = {block.name for block in plan.blocks} if everywhere else _entries(compilation)
+        return _call(plan, process.module, variables)
     order = {block.name: block.index for block in plan.blocks}
-    before = codec.globals_digest(module.__dict__)
-    name, variables = plan.blocks[0].name, dict(inputs)
+    name = plan.blocks[0].name
     while True:
-        following, value = functions[name](variables)
+        following, value = process.functions[name](variables)
         if following is None:
             return value
         assert order[following] > order[name], "control jumped back"
@@ -169,18 +179,20 @@ def _trampoline(
         variables = {key: value[key] for key in plan.block(following).live if key in value}
         if following in entries:
             try:
-                if codec.globals_digest(module.__dict__) != before:
-                    raise ValueNotEncodable("a module global changed")
-                document = codec.encode_frame(variables, module.__dict__)
-                variables = codec.decode_frame(document, module.__dict__)
-                outcome.cuts += 1
+                frame = process.frame(variables)
             except ValueNotEncodable:
                 outcome.elided += 1
+            else:
+                outcome.cuts += 1
+                process = process.next()
+                variables = codec.decode_frame(frame, process.module.__dict__)
         name = following
 
 
-def _entries(compilation: Compilation) -> set[str]:
-    return {step.entry for step in compilation.plan.steps}
+def _call(plan: Plan, module: types.ModuleType, inputs: dict[str, Any]) -> Any:
+    only = [p.name for p in plan.parameters if p.kind == "positional_only"]
+    positional = [inputs.pop(name) for name in only]
+    return getattr(module, plan.flow)(*positional, **inputs)
 
 
 def _run(outcome: Outcome, path: Path, run: Callable[[], Any]) -> Outcome:

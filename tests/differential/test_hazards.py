@@ -1,0 +1,45 @@
+"""Each program of `hazards.md` means the same cut as uncut, and is cut where it must be."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from kitaru.wire.plan import Granularity
+from tests.differential import hazards
+from tests.differential.harness import compile_text, run_cut, run_plain
+
+HAZARDS = hazards.read()
+GRANULARITIES: tuple[Granularity, ...] = ("checkpoint", "fused", "single")
+
+
+@pytest.mark.parametrize("hazard", HAZARDS, ids=lambda hazard: hazard.title)
+def test_means_the_same_however_it_is_cut(hazard: hazards.Hazard) -> None:
+    for granularity in GRANULARITIES:
+        compilation, path = compile_text(hazard.source, granularity, hazard.beside)
+        for given in hazards.INPUTS:
+            inputs = hazards.inputs_for(compilation.plan, given)
+            plain = run_plain(compilation, path, inputs)
+            for everywhere in (False, True):
+                cut = run_cut(compilation, path, inputs, everywhere=everywhere)
+                assert cut.same() == plain.same(), compilation.steps_py
+
+
+def test_is_cut_where_it_can_be() -> None:
+    found = {hazard.title: _becomes(hazard) for hazard in HAZARDS}
+    if os.environ.get("KITARU_WRITE"):
+        hazards.write(found)
+    else:
+        assert found == {hazard.title: hazard.expected for hazard in HAZARDS}
+
+
+def test_titles_are_unique() -> None:
+    assert len({hazard.title for hazard in HAZARDS}) == len(HAZARDS) > 200
+
+
+def _becomes(hazard: hazards.Hazard) -> dict[str, int]:
+    compilation, path = compile_text(hazard.source, beside=hazard.beside)
+    inputs = hazards.inputs_for(compilation.plan, hazards.INPUTS[0])
+    cut = run_cut(compilation, path, inputs, everywhere=True)
+    return {"steps": len(compilation.plan.steps), "crossed": cut.cuts, "kept": cut.elided}
