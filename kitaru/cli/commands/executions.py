@@ -135,6 +135,11 @@ def _go_on(
         return attend(start(), client, output, asking=asking, store=store, skip=True)
     if journal.end() is not None or journal.execution.mode == "deployed":
         start()
+        if journal.end() is None and not output.as_json:
+            output.note(
+                f"answered; to go on, run its pipeline again with kitaru_execution={execution}: "
+                "finished steps do not run again"
+            )
         return finish(execution, client, output, store)
     return attend_dry_run(
         execution, client, output,
