@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,8 @@ class SqliteStore:
             self._identity = identity(self.path)
             self._writer = _connect(self.path)
             self._reader = _connect(self.path)
+            # A store that is forgotten is closed; at exit threads may still be using theirs.
+            weakref.finalize(self, _close, self._writer, self._reader).atexit = False
             _check_schema(self._reader, self.path)
         self._queue: list[_Job] = []
         self._queueing = threading.Lock()
@@ -87,8 +90,7 @@ class SqliteStore:
 
     def close(self) -> None:
         with self._writing, self._reading:
-            self._writer.close()
-            self._reader.close()
+            _close(self._writer, self._reader)
 
     def _read(self, query: str, parameters: tuple[object, ...]) -> Sequence[tuple[Any, ...]]:
         # The writing connection, unless it is busy, because its cache survives its own writes.
@@ -160,6 +162,11 @@ class _Job:
         self.created: list[bool] = []
         self.done = False
         self.error: KitaruError | None = None
+
+
+def _close(*connections: sqlite3.Connection) -> None:
+    for connection in connections:
+        connection.close()
 
 
 def _connect(path: Path) -> sqlite3.Connection:
