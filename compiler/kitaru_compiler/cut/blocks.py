@@ -10,6 +10,7 @@ import ast
 import copy
 import keyword
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -73,12 +74,17 @@ class Place:
 class Fork:
     """A branch of the flow's structure, its arms in the order of the source.
 
-    `certain` says that control reaches the arm that holds something whenever the flow goes on.
+    `ends` says of each arm whether the flow surely ends in it.
     """
 
     place: ast.AST
     arms: list[list[Place | Fork]]
-    certain: bool = False
+    ends: tuple[bool, bool]
+
+    @property
+    def certain(self) -> bool:
+        """Whether control reaches the arm that holds something whenever the flow goes on."""
+        return any(ends and not arm for arm, ends in zip(self.arms, self.ends, strict=True))
 
 
 def jumps(stmt: ast.AST) -> list[Jump]:
@@ -111,69 +117,90 @@ class _Builder:
 
     def emit(self, nodes: list[Node], after: After) -> tuple[list[ast.stmt], list[Place | Fork]]:
         """Return the statements of the current block's tail, and the structure of what follows."""
-        tail: list[ast.stmt] = []
-        for index, node in enumerate(nodes):
-            rest = nodes[index + 1 :]
+        first: list[ast.stmt] = []
+        structure: list[Place | Fork] = []
+        tail, arm, last = first, structure, nodes[-1:]
+        pending = deque(nodes)
+        while pending:
+            node = pending.popleft()
+            last = [node]
             match node:
                 case Code(stmt):
                     tail.append(with_returns(stmt))
                     if isinstance(stmt, ast.Raise):
-                        return tail, []
+                        return first, structure
                 case Return(stmt):
-                    return [*tail, end(stmt, stmt.value)], []
-                case Durable(stmt, call):
-                    block = self.new(_kind(call), stmt)
-                    block.calls = [call]
-                    here = [with_returns(stmt)]
-                    return self._durable(tail, block, here, rest, after)
-                case Region(stmts, calls):
-                    block = self.new("region", stmts[0])
-                    block.calls, block.region = calls, node
-                    here = [with_returns(stmt) for stmt in stmts]
-                    return self._durable(tail, block, here, rest, after)
+                    tail.append(end(stmt, stmt.value))
+                    return first, structure
+                case Durable() | Region():
+                    block = self._durable(node)
+                    tail.append(jump_to(block)(block.place))
+                    arm.append(Place(block))
+                    tail = block.body
+                    if _ends(tail[-1]):
+                        return first, structure
+                case If(body=body) if pending and _surely_ends(body):
+                    # What follows stands beside the branch, not in its other arm: a hundred early
+                    # returns must not nest a hundred levels deep.
+                    pending.extendleft(reversed(node.orelse))
+                    arm = self._early_end(node, list(pending)[-1:], tail, arm, after)
                 case If():
-                    stmts, structure = self._branch(node, rest, after)
-                    return [*tail, *stmts], structure
-        return [*tail, *after(_source(nodes[-1]) if nodes else ast.Pass())], []
+                    join = self._branch(node, pending, tail, arm, after)
+                    if join is None:
+                        return first, structure
+                    tail = join.body
+        tail += after(_source(last[0]) if last else ast.Pass())
+        return first, structure
 
-    def _durable(
+    def _durable(self, node: Durable | Region) -> DraftBlock:
+        if isinstance(node, Durable):
+            block = self.new(_kind(node.call), node.stmt)
+            block.calls = [node.call]
+            block.body = [with_returns(node.stmt)]
+            return block
+        block = self.new("region", node.stmts[0])
+        block.calls, block.region = node.calls, node
+        block.body = [with_returns(stmt) for stmt in node.stmts]
+        return block
+
+    def _early_end(
         self,
+        node: If,
+        final: list[Node],
         tail: list[ast.stmt],
-        block: DraftBlock,
-        here: list[ast.stmt],
-        rest: list[Node],
+        arm: list[Place | Fork],
         after: After,
-    ) -> tuple[list[ast.stmt], list[Place | Fork]]:
-        structure: list[Place | Fork] = []
-        if not _ends(here[-1]):
-            following, structure = self.emit(rest, after)
-            here = [*here, *following]
-        block.body = here
-        return [*tail, jump_to(block)(block.place)], [Place(block), *structure]
+    ) -> list[Place | Fork]:
+        """Add a branch whose body ends the flow; return the structure that the rest goes into."""
+        stmts, structure = self.emit(node.body, after)
+        tail.append(at(node.source, ast.If(node.test, stmts, [])))
+        rest: list[Place | Fork] = []
+        arm.append(Fork(node.source, [structure, rest], (True, _surely_ends(final))))
+        return rest
 
     def _branch(
-        self, node: If, rest: list[Node], after: After
-    ) -> tuple[list[ast.stmt], list[Place | Fork]]:
-        body, orelse = node.body, node.orelse
-        if rest and _surely_ends(body):
-            orelse, rest = [*orelse, *rest], []
-        elif rest and _surely_ends(orelse):
-            body, rest = [*body, *rest], []
-        join = DraftBlock("join", _source(rest[0])) if rest else None
+        self,
+        node: If,
+        pending: deque[Node],
+        tail: list[ast.stmt],
+        arm: list[Place | Fork],
+        after: After,
+    ) -> DraftBlock | None:
+        """Add a branch; return the block where its arms join, if anything is left for it."""
+        body = node.body
+        if pending and _surely_ends(node.orelse):
+            body = [*body, *pending]
+            pending.clear()
+        join = DraftBlock("join", _source(pending[0])) if pending else None
         then = jump_list(join) if join else after
-        body_stmts, body_structure = self.emit(body, then)
-        else_stmts, else_structure = self.emit(orelse, then)
-        certain = (not body_structure and _surely_ends(body)) or (
-            not else_structure and _surely_ends(orelse)
-        )
-        fork = Fork(node.source, [body_structure, else_structure], certain)
-        branch = at(node.source, ast.If(node.test, body_stmts, else_stmts))
-        structure: list[Place | Fork] = [fork]
+        stmts, structure = self.emit(body, then)
+        else_stmts, else_structure = self.emit(node.orelse, then)
+        ends = (_surely_ends(body), _surely_ends(node.orelse))
+        arm.append(Fork(node.source, [structure, else_structure], ends))
+        tail.append(at(node.source, ast.If(node.test, stmts, else_stmts)))
         if join:
             self.number(join)
-            join.body, following = self.emit(rest, after)
-            structure += following
-        return [branch], structure
+        return join
 
 
 def _kind(call: DurableCall) -> BlockKind:

@@ -43,25 +43,19 @@ def generate(
     """Write the functions of all blocks."""
     writer = _Writer(source, _frame_name(ir))
     parts = [HEADER.format(flow=ir.name) + _future_imports(source)]
-    trees: list[ast.FunctionDef] = []
     for block in blocks:
         for stmt in block.body:
             for node in own_nodes(stmt):
                 _resolve_jump(node)
         lines = [f"def {block.name}({writer.frame}):  # line {_line(block)}"]
-        body: list[ast.stmt] = []
         for name in live[block.index]:
-            loading, load = writer.load(name, name in bound[block.index], block)
-            lines += loading
-            body.append(load)
-        body += block.body
+            lines += writer.load(name, name in bound[block.index])
         for stmt in block.body:
             lines += writer.statement(stmt, INDENT)
         parts.append("\n".join(lines) + "\n")
-        trees.append(_function(block.name, writer.frame, body))
     text = "\n\n".join(parts)
     parsed = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
-    positions = tuple(_table(p, t) for p, t in zip(parsed, trees, strict=True))
+    positions = tuple(_table(p, b) for p, b in zip(parsed, blocks, strict=True))
     return Generated(text, positions)
 
 
@@ -94,28 +88,17 @@ def _resolve_jump(node: ast.AST) -> None:
         node.value.elts[0].value = jump.target.name
 
 
-def _function(name: str, frame: str, body: list[ast.stmt]) -> ast.FunctionDef:
-    function = ast.parse(f"def {name}({frame}): pass").body[0]
-    assert isinstance(function, ast.FunctionDef)
-    function.body = body
-    return function
-
-
 @dataclass
 class _Writer:
     source: Source
     frame: str
 
-    def load(self, name: str, surely: bool, block: DraftBlock) -> tuple[list[str], ast.stmt]:
-        """Return what binds a live variable, text and tree; one that may be unbound stays so."""
-        lines = [f'{name} = {self.frame}["{name}"]']
-        if not surely:
-            lines = [f'if "{name}" in {self.frame}:', INDENT + lines[0]]
-        stmt = ast.parse("\n".join(lines)).body[0]
-        for node in ast.walk(stmt):
-            if hasattr(node, "lineno"):
-                ast.copy_location(node, block.place if hasattr(block.place, "lineno") else node)
-        return [INDENT + line for line in lines], stmt
+    def load(self, name: str, surely: bool) -> list[str]:
+        """Return what binds a live variable; one that may be unbound stays so."""
+        line = f'{name} = {self.frame}["{name}"]'
+        if surely:
+            return [INDENT + line]
+        return [f'{INDENT}if "{name}" in {self.frame}:', INDENT * 2 + line]
 
     def statement(self, stmt: ast.stmt, indent: str) -> list[str]:
         """Return the lines of one statement."""
@@ -278,11 +261,16 @@ def _inside_strings(tree: ast.AST) -> set[int]:
     }
 
 
-def _table(parsed: ast.FunctionDef, tree: ast.FunctionDef) -> dict[str, Any]:
-    """Return the position table of one function; see `kitaru.runtime.blocks` for its form."""
+def _table(parsed: ast.FunctionDef, block: DraftBlock) -> dict[str, Any]:
+    """Return the position table of one function; see `kitaru.runtime.blocks` for its form.
+
+    The loads of variables at its start have no place in the user's source.
+    """
     lines: dict[str, list[int]] = {}
     nodes: dict[str, list[list[int]]] = {}
-    for index, (written, meant) in enumerate(zip(parsed.body, tree.body, strict=True)):
+    loads = len(parsed.body) - len(block.body)
+    for index, meant in enumerate(block.body, loads):
+        written = parsed.body[index]
         if ast.dump(written) != ast.dump(meant):
             raise AssertionError(f"generated text differs: {ast.unparse(meant)!r}")
         pairs = [

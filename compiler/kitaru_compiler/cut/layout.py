@@ -34,6 +34,12 @@ class Cutter:
     profile: Profile
     entries: dict[int, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.successors = [
+            [None if target is None else target.index for target in block.next]
+            for block in self.blocks
+        ]
+
     def cut(self, structure: list[Place | Fork]) -> Laid:
         """Return the steps in program order and their layout."""
         start = self.blocks[0]
@@ -85,7 +91,7 @@ class Cutter:
         return _resources(block) != _resources(last) or _isolated(last)
 
     def _step(self, block: DraftBlock) -> Step:
-        inside, exits = reachable(self.blocks, block.index, frozenset(self.entries))
+        inside, exits = reachable(self.successors, block.index, frozenset(self.entries))
         calls = [call for index in inside for call in self.blocks[index].calls]
         durable = [call for call in calls if call.kind not in ("wait", "log")]
         single = block.kind == "checkpoint" and len(durable) == 1
@@ -106,20 +112,20 @@ class Cutter:
 
 
 def reachable(
-    blocks: list[DraftBlock], entry: int, entries: frozenset[int]
+    successors: list[list[int | None]], entry: int, entries: frozenset[int]
 ) -> tuple[list[int], list[int | None]]:
     """Return the blocks one process may run from `entry`, and the entries it may hand on to."""
     inside, exits, ends = {entry}, set(), False
-    for block in blocks[entry:]:
-        if block.index not in inside:
-            continue
-        for target in block.next:
+    pending = [entry]
+    while pending:
+        for target in successors[pending.pop()]:
             if target is None:
                 ends = True
-            elif target.index in entries:
-                exits.add(target.index)
-            else:
-                inside.add(target.index)
+            elif target in entries:
+                exits.add(target)
+            elif target not in inside:
+                inside.add(target)
+                pending.append(target)
     ordered: list[int | None] = [*sorted(exits)]
     return sorted(inside), [*ordered, None] if ends else ordered
 
