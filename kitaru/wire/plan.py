@@ -21,7 +21,7 @@ RetryMode = Literal["native", "shim"]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of source: lines and columns count from 1, columns in characters, the end exclusive."""
+    """A range of source: lines and columns count from 1, columns in characters, end exclusive."""
 
     file: str
     line: int
@@ -34,8 +34,8 @@ class Span:
 class Parameter:
     """One input of the flow.
 
-    `type` is how it travels: `str`, `int`, `float` and `bool` as native parameters, everything else
-    as JSON text. `default` is the literal default (a JSON value); when the default is not a literal,
+    `type` is how it travels: `str`, `int`, `float` and `bool` as native parameters, all else as
+    JSON text. `default` is the literal default (a JSON value); when the default is not a literal,
     `required` and `has_literal_default` are both false and the flow's own default applies.
     """
 
@@ -137,7 +137,7 @@ LayoutItem = StepItem | WaitItem | BranchItem
 class Plan:
     """Everything a target emits from and a step runs from.
 
-    `module` is the dotted name to import in a step, `file` its path relative to the project's import
+    `module` is the dotted name to import in a step, `file` its path below the project's import
     root, both with `/`. `positions` maps lines of `steps.py` to the user's source (see
     `kitaru.runtime.blocks`). `models` are the model aliases of the project, `requirements` the
     pinned distributions a container needs, `environment` its plain variables. `residual_of` is the

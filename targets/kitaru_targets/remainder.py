@@ -1,4 +1,4 @@
-"""Decides what is left to run of an execution: a build whose pipeline starts where control stands."""
+"""Decides what is left to run of an execution: a build that starts where control stands."""
 
 from __future__ import annotations
 

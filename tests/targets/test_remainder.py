@@ -1,4 +1,4 @@
-"""Decides that going on with an execution starts containers for what is left, and for nothing else."""
+"""Decides that going on with an execution starts containers for what is left alone."""
 
 from __future__ import annotations
 
