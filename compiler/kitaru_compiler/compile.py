@@ -7,14 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from kitaru.config import project_settings
+from kitaru.version import VERSION
 from kitaru.wire.plan import Granularity, Plan
 from kitaru_compiler.cut.plan import cut
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
+from kitaru_compiler.frontend.advice import advise
+from kitaru_compiler.frontend.advice.secrets import masked, secrets
 from kitaru_compiler.frontend.calls import Calls
 from kitaru_compiler.frontend.flows import (
     FlowDefinition,
@@ -80,7 +82,7 @@ def compile_flow(
             file=source.file,
             line=chosen.definition.lineno,
             doc=ast.get_docstring(chosen.definition) or "",
-            kitaru=version("kitaru"),
+            kitaru=VERSION,
             granularity=granularity,
             parameters=parameters(chosen.definition),
             blocks=result.blocks,
@@ -117,7 +119,7 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
                     problems += cut(ir, one.source, "checkpoint", ANY_TARGET).notes
             if flows:
                 problems += requirements(project, source, project_settings(path.parent))[1]
-            return _in_order(problems), _texts(project)
+            return _in_order(problems), masked(_texts(project), problems)
     except SourceError as error:
         return error.diagnostics, error.sources
 
@@ -139,13 +141,13 @@ def _relative(path: Path, project: Project) -> str:
 def _analyse(flow: FlowDefinition, names: Names) -> list[Diagnostic]:
     found = check_definition(flow)
     if isinstance(flow.definition, ast.FunctionDef):
-        found += Calls(names).mark(flow)
-    return found
+        found += [*Calls(names).mark(flow), *advise(flow, names)]
+    return [*found, *secrets(names.project, flow.source.module)]
 
 
 def _stop_on_errors(found: list[Diagnostic], project: Project) -> None:
     if any(diagnostic.severity == "error" for diagnostic in found):
-        raise SourceError(_in_order(found), _texts(project))
+        raise SourceError(_in_order(found), masked(_texts(project), found))
 
 
 def _texts(project: Project) -> dict[str, str]:
@@ -153,7 +155,9 @@ def _texts(project: Project) -> dict[str, str]:
 
 
 def _in_order(found: list[Diagnostic]) -> tuple[Diagnostic, ...]:
-    return tuple(sorted(found, key=lambda d: (d.span.file, d.span.line, d.span.column, d.code)))
+    # Two flows of a file may find the same of what both call.
+    once = dict.fromkeys(found)
+    return tuple(sorted(once, key=lambda d: (d.span.file, d.span.line, d.span.column, d.code)))
 
 
 @contextmanager

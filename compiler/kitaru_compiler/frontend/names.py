@@ -90,6 +90,12 @@ class Names:
         displays = ast.Dict | ast.List | ast.Tuple | ast.Set
         return definition.value if isinstance(definition.value, displays) else None
 
+    def is_builtin(self, source: Source, name: str, function: str = "") -> bool:
+        """Say whether `name` is a builtin in `function` of `source`, shadowed by nothing there."""
+        scopes = self._scopes_of(source)
+        found = (scopes.get(function) or scopes[""]).get_qualified_names_for(name)
+        return bool(found) and all(q.source is QualifiedNameSource.BUILTIN for q in found)
+
     def _scopes_of(self, source: Source) -> dict[str, Scope]:
         if source.module not in self._scopes:
             tree = cst.parse_module(source.text)

@@ -1,0 +1,91 @@
+"""Decides what advisers see of a function: the nodes of its own scope, and what its names mean."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cached_property
+
+from kitaru_compiler.diagnostics.model import Diagnostic, Rule
+from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
+from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.scope import Comprehension, argument_names, bound_names, own_nodes
+
+
+@dataclass(frozen=True)
+class Body:
+    """A flow or a checkpoint; `options` are the arguments of a checkpoint's decorator."""
+
+    source: Source
+    definition: ast.FunctionDef | ast.AsyncFunctionDef
+    names: Names
+    options: tuple[ast.keyword, ...] = ()
+
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """What the function's own scope evaluates; nested functions run when they are called."""
+        return tuple(node for stmt in self.definition.body for node in own_nodes(stmt))
+
+    @cached_property
+    def locals(self) -> frozenset[str]:
+        """The names that the function binds itself, `global` ones excepted."""
+        bound = set(argument_names(self.definition.args))
+        bound = bound.union(*map(bound_names, self.definition.body))
+        return frozenset(bound - self.globals)
+
+    @cached_property
+    def globals(self) -> frozenset[str]:
+        """The names that the function declares `global`."""
+        declared = (node.names for node in self.nodes if isinstance(node, ast.Global))
+        return frozenset(name for names in declared for name in names)
+
+    @cached_property
+    def _hidden(self) -> frozenset[str]:
+        targets = (
+            generator.target
+            for node in self.nodes
+            if isinstance(node, Comprehension)
+            for generator in node.generators
+        )
+        found = (node for target in targets for node in ast.walk(target))
+        return frozenset(node.id for node in found if isinstance(node, ast.Name))
+
+    def hides(self, name: str) -> bool:
+        """Say whether `name` is the function's own, or a comprehension's in it."""
+        return name in self._hidden or name in self.locals
+
+    def symbol(self, expression: ast.expr) -> Symbol | None:
+        """Return what a name or a chain of attributes means; None for what the function binds."""
+        dotted = dotted_name(expression)
+        root = dotted.partition(".")[0]
+        if not dotted or (self.hides(root) and root not in self._imported):
+            return None
+        return self.names.lookup(self.source, dotted, self._scope)
+
+    @cached_property
+    def _imported(self) -> frozenset[str]:
+        imports = (n for n in self.nodes if isinstance(n, ast.Import | ast.ImportFrom))
+        return frozenset().union(*map(bound_names, imports))
+
+    def outside(self, expression: ast.expr) -> str:
+        """Return the absolute name of what comes from outside the project, such as `time.time`."""
+        symbol = self.symbol(expression)
+        return symbol.name if symbol and symbol.kind == "module" and not symbol.source else ""
+
+    def is_builtin(self, expression: ast.expr, *wanted: str) -> bool:
+        """Say whether `expression` is one of the builtins `wanted`, which nothing shadows."""
+        if not isinstance(expression, ast.Name) or expression.id not in wanted:
+            return False
+        if self.hides(expression.id):
+            return False
+        return self.names.is_builtin(self.source, expression.id, self._scope)
+
+    @cached_property
+    def _scope(self) -> str:
+        return self.definition.name if self.definition in self.source.tree.body else ""
+
+    def find(
+        self, rule: Rule, node: ast.AST, message: str, label: str = "", help: str = ""
+    ) -> Diagnostic:
+        """Return a finding at `node`."""
+        return Diagnostic(rule, self.source.span(node), message, label, help)

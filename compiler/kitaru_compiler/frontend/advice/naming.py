@@ -1,0 +1,128 @@
+"""Decides which names and ids in the source the runtime would refuse."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kitaru.errors import UsageError
+from kitaru.wire.names import check_name
+from kitaru_compiler.diagnostics.model import Diagnostic
+from kitaru_compiler.diagnostics.rules import kit604, kit605
+from kitaru_compiler.frontend.advice.body import Body
+from kitaru_compiler.ir.nodes import DurableCall, durable_of
+from kitaru_compiler.ir.scope import Function, argument_names
+
+_LAZY = (ast.IfExp, ast.BoolOp, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_ARMS = ("body", "orelse", "handlers", "finalbody", "cases")
+
+
+def checkpoint_name(body: Body) -> Iterator[Diagnostic]:
+    """Find a checkpoint whose name does not fit the grammar."""
+    named = [option for option in body.options if option.arg == "name"]
+    if named:
+        yield from _refused(body, "checkpoint", named[0].value)
+    else:
+        name = ast.copy_location(ast.Constant(body.definition.name), body.definition)
+        yield from _refused(body, "checkpoint", name)
+
+
+def call_names(body: Body) -> Iterator[Diagnostic]:
+    """Find literal names of waits and model calls, and ids, that do not fit the grammar."""
+    for node in body.nodes:
+        durable = durable_of(node)
+        if not isinstance(node, ast.Call) or durable is None:
+            continue
+        for keyword in node.keywords:
+            if keyword.arg == "name" and durable.kind in ("wait", "llm"):
+                kind = "wait" if durable.kind == "wait" else "model call"
+                yield from _refused(body, kind, keyword.value)
+            elif keyword.arg == "id" and _takes_no_id(body, node, durable):
+                yield from _refused(body, "call (id=)", keyword.value)
+
+
+def _refused(body: Body, kind: str, given: ast.expr) -> list[Diagnostic]:
+    # An empty name is as good as none.
+    if not isinstance(given, ast.Constant) or not isinstance(given.value, str) or not given.value:
+        return []
+    try:
+        check_name(kind, given.value)
+    except UsageError as error:
+        return [body.find(kit605.RULE, given, error.message.rstrip("."), help=error.help)]
+    return []
+
+
+def _takes_no_id(body: Body, call: ast.Call, durable: DurableCall) -> bool:
+    """Say whether `id=` is the invocation's: a checkpoint's own parameter of that name wins."""
+    if durable.kind not in ("checkpoint", "submit"):
+        return False
+    target = call.func
+    if durable.kind == "submit" and isinstance(target, ast.Attribute):
+        target = target.value
+    symbol = body.symbol(target)
+    definition = symbol.definition if symbol else None
+    if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    return "id" not in argument_names(definition.args)
+
+
+def duplicate_ids(body: Body) -> Iterator[Diagnostic]:
+    """Find an id that an earlier call took, on every way that leads to the later one."""
+    taken: dict[str, list[_Call]] = {}
+    for call in _Calls(body).found:
+        for earlier in taken.get(call.id, ()):
+            if call.arms[: len(earlier.arms)] == earlier.arms:
+                message = f'the id "{call.id}" is taken by an earlier call'
+                related = ((body.source.span(earlier.node), "taken here"),)
+                span = body.source.span(call.node)
+                fix = f'give one of them another id, such as id="{call.id}_again"'
+                yield Diagnostic(kit604.RULE, span, message, "taken", fix, related)
+                break
+        taken.setdefault(call.id, []).append(call)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call with a literal id; `arms` are the parts of statements around it that may not run."""
+
+    id: str
+    node: ast.expr
+    arms: tuple[tuple[int, str], ...]
+
+
+@dataclass
+class _Calls:
+    """Collects the calls with literal ids in source order."""
+
+    body: Body
+    found: list[_Call] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for stmt in self.body.definition.body:
+            self._visit(stmt, ())
+
+    def _visit(self, node: ast.AST, arms: tuple[tuple[int, str], ...]) -> None:
+        if isinstance(node, Function | ast.ClassDef):
+            return
+        for name, value in ast.iter_fields(node):
+            inside = arms
+            if isinstance(node, _LAZY) or (isinstance(node, ast.stmt) and name in _ARMS):
+                inside = (*arms, (id(node), name))
+            for number, child in enumerate(value if isinstance(value, list) else [value]):
+                if isinstance(child, ast.AST):
+                    several = isinstance(node, _LAZY) or name in ("handlers", "cases")
+                    self._visit(child, (*inside, (number, "")) if several else inside)
+        if isinstance(node, ast.Call):
+            self._take(node, arms)
+
+    def _take(self, node: ast.Call, arms: tuple[tuple[int, str], ...]) -> None:
+        durable = durable_of(node)
+        given = [keyword.value for keyword in node.keywords if keyword.arg == "id"]
+        if durable is None or not given or not _takes_no_id(self.body, node, durable):
+            return
+        # `.map(…)` of nothing takes no id.
+        if durable.kind == "submit" and getattr(node.func, "attr", "") != "submit":
+            return
+        if isinstance(given[0], ast.Constant) and isinstance(given[0].value, str):
+            self.found.append(_Call(given[0].value, given[0], arms))

@@ -1,0 +1,164 @@
+"""Decides which texts of the source are secrets, and hides them wherever the source is shown."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from math import log2
+
+from kitaru.wire.plan import Span
+from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
+from kitaru_compiler.diagnostics.rules import kit108
+from kitaru_compiler.frontend.project import Project
+from kitaru_compiler.frontend.source import Source
+
+_B64 = "A-Za-z0-9+/=_-"
+_SHAPES = {
+    "a private key": re.compile(
+        rf"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----\s*[{_B64}]{{16,}}"
+    ),
+    "an API key (`sk-…`)": re.compile(r"(?<![A-Za-z0-9_-])sk-[A-Za-z0-9_-]{20,}"),
+    "a Stripe key": re.compile(r"(?<![A-Za-z0-9])[rs]k_live_[A-Za-z0-9]{16,}"),
+    "an AWS access key (`AKIA…`)": re.compile(
+        r"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])"
+    ),
+    "a GitHub token": re.compile(
+        r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})"
+    ),
+    "a GitLab token": re.compile(r"(?<![A-Za-z0-9])glpat-[A-Za-z0-9_-]{20,}"),
+    "a Slack token": re.compile(r"(?<![A-Za-z0-9])xox[abprs]-[A-Za-z0-9-]{20,}"),
+    "a Google API key": re.compile(r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}"),
+    "a Hugging Face token": re.compile(r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}"),
+}
+_SECRET_NAME = re.compile(
+    r"(?:^|[_-])(?:api_?key|secret(?:_?key)?|access_?key|private_?key|password|passwd"
+    r"|(?:(?:auth|access|bearer|refresh)_?)?token)$",
+    re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(
+    r"example|placeholder|your|change.?me|dummy|fake|sample|redacted|xxx|\.\.\.|…|\*\*\*",
+    re.IGNORECASE,
+)
+# Addresses, paths, templates and sentences are no secrets, nor are words put together: such a text
+# names a secret rather than being one.
+_OPAQUE = re.compile(r"[A-Za-z0-9+=_.~!@#%^&*-]{16,}")
+_WORDS = re.compile(r"(?:[A-Za-z]+|[0-9]+)(?:[-_.]+(?:[A-Za-z]+|[0-9]+))+")
+_MIN_BITS_PER_CHARACTER = 3.0
+_MASK = "*"
+
+
+def secrets(project: Project, module: str) -> list[Diagnostic]:
+    """Return the secrets written out in `module` and the project files it imports."""
+    # A file that is no Python is told elsewhere; what could be read is looked at all the same.
+    with suppress(SourceError):
+        project.closure(module)
+    read = sorted({s.file: s for s in project.sources.values() if s}.items())
+    return [diagnostic for _, source in read for diagnostic in _in_source(source)]
+
+
+def masked(texts: dict[str, str], found: Iterable[Diagnostic]) -> dict[str, str]:
+    """Return the sources as they may be shown: each secret of `found` is a row of stars."""
+    shown = dict(texts)
+    for diagnostic in found:
+        if diagnostic.rule is kit108.RULE and diagnostic.span.file in shown:
+            shown[diagnostic.span.file] = _mask(shown[diagnostic.span.file], diagnostic.span)
+    return shown
+
+
+def _mask(text: str, span: Span) -> str:
+    lines = text.split("\n")
+    for number in range(span.line, min(span.end_line, len(lines)) + 1):
+        line = lines[number - 1]
+        start = span.column - 1 if number == span.line else 0
+        end = span.end_column - 1 if number == span.end_line else len(line)
+        lines[number - 1] = line[:start] + _MASK * len(line[start:end]) + line[end:]
+    return "\n".join(lines)
+
+
+def _in_source(source: Source) -> Iterator[Diagnostic]:
+    named = {id(value): name for name, value in _named_values(source.tree)}
+    docstrings = {id(node.value) for node in ast.walk(source.tree) if isinstance(node, ast.Expr)}
+    seen: set[Span] = set()
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Constant) or id(node) in docstrings:
+            continue
+        kind = _kind(node.value, named.get(id(node), ""))
+        span = source.span(node)
+        if kind and span not in seen:
+            seen.add(span)
+            fix = (
+                'read it where it is used, `os.environ["API_KEY"]` in a checkpoint, and replace '
+                "it: who has the source has it"
+            )
+            message = f"{kind} is written out in the source"
+            yield Diagnostic(kit108.RULE, span, message, "a secret", fix)
+
+
+def _kind(value: object, name: str) -> str:
+    """Return what kind of secret `value` is, or an empty text."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if not isinstance(text, str):
+        return ""
+    for kind, shape in _SHAPES.items():
+        match = shape.search(text)
+        if match and _is_random(match.group()):
+            return kind
+    if _SECRET_NAME.search(name) and _OPAQUE.fullmatch(text) and _is_random(text):
+        return f"the value of `{name}`"
+    return ""
+
+
+def _is_random(text: str) -> bool:
+    """Say whether a text looks drawn at random: letters and digits mixed, no words, no example."""
+    if _PLACEHOLDER.search(text) or _WORDS.fullmatch(text):
+        return False
+    mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
+    return mixed and _bits_per_character(text) >= _MIN_BITS_PER_CHARACTER
+
+
+def _bits_per_character(text: str) -> float:
+    counts = Counter(text).values()
+    return -sum(n / len(text) * log2(n / len(text)) for n in counts)
+
+
+def _named_values(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """Yield values with the variable, key, attribute or argument that they are given to."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                yield from ((_target_name(target), value) for target in targets)
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                yield _target_name(target), value
+            case ast.keyword(arg=str(name), value=value):
+                yield name, value
+            case ast.Dict(keys=keys, values=values):
+                yield from ((_text(k), v) for k, v in zip(keys, values, strict=True))
+            case ast.arguments():
+                yield from _defaults(node)
+
+
+def _target_name(target: ast.expr) -> str:
+    match target:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case ast.Subscript(slice=key):
+            return _text(key)
+    return ""
+
+
+def _text(node: ast.expr | None) -> str:
+    value = node.value if isinstance(node, ast.Constant) else ""
+    return value if isinstance(value, str) else ""
+
+
+def _defaults(arguments: ast.arguments) -> Iterator[tuple[str, ast.expr]]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    named = positional[len(positional) - len(arguments.defaults) :]
+    for argument, default in zip(named, arguments.defaults, strict=True):
+        yield argument.arg, default
+    for argument, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        if value is not None:
+            yield argument.arg, value

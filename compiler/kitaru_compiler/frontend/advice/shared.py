@@ -1,0 +1,99 @@
+"""Decides which values one call shares with the next, through the process they both run in."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from kitaru_compiler.diagnostics.model import Diagnostic
+from kitaru_compiler.diagnostics.rules import kit206, kit207
+from kitaru_compiler.frontend.advice.body import Body
+from kitaru_compiler.ir.scope import bound_names
+
+_DISPLAYS: dict[type[ast.expr], str] = {
+    ast.List: "list",
+    ast.ListComp: "list",
+    ast.Dict: "dict",
+    ast.DictComp: "dict",
+    ast.Set: "set",
+    ast.SetComp: "set",
+}
+_CHANGES = {
+    "list": frozenset(["append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"]),
+    "dict": frozenset(["update", "setdefault", "pop", "popitem", "clear"]),
+    "set": frozenset(["add", "discard", "remove", "update", "pop", "clear"]),
+}
+
+
+def mutable_defaults(body: Body) -> Iterator[Diagnostic]:
+    """Find inputs whose default is one list, dict or set for all calls."""
+    arguments = body.definition.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    named = positional[len(positional) - len(arguments.defaults) :]
+    pairs = [*zip(named, arguments.defaults, strict=True)]
+    pairs += [(a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d]
+    for argument, default in pairs:
+        if _is_mutable(body, default):
+            message = f"the default of `{argument.arg}` is one object that all calls share"
+            fix = f"write `{argument.arg} = None`, and make it in the body; or give it a tuple"
+            yield body.find(kit206.RULE, default, message, help=fix)
+
+
+def _is_mutable(body: Body, default: ast.expr) -> bool:
+    if isinstance(default, ast.Call):
+        return _builtin_call(body, default) in ("list", "dict", "set", "bytearray")
+    return type(default) in _DISPLAYS
+
+
+def _builtin_call(body: Body, call: ast.Call) -> str:
+    """Return the builtin that a call outside any function calls, or an empty text."""
+    if not isinstance(call.func, ast.Name):
+        return ""
+    name = call.func.id
+    return name if body.names.is_builtin(body.source, name) else ""
+
+
+def changed_globals(body: Body) -> Iterator[Diagnostic]:
+    """Find where a checkpoint binds a `global`, or changes a container of its module."""
+    for node in body.nodes:
+        name = _bound_global(body, node) or _changed_container(body, node)
+        if name:
+            checkpoint = body.definition.name
+            message = (
+                f"checkpoint `{checkpoint}` changes `{name}` of its module: when its result is "
+                "recorded it does not run again, and the change is missing"
+            )
+            fix = "return the value, and pass it on to the checkpoint that needs it"
+            yield body.find(kit207.RULE, node, message, help=fix)
+
+
+def _bound_global(body: Body, node: ast.AST) -> str:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()) if name in body.globals:
+            return name
+    return ""
+
+
+def _changed_container(body: Body, node: ast.AST) -> str:
+    match node:
+        case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store() | ast.Del()):
+            return name if _container(body, name) else ""
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)):
+            return name if method in _CHANGES.get(_container(body, name), ()) else ""
+    return ""
+
+
+def _container(body: Body, name: str) -> str:
+    """Return `list`, `dict` or `set` when that is what the module binds `name` to, once."""
+    if body.hides(name):
+        return ""
+    bindings = [stmt for stmt in body.source.tree.body if name in bound_names(stmt)]
+    match bindings:
+        case [ast.Assign(targets=[ast.Name()], value=value) | ast.AnnAssign(value=value)]:
+            pass
+        case _:
+            return ""
+    if isinstance(value, ast.Call):
+        made = _builtin_call(body, value)
+        return made if made in _CHANGES else ""
+    return _DISPLAYS.get(type(value), "") if value else ""

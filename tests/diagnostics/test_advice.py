@@ -1,0 +1,207 @@
+"""What a flow is warned of although it compiles: each rule on bad programs and on good ones."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from kitaru_compiler import check
+from kitaru_compiler.diagnostics import explain
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+PRELUDE = """\
+import kitaru
+from kitaru import checkpoint, flow
+
+@checkpoint
+def draft(x=0, y=0): return x
+"""
+SEVERITIES = {
+    "KIT202": "warning",
+    "KIT203": "warning",
+    "KIT204": "warning",
+    "KIT205": "warning",
+    "KIT206": "warning",
+    "KIT207": "warning",
+    "KIT208": "warning",
+    "KIT209": "warning",
+    "KIT330": "warning",
+    "KIT404": "note",
+    "KIT604": "error",
+    "KIT605": "error",
+}
+
+
+def places(folder: Path, source: str) -> list[str]:
+    """What advice says of `source`, as `code line:column-line:column`, the end exclusive."""
+    (folder / "flow.py").write_text(source, encoding="utf-8")
+    spans = [(d.code, d.span) for d in check(folder / "flow.py")[0] if d.code in SEVERITIES]
+    return [f"{c} {s.line}:{s.column}-{s.end_line}:{s.end_column}" for c, s in spans]
+
+
+def marked(source: str) -> tuple[str, str]:
+    """Return a source without its marks «…», and what they enclose as a place."""
+    ends = []
+    for mark in "«»":
+        before = source[: source.index(mark)]
+        ends.append(f"{before.count(chr(10)) + 1}:{len(before.rpartition(chr(10))[2]) + 1}")
+        source = source.replace(mark, "", 1)
+    assert not set(source) & set("«»")
+    return source, "-".join(ends)
+
+
+def in_flow(imports: str, body: str) -> str:
+    head = f"{PRELUDE}{imports}\n@flow\ndef main(a=1, xs=()):\n"
+    return head + textwrap.indent(body, "    ") + "\n"
+
+
+BAD_BODIES = [
+    ("KIT202", "import time", "return draft(«time.time()»)"),
+    ("KIT202", "from time import perf_counter_ns as tick", "return draft(«tick()»)"),
+    ("KIT202", "from datetime import datetime as dt", "return draft(«dt.now()».isoformat())"),
+    ("KIT202", "import datetime", "return draft(«datetime.date.today()»)"),
+    ("KIT202", "", "from time import time\nreturn draft(«time()»)"),
+    ("KIT202", "import time", "return draft(«time.localtime()»)"),
+    ("KIT202", "import time", "return draft([x + «time.time()» for x in xs])"),
+    ("KIT203", "import random", "return draft(«random.choice([1, 2])»)"),
+    ("KIT203", "from uuid import uuid4", "return draft(str(«uuid4()»))"),
+    ("KIT203", "import secrets", "return draft(«secrets.token_hex(8)»)"),
+    ("KIT203", "import numpy as np", "return draft(«np.random.rand()»)"),
+    ("KIT204", "import os", "return draft(«os.environ»['REGION'])"),
+    ("KIT204", "import os", "return draft(«os.environ».get('REGION', ''))"),
+    ("KIT204", "from os import environ as env", "return draft(«env»['REGION'])"),
+    ("KIT204", "import os", "return draft(«os.getenv('REGION')»)"),
+    ("KIT204", "from pathlib import Path", "return draft(str(«Path.cwd()»))"),
+    ("KIT205", "", "return draft(«open('a')».read())"),
+    ("KIT205", "", "return draft(«open('a', mode='rb')».read())"),
+    ("KIT205", "from pathlib import Path", "return draft(«(Path('a') / 'b').read_text()»)"),
+    ("KIT205", "import os", "if «os.path.exists('a')»: return draft()"),
+    ("KIT208", "", "for x in «set(xs)»: draft(x)"),
+    ("KIT208", "", "for x in «{'a', str(a)}»: draft(x)"),
+    ("KIT208", "", "return draft([x for x in «{y for y in xs}»])"),
+    ("KIT209", "", "if «a is 'spam'»: return draft()"),
+    ("KIT209", "", "return «a is not -1»"),
+    ("KIT330", "", "return draft(a)\n«draft(2)»"),
+    ("KIT330", "", "if a: return 1\nelse: raise ValueError\n«return draft(a)»"),
+    ("KIT330", "", "for x in xs:\n    break\n    «draft(x)»\n    draft(2)"),
+    ("KIT404", "", "«draft.submit(a)»\nreturn 1"),
+    ("KIT404", "", "f = «draft.submit(a)»\nreturn 1"),
+    ("KIT404", "", "«draft.map([1, 2])»\nreturn 1"),
+    ("KIT604", "", "draft(1, id='one')\nreturn draft(2, id=«'one'»)"),
+    ("KIT604", "", "draft.submit(1, id='b').result()\nif a:\n    draft(2, id=«'b'»)"),
+    ("KIT605", "", "return kitaru.wait(name=«'approve draft?'»)"),
+    ("KIT605", "", "return kitaru.llm('hi', name=«'é'»)"),
+    ("KIT605", "", "return draft(2, id=«'a b'»)"),
+]
+GOOD_BODIES = [
+    ("import time", "time.sleep(0)\nreturn draft(time.localtime(a))"),
+    ("import time", "print('began', time.time())\nreturn draft(a)"),
+    ("import time", "def later(): return time.time()\nreturn draft(a)"),
+    ("import time", "time = a\nreturn draft(time.time())"),
+    ("import time", "return draft([time.time() for time in xs])"),
+    ("from datetime import datetime", "return draft(datetime(2026, 1, 1).isoformat())"),
+    ("import random", "return draft(random.Random(7).random())"),
+    ("import uuid", "return draft(str(uuid.uuid5(uuid.NAMESPACE_DNS, 'a')))"),
+    ("import os", "return draft(os.path.join('a', 'b'))"),
+    ("import os", "os.environ['REGION'] = 'eu'\nreturn draft(a)"),
+    ("", "open('log.txt', 'a').write('x')\nreturn draft(a)"),
+    ("def open(x): return x", "return draft(open('a'))"),
+    ("from pathlib import Path", "return draft(Path('a').name)"),
+    ("", "for x in sorted(set(xs)): draft(x)"),
+    ("", "return draft(sum([x for x in set(xs)]))"),
+    ("", "for x in {1, 2, 3}: draft(x)"),
+    ("def set(x): return x", "for x in set([1, 2]): draft(x)"),
+    ("", "if a is None or a is True: return draft()"),
+    ("", "if a: return 1\nreturn draft(a)"),
+    ("", "for x in [1, 2]:\n    if x: continue\n    draft(x)"),
+    ("", "_ = draft.submit(a)\nreturn 1"),
+    ("", "f = draft.submit(a)\nreturn f.result()"),
+    ("", "f = draft.submit(a)\ndef g(): return f.result()\nreturn g()"),
+    ("", "f = draft.submit(a)\nreturn locals()"),
+    ("", "if a: draft(1, id='one')\nelse: draft(2, id='one')\nreturn a"),
+    ("", "if a:\n    draft(1, id='one')\n    return 1\nreturn draft(2, id='one')"),
+    ("", "try:\n    draft(1, id='one')\nexcept ValueError:\n    draft(2, id='one')"),
+    ("", "return draft(1, id='one') if a else draft(2, id='one')"),
+    ("", "_ = draft.map([], id='one')\n_ = draft.map([1], id='one').result()"),
+    ("@checkpoint\ndef by_id(id): return id", "by_id(id='a b')\nreturn by_id(id='a b')"),
+    ("", "return kitaru.wait(name='approve_draft', question='Approve draft?')"),
+    ("", "return kitaru.wait(name=str(a))"),
+]
+USE = "\n@flow\ndef main(): return use()\n"
+BAD_MODULES = [
+    ("KIT206", "@checkpoint\ndef use(x=«[]»): return x" + USE),
+    ("KIT206", "@checkpoint\ndef use(x=0, *, y=«dict(a=1)»): return x" + USE),
+    ("KIT206", "@flow\ndef main(xs: list[str] = «[]»): return draft(xs)"),
+    ("KIT207", "N = 0\n@checkpoint\ndef use():\n    global N\n    «N» += 1" + USE),
+    ("KIT207", "SEEN = []\n@checkpoint\ndef use(): «SEEN.append(1)»" + USE),
+    ("KIT207", "SEEN: set[int] = set()\n@checkpoint\ndef use(): «SEEN.add(1)»" + USE),
+    ("KIT207", "MADE = {}\n@checkpoint\ndef use(): «MADE['a']» = 1" + USE),
+    ("KIT207", "MADE = {}\n@checkpoint\ndef use():\n    del «MADE['a']»" + USE),
+    ("KIT605", "@checkpoint(name=«'a b'»)\ndef use(): pass" + USE),
+    ("KIT605", "@checkpoint\n«def étude(): pass»\n@flow\ndef main(): return étude()"),
+]
+GOOD_MODULES = [
+    "@checkpoint\ndef use(x=(), y=None): return x" + USE,
+    "def list(): return ()\n@checkpoint\ndef use(x=list()): return x" + USE,
+    "def helper(x=[]): return x\n@checkpoint\ndef use(): return helper()" + USE,
+    "N = 0\n@checkpoint\ndef use():\n    global N\n    return N" + USE,
+    "SEEN = [1]\n@checkpoint\ndef use(): return SEEN.count(1)" + USE,
+    "SEEN = [1]\n@checkpoint\ndef use():\n    SEEN = []\n    SEEN.append(1)" + USE,
+    "class Log:\n    def append(self, x): pass\nLOG = Log()\n"
+    "@checkpoint\ndef use(): LOG.append(1)" + USE,
+    "MADE = {}\nMADE = None\n@checkpoint\ndef use(): MADE['a'] = 1" + USE,
+    "MADE = {}\nMADE['a'] = 1\n@checkpoint\ndef use(): return MADE['a']" + USE,
+    "@checkpoint(name='a-b')\ndef use(): pass" + USE,
+]
+
+
+@pytest.mark.parametrize(("code", "imports", "body"), BAD_BODIES)
+def test_a_bad_body_is_found_in_its_place(
+    code: str, imports: str, body: str, tmp_path: Path
+) -> None:
+    source, place = marked(in_flow(imports, body))
+    assert places(tmp_path, source) == [f"{code} {place}"]
+
+
+@pytest.mark.parametrize(("imports", "body"), GOOD_BODIES)
+def test_a_good_body_is_left_alone(imports: str, body: str, tmp_path: Path) -> None:
+    assert places(tmp_path, in_flow(imports, body)) == []
+
+
+@pytest.mark.parametrize(("code", "text"), BAD_MODULES)
+def test_a_bad_definition_is_found_in_its_place(code: str, text: str, tmp_path: Path) -> None:
+    source, place = marked(PRELUDE + text + "\n")
+    assert places(tmp_path, source) == [f"{code} {place}"]
+
+
+@pytest.mark.parametrize("text", GOOD_MODULES)
+def test_a_good_definition_is_left_alone(text: str, tmp_path: Path) -> None:
+    assert places(tmp_path, PRELUDE + text + "\n") == []
+
+
+def test_every_rule_has_a_bad_program_and_its_severity() -> None:
+    assert {code for code, *_ in [*BAD_BODIES, *BAD_MODULES]} == set(SEVERITIES)
+    assert {code: explain.load(code).severity for code in SEVERITIES} == SEVERITIES
+
+
+def test_a_checkpoint_of_two_flows_and_of_another_module_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(
+        "from kitaru import checkpoint\n@checkpoint\ndef use(x=[]): return x\n"
+    )
+    flows = "from kitaru import flow\nimport parts\n"
+    flows += "".join(f"@flow\ndef {name}(): return parts.use()\n" for name in ("one", "two"))
+    assert places(tmp_path, flows) == ["KIT206 3:11-3:13"]
+
+
+def test_the_second_place_says_where_the_id_was_taken(tmp_path: Path) -> None:
+    body = "draft(1, id='one')\nreturn draft(2, id='one')"
+    (tmp_path / "flow.py").write_text(in_flow("", body))
+    (found,) = check(tmp_path / "flow.py")[0]
+    ((span, label),) = found.related
+    assert (span.line, span.column, label) == (9, 17, "taken here")
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_the_examples_need_no_advice(path: Path) -> None:
+    assert [d for d in check(path)[0] if d.code in SEVERITIES] == []
