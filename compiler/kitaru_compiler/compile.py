@@ -15,6 +15,7 @@ from kitaru.wire.plan import Granularity, Plan
 from kitaru_compiler.cut.plan import cut
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
+from kitaru_compiler.diagnostics.rules import kit102
 from kitaru_compiler.frontend.advice import advise
 from kitaru_compiler.frontend.advice.secrets import masked, secrets
 from kitaru_compiler.frontend.calls import Calls
@@ -29,7 +30,7 @@ from kitaru_compiler.frontend.lower import lower
 from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.frontend.project import Project, locate
 from kitaru_compiler.frontend.requirements import requirements
-from kitaru_compiler.frontend.source import MAX_DEPTH, Source
+from kitaru_compiler.frontend.source import MAX_DEPTH, Source, refused
 from kitaru_compiler.passes import normalise
 
 # No target: what `check` cuts for, so that its notes are those of every target.
@@ -65,7 +66,7 @@ def compile_flow(
 
         compile_flow(Path("flow.py"), profile=get("vertex").profile).plan.steps
     """
-    with _room_for_deep_source():
+    with _room_for_deep_source(path):
         project, names, source = _open(path)
         chosen, problems = select_flow(source, names, flow)
         if chosen is None:
@@ -103,7 +104,7 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
     Raises UsageError when the file cannot be read; errors in the source are findings here.
     """
     try:
-        with _room_for_deep_source():
+        with _room_for_deep_source(path):
             project, names, source = _open(path)
             flows = find_flows(source, names)
             if flow or not flows:
@@ -161,11 +162,14 @@ def _in_order(found: list[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 @contextmanager
-def _room_for_deep_source() -> Iterator[None]:
+def _room_for_deep_source(path: Path) -> Iterator[None]:
     """Let the visitors follow source as deep as `MAX_DEPTH`, several frames to a level."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, MAX_DEPTH * 20))
     try:
         yield
+    except RecursionError as error:
+        message = "one name leads to the next, too many times to follow"
+        raise refused(kit102.RULE, path.name, 1, 1, message) from error
     finally:
         sys.setrecursionlimit(before)

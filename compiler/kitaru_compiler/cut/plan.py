@@ -17,6 +17,7 @@ from kitaru_compiler.diagnostics.rules import kit201, kit322
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import Code, FlowIR, If, Node, Region
 from kitaru_compiler.ir.scope import own_nodes
+from kitaru_compiler.passes.whole import too_large
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ def cut(ir: FlowIR, source: Source, granularity: Granularity, profile: Profile) 
     """Cut a flow in normal form."""
     if ir.whole:
         return _uncut(ir, ir.whole, source)
+    try:
+        return _cut(ir, source, granularity, profile)
+    except (RecursionError, IndentationError):
+        # Python itself nests no deeper than this.
+        return cut(too_large(ir), source, granularity, profile)
+
+
+def _cut(ir: FlowIR, source: Source, granularity: Granularity, profile: Profile) -> Cut:
     drafts, structure = build_blocks(ir)
     live = live_variables(drafts, ir)
     mention = _first_mention(ir)

@@ -14,8 +14,9 @@ from typing import Literal
 import libcst as cst
 from libcst.metadata import MetadataWrapper, QualifiedNameSource, Scope, ScopeProvider
 
+from kitaru_compiler.diagnostics.rules import kit102
 from kitaru_compiler.frontend.project import Project, absolute
-from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.frontend.source import Source, refused
 
 SymbolKind = Literal["primitive", "checkpoint", "flow", "function", "class", "module"]
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign
@@ -98,7 +99,14 @@ class Names:
 
     def _scopes_of(self, source: Source) -> dict[str, Scope]:
         if source.module not in self._scopes:
-            tree = cst.parse_module(source.text)
+            try:
+                tree = cst.parse_module(source.text)
+            except cst.ParserSyntaxError as error:
+                message = "the code is longer or deeper than can be analysed"
+                line, column = error.raw_line, error.raw_column + 1
+                raise refused(
+                    kit102.RULE, source.file, line, column, message, source.text
+                ) from error
             provided = MetadataWrapper(tree, unsafe_skip_copy=True).resolve(ScopeProvider)
             module_scope = provided[tree]
             assert module_scope is not None

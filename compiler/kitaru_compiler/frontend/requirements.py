@@ -44,10 +44,11 @@ def _missing(project: Project, source: Source, pins: list[str]) -> list[Diagnost
     _, outside = project.closure(source.module)
     known = {_normal(re.split(r"[\[=<>!~ ]", pin)[0]) for pin in pins}
     found = []
+    places = _imports(source)
     for name in sorted(outside - RESERVED - set(sys.stdlib_module_names) - {"__future__"}):
         if any(_normal(name) in pin or pin in _normal(name) for pin in known):
             continue
-        node = _import_of(source, name)
+        node = places.get(name, source.tree)
         message = (
             f"`{name}` is imported, and no requirement provides it: a step may fail to import it"
         )
@@ -60,11 +61,14 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _import_of(source: Source, name: str) -> ast.AST:
+def _imports(source: Source) -> dict[str, ast.AST]:
+    """Return where each outside name is first imported."""
+    found: dict[str, ast.AST] = {}
     for node in ast.walk(source.tree):
         match node:
-            case ast.Import(names=names) if any(a.name.split(".")[0] == name for a in names):
-                return node
-            case ast.ImportFrom(module=str(module), level=0) if module.split(".")[0] == name:
-                return node
-    return source.tree
+            case ast.Import(names=names):
+                for alias in names:
+                    found.setdefault(alias.name.split(".")[0], node)
+            case ast.ImportFrom(module=str(module), level=0):
+                found.setdefault(module.split(".")[0], node)
+    return found

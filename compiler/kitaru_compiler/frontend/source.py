@@ -15,7 +15,7 @@ from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic, Rule, SourceError
 from kitaru_compiler.diagnostics.rules import kit101, kit102
 
-MAX_SOURCE_BYTES = 2 * 1024 * 1024
+MAX_SOURCE_BYTES = 1024 * 1024
 MAX_DEPTH = 200
 
 
@@ -58,24 +58,23 @@ def read(path: Path, module: str, file: str) -> Source:
 def read_text(path: Path, file: str) -> str:
     """Return the decoded text of a source file, within the size limit."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(MAX_SOURCE_BYTES + 1)
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}", help="name a Python file that holds a @flow"
         ) from error
     if len(data) > MAX_SOURCE_BYTES:
         limit = MAX_SOURCE_BYTES // 1024 // 1024
-        raise _failure(
-            kit102.RULE, file, 1, 1, f"the file has {len(data)} bytes; the limit is {limit} MB"
-        )
+        raise refused(kit102.RULE, file, 1, 1, f"the file has more than {limit} MB")
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
-        raise _failure(kit101.RULE, file, line, 1, "source code cannot contain null bytes")
+        raise refused(kit101.RULE, file, line, 1, "source code cannot contain null bytes")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         return io.TextIOWrapper(io.BytesIO(data), encoding, newline=None).read()
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
-        raise _failure(kit101.RULE, file, 1, 1, f"the file cannot be decoded: {error}") from error
+        raise refused(kit101.RULE, file, 1, 1, f"the file cannot be decoded: {error}") from error
 
 
 def parse(text: str, module: str, file: str) -> Source:
@@ -87,15 +86,15 @@ def parse(text: str, module: str, file: str) -> Source:
             compile(tree, file, "exec", dont_inherit=True)
     except SyntaxError as error:
         message = error.msg or "invalid syntax"
-        raise _failure(
+        raise refused(
             kit101.RULE, file, error.lineno or 1, error.offset or 1, message, text
         ) from error
     except (RecursionError, MemoryError, ValueError) as error:
-        raise _failure(kit102.RULE, file, 1, 1, f"Python cannot parse it: {error}", text) from error
+        raise refused(kit102.RULE, file, 1, 1, f"Python cannot parse it: {error}", text) from error
     if too_deep := _too_deep(tree):
         line = getattr(too_deep, "lineno", 1)
         message = f"the code is nested more than {MAX_DEPTH} levels deep"
-        raise _failure(kit102.RULE, file, line, 1, message, text)
+        raise refused(kit102.RULE, file, line, 1, message, text)
     return Source(module, file, text, tree)
 
 
@@ -108,9 +107,10 @@ def _too_deep(tree: ast.Module) -> ast.AST | None:
     return level[0]
 
 
-def _failure(
+def refused(
     rule: Rule, file: str, line: int, column: int, message: str, text: str = ""
 ) -> SourceError:
+    """Return the error of a file that cannot be compiled at all."""
     span = Span(file, line, max(column, 1), line, max(column, 1) + 1)
     diagnostic = Diagnostic(rule, span, message)
     return SourceError((diagnostic,), {file: text})

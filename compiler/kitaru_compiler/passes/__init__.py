@@ -13,7 +13,7 @@ from kitaru_compiler.passes.hoist import hoist
 from kitaru_compiler.passes.regions import regions
 from kitaru_compiler.passes.ternaries import ternaries
 from kitaru_compiler.passes.unroll import unroll
-from kitaru_compiler.passes.whole import whole
+from kitaru_compiler.passes.whole import too_large, whole
 
 PASSES: tuple[Callable[[FlowIR], FlowIR], ...] = (
     whole,  # a flow that looks into its own frame runs as it is
@@ -29,9 +29,12 @@ PASSES: tuple[Callable[[FlowIR], FlowIR], ...] = (
 
 def normalise(ir: FlowIR) -> FlowIR:
     """Run every pass; the result is in normal form (see `kitaru_compiler.ir.verify`)."""
-    for step in PASSES:
-        ir = step(ir)
-        if ir.whole:
-            return ir
-    verify(ir)
+    try:
+        for step in PASSES:
+            ir = step(ir)
+            if ir.whole:
+                return ir
+        verify(ir)
+    except RecursionError:
+        return too_large(ir)
     return ir

@@ -27,7 +27,7 @@ from kitaru_compiler.ir.nodes import (
     durable_of,
 )
 from kitaru_compiler.ir.scope import own_nodes
-from kitaru_compiler.passes.unroll import MAX_COPIES, loop_items
+from kitaru_compiler.passes.unroll import MAX_CALLS, MAX_COPIES, loop_items
 
 Why = tuple[Rule, str, str]
 
@@ -91,7 +91,7 @@ def _loop(ir: FlowIR, stmt: ast.For) -> Why:
         return (kit311.RULE, "`break` or `continue` decides how often the loop runs", "")
     items = loop_items(ir, stmt.iter)
     if items is not None:
-        reason = f"unrolling would make more than {MAX_COPIES} copies"
+        reason = f"unrolling makes at most {MAX_COPIES} copies, and {MAX_CALLS} calls in a flow"
         return (kit311.RULE, reason, "loop inside one checkpoint, or over fewer items")
     return (kit311.RULE, "`for` runs over a value known only at run time", _CONSTANT_RANGE)
 

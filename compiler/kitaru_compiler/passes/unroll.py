@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 from kitaru_compiler.ir.build import assign, at, load, rewrite
 from kitaru_compiler.ir.nodes import Code, FlowIR, Node, durable_calls
@@ -12,27 +13,48 @@ from kitaru_compiler.ir.scope import own_nodes
 from kitaru_compiler.passes.branches import structure
 
 MAX_COPIES = 64
+MAX_CALLS = 500
 RANGE = frozenset({"range"})
 
 
 def unroll(ir: FlowIR) -> FlowIR:
     """Repeat the bodies of loops over literals that hold durable calls, inner loops included."""
-    return replace(ir, body=rewrite(ir.body, lambda nodes: _unroll(ir, nodes, MAX_COPIES)))
+    unroller = _Unroller(ir, MAX_CALLS - len(durable_calls(*ir.definition.body)))
+    return replace(ir, body=rewrite(ir.body, lambda nodes: unroller.unrolled(nodes, MAX_COPIES)))
 
 
-def _unroll(ir: FlowIR, nodes: list[Node], budget: int) -> list[Node]:
-    result: list[Node] = []
-    for node in nodes:
-        copies = _copies(ir, node.stmt) if isinstance(node, Code) else None
-        if copies is None or len(copies) > budget:
-            result.append(node)
-            continue
-        inner = budget // max(len(copies), 1)
-        assert isinstance(node, Code) and isinstance(node.stmt, ast.For)
-        before, bodies = _in_order(ir, node.stmt, copies)
-        stmts = [*before, *(stmt for body in bodies for stmt in body), *node.stmt.orelse]
-        result += rewrite(structure(stmts), lambda nodes, inner=inner: _unroll(ir, nodes, inner))  # type: ignore[misc]
-    return result
+@dataclass
+class _Unroller:
+    """Unrolls within two bounds: copies of one body, loops nested, and calls in the whole flow."""
+
+    ir: FlowIR
+    room: int
+
+    def unrolled(self, nodes: list[Node], budget: int) -> list[Node]:
+        result: list[Node] = []
+        for node in nodes:
+            items = self._items(node.stmt, budget) if isinstance(node, Code) else None
+            if items is None:
+                result.append(node)
+                continue
+            assert isinstance(node, Code) and isinstance(node.stmt, ast.For)
+            before, bodies = _in_order(self.ir, node.stmt, items)
+            stmts = [*before, *(stmt for body in bodies for stmt in body), *node.stmt.orelse]
+            inner = budget // max(len(items), 1)
+            result += rewrite(structure(stmts), partial(self.unrolled, budget=inner))
+        return result
+
+    def _items(self, stmt: ast.stmt, budget: int) -> list[ast.expr] | None:
+        """Return the loop's items, or None when it must stay a loop."""
+        if not isinstance(stmt, ast.For) or not (calls := len(durable_calls(*stmt.body))):
+            return None
+        if any(isinstance(n, ast.Break | ast.Continue) for s in stmt.body for n in own_nodes(s)):
+            return None
+        items = loop_items(self.ir, stmt.iter)
+        if items is None or len(items) > budget or calls * (len(items) - 1) > self.room:
+            return None
+        self.room -= calls * (len(items) - 1)
+        return items
 
 
 def _in_order(
@@ -51,31 +73,21 @@ def _in_order(
     return before, bodies
 
 
-def _copies(ir: FlowIR, stmt: ast.stmt) -> list[ast.expr] | None:
-    """Return the loop's items, or None when it must stay a loop."""
-    if not isinstance(stmt, ast.For) or not durable_calls(*stmt.body):
-        return None
-    if any(isinstance(n, ast.Break | ast.Continue) for s in stmt.body for n in own_nodes(s)):
-        return None
-    return loop_items(ir, stmt.iter)
-
-
 def loop_items(ir: FlowIR, iterable: ast.expr) -> list[ast.expr] | None:
     """Return the items of a list or tuple display or a constant range, or None.
 
-    A named list may grow while it is iterated: it stays a loop.
+    A named list may grow while it is iterated: it stays a loop. Of a range too long to be unrolled
+    one item too many is returned.
     """
     match iterable:
         case ast.List(elts=elts) | ast.Tuple(elts=elts):
             starred = any(isinstance(item, ast.Starred) for item in elts)
-            return None if starred or len(elts) > MAX_COPIES else copy.deepcopy(elts)
+            return None if starred else copy.deepcopy(elts[: MAX_COPIES + 1])
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if 1 <= len(args) <= 3:
             bounds = [_integer(argument) for argument in args]
             if None in bounds or not ir.is_builtin(name, RANGE) or bounds[2:] == [0]:
                 return None
-            values = range(*bounds)  # type: ignore[arg-type]
-            if values[MAX_COPIES : MAX_COPIES + 1]:
-                return None
+            values = range(*bounds)[: MAX_COPIES + 1]  # type: ignore[arg-type]
             return [at(iterable, ast.Constant(value)) for value in values]
     return None
 

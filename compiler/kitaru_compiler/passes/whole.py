@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 
-from kitaru_compiler.diagnostics.rules import kit319
+from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.rules import kit319, kit324
 from kitaru_compiler.ir.nodes import FlowIR, Region, durable_calls
+from kitaru_compiler.passes.unroll import MAX_CALLS
 
 FRAME_READERS = frozenset({"locals", "vars", "dir", "eval", "exec", "globals"})
 INSPECTORS = frozenset({"_getframe", "currentframe"})
@@ -16,19 +18,27 @@ def whole(ir: FlowIR) -> FlowIR:
     """Keep the whole flow in one process when generated code could be told from the user's."""
     if "locals" in ir.globals:
         fix = "give the module's own `locals` another name"
-        return _uncut(ir, "the module binds `locals`, which steps need", ir.definition, fix)
+        return _uncut(ir, kit319.RULE, "the module binds `locals`, as steps do", ir.definition, fix)
+    if len(durable_calls(*ir.definition.body)) > MAX_CALLS:
+        return too_large(ir)
     for stmt in ir.definition.body:
         for node in ast.walk(stmt):
             if why := _sees_its_frame(node, ir):
                 fix = "pass what it needs as arguments to a function at module level"
-                return _uncut(ir, why, node, fix)
+                return _uncut(ir, kit319.RULE, why, node, fix)
     return ir
 
 
-def _uncut(ir: FlowIR, why: str, place: ast.AST, fix: str) -> FlowIR:
+def too_large(ir: FlowIR) -> FlowIR:
+    """Keep a flow whole that would make more steps, or nest deeper, than a pipeline can."""
+    fix = "loop over the inputs, or call helpers that call the checkpoints"
+    return _uncut(ir, kit324.RULE, "the flow is too large to be cut", ir.definition, fix)
+
+
+def _uncut(ir: FlowIR, rule: Rule, why: str, place: ast.AST, fix: str) -> FlowIR:
     body = ir.definition.body
     reason = f"{why}: the whole flow stays in one step"
-    return replace(ir, whole=Region(body, durable_calls(*body), kit319.RULE, reason, place, fix))
+    return replace(ir, whole=Region(body, durable_calls(*body), rule, reason, place, fix))
 
 
 def _sees_its_frame(node: ast.AST, ir: FlowIR) -> str:
