@@ -44,6 +44,13 @@ CASES = {
     "low": Case(MORE / "routes.py", {"n": 1, "opt": ["a"]}),
     "middle": Case(MORE / "routes.py", {"n": 5, "share": 0.25}, (4,)),
     "high": Case(MORE / "routes.py", {"n": 60, "strict": True}),
+    "fixed": Case(MORE / "support.py", {"t": "crash always"}),
+    "told": Case(MORE / "support.py", {"t": "crash", "vip": True}, ("always",)),
+    "untold": Case(MORE / "support.py", {"t": "crash"}, ("no idea",)),
+    "paid": Case(MORE / "support.py", {"t": "money"}),
+    "approved": Case(MORE / "support.py", {"t": "money", "vip": True}, (True,)),
+    "not approved": Case(MORE / "support.py", {"t": "money", "vip": True}, (False,)),
+    "other": Case(MORE / "support.py", {"t": "hello"}),
 }
 
 
