@@ -93,7 +93,7 @@ def cli() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every error is shown, none escapes."""
-    output = Output("--json" in arguments)
+    output = Output(_asks_for_a_document(arguments))
     try:
         with _as_kitaru_errors():
             return _invoke(arguments, output)
@@ -109,6 +109,12 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except Exception as error:
         return internal_error(error, output)
+
+
+def _asks_for_a_document(arguments: list[str]) -> bool:
+    """Read before parsing, so that what is wrong with the arguments is told as JSON as well."""
+    given = " ".join(arguments).replace("--format=", "--format ")
+    return "--json" in arguments or any(f"--format {f}" in given for f in ("json", "sarif"))
 
 
 def _invoke(arguments: list[str], output: Output) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.locate import locate
-from kitaru.cli.output import Output, label, show_diagnostics
+from kitaru.cli.output import Output, label, show_findings
 from kitaru.config import setting
 from kitaru.errors import FlowError
 
@@ -44,8 +44,8 @@ class Compiled:
     build: Build
 
 
-def compile_and_write(request: Request, output: Output) -> Compiled:
-    """Compile, show the findings, write the build directory.
+def compile_and_write(request: Request, output: Output, form: str = "text") -> Compiled:
+    """Compile, show the findings in `form`, a `--format`; write the build directory.
 
     Raises UsageError for an unknown target, SourceError when the source has errors, FlowError when
     `strict` and there are any findings; nothing is written then.
@@ -62,8 +62,7 @@ def compile_and_write(request: Request, output: Output) -> Compiled:
             location.path, location.flow, granularity=request.granularity, profile=target.profile
         )
     findings, sources = from_here(compilation.diagnostics, compilation.sources, location.path)
-    if not output.as_json:
-        show_diagnostics(findings, sources, output)
+    show_findings(findings, sources, output, form)
     if is_fatal(findings, strict=request.strict):
         codes = ", ".join(sorted({d.code for d in findings}))
         raise FlowError(f"--strict: the source has findings ({codes}), nothing was written")

@@ -57,6 +57,14 @@ def inputs(function: F) -> F:
     return one(many(function))
 
 
+def findings_format(function: F) -> F:
+    """Add `--format`, how findings are written."""
+    return click.option(
+        "--format", "form", type=click.Choice(["text", "json", "sarif", "github"]), default="text",
+        show_default=True, help="How findings are written: for people, or for a code host.",
+    )(function)  # fmt: skip
+
+
 def target(function: F) -> F:
     """Add the required `--target NAME`."""
     return click.option(

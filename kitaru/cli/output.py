@@ -107,6 +107,23 @@ def show_diagnostics(
         output.note(summary(diagnostics))
 
 
+def show_findings(
+    diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], output: Output, form: str
+) -> None:
+    """Write findings in the `--format` asked for; those in `json` are the command's to write."""
+    if form == "sarif":
+        from kitaru_compiler.diagnostics.sarif import to_sarif
+
+        output.document(to_sarif(diagnostics))
+    elif form == "github":
+        from kitaru_compiler.diagnostics.github import to_github
+
+        for line in to_github(diagnostics):
+            output.say(line)
+    elif not output.as_json:
+        show_diagnostics(diagnostics, sources, output)
+
+
 def show_interrupted(output: Output, message: str, help: str) -> None:
     """Say that ctrl-C ended the command, and how to go on."""
     if output.as_json:

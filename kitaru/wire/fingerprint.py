@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -38,9 +39,43 @@ def fingerprint(source_of: SourceOf, module: str, qualname: str) -> str:
         An empty text when there is no such definition in that source: nothing is known then, and a
         caller must not take two such definitions for equal.
     """
+    found = fingerprint_parts(source_of, module, qualname)
+    return found.digest if found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A definition that a fingerprint covers, and the lines of its statements in its module."""
+
+    module: str
+    name: str
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A fingerprint and what is in it: definitions of the project, and dotted names from outside.
+
+    A name from outside counts as a name; a star stands for a whole module.
+    """
+
+    digest: str
+    definitions: tuple[Part, ...]
+    outside: tuple[str, ...]
+
+
+def fingerprint_parts(source_of: SourceOf, module: str, qualname: str) -> Parts | None:
+    """Return a fingerprint with what it covers, or None when there is no such definition.
+
+    The arguments are those of `fingerprint`.
+    """
     walk = _Walk(source_of)
-    found = walk.cover(module, qualname.partition(".")[0])
-    return walk.digest() if found else ""
+    return walk.parts() if walk.cover(module, qualname.partition(".")[0]) else None
+
+
+def sources_under(root: Path) -> SourceOf:
+    """Return what reads the modules of the project whose import root is `root`."""
+    return _Files(root).source_of
 
 
 @lru_cache(maxsize=4096)
@@ -57,7 +92,7 @@ def fingerprint_function(func: Callable[..., Any]) -> str:
         return ""
     name = modules.recorded_name(module)
     try:
-        return fingerprint(_Files(name).source_of, name, qualname)
+        return fingerprint(_Files(_root_of(name)).source_of, name, qualname)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
 
@@ -84,6 +119,17 @@ class _Walk:
         """Return the digest of all that is covered."""
         rows = [_VERSION, *(["/".join(key), text] for key, text in sorted(self._covered.items()))]
         return "sha256:" + sha256(json.dumps(rows).encode()).hexdigest()
+
+    def parts(self) -> Parts:
+        """Return all that is covered."""
+        inside = sorted(key for key, text in self._covered.items() if text)
+        outside = sorted(name for (_, name), text in self._covered.items() if not text)
+        definitions = tuple(Part(*key, self._lines(*key)) for key in inside)
+        return Parts(self.digest(), definitions, tuple(outside))
+
+    def _lines(self, module: str, name: str) -> tuple[int, ...]:
+        here = self._read(module)
+        return tuple(stmt.lineno for stmt in here.statements[name]) if here else ()
 
     def _add(self, module: str, chain: tuple[str, ...], local: Imports) -> bool:
         """Follow the dotted `chain` as code of `module` means it; False when nothing is there."""
@@ -168,12 +214,10 @@ class _Walk:
 
 
 class _Files:
-    """Finds the source files of the project that module `name` belongs to."""
+    """Finds the source files of the project whose import root is `root`."""
 
-    def __init__(self, name: str) -> None:
-        file = _file_of(name)
-        depth = name.count(".") + (file is not None and file.stem == "__init__")
-        self._root = file.parents[depth] if file is not None else None
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
 
     def source_of(self, module: str) -> str | None:
         if module.partition(".")[0] in _OURS or not module:
@@ -189,6 +233,13 @@ class _Files:
             return [loaded] if loaded is not None else []
         place = self._root.joinpath(*module.split("."))
         return [place.with_suffix(".py"), place / "__init__.py"]
+
+
+def _root_of(name: str) -> Path | None:
+    """Return the import root of the project that the loaded module `name` belongs to."""
+    file = _file_of(name)
+    depth = name.count(".") + (file is not None and file.stem == "__init__")
+    return file.parents[depth] if file is not None else None
 
 
 def _file_of(module: str) -> Path | None:

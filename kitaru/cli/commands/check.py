@@ -7,15 +7,16 @@ import click
 from kitaru.cli import options
 from kitaru.cli.compilation import is_fatal
 from kitaru.cli.locate import locate
-from kitaru.cli.output import Output, show_diagnostics
+from kitaru.cli.output import Output, show_findings
 
 
 @click.command(short_help="Find errors without running anything.", epilog=options.FLOW_HELP)
 @options.flow
 @click.option("--strict", is_flag=True, help="Warnings and notes are errors.")
+@options.findings_format
 @options.as_json
 @options.pass_output
-def check(output: Output, flow: str, strict: bool) -> int:
+def check(output: Output, flow: str, strict: bool, form: str) -> int:
     """Find errors in a flow without importing or running it.
 
     Ends with 1 when there are errors.
@@ -29,10 +30,9 @@ def check(output: Output, flow: str, strict: bool) -> int:
     with named_from_here(location.path):
         found = find(location.path, location.flow)
     diagnostics, sources = from_here(*found, location.path)
-    if output.as_json:
+    show_findings(diagnostics, sources, output, form)
+    if output.as_json and form != "sarif":
         output.document({"diagnostics": [to_json(d) for d in in_order(diagnostics)]})
-    else:
-        show_diagnostics(diagnostics, sources, output)
-        if not diagnostics:
-            output.say(f"{location.path}: nothing to report")
+    elif form == "text" and not diagnostics:
+        output.say(f"{location.path}: nothing to report")
     return 1 if is_fatal(diagnostics, strict=strict) else 0

@@ -8,7 +8,7 @@ import click
 
 from kitaru.cli import options
 from kitaru.cli.compilation import Request, compile_and_write, example_inputs, show, to_json
-from kitaru.cli.output import Output
+from kitaru.cli.output import Output, show_findings
 from kitaru.config import setting
 from kitaru.wire.plan import Granularity
 
@@ -19,24 +19,35 @@ from kitaru.wire.plan import Granularity
 @options.directory
 @options.compilation
 @options.store
+@options.findings_format
 @options.as_json
 @options.pass_output
 def compile(
     output: Output, flow: str, target: str, directory: Path, granularity: Granularity,
-    image: str | None, delivery: str, strict: bool, store: str | None,
-) -> None:  # fmt: skip
+    image: str | None, delivery: str, strict: bool, store: str | None, form: str,
+) -> int:  # fmt: skip
     """Write a flow's pipeline for a target.
 
     Imports and runs nothing of yours, needs no network and no credentials.
     """
     request = Request(flow, target, directory, granularity, image, delivery, strict, _wired(store))
-    compiled = compile_and_write(request, output)
+    from kitaru_compiler.diagnostics.model import SourceError
+
+    try:
+        compiled = compile_and_write(request, output, form)
+    except SourceError as error:
+        if form not in ("sarif", "github"):
+            raise
+        show_findings(error.diagnostics, error.sources, output, form)
+        return 1
     if output.as_json:
-        output.document(to_json(compiled))
-        return
+        if form != "sarif":
+            output.document(to_json(compiled))
+        return 0
     show(compiled, output)
     output.say(f"deploy   see {compiled.build.directory / 'DEPLOY.md'}")
     output.say(f"try it   kitaru dry-run {flow} --target {target}{example_inputs(compiled.plan)}")
+    return 0
 
 
 def _wired(store: str | None) -> str:

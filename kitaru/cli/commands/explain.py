@@ -12,11 +12,18 @@ from kitaru.errors import UsageError
 
 
 @click.command(short_help="Say what a diagnostic code means.")
-@click.argument("code", metavar="CODE", required=False)
+@click.argument("code", metavar="CODE|FLOW:CHECKPOINT", required=False)
 @options.as_json
 @options.pass_output
 def explain(output: Output, code: str | None) -> None:
-    """Say what a diagnostic code means and what to write instead; without CODE, list them all."""
+    """Say what a diagnostic code means and what to write instead; without CODE, list them all.
+
+    FLOW:CHECKPOINT is path.py:name or module:name, and shows the checkpoint's fingerprint: its
+    recorded results are used again until one of the definitions in it changes.
+    """
+    if code is not None and ":" in code:
+        _explain_checkpoint(output, code)
+        return
     from kitaru_compiler.diagnostics import explain as rules
 
     if code is None:
@@ -35,3 +42,17 @@ def explain(output: Output, code: str | None) -> None:
         output.document(asdict(rule))
     else:
         output.say(rules.explain(rule).rstrip())
+
+
+def _explain_checkpoint(output: Output, spec: str) -> None:
+    from kitaru.cli.contents import contents, show, to_json
+    from kitaru.cli.findings import named_from_here
+    from kitaru.cli.locate import locate
+
+    location = locate(spec)
+    with named_from_here(location.path):
+        found = contents(location)
+    if output.as_json:
+        output.document(to_json(found))
+    else:
+        show(found, output)
