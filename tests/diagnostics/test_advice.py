@@ -105,6 +105,7 @@ GOOD_BODIES = [
     ("import uuid", "return draft(str(uuid.uuid5(uuid.NAMESPACE_DNS, 'a')))"),
     ("import os", "return draft(os.path.join('a', 'b'))"),
     ("import os", "os.environ['REGION'] = 'eu'\nreturn draft(a)"),
+    ("import os", "os.environ.update(REGION='eu')\nreturn draft(a)"),
     ("", "open('log.txt', 'a').write('x')\nreturn draft(a)"),
     ("def open(x): return x", "return draft(open('a'))"),
     ("from pathlib import Path", "return draft(Path('a').name)"),

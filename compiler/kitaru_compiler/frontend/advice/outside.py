@@ -62,10 +62,10 @@ MESSAGES = {
 
 def outside_reads(body: Body) -> Iterator[Diagnostic]:
     """Find the clock, random values, the environment and files in a flow's body."""
-    printed = _printed(body)
+    ignored = _printed(body) | _changed(body)
     for node in body.nodes:
         rule, name = _read(body, node)
-        if rule is None or node in printed:
+        if rule is None or node in ignored:
             continue
         what, why, helper = MESSAGES[rule.code]
         fix = (
@@ -86,18 +86,22 @@ def _read(body: Body, node: ast.AST) -> tuple[Rule | None, str]:
                 return RULES[name], name
             return (kit205.RULE, _text(function)) if _reads_file(body, node) else (None, "")
         case ast.Attribute() | ast.Name(ctx=ast.Load()):
-            if body.outside(node) == "os.environ" and node not in _changed(body):
+            if body.outside(node) == "os.environ":
                 return kit204.RULE, "os.environ"
     return None, ""
 
 
-def _changed(body: Body) -> set[ast.expr]:
-    """Return what is assigned to by key: that is no read."""
-    return {
-        node.value
-        for node in body.nodes
-        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load)
-    }
+def _changed(body: Body) -> set[ast.AST]:
+    """Return what is assigned to by key, or updated: that is no read."""
+    found: set[ast.AST] = set()
+    for node in body.nodes:
+        match node:
+            case (
+                ast.Subscript(value=value, ctx=ast.Store() | ast.Del())
+                | ast.Attribute(value=value, attr="update")
+            ):
+                found.add(value)
+    return found
 
 
 def _reads_file(body: Body, call: ast.Call) -> bool:

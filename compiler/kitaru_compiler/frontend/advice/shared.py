@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules import kit206, kit207
@@ -83,12 +84,21 @@ def _changed_container(body: Body, node: ast.AST) -> str:
     return ""
 
 
+@lru_cache(maxsize=4)
+def _bindings(module: ast.Module) -> dict[str, list[ast.stmt]]:
+    """Return the statements that bind each name of a module, which many checkpoints ask for."""
+    found: dict[str, list[ast.stmt]] = {}
+    for stmt in module.body:
+        for name in bound_names(stmt):
+            found.setdefault(name, []).append(stmt)
+    return found
+
+
 def _container(body: Body, name: str) -> str:
     """Return `list`, `dict` or `set` when that is what the module binds `name` to, once."""
     if body.hides(name):
         return ""
-    bindings = [stmt for stmt in body.source.tree.body if name in bound_names(stmt)]
-    match bindings:
+    match _bindings(body.source.tree).get(name, []):
         case [ast.Assign(targets=[ast.Name()], value=value) | ast.AnnAssign(value=value)]:
             pass
         case _:
