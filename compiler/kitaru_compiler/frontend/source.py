@@ -92,9 +92,9 @@ def parse(text: str, module: str, file: str) -> Source:
     except (RecursionError, MemoryError, ValueError) as error:
         raise refused(kit102.RULE, file, 1, 1, f"Python cannot parse it: {error}", text) from error
     if too_deep := _too_deep(tree):
-        line = getattr(too_deep, "lineno", 1)
+        place = Source(module, file, text, tree).span(too_deep)
         message = f"the code is nested more than {MAX_DEPTH} levels deep"
-        raise refused(kit102.RULE, file, line, 1, message, text)
+        raise refused(kit102.RULE, file, place.line, place.column, message, text)
     return Source(module, file, text, tree)
 
 
@@ -104,7 +104,7 @@ def _too_deep(tree: ast.Module) -> ast.AST | None:
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         if not level:
             return None
-    return level[0]
+    return next((node for node in level if hasattr(node, "lineno")), level[0])
 
 
 def refused(
