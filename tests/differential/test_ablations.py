@@ -1,0 +1,210 @@
+"""With any one rule of the compiler switched off, a hazard program shows it: the suite can fail."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import kitaru_compiler.cut.generate as generating
+import kitaru_compiler.cut.plan as cutting
+import kitaru_compiler.passes as passes
+import kitaru_compiler.passes.expressions as expressions
+import pytest
+from kitaru_compiler.ir.build import at, load
+from kitaru_compiler.ir.nodes import Code
+from kitaru_compiler.ir.scope import bound_names
+from kitaru_compiler.passes.hoist import _Hoister
+
+from kitaru.runtime import codec
+from tests.differential import hazards
+from tests.differential.harness import compile_text, run_cut, run_plain
+
+HAZARDS = {hazard.title: hazard for hazard in hazards.read()}
+Patch = pytest.MonkeyPatch
+ABLATIONS: dict[str, tuple[Callable[[Patch], None], str]] = {}
+
+
+def caught_by(title: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    """Register what switches a rule off, and the program that must notice."""
+
+    def register(switch_off: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        ABLATIONS[switch_off.__name__] = (switch_off, title)
+        return switch_off
+
+    return register
+
+
+@pytest.mark.parametrize("rule", ABLATIONS)
+def test_a_rule_that_is_switched_off_is_missed(rule: str, monkeypatch: Patch) -> None:
+    switch_off, title = ABLATIONS[rule]
+    assert not differs(HAZARDS[title])
+    switch_off(monkeypatch)
+    assert differs(HAZARDS[title])
+
+
+def differs(hazard: hazards.Hazard) -> bool:
+    """Say whether the program means something else when it is cut, or cannot be compiled."""
+    try:
+        compilation, path = compile_text(hazard.source, beside=hazard.beside)
+    except (AssertionError, SyntaxError):
+        return True
+    inputs = hazards.inputs_for(compilation.plan, hazards.INPUTS[0])
+    plain = run_plain(compilation, path, inputs)
+    return run_cut(compilation, path, inputs, everywhere=True).same() != plain.same()
+
+
+@caught_by("An operand is read before a walrus in the checkpoint's argument binds it again")
+def operands_are_kept(patch: Patch) -> None:
+    patch.setattr(expressions, "same_later", lambda *_: True)
+
+
+@caught_by("A global that a helper rebinds is read where it stands")
+def globals_that_change_are_kept(patch: Patch) -> None:
+    patch.setattr(
+        expressions,
+        "same_later",
+        lambda node, ir, *rest: isinstance(node, ast.Name) and node.id not in ir.locals,
+    )
+
+
+@caught_by("A chained comparison whose middle a later operand rebinds")
+def what_later_operands_bind_counts(patch: Patch) -> None:
+    patch.setattr(expressions, "_bound", lambda *_: frozenset())
+
+
+@caught_by("A method that is not there raises before the checkpoint runs")
+def methods_are_looked_up_first(patch: Patch) -> None:
+    patch.setattr(expressions, "same_callee_later", lambda *_: True)
+
+
+@caught_by("An f-string formats a field before it evaluates the next")
+def fields_are_formatted_at_once(patch: Patch) -> None:
+    def late(self: expressions.Expressions, values: list[ast.expr]) -> list[ast.expr]:
+        changed = [copy.copy(value) for value in values]
+        for value in changed:
+            if isinstance(value, ast.FormattedValue):
+                value.value = self._spill(self.lower(value.value))
+        return changed
+
+    patch.setattr(expressions.Expressions, "_fields", late)
+
+
+@caught_by("The operand that decides a test is asked once")
+def truth_is_asked_once(patch: Patch) -> None:
+    patch.setattr(expressions.Expressions, "test", expressions.Expressions.lower)
+
+
+@caught_by("An augmented item: container and index once, and in place")
+def augmented_assignment_is_in_place(patch: Patch) -> None:
+    def naive(self: _Hoister, stmt: ast.AugAssign) -> Code:
+        target = copy.deepcopy(stmt.target)
+        reading = copy.deepcopy(stmt.target)
+        reading.ctx = ast.Load()
+        old = self._keep(reading)
+        value = at(stmt, ast.BinOp(load(stmt, old.id), stmt.op, self.lower(stmt.value)))
+        return Code(at(stmt, ast.Assign([target], value)))
+
+    patch.setattr(_Hoister, "_augmented", naive)
+
+
+@caught_by("A star argument is consumed before the checkpoint runs")
+def star_arguments_are_consumed(patch: Patch) -> None:
+    spill = expressions.Expressions._spill
+
+    def whole(self: expressions.Expressions, node: ast.expr, *rest: Any) -> ast.expr:
+        if not isinstance(node, ast.Starred):
+            return spill(self, node, *rest)
+        return at(node, ast.Starred(self._keep(node.value), ast.Load()))
+
+    patch.setattr(expressions.Expressions, "_spill", whole)
+
+
+@caught_by("The items of a loop are all evaluated before the first round")
+def items_are_evaluated_first(patch: Patch) -> None:
+    # The package binds the name of this module to its function.
+    module = import_module("kitaru_compiler.passes.unroll")
+    patch.setattr(module, "_is_constant", lambda node: True)
+
+
+def without(patch: Patch, name: str) -> None:
+    patch.setattr(passes, "PASSES", tuple(p for p in passes.PASSES if p.__name__ != name))
+
+
+@caught_by("A closure sees what is rebound after it")
+def nothing_is_cut_after_some_closures(patch: Patch) -> None:
+    without(patch, "closures")
+
+
+@caught_by("A while loop asks again each time")
+def loops_stay_together(patch: Patch) -> None:
+    without(patch, "regions")
+
+
+@caught_by("A flow that looks at its locals")
+def frame_readers_are_left_whole(patch: Patch) -> None:
+    without(patch, "whole")
+
+
+@caught_by("A flow variable that is unbound must not turn into the global of that name")
+def flow_variables_are_local_in_every_block(patch: Patch) -> None:
+    loads = generating._Writer.load
+    patch.setattr(
+        generating._Writer,
+        "load",
+        lambda self, name, surely: loads(self, name, surely) if surely else [],
+    )
+
+
+@caught_by("A variable deleted on one path")
+def absence_is_information(patch: Patch) -> None:
+    loads = generating._Writer.load
+    patch.setattr(generating._Writer, "load", lambda self, name, _: loads(self, name, True))
+
+
+@caught_by("A walrus in a target that may not run binds nothing")
+def only_what_surely_binds_kills(patch: Patch) -> None:
+    patch.setattr("kitaru_compiler.cut.liveness.certainly_bound", bound_names)
+
+
+@caught_by("An error in the middle of an expression over several lines")
+def positions_are_the_users(patch: Patch) -> None:
+    generate = cutting.generate
+
+    def unplaced(*args: Any) -> generating.Generated:
+        return generating.Generated(generate(*args).text, ())
+
+    patch.setattr(cutting, "generate", unplaced)
+
+
+@caught_by("Annotations that are never evaluated")
+def future_imports_reach_the_blocks(patch: Patch) -> None:
+    patch.setattr(generating, "_future_imports", lambda source: "")
+
+
+@caught_by("A global that was changed")
+def changed_globals_forbid_a_cut(patch: Patch) -> None:
+    patch.setattr(codec, "globals_digest", lambda module_globals: {})
+
+
+@caught_by("Two names for one list")
+def a_frame_is_one_graph(patch: Patch) -> None:
+    encode, decode = codec.encode_frame, codec.decode_frame
+    patch.setattr(
+        codec,
+        "encode_frame",
+        lambda variables, module: {n: encode({n: v}, module) for n, v in variables.items()},
+    )
+    patch.setattr(
+        codec,
+        "decode_frame",
+        lambda frame, module: {n: decode(d, module)[n] for n, d in frame.items()},
+    )
+
+
+@caught_by("A global dict is still itself")
+def module_objects_cross_by_name(patch: Patch) -> None:
+    encode = codec.encode_frame
+    patch.setattr(codec, "encode_frame", lambda variables, module: encode(variables, {}))
