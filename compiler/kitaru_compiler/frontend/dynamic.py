@@ -12,10 +12,10 @@ from kitaru_compiler.ir.scope import bound_names, own_nodes
 # What a name may hold: the checkpoints' names, none when it holds none.
 Holds = Callable[[str], tuple[str, ...]]
 # Builtins that look at their arguments and call none of them.
-LOOKERS = frozenset(
-    "all any bool dict enumerate id isinstance iter len list next print repr set sorted str tuple "
-    "type zip".split()
-)
+LOOKERS = frozenset({
+    "all", "any", "bool", "dict", "enumerate", "id", "isinstance", "iter", "len", "list", "next",
+    "print", "repr", "set", "sorted", "str", "tuple", "type", "zip",
+})  # fmt: skip
 SUBMITS = frozenset({"submit", "map", "product"})
 
 

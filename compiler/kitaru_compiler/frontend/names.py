@@ -19,7 +19,7 @@ from kitaru_compiler.frontend.project import Project, absolute
 from kitaru_compiler.frontend.source import Source, refused
 
 SymbolKind = Literal["primitive", "checkpoint", "flow", "function", "class", "module"]
-Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Names:
         if [n.name for n in names] != [name]:
             return None
         definition = self._definition(source, name)
-        if not isinstance(definition, ast.Assign):
+        if not isinstance(definition, ast.Assign | ast.AnnAssign):
             return None
         displays = ast.Dict | ast.List | ast.Tuple | ast.Set
         return definition.value if isinstance(definition.value, displays) else None
@@ -148,7 +148,7 @@ class Names:
         definition = self._definition(source, name)
         if definition is None:
             return None
-        if isinstance(definition, ast.Assign):
+        if isinstance(definition, ast.Assign | ast.AnnAssign):
             return self._assigned(source, definition, rest)
         if rest:
             return None
@@ -159,8 +159,12 @@ class Names:
             self._definitions[source.module] = _definitions(source)
         return self._definitions[source.module].get(name)
 
-    def _assigned(self, source: Source, definition: ast.Assign, rest: str) -> Symbol | None:
+    def _assigned(
+        self, source: Source, definition: ast.Assign | ast.AnnAssign, rest: str
+    ) -> Symbol | None:
         value = definition.value
+        if value is None:
+            return None
         alias = dotted_name(value)
         if alias:
             return self.lookup(source, f"{alias}.{rest}" if rest else alias)
@@ -223,7 +227,7 @@ def _definitions(source: Source) -> dict[str, Definition]:
                 found[node.name] = node
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
                 bindings[name] += 1
-            case ast.Assign(targets=[ast.Name(id=name)]):
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 found[name] = node
             case ast.Global(names=names):
                 bindings.update(names)
