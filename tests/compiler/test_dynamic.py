@@ -1,4 +1,4 @@
-"""Checkpoints reached through a table, a variable or an argument are seen, and looking is no call."""
+"""Checkpoints reached through a table or a variable are seen, and looking is no call."""
 
 from __future__ import annotations
 
