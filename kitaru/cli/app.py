@@ -28,6 +28,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Compile": {
         "compile": "Write the pipeline for a target.",
         "dry-run": "Compile, then execute the written pipeline here.",
+        "graph": "Draw a flow's steps: Mermaid, DOT, SVG, HTML.",
         "target": "List the targets and what each can do.",
     },
     "Set up": {

@@ -81,14 +81,18 @@ def directory(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def granularity(function: F) -> F:
+    """Add `--granularity`."""
+    return click.option(
+        "--granularity", type=click.Choice(["checkpoint", "fused", "single"]),
+        default="checkpoint", show_default=True, help="How much of the flow becomes one step.",
+    )(function)  # fmt: skip
+
+
 def compilation(function: F) -> F:
     """Add what shapes a compilation: `--granularity`, `--image`, `--delivery`, `--strict`."""
     options = [
-        click.option(
-            "--granularity", type=click.Choice(["checkpoint", "fused", "single"]),
-            default="checkpoint", show_default=True,
-            help="How much of the flow becomes one step.",
-        ),
+        granularity,
         click.option("--image", metavar="REF", help="The container image of every step."),
         click.option(
             "--delivery", type=click.Choice(["store", "image", "inline"]), default="store",

@@ -34,10 +34,7 @@ def load(plan: Plan, steps: str, module: ModuleType) -> dict[str, BlockFunction]
     Raises:
         EnvironmentFailure: `steps` is not the one that was compiled with `plan`.
     """
-    tables = {entry["function"]: _positions(entry) for entry in plan.positions}
-    tree = _parse(steps)
-    for function in _functions(tree):
-        _place(function, tables.get(function.name, _Positions({}, {})), plan.line)
+    tree = located(plan, steps)
     file = module.__file__ or plan.file
     code = compile(tree, file, "exec", dont_inherit=True)
     codes = {c.co_name: c for c in code.co_consts if isinstance(c, CodeType)}
@@ -50,6 +47,19 @@ def load(plan: Plan, steps: str, module: ModuleType) -> dict[str, BlockFunction]
         )
         for block in plan.blocks
     }
+
+
+def located(plan: Plan, steps: str) -> ast.Module:
+    """Return the tree of `steps` with every position that of the user's source.
+
+    Raises:
+        EnvironmentFailure: `steps` is no Python.
+    """
+    tables = {entry["function"]: _positions(entry) for entry in plan.positions}
+    tree = _parse(steps)
+    for function in _functions(tree):
+        _place(function, tables.get(function.name, _Positions({}, {})), plan.line)
+    return tree
 
 
 def _parse(steps: str) -> ast.Module:

@@ -17,7 +17,7 @@ from kitaru.errors import FlowError, StateError, UsageError
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Plan
 
-from . import bundle, delivery, registry, sourcemap
+from . import bundle, delivery, graph, registry, sourcemap
 from .base import Emission, Target, Wiring
 from .common import parameters
 
@@ -156,6 +156,7 @@ def _make(
         files["runtime.zip"] = bundle.make({}, {}, with_runtime=True)
     files["sourcemap.json"] = _json(sourcemap.make(plan, target.document, emission))
     files |= _documents(plan, target, wiring, way, sha256(data))
+    files["index.html"] = _page(plan, compilation.steps_py, sources, target)
     files[_LOCK] = _json(_lock(plan, target, wiring, way, files))
     return _Made(files, plan, way, sha256(data))
 
@@ -193,6 +194,11 @@ def _documents(
         "Dockerfile": render("Dockerfile.j2", values).encode(),
         "DEPLOY.md": render(f"deploy_{target.name}.md.j2", values).encode(),
     }
+
+
+def _page(plan: Plan, steps: str, sources: Mapping[str, bytes], target: Target) -> bytes:
+    texts = {name: graph.decoded(data) for name, data in sources.items()}
+    return graph.page(graph.graph_of(plan, steps, texts), texts, target.title).encode()
 
 
 def _parameter(parameter: Any) -> dict[str, Any]:

@@ -23,8 +23,8 @@ def _environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("kitaru_templates", "files"),
         undefined=jinja2.StrictUndefined,
-        # The results are Markdown and a Dockerfile, not HTML.
-        autoescape=False,
+        # What the others become is no markup, and entities would stand there as text.
+        autoescape=jinja2.select_autoescape(("html.j2", "svg.j2")),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

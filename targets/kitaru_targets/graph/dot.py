@@ -1,0 +1,50 @@
+"""Decides what a graph is in DOT, as Graphviz draws it."""
+
+from __future__ import annotations
+
+from .draw import place
+from .model import Edge, Graph, Kind, Node
+from .text import shortened, visible
+
+WIDEST = 60
+_STYLES: dict[Kind, str] = {
+    "start": 'shape=box, style="rounded"',
+    "step": "shape=box",
+    "region": 'shape=box, style="dashed"',
+    "wait": "shape=parallelogram",
+    "log": 'shape=box, style="rounded"',
+    "test": "shape=hexagon",
+    "join": "shape=circle, width=0.15, fixedsize=true",
+    "end": 'shape=box, style="rounded"',
+}
+
+
+def dot(graph: Graph) -> str:
+    """Return the graph in DOT; a bold arrow is a cut, a step has a bold outline."""
+    lines = [f"digraph {_quoted(graph.flow)} {{", '  node [fontname="monospace"];']
+    lines += [f"  {_quoted(node.id)} [{_node(node)}];" for node in graph.nodes]
+    lines += [f"  {_quoted(e.source)} -> {_quoted(e.target)}{_edge(e)};" for e in graph.edges]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _node(node: Node) -> str:
+    shown = () if node.kind == "join" else (node.title, place(node), *node.details)
+    label = "\\n".join(_escaped(shortened(line, WIDEST)) for line in shown)
+    width = ", penwidth=2" if node.step else ""
+    return f'label="{label}", {_STYLES[node.kind]}{width}'
+
+
+def _edge(edge: Edge) -> str:
+    parts = [f"label={_quoted(edge.label)}"] if edge.label else []
+    parts += ["penwidth=2"] if edge.cut else []
+    return f" [{', '.join(parts)}]" if parts else ""
+
+
+def _quoted(text: str) -> str:
+    return f'"{_escaped(text)}"'
+
+
+def _escaped(text: str) -> str:
+    # Graphviz also expands entities of HTML in plain strings.
+    text = visible(text).replace("&", "&amp;")
+    return text.replace("\\", "\\\\").replace('"', '\\"')

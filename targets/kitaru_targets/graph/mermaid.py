@@ -1,0 +1,48 @@
+"""Decides what a graph is in Mermaid, as Markdown pages draw it."""
+
+from __future__ import annotations
+
+import re
+
+from .draw import place
+from .model import Edge, Graph, Kind, Node
+from .text import shortened
+
+WIDEST = 60
+_SHAPES: dict[Kind, tuple[str, str]] = {
+    "start": ("([", "])"),
+    "step": ("[", "]"),
+    "region": ("[[", "]]"),
+    "wait": ("[/", "/]"),
+    "log": ("(", ")"),
+    "test": ("{{", "}}"),
+    "join": ("((", "))"),
+    "end": ("([", "])"),
+}
+# Mermaid reads labels as Markdown and HTML; what is none of these is written by its number.
+_SPECIAL = re.compile(r"[^A-Za-z0-9 .,:()=+/-]")
+
+
+def mermaid(graph: Graph) -> str:
+    """Return the graph as a Mermaid flowchart; a thick arrow is a cut."""
+    ids = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
+    lines = [f"  {ids[node.id]}{_node(node)}" for node in graph.nodes]
+    lines += [f"  {ids[e.source]} {_arrow(e)} {ids[e.target]}" for e in graph.edges]
+    return "\n".join(["flowchart TD", *lines]) + "\n"
+
+
+def _node(node: Node) -> str:
+    before, after = _SHAPES[node.kind]
+    if node.kind == "join":
+        return f'{before}" "{after}'
+    shown = (node.title, place(node), *node.details)
+    return f'{before}"{"<br/>".join(_escaped(line) for line in shown)}"{after}'
+
+
+def _arrow(edge: Edge) -> str:
+    arrow = "==>" if edge.cut else "-->"
+    return f'{arrow}|"{edge.label}"|' if edge.label else arrow
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(lambda found: f"#{ord(found[0])};", shortened(text, WIDEST))

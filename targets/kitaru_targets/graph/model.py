@@ -1,0 +1,228 @@
+"""Decides what the graph of a flow is: steps, waits, tests, joins, ends, and what leads where.
+
+It is made from what is on disk after compiling: the plan, the generated blocks and the sources.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kitaru_compiler.diagnostics.explain import load
+
+from kitaru.wire.plan import Block, Parameter, Plan, Span, Step
+
+from .text import lines_of, written
+from .ways import Jump, Perhaps, Test, Way, ways
+
+Kind = Literal["start", "step", "region", "wait", "log", "test", "join", "end"]
+_KINDS: dict[str, Kind] = {
+    "entry": "start",
+    "checkpoint": "step",
+    "llm": "step",
+    "region": "region",
+    "flow": "region",
+    "wait": "wait",
+    "log": "log",
+    "join": "join",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One thing in the graph.
+
+    `step` is the pipeline's step that stands here, empty for what runs in the process before it;
+    `runs_in` are all steps whose process may get here. `early` marks an end before the last block.
+    `reason` is the code of the rule by which a region stays together.
+    """
+
+    id: str
+    kind: Kind
+    title: str
+    span: Span
+    step: str = ""
+    runs_in: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+    reason: str = ""
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Control may go from one node to another; `cut` says that a new container starts there."""
+
+    source: str
+    target: str
+    label: str = ""
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The graph of one flow, nodes and edges in program order."""
+
+    flow: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+    def node(self, id: str) -> Node:
+        """Return the node with this id; raise KeyError when there is none."""
+        return {node.id: node for node in self.nodes}[id]
+
+
+def graph_of(plan: Plan, steps: str, sources: Mapping[str, str]) -> Graph:
+    """Return the graph of a compiled flow.
+
+    Args:
+        steps: the text of `steps.py`.
+        sources: the text of each of the project's files, by its path in the plan.
+
+        graph_of(compilation.plan, compilation.steps_py, compilation.sources).nodes[0].title
+    """
+    return _Builder(plan, ways(plan, steps), lines_of(sources.get(plan.file, ""))).build()
+
+
+@dataclass
+class _Builder:
+    plan: Plan
+    ways: Mapping[str, Way]
+    lines: list[str]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+    # By identity: two ways may lead to one test.
+    tests: dict[int, str] = field(default_factory=dict)
+
+    def build(self) -> Graph:
+        self.cuts = {step.entry for step in self.plan.steps}
+        self.named = {step.name: step for step in self.plan.steps}
+        self.in_steps: dict[str, list[str]] = {}
+        for step in self.plan.steps:
+            for name in step.blocks:
+                self.in_steps.setdefault(name, []).append(step.name)
+        reached = {self.plan.steps[0].entry}
+        for block in self.plan.blocks:
+            if block.name in reached:
+                reached.update(name for name in block.next if name)
+                self._block(block)
+        return Graph(self.plan.flow, tuple(self.nodes.values()), tuple(self.edges))
+
+    def _block(self, block: Block) -> None:
+        # The first step takes in the block after its entry, and is called by that one's name.
+        step = self.named.get(block.name)
+        self.nodes[block.name] = Node(
+            id=block.name,
+            kind=_KINDS[block.kind],
+            title=_title(self.plan, block),
+            span=self._span(block),
+            step=step.name if step else "",
+            runs_in=tuple(self.in_steps.get(block.name, ())),
+            details=tuple(_details(block, step)),
+            reason=block.reason,
+        )
+        self._way(block, block.name, "", self.ways.get(block.name))
+
+    def _span(self, block: Block) -> Span:
+        if block.kind != "entry":
+            return block.span
+        return Span(self.plan.file, self.plan.line, 1, self.plan.line, 1)
+
+    def _way(self, block: Block, source: str, label: str, way: Way) -> None:
+        match way:
+            case Jump(target=str(name)):
+                self.edges.append(Edge(source, name, label, cut=name in self.cuts))
+            case Test():
+                self._test(block, source, label, way)
+            case Perhaps(stmt, otherwise):
+                self._end(block, source, "perhaps", "return …", stmt)
+                self._way(block, source, label, otherwise)
+            case Jump(stmt=stmt):
+                self._end(block, source, label, self._ending(stmt), stmt)
+            case None:
+                place = ast.Pass(lineno=block.span.end_line, end_lineno=block.span.end_line)
+                self._end(block, source, label, "end", place)
+
+    def _test(self, block: Block, source: str, label: str, test: Test) -> None:
+        known = self.tests.get(id(test))
+        id_ = known or self._new(block, "if")
+        self.edges.append(Edge(source, id_, label))
+        if known:
+            return
+        self.tests[id(test)] = id_
+        text = f"if {written(self.lines, test.expression)}"
+        self.nodes[id_] = self._inner(id_, "test", text, block, test.expression)
+        self._way(block, id_, "true", test.true)
+        self._way(block, id_, "false", test.false)
+
+    def _end(self, block: Block, source: str, label: str, text: str, stmt: ast.stmt) -> None:
+        id_ = self._new(block, "end")
+        self.nodes[id_] = self._inner(id_, "end", text, block, stmt)
+        self.edges.append(Edge(source, id_, label))
+
+    def _ending(self, stmt: ast.stmt) -> str:
+        match stmt:
+            case ast.Return(value=ast.Tuple(elts=[_, ast.Constant(value=None)])):
+                return "end"
+            case ast.Return(value=ast.Tuple(elts=[_, result])):
+                return f"return {written(self.lines, result)}"
+        return written(self.lines, stmt)
+
+    def _inner(
+        self, id_: str, kind: Kind, text: str, block: Block, place: ast.expr | ast.stmt
+    ) -> Node:
+        last = place.end_lineno or place.lineno
+        span = Span(self.plan.file, place.lineno, 1, last, 1)
+        early = kind == "end" and block.index < self.plan.blocks[-1].index
+        runs_in = tuple(self.in_steps.get(block.name, ()))
+        return Node(id_, kind, text, span, runs_in=runs_in, early=early)
+
+    def _new(self, block: Block, what: str) -> str:
+        number = 1
+        while f"{block.name}.{what}{number}" in self.nodes:
+            number += 1
+        return f"{block.name}.{what}{number}"
+
+
+def _title(plan: Plan, block: Block) -> str:
+    match block.kind:
+        case "entry":
+            return f"{plan.flow}({', '.join(map(_parameter, plan.parameters))})"
+        case "flow":
+            return plan.flow
+        case "wait":
+            return f"wait {block.name}"
+    return block.name
+
+
+def _parameter(parameter: Parameter) -> str:
+    if parameter.has_literal_default:
+        return f"{parameter.name}={parameter.default!r}"
+    return parameter.name if parameter.required else f"{parameter.name}=…"
+
+
+def _details(block: Block, step: Step | None) -> list[str]:
+    """Return what is worth knowing of a block at a glance, one line each."""
+    found = []
+    if block.reason:
+        found += [
+            ", ".join(dict.fromkeys(block.calls)),
+            f"{block.reason} {load(block.reason).name}",
+        ]
+    if step and step.retries:
+        found.append(f"{step.retries} {'retry' if step.retries == 1 else 'retries'}")
+    if step:
+        found += _asked(step)
+    return [line for line in found if line]
+
+
+def _asked(step: Step) -> list[str]:
+    asked = step.resources
+    parts = [
+        f"cpu {asked.cpu}" if asked.cpu else "",
+        f"memory {asked.memory}" if asked.memory else "",
+    ]
+    parts += [f"gpu {asked.gpu}" if asked.gpu else "", "isolated" if step.isolated else ""]
+    shown = ", ".join(part for part in parts if part)
+    return [shown] if shown else []

@@ -1,0 +1,99 @@
+"""Decides what the page of a graph shows: the drawing beside the source, in one file of its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kitaru_compiler.diagnostics.explain import load
+from kitaru_templates.render import render
+
+from .draw import drawn, said
+from .model import Graph, Node
+from .text import lines_of, visible
+
+
+def page(graph: Graph, sources: Mapping[str, str], title: str = "") -> str:
+    """Return the graph as one HTML page that needs no network.
+
+    Args:
+        sources: the text of the project's files by path; those that the graph mentions are shown.
+        title: the target's name for people; empty when the graph is of no target.
+    """
+    style, script = render("index.css.j2", {}), render("index.js.j2", {})
+    files = list(dict.fromkeys(node.span.file for node in graph.nodes))
+    page = _Page(graph, files)
+    values = {
+        **drawn(graph),
+        "style": "",
+        "title": title,
+        "summary": _summary(graph, title),
+        "links": {f"node-{i}": page.line(n, n.span.line) for i, n in enumerate(graph.nodes)},
+        "lines": {f"node-{i}": " ".join(page.lines(n)) for i, n in enumerate(graph.nodes)},
+        "files": [page.file(name, sources.get(name, "")) for name in files],
+        "page_style": style,
+        "script": script,
+        "style_digest": _digest(style),
+        "script_digest": _digest(script),
+    }
+    return render("index.html.j2", values)
+
+
+class _Page:
+    def __init__(self, graph: Graph, files: Sequence[str]) -> None:
+        self._number = {name: number for number, name in enumerate(files)}
+        self._at: dict[str, list[tuple[int, Node]]] = {}
+        self._after: dict[str, list[tuple[int, Node]]] = {}
+        for number, node in enumerate(graph.nodes):
+            for line in self.lines(node):
+                self._at.setdefault(line, []).append((number, node))
+            if node.reason:
+                last = self.line(node, node.span.end_line)
+                self._after.setdefault(last, []).append((number, node))
+
+    def line(self, node: Node, line: int) -> str:
+        """Return the id of a line of the node's file."""
+        return f"line-{self._number[node.span.file]}-{line}"
+
+    def lines(self, node: Node) -> list[str]:
+        """Return the ids of the lines that the node stands for."""
+        return [self.line(node, line) for line in range(node.span.line, node.span.end_line + 1)]
+
+    def file(self, name: str, text: str) -> dict[str, Any]:
+        """Return what the template shows of one file."""
+        lines = enumerate(lines_of(text), 1)
+        return {"name": name, "lines": [self._line(name, number, line) for number, line in lines]}
+
+    def _line(self, file: str, number: int, text: str) -> dict[str, Any]:
+        id_ = f"line-{self._number[file]}-{number}"
+        nodes = self._at.get(id_, [])
+        return {
+            "id": id_,
+            "number": number,
+            "text": visible(text),
+            "nodes": " ".join(f"node-{index}" for index, _ in nodes),
+            "first": f"node-{nodes[0][0]}" if nodes else "",
+            "said": "; ".join(said(node) for _, node in nodes),
+            "why": [_why(index, node) for index, node in self._after.get(id_, [])],
+        }
+
+
+def _why(index: int, node: Node) -> dict[str, str]:
+    rule = load(node.reason)
+    return {"id": f"why-{index}", "code": rule.code, "what": rule.what, "why": rule.why}
+
+
+def _summary(graph: Graph, title: str) -> str:
+    steps = sum(bool(node.step) for node in graph.nodes)
+    waits = sum(node.kind == "wait" for node in graph.nodes)
+    regions = sum(node.kind == "region" for node in graph.nodes)
+    counts = [(steps, "step"), (waits, "wait"), (regions, "region")]
+    shown = ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in counts if n)
+    return f"{shown} for {title}" if title else shown
+
+
+def _digest(text: str) -> str:
+    """Return what a content security policy calls a script or a style by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

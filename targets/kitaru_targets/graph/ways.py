@@ -1,0 +1,82 @@
+"""Decides where control may go at the end of each block: the tests in `steps.py`, what follows."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from kitaru.runtime.blocks import located
+from kitaru.wire.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Jump:
+    """On to block `target`; None is the end of the flow, by a `return` or a `raise`."""
+
+    target: str | None
+    stmt: ast.stmt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Test:
+    """A decision. Two ways may lead to one and the same test, which is then one object."""
+
+    expression: ast.expr
+    true: Way
+    false: Way
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Perhaps:
+    """A statement that may end the flow from inside, such as a loop with a `return`."""
+
+    stmt: ast.stmt
+    otherwise: Way
+
+
+Way = Jump | Test | Perhaps | None
+
+
+def ways(plan: Plan, steps: str) -> Mapping[str, Way]:
+    """Return the way out of each block by name; positions are those of the user's source.
+
+    A block without a function of its own, the flow that is not cut, ends the flow.
+    """
+    tree = located(plan, steps)
+    return {f.name: _way(f.body, None) for f in tree.body if isinstance(f, ast.FunctionDef)}
+
+
+def _way(body: list[ast.stmt], after: Way) -> Way:
+    way = after
+    for stmt in reversed(body):
+        match stmt:
+            case ast.Return():
+                way = Jump(_target(stmt), stmt)
+            case ast.Raise():
+                way = Jump(None, stmt)
+            case ast.If() if _returns(stmt):
+                way = Test(stmt.test, _way(stmt.body, way), _way(stmt.orelse, way))
+            case _ if _returns(stmt):
+                way = Perhaps(stmt, way)
+    return way
+
+
+def _target(stmt: ast.Return) -> str | None:
+    match stmt.value:
+        case ast.Tuple(elts=[ast.Constant(value=str(name)), _]):
+            return name
+    return None
+
+
+def _returns(stmt: ast.stmt) -> bool:
+    return any(isinstance(node, ast.Return) for node in _own(stmt))
+
+
+def _own(root: ast.AST) -> Iterator[ast.AST]:
+    """Walk a tree without the functions and classes defined in it, whose returns are theirs."""
+    if isinstance(root, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+        return
+    yield root
+    for child in ast.iter_child_nodes(root):
+        yield from _own(child)

@@ -1,0 +1,157 @@
+"""The page is one file that needs nothing, its two sides lead to one another, source stays text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from kitaru_compiler import compile_flow
+from kitaru_targets import build, registry
+from kitaru_targets.graph import page
+
+from .conftest import EVERYTHING, FIRST, HEAD, Show
+
+VOID = {"meta", "rect"}
+
+
+class Parsed(HTMLParser):
+    """Elements with their attributes and text; fails on tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: dict[int, str] = {}
+        self._open: list[tuple[str, int]] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append((tag, len(self.elements) - 1))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for _, index in self._open:
+            self.texts[index] = self.texts.get(index, "") + data
+
+    def by_id(self, id_: str) -> tuple[str, dict[str, str]]:
+        (found,) = [element for element in self.elements if element[1].get("id") == id_]
+        return found
+
+    def text(self, tag: str) -> list[str]:
+        return [self.texts.get(i, "") for i, (name, _) in enumerate(self.elements) if name == tag]
+
+
+def parsed(show: Show, body: str = EVERYTHING) -> Parsed:
+    shown = show(body)
+    return Parsed(page(shown.graph, shown.sources, "Some Engine"))
+
+
+def test_every_line_is_there_as_it_was_written(show: Show) -> None:
+    body = 'a(n)\nx = "</script><b>bold</b>&amp;<!--"\nreturn b(x)'
+    found = parsed(show, body)
+    written = HEAD + "".join(f"    {line}\n" for line in body.splitlines())
+    assert found.text("code") == written.removesuffix("\n").split("\n")
+    assert "b" not in {tag for tag, _ in found.elements}
+    assert len(found.text("script")) == 1
+
+
+def test_nodes_and_lines_lead_to_one_another(show: Show) -> None:
+    shown = show(EVERYTHING)
+    found = Parsed(page(shown.graph, shown.sources))
+    for number, node in enumerate(shown.graph.nodes):
+        tag, attributes = found.by_id(f"node-{number}")
+        lines = [f"line-0-{n}" for n in range(node.span.line, node.span.end_line + 1)]
+        assert (tag, attributes["data-lines"].split()) == ("a", lines)
+        assert attributes["href"] == f"#{lines[0]}"
+        for line in lines:
+            assert f"node-{number}" in found.by_id(line)[1]["data-nodes"].split()
+    lit = [a["id"] for _, a in found.elements if a.get("data-nodes")]
+    assert f"line-0-{FIRST + 5}" in lit
+    assert f"line-0-{FIRST + 9}" not in lit, "`else:` belongs to nothing"
+
+
+def test_every_link_leads_somewhere_and_nothing_leads_out(show: Show) -> None:
+    found = parsed(show)
+    ids = [a["id"] for _, a in found.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    links = [a["href"] for _, a in found.elements if "href" in a]
+    assert links and {link[1:] for link in links} <= set(ids)
+    assert all(link.startswith("#") for link in links)
+    assert not [a for _, a in found.elements if "src" in a or "style" in a]
+    assert not [name for _, a in found.elements for name in a if name.startswith("on")]
+    assert "url(" not in found.text("style")[0] and "@import" not in found.text("style")[0]
+
+
+def test_the_policy_allows_just_this_style_and_this_script(show: Show) -> None:
+    found = parsed(show)
+    (policy,) = [a["content"] for tag, a in found.elements if "http-equiv" in a]
+    assert policy.startswith("default-src 'none';")
+    for kind in ("style", "script"):
+        (text,) = found.text(kind)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+
+
+def test_it_can_be_used_without_a_mouse_and_is_named(show: Show) -> None:
+    found = parsed(show)
+    focusable = [a for tag, a in found.elements if tag == "a"]
+    assert all(a.get("aria-label") for a in focusable)
+    script = found.text("script")[0]
+    assert {"focusin", "focusout", "mouseenter", "mouseleave"} <= set(re.findall(r"\w+", script))
+    assert "prefers-color-scheme: dark" in found.text("style")[0]
+    assert found.text("title")[0] == "work for Some Engine"
+
+
+def test_a_region_is_explained_where_it_ends(show: Show) -> None:
+    found = parsed(show)
+    order = [a["id"] for _, a in found.elements if "id" in a]
+    (why,) = [id_ for id_ in order if id_.startswith("why-")]
+    assert order[order.index(why) - 1] == f"line-0-{FIRST + 4}"
+    text = next(t for t in found.text("p") if t.startswith("KIT310"))
+    assert "`while`" in text and "loop natively" in text
+
+
+@pytest.mark.parametrize("target", registry.names())
+def test_a_build_has_the_page_and_the_same_one_each_time(target: str, tmp_path: Path) -> None:
+    source = HEAD + dedent(EVERYTHING).replace("\n", "\n    ") + "\n"
+
+    def made(folder: str) -> build.Build:
+        path = tmp_path / folder / "flow.py"
+        path.parent.mkdir()
+        path.write_text(source)
+        chosen = registry.get(target)
+        compilation = compile_flow(path, profile=chosen.profile)
+        return build.write(compilation, chosen, tmp_path / folder / "out")
+
+    one, two = made("one"), made("two")
+    text = (one.directory / "index.html").read_bytes()
+    assert text == (two.directory / "index.html").read_bytes()
+    assert registry.get(target).title in text.decode()
+    (one.directory / "index.html").write_bytes(text + b" ")
+    with pytest.raises(Exception, match=r"index\.html changed"):
+        build.read(one.directory)
+
+
+def test_a_source_of_another_encoding_and_deep_nesting(tmp_path: Path) -> None:
+    body = "".join(f"{'    ' * (d + 1)}if n > {d}:\n" for d in range(60))
+    text = f"# coding: latin-1\n# é\n{HEAD}{body}{'    ' * 61}a(n)\n    return b(n)\n"
+    (tmp_path / "flow.py").write_bytes(text.encode("latin-1"))
+    chosen = registry.get("kubeflow")
+    made = build.write(
+        compile_flow(tmp_path / "flow.py", profile=chosen.profile), chosen, tmp_path / "out"
+    )
+    found = Parsed((made.directory / "index.html").read_text(encoding="utf-8"))
+    assert found.text("code")[1] == "# é"
