@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "compile": "Write the pipeline for a target.",
         "dry-run": "Compile, then execute the written pipeline here.",
         "graph": "Draw a flow's steps: Mermaid, DOT, SVG, HTML.",
+        "diff": "Say how two builds differ, and why.",
         "target": "List the targets and what each can do.",
     },
     "Set up": {

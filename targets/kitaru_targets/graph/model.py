@@ -20,8 +20,6 @@ from .ways import Jump, Perhaps, Test, Way, ways
 Kind = Literal["start", "step", "region", "wait", "log", "test", "join", "end"]
 _KINDS: dict[str, Kind] = {
     "entry": "start",
-    "checkpoint": "step",
-    "llm": "step",
     "region": "region",
     "flow": "region",
     "wait": "wait",
@@ -114,7 +112,7 @@ class _Builder:
         step = self.named.get(block.name)
         self.nodes[block.name] = Node(
             id=block.name,
-            kind=_KINDS[block.kind],
+            kind=_KINDS.get(block.kind, "step"),
             title=_title(self.plan, block),
             span=self._span(block),
             step=step.name if step else "",

@@ -1,0 +1,111 @@
+"""Decides what of a build is compared: facts of the flow, and of each step and wait by name."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kitaru.wire.canonical import sha256
+from kitaru.wire.plan import Block, Parameter, Plan, Resources, Step
+from kitaru_targets import bundle
+from kitaru_targets.build import Build
+from kitaru_targets.graph import decoded, graph_of
+
+from .code import Code, Codes, said
+from .order import arrivals
+
+_LOCKED = ("target", "granularity", "delivery", "image", "store", "kitaru")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One thing that is compared: the flow, a step or a wait.
+
+    `facts` are values by what they are called; a mapping is compared entry by entry.
+    """
+
+    kind: str
+    name: str
+    place: str
+    facts: Mapping[str, Any]
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two builds; `units` are in program order, the flow first."""
+
+    flow: str
+    target: str
+    units: tuple[Unit, ...]
+
+
+def side(build: Build) -> Side:
+    """Return what of a written build is compared."""
+    plan, lock = build.plan, json.loads((build.directory / "lock.json").read_text("utf-8"))
+    steps = (build.directory / "steps.py").read_text("utf-8")
+    sources = _sources((build.directory / "bundle.zip").read_bytes())
+    codes = Codes(plan, steps, sources)
+    ways = arrivals(graph_of(plan, steps, sources))
+    rows = [(plan.block(step.entry).index, _step(plan, step, codes, ways)) for step in plan.steps]
+    rows += [(b.index, _wait(b, codes, ways)) for b in plan.blocks if b.kind == "wait"]
+    ordered = [unit for _, unit in sorted(rows, key=lambda row: row[0])]
+    return Side(plan.flow, build.target.name, (_flow(plan, lock, sources), *ordered))
+
+
+def _sources(data: bytes) -> dict[str, str]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [n for n in archive.namelist() if not n.startswith(bundle.RESERVED)]
+        return {name: decoded(archive.read(name)) for name in names}
+
+
+def _flow(plan: Plan, lock: Mapping[str, Any], sources: Mapping[str, str]) -> Unit:
+    facts = {
+        "flow": plan.flow,
+        **{name: lock[name] for name in _LOCKED},
+        "input": {p.name: _parameter(p) for p in plan.parameters},
+        "requirement": dict(pin.partition("==")[::2] for pin in lock["requirements"]),
+        "model": dict(plan.models),
+        "variable": dict(plan.environment),
+        "file": {name: sha256(said(text).encode()) for name, text in sources.items()},
+    }
+    return Unit("flow", plan.flow, f"{plan.file}:{plan.line}", facts, Code((), {}))
+
+
+def _step(plan: Plan, step: Step, codes: Codes, ways: Mapping[str, tuple[str, ...]]) -> Unit:
+    kinds = {block.name: block.kind for block in plan.blocks}
+    own = [name for name in step.blocks if kinds[name] != "wait"]
+    facts = {
+        "inputs": plan.block(step.entry).live,
+        "resources": _resources(step.resources),
+        "retries": step.retries,
+        "isolated": step.isolated,
+        "runs": [n for n in step.blocks if kinds[n] not in ("entry", "join") and n != step.name],
+        "comes after": ways.get(step.name, ()),
+    }
+    return Unit("step", step.name, _place(plan.block(step.name)), facts, codes.of(own))
+
+
+def _wait(block: Block, codes: Codes, ways: Mapping[str, tuple[str, ...]]) -> Unit:
+    facts = {"inputs": block.live, "comes after": ways.get(block.name, ())}
+    return Unit("wait", block.name, _place(block), facts, codes.of([block.name]))
+
+
+def _place(block: Block) -> str:
+    return f"{block.span.file}:{block.span.line}"
+
+
+def _parameter(parameter: Parameter) -> str:
+    default = "required" if parameter.required else "default of its own"
+    if parameter.has_literal_default:
+        default = f"default {json.dumps(parameter.default)}"
+    return f"{parameter.annotation or parameter.type}, {default}"
+
+
+def _resources(asked: Resources) -> str:
+    named = {"cpu": asked.cpu, "memory": asked.memory, "gpu": asked.gpu}
+    return ", ".join(f"{name} {value}" for name, value in named.items() if value)
