@@ -160,7 +160,7 @@ def test_mermaid_by_shape(show: Show) -> None:
     expected = [
         '  n1["a<br/>flow.py:13"]',
         '  n2{{"if len(x) #60; 20<br/>flow.py:14"}}',
-        '  n4[["b#95;c<br/>flow.py:16-17<br/>b, c<br/>KIT310 while-stays-together'
+        '  n4[["b_c<br/>flow.py:16-17<br/>b, c<br/>KIT310 while-stays-together'
         '<br/>cpu 2, memory 4Gi"]]',
         '  n6{{"if label == #34;#60;/script#62;#60;b#62;#38;#34;<br/>flow.py:20"}}',
         '  n10((" "))',
@@ -170,7 +170,7 @@ def test_mermaid_by_shape(show: Show) -> None:
         '  n2 -->|"true"| n3',
     ]
     assert [line for line in expected if line not in lines] == []
-    node = re.compile(r'  n\d+[\[({/]+"(?:[A-Za-z0-9 .,:()=+/-]|#\d+;|<br/>)*"[\])}/]+')
+    node = re.compile(r'  n\d+[\[({/]+"(?:[A-Za-z0-9_ .,:()=+/-]|#\d+;|<br/>)*"[\])}/]+')
     edge = re.compile(r'  n\d+ (-->|==>)(\|"[a-z]+"\|)? n\d+')
     assert [s for s in lines[1:] if not node.fullmatch(s) and not edge.fullmatch(s)] == []
 

@@ -20,7 +20,7 @@ _SHAPES: dict[Kind, tuple[str, str]] = {
     "end": ("([", "])"),
 }
 # Mermaid reads labels as Markdown and HTML; what is none of these is written by its number.
-_SPECIAL = re.compile(r"[^A-Za-z0-9 .,:()=+/-]")
+_SPECIAL = re.compile(r"[^A-Za-z0-9_ .,:()=+/-]")
 
 
 def mermaid(graph: Graph) -> str:
