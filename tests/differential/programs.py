@@ -43,6 +43,13 @@ def glue(x):
     trace(f"glue {x!r}")
     return x
 
+COUNT = 0
+
+def bump():
+    global COUNT
+    COUNT += 1
+    return COUNT
+
 def spread(**kw): return sorted(kw)
 def pick(*a): return a[0] if a else None
 '''
@@ -72,13 +79,15 @@ class _Writer:
         return self.one(*NAMES)
 
     def atom(self) -> str:
-        kind = self.one("name", "name", "const", "noisy", "glue")
+        kind = self.one("name", "name", "const", "noisy", "glue", "global")
         if kind == "name":
             return self.name()
         if kind == "const":
             return self.one("0", "1", "3", "'s'", "None", "[]", "(1, 2)", "True")
         if kind == "noisy":
             return f"Noisy({self.one('0', '1', '2')})"
+        if kind == "global":
+            return self.one("COUNT", "bump()", "SHARED", "missing")
         return f"glue({self.name()})"
 
     def call(self, depth: int) -> str:
@@ -93,7 +102,7 @@ class _Writer:
     def expr(self, depth: int) -> str:
         if depth <= 0:
             return self.atom()
-        kind = self.draw(st.integers(0, 21))
+        kind = self.draw(st.integers(0, 26))
         e = lambda: self.expr(depth - 1)  # noqa: E731
         forms = {
             0: lambda: self.call(depth),
@@ -123,6 +132,11 @@ class _Writer:
             ),
             19: lambda: f"str({e()}).upper()",
             20: lambda: f"(glue({self.atom()}), {e()})[{self.one('0', '1')}]",
+            22: lambda: f"({self.name()} < ({self.name()} := {e()}) < {e()})",
+            23: lambda: f"(lambda v={e()}: (v, {self.name()}))()",
+            24: lambda: f"[({self.name()} := v) for v in (1, 2) if str({e()})]",
+            25: lambda: f"{{'j': {self.atom()}, 'k': {e()}}}.get('k')",
+            26: lambda: f"sum((1 for v in {self.one('(1, 2)', 'glue((3,))')}), {self.call(1)})",
             21: lambda: (
                 f"sorted(map(str, {self.one('SHARED', 'glue([2, 1])')}), "
                 f"key=lambda v: (v, str({self.atom()})))"
@@ -148,7 +162,7 @@ class _Writer:
         return ["    " + line for line in body]
 
     def statement(self, depth: int) -> list[str]:
-        kind = self.draw(st.integers(0, 25 if depth > 0 else 14))
+        kind = self.draw(st.integers(0, 31 if depth > 0 else 19))
         e = lambda: self.expr(2)  # noqa: E731
         match kind:
             case 0 | 1 | 2:
@@ -181,14 +195,24 @@ class _Writer:
                         "f = lambda v=a: v", "f = lambda: a", "SHARED.append(3)", "trace(str(b))"
                     )
                 ]
-            case 15 | 16 | 17:
+            case 15:
+                return [f"{self.name()} = xs = [{e()}, {e()}]; xs[0], *d = {e()}, {e()}"]
+            case 16:
+                return [f"xs = [0, 1]; c = xs[({self.name()} := 0)] = {e()}"]
+            case 17:
+                return [f"xs = [0, 1]; xs[{self.atom()} and ({self.name()} := 1) or 0] = {e()}"]
+            case 18:
+                return [f"xs = {{}}; xs[{self.call(1)} and 1] = xs[2] = {e()}"]
+            case 19:
+                return [f"c = {self.name()}; {self.name()} = {self.call(1)}; d: int = c"]
+            case 20 | 21 | 22:
                 lines = [f"if {e()}:", *self.indented(depth)]
                 if self.draw(st.booleans()):
                     lines += [f"elif {e()}:", *self.indented(depth)]
                 if self.draw(st.booleans()):
                     lines += ["else:", *self.indented(depth)]
                 return lines
-            case 18 | 19:
+            case 23 | 24:
                 items = self.one(
                     "(1, 2)", "['x', 'y']", "range(2)", "(a, glue(3))", "()", "xs", "Noisy(3)"
                 )
@@ -196,14 +220,14 @@ class _Writer:
                 if self.draw(st.booleans()):
                     lines += ["else:", *self.indented(depth)]
                 return lines
-            case 20:
+            case 25:
                 return [
                     "n = 0",
-                    f"while n < 2 and {e()} is not None:",
+                    f"while n < 2 and str({e()}):",
                     "    n += 1",
                     *self.indented(depth),
                 ]
-            case 21:
+            case 26:
                 lines = [
                     "try:",
                     *self.indented(depth),
@@ -213,9 +237,9 @@ class _Writer:
                 if self.draw(st.booleans()):
                     lines += ["finally:", f"    trace(str({self.atom()}))"]
                 return lines
-            case 22:
+            case 27:
                 return [f"def f(v=1): return {self.one('v', 'a', 'b', 'ca(v)')}", "c = f()"]
-            case 23:
+            case 28:
                 return [
                     f"match {e()}:",
                     "    case [v, *_]:",
@@ -223,7 +247,11 @@ class _Writer:
                     "    case a:",
                     *("    " + line for line in self.indented(depth)),
                 ]
-            case 24:
+            case 29:
                 return [f"assert {e()}, {e()}"]
+            case 30:
+                name = self.name()
+                lines = [f"{name} = {self.atom()}", "def f():", f"    nonlocal {name}"]
+                return [*lines, f"    {name} = {self.atom()}", self.one("f()", "pass")]
             case _:
                 return [f"if {e()}:", f"    return {e()}"]

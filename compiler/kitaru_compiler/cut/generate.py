@@ -105,6 +105,7 @@ class _Writer:
         if isinstance(stmt, ast.If) and jumps(stmt):
             return self._branch(stmt, indent, "if")
         lines = self._verbatim(stmt, indent) or self._jump(stmt, indent)
+        lines = lines or self._assignment(stmt, indent)
         return lines or _indented(ast.unparse(stmt), indent)
 
     def _jump(self, stmt: ast.stmt, indent: str) -> list[str] | None:
@@ -118,11 +119,24 @@ class _Writer:
         line = f"{indent}return None, {self._expression(stmt.value.elts[1])}"
         return [line] if _same_statement([line], stmt) else None
 
+    def _assignment(self, stmt: ast.stmt, indent: str) -> list[str] | None:
+        """Write an assignment that a pass made, its value as the user wrote it."""
+        match stmt:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                line = f"{indent}{name} = {self._expression(value)}"
+                return [line] if _same_statement([line], stmt) else None
+        return None
+
     def _expression(self, expression: ast.expr) -> str:
-        text = ast.get_source_segment(self.source.text, expression) or ""
-        if "\n" in text or not _same_expression(text, expression):
-            return ast.unparse(expression)
-        return text
+        text = self._segment(expression)
+        return text if _same_expression(text, expression) else ast.unparse(expression)
+
+    def _segment(self, expression: ast.expr) -> str:
+        """Return the user's text of an expression on one line."""
+        if expression.lineno != expression.end_lineno:
+            return ""
+        line = self.source.lines[expression.lineno - 1].encode()
+        return line[expression.col_offset : expression.end_col_offset].decode(errors="ignore")
 
     def _branch(self, stmt: ast.If, indent: str, word: str) -> list[str]:
         above = self._comments_above(stmt, indent) if word == "if" else []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from kitaru.wire.plan import (
+    BlockKind,
     BranchItem,
     Granularity,
     LayoutItem,
@@ -22,6 +24,7 @@ Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
 
 # Cheap calls ride along at the tail of the step before; a wait never holds a container.
 RIDES_ALONG = frozenset({"wait", "log", "join"})
+IDLE = RIDES_ALONG | {"entry"}
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Cutter:
         inner, _ = self._items(structure, start.name, start)
         layout: tuple[LayoutItem, ...] = (StepItem(start.name), *inner)
         steps = tuple(self._step(self.blocks[index]) for index in sorted(self.entries))
-        return absorb_next(steps, layout)
+        return absorb_next(steps, layout, {block.name: block.kind for block in self.blocks})
 
     def _items(
         self, structure: list[Place | Fork], decider: str | None, last: DraftBlock | None
@@ -84,11 +87,15 @@ class Cutter:
     def _starts_step(self, block: DraftBlock, last: DraftBlock | None) -> bool:
         if _isolated(block):
             return True
-        if _options(block, "runtime") == "inline" or self.granularity == "single":
+        if _options(block, "runtime") == "inline":
+            return False
+        if last is not None and _isolated(last):
+            return True
+        if self.granularity == "single":
             return False
         if self.granularity == "checkpoint" or last is None:
             return True
-        return _resources(block) != _resources(last) or _isolated(last)
+        return _resources(block) != _resources(last)
 
     def _step(self, block: DraftBlock) -> Step:
         inside, exits = reachable(self.successors, block.index, frozenset(self.entries))
@@ -106,7 +113,7 @@ class Cutter:
             may_wait=any(self.blocks[index].may_wait for index in inside),
             retries=retries,
             retry=retry,
-            resources=_resources(block),
+            resources=_resources(*(self.blocks[index] for index in inside)),
             isolated=_isolated(block),
         )
 
@@ -130,14 +137,17 @@ def reachable(
     return sorted(inside), [*ordered, None] if ends else ordered
 
 
-def absorb_next(steps: tuple[Step, ...], layout: tuple[LayoutItem, ...]) -> Laid:
-    """Let the first step take in the next one when there is just one: its container runs anyway.
+def absorb_next(
+    steps: tuple[Step, ...], layout: tuple[LayoutItem, ...], kinds: Mapping[str, BlockKind]
+) -> Laid:
+    """Let a first step that does nothing of its own take in the next: its container runs anyway.
 
     The merged step keeps the entry of the first and is otherwise the next one, name included.
     """
     first = steps[0]
     following = [name for name in first.exits if name is not None]
-    if len(following) != 1:
+    busy = any(kinds[name] not in IDLE for name in first.blocks)
+    if busy or len(following) != 1:
         return steps, layout
     taken = next(step for step in steps if step.name == following[0])
     exits = {*first.exits, *taken.exits} - {taken.name}
@@ -184,9 +194,9 @@ def _isolated(block: DraftBlock) -> bool:
     return _options(block, "runtime") == "isolated"
 
 
-def _resources(block: DraftBlock) -> Resources:
-    """Return what the block's checkpoints ask for; a region gets the most that any of them does."""
-    options = [call.options for call in block.calls if call.options]
+def _resources(*blocks: DraftBlock) -> Resources:
+    """Return the most that any checkpoint of the blocks asks for."""
+    options = [call.options for block in blocks for call in block.calls if call.options]
     return Resources(
         cpu=max((o.cpu for o in options), key=_cores, default=""),
         memory=max((o.memory for o in options), key=_bytes, default=""),

@@ -6,19 +6,46 @@ import ast
 
 from kitaru_compiler.cut.blocks import DraftBlock, Jump, jumps
 from kitaru_compiler.ir.nodes import FlowIR
-from kitaru_compiler.ir.scope import certainly_bound, deleted_names, read_names, target_names
+from kitaru_compiler.ir.scope import (
+    bound_names,
+    certainly_bound,
+    deleted_names,
+    read_names,
+    target_names,
+)
 
 
 def live_variables(blocks: list[DraftBlock], ir: FlowIR) -> dict[int, frozenset[str]]:
-    """Return, by block index, the flow variables that may be read before they are bound again."""
+    """Return, by block index, the flow variables that may be read before they are bound again.
+
+    One that nothing can have bound yet counts only where it is mentioned: there it must be known as
+    a variable of the flow, so that reading it raises and never finds a global of that name.
+    """
+    variables = ir.locals.union(ir.temporaries)
     live: dict[int, frozenset[str]] = {}
     for block in reversed(blocks):
-        live[block.index] = _before(block.body, frozenset(), live) & _variables(ir)
-    return live
+        live[block.index] = _before(block.body, frozenset(), live) & variables
+    bindable = _bindable(blocks, ir)
+    return {
+        block.index: live[block.index] & (bindable[block.index] | _only_read(block))
+        for block in blocks
+    }
 
 
-def _variables(ir: FlowIR) -> frozenset[str]:
-    return ir.locals.union(ir.temporaries)
+def _only_read(block: DraftBlock) -> set[str]:
+    read = set[str]().union(*map(read_names, block.body))
+    return read.difference(*map(bound_names, block.body))
+
+
+def _bindable(blocks: list[DraftBlock], ir: FlowIR) -> dict[int, frozenset[str]]:
+    """Return, by block index, the names that may have a value on entry."""
+    found = {block.index: frozenset(ir.parameters) for block in blocks}
+    for block in blocks:
+        after = found[block.index].union(*map(bound_names, block.body))
+        for target in block.next:
+            if target is not None:
+                found[target.index] |= after
+    return found
 
 
 def _before(
@@ -55,7 +82,9 @@ def _exposed(stmt: ast.stmt, live: dict[int, frozenset[str]]) -> frozenset[str]:
             inside = part(body, target_names(target)) | read_names(target)
             return inside | part(orelse) | read_names(iterable)
         case ast.With(items=items, body=body):
-            return part(body).union(*map(read_names, items))
+            targets = [item.optional_vars for item in items if item.optional_vars]
+            bound = set[str]().union(*map(target_names, targets))
+            return part(body, bound).union(*map(read_names, items))
         case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
             # An exception may come anywhere in the body: nothing there hides a read elsewhere.
             inside = part(body) | part(orelse) | part(final)

@@ -113,11 +113,16 @@ def _region_notes(drafts: list[DraftBlock], source: Source) -> list[Diagnostic]:
         lines = f"line {span.line} stays"
         if span.end_line > span.line:
             lines = f"lines {span.line}–{span.end_line} stay"
-        names = list(dict.fromkeys(name for call in draft.calls for name in call.records))
-        count = f"{len(names)} checkpoint{'s'[: len(names) != 1]}"
-        message = f"{region.reason}: {lines} in one step ({count}, durable one by one)"
+        message = f"{region.reason}: {lines} in one step ({_counted(draft)})"
         notes.append(Diagnostic(region.rule, source.span(region.at), message, "", region.help))
     return notes
+
+
+def _counted(draft: DraftBlock) -> str:
+    names = {name for call in draft.calls for name in call.records}
+    if len(names) == 1:
+        return f"`{names.pop()}`, each call recorded on its own"
+    return f"{len(names)} checkpoints, durable one by one"
 
 
 def _guard_notes(items: tuple[LayoutItem, ...]) -> list[Diagnostic]:

@@ -62,9 +62,9 @@ def durable_of(node: ast.AST) -> DurableCall | None:
 
 
 def durable_calls(*nodes: ast.AST) -> list[DurableCall]:
-    """Return the durable calls anywhere inside `nodes`, in the order of the source."""
+    """Return the durable calls anywhere inside `nodes`, in the order in which they end."""
     found = [
-        (child.lineno, child.col_offset, index, call)
+        (child.end_lineno or 0, child.end_col_offset or 0, index, call)
         for index, node in enumerate(nodes)
         for child in ast.walk(node)
         if isinstance(child, ast.Call) and (call := durable_of(child))

@@ -62,15 +62,17 @@ def _dangerous(stmt: ast.stmt, ir: FlowIR) -> Iterator[tuple[ast.AST, Rule, str,
         if not isinstance(node, Function | ast.ClassDef | ast.GeneratorExp):
             continue
         if durable_calls(*_later_parts(node)) and not isinstance(node, ast.GeneratorExp):
-            name = getattr(node, "name", "a lambda")
-            reason = f"`{name}` calls checkpoints from inside the flow: from here on it is one step"
+            name = f"`{node.name}`" if hasattr(node, "name") else "a lambda"
+            reason = f"{name} calls checkpoints from inside the flow"
             fix = "move the function to module level and pass what it uses as arguments"
+            if isinstance(node, ast.Lambda):
+                fix = "call the checkpoint from the flow"
             yield node, kit317.RULE, reason, fix
         if node in consumed:
             continue
         for name in sorted(captured_names(node) & ir.locals):
             if _changes(name, node, ir):
-                reason = f"a closure captures `{name}`, which changes: from here on it is one step"
+                reason = f"a closure captures `{name}`, which changes"
                 fix = f"pass `{name}` as an argument instead of capturing it"
                 yield node, kit318.RULE, reason, fix
 

@@ -18,7 +18,7 @@ from kitaru_compiler.ir.nodes import (
     durable_calls,
     durable_of,
 )
-from kitaru_compiler.ir.scope import bound_names
+from kitaru_compiler.ir.scope import Comprehension, bound_names
 from kitaru_compiler.passes.late import same_callee_later, same_later
 
 
@@ -60,7 +60,7 @@ class Expressions:
             case ast.ListComp() | ast.SetComp() | ast.DictComp():
                 return self._comprehension(node)
             case ast.GeneratorExp():
-                self._first_iterable(node)
+                self.first_iterable(node)
             case ast.UnaryOp(op=ast.Not()):
                 node.operand = self.test(node.operand)
             case ast.JoinedStr():
@@ -111,26 +111,30 @@ class Expressions:
         conjunction = isinstance(node.op, ast.And)
         rest: list[Node] = []
         for index, value in reversed(list(enumerate(node.values))):
-            inner = Expressions(self.ir, self.bound)
-            kept: Node = Code(assign(value, name, inner.lower(value)))
+            kept = self._stored(value, name)
             more: list[Node] = []
             if index < len(node.values) - 1:
                 asked = load(value, name)
                 arms: tuple[list[Node], list[Node]] = (rest, []) if conjunction else ([], rest)
                 more = [If(asked, *arms, _place(value))]
-            rest = [*inner.prelude, kept, *more]
+            rest = [*kept, *more]
         self._append_flat(rest)
         return load(node, name)
 
     def _choose(self, node: ast.expr, test: ast.expr, body: ast.expr, orelse: ast.expr) -> ast.expr:
         name = self.ir.temporary("value")
-        arms: list[list[Node]] = []
-        for arm in (body, orelse):
-            inner = Expressions(self.ir, self.bound)
-            kept = Code(assign(arm, name, inner.lower(arm)))
-            arms.append([*inner.prelude, kept])
-        self.prelude += _plain([If(test, arms[0], arms[1], _place(node))])
+        then, other = self._stored(body, name), self._stored(orelse, name)
+        self.prelude += _plain([If(test, then, other, _place(node))])
         return load(node, name)
+
+    def _stored(self, value: ast.expr, name: str) -> list[Node]:
+        """Return what evaluates `value` into variable `name`."""
+        inner = Expressions(self.ir, self.bound)
+        if call := durable_of(value):
+            stmt = assign(value, name, inner._call_operands(value))
+            return [*inner.prelude, Durable(stmt, call)]
+        kept = Code(assign(value, name, inner.lower(value)))
+        return [*inner.prelude, kept]
 
     def _chain(self, node: ast.Compare) -> ast.expr:
         """`a < b() < c()`: the middle once, the rest only while the chain holds."""
@@ -153,17 +157,14 @@ class Expressions:
         return load(node, name)
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
-        self._first_iterable(node)
+        self.first_iterable(node)
         if not durable_calls(node):
             return node
         name = self.ir.temporary("values")
-        calls = durable_calls(node)
-        reason = "a comprehension over a value known only at run time runs in one process"
-        region = Region([assign(node, name, node)], calls, kit314.RULE, reason, node)
-        self.prelude.append(region)
+        self.prelude.append(comprehension_region(assign(node, name, node), node))
         return load(node, name)
 
-    def _first_iterable(self, node: ast.expr) -> None:
+    def first_iterable(self, node: ast.expr) -> None:
         """Lower the first iterable, which Python evaluates where the comprehension stands."""
         first = copy.copy(node.generators[0])  # type: ignore[attr-defined]
         first.iter = self.lower(first.iter)
@@ -297,6 +298,13 @@ class Expressions:
 
     def _append_flat(self, nodes: list[Node]) -> None:
         self.prelude += _plain(nodes)
+
+
+def comprehension_region(stmt: ast.stmt, node: Comprehension) -> Region:
+    """Return the region of a statement whose value is a comprehension that calls checkpoints."""
+    reason = "a comprehension runs over a value known only at run time"
+    fix = "`.map(…)` or `.submit(…)` runs them side by side"
+    return Region([stmt], durable_calls(stmt), kit314.RULE, reason, node, fix)
 
 
 class _Unpacked(ast.expr):

@@ -22,8 +22,9 @@ def _group(nodes: list[Node]) -> list[Node]:
             continue
         end = _last_use(nodes, start)
         stmts = [stmt for inner in nodes[start : end + 1] for stmt in _stmts(inner)]
-        names = ", ".join(dict.fromkeys(call.name for call in durable_calls(*stmts)))
-        reason = f"the submitted calls ({names}) run side by side within one step"
+        submitted = [call.name for call in durable_calls(*stmts) if call.kind == "submit"]
+        names = " and ".join(f"`{name}`" for name in dict.fromkeys(submitted))
+        reason = f"the submitted calls of {names} run side by side in one process"
         region = Region(stmts, durable_calls(*stmts), kit320.RULE, reason, node.stmt)
         return [*nodes[:start], region, *_group(nodes[end + 1 :])]
     return nodes

@@ -23,7 +23,7 @@ from kitaru_compiler.ir.nodes import (
     durable_of,
 )
 from kitaru_compiler.ir.scope import bound_names, certainly_bound, deleted_names
-from kitaru_compiler.passes.expressions import Expressions
+from kitaru_compiler.passes.expressions import Expressions, comprehension_region
 
 
 def hoist(ir: FlowIR) -> FlowIR:
@@ -93,6 +93,12 @@ class _Hoister(Expressions):
         """Handle a statement whose value may be the durable call itself: no temporary then."""
         value = stmt.value  # type: ignore[attr-defined]
         call = durable_of(value)
+        if call is None and isinstance(value, ast.ListComp | ast.SetComp | ast.DictComp):
+            stmt.value = copy.copy(value)  # type: ignore[attr-defined]
+            self.first_iterable(stmt.value)  # type: ignore[attr-defined]
+            if durable_calls(stmt):
+                return comprehension_region(stmt, stmt.value)  # type: ignore[attr-defined]
+            return Return(stmt) if isinstance(stmt, ast.Return) else Code(stmt)
         if call is None:
             stmt.value = self.lower(value)  # type: ignore[attr-defined]
             return Return(stmt) if isinstance(stmt, ast.Return) else Code(stmt)

@@ -77,23 +77,29 @@ def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
         case ast.Raise():
             return None
         case _:
-            kind = type(stmt).__name__.lower()
+            kind = _KEYWORDS.get(type(stmt), type(stmt).__name__.lower())
             why = (kit321.RULE, f"a checkpoint is called inside `{kind}`", _VARIABLE)
     return why, stmt
 
 
+_KEYWORDS: dict[type[ast.stmt], str] = {
+    ast.Delete: "del",
+    ast.FunctionDef: "def",
+    ast.AsyncFunctionDef: "async def",
+    ast.ClassDef: "class",
+}
 _VARIABLE = "assign the checkpoint's result to a variable first"
 _CONSTANT_RANGE = "`for _ in range(k)` with a constant k would be cut"
 
 
 def _loop(ir: FlowIR, stmt: ast.For) -> Why:
+    if loop_items(ir, stmt.iter) is None:
+        return (kit311.RULE, "`for` runs over a value known only at run time", _CONSTANT_RANGE)
     if any(isinstance(n, ast.Break | ast.Continue) for s in stmt.body for n in own_nodes(s)):
-        return (kit311.RULE, "`break` or `continue` decides how often the loop runs", "")
-    items = loop_items(ir, stmt.iter)
-    if items is not None:
-        reason = f"unrolling makes at most {MAX_COPIES} copies, and {MAX_CALLS} calls in a flow"
-        return (kit311.RULE, reason, "loop inside one checkpoint, or over fewer items")
-    return (kit311.RULE, "`for` runs over a value known only at run time", _CONSTANT_RANGE)
+        fix = "write `if` around the rest of the body, or `return`: then each round is cut"
+        return (kit311.RULE, "`break` or `continue` decides how often the loop runs", fix)
+    reason = f"unrolled, it would have more than {MAX_COPIES} rounds or {MAX_CALLS} calls"
+    return (kit311.RULE, reason, "loop inside one checkpoint, or over fewer items")
 
 
 def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:

@@ -27,7 +27,8 @@ def residual(plan: Plan, block: str, digest: str) -> Plan:
     reachable = _reachable(layout)
     steps = (first, *(step for step in later if step.name in reachable))
     if start.kind == "wait":
-        steps, layout = absorb_next(steps, layout)
+        kinds = {block.name: block.kind for block in plan.blocks}
+        steps, layout = absorb_next(steps, layout, kinds)
     return plan.replace(steps=steps, layout=layout, residual_of=plan.residual_of or digest)
 
 
