@@ -68,7 +68,10 @@ REFUSED = {
 def test_refused_with_a_place(name: str, tmp_path: Path) -> None:
     code, source, place = REFUSED[name]
     found = refused(written(tmp_path, source))
-    assert (found.code, (found.span.line, found.span.column)) == (code, place)
+    # From Python 3.12 on its own parser gives up on the elifs before our limit, and names no place.
+    places = {place, (1, 1)} if name == "2,000 elifs" else {place}
+    assert found.code == code
+    assert (found.span.line, found.span.column) in places
 
 
 def test_a_file_without_a_flow(tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
                 return (kit321.RULE, "a lambda calls a checkpoint whenever it is called", fix), node
             case ast.FormattedValue(format_spec=spec) if spec and durable_calls(spec):
                 reason = "a checkpoint is called in a format specification"
-                return (kit321.RULE, reason, _VARIABLE), node
+                # Where a field of an f-string lies, Python says from 3.12 on only.
+                return (kit321.RULE, reason, _VARIABLE), stmt
             case ast.Await() | ast.Yield() | ast.YieldFrom():
                 return (kit321.RULE, "`await` and `yield` need one running function", ""), node
             case ast.Tuple() if durable_calls(node) and _slices(*node.elts):
