@@ -74,9 +74,19 @@ def note_of_globals(names: list[str], block: Block) -> dict[str, Any]:
     return _note(block, names[0], "", what)
 
 
-def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the names of module globals that are not what they were."""
-    return sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
+def changed(
+    before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]], flow: str
+) -> list[str]:
+    """Return the module globals that are not what they were; those of module `flow` by bare name.
+
+    A module that was imported since is as fresh in another process as it was here.
+    """
+    found = []
+    for module in before.keys() & after.keys():
+        old, new = before[module], after[module]
+        names = (n for n in old.keys() | new.keys() if old.get(n) != new.get(n))
+        found += [name if module == flow else f"{module}.{name}" for name in names]
+    return sorted(found)
 
 
 def _note(block: Block, variable: str, kind: str, message: str) -> dict[str, Any]:

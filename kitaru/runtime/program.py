@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime import blocks, inputs
+from kitaru.runtime import blocks, codec, inputs
 from kitaru.runtime.frames import Variables
 from kitaru.wire import canonical
 from kitaru.wire.plan import Parameter, Plan
@@ -60,6 +61,19 @@ def load_program(plan: Plan, digest: str, path: Path) -> Program:
         return Program(plan, digest, module, flow, {plan.blocks[0].name: _whole(flow)})
     steps = path.with_name("steps.py").read_text(encoding="utf-8")
     return Program(plan, digest, module, flow, blocks.load(plan, steps, module))
+
+
+def project_globals(program: Program) -> dict[str, dict[str, str]]:
+    """Return the digests of the globals of each project module that is loaded, by module name."""
+    own = program.module.__file__ or ""
+    root = str(Path(own).parents[program.plan.file.count("/")]) + os.sep
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        # In a bundle the runtime lies beside the project.
+        if file.startswith(root) and name.partition(".")[0] not in ("kitaru", "__main__"):
+            found[name] = codec.globals_digest(vars(module))
+    return found
 
 
 def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:

@@ -25,7 +25,7 @@ from kitaru.runtime.frames import (
     note_of_globals,
 )
 from kitaru.runtime.journal import Journal
-from kitaru.runtime.program import Program, inputs_of, load_program, read_plan
+from kitaru.runtime.program import Program, inputs_of, load_program, project_globals, read_plan
 from kitaru.runtime.route import END, Route, StepStatus
 from kitaru.runtime.values import store_value
 from kitaru.stores import open_store
@@ -125,7 +125,7 @@ class StepRun:
         self._passed: list[str] = []
         self._notes: list[dict[str, Any]] = []
         self._waiting: ExitRecord | None = None
-        self._globals = codec.globals_digest(vars(program.module))
+        self._globals = project_globals(program)
         self._execution = Execution(
             journal,
             self,
@@ -195,7 +195,7 @@ class StepRun:
             tuple(self._execution.unread),
             tuple(self._passed),
         )
-        names = changed(self._globals, codec.globals_digest(vars(self._program.module)))
+        names = changed(self._globals, project_globals(self._program), self._plan.module)
         if names:
             self._notes.append(note_of_globals(names, block))
             return None

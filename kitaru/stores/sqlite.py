@@ -173,6 +173,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
+    try:
+        _make_durable(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make_durable(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous=FULL")
     if sys.platform == "darwin":
         connection.execute("PRAGMA fullfsync=1")
@@ -180,14 +189,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     level = connection.execute("PRAGMA synchronous").fetchone()[0]
     mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if (level, mode) != (2, "wal"):
-        connection.close()
         raise StoreUnsuitable(
             f"SQLite does not make commits durable in {path} (synchronous={level}, "
             f"journal_mode={mode}).",
             help="Use a file on a local disk that `kitaru` makes itself: "
             "export KITARU_STORE=sqlite:.kitaru/kitaru.db",
         )
-    return connection
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:

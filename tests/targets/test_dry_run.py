@@ -226,3 +226,27 @@ def test_steps_do_not_see_this_machines_settings(
             return look()
     """
     assert run(make(source))["result"] == [None, None, "0"]
+
+
+def test_state_of_another_project_module_is_not_lost(make: Make, run: Watched) -> None:
+    source = """
+        import shared
+        from kitaru import checkpoint, flow
+
+        @checkpoint
+        def one(n: int) -> int:
+            return n
+
+        @flow
+        def counting() -> list:
+            shared.count()
+            a = one(1)
+            shared.count()
+            b = one(2)
+            return [a, b, shared.SEEN]
+    """
+    made = make("from kitaru import flow\n\n@flow\ndef nothing(): ...\n")
+    (made.directory.parent / "project" / "shared.py").write_text(
+        "SEEN = []\n\ndef count():\n    SEEN.append(len(SEEN))\n"
+    )
+    assert run(make(source))["result"] == [1, 2, [0, 1]]

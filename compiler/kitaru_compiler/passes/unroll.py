@@ -13,6 +13,7 @@ from kitaru_compiler.ir.scope import own_nodes
 from kitaru_compiler.passes.branches import structure
 
 MAX_COPIES = 64
+# How many calls loops may grow a flow to; what the user wrote out may be more.
 MAX_CALLS = 500
 RANGE = frozenset({"range"})
 

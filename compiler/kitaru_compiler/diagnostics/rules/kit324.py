@@ -16,7 +16,7 @@ RULE = Rule(
 @flow
 def main(a: str):
     a = clean(a)
-    ...  # five hundred calls more
+    ...  # two thousand calls more
 """,
     good="""\
 @flow
