@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kitaru_targets.base import Wiring
-from kitaru_targets.dry_run.interpret import Call
+from kitaru_targets.dry_run.kfp_ir import Call
 
 from kitaru.wire.plan import (
     Block,

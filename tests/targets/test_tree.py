@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kitaru_targets import registry
 from kitaru_targets.common import read
-from kitaru_targets.dry_run.interpret import execute
+from kitaru_targets.dry_run.kfp_ir import interpret
 
 from kitaru.wire.plan import BranchItem, LayoutItem
 
@@ -26,7 +26,7 @@ def document(program: Program) -> dict[str, Any]:
 
 def play(program: Program, path: Path, together: frozenset[str] = frozenset()) -> Played:
     played = Played(path, together)
-    states = execute(document(program), {}, "run-1", played)
+    states = interpret(document(program), {}, "run-1", played)
     assert "failed" not in states.values() and "blocked" not in states.values()
     assert played.ran == played.own, (path, together)
     return played

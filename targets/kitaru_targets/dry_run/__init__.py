@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,19 @@ from kitaru.wire.records import WaitAnswer
 from kitaru.wire.times import now
 
 from ..build import Build
-from ..common import parameters, read
+from ..common import parameters
 from ..remainder import remainder
 from ..upload import upload
-from . import interpret
+from . import kfp_ir
 from .process import Ended, Machine, Report
 
 __all__ = ["Ended", "run"]
 
 _LAST_LINES = 12
+# Who understands the documents of a target's family.
+_EXECUTE: dict[str, Callable[[str, Mapping[str, Any], str, Machine], None]] = {
+    "kfp-ir": kfp_ir.execute,
+}
 
 
 def _silent(_: Ended) -> None:
@@ -117,8 +121,8 @@ def _play(
             with zipfile.ZipFile(left.directory / "bundle.zip") as archive:
                 archive.extractall(folder)
         machine = Machine(folder, Path(made), report)
-        spec = read.parse(left.document.read_text(encoding="utf-8"))
-        interpret.execute(spec, values, run_id, machine)
+        text = left.document.read_text(encoding="utf-8")
+        _EXECUTE[left.target.family](text, values, run_id, machine)
     for ended in machine.failures.values():
         if ended.code != 1:
             raise _failure(ended)

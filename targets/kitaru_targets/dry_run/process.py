@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -11,12 +10,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .interpret import Call, text_of
-
 # What a container would not have: settings of this machine's Python, pip and Kitaru.
 _LEFT_OUT = ("KITARU_", "PYTHON", "PIP_", "VIRTUAL_ENV")
-_INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
-_OUTPUT = re.compile(r"\{\{\$\.outputs\.parameters\['([^']+)'\]\.output_file\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One attempt to run a container: which task and step, and the document's own command.
+
+    `command` gives the arguments once it knows the folder that output files go to; `outputs` are
+    the names of the files that a container which succeeds leaves there.
+    """
+
+    task: str
+    step: str
+    attempt: int
+    command: Callable[[Path], list[str]]
+    environment: Mapping[str, str]
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,7 @@ class Ended:
     code: int
     log: str
     outputs: Mapping[str, str]
+    succeeded: bool
 
 
 Report = Callable[[Ended], None]
@@ -43,14 +55,15 @@ class Machine:
         self._report = report
         self.failures: dict[str, Ended] = {}
 
-    def __call__(self, call: Call) -> Mapping[str, str] | None:
+    def run(self, start: Start) -> Ended:
+        """Run a container to its end; `failures` keeps the tasks whose last attempt failed."""
         with tempfile.TemporaryDirectory(dir=self._scratch) as made:
-            folder = Path(made)
-            files = {name: folder / "outputs" / name for name in call.outputs}
+            folder = Path(made) / "outputs"
+            first, *rest = start.command(folder)
             done = subprocess.run(
-                command(call, files),
+                [sys.executable if first in ("python", "python3") else first, *rest],
                 cwd=self._folder,
-                env=self._environment(call),
+                env=self._environment(start),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -58,31 +71,20 @@ class Machine:
                 errors="replace",
                 check=False,
             )
+            files = {name: folder / name for name in start.outputs}
             outputs = {n: f.read_text(encoding="utf-8") for n, f in files.items() if f.is_file()}
-        step = text_of(call.inputs.get("step", call.task))
-        ended = Ended(call.task, step, call.attempt, done.returncode, done.stdout, outputs)
+        complete = done.returncode == 0 and len(outputs) == len(files)
+        ended = Ended(
+            start.task, start.step, start.attempt, done.returncode, done.stdout, outputs, complete
+        )
         self._report(ended)
-        complete = done.returncode == 0 and set(outputs) == set(call.outputs)
-        self.failures.pop(call.task, None)
+        self.failures.pop(start.task, None)
         if not complete:
-            self.failures[call.task] = ended
-        return outputs if complete else None
+            self.failures[start.task] = ended
+        return ended
 
-    def _environment(self, call: Call) -> dict[str, str]:
+    def _environment(self, start: Start) -> dict[str, str]:
         here = {k: v for k, v in os.environ.items() if not k.startswith(_LEFT_OUT)}
-        own = {entry["name"]: entry["value"] for entry in call.container.get("env", [])}
         # A dry run installs nothing on this machine.
         limits = {"PIP_NO_INDEX": "1", "TMPDIR": str(self._scratch), "KITARU_MODE": "dry-run"}
-        return {**here, **own, **limits}
-
-
-def command(call: Call, files: Mapping[str, Path]) -> list[str]:
-    """Return a container's command and arguments with inputs and output files filled in."""
-    parts = [*call.container["command"], *call.container.get("args", [])]
-    first, *rest = (_filled(part, call, files) for part in parts)
-    return [sys.executable if first in ("python", "python3") else first, *rest]
-
-
-def _filled(part: str, call: Call, files: Mapping[str, Path]) -> str:
-    part = _OUTPUT.sub(lambda match: str(files[match[1]]), part)
-    return _INPUT.sub(lambda match: text_of(call.inputs[match[1]]), part)
+        return {**here, **start.environment, **limits}

@@ -7,18 +7,24 @@ not run: this is stricter than the vendors' local runners.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from typing import Any, Literal
 
 from kitaru.errors import InputError
 
-from ..common import conditions
+from ..common import conditions, read
 from ..common.ir import RUN_UUID
+from .process import Machine, Start
 
 State = Literal["succeeded", "skipped", "failed", "blocked"]
 Values = dict[str, Any]
+
+_INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
+_OUTPUT = re.compile(r"\{\{\$\.outputs\.parameters\['([^']+)'\]\.output_file\}\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,12 @@ class Call:
 Run = Callable[[Call], Mapping[str, str] | None]
 
 
-def execute(
+def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) -> None:
+    """Execute a document with the given parameters, each container as a process of `machine`."""
+    interpret(read.parse(text), given, run_id, lambda call: _started(call, machine))
+
+
+def interpret(
     spec: Mapping[str, Any], given: Mapping[str, Any], run_id: str, run: Run
 ) -> dict[str, State]:
     """Execute a document with the given parameters; return how each of its tasks ended.
@@ -133,6 +144,31 @@ class _Interpreter:
             if result is not None:
                 return dict(result)
         return None
+
+
+def _started(call: Call, machine: Machine) -> Mapping[str, str] | None:
+    ended = machine.run(
+        Start(
+            task=call.task,
+            step=text_of(call.inputs.get("step", call.task)),
+            attempt=call.attempt,
+            command=lambda folder: command(call, folder),
+            environment={entry["name"]: entry["value"] for entry in call.container.get("env", [])},
+            outputs=call.outputs,
+        )
+    )
+    return ended.outputs if ended.succeeded else None
+
+
+def command(call: Call, outputs: Path) -> list[str]:
+    """Return a container's command and arguments, inputs and output files in `outputs` filled."""
+    parts = [*call.container["command"], *call.container.get("args", [])]
+    return [_filled(part, call, outputs) for part in parts]
+
+
+def _filled(part: str, call: Call, outputs: Path) -> str:
+    part = _OUTPUT.sub(lambda match: str(outputs / match[1]), part)
+    return _INPUT.sub(lambda match: text_of(call.inputs[match[1]]), part)
 
 
 def text_of(value: Any) -> str:
