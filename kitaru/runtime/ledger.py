@@ -9,7 +9,8 @@ from typing import TypeVar
 from kitaru.errors import RecordCorrupt
 from kitaru.runtime.values import create_or_read
 from kitaru.stores.base import Store
-from kitaru.wire.records import Record, decode, encode, reread
+from kitaru.wire.envelope import decode, encode, reread
+from kitaru.wire.records import Record
 
 R = TypeVar("R", bound=Record)
 

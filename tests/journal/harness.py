@@ -12,6 +12,7 @@ from kitaru.runtime.journal import Journal
 from kitaru.runtime.listing import list_executions
 from kitaru.runtime.values import store_value
 from kitaru.stores import Store
+from kitaru.wire.envelope import decode
 from kitaru.wire.records import (
     AttemptRecord,
     EndRecord,
@@ -20,7 +21,6 @@ from kitaru.wire.records import (
     InvocationRecord,
     WaitAnswer,
     WaitRequest,
-    decode,
     stored_values,
 )
 from kitaru.wire.times import now

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from kitaru.errors import RecordCorrupt, RecordTooNew, ValueNotEncodable
 from kitaru.runtime.journal import Journal
-from kitaru.wire import records
+from kitaru.wire import envelope
 from kitaru.wire.canonical import dumps
-from kitaru.wire.records import InvocationRecord, StateRecord, StoredValue, decode, encode
+from kitaru.wire.envelope import decode, encode, reread
+from kitaru.wire.records import InvocationRecord, StateRecord, StoredValue
 
 from .harness import EXEC
 
@@ -46,7 +47,7 @@ def changed(**changes: Any) -> bytes:
 
 def test_a_record_comes_back() -> None:
     assert decode(KEY, DATA) == RECORD
-    assert records.reread(DATA) == RECORD
+    assert reread(DATA) == RECORD
 
 
 @settings(max_examples=50)
@@ -56,7 +57,7 @@ def test_any_value_and_metadata_come_back(data: Any, metadata: dict[str, Any]) -
         "i", "n", "llm", "c", "", "completed", StoredValue(data), metadata=metadata
     )
     assert decode(KEY, encode(KEY, "w", record)) == record
-    assert records.reread(encode(KEY, "w", record)) == record
+    assert reread(encode(KEY, "w", record)) == record
 
 
 def test_every_prefix_is_torn() -> None:
@@ -134,7 +135,7 @@ def test_a_corrupt_record_is_never_absence(journal: Journal) -> None:
 
 
 def test_a_record_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(envelope, "MAX_RECORD_BYTES", 100)
     with pytest.raises(ValueNotEncodable, match="at most 100"):
         encode(KEY, "w", RECORD)
 

@@ -1,0 +1,197 @@
+"""Decides how a record is written down, and what is verified when one is read.
+
+A record is one line of canonical JSON (kind, schema, key, writer, body) and one line with the
+SHA-256 of the first: a torn, flipped or misplaced record is noticed before anything in it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from kitaru.errors import RecordCorrupt, RecordTooNew, ValueNotEncodable
+from kitaru.wire import canonical
+from kitaru.wire.limits import MAX_RECORD_BYTES
+from kitaru.wire.records import (
+    AttemptRecord,
+    CacheHint,
+    EndRecord,
+    ErrorInfo,
+    ExecutionRecord,
+    ExitRecord,
+    FramePointer,
+    InvocationRecord,
+    Record,
+    StateRecord,
+    StoredValue,
+    WaitAnswer,
+    WaitRequest,
+)
+
+RECORD_SCHEMA = 1
+
+_KINDS: dict[str, type[Record]] = {
+    "execution": ExecutionRecord,
+    "state": StateRecord,
+    "end": EndRecord,
+    "invocation": InvocationRecord,
+    "attempt": AttemptRecord,
+    "wait-request": WaitRequest,
+    "wait-answer": WaitAnswer,
+    "exit": ExitRecord,
+    "frame": FramePointer,
+    "cache": CacheHint,
+}
+_KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
+_FIELDS: dict[type, tuple[str, ...]] = {
+    cls: tuple(f.name for f in fields(cls)) for cls in (*_KINDS.values(), StoredValue, ErrorInfo)
+}
+_FIELD_SETS = {cls: frozenset(names) for cls, names in _FIELDS.items()}
+
+
+def _open(record: Any) -> dict[str, Any]:
+    # asdict would copy every value, however deep; the encoder only reads them.
+    return {name: getattr(record, name) for name in _FIELDS[type(record)]}
+
+
+def _nested(value: Any) -> dict[str, Any]:
+    if type(value) is StoredValue:
+        return {"$stored": _open(value)}
+    if type(value) is ErrorInfo:
+        return _open(value)
+    raise TypeError(f"a record cannot hold a {type(value).__qualname__}")
+
+
+_encode = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False, default=_nested
+).encode
+
+
+def encode(key: str, writer: str, record: Record) -> bytes:
+    """Return the bytes of `record` for its place `key`, marked with the token of who writes it.
+
+    Raises:
+        ValueNotEncodable: it is longer than a record may be, or holds something JSON cannot.
+    """
+    kind = _KIND_OF[type(record)]
+    envelope = {
+        "body": _open(record),
+        "key": key,
+        "kind": kind,
+        "schema": RECORD_SCHEMA,
+        "writer": writer,
+    }
+    try:
+        line = _encode(envelope).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueNotEncodable(f"The record {key} cannot be written: {error}.") from error
+    if len(line) > MAX_RECORD_BYTES:
+        raise ValueNotEncodable(
+            f"The record {key} has {len(line):,} bytes; at most {MAX_RECORD_BYTES:,} are allowed.",
+            help="Log less in this checkpoint, or save large things with kitaru.save(name, value).",
+        )
+    return line + b"\n" + hashlib.sha256(line).hexdigest().encode("ascii") + b"\n"
+
+
+def decode(key: str, data: bytes) -> Record:
+    """Return the record that was written to `key`, everything verified.
+
+    Raises:
+        RecordCorrupt: `data` is not what was written there.
+        RecordTooNew: it was written by a newer Kitaru.
+    """
+    envelope = _envelope(key, data)
+    try:
+        return _revive(_KINDS[envelope["kind"]], envelope["body"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _corrupt(key, f"its fields are not those of a record ({error})") from error
+
+
+def reread(data: bytes) -> Record:
+    """Return the record in bytes that `encode` has just returned, as any later reader sees it."""
+    envelope = json.loads(data[:-66])
+    return _revive(_KINDS[envelope["kind"]], envelope["body"])
+
+
+def _envelope(key: str, data: bytes) -> dict[str, Any]:
+    line = data[:-66]
+    tail = b"\n" + hashlib.sha256(line).hexdigest().encode("ascii") + b"\n"
+    if data[-66:] != tail:
+        raise _corrupt(key, "its checksum does not match")
+    try:
+        envelope = json.loads(line)
+        schema = envelope["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _corrupt(key, "it is not a record") from error
+    if type(schema) is int and schema > RECORD_SCHEMA:
+        raise RecordTooNew(
+            f"{key} was written by a newer Kitaru: schema {schema}, this one reads "
+            f"{RECORD_SCHEMA}.",
+            help="Upgrade Kitaru here to at least the version that started this execution.",
+        )
+    if schema != RECORD_SCHEMA or envelope.get("kind") not in _KINDS:
+        raise _corrupt(key, "its kind or schema is unknown")
+    if envelope.get("key") != key:
+        raise _corrupt(key, f"it was written as {envelope.get('key')!a}")
+    if not _is_canonical(envelope, line):
+        raise _corrupt(key, "it is not canonical JSON")
+    return envelope  # type: ignore[no-any-return]
+
+
+def _is_canonical(envelope: Any, line: bytes) -> bool:
+    # The only cheap way to see duplicate keys and NaN, which json.loads lets pass.
+    try:
+        return canonical.dumps(envelope) == line
+    except (ValueError, RecursionError):
+        return False
+
+
+def _corrupt(key: str, why: str) -> RecordCorrupt:
+    return RecordCorrupt(
+        f"The stored object {key} is damaged: {why}.",
+        help="Kitaru never overwrites a record. Look at the object and at what else writes to this "
+        "store, restore it from a backup, or start a new execution with `kitaru run`.",
+    )
+
+
+def _stored(data: dict[str, Any]) -> StoredValue:
+    return StoredValue(**data["$stored"])
+
+
+def _stored_in(items: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    return tuple({name: _unwrap(value) for name, value in item.items()} for item in items)
+
+
+def _unwrap(value: Any) -> Any:
+    is_stored = type(value) is dict and len(value) == 1 and "$stored" in value
+    return _stored(value) if is_stored else value
+
+
+_REVIVE: dict[str, Callable[[Any], Any]] = {
+    "inputs": _stored,
+    "value": _stored,
+    "result": _stored,
+    "frame": _stored,
+    "error": lambda data: ErrorInfo(**data),
+    "parents": tuple,
+    "artifacts": _stored_in,
+    "calls": _stored_in,
+    "notes": tuple,
+}
+_REVIVERS = {
+    cls: tuple((name, _REVIVE[name]) for name in _FIELDS[cls] if name in _REVIVE)
+    for cls in _KIND_OF
+    if cls is not WaitAnswer  # its `value` is the answer itself, not a stored value
+}
+
+
+def _revive(cls: type[Record], body: dict[str, Any]) -> Record:
+    if body.keys() != _FIELD_SETS[cls]:
+        raise KeyError("missing or unknown field")
+    for name, revive in _REVIVERS.get(cls, ()):
+        if body[name] is not None:
+            body[name] = revive(body[name])
+    return cls(**body)
