@@ -16,7 +16,7 @@ from kitaru.runtime.local import LocalRun
 from kitaru.runtime.values import store_value
 from kitaru.stores import open_store
 from kitaru.version import VERSION
-from kitaru.wire import canonical
+from kitaru.wire import canonical, keys
 from kitaru.wire.ids import check_execution_id, new_execution_id
 from kitaru.wire.modules import recorded_name
 from kitaru.wire.names import check_name
@@ -158,7 +158,7 @@ class Runner(Generic[P, R]):
             module=recorded_name(flow.function.__module__),
             file=_file(flow.function),
             mode="local",
-            inputs=store_value(store, exec_id, document, "inputs"),
+            inputs=store_value(store, keys.home(exec_id), document, "inputs"),
             inputs_digest=canonical.digest(document),
             started_at=now(),
             kitaru_version=VERSION,

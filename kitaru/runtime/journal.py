@@ -45,6 +45,7 @@ class Journal:
         self.store = store
         self.execution = execution
         self.exec_id = execution.exec_id
+        self.home = keys.home(execution.exec_id)
         self._ledger = Ledger(store)
         self.writer = self._ledger.writer
         # Records never change, so one that was seen once need not be read again.
@@ -223,7 +224,7 @@ class Journal:
         Raises:
             ValueNotEncodable: it is not JSON, or longer than 512 MiB.
         """
-        return values.store_value(self.store, self.exec_id, document, type)
+        return values.store_value(self.store, self.home, document, type)
 
     def fetch(self, value: StoredValue) -> Any:
         """Return the document of a stored value, its digest verified; do not change it.
@@ -231,7 +232,7 @@ class Journal:
         Raises:
             RecordCorrupt: its blob is missing or is not what was stored.
         """
-        return values.load_value(self.store, self.exec_id, value)
+        return values.load_value(self.store, self.home, value)
 
     def _hint(self, rec: InvocationRecord, cache_key: str) -> tuple[str, bytes]:
         hint = CacheHint(self.exec_id, rec.id, rec.arguments_digest, rec.fingerprint)
@@ -245,7 +246,7 @@ class Journal:
         if found is None or found.status != "completed" or _subject(found) != _subject(hint):
             return None
         for value in stored_values(found):
-            values.copy_value(self.store, hint.exec_id, self.exec_id, value)
+            values.copy_value(self.store, keys.home(hint.exec_id), self.home, value)
         return replace(found, cached_from=f"{hint.exec_id}/{hint.invocation}")
 
 

@@ -30,7 +30,7 @@ from kitaru.runtime.route import END, Route, StepStatus
 from kitaru.runtime.values import store_value
 from kitaru.stores import open_store
 from kitaru.version import VERSION
-from kitaru.wire import canonical
+from kitaru.wire import canonical, keys
 from kitaru.wire.ids import Counters, check_execution_id
 from kitaru.wire.plan import Plan, Resources, Step
 from kitaru.wire.records import ExecutionRecord, ExitRecord
@@ -267,7 +267,7 @@ def _begin(request: Request, program: Program, store: Any) -> Journal:
         module=plan.module,
         file=plan.file,
         mode="dry-run" if os.environ.get("KITARU_MODE") == "dry-run" else "deployed",
-        inputs=store_value(store, request.exec_id, document, "inputs"),
+        inputs=store_value(store, keys.home(request.exec_id), document, "inputs"),
         inputs_digest=canonical.digest(document),
         started_at=now(),
         plan_digest=program.digest,

@@ -32,8 +32,8 @@ def create_or_read(store: Store, key: str, data: bytes) -> bytes:
     )
 
 
-def store_value(store: Store, exec_id: str, document: Any, type: str = "") -> StoredValue:
-    """Keep a codec document for an execution, which need not exist yet.
+def store_value(store: Store, home: str, document: Any, type: str = "") -> StoredValue:
+    """Keep a codec document for the owner whose keys begin with `home`; it need not exist yet.
 
     Args:
         document: JSON, as `kitaru.runtime.codec.encode` returns it.
@@ -49,11 +49,11 @@ def store_value(store: Store, exec_id: str, document: Any, type: str = "") -> St
     digest = canonical.sha256(data)
     if len(data) <= INLINE_VALUE_BYTES:
         return StoredValue(data=document, size=len(data), digest=digest, type=type)
-    _put_blob(store, exec_id, digest, data)
+    _put_blob(store, home, digest, data)
     return StoredValue(blob=digest, size=len(data), digest=digest, type=type)
 
 
-def load_value(store: Store, exec_id: str, value: StoredValue) -> Any:
+def load_value(store: Store, home: str, value: StoredValue) -> Any:
     """Return the document of a stored value, its digest verified.
 
     Raises:
@@ -61,30 +61,30 @@ def load_value(store: Store, exec_id: str, value: StoredValue) -> Any:
     """
     if value.blob is None:
         if canonical.digest(value.data) != value.digest:
-            raise _damaged(f"a value inside a record of execution {exec_id}")
+            raise _damaged(f"a value inside a record below {home}")
         return value.data
-    return json.loads(_get_blob(store, exec_id, value))
+    return json.loads(_get_blob(store, home, value))
 
 
 def copy_value(store: Store, source: str, target: str, value: StoredValue) -> None:
-    """Give execution `target` its own copy of what `value` refers to in execution `source`."""
+    """Give the owner at `target` its own copy of what `value` refers to at `source`."""
     if value.blob is not None and source != target:
         _put_blob(store, target, value.digest, _get_blob(store, source, value))
 
 
-def _put_blob(store: Store, exec_id: str, digest: str, data: bytes) -> None:
+def _put_blob(store: Store, home: str, digest: str, data: bytes) -> None:
     if len(data) > MAX_VALUE_BYTES:
         raise ValueNotEncodable(
             f"A value has {len(data):,} bytes as JSON; at most {MAX_VALUE_BYTES:,} are allowed.",
             help="Write it to a file or bucket of your own and return its name instead.",
         )
-    key = keys.blob(exec_id, digest)
+    key = keys.blob(home, digest)
     if create_or_read(store, key, data) != data:
         raise _damaged(key)
 
 
-def _get_blob(store: Store, exec_id: str, value: StoredValue) -> bytes:
-    key = keys.blob(exec_id, value.digest)
+def _get_blob(store: Store, home: str, value: StoredValue) -> bytes:
+    key = keys.blob(home, value.digest)
     data = store.get(key)
     if data is None or value.blob != value.digest or canonical.sha256(data) != value.digest:
         raise _damaged(key)

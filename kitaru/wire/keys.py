@@ -7,6 +7,11 @@ from kitaru.wire.times import invert
 INDEX = "index/"
 
 
+def home(exec_id: str) -> str:
+    """Return what the keys of everything that belongs to an execution begin with."""
+    return f"x/{exec_id}/"
+
+
 def execution(exec_id: str) -> str:
     return f"x/{exec_id}/execution"
 
@@ -59,8 +64,9 @@ def frame(exec_id: str, block: str) -> str:
     return f"x/{exec_id}/frame/{block}"
 
 
-def blob(exec_id: str, digest: str) -> str:
-    return f"x/{exec_id}/blob/{digest.removeprefix('sha256:')}"
+def blob(home: str, digest: str) -> str:
+    """Return where a large value lies whose owner's keys begin with `home`."""
+    return f"{home}blob/{digest.removeprefix('sha256:')}"
 
 
 def bundle(digest: str) -> str:

@@ -12,6 +12,7 @@ from kitaru.runtime.journal import Journal
 from kitaru.runtime.listing import list_executions
 from kitaru.runtime.values import store_value
 from kitaru.stores import Store
+from kitaru.wire import keys
 from kitaru.wire.envelope import decode
 from kitaru.wire.records import (
     AttemptRecord,
@@ -105,7 +106,7 @@ class World:
 
 
 def execution(store: Store, inputs: Any = 1, exec_id: str = EXEC) -> ExecutionRecord:
-    value = store_value(store, exec_id, inputs, "int")
+    value = store_value(store, keys.home(exec_id), inputs, "int")
     return ExecutionRecord(exec_id, "f", "m", "m.py", "local", value, value.digest, now())
 
 

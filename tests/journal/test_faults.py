@@ -100,8 +100,8 @@ def test_the_harness_sees_a_record_before_its_blob(monkeypatch: pytest.MonkeyPat
             store.create(key, data)
         return held
 
-    def put_later(store: Store, exec_id: str, digest: str, data: bytes) -> None:
-        late.append((store, f"x/{exec_id}/blob/{digest.removeprefix('sha256:')}", data))
+    def put_later(store: Store, home: str, digest: str, data: bytes) -> None:
+        late.append((store, f"{home}blob/{digest.removeprefix('sha256:')}", data))
 
     original = Journal.record
     monkeypatch.setattr(Journal, "record", record)

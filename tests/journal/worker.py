@@ -13,6 +13,7 @@ import sys
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.values import store_value
 from kitaru.stores import open_store
+from kitaru.wire import keys
 from kitaru.wire.records import EndRecord, ExecutionRecord, InvocationRecord
 from kitaru.wire.times import now
 
@@ -23,7 +24,7 @@ def say(*words: object) -> None:
 
 def work(url: str, exec_id: str, name: str, count: int) -> None:
     store = open_store(url)
-    inputs = store_value(store, exec_id, count)
+    inputs = store_value(store, keys.home(exec_id), count)
     journal = Journal.create(
         store,
         ExecutionRecord(exec_id, "f", "m", "m.py", "local", inputs, inputs.digest, now()),
