@@ -11,7 +11,7 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru_compiler.cut.blocks import DraftBlock, jumps
+from kitaru_compiler.cut.draft import DraftBlock, jumps
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import FlowIR
 from kitaru_compiler.ir.scope import own_nodes

@@ -16,7 +16,7 @@ from kitaru.wire.plan import (
     StepItem,
     WaitItem,
 )
-from kitaru_compiler.cut.blocks import DraftBlock, Fork, Place
+from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.frontend.source import Source
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from kitaru_compiler.cut.blocks import DraftBlock, Jump, jumps
+from kitaru_compiler.cut.draft import DraftBlock, Jump, jumps
 from kitaru_compiler.ir.nodes import FlowIR
 from kitaru_compiler.ir.scope import (
     bound_names,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kitaru.wire.plan import Block, BranchItem, Granularity, LayoutItem, Step, StepItem
-from kitaru_compiler.cut.blocks import DraftBlock, build_blocks
+from kitaru_compiler.cut.blocks import build_blocks
+from kitaru_compiler.cut.draft import DraftBlock
 from kitaru_compiler.cut.generate import Generated, generate
 from kitaru_compiler.cut.layout import Cutter
 from kitaru_compiler.cut.liveness import bound_variables, live_variables

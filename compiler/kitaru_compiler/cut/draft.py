@@ -1,0 +1,72 @@
+"""Decides what a block is while it is being made, and the structure that blocks stand in."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+
+from kitaru.wire.plan import BlockKind
+from kitaru_compiler.ir.nodes import DurableCall, Region
+from kitaru_compiler.ir.scope import own_nodes
+
+
+@dataclass(slots=True)
+class Jump:
+    """The end of a block: on to `target`, or the end of the flow with a value."""
+
+    target: DraftBlock | None
+
+
+@dataclass(slots=True)
+class DraftBlock:
+    """A block being made: its statements, and where the source of its durable call lies."""
+
+    kind: BlockKind
+    place: ast.AST
+    calls: list[DurableCall] = field(default_factory=list)
+    region: Region | None = None
+    name: str = ""
+    index: int = -1
+    body: list[ast.stmt] = field(default_factory=list)
+
+    @property
+    def may_wait(self) -> bool:
+        return any(call.may_wait for call in self.calls)
+
+    @property
+    def next(self) -> list[DraftBlock | None]:
+        """Every possible successor, in program order, None for the end."""
+        found = {id(jump.target): jump.target for stmt in self.body for jump in jumps(stmt)}
+        targets = [target for target in found.values() if target is not None]
+        ordered: list[DraftBlock | None] = [*sorted(targets, key=lambda block: block.index)]
+        return [*ordered, None] if len(targets) < len(found) else ordered
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a block stands in the flow's structure; the layout of steps is made from these."""
+
+    block: DraftBlock
+
+
+@dataclass(slots=True)
+class Fork:
+    """A branch of the flow's structure, its arms in the order of the source.
+
+    `ends` says of each arm whether the flow surely ends in it.
+    """
+
+    place: ast.AST
+    arms: list[list[Place | Fork]]
+    ends: tuple[bool, bool]
+
+    @property
+    def certain(self) -> bool:
+        """Whether control reaches the arm that holds something whenever the flow goes on."""
+        return any(ends and not arm for arm, ends in zip(self.arms, self.ends, strict=True))
+
+
+def jumps(stmt: ast.AST) -> list[Jump]:
+    """Return the ends of the block inside a statement of its body."""
+    found = [getattr(node, "jump", None) for node in own_nodes(stmt)]
+    return [jump for jump in found if jump is not None]

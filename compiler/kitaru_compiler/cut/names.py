@@ -1,0 +1,47 @@
+"""Decides what blocks are called: for what they do, in letters that every target takes."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+
+from kitaru_compiler.cut.draft import DraftBlock
+from kitaru_compiler.ir.nodes import FlowIR
+
+
+def name_blocks(blocks: list[DraftBlock], ir: FlowIR) -> None:
+    """Name each block for what it does: letters, digits and single underscores, unique."""
+    taken = {ir.name}
+    for block in blocks:
+        base = _hint(block)
+        name, number = base, 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        block.name = name
+
+
+def _hint(block: DraftBlock) -> str:
+    if block.kind in ("entry", "join"):
+        return "start" if block.kind == "entry" else "join"
+    named = [_wait_name(block)] if block.kind == "wait" else []
+    distinct = [n for n in named if n] or list(
+        dict.fromkeys(name for call in block.calls for name in call.records)
+    )
+    words = "_".join(distinct[:3]) if block.kind != "region" or len(distinct) <= 3 else "region"
+    clean = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+    name = clean[:50].strip("_") if clean[:1].isalpha() else "region"
+    return f"{name}_step" if keyword.iskeyword(name) else name
+
+
+def _wait_name(block: DraftBlock) -> str:
+    """Return the literal name of a wait, which says more than `wait`."""
+    if block.kind != "wait":
+        return ""
+    call = getattr(block.place, "value", None)
+    for given in call.keywords if isinstance(call, ast.Call) else []:
+        if given.arg == "name" and isinstance(given.value, ast.Constant):
+            return str(given.value.value)
+    return ""
