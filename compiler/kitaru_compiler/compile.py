@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kitaru.config import project_settings
 from kitaru.version import VERSION
-from kitaru.wire.plan import Granularity, Plan
+from kitaru.wire.plan import Granularity, Plan, Span
 from kitaru_compiler.cut.plan import cut
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
 from kitaru_compiler.diagnostics.rules import kit102
-from kitaru_compiler.frontend.advice import advise
+from kitaru_compiler.frontend.advice import advise, advised
 from kitaru_compiler.frontend.advice.secrets import masked, secrets
 from kitaru_compiler.frontend.calls import Calls
 from kitaru_compiler.frontend.flows import (
@@ -29,7 +29,8 @@ from kitaru_compiler.frontend.flows import (
 from kitaru_compiler.frontend.lower import lower
 from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.frontend.project import Project, locate
-from kitaru_compiler.frontend.requirements import requirements
+from kitaru_compiler.frontend.requirements import requirement_texts, requirements
+from kitaru_compiler.frontend.silence import ignores, silence, without_effect
 from kitaru_compiler.frontend.source import MAX_DEPTH, Source, refused
 from kitaru_compiler.passes import normalise
 
@@ -94,13 +95,15 @@ def compile_flow(
             requirements=pins,
             environment=dict(sorted(settings.get("environment", {}).items())),
         )
-    findings = _in_order([*found, *result.notes, *about_pins])
-    return Compilation(plan, result.generated.text, findings, _texts(project), project)
+    texts = _texts(project) | requirement_texts(project, settings)
+    findings = _finished([*found, *result.notes, *about_pins], texts)
+    return Compilation(plan, result.generated.text, findings, texts, project)
 
 
 def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:
     """Return every finding in the file's flows (or in `flow` alone), and the sources they name.
 
+    Comments that silence nothing are findings as well: only here all flows of the file are seen.
     Raises UsageError when the file cannot be read; errors in the source are findings here.
     """
     try:
@@ -118,9 +121,13 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
                 if not any(d.severity == "error" for d in found):
                     ir = normalise(lower(one, names))
                     problems += cut(ir, one.source, "checkpoint", ANY_TARGET).notes
+            texts = _texts(project)
             if flows:
-                problems += requirements(project, source, project_settings(path.parent))[1]
-            return _in_order(problems), masked(_texts(project), problems)
+                settings = project_settings(path.parent)
+                problems += requirements(project, source, settings)[1]
+                texts |= requirement_texts(project, settings)
+            parts = [part for one in flows for part in advised(one, names)]
+            return _finished(problems, texts, parts), masked(texts, problems)
     except SourceError as error:
         return error.diagnostics, error.sources
 
@@ -148,16 +155,24 @@ def _analyse(flow: FlowDefinition, names: Names) -> list[Diagnostic]:
 
 def _stop_on_errors(found: list[Diagnostic], project: Project) -> None:
     if any(diagnostic.severity == "error" for diagnostic in found):
-        raise SourceError(_in_order(found), masked(_texts(project), found))
+        texts = _texts(project)
+        raise SourceError(_finished(found, texts), masked(texts, found))
 
 
 def _texts(project: Project) -> dict[str, str]:
     return {source.file: source.text for source in project.sources.values() if source}
 
 
-def _in_order(found: list[Diagnostic]) -> tuple[Diagnostic, ...]:
+def _finished(
+    found: list[Diagnostic], texts: dict[str, str], looked_at: Iterable[Span] = ()
+) -> tuple[Diagnostic, ...]:
+    """Return the findings in order, each once, with what the comments of the source say of them."""
+    comments = ignores(texts)
     # Two flows of a file may find the same of what both call.
-    once = dict.fromkeys(found)
+    once = silence(dict.fromkeys(found), comments)
+    # Behind an error not everything was looked for.
+    if not any(d.severity == "error" for d in found):
+        once += without_effect(once, comments, looked_at)
     return tuple(sorted(once, key=lambda d: (d.span.file, d.span.line, d.span.column, d.code)))
 
 

@@ -64,7 +64,7 @@ def compile_and_write(request: Request, output: Output, form: str = "text") -> C
     findings, sources = from_here(compilation.diagnostics, compilation.sources, location.path)
     show_findings(findings, sources, output, form)
     if is_fatal(findings, strict=request.strict):
-        codes = ", ".join(sorted({d.code for d in findings}))
+        codes = ", ".join(sorted({d.code for d in findings if not d.silenced}))
         raise FlowError(f"--strict: the source has findings ({codes}), nothing was written")
     written = build.write(
         compilation,
@@ -79,7 +79,7 @@ def compile_and_write(request: Request, output: Output, form: str = "text") -> C
 
 def is_fatal(diagnostics: Iterable[Diagnostic], *, strict: bool) -> bool:
     """Say whether the findings end the command with 1."""
-    return any(strict or d.severity == "error" for d in diagnostics)
+    return any(not d.silenced and (strict or d.severity == "error") for d in diagnostics)
 
 
 def to_json(compiled: Compiled) -> dict[str, Any]:

@@ -102,8 +102,9 @@ def show_diagnostics(
     """Write findings to stderr, and how many there are."""
     from kitaru_compiler.diagnostics.render import render, summary
 
+    if shown := render(diagnostics, sources, color=output.color):
+        output.note(shown)
     if diagnostics:
-        output.note(render(diagnostics, sources, color=output.color))
         output.note(summary(diagnostics))
 
 

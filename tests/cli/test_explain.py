@@ -8,13 +8,13 @@ import sys
 import textwrap
 
 import pytest
-from kitaru_compiler.diagnostics import explain
+from kitaru_compiler.diagnostics import catalogue, explain
 
 from kitaru.errors import UsageError
 
 from .conftest import Kitaru
 
-CODES = explain.codes()
+CODES = catalogue.codes()
 
 
 def test_there_are_rules() -> None:
@@ -24,7 +24,7 @@ def test_there_are_rules() -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_rule_says_what_why_and_what_to_write(code: str) -> None:
-    rule = explain.load(code)
+    rule = catalogue.load(code)
     assert rule.code == code
     assert code[3] in explain.FAMILIES
     assert rule.what and rule.why and rule.good
@@ -36,19 +36,19 @@ def test_a_rule_says_what_why_and_what_to_write(code: str) -> None:
 # What a target asks for may stand in another file, such as a list of requirements.
 @pytest.mark.parametrize("code", [code for code in CODES if code[3] != "5"])
 def test_the_good_example_is_python_or_a_command(code: str) -> None:
-    good = textwrap.dedent(explain.load(code).good).strip()
+    good = textwrap.dedent(catalogue.load(code).good).strip()
     if not good.startswith("kitaru "):
         ast.parse(good)
 
 
 @pytest.mark.parametrize("text", ["KIT101", "kit101", "101", " KIT101 "])
 def test_a_code_is_found_however_it_is_typed(text: str) -> None:
-    assert explain.load(text).code == "KIT101"
+    assert catalogue.load(text).code == "KIT101"
 
 
 def test_an_unknown_code_names_its_family() -> None:
     with pytest.raises(UsageError) as caught:
-        explain.load("KIT199")
+        catalogue.load("KIT199")
     assert "KIT101" in caught.value.help and "KIT310" not in caught.value.help
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from kitaru_compiler.diagnostics import explain
+from kitaru_compiler.diagnostics import catalogue
 from kitaru_compiler.diagnostics.github import to_github
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.sarif import to_sarif
@@ -111,7 +111,7 @@ def test_compile_tells_errors_in_the_same_form(form: str, kitaru: Kitaru) -> Non
 
 
 def finding(file: str, message: str) -> Diagnostic:
-    return Diagnostic(explain.load("KIT310"), Span(file, 3, 5, 4, 2), message)
+    return Diagnostic(catalogue.load("KIT310"), Span(file, 3, 5, 4, 2), message)
 
 
 def test_what_would_end_a_workflow_command_is_escaped() -> None:

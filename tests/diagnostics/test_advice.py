@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from kitaru_compiler import check
-from kitaru_compiler.diagnostics import explain
+from kitaru_compiler.diagnostics import catalogue
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PRELUDE = """\
@@ -183,7 +183,7 @@ def test_a_good_definition_is_left_alone(text: str, tmp_path: Path) -> None:
 
 def test_every_rule_has_a_bad_program_and_its_severity() -> None:
     assert {code for code, *_ in [*BAD_BODIES, *BAD_MODULES]} == set(SEVERITIES)
-    assert {code: explain.load(code).severity for code in SEVERITIES} == SEVERITIES
+    assert {code: catalogue.load(code).severity for code in SEVERITIES} == SEVERITIES
 
 
 def test_a_checkpoint_of_two_flows_and_of_another_module_is_told_once(tmp_path: Path) -> None:

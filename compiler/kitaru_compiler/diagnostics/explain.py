@@ -5,17 +5,19 @@ python -m kitaru_compiler.diagnostics.explain > docs/rules.md
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import sys
 import textwrap
-from typing import cast
 
-from kitaru.errors import UsageError
-from kitaru_compiler.diagnostics import rules
+from kitaru_compiler.diagnostics.catalogue import codes, load
 from kitaru_compiler.diagnostics.model import Rule
 
 WIDTH = 96
+HEAD = """
+Made from the rules themselves; `kitaru explain CODE` prints one. Where a warning or a note is
+meant, a comment at the end of the line silences it: `# kitaru: ignore[KIT202]`, several codes
+separated by commas. Errors cannot be silenced. `kitaru check` says which comments silence nothing;
+JSON and SARIF list silenced findings as such, and `--strict` does not count them.
+"""
 FAMILIES = {
     "1": "Source",
     "2": "Data that crosses a cut",
@@ -26,29 +28,6 @@ FAMILIES = {
 }
 
 
-def codes() -> list[str]:
-    """Return every code there is, in order, such as `KIT101`."""
-    names = (module.name for module in pkgutil.iter_modules(rules.__path__))
-    return sorted(name.upper() for name in names if name.startswith("kit"))
-
-
-def load(code: str) -> Rule:
-    """Return the rule called `code` (case does not matter).
-
-    Raises UsageError when there is none, naming those of the same family.
-    """
-    wanted = code.strip().upper()
-    if wanted.isdigit():
-        wanted = f"KIT{wanted}"
-    known = codes()
-    if wanted not in known:
-        near = [other for other in known if other.startswith(wanted[:4])]
-        help = f"there are {', '.join(near)}" if near else ""
-        raise UsageError(f"there is no diagnostic {code!r}", help=help)
-    module = importlib.import_module(f"{rules.__name__}.{wanted.lower()}")
-    return cast(Rule, module.RULE)
-
-
 def explain(rule: Rule) -> str:
     """Return a rule as text for a terminal."""
     parts = [f"{rule.code} {rule.name} ({rule.severity})", _wrap(rule.what), _wrap(rule.why)]
@@ -56,12 +35,14 @@ def explain(rule: Rule) -> str:
         parts.append("Instead of\n\n" + _code(rule.bad))
     if rule.good:
         parts.append(("write" if rule.bad else "For example") + "\n\n" + _code(rule.good))
+    if rule.severity != "error":
+        parts.append(f"Where it is meant, end the line with  # kitaru: ignore[{rule.code}]")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def markdown() -> str:
     """Return the reference page of all rules as Markdown."""
-    parts = ["# Diagnostics", "Made from the rules themselves; `kitaru explain CODE` prints one."]
+    parts = ["# Diagnostics", _flow(HEAD)]
     family = ""
     for code in codes():
         if code[3] != family:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kitaru_compiler.diagnostics.model import Diagnostic, Severity
-from kitaru_compiler.diagnostics.render import in_order
+from kitaru_compiler.diagnostics.render import in_order, told
 
 _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "note": "notice"}
 
 
 def to_github(diagnostics: Iterable[Diagnostic]) -> list[str]:
-    """Return one workflow command per finding, such as `::warning file=…,line=…,col=…::…`."""
-    return [_command(diagnostic) for diagnostic in in_order(diagnostics)]
+    """Return one workflow command per finding, such as `::warning file=…,line=…,col=…::…`.
+
+    Silenced findings have none.
+    """
+    return [_command(diagnostic) for diagnostic in in_order(told(diagnostics))]
 
 
 def _command(diagnostic: Diagnostic) -> str:

@@ -32,7 +32,8 @@ class Diagnostic:
     """One finding in one place.
 
     `related` are further spans that help to understand it, each with a short label; `help` is a fix
-    that can be pasted, or what to do next; `label` is the text beside the carets.
+    that can be pasted, or what to do next; `label` is the text beside the carets. `silenced` says
+    that a comment on the line asks not to be told.
     """
 
     rule: Rule
@@ -41,6 +42,7 @@ class Diagnostic:
     label: str = ""
     help: str = ""
     related: tuple[tuple[Span, str], ...] = ()
+    silenced: bool = False
 
     @property
     def code(self) -> str:

@@ -38,9 +38,15 @@ def render(
     """Return all findings as text for a terminal, a blank line between them.
 
     `sources` holds the text of each file by the name the spans use; a file that is missing from it
-    is shown by its place alone. `color` adds ANSI styles. Empty when there are no findings.
+    is shown by its place alone. `color` adds ANSI styles. Empty when there are no findings; those
+    that are silenced are left out.
     """
-    return "\n".join(_one(d, sources, _Paint(color)) for d in in_order(diagnostics))
+    return "\n".join(_one(d, sources, _Paint(color)) for d in in_order(told(diagnostics)))
+
+
+def told(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Return the findings that no comment silences."""
+    return [diagnostic for diagnostic in diagnostics if not diagnostic.silenced]
 
 
 def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -52,10 +58,13 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
-    """Return a count such as `1 error, 2 notes`; empty when there are no findings."""
-    found = [d.severity for d in diagnostics]
+    """Return a count such as `1 error, 2 notes, 1 silenced`; empty when there are no findings."""
+    listed = list(diagnostics)
+    found = [d.severity for d in told(listed)]
     counts = ((severity, found.count(severity)) for severity in _ORDER)
-    return ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n)
+    parts = [f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts if n]
+    silenced = len(listed) - len(found)
+    return ", ".join([*parts, f"{silenced} silenced"] if silenced else parts)
 
 
 def to_json(diagnostic: Diagnostic) -> dict[str, Any]:
@@ -67,6 +76,7 @@ def to_json(diagnostic: Diagnostic) -> dict[str, Any]:
         "message": diagnostic.message,
         "help": diagnostic.help,
         "related": [{**_place(span), "message": text} for span, text in diagnostic.related],
+        "silenced": diagnostic.silenced,
     }
 
 

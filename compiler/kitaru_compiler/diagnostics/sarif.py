@@ -53,6 +53,8 @@ def _result(diagnostic: Diagnostic, rule: int) -> dict[str, Any]:
         "message": {"text": diagnostic.message + help},
         "locations": [_location(diagnostic.span)],
     }
+    if diagnostic.silenced:
+        result["suppressions"] = [{"kind": "inSource"}]
     if diagnostic.related:
         result["relatedLocations"] = [
             {"id": number, **_location(span), "message": {"text": label}}

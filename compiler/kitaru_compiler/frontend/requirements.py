@@ -22,7 +22,7 @@ def requirements(
     project: Project, source: Source, settings: dict[str, Any]
 ) -> tuple[tuple[str, ...], list[Diagnostic]]:
     """Return the requirements named by the project, sorted, and what is doubtful about them."""
-    path = Path(settings.get("requirements") or project.root / DEFAULT_FILE)
+    path = _file(project, settings)
     found: list[Diagnostic] = []
     pins: list[str] = []
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -37,6 +37,16 @@ def requirements(
             message = f"`{text}` has no exact version: two runs may run different code"
             found.append(Diagnostic(kit501.RULE, span, message, help="pin it with =="))
     return tuple(sorted(pins)), [*found, *_missing(project, source, pins)]
+
+
+def requirement_texts(project: Project, settings: dict[str, Any]) -> dict[str, str]:
+    """Return the text of the list, by the name that findings call it; empty without one."""
+    path = _file(project, settings)
+    return {path.name: path.read_text(encoding="utf-8")} if path.is_file() else {}
+
+
+def _file(project: Project, settings: dict[str, Any]) -> Path:
+    return Path(settings.get("requirements") or project.root / DEFAULT_FILE)
 
 
 def _missing(project: Project, source: Source, pins: list[str]) -> list[Diagnostic]:

@@ -24,24 +24,25 @@ def explain(output: Output, code: str | None) -> None:
     if code is not None and ":" in code:
         _explain_checkpoint(output, code)
         return
-    from kitaru_compiler.diagnostics import explain as rules
+    from kitaru_compiler.diagnostics import catalogue
+    from kitaru_compiler.diagnostics.explain import explain as explained
 
     if code is None:
-        listed = [rules.load(known) for known in rules.codes()]
+        listed = [catalogue.load(known) for known in catalogue.codes()]
         if output.as_json:
             output.document({"items": [asdict(rule) for rule in listed], "count": len(listed)})
         for rule in () if output.as_json else listed:
             output.say(f"{rule.code}  {rule.severity:<7}  {rule.name}")
         return
     try:
-        rule = rules.load(code)
+        rule = catalogue.load(code)
     except UsageError as error:
         help = "\n".join(filter(None, (error.help, "kitaru explain lists all of them")))
         raise UsageError(error.message, help=help) from None
     if output.as_json:
         output.document(asdict(rule))
     else:
-        output.say(rules.explain(rule).rstrip())
+        output.say(explained(rule).rstrip())
 
 
 def _explain_checkpoint(output: Output, spec: str) -> None:

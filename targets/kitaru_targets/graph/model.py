@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kitaru_compiler.diagnostics.explain import load
+from kitaru_compiler.diagnostics.catalogue import load
 
 from kitaru.wire.plan import Block, Parameter, Plan, Span, Step
 

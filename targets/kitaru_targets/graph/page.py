@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kitaru_compiler.diagnostics.explain import load
+from kitaru_compiler.diagnostics.catalogue import load
 from kitaru_templates.render import render
 
 from .draw import drawn, said

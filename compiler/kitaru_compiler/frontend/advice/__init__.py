@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Iterator
 
+from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.frontend.advice.body import Body
 from kitaru_compiler.frontend.advice.dead import futures, unreachable
@@ -46,6 +47,14 @@ def advise(flow: FlowDefinition, names: Names) -> list[Diagnostic]:
         inner = Body(symbol.source, symbol.definition, names, symbol.options)
         found += [diagnostic for adviser in CHECKPOINT for diagnostic in adviser(inner)]
     return found
+
+
+def advised(flow: FlowDefinition, names: Names) -> Iterator[Span]:
+    """Yield the parts of the source that `advise` looks at: the flow, and its checkpoints."""
+    yield flow.source.span(flow.definition)
+    for symbol in _checkpoints(Body(flow.source, flow.definition, names)):
+        if symbol.source and symbol.definition:
+            yield symbol.source.span(symbol.definition)
 
 
 def _checkpoints(body: Body) -> Iterator[Symbol]:
