@@ -45,7 +45,7 @@ class ExecutionView:
 
     @property
     def invocations(self) -> list[InvocationRecord]:
-        """The records of its invocations, in order of their start."""
+        """The records of its invocations, in program order of the calls."""
         return self.journal.invocations()
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import ArgumentChanged, EnvironmentFailure, ValueNotEncodable
-from kitaru.runtime import codec, failures
+from kitaru.runtime import codec, failures, lineage
 from kitaru.runtime.calls import Call
 from kitaru.runtime.context import Running, Scope, entered
 from kitaru.runtime.outcomes import Outcome, error_info
@@ -69,6 +69,8 @@ def plain_record(call: Call, value: StoredValue | None, started: str = "") -> In
         ended_at=ended,
         fingerprint=call.spec.fingerprint(),
         site=call.site,
+        position=call.position,
+        uses=lineage.uses(call.args, call.kwargs),
     )
 
 
@@ -169,7 +171,19 @@ def _failed(
     info = error_info(error, invocation=call.id)
     calls, metadata = tuple(running.calls), running.metadata
     kept = execution.journal.add_attempt(
-        AttemptRecord(call.id, 0, info, failure, started, now(), calls, metadata)
+        AttemptRecord(
+            id=call.id,
+            number=0,
+            kind=call.spec.kind,
+            callee=call.spec.callee,
+            position=call.position,
+            error=info,
+            failure=failure,
+            started_at=started,
+            ended_at=now(),
+            calls=calls,
+            metadata=metadata,
+        )
     )
     record = replace(
         plain_record(call, None, started),

@@ -36,7 +36,10 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One invocation under way: its id is taken and its arguments are known by digest."""
+    """One invocation under way: its id is taken and its arguments are known by digest.
+
+    `position` is the one that the counters had when the id was taken.
+    """
 
     spec: Spec
     id: str
@@ -46,6 +49,7 @@ class Call:
     opaque: tuple[str, ...]
     size: int
     site: str
+    position: int
 
 
 def callee_name(function: Any) -> str:

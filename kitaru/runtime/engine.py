@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, NoReturn, Protocol
 
 from kitaru.errors import Diverged, EnvironmentFailure
@@ -124,8 +125,9 @@ class Execution:
         with self._lock:
             self._seal()
             taken = self.counters.take(spec.name) if id is None else self.counters.take_explicit(id)
+            at = self.counters.position
         digest = codec.digest_arguments(args, kwargs)
-        return Call(spec, taken, args, kwargs, digest.digest, digest.opaque, digest.size, site)
+        return Call(spec, taken, args, kwargs, digest.digest, digest.opaque, digest.size, site, at)
 
     def _perform_submitted(self, call: Call, future: Future[Any]) -> None:
         if self._stopped:
@@ -198,24 +200,24 @@ class Execution:
         site = call_site()
         with self._lock:
             self._seal()
-            id = self.counters.take(request.name)
+            id, at = self.counters.take(request.name), self.counters.position
         spec = Spec(request.name, _nothing, "kitaru.wait", kind="wait", compared=False)
-        call = Call(spec, id, (), {}, "", (), 0, site)
+        call = Call(spec, id, (), {}, "", (), 0, site, at)
         with self._environment():
             record = self.journal.invocation(id) or self._answered(call, request, timeout)
             check_same(call, record)
             return value_of(self.journal, Outcome(record))[0]
 
     def _answered(self, call: Call, request: WaitRequest, timeout: float) -> InvocationRecord:
-        answer = self.journal.wait_answer(call.id) or self._ask(call.id, request, timeout)
+        answer = self.journal.wait_answer(call.id) or self._ask(call, request, timeout)
         if answer.kind == "abort":
             self.cancel()
         value = self.journal.put(codec.encode(answer.value), type(answer.value).__name__)
         return self.journal.record(attempts.plain_record(call, value))
 
-    def _ask(self, id: str, request: WaitRequest, timeout: float) -> WaitAnswer:
-        asked = WaitRequest(id, request.question, request.schema, request.metadata, now())
-        self.journal.request_wait(asked)
+    def _ask(self, call: Call, request: WaitRequest, timeout: float) -> WaitAnswer:
+        id = call.id
+        self.journal.request_wait(replace(request, name=id, asked_at=now(), position=call.position))
         answer = self._poll(id, timeout)
         if answer is not None:
             return answer

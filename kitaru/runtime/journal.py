@@ -29,7 +29,7 @@ from kitaru.wire.records import (
     StoredValue,
     WaitAnswer,
     WaitRequest,
-    stored_values,
+    with_values,
 )
 
 
@@ -104,9 +104,9 @@ class Journal:
         return found
 
     def invocations(self) -> list[InvocationRecord]:
-        """Return all outcomes, in order of their start."""
+        """Return all outcomes, in program order of the calls."""
         self.prefetch()
-        return sorted(self._seen.values(), key=lambda r: (r.started_at, r.ended_at, r.id))
+        return sorted(self._seen.values(), key=lambda r: (r.position, r.id))
 
     def record(self, rec: InvocationRecord, *, cache_key: str = "") -> InvocationRecord:
         """Record an invocation's outcome: one commit.
@@ -245,9 +245,11 @@ class Journal:
         # Another process may have won the race for that id, after the hint was written.
         if found is None or found.status != "completed" or _subject(found) != _subject(hint):
             return None
-        for value in stored_values(found):
-            values.copy_value(self.store, keys.home(hint.exec_id), self.home, value)
-        return replace(found, cached_from=f"{hint.exec_id}/{hint.invocation}")
+
+        def copied(value: StoredValue) -> StoredValue:
+            return values.copy_value(self.store, keys.home(hint.exec_id), self.home, value)
+
+        return replace(with_values(found, copied), cached_from=f"{hint.exec_id}/{hint.invocation}")
 
 
 def _subject(of: InvocationRecord | CacheHint) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from kitaru.errors import RecordCorrupt, StoreUnavailable, ValueNotEncodable
@@ -66,10 +67,17 @@ def load_value(store: Store, home: str, value: StoredValue) -> Any:
     return json.loads(_get_blob(store, home, value))
 
 
-def copy_value(store: Store, source: str, target: str, value: StoredValue) -> None:
-    """Give the owner at `target` its own copy of what `value` refers to at `source`."""
-    if value.blob is not None and source != target:
-        _put_blob(store, target, value.digest, _get_blob(store, source, value))
+def copy_value(store: Store, source: str, target: str, value: StoredValue) -> StoredValue:
+    """Give the owner at `target` its own copy of a value of the owner at `source`; return it."""
+    if value.blob is None or source == target:
+        return value
+    _put_blob(store, target, value.digest, _get_blob(store, source, value))
+    return replace(value, home="")
+
+
+def shared(value: StoredValue, home: str) -> StoredValue:
+    """Return a value of the owner at `home` as the records of any other owner refer to it."""
+    return value if value.blob is None or value.home else replace(value, home=home)
 
 
 def _put_blob(store: Store, home: str, digest: str, data: bytes) -> None:
@@ -84,7 +92,7 @@ def _put_blob(store: Store, home: str, digest: str, data: bytes) -> None:
 
 
 def _get_blob(store: Store, home: str, value: StoredValue) -> bytes:
-    key = keys.blob(home, value.digest)
+    key = keys.blob(value.home or home, value.digest)
     data = store.get(key)
     if data is None or value.blob != value.digest or canonical.sha256(data) != value.digest:
         raise _damaged(key)

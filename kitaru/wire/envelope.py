@@ -25,6 +25,7 @@ from kitaru.wire.records import (
     FramePointer,
     InvocationRecord,
     Record,
+    Replay,
     StateRecord,
     StoredValue,
     WaitAnswer,
@@ -45,9 +46,11 @@ _KINDS: dict[str, type[Record]] = {
     "frame": FramePointer,
     "cache": CacheHint,
 }
+# What stands inside records.
+_PARTS = (StoredValue, ErrorInfo, Replay)
 _KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
 _FIELDS: dict[type, tuple[str, ...]] = {
-    cls: tuple(f.name for f in fields(cls)) for cls in (*_KINDS.values(), StoredValue, ErrorInfo)
+    cls: tuple(f.name for f in fields(cls)) for cls in (*_KINDS.values(), *_PARTS)
 }
 _FIELD_SETS = {cls: frozenset(names) for cls, names in _FIELDS.items()}
 
@@ -60,7 +63,7 @@ def _open(record: Any) -> dict[str, Any]:
 def _nested(value: Any) -> dict[str, Any]:
     if type(value) is StoredValue:
         return {"$stored": _open(value)}
-    if type(value) is ErrorInfo:
+    if type(value) in _PARTS:
         return _open(value)
     raise TypeError(f"a record cannot hold a {type(value).__qualname__}")
 
@@ -161,6 +164,10 @@ def _stored(data: dict[str, Any]) -> StoredValue:
     return StoredValue(**data["$stored"])
 
 
+def _replay(data: dict[str, Any]) -> Replay:
+    return Replay(**{**data, "results": tuple(data["results"]), "inputs": tuple(data["inputs"])})
+
+
 def _stored_in(items: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     return tuple({name: _unwrap(value) for name, value in item.items()} for item in items)
 
@@ -176,7 +183,8 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
     "result": _stored,
     "frame": _stored,
     "error": lambda data: ErrorInfo(**data),
-    "parents": tuple,
+    "replay": _replay,
+    "uses": tuple,
     "artifacts": _stored_in,
     "calls": _stored_in,
     "notes": tuple,

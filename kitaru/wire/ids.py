@@ -63,16 +63,22 @@ class Counters:
 
     def __init__(self) -> None:
         self._highest: dict[str, int] = {}
+        self._position = 0
+
+    @property
+    def position(self) -> int:
+        """A number that grows with every id taken: it orders ids as they were taken."""
+        return self._position
 
     def take(self, name: str) -> str:
         """Return the next free id of `name`; an id taken by another name is skipped."""
-        if not self._taken(name):
-            self._highest[name] = 1
+        if not self.has(name):
+            self._set(name, 1)
             return name
         number = self._highest.get(name, 1) + 1
-        while self._taken(f"{name}_{number}"):
+        while self.has(f"{name}_{number}"):
             number += 1
-        self._highest[name] = number
+        self._set(name, number)
         return f"{name}_{number}"
 
     def take_explicit(self, id: str) -> str:
@@ -81,12 +87,12 @@ class Counters:
         Raises:
             UsageError: it is taken already, or is not a legal name.
         """
-        if self._taken(check_name("call (id=)", id)):
+        if self.has(check_name("call (id=)", id)):
             raise UsageError(
                 f'The id "{id}" is taken: an earlier call of this execution has it.',
                 help="Give the call another id=, or none, to have it numbered.",
             )
-        self._highest[id] = 1
+        self._set(id, 1)
         return id
 
     def to_json(self) -> dict[str, int]:
@@ -98,10 +104,16 @@ class Counters:
         """Return counters that go on where those that wrote `data` stood."""
         counters = cls()
         counters._highest = dict(data)
+        counters._position = sum(data.values())
         return counters
 
-    def _taken(self, id: str) -> bool:
+    def has(self, id: str) -> bool:
+        """Return whether `id` was taken."""
         if id in self._highest:
             return True
         numbered = _NUMBERED.fullmatch(id)
         return numbered is not None and int(numbered[2]) <= self._highest.get(numbered[1], 1)
+
+    def _set(self, name: str, number: int) -> None:
+        self._position += number - self._highest.get(name, 0)
+        self._highest[name] = number

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Status = Literal["running", "waiting", "failed", "completed", "cancelled"]
@@ -14,7 +15,8 @@ InvocationKind = Literal["checkpoint", "llm", "log", "wait"]
 class StoredValue:
     """A value: inline as the codec's JSON document `data`, or in the blob with digest `blob`.
 
-    `digest` and `size` are those of the canonical document, `type` is for people.
+    `digest` and `size` are those of the canonical document, `type` is for people. The blob
+    lies below the keys `home`, empty for those of whoever's record this is.
     """
 
     data: Any = None
@@ -23,6 +25,7 @@ class StoredValue:
     digest: str = ""
     type: str = ""
     encoding: str = "value/1"
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,27 @@ class ErrorInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ExecutionRecord:
-    """What an execution is: written once, first of all. Digests are empty where there is nothing.
+class Replay:
+    """What an execution replays: the execution `source`, from the invocation `start` on.
 
-    `source` is the execution that this one replays. `cache` says whether results of other
-    executions may be used: whoever resumes it keeps to what it was begun with.
+    `start` is empty where everything runs again. `results` are the invocations whose results were
+    given, `inputs` the inputs that were, `models` the model of each alias that is another one now.
+    """
+
+    source: str
+    start: str = ""
+    results: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    models: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRecord:
+    """What an execution is: written once. Digests are empty where there is nothing.
+
+    `replay` says which execution it replays; large values that it took over still lie there.
+    `cache` says whether results of other executions may be used: whoever resumes it keeps to what
+    it was begun with.
     """
 
     exec_id: str
@@ -55,7 +74,7 @@ class ExecutionRecord:
     target: str = ""
     plan_digest: str = ""
     bundle_digest: str = ""
-    source: str = ""
+    replay: Replay | None = None
     kitaru_version: str = ""
     cache: bool = True
 
@@ -84,9 +103,12 @@ class InvocationRecord:
     """The one outcome of an invocation: its value, or the failure that the flow went on past.
 
     `callee` is the dotted name of the function, `failure` the codec's encoded exception,
-    `cached_from` is `<execution>/<invocation>` or empty, `site` is `flow.py:12`. `calls` are the
-    model calls made inside, `artifacts` are `{name, type, value}`; a value directly in one of
-    their dicts may be a `StoredValue`.
+    `cached_from` and, in a replay, `adopted_from` are `<execution>/<invocation>` or empty; the
+    value of a `given` one was named by whoever started the replay, whatever the arguments are.
+    `site` is `flow.py:12`. `position` ascends in program order of the calls. `uses` are what
+    `kitaru.runtime.lineage` knows the arguments by. `calls` are the model calls made inside,
+    `artifacts` are `{name, type, value}`; a value directly in one of their dicts may be a
+    `StoredValue`.
     """
 
     id: str
@@ -103,16 +125,22 @@ class InvocationRecord:
     ended_at: str = ""
     fingerprint: str = ""
     cached_from: str = ""
-    parents: tuple[str, ...] = ()
+    adopted_from: str = ""
+    given: bool = False
+    uses: tuple[str, ...] = ()
     artifacts: tuple[dict[str, Any], ...] = ()
     calls: tuple[dict[str, Any], ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     site: str = ""
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """A failed attempt, kept to be looked at; it decides nothing."""
+    """A failed attempt of the invocation `id`, kept to be looked at; it decides nothing.
+
+    `kind`, `callee` and `position` are those of the invocation, which may have no record yet.
+    """
 
     id: str
     number: int
@@ -122,17 +150,24 @@ class AttemptRecord:
     ended_at: str = ""
     calls: tuple[dict[str, Any], ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    kind: InvocationKind = "checkpoint"
+    callee: str = ""
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WaitRequest:
-    """A question that suspends the execution; `schema` is the JSON schema of a good answer."""
+    """A question that suspends the execution; `schema` is the JSON schema of a good answer.
+
+    `position` is that of the invocation.
+    """
 
     name: str
     question: str
     schema: Any
     metadata: dict[str, Any] = field(default_factory=dict)
     asked_at: str = ""
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +230,22 @@ def stored_values(record: InvocationRecord) -> list[StoredValue]:
     """Return every stored value that a record refers to: its own, its artifacts', its calls'."""
     inside = [value for item in (*record.artifacts, *record.calls) for value in item.values()]
     return [value for value in (record.value, *inside) if isinstance(value, StoredValue)]
+
+
+def with_values(
+    record: InvocationRecord, change: Callable[[StoredValue], StoredValue]
+) -> InvocationRecord:
+    """Return the record with each stored value that it refers to replaced."""
+
+    def changed(items: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        return tuple({k: one(v) for k, v in item.items()} for item in items)
+
+    def one(value: Any) -> Any:
+        return change(value) if isinstance(value, StoredValue) else value
+
+    return replace(
+        record,
+        value=one(record.value),
+        artifacts=changed(record.artifacts),
+        calls=changed(record.calls),
+    )

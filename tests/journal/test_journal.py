@@ -59,7 +59,7 @@ def test_what_record_returns_is_what_every_reader_sees(journal: Journal) -> None
         value=journal.put({"b": [1, 2.5, None, "é\ud800"], "a": True}, "dict"),
         metadata={"tuple": (1, 2)},
         error=ErrorInfo("ValueError", "no"),
-        parents=("a", "b"),
+        uses=("a", "b"),
         artifacts=({"name": "note", "type": "str", "value": journal.put(LARGE)},),
         calls=({"model": "m", "prompt": journal.put("p"), "tokens": 3},),
     )
@@ -83,9 +83,9 @@ def test_absence_is_asked_again_each_time(journal: Journal) -> None:
     assert journal.invocation("ck") == held
 
 
-def test_invocations_come_in_order_of_their_start(journal: Journal) -> None:
-    for id, started in (("b", "2026-01-01"), ("a", "2026-01-02"), ("c", "2025-01-01")):
-        journal.record(invocation(id, started_at=started))
+def test_invocations_come_in_program_order(journal: Journal) -> None:
+    for id, position in (("b", 2), ("a", 13), ("c", 1)):
+        journal.record(invocation(id, position=position))
     other = Journal.open(journal.store, EXEC)
     assert [record.id for record in other.invocations()] == ["c", "b", "a"]
 
