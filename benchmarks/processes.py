@@ -32,7 +32,7 @@ def first_step() -> Cost:
         step = json.loads(plan.read_text())["steps"][0]["name"]
         store = f"sqlite:{build / 'kitaru.db'}"
         command = [sys.executable, "-m", "kitaru.runtime", "step", "--plan", str(plan)]
-        command += ["--step", step, "--store", store, "--run", "run", "--inputs", "topic=x"]
+        command += ["--step", step, "--store", store, "--run", "run", "--input", "topic=x"]
         runs = iter(range(1_000))
         return best(lambda: cost([*command, "--execution", f"run-{next(runs)}"], path=FLOW.parent))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kitaru.errors import KitaruError, UsageError
+from kitaru.runtime.given import Given
 from kitaru.runtime.step import Request, run_step, say
 
 
@@ -36,24 +37,25 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--run", default="")
     step.add_argument("--store", default="")
     step.add_argument("--input", action="append", default=[], metavar="NAME=TEXT")
-    step.add_argument("--inputs", nargs="*", default=[], metavar="NAME=TEXT")
-    step.add_argument("--outputs-dir", type=Path)
+    step.add_argument("--inputs-env", default="", metavar="PREFIX")
+    step.add_argument("--inputs-key", default="")
     step.add_argument("--next-file", type=Path)
     step.add_argument("--status-file", type=Path)
+    step.add_argument("--outcome-file", type=Path)
     return parser
 
 
 def _request(given: argparse.Namespace) -> Request:
-    folder: Path | None = given.outputs_dir
     return Request(
         plan=given.plan,
         step=given.step,
         execution=given.execution,
         run=given.run,
         store=given.store,
-        next_file=given.next_file or (folder / "next" if folder else None),
-        status_file=given.status_file or (folder / "status" if folder else None),
-        texts=dict(_pair(text) for text in [*given.inputs, *given.input]),
+        next_file=given.next_file,
+        status_file=given.status_file,
+        outcome_file=given.outcome_file,
+        given=Given(dict(map(_pair, given.input)), given.inputs_env, given.inputs_key),
     )
 
 

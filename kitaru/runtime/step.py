@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from kitaru.runtime.frames import (
     note_of,
     note_of_globals,
 )
+from kitaru.runtime.given import Given
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.program import Program, inputs_of, load_program, project_globals, read_plan
 from kitaru.runtime.route import END, Route, StepStatus
@@ -43,8 +45,8 @@ INTERRUPTED = 130
 class Request:
     """One start of a step's container, as its command line tells it.
 
-    `execution` may be empty: then the orchestrator's own `run` is the execution's id. `texts` are
-    the flow's inputs, which only the first step gets.
+    `execution` may be empty: then the orchestrator's own `run` is the execution's id. Only the
+    first step is given inputs.
     """
 
     plan: Path
@@ -54,7 +56,8 @@ class Request:
     store: str
     next_file: Path | None = None
     status_file: Path | None = None
-    texts: dict[str, str] = field(default_factory=dict)
+    outcome_file: Path | None = None
+    given: Given = field(default_factory=Given)
 
     @property
     def exec_id(self) -> str:
@@ -62,7 +65,9 @@ class Request:
 
     def publish(self, next: str, status: StepStatus) -> None:
         """Write the step's native outputs, from which the orchestrator reads its conditions."""
-        for path, text in ((self.next_file, next), (self.status_file, status)):
+        both = json.dumps({"next": next, "status": status})
+        files = (self.next_file, self.status_file, self.outcome_file)
+        for path, text in zip(files, (next, status, both), strict=True):
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
@@ -259,7 +264,7 @@ class StepRun:
 
 def _begin(request: Request, program: Program, store: Any) -> Journal:
     plan, flow = program.plan, program.flow
-    bound = inputs_of(plan, flow, request.texts)
+    bound = inputs_of(plan, flow, request.given.read(plan, store))
     document = inputs.encode(plan.flow, bound)
     record = ExecutionRecord(
         exec_id=request.exec_id,

@@ -73,6 +73,10 @@ def bundle(digest: str) -> str:
     return f"bundle/{digest.removeprefix('sha256:')}"
 
 
+def inputs(digest: str) -> str:
+    return f"inputs/{digest.removeprefix('sha256:')}"
+
+
 def cache(digest: str) -> str:
     return f"cache/{digest.removeprefix('sha256:')}"
 

@@ -1,13 +1,12 @@
 """Fetches a bundle by its digest, checks it, puts it on the path and runs one step from it.
 
-usage: python3 -c PROGRAM BUNDLE REQUIREMENTS step ... --store URL ...
+usage: python3 -c PROGRAM BUNDLE [NAME==VERSION ...] step ... --store URL ...
 """
 
 import base64
 import hashlib
 import importlib.metadata
 import io
-import json
 import os
 import pathlib
 import re
@@ -71,13 +70,15 @@ def unpack(data: bytes, root: str) -> None:
         archive.extractall(root)
 
 
-def main(bundle: str, requirements: str, *arguments: str) -> None:
+def main(bundle: str, *rest: str) -> None:
+    pins, arguments = rest[: rest.index("step")], rest[rest.index("step") :]
     store = arguments[arguments.index("--store") + 1]
-    pins = json.loads(requirements)
     install([pin for pin in pins if store[:7] != "sqlite:" or pin[:7] != "obstore"])
     kind, _, text = bundle.partition(":")
     if kind == "inline":
         data = base64.b64decode(text)
+    elif not text:
+        data = pathlib.Path(bundle).read_bytes()  # brought and checked before this started
     else:
         try:
             data = fetch(store, "bundle/" + text)
@@ -89,8 +90,8 @@ def main(bundle: str, requirements: str, *arguments: str) -> None:
     root = tempfile.mkdtemp(prefix="kitaru-")
     unpack(data, root)
     sys.path[:0] = [root]
-    command, *rest = arguments
-    sys.argv = ["kitaru.runtime", command, "--plan", root + "/kitaru_build/plan.json", *rest]
+    plan = root + "/kitaru_build/plan.json"
+    sys.argv = ["kitaru.runtime", "step", "--plan", plan, *arguments[1:]]
     runpy.run_module("kitaru.runtime", run_name="__main__", alter_sys=True)
 
 

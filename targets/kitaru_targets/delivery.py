@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from importlib import resources
 from typing import Literal, get_args
@@ -90,7 +89,7 @@ def _start(
         plan = f"{bundle.BUILD}/plan.json"
         return ("python3", "-m", "kitaru.runtime"), ("step", "--plan", plan)
     source = sha256(data) if delivery == "store" else f"inline:{_inline(data)}"
-    return ("python3", "-c", program()), (source, json.dumps(list(pins)), "step")
+    return ("python3", "-c", program()), (source, *pins, "step")
 
 
 def _inline(data: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import subprocess
 import sys
 import zipfile
@@ -36,7 +35,7 @@ def start(
     """Run the program in isolation from this environment's packages."""
     url = f"sqlite:{store}"
     command = [sys.executable, "-I", "-S", "-c", delivery.program(), source]
-    arguments = [json.dumps(pins or []), "step", "--step", "a", "--store", url]
+    arguments = [*(pins or []), "step", "--step", "a", "--store", url]
     environment = {"TMPDIR": str(store.parent), "PIP_NO_INDEX": "1"}
     return subprocess.run(
         [*command, *arguments], capture_output=True, text=True, env=environment, check=False

@@ -154,10 +154,17 @@ def _started(call: Call, machine: Machine) -> Mapping[str, str] | None:
             attempt=call.attempt,
             command=lambda folder: command(call, folder),
             environment={entry["name"]: entry["value"] for entry in call.container.get("env", [])},
-            outputs=call.outputs,
+            read=lambda folder: _files(call.outputs, folder),
         )
     )
     return ended.outputs if ended.succeeded else None
+
+
+def _files(names: tuple[str, ...], folder: Path) -> Mapping[str, str] | None:
+    files = {name: folder / name for name in names}
+    if not all(file.is_file() for file in files.values()):
+        return None
+    return {name: file.read_text(encoding="utf-8") for name, file in files.items()}
 
 
 def command(call: Call, outputs: Path) -> list[str]:

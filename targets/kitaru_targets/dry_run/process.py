@@ -18,8 +18,8 @@ _LEFT_OUT = ("KITARU_", "PYTHON", "PIP_", "VIRTUAL_ENV")
 class Start:
     """One attempt to run a container: which task and step, and the document's own command.
 
-    `command` gives the arguments once it knows the folder that output files go to; `outputs` are
-    the names of the files that a container which succeeds leaves there.
+    `command` gives the arguments once it knows the folder that output files go to; `read` what a
+    container which succeeds left there, None when something is missing.
     """
 
     task: str
@@ -27,7 +27,7 @@ class Start:
     attempt: int
     command: Callable[[Path], list[str]]
     environment: Mapping[str, str]
-    outputs: tuple[str, ...] = ()
+    read: Callable[[Path], Mapping[str, str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,16 @@ class Machine:
                 errors="replace",
                 check=False,
             )
-            files = {name: folder / name for name in start.outputs}
-            outputs = {n: f.read_text(encoding="utf-8") for n, f in files.items() if f.is_file()}
-        complete = done.returncode == 0 and len(outputs) == len(files)
+            outputs = start.read(folder) if done.returncode == 0 else None
+        complete = outputs is not None
         ended = Ended(
-            start.task, start.step, start.attempt, done.returncode, done.stdout, outputs, complete
+            start.task,
+            start.step,
+            start.attempt,
+            done.returncode,
+            done.stdout,
+            outputs or {},
+            complete,
         )
         self._report(ended)
         self.failures.pop(start.task, None)
