@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import StateError
-from kitaru.flow import go_on, opened
+from kitaru.flow import ended, go_on, opened
 from kitaru.handle import Handle, result_of
 from kitaru.loading import load_flow
 from kitaru.runtime import commands, listing
@@ -164,15 +164,32 @@ class Executions:
         journal = Journal.open(self._store, exec_id)
         request = pick(journal, wait, any_pending=True)
         journal.answer(WaitAnswer(request.name, "abort", None, now()))
-        journal.finish(EndRecord("cancelled", None, now()))
+        return self.cancel(exec_id)
+
+    def cancel(self, exec_id: str) -> ExecutionView:
+        """End an execution for good: wherever it runs, it stops at its next durable operation.
+
+        What is recorded stays. Cancelling what is cancelled already changes nothing.
+
+        Raises:
+            NotFound: there is no such execution.
+            StateError: it is completed.
+        """
+        journal = Journal.open(self._store, exec_id)
+        if journal.finish(EndRecord("cancelled", None, now())).status == "completed":
+            raise StateError(
+                f"The execution {exec_id} is completed; there is nothing to cancel.",
+                help=commands.get_help(journal),
+            )
         run = running_here(journal)
         if run is not None:
             run.wake()
         return self.get(exec_id)
 
     def _go_on(self, journal: Journal, *, cache: bool | None = None) -> Handle[Any]:
-        if journal.end() is not None and journal.state().status == "completed":
-            return Handle(journal, None)
+        end = journal.end()
+        if end is not None:
+            return ended(journal, end)
         run = running_here(journal)
         if run is not None:
             run.wake()

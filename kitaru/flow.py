@@ -20,7 +20,7 @@ from kitaru.wire import canonical, keys
 from kitaru.wire.ids import check_execution_id, new_execution_id
 from kitaru.wire.modules import recorded_name
 from kitaru.wire.names import check_name
-from kitaru.wire.records import ExecutionRecord
+from kitaru.wire.records import EndRecord, ExecutionRecord
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
@@ -179,13 +179,8 @@ def go_on(
         StateError: it was cancelled, or is running in this process already.
     """
     end = None if fresh else journal.end()
-    if end is not None and end.status == "cancelled":
-        raise StateError(
-            f"The execution {journal.exec_id} was cancelled; it cannot go on.",
-            help=f"Start a new one: {flow.name}.run(…), or kitaru run",
-        )
     if end is not None:
-        return Handle(journal, None)
+        return ended(journal, end)
     run = LocalRun(
         journal,
         lambda: _body(flow, journal),
@@ -196,6 +191,16 @@ def go_on(
     if not fresh and journal.state().status != "running":
         journal.set_state("running")
     return Handle(journal, run.start())
+
+
+def ended(journal: Journal, end: EndRecord) -> Handle[Any]:
+    """Return the handle of an execution that has ended; raise StateError when it was cancelled."""
+    if end.status == "completed":
+        return Handle(journal, None)
+    raise StateError(
+        f"The execution {journal.exec_id} was cancelled; it cannot go on.",
+        help=f"Go on with a new one: kitaru executions replay {journal.exec_id} --at failure",
+    )
 
 
 def opened(store: str | Store | None) -> Store:

@@ -140,9 +140,7 @@ class Execution:
                 self._futures.pop(call.id, None)
 
     def _perform(self, call: Call) -> Outcome:
-        record = self.journal.invocation(call.id)
-        if record is None:
-            record = self._from_cache(call)
+        record = self._outcome(call.id) or self._from_cache(call)
         if record is None:
             return self._run(call)
         check_same(call, record)
@@ -204,7 +202,7 @@ class Execution:
         spec = Spec(request.name, _nothing, "kitaru.wait", kind="wait", compared=False)
         call = Call(spec, id, (), {}, "", (), 0, site, at)
         with self._environment():
-            record = self.journal.invocation(id) or self._answered(call, request, timeout)
+            record = self._outcome(id) or self._answered(call, request, timeout)
             check_same(call, record)
             return value_of(self.journal, Outcome(record))[0]
 
@@ -224,6 +222,7 @@ class Execution:
         while answer is None:
             self.journal.set_state("waiting")
             self._host.suspend(id)
+            self._check_cancelled(self.journal.end())
             answer = self.journal.wait_answer(id)
         self.journal.set_state("running")
         return answer
@@ -234,6 +233,7 @@ class Execution:
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
+            self._check_cancelled(self.journal.end())
             time.sleep(min(_POLL_SECONDS, left))
         return answer
 
@@ -292,6 +292,17 @@ class Execution:
     def _check_running(self) -> None:
         if self._stopped:
             park()
+
+    def _outcome(self, id: str) -> InvocationRecord | None:
+        found = self.journal.look(id)
+        if isinstance(found, InvocationRecord):
+            return found
+        self._check_cancelled(found)
+        return None
+
+    def _check_cancelled(self, end: EndRecord | None) -> None:
+        if end is not None and end.status == "cancelled":
+            self.stop("cancelled", None)
 
     @contextmanager
     def _environment(self) -> Iterator[None]:

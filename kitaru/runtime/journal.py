@@ -103,6 +103,17 @@ class Journal:
             self._seen[id] = found
         return found
 
+    def look(self, id: str) -> InvocationRecord | EndRecord | None:
+        """Return an invocation's outcome; while it has none, how the execution ended, or None."""
+        if (seen := self._seen.get(id)) is not None:
+            return seen
+        places = keys.invocation(self.exec_id, id), keys.end(self.exec_id)
+        outcome, end = self.store.get_all(places)
+        if outcome is not None:
+            found = self._seen[id] = self._ledger.verify(InvocationRecord, places[0], outcome)
+            return found
+        return None if end is None else self._ledger.verify(EndRecord, places[1], end)
+
     def invocations(self) -> list[InvocationRecord]:
         """Return all outcomes, in program order of the calls."""
         self.prefetch()

@@ -25,12 +25,16 @@ class Ledger:
     def read(self, kind: type[R], key: str) -> R | None:
         """Return the record at `key`, verified, or None when there certainly is none."""
         data = self.store.get(key)
-        return None if data is None else _decode(kind, key, data)
+        return None if data is None else self.verify(kind, key, data)
+
+    def verify(self, kind: type[R], key: str, data: bytes) -> R:
+        """Return the record in the bytes that lie at `key`."""
+        return _expect(kind, key, decode(key, data))
 
     def read_all(self, kind: type[R], keys: Sequence[str]) -> list[R]:
         """Return the records at these keys, those that exist."""
         found = zip(keys, self.store.get_all(keys), strict=True)
-        return [_decode(kind, key, data) for key, data in found if data is not None]
+        return [self.verify(kind, key, data) for key, data in found if data is not None]
 
     def write(self, key: str, record: R, *also: tuple[str, bytes]) -> R:
         """Return the record that is at `key` from now on: this one, or an earlier writer's.
@@ -55,10 +59,6 @@ class Ledger:
         if also and self.store.create_all([(key, data), *also])[0]:
             return data
         return create_or_read(self.store, key, data)
-
-
-def _decode(kind: type[R], key: str, data: bytes) -> R:
-    return _expect(kind, key, decode(key, data))
 
 
 def _expect(kind: type[R], key: str, record: Record) -> R:

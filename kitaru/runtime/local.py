@@ -76,8 +76,12 @@ class LocalRun:
             return self._changed.wait_for(lambda: self._phase != "running", timeout)
 
     def wake(self) -> bool:
-        """Let the body go on if a wait it is parked at was answered; say whether it was."""
-        if not any(self.journal.wait_answer(name) for name in list(self._parked)):
+        """Let the body go on if a wait it is parked at was answered, or the execution cancelled.
+
+        Returns whether there was anything to go on for.
+        """
+        answered = any(self.journal.wait_answer(name) for name in list(self._parked))
+        if not answered and self.journal.end() is None:
             return False
         with self._changed:
             if self._phase != "parked":

@@ -122,6 +122,18 @@ def retry(output: Output, execution: str, store: str | None) -> int:
     return _go_on(client, execution, lambda: client.executions.retry(execution), output, store)
 
 
+@executions.command()
+@options.execution
+@options.store
+@options.as_json
+@options.pass_output
+def cancel(output: Output, execution: str, store: str | None) -> int:
+    """End an execution for good: wherever it runs, it stops at its next durable operation."""
+    client = _client(store)
+    client.executions.cancel(execution)
+    return finish(execution, client, output, store)
+
+
 def _go_on(
     client: KitaruClient, execution: str, start: Callable[[], Handle[Any]], output: Output,
     store: str | None,
