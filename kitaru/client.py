@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import StateError
-from kitaru.flow import ended, go_on, opened
+from kitaru.flow import ended, go_on, opened, replay
 from kitaru.handle import Handle, result_of
 from kitaru.loading import load_flow
 from kitaru.runtime import commands, listing
+from kitaru.runtime.adoption import Changes, adopt
+from kitaru.runtime.inputs import changed_json
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.local import running_here
 from kitaru.runtime.schema import check_answer
@@ -19,6 +21,8 @@ from kitaru.wire.records import EndRecord, WaitAnswer
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kitaru.stores.base import Store
     from kitaru.wire.records import ErrorInfo, InvocationRecord, Status, WaitRequest
 
@@ -152,6 +156,47 @@ class Executions:
                 help=commands.next_help(journal, status),
             )
         return self._go_on(journal, cache=False)
+
+    def replay(
+        self,
+        exec_id: str,
+        *,
+        start: str = "",
+        at_failure: bool = False,
+        results: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        models: Mapping[str, str] | None = None,
+    ) -> Handle[Any]:
+        """Begin a new execution that takes over what precedes `start`, and runs the rest again.
+
+        One that runs locally runs in this process. One of a compiled pipeline is only begun: it
+        goes on where its pipeline is run (see `kitaru executions replay`).
+
+        Args:
+            start: the invocation, by id or name, to run again from; default the first one.
+            at_failure: run again from the invocation that failed.
+            results: by invocation, what it shall have returned, however it is called now.
+            inputs: inputs to change, as JSON by name.
+            models: by alias, the model to ask instead of the one that is configured.
+
+        Raises:
+            NotFound: there is no such execution or invocation.
+            StateError: it is to be replayed at a failure that it had not.
+            UsageError: a name stands for several invocations, or a result cannot be given.
+            InputError: an input is unknown or does not fit its annotation.
+
+        Example:
+            client.executions.replay(exec_id, start="draft", results={"research": "owls"}).wait()
+        """
+        source = Journal.open(self._store, exec_id)
+        changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
+        if source.execution.mode == "local":
+            return replay(load_flow(source.execution), source, changes)
+        document = None
+        if changes.inputs:
+            recorded = source.fetch(source.execution.inputs)
+            document = changed_json(source.execution.flow, recorded, changes.inputs)
+        return Handle(adopt(source, changes, document), None)
 
     def abort(self, exec_id: str, wait: str | None = None) -> ExecutionView:
         """Answer a pending wait with "no further": the execution is cancelled.

@@ -11,6 +11,7 @@ from kitaru.config import setting
 from kitaru.errors import ContextError, StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.runtime import codec, commands, context, inputs
+from kitaru.runtime.adoption import Changes, adopt
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.local import LocalRun
 from kitaru.runtime.values import store_value
@@ -105,13 +106,48 @@ class Flow(Generic[P, R]):
             NotFound: there is no such execution.
             StateError: it belongs to another flow, was cancelled, or is running in this process.
         """
+        return go_on(self, self._own(exec_id, store))
+
+    def replay(
+        self,
+        exec_id: str,
+        *,
+        start: str = "",
+        at_failure: bool = False,
+        results: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        models: Mapping[str, str] | None = None,
+        store: str | Store | None = None,
+    ) -> Handle[R]:
+        """Begin a new execution that takes over what precedes `start`, and runs the rest again.
+
+        Args:
+            start: the invocation, by id or name, to run again from; default the first one.
+            at_failure: run again from the invocation that failed.
+            results: by invocation, what it shall have returned, however it is called now.
+            inputs: inputs to change, as JSON by name.
+            models: by alias, the model to ask instead of the one that is configured.
+
+        Raises:
+            NotFound: there is no such execution or invocation.
+            StateError: it belongs to another flow, or is to be replayed at a failure it had not.
+            UsageError: a name stands for several invocations, or a result cannot be given.
+            InputError: an input is unknown or does not fit its annotation.
+
+        Example:
+            review_flow.replay(exec_id, start="draft", models={"fast": "openai/gpt-4o"}).wait()
+        """
+        changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
+        return replay(self, self._own(exec_id, store), changes)
+
+    def _own(self, exec_id: str, store: str | Store | None) -> Journal:
         journal = Journal.open(opened(store), exec_id)
         if journal.execution.flow != self.name:
             raise StateError(
                 f"The execution {exec_id} is one of {journal.execution.flow}, not of {self.name}.",
                 help=commands.get_help(journal),
             )
-        return go_on(self, journal)
+        return journal
 
 
 class Runner(Generic[P, R]):
@@ -191,6 +227,15 @@ def go_on(
     if not fresh and journal.state().status != "running":
         journal.set_state("running")
     return Handle(journal, run.start())
+
+
+def replay(flow: Flow[Any, R], source: Journal, changes: Changes) -> Handle[R]:
+    """Begin a replay of an execution of `flow`, and run it in this process."""
+    document = None
+    if changes.inputs:
+        recorded = codec.decode(source.fetch(source.execution.inputs))
+        document = inputs.changed(flow.name, flow.function, recorded, changes.inputs)
+    return go_on(flow, adopt(source, changes, document), fresh=True)
 
 
 def ended(journal: Journal, end: EndRecord) -> Handle[Any]:

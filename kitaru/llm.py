@@ -45,7 +45,7 @@ def llm(
     request = models.ModelRequest(prompt, model, system, temperature, max_tokens)
     _check(request)
     arguments = {slot: getattr(request, slot) for slot in models.ModelRequest.__slots__}
-    return engine.call_llm(name, arguments, lambda: models.complete(request))
+    return engine.call_llm(name, arguments, lambda instead: models.complete(request, instead))
 
 
 def _check(request: models.ModelRequest) -> None:

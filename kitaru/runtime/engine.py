@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, NoReturn, Protocol
@@ -358,17 +358,21 @@ class Execution:
 
 
 def call_llm(
-    name: str | None, arguments: dict[str, Any], run: Callable[[], tuple[str, dict[str, Any]]]
+    name: str | None,
+    arguments: dict[str, Any],
+    run: Callable[[Mapping[str, str]], tuple[str, dict[str, Any]]],
 ) -> str:
     """Make a model call where the caller stands: durable in a flow's body, a child in a checkpoint.
 
-    `arguments` identify the call on a replay. `run` makes it and returns the text and what to keep
-    of it; texts under `prompt` and `response` are stored as values.
+    `arguments` identify the call on a replay. `run` is given the models that the execution asks
+    instead of those that are configured, makes the call and returns the text and what to keep of
+    it; texts under `prompt` and `response` are stored as values.
     """
     scope = anywhere("kitaru.llm")
+    replayed = scope.execution.journal.execution.replay
 
     def call(**_: Any) -> str:
-        text, kept = run()
+        text, kept = run(replayed.models if replayed else {})
         execution, running = in_checkpoint("kitaru.llm")
         attempts.add_model_call(execution, running, kept)
         return text

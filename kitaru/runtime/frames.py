@@ -61,6 +61,11 @@ def passed_in(document: Any) -> list[str]:
     return list(document["passed"])
 
 
+def counters_in(document: Any) -> dict[str, int]:
+    """Return the counters of invocation ids as they stood when a frame was written."""
+    return dict(document["counters"])
+
+
 def note_of(error: ValueNotEncodable, variables: Variables, block: Block) -> dict[str, Any]:
     """Return the note that says why a cut before `block` was left out: a variable cannot cross."""
     name = error.path.partition(".")[0].partition("[")[0]

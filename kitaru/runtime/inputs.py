@@ -67,6 +67,53 @@ def encode(flow: str, bound: Bound) -> Any:
         return codec.encode({k: v for k, v in bound.arguments.items() if _kept(bound, flow, k, v)})
 
 
+def changed(
+    flow: str, function: Function, values: Mapping[str, Any], given: Mapping[str, Any]
+) -> Any:
+    """Return the document of recorded inputs with JSON ones in their places.
+
+    Raises:
+        InputError: one is unknown or does not fit its annotation.
+    """
+    signature, hints = inspect.signature(function), _hints(function)
+    arguments = dict(restore(function, values).arguments)
+    for name, value in given.items():
+        if name not in signature.parameters:
+            raise _error(flow, signature, f"has no input {name!r}")
+        arguments[name] = _convert(flow, name, value, hints)
+        _check(flow, signature, name, arguments[name], hints.get(name, Any))
+    return encode(flow, Bound(signature, arguments))
+
+
+def changed_json(flow: str, document: Any, given: Mapping[str, Any]) -> Any:
+    """Return what `changed` does where the flow is not at hand: for inputs that are plain JSON.
+
+    Raises:
+        InputError: one is unknown, of another type than it was, or no plain JSON.
+    """
+    if not codec.is_json(document):
+        raise InputError(
+            f"The inputs of {flow} are not plain JSON; without its code none can be changed.",
+            help="Start a new execution with the inputs that you want.",
+        )
+    values = codec.decode(document)
+    for name, value in given.items():
+        if name not in values:
+            raise InputError(
+                f"The flow {flow} has no input {name!r}.", help=f"It has: {', '.join(values)}"
+            )
+        if not _same_kind(value, values[name]):
+            was = type(values[name]).__name__
+            raise InputError(f"{flow}: the input {name} was {was}, not {type(value).__name__}.")
+    return codec.encode({**values, **given})
+
+
+def _same_kind(value: Any, before: Any) -> bool:
+    if value is None or before is None:
+        return True
+    return type(value) is type(before) or {type(value), type(before)} == {int, float}
+
+
 def restore(function: Function, values: Mapping[str, Any]) -> Bound:
     """Return recorded inputs as a call of `function`; those left out have their defaults."""
     signature = inspect.signature(function)

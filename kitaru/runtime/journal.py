@@ -6,6 +6,7 @@ recorded; everyone downstream sees the one record.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from kitaru.wire.records import (
     ExitRecord,
     FramePointer,
     InvocationRecord,
+    Record,
     StateRecord,
     Status,
     StoredValue,
@@ -69,6 +71,17 @@ class Journal:
                 help="Leave the execution id out to start a new execution, or look at this one: "
                 f"kitaru executions get {record.exec_id}",
             )
+        states.write_first_state(ledger, held)
+        return cls(store, held)
+
+    @classmethod
+    def adopting(
+        cls, store: Store, record: ExecutionRecord, records: Sequence[tuple[str, Record]]
+    ) -> Journal:
+        """Begin an execution of a new id that has these records, by key, from the first moment."""
+        ledger = Ledger(store)
+        ledger.write_all(records)
+        held = ledger.write(keys.execution(record.exec_id), record)
         states.write_first_state(ledger, held)
         return cls(store, held)
 
@@ -140,10 +153,10 @@ class Journal:
         hint = self._ledger.read(CacheHint, keys.cache(cache_key))
         return None if hint is None else self._follow(hint)
 
-    def attempts(self, id: str) -> list[AttemptRecord]:
-        """Return the failed attempts of an invocation, the first one first."""
-        found = self.store.list(keys.attempts(self.exec_id, id))
-        return self._ledger.read_all(AttemptRecord, found)
+    def attempts(self, id: str | None = None) -> list[AttemptRecord]:
+        """Return the failed attempts of an invocation, or of all, the first one first."""
+        of = keys.all_attempts(self.exec_id) if id is None else keys.attempts(self.exec_id, id)
+        return self._ledger.read_all(AttemptRecord, self.store.list(of))
 
     def add_attempt(self, rec: AttemptRecord) -> AttemptRecord:
         """Keep a failed attempt under the next free number, and return it with that number."""
@@ -213,9 +226,20 @@ class Journal:
         """Return how the process segment that started at `block` ended, or None."""
         return self._ledger.read(ExitRecord, keys.exit(self.exec_id, block))
 
+    def exits(self) -> list[ExitRecord]:
+        """Return how all process segments ended."""
+        return self._ledger.read_all(ExitRecord, self.store.list(keys.exits(self.exec_id)))
+
     def record_exit(self, record: ExitRecord) -> ExitRecord:
         """Record how a process segment ended, and the frame it hands on, once."""
         return self._ledger.write(keys.exit(self.exec_id, record.block), record)
+
+    def frame_pointers(self) -> list[tuple[str, FramePointer]]:
+        """Return where each block that control came to finds its frame, with the block."""
+        prefix = keys.frames(self.exec_id)
+        found = self.store.list(prefix)
+        blocks = [key.removeprefix(prefix) for key in found]
+        return list(zip(blocks, self._ledger.read_all(FramePointer, found), strict=True))
 
     def frame_pointer(self, block: str) -> dict[str, str] | None:
         """Return `{"from": block}` or `{"passed": block}`, None when control has not come there."""

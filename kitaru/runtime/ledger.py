@@ -12,6 +12,8 @@ from kitaru.stores.base import Store
 from kitaru.wire.envelope import decode, encode, reread
 from kitaru.wire.records import Record
 
+_AT_ONCE = 256
+
 R = TypeVar("R", bound=Record)
 
 
@@ -45,6 +47,19 @@ class Ledger:
         held = self._held(key, data, also)
         # One's own bytes need no verifying, but are read back: JSON may know fewer types.
         return _expect(type(record), key, reread(held) if held is data else decode(key, held))
+
+    def write_all(self, records: Sequence[tuple[str, Record]]) -> None:
+        """Create records, by key, in as few commits as the store can.
+
+        Raises:
+            RecordCorrupt: something else lies at one of the keys already.
+        """
+        for start in range(0, len(records), _AT_ONCE):
+            batch = [(key, self.encode(key, r)) for key, r in records[start : start + _AT_ONCE]]
+            created = self.store.create_all(batch)
+            for (key, data), new in zip(batch, created, strict=True):
+                if not new and create_or_read(self.store, key, data) != data:
+                    raise RecordCorrupt(f"The stored object {key} was written by somebody else.")
 
     def wrote(self, key: str, record: R, *also: tuple[str, bytes]) -> bool:
         """Return whether `record` is at `key` from now on; False when an earlier writer's is."""

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
@@ -16,6 +17,7 @@ OFFLINE = "offline"
 # Names of models hold a slash, a digit or a hyphen; an alias is plain words.
 _ALIAS = re.compile(r"[a-z]+(_[a-z]+)*")
 _SHOWN = 200
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,15 @@ def use_configuration(source: Configuration) -> None:
     _configuration = source
 
 
-def resolve(name: str | None) -> Resolved:
+def resolve(name: str | None, instead: Mapping[str, str] = _NONE) -> Resolved:
     """Return the model that a name or alias stands for here and now.
 
-    An alias that nothing configures stands for the offline model.
+    `instead` are the models that go before whatever is configured. An alias that nothing configures
+    stands for the offline model.
     """
     default, configured = _configuration() if _configuration else (DEFAULT_ALIAS, {})
     asked = name or default
-    model = {**_plan_models, **configured}.get(asked)
+    model = {**_plan_models, **configured, **instead}.get(asked)
     if model is None:
         model = OFFLINE if _ALIAS.fullmatch(asked) else asked
     return Resolved(asked, model)
@@ -82,14 +85,18 @@ def same_models(calls: tuple[dict[str, Any], ...]) -> bool:
     return all(resolve(call["asked"]).model == call["resolved"] for call in calls)
 
 
-def complete(request: ModelRequest) -> tuple[str, dict[str, Any]]:
+def complete(
+    request: ModelRequest, instead: Mapping[str, str] = _NONE
+) -> tuple[str, dict[str, Any]]:
     """Make the call once; return the text and what to record of it.
+
+    `instead` are models by alias that this execution asks in place of those that are configured.
 
     Raises:
         EnvironmentFailure: litellm or a credential is missing.
         Exception: the provider's error, of litellm's type.
     """
-    resolved = resolve(request.model)
+    resolved = resolve(request.model, instead)
     started = time.perf_counter()
     if resolved.model == OFFLINE:
         answer = _offline(request, resolved)

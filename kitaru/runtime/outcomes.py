@@ -68,8 +68,21 @@ def check_same(call: Call, record: InvocationRecord) -> None:
     raise Diverged(
         f'The execution went another way than before at "{call.id}": {what} '
         f"(recorded at {record.site or 'an unknown line'}, now at {call.site}).",
-        help="A flow's body must do the same again: take times, random numbers and other outside "
-        "values inside checkpoints. If the flow's code changed, start a new execution.",
+        help=_way_out(record),
+    )
+
+
+def _way_out(record: InvocationRecord) -> str:
+    if not record.adopted_from:
+        return (
+            "A flow's body must do the same again: take times, random numbers and other outside "
+            "values inside checkpoints. If the flow's code changed, start a new execution."
+        )
+    source = record.adopted_from.partition("/")[0]
+    return (
+        "The replay took this result over, and another input or other code now asks for something "
+        f"else. Run it again: kitaru executions replay {source} --from {record.id} …\n"
+        f"or say what it shall return: --set checkpoint.{record.id}=…"
     )
 
 

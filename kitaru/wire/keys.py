@@ -36,6 +36,10 @@ def invocation(exec_id: str, id: str) -> str:
     return f"x/{exec_id}/inv/{id}"
 
 
+def all_attempts(exec_id: str) -> str:
+    return f"x/{exec_id}/attempt/"
+
+
 def attempts(exec_id: str, id: str) -> str:
     return f"x/{exec_id}/attempt/{id}/"
 
@@ -56,8 +60,16 @@ def wait_answer(exec_id: str, name: str) -> str:
     return f"x/{exec_id}/wait/{name}/answer"
 
 
+def exits(exec_id: str) -> str:
+    return f"x/{exec_id}/exit/"
+
+
 def exit(exec_id: str, block: str) -> str:
     return f"x/{exec_id}/exit/{block}"
+
+
+def frames(exec_id: str) -> str:
+    return f"x/{exec_id}/frame/"
 
 
 def frame(exec_id: str, block: str) -> str:

@@ -31,6 +31,7 @@ __all__ = [
     "encode",
     "encode_frame",
     "globals_digest",
+    "is_json",
     "set_future_factory",
     "shares_mutable",
 ]
@@ -93,6 +94,11 @@ def decode_frame(document: Any, module_globals: Mapping[str, Any]) -> dict[str, 
     if type(variables) is not dict:
         raise RecordCorrupt("a recorded frame holds no variables")
     return variables
+
+
+def is_json(document: Any) -> bool:
+    """Return whether a document stands for plain JSON, which needs no class to be read."""
+    return not (type(document) is dict and document.get(_MARK) == _GRAPH)
 
 
 def set_future_factory(
