@@ -17,8 +17,6 @@ from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
 from kitaru_compiler.diagnostics.rules import kit102
 from kitaru_compiler.frontend.advice import advise, advised
-from kitaru_compiler.frontend.advice.crossing import crossing
-from kitaru_compiler.frontend.advice.hidden import hidden_order
 from kitaru_compiler.frontend.advice.secrets import masked, secrets
 from kitaru_compiler.frontend.calls import Calls
 from kitaru_compiler.frontend.flows import (
@@ -37,7 +35,7 @@ from kitaru_compiler.frontend.source import MAX_DEPTH, Source, refused
 from kitaru_compiler.passes import normalise
 
 # No target: what `check` cuts for, so that its notes are those of every target.
-ANY_TARGET = Profile("any", True, "native", 50, 90, (0, 0))
+ANY_TARGET = Profile("any", True, "native", "suspended", 50, 90, (0, 0))
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,6 @@ def compile_flow(
         _stop_on_errors(found, project)
         ir = normalise(lower(chosen, names))
         result = cut(ir, chosen.source, granularity, profile)
-        found += crossing(chosen, names, result.blocks, result.steps)
         settings = project_settings(path.parent)
         pins, about_pins = requirements(project, source, settings)
         plan = Plan(
@@ -123,8 +120,7 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
                 problems += found
                 if not any(d.severity == "error" for d in found):
                     ir = normalise(lower(one, names))
-                    result = cut(ir, one.source, "checkpoint", ANY_TARGET)
-                    problems += [*result.notes, *crossing(one, names, result.blocks, result.steps)]
+                    problems += cut(ir, one.source, "checkpoint", ANY_TARGET).notes
             texts = _texts(project)
             if flows:
                 settings = project_settings(path.parent)
@@ -154,8 +150,7 @@ def _analyse(flow: FlowDefinition, names: Names) -> list[Diagnostic]:
     found = check_definition(flow)
     if isinstance(flow.definition, ast.FunctionDef):
         found += [*Calls(names).mark(flow), *advise(flow, names)]
-    found += secrets(names.project, flow.source.module)
-    return [*found, *hidden_order(names.project)]
+    return [*found, *secrets(names.project, flow.source.module)]
 
 
 def _stop_on_errors(found: list[Diagnostic], project: Project) -> None:

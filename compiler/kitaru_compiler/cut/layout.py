@@ -76,13 +76,29 @@ class Cutter:
                     items += [item for arm in arms for item in arm]
                 continue
             block = element.block
+            if block.kind == "wait":
+                items.append(WaitItem(block.name))
+                if self.profile.waits == "native":
+                    items.append(StepItem(self._after_answer(block)))
+                    decider, last = self.entries[block.index], block
+                continue
             if block.kind in RIDES_ALONG or not self._starts_step(block, last):
-                items += [WaitItem(block.name)] if block.kind == "wait" else []
                 continue
             self.entries[block.index] = block.name
             items.append(StepItem(block.name))
             decider, last = block.name, block
         return tuple(items), decider
+
+    def _after_answer(self, block: DraftBlock) -> str:
+        """Give a wait a step of its own, and return its name: the node that asks has the wait's."""
+        taken = {other.name for other in self.blocks} | {*self.entries.values()}
+        base = name = f"{block.name}_answer"
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        self.entries[block.index] = name
+        return name
 
     def _starts_step(self, block: DraftBlock, last: DraftBlock | None) -> bool:
         if _isolated(block):
@@ -97,15 +113,19 @@ class Cutter:
             return True
         return _resources(block) != _resources(last)
 
+    def _cuts(self) -> frozenset[int]:
+        """Return where a process surely ends: a wait is asked by the one that comes to it."""
+        return frozenset(i for i in self.entries if self.blocks[i].kind != "wait")
+
     def _step(self, block: DraftBlock) -> Step:
-        inside, exits = reachable(self.successors, block.index, frozenset(self.entries))
+        inside, exits = reachable(self.successors, block.index, self._cuts())
         calls = [call for index in inside for call in self.blocks[index].calls]
         durable = [call for call in calls if call.kind not in ("wait", "log")]
         single = block.kind == "checkpoint" and len(durable) == 1
         retries = durable[0].options.retries if single and durable[0].options else 0
         retry: RetryMode = self.profile.retry if retries else "shim"
         return Step(
-            name=block.name,
+            name=self.entries[block.index],
             entry=block.name,
             blocks=tuple(self.blocks[index].name for index in inside),
             exits=tuple(None if e is None else self.blocks[e].name for e in exits),
@@ -147,7 +167,9 @@ def absorb_next(
     first = steps[0]
     following = [name for name in first.exits if name is not None]
     busy = any(kinds[name] not in IDLE for name in first.blocks)
-    if busy or len(following) != 1:
+    # After the answer another step goes on, and it must find the next one where it was.
+    asks = any(step.entry in first.blocks for step in steps[1:])
+    if busy or asks or len(following) != 1:
         return steps, layout
     taken = next(step for step in steps if step.name == following[0])
     exits = {*first.exits, *taken.exits} - {taken.name}

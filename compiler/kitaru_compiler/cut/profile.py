@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from kitaru.wire.plan import RetryMode
+
+WaitMode = Literal["native", "suspended"]
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """What one target can express.
 
-    `branches`: native conditions. `retry`: who starts a failed step again. `max_step_name`: longest
+    `branches`: native conditions. `retry`: who starts a failed step again. `waits`: whether a node
+    of its own asks and a step of its own goes on after the answer, or the run ends and another one
+    goes on. `max_step_name`: longest
     step name in characters. `max_depth`: how deep branches may nest before the rest is left to
     guards. `start_seconds`: what one container start costs, low and high, in seconds.
     """
@@ -19,6 +24,7 @@ class Profile:
     name: str
     branches: bool
     retry: RetryMode
+    waits: WaitMode
     max_step_name: int
     max_depth: int
     start_seconds: tuple[int, int]

@@ -21,16 +21,12 @@ EXAMPLE = "from kitaru import flow\n\n@flow\ndef main() -> str: ..."
 
 @dataclass(frozen=True)
 class FlowDefinition:
-    """One `@flow` function of a module: `name` is what its decorator says, or `variable`.
-
-    `options` are the arguments of the decorator.
-    """
+    """One `@flow` function of a module: `name` is what its decorator says, or `variable`."""
 
     name: str
     variable: str
     source: Source
     definition: ast.FunctionDef | ast.AsyncFunctionDef
-    options: tuple[ast.keyword, ...] = ()
 
 
 def find_flows(source: Source, names: Names) -> list[FlowDefinition]:
@@ -48,9 +44,7 @@ def find_flows(source: Source, names: Names) -> list[FlowDefinition]:
             definition = symbol.definition
             assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef)
             given = {k.arg: literal_of(k.value)[1] for k in symbol.options}.get("name")
-            found.append(
-                FlowDefinition(str(given or name), name, source, definition, symbol.options)
-            )
+            found.append(FlowDefinition(str(given or name), name, source, definition))
     return found
 
 

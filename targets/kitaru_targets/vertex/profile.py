@@ -11,6 +11,7 @@ PROFILE = Profile(
     name="vertex",
     branches=True,
     retry="native",
+    waits="suspended",
     max_step_name=100,
     max_depth=40,
     start_seconds=(60, 120),

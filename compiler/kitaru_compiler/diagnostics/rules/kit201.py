@@ -16,15 +16,15 @@ RULE = Rule(
 @flow
 def main(text: str):
     def shorten(s): return s[:10]
-    notes = research(text)
-    return shorten(draft(notes))
+    a = draft(text)
+    return shorten(a)
 """,
     good="""\
 def shorten(s): return s[:10]
 
 @flow
 def main(text: str):
-    notes = research(text)
-    return shorten(draft(notes))
+    a = draft(text)
+    return shorten(a)
 """,
 )

@@ -30,9 +30,14 @@ def unreachable(body: Body) -> Iterator[Diagnostic]:
             if leaves and number + 1 < len(statements):
                 after = statements[number + 1]
                 message = f"this never runs: the flow always leaves at the {leaves} before it"
-                related = ((body.source.span(stmt), "leaves here"),)
-                yield body.find(kit330.RULE, after, message, "never runs", "remove it", related)
+                found = body.find(kit330.RULE, after, message, "never runs", "remove it")
+                yield _with_reason(found, body, stmt)
                 break
+
+
+def _with_reason(found: Diagnostic, body: Body, stmt: ast.stmt) -> Diagnostic:
+    related = ((body.source.span(stmt), "leaves here"),)
+    return Diagnostic(found.rule, found.span, found.message, found.label, found.help, related)
 
 
 def _inner(stmt: ast.stmt) -> list[list[ast.stmt]]:
