@@ -14,9 +14,8 @@ from kitaru.runtime.adoption import Changes, adopt
 from kitaru.runtime.inputs import changed_json
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.local import running_here
-from kitaru.runtime.schema import check_answer
 from kitaru.runtime.shown import result_as_json
-from kitaru.runtime.waits import pick
+from kitaru.runtime.waits import answer, pick
 from kitaru.wire.records import EndRecord, WaitAnswer
 from kitaru.wire.times import now
 
@@ -118,9 +117,7 @@ class Executions:
             StateError: nothing was ever asked.
         """
         journal = Journal.open(self._store, exec_id)
-        request = pick(journal, wait)
-        check_answer(value, request.schema, request.name)
-        journal.answer(WaitAnswer(request.name, "value", value, now()))
+        answer(journal, pick(journal, wait), value)
         if journal.end() is not None or journal.execution.mode != "local":
             return Handle(journal, None)
         return self._go_on(journal)

@@ -42,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--next-file", type=Path)
     step.add_argument("--status-file", type=Path)
     step.add_argument("--outcome-file", type=Path)
+    step.add_argument("--target", default="")
+    step.add_argument("--answer", default="", metavar="JSON")
+    step.add_argument("--skip-code", type=int, default=0)
     return parser
 
 
@@ -56,6 +59,9 @@ def _request(given: argparse.Namespace) -> Request:
         status_file=given.status_file,
         outcome_file=given.outcome_file,
         given=Given(dict(map(_pair, given.input)), given.inputs_env, given.inputs_key),
+        target=given.target,
+        answer=given.answer,
+        skip_code=given.skip_code,
     )
 
 

@@ -47,6 +47,10 @@ class Route:
             left = self.journal.exit(self.key(block))
         return block, left
 
+    def came_to(self, block: str) -> bool:
+        """Say whether control ever came to `block`, or passed it."""
+        return self.journal.frame_pointer(self.key(block)) is not None
+
     def pointer(self, block: str) -> dict[str, str] | None:
         """Return where the frame of `block` is, or which block control passed on to."""
         pointer = self.journal.frame_pointer(self.key(block))
@@ -75,7 +79,8 @@ class Route:
                 self.journal.point(self.key(block), {"passed": self.key(left.next)})
         self.journal.point(self.key(left.next), {"from": left.block})
         if left.status == "waiting":
-            return END, "waiting"
+            after = self.cut_before(left.next)
+            return after.name if after else END, "waiting"
         return self.step_at(left.next), "go"
 
     def _bare(self, key: str) -> str:

@@ -10,8 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from kitaru.errors import EnvironmentFailure, FlowError, KitaruError, ValueNotEncodable
-from kitaru.runtime import codec, inputs, models
+from kitaru.errors import (
+    EnvironmentFailure,
+    FlowError,
+    KitaruError,
+    ValueNotEncodable,
+    WaitConflict,
+)
+from kitaru.runtime import codec, inputs, models, waits
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution, Stop
@@ -33,9 +39,9 @@ from kitaru.runtime.values import store_value
 from kitaru.stores import open_store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
-from kitaru.wire.ids import Counters, check_execution_id
+from kitaru.wire.ids import Counters, check_execution_id, execution_id_of
 from kitaru.wire.plan import Plan, Resources, Step
-from kitaru.wire.records import ExecutionRecord, ExitRecord
+from kitaru.wire.records import ExecutionRecord, ExitRecord, WaitRequest
 from kitaru.wire.times import now
 
 INTERRUPTED = 130
@@ -45,8 +51,10 @@ INTERRUPTED = 130
 class Request:
     """One start of a step's container, as its command line tells it.
 
-    `execution` may be empty: then the orchestrator's own `run` is the execution's id. Only the
-    first step is given inputs.
+    `execution` may be empty: then it is the orchestrator's own `run` that names the execution. Only
+    the first step is given inputs. `answer` is one that was given to the orchestrator, as JSON with
+    the `name` of the wait and the `value`. `skip_code` is what a step that has nothing to do ends
+    with.
     """
 
     plan: Path
@@ -58,16 +66,22 @@ class Request:
     status_file: Path | None = None
     outcome_file: Path | None = None
     given: Given = field(default_factory=Given)
+    target: str = ""
+    answer: str = ""
+    skip_code: int = 0
 
     @property
     def exec_id(self) -> str:
-        return check_execution_id(self.execution or self.run)
+        return check_execution_id(self.execution or execution_id_of(self.run))
 
-    def publish(self, next: str, status: StepStatus) -> None:
+    def publish(self, next: str, status: StepStatus, wait: WaitRequest | None = None) -> None:
         """Write the step's native outputs, from which the orchestrator reads its conditions."""
-        both = json.dumps({"next": next, "status": status})
+        asked = (
+            {"name": wait.name, "question": wait.question, "schema": wait.schema} if wait else {}
+        )
+        outcome = json.dumps({"next": next, "status": status, **({"wait": asked} if asked else {})})
         files = (self.next_file, self.status_file, self.outcome_file)
-        for path, text in zip(files, (next, status, both), strict=True):
+        for path, text in zip(files, (next, status, outcome), strict=True):
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
@@ -90,8 +104,11 @@ def run_step(request: Request) -> int:
         journal = Journal.open(store, request.exec_id)
     route = Route(journal, plan, digest)
     if journal.end() is not None:
-        request.publish(END, "end")
-        return 0
+        came = step.entry == plan.blocks[0].name or route.came_to(step.entry)
+        request.publish(END, "end" if came else "skip")
+        return 0 if came else request.skip_code
+    if request.answer:
+        _take(request.answer, journal)
     entry, left = route.entry(step.entry)
     if left is not None:
         request.publish(*route.hand_on(left))
@@ -99,12 +116,21 @@ def run_step(request: Request) -> int:
     pointer = route.pointer(entry)
     if pointer is None and entry != plan.blocks[0].name:
         request.publish(END, "skip")
-        return 0
+        return request.skip_code
     if pointer is not None and "passed" in pointer:
         request.publish(route.step_at(pointer["passed"]), "go")
         return 0
     models.use_plan_models(plan.models)
     return StepRun(request, load(), step, journal, route, entry).run()
+
+
+def _take(text: str, journal: Journal) -> None:
+    """Write down an answer that was given to the orchestrator, unless another one was first."""
+    given = json.loads(text)
+    try:
+        waits.answer(journal, waits.pick(journal, given["name"]), given["value"])
+    except WaitConflict as error:
+        say(error.message)
 
 
 class StepRun:
@@ -244,7 +270,7 @@ class StepRun:
         outputs: tuple[str, StepStatus] = (END, "waiting")
         if self._waiting is not None:
             outputs = self._route.hand_on(self._route.leave(self._waiting))
-        self._request.publish(*outputs)
+        self._request.publish(*outputs, self._journal.wait_request(wait))
         _exit_now(0)
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
@@ -275,6 +301,8 @@ def _begin(request: Request, program: Program, store: Any) -> Journal:
         inputs=store_value(store, keys.home(request.exec_id), document, "inputs"),
         inputs_digest=canonical.digest(document),
         started_at=now(),
+        target=request.target,
+        run=request.run,
         plan_digest=program.digest,
         kitaru_version=VERSION,
         cache=flow.cache is not False,

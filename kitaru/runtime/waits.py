@@ -1,12 +1,16 @@
-"""Decides which wait of an execution an answer is for."""
+"""Decides which wait of an execution an answer is for, and whether it is one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from kitaru.errors import NotFound, StateError, UsageError
 from kitaru.runtime import commands
 from kitaru.runtime.journal import Journal
+from kitaru.runtime.schema import check_answer
 from kitaru.wire import keys
-from kitaru.wire.records import WaitRequest
+from kitaru.wire.records import WaitAnswer, WaitRequest
+from kitaru.wire.times import now
 
 
 def pick(journal: Journal, name: str | None, *, any_pending: bool = False) -> WaitRequest:
@@ -36,6 +40,17 @@ def pick(journal: Journal, name: str | None, *, any_pending: bool = False) -> Wa
             f"The execution {journal.exec_id} waits for nothing.", help=commands.get_help(journal)
         )
     return max(requests, key=lambda request: (request.asked_at, request.name))
+
+
+def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
+    """Answer a wait with JSON; the first valid answer counts, the same one again is no mistake.
+
+    Raises:
+        AnswerInvalid: the value does not fit the wait's schema; it still waits.
+        WaitConflict: it was answered before, with another value.
+    """
+    check_answer(value, request.schema, request.name)
+    journal.answer(WaitAnswer(request.name, "value", value, now()))
 
 
 def _named(journal: Journal, name: str) -> WaitRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import threading
@@ -47,6 +48,23 @@ def check_execution_id(text: str) -> str:
         help="Use 1 to 63 lower-case letters, digits and dashes; `kitaru executions list` "
         "shows the ids there are.",
     )
+
+
+def execution_id_of(run: str) -> str:
+    """Return the execution id of a run that an orchestrator has named.
+
+    A name that is an execution id stays; of any other, what is left of it as one comes first, and
+    then a digest of all of it, so that no two runs share an id.
+
+    Example:
+        >>> execution_id_of("review/manual__2026-11-22T06:00:00+00:00")
+        'review-manual-2026-11-22t06-00-00-00-00-j0xh7nwf'
+    """
+    if _EXECUTION.fullmatch(run):
+        return run
+    digest = hashlib.sha256(run.encode("utf-8", "surrogatepass")).digest()
+    words = re.sub(r"[^a-z0-9]+", "-", run.lower(), flags=re.ASCII).strip("-")[:54].rstrip("-")
+    return "-".join(filter(None, [words, "".join(_ALPHABET[byte & 31] for byte in digest[:8])]))
 
 
 class Counters:

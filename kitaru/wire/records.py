@@ -58,6 +58,7 @@ class Replay:
 class ExecutionRecord:
     """What an execution is: written once. Digests are empty where there is nothing.
 
+    `target` is where it runs and `run` what it is called there; both are empty for this machine.
     `replay` says which execution it replays; large values that it took over still lie there.
     `cache` says whether results of other executions may be used: whoever resumes it keeps to what
     it was begun with.
@@ -72,6 +73,7 @@ class ExecutionRecord:
     inputs_digest: str
     started_at: str
     target: str = ""
+    run: str = ""
     plan_digest: str = ""
     bundle_digest: str = ""
     replay: Replay | None = None

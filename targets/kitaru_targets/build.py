@@ -148,7 +148,9 @@ def _make(
     sources, _ = compilation.project.closure(plan.module)
     written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
     data = bundle.make(sources, written, with_runtime=way != "inline")
-    wiring = delivery.wire(plan, way, data, image=image, store=store, execution=execution)
+    wiring = delivery.wire(
+        plan, way, data, target=target.name, image=image, store=store, execution=execution
+    )
     emission = target.emit(plan, wiring)
     _check(target, emission)
     files = written | {target.document: emission.text.encode(), "bundle.zip": data}

@@ -57,11 +57,12 @@ def wire(
     delivery: Delivery,
     data: bytes,
     *,
+    target: str,
     image: str | None,
     store: str,
     execution: str = "",
 ) -> Wiring:
-    """Return how containers start, given the bundle's bytes.
+    """Return how containers of the target called `target` start, given the bundle's bytes.
 
     Raises UsageError when an image is needed and none is given, or when the bundle is too large to
     travel inside the document.
@@ -74,6 +75,7 @@ def wire(
         )
     command, leading = _start(delivery, requirements(plan), data)
     environment = dict(plan.environment)
+    leading = (*leading, "--target", target)
     return Wiring(image or DEFAULT_IMAGE, command, leading, store, environment, execution)
 
 

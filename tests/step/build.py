@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,12 @@ class Program:
             arguments += ["--input", f"topic={topic}"]
         return arguments
 
-    def start(self, name: str, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        self, name: str, *, options: Sequence[str] = (), **named: Any
+    ) -> subprocess.Popen[str]:
         """Start a step the way a container does."""
         return subprocess.Popen(
-            [sys.executable, "-m", "kitaru.runtime", *self.command(name, **options)],
+            [sys.executable, "-m", "kitaru.runtime", *self.command(name, **named), *options],
             cwd=self.folder,
             env={**os.environ, "PYTHONHASHSEED": "0"},
             stdout=subprocess.PIPE,

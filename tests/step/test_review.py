@@ -49,7 +49,7 @@ def test_an_early_return_ends_the_execution(tmp_path: Path) -> None:
     program = review(tmp_path)
     program.walk()
     answer(program, False)
-    assert program.walk() == ["research:go", "draft:end", "publish:end"]
+    assert program.walk() == ["research:go", "draft:end", "publish:skip"]
     assert result(program) == "rejected"
     assert program.calls() == ["research", "draft"]
 
@@ -65,7 +65,7 @@ def test_an_aborted_wait_cancels_the_execution(tmp_path: Path) -> None:
     program = review(tmp_path)
     program.walk()
     program.journal().answer(WaitAnswer("approve", "abort"))
-    assert program.walk() == ["research:go", "draft:end", "publish:end"]
+    assert program.walk() == ["research:go", "draft:end", "publish:skip"]
     assert program.journal().state().status == "cancelled"
     assert "publish" not in program.calls()
 

@@ -20,13 +20,11 @@ from kitaru.errors import (
     StateError,
     UsageError,
 )
+from kitaru.runtime import waits
 from kitaru.runtime.journal import Journal
-from kitaru.runtime.schema import check_answer
 from kitaru.stores import Store, open_store
 from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id
-from kitaru.wire.records import WaitAnswer
-from kitaru.wire.times import now
 
 from ..build import Build
 from ..common import parameters
@@ -165,9 +163,7 @@ def _answer(store: Store, exec_id: str, answers: dict[str, Any]) -> bool:
     pending = journal.pending_waits()
     known = [request for request in pending if request.name in answers]
     for request in known:
-        value = answers.pop(request.name)
-        check_answer(value, request.schema, request.name)
-        journal.answer(WaitAnswer(request.name, "value", value, now()))
+        waits.answer(journal, request, answers.pop(request.name))
     if not known and answers:
         raise StateError(
             f"the execution {exec_id} waits for {', '.join(r.name for r in pending)}, "
