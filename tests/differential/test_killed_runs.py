@@ -1,0 +1,190 @@
+"""Random flows end the same when their process is killed at every record and gone on with.
+
+Each program runs twice, in processes forked from this one: once undisturbed, and once so that every
+process dies at the first invocation it records, in turn just before and just after the record is
+durable, until nothing is left to record.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import HealthCheck, Phase, assume, example, given, settings
+
+from kitaru.client import KitaruClient
+from kitaru.stores.sqlite import SqliteStore
+from tests.differential.programs import PRELUDE, programs
+from tests.differential.test_real_runs import ANSWERS, INPUTS, TRACE
+
+EXAMPLES = int(os.environ.get("KITARU_KILL_EXAMPLES", "40"))
+EXEC = "killed"
+CALLEES = ("program.ca", "program.cb", "program.cc", "program.boom")
+Moment = Literal["never", "before", "after"]
+# Failures that the flow goes on past, with every kind of operation after them.
+CAUGHT = """
+@flow
+def main(a=1, xs=()):
+    for round in range(3):
+        try:
+            d = boom(round)
+        except ValueError as error:
+            d = ca(str(error))
+        finally:
+            cb(round)
+        try:
+            boom(len(d))
+        except ValueError:
+            pass
+        if kitaru.wait(name="ok"):
+            try:
+                boom()
+            except ValueError as error:
+                d = str(error)
+    return d, cc(d)
+"""
+
+
+@dataclass
+class Ended:
+    """What an execution left behind, and how often a checkpoint's function ran."""
+
+    status: str
+    result: Any
+    error: tuple[str, str] | None
+    invocations: list[list[str]]
+    ran: int
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    print_blob=True,
+)
+@example(source=PRELUDE + CAUGHT)
+@given(source=programs())
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder: Path, source: str) -> None:
+    try:
+        compile(source, "program", "exec")
+    except SyntaxError:
+        assume(False)
+    shown = source.partition("def pick")[2]
+    here = Path(tempfile.mkdtemp(dir=folder))
+    path = here / "program.py"
+    path.write_text(_telling(source) + TRACE, encoding="utf-8")
+    undisturbed = here / "undisturbed"
+    assert _run(path, undisturbed, "never") == 0, shown
+    expected = _ended(undisturbed)
+
+    killed, repeated = here / "killed", 0
+    for moment in cycle(("before", "after")):
+        code = _run(path, killed, moment)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, shown
+        repeated += moment == "before" and _was_checkpoint(killed)
+    found = _ended(killed)
+    assert found.ran == expected.ran + repeated, shown
+    found.ran = expected.ran
+    assert found == expected, shown
+
+
+def _telling(source: str) -> str:
+    """Return the source with every checkpoint saying that its function runs."""
+    for name in ("ca(x=0)", "cb(x=0, y=1)", "cc(x=0)", "boom(x=0)"):
+        assert f"def {name}:" in source
+        source = source.replace(f"def {name}:", f'def {name}: trace("ran");')
+    return source.replace('trace("ran");\n    ', 'trace("ran"); ')
+
+
+def _was_checkpoint(home: Path) -> bool:
+    """Say whether the record that the process died at was a checkpoint's."""
+    line, _, _ = (home / "died").read_text().partition("\n")
+    return json.loads(line)["body"]["callee"] in CALLEES
+
+
+def _run(path: Path, home: Path, moment: Moment) -> int:
+    """Run or go on with the execution in a forked process; return how that ended."""
+    home.mkdir(exist_ok=True)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _arm(moment, home / "died")
+            _to_the_end(path, home)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _to_the_end(path: Path, home: Path) -> None:
+    os.environ["TRACE_OF_FLOW"] = str(home / "trace")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    url = f"sqlite:{home / 'kitaru.db'}"
+    handle = module.main.options(store=url, exec_id=EXEC, cache=False).run(**INPUTS)
+    client = KitaruClient(url)
+    while handle.settle(60) == "waiting":
+        for wait in client.executions.get(EXEC).waits:
+            answer = ANSWERS[wait.name.rstrip("0123456789").rstrip("_")]
+            client.executions.input(EXEC, answer, wait=wait.name)
+
+
+def _arm(moment: Moment, note: Path) -> None:
+    """Make this process die at the first invocation that it records."""
+    if moment == "never":
+        return
+
+    def around(method: Callable[..., Any], objects_of: Callable[..., Any]) -> Callable[..., Any]:
+        def call(store: SqliteStore, *arguments: Any) -> Any:
+            records = [v for k, v in objects_of(*arguments) if f"x/{EXEC}/inv/" in k]
+            if not records:
+                return method(store, *arguments)
+            note.write_bytes(records[0])
+            if moment == "after":
+                method(store, *arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return call
+
+    create, create_all = SqliteStore.create, SqliteStore.create_all
+    SqliteStore.create = around(create, lambda k, v: [(k, v)])  # type: ignore[method-assign]
+    SqliteStore.create_all = around(create_all, lambda o: o)  # type: ignore[method-assign]
+
+
+def _ended(home: Path) -> Ended:
+    view = KitaruClient(f"sqlite:{home / 'kitaru.db'}").executions.get(EXEC)
+    document = view.to_dict()
+    error = document["error"]
+    trace = (home / "trace").read_text() if (home / "trace").exists() else ""
+    return Ended(
+        status=document["status"],
+        result=document["result"],
+        error=error and (error["type"], error["message"]),
+        invocations=sorted(
+            [r.id, r.kind, r.callee, r.status, r.arguments_digest] for r in view.invocations
+        ),
+        ran=trace.count("'ran'"),
+    )
