@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import symtable
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -72,9 +73,19 @@ class Definitions:
         return names | _globals_of(table)
 
 
-@lru_cache(maxsize=256)
+# CPython counts the depth of the tree it builds per interpreter, not per thread: two threads that
+# parse at once make each other fail with SystemError.
+_parsing = threading.Lock()
+
+
 def read_definitions(source: str) -> Definitions:
     """Return what the module with this source defines; raises SyntaxError when it is no Python."""
+    with _parsing:
+        return _read(source)
+
+
+@lru_cache(maxsize=256)
+def _read(source: str) -> Definitions:
     tree = ast.parse(source)
     _strip_docstrings(tree)
     found = Definitions()

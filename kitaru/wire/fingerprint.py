@@ -93,7 +93,7 @@ def fingerprint_function(func: Callable[..., Any]) -> str:
     name = modules.recorded_name(module)
     try:
         return fingerprint(_Files(_root_of(name)).source_of, name, qualname)
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
         return ""
 
 

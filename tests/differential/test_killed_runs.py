@@ -7,11 +7,9 @@ durable, until nothing is left to record.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +23,8 @@ from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from kitaru.client import KitaruClient
 from kitaru.stores.sqlite import SqliteStore
 from tests.differential.programs import PRELUDE, programs
-from tests.differential.test_real_runs import ANSWERS, INPUTS, TRACE
+from tests.differential.real import TRACE, loaded
+from tests.differential.test_real_runs import INPUTS, answer
 
 EXAMPLES = int(os.environ.get("KITARU_KILL_EXAMPLES", "40"))
 EXEC = "killed"
@@ -138,18 +137,12 @@ def _run(path: Path, home: Path, moment: Moment) -> int:
 
 def _to_the_end(path: Path, home: Path) -> None:
     os.environ["TRACE_OF_FLOW"] = str(home / "trace")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
     url = f"sqlite:{home / 'kitaru.db'}"
-    handle = module.main.options(store=url, exec_id=EXEC, cache=False).run(**INPUTS)
+    handle = loaded(path).main.options(store=url, exec_id=EXEC, cache=False).run(**INPUTS)
     client = KitaruClient(url)
     while handle.settle(60) == "waiting":
         for wait in client.executions.get(EXEC).waits:
-            answer = ANSWERS[wait.name.rstrip("0123456789").rstrip("_")]
-            client.executions.input(EXEC, answer, wait=wait.name)
+            client.executions.input(EXEC, answer(wait.name), wait=wait.name)
 
 
 def _arm(moment: Moment, note: Path) -> None:
