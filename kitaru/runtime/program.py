@@ -14,7 +14,7 @@ from kitaru.errors import EnvironmentFailure
 from kitaru.runtime import blocks, codec, inputs
 from kitaru.runtime.frames import Variables
 from kitaru.wire import canonical
-from kitaru.wire.plan import Parameter, Plan
+from kitaru.wire.plan import OWN_DEFAULT, Parameter, Plan
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def project_globals(program: Program) -> dict[str, dict[str, str]]:
 def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:
     """Return the flow's inputs from the texts that the target handed over.
 
-    An empty text stands for "not given" where the default is known to the flow alone.
+    `OWN_DEFAULT` stands for "not given" where the default is known to the flow alone.
 
     Raises:
         InputError: one is unknown, missing or of the wrong type.
@@ -90,7 +90,7 @@ def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:
         parameter = parameters.get(name)
         if parameter is None:
             given[name] = text  # binding refuses it and says which there are
-        elif text or parameter.required or parameter.has_literal_default:
+        elif text != OWN_DEFAULT or parameter.required or parameter.has_literal_default:
             given[name] = _value(parameter, text)
     return inputs.bind_json(plan.flow, flow.function, given)
 

@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 PLAN_SCHEMA = 1
+# What a native parameter holds when the flow's own default applies: no literal could stand there.
+# Not the empty text, which is a text that a user may give.
+OWN_DEFAULT = "kitaru:default"
 
 BlockKind = Literal["flow", "entry", "checkpoint", "llm", "wait", "log", "region", "join"]
 ParameterType = Literal["str", "int", "float", "bool", "json"]
@@ -36,7 +39,8 @@ class Parameter:
 
     `type` is how it travels: `str`, `int`, `float` and `bool` as native parameters, all else as
     JSON text. `default` is the literal default (a JSON value); when the default is not a literal,
-    `required` and `has_literal_default` are both false and the flow's own default applies.
+    `required` and `has_literal_default` are both false and the flow's own default applies, which
+    `OWN_DEFAULT` stands for.
     """
 
     name: str

@@ -11,7 +11,7 @@ from kitaru_targets.common import parameters, resources
 from kitaru_targets.common.keys import KEY, MAX_KEY, Keys
 
 from kitaru.errors import InputError, UsageError
-from kitaru.wire.plan import Parameter, ParameterType, Plan, Resources
+from kitaru.wire.plan import OWN_DEFAULT, Parameter, ParameterType, Plan, Resources
 
 from .programs import Do, plan
 
@@ -45,7 +45,15 @@ def test_a_default_that_cannot_stand_in_a_document_is_left_to_the_flow(
     portable = parameters.portable(with_parameters(parameter(kind, default)))
     assert not portable.parameters[0].has_literal_default
     definition = parameters.definitions(portable, "")["x"]
-    assert (definition["parameterType"], definition["defaultValue"]) == ("STRING", "")
+    assert (definition["parameterType"], definition["defaultValue"]) == ("STRING", OWN_DEFAULT)
+
+
+def test_an_empty_text_is_a_text_where_the_default_is_the_flows_own() -> None:
+    long = parameters.portable(with_parameters(parameter("str", "a" * 3_000)))
+    assert parameters.values(long, {"x": ""}) == {"x": ""}
+    assert parameters.values(long, {}) == {}
+    with pytest.raises(InputError, match="stands for the flow's own default"):
+        parameters.values(long, {"x": OWN_DEFAULT})
 
 
 def test_a_plain_default_stays() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import InputError, UsageError
-from kitaru.wire.plan import Parameter, Plan
+from kitaru.wire.plan import OWN_DEFAULT, Parameter, Plan
 
 EXECUTION = "kitaru_execution"
 STORE = "kitaru_store"
@@ -95,7 +95,7 @@ def _definition(parameter: Parameter) -> dict[str, Any]:
         definition |= {"isOptional": True, "defaultValue": _default(parameter)}
     if not parameter.has_literal_default and not parameter.required:
         definition["parameterType"] = "STRING"
-        definition["description"] = "Empty means the flow's own default."
+        definition["description"] = f"{OWN_DEFAULT} means the flow's own default."
     elif parameter.type == "json":
         definition["description"] = "JSON text."
     return definition
@@ -103,7 +103,7 @@ def _definition(parameter: Parameter) -> dict[str, Any]:
 
 def _default(parameter: Parameter) -> Any:
     if not parameter.has_literal_default:
-        return ""
+        return OWN_DEFAULT
     return _as_json(parameter.default) if parameter.type == "json" else parameter.default
 
 
@@ -149,9 +149,15 @@ def _value(plan: Plan, parameter: Parameter, value: Any) -> Any:
             f"{parameter.annotation or parameter.type}, not {type(value).__name__}",
             help=f"give it as --input {parameter.name}=VALUE",
         )
-    if not parameter.has_literal_default and not parameter.required:
-        return value if isinstance(value, str) else _as_json(value)
-    return value
+    if parameter.has_literal_default or parameter.required:
+        return value
+    if value == OWN_DEFAULT:
+        raise InputError(
+            f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} cannot be "
+            f"{OWN_DEFAULT!r}: that text stands for the flow's own default",
+            help="leave the input out for the default",
+        )
+    return value if isinstance(value, str) else _as_json(value)
 
 
 def _as_json(value: Any) -> str:
