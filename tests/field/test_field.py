@@ -96,6 +96,9 @@ CASES = {
     ),
     "no topic": Case("approval", "article", {"status": "no topic"}, {"topic": " "}),
 }
+ONE_OF_EACH = {case.file: name for name, case in CASES.items()}.values()
+# One of each family: the others differ in what no dry run looks at.
+TARGETS = {registry.get(name).family: name for name in registry.names()}.values()
 
 
 @pytest.fixture
@@ -118,14 +121,14 @@ def test_a_flow_gives_its_result(name: str, project: Path) -> None:
         assert ran.result == case.result
 
 
-@pytest.mark.parametrize("target", registry.names())
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_document_is_the_flow(name: str, target: str, project: Path) -> None:
     _compare(CASES[name], project, target, "checkpoint")
 
 
 @pytest.mark.parametrize("granularity", ["fused", "single"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_fewer_steps_are_the_flow(name: str, granularity: Granularity, project: Path) -> None:
     _compare(CASES[name], project, "vertex", granularity)
 
