@@ -16,7 +16,7 @@ Example:
     review_flow.run("kayaks").wait()
 """
 
-from kitaru import errors
+from kitaru import errors, memory
 from kitaru.checkpoint import checkpoint
 from kitaru.client import KitaruClient
 from kitaru.config import configure
@@ -40,6 +40,7 @@ __all__ = [
     "llm",
     "load",
     "log",
+    "memory",
     "save",
     "wait",
 ]

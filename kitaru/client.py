@@ -9,6 +9,7 @@ from kitaru.errors import StateError
 from kitaru.flow import ended, go_on, opened, replay
 from kitaru.handle import Handle, result_of
 from kitaru.loading import load_flow
+from kitaru.memory import Memories
 from kitaru.runtime import commands, listing
 from kitaru.runtime.adoption import Changes, adopt
 from kitaru.runtime.inputs import changed_json
@@ -65,16 +66,19 @@ class ExecutionView:
 
 
 class KitaruClient:
-    """The executions in one store.
+    """The executions and the memory in one store.
 
     Example:
         client = KitaruClient()
         client.executions.input(exec_id, True).wait()
+        client.memory.get("tone", scope="namespace:sales")
     """
 
     def __init__(self, store: str | Store | None = None) -> None:
         """`store` is a URL such as `sqlite:PATH`; default as configured."""
-        self.executions = Executions(opened(store))
+        where = opened(store)
+        self.executions = Executions(where)
+        self.memory = Memories(where)
 
 
 class Executions:

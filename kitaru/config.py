@@ -60,6 +60,7 @@ _KINDS: Mapping[str, _Kind] = {
     "cache": _Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
     "retries": _Kind(0, _is_count, "a whole number, 0 or more", int),
     "image": _Kind(None, _is_text, "an image reference"),
+    "memory_scope": _Kind(None, _is_text, "a scope such as namespace:sales"),
     "default_model": _Kind("fast", _is_text, "a model or an alias"),
     "models": _Kind({}, _is_texts, 'a table of alias to model, {"fast": "…"}', json.loads),
     "environment": _Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),
@@ -71,9 +72,10 @@ _configured: dict[str, Any] = {}
 def configure(**values: Any) -> None:
     """Set defaults for this process; `None` takes a setting back.
 
-    Settings: `store`, `cache`, `retries`, `image`, `default_model`, `models`, `environment` (plain
-    variables of every step), `requirements` (what a container installs). Raises UsageError on any
-    other name and on a value of the wrong type.
+    Settings: `store`, `cache`, `retries`, `image`, `memory_scope` (of `kitaru.memory` outside
+    flows), `default_model`, `models`, `environment` (plain variables of every step), `requirements`
+    (what a container installs). Raises UsageError on any other name and on a value of the wrong
+    type.
 
         kitaru.configure(store="sqlite:/var/lib/flows/", cache=False)
     """

@@ -13,6 +13,7 @@
     ├── StateError                  exit 2: the execution is not in a state that allows this
     │   ├── NotFound                no such execution, wait, artifact or block
     │   ├── WaitConflict            the wait was answered differently before
+    │   ├── MemoryConflict          the newest version of a memory is not the expected one
     │   └── WaitTimeout             `handle.wait(timeout)` elapsed; the run goes on
     ├── AnswerInvalid               exit 2: the answer does not fit the wait's schema; still waiting
     └── EnvironmentFailure          exit 3: store, target or credentials
@@ -96,6 +97,17 @@ class NotFound(StateError):
 
 class WaitConflict(StateError):
     """The wait was answered before, with another value."""
+
+
+class MemoryConflict(StateError):
+    """The newest version of a memory is not the one that was expected; `version` says which it is.
+
+    `version` is 0 where the key has no value.
+    """
+
+    def __init__(self, message: str, *, version: int, help: str = "") -> None:
+        super().__init__(message, help=help)
+        self.version = version
 
 
 class WaitTimeout(StateError, TimeoutError):

@@ -24,6 +24,7 @@ from kitaru.wire.records import (
     ExecutionRecord,
     ExitRecord,
     FramePointer,
+    IntentRecord,
     InvocationRecord,
     Record,
     StateRecord,
@@ -252,6 +253,10 @@ class Journal:
         """Say where `block` finds its frame, or which block control went on to, once."""
         record = FramePointer(source=pointer.get("from", ""), passed=pointer.get("passed", ""))
         self._ledger.write(keys.frame(self.exec_id, block), record)
+
+    def intend(self, id: str, floor: int) -> int:
+        """Note that an invocation is about to write a version above `floor`; return the first."""
+        return self._ledger.write(keys.intent(self.exec_id, id), IntentRecord(id, floor)).floor
 
     def put(self, document: Any, type: str = "") -> StoredValue:
         """Keep a codec document: inline up to 64 KiB, else in a blob that is durable on return.

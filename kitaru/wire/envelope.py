@@ -23,7 +23,9 @@ from kitaru.wire.records import (
     ExecutionRecord,
     ExitRecord,
     FramePointer,
+    IntentRecord,
     InvocationRecord,
+    MemoryVersion,
     Record,
     Replay,
     StateRecord,
@@ -45,6 +47,8 @@ _KINDS: dict[str, type[Record]] = {
     "exit": ExitRecord,
     "frame": FramePointer,
     "cache": CacheHint,
+    "memory": MemoryVersion,
+    "intent": IntentRecord,
 }
 # What stands inside records.
 _PARTS = (StoredValue, ErrorInfo, Replay)

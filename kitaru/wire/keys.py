@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from kitaru.wire.times import invert
 
 INDEX = "index/"
+LAST_VERSION = 99_999_999
+
+_ESCAPE = re.compile(r"[^A-Za-z0-9_-]")
+_UNESCAPE = re.compile(r"\.([0-9a-f]{2})")
 
 
 def home(exec_id: str) -> str:
@@ -81,6 +87,10 @@ def blob(home: str, digest: str) -> str:
     return f"{home}blob/{digest.removeprefix('sha256:')}"
 
 
+def intent(exec_id: str, id: str) -> str:
+    return f"x/{exec_id}/intent/{id}"
+
+
 def bundle(digest: str) -> str:
     return f"bundle/{digest.removeprefix('sha256:')}"
 
@@ -97,3 +107,48 @@ def index(started_at: str, exec_id: str, number: int, status: str, flow: str) ->
     """Return the listing hint of one state: all states of an execution lie together, newest start
     first, so that a page of executions is one range scan."""
     return f"{INDEX}{invert(started_at)}/{exec_id}/{number:08d}/{status}/{flow}"
+
+
+def memory(kind: str, name: str) -> str:
+    """Return what all keys of a memory's scope begin with; an execution's goes with it."""
+    return f"{home(name)}memory/" if kind == "execution" else f"memory/{kind}/{name}/"
+
+
+def memory_home(scope: str, key: str) -> str:
+    """Return what the versions and large values of one key begin with."""
+    return f"{scope}key/{_escaped(key)}/"
+
+
+def memory_versions(scope: str, key: str) -> str:
+    return f"{memory_home(scope, key)}version/"
+
+
+def memory_version(scope: str, key: str, number: int) -> str:
+    """Return the key of one version: the newest comes first, so that a page of one finds it."""
+    return f"{memory_versions(scope, key)}{LAST_VERSION - number:08d}"
+
+
+def memory_marks(scope: str, prefix: str) -> str:
+    """Return what the marks of all keys that start with `prefix` begin with."""
+    return f"{scope}mark/{_escaped(prefix)}"
+
+
+def memory_mark(scope: str, key: str, number: int, status: str) -> str:
+    """Return the listing hint of a version with which a key came to have a value, or lost it."""
+    return f"{memory_marks(scope, key)}/{LAST_VERSION - number:08d}/{status}"
+
+
+def version_number(key: str) -> int:
+    """Return the number of the version that lies at `key`."""
+    return LAST_VERSION - int(key.rpartition("/")[2])
+
+
+def marked(scope: str, mark: str) -> tuple[str, str]:
+    """Return the memory's key and the status of a mark."""
+    escaped, _, status = mark.removeprefix(f"{scope}mark/").split("/")
+    return _UNESCAPE.sub(lambda found: chr(int(found[1], 16)), escaped), status
+
+
+def _escaped(key: str) -> str:
+    """Make one segment of a key; what starts with `prefix` starts with its escape as well."""
+    return _ESCAPE.sub(lambda found: f".{ord(found[0]):02x}", key)

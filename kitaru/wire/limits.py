@@ -12,5 +12,8 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 MAX_NAME_CHARACTERS = 100
 """The longest name of a flow, checkpoint, wait or artifact."""
 
+MAX_MEMORY_KEY_CHARACTERS = 100
+"""The longest key of a memory; escaped, it still fits into a store's key."""
+
 MAX_KEY_CHARACTERS = 512
 """The longest key; S3, GCS and Azure Blob all allow 1,024, the user's prefix included."""

@@ -1,7 +1,8 @@
 """Decides what a flow, checkpoint, wait or artifact may be called: one grammar for all of them.
 
-Names become parts of keys, file names and node names, so they are plain ASCII words. Text for
-people (questions, display names) is data and never passes through here.
+Names become parts of keys, file names and node names, so they are plain ASCII words. Keys of a
+memory are only ever keys and may hold more. Text for people (questions, display names) is data and
+never passes through here.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import re
 
 from kitaru.errors import UsageError
-from kitaru.wire.limits import MAX_NAME_CHARACTERS
+from kitaru.wire.limits import MAX_MEMORY_KEY_CHARACTERS, MAX_NAME_CHARACTERS
 
 _NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_-]{{0,{MAX_NAME_CHARACTERS - 1}}}", re.ASCII)
+_MEMORY_KEY = re.compile(
+    rf"[A-Za-z0-9_][A-Za-z0-9_.:/@+=,~-]{{0,{MAX_MEMORY_KEY_CHARACTERS - 1}}}", re.ASCII
+)
 
 
 def check_name(kind: str, name: str) -> str:
@@ -29,10 +33,35 @@ def check_name(kind: str, name: str) -> str:
     """
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
-    shown = ascii(name)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
     raise UsageError(
-        f"{shown} cannot be the name of a {kind}.",
+        f"{_short(name)} cannot be the name of a {kind}.",
         help="Use a letter or underscore, then letters, digits, underscores or dashes (ASCII, "
         f'at most {MAX_NAME_CHARACTERS} characters), for example name="approve_draft".',
     )
+
+
+def check_memory_key(key: str) -> str:
+    """Return `key` when a memory can have it.
+
+    It starts with a letter, digit or underscore, goes on with those and `. : / @ + = , ~ -`, all
+    ASCII, and has at most 100 characters.
+
+    Raises:
+        UsageError: `key` is not text or does not fit the grammar.
+
+    Example:
+        >>> check_memory_key("user/42:tone")
+        'user/42:tone'
+    """
+    if isinstance(key, str) and _MEMORY_KEY.fullmatch(key):
+        return key
+    raise UsageError(
+        f"{_short(key)} cannot be the key of a memory.",
+        help="Use a letter, digit or underscore, then also . : / @ + = , ~ and - (ASCII, at most "
+        f"{MAX_MEMORY_KEY_CHARACTERS} characters), for example user/42:tone.",
+    )
+
+
+def _short(name: object) -> str:
+    shown = ascii(name)
+    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Status = Literal["running", "waiting", "failed", "completed", "cancelled"]
 Mode = Literal["local", "dry-run", "deployed"]
-InvocationKind = Literal["checkpoint", "llm", "log", "wait"]
+InvocationKind = Literal["checkpoint", "llm", "log", "memory", "wait"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +214,30 @@ class CacheHint:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryVersion:
+    """One version of a key of a memory; without a value it says that the key was deleted.
+
+    `operation` is who wrote it, `<execution>/<invocation>` or `outside/<token>`: each writes one
+    version at most. `compacted` is what a compaction by a model was made of.
+    """
+
+    key: str
+    number: int
+    operation: str
+    at: str
+    value: StoredValue | None = None
+    compacted: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRecord:
+    """That an invocation is about to write a version, above version `floor` of its key."""
+
+    id: str
+    floor: int
+
+
 Record = (
     ExecutionRecord
     | StateRecord
@@ -225,6 +249,8 @@ Record = (
     | ExitRecord
     | FramePointer
     | CacheHint
+    | MemoryVersion
+    | IntentRecord
 )
 
 
