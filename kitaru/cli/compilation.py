@@ -100,10 +100,9 @@ def to_json(compiled: Compiled) -> dict[str, Any]:
 
 def checkpoints(plan: Plan) -> list[str]:
     """Return the durable calls that do work, in source order, each once."""
-    calls = (
-        call for block in plan.blocks if block.kind not in ("wait", "log") for call in block.calls
-    )
-    return list(dict.fromkeys(calls))
+    working = (block for block in plan.blocks if block.kind not in ("wait", "log"))
+    calls = (call for block in working for call in block.calls)
+    return list(dict.fromkeys(call for call in calls if not call.startswith("memory.")))
 
 
 def show(compiled: Compiled, output: Output) -> None:

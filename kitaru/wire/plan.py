@@ -16,7 +16,7 @@ PLAN_SCHEMA = 1
 # Not the empty text, which is a text that a user may give.
 OWN_DEFAULT = "kitaru:default"
 
-BlockKind = Literal["flow", "entry", "checkpoint", "llm", "wait", "log", "region", "join"]
+BlockKind = Literal["flow", "entry", "checkpoint", "llm", "wait", "log", "memory", "region", "join"]
 ParameterType = Literal["str", "int", "float", "bool", "json"]
 Granularity = Literal["checkpoint", "fused", "single"]
 RetryMode = Literal["native", "shim"]

@@ -1,7 +1,8 @@
 """Runs one flow in two ways within this process: as plain Python, and cut into blocks with frames.
 
 The primitives are stand-ins: a checkpoint traces its call and gives a copy of its result, as the
-journal does; a wait is answered from a table. What differs is the compiler's doing alone.
+journal does; a wait is answered from a table; memory is a dictionary that all processes share. What
+differs is the compiler's doing alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kitaru.runtime import blocks, codec
 from kitaru.wire.plan import Granularity, Plan
 
 ANSWERS = {"ok": True, "no": False, "number": 7}
+GONE = object()
 ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
@@ -54,6 +56,7 @@ class World:
 
     path: Path
     trace: list[str]
+    remembered: dict[str, list[Any]] = field(default_factory=dict)
     modules: dict[str, types.ModuleType] = field(default_factory=dict)
 
     def module(self) -> types.ModuleType:
@@ -100,7 +103,35 @@ class World:
         fake.flow = lambda function=None, **_: function or fake.flow  # type: ignore[attr-defined]
         fake.wait = wait  # type: ignore[attr-defined]
         fake.llm = checkpoint(lambda prompt, **_: f"<{prompt}>")  # type: ignore[attr-defined]
+        fake.memory = self._memory()  # type: ignore[attr-defined]
         return fake
+
+    def _memory(self) -> types.SimpleNamespace:
+        def newest(key: str) -> Any:
+            return (self.remembered.get(key) or [GONE])[-1]
+
+        def get(key: str, default: Any = None) -> Any:
+            self.trace.append(f"memory.get {key}")
+            return default if newest(key) is GONE else codec.decode(newest(key))
+
+        def put(key: str, value: Any) -> int:
+            self.trace.append(ADDRESS.sub("0x", f"memory.set {key} {value!r}"))
+            document = codec.encode(value)
+            self.remembered.setdefault(key, []).append(document)
+            return len(self.remembered[key])
+
+        def delete(key: str) -> bool:
+            self.trace.append(f"memory.delete {key}")
+            there = newest(key) is not GONE
+            if there:
+                self.remembered[key].append(GONE)
+            return there
+
+        def keys() -> list[str]:
+            self.trace.append("memory.list")
+            return sorted(key for key in self.remembered if newest(key) is not GONE)
+
+        return types.SimpleNamespace(get=get, set=put, delete=delete, list=keys)
 
 
 def compile_text(
@@ -144,10 +175,11 @@ class _Process:
     compilation: Compilation
     path: Path
     trace: list[str]
+    remembered: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         plan = self.compilation.plan
-        self.module = World(self.path, self.trace).module()
+        self.module = World(self.path, self.trace, self.remembered).module()
         self.before = codec.globals_digest(self.module.__dict__)
         if plan.blocks[0].kind != "flow":
             self.functions = blocks.load(plan, self.compilation.steps_py, self.module)
@@ -159,7 +191,7 @@ class _Process:
         return codec.encode_frame(variables, self.module.__dict__)
 
     def next(self) -> _Process:
-        return _Process(self.compilation, self.path, self.trace)
+        return _Process(self.compilation, self.path, self.trace, self.remembered)
 
 
 def _steps(

@@ -97,6 +97,17 @@ class _Writer:
             f"cc({self.expr(depth - 1)})",
             f"cb(y={self.expr(depth - 1)}, x={self.expr(depth - 1)})",
             f"kitaru.wait(name={self.one(repr('ok'), repr('no'), repr('number'))})",
+            self.memory(depth),
+        )
+
+    def memory(self, depth: int) -> str:
+        key = self.one("'k'", "'j'")
+        return self.one(
+            f"kitaru.memory.get({key})",
+            f"kitaru.memory.get({key}, {self.atom()})",
+            f"kitaru.memory.set({key}, {self.expr(depth - 1)})",
+            f"kitaru.memory.delete({key})",
+            "kitaru.memory.list()",
         )
 
     def expr(self, depth: int) -> str:

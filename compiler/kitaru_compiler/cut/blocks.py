@@ -139,7 +139,7 @@ class _Builder:
 
 def _kind(call: DurableCall) -> BlockKind:
     match call.kind:
-        case "checkpoint" | "llm" | "wait" | "log":
+        case "checkpoint" | "llm" | "wait" | "log" | "memory":
             return call.kind
     return "region"
 

@@ -23,7 +23,7 @@ from kitaru_compiler.frontend.source import Source
 Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
 
 # Cheap calls ride along at the tail of the step before; a wait never holds a container.
-RIDES_ALONG = frozenset({"wait", "log", "join"})
+RIDES_ALONG = frozenset({"wait", "log", "memory", "join"})
 IDLE = RIDES_ALONG | {"entry"}
 
 
@@ -82,7 +82,7 @@ class Cutter:
                     items.append(StepItem(self._after_answer(block)))
                     decider, last = self.entries[block.index], block
                 continue
-            if block.kind in RIDES_ALONG or not self._starts_step(block, last):
+            if rides_along(block) or not self._starts_step(block, last):
                 continue
             self.entries[block.index] = block.name
             items.append(StepItem(block.name))
@@ -120,7 +120,7 @@ class Cutter:
     def _step(self, block: DraftBlock) -> Step:
         inside, exits = reachable(self.successors, block.index, self._cuts())
         calls = [call for index in inside for call in self.blocks[index].calls]
-        durable = [call for call in calls if call.kind not in ("wait", "log")]
+        durable = [call for call in calls if call.kind not in RIDES_ALONG]
         single = block.kind == "checkpoint" and len(durable) == 1
         retries = durable[0].options.retries if single and durable[0].options else 0
         retry: RetryMode = self.profile.retry if retries else "shim"
@@ -155,6 +155,12 @@ def reachable(
                 pending.append(target)
     ordered: list[int | None] = [*sorted(exits)]
     return sorted(inside), [*ordered, None] if ends else ordered
+
+
+def rides_along(block: DraftBlock) -> bool:
+    """Say whether a block needs no step of its own, whatever stands before it."""
+    cheap = bool(block.calls) and all(call.kind in ("log", "memory") for call in block.calls)
+    return block.kind in RIDES_ALONG or (block.kind == "region" and cheap)
 
 
 def absorb_next(

@@ -10,7 +10,7 @@ from kitaru.wire.plan import Block, BranchItem, Granularity, LayoutItem, Step, S
 from kitaru_compiler.cut.blocks import build_blocks
 from kitaru_compiler.cut.draft import DraftBlock
 from kitaru_compiler.cut.generate import Generated, generate
-from kitaru_compiler.cut.layout import Cutter
+from kitaru_compiler.cut.layout import Cutter, rides_along
 from kitaru_compiler.cut.liveness import bound_variables, live_variables
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic
@@ -108,7 +108,7 @@ def _region_notes(drafts: list[DraftBlock], source: Source) -> list[Diagnostic]:
     notes = []
     for draft in drafts:
         region = draft.region
-        if region is None:
+        if region is None or rides_along(draft):
             continue
         span = _span(draft, source)
         lines = f"line {span.line} stays"

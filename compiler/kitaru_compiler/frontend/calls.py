@@ -15,7 +15,13 @@ from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable
 from kitaru_compiler.ir.scope import argument_names, bound_names
 
 SUBMITS = frozenset({"submit", "map", "product"})
-PRIMITIVES: dict[str, CallKind] = {"llm": "llm", "wait": "wait", "log": "log"}
+MEMORY = ("get", "entry", "set", "delete", "list", "history", "compact")
+PRIMITIVES: dict[str, CallKind] = {
+    "llm": "llm",
+    "wait": "wait",
+    "log": "log",
+    **{f"memory.{operation}": "memory" for operation in MEMORY},
+}
 
 
 @dataclass
@@ -64,8 +70,6 @@ class Calls:
     def _durable(self, symbol: Symbol, method: str) -> DurableCall | None:
         if symbol.kind == "primitive" and symbol.name in PRIMITIVES and not method:
             return DurableCall(PRIMITIVES[symbol.name], symbol.name)
-        if symbol.kind == "primitive" and symbol.name.startswith("memory."):
-            return DurableCall("helper", f"kitaru.{symbol.name}")
         if symbol.kind == "checkpoint":
             kind: CallKind = "submit" if method else "checkpoint"
             options = checkpoint_options(symbol)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from kitaru_compiler.diagnostics.model import Rule
 
-CallKind = Literal["checkpoint", "llm", "wait", "log", "submit", "helper", "dynamic"]
+CallKind = Literal["checkpoint", "llm", "wait", "log", "memory", "submit", "helper", "dynamic"]
 
 
 @dataclass(frozen=True, slots=True)

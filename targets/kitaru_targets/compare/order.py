@@ -8,13 +8,13 @@ from kitaru_targets.graph import Edge, Graph, Node
 
 # Ways through tests multiply; more than these are told apart, but not listed.
 MOST = 16
-_PASSED = ("join", "log", "test")
+_PASSED = ("join", "log", "memory", "test")
 
 
 def arrivals(graph: Graph) -> dict[str, tuple[str, ...]]:
     """Return for each node the ways it is reached, as `research → if short: false`.
 
-    Joins and logs are passed: what stands before them counts.
+    Joins, logs and memory are passed: what stands before them counts.
     """
     nodes = {node.id: node for node in graph.nodes}
     coming: dict[str, list[Edge]] = {node: [] for node in nodes}

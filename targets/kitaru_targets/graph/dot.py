@@ -13,6 +13,7 @@ _STYLES: dict[Kind, str] = {
     "region": 'shape=box, style="dashed"',
     "wait": "shape=parallelogram",
     "log": 'shape=box, style="rounded"',
+    "memory": "shape=cylinder",
     "test": "shape=hexagon",
     "join": "shape=circle, width=0.15, fixedsize=true",
     "end": 'shape=box, style="rounded"',

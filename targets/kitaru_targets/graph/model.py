@@ -17,13 +17,14 @@ from kitaru.wire.plan import Block, Parameter, Plan, Span, Step
 from .text import lines_of, written
 from .ways import Jump, Perhaps, Test, Way, ways
 
-Kind = Literal["start", "step", "region", "wait", "log", "test", "join", "end"]
+Kind = Literal["start", "step", "region", "wait", "log", "memory", "test", "join", "end"]
 _KINDS: dict[str, Kind] = {
     "entry": "start",
     "region": "region",
     "flow": "region",
     "wait": "wait",
     "log": "log",
+    "memory": "memory",
     "join": "join",
 }
 
@@ -191,6 +192,8 @@ def _title(plan: Plan, block: Block) -> str:
             return plan.flow
         case "wait":
             return f"wait {block.name}"
+        case "memory":
+            return block.calls[0]
     return block.name
 
 
