@@ -24,6 +24,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Run": {
         "run": "Run a flow here, durably.",
         "executions": "List, show, answer, resume, retry.",
+        "memory": "Read, write, list and purge what flows remember.",
     },
     "Compile": {
         "compile": "Write the pipeline for a target.",

@@ -1,0 +1,177 @@
+"""Decides what `kitaru memory` does: what is remembered, who wrote it, and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from kitaru.cli import options
+from kitaru.cli.execution import text_of
+from kitaru.cli.output import Output, table
+from kitaru.cli.values import parse_value
+from kitaru.config import setting
+from kitaru.errors import NotFound
+
+if TYPE_CHECKING:
+    from kitaru.memory import Memories, Version
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group(short_help="Read, write, list and purge what flows remember.")
+def memory() -> None:
+    """What flows remember: values by key, in numbered versions."""
+
+
+def _memories(store: str | None) -> Memories:
+    from kitaru.client import KitaruClient
+
+    return KitaruClient(str(setting("store", argument=store).value)).memory
+
+
+def _common(function: F) -> F:
+    """Add `--scope`, `--store` and `--json`."""
+    scope = click.option(
+        "--scope", metavar="SCOPE",
+        help="namespace:NAME, flow:NAME or execution:ID. Default: the setting memory_scope.",
+    )  # fmt: skip
+    return scope(options.store(options.as_json(function)))
+
+
+_key = click.argument("key", metavar="KEY")
+_expect = click.option(
+    "--expect", type=click.IntRange(min=0), metavar="VERSION",
+    help="Only if this version is the newest; 0: only if there is no value.",
+)  # fmt: skip
+
+
+@memory.command()
+@_key
+@click.option("--version", type=click.IntRange(min=1), help="Default: the newest.")
+@_common
+@options.pass_output
+def get(
+    output: Output, key: str, version: int | None, scope: str | None, store: str | None
+) -> None:
+    """Show the value of a key."""
+    found = _memories(store).show(key, version=version, scope=scope)
+    if found is None:
+        raise NotFound(
+            f"{key} has no value{'' if version is None else f' in version {version}'}",
+            help=f"kitaru memory history {key}",
+        )
+    if output.as_json:
+        output.document(found)
+    else:
+        output.say(text_of(found["value"]))
+
+
+@memory.command("set")
+@_key
+@click.argument("value", metavar="VALUE")
+@_expect
+@_common
+@options.pass_output
+def set_value(
+    output: Output, key: str, value: str, expect: int | None, scope: str | None, store: str | None
+) -> None:
+    """Write a value: JSON when it parses, else text."""
+    version = _memories(store).set(key, parse_value(value), expect=expect, scope=scope)
+    _say(output, {"key": key, "version": version}, f"{key} has version {version}")
+
+
+@memory.command("list")
+@click.argument("prefix", metavar="[PREFIX]", default="")
+@_common
+@options.pass_output
+def list_keys(output: Output, prefix: str, scope: str | None, store: str | None) -> None:
+    """List the keys that have a value."""
+    keys = _memories(store).list(prefix, scope=scope)
+    if output.as_json:
+        output.document({"items": keys, "count": len(keys)})
+        return
+    for key in keys or ["no keys"]:
+        output.say(key)
+
+
+@memory.command()
+@_key
+@click.option("--limit", type=click.IntRange(min=1), help="Only the last so many.")
+@_common
+@options.pass_output
+def history(
+    output: Output, key: str, limit: int | None, scope: str | None, store: str | None
+) -> None:
+    """List the versions of a key, the oldest first: when, by whom, of what size."""
+    versions = _memories(store).history(key, limit=limit, scope=scope)
+    if output.as_json:
+        output.document({"items": [asdict(v) for v in versions], "count": len(versions)})
+        return
+    for line in table([_row(version) for version in versions]) if versions else ["no versions"]:
+        output.say(line)
+
+
+@memory.command()
+@_key
+@_expect
+@_common
+@options.pass_output
+def delete(
+    output: Output, key: str, expect: int | None, scope: str | None, store: str | None
+) -> None:
+    """Take a key's value away; its earlier versions stay readable by number."""
+    deleted = _memories(store).delete(key, expect=expect, scope=scope)
+    text = f"{key} is deleted" if deleted else f"{key} had no value"
+    _say(output, {"key": key, "deleted": deleted}, text)
+
+
+@memory.command()
+@_key
+@_common
+@options.pass_output
+def purge(output: Output, key: str, scope: str | None, store: str | None) -> None:
+    """Erase a key with all its versions, for good.
+
+    What executions have read of it stays in their records.
+    """
+    count = _memories(store).purge(key, scope=scope)
+    _say(output, {"key": key, "versions": count}, f"{key} is erased, {count} versions")
+
+
+@memory.command()
+@click.argument("key", metavar="[KEY]", required=False)
+@click.option("--prefix", help="Instead of KEY: all keys that start so.")
+@click.option("--into", metavar="KEY", help="Which key gets the text. Default: KEY itself.")
+@click.option("--model", help="An alias or a model. Default: the default model.")
+@click.option("--instruction", help="What the model is told to do with the notes.")
+@_common
+@options.pass_output
+def compact(
+    output: Output, key: str | None, prefix: str | None, into: str | None, model: str | None,
+    instruction: str | None, scope: str | None, store: str | None,
+) -> None:  # fmt: skip
+    """Let a model merge the versions of a key, or all keys of a prefix, into one text."""
+    told = {} if instruction is None else {"instruction": instruction}
+    memories = _memories(store)
+    version = memories.compact(key, prefix=prefix, into=into, model=model, scope=scope, **told)
+    target = into or key or ""
+    (newest,) = memories.history(target, limit=1, scope=scope)
+    text = f"{target} has version {version}, made of {len(newest.compacted['sources'])} notes"
+    _say(output, {"key": target, "version": version, **newest.compacted}, text)
+
+
+def _say(output: Output, document: dict[str, Any], text: str) -> None:
+    if output.as_json:
+        output.document(document)
+    else:
+        output.say(text)
+
+
+def _row(version: Version) -> tuple[str, ...]:
+    written = f"{version.written_at[:19].replace('T', ' ')} UTC"
+    what = "deleted" if version.deleted else f"{version.type}, {version.size} bytes"
+    compacted = f"of {len(version.compacted['sources'])} notes" if version.compacted else ""
+    return str(version.version), written, what, version.operation, compacted
