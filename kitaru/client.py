@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import StateError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kitaru.stores.base import Store
-    from kitaru.wire.records import ErrorInfo, InvocationRecord, Status, WaitRequest
+    from kitaru.wire.records import ErrorInfo, InvocationRecord, Replay, Status, WaitRequest
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class ExecutionView:
         return result_of(self.journal)
 
     @property
+    def replay(self) -> Replay | None:
+        """Which execution this one replays, and how; `None` when it is no replay."""
+        return self.journal.execution.replay
+
+    @property
     def invocations(self) -> list[InvocationRecord]:
         """The records of its invocations, in program order of the calls."""
         return self.journal.invocations()
@@ -62,6 +67,7 @@ class ExecutionView:
             "result": result_as_json(self.journal),
             "waits": waits,
             "error": _error(self.error),
+            "replay": None if self.replay is None else asdict(self.replay),
         }
 
 

@@ -24,7 +24,10 @@ SCHEMA = 1
 
 
 def remember(store: Store, exec_id: str, build: Build, inputs: Mapping[str, Any]) -> None:
-    """Note beside an execution's records which build it is a dry run of, and its inputs."""
+    """Note beside an execution's records which build it is a dry run of, and its inputs.
+
+    A replay notes those of its source: the document that goes on with it asks for no inputs.
+    """
     key = _key(exec_id)
     launch = {
         "schema": SCHEMA,
@@ -86,7 +89,7 @@ def _play(exec_id: str, url: str, output: Output) -> None:
 
     opened = open_store(url)
     try:
-        build, inputs = _recall(opened, exec_id)
+        build, inputs = recall(opened, exec_id)
     finally:
         opened.close()
 
@@ -97,7 +100,12 @@ def _play(exec_id: str, url: str, output: Output) -> None:
     dry_run.run(build, inputs=inputs, answers={}, store_url=url, exec_id=exec_id, report=report)
 
 
-def _recall(store: Store, exec_id: str) -> tuple[Build, dict[str, Any]]:
+def recall(store: Store, exec_id: str) -> tuple[Build, dict[str, Any]]:
+    """Return the build that an execution is a dry run of, and the inputs it was given.
+
+    Raises:
+        StateError: this machine does not have the build, or it is no dry run.
+    """
     from kitaru_targets import build
 
     data = store.get(_key(exec_id))
@@ -105,8 +113,7 @@ def _recall(store: Store, exec_id: str) -> tuple[Build, dict[str, Any]]:
     if launch.get("schema") != SCHEMA:
         raise StateError(
             f"The execution {exec_id} does not run here.",
-            help=f"Run its pipeline again with kitaru_execution={exec_id}: finished steps do not "
-            "run again.",
+            help=f"Compile what is left: kitaru executions resume {exec_id} --target T",
         )
     return build.read(Path(launch["directory"])), launch["inputs"]
 

@@ -40,6 +40,8 @@ def show_execution(document: dict[str, Any], output: Output, *, store: str | Non
 
 def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, str]]:
     exec_id, error = document["exec_id"], document["error"]
+    if document["replay"]:
+        yield "replay", replay_text(document["replay"])
     if error:
         where = f"in {error['invocation']}: " if error["invocation"] else ""
         yield "error", f"{where}{error['type']}: {error['message']}"
@@ -50,6 +52,14 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
         question = f": {wait['question']}" if wait["question"] else ""
         yield "wait", f"{wait['name']}{question} {hint(wait['schema'] or {})}"
         yield "answer", answer_command(exec_id, wait, store=store)
+
+
+def replay_text(replay: dict[str, Any]) -> str:
+    """Return what an execution replays, from where and with what changed, in one line."""
+    changed = [*replay["results"], *replay["inputs"]]
+    changed += [f"{alias}={model}" for alias, model in replay["models"].items()]
+    start = f" from {replay['start']}" if replay["start"] else ""
+    return f"of {replay['source']}{start}" + (f", with {', '.join(changed)}" if changed else "")
 
 
 def command(verb: str, exec_id: str, *more: str, store: str | None) -> str:

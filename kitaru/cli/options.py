@@ -73,6 +73,16 @@ def target(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def place(function: F) -> F:
+    """Add `--target`, `--output` and `--image`, for the pipeline that goes on with an execution."""
+    target = click.option(
+        "--target", "-t", "target", metavar="NAME",
+        help="Write the pipeline of what is left, to be deployed: only the store is read.",
+    )  # fmt: skip
+    image = click.option("--image", metavar="REF", help="With --target: the image of every step.")
+    return target(directory(image(function)))
+
+
 def directory(function: F) -> F:
     """Add `--output DIR`."""
     return click.option(

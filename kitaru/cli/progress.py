@@ -98,7 +98,11 @@ def _mark(record: InvocationRecord) -> str:
 
 
 def _facts(record: InvocationRecord) -> Iterator[str]:
-    if record.cached_from:
+    if record.adopted_from:
+        yield f"from {record.adopted_from.partition('/')[0]}"
+    elif record.given:
+        yield "given"
+    elif record.cached_from:
         yield f"cached, from {record.cached_from.partition('/')[0]}"
     elif record.kind == "wait":
         yield "answered"

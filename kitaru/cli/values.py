@@ -24,21 +24,21 @@ def parse_value(text: str, *, is_text: bool = False) -> Any:
 
 
 def parse_inputs(
-    pairs: Sequence[str], inputs_from: str | None, *, texts: Collection[str] = ()
+    options: Sequence[str], inputs_from: str | None, *, texts: Collection[str] = ()
 ) -> dict[str, Any]:
     """Return the flow inputs given by `--input` pairs over `--inputs`.
 
     `texts` are the names of the inputs declared as `str`. Raises UsageError on a pair without
     `=`, on a name given twice, and when `inputs_from` is not a JSON object.
     """
-    given = _pairs(pairs, "--input")
+    given = pairs(options, "--input")
     named = {name: parse_value(text, is_text=name in texts) for name, text in given.items()}
     return {**_read_object(inputs_from), **named} if inputs_from is not None else named
 
 
-def parse_answers(pairs: Sequence[str]) -> dict[str, str]:
+def parse_answers(given: Sequence[str]) -> dict[str, str]:
     """Return the texts given by `--answer WAIT=VALUE` pairs, by wait."""
-    return _pairs(pairs, "--answer")
+    return pairs(given, "--answer")
 
 
 def wants_text(wait: Mapping[str, Any]) -> bool:
@@ -47,9 +47,10 @@ def wants_text(wait: Mapping[str, Any]) -> bool:
     return isinstance(schema, dict) and schema.get("type") == "string"
 
 
-def _pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
+def pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    """Return the texts of `NAME=TEXT` pairs by name; `option` is what they are given with."""
     named: dict[str, str] = {}
-    for pair in pairs:
+    for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
             raise UsageError(f"{option} {pair!r} is not NAME=VALUE", help=f"{option} topic=kayaks")

@@ -14,6 +14,16 @@ StepStatus = Literal["go", "end", "waiting", "skip"]
 END = "end"
 
 
+def scope(journal: Journal, digest: str) -> str:
+    """Return what the names of a plan's blocks begin with in a journal; `digest` is the plan's.
+
+    Frames fit the plan they were written with; under any other the journal is replayed. A residual
+    plan goes on with those of the plan it is the rest of.
+    """
+    own = journal.execution.plan_digest == digest
+    return "" if own else f"{digest.removeprefix('sha256:')[:12]}."
+
+
 class Route:
     """Where control goes between steps, as the journal knows it."""
 
@@ -21,10 +31,7 @@ class Route:
         self.journal = journal
         self._plan = plan
         self._entries = {step.entry: step for step in plan.steps}
-        # Frames fit the plan they were written with; under any other the journal is replayed.
-        # A residual plan goes on with those of the plan it is the rest of.
-        own = journal.execution.plan_digest in (digest, plan.residual_of)
-        self._scope = "" if own else f"{digest.removeprefix('sha256:')[:12]}."
+        self._scope = scope(journal, plan.residual_of or digest)
 
     def key(self, block: str) -> str:
         """Return the name under which the journal keeps what belongs to a block of this plan."""

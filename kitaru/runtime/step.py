@@ -98,7 +98,7 @@ def run_step(request: Request) -> int:
     step = _named(plan, request.step)
     store = open_store(request.store or None)
     load = _once(lambda: load_program(plan, digest, request.plan))
-    if step.entry == plan.blocks[0].name:
+    if step.entry == plan.blocks[0].name and not plan.residual_of:
         journal = _begin(request, load(), store)
     else:
         journal = Journal.open(store, request.exec_id)
@@ -304,6 +304,7 @@ def _begin(request: Request, program: Program, store: Any) -> Journal:
         target=request.target,
         run=request.run,
         plan_digest=program.digest,
+        bundle_digest=os.environ.get("KITARU_BUNDLE", ""),
         kitaru_version=VERSION,
         cache=flow.cache is not False,
     )

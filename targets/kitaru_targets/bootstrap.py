@@ -87,6 +87,7 @@ def main(bundle: str, *rest: str) -> None:
             stop("cannot fetch bundle " + text[:12] + " from " + store + ": " + repr(error))
         if hashlib.sha256(data).hexdigest() != text:
             stop("bundle " + text[:12] + " in " + store + " is not what was compiled")
+        os.environ["KITARU_BUNDLE"] = "sha256:" + text
     root = tempfile.mkdtemp(prefix="kitaru-")
     unpack(data, root)
     sys.path[:0] = [root]

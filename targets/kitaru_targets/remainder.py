@@ -10,12 +10,15 @@ from pathlib import Path
 
 from kitaru_compiler.residual import residual
 
+from kitaru.errors import StateError
 from kitaru.runtime.journal import Journal
+from kitaru.runtime.route import scope
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Plan
 
 from . import bundle
+from .base import Target
 from .build import Build, write
 
 
@@ -23,21 +26,15 @@ def remainder(build: Build, journal: Journal, directory: Path) -> Build:
     """Write to `directory` the build that goes on with an execution of `build`, and return it.
 
     Finished steps are gone from its pipeline, and so are the flow's inputs. Returns `build` itself
-    where its own document has to run again: no step handed on yet, the journal is of another
-    compilation, or the plan is inside an image. Raises what `kitaru_targets.build.write` does.
+    where the plan is inside an image. Raises what `kitaru_targets.build.write` does.
 
         remainder(read(Path("build/review/vertex")), journal, Path("build/review/rest"))
     """
-    digest = sha256((build.directory / "plan.json").read_bytes())
-    block = standing(build.plan, journal)
-    if block is None or build.delivery == "image" or journal.execution.plan_digest != digest:
+    if build.delivery == "image":
         return build
     lock = json.loads((build.directory / "lock.json").read_text(encoding="utf-8"))
-    plan = residual(build.plan, block, digest).replace(parameters=())
-    steps = (build.directory / "steps.py").read_text(encoding="utf-8")
-    left = _Left(plan, steps, _Sources((build.directory / "bundle.zip").read_bytes()))
     return write(
-        left,
+        left(_Bundle((build.directory / "bundle.zip").read_bytes()), journal),
         build.target,
         directory,
         image=lock["image"],
@@ -47,32 +44,74 @@ def remainder(build: Build, journal: Journal, directory: Path) -> Build:
     )
 
 
-def standing(plan: Plan, journal: Journal) -> str | None:
+def stored(journal: Journal, target: Target, directory: Path, *, image: str | None = None) -> Build:
+    """Write what `remainder` does from the store alone, for a pipeline whose build is elsewhere.
+
+    Raises:
+        StateError: the store does not hold the bundle that the execution runs from.
+    """
+    compiled = left(kept(journal), journal)
+    url, exec_id = journal.store.url, journal.exec_id
+    return write(compiled, target, directory, image=image, store=url, execution=exec_id)
+
+
+def kept(journal: Journal) -> _Bundle:
+    """Return the bundle that an execution runs from; raise StateError when the store has none."""
+    digest = journal.execution.bundle_digest
+    data = journal.store.get(keys.bundle(digest)) if digest else None
+    if data is None or sha256(data) != digest:
+        raise StateError(
+            f"The store {journal.store.url} does not hold the code that {journal.exec_id} runs: it "
+            "came in an image or in the document.",
+            help=f"Run the same document again with kitaru_execution={journal.exec_id}: finished "
+            "steps do not run again.",
+        )
+    return _Bundle(data)
+
+
+def left(whole: _Bundle, journal: Journal) -> Left:
+    """Return the compilation of what is left of an execution that began with the bundle `whole`."""
+    text = whole.read("plan.json")
+    plan, digest = Plan.from_json(text), sha256(text)
+    block = standing(plan, journal, plan.residual_of or digest) or plan.blocks[0].name
+    rest = residual(plan, block, digest).replace(parameters=())
+    return Left(rest, whole.read("steps.py").decode(), whole)
+
+
+def standing(plan: Plan, journal: Journal, digest: str) -> str | None:
     """Return the last block that has been handed a frame, None when the first step hands on yet.
 
     What is found only spares containers: every step asks its own guard.
     """
-    held = set(journal.store.list(keys.frame(journal.exec_id, "")))
+    prefix = scope(journal, digest)
+    held = set(journal.store.list(keys.frames(journal.exec_id)))
     for block in reversed(plan.blocks):
-        if keys.frame(journal.exec_id, block.name) not in held:
+        name = prefix + block.name
+        if keys.frame(journal.exec_id, name) not in held:
             continue
-        if "from" in (journal.frame_pointer(block.name) or {}):
+        if "from" in (journal.frame_pointer(name) or {}):
             return block.name
     return None
 
 
 @dataclass(frozen=True)
-class _Left:
+class Left:
+    """A compilation of a rest, to be written like any other."""
+
     plan: Plan
     steps_py: str
-    project: _Sources
+    project: _Bundle
 
 
 @dataclass(frozen=True)
-class _Sources:
-    """The project's files, out of the bundle that they travelled in."""
+class _Bundle:
+    """What a compilation put into its bundle: the compiler's own files, and the project's."""
 
     data: bytes
+
+    def read(self, name: str) -> bytes:
+        with zipfile.ZipFile(io.BytesIO(self.data)) as archive:
+            return archive.read(f"{bundle.BUILD}/{name}")
 
     def closure(self, module: str) -> tuple[dict[str, bytes], frozenset[str]]:
         with zipfile.ZipFile(io.BytesIO(self.data)) as archive:

@@ -12,7 +12,7 @@ import pytest
 from . import flows
 from .conftest import Kitaru
 
-KEYS = {"exec_id", "flow", "status", "result", "waits", "error"}
+KEYS = {"exec_id", "flow", "status", "result", "waits", "error", "replay"}
 
 
 def started(kitaru: Kitaru, *more: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kitaru_targets.remainder import remainder, standing
+from kitaru_targets.remainder import remainder
 
 from kitaru.client import KitaruClient
 from kitaru.runtime.journal import Journal
@@ -110,17 +110,13 @@ def test_the_rest_asks_for_no_inputs_and_knows_its_execution(
     assert list(document["root"]["dag"]["tasks"]) == ["publish"]
 
 
-def test_another_compilation_runs_its_own_document(
-    make: Make, run: Watched, tmp_path: Path
-) -> None:
+def test_another_compilation_begins_again_with_what_is_recorded(make: Make, run: Watched) -> None:
     exec_id = run(make(REVIEW), topic="owls")["exec_id"]
     changed = make(REVIEW.replace('"rejected"', '"refused"'), out="changed")
-    store = open_store(run.url)
-    journal = Journal.open(store, exec_id)
-    assert standing(changed.plan, journal) == "approve"
-    assert remainder(changed, journal, tmp_path / "rest") is changed
-    store.close()
-    done = run(changed, {"approve": False}, exec_id, topic="owls")
+    waiting = run(changed, {}, exec_id)
+    assert (waiting["status"], run.steps) == ("waiting", [("draft", "waiting")])
+    done = run(changed, {"approve": False}, exec_id)
     assert done["result"] == "refused"
+    assert run.steps == [("publish", "end")], "its own frames count"
     records = KitaruClient(run.url).executions.get(exec_id).invocations
     assert [r.id for r in records] == ["draft", "approve"]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from kitaru.cli import options
 from kitaru.cli.attend import attend, finish
-from kitaru.cli.execution import COLORS, show_execution
+from kitaru.cli.clients import client_of, url_of
+from kitaru.cli.commands.replay import replay
+from kitaru.cli.execution import COLORS, command, show_execution
 from kitaru.cli.output import Output, label, table
+from kitaru.cli.remainders import Place, check_stored, write_rest
 from kitaru.cli.values import parse_value, wants_text
-from kitaru.config import setting
 from kitaru.errors import UsageError
 from kitaru.wire.records import Status
 
@@ -26,14 +29,7 @@ def executions() -> None:
     """What ran, what it waits for, and how to go on."""
 
 
-def _client(store: str | None) -> KitaruClient:
-    from kitaru.client import KitaruClient
-
-    return KitaruClient(_url(store))
-
-
-def _url(store: str | None) -> str:
-    return str(setting("store", argument=store).value)
+executions.add_command(replay)
 
 
 @executions.command("list")
@@ -47,7 +43,7 @@ def list_executions(
     output: Output, flow: str | None, status: str | None, limit: int, store: str | None
 ) -> None:
     """List executions, newest first."""
-    items = _client(store).executions.list(flow=flow, status=status, limit=limit)
+    items = client_of(store).executions.list(flow=flow, status=status, limit=limit)
     if output.as_json:
         output.document({"items": items, "count": len(items)})
         return
@@ -64,7 +60,7 @@ def get(output: Output, execution: str, store: str | None) -> None:
     """Show an execution: what it did, what it waits for, its result."""
     from kitaru.cli.progress import lines
 
-    view = _client(store).executions.get(execution)
+    view = client_of(store).executions.get(execution)
     if output.as_json:
         output.document(view.to_dict())
         return
@@ -91,7 +87,7 @@ def answer(
     """
     if abort and value is not None:
         raise UsageError("--abort and --value exclude each other")
-    client = _client(store)
+    client = client_of(store)
     if abort:
         client.executions.abort(execution, wait)
         return finish(execution, client, output, store)
@@ -102,12 +98,25 @@ def answer(
 
 @executions.command()
 @options.execution
+@options.place
 @options.store
 @options.as_json
 @options.pass_output
-def resume(output: Output, execution: str, store: str | None) -> int:
-    """Go on with an execution whose process is gone; what is recorded does not run again."""
-    client = _client(store)
+def resume(
+    output: Output, execution: str, target: str | None, directory: Path, image: str | None,
+    store: str | None,
+) -> int:  # fmt: skip
+    """Go on with an execution whose process is gone; what is recorded does not run again.
+
+    One that was deployed goes on with --target: the pipeline of what is left is written, to be
+    deployed like any other.
+    """
+    client = client_of(store)
+    if target is not None:
+        journal = client.executions.get(execution).journal
+        check_stored(journal)
+        if journal.end() is None:
+            return write_rest(journal, Place(target, directory, image), output)
     return _go_on(client, execution, lambda: client.executions.resume(execution), output, store)
 
 
@@ -118,7 +127,7 @@ def resume(output: Output, execution: str, store: str | None) -> int:
 @options.pass_output
 def retry(output: Output, execution: str, store: str | None) -> int:
     """Run a failed execution again: what failed runs, what is recorded does not."""
-    client = _client(store)
+    client = client_of(store)
     return _go_on(client, execution, lambda: client.executions.retry(execution), output, store)
 
 
@@ -129,7 +138,7 @@ def retry(output: Output, execution: str, store: str | None) -> int:
 @options.pass_output
 def cancel(output: Output, execution: str, store: str | None) -> int:
     """End an execution for good: wherever it runs, it stops at its next durable operation."""
-    client = _client(store)
+    client = client_of(store)
     client.executions.cancel(execution)
     return finish(execution, client, output, store)
 
@@ -149,13 +158,13 @@ def _go_on(
         start()
         if journal.end() is None and not output.as_json:
             output.note(
-                f"answered; to go on, run its pipeline again with kitaru_execution={execution}: "
-                "finished steps do not run again"
+                "to go on, compile what is left and deploy it: "
+                + command("resume", execution, "--target", "T", store=store)
             )
         return finish(execution, client, output, store)
     return attend_dry_run(
         execution, client, output,
-        url=_url(store), answers={}, asking=asking, store=store,
+        url=url_of(store), answers={}, asking=asking, store=store,
     )  # fmt: skip
 
 

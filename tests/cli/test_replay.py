@@ -1,0 +1,125 @@
+"""Replaying, cancelling and comparing from the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from . import flows
+from .conftest import Kitaru
+
+
+def document(kitaru: Kitaru, *arguments: str, code: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = kitaru("executions", *arguments, "--json", code=code).document
+    return found
+
+
+def ran(kitaru: Kitaru) -> list[str]:
+    path = kitaru.folder / "ran.txt"
+    found = path.read_text().split() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return found
+
+
+@pytest.fixture
+def source(kitaru: Kitaru) -> str:
+    """Run the review to its end; return its id."""
+    kitaru.write("review.py", flows.REVIEW)
+    waiting = kitaru("run", "review.py", "-i", "topic=kayaks", "--json").document
+    document(kitaru, "input", waiting["exec_id"], "--value", "true")
+    ran(kitaru)
+    return str(waiting["exec_id"])
+
+
+def test_from_a_checkpoint_with_a_result_and_an_answer(kitaru: Kitaru, source: str) -> None:
+    given = ["--set", "checkpoint.research=12", "--set", "wait.approve=true"]
+    found = document(kitaru, "replay", source, "--from", "draft", *given)
+    assert (found["status"], found["result"]) == ("completed", "draft of 12")
+    assert found["replay"] == {
+        "source": source,
+        "start": "draft",
+        "results": ["research", "approve"],
+        "inputs": [],
+        "models": {},
+    }
+    assert ran(kitaru) == ["draft"]
+    shown = kitaru("executions", "get", found["exec_id"])
+    assert [line.split()[1:3] for line in shown.err.splitlines()[:3]] == [
+        ["research", "given"],
+        ["draft", shown.err.splitlines()[1].split()[2]],
+        ["approve", "given"],
+    ]
+
+
+def test_as_text_it_says_what_was_taken_over(kitaru: Kitaru, source: str) -> None:
+    done = kitaru("executions", "replay", source, "--from", "approve")
+    assert [line.split()[1:] for line in done.err.splitlines()] == [
+        ["research", "from", source],
+        ["draft", "from", source],
+    ]
+    assert done.out.splitlines()[0].startswith("waiting  review")
+    assert done.out.splitlines()[1] == f"replay   of {source} from approve"
+    assert ran(kitaru) == []
+
+
+def test_another_input_runs_everything(kitaru: Kitaru, source: str) -> None:
+    given = ["-i", "topic=12", "--set", "wait.approve=true"]
+    assert document(kitaru, "replay", source, *given)["result"] == "draft of brief on 12"
+    assert ran(kitaru) == ["research", "draft"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "nothing"], 'no invocation "nothing"'),
+        (["--at", "failure"], "did not fail"),
+        (["--set", "research=1"], "checkpoint.ID"),
+        (["--set", "checkpoint.research"], "NAME=VALUE"),
+        (["-i", "subject=x"], "'subject'"),
+        (["--target", "vertex"], "it has no pipeline"),
+    ],
+)
+def test_what_cannot_be_replayed_begins_nothing(
+    arguments: list[str], said: str, kitaru: Kitaru, source: str
+) -> None:
+    error = kitaru("executions", "replay", source, *arguments, "--json", code=2).error
+    assert said in error["message"]
+    assert document(kitaru, "list")["count"] == 1
+
+
+def test_at_the_failure(kitaru: Kitaru) -> None:
+    kitaru.write("failing.py", flows.FAILING)
+    failed = kitaru("run", "failing.py", "--json", code=1).document
+    given = ["--at", "failure", "--set", "checkpoint.second=9"]
+    assert document(kitaru, "replay", failed["exec_id"], *given)["result"] == 9
+
+
+def test_cancel(kitaru: Kitaru, source: str) -> None:
+    waiting = kitaru("run", "review.py", "-i", "topic=x", "--json").document["exec_id"]
+    for _ in range(2):
+        found = document(kitaru, "cancel", waiting)
+        assert (found["status"], found["waits"]) == ("cancelled", [])
+    error = kitaru("executions", "cancel", source, "--json", code=2).error
+    assert "is completed" in error["message"]
+    assert kitaru("executions", "cancel", waiting).out.startswith("cancelled")
+
+
+def test_a_dry_run_is_replayed_as_one_and_its_rest_is_written(kitaru: Kitaru) -> None:
+    marks = kitaru.folder / "ran.txt"
+    kitaru.write("review.py", flows.REVIEW.replace('"ran.txt"', repr(str(marks))))
+    command = ["dry-run", "review.py", "-t", "vertex", "-i", "topic=kayaks", "--json"]
+    source = kitaru(*command).document["exec_id"]
+    ran(kitaru)
+    found = document(kitaru, "replay", source, "--from", "draft", "--set", "wait.approve=true")
+    assert (found["status"], found["result"]) == ("completed", "draft of brief on kayaks")
+    assert ran(kitaru) == ["draft"]
+    found = document(kitaru, "replay", source, "-i", "topic=owls", "--set", "wait.approve=true")
+    assert found["result"] == "draft of brief on owls"
+    document(kitaru, "input", source, "--value", "true")
+    again = document(kitaru, "replay", source, "--from", "approve", "-t", "vertex", "-o", "rest")
+    assert again["steps"] == ["approve"]
+    assert (kitaru.folder / again["directory"] / "pipeline.yaml").is_file()
+    assert document(kitaru, "get", again["exec_id"])["status"] == "running"
+    rest = document(kitaru, "resume", again["exec_id"], "-t", "kubeflow", "-o", "rest")
+    assert rest["steps"] == ["approve"] and rest["target"] == "kubeflow"

@@ -1,0 +1,225 @@
+"""A replay of a compiled execution is a compilation: containers start for what runs again alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kitaru_targets import registry
+from kitaru_targets.remainder import stored
+
+from kitaru.client import Executions, KitaruClient
+from kitaru.errors import InputError, StateError
+from kitaru.runtime.journal import Journal
+from kitaru.stores import open_store
+
+from .conftest import REVIEW, Make
+from .test_dry_run import Watched
+
+# Every call leaves a mark; a checkpoint of the name in `broken` fails.
+CHAIN = """
+    from pathlib import Path
+    import kitaru
+    from kitaru import checkpoint, flow
+
+    MARKS = Path({folder!r})
+    LARGE = "x" * 100_000
+
+    def mark(name):
+        with (MARKS / "marks").open("a") as file:
+            file.write(name + " ")
+        broken = MARKS / "broken"
+        if broken.exists() and broken.read_text() == name:
+            raise ValueError("broken")
+
+    @checkpoint
+    def first(n: int) -> list:
+        mark("first")
+        return [n, LARGE]
+
+    @checkpoint
+    def second(xs: list) -> int:
+        mark("second")
+        return xs[0] + 1
+
+    @checkpoint
+    def low(n: int) -> str:
+        mark("low")
+        return f"low {{n}}"
+
+    @checkpoint
+    def high(n: int) -> str:
+        mark("high")
+        return f"high {{n}}"
+
+    @checkpoint
+    def more(n: int) -> int:
+        mark("more")
+        return n + 1
+
+    @checkpoint
+    def last(text: str, n: int, size: int) -> str:
+        mark("last")
+        return f"{{text}} {{n}} {{size}}"
+
+    @flow
+    def chain(n: int, word: str = "w") -> str:
+        xs = first(n)
+        m = second(xs)
+        if m > 10:
+            text = high(m)
+        else:
+            text = low(m)
+        while m < 4:
+            m = more(m)
+        if kitaru.wait(name="ok"):
+            return last(text, m, len(xs[1]))
+        return "no"
+"""
+
+
+class Pipeline:
+    """A build, its runs, and what its steps and checkpoints did since the last look."""
+
+    def __init__(self, build: Any, run: Watched, folder: Path) -> None:
+        self.build, self.run, self.folder = build, run, folder
+
+    @property
+    def client(self) -> Executions:
+        return KitaruClient(self.run.url).executions
+
+    def marks(self) -> list[str]:
+        path = self.folder / "marks"
+        found = path.read_text().split() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return found
+
+    def done(self, **inputs: Any) -> str:
+        found = self.run(self.build, {"ok": True}, **inputs)
+        assert found["status"] == "completed", found
+        self.marks()
+        return str(found["exec_id"])
+
+    def replay(self, source: str, answers: dict[str, Any] | None = None, **changes: Any) -> Any:
+        """Replay an execution as a dry run, to its end or a wait."""
+        begun = self.client.replay(source, **changes)
+        return self.run(self.build, answers, begun.exec_id)
+
+
+@pytest.fixture(params=["kubeflow", "vertex"])
+def chain(make: Make, tmp_path: Path, request: pytest.FixtureRequest) -> Pipeline:
+    build = make(CHAIN.format(folder=str(tmp_path)), request.param)
+    return Pipeline(build, Watched(tmp_path), tmp_path)
+
+
+def test_only_what_runs_again_starts(chain: Pipeline) -> None:
+    source = chain.done(n=1)
+    found = chain.replay(source, {"ok": True}, start="more_2")
+    assert found["result"] == "low 2 4 100000"
+    assert [step for step, _ in chain.run.steps] == ["more", "last"]
+    assert chain.marks() == ["more", "last"], "the loop goes on in its second round"
+    found = chain.replay(source, {"ok": False}, start="ok")
+    assert found["result"] == "no"
+    # A wait asks in a process, and its answer starts the one that does the rest.
+    assert chain.run.steps == [("last", "waiting"), ("last", "end")]
+    assert chain.marks() == []
+
+
+def test_a_decision_that_was_taken_is_not_in_the_pipeline(chain: Pipeline, tmp_path: Path) -> None:
+    source = chain.done(n=1)
+    begun = chain.client.replay(source, start="more")
+    journal = Journal.open(open_store(chain.run.url), begun.exec_id)
+    build = stored(journal, registry.get(chain.build.target.name), tmp_path / "rest")
+    document = yaml.safe_load(build.document.read_text())
+    assert [step.name for step in build.plan.steps] == ["more", "last"]
+    assert set(document["root"]["inputDefinitions"]["parameters"]) == {
+        "kitaru_execution",
+        "kitaru_store",
+    }
+    assert "low" not in str(document["deploymentSpec"]) and "high" not in str(document["root"])
+
+
+def test_another_branch_and_other_inputs_start_at_the_beginning(chain: Pipeline) -> None:
+    source = chain.done(n=1)
+    found = chain.replay(source, {"ok": True}, inputs={"n": 20})
+    assert found["result"] == "high 21 21 100000"
+    assert chain.marks() == ["first", "second", "high", "last"]
+    found = chain.replay(source, {"ok": True}, start="low", results={"second": 30})
+    assert found["result"] == "high 30 30 100000"
+    assert chain.marks() == ["high", "last"], "first was adopted, second given"
+    with pytest.raises(InputError, match="was int"):
+        chain.client.replay(source, inputs={"n": "many"})
+    with pytest.raises(InputError, match="'m'"):
+        chain.client.replay(source, inputs={"m": 1})
+
+
+def test_at_the_failure(chain: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "broken").write_text("more")
+    failed = chain.run(chain.build, n=1)
+    assert failed["status"] == "failed"
+    chain.marks()
+    (tmp_path / "broken").unlink()
+    found = chain.replay(failed["exec_id"], {"ok": True}, at_failure=True)
+    assert found["result"] == "low 2 4 100000"
+    assert chain.marks() == ["more", "more", "last"]
+
+
+def test_a_replay_that_broke_off_is_resumed_and_one_of_it_is_replayed(
+    chain: Pipeline, tmp_path: Path
+) -> None:
+    source = chain.done(n=1)
+    (tmp_path / "broken").write_text("last")
+    failed = chain.replay(source, {"ok": True}, start="low")
+    assert failed["status"] == "failed"
+    assert chain.marks() == ["low", "more", "more", "last"]
+    (tmp_path / "broken").unlink()
+    found = chain.run(chain.build, None, failed["exec_id"])
+    assert found["result"] == "low 2 4 100000"
+    assert chain.marks() == ["last"]
+    again = chain.replay(failed["exec_id"], start="last")
+    assert again["result"] == "low 2 4 100000"
+    assert chain.marks() == ["last"] and len(chain.run.steps) == 1
+
+
+def test_changed_source_is_told_by_both_sides(make: Make, tmp_path: Path) -> None:
+    run = Watched(tmp_path)
+    source = run(make(REVIEW), {"approve": True}, topic="owls")["exec_id"]
+    changed = make(REVIEW.replace("draft(topic, words)", "draft(topic, words + 1)"), out="changed")
+    pipeline = Pipeline(changed, run, tmp_path)
+    found = pipeline.replay(source, start="publish")
+    assert found["status"] == "failed" and found["error"]["type"].endswith("Diverged")
+    assert '"draft"' in found["error"]["message"] and "arguments" in found["error"]["message"]
+    assert f"replay {source} --from draft" in found["error"]["help"]
+    same = make(REVIEW.replace("published: ", "printed: "), out="same")
+    found = Pipeline(same, run, tmp_path).replay(source, start="publish")
+    assert found["result"] == "printed: owls owls"
+
+
+def test_the_rest_of_a_deployed_execution_comes_from_the_store_alone(
+    make: Make, tmp_path: Path
+) -> None:
+    run = Watched(tmp_path)
+    build = make(REVIEW, "vertex")
+    exec_id = run(build, topic="owls")["exec_id"]
+    store = open_store(run.url)
+    for file in build.directory.iterdir():
+        file.unlink()
+    KitaruClient(run.url).executions.input(exec_id, True)
+    journal = Journal.open(store, exec_id)
+    rest = stored(journal, registry.get("vertex"), tmp_path / "rest", image="registry/x:1")
+    assert [step.name for step in rest.plan.steps] == ["publish"]
+    assert "registry/x:1" in rest.document.read_text()
+    parameters = yaml.safe_load(rest.document.read_text())["root"]["inputDefinitions"]["parameters"]
+    assert parameters["kitaru_execution"]["defaultValue"] == exec_id
+    assert run(rest, {}, exec_id)["result"] == "published: owls owls"
+    assert run.steps == [("publish", "end")]
+
+
+def test_code_that_came_in_the_image_is_not_in_the_store(make: Make, tmp_path: Path) -> None:
+    run = Watched(tmp_path)
+    exec_id = run(make(REVIEW, delivery="image", image="registry/x:1"), topic="owls")["exec_id"]
+    journal = Journal.open(open_store(run.url), exec_id)
+    with pytest.raises(StateError, match="does not hold the code"):
+        stored(journal, registry.get("kubeflow"), tmp_path / "rest")
