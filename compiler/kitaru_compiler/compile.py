@@ -17,6 +17,8 @@ from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
 from kitaru_compiler.diagnostics.rules import kit102
 from kitaru_compiler.frontend.advice import advise, advised
+from kitaru_compiler.frontend.advice.crossing import crossing
+from kitaru_compiler.frontend.advice.hidden import hidden_order
 from kitaru_compiler.frontend.advice.secrets import masked, secrets
 from kitaru_compiler.frontend.calls import Calls
 from kitaru_compiler.frontend.flows import (
@@ -76,6 +78,7 @@ def compile_flow(
         _stop_on_errors(found, project)
         ir = normalise(lower(chosen, names))
         result = cut(ir, chosen.source, granularity, profile)
+        found += crossing(chosen, names, result.blocks, result.steps)
         settings = project_settings(path.parent)
         pins, about_pins = requirements(project, source, settings)
         plan = Plan(
@@ -120,7 +123,8 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
                 problems += found
                 if not any(d.severity == "error" for d in found):
                     ir = normalise(lower(one, names))
-                    problems += cut(ir, one.source, "checkpoint", ANY_TARGET).notes
+                    result = cut(ir, one.source, "checkpoint", ANY_TARGET)
+                    problems += [*result.notes, *crossing(one, names, result.blocks, result.steps)]
             texts = _texts(project)
             if flows:
                 settings = project_settings(path.parent)
@@ -150,7 +154,8 @@ def _analyse(flow: FlowDefinition, names: Names) -> list[Diagnostic]:
     found = check_definition(flow)
     if isinstance(flow.definition, ast.FunctionDef):
         found += [*Calls(names).mark(flow), *advise(flow, names)]
-    return [*found, *secrets(names.project, flow.source.module)]
+    found += secrets(names.project, flow.source.module)
+    return [*found, *hidden_order(names.project)]
 
 
 def _stop_on_errors(found: list[Diagnostic], project: Project) -> None:

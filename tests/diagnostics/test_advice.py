@@ -18,6 +18,7 @@ from kitaru import checkpoint, flow
 def draft(x=0, y=0): return x
 """
 SEVERITIES = {
+    "KIT109": "warning",
     "KIT202": "warning",
     "KIT203": "warning",
     "KIT204": "warning",
@@ -26,8 +27,18 @@ SEVERITIES = {
     "KIT207": "warning",
     "KIT208": "warning",
     "KIT209": "warning",
+    "KIT210": "warning",
+    "KIT211": "warning",
+    "KIT212": "warning",
     "KIT330": "warning",
+    "KIT331": "note",
+    "KIT401": "error",
+    "KIT402": "error",
+    "KIT403": "error",
     "KIT404": "note",
+    "KIT405": "error",
+    "KIT503": "warning",
+    "KIT603": "error",
     "KIT604": "error",
     "KIT605": "error",
 }
@@ -36,7 +47,8 @@ SEVERITIES = {
 def places(folder: Path, source: str) -> list[str]:
     """What advice says of `source`, as `code line:column-line:column`, the end exclusive."""
     (folder / "flow.py").write_text(source, encoding="utf-8")
-    spans = [(d.code, d.span) for d in check(folder / "flow.py")[0] if d.code in SEVERITIES]
+    found = check(folder / "flow.py")[0]
+    spans = [(d.code, d.span) for d in found if d.code in SEVERITIES]
     return [f"{c} {s.line}:{s.column}-{s.end_line}:{s.end_column}" for c, s in spans]
 
 
@@ -82,12 +94,39 @@ BAD_BODIES = [
     ("KIT208", "", "return draft([x for x in «{y for y in xs}»])"),
     ("KIT209", "", "if «a is 'spam'»: return draft()"),
     ("KIT209", "", "return «a is not -1»"),
+    ("KIT202", "import time\ndef now(): return time.time()", "return draft(«now()»)"),
+    (
+        "KIT203",
+        "import uuid\ndef one(): return two()\ndef two(): return uuid.uuid4()",
+        "return draft(str(«one()»))",
+    ),
+    (
+        "KIT204",
+        "import os\ndef region(): return os.environ['R']",
+        "x = «region()»\nreturn draft(x)",
+    ),
+    ("KIT205", "def load(path): return open(path).read()", "return draft(«load('a')»)"),
+    ("KIT210", "", "f = «open('a', 'w')»\ndraft()\ndraft()\nf.write('x')"),
+    ("KIT210", "import threading", "lock = «threading.Lock()»\ndraft()\ndraft()\nlock.acquire()"),
+    ("KIT210", "", "pairs = «zip(xs, xs)»\ndraft()\nreturn draft(list(pairs))"),
+    ("KIT210", "", "ys = «(x for x in xs)»\nok = kitaru.wait(name='ok')\nreturn list(ys)"),
     ("KIT330", "", "return draft(a)\n«draft(2)»"),
+    ("KIT331", "", "try:\n    kitaru.wait(name='ok')\nfinally:\n    «print(a)»"),
+    ("KIT331", "", "try:\n    kitaru.wait(name='ok')\nexcept:\n    «draft(2)»"),
+    ("KIT331", "", "try:\n    kitaru.wait(name='ok')\nexcept BaseException:\n    «x = draft(2)»"),
+    (
+        "KIT331",
+        "from contextlib import suppress",
+        "with «suppress(ValueError)»:\n    if a: kitaru.wait(name='ok')",
+    ),
     ("KIT330", "", "if a: return 1\nelse: raise ValueError\n«return draft(a)»"),
     ("KIT330", "", "for x in xs:\n    break\n    «draft(x)»\n    draft(2)"),
     ("KIT404", "", "«draft.submit(a)»\nreturn 1"),
     ("KIT404", "", "f = «draft.submit(a)»\nreturn 1"),
     ("KIT404", "", "«draft.map([1, 2])»\nreturn 1"),
+    ("KIT405", "import asyncio", "return asyncio.run(«draft(a)»)"),
+    ("KIT405", "import asyncio", "return asyncio.run(asyncio.wait_for(«draft(a)», 3))"),
+    ("KIT405", "", "async def inner(): return await «draft(a)»\nreturn inner"),
     ("KIT604", "", "draft(1, id='one')\nreturn draft(2, id=«'one'»)"),
     ("KIT604", "", "draft.submit(1, id='b').result()\nif a:\n    draft(2, id=«'b'»)"),
     ("KIT605", "", "return kitaru.wait(name=«'approve draft?'»)"),
@@ -109,6 +148,27 @@ GOOD_BODIES = [
     ("", "open('log.txt', 'a').write('x')\nreturn draft(a)"),
     ("def open(x): return x", "return draft(open('a'))"),
     ("from pathlib import Path", "return draft(Path('a').name)"),
+    ("import time\ndef now(): return time.time()", "print(now())\nreturn draft(a)"),
+    ("import time\ndef tell(x): print(time.time(), x)", "tell(a)\nreturn draft(a)"),
+    (
+        "import time, logging\nlog = logging.getLogger('a')\ndef tell(): log.info(time.time())",
+        "tell()\nreturn draft(a)",
+    ),
+    ("import time\ndef ticks():\n    yield time.time()", "return draft(ticks)"),
+    (
+        "import functools, time\n@functools.cache\ndef now(): return time.time()",
+        "return draft(now())",
+    ),
+    ("import time\ndef now(): return time.time()", "now = len\nreturn draft(now(xs))"),
+    ("def twice(n): return twice(n - 1) if n else 0", "return draft(twice(a))"),
+    ("", "f = open('a', 'w')\nf.write('x')\nreturn draft(draft(a))"),
+    ("", "f = zip(xs, xs)\nf = list(f)\ndraft()\ndraft()\nreturn f"),
+    ("", "pairs = zip(xs, xs)\ndraft()\npairs = a\nreturn draft(pairs)"),
+    ("def zip(a): return a", "pairs = zip(xs)\ndraft()\ndraft()\nreturn pairs"),
+    ("", "try:\n    draft(a)\nfinally:\n    draft(2)\nreturn kitaru.wait(name='ok')"),
+    ("", "try:\n    kitaru.wait(name='ok')\nexcept Exception:\n    draft(2)"),
+    ("", "try:\n    kitaru.wait(name='ok')\nexcept:\n    return 2"),
+    ("import asyncio", "async def other(): return 1\nreturn draft(asyncio.run(other()))"),
     ("", "for x in sorted(set(xs)): draft(x)"),
     ("", "return draft(sum([x for x in set(xs)]))"),
     ("", "for x in {1, 2, 3}: draft(x)"),
@@ -139,8 +199,67 @@ BAD_MODULES = [
     ("KIT207", "SEEN: set[int] = set()\n@checkpoint\ndef use(): «SEEN.add(1)»" + USE),
     ("KIT207", "MADE = {}\n@checkpoint\ndef use(): «MADE['a']» = 1" + USE),
     ("KIT207", "MADE = {}\n@checkpoint\ndef use():\n    del «MADE['a']»" + USE),
+    ("KIT109", "TEXT = '«\u202e»abc\u202d'\n@checkpoint\ndef use(): pass" + USE),
+    (
+        "KIT207",
+        "N = 0\ndef add():\n    global N\n    N += 1\n@checkpoint\ndef use(): «add()»" + USE,
+    ),
+    (
+        "KIT207",
+        "SEEN = []\ndef add(): more()\ndef more(): SEEN.append(1)\n"
+        "@checkpoint\ndef use(): «add()»" + USE,
+    ),
+    ("KIT211", "@checkpoint\ndef use(x: list[int]): return «x»" + USE),
+    ("KIT211", "@checkpoint\ndef use(*, x: 'int', y: dict):\n    if x: return «y»" + USE),
+    ("KIT212", "@checkpoint\ndef use(x): «x.append(1)»" + USE),
+    (
+        "KIT212",
+        "@checkpoint\ndef use(x: set[int]) -> set[int]:\n    «x.add(1)»\n    return x" + USE,
+    ),
+    ("KIT212", "@checkpoint\ndef use(x): «x['a']» = 1" + USE),
+    ("KIT212", "@checkpoint\ndef use(x): del «x[0]»" + USE),
+    ("KIT212", "@checkpoint\ndef use(x): «x.name» = 1" + USE),
+    ("KIT212", "@checkpoint\ndef use(x: list[int]): «x += [1]»" + USE),
+    ("KIT401", "@checkpoint\ndef use(): return [«kitaru.wait(name='ok')»]" + USE),
+    ("KIT401", "def ask(): return kitaru.wait(name='ok')\n@checkpoint\ndef use(): «ask()»" + USE),
+    (
+        "KIT401",
+        "def get(): return kitaru.memory.get('a')\ndef ask(): return get()\n"
+        "@checkpoint\ndef use(): «ask()»" + USE,
+    ),
+    ("KIT402", "def more(): return draft(1)\n@checkpoint\ndef use(): return «more()»" + USE),
+    ("KIT402", "@checkpoint\ndef use(): return «draft.submit(1)»" + USE),
+    ("KIT402", "@checkpoint\ndef use():\n    def inner(): return «draft(1)»\n    inner()" + USE),
+    (
+        "KIT402",
+        "@checkpoint\ndef use(): return «draft(1)»\ndef helper(): return use()\n"
+        "@flow\ndef main(): return helper()\n",
+    ),
+    (
+        "KIT403",
+        "@flow\ndef other(): ...\ndef go(): return other()\n"
+        "@checkpoint\ndef use(): return «go()»" + USE,
+    ),
+    ("KIT503", "class Brief: ...\n@flow\ndef main(x: «Brief»): return draft(x)"),
+    (
+        "KIT503",
+        "import pandas as pd  # kitaru: ignore[KIT502]\n"
+        "@flow\ndef main(x: «list[pd.DataFrame] | None» = None): return draft(x)",
+    ),
+    (
+        "KIT503",
+        "from collections.abc import Callable\n"
+        "@flow\ndef main(x: «dict[str, Callable[[], int]]»): return draft(x)",
+    ),
+    (
+        "KIT503",
+        "import typing\nclass Brief: ...\n"
+        "@flow\ndef main(*, x: «typing.Optional['Brief']» = None): return draft(x)",
+    ),
+    ("KIT603", "@flow(name=«'a b'»)\ndef main(): return draft(1)"),
+    ("KIT603", "@flow\ndef «résumé»(): return draft(1)"),
     ("KIT605", "@checkpoint(name=«'a b'»)\ndef use(): pass" + USE),
-    ("KIT605", "@checkpoint\n«def étude(): pass»\n@flow\ndef main(): return étude()"),
+    ("KIT605", "@checkpoint\ndef «étude»(): pass\n@flow\ndef main(): return étude()"),
 ]
 GOOD_MODULES = [
     "@checkpoint\ndef use(x=(), y=None): return x" + USE,
@@ -154,6 +273,28 @@ GOOD_MODULES = [
     "MADE = {}\nMADE = None\n@checkpoint\ndef use(): MADE['a'] = 1" + USE,
     "MADE = {}\nMADE['a'] = 1\n@checkpoint\ndef use(): return MADE['a']" + USE,
     "@checkpoint(name='a-b')\ndef use(): pass" + USE,
+    "CLIENT = None\ndef client():\n    global CLIENT\n    if CLIENT is None:\n        CLIENT = 1\n"
+    "    return CLIENT\n@checkpoint\ndef use(): return client()" + USE,
+    "MADE = {}\n@checkpoint\ndef use(x=0):\n    if x not in MADE: MADE[x] = 1" + USE,
+    "@checkpoint\ndef use(x): return x" + USE,
+    "@checkpoint\ndef use(x: str): return x" + USE,
+    "@checkpoint\ndef use(x: list[int]):\n    x = [*x, 1]\n    x.append(2)\n    return x" + USE,
+    "@checkpoint\ndef use(x: list[int]):\n    for x in [[1]]: x.append(2)\n    return x" + USE,
+    "@checkpoint\ndef use(x: list[int]): return x.copy()" + USE,
+    "@checkpoint\ndef use(x): x.update(1)" + USE,
+    "@checkpoint\ndef use(x: int):\n    x += 1\n    return x" + USE,
+    "def helper(xs): xs.append(1)\n@checkpoint\ndef use(x): return helper([x])" + USE,
+    "@checkpoint\ndef use(): return kitaru.llm('hi')" + USE,
+    "from dataclasses import dataclass\n@dataclass\nclass Brief: x: int\n"
+    "@flow\ndef main(x: Brief): return draft(x)",
+    "from pydantic import BaseModel  # kitaru: ignore[KIT502]\nclass Brief(BaseModel): x: int\n"
+    "@flow\ndef main(x: Brief, y: list[Brief]): return draft(x)",
+    "import datetime, pathlib, typing\n@flow\ndef main(x: datetime.date, y: pathlib.Path, "
+    "z: typing.Any, v: bytes, w: typing.Literal['a'], u: tuple[int, ...]): return draft(x)",
+    "class Brief: ...\n@flow\ndef main(x: Brief | str): return draft(x)",
+    "class Brief:\n    @classmethod\n    def __get_pydantic_core_schema__(cls, a, b): ...\n"
+    "@flow\ndef main(x: Brief): return draft(x)",
+    "TEXT = '\u200f\u05d0'\n@checkpoint\ndef use(): pass" + USE,
 ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import unicodedata
 
 from kitaru_compiler.diagnostics.catalogue import codes, load
 from kitaru_compiler.diagnostics.model import Rule
@@ -72,11 +73,16 @@ def _flow(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    return textwrap.indent(textwrap.dedent(text).strip("\n"), "    ")
+    return textwrap.indent(_visible(textwrap.dedent(text).strip("\n")), "    ")
+
+
+def _visible(text: str) -> str:
+    # An example of what hides must not hide itself.
+    return "".join(f"[U+{ord(c):04X}]" if unicodedata.category(c) == "Cf" else c for c in text)
 
 
 def _fence(text: str) -> str:
-    body = textwrap.dedent(text).strip("\n")
+    body = _visible(textwrap.dedent(text).strip("\n"))
     language = "sh" if body.startswith("kitaru ") else "python"
     return f"```{language}\n{body}\n```"
 

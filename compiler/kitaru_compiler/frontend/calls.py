@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass, field
 
 from kitaru_compiler.diagnostics.model import Diagnostic
-from kitaru_compiler.diagnostics.rules import kit401, kit402, kit403
+from kitaru_compiler.diagnostics.rules import kit403
 from kitaru_compiler.frontend.dynamic import DynamicCalls
 from kitaru_compiler.frontend.flows import FlowDefinition, checkpoint_options
 from kitaru_compiler.frontend.names import Names, Symbol
@@ -32,10 +32,9 @@ class Calls:
     _helpers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def mark(self, flow: FlowDefinition) -> list[Diagnostic]:
-        """Mark every durable call in the flow's body; return misuse found in what it calls."""
+        """Mark every durable call in the flow's body; return the flows among them."""
         found: list[Diagnostic] = []
-        checked: set[str] = set()
-        for node, symbol, method in self._resolved(flow.source, flow.definition):
+        for node, symbol, method in self.resolved(flow.source, flow.definition):
             call = self._durable(symbol, method)
             if call:
                 mark_durable(node, call)
@@ -43,9 +42,6 @@ class Calls:
                 message = f"flow `{symbol.name.rpartition('.')[2]}` is called in a flow"
                 fix = "call its checkpoints here, or start it on its own with `.run()`"
                 found.append(Diagnostic(kit403.RULE, flow.source.span(node), message, help=fix))
-            if symbol.kind == "checkpoint" and symbol.name not in checked:
-                checked.add(symbol.name)
-                found += self._misuse_in_checkpoint(symbol)
         self._dynamic(flow.source, flow.definition.name).mark(flow.definition.body)
         return found
 
@@ -84,7 +80,7 @@ class Calls:
             self._helpers[symbol.name] = ()  # recursion adds nothing new
             found: list[str] = []
             assert symbol.source is not None and symbol.definition is not None
-            for _, inner, method in self._resolved(symbol.source, symbol.definition):
+            for _, inner, method in self.resolved(symbol.source, symbol.definition):
                 call = self._durable(inner, method)
                 if call and call.kind == "helper" and inner.kind == "function":
                     found += self._inside(inner)
@@ -93,7 +89,7 @@ class Calls:
             self._helpers[symbol.name] = tuple(dict.fromkeys(found))
         return self._helpers[symbol.name]
 
-    def _resolved(self, source: Source, function: ast.AST) -> list[tuple[ast.Call, Symbol, str]]:
+    def resolved(self, source: Source, function: ast.AST) -> list[tuple[ast.Call, Symbol, str]]:
         """Return the calls whose callee is known: node, symbol, and `submit` or the like."""
         name = getattr(function, "name", "")
         top = name if function in source.tree.body else ""
@@ -112,30 +108,6 @@ class Calls:
             symbol = self.names.resolve(source, target, top)
             if symbol:
                 found.append((node, symbol, method))
-        return found
-
-    def _misuse_in_checkpoint(self, symbol: Symbol) -> list[Diagnostic]:
-        assert symbol.source is not None and symbol.definition is not None
-        found = []
-        for node, inner, _ in self._resolved(symbol.source, symbol.definition):
-            span = symbol.source.span(node)
-            name = symbol.name.rpartition(".")[2]
-            if inner.kind == "primitive" and inner.name.partition(".")[0] in {"wait", "memory"}:
-                message = (
-                    f"`kitaru.{inner.name}` in checkpoint `{name}`: it suspends or orders the flow"
-                )
-                fix = "move it to the flow's body, and pass its value to the checkpoint"
-                found.append(Diagnostic(kit401.RULE, span, message, help=fix))
-            elif inner.kind == "checkpoint":
-                message = (
-                    f"checkpoint `{inner.name.rpartition('.')[2]}` is called in checkpoint `{name}`"
-                )
-                fix = "call both from the flow, or make the inner one a plain function"
-                found.append(Diagnostic(kit402.RULE, span, message, help=fix))
-            elif inner.kind == "flow":
-                message = f"flow `{inner.name.rpartition('.')[2]}` is called in checkpoint `{name}`"
-                fix = "call the flow's checkpoints from this flow instead"
-                found.append(Diagnostic(kit403.RULE, span, message, help=fix))
         return found
 
 

@@ -21,12 +21,16 @@ EXAMPLE = "from kitaru import flow\n\n@flow\ndef main() -> str: ..."
 
 @dataclass(frozen=True)
 class FlowDefinition:
-    """One `@flow` function of a module: `name` is what its decorator says, or `variable`."""
+    """One `@flow` function of a module: `name` is what its decorator says, or `variable`.
+
+    `options` are the arguments of the decorator.
+    """
 
     name: str
     variable: str
     source: Source
     definition: ast.FunctionDef | ast.AsyncFunctionDef
+    options: tuple[ast.keyword, ...] = ()
 
 
 def find_flows(source: Source, names: Names) -> list[FlowDefinition]:
@@ -44,7 +48,9 @@ def find_flows(source: Source, names: Names) -> list[FlowDefinition]:
             definition = symbol.definition
             assert isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef)
             given = {k.arg: literal_of(k.value)[1] for k in symbol.options}.get("name")
-            found.append(FlowDefinition(str(given or name), name, source, definition))
+            found.append(
+                FlowDefinition(str(given or name), name, source, definition, symbol.options)
+            )
     return found
 
 

@@ -41,6 +41,14 @@ class Source:
         end = self._characters(end_line, getattr(node, "end_col_offset", None) or 0)
         return Span(self.file, line, column, end_line, max(end, column + (line == end_line)))
 
+    def name_span(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Span:
+        """Return where the name of a function stands in its definition."""
+        line = self.lines[node.lineno - 1] if node.lineno <= len(self.lines) else ""
+        start = line.find(node.name, self._characters(node.lineno, node.col_offset) + 3) + 1
+        if not start:
+            return self.span(node)
+        return Span(self.file, node.lineno, start, node.lineno, start + len(node.name))
+
     def _characters(self, line: int, offset: int) -> int:
         if not 0 < line <= len(self.lines):
             return offset + 1

@@ -11,6 +11,6 @@ RULE = Rule(
         "Limits keep hostile or generated source from taking the compiler down; no hand-written "
         "flow comes near them."
     ),
-    bad="value = ((((… 100,000 times …))))",
-    good="value = build_value()  # a helper that builds it in a loop",
+    bad="value = 1 + 1 + …  # 100,000 times",
+    good="value = sum(1 for _ in range(100_000))",
 )

@@ -16,15 +16,15 @@ RULE = Rule(
 @flow
 def main(text: str):
     def shorten(s): return s[:10]
-    a = draft(text)
-    return shorten(a)
+    notes = research(text)
+    return shorten(draft(notes))
 """,
     good="""\
 def shorten(s): return s[:10]
 
 @flow
 def main(text: str):
-    a = draft(text)
-    return shorten(a)
+    notes = research(text)
+    return shorten(draft(notes))
 """,
 )

@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic, Rule
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import Comprehension, argument_names, bound_names, own_nodes
 
 
+@dataclass
+class Bodies:
+    """Every function that advisers look at, made once; `known` is what they learnt of helpers."""
+
+    names: Names
+    known: dict[Any, dict[ast.AST, Any]] = field(default_factory=dict)
+    _made: dict[ast.AST, Body] = field(default_factory=dict)
+
+    def of(
+        self,
+        source: Source,
+        definition: ast.FunctionDef | ast.AsyncFunctionDef,
+        options: tuple[ast.keyword, ...] = (),
+    ) -> Body:
+        """Return what is known of a function of `source`."""
+        if definition not in self._made:
+            self._made[definition] = Body(source, definition, self, options)
+        return self._made[definition]
+
+
 @dataclass(frozen=True)
 class Body:
-    """A flow or a checkpoint; `options` are the arguments of a checkpoint's decorator."""
+    """A flow, a checkpoint or a helper; `options` are the arguments of a checkpoint's decorator."""
 
     source: Source
     definition: ast.FunctionDef | ast.AsyncFunctionDef
-    names: Names
+    bodies: Bodies
     options: tuple[ast.keyword, ...] = ()
+
+    @property
+    def names(self) -> Names:
+        return self.bodies.names
 
     @cached_property
     def nodes(self) -> tuple[ast.AST, ...]:
@@ -63,6 +89,25 @@ class Body:
         return self.names.lookup(self.source, dotted, self._scope)
 
     @cached_property
+    def helpers(self) -> tuple[tuple[ast.Call, Body], ...]:
+        """The calls of plain functions of the project, each with the function, which it runs."""
+        calls = (node for node in self.nodes if isinstance(node, ast.Call))
+        found = ((call, self._helper(call)) for call in calls)
+        return tuple((call, helper) for call, helper in found if helper)
+
+    def _helper(self, call: ast.Call) -> Body | None:
+        symbol = self.symbol(call.func)
+        if symbol is None or symbol.kind != "function" or symbol.source is None:
+            return None
+        definition = symbol.definition
+        # A decorator may put anything in its place; calling a generator runs nothing of it.
+        if not isinstance(definition, ast.FunctionDef) or definition.decorator_list:
+            return None
+        body = self.bodies.of(symbol.source, definition)
+        lazy = any(isinstance(node, ast.Yield | ast.YieldFrom) for node in body.nodes)
+        return None if lazy else body
+
+    @cached_property
     def _imported(self) -> frozenset[str]:
         imports = (n for n in self.nodes if isinstance(n, ast.Import | ast.ImportFrom))
         return frozenset().union(*map(bound_names, imports))
@@ -85,7 +130,13 @@ class Body:
         return self.definition.name if self.definition in self.source.tree.body else ""
 
     def find(
-        self, rule: Rule, node: ast.AST, message: str, label: str = "", help: str = ""
+        self,
+        rule: Rule,
+        node: ast.AST,
+        message: str,
+        label: str = "",
+        help: str = "",
+        related: tuple[tuple[Span, str], ...] = (),
     ) -> Diagnostic:
         """Return a finding at `node`."""
-        return Diagnostic(rule, self.source.span(node), message, label, help)
+        return Diagnostic(rule, self.source.span(node), message, label, help, related)

@@ -30,14 +30,9 @@ def unreachable(body: Body) -> Iterator[Diagnostic]:
             if leaves and number + 1 < len(statements):
                 after = statements[number + 1]
                 message = f"this never runs: the flow always leaves at the {leaves} before it"
-                found = body.find(kit330.RULE, after, message, "never runs", "remove it")
-                yield _with_reason(found, body, stmt)
+                related = ((body.source.span(stmt), "leaves here"),)
+                yield body.find(kit330.RULE, after, message, "never runs", "remove it", related)
                 break
-
-
-def _with_reason(found: Diagnostic, body: Body, stmt: ast.stmt) -> Diagnostic:
-    related = ((body.source.span(stmt), "leaves here"),)
-    return Diagnostic(found.rule, found.span, found.message, found.label, found.help, related)
 
 
 def _inner(stmt: ast.stmt) -> list[list[ast.stmt]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from kitaru.errors import UsageError
 from kitaru.wire.names import check_name
-from kitaru_compiler.diagnostics.model import Diagnostic
-from kitaru_compiler.diagnostics.rules import kit604, kit605
+from kitaru_compiler.diagnostics.model import Diagnostic, Rule
+from kitaru_compiler.diagnostics.rules import kit603, kit604, kit605
 from kitaru_compiler.frontend.advice.body import Body
 from kitaru_compiler.ir.nodes import DurableCall, durable_of
 from kitaru_compiler.ir.scope import Function, argument_names
@@ -18,14 +18,25 @@ _LAZY = (ast.IfExp, ast.BoolOp, ast.ListComp, ast.SetComp, ast.DictComp, ast.Gen
 _ARMS = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
+def flow_name(body: Body) -> Iterator[Diagnostic]:
+    """Find a flow whose name does not fit the grammar."""
+    return _own_name(body, kit603.RULE, "flow")
+
+
 def checkpoint_name(body: Body) -> Iterator[Diagnostic]:
     """Find a checkpoint whose name does not fit the grammar."""
-    named = [option for option in body.options if option.arg == "name"]
-    if named:
-        yield from _refused(body, "checkpoint", named[0].value)
-    else:
-        name = ast.copy_location(ast.Constant(body.definition.name), body.definition)
-        yield from _refused(body, "checkpoint", name)
+    return _own_name(body, kit605.RULE, "checkpoint")
+
+
+def _own_name(body: Body, rule: Rule, kind: str) -> Iterator[Diagnostic]:
+    named = [option.value for option in body.options if option.arg == "name"]
+    name = named[0] if named else ast.Constant(body.definition.name)
+    for message, help in _refused(kind, name):
+        if named:
+            yield body.find(rule, name, message, help=help)
+        else:
+            span = body.source.name_span(body.definition)
+            yield Diagnostic(rule, span, message, help=help)
 
 
 def call_names(body: Body) -> Iterator[Diagnostic]:
@@ -37,19 +48,23 @@ def call_names(body: Body) -> Iterator[Diagnostic]:
         for keyword in node.keywords:
             if keyword.arg == "name" and durable.kind in ("wait", "llm"):
                 kind = "wait" if durable.kind == "wait" else "model call"
-                yield from _refused(body, kind, keyword.value)
             elif keyword.arg == "id" and _takes_no_id(body, node, durable):
-                yield from _refused(body, "call (id=)", keyword.value)
+                kind = "call (id=)"
+            else:
+                continue
+            for message, help in _refused(kind, keyword.value):
+                yield body.find(kit605.RULE, keyword.value, message, help=help)
 
 
-def _refused(body: Body, kind: str, given: ast.expr) -> list[Diagnostic]:
+def _refused(kind: str, given: ast.expr) -> list[tuple[str, str]]:
+    """Return what is wrong with a literal name, and what to write."""
     # An empty name is as good as none.
     if not isinstance(given, ast.Constant) or not isinstance(given.value, str) or not given.value:
         return []
     try:
         check_name(kind, given.value)
     except UsageError as error:
-        return [body.find(kit605.RULE, given, error.message.rstrip("."), help=error.help)]
+        return [(error.message.rstrip("."), error.help)]
     return []
 
 

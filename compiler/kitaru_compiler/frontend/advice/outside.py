@@ -9,6 +9,7 @@ from itertools import chain
 from kitaru_compiler.diagnostics.model import Diagnostic, Rule
 from kitaru_compiler.diagnostics.rules import kit202, kit203, kit204, kit205
 from kitaru_compiler.frontend.advice.body import Body
+from kitaru_compiler.frontend.advice.reach import reached
 
 
 def _each(module: str, names: str) -> list[str]:
@@ -46,6 +47,7 @@ _FILES = (
 _PATH_READS = frozenset(
     ["read_text", "read_bytes", "open", "exists", "is_file", "is_dir", "iterdir", "glob", "rglob"]
 )
+_LEVELS = frozenset(["debug", "info", "warning", "error", "exception", "critical"])
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_CLOCK, kit202.RULE),
     **dict.fromkeys(_RANDOM, kit203.RULE),
@@ -61,19 +63,36 @@ MESSAGES = {
 
 
 def outside_reads(body: Body) -> Iterator[Diagnostic]:
-    """Find the clock, random values, the environment and files in a flow's body."""
-    ignored = _printed(body) | _changed(body)
+    """Find the clock, random values, the environment and files in a flow's body and its helpers."""
+    for (rule, name), node in _reads_of(body):
+        what, why, _ = MESSAGES[rule.code]
+        message = f"`{name}` in the flow's body {what}: {why}"
+        yield body.find(rule, node, message, help=_fix(rule))
+    shown = _shown(body)
+    told: set[tuple[ast.Call, str]] = set()
+    for found in reached(body, _reads_of):
+        rule, name = found.fact
+        if found.call not in shown and (found.call, rule.code) not in told:
+            told.add((found.call, rule.code))
+            what, why, _ = MESSAGES[rule.code]
+            message = f"`{found.name}`, called in the flow's body, {what}: {why}"
+            related = found.related(f"`{name}` {what}")
+            yield body.find(rule, found.call, message, help=_fix(rule), related=related)
+
+
+def _fix(rule: Rule) -> str:
+    helper = MESSAGES[rule.code][2]
+    if not helper:
+        return "make it an input of the flow, or read it in the checkpoint that needs it"
+    return f"read it in a checkpoint, whose result is recorded: `@checkpoint def {helper}(): …`"
+
+
+def _reads_of(body: Body) -> Iterator[tuple[tuple[Rule, str], ast.AST]]:
+    ignored = _shown(body) | _changed(body)
     for node in body.nodes:
         rule, name = _read(body, node)
-        if rule is None or node in ignored:
-            continue
-        what, why, helper = MESSAGES[rule.code]
-        fix = (
-            f"read it in a checkpoint, whose result is recorded: `@checkpoint def {helper}(): …`"
-            if helper
-            else "make it an input of the flow, or read it in the checkpoint that needs it"
-        )
-        yield body.find(rule, node, f"`{name}` in the flow's body {what}: {why}", help=fix)
+        if rule is not None and node not in ignored:
+            yield (rule, name), node
 
 
 def _read(body: Body, node: ast.AST) -> tuple[Rule | None, str]:
@@ -133,16 +152,20 @@ def _is_path(body: Body, expression: ast.expr) -> bool:
     return body.outside(expression.func) == "pathlib.Path"
 
 
-def _printed(body: Body) -> set[ast.AST]:
-    """Return what is only shown to people: it decides nothing."""
-    prints = (
+def _shown(body: Body) -> set[ast.AST]:
+    """Return what is only printed or logged, for people: it decides nothing."""
+    shown = (
         node.value
         for node in body.nodes
         if isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Call)
-        and body.is_builtin(node.value.func, "print")
+        and (body.is_builtin(node.value.func, "print") or _logs(node.value.func))
     )
-    return set(chain.from_iterable(ast.walk(node) for node in prints))
+    return set(chain.from_iterable(ast.walk(node) for node in shown))
+
+
+def _logs(function: ast.expr) -> bool:
+    return isinstance(function, ast.Attribute) and function.attr in _LEVELS
 
 
 def _text(function: ast.expr) -> str:

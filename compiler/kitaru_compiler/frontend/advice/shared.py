@@ -9,6 +9,7 @@ from functools import lru_cache
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules import kit206, kit207
 from kitaru_compiler.frontend.advice.body import Body
+from kitaru_compiler.frontend.advice.reach import reached
 from kitaru_compiler.ir.scope import bound_names
 
 _DISPLAYS: dict[type[ast.expr], str] = {
@@ -55,17 +56,39 @@ def _builtin_call(body: Body, call: ast.Call) -> str:
 
 
 def changed_globals(body: Body) -> Iterator[Diagnostic]:
-    """Find where a checkpoint binds a `global`, or changes a container of its module."""
+    """Find where a checkpoint, or a helper it calls, changes a variable of a module."""
+    checkpoint = body.definition.name
+    why = "when its result is recorded it does not run again, and the change is missing"
+    fix = "return the value, and pass it on to the checkpoint that needs it"
+    for name, node in _changes(body):
+        message = f"checkpoint `{checkpoint}` changes `{name}` of its module: {why}"
+        yield body.find(kit207.RULE, node, message, help=fix)
+    for found in reached(body, _changes):
+        message = f"checkpoint `{checkpoint}` changes `{found.fact}` through `{found.name}`: {why}"
+        related = found.related("changed here")
+        yield body.find(kit207.RULE, found.call, message, help=fix, related=related)
+
+
+def _changes(body: Body) -> Iterator[tuple[str, ast.AST]]:
+    remembered = set(_remembered(body))
     for node in body.nodes:
         name = _bound_global(body, node) or _changed_container(body, node)
-        if name:
-            checkpoint = body.definition.name
-            message = (
-                f"checkpoint `{checkpoint}` changes `{name}` of its module: when its result is "
-                "recorded it does not run again, and the change is missing"
-            )
-            fix = "return the value, and pass it on to the checkpoint that needs it"
-            yield body.find(kit207.RULE, node, message, help=fix)
+        if name and (name, node) not in remembered:
+            yield name, node
+
+
+def _remembered(body: Body) -> Iterator[tuple[str, ast.AST]]:
+    """Yield what is only set when it is missing: a process that has it not makes it again."""
+    for node in body.nodes:
+        match node:
+            case ast.If(
+                test=ast.Compare(
+                    left=ast.Name(id=name), ops=[ast.Is()], comparators=[ast.Constant(value=None)]
+                )
+                | ast.Compare(ops=[ast.NotIn()], comparators=[ast.Name(id=name)])
+                | ast.UnaryOp(op=ast.Not(), operand=ast.Name(id=name))
+            ):
+                yield from ((name, inner) for stmt in node.body for inner in ast.walk(stmt))
 
 
 def _bound_global(body: Body, node: ast.AST) -> str:
