@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,11 @@ class Output:
         """Whether stderr takes ANSI styles."""
         return not self.as_json and sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
+    @property
+    def width(self) -> int:
+        """How many columns the terminal has that stderr is; 0 when it is none, or says nothing."""
+        return shutil.get_terminal_size((0, 0)).columns if sys.stderr.isatty() else 0
+
 
 def label(text: str, color: str) -> str:
     """Return a word that stands out, in bold and `color`."""
@@ -102,7 +108,8 @@ def show_diagnostics(
     """Write findings to stderr, and how many there are."""
     from kitaru_compiler.diagnostics.render import render, summary
 
-    if shown := render(diagnostics, sources, color=output.color):
+    width = {"width": output.width} if output.width else {}
+    if shown := render(diagnostics, sources, color=output.color, **width):
         output.note(shown)
     if diagnostics:
         output.note(summary(diagnostics))

@@ -34,9 +34,9 @@ def check_name(kind: str, name: str) -> str:
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise UsageError(
-        f"{_short(name)} cannot be the name of a {kind}.",
-        help="Use a letter or underscore, then letters, digits, underscores or dashes (ASCII, "
-        f'at most {MAX_NAME_CHARACTERS} characters), for example name="approve_draft".',
+        f"{_short(name)} cannot be the name of a {kind}",
+        help="use a letter or underscore, then letters, digits, underscores or dashes (ASCII, "
+        f"at most {MAX_NAME_CHARACTERS} characters), such as `approve_draft`",
     )
 
 
@@ -56,9 +56,9 @@ def check_memory_key(key: str) -> str:
     if isinstance(key, str) and _MEMORY_KEY.fullmatch(key):
         return key
     raise UsageError(
-        f"{_short(key)} cannot be the key of a memory.",
-        help="Use a letter, digit or underscore, then also . : / @ + = , ~ and - (ASCII, at most "
-        f"{MAX_MEMORY_KEY_CHARACTERS} characters), for example user/42:tone.",
+        f"{_short(key)} cannot be the key of a memory",
+        help="use a letter, digit or underscore, then also . : / @ + = , ~ and - (ASCII, at most "
+        f"{MAX_MEMORY_KEY_CHARACTERS} characters), such as `user/42:tone`",
     )
 
 

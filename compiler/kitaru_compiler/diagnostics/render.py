@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kitaru.wire.plan import Span
+from kitaru_compiler.diagnostics.lines import Line, printable
 from kitaru_compiler.diagnostics.model import Diagnostic, Severity
 
-TAB = "    "
+WIDTH = 160
 _COLORS: Mapping[str, str] = {"error": "1;31", "warning": "1;33", "note": "1;36"}
 _ORDER: Mapping[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
@@ -32,16 +32,40 @@ class _Paint:
         return f"\x1b[{code}m{text}\x1b[0m" if self.color and text else text
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What surrounds the lines of one finding: the digits of line numbers, and how wide all is."""
+
+    gutter: int
+    width: int
+    paint: _Paint
+
+    @property
+    def room(self) -> int:
+        return max(self.width - self.gutter - 3, 20)
+
+    def line(self, number: int, shown: str) -> str:
+        return f"{self.paint('34', f'{number:>{self.gutter}} |')} {shown}".rstrip()
+
+    def beside(self, under: str = "") -> str:
+        return f"{' ' * self.gutter} {self.paint('34', '|')} {under}".rstrip()
+
+
 def render(
-    diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], *, color: bool = False
+    diagnostics: Iterable[Diagnostic],
+    sources: Mapping[str, str],
+    *,
+    color: bool = False,
+    width: int = WIDTH,
 ) -> str:
     """Return all findings as text for a terminal, a blank line between them.
 
     `sources` holds the text of each file by the name the spans use; a file that is missing from it
-    is shown by its place alone. `color` adds ANSI styles. Empty when there are no findings; those
+    is shown by its place alone. `color` adds ANSI styles; lines of source are cut around what is
+    marked to fit into `width` cells. Empty when there are no findings; those
     that are silenced are left out.
     """
-    return "\n".join(_one(d, sources, _Paint(color)) for d in in_order(told(diagnostics)))
+    return "\n".join(_one(d, sources, width, _Paint(color)) for d in in_order(told(diagnostics)))
 
 
 def told(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -90,21 +114,21 @@ def _place(span: Span) -> dict[str, Any]:
     }
 
 
-def _one(diagnostic: Diagnostic, sources: Mapping[str, str], paint: _Paint) -> str:
+def _one(diagnostic: Diagnostic, sources: Mapping[str, str], width: int, paint: _Paint) -> str:
     severity = diagnostic.severity
     marks = [_Mark(diagnostic.span, diagnostic.label, True)]
     marks += [_Mark(span, label, False) for span, label in diagnostic.related]
-    gutter = len(str(max(mark.span.line for mark in marks)))
+    look = _Look(len(str(max(mark.span.line for mark in marks))), width, paint)
     head = paint(_COLORS[severity], f"{severity}[{diagnostic.code}]")
-    lines = [f"{head}{paint('1', ': ' + diagnostic.message)}"]
+    lines = [f"{head}{paint('1', ': ' + printable(diagnostic.message))}"]
     for number, (file, group) in enumerate(_by_file(marks)):
         first = group[0].span
         arrow = "-->" if number == 0 else ":::"
-        lines.append(f"{' ' * gutter}{paint('34', arrow)} {file}:{first.line}:{first.column}")
+        lines.append(f"{' ' * look.gutter}{paint('34', arrow)} {file}:{first.line}:{first.column}")
         if file in sources:
-            lines += _snippet(group, sources[file], gutter, severity, paint)
+            lines += _snippet(group, sources[file], look, severity)
     if diagnostic.help:
-        lines += _help(diagnostic.help, gutter, paint)
+        lines += _help(diagnostic.help, look)
     return "\n".join(lines) + "\n"
 
 
@@ -115,26 +139,26 @@ def _by_file(marks: list[_Mark]) -> list[tuple[str, list[_Mark]]]:
     return list(groups.items())
 
 
-def _snippet(
-    marks: list[_Mark], source: str, gutter: int, severity: Severity, paint: _Paint
-) -> Iterator[str]:
+def _snippet(marks: list[_Mark], source: str, look: _Look, severity: Severity) -> Iterator[str]:
     text = _split(source)
-    bar = paint("34", "|")
-    yield f"{' ' * gutter} {bar}"
+    yield look.beside()
     before = 0
-    for line in sorted({mark.span.line for mark in marks}):
-        if not 1 <= line <= len(text):
+    for number in sorted({mark.span.line for mark in marks}):
+        if not 1 <= number <= len(text):
             continue
-        if before and line == before + 2:
-            yield _source_line(line - 1, text[line - 2], gutter, paint)
-        elif before and line > before + 2:
-            yield paint("34", "...")
-        before = line
-        yield _source_line(line, text[line - 1], gutter, paint)
-        for mark in (m for m in marks if m.span.line == line):
-            under = _underline(mark, text[line - 1])
+        if before and number == before + 2:
+            yield look.line(before + 1, Line(text[before], [(0, 0)], look.room).shown)
+        elif before and number > before + 2:
+            yield look.paint("34", "...")
+        before = number
+        here = [mark for mark in marks if mark.span.line == number]
+        ranges = [_range(mark, text[number - 1]) for mark in here]
+        line = Line(text[number - 1], ranges, look.room)
+        yield look.line(number, line.shown)
+        for mark, (start, end) in zip(here, ranges, strict=True):
+            under = line.under(start, end, "^" if mark.primary else "-")
             style = _COLORS[severity] if mark.primary else "34"
-            yield f"{' ' * gutter} {bar} {paint(style, under)}"
+            yield look.beside(look.paint(style, f"{under} {_words(mark)}".rstrip()))
 
 
 def _split(source: str) -> list[str]:
@@ -142,43 +166,21 @@ def _split(source: str) -> list[str]:
     return source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def _source_line(number: int, text: str, gutter: int, paint: _Paint) -> str:
-    shown = _printable(text).rstrip()
-    prefix = paint("34", f"{number:>{gutter}} |")
-    return f"{prefix} {shown}".rstrip()
-
-
-def _underline(mark: _Mark, text: str) -> str:
+def _range(mark: _Mark, text: str) -> tuple[int, int]:
     """A span over several lines is underlined on its first: that line is where the reader looks."""
+    several = mark.span.end_line > mark.span.line
+    end = len(text.rstrip()) if several else mark.span.end_column - 1
+    return min(mark.span.column - 1, len(text)), end
+
+
+def _words(mark: _Mark) -> str:
     span = mark.span
-    several = span.end_line > span.line
-    end = len(text.rstrip()) if several else span.end_column - 1
-    start = min(span.column - 1, len(text))
-    width = max(1, _width(text[start:end]))
-    until = f"(to line {span.end_line})" if several else ""
-    words = " ".join(part for part in (mark.label, until) if part)
-    return f"{' ' * _width(text[:start])}{('^' if mark.primary else '-') * width} {words}".rstrip()
+    until = f"(to line {span.end_line})" if span.end_line > span.line else ""
+    return " ".join(part for part in (printable(mark.label), until) if part)
 
 
-def _printable(text: str) -> str:
-    # A control character in a source line must not drive the reader's terminal.
-    expanded = text.replace("\t", TAB)
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf") else "\ufffd" for c in expanded)
-
-
-def _width(text: str) -> int:
-    return sum(_cells(c) for c in _printable(text))
-
-
-def _cells(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _help(text: str, gutter: int, paint: _Paint) -> Iterator[str]:
-    pad = " " * gutter
-    yield f"{pad} {paint('34', '|')}"
-    for number, line in enumerate(text.splitlines()):
-        lead = f"{paint('34', '=')} {paint('1', 'help')}:" if number == 0 else " " * 7
-        yield f"{pad} {lead} {line}".rstrip()
+def _help(text: str, look: _Look) -> Iterator[str]:
+    yield look.beside()
+    for number, line in enumerate(map(printable, text.splitlines())):
+        lead = f"{look.paint('34', '=')} {look.paint('1', 'help')}:" if number == 0 else " " * 7
+        yield f"{' ' * look.gutter} {lead} {line}".rstrip()

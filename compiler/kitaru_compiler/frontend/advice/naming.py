@@ -49,7 +49,7 @@ def call_names(body: Body) -> Iterator[Diagnostic]:
             if keyword.arg == "name" and durable.kind in ("wait", "llm"):
                 kind = "wait" if durable.kind == "wait" else "model call"
             elif keyword.arg == "id" and _takes_no_id(body, node, durable):
-                kind = "call (id=)"
+                kind = "call"
             else:
                 continue
             for message, help in _refused(kind, keyword.value):
@@ -64,7 +64,7 @@ def _refused(kind: str, given: ast.expr) -> list[tuple[str, str]]:
     try:
         check_name(kind, given.value)
     except UsageError as error:
-        return [(error.message.rstrip("."), error.help)]
+        return [(error.message, error.help)]
     return []
 
 

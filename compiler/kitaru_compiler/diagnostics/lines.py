@@ -1,0 +1,81 @@
+"""Decides how a line of source looks on a terminal: nothing hidden, as wide as there is room."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+TAB = "    "
+MORE = "…"
+
+
+class Line:
+    """One line as cells of a terminal, cut to `room` around what is to be seen.
+
+    `seen` are the ranges of characters, from 0, that should stay in sight, the first above all.
+    """
+
+    def __init__(self, text: str, seen: Iterable[tuple[int, int]], room: int) -> None:
+        self._text = text
+        cells = _cells(text.rstrip())
+        ranges = [(cells_of(text[:start]), cells_of(text[:end])) for start, end in seen]
+        self._first, self._last = _window(len(cells), ranges, room)
+        self.shown = _cut(cells, self._first, self._last).rstrip()
+
+    def under(self, start: int, end: int, mark: str) -> str:
+        """Return what stands under the characters from `start` to `end`, at least one `mark`."""
+        left = min(max(cells_of(self._text[:start]), self._first), self._last)
+        right = min(cells_of(self._text[:end]), self._last)
+        return " " * max(0, left - self._first) + mark * max(1, right - left)
+
+
+def printable(text: str) -> str:
+    """Return `text` with tabs as spaces, and without what would drive the reader's terminal."""
+    expanded = text.replace("\t", TAB)
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf") else "\ufffd" for c in expanded)
+
+
+def cells_of(text: str) -> int:
+    """Return how many cells `text` takes."""
+    return len(_cells(text))
+
+
+def _cells(text: str) -> list[str]:
+    """Return the text cell by cell: a wide character is followed by an empty cell."""
+    found: list[str] = []
+    for character in printable(text):
+        if unicodedata.category(character) in ("Mn", "Me"):
+            if found:
+                found[-1] += character
+            continue
+        found.append(character)
+        if unicodedata.east_asian_width(character) in "WF":
+            found.append("")
+    return found
+
+
+def _window(length: int, ranges: list[tuple[int, int]], room: int) -> tuple[int, int]:
+    """Return which cells to show: all that are seen when they fit, else what fits of the first."""
+    if length <= room:
+        return 0, max(length, 1)
+    start, end = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    if end - start > room - 2:
+        start, end = ranges[0]
+        end = min(end, start + room - 2)
+    first = max(0, start - (room - (end - start)) // 2)
+    last = min(length, first + room)
+    return max(0, last - room), last
+
+
+def _cut(cells: list[str], first: int, last: int) -> str:
+    shown = cells[first:last]
+    if first > 0:
+        # The second half of a wide character, or one whose second half would follow.
+        shown[0] = MORE
+        if len(shown) > 1 and shown[1] == "":
+            shown[1] = " "
+    if last < len(cells):
+        if shown[-1] == "" and len(shown) > 1:
+            shown[-2] = " "
+        shown[-1] = MORE
+    return "".join(shown)
