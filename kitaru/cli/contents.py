@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.locate import Location
 from kitaru.cli.output import Output, table
 from kitaru.errors import UsageError
-from kitaru.wire.fingerprint import Parts, fingerprint_parts, sources_under
+from kitaru.version import VERSION
+from kitaru.wire.fingerprint import Package, Parts, fingerprint_parts, sources_under
 
 if TYPE_CHECKING:
     from kitaru_compiler.frontend.names import Names, Symbol
     from kitaru_compiler.frontend.source import Source
 
 STANDARD = "standard library"
-_STDLIB = sys.stdlib_module_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,7 @@ def to_json(found: Contents) -> dict[str, Any]:
         for p in found.parts.definitions
     ]
     packages = [
-        {"name": name, "version": version, "names": names}
-        for name, version, names in _packages(found.parts.outside)
+        {"name": p.name, "version": _version(p), "names": p.names} for p in found.parts.packages
     ]
     digest = found.parts.digest
     return {
@@ -99,10 +96,14 @@ def show(found: Contents, output: Output) -> None:
     ]
     for line in table(rows):
         output.say(line)
-    packages = _packages(found.parts.outside)
-    if packages:
-        output.say("\nuses from outside the project, by name; versions as installed here:")
-    for line in table([(f"  {n}", version, ", ".join(names)) for n, version, names in packages]):
+    if found.parts.packages:
+        output.say(
+            "\nor when another version of one of these is installed (the standard library and "
+            "Kitaru itself excepted):"
+        )
+    for line in table(
+        [(f"  {p.name}", _version(p), ", ".join(p.names)) for p in found.parts.packages]
+    ):
         output.say(line)
 
 
@@ -112,22 +113,10 @@ def _file(root: Path, module: str) -> str:
     return os.path.relpath(file if file.is_file() else stem / "__init__.py")
 
 
-def _packages(outside: tuple[str, ...]) -> list[tuple[str, str, list[str]]]:
-    """Return each package with its version here and the names used of it."""
-    used: dict[str, list[str]] = {}
-    for dotted in outside:
-        package, _, name = dotted.partition(".")
-        used.setdefault(package, []).append(name)
-    distributions = metadata.packages_distributions() if set(used) - _STDLIB else {}
-    return [(p, _version(p, distributions), names) for p, names in sorted(used.items())]
-
-
-def _version(package: str, distributions: Any) -> str:
-    if package in _STDLIB:
+def _version(package: Package) -> str:
+    """Return how a package's version is shown."""
+    if package.is_standard:
         return STANDARD
-    for distribution in distributions.get(package, [package]):
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    return "not installed"
+    if package.name == "kitaru":
+        return VERSION
+    return package.version or "not installed"

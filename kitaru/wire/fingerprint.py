@@ -1,13 +1,15 @@
 """Decides when a checkpoint's code counts as changed: when it, or what it mentions, is different.
 
 The fingerprint covers a definition and, from name to name, the project's definitions it mentions,
-in whatever module they are. Comments, layout, docstrings and unmentioned definitions do not count;
-packages from outside count by name. Nothing is imported.
+in whatever module they are. Comments, layout, docstrings and unmentioned definitions do not count.
+Packages from outside count by the names used of them and by the version installed where the
+fingerprint is made; the standard library and Kitaru by name alone. Nothing is imported.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,17 +18,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitaru.wire import modules
+from kitaru.wire.installed import version_of
 
 if TYPE_CHECKING:
     from kitaru.wire.definitions import Definitions, Imports
 
 SourceOf = Callable[[str], str | None]
+VersionOf = Callable[[str], str]
 _OUTSIDE = ("site-packages", "dist-packages")
 _OURS = ("kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_templates")
-_VERSION = "fingerprint/1"
+_VERSION = "fingerprint/2"
 
 
-def fingerprint(source_of: SourceOf, module: str, qualname: str) -> str:
+def fingerprint(
+    source_of: SourceOf, module: str, qualname: str, version_of: VersionOf = version_of
+) -> str:
     """Return the fingerprint of a definition, `sha256:` and 64 hex digits.
 
     Args:
@@ -34,12 +40,13 @@ def fingerprint(source_of: SourceOf, module: str, qualname: str) -> str:
             It is asked for `a.b.__init__` to learn whether `a.b` is a package.
         module: the definition's module.
         qualname: its qualified name; the top-level definition around it counts as a whole.
+        version_of: the version of a top-level package from outside; by default as installed here.
 
     Returns:
         An empty text when there is no such definition in that source: nothing is known then, and a
         caller must not take two such definitions for equal.
     """
-    found = fingerprint_parts(source_of, module, qualname)
+    found = fingerprint_parts(source_of, module, qualname, version_of)
     return found.digest if found else ""
 
 
@@ -53,23 +60,38 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """A fingerprint and what is in it: definitions of the project, and dotted names from outside.
+class Package:
+    """A package from outside the project: what is used of it, a star standing for all of a module.
 
-    A name from outside counts as a name; a star stands for a whole module.
+    `version` is empty where it does not count, and where nothing installed provides the package.
     """
+
+    name: str
+    version: str
+    names: tuple[str, ...]
+
+    @property
+    def is_standard(self) -> bool:
+        return self.name in sys.stdlib_module_names
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A fingerprint and what is in it: definitions of the project, and packages from outside."""
 
     digest: str
     definitions: tuple[Part, ...]
-    outside: tuple[str, ...]
+    packages: tuple[Package, ...]
 
 
-def fingerprint_parts(source_of: SourceOf, module: str, qualname: str) -> Parts | None:
+def fingerprint_parts(
+    source_of: SourceOf, module: str, qualname: str, version_of: VersionOf = version_of
+) -> Parts | None:
     """Return a fingerprint with what it covers, or None when there is no such definition.
 
     The arguments are those of `fingerprint`.
     """
-    walk = _Walk(source_of)
+    walk = _Walk(source_of, version_of)
     return walk.parts() if walk.cover(module, qualname.partition(".")[0]) else None
 
 
@@ -100,8 +122,9 @@ def fingerprint_function(func: Callable[..., Any]) -> str:
 class _Walk:
     """Collects what a definition mentions, and what that mentions."""
 
-    def __init__(self, source_of: SourceOf) -> None:
+    def __init__(self, source_of: SourceOf, version_of: VersionOf) -> None:
         self._source_of = source_of
+        self._version_of = version_of
         self._modules: dict[str, Definitions | None] = {}
         self._covered: dict[tuple[str, str], str] = {}
         self._followed: set[tuple[str, tuple[str, ...]]] = set()
@@ -115,17 +138,31 @@ class _Walk:
             self._add(*self._pending.pop())
         return True
 
-    def digest(self) -> str:
-        """Return the digest of all that is covered."""
-        rows = [_VERSION, *(["/".join(key), text] for key, text in sorted(self._covered.items()))]
-        return "sha256:" + sha256(json.dumps(rows).encode()).hexdigest()
-
     def parts(self) -> Parts:
         """Return all that is covered."""
         inside = sorted(key for key, text in self._covered.items() if text)
-        outside = sorted(name for (_, name), text in self._covered.items() if not text)
+        packages = self._packages()
+        rows = [
+            _VERSION,
+            *(["/".join(key), self._covered[key]] for key in inside),
+            *([p.name, p.version, *p.names] for p in packages),
+        ]
+        digest = "sha256:" + sha256(json.dumps(rows).encode()).hexdigest()
         definitions = tuple(Part(*key, self._lines(*key)) for key in inside)
-        return Parts(self.digest(), definitions, tuple(outside))
+        return Parts(digest, definitions, packages)
+
+    def _packages(self) -> tuple[Package, ...]:
+        used: dict[str, list[str]] = {}
+        for (_, dotted), text in sorted(self._covered.items()):
+            if not text:
+                package, _, name = dotted.partition(".")
+                used.setdefault(package, []).append(name)
+        return tuple(Package(p, self._version(p), tuple(names)) for p, names in used.items())
+
+    def _version(self, package: str) -> str:
+        # A newer Python or Kitaru promises the same results, and must not run everything again.
+        known = package in sys.stdlib_module_names or package in _OURS
+        return "" if known else self._version_of(package)
 
     def _lines(self, module: str, name: str) -> tuple[int, ...]:
         here = self._read(module)

@@ -53,13 +53,14 @@ class Codes:
 
     def _mentioned(self, name: str) -> Definitions:
         if name not in self._known:
-            parts = fingerprint_parts(self._source_of, self._plan.module, name)
+            parts = fingerprint_parts(self._source_of, self._plan.module, name, _unversioned)
             self._known[name] = self._definitions(parts) if parts else {}
         return self._known[name]
 
     def _definitions(self, parts: Parts) -> Definitions:
         # Kitaru's own version is compared for itself.
-        used = [name for name in parts.outside if name.partition(".")[0] != "kitaru"]
+        packages = [package for package in parts.packages if package.name != "kitaru"]
+        used = [f"{p.name}.{name}".rstrip(".") for p in packages for name in p.names]
         return {f"{name}:": ("outside", "") for name in used} | {
             f"{part.module}:{part.name}": (
                 read_definitions(self._source_of(part.module) or "").read(part.name).text,
@@ -74,6 +75,11 @@ class Codes:
     def _file(self, module: str) -> str:
         stem = module.replace(".", "/")
         return f"{stem}.py" if f"{stem}.py" in self._sources else f"{stem}/__init__.py"
+
+
+def _unversioned(package: str) -> str:
+    # Which versions a build is for is in its requirements.
+    return ""
 
 
 def said(text: str) -> str:
