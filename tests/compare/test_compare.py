@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
-from kitaru_targets.compare import Change, compare
+from kitaru_targets.compare import Change, compare, of_build
 
 UTIL = """\
 LIMIT = 3
@@ -71,7 +71,8 @@ def changed(tmp_path: Path) -> Compare:
         flow, helper = (FLOW, UTIL.replace(old, new)) if util else (FLOW.replace(old, new), UTIL)
         if not old:
             flow, helper = FLOW, UTIL
-        return compare(write("a", FLOW, UTIL), write("b", flow, helper, **options)).changes
+        old_build, new_build = write("a", FLOW, UTIL), write("b", flow, helper, **options)
+        return compare(of_build(old_build), of_build(new_build)).changes
 
     return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kitaru_compiler.diagnostics.lines import Line, cells_of
 
@@ -43,13 +43,13 @@ def test_half_a_wide_character_is_no_character() -> None:
         assert "日本語"[start % 3] in line.shown
 
 
-@given(st.text(ALPHABET, min_size=1, max_size=80), st.data())
-def test_carets_stand_under_what_is_marked(text: str, data: st.DataObject) -> None:
-    letters = [i for i, c in enumerate(text) if c in "ab日本"]
-    if not letters:
-        return
-    start = data.draw(st.sampled_from(letters))
-    room = data.draw(st.integers(8, 60))
+SOME = st.text(ALPHABET, max_size=40)
+
+
+@example("\t", "日", " 👩\u0301é", 8)
+@given(SOME, st.sampled_from("ab日本"), SOME, st.integers(8, 60))
+def test_carets_stand_under_what_is_marked(before: str, it: str, after: str, room: int) -> None:
+    text, start = before + it + after, len(before)
     line = Line(text, [(start, start + 1)], room)
     assert cells_of(line.shown) <= room
     under = line.under(start, start + 1, "^")
@@ -57,5 +57,5 @@ def test_carets_stand_under_what_is_marked(text: str, data: st.DataObject) -> No
     for c in line.shown:
         if unicodedata.category(c) != "Mn":
             cells += [c, ""] if unicodedata.east_asian_width(c) in "WF" else [c]
-    assert cells[under.index("^")] == text[start]
-    assert under.count("^") == (2 if text[start] in "日本" else 1)
+    assert cells[under.index("^")] == it
+    assert under.count("^") == (2 if it in "日本" else 1)

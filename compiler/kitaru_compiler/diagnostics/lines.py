@@ -46,7 +46,7 @@ def _cells(text: str) -> list[str]:
     for character in printable(text):
         if unicodedata.category(character) in ("Mn", "Me"):
             if found:
-                found[-1] += character
+                found[-2 if found[-1] == "" else -1] += character
             continue
         found.append(character)
         if unicodedata.east_asian_width(character) in "WF":

@@ -1,4 +1,4 @@
-"""Decides how two builds differ: steps and waits added, removed and changed, and why."""
+"""Decides how two compilations differ: steps and waits added, removed and changed, and why."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru_targets.build import Build
-
 from .code import Code
-from .side import Side, Unit, side
+from .side import Side, Unit, of_build, of_execution
+
+__all__ = ["Change", "Difference", "Reason", "Side", "compare", "of_build", "of_execution"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +40,20 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a build `b` has other than build `a`; without changes they do the same."""
+    """What `b` has other than `a`; without changes they do the same."""
 
     a: Side
     b: Side
     changes: tuple[Change, ...]
 
 
-def compare(a: Build, b: Build) -> Difference:
-    """Return how the build `b` differs from `a`; comments, layout and docstrings do not count.
+def compare(old: Side, new: Side) -> Difference:
+    """Return how `new` differs from `old`; comments, layout and docstrings do not count.
 
-    Steps are the same when they have the same name.
+    Steps are the same when they have the same name. What only one side knows is not compared.
 
-        compare(read(Path("old/review/vertex")), read(Path("build/review/vertex"))).changes
+        compare(of_build(read(Path("old"))), of_build(read(Path("build/review/vertex")))).changes
     """
-    old, new = side(a), side(b)
     before, after = (_by_name(old), _by_name(new))
     changes = [_change(before.get(key), unit) for key, unit in after.items()]
     gone = [
@@ -80,6 +79,8 @@ def _change(old: Unit | None, new: Unit) -> Change | None:
 def _facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Reason]:
     found = []
     for what, value in new.items():
+        if what not in old:
+            continue
         before = old[what]
         if isinstance(value, dict):
             found += _entries(what, before, value)

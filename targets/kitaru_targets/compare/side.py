@@ -1,4 +1,4 @@
-"""Decides what of a build is compared: facts of the flow, and of each step and wait by name."""
+"""Decides what of a compilation is compared: facts of the flow, each step and each wait by name."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kitaru.errors import StateError
+from kitaru.runtime.journal import Journal
+from kitaru.stores import Store
+from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Block, Parameter, Plan, Resources, Step
-from kitaru_targets import bundle
+from kitaru_targets import bundle, delivery
 from kitaru_targets.build import Build
 from kitaru_targets.graph import decoded, graph_of
 
 from .code import Code, Codes, said
 from .order import arrivals
 
-_LOCKED = ("target", "granularity", "delivery", "image", "store", "kitaru")
+# What only a build knows of itself: an execution does not say how its code came.
+_LOCKED = ("delivery", "image", "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +42,55 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of two builds; `units` are in program order, the flow first."""
+    """One of two sides; `units` are in program order, the flow first."""
 
     flow: str
     target: str
     units: tuple[Unit, ...]
 
 
-def side(build: Build) -> Side:
+def of_build(build: Build) -> Side:
     """Return what of a written build is compared."""
-    plan, lock = build.plan, json.loads((build.directory / "lock.json").read_text("utf-8"))
-    steps = (build.directory / "steps.py").read_text("utf-8")
-    sources = _sources((build.directory / "bundle.zip").read_bytes())
+    lock = json.loads((build.directory / "lock.json").read_text("utf-8"))
+    locked = {name: lock[name] for name in _LOCKED}
+    data = (build.directory / "bundle.zip").read_bytes()
+    return _side(build.plan, data, build.target.name, locked)
+
+
+def of_execution(store: Store, exec_id: str) -> tuple[Plan, Side]:
+    """Return the plan that an execution ran and what of it is compared, from the bundle it ran.
+
+    Raises:
+        NotFound: there is no such execution.
+        StateError: it was not compiled, or its bundle is not in the store.
+    """
+    execution = Journal.open(store, exec_id).execution
+    if not execution.plan_digest:
+        raise StateError(
+            f"execution {exec_id} ran here without being compiled",
+            help="compare with a build instead: kitaru diff build/<flow>/<target> FLOW",
+        )
+    data = store.get(keys.bundle(execution.bundle_digest)) if execution.bundle_digest else None
+    if data is None or sha256(data) != execution.bundle_digest:
+        raise StateError(
+            f"what execution {exec_id} ran is not in the store: its code came another way",
+            help="compare with its build instead: kitaru diff build/<flow>/<target> FLOW",
+        )
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        plan = Plan.from_json(archive.read(f"{bundle.BUILD}/plan.json"))
+    return plan, _side(plan, data, execution.target, {})
+
+
+def _side(plan: Plan, data: bytes, target: str, locked: Mapping[str, Any]) -> Side:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        steps = archive.read(f"{bundle.BUILD}/steps.py").decode()
+    sources = _sources(data)
     codes = Codes(plan, steps, sources)
     ways = arrivals(graph_of(plan, steps, sources))
     rows = [(plan.block(step.entry).index, _step(plan, step, codes, ways)) for step in plan.steps]
     rows += [(b.index, _wait(b, codes, ways)) for b in plan.blocks if b.kind == "wait"]
     ordered = [unit for _, unit in sorted(rows, key=lambda row: row[0])]
-    return Side(plan.flow, build.target.name, (_flow(plan, lock, sources), *ordered))
+    return Side(plan.flow, target, (_flow(plan, {"target": target, **locked}, sources), *ordered))
 
 
 def _sources(data: bytes) -> dict[str, str]:
@@ -63,12 +99,14 @@ def _sources(data: bytes) -> dict[str, str]:
         return {name: decoded(archive.read(name)) for name in names}
 
 
-def _flow(plan: Plan, lock: Mapping[str, Any], sources: Mapping[str, str]) -> Unit:
+def _flow(plan: Plan, locked: Mapping[str, Any], sources: Mapping[str, str]) -> Unit:
     facts = {
         "flow": plan.flow,
-        **{name: lock[name] for name in _LOCKED},
+        "granularity": plan.granularity,
+        "kitaru": plan.kitaru,
+        **locked,
         "input": {p.name: _parameter(p) for p in plan.parameters},
-        "requirement": dict(pin.partition("==")[::2] for pin in lock["requirements"]),
+        "requirement": dict(pin.partition("==")[::2] for pin in delivery.requirements(plan)),
         "model": dict(plan.models),
         "variable": dict(plan.environment),
         "file": {name: sha256(said(text).encode()) for name, text in sources.items()},
