@@ -11,7 +11,7 @@ from kitaru.errors import UsageError
 from kitaru.flow import check_retries
 from kitaru.runtime import context
 from kitaru.runtime.calls import Spec, callee_name
-from kitaru.runtime.futures import Future, Futures
+from kitaru.runtime.futures import Future, Futures, values_of
 from kitaru.wire.fingerprint import fingerprint_function
 from kitaru.wire.names import check_name
 
@@ -25,7 +25,8 @@ _COROUTINE = 0x80
 class Checkpoint(Generic[P, R]):
     """A checkpoint: call it in a flow's body; made by `@checkpoint`.
 
-    Called with `id="…"` the invocation has that id, unless the function takes an `id` itself.
+    Called with `id="…"` the invocation has that id, unless the function takes an `id` itself. A
+    future among the arguments, or directly in a list, tuple or dict of them, passes its value.
     `name` is what invocations are called after, `function` the decorated function.
     """
 
@@ -60,7 +61,7 @@ class Checkpoint(Generic[P, R]):
         """
         execution = context.in_body(f"The checkpoint {self.name}")
         given, id = self._split(kwargs)
-        return execution.invoke(self._spec, args, given, id)  # type: ignore[no-any-return]
+        return execution.invoke(self.spec, values_of(args), values_of(given), id)  # type: ignore[no-any-return]
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Start the checkpoint beside the flow's body and return its future.
@@ -71,7 +72,7 @@ class Checkpoint(Generic[P, R]):
         """
         execution = context.in_body(f"The checkpoint {self.name}")
         given, id = self._split(kwargs)
-        return execution.submit(self._spec, args, given, id)
+        return execution.submit(self.spec, values_of(args), values_of(given), id)
 
     def map(self, *iterables: Iterable[Any], **common: Any) -> Futures[R]:
         """Submit one call per item, of several iterables like `zip`; results keep the order.
@@ -106,7 +107,8 @@ class Checkpoint(Generic[P, R]):
         return "id" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
     @cached_property
-    def _spec(self) -> Spec:
+    def spec(self) -> Spec:
+        """What the engine must know of it."""
         return Spec(
             name=self.name,
             function=_synchronous(self.function),

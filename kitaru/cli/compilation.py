@@ -129,12 +129,14 @@ def _counts(plan: Plan) -> str:
 
 
 def _rows(plan: Plan, layout: Iterable[LayoutItem], depth: int) -> Iterator[tuple[str, str]]:
-    from kitaru.wire.plan import BranchItem, StepItem
+    from kitaru.wire.plan import BranchItem, FanItem, StepItem
 
     indent = "  " * depth
     for item in layout:
         if isinstance(item, StepItem):
             yield f"{indent}{item.step}", _place(plan.step(item.step).span)
+        elif isinstance(item, FanItem):
+            yield f"{indent}{item.fan} × calls", _place(plan.step(item.fan).span)
         elif isinstance(item, BranchItem):
             for number, arm in enumerate(item.arms):
                 if arm:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from kitaru.errors import KitaruError, UsageError
 from kitaru.runtime.given import Given
-from kitaru.runtime.step import Request, run_step, say
+from kitaru.runtime.process import Request, say
+from kitaru.runtime.step import run_step
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     step = parser.add_subparsers(required=True).add_parser("step", allow_abbrev=False)
     step.add_argument("--plan", required=True, type=Path)
     step.add_argument("--step", required=True)
+    step.add_argument("--item", default="")
     step.add_argument("--execution", default="")
     step.add_argument("--run", default="")
     step.add_argument("--store", default="")
@@ -45,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--target", default="")
     step.add_argument("--answer", default="", metavar="JSON")
     step.add_argument("--skip-code", type=int, default=0)
+    step.add_argument("--items-file", type=Path)
     return parser
 
 
@@ -55,8 +58,10 @@ def _request(given: argparse.Namespace) -> Request:
         execution=given.execution,
         run=given.run,
         store=given.store,
+        item=given.item,
         next_file=given.next_file,
         status_file=given.status_file,
+        items_file=given.items_file,
         outcome_file=given.outcome_file,
         given=Given(dict(map(_pair, given.input)), given.inputs_env, given.inputs_key),
         target=given.target,

@@ -87,17 +87,6 @@ def from_cache(call: Call, found: InvocationRecord) -> InvocationRecord:
     )
 
 
-def own_copy(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return arguments that the body cannot change under a checkpoint that runs beside it."""
-    try:
-        copied = codec.decode(codec.encode([args, kwargs]))
-    except ValueNotEncodable:
-        return args, kwargs
-    return tuple(copied[0]), dict(copied[1])
-
-
 def add_model_call(execution: Execution, running: Running, kept: dict[str, Any]) -> None:
     """Keep a model call with the attempt that made it, its texts as stored values."""
     texts = {key: kept[key] for key in ("prompt", "response") if isinstance(kept.get(key), str)}
@@ -183,18 +172,28 @@ def _failed(
             ended_at=now(),
             calls=calls,
             metadata=metadata,
+            run=execution.run,
         )
     )
-    record = replace(
-        plain_record(call, None, started),
-        status="failed",
-        failure=failure,
-        error=info,
-        attempts=kept.number,
-        calls=calls,
-        metadata=metadata,
-    )
     # The body sees what every replay will see, with the traceback that only this run has.
-    again = failures.decode_exception(failure)
-    assert isinstance(again, Exception), "an exception comes back as one"
-    return Outcome(record, sealed=False, error=again.with_traceback(error.__traceback__))
+    outcome = again(call, kept)
+    assert outcome.error is not None
+    outcome.error = outcome.error.with_traceback(error.__traceback__)
+    return outcome
+
+
+def again(call: Call, kept: AttemptRecord) -> Outcome:
+    """Return the failure of an attempt that is in the journal, as its own process saw it."""
+    record = replace(
+        plain_record(call, None, kept.started_at),
+        status="failed",
+        failure=kept.failure,
+        error=kept.error,
+        attempts=kept.number,
+        ended_at=kept.ended_at,
+        calls=kept.calls,
+        metadata=kept.metadata,
+    )
+    error = failures.decode_exception(kept.failure or {})
+    assert isinstance(error, Exception), "an exception comes back as one"
+    return Outcome(record, sealed=False, error=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from typing import Any
 
 from kitaru.wire.modules import recorded_name
 from kitaru.wire.records import InvocationKind
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 _OWN_CODE = str(Path(__file__).parent.parent) + os.sep
 
@@ -33,6 +37,14 @@ class Spec:
     compared: bool = True
     fingerprint: Callable[[], str] = str
 
+    def is_importable(self) -> bool:
+        """Say whether another process finds the same function where its name says."""
+        return spec_at(*self.place()) is self
+
+    def place(self) -> tuple[str, str]:
+        """Return the function's module and its qualified name there."""
+        return self.function.__module__, self.function.__qualname__
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -43,13 +55,25 @@ class Call:
 
     spec: Spec
     id: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: Args
+    kwargs: Kwargs
     digest: str
     opaque: tuple[str, ...]
     size: int
     site: str
     position: int
+
+
+def spec_at(module: str, qualname: str) -> Spec | None:
+    """Return what the engine must know of the checkpoint of that name, None when there is none."""
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError:
+        return None
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    spec = getattr(found, "spec", None)
+    return spec if isinstance(spec, Spec) else None
 
 
 def callee_name(function: Any) -> str:

@@ -11,21 +11,19 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from kitaru.errors import Diverged, EnvironmentFailure
 from kitaru.runtime import attempts, codec
-from kitaru.runtime.calls import Call, Spec, call_site
+from kitaru.runtime.calls import Args, Call, Kwargs, Spec, call_site
 from kitaru.runtime.context import anywhere, in_checkpoint
 from kitaru.runtime.futures import Future
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.models import same_models
 from kitaru.runtime.outcomes import Outcome, check_same, error_info, value_of
-from kitaru.runtime.pool import Pool
+from kitaru.runtime.submitted import Submission, Submitted, submission
 from kitaru.wire import canonical
 from kitaru.wire.ids import Counters
 from kitaru.wire.names import check_name
 from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
 from kitaru.wire.times import now
 
-Args = tuple[Any, ...]
-Kwargs = dict[str, Any]
 Stop = Literal["cancelled", "superseded", "failed", "retry"]
 
 _POLL_SECONDS = 0.2
@@ -59,20 +57,23 @@ class Execution:
         cache: bool = True,
         retries: int = 0,
         counters: Counters | None = None,
-        unread: set[str] | None = None,
         attempted: bool = False,
+        run: str = "",
     ) -> None:
-        """`attempted` says that earlier processes may have left failed attempts to be counted."""
+        """`attempted` says that earlier processes may have left failed attempts to be counted.
+
+        `run` is the run of the pipeline that this process belongs to, empty where there is none.
+        """
         self.journal = journal
         self.counters = counters or Counters()
-        self.unread = unread or set()
+        self.unread: list[str] = []
         self.attempted = attempted
+        self.run = run
         self.retries = retries
         self._cache = cache
         self._host = host
         self._lock = threading.RLock()
-        self._pool = Pool()
-        self._futures: dict[str, Future[Any]] = {}
+        self.submitted = Submitted(self._perform_submitted)
         self._unsealed: dict[str, Outcome] = {}
         self._stopped = False
 
@@ -82,7 +83,7 @@ class Execution:
         """Return the value recorded for this call, running the function when there is none yet."""
         call = self._begin(spec, args, kwargs, id)
         with self._environment():
-            outcome = self._perform(call)
+            outcome = self._held(call) or self._make(call, here=self._host.retries_here)
             value, error = value_of(self.journal, outcome)
         if error is None:
             return value
@@ -92,13 +93,20 @@ class Execution:
 
     def submit(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Future[Any]:
         """Start the call on another thread; its id is taken now, in program order."""
-        args, kwargs = attempts.own_copy(args, kwargs)
         call = self._begin(spec, args, kwargs, id)
         future: Future[Any] = Future(self, call.id)
-        with self._lock:
-            self._futures[call.id] = future
-        self._pool.submit(lambda: self._perform_submitted(call, future))
+        self.submitted.add(submission(call, future))
         return future
+
+    def wanted(self) -> None:
+        """Start what was only promised: somebody here asks for a result."""
+        self.submitted.start()
+
+    def adopt(self, promised: list[Submission]) -> None:
+        """Take over what another process promised, and learn or make what became of it."""
+        self.attempted = self.attempted or bool(promised)
+        for one in promised:
+            self.submitted.add(one)
 
     def read(self, future: Future[Any]) -> tuple[Any, Exception | None]:
         """Return a settled future's value or exception, and count it as read."""
@@ -106,7 +114,8 @@ class Execution:
         with self._environment():
             outcome = future.outcome or Outcome(self._recorded(future.id))
             future.outcome = outcome
-            self.unread.discard(future.id)
+            if future.id in self.unread:
+                self.unread.remove(future.id)
             return value_of(self.journal, outcome)
 
     def raised(self, future: Future[Any]) -> None:
@@ -116,8 +125,8 @@ class Execution:
             self._unsealed[future.id] = outcome
 
     def restored(self, id: str) -> Future[Any]:
-        """Return the future of an invocation that another process settled."""
-        return Future(self, id, settled=True)
+        """Return the future of an invocation that another process submitted."""
+        return self.submitted.future(id) or Future(self, id, settled=True)
 
     def _begin(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Call:
         self._check_running()
@@ -129,25 +138,52 @@ class Execution:
         digest = codec.digest_arguments(args, kwargs)
         return Call(spec, taken, args, kwargs, digest.digest, digest.opaque, digest.size, site, at)
 
-    def _perform_submitted(self, call: Call, future: Future[Any]) -> None:
+    def _perform_submitted(self, submitted: Submission) -> None:
         if self._stopped:
             park()
         with self._environment():
-            outcome = self._perform(call)
-        future.settle(outcome)
+            outcome = self._held(submitted.call)
+            if outcome is None:
+                call = submitted.ready()
+                here = self.submitted.retries_here
+                outcome = self._failed_in_this_run(call) or self._make(call, here=here)
+        submitted.future.settle(outcome)
         if outcome.record.status == "completed":
-            with self._lock:
-                self._futures.pop(call.id, None)
+            self.submitted.close(submitted.call.id)
 
-    def _perform(self, call: Call) -> Outcome:
-        record = self._outcome(call.id) or self._from_cache(call)
+    def _held(self, call: Call) -> Outcome | None:
+        record = self._outcome(call.id)
         if record is None:
-            return self._run(call)
+            return None
         check_same(call, record)
         return Outcome(record)
 
-    def _run(self, call: Call) -> Outcome:
+    def _make(self, call: Call, *, here: bool) -> Outcome:
+        """Return how a call comes out that has no record yet.
+
+        `here` says whether a failed attempt is tried again in this process.
+        """
+        record = self._from_cache(call)
+        if record is None:
+            return self._run(call, here=here)
+        check_same(call, record)
+        return Outcome(record)
+
+    def _failed_in_this_run(self, call: Call) -> Outcome | None:
+        """Return the failure with which another process of this run gave up on a call.
+
+        One of an earlier run does not count: to start another is to try again.
+        """
+        last = self.journal.attempts(call.id)[-1:] if self.run else []
+        outcomes = [attempts.again(call, kept) for kept in last if kept.run == self.run]
+        return next((outcome for outcome in outcomes if self._gave_up(call, outcome)), None)
+
+    def _gave_up(self, call: Call, outcome: Outcome) -> bool:
+        # By the number alone, so that every process agrees whose attempt was the last.
         budget = 1 + (self.retries if call.spec.retries is None else call.spec.retries)
+        return outcome.record.attempts % budget == 0 or attempts.is_final(outcome)
+
+    def _run(self, call: Call, *, here: bool) -> Outcome:
         failed = len(self.journal.attempts(call.id)) if self.attempted else 0
         while True:
             outcome = attempts.run(self, call, failed)
@@ -155,11 +191,10 @@ class Execution:
                 park()
             if outcome.record.status == "completed":
                 return self._keep(call, outcome.record)
-            failed = outcome.record.attempts
-            # By the number alone, so that every process agrees whose attempt was the last.
-            if failed % budget == 0 or attempts.is_final(outcome):
+            if self._gave_up(call, outcome):
                 return outcome
-            if not self._host.retries_here:
+            failed = outcome.record.attempts
+            if not here:
                 self.stop("retry", outcome.error)
 
     def _keep(self, call: Call, record: InvocationRecord) -> Outcome:
@@ -244,12 +279,12 @@ class Execution:
         self._check_running()
         with self._environment():
             self._seal()
-            for future in self._drained():
+            for future in self.submitted.failed():
                 assert future.outcome is not None
                 held = self.journal.record(future.outcome.record)
                 future.outcome = Outcome(held)
                 if held.status == "failed":
-                    self.unread.add(future.id)
+                    self.unread.append(future.id)
 
     def complete(self, result: Any) -> EndRecord:
         """End the execution with `result`; raises what a future raised that nobody read."""
@@ -267,7 +302,8 @@ class Execution:
     def fail(self, error: BaseException, help: str) -> ErrorInfo:
         """Note that the body raised `error`, which `retry` may still repair."""
         self._check_running()
-        self._pool.drain()
+        self.submitted.start()
+        self.submitted.drain()
         info = error_info(error, invocation=self._origin(error), help=help)
         with self._environment():
             if self.journal.end() is None:
@@ -287,7 +323,7 @@ class Execution:
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait for all submitted checkpoints; False when `timeout` seconds were not enough."""
-        return self._pool.drain(timeout)
+        return self.submitted.drain(timeout)
 
     def _check_running(self) -> None:
         if self._stopped:
@@ -332,19 +368,12 @@ class Execution:
                 outcome.sealed = True
                 del self._unsealed[id]
 
-    def _drained(self) -> list[Future[Any]]:
-        """Return the futures that failed and whose failure nobody has seen."""
-        self._pool.drain()
-        with self._lock:
-            settled, self._futures = self._futures, {}
-        return [f for f in settled.values() if f.outcome is not None and not f.outcome.sealed]
-
     def _raise_unread(self) -> None:
-        for future in self._drained():
+        for id in list(self.unread):
+            self.restored(id).result()
+        for future in self.submitted.failed():
             if future.id not in self._unsealed:
                 future.result()
-        for id in sorted(self.unread):
-            self.restored(id).result()
 
     def _origin(self, error: BaseException | None) -> str:
         seen: set[int] = set()

@@ -19,13 +19,15 @@ class Frame:
     """The state of a flow's body at the start of a block.
 
     `counters` hand out invocation ids, `unread` are failed futures that nobody has asked, `passed`
-    the blocks at which a cut was left out since the last one.
+    the blocks at which a cut was left out since the last one, `promises` the submitted calls that
+    nobody has started yet, as `kitaru.runtime.promises` writes them.
     """
 
     variables: Variables
     counters: dict[str, int] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
+    promises: tuple[dict[str, Any], ...] = ()
 
 
 def encode_frame(frame: Frame, module_globals: Mapping[str, Any]) -> Any:
@@ -33,7 +35,8 @@ def encode_frame(frame: Frame, module_globals: Mapping[str, Any]) -> Any:
     return {
         "counters": frame.counters,
         "passed": list(frame.passed),
-        "unread": sorted(frame.unread),
+        "promises": list(frame.promises),
+        "unread": list(frame.unread),
         "variables": codec.encode_frame(frame.variables, module_globals),
     }
 
@@ -49,6 +52,7 @@ def decode_frame(
             document["counters"],
             tuple(document["unread"]),
             tuple(document["passed"]),
+            tuple(document["promises"]),
         )
     except (KeyError, TypeError) as error:
         raise RecordCorrupt(f"A recorded frame is damaged: {error!r}.") from error
@@ -64,6 +68,11 @@ def passed_in(document: Any) -> list[str]:
 def counters_in(document: Any) -> dict[str, int]:
     """Return the counters of invocation ids as they stood when a frame was written."""
     return dict(document["counters"])
+
+
+def promised_in(document: Any) -> list[dict[str, Any]]:
+    """Return the promises of submitted calls that a frame's document holds."""
+    return list(document["promises"])
 
 
 def note_of(error: ValueNotEncodable, variables: Variables, block: Block) -> dict[str, Any]:

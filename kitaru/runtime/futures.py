@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -44,7 +45,9 @@ class Future(Generic[T]):
         Raises:
             Exception: what the checkpoint raised, the same object every time.
         """
-        self._settled.wait()
+        if not self._settled.is_set():
+            self._execution.wanted()
+            self._settled.wait()
         if not self._known:
             self._value, self._error = self._execution.read(self)
             self._known = True
@@ -57,6 +60,8 @@ class Future(Generic[T]):
 
     def done(self) -> bool:
         """Return whether `.result()` would answer at once."""
+        if not self._settled.is_set():
+            self._execution.wanted()
         return self._settled.is_set()
 
     def settle(self, outcome: Outcome) -> None:
@@ -73,7 +78,7 @@ class Future(Generic[T]):
         self._known, self._value = True, state[0]
 
     def __repr__(self) -> str:
-        return f"<Future {self.id} {'done' if self.done() else 'pending'}>"
+        return f"<Future {self.id} {'done' if self._settled.is_set() else 'pending'}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +101,35 @@ class Futures(Generic[T]):
 
     def __getitem__(self, index: int) -> Future[T]:
         return self.items[index]
+
+
+def values_of(arguments: Any) -> Any:
+    """Return arguments with each future replaced by its value, waiting for it.
+
+    Futures are found among them, and directly in a list, tuple or dict that is one of them.
+
+    Raises:
+        Exception: what a submitted checkpoint raised.
+    """
+    return _replaced(arguments, _in_containers)
+
+
+def _in_containers(value: Any) -> Any:
+    return _replaced(value, _value_of)
+
+
+def _replaced(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return `value` with `change` made to its items, itself where that changes none."""
+    if isinstance(value, Future | Futures):
+        return value.result()
+    if type(value) is dict:
+        changed = {key: change(item) for key, item in value.items()}
+        return changed if any(changed[key] is not item for key, item in value.items()) else value
+    if type(value) in (list, tuple):
+        items = type(value)(change(item) for item in value)
+        return items if any(map(operator.is_not, items, value)) else value
+    return value
+
+
+def _value_of(value: Any) -> Any:
+    return value.result() if isinstance(value, Future | Futures) else value

@@ -128,6 +128,11 @@ class Journal:
             return found
         return None if end is None else self._ledger.verify(EndRecord, places[1], end)
 
+    def recorded(self) -> set[str]:
+        """Return the ids of the invocations that have an outcome; a hint only."""
+        found = self.store.list(keys.invocations(self.exec_id))
+        return {key.rpartition("/")[2] for key in found}
+
     def invocations(self) -> list[InvocationRecord]:
         """Return all outcomes, in program order of the calls."""
         self.prefetch()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime.frames import passed_in
+from kitaru.runtime import promises
+from kitaru.runtime.frames import passed_in, promised_in
 from kitaru.runtime.journal import Journal
 from kitaru.wire.plan import Plan, Step
 from kitaru.wire.records import ExitRecord
@@ -24,13 +25,22 @@ def scope(journal: Journal, digest: str) -> str:
     return "" if own else f"{digest.removeprefix('sha256:')[:12]}."
 
 
+class Outputs(NamedTuple):
+    """A step's native outputs: the step to go on with, how it ended, a fan-out's list."""
+
+    next: str
+    status: StepStatus
+    items: tuple[str, ...] = ()
+
+
 class Route:
     """Where control goes between steps, as the journal knows it."""
 
     def __init__(self, journal: Journal, plan: Plan, digest: str) -> None:
         self.journal = journal
         self._plan = plan
-        self._entries = {step.entry: step for step in plan.steps}
+        self._entries = {step.entry: step for step in plan.steps if not step.per_item}
+        self._fans = {step.entry: step for step in plan.steps if step.per_item}
         self._scope = scope(journal, plan.residual_of or digest)
 
     def key(self, block: str) -> str:
@@ -44,6 +54,10 @@ class Route:
     def cut_before(self, block: str) -> Step | None:
         """Return the step that starts at `block`, None where control stays in this process."""
         return self._entries.get(block)
+
+    def fan_of(self, block: str) -> Step | None:
+        """Return the step whose nodes make the calls that `block` submits, None for none."""
+        return next((step for step in self._fans.values() if step.blocks == (block,)), None)
 
     def entry(self, block: str) -> tuple[str, ExitRecord | None]:
         """Return where to go on from `block`, and how that segment was left, if it was."""
@@ -74,21 +88,30 @@ class Route:
         """Record how this segment ends, or learn how another process ended it."""
         return self.journal.record_exit(record)
 
-    def hand_on(self, left: ExitRecord) -> tuple[str, StepStatus]:
+    def outputs(self, block: str) -> Outputs:
+        """Return the native outputs of a step that hands on to `block`, whose frame is there."""
+        pointer, fan = self.pointer(block), self._fans.get(block)
+        if fan is None or pointer is None or "from" not in pointer:
+            return Outputs(self.step_at(block), "go")
+        promised = promised_in(self.frame(pointer["from"]))
+        items = promises.items(promised, self.journal, fan.per_item) if promised else ()
+        return Outputs(self.step_at(block), "go", tuple(items))
+
+    def hand_on(self, left: ExitRecord) -> Outputs:
         """Point all concerned blocks to what was left; return the native outputs.
 
         May be done again after a crash: it says the same every time.
         """
         if left.next is None or left.frame is None:
-            return END, "end"
+            return Outputs(END, "end")
         if left.status == "go":
             for block in passed_in(self.journal.fetch(left.frame)):
                 self.journal.point(self.key(block), {"passed": self.key(left.next)})
         self.journal.point(self.key(left.next), {"from": left.block})
         if left.status == "waiting":
             after = self.cut_before(left.next)
-            return after.name if after else END, "waiting"
-        return self.step_at(left.next), "go"
+            return Outputs(after.name if after else END, "waiting")
+        return self.outputs(left.next)
 
     def _bare(self, key: str) -> str:
         return key.removeprefix(self._scope)

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from kitaru.errors import (
-    EnvironmentFailure,
-    FlowError,
-    KitaruError,
-    ValueNotEncodable,
-    WaitConflict,
-)
-from kitaru.runtime import codec, inputs, models, waits
+from kitaru.errors import EnvironmentFailure, FlowError, ValueNotEncodable, WaitConflict
+from kitaru.runtime import codec, inputs, models, promises, waits
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution, Stop
@@ -30,62 +20,21 @@ from kitaru.runtime.frames import (
     encode_frame,
     note_of,
     note_of_globals,
+    promised_in,
 )
-from kitaru.runtime.given import Given
+from kitaru.runtime.items import ItemRun
 from kitaru.runtime.journal import Journal
+from kitaru.runtime.process import INTERRUPTED, Request, exit_now, report, say, stop_process
 from kitaru.runtime.program import Program, inputs_of, load_program, project_globals, read_plan
-from kitaru.runtime.route import END, Route, StepStatus
+from kitaru.runtime.route import END, Outputs, Route
 from kitaru.runtime.values import store_value
 from kitaru.stores import open_store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
-from kitaru.wire.ids import Counters, check_execution_id, execution_id_of
+from kitaru.wire.ids import Counters
 from kitaru.wire.plan import Plan, Resources, Step
-from kitaru.wire.records import ExecutionRecord, ExitRecord, WaitRequest
+from kitaru.wire.records import ExecutionRecord, ExitRecord
 from kitaru.wire.times import now
-
-INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Request:
-    """One start of a step's container, as its command line tells it.
-
-    `execution` may be empty: then it is the orchestrator's own `run` that names the execution. Only
-    the first step is given inputs. `answer` is one that was given to the orchestrator, as JSON with
-    the `name` of the wait and the `value`. `skip_code` is what a step that has nothing to do ends
-    with.
-    """
-
-    plan: Path
-    step: str
-    execution: str
-    run: str
-    store: str
-    next_file: Path | None = None
-    status_file: Path | None = None
-    outcome_file: Path | None = None
-    given: Given = field(default_factory=Given)
-    target: str = ""
-    answer: str = ""
-    skip_code: int = 0
-
-    @property
-    def exec_id(self) -> str:
-        return check_execution_id(self.execution or execution_id_of(self.run))
-
-    def publish(self, next: str, status: StepStatus, wait: WaitRequest | None = None) -> None:
-        """Write the step's native outputs, from which the orchestrator reads its conditions."""
-        asked = (
-            {"name": wait.name, "question": wait.question, "schema": wait.schema} if wait else {}
-        )
-        outcome = json.dumps({"next": next, "status": status, **({"wait": asked} if asked else {})})
-        files = (self.next_file, self.status_file, self.outcome_file)
-        for path, text in zip(files, (next, status, outcome), strict=True):
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-        say(f"kitaru: step {self.step} of {self.exec_id}: {status}, next {next}")
 
 
 def run_step(request: Request) -> int:
@@ -109,6 +58,8 @@ def run_step(request: Request) -> int:
         return 0 if came else request.skip_code
     if request.answer:
         _take(request.answer, journal)
+    if step.per_item:
+        return ItemRun(request, load, step, journal, route).run()
     entry, left = route.entry(step.entry)
     if left is not None:
         request.publish(*route.hand_on(left))
@@ -118,7 +69,7 @@ def run_step(request: Request) -> int:
         request.publish(END, "skip")
         return request.skip_code
     if pointer is not None and "passed" in pointer:
-        request.publish(route.step_at(pointer["passed"]), "go")
+        request.publish(*route.outputs(pointer["passed"]))
         return 0
     models.use_plan_models(plan.models)
     return StepRun(request, load(), step, journal, route, entry).run()
@@ -163,6 +114,7 @@ class StepRun:
             cache=journal.execution.cache,
             retries=program.flow.retries,
             attempted=step.retry == "native",
+            run=request.run,
         )
 
     def run(self) -> int:
@@ -171,7 +123,7 @@ class StepRun:
             with entered(Scope(self._execution)):
                 return self._run(self._entry, self._variables())
         except EnvironmentFailure as error:
-            return _report(error)
+            return report(error)
         except KeyboardInterrupt:
             return INTERRUPTED
         except BaseException as error:
@@ -184,13 +136,11 @@ class StepRun:
         if pointer is None:
             recorded = codec.decode(self._journal.fetch(self._journal.execution.inputs))
             return dict(inputs.restore(self._program.flow.function, recorded).arguments)
-        frame = decode_frame(
-            self._route.frame(pointer["from"]),
-            vars(self._program.module),
-            self._execution.restored,
-        )
+        document = self._route.frame(pointer["from"])
+        self._execution.adopt([promises.read(p, self._execution) for p in promised_in(document)])
+        frame = decode_frame(document, vars(self._program.module), self._execution.restored)
         self._execution.counters = Counters.from_json(frame.counters)
-        self._execution.unread = set(frame.unread)
+        self._execution.unread = list(frame.unread)
         self._passed = list(frame.passed)
         return frame.variables
 
@@ -198,6 +148,7 @@ class StepRun:
         while True:
             native = self._step.retry == "native" and block in self._step.blocks
             self.retries_here = not native
+            self._execution.submitted.promising = self._route.fan_of(block) is not None
             following, value = self._program.functions[block](variables)
             if following is None:
                 return self._end(value)
@@ -211,7 +162,7 @@ class StepRun:
                 if left is not None:
                     self._request.publish(*self._route.hand_on(self._route.leave(left)))
                     return 0
-                self._pass(following)
+                self._pass(block, following)
             block = following
 
     def _exit(
@@ -225,6 +176,7 @@ class StepRun:
             self._execution.counters.to_json(),
             tuple(self._execution.unread),
             tuple(self._passed),
+            tuple(promises.write(p, self._journal) for p in self._execution.submitted.promises()),
         )
         names = changed(self._globals, project_globals(self._program), self._plan.module)
         if names:
@@ -239,11 +191,17 @@ class StepRun:
         key = self._route.key(self._entry)
         return ExitRecord(key, status, following, stored, tuple(self._notes))
 
-    def _pass(self, block: str) -> None:
-        """Go on in this process with a block that has a step of its own."""
-        step = self._route.cut_before(block)
-        assert step is not None
+    def _pass(self, block: str, following: str) -> None:
+        """Go on in this process with what has a step of its own: promised calls, and a block."""
         note = self._notes[-1]
+        for step in (self._route.fan_of(block), self._route.cut_before(following)):
+            if step is not None:
+                self._need_no_process_of_its_own(step, note)
+        say(f"{note['file']}:{note['line']}: goes on in this process: {note['message']}")
+        self._execution.wanted()
+        self._passed.append(following)
+
+    def _need_no_process_of_its_own(self, step: Step, note: dict[str, Any]) -> None:
         elsewhere = step.resources not in (Resources(), self._step.resources)
         if step.isolated or elsewhere:
             needs = "isolation" if step.isolated else "resources of its own"
@@ -252,8 +210,6 @@ class StepRun:
                 f"{note['message']}.",
                 help="Make the value one that can be recorded, or make it inside the checkpoint.",
             )
-        say(f"{note['file']}:{note['line']}: goes on in this process: {note['message']}")
-        self._passed.append(block)
 
     def _end(self, result: Any) -> int:
         self._execution.complete(result)
@@ -267,25 +223,14 @@ class StepRun:
     def suspend(self, wait: str) -> None:
         """End the process without unwinding the flow; the answer starts another one."""
         self._execution.drain()
-        outputs: tuple[str, StepStatus] = (END, "waiting")
+        outputs = Outputs(END, "waiting")
         if self._waiting is not None:
             outputs = self._route.hand_on(self._route.leave(self._waiting))
-        self._request.publish(*outputs, self._journal.wait_request(wait))
-        _exit_now(0)
+        self._request.publish(*outputs, wait=self._journal.wait_request(wait))
+        exit_now(0)
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
-        """End the process, or begin it again where another one was first."""
-        if why == "cancelled":
-            self._request.publish(END, "end")
-            _exit_now(0)
-        if why == "superseded":
-            _flush()
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-        if isinstance(error, KitaruError):
-            _exit_now(_report(error))
-        assert error is not None
-        say(user_traceback(error).rstrip())
-        _exit_now(1)
+        stop_process(self._request, why, error)
 
 
 def _begin(request: Request, program: Program, store: Any) -> Journal:
@@ -333,23 +278,3 @@ def _once(make: Callable[[], Program]) -> Callable[[], Program]:
         return made[0]
 
     return get
-
-
-def _report(error: KitaruError) -> int:
-    say(f"error: {error}")
-    return error.exit_code
-
-
-def _exit_now(code: int) -> NoReturn:
-    _flush()
-    os._exit(code)
-
-
-def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-
-
-def say(line: str) -> None:
-    """Write a line to the step's log."""
-    sys.stderr.write(line + "\n")

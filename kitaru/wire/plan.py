@@ -16,7 +16,9 @@ PLAN_SCHEMA = 1
 # Not the empty text, which is a text that a user may give.
 OWN_DEFAULT = "kitaru:default"
 
-BlockKind = Literal["flow", "entry", "checkpoint", "llm", "wait", "log", "memory", "region", "join"]
+BlockKind = Literal[
+    "flow", "entry", "checkpoint", "llm", "wait", "log", "memory", "region", "join", "fan", "gather"
+]
 ParameterType = Literal["str", "int", "float", "bool", "json"]
 Granularity = Literal["checkpoint", "fused", "single"]
 RetryMode = Literal["native", "shim"]
@@ -67,7 +69,8 @@ class Block:
 
     `next` holds every possible successor in program order, `None` standing for the end of the flow.
     `live` are the flow variables its frame holds on entry, those that are bound at all.
-    A block of kind `flow` has no function: the flow's own is called as it is.
+    A block of kind `flow` has no function: the flow's own is called as it is. A `fan` submits calls
+    and goes on to its `gather`, where they may first be waited for.
     `calls` are the durable calls seen in it (callee names, in source order), `may_wait` whether one
     of them can suspend the execution. `reason` is the code of the diagnostic that explains why a
     region was not cut further, or empty.
@@ -93,6 +96,10 @@ class Step:
     `retry` is `native` where the orchestrator starts the container again, once per attempt, and
     `shim` where the runtime tries again within the process. `isolated` forbids running its entry in
     another step's process.
+
+    `per_item` is the most nodes that a fan-out's own step may be, 0 for every other step. Such a
+    step runs no blocks: each of its nodes makes one of the calls that its one block submitted, or
+    a range of them where there are more calls than nodes; `entry` is where they are gathered.
     """
 
     name: str
@@ -105,6 +112,7 @@ class Step:
     retry: RetryMode = "shim"
     resources: Resources = field(default_factory=Resources)
     isolated: bool = False
+    per_item: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +142,22 @@ class BranchItem:
     span: Span
 
 
-LayoutItem = StepItem | WaitItem | BranchItem
+@dataclass(frozen=True, slots=True)
+class FanItem:
+    """A fan-out at its place in the layout: `fan` names the step with `per_item` nodes.
+
+    Each node is started with one text of a list, at most `parallel` at a time, and what stands
+    next waits for all of them. The list is the native output `items` of the step `producer`, or
+    `items` where it is known at compile time and there is no producer.
+    """
+
+    fan: str
+    producer: str
+    parallel: int
+    items: tuple[str, ...] = ()
+
+
+LayoutItem = StepItem | WaitItem | BranchItem | FanItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,5 +254,7 @@ def _layout_item(item: dict[str, Any]) -> LayoutItem:
         return StepItem(item["step"])
     if "block" in item:
         return WaitItem(item["block"])
+    if "fan" in item:
+        return FanItem(**{**item, "items": tuple(item["items"])})
     arms = tuple(_layout(arm) for arm in item["arms"])
     return BranchItem(item["decider"], arms, _span(item["span"]))

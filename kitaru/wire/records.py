@@ -139,9 +139,11 @@ class InvocationRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """A failed attempt of the invocation `id`, kept to be looked at; it decides nothing.
+    """A failed attempt of the invocation `id`, kept to be looked at.
 
-    `kind`, `callee` and `position` are those of the invocation, which may have no record yet.
+    It decides nothing, but for a call that a node of its own made: whoever gathers it in the same
+    `run` of the pipeline takes the failure from here. `kind`, `callee` and `position` are those of
+    the invocation, which may have no record yet.
     """
 
     id: str
@@ -155,6 +157,7 @@ class AttemptRecord:
     kind: InvocationKind = "checkpoint"
     callee: str = ""
     position: int = 0
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -410,6 +410,54 @@ def test_a_submitted_failure_that_is_caught_is_sealed() -> None:
     }
 
 
+def test_futures_as_arguments_pass_their_values() -> None:
+    @flow
+    def body() -> list[Any]:
+        one, two = noted.submit(1), noted.submit([2])
+        pair = noted((one, two))
+        named = noted.submit({"a": one, "rest": noted.map([3, 4])})
+        return [noted(one), pair, named.result()]
+
+    assert body.run().wait() == [1, (1, [2]), {"a": 1, "rest": [3, 4]}]
+
+
+def test_a_future_that_failed_fails_the_call_it_is_passed_to() -> None:
+    @flow
+    def body() -> list[str]:
+        found = []
+        for call in (noted, noted.submit):
+            try:
+                call([failing.submit("x")])
+            except ValueError as error:
+                found.append(str(error))
+        return found
+
+    handle = body.run()
+    assert handle.wait() == ["no x", "no x"]
+    assert sorted(invocations(handle)) == ["failing", "failing_2"]
+
+
+def test_a_future_is_done_once_it_has_its_result() -> None:
+    @flow
+    def body() -> bool:
+        future = noted.submit(1)
+        future.result()
+        return future.done()
+
+    assert body.run().wait() is True
+
+
+def test_failures_that_nobody_reads_are_raised_in_the_order_of_their_submission() -> None:
+    @flow
+    def body() -> None:
+        for number in range(11):
+            failing.submit(number)
+
+    handle = body.run()
+    with pytest.raises(ValueError, match="^no 0$"):
+        handle.wait()
+
+
 def test_futures_are_a_sequence() -> None:
     futures: Futures[int] = Futures(())
     assert (len(futures), list(futures), futures.result()) == (0, [], [])

@@ -1,0 +1,101 @@
+"""Decides how one node of a fan-out makes the calls that a step before it submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.runtime import models, promises
+from kitaru.runtime.context import Scope, entered
+from kitaru.runtime.engine import Execution, Stop
+from kitaru.runtime.failures import user_traceback
+from kitaru.runtime.frames import promised_in
+from kitaru.runtime.journal import Journal
+from kitaru.runtime.process import INTERRUPTED, Request, report, say, stop_process
+from kitaru.runtime.program import Program
+from kitaru.runtime.route import Route
+from kitaru.wire.plan import Step
+
+
+class ItemRun:
+    """The process of one node.
+
+    It ends well also when a call failed: the flow may catch that where it asks for the result.
+    """
+
+    retries_here = True
+
+    def __init__(
+        self,
+        request: Request,
+        load: Callable[[], Program],
+        step: Step,
+        journal: Journal,
+        route: Route,
+    ) -> None:
+        self._request = request
+        self._load = load
+        self._step = step
+        self._journal = journal
+        self._route = route
+
+    def run(self) -> int:
+        """Make the calls; return the process's exit code."""
+        promised = self._promised()
+        if not promised:
+            say(f"kitaru: step {self._step.name} of {self._journal.exec_id}: nothing to do")
+            return 0
+        program = self._load()
+        models.use_plan_models(program.plan.models)
+        execution = Execution(
+            self._journal,
+            self,
+            cache=self._journal.execution.cache,
+            retries=program.flow.retries,
+            attempted=True,
+            run=self._request.run,
+        )
+        # A node that keeps several promises would spend its starts on whichever failed first.
+        execution.submitted.retries_here = self._step.retry == "shim" or len(promised) > 1
+        return self._make(execution, promised)
+
+    def _promised(self) -> list[dict[str, Any]]:
+        pointer = self._route.pointer(self._step.entry)
+        if pointer is None or "passed" in pointer:
+            return []
+        every = promised_in(self._route.frame(pointer["from"]))
+        try:
+            return promises.chosen(every, self._request.item)
+        except (ValueError, IndexError):
+            raise UsageError(
+                f"--item {self._request.item!r} names none of the {len(every)} calls that were "
+                "submitted.",
+                help="Give what the step before wrote to its output `items`.",
+            ) from None
+
+    def _make(self, execution: Execution, promised: list[dict[str, Any]]) -> int:
+        try:
+            with entered(Scope(execution)):
+                execution.adopt([promises.read(one, execution) for one in promised])
+                failed = execution.submitted.failed()
+        except EnvironmentFailure as error:
+            return report(error)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        for future in failed:
+            assert future.outcome is not None and future.outcome.error is not None
+            say(user_traceback(future.outcome.error).rstrip())
+        names = ", ".join(one["id"] for one in promised)
+        say(f"kitaru: step {self._step.name} of {self._journal.exec_id}: {names}")
+        return 0
+
+    # What the engine asks
+
+    def suspend(self, wait: str) -> None:
+        """Fail: no checkpoint waits."""
+        raise AssertionError(f"a submitted call waited for {wait}")
+
+    def stop(self, why: Stop, error: BaseException | None) -> None:
+        """End the process, or begin it again where another one was first."""
+        stop_process(self._request, why, error)
