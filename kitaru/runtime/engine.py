@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from kitaru.errors import Diverged, EnvironmentFailure
 from kitaru.runtime import attempts, codec
 from kitaru.runtime.calls import Args, Call, Kwargs, Spec, call_site
 from kitaru.runtime.context import anywhere, in_checkpoint
 from kitaru.runtime.futures import Future
+from kitaru.runtime.host import Host, Stop
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.models import same_models
 from kitaru.runtime.outcomes import Outcome, check_same, error_info, value_of
@@ -24,22 +25,7 @@ from kitaru.wire.names import check_name
 from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
 from kitaru.wire.times import now
 
-Stop = Literal["cancelled", "superseded", "failed", "retry"]
-
 _POLL_SECONDS = 0.2
-
-
-class Host(Protocol):
-    """What the engine asks of the process it runs in."""
-
-    retries_here: bool
-    """Whether a failed attempt is tried again in this process, or by whoever starts it again."""
-
-    def suspend(self, wait: str) -> None:
-        """Give the compute away until `wait` may have been answered; need not return."""
-
-    def stop(self, why: Stop, error: BaseException | None) -> None:
-        """Learn that this run of the body must not go on; need not return."""
 
 
 class Execution:

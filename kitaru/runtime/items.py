@@ -8,9 +8,10 @@ from typing import Any
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.runtime import models, promises
 from kitaru.runtime.context import Scope, entered
-from kitaru.runtime.engine import Execution, Stop
+from kitaru.runtime.engine import Execution
 from kitaru.runtime.failures import user_traceback
 from kitaru.runtime.frames import promised_in
+from kitaru.runtime.host import Stop
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.process import INTERRUPTED, Request, report, say, stop_process
 from kitaru.runtime.program import Program

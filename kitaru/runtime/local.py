@@ -10,7 +10,8 @@ from weakref import WeakValueDictionary
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
-from kitaru.runtime.engine import Execution, Stop
+from kitaru.runtime.engine import Execution
+from kitaru.runtime.host import Stop
 from kitaru.runtime.journal import Journal
 
 Phase = Literal["running", "parked", "done"]

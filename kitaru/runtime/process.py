@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kitaru.errors import KitaruError
-from kitaru.runtime.engine import Stop
 from kitaru.runtime.failures import user_traceback
 from kitaru.runtime.given import Given
+from kitaru.runtime.host import Stop
 from kitaru.runtime.route import END, StepStatus
 from kitaru.wire.ids import check_execution_id, execution_id_of
 from kitaru.wire.records import WaitRequest

@@ -10,7 +10,7 @@ from kitaru.errors import EnvironmentFailure, FlowError, ValueNotEncodable, Wait
 from kitaru.runtime import codec, inputs, models, promises, waits
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
-from kitaru.runtime.engine import Execution, Stop
+from kitaru.runtime.engine import Execution
 from kitaru.runtime.failures import user_traceback
 from kitaru.runtime.frames import (
     Frame,
@@ -22,6 +22,7 @@ from kitaru.runtime.frames import (
     note_of_globals,
     promised_in,
 )
+from kitaru.runtime.host import Stop
 from kitaru.runtime.items import ItemRun
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.process import INTERRUPTED, Request, exit_now, report, say, stop_process

@@ -454,7 +454,7 @@ def test_failures_that_nobody_reads_are_raised_in_the_order_of_their_submission(
             failing.submit(number)
 
     handle = body.run()
-    with pytest.raises(ValueError, match="^no 0$"):
+    with pytest.raises(errors.CheckpointFailed, match="ValueError: no 0\n"):
         handle.wait()
 
 

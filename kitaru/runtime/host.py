@@ -1,0 +1,20 @@
+"""Decides what the engine asks of the process that a flow's body runs in."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+Stop = Literal["cancelled", "superseded", "failed", "retry"]
+
+
+class Host(Protocol):
+    """What the engine asks of the process it runs in."""
+
+    retries_here: bool
+    """Whether a failed attempt is tried again in this process, or by whoever starts it again."""
+
+    def suspend(self, wait: str) -> None:
+        """Give the compute away until `wait` may have been answered; need not return."""
+
+    def stop(self, why: Stop, error: BaseException | None) -> None:
+        """Learn that this run of the body must not go on; need not return."""
