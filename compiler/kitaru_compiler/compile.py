@@ -37,7 +37,7 @@ from kitaru_compiler.frontend.source import MAX_DEPTH, Source, refused
 from kitaru_compiler.passes import normalise
 
 # No target: what `check` cuts for, so that its notes are those of every target.
-ANY_TARGET = Profile("any", True, "native", "suspended", 50, 90, (0, 0))
+ANY_TARGET = Profile("any", True, "native", "suspended", 50, 90, (0, 0), fan_out=100)
 
 
 @dataclass(frozen=True)

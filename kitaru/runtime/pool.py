@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-MAX_PARALLEL = 8
+from kitaru.wire.limits import MAX_PARALLEL
 
 
 class Pool:

@@ -36,11 +36,13 @@ class Outputs(NamedTuple):
 class Route:
     """Where control goes between steps, as the journal knows it."""
 
-    def __init__(self, journal: Journal, plan: Plan, digest: str) -> None:
+    def __init__(self, journal: Journal, plan: Plan, digest: str, step: Step) -> None:
+        """`step` is the one whose container this is."""
         self.journal = journal
         self._plan = plan
         self._entries = {step.entry: step for step in plan.steps if not step.per_item}
         self._fans = {step.entry: step for step in plan.steps if step.per_item}
+        self._submits = frozenset(step.blocks)
         self._scope = scope(journal, plan.residual_of or digest)
 
     def key(self, block: str) -> str:
@@ -90,12 +92,15 @@ class Route:
 
     def outputs(self, block: str) -> Outputs:
         """Return the native outputs of a step that hands on to `block`, whose frame is there."""
-        pointer, fan = self.pointer(block), self._fans.get(block)
-        if fan is None or pointer is None or "from" not in pointer:
-            return Outputs(self.step_at(block), "go")
-        promised = promised_in(self.frame(pointer["from"]))
-        items = promises.items(promised, self.journal, fan.per_item) if promised else ()
+        fan = self._fans.get(block)
+        # Another step's list starts other nodes, also where this process did that step's work.
+        items = self._items(fan) if fan and self._submits.issuperset(fan.blocks) else []
         return Outputs(self.step_at(block), "go", tuple(items))
+
+    def _items(self, fan: Step) -> list[str]:
+        pointer = self.pointer(fan.entry) or {}
+        promised = promised_in(self.frame(pointer["from"])) if "from" in pointer else []
+        return promises.items(promised, self.journal, fan.per_item) if promised else []
 
     def hand_on(self, left: ExitRecord) -> Outputs:
         """Point all concerned blocks to what was left; return the native outputs.

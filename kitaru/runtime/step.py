@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from typing import Any, Literal
@@ -52,7 +53,7 @@ def run_step(request: Request) -> int:
         journal = _begin(request, load(), store)
     else:
         journal = Journal.open(store, request.exec_id)
-    route = Route(journal, plan, digest)
+    route = Route(journal, plan, digest, step)
     if journal.end() is not None:
         came = step.entry == plan.blocks[0].name or route.came_to(step.entry)
         request.publish(END, "end" if came else "skip")

@@ -147,8 +147,8 @@ class FanItem:
     """A fan-out at its place in the layout: `fan` names the step with `per_item` nodes.
 
     Each node is started with one text of a list, at most `parallel` at a time, and what stands
-    next waits for all of them. The list is the native output `items` of the step `producer`, or
-    `items` where it is known at compile time and there is no producer.
+    next waits for all of them. The list is the native output `items` of the step `producer`, left
+    out of its outcome when empty; or it is `items`, known at compile time, without a producer.
     """
 
     fan: str

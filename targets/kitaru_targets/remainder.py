@@ -11,7 +11,9 @@ from pathlib import Path
 from kitaru_compiler.residual import residual
 
 from kitaru.errors import StateError
+from kitaru.runtime.frames import promised_in
 from kitaru.runtime.journal import Journal
+from kitaru.runtime.promises import items
 from kitaru.runtime.route import scope
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
@@ -73,17 +75,19 @@ def left(whole: _Bundle, journal: Journal) -> Left:
     """Return the compilation of what is left of an execution that began with the bundle `whole`."""
     text = whole.read("plan.json")
     plan, digest = Plan.from_json(text), sha256(text)
-    block = standing(plan, journal, plan.residual_of or digest) or plan.blocks[0].name
-    rest = residual(plan, block, digest).replace(parameters=())
+    prefix = scope(journal, plan.residual_of or digest)
+    block = standing(plan, journal, prefix) or plan.blocks[0].name
+    rest = residual(plan, block, digest, _items(plan, block, journal, prefix))
+    rest = rest.replace(parameters=())
     return Left(rest, whole.read("steps.py").decode(), whole)
 
 
-def standing(plan: Plan, journal: Journal, digest: str) -> str | None:
+def standing(plan: Plan, journal: Journal, prefix: str) -> str | None:
     """Return the last block that has been handed a frame, None when the first step hands on yet.
 
-    What is found only spares containers: every step asks its own guard.
+    `prefix` is what the names of the plan's blocks begin with in the journal. What is found only
+    spares containers: every step asks its own guard.
     """
-    prefix = scope(journal, digest)
     held = set(journal.store.list(keys.frames(journal.exec_id)))
     for block in reversed(plan.blocks):
         name = prefix + block.name
@@ -92,6 +96,16 @@ def standing(plan: Plan, journal: Journal, digest: str) -> str | None:
         if "from" in (journal.frame_pointer(name) or {}):
             return block.name
     return None
+
+
+def _items(plan: Plan, block: str, journal: Journal, prefix: str) -> tuple[str, ...]:
+    """Return what the nodes of the fan-out that `block` gathers still have to do, if it does."""
+    fan = next((step for step in plan.steps if step.per_item and step.entry == block), None)
+    handed = journal.frame_pointer(prefix + block) or {}
+    exit = journal.exit(handed["from"]) if fan and "from" in handed else None
+    if fan is None or exit is None or exit.frame is None:
+        return ()
+    return tuple(items(promised_in(journal.fetch(exit.frame)), journal, fan.per_item))
 
 
 @dataclass(frozen=True)

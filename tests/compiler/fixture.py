@@ -13,7 +13,7 @@ from kitaru_compiler import compile_flow
 from kitaru_compiler.diagnostics.model import SourceError
 from kitaru_compiler.diagnostics.render import render
 
-from kitaru.wire.plan import BranchItem, LayoutItem, Plan, Resources, Step, StepItem
+from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Step, StepItem
 
 FOLDER = Path(__file__).with_name("fixtures")
 START = "## What becomes of it\n"
@@ -69,7 +69,7 @@ def write(fixture: Fixture) -> None:
 def _steps(plan: Plan) -> Iterator[str]:
     yield "| step | starts at | runs | goes on to |\n|---|---|---|---|"
     for step in plan.steps:
-        exits = ", ".join(name or "the end" for name in step.exits)
+        exits = ", ".join(name or "the end" for name in step.exits) or "–"
         notes = "".join(f"; {note}" for note in _notes(step))
         blocks = ", ".join(step.blocks)
         yield f"| {step.name} | {step.entry} | {blocks}{notes} | {exits} |"
@@ -77,6 +77,8 @@ def _steps(plan: Plan) -> Iterator[str]:
 
 
 def _notes(step: Step) -> Iterator[str]:
+    if step.per_item:
+        yield "one call a node"
     if step.may_wait:
         yield "may wait"
     if step.retries:
@@ -94,6 +96,8 @@ def _layout(items: tuple[LayoutItem, ...], depth: int = 0) -> Iterator[str]:
         match item:
             case StepItem(name):
                 yield f"{indent}- {name}"
+            case FanItem(fan=fan, producer=producer):
+                yield f"{indent}- {fan}, once for each item of {producer}"
             case BranchItem(decider=decider, arms=arms, span=span):
                 yield f"{indent}- branch of line {span.line}, decided by {decider or 'several'}"
                 for number, arm in enumerate(arms, 1):

@@ -16,6 +16,7 @@ from kitaru_targets.dry_run.kfp_ir import Call
 from kitaru.wire.plan import (
     Block,
     BranchItem,
+    FanItem,
     LayoutItem,
     Parameter,
     Plan,
@@ -31,13 +32,17 @@ WIRING = Wiring("python:3.11-slim", ("python3", "-c", "pass"), ("step",), "sqlit
 
 @dataclass(frozen=True)
 class Do:
-    """A step. `end` says whether the flow may return at its tail, `wait` whether it may suspend."""
+    """A step. `end` says whether the flow may return at its tail, `wait` whether it may suspend.
+
+    One that `gathers` waits for calls that the step before it submitted, each a node of its own.
+    """
 
     name: str
     end: Literal["no", "maybe", "always"] = "no"
     wait: bool = False
     retries: int = 0
     resources: Resources = field(default_factory=Resources)
+    gathers: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def plan(program: Program, *, parameters: tuple[Parameter, ...] = ()) -> Plan:
             if status != "waiting":
                 exits.setdefault(name, {})[following[0] if following else None] = None
     lines = {do.name: line for line, do in enumerate(dos(program), 10)}
+    layout = tuple(_layout(program, None, lines))
     steps = tuple(
         Step(
             name=do.name,
@@ -110,6 +116,10 @@ def plan(program: Program, *, parameters: tuple[Parameter, ...] = ()) -> Plan:
         )
         for do in dos(program)
     )
+    nodes = tuple(
+        Step(fan, gatherer, (), (), span(lines[gatherer]), per_item=10)
+        for gatherer, (fan, _) in fans(layout).items()
+    )
     return Plan(
         flow="some_flow",
         module="flow",
@@ -123,8 +133,8 @@ def plan(program: Program, *, parameters: tuple[Parameter, ...] = ()) -> Plan:
             Block(i, s.name, "checkpoint", s.exits, (), s.span, (s.name,))
             for i, s in enumerate(steps)
         ),
-        steps=steps,
-        layout=tuple(_layout(program, None, lines)),
+        steps=(*steps, *nodes),
+        layout=layout,
     )
 
 
@@ -141,6 +151,8 @@ def _layout(items: Program, decider: str | None, lines: Mapping[str, int]) -> It
     line = 0
     for item in items:
         if isinstance(item, Do):
+            if item.gathers and decider:
+                yield FanItem(f"each_{item.name}", decider, 4)
             decider, line = item.name, lines[item.name]
             yield StepItem(item.name)
             if item.wait:
@@ -152,14 +164,33 @@ def _layout(items: Program, decider: str | None, lines: Mapping[str, int]) -> It
             decider = None if any(dos((item,))) else decider
 
 
+def fans(layout: tuple[LayoutItem, ...]) -> dict[str, tuple[str, str]]:
+    """Return, by the step that gathers, the step with the nodes and the list's producer."""
+    found = {}
+    for item in layout:
+        if isinstance(item, FanItem):
+            found[item.fan.removeprefix("each_")] = item.fan, item.producer
+        elif isinstance(item, BranchItem):
+            for arm in item.arms:
+                found |= fans(arm)
+    return found
+
+
 class Played:
     """A fake runtime that plays one path; `together` are steps that go on in their predecessor.
 
     A cut before such a step was elided: the step before it does its work, and the step itself, when
-    the document starts it, passes on the pointer.
+    the document starts it, passes on the pointer. `producers` make the list that a step gathers.
     """
 
-    def __init__(self, path: Path, together: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        together: frozenset[str] = frozenset(),
+        producers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.producers = producers or {}
+        self.items: list[tuple[str, str]] = []
         self.path = [name for name, _ in path]
         self.own = [name for name in self.path if name not in together]
         self.last = path[-1][1]
@@ -168,14 +199,25 @@ class Played:
 
     def __call__(self, call: Call) -> Mapping[str, str]:
         name = call.inputs["step"]
+        if "item" in call.inputs:
+            return self._item(name.removeprefix("each_"), call.inputs["item"])
         expected = self.own[len(self.ran)] if len(self.ran) < len(self.own) else None
         if name == expected:
+            if name in self.producers:
+                assert sorted(i for n, i in self.items if n == name) == ["0", "1"]
             self.ran.append(name)
             return self._outputs(name)
         self.idle.append(name)
         started = name in self.path and self.path.index(name) < self.path.index(self.ran[-1])
         passed = name in self.path and self._following(name) and self._had(name)
-        return self._outputs(name) if passed or started else {"next": "end", "status": "skip"}
+        if passed or started:
+            return self._outputs(name)
+        return {"next": "end", "status": "skip", "Output": "[]"}
+
+    def _item(self, gatherer: str, item: str) -> Mapping[str, str]:
+        assert gatherer in self.own and gatherer not in self.ran
+        self.items.append((gatherer, item))
+        return {}
 
     def _had(self, name: str) -> bool:
         """Say whether the step that did this one's work has run."""
@@ -190,5 +232,6 @@ class Played:
     def _outputs(self, name: str) -> Mapping[str, str]:
         following = self._following(name)
         if following is not None:
-            return {"next": following, "status": "go"}
-        return {"next": "end", "status": self.last}
+            items = '["0", "1"]' if self.producers.get(following) == name else "[]"
+            return {"next": following, "status": "go", "Output": items}
+        return {"next": "end", "status": self.last, "Output": "[]"}

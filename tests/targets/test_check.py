@@ -18,6 +18,7 @@ PROGRAM = (
     If(((Do("b", "maybe"),), (Do("c"),))),
     Do("d"),
     Do("e", resources=Resources(cpu="1")),
+    Do("f", gathers=True),
 )
 INPUT = Parameter("topic", "positional_or_keyword", "str", "str", False, True, "owls")
 TARGET = registry.get("kubeflow")
@@ -50,6 +51,18 @@ def share(spec: dict[str, Any]) -> None:
 
 
 ARM, AFTER, IF = "if-line-10-arm-1", "after-d", "if-line-10"
+LOOP, LIST = "each-each-f", "pipelinechannel--e-Output"
+
+
+def loop(spec: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = tasks(spec, AFTER)[LOOP]
+    return found
+
+
+def iterate(spec: dict[str, Any], **items: Any) -> None:
+    loop(spec)["parameterIterator"]["items"] = items
+
+
 CHANGES: dict[str, tuple[Change, str]] = {
     "order lost": (lambda s: tasks(s)[IF].pop("dependentTasks"), "does not depend on"),
     "order unknown": (lambda s: tasks(s)[IF].update(dependentTasks=["a", "zz"]), "stand before"),
@@ -105,7 +118,55 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda s: tasks(s)[IF].update(retryPolicy={"maxRetryCount": 1}),
         "only a container",
     ),
-    "iterator": (lambda s: tasks(s)["a"].update(parameterIterator={}), "iterators"),
+    "iterated container": (
+        lambda s: tasks(s)["a"].update(parameterIterator={}),
+        "only an unconditional group",
+    ),
+    "iterated and conditional": (
+        lambda s: loop(s).update(triggerPolicy={"condition": ""}),
+        "only an unconditional group",
+    ),
+    "artifacts iterated": (lambda s: loop(s).update(artifactIterator={}), "only a list of texts"),
+    "limit without a list": (
+        lambda s: tasks(s)[IF].update(iteratorPolicy={"parallelismLimit": 1}),
+        "only a list of texts",
+    ),
+    "item not an input": (
+        lambda s: loop(s)["parameterIterator"].update(itemInput="zz"),
+        "no text input",
+    ),
+    "item given twice": (
+        lambda s: loop(s)["inputs"]["parameters"].update(
+            {f"{LIST}-loop-item": {"runtimeValue": {"constant": "0"}}}
+        ),
+        "no text input",
+    ),
+    "no limit": (lambda s: loop(s).pop("iteratorPolicy"), "at a time"),
+    "limit of none": (
+        lambda s: loop(s).update(iteratorPolicy={"parallelismLimit": 0}),
+        "at a time",
+    ),
+    "a text iterated": (lambda s: iterate(s, inputParameter="store"), "no list"),
+    "a list not given": (lambda s: loop(s)["inputs"]["parameters"].pop(LIST), "no list"),
+    "numbers iterated": (lambda s: iterate(s, raw="[1]"), "no list of texts"),
+    "no JSON iterated": (lambda s: iterate(s, raw="['a']"), "no list of texts"),
+    "nothing iterated": (lambda s: iterate(s), "iterates over"),
+    "a name that kfp.local does not find": (
+        lambda s: (
+            loop(s)["inputs"]["parameters"].update(
+                {"items": loop(s)["inputs"]["parameters"].pop(LIST)}
+            )
+            or s["components"][f"comp-{LOOP}"]["inputDefinitions"]["parameters"].update(
+                items={"parameterType": "LIST"}
+            )
+            or iterate(s, inputParameter="items")
+        ),
+        "local runners",
+    ),
+    "list from nowhere": (
+        lambda s: loop(s).update(dependentTasks=[]),
+        "does not depend on",
+    ),
     "cached": (lambda s: tasks(s)["a"].update(cachingOptions={"enableCache": True}), "cache"),
     "label differs": (lambda s: tasks(s)["a"].update(taskInfo={"name": "A"}), "label"),
     "upper case": (lambda s: rename(s, "a", "A"), "no engine takes"),

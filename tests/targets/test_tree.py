@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,9 +12,9 @@ from kitaru_targets import registry
 from kitaru_targets.common import read
 from kitaru_targets.dry_run.kfp_ir import interpret
 
-from kitaru.wire.plan import BranchItem, LayoutItem
+from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, StepItem
 
-from .programs import WIRING, Do, If, Path, Played, Program, paths, plan
+from .programs import WIRING, Do, If, Path, Played, Program, fans, paths, plan
 
 
 @cache
@@ -25,10 +26,13 @@ def document(program: Program) -> dict[str, Any]:
 
 
 def play(program: Program, path: Path, together: frozenset[str] = frozenset()) -> Played:
-    played = Played(path, together)
+    producers = {name: producer for name, (_, producer) in fans(plan(program).layout).items()}
+    played = Played(path, together, producers)
     states = interpret(document(program), {}, "run-1", played)
     assert "failed" not in states.values() and "blocked" not in states.values()
     assert played.ran == played.own, (path, together)
+    gathered = [name for name in played.own if name in producers]
+    assert sorted(played.items) == sorted((name, item) for name in gathered for item in "01")
     return played
 
 
@@ -100,6 +104,32 @@ def test_the_number_of_waits_adds_no_depth() -> None:
     assert all(len(c["dag"]["tasks"]) == 1 for c in segments)
 
 
+def test_the_nodes_of_a_fan_out_stand_between_its_producer_and_the_next_step() -> None:
+    program = (
+        Do("a", "maybe"),
+        Do("b", wait=True, gathers=True),
+        If(((Do("c", gathers=True), Do("d", gathers=True)), (Do("e", gathers=True),), ())),
+        Do("f", gathers=True),
+    )
+    assert fans(plan(program).layout).keys() == set("bcde"), "several steps lead to f"
+    for path, started in idle(*program).items():
+        assert started == [], path
+
+
+def test_a_fan_out_whose_items_are_known_needs_no_producer() -> None:
+    known = plan((Do("a"), Do("b", gathers=True)))
+    layout = (FanItem("each_b", "", 4, ("3", "5,6")), StepItem("b"))
+    rest = known.replace(layout=layout, steps=known.steps[1:])
+    for name in ("kubeflow", "vertex"):
+        target = registry.get(name)
+        text = target.emit(rest, WIRING).text
+        assert target.validate(text) == []
+        played = Played((("b", "end"),))
+        interpret(read.parse(text), {}, "run-1", played)
+        assert sorted(played.items) == [("b", "3"), ("b", "5,6")]
+        assert played.ran == ["b"]
+
+
 def decided(layout: tuple[LayoutItem, ...]) -> bool:
     branches = [item for item in layout if isinstance(item, BranchItem)]
     return all(b.decider and all(decided(arm) for arm in b.arms) for b in branches)
@@ -110,7 +140,8 @@ NAMES = [f"s{n}" for n in range(60)]
 
 def programs(depth: int) -> st.SearchStrategy[list[object]]:
     ends = st.sampled_from(["no", "no", "no", "maybe"])
-    step = st.tuples(ends, st.sampled_from([False, False, False, True]))
+    rarely = st.sampled_from([False, False, False, True])
+    step = st.tuples(ends, rarely, rarely)
     if depth == 0:
         return st.lists(step, max_size=2)
     arms = st.lists(programs(depth - 1), min_size=1, max_size=3)
@@ -121,13 +152,13 @@ def build(shape: list[object], names: list[str], last: bool) -> Program:
     items: list[Do | If] = []
     for item in shape:
         if isinstance(item, tuple):
-            items.append(Do(names.pop(0), item[0], item[1]))
+            items.append(Do(names.pop(0), item[0], item[1], gathers=item[2]))
         else:
             assert isinstance(item, list)
             items.append(If(tuple(build(arm, names, last=True) for arm in item)))
     ends = last and items and isinstance(items[-1], Do) and int(items[-1].name[1:]) % 3 == 0
     if ends:
-        items[-1] = Do(items[-1].name, "always", items[-1].wait)
+        items[-1] = replace(items[-1], end="always")
     return tuple(items)
 
 

@@ -19,6 +19,7 @@ from kitaru_compiler.ir.nodes import (
     Code,
     Durable,
     DurableCall,
+    Fan,
     FlowIR,
     If,
     Node,
@@ -73,6 +74,11 @@ class _Builder:
                     tail = block.body
                     if _ends(tail[-1]):
                         return first, structure
+                case Fan():
+                    fan, joined = self._fan(node, pending)
+                    tail.append(jump_to(fan)(fan.place))
+                    arm += [Place(fan), Place(joined)]
+                    tail = joined.body
                 case If(body=body) if pending and _surely_ends(body):
                     # What follows stands beside the branch, not in its other arm: a hundred early
                     # returns must not nest a hundred levels deep.
@@ -96,6 +102,16 @@ class _Builder:
         block.calls, block.region = node.calls, node
         block.body = [with_returns(stmt) for stmt in node.stmts]
         return block
+
+    def _fan(self, node: Fan, pending: deque[Node]) -> tuple[DraftBlock, DraftBlock]:
+        """Add the block that submits, and the one after it, where results may be asked for."""
+        fan = self.new("fan", node.stmts[0])
+        fan.calls = node.calls
+        place = _source(pending[0]) if pending else node.stmts[-1]
+        joined = self.new("gather", place)
+        joined.fan = fan
+        fan.body = [*node.stmts, jump_to(joined)(place)]
+        return fan, joined
 
     def _early_end(
         self,
@@ -148,7 +164,7 @@ def _source(node: Node) -> ast.AST:
     match node:
         case If(source=source):
             return source
-        case Region(stmts):
+        case Region(stmts) | Fan(stmts):
             return stmts[0]
         case Code(stmt) | Durable(stmt) | Return(stmt):
             return stmt

@@ -19,7 +19,11 @@ class Jump:
 
 @dataclass(slots=True)
 class DraftBlock:
-    """A block being made: its statements, and where the source of its durable call lies."""
+    """A block being made: its statements, and where the source of its durable call lies.
+
+    `items` names the step whose nodes make the calls that a fan submits; `fan` is the block whose
+    calls a gather waits for.
+    """
 
     kind: BlockKind
     place: ast.AST
@@ -27,6 +31,8 @@ class DraftBlock:
     region: Region | None = None
     name: str = ""
     index: int = -1
+    items: str = ""
+    fan: DraftBlock | None = None
     body: list[ast.stmt] = field(default_factory=list)
 
     @property

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+from kitaru.wire.limits import MAX_PARALLEL
 from kitaru.wire.plan import (
     BlockKind,
     BranchItem,
+    FanItem,
     Granularity,
     LayoutItem,
-    Resources,
     RetryMode,
     Step,
     StepItem,
     WaitItem,
 )
 from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
+from kitaru_compiler.cut.fans import is_native, nodes_of, takes_in
 from kitaru_compiler.cut.profile import Profile
+from kitaru_compiler.cut.resources import isolated, option, resources
 from kitaru_compiler.frontend.source import Source
 
 Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
 
 # Cheap calls ride along at the tail of the step before; a wait never holds a container.
-RIDES_ALONG = frozenset({"wait", "log", "memory", "join"})
+RIDES_ALONG = frozenset({"wait", "log", "memory", "join", "gather"})
 IDLE = RIDES_ALONG | {"entry"}
+
+
+class Entry(NamedTuple):
+    """Where a step starts is told by its place; it is called `name` and does what `block` does."""
+
+    name: str
+    block: DraftBlock
 
 
 @dataclass
@@ -35,7 +46,8 @@ class Cutter:
     source: Source
     granularity: Granularity
     profile: Profile
-    entries: dict[int, str] = field(default_factory=dict)
+    entries: dict[int, Entry] = field(default_factory=dict)
+    fans: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.successors = [
@@ -46,26 +58,37 @@ class Cutter:
     def cut(self, structure: list[Place | Fork]) -> Laid:
         """Return the steps in program order and their layout."""
         start = self.blocks[0]
-        self.entries = {start.index: start.name}
+        self.entries = {start.index: Entry(start.name, start)}
         inner, _ = self._items(structure, start.name, start)
         layout: tuple[LayoutItem, ...] = (StepItem(start.name), *inner)
-        steps = tuple(self._step(self.blocks[index]) for index in sorted(self.entries))
-        return absorb_next(steps, layout, {block.name: block.kind for block in self.blocks})
+        order = {block.name: block.index for block in self.blocks}
+        steps = [*self.fans, *(self._step(i, self.entries[i]) for i in sorted(self.entries))]
+        steps.sort(key=lambda step: order[step.entry])
+        return absorb_next(tuple(steps), layout, {b.name: b.kind for b in self.blocks})
 
     def _items(
-        self, structure: list[Place | Fork], decider: str | None, last: DraftBlock | None
+        self,
+        structure: list[Place | Fork],
+        decider: str | None,
+        last: DraftBlock | None,
+        gathering: DraftBlock | None = None,
     ) -> tuple[tuple[LayoutItem, ...], str | None]:
-        """Lay out one sequence; return it and the step that alone decides what follows."""
+        """Lay out one sequence; return it and the step that alone decides what follows.
+
+        `gathering` is the end of a fan-out: whatever step comes next starts there.
+        """
         items: list[LayoutItem] = []
         for element in structure:
             if isinstance(element, Fork) and element.certain:
                 # `if …: return` and the rest: the decider's status says whether the flow goes on.
-                inner, decider = self._items(
-                    [p for arm in element.arms for p in arm], decider, last
-                )
+                rest = [p for arm in element.arms for p in arm]
+                inner, decider = self._items(rest, decider, last, gathering)
                 items += inner
-                last = None
+                last = gathering = None
                 continue
+            if gathering and not takes_in(element):
+                items.append(self._entry(gathering, gathering.name, gathering))
+                decider, last, gathering = gathering.name, gathering, None
             if isinstance(element, Fork):
                 arms = tuple(self._items(arm, decider, None)[0] for arm in element.arms)
                 if any(map(_has_steps, arms)):
@@ -76,65 +99,86 @@ class Cutter:
                     items += [item for arm in arms for item in arm]
                 continue
             block = element.block
-            if block.kind == "wait":
+            if self._is_native(block):
+                items += self._fan(block, decider)
+            elif block.fan is not None and self._is_native(block.fan):
+                gathering = block
+            elif block.kind == "wait":
                 items.append(WaitItem(block.name))
                 if self.profile.waits == "native":
-                    items.append(StepItem(self._after_answer(block)))
-                    decider, last = self.entries[block.index], block
-                continue
-            if rides_along(block) or not self._starts_step(block, last):
-                continue
-            self.entries[block.index] = block.name
-            items.append(StepItem(block.name))
-            decider, last = block.name, block
+                    items.append(self._entry(block, self._after_answer(block), block))
+                    decider, last = self.entries[block.index].name, block
+            elif not rides_along(block) and (gathering or self._starts_step(block, last)):
+                items.append(self._entry(gathering or block, block.name, block))
+                decider, last, gathering = block.name, block, None
+        if gathering:
+            items.append(self._entry(gathering, gathering.name, gathering))
+            decider = gathering.name
         return tuple(items), decider
 
+    def _entry(self, at: DraftBlock, name: str, block: DraftBlock) -> StepItem:
+        self.entries[at.index] = Entry(name, block)
+        return StepItem(name)
+
     def _after_answer(self, block: DraftBlock) -> str:
-        """Give a wait a step of its own, and return its name: the node that asks has the wait's."""
-        taken = {other.name for other in self.blocks} | {*self.entries.values()}
+        """Return a name for the step after a wait: the node that asks has the wait's."""
+        taken = {other.name for other in self.blocks} | {e.name for e in self.entries.values()}
         base = name = f"{block.name}_answer"
         number = 1
         while name in taken:
             number += 1
             name = f"{base}_{number}"
-        self.entries[block.index] = name
         return name
 
+    def _is_native(self, block: DraftBlock) -> bool:
+        return is_native(block, self.granularity, self.profile)
+
+    def _fan(self, block: DraftBlock, decider: str | None) -> list[LayoutItem]:
+        """Lay out the nodes of a fan-out, after a step that surely submits the calls."""
+        items: list[LayoutItem] = []
+        if decider is None:
+            items.append(self._entry(block, block.name, block))
+        step = nodes_of(block, self.source, self.profile)
+        self.fans.append(step)
+        return [*items, FanItem(step.name, decider or block.name, MAX_PARALLEL)]
+
     def _starts_step(self, block: DraftBlock, last: DraftBlock | None) -> bool:
-        if _isolated(block):
+        if isolated(block):
             return True
-        if _options(block, "runtime") == "inline":
+        if option(block, "runtime") == "inline":
             return False
-        if last is not None and _isolated(last):
+        if last is not None and isolated(last):
             return True
         if self.granularity == "single":
             return False
         if self.granularity == "checkpoint" or last is None:
             return True
-        return _resources(block) != _resources(last)
+        return resources(block) != resources(last)
 
     def _cuts(self) -> frozenset[int]:
         """Return where a process surely ends: a wait is asked by the one that comes to it."""
         return frozenset(i for i in self.entries if self.blocks[i].kind != "wait")
 
-    def _step(self, block: DraftBlock) -> Step:
-        inside, exits = reachable(self.successors, block.index, self._cuts())
-        calls = [call for index in inside for call in self.blocks[index].calls]
-        durable = [call for call in calls if call.kind not in RIDES_ALONG]
+    def _step(self, index: int, entry: Entry) -> Step:
+        """Return the step that starts at block `index`."""
+        name, block = entry
+        inside, exits = reachable(self.successors, index, self._cuts())
+        working = [self.blocks[i] for i in inside if not self._is_native(self.blocks[i])]
+        durable = [c for b in working for c in b.calls if c.kind not in RIDES_ALONG]
         single = block.kind == "checkpoint" and len(durable) == 1
         retries = durable[0].options.retries if single and durable[0].options else 0
         retry: RetryMode = self.profile.retry if retries else "shim"
         return Step(
-            name=self.entries[block.index],
-            entry=block.name,
-            blocks=tuple(self.blocks[index].name for index in inside),
-            exits=tuple(None if e is None else self.blocks[e].name for e in exits),
+            name=name,
+            entry=self.blocks[index].name,
+            blocks=tuple(self.blocks[i].name for i in inside),
+            exits=tuple(None if e is None else self.entries[e].name for e in exits),
             span=self.source.span(block.place),
-            may_wait=any(self.blocks[index].may_wait for index in inside),
+            may_wait=any(b.may_wait for b in working),
             retries=retries,
             retry=retry,
-            resources=_resources(*(self.blocks[index] for index in inside)),
-            isolated=_isolated(block),
+            resources=resources(*working),
+            isolated=isolated(block),
         )
 
 
@@ -210,48 +254,3 @@ def _without(items: tuple[LayoutItem, ...], old: str, merged: str) -> tuple[Layo
 
 def _has_steps(items: tuple[LayoutItem, ...]) -> bool:
     return any(not isinstance(item, WaitItem) for item in items)
-
-
-def _options(block: DraftBlock, name: str) -> object:
-    if block.kind != "checkpoint":
-        return None
-    return getattr(block.calls[0].options, name, None)
-
-
-def _isolated(block: DraftBlock) -> bool:
-    return _options(block, "runtime") == "isolated"
-
-
-def _resources(*blocks: DraftBlock) -> Resources:
-    """Return the most that any checkpoint of the blocks asks for."""
-    options = [call.options for block in blocks for call in block.calls if call.options]
-    return Resources(
-        cpu=max((o.cpu for o in options), key=_cores, default=""),
-        memory=max((o.memory for o in options), key=_bytes, default=""),
-        gpu=max((o.gpu for o in options), default=0),
-    )
-
-
-def _cores(text: str) -> float:
-    try:
-        return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
-    except ValueError:
-        return 0.0
-
-
-def _bytes(text: str) -> float:
-    units = {
-        "K": 1e3,
-        "M": 1e6,
-        "G": 1e9,
-        "T": 1e12,
-        "Ki": 2**10,
-        "Mi": 2**20,
-        "Gi": 2**30,
-        "Ti": 2**40,
-    }
-    number = text.rstrip("KMGTi")
-    try:
-        return float(number) * units.get(text[len(number) :], 1)
-    except ValueError:
-        return 0.0

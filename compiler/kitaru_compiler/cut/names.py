@@ -6,24 +6,33 @@ import ast
 import keyword
 import re
 
+from kitaru.wire.plan import BlockKind
 from kitaru_compiler.cut.draft import DraftBlock
 from kitaru_compiler.ir.nodes import FlowIR
+
+_PREFIXES: dict[BlockKind, str] = {"fan": "submit_", "gather": "gather_"}
 
 
 def name_blocks(blocks: list[DraftBlock], ir: FlowIR) -> None:
     """Name each block for what it does: letters, digits and single underscores, unique."""
     taken = {ir.name}
     for block in blocks:
-        base = _hint(block)
-        name, number = base, 1
-        while name in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name)
-        block.name = name
+        if block.kind == "fan":
+            block.items = _unique(_hint(block), taken)
+        block.name = _unique(_PREFIXES.get(block.kind, "") + _hint(block), taken)
+
+
+def _unique(base: str, taken: set[str]) -> str:
+    name, number = base, 1
+    while name in taken:
+        number += 1
+        name = f"{base}_{number}"
+    taken.add(name)
+    return name
 
 
 def _hint(block: DraftBlock) -> str:
+    block = block.fan or block
     if block.kind in ("entry", "join"):
         return "start" if block.kind == "entry" else "join"
     named = [_wait_name(block)] if block.kind == "wait" else []

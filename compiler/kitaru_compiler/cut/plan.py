@@ -16,7 +16,7 @@ from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules import kit201, kit322
 from kitaru_compiler.frontend.source import Source
-from kitaru_compiler.ir.nodes import Code, FlowIR, If, Node, Region
+from kitaru_compiler.ir.nodes import Code, Fan, FlowIR, If, Node, Region
 from kitaru_compiler.ir.scope import own_nodes
 from kitaru_compiler.passes.whole import too_large
 
@@ -179,7 +179,7 @@ def _statements(nodes: list[Node]) -> list[ast.stmt]:
         match node:
             case Code(stmt):
                 found.append(stmt)
-            case Region(stmts):
+            case Region(stmts) | Fan(stmts):
                 found += stmts
             case If(body=body, orelse=orelse):
                 found += [*_statements(body), *_statements(orelse)]

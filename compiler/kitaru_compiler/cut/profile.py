@@ -18,7 +18,8 @@ class Profile:
     of its own asks and a step of its own goes on after the answer, or the run ends and another one
     goes on. `max_step_name`: longest
     step name in characters. `max_depth`: how deep branches may nest before the rest is left to
-    guards. `start_seconds`: what one container start costs, low and high, in seconds.
+    guards. `start_seconds`: what one container start costs, low and high, in seconds. `fan_out`:
+    how many nodes a list known only at run time may become, 0 where it cannot become nodes.
     """
 
     name: str
@@ -28,3 +29,4 @@ class Profile:
     max_step_name: int
     max_depth: int
     start_seconds: tuple[int, int]
+    fan_out: int = 0

@@ -110,13 +110,21 @@ class Region:
 
 
 @dataclass(slots=True)
+class Fan:
+    """Statements that submit calls and look at none of their futures."""
+
+    stmts: list[ast.stmt]
+    calls: list[DurableCall]
+
+
+@dataclass(slots=True)
 class Return:
     """The end of the flow; `stmt.value` holds nothing durable."""
 
     stmt: ast.Return
 
 
-Node = Code | Durable | If | Region | Return
+Node = Code | Durable | Fan | If | Region | Return
 
 
 @dataclass(slots=True)

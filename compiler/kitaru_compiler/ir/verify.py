@@ -7,6 +7,7 @@ import ast
 from kitaru_compiler.ir.nodes import (
     Code,
     Durable,
+    Fan,
     FlowIR,
     If,
     Node,
@@ -46,6 +47,9 @@ def _verify(nodes: list[Node]) -> None:
                 _need(not durable_calls(stmt), stmt, "a return holds a durable call")
             case Region(stmts):
                 _need(bool(stmts), ast.Pass(), "an empty region")
+            case Fan(stmts):
+                kinds = {call.kind for call in durable_calls(*stmts)}
+                _need(kinds == {"submit"}, stmts[0], "a fan does more than submit")
         for part in _parts(node):
             for child in own_nodes(part):
                 has_place = "lineno" not in child._attributes or hasattr(child, "lineno")
@@ -56,7 +60,7 @@ def _parts(node: Node) -> list[ast.AST]:
     match node:
         case If(test):
             return [test]
-        case Region(stmts):
+        case Region(stmts) | Fan(stmts):
             return [*stmts]
         case Code(stmt) | Durable(stmt) | Return(stmt):
             return [stmt]

@@ -9,6 +9,7 @@ from kitaru_compiler.ir.verify import verify
 from kitaru_compiler.passes.branches import branches
 from kitaru_compiler.passes.closures import closures
 from kitaru_compiler.passes.fan_out import fan_out
+from kitaru_compiler.passes.gather import gather
 from kitaru_compiler.passes.hoist import hoist
 from kitaru_compiler.passes.regions import regions
 from kitaru_compiler.passes.ternaries import ternaries
@@ -20,10 +21,11 @@ PASSES: tuple[Callable[[FlowIR], FlowIR], ...] = (
     branches,  # `if` with something durable in it becomes a node
     closures,  # no cut after a closure over a variable that changes
     unroll,  # loops over literals
-    fan_out,  # submits and their joins stay together
+    fan_out,  # submits that nothing else runs beside
     regions,  # what cannot be cut, with the reason
     ternaries,  # `x = a() if c else b()` becomes two assignments
     hoist,  # nested durable calls into temporaries, in Python's order
+    gather,  # neighbouring submits become one fan-out
 )
 
 

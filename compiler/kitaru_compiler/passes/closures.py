@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from kitaru_compiler.diagnostics.model import Rule
 from kitaru_compiler.diagnostics.rules import kit317, kit318
-from kitaru_compiler.ir.nodes import Code, FlowIR, If, Node, Region, Return, durable_calls
+from kitaru_compiler.ir.nodes import Code, Fan, FlowIR, If, Node, Region, Return, durable_calls
 from kitaru_compiler.ir.scope import (
     Function,
     captured_names,
@@ -46,7 +46,7 @@ def _statements(node: Node) -> Iterator[ast.stmt]:
     match node:
         case If(source=source):
             yield source
-        case Region(stmts):
+        case Region(stmts) | Fan(stmts):
             yield from stmts
         case Code(stmt) | Return(stmt):
             yield stmt

@@ -11,6 +11,7 @@ from kitaru_compiler.ir.build import assign, at, load
 from kitaru_compiler.ir.nodes import (
     Code,
     Durable,
+    Fan,
     FlowIR,
     If,
     Node,
@@ -161,7 +162,7 @@ class Expressions:
         if not durable_calls(node):
             return node
         name = self.ir.temporary("values")
-        self.prelude.append(comprehension_region(assign(node, name, node), node))
+        self.prelude.append(comprehension_unit(assign(node, name, node), node))
         return load(node, name)
 
     def first_iterable(self, node: ast.expr) -> None:
@@ -300,8 +301,10 @@ class Expressions:
         self.prelude += _plain(nodes)
 
 
-def comprehension_region(stmt: ast.stmt, node: Comprehension) -> Region:
-    """Return the region of a statement whose value is a comprehension that calls checkpoints."""
+def comprehension_unit(stmt: ast.stmt, node: Comprehension) -> Fan | Region:
+    """Return what a statement becomes whose value is a comprehension that calls checkpoints."""
+    if all(call.kind == "submit" for call in durable_calls(stmt)):
+        return Fan([stmt], durable_calls(stmt))
     reason = "a comprehension runs over a value known only at run time"
     fix = "`.map(…)` or `.submit(…)` runs them side by side"
     return Region([stmt], durable_calls(stmt), kit314.RULE, reason, node, fix)

@@ -1,4 +1,8 @@
-"""Decides what stays together: a fan-out, from `.submit()` to the last use of its futures."""
+"""Decides which submitted calls may be nodes of their own: those that nothing else runs beside.
+
+Where something durable stands between a submit and the last use of its future, the user wrote work
+that goes on beside it: both stay in one process, since a cut would wait first.
+"""
 
 from __future__ import annotations
 
@@ -7,64 +11,127 @@ from dataclasses import replace
 
 from kitaru_compiler.diagnostics.rules import kit320
 from kitaru_compiler.ir.build import rewrite
-from kitaru_compiler.ir.nodes import Code, FlowIR, If, Node, Region, Return, durable_calls
-from kitaru_compiler.ir.scope import bound_names, read_names
+from kitaru_compiler.ir.nodes import Code, Fan, FlowIR, If, Node, Region, Return, durable_calls
+from kitaru_compiler.ir.scope import read_names
+from kitaru_compiler.passes.submits import (
+    is_only_submitting,
+    looked_at,
+    others_beside,
+    split_reason,
+    stored_into,
+    submits,
+)
 
 
 def fan_out(ir: FlowIR) -> FlowIR:
-    """Keep submits and their joins in one region, where they run side by side in one process."""
-    return replace(ir, body=rewrite(ir.body, _group))
+    """Make a fan of each statement that only submits, and a region of what runs side by side."""
+    return replace(ir, body=rewrite(ir.body, _fanned))
 
 
-def _group(nodes: list[Node]) -> list[Node]:
-    for start, node in enumerate(nodes):
-        if not isinstance(node, Code) or not _submits(node.stmt):
+def _fanned(nodes: list[Node]) -> list[Node]:
+    if not any(isinstance(node, Code) and submits(node.stmt) for node in nodes):
+        return nodes
+    read_after = _read_after(nodes)
+    result: list[Node] = []
+    start = 0
+    while start < len(nodes):
+        node = nodes[start]
+        if not isinstance(node, Code) or not submits(node.stmt):
+            result.append(node)
+            start += 1
             continue
-        end = _last_use(nodes, start)
-        stmts = [stmt for inner in nodes[start : end + 1] for stmt in _stmts(inner)]
-        submitted = [call.name for call in durable_calls(*stmts) if call.kind == "submit"]
-        names = " and ".join(f"`{name}`" for name in dict.fromkeys(submitted))
-        reason = f"the submitted calls of {names} run side by side in one process"
-        region = Region(stmts, durable_calls(*stmts), kit320.RULE, reason, node.stmt)
-        return [*nodes[:start], region, *_group(nodes[end + 1 :])]
-    return nodes
+        end, why = _follow(nodes, start, read_after)
+        part = nodes[start:end]
+        result += [_region(part, why)] if why else map(_fan, part)
+        start = end
+    return result
 
 
-def _submits(stmt: ast.stmt) -> bool:
-    return any(call.kind == "submit" for call in durable_calls(stmt))
+def _follow(nodes: list[Node], start: int, read_after: list[set[str]]) -> tuple[int, str]:
+    """Return where the futures submitted from `start` on are all used, or why they stay."""
+    pending: set[str] = set()
+    looked = False
+    for index in range(start, len(nodes)):
+        pending &= read_after[index - 1] if index else set()
+        if index > start and not pending:
+            return index, ""
+        node = nodes[index]
+        beside = _beside(node, pending, looked)
+        if beside:
+            why = f"{_submitted(nodes[start : index + 1])} run beside {beside}"
+            return _last_use(nodes, start), why
+        (stmt,) = _stmts(node)
+        seen = looked_at(stmt, pending)
+        pending -= seen
+        looked = looked or bool(seen)
+        pending |= stored_into(stmt, pending)
+    return len(nodes), ""
+
+
+def _beside(node: Node, pending: set[str], looked: bool) -> str:
+    """Say what would not run beside the pending calls any more, if they ended before it."""
+    if not isinstance(node, Code):
+        return "a branch" if pending and not isinstance(node, Return) else ""
+    stmt = node.stmt
+    if submits(stmt):
+        why = split_reason(stmt)
+        rest = pending - looked_at(stmt, pending)
+        if not why and rest and (looked or rest != pending):
+            why = "what is submitted later"
+        if why:
+            return why
+    return others_beside(stmt, pending)
+
+
+def _fan(node: Node) -> Node:
+    if isinstance(node, Code) and is_only_submitting(node.stmt):
+        return Fan([node.stmt], durable_calls(node.stmt))
+    return node
+
+
+def _submitted(nodes: list[Node]) -> str:
+    stmts = [stmt for node in nodes for stmt in _stmts(node)]
+    submitted = [call.name for call in durable_calls(*stmts) if call.kind == "submit"]
+    names = " and ".join(f"`{name}`" for name in dict.fromkeys(submitted))
+    return f"submitted calls of {names}"
+
+
+def _region(nodes: list[Node], why: str) -> Region:
+    stmts = [stmt for node in nodes for stmt in _stmts(node)]
+    reason = f"{why}, in one process"
+    fix = "submit together, and ask for all results before anything else is called"
+    return Region(stmts, durable_calls(*stmts), kit320.RULE, reason, stmts[0], fix)
 
 
 def _last_use(nodes: list[Node], start: int) -> int:
+    """Return the end of the statements that submit from `start` on, or use what was submitted."""
     futures: set[str] = set()
     end = start
     for index in range(start, len(nodes)):
         stmts = _stmts(nodes[index])
-        if any(_submits(stmt) for stmt in stmts):
-            for stmt in stmts:
-                futures |= bound_names(stmt) | _filled(stmt)
+        if any(submits(stmt) for stmt in stmts):
+            futures |= set().union(*(stored_into(stmt, futures) for stmt in stmts))
             end = index
         elif any(read_names(stmt) & futures for stmt in stmts):
             end = index
-    return end
+    return end + 1
 
 
-def _filled(stmt: ast.stmt) -> set[str]:
-    """Return the names that the statement may store futures into, as in `handles.append(...)`."""
-    return {
-        node.func.value.id
-        for node in ast.walk(stmt)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and durable_calls(*node.args)
-    }
+def _read_after(nodes: list[Node]) -> list[set[str]]:
+    """Return for each node the names that those after it read."""
+    found: list[set[str]] = []
+    names: set[str] = set()
+    for node in reversed(nodes):
+        found.append(names)
+        names = names.union(*map(read_names, _stmts(node)))
+    return found[::-1]
 
 
 def _stmts(node: Node) -> list[ast.stmt]:
     match node:
         case If(source=source):
             return [source]
-        case Region(stmts):
+        case Region(stmts) | Fan(stmts):
             return stmts
         case Code(stmt) | Return(stmt):
             return [stmt]

@@ -14,6 +14,7 @@ from kitaru_compiler.ir.build import at, load
 from kitaru_compiler.ir.nodes import (
     Code,
     Durable,
+    Fan,
     FlowIR,
     If,
     Node,
@@ -23,7 +24,7 @@ from kitaru_compiler.ir.nodes import (
     durable_of,
 )
 from kitaru_compiler.ir.scope import bound_names, certainly_bound, deleted_names
-from kitaru_compiler.passes.expressions import Expressions, comprehension_region
+from kitaru_compiler.passes.expressions import Expressions, comprehension_unit
 
 
 def hoist(ir: FlowIR) -> FlowIR:
@@ -54,7 +55,7 @@ def _nodes(
             case Code(stmt) | Durable(stmt) | Return(stmt):
                 result.append(node)
                 bound = (bound | certainly_bound(stmt)) - deleted_names(stmt)
-            case Region(stmts):
+            case Region(stmts) | Fan(stmts):
                 result.append(node)
                 for stmt in stmts:
                     bound = (bound | certainly_bound(stmt)) - deleted_names(stmt)
@@ -97,7 +98,7 @@ class _Hoister(Expressions):
             stmt.value = copy.copy(value)  # type: ignore[attr-defined]
             self.first_iterable(stmt.value)  # type: ignore[attr-defined]
             if durable_calls(stmt):
-                return comprehension_region(stmt, stmt.value)  # type: ignore[attr-defined]
+                return comprehension_unit(stmt, stmt.value)  # type: ignore[attr-defined]
             return Return(stmt) if isinstance(stmt, ast.Return) else Code(stmt)
         if call is None:
             stmt.value = self.lower(value)  # type: ignore[attr-defined]

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from kitaru.wire.plan import Block, BranchItem, LayoutItem, Plan, Step, StepItem, WaitItem
+from kitaru.wire.limits import MAX_PARALLEL
+from kitaru.wire.plan import Block, BranchItem, FanItem, LayoutItem, Plan, Step, StepItem, WaitItem
 from kitaru_compiler.cut.layout import absorb_next
 
 
-def residual(plan: Plan, block: str, digest: str) -> Plan:
+def residual(plan: Plan, block: str, digest: str, items: Sequence[str] = ()) -> Plan:
     """Return the plan of what still has to run when control stands at `block`.
 
     Finished steps are gone; the first one that is left starts at `block` and takes in the next
     where there is just one, since its container runs anyway. `digest` is that of the original plan,
-    whose frames the new one reads. Raises KeyError when the plan has no such block.
+    whose frames the new one reads. Where `block` gathers a fan-out, `items` are those of its nodes
+    that still have work. Raises KeyError when the plan has no such block.
 
         residual(plan, "approve_draft", digest).steps  # what comes after the answer
     """
     start = plan.block(block)
     later = [s for s in plan.steps if plan.block(s.entry).index > start.index]
-    first = next((s for s in plan.steps if s.entry == block), None)
+    first = next((s for s in plan.steps if s.entry == block and not s.per_item), None)
     first = first or _step_at(plan, start, later)
     rest = _after(plan.layout, {block, first.name}) or ()
     kept = {step.name for step in later}
     layout = (StepItem(first.name), *_decided_by(rest, kept, first.name))
     reachable = _reachable(layout)
     steps = (first, *(step for step in later if step.name in reachable))
+    fan = next((s for s in plan.steps if s.entry == block and s.per_item), None)
+    if fan and items:
+        ahead = FanItem(fan.name, "", MAX_PARALLEL, tuple(items))
+        return plan.replace(
+            steps=(fan, *steps), layout=(ahead, *layout), residual_of=plan.residual_of or digest
+        )
     if start.kind == "wait":
         kinds = {block.name: block.kind for block in plan.blocks}
         steps, layout = absorb_next(steps, layout, kinds)
@@ -34,7 +43,7 @@ def residual(plan: Plan, block: str, digest: str) -> Plan:
 
 def _step_at(plan: Plan, start: Block, later: list[Step]) -> Step:
     """Return a step that starts at a block which had none of its own: a wait."""
-    entries = {step.entry: step.name for step in later}
+    entries = {step.entry: step.name for step in later if not step.per_item}
     inside, exits, ends = {start.name}, [], False
     for block in plan.blocks[start.index :]:
         if block.name not in inside:
@@ -83,6 +92,8 @@ def _decided_by(
             gone = item.decider is not None and item.decider not in kept
             arms = tuple(_decided_by(arm, kept, first) for arm in item.arms)
             item = replace(item, decider=first if gone else item.decider, arms=arms)
+        if isinstance(item, FanItem) and item.producer not in kept:
+            item = replace(item, producer=first)
         result.append(item)
     return tuple(result)
 
@@ -91,7 +102,7 @@ def _reachable(items: tuple[LayoutItem, ...]) -> set[str]:
     found: set[str] = set()
     for item in items:
         match item:
-            case StepItem(name):
+            case StepItem(name) | FanItem(fan=name):
                 found.add(name)
             case BranchItem(arms=arms):
                 found.update(*map(_reachable, arms))

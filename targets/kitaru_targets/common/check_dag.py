@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import conditions
+from . import check_loops, conditions
 from .keys import KEY, MAX_KEY, RESERVED_SUFFIX
 
 _MAX_DEPTH = 95
@@ -117,8 +117,6 @@ def _task(dag: _Dag, key: str, task: dict[str, Any]) -> Iterator[str]:
     if not called:
         yield "runs a component that does not exist"
         return
-    if "iterator" in " ".join(task).lower():
-        yield "iterators are not checked"
     if "dag" not in called and task.get("cachingOptions") != {}:
         yield "the engine would cache it; only the journal decides what is skipped"
     if "dag" in called and "retryPolicy" in task:
@@ -128,12 +126,14 @@ def _task(dag: _Dag, key: str, task: dict[str, Any]) -> Iterator[str]:
     yield from _inputs(dag, key, task, called)
     yield from _condition(dag, task)
     yield from _skipped(dag, task)
+    yield from check_loops.problems(task, called)
 
 
 def _inputs(dag: _Dag, key: str, task: dict[str, Any], called: dict[str, Any]) -> Iterator[str]:
     declared = called.get("inputDefinitions", {}).get("parameters", {})
     given = task.get("inputs", {}).get("parameters", {})
-    for name in sorted(set(declared) ^ set(given)):
+    by_iterator = {task.get("parameterIterator", {}).get("itemInput")} & set(declared)
+    for name in sorted(set(declared) ^ {*given, *by_iterator}):
         yield f"input {name} is {'missing' if name in declared else 'not declared'}"
     for name, source in given.items():
         kind = _source_type(dag, task, source)

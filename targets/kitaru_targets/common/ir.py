@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-from kitaru.wire.plan import Plan, Resources, Step
+from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Step
 
 from ..base import Emission, Wiring
 from . import conditions, parameters, resources, tree, yaml
@@ -15,8 +17,8 @@ from .keys import slug
 RUN_UUID = "{{$.pipeline_job_uuid}}"
 SCHEMA_VERSION = "2.1.0"
 _STEP_INPUTS = ("step", "run", "execution", "store")
-_OUTPUTS = ("next", "status")
 _STRING = {"parameterType": "STRING"}
+_LIST = {"parameterType": "LIST"}
 
 
 def emit(plan: Plan, wiring: Wiring, *, longest_name: int, longest_key: int) -> Emission:
@@ -49,74 +51,115 @@ def _info(plan: Plan, longest: int) -> dict[str, str]:
     }
 
 
+class _Profile(NamedTuple):
+    """What tells one component, and its container, from another."""
+
+    is_first: bool
+    makes_list: bool
+    is_item: bool
+    resources: Resources
+
+    @property
+    def base(self) -> str:
+        return f"kitaru-{'start' if self.is_first else 'item' if self.is_item else 'step'}"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (*_STEP_INPUTS, "item") if self.is_item else _STEP_INPUTS
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The options that name the files of a step's outputs, by output."""
+        if self.is_item:
+            return {}
+        made = {tree.LIST: "items"} if self.makes_list else {}
+        return {"next": "next", "status": "status", **made}
+
+
 class _Components:
-    """One component and executor per resource profile, and one for the step with the inputs."""
+    """One component and executor per profile of a step; the first step has the flow's inputs."""
 
     def __init__(self, plan: Plan, wiring: Wiring) -> None:
         self._plan = plan
         self._wiring = wiring
         self._first = plan.blocks[0].name
-        self._names: dict[tuple[bool, Resources], str] = {}
+        self._producers = frozenset(_producers(plan.layout))
+        self._names: dict[_Profile, str] = {}
         for step in plan.steps:
-            self._name(step)
+            self.name(step)
 
     def is_first(self, step: Step) -> bool:
         return step.entry == self._first
 
     def name(self, step: Step) -> str:
-        return self._name(step)
+        is_producer, is_item = step.name in self._producers, step.per_item > 0
+        profile = _Profile(self.is_first(step), is_producer, is_item, step.resources)
+        if profile not in self._names:
+            number = sum(1 for other in self._names if other.base == profile.base) + 1
+            self._names[profile] = profile.base if number == 1 else f"{profile.base}-{number}"
+        return self._names[profile]
 
     def inputs(self) -> list[str]:
         return [parameter.name for parameter in self._plan.parameters]
 
     def definitions(self, root: tree.Group) -> dict[str, Any]:
-        shared = {f"comp-{name}": self._component(key) for key, name in self._names.items()}
+        shared = {f"comp-{name}": self._component(p) for p, name in self._names.items()}
         groups = [group for group in root.groups() if group is not root]
         return {**shared, **{f"comp-{group.key}": _group(group, self) for group in groups}}
 
     def executors(self) -> dict[str, Any]:
-        return {f"exec-{name}": self._executor(key) for key, name in self._names.items()}
+        return {f"exec-{name}": self._executor(p) for p, name in self._names.items()}
 
-    def _name(self, step: Step) -> str:
-        key = (self.is_first(step), step.resources)
-        if key not in self._names:
-            base = "kitaru-start" if key[0] else "kitaru-step"
-            number = sum(1 for first, _ in self._names if first == key[0]) + 1
-            self._names[key] = base if number == 1 else f"{base}-{number}"
-        return self._names[key]
-
-    def _component(self, key: tuple[bool, Resources]) -> dict[str, Any]:
-        types: dict[str, Any] = dict.fromkeys(_STEP_INPUTS, _STRING)
-        if key[0]:
+    def _component(self, profile: _Profile) -> dict[str, Any]:
+        types: dict[str, Any] = dict.fromkeys(profile.inputs, _STRING)
+        if profile.is_first:
             root = parameters.definitions(self._plan, self._wiring.store)
             for name in self.inputs():
                 types[_own(name)] = {"parameterType": root[name]["parameterType"]}
-        return {
-            "executorLabel": f"exec-{self._names[key]}",
+        component = {
+            "executorLabel": f"exec-{self._names[profile]}",
             "inputDefinitions": {"parameters": types},
-            "outputDefinitions": {"parameters": dict.fromkeys(_OUTPUTS, _STRING)},
         }
+        if profile.outputs:
+            outputs = {name: _type(name) for name in profile.outputs}
+            component["outputDefinitions"] = {"parameters": outputs}
+        return component
 
-    def _executor(self, key: tuple[bool, Resources]) -> dict[str, Any]:
+    def _executor(self, profile: _Profile) -> dict[str, Any]:
         container = {
             "image": self._wiring.image,
             "command": [*self._wiring.command],
-            "args": [*self._wiring.leading, *self._arguments(first=key[0])],
+            "args": [*self._wiring.leading, *self._arguments(profile)],
             "env": resources.environment(self._wiring.environment),
         }
-        asked = resources.emit(key[1])
+        asked = resources.emit(profile.resources)
         return {"container": {**container, **({"resources": asked} if asked else {})}}
 
-    def _arguments(self, *, first: bool) -> list[str]:
+    def _arguments(self, profile: _Profile) -> list[str]:
         arguments = []
-        for name in _STEP_INPUTS:
+        for name in profile.inputs:
             arguments += [f"--{name}", _placeholder(name)]
-        for name in _OUTPUTS:
-            arguments += [f"--{name}-file", f"{{{{$.outputs.parameters['{name}'].output_file}}}}"]
-        if first:
+        for name, option in profile.outputs.items():
+            file = f"{{{{$.outputs.parameters['{name}'].output_file}}}}"
+            arguments += [f"--{option}-file", file]
+        if profile.is_first:
             for name in self.inputs():
                 arguments += ["--input", f"{name}={_placeholder(_own(name))}"]
         return arguments
+
+
+def _producers(items: Iterable[LayoutItem]) -> Iterator[str]:
+    for item in items:
+        match item:
+            case FanItem(producer=producer):
+                yield producer
+            case BranchItem(arms=arms):
+                for arm in arms:
+                    yield from _producers(arm)
+
+
+def _type(output: str) -> dict[str, str]:
+    return _LIST if output == tree.LIST else _STRING
 
 
 def _own(name: str) -> str:
@@ -129,12 +172,13 @@ def _placeholder(name: str) -> str:
 
 
 def _group(group: tree.Group, components: _Components) -> dict[str, Any]:
-    names = ["execution", "store", *(channel.name for channel in group.channels)]
-    component: dict[str, Any] = {
-        "inputDefinitions": {"parameters": dict.fromkeys(names, _STRING)},
-    }
+    types = {"execution": _STRING, "store": _STRING}
+    types |= {channel.name: _type(channel.output) for channel in group.channels}
+    if group.loop:
+        types[_item(group)] = _STRING
+    component: dict[str, Any] = {"inputDefinitions": {"parameters": types}}
     if group.exposes:
-        outputs = dict.fromkeys(group.exposes, _STRING)
+        outputs = {name: _type(name) for name in group.exposes}
         component["outputDefinitions"] = {"parameters": outputs}
     return {**component, "dag": _dag(group, components)}
 
@@ -161,6 +205,8 @@ def _step_task(task: tree.Task, group: tree.Group, components: _Components) -> d
     inputs = {"step": _constant(task.step.name), "run": _constant(RUN_UUID), **_context(group)}
     if components.is_first(task.step):
         inputs |= {_own(name): _parent(name) for name in components.inputs()}
+    if group.loop:
+        inputs["item"] = _parent(_item(group))
     body = {
         "componentRef": {"name": f"comp-{components.name(task.step)}"},
         "cachingOptions": {},
@@ -184,7 +230,25 @@ def _group_task(child: tree.Group, group: tree.Group) -> dict[str, Any]:
     }
     if child.tests:
         body["triggerPolicy"] = {"condition": conditions.write(list(child.tests))}
+    if child.loop:
+        body |= _iterator(child, child.loop)
     return _task(child.key, child.needs, body)
+
+
+def _iterator(group: tree.Group, loop: tree.Loop) -> dict[str, Any]:
+    items = {"raw": json.dumps(loop.items)}
+    if loop.channel:
+        items = {"inputParameter": loop.channel.name}
+    return {
+        "parameterIterator": {"itemInput": _item(group), "items": items},
+        "iteratorPolicy": {"parallelismLimit": loop.parallel},
+    }
+
+
+def _item(group: tree.Group) -> str:
+    """Return the input by which a loop hands an item to its body."""
+    channel = group.loop.channel if group.loop else None
+    return f"{channel.name if channel else f'pipelinechannel--{group.key}'}-loop-item"
 
 
 def _task(key: str, needs: tuple[str, ...], body: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,9 @@ always ran has said. Segments are siblings, so that their number adds no depth. 
 *wrapper* that always runs, and in it one conditional group per arm: what follows depends on the
 wrapper alone, because a task that depends on a skipped group would be dropped silently.
 
+The calls of a fan-out are a *loop*: a group that runs once for each item of a list, beside the step
+that made the list. It needs no condition: where the flow ended the list is empty.
+
 Where the flow may have ended inside an arm nobody outside can tell: the next step is then a *gate*,
 which starts, finds by its guard that nothing is left to do, and says so.
 """
@@ -16,12 +19,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kitaru.wire.plan import BranchItem, LayoutItem, Plan, Span, Step, StepItem, WaitItem
+from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Span, Step, StepItem, WaitItem
 
 from .conditions import Comparison
 from .keys import Keys
 
-Output = Literal["next", "status"]
+# The list of a fan-out; local runners of the vendors find it by this name alone.
+LIST = "Output"
+Output = Literal["next", "status", "Output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class Channel:
 
     @property
     def name(self) -> str:
-        return f"pipelinechannel--{self.task}--{self.output}"
+        hyphens = "-" if self.output == LIST else "--"
+        return f"pipelinechannel--{self.task}{hyphens}{self.output}"
 
 
 @dataclass(slots=True)
@@ -45,16 +51,25 @@ class Task:
     needs: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What a group runs over, `parallel` at a time: the list in a channel, or `items`."""
+
+    channel: Channel | None
+    items: tuple[str, ...]
+    parallel: int
+
+
 @dataclass(slots=True)
 class Group:
-    """A group of tasks: the root, a segment, a wrapper or an arm of a branch.
+    """A group of tasks: the root, a segment, a wrapper or an arm of a branch, or a loop.
 
     `channels` are the outputs of tasks outside that it or its children read; `exposes` is the task
     inside whose outputs it shows to its siblings.
     """
 
     key: str
-    kind: Literal["root", "segment", "branch", "arm"]
+    kind: Literal["root", "segment", "branch", "arm", "loop"]
     parent: Group | None
     span: Span | None = None
     needs: tuple[str, ...] = ()
@@ -62,6 +77,7 @@ class Group:
     children: list[Task | Group] = field(default_factory=list)
     channels: dict[Channel, None] = field(default_factory=dict)
     exposes: dict[Output, str] = field(default_factory=dict)
+    loop: Loop | None = None
 
     def groups(self) -> Iterator[Group]:
         """Yield this group and every group in it, parents first."""
@@ -120,6 +136,8 @@ class _Builder:
                 case WaitItem():
                     # It runs at the tail of the step before it, which says so by `may_wait`.
                     line.may_end = True
+                case FanItem():
+                    self._loop(line, item)
                 case BranchItem():
                     self._branch(line, item)
 
@@ -135,6 +153,20 @@ class _Builder:
         line.group.children.append(task)
         self._place[step.name] = line.group
         line.last = task.key
+
+    def _loop(self, line: _Line, item: FanItem) -> None:
+        key = self._keys.take(f"each-{self._key[item.fan]}", fallback="each")
+        step = self._steps[item.fan]
+        channel = self._channel(line.group, item.producer, "Output") if item.producer else None
+        before = [item.producer and self._key[item.producer], line.last]
+        needs = tuple(key for key in dict.fromkeys(before) if _is_child(line.group, key))
+        group = Group(key, "loop", line.group, step.span, needs)
+        group.loop = Loop(channel, item.items, item.parallel)
+        if channel:
+            _read(group, [channel])
+        line.group.children.append(group)
+        group.children.append(Task(self._key[step.name], step, ()))
+        line.last = key
 
     def _enter_segment(self, line: _Line) -> None:
         """Put what follows into a segment when a step has said whether anything follows."""
@@ -204,6 +236,8 @@ class _Builder:
         self._enter_segment(line)
         for item in (item for arm in arms for item in arm):
             match item:
+                case FanItem():
+                    self._loop(line, item)
                 case StepItem(name):
                     self._add(line, self._steps[name])
                     line.unknown = line.unknown or _may_end(self._steps[name])

@@ -80,9 +80,12 @@ def run(
         left = dict(answers)
         if exec_id and answers and store.get(keys.execution(exec_id)) is not None:
             _answer(store, exec_id, left)
-        _play(build, inputs, given, store, chosen, report)
+        # An execution that no parameter names is called like its first run; later ones go on.
+        run_id = new_execution_id() if exec_id else chosen
+        _play(build, inputs, given, store, chosen, run_id, report)
+        given[parameters.EXECUTION] = chosen
         while _answer(store, chosen, left):
-            _play(build, inputs, given | {parameters.EXECUTION: chosen}, store, chosen, report)
+            _play(build, inputs, given, store, chosen, new_execution_id(), report)
         return chosen
     finally:
         store.close()
@@ -103,12 +106,13 @@ def _play(
     inputs: Mapping[str, Any],
     given: Mapping[str, Any],
     store: Store,
+    exec_id: str,
     run_id: str,
     report: Report,
 ) -> None:
     """Execute what is left of the document, once, as one run."""
     with tempfile.TemporaryDirectory(prefix="kitaru-dry-run-") as made:
-        left = _left(build, store, run_id, Path(made) / "rest")
+        left = _left(build, store, exec_id, Path(made) / "rest")
         upload(left, store)
         values = dict(given)
         if left is build:
@@ -124,7 +128,7 @@ def _play(
     for ended in machine.failures.values():
         if ended.code != 1:
             raise _failure(ended)
-        _check_recorded(given, run_id, ended)
+        _check_recorded(given, exec_id, ended)
 
 
 def _left(build: Build, store: Store, exec_id: str, directory: Path) -> Build:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -23,6 +25,8 @@ from .process import Machine, Start
 State = Literal["succeeded", "skipped", "failed", "blocked"]
 Values = dict[str, Any]
 
+# Containers of a cluster have machines of their own; these share one.
+_AT_ONCE = 4
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 _OUTPUT = re.compile(r"\{\{\$\.outputs\.parameters\['([^']+)'\]\.output_file\}\}")
 
@@ -75,27 +79,32 @@ class _Interpreter:
         self._executors = spec["deploymentSpec"]["executors"]
         self._run_id = run_id
         self._run = run
+        self._lock = threading.Lock()
         self.states: dict[str, State] = {}
 
     def dag(self, name: str, component: Mapping[str, Any], inputs: Values) -> Values | None:
         """Run a graph; return its outputs, None when something in it failed."""
         tasks = component["dag"]["tasks"]
         outputs: dict[str, Values] = {}
+        # Of this graph alone: the body of a loop runs several times at once.
+        states: dict[str, State] = {}
         for key in _order(tasks):
-            state = self._gate(tasks[key])
+            state = _gate(tasks[key], states)
             if state is None:
                 state = self._task(key, tasks[key], inputs, outputs)
-            self.states[key] = state
-        if any(self.states[key] in ("failed", "blocked") for key in tasks):
+            states[key] = state
+        self._note(states)
+        if any(state in ("failed", "blocked") for state in states.values()):
             return None
         selected = component["dag"].get("outputs", {}).get("parameters", {})
         return {n: _selected(s["valueFromParameter"], outputs) for n, s in selected.items()}
 
-    def _gate(self, task: Mapping[str, Any]) -> State | None:
-        before = [self.states[needed] for needed in task.get("dependentTasks", [])]
-        if "failed" in before or "blocked" in before:
-            return "blocked"
-        return "skipped" if "skipped" in before else None
+    def _note(self, states: Mapping[str, State]) -> None:
+        """Keep how tasks ended; of a task that ran several times, that one of them failed."""
+        with self._lock:
+            for key, state in states.items():
+                if self.states.get(key) not in ("failed", "blocked"):
+                    self.states[key] = state
 
     def _task(
         self, key: str, task: Mapping[str, Any], inputs: Values, outputs: dict[str, Values]
@@ -108,7 +117,9 @@ class _Interpreter:
         condition = task.get("triggerPolicy", {}).get("condition", "")
         if condition and not _holds(condition, arguments):
             return "skipped"
-        if "dag" in component:
+        if "parameterIterator" in task:
+            result = self._loop(key, task, component, arguments)
+        elif "dag" in component:
             result = self.dag(key, component, arguments)
         else:
             result = self._container(key, task, component, arguments)
@@ -116,6 +127,25 @@ class _Interpreter:
             return "failed"
         outputs[key] = result
         return "succeeded"
+
+    def _loop(
+        self,
+        key: str,
+        task: Mapping[str, Any],
+        component: Mapping[str, Any],
+        arguments: Values,
+    ) -> Values | None:
+        """Run the group once for each item, several at the same time."""
+        item = task["parameterIterator"]["itemInput"]
+        match task["parameterIterator"]["items"]:
+            case {"raw": raw}:
+                items = json.loads(raw)
+            case {"inputParameter": name}:
+                items = json.loads(arguments[name])
+        most = min(_AT_ONCE, task["iteratorPolicy"]["parallelismLimit"])
+        with ThreadPoolExecutor(most) as pool:
+            ended = pool.map(lambda one: self.dag(key, component, {**arguments, item: one}), items)
+            return None if None in [*ended] else {}
 
     def _value(
         self, source: Mapping[str, Any], inputs: Values, outputs: Mapping[str, Values]
@@ -147,9 +177,10 @@ class _Interpreter:
 
 
 def _started(call: Call, machine: Machine) -> Mapping[str, str] | None:
+    item = call.inputs.get("item")
     ended = machine.run(
         Start(
-            task=call.task,
+            task=call.task if item is None else f"{call.task}[{text_of(item)}]",
             step=text_of(call.inputs.get("step", call.task)),
             attempt=call.attempt,
             command=lambda folder: command(call, folder),
@@ -176,6 +207,13 @@ def command(call: Call, outputs: Path) -> list[str]:
 def _filled(part: str, call: Call, outputs: Path) -> str:
     part = _OUTPUT.sub(lambda match: str(outputs / match[1]), part)
     return _INPUT.sub(lambda match: text_of(call.inputs[match[1]]), part)
+
+
+def _gate(task: Mapping[str, Any], states: Mapping[str, State]) -> State | None:
+    before = [states[needed] for needed in task.get("dependentTasks", [])]
+    if "failed" in before or "blocked" in before:
+        return "blocked"
+    return "skipped" if "skipped" in before else None
 
 
 def text_of(value: Any) -> str:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Machine:
         self._folder = folder
         self._scratch = scratch
         self._report = report
+        self._lock = threading.Lock()
         self.failures: dict[str, Ended] = {}
 
     def run(self, start: Start) -> Ended:
@@ -82,10 +84,11 @@ class Machine:
             outputs or {},
             complete,
         )
-        self._report(ended)
-        self.failures.pop(start.task, None)
-        if not complete:
-            self.failures[start.task] = ended
+        with self._lock:
+            self._report(ended)
+            self.failures.pop(start.task, None)
+            if not complete:
+                self.failures[start.task] = ended
         return ended
 
     def _environment(self, start: Start) -> dict[str, str]:

@@ -1,22 +1,25 @@
-"""KIT320, fan out stays together."""
+"""KIT320, work beside submitted calls stays with them."""
 
 from kitaru_compiler.diagnostics.model import Rule
 
 RULE = Rule(
     code="KIT320",
-    name="fan-out-stays-together",
+    name="work-beside-submitted-calls",
     severity="note",
-    what="Submitted checkpoints run side by side within one step.",
+    what="Submitted checkpoints run beside other work, or side by side within one step.",
     why=(
-        "Between the first `.submit()` and the last use of its futures nothing is cut: waiting at"
-        " a cut would undo the concurrency. Each result is still recorded on its own."
+        "What is submitted and then gathered becomes nodes of its own. Where the flow calls another"
+        " checkpoint before it asks for the results, that one runs beside them, and a cut would"
+        " wait first. So all of it stays in one step, on threads, each result recorded on its own."
     ),
     bad="""\
-handles = [research.submit(t) for t in topics]
-notes = [h.result() for h in handles]
+words = count.submit(text)
+parts = split(text)
+texts = draft.map(parts).result()
 """,
     good="""\
-handles = [research.submit(t) for t in topics]
-notes = [h.result() for h in handles]  # fine: one step, many threads
+parts = split(text)
+words = count.submit(text)
+texts = draft.map(parts).result()
 """,
 )

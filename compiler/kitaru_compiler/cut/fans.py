@@ -1,0 +1,52 @@
+"""Decides which submitted calls become nodes of their own, and what those nodes ask for."""
+
+from __future__ import annotations
+
+from kitaru.wire.plan import Granularity, Step
+from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
+from kitaru_compiler.cut.profile import Profile
+from kitaru_compiler.cut.resources import isolated, resources
+from kitaru_compiler.frontend.source import Source
+
+
+def is_native(block: DraftBlock, granularity: Granularity, profile: Profile) -> bool:
+    """Say whether the calls that a block submits become nodes; else they run on threads."""
+    if block.kind != "fan" or not profile.fan_out:
+        return False
+    runtimes = {call.options.runtime for call in block.calls if call.options}
+    wanted = granularity == "checkpoint" or "isolated" in runtimes
+    return wanted and "inline" not in runtimes
+
+
+def nodes_of(block: DraftBlock, source: Source, profile: Profile) -> Step:
+    """Return the step whose nodes make the calls that a fan submits."""
+    options = [call.options for call in block.calls if call.options]
+    retries = max((option.retries for option in options), default=0)
+    (joined,) = block.next
+    assert joined is not None
+    return Step(
+        name=block.items,
+        entry=joined.name,
+        blocks=(block.name,),
+        exits=(),
+        span=source.span(block.place),
+        retries=retries,
+        retry=profile.retry if retries else "shim",
+        resources=resources(block),
+        isolated=isolated(block),
+        per_item=profile.fan_out,
+    )
+
+
+def takes_in(element: Place | Fork) -> bool:
+    """Say whether the step that gathers can go on with what follows: its container runs anyway."""
+    if isinstance(element, Fork):
+        return False
+    block = element.block
+    return block.kind not in ("wait", "fan") and not isolated(block) and not asks(block)
+
+
+def asks(block: DraftBlock) -> bool:
+    """Say whether a block wants a machine of some size."""
+    wanted = resources(block)
+    return bool(wanted.cpu or wanted.memory or wanted.gpu)

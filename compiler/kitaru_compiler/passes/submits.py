@@ -1,0 +1,209 @@
+"""Decides what a statement does with futures: only submits, stores them, or looks at them.
+
+Nothing here is needed for a right result, since a result that is asked for early is waited for; it
+decides what becomes nodes of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+from kitaru_compiler.ir.nodes import durable_calls, durable_of
+from kitaru_compiler.ir.scope import bound_names, read_names
+
+# Methods that put their argument into a container and look at nothing.
+_STORING = frozenset({"add", "append", "extend", "insert", "setdefault", "update"})
+_SIMPLE = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr
+_LAZY = ast.GeneratorExp | ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+# What evaluates its submits before anything else in it runs, so that they can stand before it.
+_SPLIT = (*_SIMPLE.__args__, ast.Return, ast.Raise, ast.If, ast.For, ast.With, ast.Match)
+
+
+def submits(*nodes: ast.AST) -> bool:
+    """Say whether something in `nodes` submits a call."""
+    return any(call.kind == "submit" for call in durable_calls(*nodes))
+
+
+def is_only_submitting(stmt: ast.stmt) -> bool:
+    """Say whether a statement submits and keeps the futures, and waits for none."""
+    return submits(stmt) and _is_storing_statement(stmt)
+
+
+def _is_storing_statement(stmt: ast.stmt) -> bool:
+    match stmt:
+        case ast.Assign(targets=targets, value=value):
+            return _is_free(*targets) and _is_kept(value)
+        case (
+            ast.AnnAssign(target=target, value=ast.expr() as value)
+            | ast.AugAssign(target=target, value=value)
+        ):
+            return _is_free(target) and _is_kept(value)
+        case ast.Expr(value=ast.Call() as call) if durable_of(call) is None:
+            return _is_storing(call) and all(map(_is_kept, call.args))
+        case ast.Expr(value=value):
+            return _is_kept(value)
+        case ast.For(iter=iterable, target=target, body=body, orelse=orelse):
+            return _is_free(iterable, target) and _is_submitting_body([*body, *orelse])
+    return False
+
+
+def _is_submitting_body(stmts: list[ast.stmt]) -> bool:
+    """Say whether statements that may be repeated only submit and keep, whatever their order."""
+    futures: set[str] = set()
+    for stmt in stmts:
+        futures |= stored_into(stmt, futures)
+    return submits(*stmts) and all(_is_harmless(stmt, futures) for stmt in stmts)
+
+
+def _is_harmless(stmt: ast.stmt, futures: set[str]) -> bool:
+    if looked_at(stmt, futures) or isinstance(stmt, ast.Return | ast.Raise):
+        return False
+    if not durable_calls(stmt):
+        return not any(isinstance(node, ast.Return) for node in ast.walk(stmt))
+    if isinstance(stmt, ast.If):
+        inner = [*stmt.body, *stmt.orelse]
+        return _is_free(stmt.test) and all(_is_harmless(one, futures) for one in inner)
+    return is_only_submitting(stmt)
+
+
+def _is_kept(node: ast.expr) -> bool:
+    """Say whether futures in the value of `node` come out of it as they are."""
+    match node:
+        case ast.Call() if (call := durable_of(node)) is not None:
+            inside = [*node.args, *(keyword.value for keyword in node.keywords)]
+            return call.kind == "submit" and _is_free(node.func, *inside)
+        case ast.List(elts=elts) | ast.Tuple(elts=elts) | ast.Set(elts=elts):
+            return all(map(_is_kept, elts))
+        case ast.Dict(keys=keys, values=values):
+            return _is_free(*filter(None, keys)) and all(map(_is_kept, values))
+        case (
+            ast.ListComp(elt=value, generators=generators)
+            | ast.SetComp(elt=value, generators=generators)
+        ):
+            return _is_free(*generators) and _is_kept(value)
+        case ast.DictComp(key=key, value=value, generators=generators):
+            return _is_free(key, *generators) and _is_kept(value)
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            return _is_free(test) and _is_kept(body) and _is_kept(orelse)
+    return _is_free(node)
+
+
+def _is_free(*nodes: ast.AST) -> bool:
+    return not durable_calls(*nodes)
+
+
+def _is_storing(call: ast.Call) -> bool:
+    match call.func:
+        case ast.Attribute(value=ast.Name(), attr=attr):
+            return attr in _STORING and not call.keywords
+    return False
+
+
+def stored_into(stmt: ast.stmt, futures: set[str]) -> set[str]:
+    """Return the names through which futures can be reached once `stmt` has run.
+
+    `futures` are those through which some can be reached before it.
+    """
+    found: set[str] = set()
+    for node in ast.walk(stmt):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name))) if _is_storing(node):
+                if submits(*node.args) or set().union(*map(read_names, node.args)) & futures:
+                    found.add(name)
+            case ast.Assign() | ast.AnnAssign() | ast.AugAssign() | ast.NamedExpr():
+                if node.value is not None and submits(node.value):
+                    found |= bound_names(node) | _stores(node)
+    return found
+
+
+def _stores(node: ast.AST) -> set[str]:
+    """Return the names of containers that an assignment puts something into."""
+    targets: list[ast.AST] = [*getattr(node, "targets", [getattr(node, "target", node)])]
+    parts = [part for target in targets for part in ast.walk(target)]
+    return {
+        part.value.id
+        for part in parts
+        if isinstance(part, ast.Subscript | ast.Attribute) and isinstance(part.value, ast.Name)
+    }
+
+
+def looked_at(stmt: ast.stmt, futures: set[str]) -> set[str]:
+    """Return the names among `futures` through which `stmt` may ask for results."""
+    if not futures & read_names(stmt):
+        return set()
+    only_stored: set[ast.AST] = set()
+    for node in ast.walk(stmt):
+        match node:
+            case ast.Call(func=ast.Attribute(value=receiver), args=args) if _is_storing(node):
+                only_stored |= {receiver, *args}
+            case ast.Subscript(value=holder, ctx=ast.Store()):
+                only_stored.add(holder)
+            case ast.AugAssign(target=ast.Name() as target):
+                only_stored.add(target)
+    return {
+        node.id
+        for node in ast.walk(stmt)
+        if isinstance(node, ast.Name)
+        and isinstance(node.ctx, ast.Load)
+        and node.id in futures
+        and node not in only_stored
+    }
+
+
+def split_reason(stmt: ast.stmt) -> str:
+    """Say what keeps the submits of a statement from standing before what else it does."""
+    if is_only_submitting(stmt):
+        return ""
+    if not isinstance(stmt, _SPLIT):
+        return f"what else is in `{type(stmt).__name__.lower()}`"
+    if submits(*(part for name in ("body", "orelse", "cases") for part in _field(stmt, name))):
+        return "what else is in the loop" if isinstance(stmt, ast.For) else "what else is there"
+    for node in ast.walk(stmt):
+        if isinstance(node, _LAZY) and submits(node):
+            return "what reads the generator" if isinstance(node, ast.GeneratorExp) else "a closure"
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp) and _is_chained(node):
+            return "what waits for them in the comprehension"
+    return ""
+
+
+def _field(stmt: ast.stmt, name: str) -> list[ast.AST]:
+    return list(getattr(stmt, name, []))
+
+
+def _is_chained(node: ast.ListComp | ast.SetComp | ast.DictComp) -> bool:
+    """Say whether one round of a comprehension submits and also waits, or submits twice."""
+    first, *others = node.generators
+    parts: list[ast.AST] = [*first.ifs, *others]
+    parts += [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+    kept = node.value if isinstance(node, ast.DictComp) else node.elt
+    return submits(*parts) and not (_is_kept(kept) and _is_free(*parts[:-1]))
+
+
+def others_beside(stmt: ast.stmt, pending: Iterable[str]) -> str:
+    """Name a call that would run beside pending ones, or beside those that `stmt` submits."""
+    pending = set(pending)
+    calls = [node for node in ast.walk(stmt) if isinstance(node, ast.Call)]
+    submitted = [node for node in calls if _kind(node) == "submit"]
+    for node in calls:
+        if _kind(node) in ("", "submit"):
+            continue
+        waits = set().union(*(looked_at(ast.Expr(part), pending) for part in _parts(node)))
+        alone = pending - waits or any(not _nested(node, other) for other in submitted)
+        if alone:
+            call = durable_of(node)
+            return f"`{call.name}`" if call else ""
+    return ""
+
+
+def _kind(node: ast.Call) -> str:
+    call = durable_of(node)
+    return call.kind if call else ""
+
+
+def _parts(node: ast.Call) -> list[ast.expr]:
+    return [*node.args, *(keyword.value for keyword in node.keywords)]
+
+
+def _nested(one: ast.AST, other: ast.AST) -> bool:
+    return other in set(ast.walk(one)) or one in set(ast.walk(other))
