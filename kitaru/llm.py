@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import UsageError
-from kitaru.runtime import engine, models
+from kitaru.runtime import model_calls, models
 
 
 def llm(
@@ -45,7 +45,7 @@ def llm(
     request = models.ModelRequest(prompt, model, system, temperature, max_tokens)
     _check(request)
     arguments = {slot: getattr(request, slot) for slot in models.ModelRequest.__slots__}
-    return engine.call_llm(name, arguments, lambda instead: models.complete(request, instead))
+    return model_calls.call_llm(name, arguments, lambda instead: models.complete(request, instead))
 
 
 def _check(request: models.ModelRequest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 from kitaru.errors import Diverged, EnvironmentFailure
 from kitaru.runtime import attempts, codec
 from kitaru.runtime.calls import Args, Call, Kwargs, Spec, call_site
-from kitaru.runtime.context import anywhere, in_checkpoint
 from kitaru.runtime.futures import Future
 from kitaru.runtime.host import Host, Stop
 from kitaru.runtime.journal import Journal
@@ -21,7 +20,6 @@ from kitaru.runtime.outcomes import Outcome, check_same, error_info, value_of
 from kitaru.runtime.submitted import Submission, Submitted, submission
 from kitaru.wire import canonical
 from kitaru.wire.ids import Counters
-from kitaru.wire.names import check_name
 from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
 from kitaru.wire.times import now
 
@@ -370,32 +368,6 @@ class Execution:
                     return name
             error = error.__cause__ or error.__context__
         return ""
-
-
-def call_llm(
-    name: str | None,
-    arguments: dict[str, Any],
-    run: Callable[[Mapping[str, str]], tuple[str, dict[str, Any]]],
-) -> str:
-    """Make a model call where the caller stands: durable in a flow's body, a child in a checkpoint.
-
-    `arguments` identify the call on a replay. `run` is given the models that the execution asks
-    instead of those that are configured, makes the call and returns the text and what to keep of
-    it; texts under `prompt` and `response` are stored as values.
-    """
-    scope = anywhere("kitaru.llm")
-    replayed = scope.execution.journal.execution.replay
-
-    def call(**_: Any) -> str:
-        text, kept = run(replayed.models if replayed else {})
-        execution, running = in_checkpoint("kitaru.llm")
-        attempts.add_model_call(execution, running, kept)
-        return text
-
-    if scope.running is not None:
-        return call()
-    spec = Spec(check_name("model call", name or "llm"), call, "kitaru.llm", kind="llm", retries=0)
-    return str(scope.execution.invoke(spec, (), arguments, None))
 
 
 def _nothing() -> None:

@@ -58,14 +58,16 @@ class Request:
         wait: WaitRequest | None = None,
     ) -> None:
         """Write the step's native outputs: what conditions read, and the list of a fan-out."""
-        whole: dict[str, Any] = {"next": next, "status": status, "items": [*items]}
+        whole: dict[str, Any] = {"next": next, "status": status}
+        if items:
+            whole["items"] = [*items]
         if wait:
             asked = {"name": wait.name, "question": wait.question, "schema": wait.schema}
             whole["wait"] = asked
         outputs = {
             self.next_file: next,
             self.status_file: status,
-            self.items_file: json.dumps(whole["items"]),
+            self.items_file: json.dumps([*items]),
             self.outcome_file: json.dumps(whole),
         }
         for path, text in outputs.items():

@@ -58,4 +58,4 @@ def test_a_step_says_how_it_ended_in_one_file(
     del arguments[arguments.index("--next-file") : arguments.index("--input")]
     assert main([*arguments, "--outcome-file", "deep/outcome.json"]) == 0
     outcome = json.loads((tmp_path / "deep" / "outcome.json").read_text())
-    assert outcome == {"next": "draft", "status": "go", "items": []}
+    assert outcome == {"next": "draft", "status": "go"}
