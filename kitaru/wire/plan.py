@@ -73,7 +73,7 @@ class Block:
     and goes on to its `gather`, where they may first be waited for.
     `calls` are the durable calls seen in it (callee names, in source order), `may_wait` whether one
     of them can suspend the execution. `reason` is the code of the diagnostic that explains why a
-    region was not cut further, or empty.
+    region was not cut further, or empty; `why` and `fix` are what that one says here.
     """
 
     index: int
@@ -85,6 +85,8 @@ class Block:
     calls: tuple[str, ...] = ()
     may_wait: bool = False
     reason: str = ""
+    why: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

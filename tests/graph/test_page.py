@@ -110,7 +110,9 @@ def test_it_can_be_used_without_a_mouse_and_is_named(show: Show) -> None:
     focusable = [a for tag, a in found.elements if tag == "a"]
     assert all(a.get("aria-label") for a in focusable)
     script = found.text("script")[0]
-    assert {"focusin", "focusout", "mouseenter", "mouseleave"} <= set(re.findall(r"\w+", script))
+    assert {"focusin", "focusout", "mouseenter", "mouseleave", "keydown"} <= set(
+        re.findall(r"\w+", script)
+    )
     assert "prefers-color-scheme: dark" in found.text("style")[0]
     assert found.text("title")[0] == "work for Some Engine"
 
@@ -120,8 +122,19 @@ def test_a_region_is_explained_where_it_ends(show: Show) -> None:
     order = [a["id"] for _, a in found.elements if "id" in a]
     (why,) = [id_ for id_ in order if id_.startswith("why-")]
     assert order[order.index(why) - 1] == f"line-0-{FIRST + 4}"
-    text = next(t for t in found.text("p") if t.startswith("KIT310"))
-    assert "`while`" in text and "loop natively" in text
+    what, rule, fix = found.text("p")[-3:]
+    assert (what, fix[:5]) == ("KIT310 while depends on results", "help:")
+    assert "loop natively" in rule and "range" in fix
+    assert "while" in found.text("samp") and "`" not in what + rule + fix
+    assert found.by_id(why)[0] == "div"
+
+
+def test_what_is_found_here_is_told_and_not_the_rule_alone(show: Show) -> None:
+    shown = show("f = lambda: n\nn = a(n)\nreturn b(f())")
+    (node,) = [node for node in shown.graph.nodes if node.reason]
+    assert node.reason == "KIT318" and "`n`" in node.why and node.fix
+    texts = Parsed(page(shown.graph, shown.sources)).text("p")
+    assert f"KIT318 {node.why}".replace("`", "") in texts
 
 
 @pytest.mark.parametrize("target", registry.names())

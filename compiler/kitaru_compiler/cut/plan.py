@@ -65,7 +65,8 @@ def _uncut(ir: FlowIR, region: Region, source: Source) -> Cut:
     calls = tuple(name for call in region.calls for name in call.records)
     waits = any(call.may_wait for call in region.calls)
     name = ir.name.lower() if ir.name.lower().isidentifier() and ir.name.isascii() else "flow"
-    block = Block(0, name, "flow", (None,), ir.parameters, span, calls, waits, region.rule.code)
+    told = (region.rule.code, region.reason, region.help)
+    block = Block(0, name, "flow", (None,), ir.parameters, span, calls, waits, *told)
     step = Step(name, name, (name,), (None,), span, waits)
     text = f'"""Flow `{ir.name}` is not cut: its own function runs as it is."""\n'
     note = Diagnostic(region.rule, source.span(region.at), region.reason, "", region.help)
@@ -92,6 +93,8 @@ def _block(draft: DraftBlock, live: tuple[str, ...], source: Source) -> Block:
         calls=tuple(name for call in draft.calls for name in call.records),
         may_wait=draft.may_wait,
         reason=draft.region.rule.code if draft.region else "",
+        why=draft.region.reason if draft.region else "",
+        fix=draft.region.help if draft.region else "",
     )
 
 

@@ -35,7 +35,8 @@ class Node:
 
     `step` is the pipeline's step that stands here, empty for what runs in the process before it;
     `runs_in` are all steps whose process may get here. `early` marks an end before the last block.
-    `reason` is the code of the rule by which a region stays together.
+    `reason` is the code of the rule by which a region stays together, `why` and `fix` are what it
+    says here.
     """
 
     id: str
@@ -46,6 +47,8 @@ class Node:
     runs_in: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     reason: str = ""
+    why: str = ""
+    fix: str = ""
     early: bool = False
 
 
@@ -120,6 +123,8 @@ class _Builder:
             runs_in=tuple(self.in_steps.get(block.name, ())),
             details=tuple(_details(block, step)),
             reason=block.reason,
+            why=block.why,
+            fix=block.fix,
         )
         self._way(block, block.name, "", self.ways.get(block.name))
 

@@ -80,9 +80,24 @@ class _Page:
         }
 
 
-def _why(index: int, node: Node) -> dict[str, str]:
+def _why(index: int, node: Node) -> dict[str, Any]:
+    """Return what is said below a region: what was found here, why it matters, what to write."""
     rule = load(node.reason)
-    return {"id": f"why-{index}", "code": rule.code, "what": rule.what, "why": rule.why}
+    return {
+        "id": f"why-{index}",
+        "code": rule.code,
+        "name": rule.name,
+        "node": f"node-{index}",
+        "what": _marked(node.why or rule.what),
+        "why": _marked(rule.why),
+        "fix": _marked(node.fix),
+    }
+
+
+def _marked(text: str) -> list[tuple[bool, str]]:
+    """Return a text in parts, and of each whether it is code, which stands between backticks."""
+    parts = enumerate(visible(text).split("`"))
+    return [(number % 2 == 1, part) for number, part in parts if part]
 
 
 def _summary(graph: Graph, title: str) -> str:
