@@ -51,6 +51,7 @@ def compile_and_write(request: Request, output: Output, form: str = "text") -> C
     `strict` and there are any findings; nothing is written then.
     """
     from kitaru_compiler import compile_flow
+    from kitaru_compiler.diagnostics.model import SourceError
     from kitaru_targets import build, registry
 
     from kitaru.cli.findings import from_here, named_from_here
@@ -66,14 +67,15 @@ def compile_and_write(request: Request, output: Output, form: str = "text") -> C
     if is_fatal(findings, strict=request.strict):
         codes = ", ".join(sorted({d.code for d in findings if not d.silenced}))
         raise FlowError(f"--strict: the source has findings ({codes}), nothing was written")
-    written = build.write(
-        compilation,
-        target,
-        request.directory / compilation.plan.flow / target.name,
-        image=setting("image", argument=request.image, start=location.path.parent).value,
-        store=request.store,
-        delivery=request.delivery,
-    )
+    image = setting("image", argument=request.image, start=location.path.parent).value
+    folder = request.directory / compilation.plan.flow / target.name
+    try:
+        written = build.write(
+            compilation, target, folder, image=image, store=request.store, delivery=request.delivery
+        )
+    except SourceError as error:
+        found = error.diagnostics, compilation.sources
+        raise SourceError(*from_here(*found, location.path)) from None
     return Compiled(compilation.plan, findings, target, written)
 
 

@@ -15,10 +15,12 @@ from kitaru.wire.plan import Plan, Span
 class Wiring:
     """How a step's container starts, the same for every step of a document.
 
-    `image` is the container image; `command` and `leading` come before the arguments of the step
-    runtime, `command` being what the container's entry point is replaced by. `store` is the store
-    URL known at compile time, or empty when the submitter has to name it. `environment` holds plain
-    variables for every container. `execution` is the one the document goes on with, if any.
+    `image` is the container image, empty when the submitter has to name it; `command` and `leading`
+    come before the arguments of the step runtime, `command` being what the container's entry point
+    is replaced by. `store` is the store URL known at compile time, or empty likewise. `environment`
+    holds plain variables for every container. `execution` is the one the document goes on with, if
+    any. `bundle` is the key in the store of what the target's service has to bring to
+    `Transport.folder`, empty when a step fetches its code or has it.
     """
 
     image: str
@@ -27,6 +29,23 @@ class Wiring:
     store: str
     environment: Mapping[str, str]
     execution: str = ""
+    bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """How code and inputs reach a step of a target.
+
+    `image` is the one used when none is named, empty when the target takes no public one. `folder`
+    is where the target's service puts the bundle, empty when it brings nothing and a step fetches
+    it. `inline` says whether a document may hold the bundle. A text of more than `longest_input`
+    characters travels through the store; 0 means any length.
+    """
+
+    image: str = "python:3.11-slim"
+    folder: str = ""
+    inline: bool = True
+    longest_input: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +90,4 @@ class Target:
     emit: Callable[[Plan, Wiring], Emission]
     validate: Callable[[str], list[str]]
     submit: Submit
+    transport: Transport = Transport()

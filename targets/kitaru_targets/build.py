@@ -18,8 +18,8 @@ from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Plan
 
 from . import bundle, delivery, graph, registry, sourcemap
-from .base import Emission, Target, Wiring
-from .common import parameters
+from .base import Emission, Target, Transport, Wiring
+from .common import keys, parameters
 
 LOCK_SCHEMA = 1
 # A directory that holds this was written here, and may be replaced.
@@ -144,13 +144,12 @@ def _make(
     execution: str,
 ) -> _Made:
     way = delivery.check(how)
-    plan = parameters.portable(compilation.plan)
+    plan = parameters.portable(compilation.plan, target.transport.longest_input)
     sources, _ = compilation.project.closure(plan.module)
     written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
-    data = bundle.make(sources, written, with_runtime=way != "inline")
-    wiring = delivery.wire(
-        plan, way, data, target=target.name, image=image, store=store, execution=execution
-    )
+    start = {"bootstrap.py": delivery.program().encode()} if target.transport.folder else {}
+    data = bundle.make(sources, written | start, with_runtime=way != "inline")
+    wiring = delivery.wire(plan, way, data, target, image=image, store=store, execution=execution)
     emission = target.emit(plan, wiring)
     _check(target, emission)
     files = written | {target.document: emission.text.encode(), "bundle.zip": data}
@@ -183,8 +182,10 @@ def _documents(
         "document": target.document,
         "delivery": way,
         "image": wiring.image,
-        "base_image": delivery.DEFAULT_IMAGE,
-        "store": wiring.store.rstrip("/"),
+        "brought": bool(wiring.bundle),
+        "pipeline": keys.slug(plan.flow, fallback="flow"),
+        "base_image": Transport().image,
+        "store": wiring.store,
         "key": f"bundle/{digest.removeprefix('sha256:')}",
         "requirements": delivery.requirements(plan),
         "parameters": [_parameter(p) for p in plan.parameters],

@@ -8,18 +8,26 @@ from importlib import resources
 from typing import Literal, get_args
 
 from kitaru.errors import UsageError
+from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Plan
 
 from . import bundle
-from .base import Wiring
+from .base import Target, Transport, Wiring
 
 Delivery = Literal["store", "image", "inline"]
 
-DEFAULT_IMAGE = "python:3.11-slim"
 # Steps read a remote store through this; it is the release that the store tests run against.
 OBSTORE = "obstore==0.12.1"
 LITELLM = "litellm==1.106.2"
+# Starts the program in a bundle that lies on a disk under its digest, once that is right; short
+# enough for targets whose arguments have at most 256 characters.
+CHECKED = (
+    "import hashlib,sys,zipfile;p=sys.argv[1];"
+    "hashlib.sha256(open(p,'rb').read()).hexdigest()==p[-64:]"
+    "or sys.exit('kitaru: '+p+' is not what was compiled');"
+    f"exec(zipfile.ZipFile(p).read('{bundle.BUILD}/bootstrap.py'))"
+)
 # Argo copies resolved arguments into a node's status about four times, and refuses above 1 MB.
 MAX_INLINE_BYTES = 20 * 1024
 
@@ -56,32 +64,52 @@ def wire(
     plan: Plan,
     delivery: Delivery,
     data: bytes,
+    target: Target,
     *,
-    target: str,
     image: str | None,
     store: str,
     execution: str = "",
 ) -> Wiring:
-    """Return how containers of the target called `target` start, given the bundle's bytes.
+    """Return how containers of `target` start, given the bundle's bytes.
 
-    Raises UsageError when an image is needed and none is given, or when the bundle is too large to
-    travel inside the document.
+    Raises UsageError when an image is needed and none is given, or when the bundle cannot travel
+    inside the document.
     """
+    if delivery == "inline" and not target.transport.inline:
+        raise UsageError(
+            f"a document of {target.title} cannot hold the code of its steps",
+            help="use --delivery store or --delivery image",
+        )
     if delivery != "store" and not image:
         raise UsageError(
             f"delivery {delivery!r} needs an image that holds Kitaru, and none is named",
             help="kitaru compile … --image REGISTRY/NAME@sha256:…; the Dockerfile written with it "
             "builds that image",
         )
-    command, leading = _start(delivery, requirements(plan), data)
-    environment = dict(plan.environment)
-    leading = (*leading, "--target", target)
-    return Wiring(image or DEFAULT_IMAGE, command, leading, store, environment, execution)
+    pins, brought = requirements(plan), delivery == "store" and bool(target.transport.folder)
+    start = _brought(target.transport, pins, data) if brought else _start(delivery, pins, data)
+    command, leading = start
+    return Wiring(
+        image or target.transport.image,
+        command,
+        (*leading, "--target", target.name),
+        store.rstrip("/"),
+        dict(plan.environment),
+        execution,
+        keys.bundle(sha256(data)) if brought else "",
+    )
 
 
 def program() -> str:
     """Return the program that a container without Kitaru starts with."""
     return (resources.files("kitaru_targets") / "bootstrap.py").read_text(encoding="utf-8").strip()
+
+
+def _brought(
+    transport: Transport, pins: tuple[str, ...], data: bytes
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    digest = sha256(data).removeprefix("sha256:")
+    return ("python3", "-c", CHECKED), (f"{transport.folder}/{digest}", *pins, "step")
 
 
 def _start(

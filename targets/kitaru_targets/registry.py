@@ -9,6 +9,10 @@ from .kubeflow import emit as kubeflow_emit
 from .kubeflow import profile as kubeflow_profile
 from .kubeflow import submit as kubeflow_submit
 from .kubeflow import validate as kubeflow_validate
+from .sagemaker import emit as sagemaker_emit
+from .sagemaker import profile as sagemaker_profile
+from .sagemaker import submit as sagemaker_submit
+from .sagemaker import validate as sagemaker_validate
 from .vertex import emit as vertex_emit
 from .vertex import profile as vertex_profile
 from .vertex import submit as vertex_submit
@@ -34,6 +38,17 @@ _TARGETS = (
         emit=vertex_emit.emit,
         validate=vertex_validate.validate,
         submit=vertex_submit.submit,
+    ),
+    Target(
+        name="sagemaker",
+        title="Amazon SageMaker Pipelines",
+        profile=sagemaker_profile.PROFILE,
+        document="pipeline.json",
+        family="sagemaker",
+        emit=sagemaker_emit.emit,
+        validate=sagemaker_validate.validate,
+        submit=sagemaker_submit.submit,
+        transport=sagemaker_profile.TRANSPORT,
     ),
 )
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.stores import Store, open_store
-from kitaru.wire import keys
-from kitaru.wire.canonical import sha256
+from kitaru.wire import canonical, keys
 
 from .base import Submitted
 from .build import Build
@@ -21,12 +20,28 @@ def upload(build: Build, store: Store) -> None:
     Raises EnvironmentFailure when the bundle is not the one that was compiled.
     """
     data = (build.directory / "bundle.zip").read_bytes()
-    if sha256(data) != build.bundle_digest:
+    if canonical.sha256(data) != build.bundle_digest:
         raise EnvironmentFailure(
             f"{build.directory / 'bundle.zip'} changed after it was compiled",
             help="compile again: kitaru compile",
         )
     store.create(keys.bundle(build.bundle_digest), data)
+
+
+def carry(build: Build, inputs: Mapping[str, Any], store: Store) -> dict[str, Any]:
+    """Return native parameter values for a flow's inputs; the store keeps those that are too long.
+
+    Raises InputError when an input is missing, unknown or of the wrong type.
+    """
+    given = parameters.values(build.plan, inputs)
+    most = build.target.transport.longest_input
+    long = {n: v for n, v in given.items() if most and isinstance(v, str) and len(v) > most}
+    if not long:
+        return given
+    data = canonical.dumps(long)
+    key = keys.inputs(canonical.sha256(data))
+    store.create(key, data)
+    return {**given, **dict.fromkeys(long, ""), parameters.INPUTS: key}
 
 
 def submit(
@@ -59,9 +74,9 @@ def submit(
                 f"{build.target.title} cannot reach the store {store.url}",
                 help="use --store s3://…, gs://… or az://…",
             )
-        given = parameters.values(build.plan, inputs)
+        given = carry(build, inputs, store)
         upload(build, store)
     finally:
         store.close()
-    given |= {parameters.STORE: store_url, parameters.EXECUTION: exec_id or ""}
+    given |= {parameters.STORE: store_url.rstrip("/"), parameters.EXECUTION: exec_id or ""}
     return build.target.submit(str(build.document), given, options)

@@ -29,7 +29,7 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize("target", ["kubeflow", "vertex"])
+@pytest.mark.parametrize("target", ["kubeflow", "vertex", "sagemaker"])
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

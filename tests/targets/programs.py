@@ -201,6 +201,10 @@ class Played:
         name = call.inputs["step"]
         if "item" in call.inputs:
             return self._item(name.removeprefix("each_"), call.inputs["item"])
+        return self.start(name)
+
+    def start(self, name: str) -> Mapping[str, str]:
+        """Return what the step called `name` says when the document starts it now."""
         expected = self.own[len(self.ran)] if len(self.ran) < len(self.own) else None
         if name == expected:
             if name in self.producers:

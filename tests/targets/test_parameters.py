@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kitaru_targets.common import parameters, resources
+from kitaru_targets.common import ir, parameters, read, resources
 from kitaru_targets.common.keys import KEY, MAX_KEY, Keys
 
 from kitaru.errors import InputError, UsageError
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, ParameterType, Plan, Resources
 
-from .programs import Do, plan
+from .programs import WIRING, Do, plan
 
 
 def parameter(kind: ParameterType, default: Any = None, *, name: str = "x") -> Parameter:
@@ -44,7 +44,7 @@ def test_a_default_that_cannot_stand_in_a_document_is_left_to_the_flow(
 ) -> None:
     portable = parameters.portable(with_parameters(parameter(kind, default)))
     assert not portable.parameters[0].has_literal_default
-    definition = parameters.definitions(portable, "")["x"]
+    definition = ir.definitions(portable, "")["x"]
     assert (definition["parameterType"], definition["defaultValue"]) == ("STRING", OWN_DEFAULT)
 
 
@@ -59,20 +59,20 @@ def test_an_empty_text_is_a_text_where_the_default_is_the_flows_own() -> None:
 def test_a_plain_default_stays() -> None:
     plain = with_parameters(parameter("str", "owls"), parameter("json", ["a"], name="y"))
     assert parameters.portable(plain) == plain
-    found = parameters.definitions(plain, "gs://b/p")
+    found = ir.definitions(plain, "gs://b/p")
     assert found["x"] == {"parameterType": "STRING", "isOptional": True, "defaultValue": "owls"}
     assert found["y"]["defaultValue"] == '["a"]'
     assert found["kitaru_store"]["defaultValue"] == "gs://b/p"
 
 
 def test_a_store_that_nobody_named_has_to_be_given() -> None:
-    assert "isOptional" not in parameters.definitions(with_parameters(), "")["kitaru_store"]
+    assert "isOptional" not in ir.definitions(with_parameters(), "")["kitaru_store"]
 
 
 @pytest.mark.parametrize("name", ["kitaru_execution", "kitaru_store", "größe"])
 def test_an_input_that_cannot_be_a_parameter_is_named(name: str) -> None:
     with pytest.raises(UsageError, match=rf"flow\.py:8: .*{name}"):
-        parameters.definitions(with_parameters(parameter("str", name=name)), "")
+        ir.definitions(with_parameters(parameter("str", name=name)), "")
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,16 @@ def test_text_that_no_command_line_carries_is_refused() -> None:
             parameters.values(with_parameters(parameter("str")), {"x": text})
 
 
+def asked(resources: Resources) -> dict[str, Any]:
+    spec = read.parse(
+        ir.emit(plan((Do("a", resources=resources),)), WIRING, longest_name=9, longest_key=9).text
+    )
+    (executor,) = spec["deploymentSpec"]["executors"].values()
+    return dict(executor["container"].get("resources", {}))
+
+
 def test_resources_are_written_as_kfp_2_17_writes_them() -> None:
-    assert resources.emit(Resources("2", "4Gi", 1)) == {
+    assert asked(Resources("2", "4Gi", 1)) == {
         "cpuLimit": 2.0,
         "resourceCpuLimit": "2",
         "memoryLimit": 4.294967296,
@@ -103,14 +111,14 @@ def test_resources_are_written_as_kfp_2_17_writes_them() -> None:
             "resourceCount": "1",
         },
     }
-    assert resources.emit(Resources(cpu="500m"))["cpuLimit"] == 0.5
-    assert resources.emit(Resources()) == {}
+    assert asked(Resources(cpu="500m"))["cpuLimit"] == 0.5
+    assert asked(Resources()) == {}
 
 
 @pytest.mark.parametrize("bad", [Resources(cpu="two"), Resources(memory="4 GB")])
 def test_resources_that_mean_nothing_are_refused(bad: Resources) -> None:
     with pytest.raises(UsageError):
-        resources.emit(bad)
+        asked(bad)
 
 
 @pytest.mark.parametrize("name", ["A=B", "A\nB", "", "1A", "LD_PRELOAD", "PYTHONPATH", "PATH"])
@@ -120,11 +128,8 @@ def test_a_variable_that_changes_what_runs_is_refused(name: str) -> None:
 
 
 def test_every_step_hashes_alike() -> None:
-    assert resources.environment({"B": "2", "A": "1"}) == [
-        {"name": "A", "value": "1"},
-        {"name": "B", "value": "2"},
-        {"name": "PYTHONHASHSEED", "value": "0"},
-    ]
+    made = resources.environment({"B": "2", "A": "1"})
+    assert list(made.items()) == [("A", "1"), ("B", "2"), ("PYTHONHASHSEED", "0")]
 
 
 @given(st.lists(st.one_of(st.text(max_size=200), st.sampled_from(["a", "A", "a_", "a-driver"]))))

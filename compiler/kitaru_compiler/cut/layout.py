@@ -48,6 +48,8 @@ class Cutter:
     profile: Profile
     entries: dict[int, Entry] = field(default_factory=dict)
     fans: list[Step] = field(default_factory=list)
+    # The first block that would start a step, were there not too many already.
+    beyond: DraftBlock | None = None
 
     def __post_init__(self) -> None:
         self.successors = [
@@ -151,9 +153,15 @@ class Cutter:
             return True
         if self.granularity == "single":
             return False
-        if self.granularity == "checkpoint" or last is None:
+        same = last is not None and resources(block) == resources(last)
+        return not (self.granularity == "fused" and same) and self._has_room(block)
+
+    def _has_room(self, block: DraftBlock) -> bool:
+        most = self.profile.max_steps
+        if most is None or len(self.entries) < most:
             return True
-        return resources(block) != resources(last)
+        self.beyond = self.beyond or block
+        return False
 
     def _cuts(self) -> frozenset[int]:
         """Return where a process surely ends: a wait is asked by the one that comes to it."""

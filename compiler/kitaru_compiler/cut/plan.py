@@ -14,7 +14,7 @@ from kitaru_compiler.cut.layout import Cutter, rides_along
 from kitaru_compiler.cut.liveness import bound_variables, live_variables
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic
-from kitaru_compiler.diagnostics.rules import kit201, kit322
+from kitaru_compiler.diagnostics.rules import kit201, kit322, kit607
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import Code, Fan, FlowIR, If, Node, Region
 from kitaru_compiler.ir.scope import own_nodes
@@ -48,12 +48,14 @@ def _cut(ir: FlowIR, source: Source, granularity: Granularity, profile: Profile)
     live = live_variables(drafts, ir)
     mention = _first_mention(ir)
     ordered = {i: tuple(sorted(names, key=mention)) for i, names in live.items()}
-    steps, layout = Cutter(drafts, source, granularity, profile).cut(structure)
+    cutter = Cutter(drafts, source, granularity, profile)
+    steps, layout = cutter.cut(structure)
     generated = generate(ir, source, drafts, ordered, bound_variables(drafts, ir))
     blocks = tuple(_block(draft, ordered[draft.index], source) for draft in drafts)
     notes = (
         *_region_notes(drafts, source),
         *_guard_notes(layout),
+        *_limit_notes(cutter),
         *_local_definitions(ir, blocks, steps, source),
     )
     return Cut(blocks, steps, layout, generated, notes)
@@ -145,6 +147,17 @@ def _guard_notes(items: tuple[LayoutItem, ...]) -> list[Diagnostic]:
         for arm in item.arms:
             notes += _guard_notes(arm)
     return notes
+
+
+def _limit_notes(cutter: Cutter) -> list[Diagnostic]:
+    if cutter.beyond is None:
+        return []
+    message = (
+        f"{cutter.profile.name} takes {cutter.profile.max_steps} steps: from here on, each call is "
+        "recorded on its own in the last of them"
+    )
+    fix = "call the rest from a flow of its own, or compile with --granularity fused"
+    return [Diagnostic(kit607.RULE, cutter.source.span(cutter.beyond.place), message, "", fix)]
 
 
 def _local_definitions(

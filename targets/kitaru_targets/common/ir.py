@@ -19,6 +19,13 @@ SCHEMA_VERSION = "2.1.0"
 _STEP_INPUTS = ("step", "run", "execution", "store")
 _STRING = {"parameterType": "STRING"}
 _LIST = {"parameterType": "LIST"}
+_TYPES: dict[parameters.Native, str] = {
+    "string": "STRING",
+    "integer": "NUMBER_INTEGER",
+    "number": "NUMBER_DOUBLE",
+    "boolean": "BOOLEAN",
+}
+_GPU = "nvidia.com/gpu"
 
 
 def emit(plan: Plan, wiring: Wiring, *, longest_name: int, longest_key: int) -> Emission:
@@ -30,9 +37,7 @@ def emit(plan: Plan, wiring: Wiring, *, longest_name: int, longest_key: int) -> 
         "schemaVersion": SCHEMA_VERSION,
         "sdkVersion": f"kitaru-{plan.kitaru}",
         "root": {
-            "inputDefinitions": {
-                "parameters": parameters.definitions(plan, wiring.store, wiring.execution)
-            },
+            "inputDefinitions": {"parameters": definitions(plan, wiring.store, wiring.execution)},
             "dag": _dag(root, components),
         },
         "components": components.definitions(root),
@@ -49,6 +54,39 @@ def _info(plan: Plan, longest: int) -> dict[str, str]:
         "displayName": plan.flow,
         "description": f"{plan.flow} at {plan.file}:{plan.line}, compiled by Kitaru.",
     }
+
+
+def definitions(plan: Plan, store: str, execution: str = "") -> dict[str, Any]:
+    """Return the pipeline's `inputDefinitions.parameters`; raise UsageError on a bad name."""
+    declared = parameters.declared(plan, store, execution)
+    return {parameter.name: _definition(parameter) for parameter in declared}
+
+
+def _definition(parameter: parameters.Declared) -> dict[str, Any]:
+    optional = {"isOptional": True, "defaultValue": parameter.default}
+    return {
+        "parameterType": _TYPES[parameter.type],
+        **(optional if parameter.default is not None else {}),
+        **({"description": parameter.description} if parameter.description else {}),
+    }
+
+
+def _resources(asked: Resources) -> dict[str, Any]:
+    """Return an executor's `resources`, empty when the step asks for nothing.
+
+    Both the old numeric fields and the newer text fields are written: servers differ in which of
+    them they read.
+    """
+    found: dict[str, Any] = {}
+    if asked.cpu:
+        found |= {"cpuLimit": resources.cores(asked.cpu), "resourceCpuLimit": asked.cpu}
+    if asked.memory:
+        gigabytes = resources.size(asked.memory) / 10**9
+        found |= {"memoryLimit": gigabytes, "resourceMemoryLimit": asked.memory}
+    if asked.gpu:
+        gpu = {"type": _GPU, "count": str(asked.gpu)}
+        found["accelerator"] = gpu | {"resourceType": _GPU, "resourceCount": str(asked.gpu)}
+    return found
 
 
 class _Profile(NamedTuple):
@@ -113,7 +151,7 @@ class _Components:
     def _component(self, profile: _Profile) -> dict[str, Any]:
         types: dict[str, Any] = dict.fromkeys(profile.inputs, _STRING)
         if profile.is_first:
-            root = parameters.definitions(self._plan, self._wiring.store)
+            root = definitions(self._plan, self._wiring.store)
             for name in self.inputs():
                 types[_own(name)] = {"parameterType": root[name]["parameterType"]}
         component = {
@@ -130,9 +168,12 @@ class _Components:
             "image": self._wiring.image,
             "command": [*self._wiring.command],
             "args": [*self._wiring.leading, *self._arguments(profile)],
-            "env": resources.environment(self._wiring.environment),
+            "env": [
+                {"name": name, "value": value}
+                for name, value in resources.environment(self._wiring.environment).items()
+            ],
         }
-        asked = resources.emit(profile.resources)
+        asked = _resources(profile.resources)
         return {"container": {**container, **({"resources": asked} if asked else {})}}
 
     def _arguments(self, profile: _Profile) -> list[str]:

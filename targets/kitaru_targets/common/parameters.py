@@ -6,24 +6,27 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from kitaru.errors import InputError, UsageError
-from kitaru.wire.plan import OWN_DEFAULT, Parameter, Plan
+from kitaru.wire.plan import OWN_DEFAULT, Parameter, ParameterType, Plan
 
 EXECUTION = "kitaru_execution"
 STORE = "kitaru_store"
-RESERVED = (EXECUTION, STORE)
+INPUTS = "kitaru_inputs"
+Native = Literal["string", "integer", "number", "boolean"]
 # Engines take parameter names of these characters only; Python takes more.
+_OURS = "kitaru_"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # Open-source Kubeflow refuses run parameters over 10,000 bytes: all of them together.
-MAX_DEFAULT_BYTES = 2_000
-_NATIVE = {
-    "str": "STRING",
-    "int": "NUMBER_INTEGER",
-    "float": "NUMBER_DOUBLE",
-    "bool": "BOOLEAN",
-    "json": "STRING",
+MAX_DEFAULT_CHARACTERS = 2_000
+_NATIVE: dict[ParameterType, Native] = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "json": "string",
 }
 # No command line carries these.
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -31,44 +34,48 @@ _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _MAX_EXACT = 2**53
 
 
-def portable(plan: Plan) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A parameter of the compiled pipeline; one without a `default` has to be given a value."""
+
+    name: str
+    type: Native
+    default: str | int | float | bool | None = None
+    description: str = ""
+
+
+def portable(plan: Plan, longest: int = 0) -> Plan:
     """Return the plan with defaults that cannot stand in a document left to the flow itself.
 
     Engines expand `{{…}}` wherever they find it, so that no text of the user's that holds it may
-    stand in the document. Such a default, a long one, and an integer that no double holds become
-    "the flow's own default", which the step applies.
+    stand in the document. Such a default, one of more than `longest` characters (0: of very many),
+    and an integer that no double holds become "the flow's own default", which the step applies.
     """
-    return plan.replace(parameters=tuple(_portable(p) for p in plan.parameters))
+    most = longest or MAX_DEFAULT_CHARACTERS
+    return plan.replace(parameters=tuple(_portable(p, most) for p in plan.parameters))
 
 
-def definitions(plan: Plan, store: str, execution: str = "") -> dict[str, Any]:
-    """Return the pipeline's `inputDefinitions.parameters`; raise UsageError on a bad name."""
+def declared(plan: Plan, store: str, execution: str = "") -> tuple[Declared, ...]:
+    """Return the parameters of the compiled pipeline; raise UsageError on a bad name."""
     for name in (p.name for p in plan.parameters):
-        if name in RESERVED or not _NAME.fullmatch(name):
+        if name.startswith(_OURS) or not _NAME.fullmatch(name):
             raise UsageError(
                 f"{plan.file}:{plan.line}: the input {name!r} of {plan.flow} cannot be a parameter "
                 "of the compiled pipeline",
-                help=f"use ASCII letters, digits and underscores, and not {' or '.join(RESERVED)}",
+                help=f"use ASCII letters, digits and underscores, and no {_OURS} in front",
             )
-    return {
-        **{p.name: _definition(p) for p in plan.parameters},
-        EXECUTION: {
-            "parameterType": "STRING",
-            "isOptional": True,
-            "defaultValue": execution,
-            "description": "Resume this execution; empty starts a new one.",
-        },
-        STORE: {
-            "parameterType": "STRING",
-            **({"isOptional": True, "defaultValue": store} if store else {}),
-            "description": "URL of the store that holds bundle and journal.",
-        },
-    }
+    goes_on = "Resume this execution; empty starts a new one."
+    holds = "URL of the store that holds bundle and journal."
+    return (
+        *map(_declared, plan.parameters),
+        Declared(EXECUTION, "string", execution, goes_on),
+        Declared(STORE, "string", store or None, holds),
+    )
 
 
-def native_type(parameter: Parameter) -> str:
-    """Return the parameter type of the IR that carries this input."""
-    return _NATIVE[parameter.type]
+def native_type(parameter: Parameter) -> Native:
+    """Return the type of the pipeline's parameter that carries this input."""
+    return _declared(parameter).type
 
 
 def values(plan: Plan, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,29 +96,23 @@ def values(plan: Plan, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _value(plan, known[name], value) for name, value in inputs.items()}
 
 
-def _definition(parameter: Parameter) -> dict[str, Any]:
-    definition: dict[str, Any] = {"parameterType": _NATIVE[parameter.type]}
-    if not parameter.required:
-        definition |= {"isOptional": True, "defaultValue": _default(parameter)}
-    if not parameter.has_literal_default and not parameter.required:
-        definition["parameterType"] = "STRING"
-        definition["description"] = f"{OWN_DEFAULT} means the flow's own default."
-    elif parameter.type == "json":
-        definition["description"] = "JSON text."
-    return definition
-
-
-def _default(parameter: Parameter) -> Any:
+def _declared(parameter: Parameter) -> Declared:
+    native = _NATIVE[parameter.type]
+    description = "JSON text." if parameter.type == "json" else ""
+    if parameter.required:
+        return Declared(parameter.name, native, None, description)
     if not parameter.has_literal_default:
-        return OWN_DEFAULT
-    return _as_json(parameter.default) if parameter.type == "json" else parameter.default
+        own = f"{OWN_DEFAULT} means the flow's own default."
+        return Declared(parameter.name, "string", OWN_DEFAULT, own)
+    default = _as_json(parameter.default) if parameter.type == "json" else parameter.default
+    return Declared(parameter.name, native, default, description)
 
 
-def _portable(parameter: Parameter) -> Parameter:
+def _portable(parameter: Parameter, longest: int) -> Parameter:
     if not parameter.has_literal_default:
         return parameter
     text = _as_json(parameter.default)
-    fits = "{{" not in text and len(text) <= MAX_DEFAULT_BYTES
+    fits = "{{" not in text and len(text) <= longest
     if fits and _is_native(parameter.type, parameter.default):
         return parameter
     return Parameter(

@@ -29,8 +29,8 @@ from kitaru.wire.ids import new_execution_id
 from ..build import Build
 from ..common import parameters
 from ..remainder import remainder
-from ..upload import upload
-from . import kfp_ir
+from ..upload import carry, upload
+from . import kfp_ir, sagemaker
 from .process import Ended, Machine, Report
 
 __all__ = ["Ended", "run"]
@@ -39,6 +39,7 @@ _LAST_LINES = 12
 # Who understands the documents of a target's family.
 _EXECUTE: dict[str, Callable[[str, Mapping[str, Any], str, Machine], None]] = {
     "kfp-ir": kfp_ir.execute,
+    "sagemaker": sagemaker.execute,
 }
 
 
@@ -116,7 +117,7 @@ def _play(
         upload(left, store)
         values = dict(given)
         if left is build:
-            values |= parameters.values(build.plan, inputs)
+            values |= carry(build, inputs, store)
         folder = Path(made) / "image"
         folder.mkdir()
         if left.delivery == "image":

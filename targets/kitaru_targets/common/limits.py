@@ -1,0 +1,124 @@
+"""Decides whether a plan keeps a target's limits, and says where in the source it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
+from kitaru_compiler.diagnostics.rules import kit606
+
+from kitaru.wire.plan import Plan, Resources, Span
+
+from ..base import Wiring
+from . import resources
+from .parameters import Declared
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """An instance type: cores, memory in GiB, graphics processors."""
+
+    name: str
+    cores: int
+    memory: int
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a target takes at most.
+
+    `parameters`, `variables` and `arguments` are counts; `document`, `text` (one argument, the name
+    or the value of a variable), `image` and `store` are characters. `machines` are the instance
+    types, from the cheapest to the dearest: a step gets the first that is large enough.
+    """
+
+    title: str
+    document: int
+    parameters: int
+    variables: int
+    arguments: int
+    text: int
+    image: int
+    store: int
+    machines: tuple[Machine, ...]
+
+
+def machine(asked: Resources, limits: Limits) -> Machine | None:
+    """Return the machine for what a step asks, None when there is none as large.
+
+    Raises UsageError when the amounts mean nothing.
+    """
+    cores = resources.cores(asked.cpu) if asked.cpu else 0
+    memory = resources.size(asked.memory) / _GIB if asked.memory else 0
+    for one in limits.machines:
+        kind = bool(one.gpus) == bool(asked.gpu)
+        if kind and one.cores >= cores and one.memory >= memory and one.gpus >= asked.gpu:
+            return one
+    return None
+
+
+def check(plan: Plan, wiring: Wiring, declared: Sequence[Declared], limits: Limits) -> None:
+    """Raise SourceError with everything that is more than the target takes."""
+    found = (
+        *_machines(plan, limits),
+        *_counts(plan, wiring, declared, limits),
+        *_texts(plan, wiring, limits),
+    )
+    if found:
+        raise SourceError(found, {})
+
+
+def check_size(plan: Plan, text: str, limits: Limits) -> None:
+    """Raise SourceError when the document is longer than the target takes."""
+    if len(text) > limits.document:
+        message = f"{limits.title} takes a document of {limits.document:,} characters, and this one"
+        fix = "kitaru compile … --granularity fused, or --granularity single"
+        raise SourceError((_of_flow(plan, f"{message} has {len(text):,}", fix),), {})
+
+
+def _machines(plan: Plan, limits: Limits) -> Iterator[Diagnostic]:
+    for step in plan.steps:
+        asked = step.resources
+        if machine(asked, limits) is None:
+            named = {"cpu": asked.cpu, "memory": asked.memory, "gpu": asked.gpu}
+            shown = ", ".join(f"{name}={value!r}" for name, value in named.items() if value)
+            message = f"{limits.title} has no machine known here that is as large as {shown}"
+            yield Diagnostic(kit606.RULE, step.span, message, "", "ask for less")
+
+
+def _counts(
+    plan: Plan, wiring: Wiring, declared: Sequence[Declared], limits: Limits
+) -> Iterator[Diagnostic]:
+    variables = {"PYTHONHASHSEED", *wiring.environment}
+    fewer = "take one dict in place of several inputs"
+    counts = [
+        (len(declared), limits.parameters, "pipeline parameters", fewer),
+        (len(plan.parameters) + len(variables), limits.variables, "variables of a step", fewer),
+        (len(wiring.leading), limits.arguments, "requirements", "use --delivery image"),
+    ]
+    for count, most, what, fix in counts:
+        if count > most:
+            yield _of_flow(plan, f"{limits.title} takes {most} {what}, and here are {count}", fix)
+
+
+def _texts(plan: Plan, wiring: Wiring, limits: Limits) -> Iterator[Diagnostic]:
+    texts = [
+        *(("a variable's name", name, limits.text) for name in wiring.environment),
+        *((f"the value of {n}", value, limits.text) for n, value in wiring.environment.items()),
+        *(("an argument", text, limits.text) for text in wiring.leading),
+        ("the image's name", wiring.image, limits.image),
+        ("the store's URL", wiring.store, limits.store),
+    ]
+    for what, text, most in texts:
+        if len(text) > most:
+            message = f"{limits.title} takes {most} characters, and {what} has {len(text)}"
+            yield _of_flow(plan, message, "use a shorter one")
+
+
+def _of_flow(plan: Plan, message: str, fix: str) -> Diagnostic:
+    span = Span(plan.file, plan.line, 1, plan.line, 1)
+    return Diagnostic(kit606.RULE, span, message, "", fix)

@@ -1,0 +1,27 @@
+"""Decides how a JSON document is written: what fits on a line stands on one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_ROOM = 96
+
+
+def dump(value: Any, indent: str = "") -> str:
+    """Return a document as JSON text, in its own order, without a newline at its end.
+
+    >>> dump({"a": [1, "b"]})
+    '{"a": [1, "b"]}'
+    """
+    flat = json.dumps(value, allow_nan=False)
+    if len(indent) + len(flat) <= _ROOM or not value or not isinstance(value, (dict, list)):
+        return flat
+    inside = f"{indent} "
+    if isinstance(value, dict):
+        entries = [f"{json.dumps(key)}: {dump(item, inside)}" for key, item in value.items()]
+    else:
+        entries = [dump(item, inside) for item in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    body = ",\n".join(f"{inside}{entry}" for entry in entries)
+    return f"{opening}\n{body}\n{indent}{closing}"

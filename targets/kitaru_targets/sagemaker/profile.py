@@ -1,0 +1,87 @@
+"""Decides what the compiler may expect of SageMaker Pipelines, and the limits a document keeps."""
+
+from __future__ import annotations
+
+from kitaru_compiler.cut.profile import Profile
+
+from ..base import Transport
+from ..common.limits import Limits, Machine
+
+MAX_STEP_NAME = 64
+MAX_PIPELINE_NAME = 256
+MAX_DESCRIPTION = 3_072
+# Of one argument, and of the name and the value of one variable.
+MAX_TEXT = 256
+MAX_ARGUMENTS = 100
+# What the step runtime itself is told takes no more than this.
+_OWN_ARGUMENTS = 16
+
+# Where the service puts a job's inputs, and takes its outputs from.
+FOLDER = "/opt/ml/processing"
+
+PROFILE = Profile(
+    name="sagemaker",
+    # A step can depend neither on a condition nor on a step of a branch that was not taken.
+    branches=False,
+    # Retry policies know faults of the service and lack of machines, not a program that fails.
+    retry="shim",
+    max_step_name=MAX_STEP_NAME,
+    max_depth=1,
+    start_seconds=(120, 480),
+    waits="suspended",
+    # About 2.6 KB each; the rest of what a definition may hold is for their variables.
+    max_steps=350,
+)
+
+TRANSPORT = Transport(
+    # Images come from Amazon ECR alone.
+    image="",
+    folder=f"{FOLDER}/input/kitaru",
+    inline=False,
+    longest_input=MAX_TEXT,
+)
+
+
+_MACHINES = (
+    Machine("ml.t3.medium", 2, 4, 0),
+    Machine("ml.t3.large", 2, 8, 0),
+    Machine("ml.r5.large", 2, 16, 0),
+    Machine("ml.c5.xlarge", 4, 8, 0),
+    Machine("ml.m5.xlarge", 4, 16, 0),
+    Machine("ml.r5.xlarge", 4, 32, 0),
+    Machine("ml.c5.2xlarge", 8, 16, 0),
+    Machine("ml.m5.2xlarge", 8, 32, 0),
+    Machine("ml.r5.2xlarge", 8, 64, 0),
+    Machine("ml.c5.4xlarge", 16, 32, 0),
+    Machine("ml.m5.4xlarge", 16, 64, 0),
+    Machine("ml.r5.4xlarge", 16, 128, 0),
+    Machine("ml.c5.9xlarge", 36, 72, 0),
+    Machine("ml.r5.8xlarge", 32, 256, 0),
+    Machine("ml.m5.12xlarge", 48, 192, 0),
+    Machine("ml.r5.12xlarge", 48, 384, 0),
+    Machine("ml.r5.16xlarge", 64, 512, 0),
+    Machine("ml.m5.24xlarge", 96, 384, 0),
+    Machine("ml.r5.24xlarge", 96, 768, 0),
+    Machine("ml.g4dn.xlarge", 4, 16, 1),
+    Machine("ml.g4dn.2xlarge", 8, 32, 1),
+    Machine("ml.g4dn.4xlarge", 16, 64, 1),
+    Machine("ml.g4dn.8xlarge", 32, 128, 1),
+    Machine("ml.g4dn.16xlarge", 64, 256, 1),
+    Machine("ml.g4dn.12xlarge", 48, 192, 4),
+    Machine("ml.g5.12xlarge", 48, 192, 4),
+    Machine("ml.g5.24xlarge", 96, 384, 4),
+    Machine("ml.g5.48xlarge", 192, 768, 8),
+)
+
+# By the service's own API model.
+LIMITS = Limits(
+    title="SageMaker Pipelines",
+    document=1_048_576,
+    parameters=200,
+    variables=100,
+    arguments=MAX_ARGUMENTS - _OWN_ARGUMENTS,
+    text=MAX_TEXT,
+    image=255,
+    store=MAX_TEXT,
+    machines=_MACHINES,
+)
