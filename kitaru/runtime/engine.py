@@ -125,12 +125,17 @@ class Execution:
     def _perform_submitted(self, submitted: Submission) -> None:
         if self._stopped:
             park()
-        with self._environment():
-            outcome = self._held(submitted.call)
-            if outcome is None:
-                call = submitted.ready()
-                here = self.submitted.retries_here
-                outcome = self._failed_in_this_run(call) or self._make(call, here=here)
+        try:
+            with self._environment():
+                outcome = self._held(submitted.call)
+                if outcome is None:
+                    call = submitted.ready()
+                    here = self.submitted.retries_here
+                    outcome = self._failed_in_this_run(call) or self._make(call, here=here)
+        except BaseException as error:
+            # This thread is nobody's: whoever waits for the future must not wait for ever.
+            submitted.future.broke(error)
+            return
         submitted.future.settle(outcome)
         if outcome.record.status == "completed":
             self.submitted.close(submitted.call.id)

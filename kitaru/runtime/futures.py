@@ -35,7 +35,7 @@ class Future(Generic[T]):
         self._settled = Event()
         self._known = False
         self._value: Any = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         if settled:
             self._settled.set()
 
@@ -68,6 +68,16 @@ class Future(Generic[T]):
         """Take the outcome; for the engine."""
         self.outcome = outcome
         self._settled.set()
+
+    def broke(self, error: BaseException) -> None:
+        """Take what no record can hold, `SystemExit` for example; raised wherever the body looks."""
+        self._known, self._error = True, error
+        self._settled.set()
+
+    def check(self) -> None:
+        """Raise what `broke` it, if anything did; for the engine."""
+        if self.outcome is None and self._error is not None:
+            raise self._error
 
     def frame_state(self) -> list[Any] | None:
         """Return the value that the body holds, if it has asked for it; for the codec."""

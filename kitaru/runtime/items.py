@@ -84,6 +84,9 @@ class ItemRun:
             return report(error)
         except KeyboardInterrupt:
             return INTERRUPTED
+        except BaseException as error:
+            say(user_traceback(error).rstrip())
+            return 1
         for future in failed:
             assert future.outcome is not None and future.outcome.error is not None
             say(user_traceback(future.outcome.error).rstrip())

@@ -95,13 +95,18 @@ class Submitted:
             self._open.pop(id, None)
 
     def failed(self) -> list[Future[Any]]:
-        """Wait for what was started; return the futures whose failure is not recorded, once."""
+        """Wait for what was started; return the futures whose failure is not recorded, once.
+
+        Raises what a call raised that no record can hold.
+        """
         self._pool.drain()
         with self._lock:
             ended = {id: s for id, s in self._open.items() if id not in self._promised}
             for id in ended:
                 del self._open[id]
         futures = [submission.future for submission in ended.values()]
+        for future in futures:
+            future.check()
         return [f for f in futures if f.outcome is not None and not f.outcome.sealed]
 
     def drain(self, timeout: float | None = None) -> bool:

@@ -267,6 +267,31 @@ def test_base_exceptions_are_not_recorded() -> None:
 # Futures
 
 
+@pytest.mark.parametrize("read", [True, False])
+def test_what_no_record_can_hold_is_raised_where_the_future_is_read(read: bool) -> None:
+    @checkpoint
+    def leaves() -> None:
+        raise SystemExit("nothing to do")
+
+    @checkpoint
+    def after() -> int:
+        return 1
+
+    @flow
+    def submitting() -> int:
+        future = leaves.submit()
+        if read:
+            future.result()
+        return after()
+
+    handle = submitting.run()
+    with pytest.raises(errors.KitaruError, match="SystemExit: nothing to do"):
+        handle.wait(10)
+    assert [r.id for r in KitaruClient().executions.get(handle.exec_id).invocations] == (
+        [] if read else ["after"]
+    )
+
+
 def test_map_and_product_keep_the_order() -> None:
     @flow
     def body(xs: list) -> list:
