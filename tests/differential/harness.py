@@ -150,7 +150,9 @@ def run_plain(compilation: Compilation, path: Path, inputs: dict[str, Any]) -> O
     world = World(path, [])
     module = world.module()
     outcome = Outcome(None, world.trace)
-    return _run(outcome, path, lambda: _call(compilation.plan, module, copy.deepcopy(inputs)))
+    return outcome_of(
+        outcome, path, lambda: call_flow(compilation.plan, module, copy.deepcopy(inputs))
+    )
 
 
 def run_cut(
@@ -161,15 +163,17 @@ def run_cut(
     `everywhere` cuts at every block, as a plan with other edges, a wait or a crash might.
     """
     outcome = Outcome(None, [])
-    process = _Process(compilation, path, outcome.trace)
+    process = Process(compilation, path, outcome.trace)
     entries = {block.name for block in compilation.plan.blocks}
     if not everywhere:
         entries = {step.entry for step in compilation.plan.steps}
-    return _run(outcome, path, lambda: _steps(process, copy.deepcopy(inputs), outcome, entries))
+    return outcome_of(
+        outcome, path, lambda: _steps(process, copy.deepcopy(inputs), outcome, entries)
+    )
 
 
 @dataclass
-class _Process:
+class Process:
     """What one step runs in: the user's module, imported anew, and the blocks that live in it."""
 
     compilation: Compilation
@@ -190,16 +194,14 @@ class _Process:
             raise ValueNotEncodable("a module global changed")
         return codec.encode_frame(variables, self.module.__dict__)
 
-    def next(self) -> _Process:
-        return _Process(self.compilation, self.path, self.trace, self.remembered)
+    def next(self) -> Process:
+        return Process(self.compilation, self.path, self.trace, self.remembered)
 
 
-def _steps(
-    process: _Process, variables: dict[str, Any], outcome: Outcome, entries: set[str]
-) -> Any:
+def _steps(process: Process, variables: dict[str, Any], outcome: Outcome, entries: set[str]) -> Any:
     plan = process.compilation.plan
     if plan.blocks[0].kind == "flow":
-        return _call(plan, process.module, variables)
+        return call_flow(plan, process.module, variables)
     order = {block.name: block.index for block in plan.blocks}
     name = plan.blocks[0].name
     while True:
@@ -221,13 +223,13 @@ def _steps(
         name = following
 
 
-def _call(plan: Plan, module: types.ModuleType, inputs: dict[str, Any]) -> Any:
+def call_flow(plan: Plan, module: types.ModuleType, inputs: dict[str, Any]) -> Any:
     only = [p.name for p in plan.parameters if p.kind == "positional_only"]
     positional = [inputs.pop(name) for name in only]
     return getattr(module, plan.flow)(*positional, **inputs)
 
 
-def _run(outcome: Outcome, path: Path, run: Callable[[], Any]) -> Outcome:
+def outcome_of(outcome: Outcome, path: Path, run: Callable[[], Any]) -> Outcome:
     try:
         outcome.result = ADDRESS.sub("0x", repr(run()))
     except Exception as error:

@@ -6,6 +6,8 @@ for their truth, formatted, added or iterated.
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 PRELUDE = '''
@@ -25,6 +27,13 @@ class Noisy:
         return isinstance(other, Noisy) and other.n == self.n
     def __lt__(self, other): trace(f"lt {self.n}"); return True
     __hash__ = None
+
+class Point:
+    """Traces what a class pattern asks of it."""
+    __match_args__ = ("x", "y")
+    x = 1
+    def __repr__(self): return "P"
+    def __getattr__(self, name): trace(f"get {name}"); return 2
 
 @checkpoint
 def ca(x=0): return [str(x)]
@@ -68,11 +77,25 @@ def programs(draw: st.DrawFn) -> str:
     return PRELUDE + "\n".join(lines) + "\n"
 
 
+@st.composite
+def winding_programs(draw: st.DrawFn) -> str:
+    """Return a flow of branches, matches and loops left early, whose operands do not fail."""
+    writer = _Calm(draw)
+    body = [f"{name} = {value}" for name, value in (*STARTS, ("v", "0"), ("xs", "[1, 2]"))]
+    body += writer.block(3, draw(st.integers(1, 4)))
+    body += [f"trace(repr({name}))" for name in (*NAMES, "v")]
+    lines = ["@flow", "def main(a=1, xs=()):", *("    " + line for line in body)]
+    return PRELUDE + "\n".join(lines) + "\n"
+
+
 class _Writer:
+    ITEMS = ("(1, 2)", "['x', 'y']", "range(2)", "(a, glue(3))", "()", "xs", "Noisy(3)")
+
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw = draw
+        self.loops = 0
 
-    def one(self, *options: str) -> str:
+    def one(self, *options: Any) -> Any:
         return self.draw(st.sampled_from(options))
 
     def name(self) -> str:
@@ -84,6 +107,8 @@ class _Writer:
             return self.name()
         if kind == "const":
             return self.one("0", "1", "3", "'s'", "None", "[]", "(1, 2)", "True")
+        if kind == "noisy" and not self.draw(st.integers(0, 5)):
+            return "Point()"
         if kind == "noisy":
             return f"Noisy({self.one('0', '1', '2')})"
         if kind == "global":
@@ -172,8 +197,51 @@ class _Writer:
         body = self.block(depth - 1, self.draw(st.integers(1, 3)))
         return ["    " + line for line in body]
 
+    def round(self, depth: int) -> list[str]:
+        """Return the body of a loop, which may leave its round or the loop at any place."""
+        self.loops += 1
+        body = self.indented(depth)
+        self.loops -= 1
+        return body
+
+    def leave(self) -> list[str]:
+        """Return a way out of the round, or out of the loop."""
+        word = self.one("break", "continue", "continue", "return d")
+        handler = self.one(*("except Exception:",) * 5, "except Exception as d:")
+        after = self.one(*("except ValueError: pass",) * 5, "finally: d = 2")
+        return self.one(
+            [f"if {self.expr(2)}: {word}"],
+            [f"if {self.expr(1)}:", f"    d = {self.call(1)}", f"    {word}"],
+            ["try:", f"    c = {self.call(1)}; boom({self.atom()})", handler, f"    {word}"],
+            ["try:", f"    if {self.expr(1)}: {word}", after],
+            [f"match {self.expr(1)}:", f"    case {self.pattern()}:", f"        {word}"],
+            [f"for v in (1, 2): {self.name()} = {self.call(1)}", "else:", f"    {word}"],
+            [word],
+        )
+
+    def pattern(self) -> str:
+        return self.one(
+            "[v, *_]",
+            "[a, b]",
+            "[d, 1] | [1, d]",
+            "0 | 1",
+            "{'k': c, **d}",
+            "Noisy(n=c)",
+            "Noisy(n=1 as d)",
+            "Point(c, 2)",
+            "str() as d",
+            "int(a)",
+            "None",
+            "[Noisy(), *c]",
+        )
+
     def statement(self, depth: int) -> list[str]:
-        kind = self.draw(st.integers(0, 31 if depth > 0 else 19))
+        if self.loops and not self.draw(st.integers(0, 3)):
+            return self.leave()
+        return self.written(self.draw(st.integers(0, 32 if depth > 0 else 19)), depth)
+
+    def written(self, kind: int, depth: int) -> list[str]:
+        """Return a statement of one kind."""
         e = lambda: self.expr(2)  # noqa: E731
         match kind:
             case 0 | 1 | 2:
@@ -224,10 +292,8 @@ class _Writer:
                     lines += ["else:", *self.indented(depth)]
                 return lines
             case 23 | 24:
-                items = self.one(
-                    "(1, 2)", "['x', 'y']", "range(2)", "(a, glue(3))", "()", "xs", "Noisy(3)"
-                )
-                lines = [f"for {self.one('a', 'c', 'v')} in {items}:", *self.indented(depth)]
+                items = self.one(*self.ITEMS)
+                lines = [f"for {self.one('a', 'c', 'v')} in {items}:", *self.round(depth)]
                 if self.draw(st.booleans()):
                     lines += ["else:", *self.indented(depth)]
                 return lines
@@ -236,7 +302,7 @@ class _Writer:
                     "n = 0",
                     f"while n < 2 and str({e()}):",
                     "    n += 1",
-                    *self.indented(depth),
+                    *self.round(depth),
                 ]
             case 26:
                 lines = [
@@ -250,14 +316,16 @@ class _Writer:
                 return lines
             case 27:
                 return [f"def f(v=1): return {self.one('v', 'a', 'b', 'ca(v)')}", "c = f()"]
-            case 28:
-                return [
-                    f"match {e()}:",
-                    "    case [v, *_]:",
-                    *("    " + line for line in self.indented(depth)),
-                    "    case a:",
-                    *("    " + line for line in self.indented(depth)),
-                ]
+            case 28 | 32:
+                lines = [f"match {self.one(e(), f'{e()}, {e()}', f'Noisy({e()})')}:"]
+                for _ in range(self.draw(st.integers(1, 3))):
+                    guard = self.one("", "", f" if {self.expr(1)}", " if (c := glue(b))")
+                    lines += [f"    case {self.pattern()}{guard}:"]
+                    lines += ["    " + line for line in self.indented(depth)]
+                if self.draw(st.booleans()):
+                    lines += [f"    case {self.one('_', 'a', '([*_] as a) | a')}:"]
+                    lines += ["    " + line for line in self.indented(depth)]
+                return lines
             case 29:
                 return [f"assert {e()}, {e()}"]
             case 30:
@@ -266,3 +334,26 @@ class _Writer:
                 return [*lines, f"    {name} = {self.atom()}", self.one("f()", "pass")]
             case _:
                 return [f"if {e()}:", f"    return {e()}"]
+
+
+class _Calm(_Writer):
+    """Writes what leads control astray, and nothing else."""
+
+    KINDS = (2, 3, 3, 4, 6, 20, 20, 23, 23, 23, 25, 26, 28, 28)
+    ITEMS = ("(1, 2)", "(1, [2], Point())", "range(2)", "(a, glue(3))", "(0, 1)", "xs", "()")
+
+    def atom(self) -> str:
+        return self.one("0", "1", "True", "[1, 2]", "Point()", f"glue({self.name()})", self.name())
+
+    def call(self, depth: int) -> str:
+        return self.one(f"ca({self.atom()})", f"cb({self.atom()})", f"cc({self.atom()})")
+
+    def expr(self, depth: int) -> str:
+        call, atom = self.call(1), self.atom()
+        return self.one(call, call, atom, f"not {call}", f"[{atom}, {call}]", f"{atom} == {call}")
+
+    def statement(self, depth: int) -> list[str]:
+        if self.loops and not self.draw(st.integers(0, 2)):
+            return self.leave()
+        kind = self.one(*(kind for kind in self.KINDS if depth > 0 or kind < 20))
+        return self.written(kind, depth)

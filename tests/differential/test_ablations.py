@@ -133,6 +133,50 @@ def without(patch: Patch, name: str) -> None:
     patch.setattr(passes, "PASSES", tuple(p for p in passes.PASSES if p.__name__ != name))
 
 
+@caught_by("A guard that says no leaves the names its pattern bound")
+def a_match_keeps_what_it_tried(patch: Patch) -> None:
+    """Ask the guards in the tests that follow, where the next pattern is no longer tried."""
+    module = import_module("kitaru_compiler.passes.branches")
+    chosen = module._chosen
+
+    def without_guards(ir: Any, stmt: ast.Match) -> list[ast.stmt]:
+        select, *rest = chosen(ir, stmt)
+        for case in select.cases:
+            case.guard = None
+        return [select, *rest]
+
+    patch.setattr(module, "_chosen", without_guards)
+
+
+@caught_by("Loops in loops, left in both ways")
+def each_jump_leaves_its_own_scope(patch: Patch) -> None:
+    module = import_module("kitaru_compiler.passes.unroll")
+    mark = module.mark_exit
+    patch.setattr(
+        module, "mark_exit", lambda node, label: mark(node, label.replace("round", "loop"))
+    )
+
+
+@caught_by("A continue through a finally that binds")
+def what_changes_on_the_way_out_is_kept_together(patch: Patch) -> None:
+    patch.setattr(import_module("kitaru_compiler.passes.unroll"), "held_exit", lambda _: None)
+
+
+@caught_by("What comes after a try that is left may be unbound")
+def a_jump_knows_what_is_bound_where_it_stands(patch: Patch) -> None:
+    module = import_module("kitaru_compiler.cut.liveness")
+    after, jumps = module._after, module.jumps
+
+    def blind(*args: Any) -> frozenset[str]:
+        patch.setattr(module, "jumps", lambda stmt: [])
+        try:
+            return after(*args)
+        finally:
+            patch.setattr(module, "jumps", jumps)
+
+    patch.setattr(module, "_after", blind)
+
+
 @caught_by("A closure sees what is rebound after it")
 def nothing_is_cut_after_some_closures(patch: Patch) -> None:
     without(patch, "closures")

@@ -12,19 +12,22 @@ from dataclasses import dataclass, field
 
 from kitaru.wire.plan import BlockKind
 from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
-from kitaru_compiler.cut.ends import After, end, end_of_flow, jump_list, jump_to, with_returns
+from kitaru_compiler.cut.ends import After, end, end_of_flow, jump_list, jump_to, with_jumps
 from kitaru_compiler.cut.names import name_blocks
 from kitaru_compiler.ir.build import at
+from kitaru_compiler.ir.exits import escapes
 from kitaru_compiler.ir.nodes import (
     Code,
     Durable,
     DurableCall,
+    Exit,
     Fan,
     FlowIR,
     If,
     Node,
     Region,
     Return,
+    Scope,
 )
 
 
@@ -39,7 +42,10 @@ def build_blocks(ir: FlowIR) -> tuple[list[DraftBlock], list[Place | Fork]]:
 
 @dataclass
 class _Builder:
+    """`leaving` holds, by label, what ends the code that leaves a scope."""
+
     blocks: list[DraftBlock] = field(default_factory=list)
+    leaving: dict[str, After] = field(default_factory=dict)
 
     def new(self, kind: BlockKind, place: ast.AST) -> DraftBlock:
         block = DraftBlock(kind, place)
@@ -61,9 +67,12 @@ class _Builder:
             last = [node]
             match node:
                 case Code(stmt):
-                    tail.append(with_returns(stmt))
+                    tail.append(with_jumps(stmt, self.leaving))
                     if isinstance(stmt, ast.Raise):
                         return first, structure
+                case Exit(label, stmt):
+                    tail += self.leaving[label](stmt)
+                    return first, structure
                 case Return(stmt):
                     tail.append(end(stmt, stmt.value))
                     return first, structure
@@ -79,28 +88,40 @@ class _Builder:
                     tail.append(jump_to(fan)(fan.place))
                     arm += [Place(fan), Place(joined)]
                     tail = joined.body
-                case If(body=body) if pending and _surely_ends(body):
+                case Scope():
+                    join = self._scope(node, pending, tail, arm, after)
+                    if join is None:
+                        return first, structure
+                    tail = join.body
+                case If(body=body) if pending and _surely_leaves(body):
                     # What follows stands beside the branch, not in its other arm: a hundred early
                     # returns must not nest a hundred levels deep.
                     pending.extendleft(reversed(node.orelse))
                     arm = self._early_end(node, list(pending)[-1:], tail, arm, after)
+                    continue
                 case If():
                     join = self._branch(node, pending, tail, arm, after)
                     if join is None:
                         return first, structure
                     tail = join.body
+            if pending and self.leaving and escapes([node]):
+                arm = _only_sometimes(node, arm)
         tail += after(_source(last[0]) if last else ast.Pass())
         return first, structure
+
+    def _ends(self, nodes: list[Node]) -> bool:
+        """Say whether the flow ends with `nodes`, wherever control goes in them."""
+        return _surely_leaves(nodes) and not (self.leaving and escapes(nodes))
 
     def _durable(self, node: Durable | Region) -> DraftBlock:
         if isinstance(node, Durable):
             block = self.new(_kind(node.call), node.stmt)
             block.calls = [node.call]
-            block.body = [with_returns(node.stmt)]
+            block.body = [with_jumps(node.stmt, self.leaving)]
             return block
         block = self.new("region", node.stmts[0])
         block.calls, block.region = node.calls, node
-        block.body = [with_returns(stmt) for stmt in node.stmts]
+        block.body = [with_jumps(stmt, self.leaving) for stmt in node.stmts]
         return block
 
     def _fan(self, node: Fan, pending: deque[Node]) -> tuple[DraftBlock, DraftBlock]:
@@ -125,8 +146,28 @@ class _Builder:
         stmts, structure = self.emit(node.body, after)
         tail.append(at(node.source, ast.If(node.test, stmts, [])))
         rest: list[Place | Fork] = []
-        arm.append(Fork(node.source, [structure, rest], (True, _surely_ends(final))))
+        ends = (self._ends(node.body), self._ends(final))
+        arm.append(Fork(node.source, [structure, rest], ends))
         return rest
+
+    def _scope(
+        self,
+        node: Scope,
+        pending: deque[Node],
+        tail: list[ast.stmt],
+        arm: list[Place | Fork],
+        after: After,
+    ) -> DraftBlock | None:
+        """Add a scope; return the block that leaving it goes on at, if anything is left for it."""
+        join = DraftBlock("join", _source(pending[0])) if pending else None
+        then = self.leaving[node.label] = jump_list(join) if join else after
+        stmts, structure = self.emit(node.body, then)
+        tail += stmts
+        arm += structure
+        if join is None or not join.reached:
+            return None
+        self.number(join)
+        return join
 
     def _branch(
         self,
@@ -138,14 +179,14 @@ class _Builder:
     ) -> DraftBlock | None:
         """Add a branch; return the block where its arms join, if anything is left for it."""
         body = node.body
-        if pending and _surely_ends(node.orelse):
+        if pending and _surely_leaves(node.orelse):
             body = [*body, *pending]
             pending.clear()
         join = DraftBlock("join", _source(pending[0])) if pending else None
         then = jump_list(join) if join else after
         stmts, structure = self.emit(body, then)
         else_stmts, else_structure = self.emit(node.orelse, then)
-        ends = (_surely_ends(body), _surely_ends(node.orelse))
+        ends = (self._ends(body), self._ends(node.orelse))
         arm.append(Fork(node.source, [structure, else_structure], ends))
         tail.append(at(node.source, ast.If(node.test, stmts, else_stmts)))
         if join:
@@ -162,26 +203,34 @@ def _kind(call: DurableCall) -> BlockKind:
 
 def _source(node: Node) -> ast.AST:
     match node:
-        case If(source=source):
+        case If(source=source) | Scope(source=source):
             return source
         case Region(stmts) | Fan(stmts):
             return stmts[0]
-        case Code(stmt) | Durable(stmt) | Return(stmt):
+        case Code(stmt) | Durable(stmt) | Return(stmt) | Exit(stmt=stmt):
             return stmt
+
+
+def _only_sometimes(node: Node, arm: list[Place | Fork]) -> list[Place | Fork]:
+    """Add a branch that holds what follows a node which may leave a scope around it."""
+    rest: list[Place | Fork] = []
+    arm.append(Fork(_source(node), [[], rest], (False, False)))
+    return rest
 
 
 def _ends(stmt: ast.stmt) -> bool:
     return isinstance(stmt, ast.Return | ast.Raise)
 
 
-def _surely_ends(nodes: list[Node]) -> bool:
+def _surely_leaves(nodes: list[Node]) -> bool:
+    """Say whether control never goes on at what follows `nodes`."""
     if not nodes:
         return False
     match nodes[-1]:
-        case Return():
+        case Return() | Exit():
             return True
         case Code(stmt) | Durable(stmt):
             return _ends(stmt)
         case If(body=body, orelse=orelse):
-            return _surely_ends(body) and _surely_ends(orelse)
+            return _surely_leaves(body) and _surely_leaves(orelse)
     return False

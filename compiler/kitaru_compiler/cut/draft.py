@@ -33,6 +33,7 @@ class DraftBlock:
     index: int = -1
     items: str = ""
     fan: DraftBlock | None = None
+    reached: bool = False
     body: list[ast.stmt] = field(default_factory=list)
 
     @property

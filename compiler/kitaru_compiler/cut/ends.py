@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kitaru_compiler.cut.draft import DraftBlock, Jump
 from kitaru_compiler.ir.build import at
+from kitaru_compiler.ir.exits import exit_of
 from kitaru_compiler.ir.scope import own_nodes
 
 After = Callable[[ast.AST], list[ast.stmt]]
@@ -28,6 +29,7 @@ def jump_to(block: DraftBlock) -> Callable[[ast.AST], ast.stmt]:
         )
         stmt = at(source, ast.Return(value))
         stmt.jump = Jump(block)  # type: ignore[attr-defined]
+        block.reached = True
         return stmt
 
     return make
@@ -42,23 +44,38 @@ def end(place: ast.AST | None, value: ast.expr | None) -> ast.stmt:
     return stmt
 
 
-def with_returns(stmt: ast.stmt) -> ast.stmt:
-    """Turn every `return x` of the flow inside `stmt` into the end of a block."""
-    if not any(isinstance(node, ast.Return) for node in own_nodes(stmt)):
+def with_jumps(stmt: ast.stmt, leaving: Mapping[str, After]) -> ast.stmt:
+    """Turn every `return x` of the flow, and every exit of a scope, into the end of a block."""
+    if not any(isinstance(node, ast.Return) or exit_of(node) for node in own_nodes(stmt)):
         return stmt
-    changed = _Returns().visit(stmt)
+    changed = _Jumps(leaving).visit(stmt)
     assert isinstance(changed, ast.stmt)
     return changed
 
 
-class _Returns(ast.NodeTransformer):
+class _Jumps(ast.NodeTransformer):
     """Copies what it changes; nested functions and classes keep their own returns."""
+
+    def __init__(self, leaving: Mapping[str, After]) -> None:
+        self._leaving = leaving
 
     def visit_Return(self, node: ast.Return) -> ast.stmt:
         return end(node, node.value)
 
+    def visit_Break(self, node: ast.Break) -> ast.stmt | list[ast.stmt]:
+        label = exit_of(node)
+        return self._leaving[label](node) if label else node
+
+    def visit_Continue(self, node: ast.Continue) -> ast.stmt | list[ast.stmt]:
+        label = exit_of(node)
+        return self._leaving[label](node) if label else node
+
     def generic_visit(self, node: ast.AST) -> ast.AST:
-        return super().generic_visit(copy.copy(node))
+        changed = copy.copy(node)
+        for name, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                setattr(changed, name, list(value))
+        return super().generic_visit(changed)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return node

@@ -14,6 +14,7 @@ from kitaru.wire.plan import (
     Granularity,
     LayoutItem,
     RetryMode,
+    Span,
     Step,
     StepItem,
     WaitItem,
@@ -40,7 +41,11 @@ class Entry(NamedTuple):
 
 @dataclass
 class Cutter:
-    """Chooses the entries of steps for one granularity and profile."""
+    """Chooses the entries of steps for one granularity and profile.
+
+    `guarded` are the branches that no one step decides, and whether that is because they nest
+    deeper than the target's conditions may.
+    """
 
     blocks: list[DraftBlock]
     source: Source
@@ -48,6 +53,7 @@ class Cutter:
     profile: Profile
     entries: dict[int, Entry] = field(default_factory=dict)
     fans: list[Step] = field(default_factory=list)
+    guarded: dict[Span, bool] = field(default_factory=dict)
     # The first block that would start a step, were there not too many already.
     beyond: DraftBlock | None = None
 
@@ -61,7 +67,7 @@ class Cutter:
         """Return the steps in program order and their layout."""
         start = self.blocks[0]
         self.entries = {start.index: Entry(start.name, start)}
-        inner, _ = self._items(structure, start.name, start)
+        inner, _ = self._items(structure, start.name, start, 0)
         layout: tuple[LayoutItem, ...] = (StepItem(start.name), *inner)
         order = {block.name: block.index for block in self.blocks}
         steps = [*self.fans, *(self._step(i, self.entries[i]) for i in sorted(self.entries))]
@@ -73,18 +79,20 @@ class Cutter:
         structure: list[Place | Fork],
         decider: str | None,
         last: DraftBlock | None,
+        depth: int,
         gathering: DraftBlock | None = None,
     ) -> tuple[tuple[LayoutItem, ...], str | None]:
         """Lay out one sequence; return it and the step that alone decides what follows.
 
-        `gathering` is the end of a fan-out: whatever step comes next starts there.
+        `depth` counts the conditions around it. `gathering` is the end of a fan-out: whatever step
+        comes next starts there.
         """
         items: list[LayoutItem] = []
         for element in structure:
             if isinstance(element, Fork) and element.certain:
                 # `if …: return` and the rest: the decider's status says whether the flow goes on.
-                rest = [p for arm in element.arms for p in arm]
-                inner, decider = self._items(rest, decider, last, gathering)
+                rest = [place for arm in element.arms for place in arm]
+                inner, decider = self._items(rest, decider, last, depth, gathering)
                 items += inner
                 last = gathering = None
                 continue
@@ -92,13 +100,10 @@ class Cutter:
                 items.append(self._entry(gathering, gathering.name, gathering))
                 decider, last, gathering = gathering.name, gathering, None
             if isinstance(element, Fork):
-                arms = tuple(self._items(arm, decider, None)[0] for arm in element.arms)
-                if any(map(_has_steps, arms)):
-                    span = self.source.span(element.place)
-                    items.append(BranchItem(decider, arms, span))
+                branch = self._branch(element, decider, depth)
+                items += branch
+                if any(isinstance(item, BranchItem) for item in branch):
                     decider, last = None, None
-                else:
-                    items += [item for arm in arms for item in arm]
                 continue
             block = element.block
             if self._is_native(block):
@@ -143,6 +148,26 @@ class Cutter:
         step = nodes_of(block, self.source, self.profile)
         self.fans.append(step)
         return [*items, FanItem(step.name, decider or block.name, MAX_PARALLEL)]
+
+    def _branch(self, fork: Fork, decider: str | None, depth: int) -> tuple[LayoutItem, ...]:
+        """Lay out a branch; without a step in it, only its waits are left."""
+        too_deep = depth >= self.profile.max_depth
+        if too_deep:
+            decider = None
+        arms = []
+        for arm in fork.arms:
+            # One step decides a chain of `elif`: its conditions stand side by side.
+            chained = decider is not None and len(arm) == 1 and isinstance(arm[0], Fork)
+            inside = depth if chained or too_deep else depth + 1
+            arms.append(self._items(arm, decider, None, inside)[0])
+        if not any(map(_has_steps, arms)):
+            return tuple(item for arm in arms for item in arm)
+        span = self.source.span(fork.place)
+        if decider is None:
+            self.guarded[span] = too_deep
+        if decider is None and not too_deep:
+            arms = [_after_first(arm, span) for arm in arms]
+        return (BranchItem(decider, tuple(arms), span),)
 
     def _starts_step(self, block: DraftBlock, last: DraftBlock | None) -> bool:
         if isolated(block):
@@ -258,6 +283,13 @@ def _without(items: tuple[LayoutItem, ...], old: str, merged: str) -> tuple[Layo
             continue
         result.append(item)
     return tuple(result)
+
+
+def _after_first(arm: tuple[LayoutItem, ...], span: Span) -> tuple[LayoutItem, ...]:
+    """Let the first step of an arm that only its guard selects say whether the others start."""
+    if not arm or not isinstance(arm[0], StepItem) or not _has_steps(arm[1:]):
+        return arm
+    return (arm[0], BranchItem(arm[0].step, ((), arm[1:]), span))
 
 
 def _has_steps(items: tuple[LayoutItem, ...]) -> bool:

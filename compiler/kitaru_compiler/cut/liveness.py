@@ -114,16 +114,23 @@ def _after(
     for stmt in stmts:
         jump: Jump | None = getattr(stmt, "jump", None)
         if jump and jump.target:
-            known = bound.get(jump.target.index)
-            bound[jump.target.index] = now if known is None else known & now
+            _join(bound, jump.target.index, now)
         elif isinstance(stmt, ast.If):
             body = _after(stmt.body, now, bound)
             orelse = _after(stmt.orelse, now, bound)
             ends = [_leaves(stmt.body), _leaves(stmt.orelse)]
             now = (body & orelse) if not any(ends) else orelse if ends[0] else body
         else:
+            # A jump out of the middle of a statement knows only what held before it.
+            for inner in jumps(stmt):
+                if inner.target:
+                    _join(bound, inner.target.index, now - deleted_names(stmt))
             now = (now | certainly_bound(stmt)) - deleted_names(stmt)
     return now
+
+
+def _join(bound: dict[int, frozenset[str]], index: int, now: frozenset[str]) -> None:
+    bound[index] = bound.get(index, now) & now
 
 
 def _leaves(stmts: list[ast.stmt]) -> bool:

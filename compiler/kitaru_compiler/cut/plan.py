@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru.wire.plan import Block, BranchItem, Granularity, LayoutItem, Step, StepItem
+from kitaru.wire.plan import Block, Granularity, LayoutItem, Step, StepItem
 from kitaru_compiler.cut.blocks import build_blocks
 from kitaru_compiler.cut.draft import DraftBlock
 from kitaru_compiler.cut.generate import Generated, generate
@@ -16,7 +16,7 @@ from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules import kit201, kit322, kit607
 from kitaru_compiler.frontend.source import Source
-from kitaru_compiler.ir.nodes import Code, Fan, FlowIR, If, Node, Region
+from kitaru_compiler.ir.nodes import Code, Fan, FlowIR, If, Node, Region, Scope
 from kitaru_compiler.ir.scope import own_nodes
 from kitaru_compiler.passes.whole import too_large
 
@@ -54,7 +54,7 @@ def _cut(ir: FlowIR, source: Source, granularity: Granularity, profile: Profile)
     blocks = tuple(_block(draft, ordered[draft.index], source) for draft in drafts)
     notes = (
         *_region_notes(drafts, source),
-        *_guard_notes(layout),
+        *_guard_notes(cutter),
         *_limit_notes(cutter),
         *_local_definitions(ir, blocks, steps, source),
     )
@@ -131,21 +131,16 @@ def _counted(draft: DraftBlock) -> str:
     return f"{len(names)} checkpoints, durable one by one"
 
 
-def _guard_notes(items: tuple[LayoutItem, ...]) -> list[Diagnostic]:
+def _guard_notes(cutter: Cutter) -> list[Diagnostic]:
     notes = []
-    for item in items:
-        if not isinstance(item, BranchItem):
-            continue
-        if item.decider is None:
-            message = (
-                "the test follows a join, so several steps decide: each step of this branch starts"
-            )
-            fix = "call a checkpoint that always runs between the join and this test"
-            notes.append(
-                Diagnostic(kit322.RULE, item.span, f"{message} and asks its guard", "", fix)
-            )
-        for arm in item.arms:
-            notes += _guard_notes(arm)
+    for span, too_deep in cutter.guarded.items():
+        message = "several steps come to this test: in each arm the first step starts"
+        fix = "call a checkpoint that always runs between the join and this test"
+        if too_deep:
+            most = cutter.profile.max_depth
+            message = f"the target nests {most} conditions at most: each step here starts"
+            fix = "return early, or move the inner branches into a checkpoint"
+        notes.append(Diagnostic(kit322.RULE, span, f"{message} and asks its guard", "", fix))
     return notes
 
 
@@ -199,4 +194,6 @@ def _statements(nodes: list[Node]) -> list[ast.stmt]:
                 found += stmts
             case If(body=body, orelse=orelse):
                 found += [*_statements(body), *_statements(orelse)]
+            case Scope(body=body):
+                found += _statements(body)
     return found

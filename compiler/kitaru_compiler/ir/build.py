@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TypeVar
 
-from kitaru_compiler.ir.nodes import If, Node
+from kitaru_compiler.ir.nodes import If, Node, Scope
 
 T = TypeVar("T", bound=ast.AST)
 
@@ -30,9 +30,10 @@ def assign(place: ast.AST, name: str, value: ast.expr) -> ast.Assign:
 
 
 def rewrite(nodes: list[Node], change: Callable[[list[Node]], list[Node]]) -> list[Node]:
-    """Apply `change` to every list of nodes, the arms of branches first."""
+    """Apply `change` to every list of nodes, the arms of branches and the scopes first."""
     for node in nodes:
-        if isinstance(node, If):
+        if isinstance(node, If | Scope):
             node.body = rewrite(node.body, change)
+        if isinstance(node, If):
             node.orelse = rewrite(node.orelse, change)
     return change(nodes)

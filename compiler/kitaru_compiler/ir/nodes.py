@@ -124,7 +124,27 @@ class Return:
     stmt: ast.Return
 
 
-Node = Code | Durable | Fan | If | Region | Return
+@dataclass(slots=True)
+class Scope:
+    """Nodes that an exit may leave: it goes on with what follows the scope.
+
+    `source` is the statement that they were made from.
+    """
+
+    label: str
+    body: list[Node]
+    source: ast.stmt
+
+
+@dataclass(slots=True)
+class Exit:
+    """A jump to what follows the scope called `label`, which holds it."""
+
+    label: str
+    stmt: ast.stmt
+
+
+Node = Code | Durable | Fan | If | Region | Return | Scope | Exit
 
 
 @dataclass(slots=True)

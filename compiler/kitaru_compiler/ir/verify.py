@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 
+from kitaru_compiler.ir.exits import escapes
 from kitaru_compiler.ir.nodes import (
     Code,
     Durable,
+    Exit,
     Fan,
     FlowIR,
     If,
     Node,
     Region,
     Return,
+    Scope,
     durable_calls,
     durable_of,
 )
@@ -26,6 +29,7 @@ class NotNormal(AssertionError):
 def verify(ir: FlowIR) -> None:
     """Raise NotNormal unless each durable call stands where one block can begin."""
     _verify(ir.body)
+    _need(not escapes(ir.body), ir.definition, "an exit leaves a scope that does not hold it")
 
 
 def _verify(nodes: list[Node]) -> None:
@@ -43,6 +47,8 @@ def _verify(nodes: list[Node]) -> None:
                 _need(not durable_calls(test), test, "a test holds a durable call")
                 _verify(body)
                 _verify(orelse)
+            case Scope(body=body):
+                _verify(body)
             case Return(stmt):
                 _need(not durable_calls(stmt), stmt, "a return holds a durable call")
             case Region(stmts):
@@ -62,8 +68,10 @@ def _parts(node: Node) -> list[ast.AST]:
             return [test]
         case Region(stmts) | Fan(stmts):
             return [*stmts]
-        case Code(stmt) | Durable(stmt) | Return(stmt):
+        case Code(stmt) | Durable(stmt) | Return(stmt) | Exit(stmt=stmt):
             return [stmt]
+        case Scope():
+            return []
 
 
 def _need(condition: bool, place: ast.AST, message: str) -> None:

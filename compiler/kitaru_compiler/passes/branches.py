@@ -1,32 +1,84 @@
-"""Decides which `if` statements branch the plan: those with something durable in an arm."""
+"""Decides which statements branch the plan: `if` and `match` with something durable in an arm."""
 
 from __future__ import annotations
 
 import ast
 from dataclasses import replace
 
-from kitaru_compiler.ir.nodes import Code, FlowIR, If, Node, Return, durable_calls
+from kitaru_compiler.ir.build import assign, at, load
+from kitaru_compiler.ir.exits import exit_of
+from kitaru_compiler.ir.nodes import Code, Exit, FlowIR, If, Node, Return, durable_calls
 
 
 def branches(ir: FlowIR) -> FlowIR:
-    """Turn the body into nodes; an `if` without durable calls stays the statement it is."""
-    return replace(ir, body=structure([stmt for node in ir.body for stmt in _stmts(node)]))
+    """Turn the body into nodes; what holds no durable call stays the statement it is."""
+    return replace(ir, body=structure(ir, [stmt for node in ir.body for stmt in _stmts(node)]))
 
 
-def structure(stmts: list[ast.stmt]) -> list[Node]:
-    """Return `stmts` as nodes, up to the first that surely ends the flow."""
+def structure(ir: FlowIR, stmts: list[ast.stmt]) -> list[Node]:
+    """Return `stmts` as nodes, up to the first that surely ends the flow or leaves its scope."""
     nodes: list[Node] = []
     for stmt in stmts:
         match stmt:
             case ast.If(test=test, body=body, orelse=orelse) if durable_calls(*body, *orelse):
-                nodes.append(If(test, structure(body), structure(orelse), stmt))
+                nodes.append(If(test, structure(ir, body), structure(ir, orelse), stmt))
+            case ast.Match() if _chooses(stmt):
+                nodes += structure(ir, _chosen(ir, stmt))
             case ast.Return() if not durable_calls(stmt):
                 nodes.append(Return(stmt))
+            case ast.Break() | ast.Continue():
+                nodes.append(Exit(exit_of(stmt), stmt))
             case _:
                 nodes.append(Code(stmt))
-        if isinstance(stmt, ast.Return | ast.Raise):
+        if isinstance(stmt, ast.Return | ast.Raise | ast.Break | ast.Continue):
             break
     return nodes
+
+
+def _chooses(stmt: ast.Match) -> bool:
+    """Say whether only the bodies of the cases are durable: guards are asked while it matches."""
+    guards = [case.guard for case in stmt.cases if case.guard]
+    return not durable_calls(*guards) and bool(durable_calls(*stmt.cases))
+
+
+def _chosen(ir: FlowIR, stmt: ast.Match) -> list[ast.stmt]:
+    """Return a `match` that binds, asks the guards and keeps the number of its case; then `if`s.
+
+    The bodies run after it just as they do in Python: nothing happens between the two.
+    """
+    name = ir.temporary("case")
+    select = at(stmt, ast.Match(stmt.subject, []))
+    rest: list[ast.stmt] = []
+    for number, case in reversed(list(enumerate(stmt.cases, 1))):
+        place = case.pattern
+        keep = assign(place, name, at(place, ast.Constant(number)))
+        select.cases.insert(0, ast.match_case(case.pattern, case.guard, [keep]))
+        if number == len(stmt.cases) and _always_matches(case):
+            rest = case.body
+            continue
+        test = at(place, ast.Compare(load(place, name), [ast.Eq()], [ast.Constant(number)]))
+        rest = [at(place, ast.If(test, case.body, rest))]
+    if not _always_matches(stmt.cases[-1]):
+        nothing = assign(stmt.subject, name, at(stmt.subject, ast.Constant(0)))
+        anything = at(stmt.subject, ast.MatchAs())
+        select.cases.append(ast.match_case(anything, None, [nothing]))
+    return [select, *rest]
+
+
+def _always_matches(case: ast.match_case) -> bool:
+    return case.guard is None and _irrefutable(case.pattern)
+
+
+def _irrefutable(pattern: ast.pattern | None) -> bool:
+    """Say what Python says: it allows no other case after one of these."""
+    match pattern:
+        case None:
+            return True
+        case ast.MatchAs(pattern=inner):
+            return _irrefutable(inner)
+        case ast.MatchOr(patterns=patterns):
+            return _irrefutable(patterns[-1])
+    return False
 
 
 def _stmts(node: Node) -> list[ast.stmt]:

@@ -11,7 +11,18 @@ from dataclasses import replace
 
 from kitaru_compiler.diagnostics.rules import kit320
 from kitaru_compiler.ir.build import rewrite
-from kitaru_compiler.ir.nodes import Code, Fan, FlowIR, If, Node, Region, Return, durable_calls
+from kitaru_compiler.ir.nodes import (
+    Code,
+    Exit,
+    Fan,
+    FlowIR,
+    If,
+    Node,
+    Region,
+    Return,
+    Scope,
+    durable_calls,
+)
 from kitaru_compiler.ir.scope import read_names
 from kitaru_compiler.passes.submits import (
     is_only_submitting,
@@ -129,10 +140,10 @@ def _read_after(nodes: list[Node]) -> list[set[str]]:
 
 def _stmts(node: Node) -> list[ast.stmt]:
     match node:
-        case If(source=source):
+        case If(source=source) | Scope(source=source):
             return [source]
         case Region(stmts) | Fan(stmts):
             return stmts
-        case Code(stmt) | Return(stmt):
+        case Code(stmt) | Return(stmt) | Exit(stmt=stmt):
             return [stmt]
     return []

@@ -14,12 +14,14 @@ from kitaru_compiler.ir.build import at, load
 from kitaru_compiler.ir.nodes import (
     Code,
     Durable,
+    Exit,
     Fan,
     FlowIR,
     If,
     Node,
     Region,
     Return,
+    Scope,
     durable_calls,
     durable_of,
 )
@@ -48,6 +50,13 @@ def _nodes(
                 orelse, after_orelse = _nodes(ir, orelse, bound)
                 result.append(If(test, body, orelse, source))
                 bound = after_body & after_orelse
+            case Scope(label, body, source):
+                body, _ = _nodes(ir, body, bound)
+                result.append(Scope(label, body, source))
+                # An exit may leave before anything in it is bound.
+                bound -= deleted_names(source)
+            case Exit():
+                result.append(node)
             case Code(stmt) if durable_calls(stmt):
                 changed = hoister.statement(stmt)
                 result += [*hoister.prelude, changed]

@@ -26,8 +26,7 @@ from kitaru_compiler.ir.nodes import (
     durable_calls,
     durable_of,
 )
-from kitaru_compiler.ir.scope import own_nodes
-from kitaru_compiler.passes.unroll import MAX_CALLS, MAX_COPIES, loop_items
+from kitaru_compiler.passes.unroll import MAX_CALLS, copies, loop_items, obstacle
 
 Why = tuple[Rule, str, str]
 
@@ -68,8 +67,8 @@ def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
         case ast.Match(cases=cases):
             if not durable_calls(*cases):
                 return None
-            fix = "write it as `if`/`elif`, which is cut"
-            why = (kit315.RULE, "`match` binds and tests in one go", fix)
+            fix = "call the checkpoint before the `match`, or in the body of the case"
+            why = (kit315.RULE, "a guard calls a checkpoint, and only `match` knows when", fix)
         case (
             ast.If() | ast.Expr() | ast.Assign() | ast.AugAssign() | ast.AnnAssign() | ast.Return()
         ):
@@ -95,10 +94,9 @@ _CONSTANT_RANGE = "`for _ in range(k)` with a constant k would be cut"
 def _loop(ir: FlowIR, stmt: ast.For) -> Why:
     if loop_items(ir, stmt.iter) is None:
         return (kit311.RULE, "`for` runs over a value known only at run time", _CONSTANT_RANGE)
-    if any(isinstance(n, ast.Break | ast.Continue) for s in stmt.body for n in own_nodes(s)):
-        fix = "write `if` around the rest of the body, or `return`: then each round is cut"
-        return (kit311.RULE, "`break` or `continue` decides how often the loop runs", fix)
-    reason = f"unrolled, it would have more than {MAX_COPIES} rounds or {MAX_CALLS} calls"
+    if why := obstacle(stmt):
+        return (kit311.RULE, *why)
+    reason = f"unrolled, it would have more than {copies(stmt)} rounds or {MAX_CALLS} calls"
     return (kit311.RULE, reason, "loop inside one checkpoint, or over fewer items")
 
 

@@ -13,10 +13,10 @@ from kitaru_compiler.passes.branches import structure
 
 def ternaries(ir: FlowIR) -> FlowIR:
     """Sink a statement into the arms of the conditional expression that is its whole value."""
-    return replace(ir, body=rewrite(ir.body, _sink))
+    return replace(ir, body=rewrite(ir.body, lambda nodes: _sink(ir, nodes)))
 
 
-def _sink(nodes: list[Node]) -> list[Node]:
+def _sink(ir: FlowIR, nodes: list[Node]) -> list[Node]:
     result: list[Node] = []
     for node in nodes:
         if not isinstance(node, Code):
@@ -27,7 +27,8 @@ def _sink(nodes: list[Node]) -> list[Node]:
         whole = isinstance(stmt, ast.Assign | ast.AnnAssign | ast.Expr | ast.Return)
         if whole and isinstance(value, ast.IfExp) and durable_calls(value.body, value.orelse):
             arms = [
-                _sink(structure([_with_value(stmt, arm)])) for arm in (value.body, value.orelse)
+                _sink(ir, structure(ir, [_with_value(stmt, arm)]))
+                for arm in (value.body, value.orelse)
             ]
             result.append(If(value.test, arms[0], arms[1], stmt))
         else:

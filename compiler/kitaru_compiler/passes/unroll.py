@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 
 from kitaru_compiler.ir.build import assign, at, load, rewrite
-from kitaru_compiler.ir.nodes import Code, FlowIR, Node, durable_calls
-from kitaru_compiler.ir.scope import own_nodes
+from kitaru_compiler.ir.exits import escapes, held_exit, mark_exit, own_exits
+from kitaru_compiler.ir.nodes import Code, FlowIR, Node, Scope, durable_calls
 from kitaru_compiler.passes.branches import structure
 
 MAX_COPIES = 64
+# After a `break` the later rounds are conditional on all those before them.
+MAX_COPIES_WITH_BREAK = 20
 # How many calls loops may grow a flow to; what the user wrote out may be more.
 MAX_CALLS = 500
 RANGE = frozenset({"range"})
@@ -30,6 +33,7 @@ class _Unroller:
 
     ir: FlowIR
     room: int
+    numbers: count[int] = field(default_factory=count)
 
     def unrolled(self, nodes: list[Node], budget: int) -> list[Node]:
         result: list[Node] = []
@@ -39,23 +43,59 @@ class _Unroller:
                 result.append(node)
                 continue
             assert isinstance(node, Code) and isinstance(node.stmt, ast.For)
-            before, bodies = _in_order(self.ir, node.stmt, items)
-            stmts = [*before, *(stmt for body in bodies for stmt in body), *node.stmt.orelse]
             inner = budget // max(len(items), 1)
-            result += rewrite(structure(stmts), partial(self.unrolled, budget=inner))
+            rounds = self._rounds(node.stmt, items)
+            result += rewrite(rounds, partial(self.unrolled, budget=inner))
         return result
 
     def _items(self, stmt: ast.stmt, budget: int) -> list[ast.expr] | None:
         """Return the loop's items, or None when it must stay a loop."""
         if not isinstance(stmt, ast.For) or not (calls := len(durable_calls(*stmt.body))):
             return None
-        if any(isinstance(n, ast.Break | ast.Continue) for s in stmt.body for n in own_nodes(s)):
-            return None
         items = loop_items(self.ir, stmt.iter)
-        if items is None or len(items) > budget or calls * (len(items) - 1) > self.room:
+        if items is None or obstacle(stmt):
+            return None
+        most = min(budget, copies(stmt))
+        if len(items) > most or calls * (len(items) - 1) > self.room:
             return None
         self.room -= calls * (len(items) - 1)
         return items
+
+    def _rounds(self, loop: ast.For, items: list[ast.expr]) -> list[Node]:
+        """Return the rounds: `continue` leaves the scope of its round, `break` that of the loop."""
+        before, bodies = _in_order(self.ir, loop, items)
+        label = f"loop {next(self.numbers)}"
+        nodes = structure(self.ir, before)
+        for body in bodies:
+            this = f"round {next(self.numbers)}"
+            for stmt in own_exits(body):
+                mark_exit(stmt, label if isinstance(stmt, ast.Break) else this)
+            nodes += _scope(this, structure(self.ir, body), loop)
+        return _scope(label, [*nodes, *structure(self.ir, loop.orelse)], loop)
+
+
+def _scope(label: str, nodes: list[Node], loop: ast.For) -> list[Node]:
+    return [Scope(label, nodes, loop)] if label in escapes(nodes) else nodes
+
+
+def copies(loop: ast.For) -> int:
+    """Return how many rounds of a loop may be unrolled."""
+    leaves = any(isinstance(stmt, ast.Break) for stmt in own_exits(loop.body))
+    return MAX_COPIES_WITH_BREAK if leaves else MAX_COPIES
+
+
+def obstacle(loop: ast.For) -> tuple[str, str] | None:
+    """Return why the rounds of a loop cannot be told apart, whatever it runs over, and the fix."""
+    held = held_exit(loop.body)
+    if held:
+        word = type(held).__name__.lower()
+        reason = f"its `{word}` goes through a `finally` or an `except … as`, which bind names"
+        return reason, f"set a flag there and `{word}` after the `try`"
+    submits = any(call.kind == "submit" for call in durable_calls(*loop.body))
+    if submits and any(own_exits(loop.body)):
+        reason = "`break` or `continue` decides which submitted calls are waited for"
+        return reason, "call the checkpoint directly, or submit in a loop without them"
+    return None
 
 
 def _in_order(

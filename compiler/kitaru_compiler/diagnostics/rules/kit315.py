@@ -6,17 +6,20 @@ RULE = Rule(
     code="KIT315",
     name="match-stays-together",
     severity="note",
-    what="A `match` statement with checkpoints in its cases stays in one step.",
-    why="A case binds names and tests them in one go.",
+    what="A `match` statement with a checkpoint in a guard stays in one step.",
+    why=(
+        "Patterns and guards are asked in one go, and which guard is asked depends on the patterns "
+        "before it. Checkpoints in the bodies of the cases alone are cut."
+    ),
     bad="""\
-match kind:
-    case "bug": fix(ticket)
-    case _: answer(ticket)
+match ticket:
+    case [kind, text] if urgent(text):
+        escalate(ticket)
 """,
     good="""\
-if kind == "bug":
-    fix(ticket)
-else:
-    answer(ticket)
+hurry = urgent(ticket[1])
+match ticket:
+    case [kind, text] if hurry:
+        escalate(ticket)
 """,
 )

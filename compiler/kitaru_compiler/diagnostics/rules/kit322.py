@@ -6,12 +6,12 @@ RULE = Rule(
     code="KIT322",
     name="guards-decide",
     severity="note",
-    what=(
-        "A branch is decided by several steps, so each of its steps starts and asks its own guard."
-    ),
+    what="No one step decides a branch, so steps of it start and ask their own guard.",
     why=(
-        "A native condition needs one step that decides. Here the test follows a join, and is "
-        "computed at the end of whichever step came before it."
+        "A native condition needs one step that decides. Here the test follows a join, or a loop "
+        "may have been left before it, and it is computed at the end of whichever step came last: "
+        "in each arm the first step starts, and decides for the others. Deeper than the target "
+        "nests conditions, each step starts."
     ),
     bad="""\
 if a:

@@ -1,0 +1,86 @@
+"""Decides which jumps leave which scope: `break` and `continue` of a loop that is unrolled."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+
+from kitaru_compiler.ir.nodes import Code, Durable, Exit, If, Node, Region, Return, Scope
+
+
+def mark_exit(node: ast.stmt, label: str) -> None:
+    """Say that the jump at `node` leaves the scope called `label`; copies of the node keep it."""
+    node.leaves = label  # type: ignore[attr-defined]
+
+
+def exit_of(node: ast.AST) -> str:
+    """Return the label of the scope that the jump at `node` leaves, empty when it is none."""
+    return getattr(node, "leaves", "")
+
+
+def escapes(nodes: Iterable[Node]) -> set[str]:
+    """Return the labels of the scopes around `nodes` that something in them leaves."""
+    found: set[str] = set()
+    for node in nodes:
+        match node:
+            case Exit(label):
+                found.add(label)
+            case Scope(label, body):
+                found |= escapes(body) - {label}
+            case If(body=body, orelse=orelse):
+                found |= escapes(body) | escapes(orelse)
+            case Region(stmts):
+                found |= _marked(*stmts)
+            case Code(stmt) | Durable(stmt) | Return(stmt):
+                found |= _marked(stmt)
+    return found
+
+
+def _marked(*stmts: ast.stmt) -> set[str]:
+    return {exit_of(node) for stmt in stmts for node in ast.walk(stmt)} - {""}
+
+
+def own_exits(stmts: Iterable[ast.stmt]) -> Iterator[ast.Break | ast.Continue]:
+    """Yield the `break` and `continue` of the loop whose body is `stmts`."""
+    for stmt in stmts:
+        match stmt:
+            case ast.Break() | ast.Continue():
+                yield stmt
+            case ast.For() | ast.AsyncFor() | ast.While():
+                yield from own_exits(stmt.orelse)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                pass
+            case _:
+                yield from own_exits(_inner(stmt))
+
+
+def held_exit(stmts: Iterable[ast.stmt]) -> ast.Break | ast.Continue | None:
+    """Return an exit of the loop with the body `stmts` on whose way variables still change.
+
+    A `finally` may bind anything, and an `except … as e` unbinds its name.
+    """
+    for stmt in stmts:
+        match stmt:
+            case ast.Try(finalbody=[_, *_]) | ast.TryStar(finalbody=[_, *_]):
+                held = next(own_exits([stmt]), None)
+            case ast.Try(handlers=handlers) | ast.TryStar(handlers=handlers):
+                named = [inner for h in handlers if h.name for inner in h.body]
+                held = next(own_exits(named), None) or held_exit(_inner(stmt))
+            case ast.For() | ast.AsyncFor() | ast.While():
+                held = held_exit(stmt.orelse)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                held = None
+            case _:
+                held = held_exit(_inner(stmt))
+        if held:
+            return held
+    return None
+
+
+def _inner(stmt: ast.stmt) -> Iterator[ast.stmt]:
+    """Yield the statements directly inside a compound one."""
+    for child in ast.iter_child_nodes(stmt):
+        if isinstance(child, ast.stmt):
+            yield child
+        elif isinstance(child, ast.ExceptHandler | ast.match_case):
+            yield from child.body
