@@ -8,10 +8,10 @@ from itertools import product
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from kitaru.errors import UsageError
-from kitaru.flow import check_retries
 from kitaru.runtime import context
 from kitaru.runtime.calls import Spec, callee_name
 from kitaru.runtime.futures import Future, Futures, values_of
+from kitaru.runtime.retries import RetryOn, policy
 from kitaru.wire.fingerprint import fingerprint_function
 from kitaru.wire.names import check_name
 
@@ -36,6 +36,10 @@ class Checkpoint(Generic[P, R]):
         *,
         name: str | None = None,
         retries: int | None = None,
+        retry_delay: float | None = None,
+        backoff: float | None = None,
+        retry_on: RetryOn | None = None,
+        timeout: float | None = None,
         cache: bool = True,
         runtime: Runtime | None = None,
         cpu: str | float | None = None,
@@ -45,7 +49,7 @@ class Checkpoint(Generic[P, R]):
         update_wrapper(self, function)
         self.function = function
         self.name = check_name("checkpoint", name or function.__name__)
-        self.retries = None if retries is None else check_retries(retries)
+        self.policy = policy("@checkpoint", retries, retry_delay, backoff, retry_on, timeout)
         self.cache = cache
         self.runtime = _check_runtime(runtime)
         self.cpu, self.memory, self.gpu = cpu, memory, gpu
@@ -113,7 +117,7 @@ class Checkpoint(Generic[P, R]):
             name=self.name,
             function=_synchronous(self.function),
             callee=callee_name(self.function),
-            retries=self.retries,
+            policy=self.policy,
             cache=self.cache,
             fingerprint=lambda: self._fingerprint,
         )
@@ -166,6 +170,10 @@ def checkpoint(
     *,
     name: str | None = None,
     retries: int | None = None,
+    retry_delay: float | None = None,
+    backoff: float | None = None,
+    retry_on: RetryOn | None = None,
+    timeout: float | None = None,
     cache: bool = True,
     runtime: Runtime | None = None,
     cpu: str | float | None = None,
@@ -180,6 +188,15 @@ def checkpoint(
     Args:
         name: what its invocations are called after; default the function's name.
         retries: attempts after the first when it raises; default what the flow says, which is 0.
+        retry_delay: seconds before the first retry; default what the flow says, which is 0.
+        backoff: how many times longer each further retry waits, at most an hour; default what the
+            flow says, which is 2. Up to half of each wait is left out at random.
+        retry_on: the exception class, or a tuple of some, after which it is tried again; default
+            what the flow says, which is any `Exception`.
+        timeout: seconds that one attempt may take, after which it counts as failed with
+            `kitaru.errors.CheckpointTimeout`; default no limit. A thread cannot be stopped: the
+            function goes on in its own until it ends by itself or with the process, on copies of
+            its arguments, and what it returns or raises then is dropped.
         cache: whether a result of another execution may be used; default true.
         runtime: `inline` for never a pipeline step of its own, `isolated` for always one.
         cpu, memory, gpu: what its step asks of the machine, as `0.5`, `"4Gi"` and a count.
@@ -188,7 +205,7 @@ def checkpoint(
         UsageError: an option is wrong.
 
     Example:
-        @checkpoint(retries=2)
+        @checkpoint(retries=2, retry_delay=5, retry_on=ConnectionError, timeout=60)
         def research(topic: str) -> str:
             return kitaru.llm(f"Research: {topic}.")
     """

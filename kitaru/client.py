@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kitaru.stores.base import Store
-    from kitaru.wire.records import ErrorInfo, InvocationRecord, Replay, Status, WaitRequest
+    from kitaru.wire.records import (
+        AttemptRecord,
+        ErrorInfo,
+        InvocationRecord,
+        Replay,
+        Status,
+        WaitRequest,
+    )
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,11 @@ class ExecutionView:
         """The records of its invocations, in program order of the calls."""
         return self.journal.invocations()
 
+    @property
+    def attempts(self) -> list[AttemptRecord]:
+        """The attempts that failed, in order of their start, whatever became of the invocation."""
+        return sorted(self.journal.attempts(), key=lambda attempt: attempt.started_at)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON that commands print for an execution."""
         waits = [{"name": w.name, "question": w.question, "schema": w.schema} for w in self.waits]
@@ -67,6 +79,7 @@ class ExecutionView:
             "result": result_as_json(self.journal),
             "waits": waits,
             "error": _error(self.error),
+            "attempts": [_attempt(attempt) for attempt in self.attempts],
             "replay": None if self.replay is None else asdict(self.replay),
         }
 
@@ -254,6 +267,18 @@ class Executions:
                 f"{journal.exec_id}: finished steps do not run again.",
             )
         return go_on(load_flow(journal.execution), journal, cache=cache)
+
+
+def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
+    error = attempt.error
+    return {
+        "invocation": attempt.id,
+        "number": attempt.number,
+        "type": error.type if error else "",
+        "message": error.message if error else "",
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+    }
 
 
 def _error(error: ErrorInfo | None) -> dict[str, Any] | None:

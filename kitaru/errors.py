@@ -6,6 +6,7 @@
     │   └── InputError              a flow input is missing, unknown or of the wrong type
     ├── FlowError                   exit 1: the flow failed, or its source has errors
     │   ├── CheckpointFailed        a checkpoint raised, and nothing caught it
+    │   ├── CheckpointTimeout       an attempt of a checkpoint took longer than its timeout
     │   ├── ValueNotEncodable       a value cannot be recorded
     │   ├── ArgumentChanged         a checkpoint changed one of its arguments
     │   ├── Diverged                a replay asked for something else than was recorded
@@ -67,6 +68,10 @@ class FlowError(KitaruError):
 
 class CheckpointFailed(FlowError):
     """A checkpoint raised and nothing caught it; `__cause__` is the user's exception."""
+
+
+class CheckpointTimeout(FlowError, TimeoutError):
+    """An attempt of a checkpoint took longer than its `timeout`; what it still returns is lost."""
 
 
 class ValueNotEncodable(FlowError):

@@ -14,6 +14,7 @@ from kitaru.runtime import codec, commands, context, inputs
 from kitaru.runtime.adoption import Changes, adopt
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.local import LocalRun
+from kitaru.runtime.retries import RetryOn, policy
 from kitaru.runtime.values import store_value
 from kitaru.stores import open_store
 from kitaru.version import VERSION
@@ -48,13 +49,16 @@ class Flow(Generic[P, R]):
         name: str | None = None,
         cache: bool | None = None,
         retries: int = 0,
+        retry_delay: float = 0,
+        backoff: float = 2,
+        retry_on: RetryOn = Exception,
     ) -> None:
         _check_synchronous(function)
         update_wrapper(self, function)
         self.function = function
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
-        self.retries = check_retries(retries)
+        self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         """Refuse: a flow is run, not called.
@@ -221,7 +225,7 @@ def go_on(
         journal,
         lambda: _body(flow, journal),
         cache=journal.execution.cache if cache is None else cache,
-        retries=flow.retries,
+        policy=flow.policy,
         attempted=not fresh,
     )
     if not fresh and journal.state().status != "running":
@@ -255,16 +259,6 @@ def opened(store: str | Store | None) -> Store:
     return store
 
 
-def check_retries(retries: int) -> int:
-    """Return `retries` when it is a count; raise UsageError otherwise."""
-    if type(retries) is not int or retries < 0:
-        raise UsageError(
-            f"retries={retries!r} is not a number of attempts after the first.",
-            help="Use 0 or a positive whole number.",
-        )
-    return retries
-
-
 def _body(flow: Flow[Any, Any], journal: Journal) -> Any:
     values = codec.decode(journal.fetch(journal.execution.inputs))
     return inputs.call(flow.function, values)
@@ -291,22 +285,24 @@ def _file(function: Callable[..., Any]) -> str:
 def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
 def flow(
-    *, name: str | None = None, cache: bool | None = None, retries: int = 0
-) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
-def flow(
-    function: Callable[P, R] | None = None,
-    /,
     *,
     name: str | None = None,
     cache: bool | None = None,
     retries: int = 0,
+    retry_delay: float = 0,
+    backoff: float = 2,
+    retry_on: RetryOn = Exception,
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+def flow(
+    function: Callable[P, R] | None = None, /, **options: Any
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a flow; used as `@flow` or `@flow(…)`.
 
     Args:
         name: what executions call it; default the function's name.
         cache: whether its checkpoints may use results of other executions; default true.
-        retries: attempts after the first, of checkpoints that do not say themselves; default 0.
+        retries, retry_delay, backoff, retry_on: for checkpoints that do not say themselves, as
+            `@checkpoint` takes them; default 0 retries, without delay, doubling, any exception.
 
     Raises:
         UsageError: the function is async or a generator, or an option is wrong.
@@ -318,4 +314,4 @@ def flow(
     """
     if function is not None:
         return Flow(function)
-    return lambda f: Flow(f, name=name, cache=cache, retries=retries)
+    return lambda f: Flow(f, **options)

@@ -27,6 +27,7 @@ from kitaru.flow import opened
 from kitaru.runtime import compaction, context, scopes
 from kitaru.runtime.calls import Spec
 from kitaru.runtime.memories import Entry, Memory, Version
+from kitaru.runtime.retries import ONCE
 from kitaru.runtime.shown import as_json
 from kitaru.stores.base import Store
 
@@ -204,7 +205,7 @@ class Memories:
         def run(**_: Any) -> T:
             return operate(_within(where))
 
-        spec = Spec(f"memory_{name}", run, f"kitaru.memory.{name}", kind="memory", retries=0)
+        spec = Spec(f"memory_{name}", run, f"kitaru.memory.{name}", kind="memory", policy=ONCE)
         return execution.invoke(  # type: ignore[no-any-return]
             spec, (), {"scope": str(where), **arguments}, None
         )

@@ -9,6 +9,7 @@ from kitaru.runtime import codec, context
 from kitaru.runtime.artifacts import find_artifact
 from kitaru.runtime.calls import Spec
 from kitaru.runtime.journal import Journal
+from kitaru.runtime.retries import ONCE
 from kitaru.runtime.schema import from_json, to_json_schema
 from kitaru.wire import canonical
 from kitaru.wire.names import check_name
@@ -69,7 +70,7 @@ def log(**metadata: Any) -> None:
         scope.running.metadata.update(noted)
         return
     # A note may hold the time; nothing depends on it, so a replay may ask for another one.
-    spec = Spec("log", _note, "kitaru.log", kind="log", retries=0, compared=False)
+    spec = Spec("log", _note, "kitaru.log", kind="log", policy=ONCE, compared=False)
     scope.execution.invoke(spec, (), noted, None)
 
 

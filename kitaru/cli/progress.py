@@ -15,7 +15,7 @@ from kitaru.errors import WaitTimeout
 if TYPE_CHECKING:
     from kitaru.handle import Handle
     from kitaru.runtime.journal import Journal
-    from kitaru.wire.records import InvocationRecord, Status
+    from kitaru.wire.records import AttemptRecord, InvocationRecord, Status
 
 Write = Callable[[str], None]
 
@@ -93,6 +93,15 @@ def lines(records: Iterable[InvocationRecord]) -> list[str]:
     return [f"  {_mark(r)} {r.id:<{width}}  {', '.join(_facts(r))}".rstrip() for r in shown]
 
 
+def failed_attempts(attempts: Iterable[AttemptRecord]) -> Iterator[str]:
+    """Yield a line for each attempt that failed: which one, how long it took, and of what."""
+    for attempt in attempts:
+        error = attempt.error
+        why = f"{error.type}: {error.message}" if error else "failed"
+        shown = f"{attempt.id}, attempt {attempt.number}"
+        yield f"  {label('✗', 'red')} {shown:<{COLUMN}}  {duration(attempt)}, {why}"
+
+
 def _mark(record: InvocationRecord) -> str:
     return label("✗", "red") if record.status == "failed" else label("✓", "green")
 
@@ -114,8 +123,8 @@ def _facts(record: InvocationRecord) -> Iterator[str]:
         yield f"{record.error.type}: {record.error.message}, caught by the flow"
 
 
-def duration(record: InvocationRecord) -> str:
-    """Return how long an invocation took, such as `0.41 s`."""
+def duration(record: InvocationRecord | AttemptRecord) -> str:
+    """Return how long an invocation or an attempt took, such as `0.41 s`."""
     start, end = map(datetime.fromisoformat, (record.started_at, record.ended_at))
     seconds = (end - start).total_seconds()
     return f"{seconds:.2f} s" if seconds < 60 else f"{seconds / 60:.1f} min"

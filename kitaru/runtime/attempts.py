@@ -10,6 +10,7 @@ from kitaru.runtime import codec, failures, lineage
 from kitaru.runtime.calls import Call
 from kitaru.runtime.context import Running, Scope, entered
 from kitaru.runtime.outcomes import Outcome, error_info
+from kitaru.runtime.retries import Policy, bounded
 from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
 from kitaru.wire.times import now
 
@@ -21,7 +22,7 @@ _WATCHED_BYTES = 1024 * 1024
 _IMMUTABLE = (str, int, float, bool, type(None), bytes, complex)
 
 
-def run(execution: Execution, call: Call, failed: int) -> Outcome:
+def run(execution: Execution, call: Call, policy: Policy, failed: int) -> Outcome:
     """Run the function once, after `failed` failed attempts, and return what is to be recorded.
 
     A failed attempt is kept in the journal; a value is not recorded yet.
@@ -30,12 +31,15 @@ def run(execution: Execution, call: Call, failed: int) -> Outcome:
     started = now()
     try:
         with entered(Scope(execution, running)):
-            value = _call_unchanged(call)
+            value = _call(call, policy.timeout)
             document = _encode_result(call, value)
     except EnvironmentFailure:
         raise
     except Exception as error:
-        return _failed(execution, call, running, error, started)
+        # The same code would break the same rule again.
+        broken = isinstance(error, ValueNotEncodable | ArgumentChanged)
+        final = broken or not policy.again_after(error)
+        return _failed(execution, call, running, error, started, final)
     stored = execution.journal.put(document, type(value).__name__)
     record = plain_record(call, stored, started)
     return Outcome(
@@ -47,11 +51,6 @@ def run(execution: Execution, call: Call, failed: int) -> Outcome:
             metadata=running.metadata,
         )
     )
-
-
-def is_final(outcome: Outcome) -> bool:
-    """Whether trying again cannot help: the same code would break the same rule again."""
-    return isinstance(outcome.error, ValueNotEncodable | ArgumentChanged)
 
 
 def plain_record(call: Call, value: StoredValue | None, started: str = "") -> InvocationRecord:
@@ -92,6 +91,22 @@ def add_model_call(execution: Execution, running: Running, kept: dict[str, Any])
     texts = {key: kept[key] for key in ("prompt", "response") if isinstance(kept.get(key), str)}
     stored = {key: execution.journal.put(codec.encode(text), "str") for key, text in texts.items()}
     running.calls.append({**kept, **stored})
+
+
+def _call(call: Call, timeout: float | None) -> Any:
+    if timeout is None:
+        return _call_unchanged(call)
+    # An attempt that outlives its time must not change what the next one, or the body, works on.
+    own = _with_copies(call)
+    return bounded(lambda: _call_unchanged(own), timeout, call.id)
+
+
+def _with_copies(call: Call) -> Call:
+    try:
+        args, kwargs = codec.decode(codec.encode([list(call.args), call.kwargs]))
+    except ValueNotEncodable:
+        return call
+    return replace(call, args=tuple(args), kwargs=dict(kwargs))
 
 
 def _call_unchanged(call: Call) -> Any:
@@ -154,7 +169,12 @@ def _encode_result(call: Call, value: Any) -> Any:
 
 
 def _failed(
-    execution: Execution, call: Call, running: Running, error: Exception, started: str
+    execution: Execution,
+    call: Call,
+    running: Running,
+    error: Exception,
+    started: str,
+    final: bool,
 ) -> Outcome:
     failure = failures.encode_exception(error)
     info = error_info(error, invocation=call.id)
@@ -173,6 +193,7 @@ def _failed(
             calls=calls,
             metadata=metadata,
             run=execution.run,
+            final=final,
         )
     )
     # The body sees what every replay will see, with the traceback that only this run has.
@@ -196,4 +217,4 @@ def again(call: Call, kept: AttemptRecord) -> Outcome:
     )
     error = failures.decode_exception(kept.failure or {})
     assert isinstance(error, Exception), "an exception comes back as one"
-    return Outcome(record, sealed=False, error=error)
+    return Outcome(record, sealed=False, error=error, final=kept.final)

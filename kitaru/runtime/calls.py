@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from kitaru.runtime.retries import INHERITED, Policy
 from kitaru.wire.modules import recorded_name
 from kitaru.wire.records import InvocationKind
 
@@ -23,16 +24,16 @@ _OWN_CODE = str(Path(__file__).parent.parent) + os.sep
 class Spec:
     """What the engine must know of a durable function.
 
-    `retries` counts attempts after the first, `None` meaning what the flow says. `compared` is
-    false where the arguments may differ on a replay because nothing depends on them. `fingerprint`
-    tells the version of the code, empty where no cache may ask.
+    `policy` says how often it is tried. `compared` is false where the arguments may differ on a
+    replay because nothing depends on them. `fingerprint` tells the version of the code, empty where
+    no cache may ask.
     """
 
     name: str
     function: Callable[..., Any]
     callee: str
     kind: InvocationKind = "checkpoint"
-    retries: int | None = None
+    policy: Policy = INHERITED
     cache: bool = False
     compared: bool = True
     fingerprint: Callable[[], str] = str

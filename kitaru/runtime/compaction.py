@@ -106,10 +106,13 @@ def _prompt(memory: Memory, sources: list[MemoryVersion], instruction: str) -> s
 
 
 def _ask(prompt: str, model: str | None) -> tuple[str, dict[str, Any]]:
-    text, kept = models.complete(models.ModelRequest(prompt, model))
+    request = models.ModelRequest(prompt, model)
     scope = context.current()
-    if scope is not None and scope.running is not None:
-        attempts.add_model_call(scope.execution, scope.running, kept)
+    if scope is None or scope.running is None:
+        return models.complete(request)
+    replay = scope.execution.journal.execution.replay
+    text, kept = models.complete(request, replay.models if replay else {})
+    attempts.add_model_call(scope.execution, scope.running, kept)
     return text, kept
 
 

@@ -17,6 +17,7 @@ from kitaru.runtime.host import Host, Stop
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.models import same_models
 from kitaru.runtime.outcomes import Outcome, check_same, error_info, value_of
+from kitaru.runtime.retries import ONCE, Policy, chance
 from kitaru.runtime.submitted import Submission, Submitted, submission
 from kitaru.wire import canonical
 from kitaru.wire.ids import Counters
@@ -24,6 +25,7 @@ from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnsw
 from kitaru.wire.times import now
 
 _POLL_SECONDS = 0.2
+_LOOK_SECONDS = 5.0
 
 
 class Execution:
@@ -39,7 +41,7 @@ class Execution:
         host: Host,
         *,
         cache: bool = True,
-        retries: int = 0,
+        policy: Policy = ONCE,
         counters: Counters | None = None,
         attempted: bool = False,
         run: str = "",
@@ -53,7 +55,7 @@ class Execution:
         self.unread: list[str] = []
         self.attempted = attempted
         self.run = run
-        self.retries = retries
+        self.policy = policy
         self._cache = cache
         self._host = host
         self._lock = threading.RLock()
@@ -164,27 +166,32 @@ class Execution:
         One of an earlier run does not count: to start another is to try again.
         """
         last = self.journal.attempts(call.id)[-1:] if self.run else []
+        policy = call.spec.policy.under(self.policy)
         outcomes = [attempts.again(call, kept) for kept in last if kept.run == self.run]
-        return next((outcome for outcome in outcomes if self._gave_up(call, outcome)), None)
-
-    def _gave_up(self, call: Call, outcome: Outcome) -> bool:
-        # By the number alone, so that every process agrees whose attempt was the last.
-        budget = 1 + (self.retries if call.spec.retries is None else call.spec.retries)
-        return outcome.record.attempts % budget == 0 or attempts.is_final(outcome)
+        return next((outcome for outcome in outcomes if policy.gives_up(outcome)), None)
 
     def _run(self, call: Call, *, here: bool) -> Outcome:
+        policy = call.spec.policy.under(self.policy)
         failed = len(self.journal.attempts(call.id)) if self.attempted else 0
         while True:
-            outcome = attempts.run(self, call, failed)
+            outcome = attempts.run(self, call, policy, failed)
             if self._stopped:
                 park()
             if outcome.record.status == "completed":
                 return self._keep(call, outcome.record)
-            if self._gave_up(call, outcome):
+            if policy.gives_up(outcome):
                 return outcome
             failed = outcome.record.attempts
             if not here:
                 self.stop("retry", outcome.error)
+            self._pause(policy.pause(failed, chance()))
+
+    def _pause(self, seconds: float) -> None:
+        while seconds > 0:
+            self._host.pause(min(seconds, _LOOK_SECONDS))
+            self._check_running()
+            self._check_cancelled(self.journal.end())
+            seconds -= _LOOK_SECONDS
 
     def _keep(self, call: Call, record: InvocationRecord) -> Outcome:
         held = self.journal.record(record, cache_key=self._cache_key(call))

@@ -13,6 +13,9 @@ class Host(Protocol):
     retries_here: bool
     """Whether a failed attempt is tried again in this process, or by whoever starts it again."""
 
+    def pause(self, seconds: float) -> None:
+        """Return after so many seconds, or sooner where this run of the body ends."""
+
     def suspend(self, wait: str) -> None:
         """Give the compute away until `wait` may have been answered; need not return."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,7 @@ class ItemRun:
             self._journal,
             self,
             cache=self._journal.execution.cache,
-            retries=program.flow.retries,
+            policy=program.flow.policy,
             attempted=True,
             run=self._request.run,
         )
@@ -95,6 +96,10 @@ class ItemRun:
         return 0
 
     # What the engine asks
+
+    def pause(self, seconds: float) -> None:
+        """Wait in this container: its next attempt is not the orchestrator's."""
+        time.sleep(seconds)
 
     def suspend(self, wait: str) -> None:
         """Fail: no checkpoint waits."""

@@ -13,6 +13,7 @@ from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution
 from kitaru.runtime.host import Stop
 from kitaru.runtime.journal import Journal
+from kitaru.runtime.retries import ONCE, Policy
 
 Phase = Literal["running", "parked", "done"]
 
@@ -38,7 +39,7 @@ class LocalRun:
         body: Callable[[], Any],
         *,
         cache: bool = True,
-        retries: int = 0,
+        policy: Policy = ONCE,
         attempted: bool = False,
     ) -> None:
         """`attempted` says that an earlier process ran this execution."""
@@ -47,7 +48,7 @@ class LocalRun:
         self._body = body
         self._options: dict[str, Any] = {
             "cache": cache,
-            "retries": retries,
+            "policy": policy,
             "attempted": attempted,
         }
         self._changed = threading.Condition()
@@ -100,6 +101,11 @@ class LocalRun:
                 self._end(KeyboardInterrupt())
 
     # What the engine asks
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the run is given up meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._phase == "done", seconds)
 
     def suspend(self, wait: str) -> None:
         """Park this thread until `wake`."""

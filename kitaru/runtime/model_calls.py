@@ -8,6 +8,7 @@ from typing import Any
 from kitaru.runtime import attempts
 from kitaru.runtime.calls import Spec
 from kitaru.runtime.context import anywhere, in_checkpoint
+from kitaru.runtime.retries import ONCE
 from kitaru.wire.names import check_name
 
 
@@ -33,5 +34,7 @@ def call_llm(
 
     if scope.running is not None:
         return call()
-    spec = Spec(check_name("model call", name or "llm"), call, "kitaru.llm", kind="llm", retries=0)
+    spec = Spec(
+        check_name("model call", name or "llm"), call, "kitaru.llm", kind="llm", policy=ONCE
+    )
     return str(scope.execution.invoke(spec, (), arguments, None))

@@ -17,12 +17,14 @@ class Outcome:
     """How an invocation came out.
 
     `record` is the one the store holds, or for a failure that nothing has gone on past yet
-    (`sealed` is false) the one that it would become. `error` is that failure as it was raised here.
+    (`sealed` is false) the one that it would become. `error` is that failure as it was raised here,
+    and `final` says that trying again would not help.
     """
 
     record: InvocationRecord
     sealed: bool = True
     error: Exception | None = None
+    final: bool = False
 
 
 def value_of(journal: Journal, outcome: Outcome) -> tuple[Any, Exception | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -114,7 +115,7 @@ class StepRun:
             journal,
             self,
             cache=journal.execution.cache,
-            retries=program.flow.retries,
+            policy=program.flow.policy,
             attempted=step.retry == "native",
             run=request.run,
         )
@@ -221,6 +222,10 @@ class StepRun:
         return 0
 
     # What the engine asks
+
+    def pause(self, seconds: float) -> None:
+        """Wait in this container: its next attempt is not the orchestrator's."""
+        time.sleep(seconds)
 
     def suspend(self, wait: str) -> None:
         """End the process without unwinding the flow; the answer starts another one."""

@@ -94,10 +94,12 @@ class Step:
     """A node of the target's pipeline: starts at block `entry`, may run on through `blocks`.
 
     `exits` are the steps that it may hand on to by a cut, `None` standing for the end of the flow;
-    `may_wait` says that the run may end waiting in it. `retries` counts attempts after the first.
-    `retry` is `native` where the orchestrator starts the container again, once per attempt, and
-    `shim` where the runtime tries again within the process. `isolated` forbids running its entry in
+    `may_wait` says that the run may end waiting in it. `isolated` forbids running its entry in
     another step's process.
+
+    `retries` counts attempts after the first; the second waits `retry_delay` seconds, each further
+    one `backoff` times longer, at most an hour. `retry` is `native` where the orchestrator starts
+    the container again, once per attempt, and `shim` where the runtime tries again in the process.
 
     `per_item` is the most nodes that a fan-out's own step may be, 0 for every other step. Such a
     step runs no blocks: each of its nodes makes one of the calls that its one block submitted, or
@@ -111,6 +113,8 @@ class Step:
     span: Span
     may_wait: bool = False
     retries: int = 0
+    retry_delay: float = 0
+    backoff: float = 2
     retry: RetryMode = "shim"
     resources: Resources = field(default_factory=Resources)
     isolated: bool = False

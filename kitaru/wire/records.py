@@ -143,7 +143,7 @@ class AttemptRecord:
 
     It decides nothing, but for a call that a node of its own made: whoever gathers it in the same
     `run` of the pipeline takes the failure from here. `kind`, `callee` and `position` are those of
-    the invocation, which may have no record yet.
+    the invocation, which may have no record yet. `final` says that trying again would not help.
     """
 
     id: str
@@ -158,6 +158,7 @@ class AttemptRecord:
     callee: str = ""
     position: int = 0
     run: str = ""
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

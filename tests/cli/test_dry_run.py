@@ -13,7 +13,7 @@ import pytest
 from . import flows
 from .conftest import Kitaru
 
-KEYS = {"exec_id", "flow", "status", "result", "waits", "error", "replay"}
+KEYS = {"exec_id", "flow", "status", "result", "waits", "error", "attempts", "replay"}
 REVIEW = ("dry-run", "review.py", "--target", "vertex", "-i", "topic=kayaks")
 
 

@@ -12,7 +12,7 @@ import pytest
 from . import flows
 from .conftest import Kitaru
 
-KEYS = {"exec_id", "flow", "status", "result", "waits", "error", "replay"}
+KEYS = {"exec_id", "flow", "status", "result", "waits", "error", "attempts", "replay"}
 
 
 def started(kitaru: Kitaru, *more: str) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def _notes(step: Step) -> Iterator[str]:
     if step.may_wait:
         yield "may wait"
     if step.retries:
-        yield f"retries: {step.retries} ({step.retry})"
+        pause = f", after {step.retry_delay} s × {step.backoff}" if step.retry_delay else ""
+        yield f"retries: {step.retries} ({step.retry}{pause})"
     if step.isolated:
         yield "isolated"
     if step.resources != Resources():

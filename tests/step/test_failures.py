@@ -114,6 +114,39 @@ def test_after_the_last_native_attempt_the_execution_has_failed(tmp_path: Path) 
     assert program.journal().invocation("flaky") is None, "an uncaught failure is never sealed"
 
 
+def slow(folder: Path, retry: Any) -> Program:
+    """Return the program whose `flaky` hangs, instead of raising, until its last attempt."""
+    program = make(folder, retry)
+    hanging = SOURCE.replace("@checkpoint(retries=2)", "@checkpoint(retries=2, timeout=0.2)")
+    hanging = hanging.replace("raise ValueError(", "__import__('time').sleep(3600 or").replace(
+        '"not yet")', "0)"
+    )
+    (folder / "project.py").write_text(hanging)
+    return program
+
+
+@pytest.mark.parametrize(("retry", "codes"), [("shim", [0]), ("native", [1, 1, 0])])
+def test_an_attempt_that_hangs_is_over_after_its_timeout(
+    tmp_path: Path, retry: str, codes: list[int]
+) -> None:
+    program = slow(tmp_path, retry)
+    ran = [program.run("one", topic="3") for _ in codes]
+    assert [one.code for one in ran] == codes, ran
+    assert program.run("two").code == 0
+    assert result(program) == "done!"
+    failed = program.journal().attempts("flaky")
+    assert [a.error.type for a in failed if a.error] == ["kitaru.errors.CheckpointTimeout"] * 2
+    assert program.calls() == ["flaky"] * 3 + ["use"]
+
+
+def test_the_last_attempt_that_hangs_fails_the_execution(tmp_path: Path) -> None:
+    program = slow(tmp_path, "shim")
+    ran = program.run("one", topic="9")
+    assert ran.code == 1
+    assert "longer than its timeout of 0.2 s" in ran.log
+    assert program.journal().state().status == "failed"
+
+
 def test_the_traceback_shows_the_users_lines_only(tmp_path: Path) -> None:
     program = make(tmp_path)
     ran = program.run("one", topic="9")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,18 @@ def test_every_delivery_runs(make: Make, run: Watched, way: str) -> None:
 
 
 def test_a_retry_is_the_documents(make: Make, run: Watched, tmp_path: Path) -> None:
-    source = f"""
+    done = run(make(trying(tmp_path, "retries=2")))
+    assert (done["status"], done["result"]) == ("completed", 3)
+    assert [(e.attempt, e.code) for e in run.ended] == [(1, 1), (2, 1), (3, 0)]
+
+
+def trying(tmp_path: Path, options: str) -> str:
+    """Return a flow whose checkpoint raises RuntimeError twice."""
+    return f"""
         from pathlib import Path
         from kitaru import checkpoint, flow
 
-        @checkpoint(retries=2)
+        @checkpoint({options})
         def flaky() -> int:
             with Path({str(tmp_path / "tries")!r}).open("a") as file:
                 file.write("x")
@@ -87,9 +95,29 @@ def test_a_retry_is_the_documents(make: Make, run: Watched, tmp_path: Path) -> N
         def trying() -> int:
             return flaky()
     """
-    done = run(make(source))
-    assert (done["status"], done["result"]) == ("completed", 3)
-    assert [(e.attempt, e.code) for e in run.ended] == [(1, 1), (2, 1), (3, 0)]
+
+
+def test_pauses_between_attempts_are_in_the_document(make: Make, tmp_path: Path) -> None:
+    made = make(trying(tmp_path, "retries=2, retry_delay=1.5, backoff=3"))
+    text = made.document.read_text()
+    policy = re.findall(r"(maxRetryCount|backoff\w+): (.+)", text)
+    assert sorted(policy) == [
+        ("backoffDuration", '"2s"'),
+        ("backoffFactor", "3.0"),
+        ("backoffMaxDuration", '"3600s"'),
+        ("maxRetryCount", "2"),
+    ]
+
+
+@pytest.mark.parametrize(("error", "result"), [("RuntimeError", 3), ("KeyError", None)])
+def test_which_exceptions_count_is_decided_in_the_process(
+    make: Make, run: Watched, tmp_path: Path, error: str, result: int | None
+) -> None:
+    made = make(trying(tmp_path, f"retries=2, retry_on={error}"))
+    assert "retryPolicy" not in made.document.read_text()
+    assert run(made)["result"] == result
+    assert [(e.attempt, e.code) for e in run.ended] == [(1, 0 if result else 1)]
+    assert len((tmp_path / "tries").read_text()) == (result or 1)
 
 
 def test_a_failure_is_the_flows_and_nothing_later_starts(make: Make, run: Watched) -> None:

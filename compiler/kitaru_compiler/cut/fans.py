@@ -6,6 +6,7 @@ from kitaru.wire.plan import Granularity, Step
 from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.cut.resources import isolated, resources
+from kitaru_compiler.cut.retries import retrying
 from kitaru_compiler.frontend.source import Source
 
 
@@ -21,21 +22,19 @@ def is_native(block: DraftBlock, granularity: Granularity, profile: Profile) -> 
 def nodes_of(block: DraftBlock, source: Source, profile: Profile) -> Step:
     """Return the step whose nodes make the calls that a fan submits."""
     options = [call.options for call in block.calls if call.options]
-    retries = max((option.retries for option in options), default=0)
     (joined,) = block.next
     assert joined is not None
-    return Step(
+    step = Step(
         name=block.items,
         entry=joined.name,
         blocks=(block.name,),
         exits=(),
         span=source.span(block.place),
-        retries=retries,
-        retry=profile.retry if retries else "shim",
         resources=resources(block),
         isolated=isolated(block),
         per_item=profile.fan_out,
     )
+    return retrying(step, options, profile)
 
 
 def takes_in(element: Place | Fork) -> bool:

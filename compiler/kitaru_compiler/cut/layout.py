@@ -13,7 +13,6 @@ from kitaru.wire.plan import (
     FanItem,
     Granularity,
     LayoutItem,
-    RetryMode,
     Span,
     Step,
     StepItem,
@@ -23,6 +22,7 @@ from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
 from kitaru_compiler.cut.fans import is_native, nodes_of, takes_in
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.cut.resources import isolated, option, resources
+from kitaru_compiler.cut.retries import retrying
 from kitaru_compiler.frontend.source import Source
 
 Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
@@ -199,20 +199,18 @@ class Cutter:
         working = [self.blocks[i] for i in inside if not self._is_native(self.blocks[i])]
         durable = [c for b in working for c in b.calls if c.kind not in RIDES_ALONG]
         single = block.kind == "checkpoint" and len(durable) == 1
-        retries = durable[0].options.retries if single and durable[0].options else 0
-        retry: RetryMode = self.profile.retry if retries else "shim"
-        return Step(
+        step = Step(
             name=name,
             entry=self.blocks[index].name,
             blocks=tuple(self.blocks[i].name for i in inside),
             exits=tuple(None if e is None else self.entries[e].name for e in exits),
             span=self.source.span(block.place),
             may_wait=any(b.may_wait for b in working),
-            retries=retries,
-            retry=retry,
             resources=resources(*working),
             isolated=isolated(block),
         )
+        options = [call.options for call in durable if call.options and single]
+        return retrying(step, options, self.profile)
 
 
 def reachable(

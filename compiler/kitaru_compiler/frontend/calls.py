@@ -35,7 +35,7 @@ class Calls:
         """Mark every durable call in the flow's body; return the flows among them."""
         found: list[Diagnostic] = []
         for node, symbol, method in self.resolved(flow.source, flow.definition):
-            call = self._durable(symbol, method)
+            call = self._durable(symbol, method, flow.options)
             if call:
                 mark_durable(node, call)
             if symbol.kind == "flow":
@@ -63,12 +63,14 @@ class Calls:
                 held.append(checkpoint_options(inner).name)
         return tuple(dict.fromkeys(held))
 
-    def _durable(self, symbol: Symbol, method: str) -> DurableCall | None:
+    def _durable(
+        self, symbol: Symbol, method: str, inherited: tuple[ast.keyword, ...] = ()
+    ) -> DurableCall | None:
         if symbol.kind == "primitive" and symbol.name in PRIMITIVES and not method:
             return DurableCall(PRIMITIVES[symbol.name], symbol.name)
         if symbol.kind == "checkpoint":
             kind: CallKind = "submit" if method else "checkpoint"
-            options = checkpoint_options(symbol)
+            options = checkpoint_options(symbol, inherited)
             return DurableCall(kind, options.name, options)
         if symbol.kind == "function" and not method and (inside := self._inside(symbol)):
             return DurableCall("helper", symbol.name.rpartition(".")[2], inside=inside)

@@ -15,6 +15,7 @@ from kitaru_compiler.ir.nodes import CheckpointOptions
 from kitaru_compiler.ir.scope import own_nodes
 
 NATIVE_TYPES = frozenset(get_args(ParameterType)) - {"json"}
+_RETRYING = frozenset({"retries", "retry_delay", "backoff", "retry_on"})
 RESERVED_PREFIX = "kitaru_"
 EXAMPLE = "from kitaru import flow\n\n@flow\ndef main() -> str: ..."
 
@@ -181,10 +182,14 @@ def _is_json(value: Any) -> bool:
     return False
 
 
-def checkpoint_options(symbol: Symbol) -> CheckpointOptions:
-    """Return the literal arguments of a checkpoint's decorator."""
+def checkpoint_options(
+    symbol: Symbol, inherited: tuple[ast.keyword, ...] = ()
+) -> CheckpointOptions:
+    """Return the literal arguments of a checkpoint's decorator; `inherited` are the flow's."""
     assert isinstance(symbol.definition, ast.FunctionDef | ast.AsyncFunctionDef)
-    values = {k.arg: literal_of(k.value)[1] for k in symbol.options if k.arg}
+    retrying = [keyword for keyword in inherited if keyword.arg in _RETRYING]
+    given = {k.arg: k.value for k in (*retrying, *symbol.options)}
+    values = {name: literal_of(value)[1] for name, value in given.items() if name}
 
     def text(key: str) -> str:
         return "" if values.get(key) is None else str(values[key])
@@ -193,9 +198,20 @@ def checkpoint_options(symbol: Symbol) -> CheckpointOptions:
         value = values.get(key)
         return value if type(value) is int and value > 0 else 0
 
+    def number(key: str, default: float) -> float:
+        value = values.get(key)
+        return value if isinstance(value, int | float) and value >= default else default
+
     return CheckpointOptions(
         name=text("name") or symbol.definition.name,
         retries=count("retries"),
+        retry_delay=number("retry_delay", 0),
+        backoff=number("backoff", 2),
+        native_retry=all(
+            name != "retry_on" and literal_of(value)[0]
+            for name, value in given.items()
+            if name is None or name in _RETRYING
+        ),
         runtime=text("runtime") or None,
         cpu=text("cpu"),
         memory=text("memory"),

@@ -17,10 +17,17 @@ CallKind = Literal["checkpoint", "llm", "wait", "log", "memory", "submit", "help
 
 @dataclass(frozen=True, slots=True)
 class CheckpointOptions:
-    """The literal arguments of `@checkpoint(...)`, `None` where absent or not a literal."""
+    """The literal arguments of `@checkpoint(...)`, `None` where absent or not a literal.
+
+    What it leaves open of retries is the flow's. `native_retry` says that an orchestrator can do
+    all of what is said of them; of exceptions it knows nothing.
+    """
 
     name: str
     retries: int = 0
+    retry_delay: float = 0
+    backoff: float = 2
+    native_retry: bool = True
     runtime: str | None = None
     cpu: str = ""
     memory: str = ""

@@ -58,13 +58,13 @@ def list_executions(
 @options.pass_output
 def get(output: Output, execution: str, store: str | None) -> None:
     """Show an execution: what it did, what it waits for, its result."""
-    from kitaru.cli.progress import lines
+    from kitaru.cli.progress import failed_attempts, lines
 
     view = client_of(store).executions.get(execution)
     if output.as_json:
         output.document(view.to_dict())
         return
-    for line in lines(view.invocations):
+    for line in [*lines(view.invocations), *failed_attempts(view.attempts)]:
         output.note(line)
     show_execution(view.to_dict(), output, store=store)
 

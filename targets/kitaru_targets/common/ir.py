@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -256,8 +257,8 @@ def _step_task(task: tree.Task, group: tree.Group, components: _Components) -> d
     if task.step.retry == "native" and task.step.retries:
         body["retryPolicy"] = {
             "maxRetryCount": task.step.retries,
-            "backoffDuration": "0s",
-            "backoffFactor": 2.0,
+            "backoffDuration": f"{math.ceil(task.step.retry_delay)}s",
+            "backoffFactor": float(task.step.backoff),
             "backoffMaxDuration": "3600s",
         }
     return _task(task.key, task.needs, body)

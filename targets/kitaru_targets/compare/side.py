@@ -121,6 +121,7 @@ def _step(plan: Plan, step: Step, codes: Codes, ways: Mapping[str, tuple[str, ..
         "inputs": plan.block(step.entry).live,
         "resources": _resources(step.resources),
         "retries": step.retries,
+        "retry delay": _pause(step),
         "isolated": step.isolated,
         "runs": [n for n in step.blocks if kinds[n] not in ("entry", "join") and n != step.name],
         "comes after": ways.get(step.name, ()),
@@ -142,6 +143,10 @@ def _parameter(parameter: Parameter) -> str:
     if parameter.has_literal_default:
         default = f"default {json.dumps(parameter.default)}"
     return f"{parameter.annotation or parameter.type}, {default}"
+
+
+def _pause(step: Step) -> str:
+    return f"{step.retry_delay} s × {step.backoff}" if step.retry_delay else ""
 
 
 def _resources(asked: Resources) -> str:

@@ -217,7 +217,8 @@ def _details(block: Block, step: Step | None) -> list[str]:
             f"{block.reason} {load(block.reason).name}",
         ]
     if step and step.retries:
-        found.append(f"{step.retries} {'retry' if step.retries == 1 else 'retries'}")
+        pause = f" after {step.retry_delay} s" if step.retry_delay else ""
+        found.append(f"{step.retries} {'retry' if step.retries == 1 else 'retries'}{pause}")
     if step:
         found += _asked(step)
     return [line for line in found if line]

@@ -1,0 +1,25 @@
+"""Decides who tries a step again: an orchestrator, where it can do all that is asked, or itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kitaru.wire.plan import Step
+from kitaru_compiler.cut.profile import Profile
+from kitaru_compiler.ir.nodes import CheckpointOptions
+
+
+def retrying(step: Step, options: Sequence[CheckpointOptions], profile: Profile) -> Step:
+    """Return `step` with the retries that the checkpoints it makes ask for, the most of each."""
+    retries = max((asked.retries for asked in options), default=0)
+    if not retries:
+        return step
+    native = all(asked.native_retry for asked in options)
+    return replace(
+        step,
+        retries=retries,
+        retry_delay=max(asked.retry_delay for asked in options),
+        backoff=max(asked.backoff for asked in options),
+        retry=profile.retry if native else "shim",
+    )
