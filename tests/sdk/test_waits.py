@@ -99,6 +99,7 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
             }
         ],
         "error": None,
+        "attempts": [],
         "replay": None,
     }
     assert view.waits[0].metadata == {"by": "me"}
