@@ -206,9 +206,8 @@ class Memories:
             return operate(_within(where))
 
         spec = Spec(f"memory_{name}", run, f"kitaru.memory.{name}", kind="memory", policy=ONCE)
-        return execution.invoke(  # type: ignore[no-any-return]
-            spec, (), {"scope": str(where), **arguments}, None
-        )
+        said = {"scope": where.seen_from(execution.journal.exec_id), **arguments}
+        return execution.invoke(spec, (), said, None)  # type: ignore[no-any-return]
 
     def _outside(self, scope: str | None) -> Memory:
         if context.current() is not None:

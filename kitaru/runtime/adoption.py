@@ -14,6 +14,7 @@ from typing import Any
 from kitaru.errors import UsageError
 from kitaru.runtime import codec, values
 from kitaru.runtime.frames import counters_in
+from kitaru.runtime.inheritance import inherit
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.results import alike
 from kitaru.runtime.schema import check_answer
@@ -67,6 +68,7 @@ def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
     stored = _inputs(source, exec_id, inputs)
     taken = [_adopted(source, one.record) for one in calls if _precedes(one, before, given)]
     taken += [_given(source, exec_id, one, given[one.id]) for one in named]
+    inherit(source, exec_id, {record.id for record in taken if record})
     records: list[tuple[str, Record]] = [(keys.invocation(exec_id, r.id), r) for r in taken if r]
     if inputs is None and before:
         again = {*given, *([start] if start else [])}

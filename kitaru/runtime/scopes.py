@@ -24,6 +24,11 @@ class MemoryScope:
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
 
+    def seen_from(self, exec_id: str) -> str:
+        """Return what identifies it in that execution, and in a replay of it."""
+        own = self.kind == "execution" and self.name == exec_id
+        return "execution" if own else str(self)
+
     @property
     def home(self) -> str:
         """What all its keys begin with."""

@@ -114,9 +114,13 @@ def memory(kind: str, name: str) -> str:
     return f"{home(name)}memory/" if kind == "execution" else f"memory/{kind}/{name}/"
 
 
+def memory_keys(scope: str) -> str:
+    return f"{scope}key/"
+
+
 def memory_home(scope: str, key: str) -> str:
     """Return what the versions and large values of one key begin with."""
-    return f"{scope}key/{_escaped(key)}/"
+    return f"{memory_keys(scope)}{_escaped(key)}/"
 
 
 def memory_versions(scope: str, key: str) -> str:
@@ -136,6 +140,11 @@ def memory_marks(scope: str, prefix: str) -> str:
 def memory_mark(scope: str, key: str, number: int, status: str) -> str:
     """Return the listing hint of a version with which a key came to have a value, or lost it."""
     return f"{memory_marks(scope, key)}/{LAST_VERSION - number:08d}/{status}"
+
+
+def is_version(key: str) -> bool:
+    """Say whether a version lies at `key`, or what else belongs to a memory."""
+    return key.split("/")[-2] == "version"
 
 
 def version_number(key: str) -> int:
