@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from kitaru.config import setting
 from kitaru.errors import ContextError, StateError, UsageError
@@ -60,16 +60,20 @@ class Flow(Generic[P, R]):
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        """Refuse: a flow is run, not called.
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the body as a part of the flow that calls it, in whose execution its calls count.
 
         Raises:
-            UsageError: always.
+            UsageError: called outside a flow.
+            ContextError: called inside a checkpoint.
         """
-        raise UsageError(
-            f"The flow {self.name} was called like a function.",
-            help=f"Run it with {self.name}.run(…).wait(), or from a shell: kitaru run FILE.py",
-        )
+        if context.current() is None:
+            raise UsageError(
+                f"The flow {self.name} was called like a function.",
+                help=f"Run it with {self.name}.run(…).wait(), or from a shell: kitaru run FILE.py",
+            )
+        context.in_body(f"the flow {self.name}")
+        return self.function(*args, **kwargs)
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start an execution with these inputs and return at once.
@@ -187,7 +191,7 @@ class Runner(Generic[P, R]):
         if context.current() is not None:
             raise ContextError(
                 f"The flow {flow.name} was run inside a flow: every replay would run it again.",
-                help=f"Call its parts directly: {flow.name}.function(…) runs its body here.",
+                help=f"Call it: {flow.name}(…) runs its body as a part of this execution.",
             )
         store = opened(self._store)
         exec_id = self._exec_id or new_execution_id()

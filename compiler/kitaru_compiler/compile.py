@@ -34,7 +34,10 @@ from kitaru_compiler.frontend.project import Project, locate
 from kitaru_compiler.frontend.requirements import requirement_texts, requirements
 from kitaru_compiler.frontend.silence import ignores, silence, without_effect
 from kitaru_compiler.frontend.source import MAX_DEPTH, Source, refused
+from kitaru_compiler.ir.nodes import FlowIR
 from kitaru_compiler.passes import normalise
+from kitaru_compiler.passes.binding import Why
+from kitaru_compiler.passes.inline import inline
 
 # No target: what `check` cuts for, so that its notes are those of every target.
 ANY_TARGET = Profile("any", True, "native", "suspended", 50, 90, (0, 0), fan_out=100)
@@ -74,10 +77,10 @@ def compile_flow(
         chosen, problems = select_flow(source, names, flow)
         if chosen is None:
             raise SourceError(tuple(problems), {source.file: source.text})
-        found = _analyse(chosen, names)
+        calls = Calls(names)
+        found = _analyse(chosen, calls)
         _stop_on_errors(found, project)
-        ir = normalise(lower(chosen, names))
-        result = cut(ir, chosen.source, granularity, profile)
+        result = cut(_normal_form(chosen, calls), granularity, profile)
         found += crossing(chosen, names, result.blocks, result.steps)
         settings = project_settings(path.parent)
         pins, about_pins = requirements(project, source, settings)
@@ -94,6 +97,7 @@ def compile_flow(
             steps=result.steps,
             layout=result.layout,
             positions=result.generated.positions,
+            activations=result.activations,
             models=dict(sorted(settings.get("models", {}).items())),
             requirements=pins,
             environment=dict(sorted(settings.get("environment", {}).items())),
@@ -119,11 +123,11 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
             else:
                 problems = []
             for one in flows:
-                found = _analyse(one, names)
+                calls = Calls(names)
+                found = _analyse(one, calls)
                 problems += found
                 if not any(d.severity == "error" for d in found):
-                    ir = normalise(lower(one, names))
-                    result = cut(ir, one.source, "checkpoint", ANY_TARGET)
+                    result = cut(_normal_form(one, calls), "checkpoint", ANY_TARGET)
                     problems += [*result.notes, *crossing(one, names, result.blocks, result.steps)]
             texts = _texts(project)
             if flows:
@@ -150,12 +154,27 @@ def _relative(path: Path, project: Project) -> str:
     return path.relative_to(project.root).as_posix()
 
 
-def _analyse(flow: FlowDefinition, names: Names) -> list[Diagnostic]:
+def _analyse(flow: FlowDefinition, calls: Calls) -> list[Diagnostic]:
     found = check_definition(flow)
     if isinstance(flow.definition, ast.FunctionDef):
-        found += [*Calls(names).mark(flow), *advise(flow, names)]
-    found += secrets(names.project, flow.source.module)
-    return [*found, *hidden_order(names.project)]
+        calls.mark(flow)
+        found += advise(flow, calls.names)
+    found += secrets(calls.names.project, flow.source.module)
+    return [*found, *hidden_order(calls.names.project)]
+
+
+def _normal_form(flow: FlowDefinition, calls: Calls) -> FlowIR:
+    """Return a flow in normal form, its helpers, each normalised on its own, written out."""
+    made: dict[str, FlowIR | Why] = {}
+
+    def find(callee: str) -> FlowIR | Why:
+        if callee not in made:
+            helper = calls.helpers[callee]
+            why_not = helper.why_not()
+            made[callee] = why_not or normalise(lower(helper.definition, calls.names))
+        return made[callee]
+
+    return inline(normalise(lower(flow, calls.names)), find)
 
 
 def _stop_on_errors(found: list[Diagnostic], project: Project) -> None:

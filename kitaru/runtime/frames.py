@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,24 @@ def decode_frame(
         codec.set_future_factory(None)
 
 
+def handed_on(block: Block, following: Block, before: Variables, returned: Variables) -> Variables:
+    """Return the frame of `following` after `block`, which got `before`, has returned `returned`.
+
+    A block returns its own activation's variables by their bare names, and what it passes to
+    another by the full one. The variables of other activations pass it by.
+    """
+    found = {}
+    for name in following.live:
+        owner, _, variable = name.rpartition(".")
+        if owner and name in returned:
+            found[name] = returned[name]
+        elif owner == block.activation and variable in returned:
+            found[name] = returned[variable]
+        elif owner != block.activation and name in before:
+            found[name] = before[name]
+    return found
+
+
 def passed_in(document: Any) -> list[str]:
     """Return the blocks at which a cut was left out before this frame was written."""
     return list(document["passed"])
@@ -77,7 +96,8 @@ def promised_in(document: Any) -> list[dict[str, Any]]:
 
 def note_of(error: ValueNotEncodable, variables: Variables, block: Block) -> dict[str, Any]:
     """Return the note that says why a cut before `block` was left out: a variable cannot cross."""
-    name = error.path.partition(".")[0].partition("[")[0]
+    starts = [n for n in variables if re.match(rf"{re.escape(n)}(\W|$)", error.path)]
+    name = max(starts, key=len, default=error.path)
     kind = type(variables[name]).__qualname__ if name in variables else ""
     return _note(block, name, kind, error.message)
 

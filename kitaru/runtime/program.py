@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -65,15 +66,30 @@ def load_program(plan: Plan, digest: str, path: Path) -> Program:
 
 def project_globals(program: Program) -> dict[str, dict[str, str]]:
     """Return the digests of the globals of each project module that is loaded, by module name."""
+    modules = _project_modules(program)
+    return {name: codec.globals_digest(vars(module)) for name, module in modules}
+
+
+def named_globals(program: Program) -> dict[str, Any]:
+    """Return the globals of the project's loaded modules, under the names that frames hold.
+
+    Those of the flow's own module by their bare names, others as `module:name`.
+    """
+    found = dict(vars(program.module))
+    for name, module in _project_modules(program):
+        if module is not program.module:
+            found.update({f"{name}:{key}": value for key, value in vars(module).items()})
+    return found
+
+
+def _project_modules(program: Program) -> Iterator[tuple[str, ModuleType]]:
     own = program.module.__file__ or ""
     root = str(Path(own).parents[program.plan.file.count("/")]) + os.sep
-    found = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
         # In a bundle the runtime lies beside the project.
         if file.startswith(root) and name.partition(".")[0] not in ("kitaru", "__main__"):
-            found[name] = codec.globals_digest(vars(module))
-    return found
+            yield name, module
 
 
 def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:

@@ -20,6 +20,7 @@ from kitaru.runtime.frames import (
     changed,
     decode_frame,
     encode_frame,
+    handed_on,
     note_of,
     note_of_globals,
     promised_in,
@@ -28,7 +29,14 @@ from kitaru.runtime.host import Stop
 from kitaru.runtime.items import ItemRun
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.process import INTERRUPTED, Request, exit_now, report, say, stop_process
-from kitaru.runtime.program import Program, inputs_of, load_program, project_globals, read_plan
+from kitaru.runtime.program import (
+    Program,
+    inputs_of,
+    load_program,
+    named_globals,
+    project_globals,
+    read_plan,
+)
 from kitaru.runtime.route import END, Outputs, Route
 from kitaru.runtime.values import store_value
 from kitaru.stores import open_store
@@ -141,7 +149,7 @@ class StepRun:
             return dict(inputs.restore(self._program.flow.function, recorded).arguments)
         document = self._route.frame(pointer["from"])
         self._execution.adopt([promises.read(p, self._execution) for p in promised_in(document)])
-        frame = decode_frame(document, vars(self._program.module), self._execution.restored)
+        frame = decode_frame(document, named_globals(self._program), self._execution.restored)
         self._execution.counters = Counters.from_json(frame.counters)
         self._execution.unread = list(frame.unread)
         self._passed = list(frame.passed)
@@ -155,10 +163,10 @@ class StepRun:
             following, value = self._program.functions[block](variables)
             if following is None:
                 return self._end(value)
-            live = self._plan.block(following).live
-            variables = {name: value[name] for name in live if name in value}
+            ends, starts = self._plan.block(block), self._plan.block(following)
+            variables = handed_on(ends, starts, variables, value)
             self._waiting = None
-            if self._plan.block(following).kind == "wait":
+            if starts.kind == "wait":
                 self._waiting = self._exit("waiting", following, variables)
             elif self._route.cut_before(following) is not None:
                 left = self._exit("go", following, variables)
@@ -186,7 +194,7 @@ class StepRun:
             self._notes.append(note_of_globals(names, block))
             return None
         try:
-            document = encode_frame(frame, vars(self._program.module))
+            document = encode_frame(frame, named_globals(self._program))
         except ValueNotEncodable as error:
             self._notes.append(note_of(error, variables, block))
             return None

@@ -17,7 +17,19 @@ PLAN_SCHEMA = 1
 OWN_DEFAULT = "kitaru:default"
 
 BlockKind = Literal[
-    "flow", "entry", "checkpoint", "llm", "wait", "log", "memory", "region", "join", "fan", "gather"
+    "flow",
+    "entry",
+    "checkpoint",
+    "llm",
+    "wait",
+    "log",
+    "memory",
+    "region",
+    "join",
+    "fan",
+    "gather",
+    "call",
+    "return",
 ]
 ParameterType = Literal["str", "int", "float", "bool", "json"]
 Granularity = Literal["checkpoint", "fused", "single"]
@@ -64,13 +76,35 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Activation:
+    """A helper's body, written out where the flow, or the activation `caller`, calls it.
+
+    `module`, `file` and `line` say where the helper's `function` (its qualified name) is defined;
+    `call` is the place of the call in the caller's file as Python's `ast` counts: line, column,
+    end line, end column. `futures` are the module's `from __future__` imports.
+    """
+
+    name: str
+    function: str
+    module: str
+    file: str
+    line: int
+    caller: str
+    call: tuple[int, int, int, int]
+    futures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """One function of `steps.py`: variables in, the next block and variables out.
 
     `next` holds every possible successor in program order, `None` standing for the end of the flow.
-    `live` are the flow variables its frame holds on entry, those that are bound at all.
-    A block of kind `flow` has no function: the flow's own is called as it is. A `fan` submits calls
-    and goes on to its `gather`, where they may first be waited for.
+    `live` are the variables its frame holds on entry, those that are bound at all; those of an
+    activation as `activation.variable`. `activation` is the one whose variables the block's own are
+    and whose module it lives in, empty for the flow's. It returns its own variables by their bare
+    names, and by its full name what it passes to another activation: arguments, or its result.
+    A block of kind `flow` has no function: the flow's own is called as it is.
+    A `fan` submits calls and goes on to its `gather`, where they may first be waited for.
     `calls` are the durable calls seen in it (callee names, in source order), `may_wait` whether one
     of them can suspend the execution. `reason` is the code of the diagnostic that explains why a
     region was not cut further, or empty; `why` and `fix` are what that one says here.
@@ -87,6 +121,7 @@ class Block:
     reason: str = ""
     why: str = ""
     fix: str = ""
+    activation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +207,10 @@ class Plan:
 
     `module` is the dotted name to import in a step, `file` its path below the project's import
     root, both with `/`. `positions` maps lines of `steps.py` to the user's source (see
-    `kitaru.runtime.blocks`). `models` are the model aliases of the project, `requirements` the
-    pinned distributions a container needs, `environment` its plain variables. `residual_of` is the
-    digest of the plan whose frames this one goes on with, empty for a compilation of its own.
+    `kitaru.runtime.blocks`), `activations` are the helpers written out in it. `models` are the
+    model aliases of the project, `requirements` the pinned distributions a container needs,
+    `environment` its plain variables. `residual_of` is the digest of the plan whose frames this one
+    goes on with, empty for a compilation of its own.
     """
 
     flow: str
@@ -189,6 +225,7 @@ class Plan:
     steps: tuple[Step, ...]
     layout: tuple[LayoutItem, ...]
     positions: tuple[Any, ...] = ()
+    activations: tuple[Activation, ...] = ()
     models: dict[str, str] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
@@ -227,6 +264,7 @@ class Plan:
                 "steps": tuple(_step(s) for s in data["steps"]),
                 "layout": _layout(data["layout"]),
                 "positions": tuple(data["positions"]),
+                "activations": tuple(_activation(a) for a in data["activations"]),
                 "requirements": tuple(data["requirements"]),
             }
         )
@@ -238,6 +276,11 @@ class Plan:
 
 def _span(data: dict[str, Any]) -> Span:
     return Span(**data)
+
+
+def _activation(data: dict[str, Any]) -> Activation:
+    tuples = {key: tuple(data[key]) for key in ("call", "futures")}
+    return Activation(**{**data, **tuples})
 
 
 def _block(data: dict[str, Any]) -> Block:

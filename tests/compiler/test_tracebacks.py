@@ -11,6 +11,7 @@ import pytest
 from kitaru_compiler import compile_flow
 
 from kitaru.runtime import blocks
+from kitaru.runtime.frames import handed_on
 from kitaru.wire.plan import Granularity
 from tests.differential.harness import World
 
@@ -78,10 +79,16 @@ def test_the_same_lines_and_carets(name: str, granularity: Granularity, tmp_path
     functions = blocks.load(compilation.plan, compilation.steps_py, module)
 
     def run() -> Any:
-        name: str | None = compilation.plan.blocks[0].name
+        plan = compilation.plan
+        name = plan.blocks[0].name
         variables: Any = {"x": 0, "q": None}
-        while name:
-            name, variables = functions[name](variables)
+        while True:
+            following, returned = functions[name](variables)
+            if following is None:
+                return
+            ends, starts = plan.block(name), plan.block(following)
+            variables = handed_on(ends, starts, variables, returned)
+            name = following
 
     assert len(expected) > 0
     assert shown(run, path) == expected

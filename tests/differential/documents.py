@@ -15,7 +15,7 @@ from kitaru_targets.common.parameters import values
 from kitaru_targets.dry_run.kfp_ir import Call, interpret
 
 from kitaru.errors import ValueNotEncodable
-from kitaru.runtime import codec
+from kitaru.runtime.frames import handed_on
 from kitaru.wire.plan import Granularity
 from tests.differential.harness import Outcome, Process, call_flow, outcome_of
 from tests.targets.programs import WIRING
@@ -23,7 +23,7 @@ from tests.targets.programs import WIRING
 
 def compile_for(path: Path, target: str, granularity: Granularity) -> Compilation:
     """Compile the flow at `path` for a target."""
-    return compile_flow(path, granularity=granularity, profile=registry.get(target).profile)
+    return compile_flow(path, "main", granularity=granularity, profile=registry.get(target).profile)
 
 
 def run_document(
@@ -68,8 +68,7 @@ class _Steps:
             return self._run(entry, self.inputs)
         if not self.result and entry in self.frames:
             process = self._process()
-            frame = codec.decode_frame(self.frames[entry], process.module.__dict__)
-            return self._run(entry, frame, process)
+            return self._run(entry, process.variables(self.frames[entry]), process)
         if not self.result and entry in self.passed:
             return {"next": self._step_at(self.passed[entry]), "status": "go"}
         return {"next": "end", "status": "end" if self.result else "skip"}
@@ -88,12 +87,13 @@ class _Steps:
         entries = {step.entry for step in plan.steps}
         passed: list[str] = []
         while plan.block(name).kind != "flow":
-            following, value = process.functions[name](variables)
+            following, value = process.program.functions[name](variables)
             if following is None:
                 self.result.append(value)
                 return {"next": "end", "status": "end"}
+            ends, starts = plan.block(name), plan.block(following)
+            variables = handed_on(ends, starts, variables, value)
             name = following
-            variables = {key: value[key] for key in plan.block(name).live if key in value}
             if name in entries:
                 try:
                     self.frames[name] = process.frame(variables)

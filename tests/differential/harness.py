@@ -22,7 +22,7 @@ from typing import Any
 from kitaru_compiler import Compilation, compile_flow
 
 from kitaru.errors import ValueNotEncodable
-from kitaru.runtime import blocks, codec
+from kitaru.runtime import blocks, codec, frames, program
 from kitaru.wire.plan import Granularity, Plan
 
 ANSWERS = {"ok": True, "no": False, "number": 7}
@@ -34,14 +34,14 @@ ADDRESS = re.compile(r"0x[0-9a-f]+")
 class Outcome:
     """What a run gave: its value or its error, and everything it did, in order.
 
-    `raised_at` are the places of the user's file in the traceback of the error, innermost last:
-    line, column, end line, end column. `cuts` and `elided` count the frames that were encoded and
-    those that could not be.
+    `raised_at` are the places of the user's files in the traceback of the error, innermost last:
+    function, line, column, end line, end column. `cuts` and `elided` count the frames that were
+    encoded and those that could not be.
     """
 
     result: Any
     trace: list[str]
-    raised_at: list[tuple[int | None, ...]] = field(default_factory=list)
+    raised_at: list[tuple[str | int | None, ...]] = field(default_factory=list)
     cuts: int = 0
     elided: int = 0
 
@@ -62,6 +62,8 @@ class World:
     def module(self) -> types.ModuleType:
         """Run the module at `path`, and those beside it when they are imported."""
         self.modules["kitaru"] = self._kitaru()
+        for beside in self.path.parent.glob("*.py"):
+            sys.modules.pop(beside.stem, None)
         return self._load(self.path)
 
     def _load(self, path: Path) -> types.ModuleType:
@@ -137,12 +139,12 @@ class World:
 def compile_text(
     source: str, granularity: Granularity = "checkpoint", beside: dict[str, str] | None = None
 ) -> tuple[Compilation, Path]:
-    """Compile source text, with other files `beside` it; return the compilation and its path."""
+    """Compile the flow `main` of source text, with files `beside` it; return it and its path."""
     folder = Path(tempfile.mkdtemp())
     for name, text in {"program.py": source, **(beside or {})}.items():
         (folder / name).write_text(text, encoding="utf-8")
     path = folder / "program.py"
-    return compile_flow(path, granularity=granularity), path
+    return compile_flow(path, "main", granularity=granularity), path
 
 
 def run_plain(compilation: Compilation, path: Path, inputs: dict[str, Any]) -> Outcome:
@@ -184,15 +186,21 @@ class Process:
     def __post_init__(self) -> None:
         plan = self.compilation.plan
         self.module = World(self.path, self.trace, self.remembered).module()
-        self.before = codec.globals_digest(self.module.__dict__)
+        functions = {}
         if plan.blocks[0].kind != "flow":
-            self.functions = blocks.load(plan, self.compilation.steps_py, self.module)
+            functions = blocks.load(plan, self.compilation.steps_py, self.module)
+        self.program = program.Program(plan, "", self.module, None, functions)
+        self.before = program.project_globals(self.program)
 
     def frame(self, variables: dict[str, Any]) -> Any:
         """Return the encoded frame; raise ValueNotEncodable when a cut must be left out."""
-        if codec.globals_digest(self.module.__dict__) != self.before:
+        if frames.changed(self.before, program.project_globals(self.program), ""):
             raise ValueNotEncodable("a module global changed")
-        return codec.encode_frame(variables, self.module.__dict__)
+        return codec.encode_frame(variables, program.named_globals(self.program))
+
+    def variables(self, frame: Any) -> dict[str, Any]:
+        """Return the variables of an encoded frame."""
+        return codec.decode_frame(frame, program.named_globals(self.program))
 
     def next(self) -> Process:
         return Process(self.compilation, self.path, self.trace, self.remembered)
@@ -205,12 +213,12 @@ def _steps(process: Process, variables: dict[str, Any], outcome: Outcome, entrie
     order = {block.name: block.index for block in plan.blocks}
     name = plan.blocks[0].name
     while True:
-        following, value = process.functions[name](variables)
+        following, value = process.program.functions[name](variables)
         if following is None:
             return value
         assert order[following] > order[name], "control jumped back"
         assert following in plan.block(name).next
-        variables = {key: value[key] for key in plan.block(following).live if key in value}
+        variables = frames.handed_on(plan.block(name), plan.block(following), variables, value)
         if following in entries:
             try:
                 frame = process.frame(variables)
@@ -219,7 +227,7 @@ def _steps(process: Process, variables: dict[str, Any], outcome: Outcome, entrie
             else:
                 outcome.cuts += 1
                 process = process.next()
-                variables = codec.decode_frame(frame, process.module.__dict__)
+                variables = process.variables(frame)
         name = following
 
 
@@ -235,8 +243,8 @@ def outcome_of(outcome: Outcome, path: Path, run: Callable[[], Any]) -> Outcome:
     except Exception as error:
         outcome.result = ADDRESS.sub("0x", f"{type(error).__name__}: {error}")
         outcome.raised_at = [
-            (frame.lineno, frame.colno, frame.end_lineno, frame.end_colno)
+            (frame.name, frame.lineno, frame.colno, frame.end_lineno, frame.end_colno)
             for frame in traceback.extract_tb(error.__traceback__)
-            if frame.filename == str(path)
+            if Path(frame.filename).parent == path.parent
         ]
     return outcome

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 PRELUDE = '''
 import kitaru
 from kitaru import checkpoint, flow
+import other
 
 class Noisy:
     """Traces whatever Python asks of it."""
@@ -46,7 +47,7 @@ def boom(x=0):
     raise ValueError(f"boom {x}")
 
 b = "global b"
-SHARED = [1, 2]
+SHARED = other.POOL
 
 def glue(x):
     trace(f"glue {x!r}")
@@ -61,7 +62,53 @@ def bump():
 
 def spread(**kw): return sorted(kw)
 def pick(*a): return a[0] if a else None
+
+def rec(n, b=1):
+    if isinstance(n, int) and 0 < n < 3:
+        return [ca(n), rec(n - 1, b)]
+    return cb(n, b)
+
+def both(a, b="both"):
+    if cc(a):
+        return other.make(a)
+    for d in (a, b):
+        c = cb(d)
+    return [c, other.keep(b, b=a)]
 '''
+
+# The module beside it.
+OTHER = """
+from kitaru import checkpoint
+
+@checkpoint
+def oa(x=0): return [str(x)]
+@checkpoint
+def ob(x=0, y=1): return len(str(x)) - len(str(y))
+
+b = "global of other"
+POOL = [1, 2]
+KEPT = []
+
+def make(a, b=None, *, c="c"):
+    trace(f"make {a!r} {b!r}")
+    if not a:
+        return b
+    d = oa(b)
+    d.append(c)
+    if b is None and ob(a):
+        trace("early")
+        return d
+    return (d, d, ob(c, y=a))
+
+def keep(a, b=KEPT):
+    c = inner(a)
+    if b is KEPT:
+        trace("the same")
+    return [c, b is POOL, inner(b)]
+
+def inner(v):
+    return oa([b, v])[0]
+"""
 
 NAMES = ("a", "b", "c", "xs", "d")
 STARTS = (("b", "2"), ("c", "[5]"), ("d", "'d'"))
@@ -71,9 +118,12 @@ STARTS = (("b", "2"), ("c", "[5]"), ("d", "'d'"))
 def programs(draw: st.DrawFn) -> str:
     """Return the source of a module with one flow, `main(a, xs)`."""
     writer = _Writer(draw)
+    lines: list[str] = []
+    for number in range(draw(st.integers(0, 3))):
+        lines += writer.helper(f"h{number}")
     body = [f"{name} = {value}" for name, value in STARTS if draw(st.integers(0, 9))]
     body += writer.block(2, draw(st.integers(2, 7)))
-    lines = ["@flow", "def main(a=1, xs=()):", *("    " + line for line in body)]
+    lines += ["@flow", "def main(a=1, xs=()):", *("    " + line for line in body)]
     return PRELUDE + "\n".join(lines) + "\n"
 
 
@@ -81,19 +131,47 @@ def programs(draw: st.DrawFn) -> str:
 def winding_programs(draw: st.DrawFn) -> str:
     """Return a flow of branches, matches and loops left early, whose operands do not fail."""
     writer = _Calm(draw)
+    lines: list[str] = []
+    for number in range(draw(st.integers(0, 2))):
+        lines += writer.helper(f"h{number}")
     body = [f"{name} = {value}" for name, value in (*STARTS, ("v", "0"), ("xs", "[1, 2]"))]
     body += writer.block(3, draw(st.integers(1, 4)))
     body += [f"trace(repr({name}))" for name in (*NAMES, "v")]
-    lines = ["@flow", "def main(a=1, xs=()):", *("    " + line for line in body)]
+    lines += ["@flow", "def main(a=1, xs=()):", *("    " + line for line in body)]
     return PRELUDE + "\n".join(lines) + "\n"
 
 
 class _Writer:
+    """Writes statements; `helpers` are the functions that may be called so far."""
+
     ITEMS = ("(1, 2)", "['x', 'y']", "range(2)", "(a, glue(3))", "()", "xs", "Noisy(3)")
 
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw = draw
         self.loops = 0
+        self.helpers = ["rec", "both", "other.make", "other.keep"]
+
+    def helper(self, name: str) -> list[str]:
+        """Return a function of the module, callable by what comes after it."""
+        default = self.one("2", "None", "(1, 'x')", "SHARED", "-1")
+        head = self.one(f"def {name}(a, b={default}):", f"def {name}(xs, /, a=1, *, b={default}):")
+        body = self.block(1, self.draw(st.integers(1, 4)))
+        if self.draw(st.booleans()):
+            body.append(f"return {self.expr(2)}")
+        self.helpers += [name, name]
+        return [head, *("    " + line for line in body)]
+
+    def helped(self, depth: int) -> str:
+        name = self.one(*self.helpers)
+        e = lambda: self.expr(depth - 1)  # noqa: E731
+        return self.one(
+            f"{name}({e()})",
+            f"{name}({e()}, b={e()})",
+            f"{name}({e()}, b={e()})",
+            f"{name}(*glue([{self.atom()}]))",
+            f"{name}(({self.name()} := {e()}), b={self.name()})",
+            f"{name}({e()}, {e()})",
+        )
 
     def one(self, *options: Any) -> Any:
         return self.draw(st.sampled_from(options))
@@ -138,10 +216,13 @@ class _Writer:
     def expr(self, depth: int) -> str:
         if depth <= 0:
             return self.atom()
-        kind = self.draw(st.integers(0, 26))
+        kind = self.draw(st.integers(0, 29))
         e = lambda: self.expr(depth - 1)  # noqa: E731
         forms = {
             0: lambda: self.call(depth),
+            27: lambda: self.helped(depth),
+            28: lambda: self.helped(depth),
+            29: lambda: self.helped(depth),
             1: lambda: self.call(depth),
             2: lambda: self.call(depth),
             3: lambda: (
@@ -350,6 +431,8 @@ class _Calm(_Writer):
 
     def expr(self, depth: int) -> str:
         call, atom = self.call(1), self.atom()
+        if not self.draw(st.integers(0, 3)):
+            return f"{self.one(*self.helpers)}({atom}, b={self.atom()})"
         return self.one(call, call, atom, f"not {call}", f"[{atom}, {call}]", f"{atom} == {call}")
 
     def statement(self, depth: int) -> list[str]:

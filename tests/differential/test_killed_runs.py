@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, assume, example, given, settings
 
 from kitaru.client import KitaruClient
 from kitaru.stores.sqlite import SqliteStore
-from tests.differential.programs import PRELUDE, programs
+from tests.differential.programs import OTHER, PRELUDE, programs
 from tests.differential.real import TRACE, loaded
 from tests.differential.test_real_runs import INPUTS, answer
 
@@ -52,6 +52,7 @@ def main(a=1, xs=()):
                 d = str(error)
     return d, cc(d)
 """
+MAIN = ("ca(x=0)", "cb(x=0, y=1)", "cc(x=0)", "boom(x=0)")
 
 
 @dataclass
@@ -88,7 +89,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder: Path, source: s
     shown = source.partition("def pick")[2]
     here = Path(tempfile.mkdtemp(dir=folder))
     path = here / "program.py"
-    path.write_text(_telling(source) + TRACE, encoding="utf-8")
+    path.write_text(_telling(source, MAIN) + TRACE, encoding="utf-8")
+    beside = _telling(OTHER, ("oa(x=0)", "ob(x=0, y=1)"))
+    (here / "other.py").write_text(beside + TRACE, encoding="utf-8")
     undisturbed = here / "undisturbed"
     assert _run(path, undisturbed, "never") == 0, shown
     expected = _ended(undisturbed)
@@ -106,9 +109,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder: Path, source: s
     assert found == expected, shown
 
 
-def _telling(source: str) -> str:
+def _telling(source: str, checkpoints: tuple[str, ...]) -> str:
     """Return the source with every checkpoint saying that its function runs."""
-    for name in ("ca(x=0)", "cb(x=0, y=1)", "cc(x=0)", "boom(x=0)"):
+    for name in checkpoints:
         assert f"def {name}:" in source
         source = source.replace(f"def {name}:", f'def {name}: trace("ran");')
     return source.replace('trace("ran");\n    ', 'trace("ran"); ')

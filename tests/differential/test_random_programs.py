@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from kitaru.wire.plan import Granularity
 from tests.differential.documents import compile_for, run_document
 from tests.differential.harness import compile_text, run_cut, run_plain
-from tests.differential.programs import programs, winding_programs
+from tests.differential.programs import OTHER, programs, winding_programs
 
 EXAMPLES = int(os.environ.get("KITARU_FUZZ_EXAMPLES", "400"))
 INPUTS = {"a": 1, "xs": [3, 4]}
+BESIDE = {"other.py": OTHER}
 
 
 def examples(share: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -45,7 +46,7 @@ def test_control_goes_where_python_goes(source: str, granularity: Granularity) -
 @given(source=st.one_of(programs(), winding_programs()))
 def test_the_document_starts_what_has_work_to_do(source: str, target: str) -> None:
     compiles(source)
-    _, path = compile_text(source)
+    _, path = compile_text(source, beside=BESIDE)
     compilation = compile_for(path, target, "checkpoint")
     plain = run_plain(compilation, path, INPUTS)
     assert run_document(compilation, path, INPUTS, target).same() == plain.same(), shown(source)
@@ -53,7 +54,7 @@ def test_the_document_starts_what_has_work_to_do(source: str, target: str) -> No
 
 def agree(source: str, granularity: Granularity) -> None:
     compiles(source)
-    compilation, path = compile_text(source, granularity)
+    compilation, path = compile_text(source, granularity, BESIDE)
     plain = run_plain(compilation, path, INPUTS)
     text = shown(source) + compilation.steps_py
     assert run_cut(compilation, path, INPUTS).same() == plain.same(), text

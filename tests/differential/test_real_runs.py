@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 
-from tests.differential.programs import programs
+from tests.differential.programs import OTHER, programs
 from tests.differential.real import TRACE, run_dry, run_here
 
 EXAMPLES = int(os.environ.get("KITARU_REAL_EXAMPLES", "12"))
@@ -46,6 +46,7 @@ def test_a_dry_run_is_the_run(folder: Path, target: str, source: str) -> None:
     here = Path(tempfile.mkdtemp(dir=folder))
     path = here / f"program_{here.name.replace('-', '_')}.py"
     path.write_text(source + TRACE, encoding="utf-8")
+    (here / "other.py").write_text(OTHER + TRACE, encoding="utf-8")
     local = run_here(path, "main", INPUTS, answer, here)
     dry = run_dry(path, "main", INPUTS, answer, here, target)
     assert dry == local, source.partition("def pick")[2]

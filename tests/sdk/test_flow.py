@@ -48,6 +48,30 @@ def test_called_directly_it_says_run() -> None:
         doubled(1)
 
 
+def test_called_in_a_flow_it_runs_as_a_part_of_that_execution() -> None:
+    @flow
+    def outer(x: int) -> list[object]:
+        return [echo(x), echo.function(value=x + 1), echo(x + 2)]
+
+    handle = outer.run(1)
+    assert handle.wait() == [1, 2, 3]
+    ids = [record.id for record in KitaruClient().executions.get(handle.exec_id).invocations]
+    assert ids == ["same", "same_2", "same_3"]
+
+
+def test_called_in_a_checkpoint_it_is_refused() -> None:
+    @checkpoint
+    def inside(x):
+        return echo(x)
+
+    @flow
+    def outer(x: int) -> object:
+        return inside(x)
+
+    with pytest.raises(errors.CheckpointFailed, match="flow echo was used inside the checkpoint"):
+        outer.run(1).wait()
+
+
 def test_inputs_are_bound_like_a_call() -> None:
     assert doubled.run(3).wait() == 7
     assert doubled.run(x=3, plus=5).wait() == 11

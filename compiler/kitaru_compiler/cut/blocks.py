@@ -1,7 +1,7 @@
 """Decides where blocks begin and how control goes from one to the next, always forward.
 
-A block begins at the entry, at each durable call or region, and at each join after a branch that
-holds one. Every statement appears once, whatever the granularity.
+A block begins at the entry, at each durable call or region, at each join after a branch that holds
+one, and where a helper is entered and left. Every statement appears once, whatever the granularity.
 """
 
 from __future__ import annotations
@@ -10,13 +10,24 @@ import ast
 from collections import deque
 from dataclasses import dataclass, field
 
-from kitaru.wire.plan import BlockKind
+from kitaru.wire.plan import BlockKind, Span
 from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
-from kitaru_compiler.cut.ends import After, end, end_of_flow, jump_list, jump_to, with_jumps
+from kitaru_compiler.cut.ends import (
+    After,
+    Leave,
+    call,
+    end,
+    goes_on_at,
+    jump,
+    leaves,
+    result_to,
+    with_jumps,
+)
 from kitaru_compiler.cut.names import name_blocks
 from kitaru_compiler.ir.build import at
 from kitaru_compiler.ir.exits import escapes
 from kitaru_compiler.ir.nodes import (
+    Activation,
     Code,
     Durable,
     DurableCall,
@@ -24,31 +35,39 @@ from kitaru_compiler.ir.nodes import (
     Fan,
     FlowIR,
     If,
+    Inline,
     Node,
     Region,
     Return,
     Scope,
 )
+from kitaru_compiler.ir.scope import own_nodes
 
 
 def build_blocks(ir: FlowIR) -> tuple[list[DraftBlock], list[Place | Fork]]:
     """Return the blocks in program order, named, and the structure they stand in."""
-    builder = _Builder()
+    builder = _Builder([], Activation("", ir), end)
     entry = builder.new("entry", ir.definition)
-    entry.body, structure = builder.emit(ir.body, end_of_flow)
+    entry.body, structure = builder.emit(ir.body, leaves(end))
     name_blocks(builder.blocks, ir)
     return builder.blocks, structure
 
 
 @dataclass
 class _Builder:
-    """`leaving` holds, by label, what ends the code that leaves a scope."""
+    """Builds the blocks of one function's body; those of all bodies are numbered together.
 
-    blocks: list[DraftBlock] = field(default_factory=list)
+    `leave` makes the end of the code that returns, `leaving` holds, by label, what makes the end of
+    the code that leaves a scope.
+    """
+
+    blocks: list[DraftBlock]
+    activation: Activation
+    leave: Leave
     leaving: dict[str, After] = field(default_factory=dict)
 
     def new(self, kind: BlockKind, place: ast.AST) -> DraftBlock:
-        block = DraftBlock(kind, place)
+        block = DraftBlock(kind, place, self.activation)
         self.number(block)
         return block
 
@@ -67,25 +86,25 @@ class _Builder:
             last = [node]
             match node:
                 case Code(stmt):
-                    tail.append(with_jumps(stmt, self.leaving))
+                    tail.append(self._with_jumps(stmt))
                     if isinstance(stmt, ast.Raise):
                         return first, structure
                 case Exit(label, stmt):
                     tail += self.leaving[label](stmt)
                     return first, structure
                 case Return(stmt):
-                    tail.append(end(stmt, stmt.value))
+                    tail.append(self.leave(stmt, stmt.value))
                     return first, structure
                 case Durable() | Region():
                     block = self._durable(node)
-                    tail.append(jump_to(block)(block.place))
+                    tail.append(jump(block, block.place))
                     arm.append(Place(block))
                     tail = block.body
                     if _ends(tail[-1]):
                         return first, structure
                 case Fan():
                     fan, joined = self._fan(node, pending)
-                    tail.append(jump_to(fan)(fan.place))
+                    tail.append(jump(fan, fan.place))
                     arm += [Place(fan), Place(joined)]
                     tail = joined.body
                 case Scope():
@@ -104,24 +123,26 @@ class _Builder:
                     if join is None:
                         return first, structure
                     tail = join.body
-            if pending and self.leaving and escapes([node]):
-                arm = _only_sometimes(node, arm)
+                case Inline():
+                    tail = self._inline(node, tail, arm)
+            if pending and self._may_leave(node):
+                arm = self._only_sometimes(node, arm)
         tail += after(_source(last[0]) if last else ast.Pass())
         return first, structure
 
     def _ends(self, nodes: list[Node]) -> bool:
         """Say whether the flow ends with `nodes`, wherever control goes in them."""
-        return _surely_leaves(nodes) and not (self.leaving and escapes(nodes))
+        return _surely_leaves(nodes) and not any(map(self._may_leave, nodes))
 
     def _durable(self, node: Durable | Region) -> DraftBlock:
         if isinstance(node, Durable):
             block = self.new(_kind(node.call), node.stmt)
             block.calls = [node.call]
-            block.body = [with_jumps(node.stmt, self.leaving)]
+            block.body = [self._with_jumps(node.stmt)]
             return block
         block = self.new("region", node.stmts[0])
         block.calls, block.region = node.calls, node
-        block.body = [with_jumps(stmt, self.leaving) for stmt in node.stmts]
+        block.body = [self._with_jumps(stmt) for stmt in node.stmts]
         return block
 
     def _fan(self, node: Fan, pending: deque[Node]) -> tuple[DraftBlock, DraftBlock]:
@@ -131,8 +152,42 @@ class _Builder:
         place = _source(pending[0]) if pending else node.stmts[-1]
         joined = self.new("gather", place)
         joined.fan = fan
-        fan.body = [*node.stmts, jump_to(joined)(place)]
+        fan.body = [*node.stmts, jump(joined, place)]
         return fan, joined
+
+    def _inline(
+        self, node: Inline, tail: list[ast.stmt], arm: list[Place | Fork]
+    ) -> list[ast.stmt]:
+        """Add a helper's body; return the statements of the block where the caller goes on."""
+        inner = node.activation
+        back = DraftBlock("return", node.stmt, self.activation)
+        builder = _Builder(self.blocks, inner, result_to(back, inner))
+        enter = builder.new("call", inner.ir.definition)
+        tail.append(call(enter, inner, node.arguments))
+        stmts, structure = builder.emit(node.body, leaves(builder.leave))
+        enter.body = [*node.defaults, *stmts]
+        arm += structure
+        self.number(back)
+        if node.target:
+            back.taken[node.target] = inner.result
+        return back.body
+
+    def _with_jumps(self, stmt: ast.stmt) -> ast.stmt:
+        return with_jumps(stmt, self.leave, self.leaving)
+
+    def _may_leave(self, node: Node) -> bool:
+        """Say whether a scope, or a helper, may be left in a node: what follows may not run."""
+        returns = self.activation.caller is not None and _returns(node)
+        return returns or bool(self.leaving and escapes([node]))
+
+    def _only_sometimes(self, node: Node, arm: list[Place | Fork]) -> list[Place | Fork]:
+        """Add a branch that holds what follows a node which may leave what is around it."""
+        rest: list[Place | Fork] = []
+        arm.append(Fork(self._span(_source(node)), [[], rest], (False, False)))
+        return rest
+
+    def _span(self, place: ast.AST) -> Span:
+        return self.activation.ir.source.span(place)
 
     def _early_end(
         self,
@@ -142,12 +197,12 @@ class _Builder:
         arm: list[Place | Fork],
         after: After,
     ) -> list[Place | Fork]:
-        """Add a branch whose body ends the flow; return the structure that the rest goes into."""
+        """Add a branch whose body ends the function; return the structure of the rest."""
         stmts, structure = self.emit(node.body, after)
         tail.append(at(node.source, ast.If(node.test, stmts, [])))
         rest: list[Place | Fork] = []
         ends = (self._ends(node.body), self._ends(final))
-        arm.append(Fork(node.source, [structure, rest], ends))
+        arm.append(Fork(self._span(node.source), [structure, rest], ends))
         return rest
 
     def _scope(
@@ -159,8 +214,8 @@ class _Builder:
         after: After,
     ) -> DraftBlock | None:
         """Add a scope; return the block that leaving it goes on at, if anything is left for it."""
-        join = DraftBlock("join", _source(pending[0])) if pending else None
-        then = self.leaving[node.label] = jump_list(join) if join else after
+        join = self._join(pending)
+        then = self.leaving[node.label] = goes_on_at(join) if join else after
         stmts, structure = self.emit(node.body, then)
         tail += stmts
         arm += structure
@@ -168,6 +223,11 @@ class _Builder:
             return None
         self.number(join)
         return join
+
+    def _join(self, pending: deque[Node]) -> DraftBlock | None:
+        if not pending:
+            return None
+        return DraftBlock("join", _source(pending[0]), self.activation)
 
     def _branch(
         self,
@@ -182,12 +242,12 @@ class _Builder:
         if pending and _surely_leaves(node.orelse):
             body = [*body, *pending]
             pending.clear()
-        join = DraftBlock("join", _source(pending[0])) if pending else None
-        then = jump_list(join) if join else after
+        join = self._join(pending)
+        then = goes_on_at(join) if join else after
         stmts, structure = self.emit(body, then)
         else_stmts, else_structure = self.emit(node.orelse, then)
         ends = (self._ends(body), self._ends(node.orelse))
-        arm.append(Fork(node.source, [structure, else_structure], ends))
+        arm.append(Fork(self._span(node.source), [structure, else_structure], ends))
         tail.append(at(node.source, ast.If(node.test, stmts, else_stmts)))
         if join:
             self.number(join)
@@ -207,15 +267,26 @@ def _source(node: Node) -> ast.AST:
             return source
         case Region(stmts) | Fan(stmts):
             return stmts[0]
-        case Code(stmt) | Durable(stmt) | Return(stmt) | Exit(stmt=stmt):
+        case Code(stmt) | Durable(stmt) | Return(stmt) | Exit(stmt=stmt) | Inline(stmt):
             return stmt
 
 
-def _only_sometimes(node: Node, arm: list[Place | Fork]) -> list[Place | Fork]:
-    """Add a branch that holds what follows a node which may leave a scope around it."""
-    rest: list[Place | Fork] = []
-    arm.append(Fork(_source(node), [[], rest], (False, False)))
-    return rest
+def _returns(node: Node) -> bool:
+    """Say whether a function may return in a node; a helper called there returns to it."""
+    match node:
+        case If(body=body, orelse=orelse):
+            return any(map(_returns, [*body, *orelse]))
+        case Scope(body=body):
+            return any(map(_returns, body))
+        case Region(stmts):
+            return any(_holds_return(stmt) for stmt in stmts)
+        case Code(stmt):
+            return _holds_return(stmt)
+    return isinstance(node, Return)
+
+
+def _holds_return(stmt: ast.stmt) -> bool:
+    return any(isinstance(inner, ast.Return) for inner in own_nodes(stmt))
 
 
 def _ends(stmt: ast.stmt) -> bool:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
-from kitaru.wire.plan import BlockKind
-from kitaru_compiler.ir.nodes import DurableCall, Region
+from kitaru.wire.plan import BlockKind, Span
+from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.nodes import Activation, DurableCall, Region
 from kitaru_compiler.ir.scope import own_nodes
 
 
 @dataclass(slots=True)
 class Jump:
-    """The end of a block: on to `target`, or the end of the flow with a value."""
+    """The end of a block: on to `target`, or the end of the flow with a value.
+
+    `passed` are the names of another activation that it gives values to.
+    """
 
     target: DraftBlock | None
+    passed: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -22,11 +27,13 @@ class DraftBlock:
     """A block being made: its statements, and where the source of its durable call lies.
 
     `items` names the step whose nodes make the calls that a fan submits; `fan` is the block whose
-    calls a gather waits for.
+    calls a gather waits for. `taken` names the variables that it takes from the frame under another
+    name.
     """
 
     kind: BlockKind
     place: ast.AST
+    activation: Activation
     calls: list[DurableCall] = field(default_factory=list)
     region: Region | None = None
     name: str = ""
@@ -35,6 +42,12 @@ class DraftBlock:
     fan: DraftBlock | None = None
     reached: bool = False
     body: list[ast.stmt] = field(default_factory=list)
+    taken: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Source:
+        """The file that the block's code stands in."""
+        return self.activation.ir.source
 
     @property
     def may_wait(self) -> bool:
@@ -63,7 +76,7 @@ class Fork:
     `ends` says of each arm whether the flow surely ends in it.
     """
 
-    place: ast.AST
+    span: Span
     arms: list[list[Place | Fork]]
     ends: tuple[bool, bool]
 

@@ -7,7 +7,6 @@ from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.cut.resources import isolated, resources
 from kitaru_compiler.cut.retries import retrying
-from kitaru_compiler.frontend.source import Source
 
 
 def is_native(block: DraftBlock, granularity: Granularity, profile: Profile) -> bool:
@@ -19,7 +18,7 @@ def is_native(block: DraftBlock, granularity: Granularity, profile: Profile) -> 
     return wanted and "inline" not in runtimes
 
 
-def nodes_of(block: DraftBlock, source: Source, profile: Profile) -> Step:
+def nodes_of(block: DraftBlock, profile: Profile) -> Step:
     """Return the step whose nodes make the calls that a fan submits."""
     options = [call.options for call in block.calls if call.options]
     (joined,) = block.next
@@ -29,7 +28,7 @@ def nodes_of(block: DraftBlock, source: Source, profile: Profile) -> Step:
         entry=joined.name,
         blocks=(block.name,),
         exits=(),
-        span=source.span(block.place),
+        span=block.source.span(block.place),
         resources=resources(block),
         isolated=isolated(block),
         per_item=profile.fan_out,

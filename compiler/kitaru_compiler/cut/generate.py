@@ -35,21 +35,20 @@ class Generated:
 
 def generate(
     ir: FlowIR,
-    source: Source,
     blocks: list[DraftBlock],
     live: dict[int, tuple[str, ...]],
     bound: dict[int, frozenset[str]],
 ) -> Generated:
     """Write the functions of all blocks."""
-    writer = _Writer(source, _frame_name(ir))
-    parts = [HEADER.format(flow=ir.name) + _future_imports(source)]
+    frame = _frame_name(blocks)
+    parts = [HEADER.format(flow=ir.name) + _future_imports(ir.source)]
     for block in blocks:
         for stmt in block.body:
             for node in own_nodes(stmt):
                 _resolve_jump(node)
-        lines = [f"def {block.name}({writer.frame}):  # line {_line(block)}"]
-        for name in live[block.index]:
-            lines += writer.load(name, name in bound[block.index])
+        writer = _Writer(block.source, frame)
+        lines = [f"def {block.name}({frame}):  # {_place_of(block, ir.source)}"]
+        lines += _loads(block, writer, live[block.index], bound[block.index])
         for stmt in block.body:
             lines += writer.statement(stmt, INDENT)
         parts.append("\n".join(lines) + "\n")
@@ -59,23 +58,36 @@ def generate(
     return Generated(text, positions)
 
 
+def _loads(
+    block: DraftBlock, writer: _Writer, live: tuple[str, ...], bound: frozenset[str]
+) -> list[str]:
+    """Return what binds the variables of the block's function; others' pass it by."""
+    lines = []
+    for name in live:
+        owner, _, variable = name.rpartition(".")
+        if owner == block.activation.name:
+            lines += writer.load(variable, name, name in bound)
+    for variable, name in block.taken.items():
+        lines += writer.load(variable, name, True)
+    return lines
+
+
 def _future_imports(source: Source) -> str:
     """Return the module's `from __future__` lines, which change what its code means."""
-    found = [
-        f"{ast.unparse(stmt)}\n"
-        for stmt in source.tree.body
-        if isinstance(stmt, ast.ImportFrom) and stmt.module == "__future__"
-    ]
-    return "\n" + "".join(found) if found else ""
+    names = ", ".join(source.futures)
+    return f"\nfrom __future__ import {names}\n" if names else ""
 
 
-def _line(block: DraftBlock) -> int:
-    return getattr(block.place, "lineno", 1)
+def _place_of(block: DraftBlock, source: Source) -> str:
+    place = f"line {getattr(block.place, 'lineno', 1)}"
+    return place if block.source is source else f"{block.source.file}, {place}"
 
 
-def _frame_name(ir: FlowIR) -> str:
+def _frame_name(blocks: list[DraftBlock]) -> str:
+    """Return a name for the blocks' parameter that no function's source mentions."""
     name = "frame"
-    while name in ir.locals or name in ir.mentioned or name in ir.temporaries:
+    functions = {id(block.activation.ir): block.activation.ir for block in blocks}.values()
+    while any(name in (*ir.locals, *ir.mentioned, *ir.temporaries) for ir in functions):
         name += "_"
     return name
 
@@ -93,9 +105,9 @@ class _Writer:
     source: Source
     frame: str
 
-    def load(self, name: str, surely: bool) -> list[str]:
-        """Return what binds a live variable; one that may be unbound stays so."""
-        line = f'{name} = {self.frame}["{name}"]'
+    def load(self, variable: str, name: str, surely: bool) -> list[str]:
+        """Return what binds a variable, `name` in the frame; one that may be unbound stays so."""
+        line = f'{variable} = {self.frame}["{name}"]'
         if surely:
             return [INDENT + line]
         return [f'{INDENT}if "{name}" in {self.frame}:', INDENT * 2 + line]
@@ -114,10 +126,22 @@ class _Writer:
         if jump is None or not isinstance(stmt, ast.Return):
             return None
         assert isinstance(stmt.value, ast.Tuple)
-        if jump.target:
-            return [f'{indent}return "{jump.target.name}", locals()']
-        line = f"{indent}return None, {self._expression(stmt.value.elts[1])}"
+        following = f'"{jump.target.name}"' if jump.target else "None"
+        value = stmt.value.elts[1]
+        if isinstance(value, ast.Dict) and jump.passed:
+            text = self._items(value)
+        else:
+            text = self._expression(value)
+        line = f"{indent}return {following}, {text}"
         return [line] if _same_statement([line], stmt) else None
+
+    def _items(self, value: ast.Dict) -> str:
+        """Write what is passed to another activation, each value as the user wrote it."""
+        items = [
+            f"{_quoted(key)}: {self._expression(item)}" if key else f"**{ast.unparse(item)}"
+            for key, item in zip(value.keys, value.values, strict=True)
+        ]
+        return "{" + ", ".join(items) + "}"
 
     def _assignment(self, stmt: ast.stmt, indent: str) -> list[str] | None:
         """Write an assignment that a pass made, its value as the user wrote it."""
@@ -162,8 +186,9 @@ class _Writer:
         moved = _moved(lines, stmt, indent)
         if moved is None:
             return None
-        if any(getattr(node, "jump", None) for node in own_nodes(stmt)):
-            moved = _ending(moved)
+        ends = [node for node in own_nodes(stmt) if getattr(node, "jump", None)]
+        if ends:
+            moved = _ending(moved, *_around(ends[0]))
         if moved is None or not _same_statement(moved, stmt):
             return None
         return [*self._comments_above(stmt, indent), *moved]
@@ -188,6 +213,11 @@ class _Writer:
         return found
 
 
+def _quoted(name: ast.expr) -> str:
+    """Write a name of ours, which holds no quotes, the way the other lines do."""
+    return ast.unparse(name).replace("'", '"')
+
+
 def _moved(lines: list[str], stmt: ast.stmt, indent: str) -> list[str] | None:
     """Move lines to another indentation; lines inside a string stay where they are."""
     inside = _inside_strings(stmt)
@@ -204,7 +234,17 @@ def _moved(lines: list[str], stmt: ast.stmt, indent: str) -> list[str] | None:
     return moved
 
 
-def _ending(lines: list[str]) -> list[str] | None:
+def _around(end: ast.AST) -> tuple[bytes, bytes]:
+    """Return what stands before and after the value of a `return` that became this one."""
+    match end:
+        case ast.Return(value=ast.Tuple(elts=[ast.Constant() as target, ast.Dict(keys=[key])])):
+            assert isinstance(key, ast.Constant)
+            if isinstance(target.value, str):
+                return f' "{target.value}", {{"{key.value!s}":'.encode(), b"}"
+    return b" None,", b""
+
+
+def _ending(lines: list[str], before: bytes, after: bytes) -> list[str] | None:
     """Turn `return x` into `return None, x`, the last first so that places stay true."""
     text = _as_block(lines)
     try:
@@ -216,21 +256,20 @@ def _ending(lines: list[str]) -> list[str] | None:
     for node in sorted(returns, key=lambda n: (n.lineno, n.col_offset), reverse=True):
         row, column = node.lineno - 1, node.col_offset + len("return")
         if node.value is None:
-            rows[row] = rows[row][:column] + b" None, None" + rows[row][column:]
+            rows[row] = rows[row][:column] + before + b" None" + after + rows[row][column:]
             continue
-        opening, closing = b" None,", b""
+        closing = b")" + after if isinstance(node.value, ast.Tuple) else after
+        end_row, end = _end(node)
+        rows[end_row] = rows[end_row][:end] + closing + rows[end_row][end:]
         if isinstance(node.value, ast.Tuple):
-            opening, closing = b" None, (", b")"
-            end_row, end = _end(node.value)
-            rows[end_row] = rows[end_row][:end] + closing + rows[end_row][end:]
             start = node.value.col_offset if node.value.lineno == node.lineno else column
-            rows[row] = rows[row][:column] + opening + rows[row][start:]
+            rows[row] = rows[row][:column] + before + b" (" + rows[row][start:]
         else:
-            rows[row] = rows[row][:column] + opening + rows[row][column:]
+            rows[row] = rows[row][:column] + before + rows[row][column:]
     return [row.decode() for row in rows[1:]]
 
 
-def _end(node: ast.expr) -> tuple[int, int]:
+def _end(node: ast.Return) -> tuple[int, int]:
     assert node.end_lineno is not None and node.end_col_offset is not None
     return node.end_lineno - 1, node.end_col_offset
 

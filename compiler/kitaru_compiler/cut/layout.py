@@ -23,12 +23,11 @@ from kitaru_compiler.cut.fans import is_native, nodes_of, takes_in
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.cut.resources import isolated, option, resources
 from kitaru_compiler.cut.retries import retrying
-from kitaru_compiler.frontend.source import Source
 
 Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
 
 # Cheap calls ride along at the tail of the step before; a wait never holds a container.
-RIDES_ALONG = frozenset({"wait", "log", "memory", "join", "gather"})
+RIDES_ALONG = frozenset({"wait", "log", "memory", "join", "gather", "call", "return"})
 IDLE = RIDES_ALONG | {"entry"}
 
 
@@ -48,7 +47,6 @@ class Cutter:
     """
 
     blocks: list[DraftBlock]
-    source: Source
     granularity: Granularity
     profile: Profile
     entries: dict[int, Entry] = field(default_factory=dict)
@@ -145,7 +143,7 @@ class Cutter:
         items: list[LayoutItem] = []
         if decider is None:
             items.append(self._entry(block, block.name, block))
-        step = nodes_of(block, self.source, self.profile)
+        step = nodes_of(block, self.profile)
         self.fans.append(step)
         return [*items, FanItem(step.name, decider or block.name, MAX_PARALLEL)]
 
@@ -162,12 +160,11 @@ class Cutter:
             arms.append(self._items(arm, decider, None, inside)[0])
         if not any(map(_has_steps, arms)):
             return tuple(item for arm in arms for item in arm)
-        span = self.source.span(fork.place)
         if decider is None:
-            self.guarded[span] = too_deep
+            self.guarded[fork.span] = too_deep
         if decider is None and not too_deep:
-            arms = [_after_first(arm, span) for arm in arms]
-        return (BranchItem(decider, tuple(arms), span),)
+            arms = [_after_first(arm, fork.span) for arm in arms]
+        return (BranchItem(decider, tuple(arms), fork.span),)
 
     def _starts_step(self, block: DraftBlock, last: DraftBlock | None) -> bool:
         if isolated(block):
@@ -204,7 +201,7 @@ class Cutter:
             entry=self.blocks[index].name,
             blocks=tuple(self.blocks[i].name for i in inside),
             exits=tuple(None if e is None else self.entries[e].name for e in exits),
-            span=self.source.span(block.place),
+            span=block.source.span(block.place),
             may_wait=any(b.may_wait for b in working),
             resources=resources(*working),
             isolated=isolated(block),

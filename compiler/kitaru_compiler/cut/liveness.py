@@ -1,11 +1,16 @@
-"""Decides what crosses each boundary: the variables still read, and those surely bound."""
+"""Decides what crosses each boundary: the variables still read, and those surely bound.
+
+Variables go by their names in the flow's frame, those of an inlined helper by its activation's.
+"""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from kitaru_compiler.cut.draft import DraftBlock, Jump, jumps
-from kitaru_compiler.ir.nodes import FlowIR
+from kitaru_compiler.ir.nodes import Activation
 from kitaru_compiler.ir.scope import (
     bound_names,
     certainly_bound,
@@ -14,85 +19,122 @@ from kitaru_compiler.ir.scope import (
     target_names,
 )
 
+Names = frozenset[str]
+NONE: Names = frozenset()
 
-def live_variables(blocks: list[DraftBlock], ir: FlowIR) -> dict[int, frozenset[str]]:
-    """Return, by block index, the flow variables that may be read before they are bound again.
+
+def live_variables(blocks: list[DraftBlock]) -> dict[int, Names]:
+    """Return, by block index, the variables that may be read before they are bound again.
 
     One that nothing can have bound yet counts only where it is mentioned: there it must be known as
-    a variable of the flow, so that reading it raises and never finds a global of that name.
+    a variable of the function, so that reading it raises and never finds a global of that name.
     """
-    variables = ir.locals.union(ir.temporaries)
-    live: dict[int, frozenset[str]] = {}
+    live: dict[int, Names] = {}
+    owners = _owners(blocks)
     for block in reversed(blocks):
-        live[block.index] = _before(block.body, frozenset(), live) & variables
-    bindable = _bindable(blocks, ir)
+        own = owners[block.activation]
+        before = _Before(own, live).stmts(block.body, NONE)
+        taken = own.names(block.taken)
+        live[block.index] = (before - taken).union(block.taken.values())
+    bindable = _bindable(blocks, owners)
     return {
-        block.index: live[block.index] & (bindable[block.index] | _only_read(block))
-        for block in blocks
+        b.index: live[b.index] & (bindable[b.index] | _only_read(b, owners[b.activation]))
+        for b in blocks
     }
 
 
-def _only_read(block: DraftBlock) -> set[str]:
+@dataclass(frozen=True)
+class Own:
+    """The variables of one activation, as the frame calls them."""
+
+    activation: Activation
+    variables: Names
+
+    def names(self, mentioned: Iterable[str]) -> Names:
+        """Return the variables among the names that its code mentions."""
+        return frozenset(
+            self.activation.qualified(name) for name in mentioned if name in self.variables
+        )
+
+
+def _owners(blocks: list[DraftBlock]) -> dict[Activation, Own]:
+    activations = {block.activation for block in blocks}
+    return {a: Own(a, a.ir.locals.union(a.ir.temporaries)) for a in activations}
+
+
+def _only_read(block: DraftBlock, own: Own) -> Names:
     read = set[str]().union(*map(read_names, block.body))
-    return read.difference(*map(bound_names, block.body))
+    return own.names(read.difference(*map(bound_names, block.body)))
 
 
-def _bindable(blocks: list[DraftBlock], ir: FlowIR) -> dict[int, frozenset[str]]:
+def _bindable(blocks: list[DraftBlock], owners: dict[Activation, Own]) -> dict[int, Names]:
     """Return, by block index, the names that may have a value on entry."""
-    found = {block.index: frozenset(ir.parameters) for block in blocks}
+    found = {block.index: frozenset(blocks[0].activation.ir.parameters) for block in blocks}
     for block in blocks:
-        after = found[block.index].union(*map(bound_names, block.body))
-        for target in block.next:
-            if target is not None:
-                found[target.index] |= after
+        own = owners[block.activation]
+        bound = own.names(set(block.taken).union(*map(bound_names, block.body)))
+        for jump in (jump for stmt in block.body for jump in jumps(stmt)):
+            if jump.target is not None:
+                found[jump.target.index] |= found[block.index].union(bound, jump.passed)
     return found
 
 
-def _before(
-    stmts: list[ast.stmt], after: frozenset[str], live: dict[int, frozenset[str]]
-) -> frozenset[str]:
-    for stmt in reversed(stmts):
+@dataclass(frozen=True)
+class _Before:
+    """Follows one activation's statements backward; `live` are the names at later blocks."""
+
+    own: Own
+    live: dict[int, Names]
+
+    def stmts(self, stmts: list[ast.stmt], after: Names) -> Names:
+        """Return what is live before the statements, when `after` is live after them."""
+        for stmt in reversed(stmts):
+            after = self._stmt(stmt, after)
+        return after
+
+    def _stmt(self, stmt: ast.stmt, after: Names) -> Names:
         jump: Jump | None = getattr(stmt, "jump", None)
         match stmt:
-            case ast.Return() if jump and jump.target:
-                after = live[jump.target.index]
-            case ast.Return(value=ast.Tuple(elts=[_, value])):
-                after = frozenset(read_names(value))
+            case ast.Return(value=ast.Tuple(elts=[_, value])) if jump:
+                return self._at(jump) | self._read(value)
             case ast.If(test=test, body=body, orelse=orelse):
-                arms = _before(body, after, live) | _before(orelse, after, live)
+                arms = self.stmts(body, after) | self.stmts(orelse, after)
                 # A walrus in the test may or may not bind: it kills nothing.
-                after = arms | read_names(test)
-            case _:
-                inside = [live[j.target.index] for j in jumps(stmt) if j.target]
-                after = (after - _killed(stmt)).union(_exposed(stmt, live), *inside)
-    return after
+                return arms | self._read(test)
+        inside = map(self._at, jumps(stmt))
+        return (after - self.own.names(_killed(stmt))).union(self._exposed(stmt), *inside)
 
+    def _at(self, jump: Jump) -> Names:
+        """Return what is live at a block's end and not made there."""
+        return self.live[jump.target.index].difference(jump.passed) if jump.target else NONE
 
-def _exposed(stmt: ast.stmt, live: dict[int, frozenset[str]]) -> frozenset[str]:
-    """Return what a statement may read before it binds it, each of its parts taken by itself."""
+    def _read(self, *nodes: ast.AST) -> Names:
+        return self.own.names(set[str]().union(*map(read_names, nodes)))
 
-    def part(stmts: list[ast.stmt], bound: set[str] | None = None) -> frozenset[str]:
-        return _before(stmts, frozenset(), live) - (bound or set())
+    def _part(self, stmts: list[ast.stmt], bound: Iterable[str] = ()) -> Names:
+        return self.stmts(stmts, NONE) - self.own.names(bound)
 
-    match stmt:
-        case ast.While(test=test, body=body, orelse=orelse):
-            return part(body) | part(orelse) | read_names(test)
-        case ast.For(target=target, iter=iterable, body=body, orelse=orelse):
-            # The target's own reads, as in `for xs[i] in …`, are not bindings of a name.
-            inside = part(body, target_names(target)) | read_names(target)
-            return inside | part(orelse) | read_names(iterable)
-        case ast.With(items=items, body=body):
-            targets = [item.optional_vars for item in items if item.optional_vars]
-            bound = set[str]().union(*map(target_names, targets))
-            return part(body, bound).union(*map(read_names, items))
-        case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
-            # An exception may come anywhere in the body: nothing there hides a read elsewhere.
-            inside = part(body) | part(orelse) | part(final)
-            for handler in handlers:
-                inside |= part(handler.body, {handler.name} if handler.name else None)
-                inside |= read_names(handler.type) if handler.type else set()
-            return inside
-    return frozenset(read_names(stmt))
+    def _exposed(self, stmt: ast.stmt) -> Names:
+        """Return what a statement may read before it binds it, each of its parts by itself."""
+        match stmt:
+            case ast.While(test=test, body=body, orelse=orelse):
+                return self._part(body) | self._part(orelse) | self._read(test)
+            case ast.For(target=target, iter=iterable, body=body, orelse=orelse):
+                # The target's own reads, as in `for xs[i] in …`, are not bindings of a name.
+                inside = self._part(body, target_names(target)) | self._part(orelse)
+                return inside | self._read(target, iterable)
+            case ast.With(items=items, body=body):
+                targets = [item.optional_vars for item in items if item.optional_vars]
+                bound = set[str]().union(*map(target_names, targets))
+                return self._part(body, bound) | self._read(*items)
+            case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
+                # An exception may come anywhere in the body: nothing there hides a read elsewhere.
+                inside = self._part(body) | self._part(orelse) | self._part(final)
+                for handler in handlers:
+                    inside |= self._part(handler.body, [handler.name] if handler.name else ())
+                    inside |= self._read(handler.type) if handler.type else NONE
+                return inside
+        return self._read(stmt)
 
 
 def _killed(stmt: ast.stmt) -> set[str]:
@@ -100,32 +142,34 @@ def _killed(stmt: ast.stmt) -> set[str]:
     return deleted_names(stmt) if isinstance(stmt, ast.Delete) else certainly_bound(stmt)
 
 
-def bound_variables(blocks: list[DraftBlock], ir: FlowIR) -> dict[int, frozenset[str]]:
+def bound_variables(blocks: list[DraftBlock]) -> dict[int, Names]:
     """Return, by block index, the variables that certainly have a value on entry."""
-    bound: dict[int, frozenset[str]] = {0: frozenset(ir.parameters)}
+    bound: dict[int, Names] = {0: frozenset(blocks[0].activation.ir.parameters)}
+    owners = _owners(blocks)
     for block in blocks:
-        _after(block.body, bound.get(block.index, frozenset()), bound)
+        own = owners[block.activation]
+        now = bound.get(block.index, NONE) | own.names(block.taken)
+        _after(block.body, now, bound, own)
     return bound
 
 
-def _after(
-    stmts: list[ast.stmt], now: frozenset[str], bound: dict[int, frozenset[str]]
-) -> frozenset[str]:
+def _after(stmts: list[ast.stmt], now: Names, bound: dict[int, Names], own: Own) -> Names:
     for stmt in stmts:
         jump: Jump | None = getattr(stmt, "jump", None)
         if jump and jump.target:
-            _join(bound, jump.target.index, now)
+            _join(bound, jump.target.index, now.union(jump.passed))
         elif isinstance(stmt, ast.If):
-            body = _after(stmt.body, now, bound)
-            orelse = _after(stmt.orelse, now, bound)
+            body = _after(stmt.body, now, bound, own)
+            orelse = _after(stmt.orelse, now, bound, own)
             ends = [_leaves(stmt.body), _leaves(stmt.orelse)]
             now = (body & orelse) if not any(ends) else orelse if ends[0] else body
         else:
+            gone = own.names(deleted_names(stmt))
             # A jump out of the middle of a statement knows only what held before it.
             for inner in jumps(stmt):
                 if inner.target:
-                    _join(bound, inner.target.index, now - deleted_names(stmt))
-            now = (now | certainly_bound(stmt)) - deleted_names(stmt)
+                    _join(bound, inner.target.index, (now - gone).union(inner.passed))
+            now = now.union(own.names(certainly_bound(stmt))) - gone
     return now
 
 

@@ -11,6 +11,7 @@ from kitaru_compiler.cut.draft import DraftBlock
 from kitaru_compiler.ir.nodes import FlowIR
 
 _PREFIXES: dict[BlockKind, str] = {"fan": "submit_", "gather": "gather_"}
+_NAMES: dict[BlockKind, str] = {"entry": "start", "join": "join", "return": "back"}
 
 
 def name_blocks(blocks: list[DraftBlock], ir: FlowIR) -> None:
@@ -33,16 +34,22 @@ def _unique(base: str, taken: set[str]) -> str:
 
 def _hint(block: DraftBlock) -> str:
     block = block.fan or block
-    if block.kind in ("entry", "join"):
-        return "start" if block.kind == "entry" else "join"
+    if block.kind in _NAMES:
+        return _NAMES[block.kind]
+    if block.kind == "call":
+        return _clean(f"enter_{block.activation.name}")
     named = [_wait_name(block)] if block.kind == "wait" else []
     distinct = [n for n in named if n] or list(
         dict.fromkeys(name for call in block.calls for name in call.records)
     )
     words = "_".join(distinct[:3]) if block.kind != "region" or len(distinct) <= 3 else "region"
-    clean = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
-    name = clean[:50].strip("_") if clean[:1].isalpha() else "region"
+    name = _clean(words)
     return f"{name}_step" if keyword.iskeyword(name) else name
+
+
+def _clean(words: str) -> str:
+    clean = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+    return clean[:50].strip("_") if clean[:1].isalpha() else "region"
 
 
 def _wait_name(block: DraftBlock) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru.wire.plan import Block, Granularity, LayoutItem, Step, StepItem
+from kitaru.wire import plan as wire
+from kitaru.wire.plan import Block, Granularity, LayoutItem, Span, Step, StepItem
 from kitaru_compiler.cut.blocks import build_blocks
 from kitaru_compiler.cut.draft import DraftBlock
 from kitaru_compiler.cut.generate import Generated, generate
@@ -15,8 +17,7 @@ from kitaru_compiler.cut.liveness import bound_variables, live_variables
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules import kit201, kit322, kit607
-from kitaru_compiler.frontend.source import Source
-from kitaru_compiler.ir.nodes import Code, Fan, FlowIR, If, Node, Region, Scope
+from kitaru_compiler.ir.nodes import Activation, Code, Fan, FlowIR, If, Node, Region, Scope
 from kitaru_compiler.ir.scope import own_nodes
 from kitaru_compiler.passes.whole import too_large
 
@@ -28,41 +29,60 @@ class Cut:
     blocks: tuple[Block, ...]
     steps: tuple[Step, ...]
     layout: tuple[LayoutItem, ...]
+    activations: tuple[wire.Activation, ...]
     generated: Generated
     notes: tuple[Diagnostic, ...]
 
 
-def cut(ir: FlowIR, source: Source, granularity: Granularity, profile: Profile) -> Cut:
+def cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
     """Cut a flow in normal form."""
     if ir.whole:
-        return _uncut(ir, ir.whole, source)
+        return _uncut(ir, ir.whole)
     try:
-        return _cut(ir, source, granularity, profile)
+        return _cut(ir, granularity, profile)
     except (RecursionError, IndentationError):
         # Python itself nests no deeper than this.
-        return cut(too_large(ir), source, granularity, profile)
+        return cut(too_large(ir), granularity, profile)
 
 
-def _cut(ir: FlowIR, source: Source, granularity: Granularity, profile: Profile) -> Cut:
+def _cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
     drafts, structure = build_blocks(ir)
-    live = live_variables(drafts, ir)
-    mention = _first_mention(ir)
+    live = live_variables(drafts)
+    activations = tuple(dict.fromkeys(draft.activation for draft in drafts))
+    mention = _first_mention(activations)
     ordered = {i: tuple(sorted(names, key=mention)) for i, names in live.items()}
-    cutter = Cutter(drafts, source, granularity, profile)
+    cutter = Cutter(drafts, granularity, profile)
     steps, layout = cutter.cut(structure)
-    generated = generate(ir, source, drafts, ordered, bound_variables(drafts, ir))
-    blocks = tuple(_block(draft, ordered[draft.index], source) for draft in drafts)
+    generated = generate(ir, drafts, ordered, bound_variables(drafts))
+    blocks = tuple(_block(draft, ordered[draft.index]) for draft in drafts)
     notes = (
-        *_region_notes(drafts, source),
+        *_region_notes(drafts),
         *_guard_notes(cutter),
         *_limit_notes(cutter),
-        *_local_definitions(ir, blocks, steps, source),
+        *_local_definitions(activations, blocks, steps),
     )
-    return Cut(blocks, steps, layout, generated, notes)
+    called = tuple(_activation(a, a.caller, a.call) for a in activations if a.caller and a.call)
+    return Cut(blocks, steps, layout, called, generated, notes)
 
 
-def _uncut(ir: FlowIR, region: Region, source: Source) -> Cut:
+def _activation(made: Activation, caller: Activation, call: ast.Call) -> wire.Activation:
+    ir = made.ir
+    assert call.end_lineno is not None and call.end_col_offset is not None
+    return wire.Activation(
+        name=made.name,
+        function=ir.function,
+        module=ir.source.module,
+        file=ir.source.file,
+        line=ir.definition.lineno,
+        caller=caller.name,
+        call=(call.lineno, call.col_offset, call.end_lineno, call.end_col_offset),
+        futures=ir.source.futures,
+    )
+
+
+def _uncut(ir: FlowIR, region: Region) -> Cut:
     """Keep the flow's own function as the one block."""
+    source = ir.source
     span = source.span(ir.definition)
     calls = tuple(name for call in region.calls for name in call.records)
     waits = any(call.may_wait for call in region.calls)
@@ -71,56 +91,73 @@ def _uncut(ir: FlowIR, region: Region, source: Source) -> Cut:
     block = Block(0, name, "flow", (None,), ir.parameters, span, calls, waits, *told)
     step = Step(name, name, (name,), (None,), span, waits)
     text = f'"""Flow `{ir.name}` is not cut: its own function runs as it is."""\n'
-    note = Diagnostic(region.rule, source.span(region.at), region.reason, "", region.help)
-    return Cut((block,), (step,), (StepItem(name),), Generated(text, ()), (note,))
+    reason = f"{region.reason}: the whole flow stays in one step"
+    note = Diagnostic(region.rule, source.span(region.at), reason, "", region.help)
+    return Cut((block,), (step,), (StepItem(name),), (), Generated(text, ()), (note,))
 
 
-def _first_mention(ir: FlowIR) -> Any:
-    order = {name: index for index, name in enumerate(ir.parameters)}
+def _first_mention(activations: Iterable[Activation]) -> Any:
+    """Return a key that orders variables as the source does, the flow's own first."""
+    order: dict[str, int] = {}
+    for activation in activations:
+        for name in _mentions(activation.ir):
+            order.setdefault(activation.qualified(name), len(order))
+        # What the passes made up, and a result.
+        order.setdefault(activation.name, len(order))
+    return lambda name: (order.get(name, order[name.rpartition(".")[0]]), name)
+
+
+def _mentions(ir: FlowIR) -> Iterator[str]:
+    yield from ir.parameters
     for stmt in ir.definition.body:
         for node in ast.walk(stmt):
             if isinstance(node, ast.Name):
-                order.setdefault(node.id, len(order))
-    return lambda name: (order.get(name, len(order)), name)
+                yield node.id
 
 
-def _block(draft: DraftBlock, live: tuple[str, ...], source: Source) -> Block:
+def _block(draft: DraftBlock, live: tuple[str, ...]) -> Block:
     return Block(
         index=draft.index,
         name=draft.name,
         kind=draft.kind,
         next=tuple(None if target is None else target.name for target in draft.next),
         live=live,
-        span=_span(draft, source),
+        span=_span(draft),
         calls=tuple(name for call in draft.calls for name in call.records),
         may_wait=draft.may_wait,
         reason=draft.region.rule.code if draft.region else "",
         why=draft.region.reason if draft.region else "",
         fix=draft.region.help if draft.region else "",
+        activation=draft.activation.name,
     )
 
 
-def _span(draft: DraftBlock, source: Source) -> Any:
+def _span(draft: DraftBlock) -> Span:
     place = draft.place
+    if draft.kind == "call":
+        line = draft.activation.ir.definition.lineno
+        return Span(draft.source.file, line, 1, line, 1)
     if draft.region and len(draft.region.stmts) > 1:
         last = draft.region.stmts[-1]
         place = ast.copy_location(ast.Pass(), place)
         place.end_lineno, place.end_col_offset = last.end_lineno, last.end_col_offset
-    return source.span(place)
+    return draft.source.span(place)
 
 
-def _region_notes(drafts: list[DraftBlock], source: Source) -> list[Diagnostic]:
+def _region_notes(drafts: list[DraftBlock]) -> list[Diagnostic]:
     notes = []
     for draft in drafts:
         region = draft.region
         if region is None or rides_along(draft):
             continue
-        span = _span(draft, source)
+        span = _span(draft)
         lines = f"line {span.line} stays"
         if span.end_line > span.line:
             lines = f"lines {span.line}–{span.end_line} stay"
         message = f"{region.reason}: {lines} in one step ({_counted(draft)})"
-        notes.append(Diagnostic(region.rule, source.span(region.at), message, "", region.help))
+        notes.append(
+            Diagnostic(region.rule, draft.source.span(region.at), message, "", region.help)
+        )
     return notes
 
 
@@ -152,26 +189,29 @@ def _limit_notes(cutter: Cutter) -> list[Diagnostic]:
         "recorded on its own in the last of them"
     )
     fix = "call the rest from a flow of its own, or compile with --granularity fused"
-    return [Diagnostic(kit607.RULE, cutter.source.span(cutter.beyond.place), message, "", fix)]
+    return [
+        Diagnostic(kit607.RULE, cutter.beyond.source.span(cutter.beyond.place), message, "", fix)
+    ]
 
 
 def _local_definitions(
-    ir: FlowIR, blocks: tuple[Block, ...], steps: tuple[Step, ...], source: Source
+    activations: Iterable[Activation], blocks: tuple[Block, ...], steps: tuple[Step, ...]
 ) -> list[Diagnostic]:
     """Warn where a function or class defined in the body is still needed after a cut."""
     entries = {step.entry for step in steps[1:]}
     crossing = {name for block in blocks if block.name in entries for name in block.live}
     notes = []
-    for stmt in _statements(ir.body):
-        for node in own_nodes(stmt):
+    for activation in activations:
+        for node in (n for stmt in _statements(activation.ir.body) for n in own_nodes(stmt)):
             name = _defined_name(node)
-            if name in crossing:
+            if activation.qualified(name) in crossing:
                 message = (
                     f"`{name}` is defined in the flow and needed after a cut: that cut is left out"
                 )
                 fix = f"define `{name}` at module level"
-                notes.append(Diagnostic(kit201.RULE, source.span(node), message, "", fix))
-                crossing.discard(name)
+                span = activation.ir.source.span(node)
+                notes.append(Diagnostic(kit201.RULE, span, message, "", fix))
+                crossing.discard(activation.qualified(name))
     return notes
 
 

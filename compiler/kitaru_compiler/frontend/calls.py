@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
-from kitaru_compiler.diagnostics.model import Diagnostic
-from kitaru_compiler.diagnostics.rules import kit403
 from kitaru_compiler.frontend.dynamic import DynamicCalls
 from kitaru_compiler.frontend.flows import FlowDefinition, checkpoint_options
-from kitaru_compiler.frontend.names import Names, Symbol
+from kitaru_compiler.frontend.helpers import Helper
+from kitaru_compiler.frontend.lower import constants
+from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable
 from kitaru_compiler.ir.scope import argument_names, bound_names
@@ -29,21 +31,36 @@ class Calls:
     """Marks the durable calls of functions; helpers are followed through the project, once each."""
 
     names: Names
-    _helpers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    helpers: dict[str, Helper] = field(default_factory=dict)
+    _inside_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _direct_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
+    _constants: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def mark(self, flow: FlowDefinition) -> list[Diagnostic]:
-        """Mark every durable call in the flow's body; return the flows among them."""
-        found: list[Diagnostic] = []
+    def mark(self, flow: FlowDefinition) -> None:
+        """Mark every durable call in the flow's body, and in the helpers that it calls."""
+        self._mark(flow, flow.options)
+
+    def _mark(self, flow: FlowDefinition, inherited: tuple[ast.keyword, ...]) -> None:
+        own = bound_in(flow.definition)
         for node, symbol, method in self.resolved(flow.source, flow.definition):
-            call = self._durable(symbol, method, flow.options)
+            call = self._durable(symbol, method, inherited)
+            if call and call.kind == "helper" and self._is_certain(flow.source, node.func, own):
+                call = replace(call, callee=symbol.name)
             if call:
                 mark_durable(node, call)
-            if symbol.kind == "flow":
-                message = f"flow `{symbol.name.rpartition('.')[2]}` is called in a flow"
-                fix = "call its checkpoints here, or start it on its own with `.run()`"
-                found.append(Diagnostic(kit403.RULE, flow.source.span(node), message, help=fix))
+            if call and call.callee and symbol.name not in self.helpers:
+                _, *reached = self._reached(symbol)
+                helper = Helper.of(symbol, any(f.name == symbol.name for f in reached))
+                self.helpers[symbol.name] = helper
+                self._mark(helper.definition, inherited)
         self._dynamic(flow.source, flow.definition.name).mark(flow.definition.body)
-        return found
+
+    def _is_certain(self, source: Source, callee: ast.expr, own: set[str]) -> bool:
+        """Say whether the callee is found, whenever it is called, under a name of the module."""
+        root = dotted_name(callee).partition(".")[0]
+        if source.module not in self._constants:
+            self._constants[source.module] = constants(source.tree)
+        return root not in own and root in self._constants[source.module]
 
     def _dynamic(self, source: Source, function: str) -> DynamicCalls:
         return DynamicCalls(lambda name: self._held(source, name, function))
@@ -72,24 +89,43 @@ class Calls:
             kind: CallKind = "submit" if method else "checkpoint"
             options = checkpoint_options(symbol, inherited)
             return DurableCall(kind, options.name, options)
-        if symbol.kind == "function" and not method and (inside := self._inside(symbol)):
+        if _is_function(symbol) and not method and (inside := self._inside(symbol)):
             return DurableCall("helper", symbol.name.rpartition(".")[2], inside=inside)
         return None
 
     def _inside(self, symbol: Symbol) -> tuple[str, ...]:
         """Return the durable calls that a project function makes, transitively."""
-        if symbol.name not in self._helpers:
-            self._helpers[symbol.name] = ()  # recursion adds nothing new
-            found: list[str] = []
+        if symbol.name not in self._inside_of:
+            found: dict[str, None] = {}
+            for reached in self._reached(symbol):
+                found.update((c.name, None) for c in self._direct(reached) if not _is_function(c))
+            self._inside_of[symbol.name] = tuple(found)
+        return self._inside_of[symbol.name]
+
+    def _reached(self, symbol: Symbol) -> Iterator[Symbol]:
+        """Yield a function and those it calls, transitively, each once unless it is called anew."""
+        seen: set[str] = set()
+        pending = [symbol]
+        while pending:
+            function = pending.pop()
+            yield function
+            for called in filter(_is_function, self._direct(function)):
+                if called.name not in seen:
+                    seen.add(called.name)
+                    pending.append(called)
+
+    def _direct(self, symbol: Symbol) -> list[Symbol | DurableCall]:
+        """Return what a function calls itself: durable calls, and functions of the project."""
+        if symbol.name not in self._direct_of:
             assert symbol.source is not None and symbol.definition is not None
+            found: list[Symbol | DurableCall] = []
             for _, inner, method in self.resolved(symbol.source, symbol.definition):
-                call = self._durable(inner, method)
-                if call and call.kind == "helper" and inner.kind == "function":
-                    found += self._inside(inner)
-                elif call:
-                    found.append(call.name)
-            self._helpers[symbol.name] = tuple(dict.fromkeys(found))
-        return self._helpers[symbol.name]
+                if _is_function(inner) and not method:
+                    found.append(inner)
+                elif call := self._durable(inner, method):
+                    found.append(call)
+            self._direct_of[symbol.name] = found
+        return self._direct_of[symbol.name]
 
     def resolved(self, source: Source, function: ast.AST) -> list[tuple[ast.Call, Symbol, str]]:
         """Return the calls whose callee is known: node, symbol, and `submit` or the like."""
@@ -111,6 +147,15 @@ class Calls:
             if symbol:
                 found.append((node, symbol, method))
         return found
+
+
+def _is_function(called: Symbol | DurableCall) -> TypeGuard[Symbol]:
+    return isinstance(called, Symbol) and called.kind in ("function", "flow")
+
+
+def bound_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Return the names that a function binds itself."""
+    return set(argument_names(function.args)).union(*map(bound_names, function.body))
 
 
 def _calls(function: ast.AST) -> list[tuple[ast.Call, frozenset[str]]]:

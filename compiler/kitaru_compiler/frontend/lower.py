@@ -27,7 +27,7 @@ DISPLAYS: dict[type[ast.expr], type] = {
 
 
 def lower(flow: FlowDefinition, names: Names) -> FlowIR:
-    """Return the flow's IR; its calls must have been marked (see `frontend.calls`)."""
+    """Return the IR of a flow or a helper, whose calls have been marked (`frontend.calls`)."""
     definition = flow.definition
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     body = body or [ast.copy_location(ast.Pass(), definition)]
@@ -38,13 +38,15 @@ def lower(flow: FlowDefinition, names: Names) -> FlowIR:
     bound = set().union(*(bound_names(stmt) for stmt in flow.source.tree.body))
     return FlowIR(
         name=flow.name,
+        function=definition.name,
+        source=flow.source,
         definition=definition,
         body=[Code(stmt) for stmt in body],
         parameters=tuple(parameters),
         locals=frozenset(local),
         mentioned=frozenset(mentioned | bound),
         globals=frozenset(bound | ({"range"} if _star_imports(flow) else set())),
-        constants=_constants(flow.source.tree),
+        constants=constants(flow.source.tree),
         modules=_modules(flow, names, mentioned - local),
         containers=_containers(body, parameters),
     )
@@ -58,7 +60,7 @@ def _star_imports(flow: FlowDefinition) -> bool:
     )
 
 
-def _constants(module: ast.Module) -> frozenset[str]:
+def constants(module: ast.Module) -> frozenset[str]:
     """Return the names that the module binds once, at its top level, for certain."""
     bindings = Counter(name for stmt in module.body for name in bound_names(stmt))
     for node in ast.walk(module):

@@ -33,6 +33,16 @@ class Source:
         """The physical lines, as Python counts them, with their ends."""
         return io.StringIO(self.text, newline=None).readlines()
 
+    @cached_property
+    def futures(self) -> tuple[str, ...]:
+        """The names that the module imports from `__future__`, which change what its code means."""
+        return tuple(
+            alias.name
+            for stmt in self.tree.body
+            if isinstance(stmt, ast.ImportFrom) and stmt.module == "__future__"
+            for alias in stmt.names
+        )
+
     def span(self, node: ast.AST) -> Span:
         """Return where `node` lies; a node without a position lies at the start of the file."""
         line = getattr(node, "lineno", 1)

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kitaru_compiler.diagnostics.model import Rule
 
+if TYPE_CHECKING:
+    from kitaru_compiler.frontend.source import Source
+
+# The values of parameters, in the order in which they are evaluated.
+Arguments = list[tuple[str, ast.expr]]
 CallKind = Literal["checkpoint", "llm", "wait", "log", "memory", "submit", "helper", "dynamic"]
 
 
@@ -39,13 +44,15 @@ class DurableCall:
     """What one call in the source records when it runs.
 
     `name` is the callee as diagnostics say it; `inside` are the durable calls that a helper, or a
-    value that is called, may make in its turn.
+    value that is called, may make in its turn. `callee` is the absolute name of a helper that this
+    call certainly reaches, empty when that is not certain.
     """
 
     kind: CallKind
     name: str
     options: CheckpointOptions | None = None
     inside: tuple[str, ...] = ()
+    callee: str = ""
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -126,7 +133,7 @@ class Fan:
 
 @dataclass(slots=True)
 class Return:
-    """The end of the flow; `stmt.value` holds nothing durable."""
+    """The end of the function; `stmt.value` holds nothing durable."""
 
     stmt: ast.Return
 
@@ -151,22 +158,40 @@ class Exit:
     stmt: ast.stmt
 
 
-Node = Code | Durable | Fan | If | Region | Return | Scope | Exit
+@dataclass(slots=True)
+class Inline:
+    """A call of a helper, written out: its body runs here, as `activation`.
+
+    `arguments` are evaluated by the caller, `defaults`, for the other parameters, by the helper.
+    The call's value goes to the caller's variable `target`, if there is one.
+    """
+
+    stmt: ast.stmt
+    activation: Activation
+    arguments: Arguments
+    defaults: list[ast.stmt]
+    body: list[Node]
+    target: str = ""
+
+
+Node = Code | Durable | Fan | If | Region | Return | Scope | Exit | Inline
 
 
 @dataclass(slots=True)
 class FlowIR:
-    """One flow in structured form.
+    """One flow, or a helper of one, in structured form.
 
-    `locals` are all names that Python makes local to the flow; `parameters` those of them that are
-    its inputs. `globals` are the names its module binds, `constants` those of them bound once,
-    `modules` those that are imported modules or classes, `containers` the locals that are only ever
-    a display of that builtin type, `mentioned` every name in the flow's source, `temporaries` the
-    names the passes made up. `whole` is set when the flow must run as it is, its own function
-    called, and says why.
+    `function` is its qualified name in its module. `locals` are all names that are local to it;
+    `parameters` those of them that are its inputs. `globals` are the names its module binds,
+    `constants` those of them bound once, `modules` those that are imported modules or classes,
+    `containers` the locals that are only ever a display of that builtin type, `mentioned` every
+    name in the flow's source, `temporaries` the names the passes made up. `whole` is set when the
+    flow must run as it is, its own function called, and says why.
     """
 
     name: str
+    function: str
+    source: Source
     definition: ast.FunctionDef | ast.AsyncFunctionDef
     body: list[Node]
     parameters: tuple[str, ...]
@@ -192,3 +217,26 @@ class FlowIR:
             number += 1
         self.temporaries.append(f"{base}{number}")
         return f"{base}{number}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Activation:
+    """One run of a function's body: the flow's own, called by nobody, or that of a helper.
+
+    `call` is the caller's expression. Its variables stand in the flow's frame under `name`, which
+    is unique in the flow.
+    """
+
+    name: str
+    ir: FlowIR
+    caller: Activation | None = None
+    call: ast.Call | None = None
+
+    def qualified(self, variable: str) -> str:
+        """Return the name of one of its variables in the flow's frame."""
+        return f"{self.name}.{variable}" if self.name else variable
+
+    @property
+    def result(self) -> str:
+        """The name under which its result is handed to the caller, which no variable can have."""
+        return self.qualified("return")

@@ -12,6 +12,7 @@ from kitaru_compiler.ir.nodes import (
     Fan,
     FlowIR,
     If,
+    Inline,
     Node,
     Region,
     Return,
@@ -51,6 +52,8 @@ def _verify(nodes: list[Node]) -> None:
                 _verify(body)
             case Return(stmt):
                 _need(not durable_calls(stmt), stmt, "a return holds a durable call")
+            case Inline(body=body):
+                _verify(body)
             case Region(stmts):
                 _need(bool(stmts), ast.Pass(), "an empty region")
             case Fan(stmts):
@@ -68,6 +71,8 @@ def _parts(node: Node) -> list[ast.AST]:
             return [test]
         case Region(stmts) | Fan(stmts):
             return [*stmts]
+        case Inline(arguments=arguments, defaults=defaults):
+            return [*(value for _, value in arguments), *defaults]
         case Code(stmt) | Durable(stmt) | Return(stmt) | Exit(stmt=stmt):
             return [stmt]
         case Scope():

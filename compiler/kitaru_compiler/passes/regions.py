@@ -104,9 +104,9 @@ def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
     ordered = [expression for expression in _ordered(stmt) if expression is not None]
     for node in (inner for expression in ordered for inner in ast.walk(expression)):
         call = durable_of(node)
-        if call and call.kind == "helper":
-            reason = f"`{call.name}` calls checkpoints itself"
-            fix = "call the checkpoints from the flow to give each its own step"
+        if call and call.kind == "helper" and not call.callee:
+            reason = f"what `{call.name}` is, is known only at run time"
+            fix = "define it at the top level of its module, and import it at the top level"
             return (kit316.RULE, reason, fix), node
         if call and call.kind == "dynamic":
             names = ", ".join(call.inside)

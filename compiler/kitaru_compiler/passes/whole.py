@@ -38,8 +38,7 @@ def too_large(ir: FlowIR) -> FlowIR:
 
 def _uncut(ir: FlowIR, rule: Rule, why: str, place: ast.AST, fix: str) -> FlowIR:
     body = ir.definition.body
-    reason = f"{why}: the whole flow stays in one step"
-    return replace(ir, whole=Region(body, durable_calls(*body), rule, reason, place, fix))
+    return replace(ir, whole=Region(body, durable_calls(*body), rule, why, place, fix))
 
 
 def _sees_its_frame(node: ast.AST, ir: FlowIR) -> str:

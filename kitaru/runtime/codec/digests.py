@@ -134,17 +134,29 @@ class _Merkle:
 def globals_digest(module_globals: Mapping[str, Any]) -> dict[str, str]:
     """Return a digest per module global that can be recorded.
 
-    Functions, classes, modules and dunder names are left out, and so is what cannot be recorded; of
-    a global with more than 10,000 nodes only the length counts.
+    Classes, modules and dunder names are left out, and so is what cannot be recorded; of a function
+    its defaults count, which calls may change, and of a global with more than 10,000 nodes only the
+    length.
     """
     found = {}
     for name, value in module_globals.items():
-        if name.startswith("__") or isinstance(value, type | FunctionType | ModuleType):
+        if isinstance(value, FunctionType):
+            value = _defaults(value)
+        if name.startswith("__") or isinstance(value, type | ModuleType | _Nothing):
             continue
         digest = _global_digest(value)
         if digest is not None:
             found[name] = digest
     return found
+
+
+class _Nothing:
+    """Stands for a function without defaults that could change."""
+
+
+def _defaults(function: FunctionType) -> object:
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return _Nothing() if all(map(plain.is_atom, values)) else values
 
 
 def _global_digest(value: Any) -> str | None:

@@ -33,7 +33,9 @@ class Codes:
         self._sources = sources
         tree = ast.parse(steps)
         self._functions = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
-        self._known: dict[str, Definitions] = {}
+        homes = {"": plan.module} | {called.name: called.module for called in plan.activations}
+        self._modules = {block.name: homes[block.activation] for block in plan.blocks}
+        self._known: dict[tuple[str, str], Definitions] = {}
 
     def of(self, blocks: Iterable[str]) -> Code:
         """Return the code of some blocks, in the given order."""
@@ -42,20 +44,21 @@ class Codes:
         for name in blocks:
             function = self._functions.get(name)
             if function is None:
-                definitions |= self._mentioned(self._plan.flow)
+                definitions |= self._mentioned(self._plan.module, self._plan.flow)
                 continue
             kept = _without_frame(function)
             mentioned = {n.id for s in kept for n in ast.walk(s) if isinstance(n, ast.Name)}
             lines += [line for stmt in kept for line in _written(stmt)]
-            for found in map(self._mentioned, sorted(mentioned)):
-                definitions |= found
+            for each in sorted(mentioned):
+                definitions |= self._mentioned(self._modules[name], each)
         return Code(tuple(lines), definitions)
 
-    def _mentioned(self, name: str) -> Definitions:
-        if name not in self._known:
-            parts = fingerprint_parts(self._source_of, self._plan.module, name, _unversioned)
-            self._known[name] = self._definitions(parts) if parts else {}
-        return self._known[name]
+    def _mentioned(self, module: str, name: str) -> Definitions:
+        key = module, name
+        if key not in self._known:
+            parts = fingerprint_parts(self._source_of, module, name, _unversioned)
+            self._known[key] = self._definitions(parts) if parts else {}
+        return self._known[key]
 
     def _definitions(self, parts: Parts) -> Definitions:
         # Kitaru's own version is compared for itself.
@@ -108,10 +111,15 @@ def _written(stmt: ast.stmt) -> list[str]:
 
 
 class _Jumps(ast.NodeTransformer):
-    """Takes the name of the following block out of a jump: where it leads is not code."""
+    """Takes the name of the following block out of a jump: where it leads is not code.
+
+    What a helper is called with, or returns, is.
+    """
 
     def visit_Return(self, node: ast.Return) -> ast.stmt:
         match node.value:
+            case ast.Tuple(elts=[ast.Constant(value=str()), ast.Dict() as passed]):
+                return ast.Expr(passed)
             case ast.Tuple(elts=[ast.Constant(value=str()), _]):
                 return ast.Pass()
             case ast.Tuple(elts=[ast.Constant(value=None), result]):

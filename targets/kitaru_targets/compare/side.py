@@ -49,6 +49,9 @@ class Side:
     units: tuple[Unit, ...]
 
 
+_GLUE = ("entry", "join", "call", "return")
+
+
 def of_build(build: Build) -> Side:
     """Return what of a written build is compared."""
     lock = json.loads((build.directory / "lock.json").read_text("utf-8"))
@@ -123,7 +126,7 @@ def _step(plan: Plan, step: Step, codes: Codes, ways: Mapping[str, tuple[str, ..
         "retries": step.retries,
         "retry delay": _pause(step),
         "isolated": step.isolated,
-        "runs": [n for n in step.blocks if kinds[n] not in ("entry", "join") and n != step.name],
+        "runs": [n for n in step.blocks if kinds[n] not in _GLUE and n != step.name],
         "comes after": ways.get(step.name, ()),
     }
     return Unit("step", step.name, _place(plan.block(step.name)), facts, codes.of(own))

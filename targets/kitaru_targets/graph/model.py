@@ -26,6 +26,8 @@ _KINDS: dict[str, Kind] = {
     "log": "log",
     "memory": "memory",
     "join": "join",
+    "call": "join",
+    "return": "join",
 }
 
 
@@ -84,14 +86,15 @@ def graph_of(plan: Plan, steps: str, sources: Mapping[str, str]) -> Graph:
 
         graph_of(compilation.plan, compilation.steps_py, compilation.sources).nodes[0].title
     """
-    return _Builder(plan, ways(plan, steps), lines_of(sources.get(plan.file, ""))).build()
+    lines = {file: lines_of(text) for file, text in sources.items()}
+    return _Builder(plan, ways(plan, steps), lines).build()
 
 
 @dataclass
 class _Builder:
     plan: Plan
     ways: Mapping[str, Way]
-    lines: list[str]
+    lines: Mapping[str, list[str]]
     nodes: dict[str, Node] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     # By identity: two ways may lead to one test.
@@ -143,7 +146,7 @@ class _Builder:
                 self._end(block, source, "perhaps", "return …", stmt)
                 self._way(block, source, label, otherwise)
             case Jump(stmt=stmt):
-                self._end(block, source, label, self._ending(stmt), stmt)
+                self._end(block, source, label, self._ending(block, stmt), stmt)
             case None:
                 place = ast.Pass(lineno=block.span.end_line, end_lineno=block.span.end_line)
                 self._end(block, source, label, "end", place)
@@ -155,7 +158,7 @@ class _Builder:
         if known:
             return
         self.tests[id(test)] = id_
-        text = f"if {written(self.lines, test.expression)}"
+        text = f"if {self._written(block, test.expression)}"
         self.nodes[id_] = self._inner(id_, "test", text, block, test.expression)
         self._way(block, id_, "true", test.true)
         self._way(block, id_, "false", test.false)
@@ -165,19 +168,22 @@ class _Builder:
         self.nodes[id_] = self._inner(id_, "end", text, block, stmt)
         self.edges.append(Edge(source, id_, label))
 
-    def _ending(self, stmt: ast.stmt) -> str:
+    def _ending(self, block: Block, stmt: ast.stmt) -> str:
         match stmt:
             case ast.Return(value=ast.Tuple(elts=[_, ast.Constant(value=None)])):
                 return "end"
             case ast.Return(value=ast.Tuple(elts=[_, result])):
-                return f"return {written(self.lines, result)}"
-        return written(self.lines, stmt)
+                return f"return {self._written(block, result)}"
+        return self._written(block, stmt)
+
+    def _written(self, block: Block, node: ast.expr | ast.stmt) -> str:
+        return written(self.lines.get(block.span.file, []), node)
 
     def _inner(
         self, id_: str, kind: Kind, text: str, block: Block, place: ast.expr | ast.stmt
     ) -> Node:
         last = place.end_lineno or place.lineno
-        span = Span(self.plan.file, place.lineno, 1, last, 1)
+        span = Span(block.span.file, place.lineno, 1, last, 1)
         early = kind == "end" and block.index < self.plan.blocks[-1].index
         runs_in = tuple(self.in_steps.get(block.name, ()))
         return Node(id_, kind, text, span, runs_in=runs_in, early=early)

@@ -6,21 +6,32 @@ RULE = Rule(
     code="KIT316",
     name="helper-stays-together",
     severity="note",
-    what="A call to a function that itself calls checkpoints stays in one step.",
+    what=(
+        "A call to a function that itself calls checkpoints stays in one step: it cannot be written"
+        " out where it is called."
+    ),
     why=(
-        "The checkpoints inside it are recorded one by one, but the function's own variables live"
-        " in one process."
+        "Such a function is cut like the flow's own body when it is certain which one is called and"
+        " with which arguments. A function that calls itself, is decorated, async or a generator,"
+        " sees its own frame, takes any number of arguments, or needs a default that is one object"
+        " for all calls, is called as it is; its checkpoints are recorded one by one all the same."
     ),
     bad="""\
-def prepare(topic): return draft(research(topic))
+def refine(text, rounds):
+    if not rounds:
+        return text
+    return refine(revise(text), rounds - 1)
 
 @flow
 def main(topic: str):
-    return prepare(topic)
+    return refine(draft(topic), 3)
 """,
     good="""\
+def refine(text):
+    return polish(revise(text))
+
 @flow
 def main(topic: str):
-    return draft(research(topic))
+    return refine(draft(topic))
 """,
 )

@@ -1,21 +1,22 @@
-"""KIT403, nested flow."""
+"""KIT403, flow in a checkpoint."""
 
 from kitaru_compiler.diagnostics.model import Rule
 
 RULE = Rule(
     code="KIT403",
-    name="nested-flow",
+    name="flow-in-checkpoint",
     severity="error",
-    what="A flow is called in a flow or in a checkpoint.",
+    what="A flow is called in a checkpoint.",
     why=(
-        "Sub-flows are not supported: the inner flow would start an execution that nothing resumes."
+        "A checkpoint is one recorded unit; a flow is made of them. Called in a flow's body, a flow"
+        " runs as a part of that execution."
     ),
     bad="""\
-@flow
-def main(x: int): return other(x)
+@checkpoint
+def work(x: int): return other_flow(x)
 """,
     good="""\
 @flow
-def main(x: int): return work(x)  # call its checkpoints
+def main(x: int): return other_flow(x)  # its checkpoints are this execution's
 """,
 )

@@ -1,0 +1,58 @@
+"""Decides which functions may be written out where the flow calls them, and why the others not."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from kitaru_compiler.frontend.flows import FlowDefinition
+from kitaru_compiler.frontend.names import Symbol
+from kitaru_compiler.ir.scope import own_nodes
+
+Why = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A function of the project that makes durable calls; `kind` is what its name stands for.
+
+    `recursive` says that it may call itself, through others or not.
+    """
+
+    definition: FlowDefinition
+    kind: str
+    recursive: bool
+
+    @staticmethod
+    def of(symbol: Symbol, recursive: bool) -> Helper:
+        """Return the helper that a symbol of kind `function` or `flow` stands for."""
+        assert symbol.source is not None
+        assert isinstance(symbol.definition, ast.FunctionDef | ast.AsyncFunctionDef)
+        name = symbol.definition.name
+        return Helper(
+            FlowDefinition(name, name, symbol.source, symbol.definition), symbol.kind, recursive
+        )
+
+    def why_not(self) -> Why | None:
+        """Return why it must stay a call, and what to do about it; None when it need not."""
+        function, name = self.definition.definition, f"`{self.definition.name}`"
+        if self.recursive:
+            return f"{name} calls itself", "loop in the flow instead"
+        if isinstance(function, ast.AsyncFunctionDef):
+            return f"{name} is async", "write `def`, and call checkpoints in it"
+        if function.decorator_list and self.kind != "flow":
+            return f"{name} is decorated: what runs is known only at run time", _PLAIN
+        if function not in self.definition.source.tree.body:
+            return f"{name} is defined under a condition", "define it once, at the top level"
+        if function.args.vararg or function.args.kwarg:
+            return f"{name} takes any number of arguments", "name each parameter"
+        if any(_yields(node) for stmt in function.body for node in own_nodes(stmt)):
+            return f"{name} is a generator: its calls run while it is read", "return a list"
+        return None
+
+
+_PLAIN = "call an undecorated function, or the checkpoints themselves"
+
+
+def _yields(node: ast.AST) -> bool:
+    return isinstance(node, ast.Yield | ast.YieldFrom)

@@ -1,0 +1,132 @@
+"""Decides which helpers are written out where they are called, and which stay one call.
+
+What is written out stays the helper's: its variables, its module, its positions. Nothing is renamed
+or substituted, so that nothing can be captured or hidden.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from kitaru_compiler.diagnostics.rules import kit316
+from kitaru_compiler.ir.build import load
+from kitaru_compiler.ir.nodes import (
+    Activation,
+    Code,
+    Durable,
+    Fan,
+    FlowIR,
+    If,
+    Inline,
+    Node,
+    Region,
+    Return,
+    Scope,
+)
+from kitaru_compiler.passes.binding import Bound, Why, bind
+from kitaru_compiler.passes.unroll import MAX_CALLS
+
+# The helper of an absolute name in normal form, or why it must stay a call.
+FindHelper = Callable[[str], FlowIR | Why]
+
+
+def inline(ir: FlowIR, find: FindHelper) -> FlowIR:
+    """Write out the helpers that a flow in normal form calls, and those that they call."""
+    if ir.whole:
+        return ir
+    return replace(ir, body=_Inliner(find).nodes(ir.body, Activation("", ir)))
+
+
+@dataclass
+class _Inliner:
+    """Writes out helpers until the flow has grown by `room` durable calls."""
+
+    find: FindHelper
+    room: int = MAX_CALLS
+    taken: set[str] = field(default_factory=set)
+
+    def nodes(self, nodes: list[Node], caller: Activation) -> list[Node]:
+        """Return the nodes of one function with its helpers written out."""
+        result: list[Node] = []
+        for node in nodes:
+            match node:
+                case If(test, body, orelse, source):
+                    arms = self.nodes(body, caller), self.nodes(orelse, caller)
+                    result.append(If(test, *arms, source))
+                case Scope(label, body, source):
+                    result.append(Scope(label, self.nodes(body, caller), source))
+                case Durable(call=call) if call.callee:
+                    result += self._call(node, caller)
+                case _:
+                    result.append(node)
+        return result
+
+    def _call(self, node: Durable, caller: Activation) -> list[Node]:
+        call = _call_of(node.stmt)
+        helper = self.find(node.call.callee)
+        if not isinstance(helper, FlowIR):
+            return [_kept(node, helper)]
+        if helper.whole:
+            return [_kept(node, (f"in `{helper.name}`, {helper.whole.reason}", helper.whole.help))]
+        bound = bind(call, helper)
+        if not isinstance(bound, Bound):
+            return [_kept(node, bound)]
+        size = _size(helper.body)
+        if size > self.room:
+            why = f"written out, the flow's helpers would make more than {MAX_CALLS} calls"
+            return [_kept(node, (why, "call the helper in fewer places"))]
+        self.room -= size
+        activation = Activation(self._name(helper.name), helper, caller, call)
+        body = self.nodes(helper.body, activation)
+        target, after = _use(node.stmt, caller.ir)
+        written = Inline(node.stmt, activation, bound.arguments, bound.defaults, body, target)
+        return [written, *after]
+
+    def _name(self, base: str) -> str:
+        name, number = base, 1
+        while name in self.taken:
+            number += 1
+            name = f"{base}_{number}"
+        self.taken.add(name)
+        return name
+
+
+def _call_of(stmt: ast.stmt) -> ast.Call:
+    call = getattr(stmt, "value", None)
+    assert isinstance(call, ast.Call)
+    return call
+
+
+def _kept(node: Durable, why: Why) -> Region:
+    reason, fix = why
+    return Region([node.stmt], [node.call], kit316.RULE, reason, _call_of(node.stmt), fix)
+
+
+def _size(nodes: list[Node]) -> int:
+    """Return how many steps a helper's own body may make."""
+    size = 0
+    for node in nodes:
+        match node:
+            case If(body=body, orelse=orelse):
+                size += _size(body) + _size(orelse)
+            case Scope(body=body):
+                size += _size(body)
+            case Durable() | Fan() | Region():
+                size += 1
+    return size
+
+
+def _use(stmt: ast.stmt, ir: FlowIR) -> tuple[str, list[Node]]:
+    """Return the variable that takes the call's value, and what then remains of the statement."""
+    match stmt:
+        case ast.Expr():
+            return "", []
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            return name, []
+    changed = copy.copy(stmt)
+    name = ir.temporary("value")
+    changed.value = load(_call_of(stmt), name)  # type: ignore[attr-defined]
+    return name, [Return(changed) if isinstance(changed, ast.Return) else Code(changed)]
