@@ -28,7 +28,9 @@ from tests.differential.test_real_runs import INPUTS, answer
 
 EXAMPLES = int(os.environ.get("KITARU_KILL_EXAMPLES", "40"))
 EXEC = "killed"
-CALLEES = ("program.ca", "program.cb", "program.cc", "program.boom")
+MAIN = ("ca(x=0)", "cb(x=0, y=1)", "cc(x=0)", "boom(x=0)")
+BESIDE = ("oa(x=0)", "ob(x=0, y=1)")
+CALLEES = ("program.ca", "program.cb", "program.cc", "program.boom", "other.oa", "other.ob")
 Moment = Literal["never", "before", "after"]
 # Failures that the flow goes on past, with every kind of operation after them.
 CAUGHT = """
@@ -52,7 +54,6 @@ def main(a=1, xs=()):
                 d = str(error)
     return d, cc(d)
 """
-MAIN = ("ca(x=0)", "cb(x=0, y=1)", "cc(x=0)", "boom(x=0)")
 
 
 @dataclass
@@ -90,7 +91,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder: Path, source: s
     here = Path(tempfile.mkdtemp(dir=folder))
     path = here / "program.py"
     path.write_text(_telling(source, MAIN) + TRACE, encoding="utf-8")
-    beside = _telling(OTHER, ("oa(x=0)", "ob(x=0, y=1)"))
+    beside = _telling(OTHER, BESIDE)
     (here / "other.py").write_text(beside + TRACE, encoding="utf-8")
     undisturbed = here / "undisturbed"
     assert _run(path, undisturbed, "never") == 0, shown
