@@ -13,10 +13,10 @@ RULE = Rule(
     ),
     bad="""\
 @checkpoint
-def work(x: int): return other_flow(x)
+def work(x: int): return other(x)
 """,
     good="""\
 @flow
-def main(x: int): return other_flow(x)  # its checkpoints are this execution's
+def main(x: int): return other(x)  # its checkpoints are this execution's
 """,
 )

@@ -18,12 +18,12 @@ _Call = tuple[Rule, str]
 _WHY = {
     "KIT401": "it suspends or orders the flow",
     "KIT402": "its result would not be recorded on its own",
-    "KIT403": "a flow starts an execution of its own",
+    "KIT403": "a flow is made of checkpoints",
 }
 _FIXES = {
     "KIT401": "move it to the flow's body, and pass its value to the checkpoint",
     "KIT402": "call both from the flow, or make the inner one a plain function",
-    "KIT403": "call the flow's checkpoints from this flow instead",
+    "KIT403": "call it from the flow",
 }
 _LOOPS = frozenset(
     f"asyncio.{name}"
