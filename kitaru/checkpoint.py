@@ -20,6 +20,7 @@ R = TypeVar("R")
 Runtime = Literal["inline", "isolated"]
 
 _COROUTINE = 0x80
+_GRACE_SECONDS = 0.1
 
 
 class Checkpoint(Generic[P, R]):
@@ -115,7 +116,7 @@ class Checkpoint(Generic[P, R]):
         """What the engine must know of it."""
         return Spec(
             name=self.name,
-            function=_synchronous(self.function),
+            function=_synchronous(self.function, self.policy.timeout),
             callee=callee_name(self.function),
             policy=self.policy,
             cache=self.cache,
@@ -150,7 +151,7 @@ def _check_runtime(runtime: Runtime | None) -> Runtime | None:
     return runtime
 
 
-def _synchronous(function: Callable[..., Any]) -> Callable[..., Any]:
+def _synchronous(function: Callable[..., Any], timeout: float | None) -> Callable[..., Any]:
     if not function.__code__.co_flags & _COROUTINE:
         return function
 
@@ -158,7 +159,12 @@ def _synchronous(function: Callable[..., Any]) -> Callable[..., Any]:
         # Costs a tenth of a second that flows without async checkpoints need not pay.
         import asyncio
 
-        return asyncio.run(function(*args, **kwargs))
+        async def cancelled_in_time() -> Any:
+            # After the attempt has been given up, so that only that is what it is told to be.
+            async with asyncio.timeout(None if timeout is None else timeout + _GRACE_SECONDS):
+                return await function(*args, **kwargs)
+
+        return asyncio.run(cancelled_in_time())
 
     return update_wrapper(run, function)
 
@@ -194,9 +200,9 @@ def checkpoint(
         retry_on: the exception class, or a tuple of some, after which it is tried again; default
             what the flow says, which is any `Exception`.
         timeout: seconds that one attempt may take, after which it counts as failed with
-            `kitaru.errors.CheckpointTimeout`; default no limit. A thread cannot be stopped: the
-            function goes on in its own until it ends by itself or with the process, on copies of
-            its arguments, and what it returns or raises then is dropped.
+            `kitaru.errors.CheckpointTimeout`; default no limit. An async function is cancelled.
+            A thread cannot be stopped: any other goes on in its own until it ends by itself or with
+            the process, on copies of its arguments, and what it returns or raises is dropped.
         cache: whether a result of another execution may be used; default true.
         runtime: `inline` for never a pipeline step of its own, `isolated` for always one.
         cpu, memory, gpu: what its step asks of the machine, as `0.5`, `"4Gi"` and a count.

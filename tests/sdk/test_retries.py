@@ -186,6 +186,31 @@ def test_a_timeout_can_be_caught_and_is_recorded() -> None:
     assert again is not None and again.status == "failed", "a late result is never recorded"
 
 
+@checkpoint(timeout=0.05)
+async def hangs_asleep() -> None:
+    import asyncio
+
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        calls.append("cancelled")
+        late.set()
+
+
+@flow
+def waits_asleep() -> list[str]:
+    try:
+        hangs_asleep()
+    except errors.CheckpointTimeout:
+        late.wait(30)
+    return list(calls)
+
+
+def test_an_async_function_is_cancelled() -> None:
+    late.clear()
+    assert waits_asleep.run().wait() == ["cancelled"]
+
+
 @checkpoint(timeout=30)
 def in_time(how: str) -> str:
     if how == "raise":
