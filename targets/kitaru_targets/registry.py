@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from kitaru.errors import UsageError
 
+from .airflow import emit as airflow_emit
+from .airflow import profile as airflow_profile
+from .airflow import submit as airflow_submit
+from .airflow import validate as airflow_validate
 from .base import Target
 from .kubeflow import emit as kubeflow_emit
 from .kubeflow import profile as kubeflow_profile
@@ -19,6 +23,17 @@ from .vertex import submit as vertex_submit
 from .vertex import validate as vertex_validate
 
 _TARGETS = (
+    Target(
+        name="airflow",
+        title="Apache Airflow",
+        profile=airflow_profile.PROFILE,
+        document="dag.py",
+        family="airflow",
+        emit=airflow_emit.emit,
+        validate=airflow_validate.validate,
+        submit=airflow_submit.submit,
+        transport=airflow_profile.TRANSPORT,
+    ),
     Target(
         name="kubeflow",
         title="Kubeflow Pipelines",

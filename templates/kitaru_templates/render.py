@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -12,20 +13,74 @@ import jinja2
 def render(template: str, values: Mapping[str, Any]) -> str:
     """Return a template of this package, filled; a name it does not know is an error.
 
+    Raises TypeError when something that is no plain literal would stand in a Python file.
+
     >>> render("Dockerfile.j2", {...}).startswith("#")
     True
     """
-    return _environment().get_template(template).render(values)
+    environment = _python() if template.endswith(".py.j2") else _text()
+    return environment.get_template(template).render(values)
+
+
+class _Code(str):
+    """Text that may stand in a Python file: the filters below have made it."""
+
+    __slots__ = ()
+
+
+def literal(value: Any) -> str:
+    """Return a plain value as a Python literal, the same text for equal values.
+
+    Raises TypeError on anything else, subclasses of plain types included.
+
+    >>> literal({"a": [1, "it's"]})
+    '{\'a\': [1, "it\'s"]}'
+    """
+    match value:
+        case dict():
+            inside = (f"{literal(key)}: {literal(item)}" for key, item in value.items())
+            return _Code(f"{{{', '.join(inside)}}}")
+        case list():
+            return _Code(f"[{', '.join(map(literal, value))}]")
+    if type(value) in (str, int, bool, type(None)) or (
+        type(value) is float and math.isfinite(value)
+    ):
+        return _Code(repr(value))
+    raise TypeError(f"{value!r} is no plain literal")
+
+
+def word(value: Any) -> str:
+    """Return a name of the template's own as it is; raise TypeError when it is none."""
+    if type(value) is str and value.isidentifier() and value.isascii():
+        return _Code(value)
+    raise TypeError(f"{value!r} is no name")
+
+
+def _only_code(value: Any) -> str:
+    if isinstance(value, _Code):
+        return value
+    raise TypeError(f"{value!r} would stand in a Python file as it is")
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _text() -> jinja2.Environment:
+    # What the others become is no markup, and entities would stand there as text.
+    return _environment(autoescape=jinja2.select_autoescape(("html.j2", "svg.j2")))
+
+
+@cache
+def _python() -> jinja2.Environment:
+    environment = _environment(finalize=_only_code)
+    environment.filters.update(py=literal, word=word)
+    return environment
+
+
+def _environment(**options: Any) -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("kitaru_templates", "files"),
         undefined=jinja2.StrictUndefined,
-        # What the others become is no markup, and entities would stand there as text.
-        autoescape=jinja2.select_autoescape(("html.j2", "svg.j2")),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        **options,
     )

@@ -130,9 +130,21 @@ def test_targets_are_listed(kitaru: Kitaru) -> None:
     document = kitaru("target", "list", "--json").document
     assert document["count"] == len(document["items"])
     names = [item["name"] for item in document["items"]]
-    assert {"kubeflow", "vertex"} <= set(names)
+    assert {"airflow", "kubeflow", "vertex"} <= set(names)
+    assert document["items"][0]["capabilities"][0]["how"]
     lines = kitaru("target", "list").out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == names
+
+
+def test_a_bundle_is_put_where_its_steps_fetch_it(kitaru: Kitaru) -> None:
+    kitaru.write("review.py", flows.REVIEW)
+    kitaru("compile", "review.py", "--target", "airflow")
+    command = ["store", "upload", "build/review/airflow", "--store", "sqlite:x.db"]
+    document = kitaru(*command, "--json").document
+    lock = json.loads((kitaru.folder / "build/review/airflow/lock.json").read_text())
+    assert document["bundle"] == lock["files"]["bundle.zip"]
+    assert document["store"] in kitaru(*command).out
+    assert kitaru("store", "upload", ".", "--json", code=2).error["help"]
 
 
 def test_a_store_is_checked(kitaru: Kitaru) -> None:

@@ -25,13 +25,13 @@ def review(kitaru: Kitaru) -> Kitaru:
     return kitaru
 
 
-@pytest.mark.parametrize("target", ["kubeflow", "vertex"])
+@pytest.mark.parametrize("target", ["airflow", "kubeflow", "vertex"])
 def test_answers_given_at_once(target: str, review: Kitaru) -> None:
     command = ["dry-run", "review.py", "--target", target, "-i", "topic=12"]
     document = review(*command, "--answer", "approve=true", "--json").document
     assert set(document) == KEYS
     assert (document["status"], document["result"]) == ("completed", "draft of brief on 12")
-    assert (review.folder / "build/review" / target / "pipeline.yaml").is_file()
+    assert (review.folder / "build/review" / target / "lock.json").is_file()
 
 
 def test_a_wait_is_answered_afterwards_in_one_command(review: Kitaru) -> None:

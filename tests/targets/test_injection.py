@@ -7,8 +7,8 @@ a string, that close a quote or a block, as defaults of inputs, variables, and n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kitaru_targets import registry
-from kitaru_targets.common import parameters
+from kitaru_targets.common import dag_file, parameters
 
 from kitaru.wire.plan import Parameter, Plan
 
@@ -31,6 +31,11 @@ HOSTILE = [
 ]  # fmt: skip
 PRINTABLE = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=9)
 TEXT = st.one_of(st.sampled_from(HOSTILE), PRINTABLE)
+READ: dict[str, Callable[[str], Any]] = {
+    "dag.py": lambda text: vars_of(dag_file.read(text)),
+    "pipeline.json": json.loads,
+    "pipeline.yaml": yaml.safe_load,
+}
 # Nobody can mean this by accident: where it stands, the other text has to stand.
 BENIGN = "benign"
 
@@ -44,7 +49,13 @@ def written(name: str, text: str) -> Any:
     portable = parameters.portable(made, target.transport.longest_input)
     emission = target.emit(portable, replace(WIRING, environment={"LABEL": text}))
     assert target.validate(emission.text) == []
-    return json.loads(emission.text) if name == "sagemaker" else yaml.safe_load(emission.text)
+    return READ[target.document](emission.text)
+
+
+def vars_of(document: dag_file.DagFile) -> dict[str, Any]:
+    """Return all that a DAG file holds as literals."""
+    tasks = [asdict(task) for task in document.tasks]
+    return {"dag": document.dag, "params": document.params, "tasks": tasks, **document.constants}
 
 
 def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -58,7 +69,7 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
-@pytest.mark.parametrize("name", ["kubeflow", "vertex", "sagemaker"])
+@pytest.mark.parametrize("name", registry.names())
 @settings(deadline=None, max_examples=60)
 @given(text=TEXT)
 def test_a_text_of_the_users_is_a_literal_and_changes_nothing_else(name: str, text: str) -> None:
@@ -72,7 +83,7 @@ def test_a_text_of_the_users_is_a_literal_and_changes_nothing_else(name: str, te
             assert value == benign[place], place
 
 
-@pytest.mark.parametrize("name", ["kubeflow", "vertex", "sagemaker"])
+@pytest.mark.parametrize("name", registry.names())
 @pytest.mark.parametrize("text", [text for text in HOSTILE if "{{" in text])
 def test_a_default_that_an_engine_could_expand_is_left_to_the_flow(name: str, text: str) -> None:
     made = plan(PROGRAM, parameters=(Parameter("x", "keyword_only", "str", "", False, True, text),))

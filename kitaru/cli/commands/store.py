@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from kitaru.stores.base import Store
 
 
-@click.group(short_help="Check that a store keeps its promises.")
+@click.group(short_help="Check a store, or put a build's bundle into it.")
 def store() -> None:
     """Where executions are kept."""
 
@@ -49,6 +50,30 @@ def check(output: Output, url: str | None, store: str | None) -> None:
     output.say(f"{label('good', 'green')}  {found.value}  (from {found.origin})")
     for line in table([(f"  {c['name']}", f"{c['milliseconds']} ms") for c in checks]):
         output.say(line)
+
+
+@store.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@options.store
+@options.as_json
+@options.pass_output
+def upload(output: Output, directory: Path, store: str | None) -> None:
+    """Put the bundle of the build in DIR into a store, from where its steps fetch it."""
+    from kitaru_targets import build
+    from kitaru_targets.upload import upload
+
+    from kitaru.stores import open_store
+
+    written = build.read(directory)
+    opened = open_store(setting("store", argument=store).value)
+    try:
+        upload(written, opened)
+    finally:
+        opened.close()
+    if output.as_json:
+        output.document({"store": opened.url, "bundle": written.bundle_digest})
+        return
+    output.say(f"{label('there', 'green')}  {written.bundle_digest}  in {opened.url}")
 
 
 def _checks(store: Store) -> list[dict[str, Any]]:

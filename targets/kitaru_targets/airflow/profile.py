@@ -1,0 +1,24 @@
+"""Decides what the compiler may expect of Airflow 3."""
+
+from __future__ import annotations
+
+from kitaru_compiler.cut.profile import Profile
+
+from ..base import Transport
+
+# Steps run in pods where an image is named, else as processes of Airflow's own workers.
+TRANSPORT = Transport(image="")
+
+# Of a DAG's and a task's id.
+MAX_NAME = 250
+
+PROFILE = Profile(
+    name="airflow",
+    branches=True,
+    retry="native",
+    waits="native",
+    max_step_name=MAX_NAME,
+    # Tasks stand in a row: branches nest no deeper than Python does.
+    max_depth=90,
+    start_seconds=(1, 20),
+)

@@ -1,0 +1,135 @@
+"""Decides what a DAG file is as data: the constants, parameters and tasks in a frame that is fixed.
+
+A file is read from its syntax tree. Whatever is no literal in a place for literals has to be, node
+by node, what the template holds there.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from kitaru_templates.render import render
+
+TEMPLATE = "airflow_dag.py.j2"
+_CONSTANTS = frozenset(
+    {"COMMAND", "ENVIRONMENT", "IMAGE", "INPUTS", "NOTHING_TO_DO", "OPTIONS", "OUTCOME", "ROW"}
+)
+_EMPTY: dict[str, Any] = {
+    "command": [],
+    "environment": {},
+    "inputs": [],
+    "options": {},
+    "dag_id": "",
+    "description": "",
+    "schedule": None,
+    "params": [],
+    "tasks": [],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An operator of the file: `Step` runs a step, `Ask` asks what a wait wants to know."""
+
+    id: str
+    operator: Literal["Step", "Ask"]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DagFile:
+    """What varies between one file and another.
+
+    `constants` by name, `dag` are the DAG's own options, `params` by name hold the `schema`, the
+    `description` and, unless one has to be given, the `default`. `tasks` stand in a row.
+    `functions` is the source of what the file computes for a step.
+    """
+
+    constants: dict[str, Any]
+    dag: dict[str, Any]
+    params: dict[str, dict[str, Any]]
+    tasks: tuple[Task, ...]
+    functions: ast.Module
+
+
+def read(text: str) -> DagFile:
+    """Return what a file holds.
+
+    Raises ValueError, KeyError or SyntaxError when it is not one that the template makes.
+    """
+    *frame, last = ast.parse(text).body
+    constants = _blank(frame)
+    if not _is_frame(frame, pods="IMAGE" in constants):
+        raise ValueError("the file is not the one that its template makes")
+    functions = [*filter(lambda node: isinstance(node, (ast.Import, ast.FunctionDef)), frame)]
+    dag, chain = _dag(last)
+    params = dag.pop("params")
+    tasks = tuple(_task(node) for node in chain)
+    return DagFile(constants, dag, params, tasks, ast.Module(functions, []))
+
+
+def _blank(frame: list[ast.stmt]) -> dict[str, Any]:
+    """Take the values of the constants out of the frame, and return them by name."""
+    constants = {}
+    for node in frame:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _CONSTANTS:
+                constants[name] = ast.literal_eval(value)
+                node.value = ast.Constant(None)
+    return constants
+
+
+def _is_frame(frame: list[ast.stmt], *, pods: bool) -> bool:
+    return ast.dump(ast.Module(frame, [])) == _frame(pods)
+
+
+@cache
+def _frame(pods: bool) -> str:
+    *frame, _ = ast.parse(render(TEMPLATE, {**_EMPTY, "image": "image" if pods else ""})).body
+    _blank(frame)
+    return ast.dump(ast.Module(frame, []))
+
+
+def _dag(node: ast.stmt) -> tuple[dict[str, Any], list[ast.expr]]:
+    """Return the options of `with DAG(…): chain(…)`, and the nodes of the tasks."""
+    match node:
+        case ast.With(
+            items=[ast.withitem(context_expr=made, optional_vars=None)],
+            body=[ast.Expr(ast.Call(func=ast.Name(id="chain"), args=chain, keywords=[]))],
+        ):
+            return _options(made, "DAG"), chain
+    raise ValueError(f"line {node.lineno}: here belongs one DAG with one chain of tasks")
+
+
+def _task(node: ast.expr) -> Task:
+    name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+    if name not in ("Step", "Ask"):
+        raise ValueError(f"line {node.lineno}: here belongs a Step or an Ask")
+    options = _options(node, name)
+    return Task(options.pop("task_id"), name, options)  # type: ignore[arg-type]
+
+
+def _options(node: ast.expr, function: str) -> dict[str, Any]:
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if name == function:
+            return {str(k.arg): _value(k.value) for k in keywords}
+    raise ValueError(f"line {node.lineno}: here belongs {function}(…)")
+
+
+def _value(node: ast.expr) -> Any:
+    match node:
+        case ast.Dict(keys=keys, values=values) if any(isinstance(v, ast.Call) for v in values):
+            names = [ast.literal_eval(key) if key else None for key in keys]
+            return dict(zip(names, map(_param, values), strict=True))
+    return ast.literal_eval(node)
+
+
+def _param(node: ast.expr) -> dict[str, Any]:
+    match node:
+        case ast.Call(func=ast.Name(id="Param"), args=args, keywords=keywords) if len(args) < 2:
+            found = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
+            return {**found, "default": ast.literal_eval(args[0])} if args else found
+    raise ValueError(f"line {node.lineno}: here belongs Param(…)")

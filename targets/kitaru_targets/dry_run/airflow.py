@@ -1,0 +1,120 @@
+"""Decides what runs from a DAG file, by Airflow's rules and without Airflow.
+
+What a step is started with is computed by the file's own functions. A question that nobody has
+answered parks the run, as it does in Airflow; a dry run goes on by the journal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from kitaru.errors import InputError
+from kitaru.runtime.jsonschema import problem
+
+from ..common import dag_file, parameters
+from .process import Ended, Machine, Start
+
+Outcome = Mapping[str, str]
+
+
+def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) -> None:
+    """Execute a document with the given parameters, each step as a process of `machine`.
+
+    Raises InputError when a parameter without a default is not given, or one does not fit.
+    """
+    document = dag_file.read(text)
+    params = _params(document, given)
+    # Airflow's names of runs become ids of executions; here the run is called like its execution.
+    params[parameters.EXECUTION] = params[parameters.EXECUTION] or run_id
+    run = _Run(document, params, run_id, machine)
+    over: set[str] = set()
+    outcome: Outcome = {}
+    for task in document.tasks:
+        if task.id in over:
+            continue
+        if task.operator == "Ask":
+            if outcome.get("status") == "waiting":
+                return
+            continue
+        ended = run.step(task)
+        if ended is None:
+            return
+        outcome = ended or outcome
+        over.update(run.passed_over(outcome, task) if ended else ())
+
+
+def _params(document: dag_file.DagFile, given: Mapping[str, Any]) -> dict[str, Any]:
+    known = ", ".join(document.params)
+    for name in sorted(set(given) - set(document.params)):
+        raise InputError(f"the document: unknown input {name!r}", help=f"it takes {known}")
+    found = {}
+    for name, param in document.params.items():
+        if name not in given and "default" not in param:
+            raise InputError(f"the document: missing input {name!r}", help=f"it takes {known}")
+        found[name] = given.get(name, param.get("default"))
+        reason = problem(found[name], param["schema"])
+        if reason:
+            raise InputError(f"the document: input {name!r}: {reason}", help=f"it takes {known}")
+    return found
+
+
+class _Run:
+    def __init__(
+        self, document: dag_file.DagFile, params: dict[str, Any], run_id: str, machine: Machine
+    ) -> None:
+        self._document = document
+        self._machine = machine
+        self._shared = {
+            "params": params,
+            "run_id": run_id,
+            "dag": SimpleNamespace(dag_id=document.dag["dag_id"]),
+        }
+
+    def step(self, task: dag_file.Task) -> Outcome | None:
+        """Run a step's attempts; return its outcome, {} when it was skipped, None on failure."""
+        for attempt in range(1, 2 + task.options.get("retries", 0)):
+            ended = self._attempt(task, attempt)
+            if ended.code == self._document.constants["NOTHING_TO_DO"]:
+                self._machine.failures.pop(task.id)
+                return {}
+            if ended.succeeded:
+                return ended.outputs
+        return None
+
+    def passed_over(self, outcome: Outcome, task: dag_file.Task) -> list[str]:
+        """Return the tasks that the outcome of `task` skips."""
+        over: list[str] = self._functions("")["passed_over"](outcome, task.id)
+        return over
+
+    def _attempt(self, task: dag_file.Task, attempt: int) -> Ended:
+        context = {**self._shared, "task": SimpleNamespace(task_id=task.id)}
+        environment = self._functions("")["environment"](context)
+
+        def command(folder: Path) -> list[str]:
+            # Here an answer is in the journal before the step starts that takes it.
+            words: list[str] = self._functions(str(_outcome(folder)))["command"](context, None)
+            return words
+
+        start = Start(task.id, task.id, attempt, command, environment, _read)
+        return self._machine.run(start)
+
+    def _functions(self, outcome: str) -> dict[str, Any]:
+        """Return the file's functions, its constants being what they are but for `outcome`."""
+        namespace = {**self._document.constants, "OUTCOME": outcome}
+        exec(compile(self._document.functions, "dag.py", "exec"), namespace)
+        return namespace
+
+
+def _outcome(folder: Path) -> Path:
+    return folder / "outcome.json"
+
+
+def _read(folder: Path) -> dict[str, str] | None:
+    if not _outcome(folder).is_file():
+        return None
+    outcome = json.loads(_outcome(folder).read_text(encoding="utf-8"))
+    return {name: outcome[name] for name in ("next", "status")}

@@ -1,0 +1,268 @@
+"""Decides that a DAG file is what its template is, and that only literals vary in it."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kitaru_targets import registry
+from kitaru_targets.common import dag_file, parameters
+from kitaru_templates.render import literal, word
+
+from kitaru.errors import UsageError
+from kitaru.wire.plan import Block, Parameter, Plan, Resources, Step
+
+from .conftest import REVIEW, Make
+from .programs import WIRING, Do, If, plan, span
+from .test_injection import TEXT
+
+TARGET = registry.get("airflow")
+HERE = replace(WIRING, image="")
+PROGRAM = (
+    Do("a", "maybe", retries=2),
+    If(((Do("b", wait=True),), (Do("c"),))),
+    Do("d", resources=Resources("2", "4Gi", 1)),
+)
+
+
+def emit(made: Plan, wiring: Any = HERE) -> str:
+    text = TARGET.emit(made, wiring).text
+    assert TARGET.validate(text) == []
+    return text
+
+
+def asking() -> Plan:
+    """A plan in which the step `b` asks, and `b_answer` takes the answer."""
+    made = plan((Do("a"), Do("b", wait=True), Do("d")))
+    wait = Block(9, "ok", "wait", ("d",), (), span(30))
+    answer = Step("ok_answer", "ok", ("ok",), ("d",), span(30))
+    steps = (*made.steps[:2], answer, *made.steps[2:])
+    return made.replace(blocks=(*made.blocks, wait), steps=steps)
+
+
+def test_the_tasks_stand_in_program_order_and_a_wait_asks_before_its_answer_is_taken() -> None:
+    document = dag_file.read(emit(asking()))
+    assert [(task.operator, task.id) for task in document.tasks] == [
+        ("Step", "a"), ("Step", "b"), ("Ask", "ok"), ("Step", "ok_answer"), ("Step", "d"),
+    ]  # fmt: skip
+    assert document.tasks[3].options == {"doc": "flow.py:30", "ask": "ok"}
+
+
+def test_what_is_left_after_an_answer_asks_nothing() -> None:
+    made = asking()
+    left = made.replace(steps=made.steps[2:])
+    assert [t.operator for t in dag_file.read(emit(left)).tasks] == ["Step", "Step"]
+
+
+def test_without_an_image_steps_are_processes_and_with_one_they_are_pods() -> None:
+    here, pods = (dag_file.read(emit(plan(PROGRAM), wiring)) for wiring in (HERE, WIRING))
+    assert "IMAGE" not in here.constants and pods.constants["IMAGE"] == "python:3.11-slim"
+    assert here.constants["OUTCOME"] == "outcome.json"
+    assert pods.constants["OUTCOME"] == "/airflow/xcom/return.json"
+    assert "asks_for" not in here.tasks[-1].options
+    amounts = {"cpu": "2", "memory": "4Gi", "nvidia.com/gpu": "1"}
+    assert pods.tasks[-1].options["asks_for"] == amounts
+    with pytest.raises(UsageError, match="not an amount"):
+        TARGET.emit(plan((Do("a", resources=Resources(memory="4 GB")),)), WIRING)
+
+
+def test_inputs_are_typed_in_the_form() -> None:
+    given = (
+        Parameter("s", "keyword_only", "str", "str", True, False),
+        Parameter("empty", "keyword_only", "str", "str", False, True, ""),
+        Parameter("n", "keyword_only", "int", "int", False, True, 3),
+        Parameter("x", "keyword_only", "float", "float", False, True, 0.5),
+        Parameter("b", "keyword_only", "bool", "bool", False, True, True),
+        Parameter("j", "keyword_only", "json", "list", False, True, [1, "a"]),
+        Parameter("late", "keyword_only", "int", "int", False, False),
+    )
+    found = dag_file.read(emit(plan((Do("a"),), parameters=given))).params
+    shown = {name: (p["schema"]["type"], p.get("default", "required")) for name, p in found.items()}
+    assert shown == {
+        "s": ("string", "required"),
+        "empty": (["null", "string"], ""),
+        "n": ("integer", 3),
+        "x": ("number", 0.5),
+        "b": ("boolean", True),
+        "j": (["null", "string"], '[1, "a"]'),
+        "late": (["null", "string"], "kitaru:default"),
+        "kitaru_execution": (["null", "string"], ""),
+        "kitaru_store": (["null", "string"], "sqlite:/tmp/x.db"),
+    }
+
+
+def test_the_same_plan_gives_the_same_bytes(make: Make) -> None:
+    one, two = make(REVIEW, "airflow", out="one"), make(REVIEW, "airflow", out="two")
+    assert one.document.read_bytes() == two.document.read_bytes()
+    assert one.document.name == "dag.py"
+
+
+# What control passes over
+
+
+def passed_over(outcome: dict[str, str], task: str) -> list[str]:
+    document = dag_file.read(emit(asking()))
+    namespace = dict(document.constants)
+    exec(compile(document.functions, "dag.py", "exec"), namespace)
+    over: list[str] = namespace["passed_over"](outcome, task)
+    return over
+
+
+@pytest.mark.parametrize(
+    ("task", "following", "status", "over"),
+    [
+        ("a", "b", "go", []),
+        ("a", "d", "go", ["b", "ok", "ok_answer"]),
+        ("a", "end", "end", ["b", "ok", "ok_answer", "d"]),
+        ("a", "ok_answer", "waiting", ["b"]),
+        ("b", "ok_answer", "waiting", []),
+        ("b", "d", "go", ["ok", "ok_answer"]),
+        ("b", "end", "waiting", ["ok", "ok_answer", "d"]),
+        ("d", "end", "end", []),
+        ("d", "b", "go", []),
+    ],
+)
+def test_tasks_that_control_passes_over_are_skipped(
+    task: str, following: str, status: str, over: list[str]
+) -> None:
+    assert passed_over({"next": following, "status": status}, task) == over
+
+
+# Only literals vary
+
+
+def structure(text: str) -> str:
+    """Return the tree of a file with every literal's value taken out."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            node.value = type(node.value).__name__
+    return ast.dump(tree)
+
+
+def hostile(text: str) -> str:
+    """Return the file of a flow that has `text` wherever a user's text can be."""
+    given = (
+        Parameter("topic", "keyword_only", "str", "str", False, True, text),
+        Parameter("limits", "keyword_only", "json", "dict", False, True, {text: [text]}),
+    )
+    place = replace(span(10), file=f"{text}.py")
+    made = plan(PROGRAM, parameters=given)
+    steps = tuple(replace(step, span=place) for step in made.steps)
+    made = made.replace(steps=steps, file=place.file, doc=text, models={text: text})
+    wiring = replace(
+        WIRING,
+        image=f"image{text}",
+        store=f"s3://bucket/{text}",
+        environment={"LABEL": text},
+        leading=("step", "--target", text),
+    )
+    return TARGET.emit(parameters.portable(made), wiring).text
+
+
+@settings(deadline=None, max_examples=200)
+@given(TEXT.filter(lambda text: "{{" not in text))
+def test_a_text_of_the_users_is_a_literal_and_changes_nothing_else(text: str) -> None:
+    written = hostile(text)
+    assert TARGET.validate(written) == []
+    assert structure(written) == structure(hostile("benign"))
+    document = dag_file.read(written)
+    assert document.constants["ENVIRONMENT"]["LABEL"] == text
+    assert document.constants["COMMAND"][-1] == text
+    assert document.constants["IMAGE"] == f"image{text}"
+    assert document.params["topic"]["default"] == text
+    assert document.tasks[0].options["doc"] == f"{text}.py:10"
+
+
+def test_nothing_of_the_users_stands_where_airflow_expands() -> None:
+    for wiring in (HERE, WIRING):
+        text = emit(plan(PROGRAM), wiring)
+        classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+        assert [node.name for node in classes] == ["Step", "Ask"]
+        for node in classes:
+            assert "template_fields = ()" in ast.unparse(node)
+
+
+class Text(str):
+    """A text that says something else when it is asked."""
+
+    def __repr__(self) -> str:
+        return "__import__('os')"
+
+
+@pytest.mark.parametrize("value", [Text("a"), {Text("a"): 1}, (1,), {1}, float("nan"), b"", str])
+def test_only_plain_literals_are_written(value: Any) -> None:
+    with pytest.raises(TypeError, match="plain literal"):
+        literal(value)
+    with pytest.raises(TypeError, match="no name"):
+        word(value)
+
+
+def test_what_no_filter_has_seen_is_refused() -> None:
+    with pytest.raises(TypeError, match="as it is"):
+        render_with("{{ value }}", value="import os")
+    assert render_with("{{ value | py }}", value="import os") == "'import os'"
+
+
+def render_with(template: str, **values: Any) -> str:
+    from kitaru_templates.render import _python
+
+    return _python().from_string(template).render(values)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: (
+    st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)))  # fmt: skip
+def test_a_literal_is_read_back(value: Any) -> None:
+    assert ast.literal_eval(literal(value)) == value
+
+
+# What the check finds
+
+GOOD = emit(
+    asking().replace(parameters=(Parameter("topic", "keyword_only", "str", "str", True, False),))
+)
+CHANGES: dict[str, tuple[str, str, str]] = {
+    "more code": ("with DAG(", "import os\nwith DAG(", "not the one that its template makes"),
+    "other code": ("return []", "return [1]", "not the one"),
+    "another import": ("import shlex", "import shlex, os as json", "not the one"),
+    "a call as a constant": ("ENVIRONMENT = {", "ENVIRONMENT = dict() or {", "cannot be read"),
+    "a call as an option": ("doc='flow.py:30'", "doc=print('flow.py:30')", "cannot be read"),
+    "an unpacking": ("Ask(task_id='ok')", "*[Ask(task_id='ok')]", "a Step or an Ask"),
+    "another operator": ("Ask(task_id='ok')", "exec(task_id='ok')", "a Step or an Ask"),
+    "a second chain": ("    chain(", "    chain()\n    chain(", "one chain"),
+    "a name for the DAG": ("):\n    chain(", ") as dag:\n    chain(", "one DAG"),
+    "a default that is code": ("Param('sqlite:/tmp/x.db'", "Param(open('x')", "cannot be read"),
+    "an f-string": ("schedule=None", "schedule=f'{1}'", "cannot be read"),
+    "broken": ("with DAG(", "with DAG((", "cannot be read"),
+    "an id that is none": ("'d'", "'d d'", "cannot be an id"),
+    "one id twice": ("'d'", "'a'", "two tasks are called a"),
+    "a lost task": ("        Step(task_id='a', doc='flow.py:10'),\n", "", "not that of the tasks"),
+    "an unknown option": ("doc='flow.py:30'", "pool='x'", "unknown option pool"),
+    "an answer nobody takes": (", ask='ok'", "", "does not take the answer"),
+    "a pod's resources": ("doc='flow.py:30'", "asks_for={'cpu': '1'}", "runs in none"),
+    "a default of another type": ("Param('sqlite:/tmp/x.db'", "Param(7", "default of kitaru_store"),
+    "an input that is no parameter": ("INPUTS = [", "INPUTS = ['other', ", "other is missing"),
+    "a schedule that gives no input": ("schedule=None", "schedule='@daily'", "is given no topic"),
+    "a variable that is no text": ("'PYTHONHASHSEED': '0'", "'PYTHONHASHSEED': 0", "is no text"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_check_finds(name: str) -> None:
+    old, new, problem = CHANGES[name]
+    assert old in GOOD
+    found = TARGET.validate(GOOD.replace(old, new))
+    assert any(problem in line for line in found), found
+
+
+def test_a_file_is_read_as_what_it_was_made_from() -> None:
+    document = dag_file.read(GOOD)
+    assert asdict(document.tasks[0]) == {
+        "id": "a", "operator": "Step", "options": {"doc": "flow.py:10"},
+    }  # fmt: skip
+    assert document.dag["dag_id"] == "some_flow" and document.dag["schedule"] is None
