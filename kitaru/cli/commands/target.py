@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,25 +30,28 @@ def list_targets(output: Output) -> None:
     if output.as_json:
         output.document({"items": items, "count": len(items)})
         return
-    header = ("NAME", "ORCHESTRATOR", "DOCUMENT", "BRANCHES", "RETRIES", "STEP START")
+    header = ("NAME", "ORCHESTRATOR", "DOCUMENT", "NATIVE", "IN THE STEP", "STEP START")
     for line in table([header, *map(_row, items)]):
         output.say(line)
 
 
 def _item(target: Target) -> dict[str, Any]:
-    profile = target.profile
+    from kitaru_targets.matrix import capabilities
+
     return {
         "name": target.name,
         "title": target.title,
         "document": target.document,
-        "branches": profile.branches,
-        "retry": profile.retry,
-        "start_seconds": list(profile.start_seconds),
+        "capabilities": [asdict(capability) for capability in capabilities(target)],
+        "start_seconds": list(target.profile.start_seconds),
     }
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     low, high = item["start_seconds"]
-    branches = "native" if item["branches"] else "guards"
-    retries = "native" if item["retry"] == "native" else "in the step"
-    return item["name"], item["title"], item["document"], branches, retries, f"{low}–{high} s"
+    native, other = (
+        ", ".join(c["name"] for c in item["capabilities"] if c["native"] is wanted)
+        for wanted in (True, False)
+    )
+    start = f"{low}–{high} s"
+    return item["name"], item["title"], item["document"], native, other, start

@@ -1,0 +1,107 @@
+"""Decides how it is told what each target can do itself, and what happens where it cannot.
+
+python -m kitaru_targets.matrix > docs/targets.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import registry
+from .base import Target
+
+_HEAD = """\
+# Targets
+
+Made from the targets' own profiles by `python -m kitaru_targets.matrix`; `kitaru target list` says
+the same. A flow means the same on all of them: where a target cannot do something itself, the step
+runtime does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """Something that a target does itself, or not; in both cases `how` says what happens."""
+
+    name: str
+    native: bool
+    how: str
+
+
+def capabilities(target: Target) -> tuple[Capability, ...]:
+    """Return what a target can do itself and what not, in the same order for each.
+
+    >>> capabilities(registry.get("airflow"))[2].name
+    'waits'
+    """
+    profile = target.profile
+    return (
+        Capability("branches", profile.branches, _BRANCHES[profile.branches]),
+        Capability("retries", profile.retry == "native", _RETRIES[profile.retry]),
+        Capability("waits", profile.waits == "native", _WAITS[profile.waits]),
+        Capability("fan-out", profile.fan_out > 0, _FAN_OUT[profile.fan_out > 0]),
+    )
+
+
+_BRANCHES = {
+    True: "Steps of a branch that is not taken are not started.",
+    False: "Steps of a branch that is not taken start, find nothing to do and end, unless one "
+    "condition with nothing behind it can spare them.",
+}
+_RETRIES = {
+    "native": "A failed step is started again as often as its checkpoint says.",
+    "shim": "A failed checkpoint is tried again within its step's container.",
+}
+_WAITS = {
+    "native": "A node of its own asks; the run stays, holds no container, and goes on.",
+    "suspended": "The run ends at a wait; the answer makes a pipeline of what is left.",
+}
+_FAN_OUT = {
+    True: "Calls over a list that is known only at run time become nodes beside one another.",
+    False: "Calls over a list that is known only at run time are threads of one step.",
+}
+_ROWS: tuple[tuple[str, Callable[[Target], str]], ...] = (
+    ("orchestrator", lambda target: target.title),
+    ("document", lambda target: f"`{target.document}`"),
+    ("a step starts in", lambda target: "{}–{} s".format(*target.profile.start_seconds)),
+    ("steps at most", lambda target: _count(target.profile.max_steps)),
+    ("image when none is named", lambda target: target.transport.image or "none"),
+    ("code inside the document", lambda target: _yes(target.transport.inline)),
+)
+
+
+def markdown() -> str:
+    """Return the support matrix of all targets as Markdown."""
+    targets = [registry.get(name) for name in registry.names()]
+    known = {target.name: capabilities(target) for target in targets}
+    table = [("", *known), ("---",) * (len(known) + 1)]
+    table += [(label, *map(show, targets)) for label, show in _ROWS]
+    for same in zip(*known.values(), strict=True):
+        table.append((f"native {same[0].name}", *(_yes(one.native) for one in same)))
+    lines = [f"| {' | '.join(row)} |" for row in table]
+    return "\n".join([_HEAD, "", *lines, "", *_what_happens(known)])
+
+
+def _what_happens(known: dict[str, tuple[Capability, ...]]) -> list[str]:
+    lines = []
+    for same in zip(*known.values(), strict=True):
+        lines += [f"## {same[0].name.capitalize()}", ""]
+        for native in (True, False):
+            names = [n for n, one in zip(known, same, strict=True) if one.native is native]
+            how = next((one.how for one in same if one.native is native), "")
+            lines += [f"- {', '.join(names)}: {how}"] if names else []
+        lines.append("")
+    return lines
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _count(number: int | None) -> str:
+    return "not known" if number is None else f"{number:,}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())
