@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from kitaru.config import setting
 from kitaru.errors import FlowError
 
 if TYPE_CHECKING:
+    from kitaru_compiler.cut.starts import Starts
     from kitaru_compiler.diagnostics.model import Diagnostic
     from kitaru_targets.base import Target
     from kitaru_targets.build import Build
@@ -42,6 +43,13 @@ class Compiled:
     findings: tuple[Diagnostic, ...]
     target: Target
     build: Build
+
+    @property
+    def starts(self) -> Starts:
+        """What a run of it waits for, by the target's own table."""
+        from kitaru_compiler.cut.starts import starts
+
+        return starts(self.plan, self.target.profile)
 
 
 def compile_and_write(request: Request, output: Output, form: str = "text") -> Compiled:
@@ -96,6 +104,7 @@ def to_json(compiled: Compiled) -> dict[str, Any]:
         "document": str(compiled.build.document),
         "steps": [step.name for step in compiled.plan.steps],
         "checkpoints": checkpoints(compiled.plan),
+        "starts": asdict(compiled.starts),
         "diagnostics": [finding(d) for d in in_order(compiled.findings)],
     }
 
@@ -116,6 +125,17 @@ def show(compiled: Compiled, output: Output) -> None:
     for name, place in rows:
         output.say(f"{name:<{width}}  {place}")
     output.say(f"\nwrote {build.directory}/")
+    output.say(f"starts   {_starts(compiled.starts)}")
+
+
+def _starts(found: Starts) -> str:
+    from kitaru_compiler.cut.starts import shown
+
+    steps = f"{found.steps} container{'' if found.steps == 1 else 's'} in a row"
+    if found.calls == found.steps:
+        return f"{steps}, about {shown(found.seconds)}"
+    instead = f"instead of {shown(found.seconds_of_calls)}"
+    return f"{found.calls} calls → {steps}, about {shown(found.seconds)} {instead}"
 
 
 def example_inputs(plan: Plan) -> str:

@@ -70,7 +70,7 @@ class Future(Generic[T]):
         self._settled.set()
 
     def broke(self, error: BaseException) -> None:
-        """Take what no record can hold, `SystemExit` for example; raised wherever the body looks."""
+        """Take what no record can hold, such as `SystemExit`; raised wherever the body looks."""
         self._known, self._error = True, error
         self._settled.set()
 

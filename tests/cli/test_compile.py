@@ -38,6 +38,12 @@ def test_compile_writes_and_says_what(kitaru: Kitaru) -> None:
         "document": "build/review/vertex/pipeline.yaml",
         "steps": ["research", "draft"],
         "checkpoints": ["research", "draft"],
+        "starts": {
+            "steps": 2,
+            "calls": 2,
+            "seconds": [120, 240],
+            "seconds_of_calls": [120, 240],
+        },
         "diagnostics": [],
     }
     directory = kitaru.folder / document["directory"]
@@ -55,6 +61,7 @@ def test_compile_shows_the_outline_and_the_next_command(kitaru: Kitaru) -> None:
         "  wait approve  review.py:27\n"
         "\n"
         "wrote out/review/kubeflow/\n"
+        "starts   2 containers in a row, about 20–40 s\n"
         "deploy   see out/review/kubeflow/DEPLOY.md\n"
         "try it   kitaru dry-run review.py --target kubeflow --input topic=…\n"
     )

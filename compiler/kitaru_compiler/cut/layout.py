@@ -30,6 +30,9 @@ Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
 RIDES_ALONG = frozenset({"wait", "log", "memory", "join", "gather", "call", "return"})
 IDLE = RIDES_ALONG | {"entry"}
 
+# In seconds: a container that the orchestrator starts again survives what kills a process.
+RETRY_IS_WORTH = 30
+
 
 class Entry(NamedTuple):
     """Where a step starts is told by its place; it is called `name` and does what `block` does."""
@@ -149,7 +152,7 @@ class Cutter:
 
     def _branch(self, fork: Fork, decider: str | None, depth: int) -> tuple[LayoutItem, ...]:
         """Lay out a branch; without a step in it, only its waits are left."""
-        too_deep = depth >= self.profile.max_depth
+        too_deep = self.profile.branches and depth >= self.profile.max_depth
         if too_deep:
             decider = None
         arms = []
@@ -160,7 +163,7 @@ class Cutter:
             arms.append(self._items(arm, decider, None, inside)[0])
         if not any(map(_has_steps, arms)):
             return tuple(item for arm in arms for item in arm)
-        if decider is None:
+        if decider is None and self.profile.branches:
             self.guarded[fork.span] = too_deep
         if decider is None and not too_deep:
             arms = [_after_first(arm, fork.span) for arm in arms]
@@ -175,8 +178,15 @@ class Cutter:
             return True
         if self.granularity == "single":
             return False
-        same = last is not None and resources(block) == resources(last)
-        return not (self.granularity == "fused" and same) and self._has_room(block)
+        if self.granularity == "fused" and last is not None and self._shares(block, last):
+            return False
+        return self._has_room(block)
+
+    def _shares(self, block: DraftBlock, last: DraftBlock) -> bool:
+        """Say whether a start would cost more than it gives: a machine, or a retry, of its own."""
+        cheap = self.profile.start_seconds[1] <= RETRY_IS_WORTH and self.profile.retry == "native"
+        retried = option(block, "retries") or option(last, "retries")
+        return resources(block) == resources(last) and not (cheap and retried)
 
     def _has_room(self, block: DraftBlock) -> bool:
         most = self.profile.max_steps

@@ -16,18 +16,16 @@ class Profile:
 
     `branches`: native conditions. `retry`: who starts a failed step again. `waits`: whether a node
     of its own asks and a step of its own goes on after the answer, or the run ends and another one
-    goes on. `max_step_name`: longest step name in characters. `max_depth`: how deep branches may
-    nest before the rest is left to guards. `start_seconds`: what one container start costs, low and
-    high, in seconds. `fan_out`: how many nodes a list known only at run time may become, 0 where it
-    cannot become nodes. `max_steps`: how many steps a document may have, None where that is not
-    known; the last takes in the rest.
+    goes on. `max_depth`: how deep conditions may nest before the rest is left to guards.
+    `start_seconds`: what one container start costs, low and high, in seconds. `fan_out`: how many
+    nodes a list known only at run time may become, 0 where it cannot become nodes. `max_steps`: how
+    many steps a document may have, None where that is not known; the last takes in the rest.
     """
 
     name: str
     branches: bool
     retry: RetryMode
     waits: WaitMode
-    max_step_name: int
     max_depth: int
     start_seconds: tuple[int, int]
     fan_out: int = 0

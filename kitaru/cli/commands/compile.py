@@ -29,6 +29,9 @@ def compile(
     """Write a flow's pipeline for a target.
 
     Imports and runs nothing of yours, needs no network and no credentials.
+
+    What containers take to start is Kitaru's own table for the target, not a measurement; it is
+    summed over the longest way through the flow (see `kitaru target list`).
     """
     request = Request(flow, target, directory, granularity, image, delivery, strict, _wired(store))
     from kitaru_compiler.diagnostics.model import SourceError

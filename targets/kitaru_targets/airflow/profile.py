@@ -17,7 +17,6 @@ PROFILE = Profile(
     branches=True,
     retry="native",
     waits="native",
-    max_step_name=MAX_NAME,
     # Tasks stand in a row: branches nest no deeper than Python does.
     max_depth=90,
     start_seconds=(1, 20),

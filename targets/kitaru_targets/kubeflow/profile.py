@@ -12,7 +12,6 @@ PROFILE = Profile(
     branches=True,
     retry="native",
     waits="suspended",
-    max_step_name=100,
     # About 95 nested groups compile and run; an `if` takes two of them.
     max_depth=40,
     start_seconds=(10, 20),

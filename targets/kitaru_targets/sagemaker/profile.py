@@ -25,7 +25,6 @@ PROFILE = Profile(
     branches=False,
     # Retry policies know faults of the service and lack of machines, not a program that fails.
     retry="shim",
-    max_step_name=MAX_STEP_NAME,
     max_depth=1,
     start_seconds=(120, 480),
     waits="suspended",

@@ -12,7 +12,6 @@ PROFILE = Profile(
     branches=True,
     retry="native",
     waits="suspended",
-    max_step_name=100,
     max_depth=40,
     start_seconds=(60, 120),
     # Each is two or three nodes of the engine's own graph, which fails beyond a few hundred.
