@@ -12,8 +12,10 @@ from kitaru.loading import load_flow
 from kitaru.memory import Memories
 from kitaru.runtime import commands, listing
 from kitaru.runtime.adoption import Changes, adopt
+from kitaru.runtime.comparison import Comparison, compare
 from kitaru.runtime.inputs import changed_json
 from kitaru.runtime.journal import Journal
+from kitaru.runtime.lineage import parents
 from kitaru.runtime.local import running_here
 from kitaru.runtime.shown import result_as_json
 from kitaru.runtime.waits import answer, pick
@@ -21,7 +23,7 @@ from kitaru.wire.records import EndRecord, WaitAnswer
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from kitaru.stores.base import Store
     from kitaru.wire.records import (
@@ -126,6 +128,27 @@ class Executions:
     ) -> list[dict[str, Any]]:
         """Return `{"exec_id", "flow", "status", "started_at"}` per execution, newest first."""
         return listing.list_executions(self._store, flow=flow, status=status, limit=limit)
+
+    def each(
+        self, *, flow: str | None = None, status: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what `list` returns, newest first, for as long as you ask for more."""
+        return listing.each_execution(self._store, flow=flow, status=status)
+
+    def diff(self, a: str, b: str) -> Comparison:
+        """Return how execution `b` differs from `a`; raises NotFound.
+
+        Example:
+            client.executions.diff(source, replayed).same
+        """
+        return compare(Journal.open(self._store, a), Journal.open(self._store, b))
+
+    def lineage(self, exec_id: str) -> dict[str, tuple[str, ...]]:
+        """Return, by invocation, those whose results it was given, whole or inside an argument.
+
+        By content: an argument that equals a result counts as that result. Raises NotFound.
+        """
+        return parents(Journal.open(self._store, exec_id).invocations())
 
     def input(self, exec_id: str, value: Any, wait: str | None = None) -> Handle[Any]:
         """Answer a wait with JSON, and go on with a local execution in this process.

@@ -15,9 +15,11 @@ from kitaru.wire import canonical
 
 if TYPE_CHECKING:
     from kitaru_targets.build import Build
-    from kitaru_targets.dry_run import Ended
+    from kitaru_targets.dry_run import Ended, Report
 
+    from kitaru.cli.changes import Asked
     from kitaru.client import KitaruClient
+    from kitaru.runtime.journal import Journal
     from kitaru.stores import Store
 
 SCHEMA = 1
@@ -55,15 +57,26 @@ def attend_dry_run(
     """
     left = dict(answers)
     try:
-        _play(exec_id, url, output)
+        play(exec_id, url, _reporting(output))
         while client.executions.get(exec_id).status == "waiting":
             answered = _answer(client, exec_id, left)
             if not answered and not (asking and answer_waits(client, exec_id, output)):
                 break
-            _play(exec_id, url, output)
+            play(exec_id, url, _reporting(output))
     except KeyboardInterrupt:
         return interrupted(exec_id, output, store)
     return finish(exec_id, client, output, store)
+
+
+def begin_replay(asked: Asked, source: Journal, client: KitaruClient) -> str:
+    """Begin the replay of a dry run, as a dry run of the same build; return its id.
+
+    Raises StateError when this machine does not have the build, and what `Asked.replay` raises.
+    """
+    build, inputs = recall(source.store, source.exec_id)
+    begun = asked.replay(client, source.exec_id)
+    remember(source.store, begun.exec_id, build, {**inputs, **asked.changed_inputs(source)})
+    return begun.exec_id
 
 
 def _answer(client: KitaruClient, exec_id: str, answers: dict[str, str]) -> bool:
@@ -82,7 +95,8 @@ def _answer(client: KitaruClient, exec_id: str, answers: dict[str, str]) -> bool
     return bool(known)
 
 
-def _play(exec_id: str, url: str, output: Output) -> None:
+def play(exec_id: str, url: str, report: Report | None = None) -> None:
+    """Execute what is left of a remembered dry run; `report` is told of each step that ends."""
     from kitaru_targets import dry_run
 
     from kitaru.stores import open_store
@@ -93,11 +107,16 @@ def _play(exec_id: str, url: str, output: Output) -> None:
     finally:
         opened.close()
 
+    told = {} if report is None else {"report": report}
+    dry_run.run(build, inputs=inputs, answers={}, store_url=url, exec_id=exec_id, **told)
+
+
+def _reporting(output: Output) -> Report:
     def report(ended: Ended) -> None:
         if not output.as_json:
             output.note(_line(ended))
 
-    dry_run.run(build, inputs=inputs, answers={}, store_url=url, exec_id=exec_id, report=report)
+    return report
 
 
 def recall(store: Store, exec_id: str) -> tuple[Build, dict[str, Any]]:

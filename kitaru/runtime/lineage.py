@@ -7,7 +7,7 @@ it does not matter in which process, or after which cut, a value was handed on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kitaru.errors import ValueNotEncodable
@@ -55,8 +55,21 @@ def parents(records: Iterable[InvocationRecord]) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def related(made: Mapping[str, tuple[str, ...]], id: str) -> dict[str, tuple[str, ...]]:
+    """Return of `parents` what `id` was made from and what was made from it, itself included."""
+    kept = {id}
+    for one in reversed(list(made)):
+        if one in kept:
+            kept.update(made[one])
+    after = {id}
+    for one, givers in made.items():
+        if after & set(givers):
+            after.add(one)
+    return {one: givers for one, givers in made.items() if one in kept | after}
+
+
 def _parts(level: list[Any]) -> Iterator[Any]:
-    for _ in range(_DEPTH):
+    for _ in range(1 + _DEPTH):
         yield from level
         level = [part for value in level for part in _inside(value)][:_PARTS]
 

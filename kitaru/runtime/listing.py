@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from kitaru.errors import RecordCorrupt
@@ -38,17 +38,20 @@ def list_executions(
     Raises:
         EnvironmentFailure: the store cannot be read.
     """
+    return list(islice(each_execution(store, flow=flow, status=status), limit))
+
+
+def each_execution(
+    store: Store, *, flow: str | None = None, status: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield what `list_executions` returns, for as long as somebody asks for more."""
     ledger = Ledger(store)
-    found: list[dict[str, Any]] = []
     for hint in _newest_hints(store):
-        if len(found) >= limit:
-            break
         if flow is not None and hint.flow != flow:
             continue
         now = _status(ledger, hint)
         if status is None or now == status:
-            found.append(_item(hint, now))
-    return found
+            yield _item(hint, now)
 
 
 def _newest_hints(store: Store) -> Iterator[_Hint]:

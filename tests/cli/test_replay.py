@@ -123,3 +123,61 @@ def test_a_dry_run_is_replayed_as_one_and_its_rest_is_written(kitaru: Kitaru) ->
     assert document(kitaru, "get", again["exec_id"])["status"] == "running"
     rest = document(kitaru, "resume", again["exec_id"], "-t", "kubeflow", "-o", "rest")
     assert rest["steps"] == ["approve"] and rest["target"] == "kubeflow"
+
+
+def test_two_executions_side_by_side(kitaru: Kitaru, source: str) -> None:
+    given = ["--from", "draft", "--set", "wait.approve=false"]
+    other = document(kitaru, "replay", source, *given)["exec_id"]
+    found = document(kitaru, "diff", source, other, code=1)
+    assert not found["same"]
+    assert [(row["id"], row["change"]) for row in found["rows"]] == [
+        ("research", "same"),
+        ("draft", "same"),
+        ("approve", "changed"),
+    ]
+    assert found["a"]["inputs"] == {"topic": "kayaks"}
+    assert document(kitaru, "diff", source, source)["same"]
+    lines = kitaru("executions", "diff", source, other, code=1).out.splitlines()
+    shown = {tuple(line.split()[:2]) for line in lines}
+    assert {("=", "research"), ("~", "approve"), ("~", "result")} <= shown
+    assert lines[-1] == "different"
+
+
+def test_lineage(kitaru: Kitaru, source: str) -> None:
+    found = document(kitaru, "lineage", source)
+    assert found["items"] == [
+        {"id": "research", "parents": []},
+        {"id": "draft", "parents": ["research"]},
+        {"id": "approve", "parents": []},
+    ]
+    assert document(kitaru, "lineage", source, "research")["count"] == 2
+    lines = kitaru("executions", "lineage", source, "draft").out.splitlines()
+    assert lines == ["research", "draft     from research"]
+    error = kitaru("executions", "lineage", source, "x", "--json", code=2).error
+    assert "research, draft, approve" in error["help"]
+
+
+def test_a_cohort(kitaru: Kitaru, source: str) -> None:
+    kitaru.write("failing.py", flows.FAILING)
+    failed = kitaru("run", "failing.py", "--json", code=1).document["exec_id"]
+    given = ["--set", "wait.approve=false"]
+    found = document(kitaru, "replay", "--where", "flow=review", *given)
+    (item,) = found["items"]
+    assert (found["count"], found["same"]) == (1, 0)
+    assert (item["source"], item["a"]["status"], item["b"]["status"]) == (
+        source,
+        "completed",
+        "completed",
+    )
+    assert (item["a"]["result"], item["b"]["result"]) == ("draft of brief on kayaks", "Rejected")
+    again = document(kitaru, "replay", "--where", "flow=review", "--limit", "9", *given)
+    assert [item["source"] for item in again["items"]] == [source], "replays are left out"
+    kitaru.write("fixed", "")
+    fixed = ["replay", "--where", "status=failed", "--at", "failure"]
+    table = kitaru("executions", *fixed).out.splitlines()
+    assert table[2].split()[0] == failed and "failed → completed" in table[2]
+    assert table[-1].startswith("1 executions, 0 with the same result")
+    unknown = document(kitaru, "replay", "--where", "flow=review", "--from", "x", code=1)
+    assert unknown["items"][0]["replay"] is None and "x" in unknown["items"][0]["error"]
+    for wrong in (["--where", "name=x"], [source, "--where", "flow=x"], []):
+        kitaru("executions", "replay", *wrong, code=2)

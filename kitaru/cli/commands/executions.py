@@ -11,6 +11,7 @@ import click
 from kitaru.cli import options
 from kitaru.cli.attend import attend, finish
 from kitaru.cli.clients import client_of, url_of
+from kitaru.cli.commands.compare import diff, lineage
 from kitaru.cli.commands.replay import replay
 from kitaru.cli.execution import COLORS, command, show_execution
 from kitaru.cli.output import Output, label, table
@@ -29,7 +30,8 @@ def executions() -> None:
     """What ran, what it waits for, and how to go on."""
 
 
-executions.add_command(replay)
+for command_of in (replay, diff, lineage):
+    executions.add_command(command_of)
 
 
 @executions.command("list")

@@ -33,7 +33,7 @@ from ..upload import carry, upload
 from . import airflow, kfp_ir, sagemaker
 from .process import Ended, Machine, Report
 
-__all__ = ["Ended", "run"]
+__all__ = ["Ended", "Report", "run"]
 
 _LAST_LINES = 12
 # Who understands the documents of a target's family.
