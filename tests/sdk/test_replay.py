@@ -382,3 +382,40 @@ def test_the_clients_replay_finds_the_flow_again(client: Executions) -> None:
 
     with pytest.raises(errors.StateError, match="is one of chain"):
         other.replay(source)
+
+
+def test_an_executions_own_memory_is_as_it_was_at_the_start(client: Executions) -> None:
+    """And that of the flow is as it is now: it is no part of the execution."""
+
+    @flow
+    def remembers() -> list[Any]:
+        kitaru.memory.set("n", 1, scope="execution")
+        kitaru.memory.set("gone", LARGE, scope="execution")
+        kitaru.memory.set("large", LARGE, scope="execution")
+        kitaru.memory.delete("gone", scope="execution")
+        found = a(kitaru.memory.get("n", scope="execution"))
+        kitaru.memory.set("n", found, scope="execution")
+        kitaru.memory.set("later", 1, scope="execution")
+        versions = len(kitaru.memory.history("n", scope="execution"))
+        size = len(kitaru.memory.get("large", scope="execution"))
+        return [
+            kitaru.memory.get("n", scope="execution"),
+            versions,
+            size,
+            kitaru.memory.list(scope="execution"),
+            kitaru.memory.set("shared", found),
+        ]
+
+    first = remembers.run()
+    assert first.wait(20) == [2, 2, len(LARGE), ["large", "later", "n"], 1]
+    for start, shared in (("a", 2), ("memory_set_4", 3), ("memory_set_5", 4), ("", 5)):
+        again = remembers.replay(first.exec_id, start=start)
+        assert again.wait(20) == [2, 2, len(LARGE), ["large", "later", "n"], shared], start
+    memory = KitaruClient().memory
+    replayed = remembers.replay(first.exec_id, start="memory_list")
+    replayed.wait(20)
+    scope = f"execution:{replayed.exec_id}"
+    assert [v.operation for v in memory.history("n", scope=scope)] == [
+        f"{replayed.exec_id}/memory_set",
+        f"{replayed.exec_id}/memory_set_4",
+    ]
