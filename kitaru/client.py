@@ -286,8 +286,7 @@ class Executions:
             raise StateError(
                 f"The execution {journal.exec_id} does not run here but on "
                 f"{journal.execution.target or 'its target'}.",
-                help="Run its pipeline again with kitaru_execution="
-                f"{journal.exec_id}: finished steps do not run again.",
+                help=f"Compile what is left: kitaru executions resume {journal.exec_id} --target T",
             )
         return go_on(load_flow(journal.execution), journal, cache=cache)
 

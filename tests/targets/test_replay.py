@@ -99,6 +99,7 @@ class Pipeline:
     def done(self, **inputs: Any) -> str:
         found = self.run(self.build, {"ok": True}, **inputs)
         assert found["status"] == "completed", found
+        assert len(self.run.steps) == 5, "each step, and one more for the answer"
         self.marks()
         return str(found["exec_id"])
 
@@ -215,6 +216,39 @@ def test_the_rest_of_a_deployed_execution_comes_from_the_store_alone(
     assert parameters["kitaru_execution"]["defaultValue"] == exec_id
     assert run(rest, {}, exec_id)["result"] == "published: owls owls"
     assert run.steps == [("publish", "end")]
+
+
+def test_a_step_stops_at_the_next_operation_once_it_is_cancelled(
+    make: Make, tmp_path: Path
+) -> None:
+    run = Watched(tmp_path)
+    source = f"""
+        from pathlib import Path
+        from kitaru import KitaruClient, checkpoint, flow
+
+        @checkpoint
+        def work(n: int) -> int:
+            with Path({str(tmp_path / "marks")!r}).open("a") as file:
+                file.write(f"{{n}} ")
+            if n == 1:
+                executions = KitaruClient({run.url!r}).executions
+                executions.cancel(executions.list()[0]["exec_id"])
+            return n
+
+        @flow
+        def loops(n: int) -> int:
+            done = 0
+            try:
+                while done < n:
+                    done += work(done) + 1 - done
+            finally:
+                work(done)
+            return work(done)
+    """
+    found = run(make(source), n=5)
+    assert found["status"] == "cancelled"
+    assert run.steps == [("work", "end")]
+    assert (tmp_path / "marks").read_text().split() == ["0", "1"]
 
 
 def test_code_that_came_in_the_image_is_not_in_the_store(make: Make, tmp_path: Path) -> None:
