@@ -35,7 +35,7 @@ class Ran:
     status: str
     result: Any
     error: tuple[str, str] | None
-    invocations: list[tuple[str, ...]]
+    invocations: list[tuple[Any, ...]]
     trace: str
     steps: int = field(default=0, compare=False)
 
@@ -121,7 +121,7 @@ def _ran(url: str, exec_id: str, trace: Path) -> Ran:
         # has it as an attempt in one run, as a record in the other.
         # By id: what runs side by side starts in any order.
         invocations=sorted(
-            (r.id, r.kind, r.callee, r.status, r.arguments_digest)
+            (r.id, r.kind, r.callee, r.status, r.arguments_digest, r.position, r.uses)
             for r in view.invocations
             if r.status == "completed" or document["status"] == "completed"
         ),
