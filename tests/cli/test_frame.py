@@ -14,7 +14,6 @@ HEAVY = [
     "kitaru_compiler",
     "kitaru_targets",
     "kitaru_templates",
-    "libcst",
     "networkx",
     "jinja2",
     "pydantic",

@@ -41,10 +41,18 @@ REFUSED = {
     "100,000 brackets": ("KIT101", f"{FLOW}    return {'[' * 100_000}", (FIRST, 212)),
     "100,000 signs": ("KIT102", f"{FLOW}    return {'-' * 100_000}1", (1, 1)),
     "100,000 operands": ("KIT102", f"{FLOW}    return {'1+' * 100_000}1", (1, 1)),
-    "100,000 strings": ("KIT102", f"""{FLOW}    return {"'a' " * 100_000}""", (FIRST, 1)),
     "1,000 attributes": ("KIT102", f"{FLOW}    return x{'.y' * 1000}", (FIRST, 12)),
     "300 levels of if": ("KIT101", FLOW + DEEP_IFS, (FIRST + 99, 1)),
     "2,000 elifs": ("KIT102", FLOW + LONG_ELIF, (FIRST + 195, 20)),
+    "100,000 balanced parentheses": (
+        "KIT101",
+        f"{FLOW}    return {'(' * 100_000}a(1){')' * 100_000}\n",
+        (FIRST, 212),
+    ),
+    "a number of 60,000 digits": ("KIT102", f"{FLOW}    return a(0x{'f' * 50_000})\n", (FIRST, 14)),
+    "a codec that is no encoding": ("KIT101", b"# coding: undefined\nx = 1\n", (1, 1)),
+    "a codec that gives up": ("KIT101", b"# coding: punycode\nx = 1\n", (1, 1)),
+    "two marks": ("KIT101", b"\xef\xbb\xbf\xef\xbb\xbfx = 1\n", (1, 1)),
     "a null byte": ("KIT101", "x = 1\ny = '\0'\n", (2, 1)),
     "an unknown encoding": ("KIT101", b"# coding: nowhere\n", (1, 1)),
     "bytes that are no UTF-8": ("KIT101", b"x = 1\ny = '\xff'\n", (1, 1)),
@@ -97,6 +105,7 @@ DEEP = {
     "ternaries": f"    return {'a(1) if x else ' * 60}1\n",
     "ifs": "".join("    " * n + "if x:\n" for n in range(1, 90)) + "    " * 90 + "a(1)\n",
     "elifs": "    if x: a(1)\n" + "".join(f"    elif x == {n}: a({n})\n" for n in range(150)),
+    "strings": f"""    return a({"'a' " * 100_000})\n""",
     "functions": "".join("    " * n + f"def f{n}():\n" for n in range(1, 80))
     + "    " * 80
     + "a(1)\n",
@@ -119,6 +128,7 @@ def test_deep_and_long_source_compiles(name: str, tmp_path: Path) -> None:
 
 
 ODD = {
+    "a megabyte of text": (FLOW + f"    return a('ü{'x' * 1_000_000}')\n").encode(),
     "a byte order mark": ("\ufeff" + FLOW + "    return a('ü')\n").encode(),
     "Latin-1": ("# coding: latin-1\n" + FLOW + "    return a('ü')\n").encode("latin-1"),
     "CRLF": (FLOW + "    y = a(\n        'ü')\n    return b(y)\n").replace("\n", "\r\n").encode(),

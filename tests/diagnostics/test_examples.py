@@ -6,18 +6,20 @@ import ast
 import builtins
 import symtable
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from kitaru_compiler import check, compile_flow
+from kitaru_compiler.compile import ANY_TARGET
 from kitaru_compiler.diagnostics import catalogue
 from kitaru_compiler.diagnostics.model import SourceError
 
 # What the examples call without defining it, as a reader takes it.
 CHECKPOINTS = (
     "answer", "calc", "clean", "count", "draft", "fallback", "first", "fix", "good", "greet",
-    "inner", "publish", "report", "research", "revise", "search", "second", "settle", "summarise",
-    "third", "work",
+    "inner", "publish", "report", "research", "revise", "search", "second", "settle", "split",
+    "summarise", "third", "work",
 )  # fmt: skip
 HELPERS = ("build_value", "client", "open_client", "read_all", "release")
 IMPORTS = {
@@ -34,12 +36,10 @@ WRITTEN_OUT = {
     '"sk-…"': '"sk-' + 'q7Xw2Zp9Lm4Vb8Nc3Kd6Rf1Ht5"',
     "    ...  # two thousand calls more\n": "    a = clean(a)\n" * 2001,
 }
-# No flow at all: a list of requirements, or a command.
-ELSEWHERE = {"KIT104", "KIT105", "KIT501", "KIT502"}
+# No flow at all, a list of requirements or a command; or found for one target alone.
+ELSEWHERE = {"KIT104", "KIT105", "KIT501", "KIT502", "KIT606", "KIT607"}
 # Files as they are: what is wrong with them is that there is no flow to be read in them.
 WHOLE = {"KIT101", "KIT102", "KIT103"}
-# The note is no reproach: both examples are the same.
-NO_REPROACH = {"KIT320"}
 CODES = [code for code in catalogue.codes() if code not in ELSEWHERE]
 
 
@@ -115,7 +115,7 @@ def test_the_bad_example_is_found_by_this_rule_alone(code: str, tmp_path: Path) 
     assert [other for other in told if other not in beside] == [code]
 
 
-@pytest.mark.parametrize("code", [code for code in CODES if code not in NO_REPROACH])
+@pytest.mark.parametrize("code", CODES)
 def test_the_good_example_is_not_found(code: str, tmp_path: Path) -> None:
     rule = catalogue.load(code)
     told = found(tmp_path, code, rule.good)
@@ -139,3 +139,13 @@ def test_the_examples_of_a_command_and_of_requirements(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         compile_flow(path)
     assert [d.code for d in caught.value.diagnostics] == ["KIT105"]
+
+
+def test_the_examples_of_a_target_with_a_limit(tmp_path: Path) -> None:
+    rule, few = catalogue.load("KIT607"), replace(ANY_TARGET, max_steps=200)
+    found = {}
+    for name, example in (("bad", rule.bad), ("good", rule.good)):
+        path = tmp_path / "flow.py"
+        path.write_text(program(rule.code, example))
+        found[name] = {d.code for d in compile_flow(path, profile=few).diagnostics}
+    assert found["bad"] == {"KIT607"} and "KIT607" not in found["good"]

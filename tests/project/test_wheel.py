@@ -17,7 +17,7 @@ PACKAGES = {
     "kitaru_templates": ROOT / "templates" / "kitaru_templates",
 }
 HEAVY = {
-    "asyncio", "click", "jinja2", "kitaru.cli", "kitaru_compiler", "kitaru_targets", "libcst",
+    "asyncio", "click", "jinja2", "kitaru.cli", "kitaru_compiler", "kitaru_targets",
     "litellm", "networkx", "obstore", "pydantic", "rich", "ssl", "urllib.request", "yaml",
 }  # fmt: skip
 SPY = """

@@ -143,7 +143,7 @@ def test_a_missing_store_object_is_not_the_end(tmp_path: Path) -> None:
 
 
 def test_a_step_imports_little(tmp_path: Path) -> None:
-    heavy = ["pydantic", "click", "rich", "libcst", "networkx", "jinja2", "asyncio", "litellm"]
+    heavy = ["pydantic", "click", "rich", "networkx", "jinja2", "asyncio", "litellm"]
     code = (
         "import sys, kitaru.runtime.__main__, kitaru\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"

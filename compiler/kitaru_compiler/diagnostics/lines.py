@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 TAB = "    "
 MORE = "…"
+FAR = 1000
 
 
 class Line:
@@ -16,17 +17,25 @@ class Line:
     """
 
     def __init__(self, text: str, seen: Iterable[tuple[int, int]], room: int) -> None:
-        self._text = text
-        cells = _cells(text.rstrip())
-        ranges = [(cells_of(text[:start]), cells_of(text[:end])) for start, end in seen]
-        self._first, self._last = _window(len(cells), ranges, room)
-        self.shown = _cut(cells, self._first, self._last).rstrip()
+        ranges = list(seen)
+        # What is this far away is never shown, and a line may have a million characters.
+        self._before = max(0, ranges[0][0] - FAR)
+        self._text = text.rstrip()[self._before : ranges[0][0] + FAR]
+        cells = _cells(self._text)
+        behind = len(text.rstrip()) > self._before + len(self._text)
+        spans = [(self._cell(start), self._cell(end)) for start, end in ranges]
+        self._first, self._last = _window(len(cells), spans, room)
+        ends = (self._first > 0 or self._before > 0, self._last < len(cells) or behind)
+        self.shown = _cut(cells[self._first : self._last], *ends).rstrip()
 
     def under(self, start: int, end: int, mark: str) -> str:
         """Return what stands under the characters from `start` to `end`, at least one `mark`."""
-        left = min(max(cells_of(self._text[:start]), self._first), self._last)
-        right = min(cells_of(self._text[:end]), self._last)
+        left = min(max(self._cell(start), self._first), self._last)
+        right = min(self._cell(end), self._last)
         return " " * max(0, left - self._first) + mark * max(1, right - left)
+
+    def _cell(self, character: int) -> int:
+        return cells_of(self._text[: max(0, character - self._before)])
 
 
 def printable(text: str) -> str:
@@ -67,14 +76,13 @@ def _window(length: int, ranges: list[tuple[int, int]], room: int) -> tuple[int,
     return max(0, last - room), last
 
 
-def _cut(cells: list[str], first: int, last: int) -> str:
-    shown = cells[first:last]
-    if first > 0:
+def _cut(shown: list[str], before: bool, behind: bool) -> str:
+    if before and shown:
         # The second half of a wide character, or one whose second half would follow.
         shown[0] = MORE
         if len(shown) > 1 and shown[1] == "":
             shown[1] = " "
-    if last < len(cells):
+    if behind and shown:
         if shown[-1] == "" and len(shown) > 1:
             shown[-2] = " "
         shown[-1] = MORE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from kitaru.wire.plan import Span
@@ -161,6 +162,7 @@ def _snippet(marks: list[_Mark], source: str, look: _Look, severity: Severity) -
             yield look.beside(look.paint(style, f"{under} {_words(mark)}".rstrip()))
 
 
+@lru_cache(maxsize=8)
 def _split(source: str) -> list[str]:
     # Python ends a line at these three only; `splitlines` would also at form feeds and U+2028.
     return source.replace("\r\n", "\n").replace("\r", "\n").split("\n")

@@ -1,6 +1,6 @@
 """Decides what a name in the project's source means: a primitive, a checkpoint, a flow, a function.
 
-libcst says where a name comes from within one file; definitions and re-exports are followed across
+Scopes say where a name comes from within one file; definitions and re-exports are followed across
 the files of the project. What is ambiguous means nothing here, and is left to run time.
 """
 
@@ -11,12 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-import libcst as cst
-from libcst.metadata import MetadataWrapper, QualifiedNameSource, Scope, ScopeProvider
-
-from kitaru_compiler.diagnostics.rules import kit102
 from kitaru_compiler.frontend.project import Project, absolute
-from kitaru_compiler.frontend.source import Source, refused
+from kitaru_compiler.frontend.scopes import Scopes
+from kitaru_compiler.frontend.source import Source
 
 SymbolKind = Literal["primitive", "checkpoint", "flow", "function", "class", "module"]
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
@@ -41,7 +38,7 @@ class Names:
     """Resolves names across one project."""
 
     project: Project
-    _scopes: dict[str, dict[str, Scope]] = field(default_factory=dict)
+    _scopes: dict[str, Scopes] = field(default_factory=dict)
     _definitions: dict[str, dict[str, Definition]] = field(default_factory=dict)
     _found: dict[tuple[str, str, str], Symbol | None] = field(default_factory=dict)
 
@@ -62,28 +59,25 @@ class Names:
         return self._found[key]
 
     def _look_up(self, source: Source, dotted: str, function: str) -> Symbol | None:
-        scopes = self._scopes_of(source)
-        scope = scopes.get(function) or scopes[""]
         root, _, rest = dotted.partition(".")
-        names = scope.get_qualified_names_for(root)
-        if len(names) != 1:
+        origins = self._scopes_of(source).origins(root, function)
+        if len(origins) != 1:
             return None
-        qualified = next(iter(names))
-        if qualified.source is QualifiedNameSource.BUILTIN or "<locals>" in qualified.name:
-            return None
+        (origin,) = origins
         tail = f".{rest}" if rest else ""
-        if qualified.source is QualifiedNameSource.LOCAL:
-            return self._defined(source, f"{qualified.name}{tail}")
-        level = len(qualified.name) - len(qualified.name.lstrip("."))
+        if origin.kind == "module":
+            return self._defined(source, f"{origin.name}{tail}")
+        if origin.kind != "import":
+            return None
+        level = len(origin.name) - len(origin.name.lstrip("."))
         package = source.file.endswith("__init__.py")
-        name = absolute(source.module, package, level, qualified.name[level:])
+        name = absolute(source.module, package, level, origin.name[level:])
         return self._imported(f"{name}{tail}", source.module)
 
     def display(self, source: Source, name: str, function: str = "") -> ast.expr | None:
         """Return the list, tuple, set or dict written out that a module-level name is bound to."""
-        scopes = self._scopes_of(source)
-        names = (scopes.get(function) or scopes[""]).get_qualified_names_for(name)
-        if [n.name for n in names] != [name]:
+        origins = self._scopes_of(source).origins(name, function)
+        if [origin.kind for origin in origins] != ["module"]:
             return None
         definition = self._definition(source, name)
         if not isinstance(definition, ast.Assign | ast.AnnAssign):
@@ -93,30 +87,12 @@ class Names:
 
     def is_builtin(self, source: Source, name: str, function: str = "") -> bool:
         """Say whether `name` is a builtin in `function` of `source`, shadowed by nothing there."""
-        scopes = self._scopes_of(source)
-        found = (scopes.get(function) or scopes[""]).get_qualified_names_for(name)
-        return bool(found) and all(q.source is QualifiedNameSource.BUILTIN for q in found)
+        origins = self._scopes_of(source).origins(name, function)
+        return [origin.kind for origin in origins] == ["builtin"]
 
-    def _scopes_of(self, source: Source) -> dict[str, Scope]:
+    def _scopes_of(self, source: Source) -> Scopes:
         if source.module not in self._scopes:
-            try:
-                tree = cst.parse_module(source.text)
-            except cst.ParserSyntaxError as error:
-                message = "the code is longer or deeper than can be analysed"
-                line, column = error.raw_line, error.raw_column + 1
-                raise refused(
-                    kit102.RULE, source.file, line, column, message, source.text
-                ) from error
-            provided = MetadataWrapper(tree, unsafe_skip_copy=True).resolve(ScopeProvider)
-            module_scope = provided[tree]
-            assert module_scope is not None
-            scopes = {"": module_scope}
-            for stmt in tree.body:
-                if isinstance(stmt, cst.FunctionDef):
-                    inner = provided.get(stmt.body.body[0])
-                    if inner is not None:
-                        scopes[stmt.name.value] = inner
-            self._scopes[source.module] = scopes
+            self._scopes[source.module] = Scopes(source.tree)
         return self._scopes[source.module]
 
     def _imported(self, dotted: str, importer: str) -> Symbol | None:
@@ -140,8 +116,8 @@ class Names:
         return Symbol("module", dotted, source)
 
     def _binds(self, source: Source, name: str) -> bool:
-        found = self._scopes_of(source)[""].get_qualified_names_for(name)
-        return any(q.source is not QualifiedNameSource.BUILTIN for q in found)
+        origins = self._scopes_of(source).origins(name)
+        return any(origin.kind != "builtin" for origin in origins)
 
     def _defined(self, source: Source, dotted: str) -> Symbol | None:
         name, _, rest = dotted.partition(".")

@@ -7,6 +7,7 @@ import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.catalogue import codes
@@ -14,6 +15,7 @@ from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules import kit110
 
 _IGNORE = re.compile(r"#\s*kitaru:\s*ignore\b(?:\s*\[(?P<codes>[^\]]*)\])?")
+MOST_CODES = 100
 _WORD = re.compile(r"[^\s,]+")
 
 
@@ -89,7 +91,7 @@ def _in_file(file: str, text: str) -> Iterator[Ignore]:
                 return Span(file, line, before + start, line, before + end)
 
             first = match.start("codes")
-            words = _WORD.finditer(match["codes"] or "")
+            words = islice(_WORD.finditer(match["codes"] or ""), MOST_CODES)
             named = ((w.group().upper(), place(first + w.start(), first + w.end())) for w in words)
             yield Ignore(place(*match.span()), tuple(named))
 

@@ -17,6 +17,8 @@ from kitaru_compiler.diagnostics.rules import kit101, kit102
 
 MAX_SOURCE_BYTES = 1024 * 1024
 MAX_DEPTH = 200
+# What Python reads and writes in decimal, unless it is told otherwise.
+MAX_DIGITS = 4300
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,10 @@ class Source:
     def _characters(self, line: int, offset: int) -> int:
         if not 0 < line <= len(self.lines):
             return offset + 1
-        return len(self.lines[line - 1].encode()[:offset].decode(errors="ignore")) + 1
+        text = self.lines[line - 1]
+        if text.isascii():
+            return offset + 1
+        return len(text.encode()[:offset].decode(errors="ignore")) + 1
 
 
 def read(path: Path, module: str, file: str) -> Source:
@@ -91,7 +96,7 @@ def read_text(path: Path, file: str) -> str:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         return io.TextIOWrapper(io.BytesIO(data), encoding, newline=None).read()
-    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+    except (SyntaxError, UnicodeError, LookupError) as error:
         raise refused(kit101.RULE, file, 1, 1, f"the file cannot be decoded: {error}") from error
 
 
@@ -109,11 +114,15 @@ def parse(text: str, module: str, file: str) -> Source:
         ) from error
     except (RecursionError, MemoryError, ValueError) as error:
         raise refused(kit102.RULE, file, 1, 1, f"Python cannot parse it: {error}", text) from error
-    if too_deep := _too_deep(tree):
-        place = Source(module, file, text, tree).span(too_deep)
-        message = f"the code is nested more than {MAX_DEPTH} levels deep"
-        raise refused(kit102.RULE, file, place.line, place.column, message, text)
-    return Source(module, file, text, tree)
+    source = Source(module, file, text, tree)
+    for node, message in (
+        (_too_deep(tree), f"the code is nested more than {MAX_DEPTH} levels deep"),
+        (_too_long(tree), f"this number has more than {MAX_DIGITS:,} digits"),
+    ):
+        if node is not None:
+            place = source.span(node)
+            raise refused(kit102.RULE, file, place.line, place.column, message, text)
+    return source
 
 
 def _too_deep(tree: ast.Module) -> ast.AST | None:
@@ -123,6 +132,15 @@ def _too_deep(tree: ast.Module) -> ast.AST | None:
         if not level:
             return None
     return next((node for node in level if hasattr(node, "lineno")), level[0])
+
+
+def _too_long(tree: ast.Module) -> ast.AST | None:
+    """Return a number that Python would read in hexadecimal, and refuse to write."""
+    most = 10**MAX_DIGITS
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and type(node.value) is int and node.value >= most:
+            return node
+    return None
 
 
 def refused(

@@ -15,11 +15,12 @@ RULE = Rule(
     bad="""\
 words = count.submit(text)
 parts = split(text)
-texts = draft.map(parts).result()
+return [words.result(), *draft.map(parts).result()]
 """,
     good="""\
 parts = split(text)
 words = count.submit(text)
-texts = draft.map(parts).result()
+texts = draft.map(parts)
+return [words.result(), *texts.result()]
 """,
 )

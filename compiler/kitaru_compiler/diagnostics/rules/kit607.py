@@ -12,10 +12,16 @@ RULE = Rule(
         "takes runs in that step, still durable call by call."
     ),
     bad="""\
-for n in range(1_000):  # unrolled
-    page(n)
+for n in range(60):  # unrolled: 240 steps
+    text = draft(n)
+    publish(revise(clean(text)))
 """,
     good="""\
-pages = page.map(range(1_000))
+def one(n):
+    text = draft(n)
+    publish(revise(clean(text)))
+
+for n in list(range(60)):  # in one step
+    one(n)
 """,
 )

@@ -1,0 +1,138 @@
+"""Decides where a name of one module comes from: an import, a definition, a variable, a builtin.
+
+As Python does, for a module's own scope and those of its top-level functions: what a function binds
+anywhere is its own all over it, unless it says `global`.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kitaru_compiler.ir.scope import Comprehension, Function, argument_names, definition_time
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a name comes from: `name` is the imported one, with a dot for each relative level."""
+
+    kind: Literal["import", "module", "local", "builtin"]
+    name: str
+
+
+Bindings = dict[str, set[Origin]]
+
+
+@dataclass
+class Scopes:
+    """The scopes of one module; a function's is read when it is first asked for."""
+
+    tree: ast.Module
+    _read: dict[str, tuple[Bindings, frozenset[str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        nodes = list(_scope_nodes(self.tree.body))
+        bindings = _bindings(nodes, "module")
+        # A function that says `global` may bind the name whenever it is called.
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Global):
+                for name in node.names:
+                    bindings.setdefault(name, set()).add(Origin("module", name))
+        self._module = bindings
+        self._functions = {
+            stmt.name: stmt
+            for stmt in self.tree.body
+            if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+
+    def origins(self, name: str, function: str = "") -> set[Origin]:
+        """Return what `name` may be in the top-level `function`, or the module's own scope.
+
+        More than one when it is bound in several ways; none when nothing binds it.
+        """
+        bindings, outside = self._function(function)
+        if name in bindings and name not in outside:
+            return bindings[name]
+        if name in self._module:
+            return self._module[name]
+        return {Origin("builtin", name)} if hasattr(builtins, name) else set()
+
+    def _function(self, name: str) -> tuple[Bindings, frozenset[str]]:
+        """Return what a function binds, and what it leaves to the module."""
+        if name not in self._functions:
+            return {}, frozenset()
+        if name not in self._read:
+            definition = self._functions[name]
+            nodes = list(_scope_nodes(definition.body))
+            bindings = _bindings(nodes, "local")
+            for argument in argument_names(definition.args):
+                bindings.setdefault(argument, set()).add(Origin("local", argument))
+            declared = (n.names for n in nodes if isinstance(n, ast.Global))
+            self._read[name] = bindings, frozenset(n for names in declared for n in names)
+        return self._read[name]
+
+
+def _scope_nodes(body: Iterable[ast.stmt]) -> Iterator[ast.AST]:
+    """Yield the nodes that are evaluated in the scope of `body`, however deep it is nested."""
+    pending: list[ast.AST] = list(body)
+    while pending:
+        node = pending.pop()
+        yield node
+        if isinstance(node, Function | ast.ClassDef):
+            pending += definition_time(node)
+        else:
+            pending += ast.iter_child_nodes(node)
+
+
+def _bindings(nodes: list[ast.AST], kind: Literal["module", "local"]) -> Bindings:
+    found: Bindings = {}
+    hidden = _comprehension_targets(nodes)
+    for node in nodes:
+        if node not in hidden:
+            for name, origin in _bound(node, kind):
+                found.setdefault(name, set()).add(origin)
+    return found
+
+
+def _comprehension_targets(nodes: list[ast.AST]) -> set[ast.AST]:
+    return {
+        inner
+        for node in nodes
+        if isinstance(node, Comprehension)
+        for generator in node.generators
+        for inner in ast.walk(generator.target)
+    }
+
+
+def _bound(node: ast.AST, kind: Literal["module", "local"]) -> Iterator[tuple[str, Origin]]:
+    match node:
+        case ast.Import(names=names):
+            for alias in names:
+                # Without `as` it is the first package that is bound.
+                first = alias.name.partition(".")[0]
+                target = alias.name if alias.asname else first
+                yield alias.asname or first, Origin("import", target)
+        case ast.ImportFrom(module=module, names=names, level=level):
+            base = "." * level + (f"{module}." if module else "")
+            for alias in names:
+                yield alias.asname or alias.name, Origin("import", base + alias.name)
+        case _:
+            name = _named(node)
+            if name:
+                yield name, Origin(kind, name)
+
+
+def _named(node: ast.AST) -> str | None:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return name
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name
+        case ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name):
+            return name
+        case ast.MatchMapping(rest=name):
+            return name
+    return None
