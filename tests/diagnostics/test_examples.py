@@ -15,12 +15,9 @@ from kitaru_compiler.compile import ANY_TARGET
 from kitaru_compiler.diagnostics import catalogue
 from kitaru_compiler.diagnostics.model import SourceError
 
-# What the examples call without defining it, as a reader takes it.
-CHECKPOINTS = (
-    "answer", "calc", "clean", "count", "draft", "fallback", "first", "fix", "good", "greet",
-    "inner", "publish", "report", "research", "revise", "search", "second", "settle", "split",
-    "summarise", "third", "work",
-)  # fmt: skip
+# What the examples call without defining it is a checkpoint, as a reader takes it, and so are these
+# that they only name; the helpers are plain functions.
+NAMED = ("search", "calc")
 HELPERS = ("build_value", "client", "open_client", "read_all", "release")
 IMPORTS = {
     "asyncio": "import asyncio", "datetime": "from datetime import datetime",
@@ -30,6 +27,7 @@ IMPORTS = {
     "checkpoint": "from kitaru import checkpoint",
 }  # fmt: skip
 FLOWS = ("other",)
+SUBMITS = ("submit", "map")
 # What an example leaves out for brevity, written out.
 WRITTEN_OUT = {
     "1 + 1 + …": "1 + " * 100_000 + "1",
@@ -61,8 +59,9 @@ def program(code: str, example: str) -> str:
 def in_flow(body: str) -> str:
     """Return a flow with this body, whose inputs are the names that nothing else explains."""
     body = textwrap.indent(body, "    ")
-    known = {*CHECKPOINTS, *HELPERS, *FLOWS, *IMPORTS, *dir(builtins)}
-    inputs = sorted(free_names(f"def main():\n{body}") - known)
+    source = f"def main():\n{body}"
+    known = {*called(source), *NAMED, *HELPERS, *FLOWS, *IMPORTS, *dir(builtins)}
+    inputs = sorted(free_names(source) - known)
     return f"@flow\ndef main({', '.join(inputs)}):\n{body}"
 
 
@@ -75,14 +74,23 @@ def defined(example: str) -> str:
 def head(example: str) -> str:
     free = free_names(example)
     lines = [line for name, line in IMPORTS.items() if name in free | {"checkpoint", "flow"}]
-    for name in sorted(free):
-        if name in CHECKPOINTS:
-            lines.append(f"@checkpoint\ndef {name}(x=None, y=None, z=None): return str(x)")
-        elif name in HELPERS:
+    for name in sorted(free - {*IMPORTS, *dir(builtins)}):
+        if name in HELPERS:
             lines.append(f"def {name}(x=None): return x")
         elif name in FLOWS:
             lines.append(f"@flow\ndef {name}(x=None): return x")
+        else:
+            lines.append(f"@checkpoint\ndef {name}(x=None, y=None, z=None): return str(x)")
     return "\n".join(lines) + "\n"
+
+
+def called(source: str) -> set[str]:
+    """Return the names that a source calls, or submits."""
+    functions = (n.func for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call))
+    roots = (
+        f.value if isinstance(f, ast.Attribute) and f.attr in SUBMITS else f for f in functions
+    )
+    return {root.id for root in roots if isinstance(root, ast.Name)}
 
 
 def free_names(source: str) -> set[str]:

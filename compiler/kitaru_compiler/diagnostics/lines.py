@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 TAB = "    "
 MORE = "…"
-FAR = 1000
+FAR = 500
 
 
 class Line:
@@ -51,6 +51,8 @@ def cells_of(text: str) -> int:
 
 def _cells(text: str) -> list[str]:
     """Return the text cell by cell: a wide character is followed by an empty cell."""
+    if text.isascii() and text.isprintable():
+        return list(text)
     found: list[str] = []
     for character in printable(text):
         if unicodedata.category(character) in ("Mn", "Me"):
