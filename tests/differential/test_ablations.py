@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import kitaru_compiler.cut.generate as generating
@@ -13,12 +15,18 @@ import kitaru_compiler.cut.plan as cutting
 import kitaru_compiler.passes as passes
 import kitaru_compiler.passes.expressions as expressions
 import pytest
+from kitaru_compiler.cut.draft import DraftBlock
+from kitaru_compiler.cut.ends import call, end
+from kitaru_compiler.frontend.calls import Calls
 from kitaru_compiler.ir.build import at, load
-from kitaru_compiler.ir.nodes import Code
+from kitaru_compiler.ir.nodes import Activation, Arguments, Code
 from kitaru_compiler.ir.scope import bound_names
 from kitaru_compiler.passes.hoist import _Hoister
 
+import kitaru.runtime.blocks as running
 from kitaru.runtime import codec
+from kitaru.runtime.activations import Home
+from kitaru.wire.plan import Plan
 from tests.differential import hazards
 from tests.differential.harness import compile_text, run_cut, run_plain
 
@@ -198,14 +206,14 @@ def flow_variables_are_local_in_every_block(patch: Patch) -> None:
     patch.setattr(
         generating._Writer,
         "load",
-        lambda self, name, surely: loads(self, name, surely) if surely else [],
+        lambda self, variable, name, surely: loads(self, variable, name, surely) if surely else [],
     )
 
 
 @caught_by("A variable deleted on one path")
 def absence_is_information(patch: Patch) -> None:
     loads = generating._Writer.load
-    patch.setattr(generating._Writer, "load", lambda self, name, _: loads(self, name, True))
+    patch.setattr(generating._Writer, "load", lambda self, *names: loads(self, *names[:2], True))
 
 
 @caught_by("A walrus in a target that may not run binds nothing")
@@ -252,3 +260,61 @@ def a_frame_is_one_graph(patch: Patch) -> None:
 def module_objects_cross_by_name(patch: Patch) -> None:
     encode = codec.encode_frame
     patch.setattr(codec, "encode_frame", lambda variables, module: encode(variables, {}))
+
+
+@caught_by("A helper's variables are not the flow's")
+def activations_have_variables_of_their_own(patch: Patch) -> None:
+    patch.setattr(Activation, "qualified", lambda self, variable: variable)
+
+
+@caught_by("A helper of another module sees that module's globals")
+def helpers_live_in_their_own_module(patch: Patch) -> None:
+    homes = running.homes_of
+
+    def moved(plan: Plan, module: ModuleType, futures: tuple[str, ...]) -> dict[str, Home]:
+        found = homes(plan, module, futures)
+        return {name: replace(home, module=module) for name, home in found.items()}
+
+    patch.setattr(running, "homes_of", moved)
+
+
+@caught_by("A helper's early returns go on where it was called")
+def a_helpers_return_is_no_end_of_the_flow(patch: Patch) -> None:
+    patch.setattr("kitaru_compiler.cut.blocks.result_to", lambda block, activation: end)
+
+
+@caught_by("What a helper raises shows where it was called")
+def tracebacks_show_the_call(patch: Patch) -> None:
+    patch.setattr(running, "_called", lambda function, *_: function)
+
+
+@caught_by("Defaults are evaluated once")
+def defaults_are_read_from_the_function(patch: Patch) -> None:
+    patch.setattr("kitaru_compiler.passes.binding._is_literal", lambda default: True)
+
+
+@caught_by("A default that all calls share")
+def changed_defaults_forbid_a_cut(patch: Patch) -> None:
+    patch.setattr("kitaru.runtime.codec.digests.plain.is_atom", lambda value: True)
+
+
+@caught_by("Arguments are evaluated in order, before the helper runs")
+def arguments_are_evaluated_before_the_variables_are_handed_on(patch: Patch) -> None:
+    def early(block: DraftBlock, activation: Activation, arguments: Arguments) -> ast.stmt:
+        stmt = call(block, activation, arguments)
+        pairs = stmt.value.elts[1]  # type: ignore[attr-defined]
+        pairs.keys.insert(0, pairs.keys.pop())
+        pairs.values.insert(0, pairs.values.pop())
+        return stmt
+
+    patch.setattr("kitaru_compiler.cut.blocks.call", early)
+
+
+@caught_by("A helper imported under a condition")
+def only_what_is_certainly_called_is_written_out(patch: Patch) -> None:
+    patch.setattr(Calls, "_is_certain", lambda *_: True)
+
+
+@caught_by("A global of another module is still itself")
+def objects_of_every_module_cross_by_name(patch: Patch) -> None:
+    patch.setattr("kitaru.runtime.program.named_globals", lambda program: vars(program.module))

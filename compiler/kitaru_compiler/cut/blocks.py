@@ -124,7 +124,10 @@ class _Builder:
                         return first, structure
                     tail = join.body
                 case Inline():
-                    tail = self._inline(node, tail, arm)
+                    back = self._inline(node, tail, arm)
+                    if back is None:
+                        return first, structure
+                    tail = back.body
             if pending and self._may_leave(node):
                 arm = self._only_sometimes(node, arm)
         tail += after(_source(last[0]) if last else ast.Pass())
@@ -157,8 +160,8 @@ class _Builder:
 
     def _inline(
         self, node: Inline, tail: list[ast.stmt], arm: list[Place | Fork]
-    ) -> list[ast.stmt]:
-        """Add a helper's body; return the statements of the block where the caller goes on."""
+    ) -> DraftBlock | None:
+        """Add a helper's body; return the block where its caller goes on, if it ever returns."""
         inner = node.activation
         back = DraftBlock("return", node.stmt, self.activation)
         builder = _Builder(self.blocks, inner, result_to(back, inner))
@@ -167,10 +170,12 @@ class _Builder:
         stmts, structure = builder.emit(node.body, leaves(builder.leave))
         enter.body = [*node.defaults, *stmts]
         arm += structure
+        if not back.reached:
+            return None
         self.number(back)
         if node.target:
             back.taken[node.target] = inner.result
-        return back.body
+        return back
 
     def _with_jumps(self, stmt: ast.stmt) -> ast.stmt:
         return with_jumps(stmt, self.leave, self.leaving)
@@ -249,8 +254,9 @@ class _Builder:
         ends = (self._ends(body), self._ends(node.orelse))
         arm.append(Fork(self._span(node.source), [structure, else_structure], ends))
         tail.append(at(node.source, ast.If(node.test, stmts, else_stmts)))
-        if join:
-            self.number(join)
+        if join is None or not join.reached:
+            return None
+        self.number(join)
         return join
 
 
