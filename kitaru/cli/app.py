@@ -23,7 +23,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Run": {
         "run": "Run a flow here, durably.",
-        "executions": "List, show, answer, resume, retry.",
+        "executions": "List, show, answer, resume, replay, compare.",
         "memory": "Read, write, list and purge what flows remember.",
     },
     "Compile": {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kitaru.handle import Handle
 
 
-@click.group(short_help="List, show, answer, resume, retry.")
+@click.group(short_help="List, show, answer, resume, replay, compare.")
 def executions() -> None:
     """What ran, what it waits for, and how to go on."""
 
