@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,7 +15,8 @@ from kitaru import KitaruClient
 from kitaru.handle import Handle
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import InvocationRecord
-from tests.differential.programs import programs
+from tests.differential.programs import OTHER, programs
+from tests.differential.real import loaded
 
 EXAMPLES = int(os.environ.get("KITARU_REPLAY_EXAMPLES", "60"))
 INPUTS = {"a": 1, "xs": [3, 4]}
@@ -32,10 +30,18 @@ class own_memory:
 
 own_memory = own_memory()
 """
+RAN: list[str] = []
+TRACE = """
+def trace(event):
+    from tests.differential.test_replays import RAN
+    RAN.append(event)
+"""
 WORK = {
     "def ca(x=0): return": "def ca(x=0): trace('ran'); return",
     "def cb(x=0, y=1): return": "def cb(x=0, y=1): trace('ran'); return",
     "def cc(x=0): return": "def cc(x=0): trace('ran'); return",
+    "def oa(x=0): return": "def oa(x=0): trace('ran'); return",
+    "def ob(x=0, y=1): return": "def ob(x=0, y=1): trace('ran'); return",
     "    raise ValueError(f": "    trace('ran'); raise ValueError(f",
 }
 
@@ -59,9 +65,6 @@ def test_from_every_invocation(folder: Path, source: str) -> None:
         assume(False)
     # What is remembered beyond an execution is as it is now, also for a replay.
     source = source.replace("kitaru.memory.", "own_memory.") + OWN_MEMORY
-    for plain, traced in WORK.items():
-        assert plain in source
-        source = source.replace(plain, traced)
     program = Program(source, Path(tempfile.mkdtemp(dir=folder)))
     original = program.end(program.module().main.options(store=program.store).run(**INPUTS))
     calls = [record for record in original[1] if record.kind != "log"]
@@ -98,20 +101,24 @@ class Program:
 
     def __init__(self, source: str, folder: Path) -> None:
         self.path = folder / f"program_{folder.name.replace('-', '_')}.py"
-        self.path.write_text(source, encoding="utf-8")
+        other = OTHER
+        for plain, traced in WORK.items():
+            assert plain in source + other
+            source, other = source.replace(plain, traced), other.replace(plain, traced)
+        self.path.write_text(source + TRACE, encoding="utf-8")
+        (folder / "other.py").write_text(other + TRACE, encoding="utf-8")
         self.store = MemoryStore(f"memory:{folder.name}")
         self.client = KitaruClient(self.store).executions
-        self.ran = 0
 
-    def module(self) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(self.path.stem, self.path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        module.trace = self._trace  # type: ignore[attr-defined]
-        sys.modules[self.path.stem] = module
-        spec.loader.exec_module(module)
-        self.ran = 0
+    def module(self) -> Any:
+        """Return the module as a process of its own would have it, and forget what ran."""
+        module = loaded(self.path)
+        RAN.clear()
         return module
+
+    @property
+    def ran(self) -> int:
+        return RAN.count("ran")
 
     def end(self, handle: Handle[Any]) -> tuple[str, list[InvocationRecord], tuple[Any, ...]]:
         """Answer whatever it waits for; return its id, its records and how it ended."""
@@ -129,6 +136,3 @@ class Program:
         journal = self.client.get(exec_id).journal
         done = [r for r in journal.invocations() if r.kind == "checkpoint" and not r.adopted_from]
         return sum(r.status == "completed" for r in done) + len(journal.attempts())
-
-    def _trace(self, event: str) -> None:
-        self.ran += event == "ran"
