@@ -40,7 +40,7 @@ from kitaru_compiler.passes.binding import Why
 from kitaru_compiler.passes.inline import inline
 
 # No target: what `check` cuts for, so that its notes are those of every target.
-ANY_TARGET = Profile("any", True, "native", "suspended", 90, (0, 0), fan_out=100)
+ANY_TARGET = Profile("any", True, "native", "suspended", 90, (0, 0), retry_pauses=True, fan_out=100)
 
 
 @dataclass(frozen=True)

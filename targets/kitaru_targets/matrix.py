@@ -32,13 +32,14 @@ class Capability:
 def capabilities(target: Target) -> tuple[Capability, ...]:
     """Return what a target can do itself and what not, in the same order for each.
 
-    >>> capabilities(registry.get("airflow"))[2].name
+    >>> capabilities(registry.get("airflow"))[3].name
     'waits'
     """
     profile = target.profile
     return (
         Capability("branches", profile.branches, _BRANCHES[profile.branches]),
         Capability("retries", profile.retry == "native", _RETRIES[profile.retry]),
+        Capability("retry pauses", profile.retry_pauses, _PAUSES[profile.retry_pauses]),
         Capability("waits", profile.waits == "native", _WAITS[profile.waits]),
         Capability("fan-out", profile.fan_out > 0, _FAN_OUT[profile.fan_out > 0]),
     )
@@ -52,6 +53,10 @@ _BRANCHES = {
 _RETRIES = {
     "native": "A failed step is started again as often as its checkpoint says.",
     "shim": "A failed checkpoint is tried again within its step's container.",
+}
+_PAUSES = {
+    True: "It waits before that as long as the checkpoint says.",
+    False: "A checkpoint that says how long to wait is tried again within its step's container.",
 }
 _WAITS = {
     "native": "A node of its own asks; the run stays, holds no container, and goes on.",

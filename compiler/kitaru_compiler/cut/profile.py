@@ -14,12 +14,13 @@ WaitMode = Literal["native", "suspended"]
 class Profile:
     """What one target can express.
 
-    `branches`: native conditions. `retry`: who starts a failed step again. `waits`: whether a node
-    of its own asks and a step of its own goes on after the answer, or the run ends and another one
-    goes on. `max_depth`: how deep conditions may nest before the rest is left to guards.
-    `start_seconds`: what one container start costs, low and high, in seconds. `fan_out`: how many
-    nodes a list known only at run time may become, 0 where it cannot become nodes. `max_steps`: how
-    many steps a document may have, None where that is not known; the last takes in the rest.
+    `branches`: native conditions. `retry`: who starts a failed step again. `retry_pauses`: whether
+    that waits as long before as it is told. `waits`: whether a node of its own asks and a step of
+    its own goes on after the answer, or the run ends and another one goes on. `max_depth`: how deep
+    conditions may nest before the rest is left to guards. `start_seconds`: what one container start
+    costs, low and high, in seconds. `fan_out`: how many nodes a list known only at run time may
+    become, 0 where it cannot become nodes. `max_steps`: how many steps a document may have, None
+    where that is not known; the last takes in the rest.
     """
 
     name: str
@@ -28,5 +29,6 @@ class Profile:
     waits: WaitMode
     max_depth: int
     start_seconds: tuple[int, int]
+    retry_pauses: bool = False
     fan_out: int = 0
     max_steps: int | None = None

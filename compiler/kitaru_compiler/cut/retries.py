@@ -15,11 +15,12 @@ def retrying(step: Step, options: Sequence[CheckpointOptions], profile: Profile)
     retries = max((asked.retries for asked in options), default=0)
     if not retries:
         return step
-    native = all(asked.native_retry for asked in options)
+    delay = max(asked.retry_delay for asked in options)
+    native = all(asked.native_retry for asked in options) and (profile.retry_pauses or not delay)
     return replace(
         step,
         retries=retries,
-        retry_delay=max(asked.retry_delay for asked in options),
+        retry_delay=delay,
         backoff=max(asked.backoff for asked in options),
         retry=profile.retry if native else "shim",
     )

@@ -11,6 +11,7 @@ PROFILE = Profile(
     name="kubeflow",
     branches=True,
     retry="native",
+    retry_pauses=True,
     waits="suspended",
     # About 95 nested groups compile and run; an `if` takes two of them.
     max_depth=40,

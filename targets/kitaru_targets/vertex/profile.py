@@ -11,6 +11,7 @@ PROFILE = Profile(
     name="vertex",
     branches=True,
     retry="native",
+    retry_pauses=True,
     waits="suspended",
     max_depth=40,
     start_seconds=(60, 120),
