@@ -108,6 +108,11 @@ def note_of_globals(names: list[str], block: Block) -> dict[str, Any]:
     return _note(block, names[0], "", what)
 
 
+def note_of_calls(ids: list[str], block: Block) -> dict[str, Any]:
+    """Return the note that says why calls that `block` submitted get no nodes of their own."""
+    return _note(block, ids[0], "", f"an argument of {', '.join(ids)} cannot be recorded")
+
+
 def changed(
     before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]], flow: str
 ) -> list[str]:

@@ -22,6 +22,7 @@ from kitaru.runtime.frames import (
     encode_frame,
     handed_on,
     note_of,
+    note_of_calls,
     note_of_globals,
     promised_in,
 )
@@ -169,6 +170,7 @@ class StepRun:
             if starts.kind == "wait":
                 self._waiting = self._exit("waiting", following, variables)
             elif self._route.cut_before(following) is not None:
+                self._start_what_cannot_cross(block)
                 left = self._exit("go", following, variables)
                 if left is not None:
                     self._request.publish(*self._route.hand_on(self._route.leave(left)))
@@ -202,19 +204,30 @@ class StepRun:
         key = self._route.key(self._entry)
         return ExitRecord(key, status, following, stored, tuple(self._notes))
 
+    def _start_what_cannot_cross(self, block: str) -> None:
+        submitted = self._execution.submitted
+        ids = [one.call.id for one in submitted.promises() if not one.may_cross()]
+        if ids:
+            note = note_of_calls(ids, self._plan.block(block))
+            self._notes.append(note)
+            self._need_no_process_of_its_own(self._route.fan_of(block), note)
+            submitted.start(*ids)
+
     def _pass(self, block: str, following: str) -> None:
         """Go on in this process with what has a step of its own: promised calls, and a block."""
         note = self._notes[-1]
-        for step in (self._route.fan_of(block), self._route.cut_before(following)):
-            if step is not None:
-                self._need_no_process_of_its_own(step, note)
+        self._need_no_process_of_its_own(self._route.fan_of(block), note)
+        self._need_no_process_of_its_own(self._route.cut_before(following), note)
         say(f"{note['file']}:{note['line']}: goes on in this process: {note['message']}")
         self._execution.wanted()
         self._passed.append(following)
 
-    def _need_no_process_of_its_own(self, step: Step, note: dict[str, Any]) -> None:
+    def _need_no_process_of_its_own(self, step: Step | None, note: dict[str, Any]) -> None:
+        if step is None:
+            return
         elsewhere = step.resources not in (Resources(), self._step.resources)
         if step.isolated or elsewhere:
+            self._execution.submitted.forget()
             needs = "isolation" if step.isolated else "resources of its own"
             raise FlowError(
                 f"{note['file']}:{note['line']}: the step {step.name} needs {needs}, but "

@@ -26,6 +26,10 @@ class Submission:
     future: Future[Any]
     arguments: Callable[[], Any] | None
 
+    def may_cross(self) -> bool:
+        """Say whether another process could make the call."""
+        return self.arguments is not None and self.call.spec.is_importable()
+
     def ready(self) -> Call:
         """Return the call with its arguments."""
         if self.arguments is None:
@@ -46,9 +50,8 @@ def submission(call: Call, future: Future[Any]) -> Submission:
 class Submitted:
     """The submitted calls of one run of a body, in the order of their submission.
 
-    While `promising`, calls that another process could make are not started but kept as promises,
-    until they cross a cut or somebody wants them here. `retries_here` says whether a failed attempt
-    is tried again in this process.
+    While `promising`, calls are not started but promised, until they cross a cut or somebody wants
+    them here. `retries_here` says whether a failed attempt is tried again in this process.
     """
 
     def __init__(self, run: Callable[[Submission], None]) -> None:
@@ -65,7 +68,7 @@ class Submitted:
         """Start a call, or promise it."""
         with self._lock:
             self._open[submission.call.id] = submission
-            if self.promising and _may_be_promised(submission):
+            if self.promising:
                 self._promised[submission.call.id] = submission
                 return
         self._start(submission)
@@ -75,13 +78,18 @@ class Submitted:
         with self._lock:
             return list(self._promised.values())
 
-    def start(self) -> None:
-        """Start here what is only promised, and promise nothing any more."""
+    def start(self, *ids: str) -> None:
+        """Start promised calls here: those of `ids`, by default all, and promise no more then."""
         with self._lock:
-            self.promising = False
-            promised, self._promised = self._promised, {}
-        for submission in promised.values():
+            self.promising = self.promising and bool(ids)
+            taken = [self._promised.pop(id) for id in ids or list(self._promised)]
+        for submission in taken:
             self._start(submission)
+
+    def forget(self) -> None:
+        """Drop what is only promised: it must not run here."""
+        with self._lock:
+            self._promised = {}
 
     def future(self, id: str) -> Future[Any] | None:
         """Return the future of a call that is not known to be recorded."""
@@ -115,7 +123,3 @@ class Submitted:
 
     def _start(self, submission: Submission) -> None:
         self._pool.submit(lambda: self._run(submission))
-
-
-def _may_be_promised(submission: Submission) -> bool:
-    return submission.arguments is not None and submission.call.spec.is_importable()

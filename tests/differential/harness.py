@@ -23,7 +23,9 @@ from kitaru_compiler import Compilation, compile_flow
 
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime import blocks, codec, frames, program
+from kitaru.runtime.futures import values_of
 from kitaru.wire.plan import Granularity, Plan
+from tests.differential.futures import Submitted
 
 ANSWERS = {"ok": True, "no": False, "number": 7}
 GONE = object()
@@ -57,6 +59,7 @@ class World:
     path: Path
     trace: list[str]
     remembered: dict[str, list[Any]] = field(default_factory=dict)
+    submitted: Submitted = field(default_factory=Submitted)
     modules: dict[str, types.ModuleType] = field(default_factory=dict)
 
     def module(self) -> types.ModuleType:
@@ -90,11 +93,13 @@ class World:
                 return checkpoint
 
             def call(*args: Any, **kwargs: Any) -> Any:
+                args, kwargs = values_of(args), values_of(kwargs)
                 event = f"{function.__name__}{args!r}{sorted(kwargs.items())!r}"
                 self.trace.append(ADDRESS.sub("0x", event))
                 return codec.decode(codec.encode(function(*args, **kwargs)))
 
             call.__name__ = call.__qualname__ = function.__name__
+            vars(call).update(self.submitted.methods(call))
             return call
 
         def wait(*, name: str = "wait", **_: Any) -> Any:
@@ -152,8 +157,9 @@ def run_plain(compilation: Compilation, path: Path, inputs: dict[str, Any]) -> O
     world = World(path, [])
     module = world.module()
     outcome = Outcome(None, world.trace)
+    given = copy.deepcopy(inputs)
     return outcome_of(
-        outcome, path, lambda: call_flow(compilation.plan, module, copy.deepcopy(inputs))
+        outcome, path, lambda: world.submitted.finish(call_flow(compilation.plan, module, given))
     )
 
 
@@ -169,8 +175,9 @@ def run_cut(
     entries = {block.name for block in compilation.plan.blocks}
     if not everywhere:
         entries = {step.entry for step in compilation.plan.steps}
+    given = copy.deepcopy(inputs)
     return outcome_of(
-        outcome, path, lambda: _steps(process, copy.deepcopy(inputs), outcome, entries)
+        outcome, path, lambda: process.submitted.finish(_steps(process, given, outcome, entries))
     )
 
 
@@ -182,10 +189,11 @@ class Process:
     path: Path
     trace: list[str]
     remembered: dict[str, list[Any]] = field(default_factory=dict)
+    submitted: Submitted = field(default_factory=Submitted)
 
     def __post_init__(self) -> None:
         plan = self.compilation.plan
-        self.module = World(self.path, self.trace, self.remembered).module()
+        self.module = World(self.path, self.trace, self.remembered, self.submitted).module()
         functions = {}
         if plan.blocks[0].kind != "flow":
             functions = blocks.load(plan, self.compilation.steps_py, self.module)
@@ -200,10 +208,12 @@ class Process:
 
     def variables(self, frame: Any) -> dict[str, Any]:
         """Return the variables of an encoded frame."""
+        codec.set_future_factory(self.submitted.future)
         return codec.decode_frame(frame, program.named_globals(self.program))
 
     def next(self) -> Process:
-        return Process(self.compilation, self.path, self.trace, self.remembered)
+        known = self.remembered, self.submitted
+        return Process(self.compilation, self.path, self.trace, *known)
 
 
 def _steps(process: Process, variables: dict[str, Any], outcome: Outcome, entries: set[str]) -> Any:

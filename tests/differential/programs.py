@@ -10,6 +10,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.differential.submitting import futures, gathered
+
 PRELUDE = '''
 import kitaru
 from kitaru import checkpoint, flow
@@ -216,13 +218,15 @@ class _Writer:
     def expr(self, depth: int) -> str:
         if depth <= 0:
             return self.atom()
-        kind = self.draw(st.integers(0, 29))
+        kind = self.draw(st.integers(0, 31))
         e = lambda: self.expr(depth - 1)  # noqa: E731
         forms = {
             0: lambda: self.call(depth),
             27: lambda: self.helped(depth),
             28: lambda: self.helped(depth),
             29: lambda: self.helped(depth),
+            30: lambda: gathered(self, depth),
+            31: lambda: gathered(self, depth),
             1: lambda: self.call(depth),
             2: lambda: self.call(depth),
             3: lambda: (
@@ -319,6 +323,8 @@ class _Writer:
     def statement(self, depth: int) -> list[str]:
         if self.loops and not self.draw(st.integers(0, 3)):
             return self.leave()
+        if depth > 0 and not self.draw(st.integers(0, 7)):
+            return futures(self)
         return self.written(self.draw(st.integers(0, 32 if depth > 0 else 19)), depth)
 
     def written(self, kind: int, depth: int) -> list[str]:

@@ -102,9 +102,18 @@ class Program:
     def journal(self, exec_id: str = "e1") -> Journal:
         return Journal.open(open_store(self.url), exec_id)
 
-    def command(self, name: str, exec_id: str = "e1", topic: str = "kayaks") -> list[str]:
+    def command(
+        self,
+        name: str,
+        exec_id: str = "e1",
+        topic: str = "kayaks",
+        item: str = "",
+        run_id: str = "",
+    ) -> list[str]:
+        """Return the arguments of a step; a later run, `run_id`, goes on with `exec_id`."""
         arguments = ["step", "--plan", "kitaru_build/plan.json", "--step", name]
-        arguments += ["--run", exec_id, "--execution", "", "--store", self.url]
+        arguments += ["--run", run_id or exec_id, "--execution", exec_id if run_id else ""]
+        arguments += ["--store", self.url, "--item", item, "--items-file", "out/items"]
         arguments += ["--next-file", "out/next", "--status-file", "out/status"]
         if name == self.steps[0].name:
             arguments += ["--input", f"topic={topic}"]
@@ -129,9 +138,9 @@ class Program:
             output.unlink()
         log = self.folder / "log.txt"
         code = zygote(str(self.folder), str(log), kill, self.command(name, **options))
-        outputs = [self.folder / "out" / kind for kind in ("next", "status")]
+        outputs = [self.folder / "out" / kind for kind in ("next", "status", "items")]
         texts = [path.read_text() if path.exists() else "" for path in outputs]
-        return Ran(code, texts[0], texts[1], log.read_text())
+        return Ran(code, texts[0], texts[1], log.read_text(), json.loads(texts[2] or "[]"))
 
     def walk(self, **options: Any) -> list[str]:
         """Run the steps as a chain of guards would; return those that were gone through."""
@@ -156,3 +165,4 @@ class Ran:
     next: str
     status: str
     log: str
+    items: list[str]
