@@ -50,6 +50,9 @@ CASES = {
     "paid": Case(MORE / "support.py", {"t": "money"}),
     "approved": Case(MORE / "support.py", {"t": "money", "vip": True}, (True,)),
     "not approved": Case(MORE / "support.py", {"t": "money", "vip": True}, (False,)),
+    "lists": Case(MORE / "batch.py"),
+    "no lists": Case(MORE / "batch.py", {"text": ""}),
+    "torn": Case(MORE / "batch.py", {"text": "torn/win", "ask": True}, (True,)),
     "other": Case(MORE / "support.py", {"t": "hello"}),
 }
 
