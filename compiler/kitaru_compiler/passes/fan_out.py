@@ -10,7 +10,7 @@ import ast
 from dataclasses import replace
 
 from kitaru_compiler.diagnostics.rules import kit320
-from kitaru_compiler.ir.build import rewrite
+from kitaru_compiler.ir.build import assign, at, load, rewrite
 from kitaru_compiler.ir.nodes import (
     Code,
     Exit,
@@ -36,12 +36,13 @@ from kitaru_compiler.passes.submits import (
 
 def fan_out(ir: FlowIR) -> FlowIR:
     """Make a fan of each statement that only submits, and a region of what runs side by side."""
-    return replace(ir, body=rewrite(ir.body, _fanned))
+    return replace(ir, body=rewrite(ir.body, lambda nodes: _fanned(ir, nodes)))
 
 
-def _fanned(nodes: list[Node]) -> list[Node]:
+def _fanned(ir: FlowIR, nodes: list[Node]) -> list[Node]:
     if not any(isinstance(node, Code) and submits(node.stmt) for node in nodes):
         return nodes
+    nodes = [part for node in nodes for part in _list_first(ir, node)]
     read_after = _read_after(nodes)
     result: list[Node] = []
     start = 0
@@ -56,6 +57,17 @@ def _fanned(nodes: list[Node]) -> list[Node]:
         result += [_region(part, why)] if why else map(_fan, part)
         start = end
     return result
+
+
+def _list_first(ir: FlowIR, node: Node) -> list[Node]:
+    """Let a loop that submits run over a variable where its list comes from a checkpoint."""
+    match node:
+        case Code(ast.For(iter=iterable, body=body) as loop) if submits(*body):
+            if durable_calls(iterable):
+                name = ir.temporary("items")
+                over = at(loop, ast.For(loop.target, load(iterable, name), body, loop.orelse))
+                return [Code(assign(iterable, name, iterable)), Code(over)]
+    return [node]
 
 
 def _follow(nodes: list[Node], start: int, read_after: list[set[str]]) -> tuple[int, str]:

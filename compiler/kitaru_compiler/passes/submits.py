@@ -10,12 +10,12 @@ import ast
 from collections.abc import Iterable
 
 from kitaru_compiler.ir.nodes import durable_calls, durable_of
-from kitaru_compiler.ir.scope import bound_names, read_names
+from kitaru_compiler.ir.scope import Comprehension, bound_names, read_names
 
 # Methods that put their argument into a container and look at nothing.
 _STORING = frozenset({"add", "append", "extend", "insert", "setdefault", "update"})
 _SIMPLE = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr
-_LAZY = ast.GeneratorExp | ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_LATER = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 # What evaluates its submits before anything else in it runs, so that they can stand before it.
 _SPLIT = (*_SIMPLE.__args__, ast.Return, ast.Raise, ast.If, ast.For, ast.With, ast.Match)
 
@@ -160,8 +160,10 @@ def split_reason(stmt: ast.stmt) -> str:
     if submits(*(part for name in ("body", "orelse", "cases") for part in _field(stmt, name))):
         return "what else is in the loop" if isinstance(stmt, ast.For) else "what else is there"
     for node in ast.walk(stmt):
-        if isinstance(node, _LAZY) and submits(node):
-            return "what reads the generator" if isinstance(node, ast.GeneratorExp) else "a closure"
+        if isinstance(node, ast.GeneratorExp) and submits(*_each_round(node)):
+            return "what reads the generator"
+        if isinstance(node, _LATER) and submits(node):
+            return "a closure"
         if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp) and _is_chained(node):
             return "what waits for them in the comprehension"
     return ""
@@ -173,11 +175,17 @@ def _field(stmt: ast.stmt, name: str) -> list[ast.AST]:
 
 def _is_chained(node: ast.ListComp | ast.SetComp | ast.DictComp) -> bool:
     """Say whether one round of a comprehension submits and also waits, or submits twice."""
+    *others, kept = _each_round(node)
+    return submits(*others, kept) and not (
+        isinstance(kept, ast.expr) and _is_kept(kept) and _is_free(*others)
+    )
+
+
+def _each_round(node: Comprehension) -> list[ast.AST]:
+    """Return what a comprehension evaluates again and again, its result last."""
     first, *others = node.generators
-    parts: list[ast.AST] = [*first.ifs, *others]
-    parts += [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-    kept = node.value if isinstance(node, ast.DictComp) else node.elt
-    return submits(*parts) and not (_is_kept(kept) and _is_free(*parts[:-1]))
+    parts: list[ast.AST] = [first.target, *first.ifs, *others]
+    return [*parts, *([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt])]
 
 
 def others_beside(stmt: ast.stmt, pending: Iterable[str]) -> str:
@@ -189,7 +197,7 @@ def others_beside(stmt: ast.stmt, pending: Iterable[str]) -> str:
         if _kind(node) in ("", "submit"):
             continue
         waits = set().union(*(looked_at(ast.Expr(part), pending) for part in _parts(node)))
-        alone = pending - waits or any(not _nested(node, other) for other in submitted)
+        alone = pending - waits or any(not _ordered(stmt, node, other) for other in submitted)
         if alone:
             call = durable_of(node)
             return f"`{call.name}`" if call else ""
@@ -205,5 +213,15 @@ def _parts(node: ast.Call) -> list[ast.expr]:
     return [*node.args, *(keyword.value for keyword in node.keywords)]
 
 
-def _nested(one: ast.AST, other: ast.AST) -> bool:
-    return other in set(ast.walk(one)) or one in set(ast.walk(other))
+def _ordered(stmt: ast.stmt, call: ast.AST, submit: ast.AST) -> bool:
+    """Say whether a call needs the submitted one's future, or ends before it is submitted."""
+    if _within(submit, call) or _within(call, submit):
+        return True
+    comprehensions = [node for node in ast.walk(stmt) if isinstance(node, Comprehension)]
+    return any(
+        _within(call, node.generators[0].iter) and _within(submit, node) for node in comprehensions
+    )
+
+
+def _within(node: ast.AST, whole: ast.AST) -> bool:
+    return any(node is part for part in ast.walk(whole))
