@@ -1,7 +1,8 @@
 """Work on many documents at once: `.submit()` for one call, `.map()` for many.
 
 A submitted call gives a future at once; `.result()` waits for it. Ids are taken in the order of the
-submits, so that they are the same however the work finishes.
+submits, so that they are the same however the work finishes. Run here, the calls are threads; in a
+pipeline each is a container of its own.
 """
 
 from kitaru import checkpoint, flow
@@ -29,7 +30,7 @@ def combine(summaries: list[str], words: int) -> str:
 
 @flow
 def digest(text: str = "One thing happened today. Two more followed. Then it rained.") -> str:
-    total = count_words.submit(text)
     parts = split(text)
+    total = count_words.submit(text)
     summaries = [future.result() for future in summarise.map(parts)]
     return combine(summaries, total.result())

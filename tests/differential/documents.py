@@ -16,7 +16,8 @@ from kitaru_targets.dry_run.kfp_ir import Call, interpret
 
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime.frames import handed_on
-from kitaru.wire.plan import Granularity
+from kitaru.wire.plan import Granularity, Step
+from tests.differential.futures import Submitted
 from tests.differential.harness import Outcome, Process, call_flow, outcome_of
 from tests.targets.programs import WIRING
 
@@ -39,7 +40,7 @@ def run_document(
 
     def run() -> Any:
         interpret(read.parse(text), given, "run-1", steps)
-        return steps.result[0]
+        return steps.submitted.finish(steps.result[0])
 
     return outcome_of(outcome, path, run)
 
@@ -60,10 +61,26 @@ class _Steps:
     frames: dict[str, Any] = field(default_factory=dict)
     passed: dict[str, str] = field(default_factory=dict)
     remembered: dict[str, list[Any]] = field(default_factory=dict)
+    submitted: Submitted = field(default_factory=Submitted)
 
     def __call__(self, call: Call) -> Mapping[str, str]:
+        step = self.compilation.plan.step(call.inputs["step"])
+        if step.per_item:
+            # Here a call has run by the time that it is submitted.
+            assert step.entry in self.frames, "a node before its list"
+            return {}
+        outputs = self._called(step)
+        return {**outputs, "Output": self._items(step, outputs["next"])}
+
+    def _items(self, step: Step, following: str) -> str:
+        """Return the list of a fan-out that this step's process submitted."""
         plan = self.compilation.plan
-        entry = plan.step(call.inputs["step"]).entry
+        entry = plan.step(following).entry if following != "end" else ""
+        fans = [s for s in plan.steps if s.per_item and s.entry == entry]
+        return '["0"]' if fans and set(fans[0].blocks) <= set(step.blocks) else "[]"
+
+    def _called(self, step: Step) -> Mapping[str, str]:
+        plan, entry = self.compilation.plan, step.entry
         if not self.result and entry == plan.blocks[0].name:
             return self._run(entry, self.inputs)
         if not self.result and entry in self.frames:
@@ -74,10 +91,12 @@ class _Steps:
         return {"next": "end", "status": "end" if self.result else "skip"}
 
     def _process(self) -> Process:
-        return Process(self.compilation, self.path, self.outcome.trace, self.remembered)
+        known = self.remembered, self.submitted
+        return Process(self.compilation, self.path, self.outcome.trace, *known)
 
     def _step_at(self, block: str) -> str:
-        return next(step.name for step in self.compilation.plan.steps if step.entry == block)
+        steps = self.compilation.plan.steps
+        return next(step.name for step in steps if step.entry == block and not step.per_item)
 
     def _run(
         self, name: str, variables: dict[str, Any], process: Process | None = None
