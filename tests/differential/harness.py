@@ -31,6 +31,9 @@ ANSWERS = {"ok": True, "no": False, "number": 7}
 GONE = object()
 ADDRESS = re.compile(r"0x[0-9a-f]+")
 
+# Function, line, column, end line, end column.
+Place = tuple[str, int | None, int | None, int | None, int | None]
+
 
 @dataclass
 class Outcome:
@@ -43,7 +46,7 @@ class Outcome:
 
     result: Any
     trace: list[str]
-    raised_at: list[tuple[str | int | None, ...]] = field(default_factory=list)
+    raised_at: list[Place] = field(default_factory=list)
     cuts: int = 0
     elided: int = 0
 
@@ -252,9 +255,17 @@ def outcome_of(outcome: Outcome, path: Path, run: Callable[[], Any]) -> Outcome:
         outcome.result = ADDRESS.sub("0x", repr(run()))
     except Exception as error:
         outcome.result = ADDRESS.sub("0x", f"{type(error).__name__}: {error}")
-        outcome.raised_at = [
-            (frame.name, frame.lineno, frame.colno, frame.end_lineno, frame.end_colno)
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename).parent == path.parent
-        ]
+        frames = traceback.extract_tb(error.__traceback__)
+        outcome.raised_at = _places([f for f in frames if Path(f.filename).parent == path.parent])
     return outcome
+
+
+def _places(frames: list[traceback.FrameSummary]) -> list[Place]:
+    """Return where frames stand; before 3.12 a list comprehension has a frame of its own."""
+    places: list[Place] = []
+    for frame in frames:
+        name = frame.name
+        if name == "<listcomp>":
+            name = places.pop()[0]
+        places.append((name, frame.lineno, frame.colno, frame.end_lineno, frame.end_colno))
+    return places

@@ -20,7 +20,9 @@ from kitaru_compiler.ir.nodes import (
     durable_of,
 )
 from kitaru_compiler.ir.scope import Comprehension, bound_names
+from kitaru_compiler.passes.comprehensions import written_out
 from kitaru_compiler.passes.late import same_callee_later, same_later
+from kitaru_compiler.passes.unroll import loop_items
 
 
 @dataclass
@@ -59,7 +61,8 @@ class Expressions:
             case ast.Compare() if durable_calls(*node.comparators[1:]):
                 return self._chain(node)
             case ast.ListComp() | ast.SetComp() | ast.DictComp():
-                return self._comprehension(node)
+                items = written_out(self.ir, node, self.bound)
+                return self.lower(items) if items else self._comprehension(node)
             case ast.GeneratorExp():
                 self.first_iterable(node)
             case ast.UnaryOp(op=ast.Not()):
@@ -162,7 +165,7 @@ class Expressions:
         if not durable_calls(node):
             return node
         name = self.ir.temporary("values")
-        self.prelude.append(comprehension_unit(assign(node, name, node), node))
+        self.prelude.append(comprehension_unit(self.ir, assign(node, name, node), node))
         return load(node, name)
 
     def first_iterable(self, node: ast.expr) -> None:
@@ -301,12 +304,15 @@ class Expressions:
         self.prelude += _plain(nodes)
 
 
-def comprehension_unit(stmt: ast.stmt, node: Comprehension) -> Fan | Region:
+def comprehension_unit(ir: FlowIR, stmt: ast.stmt, node: Comprehension) -> Fan | Region:
     """Return what a statement becomes whose value is a comprehension that calls checkpoints."""
     if all(call.kind == "submit" for call in durable_calls(stmt)):
         return Fan([stmt], durable_calls(stmt))
     reason = "a comprehension runs over a value known only at run time"
     fix = "`.map(…)` or `.submit(…)` runs them side by side"
+    if loop_items(ir, node.generators[0].iter) is not None:
+        reason = "a comprehension may have conditions, targets and a scope of its own"
+        fix = "write the calls out, or a plain list over constants: `[f(n) for n in (1, 2)]`"
     return Region([stmt], durable_calls(stmt), kit314.RULE, reason, node, fix)
 
 

@@ -26,6 +26,7 @@ from kitaru_compiler.ir.nodes import (
     durable_of,
 )
 from kitaru_compiler.ir.scope import bound_names, certainly_bound, deleted_names
+from kitaru_compiler.passes.comprehensions import written_out
 from kitaru_compiler.passes.expressions import Expressions, comprehension_unit
 
 
@@ -102,12 +103,14 @@ class _Hoister(Expressions):
     def _direct(self, stmt: ast.stmt) -> Node:
         """Handle a statement whose value may be the durable call itself: no temporary then."""
         value = stmt.value  # type: ignore[attr-defined]
+        if value is not None:
+            value = written_out(self.ir, value, self.bound) or value
         call = durable_of(value)
         if call is None and isinstance(value, ast.ListComp | ast.SetComp | ast.DictComp):
             stmt.value = copy.copy(value)  # type: ignore[attr-defined]
             self.first_iterable(stmt.value)  # type: ignore[attr-defined]
             if durable_calls(stmt):
-                return comprehension_unit(stmt, stmt.value)  # type: ignore[attr-defined]
+                return comprehension_unit(self.ir, stmt, stmt.value)  # type: ignore[attr-defined]
             return Return(stmt) if isinstance(stmt, ast.Return) else Code(stmt)
         if call is None:
             stmt.value = self.lower(value)  # type: ignore[attr-defined]

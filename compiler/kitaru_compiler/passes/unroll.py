@@ -105,7 +105,7 @@ def _in_order(
     before: list[ast.stmt] = []
     bodies = []
     for item in items:
-        if not _is_constant(item):
+        if not is_constant(item):
             name = ir.temporary("item")
             before.append(assign(item, name, item))
             item = load(item, name)
@@ -133,14 +133,15 @@ def loop_items(ir: FlowIR, iterable: ast.expr) -> list[ast.expr] | None:
     return None
 
 
-def _is_constant(node: ast.expr) -> bool:
+def is_constant(node: ast.expr) -> bool:
+    """Say whether `node` is a constant, or a tuple of constants."""
     match node:
         case ast.Constant():
             return True
         case ast.UnaryOp(operand=operand):
             return isinstance(operand, ast.Constant) and isinstance(operand.value, int | float)
         case ast.Tuple(elts=elts):
-            return all(map(_is_constant, elts))
+            return all(map(is_constant, elts))
     return False
 
 

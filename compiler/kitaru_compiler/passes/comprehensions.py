@@ -1,0 +1,61 @@
+"""Decides which comprehensions become the list that they make: those over a few constants."""
+
+from __future__ import annotations
+
+import ast
+import copy
+
+from kitaru_compiler.ir.build import at
+from kitaru_compiler.ir.nodes import FlowIR, durable_calls
+from kitaru_compiler.passes.unroll import MAX_COPIES, is_constant, loop_items
+
+# What would see that the comprehension's own scope is gone.
+_SCOPED = (ast.Lambda, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom, ast.comprehension)
+
+
+def written_out(ir: FlowIR, node: ast.expr, bound: frozenset[str]) -> ast.List | None:
+    """Return `[f(1), f(2)]` for `[f(n) for n in (1, 2)]`, or None when it must stay as it is.
+
+    `bound` are the names that certainly have a value where it stands: an unbound one is another
+    error in a comprehension than in a list.
+    """
+    match node:
+        case ast.ListComp(elt=elt, generators=[ast.comprehension() as loop]):
+            name = _plain_target(loop)
+        case _:
+            return None
+    items = loop_items(ir, loop.iter)
+    if not name or items is None or not all(map(is_constant, items)):
+        return None
+    calls = durable_calls(elt)
+    if not calls or len(items) * len(calls) > MAX_COPIES:
+        return None
+    if any(call.kind == "submit" for call in calls) or not _plain(elt, ir, bound | {name}):
+        return None
+    copies = [_Put(name, item).visit(copy.deepcopy(elt)) for item in items]
+    return at(node, ast.List(copies, ast.Load()))
+
+
+def _plain_target(loop: ast.comprehension) -> str:
+    if loop.is_async or loop.ifs or not isinstance(loop.target, ast.Name):
+        return ""
+    return loop.target.id
+
+
+def _plain(elt: ast.expr, ir: FlowIR, bound: frozenset[str]) -> bool:
+    nodes = list(ast.walk(elt))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return not any(isinstance(n, _SCOPED) for n in nodes) and names & ir.locals <= bound
+
+
+class _Put(ast.NodeTransformer):
+    """Puts a constant where a name is read."""
+
+    def __init__(self, name: str, item: ast.expr) -> None:
+        self._name = name
+        self._item = item
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if node.id != self._name:
+            return node
+        return ast.copy_location(copy.deepcopy(self._item), node)
