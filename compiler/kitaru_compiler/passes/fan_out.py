@@ -52,9 +52,9 @@ def _fanned(ir: FlowIR, nodes: list[Node]) -> list[Node]:
             result.append(node)
             start += 1
             continue
-        end, why = _follow(nodes, start, read_after)
+        end, why = _follow(ir, nodes, start, read_after)
         part = nodes[start:end]
-        result += [_region(part, why)] if why else map(_fan, part)
+        result += [_region(part, why)] if why else [_fan(ir, one) for one in part]
         start = end
     return result
 
@@ -70,7 +70,9 @@ def _list_first(ir: FlowIR, node: Node) -> list[Node]:
     return [node]
 
 
-def _follow(nodes: list[Node], start: int, read_after: list[set[str]]) -> tuple[int, str]:
+def _follow(
+    ir: FlowIR, nodes: list[Node], start: int, read_after: list[set[str]]
+) -> tuple[int, str]:
     """Return where the futures submitted from `start` on are all used, or why they stay."""
     pending: set[str] = set()
     looked = False
@@ -79,7 +81,7 @@ def _follow(nodes: list[Node], start: int, read_after: list[set[str]]) -> tuple[
         if index > start and not pending:
             return index, ""
         node = nodes[index]
-        beside = _beside(node, pending, looked)
+        beside = _beside(ir, node, pending, looked)
         if beside:
             why = f"{_submitted(nodes[start : index + 1])} run beside {beside}"
             return _last_use(nodes, start), why
@@ -91,13 +93,13 @@ def _follow(nodes: list[Node], start: int, read_after: list[set[str]]) -> tuple[
     return len(nodes), ""
 
 
-def _beside(node: Node, pending: set[str], looked: bool) -> str:
+def _beside(ir: FlowIR, node: Node, pending: set[str], looked: bool) -> str:
     """Say what would not run beside the pending calls any more, if they ended before it."""
     if not isinstance(node, Code):
         return "a branch" if pending and not isinstance(node, Return) else ""
     stmt = node.stmt
     if submits(stmt):
-        why = split_reason(stmt)
+        why = split_reason(stmt, ir.locals.union(ir.temporaries))
         rest = pending - looked_at(stmt, pending)
         if not why and rest and (looked or rest != pending):
             why = "what is submitted later"
@@ -106,8 +108,8 @@ def _beside(node: Node, pending: set[str], looked: bool) -> str:
     return others_beside(stmt, pending)
 
 
-def _fan(node: Node) -> Node:
-    if isinstance(node, Code) and is_only_submitting(node.stmt):
+def _fan(ir: FlowIR, node: Node) -> Node:
+    if isinstance(node, Code) and is_only_submitting(node.stmt, ir.locals.union(ir.temporaries)):
         return Fan([node.stmt], durable_calls(node.stmt))
     return node
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 from dataclasses import dataclass, field, replace
 
-from kitaru_compiler.ir.build import assign, at, load, rewrite
+from kitaru_compiler.ir.build import assign, load, rewrite
 from kitaru_compiler.ir.nodes import Code, Durable, Fan, FlowIR, Node, Return
-from kitaru_compiler.passes.submits import looked_at, stored_into
+from kitaru_compiler.passes.submits import is_only_submitting, looked_at, stored_into
 
 
 def gather(ir: FlowIR) -> FlowIR:
@@ -67,12 +68,17 @@ def _may_stand_between(node: Code, current: _Open) -> bool:
 
 
 def _as_fans(ir: FlowIR, node: Node) -> list[Node]:
-    """Return a node that submits as a fan; one that returns what it submits does so after it."""
+    """Return a node that submits as a fan, and after it what does more than submit."""
     if isinstance(node, Durable) and node.call.kind == "submit":
         node = Fan([node.stmt], [node.call])
-    match node:
-        case Fan([ast.Return(value=ast.expr() as value) as stmt], calls):
-            name = ir.temporary("submitted")
-            returned = at(stmt, ast.Return(load(value, name)))
-            return [Fan([assign(stmt, name, value)], calls), Return(returned)]
-    return [node]
+    if not isinstance(node, Fan) or len(node.stmts) > 1:
+        return [node]
+    (stmt,) = node.stmts
+    value = getattr(stmt, "value", None)
+    if value is None or is_only_submitting(stmt, ir.locals.union(ir.temporaries)):
+        return [node]
+    name = ir.temporary("submitted")
+    rest = copy.copy(stmt)
+    rest.value = load(value, name)  # type: ignore[attr-defined]
+    after = Return(rest) if isinstance(rest, ast.Return) else Code(rest)
+    return [Fan([assign(stmt, name, value)], node.calls), after]

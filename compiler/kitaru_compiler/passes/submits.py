@@ -25,46 +25,64 @@ def submits(*nodes: ast.AST) -> bool:
     return any(call.kind == "submit" for call in durable_calls(*nodes))
 
 
-def is_only_submitting(stmt: ast.stmt) -> bool:
-    """Say whether a statement submits and keeps the futures, and waits for none."""
-    return submits(stmt) and _is_storing_statement(stmt)
+def is_only_submitting(stmt: ast.stmt, variables: frozenset[str]) -> bool:
+    """Say whether a statement submits, keeps the futures in `variables`, and waits for none."""
+    return submits(stmt) and _is_storing_statement(stmt, variables)
 
 
-def _is_storing_statement(stmt: ast.stmt) -> bool:
+def _is_storing_statement(stmt: ast.stmt, variables: frozenset[str]) -> bool:
     match stmt:
         case ast.Assign(targets=targets, value=value):
-            return _is_free(*targets) and _is_kept(value)
+            return all(_is_place(t, variables) for t in targets) and _is_kept(value)
         case (
             ast.AnnAssign(target=target, value=ast.expr() as value)
             | ast.AugAssign(target=target, value=value)
         ):
-            return _is_free(target) and _is_kept(value)
-        case ast.Expr(value=ast.Call() as call) if durable_of(call) is None:
-            return _is_storing(call) and all(map(_is_kept, call.args))
+            return _is_place(target, variables) and _is_kept(value)
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name))) as call) if (
+            durable_of(call) is None
+        ):
+            known = name in variables and _is_storing(call)
+            return known and all(map(_is_kept, call.args))
         case ast.Expr(value=value):
             return _is_kept(value)
         case ast.For(iter=iterable, target=target, body=body, orelse=orelse):
-            return _is_free(iterable, target) and _is_submitting_body([*body, *orelse])
+            inner = [*body, *orelse]
+            return _is_free(iterable, target) and _is_submitting_body(inner, variables)
     return False
 
 
-def _is_submitting_body(stmts: list[ast.stmt]) -> bool:
+def _is_place(target: ast.expr, variables: frozenset[str]) -> bool:
+    """Say whether a target is a variable or lies in one: what else holds a future stays behind."""
+    match target:
+        case ast.Name(id=name) | ast.Subscript(value=ast.Name(id=name)):
+            return name in variables and _is_free(target)
+        case ast.Tuple(elts=elts) | ast.List(elts=elts):
+            return all(_is_place(part, variables) for part in elts)
+        case ast.Starred(value=value):
+            return _is_place(value, variables)
+    return False
+
+
+def _is_submitting_body(stmts: list[ast.stmt], variables: frozenset[str]) -> bool:
     """Say whether statements that may be repeated only submit and keep, whatever their order."""
     futures: set[str] = set()
     for stmt in stmts:
         futures |= stored_into(stmt, futures)
-    return submits(*stmts) and all(_is_harmless(stmt, futures) for stmt in stmts)
+    harmless = (_is_harmless(stmt, futures, variables) for stmt in stmts)
+    return submits(*stmts) and all(harmless)
 
 
-def _is_harmless(stmt: ast.stmt, futures: set[str]) -> bool:
+def _is_harmless(stmt: ast.stmt, futures: set[str], variables: frozenset[str]) -> bool:
     if looked_at(stmt, futures) or isinstance(stmt, ast.Return | ast.Raise):
         return False
     if not durable_calls(stmt):
         return not any(isinstance(node, ast.Return) for node in ast.walk(stmt))
     if isinstance(stmt, ast.If):
         inner = [*stmt.body, *stmt.orelse]
-        return _is_free(stmt.test) and all(_is_harmless(one, futures) for one in inner)
-    return is_only_submitting(stmt)
+        harmless = (_is_harmless(one, futures, variables) for one in inner)
+        return _is_free(stmt.test) and all(harmless)
+    return is_only_submitting(stmt, variables)
 
 
 def _is_kept(node: ast.expr) -> bool:
@@ -151,9 +169,9 @@ def looked_at(stmt: ast.stmt, futures: set[str]) -> set[str]:
     }
 
 
-def split_reason(stmt: ast.stmt) -> str:
+def split_reason(stmt: ast.stmt, variables: frozenset[str]) -> str:
     """Say what keeps the submits of a statement from standing before what else it does."""
-    if is_only_submitting(stmt):
+    if is_only_submitting(stmt, variables):
         return ""
     if not isinstance(stmt, _SPLIT):
         return f"what else is in `{type(stmt).__name__.lower()}`"
