@@ -113,3 +113,12 @@ def test_ends_from_inside_a_loop_and_by_an_exception(show: Show) -> None:
     assert {edge.label for edge in shown.leaving(region)} == {"perhaps", ""}
     titles = [shown.node(id_).title for id_ in shown.ids("end")]
     assert titles == ["return …", 'raise ValueError("<no>")', "end"]
+
+
+def test_submitted_calls_are_a_step_with_a_container_each(show: Show) -> None:
+    shown = show("hs = [a.submit(m) for m in (n, 2)]\nreturn [h.result() for h in hs]")
+    (calls,) = [node for node in shown.graph.nodes if node.title == "a × calls"]
+    assert (calls.kind, calls.step, calls.id) == ("step", "a", "submit_a")
+    assert shown.node("gather_a").kind == "join"
+    cuts = [(edge.source, edge.target) for edge in shown.graph.edges if edge.cut]
+    assert cuts == [("start", "submit_a"), ("submit_a", "gather_a")]

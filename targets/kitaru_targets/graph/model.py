@@ -28,6 +28,7 @@ _KINDS: dict[str, Kind] = {
     "join": "join",
     "call": "join",
     "return": "join",
+    "gather": "join",
 }
 
 
@@ -103,6 +104,10 @@ class _Builder:
     def build(self) -> Graph:
         self.cuts = {step.entry for step in self.plan.steps}
         self.named = {step.name: step for step in self.plan.steps}
+        # Each call that such a block submits starts a container, too.
+        fans = {step.blocks[0]: step for step in self.plan.steps if step.per_item}
+        self.cuts |= fans.keys()
+        self.named |= fans
         self.in_steps: dict[str, list[str]] = {}
         for step in self.plan.steps:
             for name in step.blocks:
@@ -120,7 +125,7 @@ class _Builder:
         self.nodes[block.name] = Node(
             id=block.name,
             kind=_KINDS.get(block.kind, "step"),
-            title=_title(self.plan, block),
+            title=f"{step.name} × calls" if step and step.per_item else _title(self.plan, block),
             span=self._span(block),
             step=step.name if step else "",
             runs_in=tuple(self.in_steps.get(block.name, ())),
