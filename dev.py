@@ -224,6 +224,8 @@ def test() -> None:
     timed("environment .venv", developers)
     timed("environment .envs/kfp", lambda: oracle("kfp"))
     timed("environment .envs/vertex", lambda: oracle("vertex"))
+    timed("environment .envs/sagemaker", lambda: oracle("sagemaker"))
+    timed("environment .envs/azureml", lambda: oracle("azureml"))
     failed = [command for command in CHECKS if not passes(command)]
     say("== pytest")
     run([bin_of(VENV, "pytest"), *sys.argv[2:]])

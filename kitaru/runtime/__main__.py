@@ -11,6 +11,7 @@ from kitaru.errors import KitaruError, UsageError
 from kitaru.runtime.given import Given
 from kitaru.runtime.process import Request, say
 from kitaru.runtime.step import run_step
+from kitaru.wire.plan import OWN_DEFAULT
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--run", default="")
     step.add_argument("--store", default="")
     step.add_argument("--input", action="append", default=[], metavar="NAME=TEXT")
+    step.add_argument("--inputs-encoded", action="store_true")
     step.add_argument("--inputs-env", default="", metavar="PREFIX")
     step.add_argument("--inputs-key", default="")
     step.add_argument("--next-file", type=Path)
@@ -55,7 +57,7 @@ def _request(given: argparse.Namespace) -> Request:
     return Request(
         plan=given.plan,
         step=given.step,
-        execution=given.execution,
+        execution=_unless_own(given.execution),
         run=given.run,
         store=given.store,
         item=given.item,
@@ -63,11 +65,21 @@ def _request(given: argparse.Namespace) -> Request:
         status_file=given.status_file,
         items_file=given.items_file,
         outcome_file=given.outcome_file,
-        given=Given(dict(map(_pair, given.input)), given.inputs_env, given.inputs_key),
+        given=Given(
+            dict(map(_pair, given.input)),
+            given.inputs_env,
+            _unless_own(given.inputs_key),
+            given.inputs_encoded,
+        ),
         target=given.target,
         answer=given.answer,
         skip_code=given.skip_code,
     )
+
+
+def _unless_own(text: str) -> str:
+    """Some targets take no empty texts: there a word stands for "not given"."""
+    return "" if text == OWN_DEFAULT else text
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -95,7 +95,7 @@ def _project_modules(program: Program) -> Iterator[tuple[str, ModuleType]]:
 def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:
     """Return the flow's inputs from the texts that the target handed over.
 
-    `OWN_DEFAULT` stands for "not given" where the default is known to the flow alone.
+    `OWN_DEFAULT` stands for "not given".
 
     Raises:
         InputError: one is unknown, missing or of the wrong type.
@@ -106,7 +106,7 @@ def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:
         parameter = parameters.get(name)
         if parameter is None:
             given[name] = text  # binding refuses it and says which there are
-        elif text != OWN_DEFAULT or parameter.required or parameter.has_literal_default:
+        elif text != OWN_DEFAULT:
             given[name] = _value(parameter, text)
     return inputs.bind_json(plan.flow, flow.function, given)
 

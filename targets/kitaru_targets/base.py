@@ -39,13 +39,15 @@ class Transport:
     `image` is the one used when none is named, empty when the target takes no public one. `folder`
     is where the target's service puts the bundle, empty when it brings nothing and a step fetches
     it. `inline` says whether a document may hold the bundle. A text of more than `longest_input`
-    characters travels through the store; 0 means any length.
+    characters, or of none, travels through the store; 0 means that any text is a parameter.
+    `encoded` says that texts are percent-encoded, because the target puts them into other text.
     """
 
     image: str = "python:3.11-slim"
     folder: str = ""
     inline: bool = True
     longest_input: int = 0
+    encoded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

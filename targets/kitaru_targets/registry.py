@@ -8,6 +8,10 @@ from .airflow import emit as airflow_emit
 from .airflow import profile as airflow_profile
 from .airflow import submit as airflow_submit
 from .airflow import validate as airflow_validate
+from .azureml import emit as azureml_emit
+from .azureml import profile as azureml_profile
+from .azureml import submit as azureml_submit
+from .azureml import validate as azureml_validate
 from .base import Target
 from .kubeflow import emit as kubeflow_emit
 from .kubeflow import profile as kubeflow_profile
@@ -64,6 +68,17 @@ _TARGETS = (
         validate=sagemaker_validate.validate,
         submit=sagemaker_submit.submit,
         transport=sagemaker_profile.TRANSPORT,
+    ),
+    Target(
+        name="azureml",
+        title="Azure Machine Learning",
+        profile=azureml_profile.PROFILE,
+        document="pipeline.yaml",
+        family="azureml",
+        emit=azureml_emit.emit,
+        validate=azureml_validate.validate,
+        submit=azureml_submit.submit,
+        transport=azureml_profile.TRANSPORT,
     ),
 )
 

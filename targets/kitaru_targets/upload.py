@@ -8,10 +8,11 @@ from typing import Any
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.stores import Store, open_store
 from kitaru.wire import canonical, keys
+from kitaru.wire.plan import OWN_DEFAULT
 
 from .base import Submitted
 from .build import Build
-from .common import parameters
+from .common import parameters, shell
 
 
 def upload(build: Build, store: Store) -> None:
@@ -29,19 +30,22 @@ def upload(build: Build, store: Store) -> None:
 
 
 def carry(build: Build, inputs: Mapping[str, Any], store: Store) -> dict[str, Any]:
-    """Return native parameter values for a flow's inputs; the store keeps those that are too long.
+    """Return native parameter values for a flow's inputs; the store keeps what they cannot be.
 
     Raises InputError when an input is missing, unknown or of the wrong type.
     """
     given = parameters.values(build.plan, inputs)
     most = build.target.transport.longest_input
-    long = {n: v for n, v in given.items() if most and isinstance(v, str) and len(v) > most}
-    if not long:
+    texts = {n: v for n, v in given.items() if most and isinstance(v, str)}
+    stored = {n: text for n, text in texts.items() if not text or len(text) > most}
+    if build.target.transport.encoded:
+        given |= {n: shell.encoded(text) for n, text in texts.items()}
+    if not stored:
         return given
-    data = canonical.dumps(long)
+    data = canonical.dumps(stored)
     key = keys.inputs(canonical.sha256(data))
     store.create(key, data)
-    return {**given, **dict.fromkeys(long, ""), parameters.INPUTS: key}
+    return {**given, **dict.fromkeys(stored, OWN_DEFAULT), parameters.INPUTS: key}
 
 
 def submit(

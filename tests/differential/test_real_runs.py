@@ -29,7 +29,7 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize("target", ["kubeflow", "vertex", "sagemaker"])
+@pytest.mark.parametrize("target", ["kubeflow", "vertex", "sagemaker", "azureml"])
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from textwrap import dedent
@@ -19,7 +20,7 @@ from kitaru_targets.base import Wiring
 from kitaru_targets.dry_run.sagemaker import Call, interpret
 
 from kitaru.client import KitaruClient
-from kitaru.errors import InputError, KitaruError, UsageError
+from kitaru.errors import EnvironmentFailure, InputError, KitaruError, UsageError
 from kitaru.stores import open_store
 from kitaru.wire.plan import Parameter, Plan, Resources, StepItem
 
@@ -314,6 +315,11 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda d: d["Parameters"][0].update(DefaultValue=1),
         "is no String",
     ),
+    "empty default": (lambda d: d["Parameters"][0].update(DefaultValue=""), "does not fit"),
+    "empty argument": (
+        lambda d: application(d)["ContainerArguments"].append(""),
+        "does not take the argument",
+    ),
     "long default": (lambda d: d["Parameters"][0].update(DefaultValue="x" * 257), "does not fit"),
     "parameter of unknown type": (lambda d: d["Parameters"][0].update(Type="Text"), "unknown type"),
     "parameter twice": (lambda d: d["Parameters"].append(d["Parameters"][0]), "there twice"),
@@ -351,9 +357,9 @@ ALL_TYPES = """
     def typed(
         s: str, n: int, x: float, b: bool, j: dict[str, list[int]], *, late: int = 2 + 3,
         text: str = "{{workflow.name}}", big: int = 2**60, opt: str | None = None,
-        long: str = "owl" * 100,
+        long: str = "owl" * 100, empty: str = "", none: str = "",
     ) -> str:
-        return show(s, n, x, b, j, late, text, big, opt, long)
+        return show(s, n, x, b, j, late, text, big, opt, long, empty, none)
 """
 
 
@@ -365,8 +371,8 @@ def run(tmp_path: Any) -> Watched:
 def test_inputs_of_every_type_and_length_arrive(make: Make, run: Watched) -> None:
     text = "a 'quote', \"two\",\n$(x) {{y}} ${{z}} é" + "\u2028 =" * 200
     given = {"s": text, "n": -3, "x": 1e-07, "b": True, "j": {"a": list(range(200))}}
-    done = run(make(ALL_TYPES, "sagemaker"), **given)
-    values = (*given.values(), 5, "{{workflow.name}}", 2**60, None, "owl" * 100)
+    done = run(make(ALL_TYPES, "sagemaker"), **given, none="")
+    values = (*given.values(), 5, "{{workflow.name}}", 2**60, None, "owl" * 100, "", "")
     assert done["result"] == repr(values)
 
 
@@ -468,3 +474,77 @@ def test_the_first_call_that_does_not_fit_is_named(tmp_path: Any) -> None:
     (note,) = compile_flow(tmp_path / "flow.py", profile=profile).diagnostics
     assert (note.code, note.span.line) == ("KIT607", 13)
     assert "sagemaker takes 3 steps" in note.message
+
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/review/execution/2DRR2511NGO3"
+ROLE = "arn:aws:iam::123456789012:role/kitaru"
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Stand in for the service: requests have to fit its API model; answers are given."""
+    boto3 = pytest.importorskip("boto3")
+    stub = pytest.importorskip("botocore.stub")
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
+    client = boto3.client("sagemaker", region_name="us-east-1", **keys)
+    monkeypatch.setattr(boto3.Session, "client", lambda self, name: client)
+    with stub.Stubber(client) as stubbed:
+        yield stubbed
+        stubbed.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_pipeline_is_updated_or_else_created_and_started(
+    make: Make, service: Any, there: bool
+) -> None:
+    built = make(REVIEW, "sagemaker", store="s3://bucket/prefix")
+    definition = {"PipelineDefinition": built.document.read_text(), "RoleArn": ROLE}
+    pipeline = {
+        "PipelineName": "review",
+        "ParallelismConfiguration": {"MaxParallelExecutionSteps": 2},
+    }
+    arn = {"PipelineArn": ARN.partition("/execution")[0]}
+    if there:
+        service.add_response("update_pipeline", arn, pipeline | definition)
+    else:
+        service.add_client_error("update_pipeline", "ResourceNotFound")
+        tags = {"Tags": [{"Key": "kitaru:flow", "Value": "review"}]}
+        service.add_response("create_pipeline", arn, pipeline | definition | tags)
+    values = {"kitaru_image": "i", "kitaru_role": ROLE, "topic": "owls", "words": "3"}
+    parameters = [{"Name": name, "Value": values[name]} for name in sorted(values)]
+    started = pipeline | {"PipelineParameters": parameters}
+    service.add_response("start_pipeline_execution", {"PipelineExecutionArn": ARN}, started)
+    found = TARGET.submit(
+        str(built.document),
+        {"topic": "owls", "words": 3, "kitaru_execution": ""},
+        {"role": ROLE, "image": "i", "region": "us-east-1", "parallel_steps": "2"},
+    )
+    assert found.run_id == ARN
+
+
+def test_a_service_that_refuses_is_an_environment_failure(make: Make, service: Any) -> None:
+    service.add_client_error("update_pipeline", "AccessDeniedException", "not yours")
+    options = {"role": ROLE, "region": "us-east-1"}
+    with pytest.raises(EnvironmentFailure, match="not yours"):
+        TARGET.submit(str(make(REVIEW, "sagemaker").document), {"topic": "owls"}, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "store", "expected"),
+    [
+        ({"role": ROLE, "colour": "red"}, "s3://b/p", "'colour'"),
+        ({}, "s3://b/p", "needs a role"),
+        ({"role": ROLE}, "gs://b/p", "cannot reach the store"),
+    ],
+)
+def test_what_cannot_be_submitted_is_said(
+    options: dict[str, str], store: str, expected: str
+) -> None:
+    with pytest.raises(UsageError, match=expected):
+        TARGET.submit("pipeline.json", {"kitaru_store": store}, options)
+
+
+def test_a_missing_sdk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(EnvironmentFailure, match="not installed"):
+        TARGET.submit("pipeline.json", {}, {"role": ROLE})

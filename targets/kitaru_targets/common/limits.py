@@ -32,19 +32,20 @@ class Limits:
     """What a target takes at most.
 
     `parameters`, `variables` and `arguments` are counts; `document`, `text` (one argument, the name
-    or the value of a variable), `image` and `store` are characters. `machines` are the instance
-    types, from the cheapest to the dearest: a step gets the first that is large enough.
+    or the value of a variable), `image` and `store` are characters; 0 means that none is known.
+    `machines` are the instance types, from the cheapest to the dearest: a step gets the first that
+    is large enough.
     """
 
     title: str
     document: int
-    parameters: int
-    variables: int
-    arguments: int
-    text: int
-    image: int
-    store: int
     machines: tuple[Machine, ...]
+    parameters: int = 0
+    variables: int = 0
+    arguments: int = 0
+    text: int = 0
+    image: int = 0
+    store: int = 0
 
 
 def machine(asked: Resources, limits: Limits) -> Machine | None:
@@ -101,7 +102,7 @@ def _counts(
         (len(wiring.leading), limits.arguments, "requirements", "use --delivery image"),
     ]
     for count, most, what, fix in counts:
-        if count > most:
+        if most and count > most:
             yield _of_flow(plan, f"{limits.title} takes {most} {what}, and here are {count}", fix)
 
 
@@ -114,7 +115,7 @@ def _texts(plan: Plan, wiring: Wiring, limits: Limits) -> Iterator[Diagnostic]:
         ("the store's URL", wiring.store, limits.store),
     ]
     for what, text, most in texts:
-        if len(text) > most:
+        if most and len(text) > most:
             message = f"{limits.title} takes {most} characters, and {what} has {len(text)}"
             yield _of_flow(plan, message, "use a shorter one")
 

@@ -48,11 +48,11 @@ def portable(plan: Plan, longest: int = 0) -> Plan:
     """Return the plan with defaults that cannot stand in a document left to the flow itself.
 
     Engines expand `{{…}}` wherever they find it, so that no text of the user's that holds it may
-    stand in the document. Such a default, one of more than `longest` characters (0: of very many),
-    and an integer that no double holds become "the flow's own default", which the step applies.
+    stand in the document. Such a default, a long one, and an integer that no double holds become
+    "the flow's own default", which the step applies; so do those of more than `longest` characters,
+    and empty ones, where a target takes no others.
     """
-    most = longest or MAX_DEFAULT_CHARACTERS
-    return plan.replace(parameters=tuple(_portable(p, most) for p in plan.parameters))
+    return plan.replace(parameters=tuple(_portable(p, longest) for p in plan.parameters))
 
 
 def declared(plan: Plan, store: str, execution: str = "") -> tuple[Declared, ...]:
@@ -112,8 +112,12 @@ def _portable(parameter: Parameter, longest: int) -> Parameter:
     if not parameter.has_literal_default:
         return parameter
     text = _as_json(parameter.default)
-    fits = "{{" not in text and len(text) <= longest
-    if fits and _is_native(parameter.type, parameter.default):
+    fits = "{{" not in text and len(text) <= (longest or MAX_DEFAULT_CHARACTERS)
+    if (
+        fits
+        and not (longest and parameter.default == "")
+        and _is_native(parameter.type, parameter.default)
+    ):
         return parameter
     return Parameter(
         parameter.name, parameter.kind, parameter.type, parameter.annotation, False, False
@@ -150,14 +154,14 @@ def _value(plan: Plan, parameter: Parameter, value: Any) -> Any:
             f"{parameter.annotation or parameter.type}, not {type(value).__name__}",
             help=f"give it as --input {parameter.name}=VALUE",
         )
-    if parameter.has_literal_default or parameter.required:
-        return value
     if value == OWN_DEFAULT:
         raise InputError(
             f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} cannot be "
             f"{OWN_DEFAULT!r}: that text stands for the flow's own default",
             help="leave the input out for the default",
         )
+    if parameter.has_literal_default or parameter.required:
+        return value
     return value if isinstance(value, str) else _as_json(value)
 
 

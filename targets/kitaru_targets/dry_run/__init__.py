@@ -30,7 +30,7 @@ from ..build import Build
 from ..common import parameters
 from ..remainder import remainder
 from ..upload import carry, upload
-from . import airflow, kfp_ir, sagemaker
+from . import airflow, azureml, kfp_ir, sagemaker
 from .process import Ended, Machine, Report
 
 __all__ = ["Ended", "Report", "run"]
@@ -39,6 +39,7 @@ _LAST_LINES = 12
 # Who understands the documents of a target's family.
 _EXECUTE: dict[str, Callable[[str, Mapping[str, Any], str, Machine], None]] = {
     "airflow": airflow.execute,
+    "azureml": azureml.execute,
     "kfp-ir": kfp_ir.execute,
     "sagemaker": sagemaker.execute,
 }

@@ -93,6 +93,8 @@ class Machine:
 
     def _environment(self, start: Start) -> dict[str, str]:
         here = {k: v for k, v in os.environ.items() if not k.startswith(_LEFT_OUT)}
+        # A command may start Python through a shell; it gets the one that runs this.
+        here["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{here.get('PATH', os.defpath)}"
         # A dry run installs nothing on this machine.
         limits = {"PIP_NO_INDEX": "1", "TMPDIR": str(self._scratch), "KITARU_MODE": "dry-run"}
         return {**here, **start.environment, **limits}

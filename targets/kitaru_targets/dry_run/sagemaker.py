@@ -65,7 +65,9 @@ def interpret(document: Mapping[str, Any], given: Values, run_id: str, run: Run)
 def _values(declared: list[dict[str, Any]], given: Values) -> dict[str, Any]:
     defaults = {p["Name"]: p["DefaultValue"] for p in declared if "DefaultValue" in p}
     names = [parameter["Name"] for parameter in declared]
-    values = {**defaults, **{n: v for n, v in _STAND_INS.items() if n in names}, **given}
+    # As when a real run is started, what is empty is not given.
+    chosen = {name: value for name, value in given.items() if value != ""}
+    values = {**defaults, **{n: v for n, v in _STAND_INS.items() if n in names}, **chosen}
     unknown = sorted(set(values) - set(names))
     missing = [name for name in names if name not in values]
     if unknown or missing:

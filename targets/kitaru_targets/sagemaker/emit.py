@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from kitaru.wire.plan import Plan, Step
+from kitaru.wire.plan import OWN_DEFAULT, Plan, Step
 
 from ..base import Emission, Wiring
 from ..common import chain, limits, lines, parameters, resources
@@ -80,7 +80,9 @@ def _declared(plan: Plan, wiring: Wiring) -> tuple[parameters.Declared, ...]:
 
 
 def _parameter(declared: parameters.Declared) -> dict[str, Any]:
-    default = {} if declared.default is None else {"DefaultValue": declared.default}
+    # The service takes no empty texts.
+    value = OWN_DEFAULT if declared.default == "" else declared.default
+    default = {} if value is None else {"DefaultValue": value}
     return {"Name": declared.name, "Type": _TYPES[declared.type], **default}
 
 
@@ -168,13 +170,12 @@ class _Emitter:
         }
 
     def _told(self, step: Step) -> list[Any]:
-        """Return the arguments of the step runtime; what may be empty is joined to its name."""
+        """Return the arguments of the step runtime."""
         told: list[Any] = ["--step", step.name, "--run", RUN, "--store", _get(parameters.STORE)]
-        told.append(_joined("=", "--execution", _get(parameters.EXECUTION)))
+        told += ["--execution", _get(parameters.EXECUTION)]
         told += ["--outcome-file", f"{FOLDER}/output/{OUTCOME}/{OUTCOME_FILE}"]
         if self._is_first(step):
-            told += ["--inputs-env", INPUT_VARIABLE]
-            told.append(_joined("=", "--inputs-key", _get(parameters.INPUTS)))
+            told += ["--inputs-env", INPUT_VARIABLE, "--inputs-key", _get(parameters.INPUTS)]
         return told
 
     def _inputs(self, step: Step) -> dict[str, Any]:
@@ -203,6 +204,8 @@ def _brought(bundle: str) -> dict[str, Any]:
             "LocalPath": TRANSPORT.folder,
             "S3DataType": "S3Prefix",
             "S3InputMode": "File",
+            "S3DataDistributionType": "FullyReplicated",
+            "S3CompressionType": "None",
         },
     }
 

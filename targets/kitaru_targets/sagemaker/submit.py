@@ -83,12 +83,16 @@ def _started(
         client.update_pipeline(**pipeline)
     except client.exceptions.ResourceNotFound:
         client.create_pipeline(**pipeline, Tags=[{"Key": "kitaru:flow", "Value": flow}])
-    given = {**parameters, ROLE: options["role"]}
-    if "image" in options:
-        given[IMAGE] = options["image"]
+    image = {IMAGE: options["image"]} if "image" in options else {}
+    given = {**parameters, ROLE: options["role"], **image}
     started = client.start_pipeline_execution(
         **common,
-        PipelineParameters=[{"Name": n, "Value": _text(v)} for n, v in sorted(given.items())],
+        # The service takes no empty texts: what is not given has a default.
+        PipelineParameters=[
+            {"Name": name, "Value": _text(value)}
+            for name, value in sorted(given.items())
+            if value != ""
+        ],
     )
     return Submitted(started["PipelineExecutionArn"], "")
 

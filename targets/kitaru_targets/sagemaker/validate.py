@@ -88,7 +88,7 @@ def _parameters(declared: list[dict[str, Any]]) -> Iterator[str]:
             or (isinstance(default, bool) != (kind == "Boolean"))
         ):
             yield f"parameter {parameter['Name']}: default {default!r} is no {kind}"
-        elif isinstance(default, str) and len(default) > profile.MAX_TEXT:
+        elif isinstance(default, str) and not 0 < len(default) <= profile.MAX_TEXT:
             yield f"parameter {parameter['Name']}: its default does not fit where it is used"
 
 
@@ -194,7 +194,7 @@ def _container(application: dict[str, Any]) -> Iterator[str]:
         if len(parts) > profile.MAX_ARGUMENTS:
             yield f"has more than {profile.MAX_ARGUMENTS} {what}"
         for part in parts:
-            if isinstance(part, str) and (len(part) > profile.MAX_TEXT or "\n" in part):
+            if isinstance(part, str) and (not 0 < len(part) <= profile.MAX_TEXT or "\n" in part):
                 yield f"the service does not take the argument {part[:40]!r}…"
 
 

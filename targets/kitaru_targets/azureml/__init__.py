@@ -1,0 +1,1 @@
+"""Decides how a plan runs on Azure Machine Learning pipelines."""

@@ -1,0 +1,140 @@
+"""Decides the document for Azure ML: a chain of commands that ask their guards.
+
+There are no conditions to use and no order but that of data: each step reads what the one before it
+wrote about its end. Texts are put into a line of shell as they are, so that every word of it stands
+in single quotes, and a flow's inputs are percent-encoded (`common.shell`).
+"""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import zlib
+from typing import Any
+
+from kitaru.wire.plan import OWN_DEFAULT, Plan, Step
+
+from ..base import Emission, Wiring
+from ..common import chain, limits, parameters, resources, shell, yaml
+from ..common.keys import Keys
+from .profile import LIMITS
+
+SCHEMA = "https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json"
+# The service sets this for every job of a pipeline; a shell that does not find it stops.
+RUN = '"${AZUREML_ROOT_RUN_ID:?}"'
+OUTCOME = "outcome"
+AFTER = "after"
+_DAY_SECONDS = 86_400
+
+
+def emit(plan: Plan, wiring: Wiring) -> Emission:
+    """Return `pipeline.yaml` for a plan.
+
+    Raises:
+        SourceError: something is larger than the service takes.
+        UsageError: a name cannot stand in the document.
+    """
+    inputs = declared(plan, wiring)
+    limits.check(plan, wiring, inputs, LIMITS)
+    keys = Keys()
+    names = {s.name: keys.take(s.name, fallback="step").replace("-", "_") for s in plan.steps}
+    order = chain.steps_in(plan.layout)
+    document = {
+        "$schema": SCHEMA,
+        "type": "pipeline",
+        "display_name": plan.flow,
+        "description": shell.plain(f"{plan.flow} at {plan.file}:{plan.line}, compiled by Kitaru."),
+        "settings": {
+            "default_compute": "serverless",
+            "continue_on_step_failure": False,
+            "force_rerun": True,
+        },
+        "inputs": {parameter.name: _literal(parameter) for parameter in inputs},
+        "jobs": {
+            names[step]: _job(plan, wiring, plan.step(step), names[before] if before else "")
+            for before, step in zip(("", *order), order, strict=False)
+        },
+    }
+    text = yaml.dump(document)
+    limits.check_size(plan, text, LIMITS)
+    return Emission(text, {key: name for name, key in names.items()}, {})
+
+
+def declared(plan: Plan, wiring: Wiring) -> tuple[parameters.Declared, ...]:
+    """Return the inputs of the pipeline."""
+    own = parameters.Declared(parameters.INPUTS, "string", "", "Key of inputs that are too long.")
+    return (*parameters.declared(plan, wiring.store, wiring.execution), own)
+
+
+def _literal(declared: parameters.Declared) -> str | int | float | bool:
+    """Return an input's value: the inputs of a job have no types, and none can be left open."""
+    if declared.default is None or declared.default == "":
+        return OWN_DEFAULT
+    own = declared.name in (parameters.STORE, parameters.EXECUTION)
+    text = isinstance(declared.default, str) and declared.default != OWN_DEFAULT and not own
+    return shell.encoded(str(declared.default)) if text else declared.default
+
+
+def _job(plan: Plan, wiring: Wiring, step: Step, before: str) -> dict[str, Any]:
+    first = step.entry == plan.blocks[0].name
+    inputs = [
+        parameter
+        for parameter in declared(plan, wiring)
+        if first or parameter.name in (parameters.STORE, parameters.EXECUTION)
+    ]
+    bound = {p.name: f"${{{{parent.inputs.{p.name}}}}}" for p in inputs}
+    after = {AFTER: f"${{{{parent.jobs.{before}.outputs.{OUTCOME}}}}}"} if before else {}
+    machine = limits.machine(step.resources, LIMITS)
+    assert machine is not None, "the limits are checked first"
+    asks = {"resources": {"instance_type": machine.name, "instance_count": 1}}
+    return {
+        "type": "command",
+        "display_name": step.name,
+        "component": {
+            "type": "command",
+            "display_name": step.name,
+            "description": shell.plain(f"{step.span.file}:{step.span.line}"),
+            "is_deterministic": False,
+            "command": _command(wiring, step, [p.name for p in plan.parameters] if first else []),
+            "environment": {"image": wiring.image},
+            "inputs": {
+                **{p.name: {"type": _type(p)} for p in inputs},
+                **({AFTER: {"type": "uri_file"}} if before else {}),
+            },
+            "outputs": {OUTCOME: {"type": "uri_file"}},
+        },
+        "inputs": {**bound, **after},
+        "environment_variables": resources.environment(wiring.environment),
+        "identity": {"type": "managed"},
+        "limits": {"timeout": _DAY_SECONDS},
+        **(asks if step.resources != type(step.resources)() else {}),
+    }
+
+
+def _type(declared: parameters.Declared) -> str:
+    # A required input holds a word until somebody gives its value.
+    return "string" if declared.default is None else declared.type
+
+
+def _command(wiring: Wiring, step: Step, names: list[str]) -> str:
+    """Return the line of shell; all that is not the run's id is in single quotes, or plain."""
+    words = [*map(_on_a_line, wiring.command), *wiring.leading, "--step", step.name]
+    words += ["--store", _input(parameters.STORE), "--execution", _input(parameters.EXECUTION)]
+    words += ["--outcome-file", f"${{{{outputs.{OUTCOME}}}}}"]
+    if names:
+        words += ["--inputs-encoded", "--inputs-key", _input(parameters.INPUTS)]
+    for name in names:
+        words += ["--input", f"{name}={_input(name)}"]
+    return f"{shlex.join(words)} --run {RUN}"
+
+
+def _on_a_line(word: str) -> str:
+    """Return a program so that it fits on one line."""
+    if "\n" not in word:
+        return word
+    packed = base64.b64encode(zlib.compress(word.encode(), 9)).decode()
+    return f'import base64,zlib;exec(zlib.decompress(base64.b64decode("{packed}")))'
+
+
+def _input(name: str) -> str:
+    return f"${{{{inputs.{name}}}}}"

@@ -1,0 +1,49 @@
+"""Decides what the compiler may expect of Azure ML pipelines, and the limits a document keeps."""
+
+from __future__ import annotations
+
+from kitaru_compiler.cut.profile import Profile
+
+from ..base import Transport
+from ..common.limits import Limits, Machine
+
+PROFILE = Profile(
+    name="azureml",
+    # Control nodes are a private preview.
+    branches=False,
+    # A job has no field for retries.
+    retry="shim",
+    waits="suspended",
+    max_depth=1,
+    start_seconds=(60, 120),
+    # About 4 KB each.
+    max_steps=800,
+)
+
+# A command is a line of shell into which the service puts texts as they are.
+TRANSPORT = Transport(encoded=True, longest_input=4_096)
+
+# From the cheapest to the dearest of each kind.
+_MACHINES = (
+    Machine("Standard_DS2_v2", 2, 7, 0),
+    Machine("Standard_DS3_v2", 4, 14, 0),
+    Machine("Standard_E4s_v3", 4, 32, 0),
+    Machine("Standard_DS4_v2", 8, 28, 0),
+    Machine("Standard_E8s_v3", 8, 64, 0),
+    Machine("Standard_DS5_v2", 16, 56, 0),
+    Machine("Standard_E16s_v3", 16, 128, 0),
+    Machine("Standard_E32s_v3", 32, 256, 0),
+    Machine("Standard_E64s_v3", 64, 432, 0),
+    Machine("Standard_NC4as_T4_v3", 4, 28, 1),
+    Machine("Standard_NC8as_T4_v3", 8, 56, 1),
+    Machine("Standard_NC16as_T4_v3", 16, 110, 1),
+    Machine("Standard_NC64as_T4_v3", 64, 440, 4),
+    Machine("Standard_ND96asr_v4", 96, 900, 8),
+)
+
+LIMITS = Limits(
+    title="Azure ML",
+    # Azure Resource Manager takes no larger request.
+    document=4 * 1024 * 1024,
+    machines=_MACHINES,
+)

@@ -1,0 +1,62 @@
+"""Decides how a run is started on Azure ML: through its own SDK, imported here only.
+
+Written against azure-ai-ml 1.35. It was never run against the real service.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from kitaru.errors import EnvironmentFailure, UsageError
+
+from ..base import Submitted
+
+_WORKSPACE = ("subscription_id", "resource_group_name", "workspace_name")
+_OPTIONS = frozenset({*_WORKSPACE, "compute", "experiment_name"})
+
+
+def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
+    """Start a run of the document at path `document`.
+
+    Options: `subscription_id`, `resource_group_name` and `workspace_name`, all three needed, and
+    `compute` (a cluster's name; default: serverless) and `experiment_name`.
+
+    Raises:
+        UsageError: an unknown option, or one of the workspace's is missing.
+        EnvironmentFailure: the SDK is missing, or the service refused.
+    """
+    unknown = sorted(set(options) - _OPTIONS)
+    missing = [name for name in _WORKSPACE if name not in options]
+    if unknown or missing:
+        found = f"unknown option {unknown[0]!r}" if unknown else f"missing option {missing[0]!r}"
+        raise UsageError(f"{found} for azureml", help=f"known: {sorted(_OPTIONS)}")
+    try:
+        ml: Any = importlib.import_module("azure.ai.ml")
+        identity: Any = importlib.import_module("azure.identity")
+    except ImportError as error:
+        raise EnvironmentFailure(
+            "submitting to Azure ML needs its SDK, which is not installed",
+            help="pip install azure-ai-ml azure-identity",
+        ) from error
+    try:
+        job = ml.load_job(source=document, params_override=_overrides(parameters, options))
+        workspace = {name: options[name] for name in _WORKSPACE}
+        client = ml.MLClient(credential=identity.DefaultAzureCredential(), **workspace)
+        named = {k: options[k] for k in ("experiment_name",) if k in options}
+        started = client.jobs.create_or_update(job=job, **named)
+    except Exception as error:
+        raise EnvironmentFailure(f"Azure ML did not start the run: {error}") from error
+    return Submitted(started.name, started.studio_url or "")
+
+
+def _overrides(parameters: Mapping[str, Any], options: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return what `--set` would say: the values that are given, and the compute."""
+    # Empty texts are dropped on the way: what is not given has a default.
+    values: list[dict[str, Any]] = [
+        {f"inputs.{name}": value} for name, value in parameters.items() if value != ""
+    ]
+    if "compute" in options:
+        values.append({"settings.default_compute": f"azureml:{options['compute']}"})
+    return values

@@ -1,0 +1,115 @@
+"""Decides what runs, and in which order, from an Azure ML job alone, as the service would.
+
+Each command is run by a shell, as there, after the service's `${{…}}` were replaced by the texts
+themselves: whatever a text could do to a command, it does here as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from kitaru.errors import InputError
+
+from ..azureml.emit import OUTCOME
+from ..common import read
+from .process import Machine, Start
+
+_BINDING = re.compile(r"\$\{\{([^{}]*)\}\}")
+_OF_JOB = re.compile(r"parent\.jobs\.(\w+)\.outputs\.(\w+)")
+_STEP = re.compile(r" --step (\S+) ")
+Values = Mapping[str, Any]
+Outcome = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One job to run: its name, its command with inputs in place, and its variables."""
+
+    task: str
+    command: str
+    environment: Mapping[str, str]
+
+    @property
+    def step(self) -> str:
+        found = _STEP.search(self.command)
+        return found[1] if found else self.task
+
+
+# Runs a job; returns its outcome, or None when it failed.
+Run = Callable[[Call], Outcome | None]
+
+
+def execute(text: str, given: Values, run_id: str, machine: Machine) -> None:
+    """Execute a job with the given inputs, each command as a process of `machine`."""
+    interpret(read.parse(text), given, lambda call: _started(call, run_id, machine))
+
+
+def interpret(document: Mapping[str, Any], given: Values, run: Run) -> list[str]:
+    """Execute a job with the given inputs; return the names of the jobs that ran.
+
+    Raises InputError when an input is given that the document does not have.
+    """
+    inputs = {name: _text(value) for name, value in document["inputs"].items()}
+    for name, value in given.items():
+        if name not in inputs:
+            raise InputError(f"the document: unknown input {name!r}", help=f"it takes {[*inputs]}")
+        # What is empty is dropped on the way to the service.
+        inputs[name] = _text(value) or inputs[name]
+    jobs = document["jobs"]
+    needs = {name: [m[0] for m in _OF_JOB.findall(str(jobs[name]["inputs"]))] for name in jobs}
+    ran: list[str] = []
+    succeeded: set[str] = set()
+    for name in TopologicalSorter(needs).static_order():
+        if set(needs[name]) <= succeeded:
+            ran.append(name)
+            if run(_called(name, jobs[name], inputs)) is not None:
+                succeeded.add(name)
+    return ran
+
+
+def _called(name: str, job: Mapping[str, Any], inputs: Mapping[str, str]) -> Call:
+    bound = {
+        f"inputs.{own}": inputs[_BINDING.sub(r"\1", binding).removeprefix("parent.inputs.")]
+        for own, binding in job["inputs"].items()
+        if "parent.inputs." in binding
+    }
+    command = _replaced(job["component"]["command"], bound)
+    return Call(name, command, job["environment_variables"])
+
+
+def _replaced(command: str, values: Mapping[str, str]) -> str:
+    return _BINDING.sub(lambda match: values.get(match[1], match[0]), command)
+
+
+def _started(call: Call, run_id: str, machine: Machine) -> Outcome | None:
+    ended = machine.run(
+        Start(
+            task=call.task,
+            step=call.step,
+            attempt=1,
+            command=lambda folder: _shell(call, folder),
+            environment={**call.environment, "AZUREML_ROOT_RUN_ID": run_id},
+            read=_outcome,
+        )
+    )
+    return ended.outputs if ended.succeeded else None
+
+
+def _shell(call: Call, folder: Path) -> list[str]:
+    return ["bash", "-c", _replaced(call.command, {f"outputs.{OUTCOME}": str(folder / OUTCOME)})]
+
+
+def _outcome(folder: Path) -> Outcome | None:
+    file = folder / OUTCOME
+    found: Outcome | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

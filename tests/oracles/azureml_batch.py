@@ -1,0 +1,44 @@
+"""Decides, in an environment of its own, what the SDK of Azure ML says of documents.
+
+Reads a list of jobs as JSON from standard input: `path` of a document and the `arguments` of a run.
+Writes a list of {"problems", "inputs", "jobs"} as JSON: what the SDK found, and the inputs and
+commands as it would send them. Nothing is sent anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+warnings.simplefilter("ignore")
+logging.disable(logging.CRITICAL)
+
+from azure.ai.ml import load_job  # noqa: E402
+
+
+def main() -> None:
+    answers = [answer(job) for job in json.load(sys.stdin)]
+    Path(sys.argv[1]).write_text(json.dumps(answers))
+
+
+def answer(job: dict[str, Any]) -> dict[str, Any]:
+    values = [{f"inputs.{name}": value} for name, value in job["arguments"].items()]
+    try:
+        loaded = load_job(job["path"], params_override=values)
+        found = loaded._validate()
+    except Exception as error:
+        return {"problems": [repr(error)[:2_000]], "inputs": {}, "jobs": {}}
+    sent = loaded._to_rest_object().as_dict()["properties"]
+    return {
+        "problems": [] if found.passed else [str(found.error_messages)],
+        "inputs": {name: item["value"] for name, item in sent["inputs"].items()},
+        "jobs": {name: node.component.command for name, node in loaded.jobs.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()

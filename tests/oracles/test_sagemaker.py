@@ -1,0 +1,155 @@
+"""Decides that SageMaker's own SDK and API model agree with our definitions, and run them alike.
+
+The SDK builds the same pipeline and the two definitions are compared; each request that the service
+would make is held against its API model; and the SDK's local mode runs the definition, a process in
+place of each container, with a real S3 server as the store.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kitaru_compiler import compile_flow
+from kitaru_targets import build, registry
+from kitaru_targets.upload import carry, upload
+
+from kitaru.client import ExecutionView, KitaruClient
+from kitaru.stores import open_store
+from tests.oracles.ask import ask, python
+from tests.oracles.test_flows import CASES, Case, documents, locally, meaning
+from tests.oracles.test_shapes import PARAMETERS, PROGRAMS
+from tests.targets.programs import plan
+from tests.targets.test_sagemaker import WIRING
+
+TARGET = registry.get("sagemaker")
+SUBMITTED = {"kitaru_role": "arn:aws:iam::123456789012:role/kitaru", "kitaru_image": "image"}
+# What the container of a step has that a test has, too.
+CARRIED = ("AWS_", "PATH", "LANG", "TMPDIR")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """Serve S3 on a free port, for obstore and boto3 alike; yield the name of a bucket."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    for name, value in {
+        "AWS_ENDPOINT_URL": address, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    command = [python("sagemaker"), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (tmp_path / "s3.log").open("w") as log, subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT
+    ) as server:  # fmt: skip
+        try:
+            made = urllib.request.Request(f"{address}/bucket", method="PUT")
+            answer(server, made)
+            yield "bucket"
+        finally:
+            server.kill()
+
+
+def answer(server: subprocess.Popen[bytes], request: urllib.request.Request) -> None:
+    """Ask until the server answers; it may take a while to begin."""
+    while server.poll() is None:
+        try:
+            urllib.request.urlopen(request, timeout=10).close()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+    raise AssertionError("the S3 server ended before it began")
+
+
+def test_the_sdk_builds_the_same_pipeline_and_every_request_fits(tmp_path: Path) -> None:
+    found_once = {path.read_bytes(): path for path, _ in documents("sagemaker", tmp_path)}
+    paths = list(found_once.values())
+    for name, program in PROGRAMS.items():
+        text = TARGET.emit(plan(program, parameters=PARAMETERS), WIRING).text
+        assert TARGET.validate(text) == []
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(text)
+    jobs = [{"path": str(path), "parameters": None, "environment": None} for path in paths]
+    for path, found in zip(paths, ask("sagemaker", jobs, tmp_path), strict=True):
+        assert found["problems"] == [], path.name
+
+
+def test_the_sdk_finds_what_is_wrong(tmp_path: Path) -> None:
+    (path, _), *_ = documents("sagemaker", tmp_path)
+    text = path.read_text()
+    wrong = {
+        "machine": text.replace("ml.t3.medium", "ml.t9.medium"),
+        "long": text.replace('"KITARU_INPUT_"', f'"{"x" * 257}"'),
+        "field": text.replace('"InstanceCount"', '"InstanceNumber": 1, "InstanceCount"'),
+        "order": text.replace('"EndOfJob"', '"EndOfTheJob"'),
+    }
+    jobs = []
+    for name, changed in wrong.items():
+        assert changed != text, name
+        (tmp_path / f"{name}.json").write_text(changed)
+        jobs.append({"path": str(tmp_path / f"{name}.json"), "parameters": None})
+    answers = ask("sagemaker", jobs, tmp_path)
+    assert [bool(found["problems"]) for found in answers] == [True] * len(wrong)
+
+
+class Ran:
+    """A case on its way through the SDK's local mode."""
+
+    def __init__(self, case: Case, folder: Path, url: str) -> None:
+        compilation = compile_flow(case.file, profile=TARGET.profile)
+        self.case, self.url, self.left = case, url, list(case.answers)
+        self.built = build.write(compilation, TARGET, folder / "out")
+        store = open_store(url)
+        upload(self.built, store)
+        self.parameters = carry(self.built, case.inputs, store) | SUBMITTED
+        store.close()
+        self.parameters["kitaru_store"] = url
+
+    def job(self) -> dict[str, Any]:
+        environment = {k: v for k, v in os.environ.items() if k.startswith(CARRIED)}
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        return {
+            "path": str(self.built.document),
+            "parameters": self.parameters,
+            "environment": environment | {"PIP_NO_INDEX": "1"},
+        }
+
+    def view(self) -> ExecutionView:
+        executions = KitaruClient(self.url).executions
+        (item,) = executions.list()
+        return executions.get(item["exec_id"])
+
+    def go_on(self) -> None:
+        """Answer what it waits for, so that the next run goes on."""
+        view = self.view()
+        assert view.status == "waiting"
+        KitaruClient(self.url).executions.input(view.exec_id, self.left.pop(0))
+        self.parameters["kitaru_execution"] = view.exec_id
+
+
+def test_the_sdks_local_mode_gives_what_a_local_run_gives(tmp_path: Path, bucket: str) -> None:
+    started = {
+        name: Ran(case, tmp_path / name, f"s3://{bucket}/{name.replace(' ', '-')}")
+        for name, case in CASES.items()
+    }
+    running = list(started.values())
+    while running:
+        for found in ask("sagemaker", [ran.job() for ran in running], tmp_path):
+            assert (found["problems"], found["status"]) == ([], "Succeeded")
+        running = [ran for ran in running if ran.left]
+        for ran in running:
+            ran.go_on()
+    for name, ran in started.items():
+        assert meaning(ran.view()) == meaning(locally(ran.case, tmp_path / name)), name
