@@ -77,7 +77,7 @@ def compile_flow(
         chosen, problems = select_flow(source, names, flow)
         if chosen is None:
             raise SourceError(tuple(problems), {source.file: source.text})
-        calls = Calls(names)
+        calls = Calls(names, source.module)
         found = _analyse(chosen, calls)
         _stop_on_errors(found, project)
         result = cut(_normal_form(chosen, calls), granularity, profile)
@@ -123,7 +123,7 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
             else:
                 problems = []
             for one in flows:
-                calls = Calls(names)
+                calls = Calls(names, source.module)
                 found = _analyse(one, calls)
                 problems += found
                 if not any(d.severity == "error" for d in found):

@@ -169,7 +169,7 @@ def test_globals_digest_sees_changes() -> None:
         "big": list(range(20_000)),
     }  # fmt: skip
     before = globals_digest(names)
-    assert set(before) == {"COUNT", "REG", "odd", "big"}
+    assert set(before) == {"COUNT", "REG", "helper", "Item", "odd", "big"}
     assert globals_digest(names) == before
     names["REG"]["x"].append(2)
     names["COUNT"] += 1
@@ -187,3 +187,27 @@ def test_shared_mutables() -> None:
     assert not shares_mutable("text", ["text"])
     both = ((1, 2), "x")
     assert not shares_mutable([both], [both])
+
+
+class Kept:
+    """An object of the module's own class, which no frame can hold."""
+
+    def __init__(self) -> None:
+        self.lock = object()
+        self.count = 0
+
+
+def gathering(value: Any, into: list[Any] = []) -> list[Any]:  # noqa: B006
+    return [*into, value]
+
+
+def test_globals_digest_sees_what_definitions_and_own_objects_keep() -> None:
+    kept = Kept()
+    names: dict[str, Any] = {"__name__": __name__, "kept": kept, "f": gathering, "g": helper}
+    before = globals_digest(names)
+    kept.count += 1
+    assert gathering.__defaults__
+    gathering.__defaults__[0].append(1)
+    names["g"] = gathering
+    after = globals_digest(names)
+    assert {key for key in before if before[key] != after[key]} == {"kept", "f", "g"}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeGuard
 
 from kitaru_compiler.frontend.dynamic import DynamicCalls
 from kitaru_compiler.frontend.flows import FlowDefinition, checkpoint_options
 from kitaru_compiler.frontend.helpers import Helper
 from kitaru_compiler.frontend.lower import constants
+from kitaru_compiler.frontend.methods import Methods
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable
@@ -31,10 +33,14 @@ class Calls:
     """Marks the durable calls of functions; helpers are followed through the project, once each."""
 
     names: Names
+    # The flow's module, whose imports are the project's code.
+    module: str
     helpers: dict[str, Helper] = field(default_factory=dict)
     _inside_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _direct_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
     _constants: dict[str, frozenset[str]] = field(default_factory=dict)
+    # The class of each method, by the method's absolute name.
+    _owners: dict[str, Symbol] = field(default_factory=dict)
 
     def mark(self, flow: FlowDefinition) -> None:
         """Mark every durable call in the flow's body, and in the helpers that it calls."""
@@ -42,25 +48,39 @@ class Calls:
 
     def _mark(self, flow: FlowDefinition, inherited: tuple[ast.keyword, ...]) -> None:
         own = bound_in(flow.definition)
-        for node, symbol, method in self.resolved(flow.source, flow.definition):
+        owner = self._owners.get(f"{flow.source.module}.{flow.function}")
+        for node, symbol, method in self._called(flow.source, flow.definition, owner):
             call = self._durable(symbol, method, inherited)
-            if call and call.kind == "helper" and self._is_certain(flow.source, node.func, own):
+            if (
+                call
+                and call.kind == "helper"
+                and (
+                    symbol.name in self._owners
+                    or self._is_certain(flow.source, node.func, own, symbol.name)
+                )
+            ):
                 call = replace(call, callee=symbol.name)
             if call:
                 mark_durable(node, call)
             if call and call.callee and symbol.name not in self.helpers:
                 _, *reached = self._reached(symbol)
-                helper = Helper.of(symbol, any(f.name == symbol.name for f in reached))
+                recursive = any(f.name == symbol.name for f in reached)
+                helper = Helper.of(symbol, recursive, self._owners.get(symbol.name))
                 self.helpers[symbol.name] = helper
                 self._mark(helper.definition, inherited)
-        self._dynamic(flow.source, flow.definition.name).mark(flow.definition.body)
+        self._dynamic(flow.source, flow.scope).mark(flow.definition.body)
 
-    def _is_certain(self, source: Source, callee: ast.expr, own: set[str]) -> bool:
-        """Say whether the callee is found, whenever it is called, under a name of the module."""
+    @cached_property
+    def methods(self) -> Methods:
+        return Methods(self.names, self.module)
+
+    def _is_certain(self, source: Source, callee: ast.expr, own: set[str], name: str) -> bool:
+        """Say whether the callee is `name`, whenever it is called, by a name of the module."""
         root = dotted_name(callee).partition(".")[0]
         if source.module not in self._constants:
             self._constants[source.module] = constants(source.tree)
-        return root not in own and root in self._constants[source.module]
+        bound_once = root not in own and root in self._constants[source.module]
+        return bound_once and name not in self.methods.replaced
 
     def _dynamic(self, source: Source, function: str) -> DynamicCalls:
         return DynamicCalls(lambda name: self._held(source, name, function))
@@ -119,7 +139,8 @@ class Calls:
         if symbol.name not in self._direct_of:
             assert symbol.source is not None and symbol.definition is not None
             found: list[Symbol | DurableCall] = []
-            for _, inner, method in self.resolved(symbol.source, symbol.definition):
+            owner = self._owners.get(symbol.name)
+            for _, inner, method in self._called(symbol.source, symbol.definition, owner):
                 if _is_function(inner) and not method:
                     found.append(inner)
                 elif call := self._durable(inner, method):
@@ -127,10 +148,28 @@ class Calls:
             self._direct_of[symbol.name] = found
         return self._direct_of[symbol.name]
 
+    def _called(
+        self, source: Source, function: ast.AST, owner: Symbol | None
+    ) -> Iterator[tuple[ast.Call, Symbol, str]]:
+        """Yield what `resolved` does, and the methods that a function certainly calls."""
+        yield from self.resolved(source, function)
+        assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        receivers = self.methods.receivers(source, function, owner)
+        for node, hidden in _calls(function):
+            match node.func:
+                case ast.Attribute(value=ast.Name(id=name), attr=attribute) if (
+                    name in receivers and name not in hidden and node.lineno > receivers[name][1]
+                ):
+                    method = self.methods.method(receivers[name][0], attribute)
+                    if method:
+                        self._owners[method.name] = receivers[name][0]
+                        yield node, method, ""
+
     def resolved(self, source: Source, function: ast.AST) -> list[tuple[ast.Call, Symbol, str]]:
         """Return the calls whose callee is known: node, symbol, and `submit` or the like."""
         name = getattr(function, "name", "")
         top = name if function in source.tree.body else ""
+        method_own = bound_in(function) if _is_method(function, top) else set()
         found = []
         for node, hidden in _calls(function):
             target, method = node.func, ""
@@ -141,12 +180,16 @@ class Calls:
             root = target
             while isinstance(root, ast.Attribute):
                 root = root.value
-            if not isinstance(root, ast.Name) or root.id in hidden:
+            if not isinstance(root, ast.Name) or root.id in hidden | method_own:
                 continue
             symbol = self.names.resolve(source, target, top)
             if symbol:
                 found.append((node, symbol, method))
         return found
+
+
+def _is_method(function: ast.AST, top: str) -> TypeGuard[ast.FunctionDef]:
+    return not top and isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def _is_function(called: Symbol | DurableCall) -> TypeGuard[Symbol]:

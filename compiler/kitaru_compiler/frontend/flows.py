@@ -24,7 +24,8 @@ EXAMPLE = "from kitaru import flow\n\n@flow\ndef main() -> str: ..."
 class FlowDefinition:
     """One `@flow` function of a module: `name` is what its decorator says, or `variable`.
 
-    `options` are the arguments of the decorator.
+    `options` are the arguments of the decorator. A helper of a flow is described in the same way:
+    `owner` is the class whose method it is.
     """
 
     name: str
@@ -32,6 +33,18 @@ class FlowDefinition:
     source: Source
     definition: ast.FunctionDef | ast.AsyncFunctionDef
     options: tuple[ast.keyword, ...] = ()
+    owner: str = ""
+
+    @property
+    def function(self) -> str:
+        """The function's qualified name in its module."""
+        name = self.definition.name
+        return f"{self.owner}.{name}" if self.owner else name
+
+    @property
+    def scope(self) -> str:
+        """What `Names` calls the scope of its body: a method's is the module's."""
+        return "" if self.owner else self.definition.name
 
 
 def find_flows(source: Source, names: Names) -> list[FlowDefinition]:

@@ -24,14 +24,14 @@ class Helper:
     recursive: bool
 
     @staticmethod
-    def of(symbol: Symbol, recursive: bool) -> Helper:
-        """Return the helper that a symbol of kind `function` or `flow` stands for."""
+    def of(symbol: Symbol, recursive: bool, owner: Symbol | None = None) -> Helper:
+        """Return the helper that a function or flow stands for, or a method of class `owner`."""
         assert symbol.source is not None
         assert isinstance(symbol.definition, ast.FunctionDef | ast.AsyncFunctionDef)
         name = symbol.definition.name
-        return Helper(
-            FlowDefinition(name, name, symbol.source, symbol.definition), symbol.kind, recursive
-        )
+        class_name = owner.name.rpartition(".")[2] if owner else ""
+        definition = FlowDefinition(name, name, symbol.source, symbol.definition, owner=class_name)
+        return Helper(definition, symbol.kind, recursive)
 
     def why_not(self) -> Why | None:
         """Return why it must stay a call, and what to do about it; None when it need not."""
@@ -42,7 +42,9 @@ class Helper:
             return f"{name} is async", "write `def`, and call checkpoints in it"
         if function.decorator_list and self.kind != "flow":
             return f"{name} is decorated: what runs is known only at run time", _PLAIN
-        if function not in self.definition.source.tree.body:
+        if self.definition.owner and any(map(_needs_its_class, ast.walk(function))):
+            return f"{name} uses `super()` or a private name", "write that part as a function"
+        if not self.definition.owner and function not in self.definition.source.tree.body:
             return f"{name} is defined under a condition", "define it once, at the top level"
         if function.args.vararg or function.args.kwarg:
             return f"{name} takes any number of arguments", "name each parameter"
@@ -52,6 +54,13 @@ class Helper:
 
 
 _PLAIN = "call an undecorated function, or the checkpoints themselves"
+
+
+def _needs_its_class(node: ast.AST) -> bool:
+    """Say whether code means something else outside the class: its cell, or a mangled name."""
+    name = getattr(node, "id", "") or getattr(node, "attr", "")
+    private = name.startswith("__") and not name.endswith("__")
+    return private or name in ("super", "__class__")
 
 
 def _yields(node: ast.AST) -> bool:

@@ -38,7 +38,7 @@ def lower(flow: FlowDefinition, names: Names) -> FlowIR:
     bound = set().union(*(bound_names(stmt) for stmt in flow.source.tree.body))
     return FlowIR(
         name=flow.name,
-        function=definition.name,
+        function=flow.function,
         source=flow.source,
         definition=definition,
         body=[Code(stmt) for stmt in body],
@@ -61,7 +61,12 @@ def _star_imports(flow: FlowDefinition) -> bool:
 
 
 def constants(module: ast.Module) -> frozenset[str]:
-    """Return the names that the module binds once, at its top level, for certain."""
+    """Return the names that the module binds once, at its top level, for certain.
+
+    None at all when a star import may bind any name.
+    """
+    if any(isinstance(stmt, ast.ImportFrom) and stmt.names[0].name == "*" for stmt in module.body):
+        return frozenset()
     bindings = Counter(name for stmt in module.body for name in bound_names(stmt))
     for node in ast.walk(module):
         if isinstance(node, ast.Global | ast.Delete):
@@ -75,7 +80,7 @@ def _modules(flow: FlowDefinition, names: Names, candidates: set[str]) -> frozen
     """Return the global names of modules and classes, whose attributes do not change."""
     stable = set()
     for name in candidates:
-        symbol = names.lookup(flow.source, name, flow.definition.name)
+        symbol = names.lookup(flow.source, name, flow.scope)
         if symbol and symbol.kind in ("module", "primitive", "class"):
             stable.add(name)
     return frozenset(stable)

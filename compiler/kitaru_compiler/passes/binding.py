@@ -27,10 +27,11 @@ def bind(call: ast.Call, helper: FlowIR) -> Bound | Why:
         return f"{name} is called with `*` or `**`", "write each argument out"
     signature = helper.definition.args
     positional = [a.arg for a in [*signature.posonlyargs, *signature.args]]
+    unnamed = [*_receiver(call, helper), *call.args]
     by_name = {a.arg for a in [*signature.args, *signature.kwonlyargs]}
-    given = [*positional[: len(call.args)], *(str(k.arg) for k in call.keywords)]
+    given = [*positional[: len(unnamed)], *(str(k.arg) for k in call.keywords)]
     named = {str(k.arg) for k in call.keywords}
-    wrong = len(call.args) > len(positional) or len(set(given)) < len(given)
+    wrong = len(unnamed) > len(positional) or len(set(given)) < len(given)
     missing = [n for n in argument_names(signature) if n not in given]
     defaults = _defaults(helper)
     if wrong or not named <= by_name or not defaults.keys() >= set(missing):
@@ -39,10 +40,18 @@ def bind(call: ast.Call, helper: FlowIR) -> Bound | Why:
     if unsafe:
         reason = f"the default of `{unsafe[0]}` in {name} is one object for all calls"
         return reason, f"pass `{unsafe[0]}`, or use None as its default"
-    values = [*call.args, *(k.value for k in call.keywords)]
+    values = [*unnamed, *(k.value for k in call.keywords)]
     # What is None has been refused.
     made = [assign(value, n, value) for n in missing if (value := defaults[n]) is not None]
     return Bound(list(zip(given, values, strict=True)), [*made])
+
+
+def _receiver(call: ast.Call, helper: FlowIR) -> list[ast.expr]:
+    """Return the object whose method is called; a function has none."""
+    if "." not in helper.function:
+        return []
+    assert isinstance(call.func, ast.Attribute)
+    return [call.func.value]
 
 
 def _defaults(helper: FlowIR) -> dict[str, ast.expr | None]:

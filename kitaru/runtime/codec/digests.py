@@ -134,39 +134,42 @@ class _Merkle:
 def globals_digest(module_globals: Mapping[str, Any]) -> dict[str, str]:
     """Return a digest per module global that can be recorded.
 
-    Classes, modules and dunder names are left out, and so is what cannot be recorded; of a function
-    its defaults count, which calls may change, and of a global with more than 10,000 nodes only the
-    length.
+    Modules and dunder names are left out, and so is what cannot be recorded. Of functions and
+    classes it counts which they are, and of a function its defaults, which calls may change; of a
+    global with more than 10,000 nodes only the length.
     """
     found = {}
     for name, value in module_globals.items():
-        if isinstance(value, FunctionType):
-            value = _defaults(value)
-        if name.startswith("__") or isinstance(value, type | ModuleType | _Nothing):
+        if name.startswith("__") or isinstance(value, ModuleType):
             continue
-        digest = _global_digest(value)
+        if isinstance(value, FunctionType | type):
+            value = _definition(value)
+        digest = _global_digest(value, module_globals.get("__name__"))
         if digest is not None:
             found[name] = digest
     return found
 
 
-class _Nothing:
-    """Stands for a function without defaults that could change."""
+def _definition(value: FunctionType | type) -> list[Any]:
+    """Return which function or class it is, with the defaults of a function."""
+    found: list[Any] = [value.__module__, value.__qualname__]
+    if isinstance(value, FunctionType):
+        found += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+    return found
 
 
-def _defaults(function: FunctionType) -> object:
-    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    return _Nothing() if all(map(plain.is_atom, values)) else values
-
-
-def _global_digest(value: Any) -> str | None:
+def _global_digest(value: Any, module: Any) -> str | None:
     opaque: list[str] = []
     try:
         nodes, root = Encoder("", opaque=opaque, limit=_GLOBAL_NODES).encode([value])
     except TooLarge:
         return f"{type(value).__qualname__}:{len(value) if hasattr(value, '__len__') else 0}"
     # A client or a lock is left out; a container that holds one still shows its other changes.
-    return None if opaque == ["[0]"] else _Merkle(nodes).digest(root)[0]
+    if opaque != ["[0]"]:
+        return _Merkle(nodes).digest(root)[0]
+    # An object of the module's own class is one as well: what it keeps, the user's code changes.
+    own = type(value).__module__ == module and names.instance_dict(value)
+    return _global_digest(own, None) if own else None
 
 
 def shares_mutable(result: Any, arguments: Any) -> bool:

@@ -46,7 +46,9 @@ def durable_in_checkpoint(body: Body) -> Iterator[Diagnostic]:
 
 
 def _durable(body: Body) -> Iterator[tuple[_Call, ast.AST]]:
-    for node, symbol, _ in Calls(body.names).resolved(body.source, body.definition):
+    for node, symbol, _ in Calls(body.names, body.source.module).resolved(
+        body.source, body.definition
+    ):
         if call := _forbidden(symbol):
             yield call, node
 

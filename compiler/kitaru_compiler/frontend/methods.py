@@ -1,0 +1,147 @@
+"""Decides which method a call certainly reaches: one written plainly in a class of the project.
+
+The receiver's class is certain for a variable that is bound once, to a new object of the class, and
+for `self` of a method that was itself reached in this way.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
+from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.scope import argument_names, bound_names
+
+# What makes a class's objects something else than its source says.
+_UNUSUAL = frozenset({"__new__", "__getattribute__"})
+_DYNAMIC = frozenset({"setattr", "delattr", "vars", "__dict__", "__class__"})
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass
+class Methods:
+    """Finds the methods that functions call; `module` is the flow's, whose imports count."""
+
+    names: Names
+    module: str
+
+    @cached_property
+    def changed(self) -> frozenset[str]:
+        """The attributes that the project's code assigns or deletes, of whatever object."""
+        return frozenset(
+            node.attr
+            for node in self._nodes
+            if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+        )
+
+    @cached_property
+    def replaced(self) -> frozenset[str]:
+        """The absolute names that the project's code assigns as attributes of its modules."""
+        found = set()
+        for source in self._sources:
+            for node in ast.walk(source.tree):
+                if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+                    symbol = self.names.resolve(source, node.value)
+                    if symbol and symbol.kind == "module":
+                        found.add(f"{symbol.name}.{node.attr}")
+        return frozenset(found)
+
+    @cached_property
+    def _sources(self) -> tuple[Source, ...]:
+        project = self.names.project
+        project.closure(self.module)
+        return tuple(source for source in project.sources.values() if source)
+
+    @cached_property
+    def _nodes(self) -> tuple[ast.AST, ...]:
+        return tuple(node for source in self._sources for node in ast.walk(source.tree))
+
+    @cached_property
+    def _unknowable(self) -> bool:
+        """Whether some code of the project changes attributes by names that it makes up."""
+        return any(
+            (isinstance(node, ast.Name) and node.id in _DYNAMIC)
+            or (isinstance(node, ast.Attribute) and node.attr in _DYNAMIC)
+            for node in self._nodes
+        )
+
+    def receivers(
+        self, source: Source, function: Function, owner: Symbol | None
+    ) -> dict[str, tuple[Symbol, int]]:
+        """Return the class of each certain receiver in `function`, and the line it is there from.
+
+        `owner` is the class whose method the function is, None for a function.
+        """
+        own = set(argument_names(function.args)).union(*map(bound_names, function.body))
+        counts = Counter(_bindings(function))
+        found: dict[str, tuple[Symbol, int]] = {}
+        for name, call, line in _constructed(function.body):
+            symbol = self._class_of(source, call, own)
+            if symbol and counts[name] == 1:
+                found[name] = (symbol, line)
+        positional = [*function.args.posonlyargs, *function.args.args]
+        if owner and positional and counts[positional[0].arg] == 0:
+            found[positional[0].arg] = (owner, 0)
+        return found
+
+    def _class_of(self, source: Source, call: ast.Call, own: set[str]) -> Symbol | None:
+        """Return the class that a call makes an object of; `own` hides names of the module."""
+        root = dotted_name(call.func).partition(".")[0]
+        symbol = self.names.resolve(source, call.func) if root not in own else None
+        return symbol if symbol and symbol.kind == "class" and self._is_plain(symbol) else None
+
+    def method(self, owner: Symbol, name: str) -> Symbol | None:
+        """Return the method `name` of a class as a function, None when it may be another."""
+        assert isinstance(owner.definition, ast.ClassDef)
+        body = owner.definition.body
+        bound = [stmt for stmt in body if name in bound_names(stmt)]
+        if len(bound) != 1 or name in self.changed or self._unknowable:
+            return None
+        (definition,) = bound
+        if not isinstance(definition, Function):
+            return None
+        return Symbol("function", f"{owner.name}.{name}", owner.source, definition)
+
+    def _is_plain(self, symbol: Symbol) -> bool:
+        """Say whether calling the class gives an object of exactly this class."""
+        definition, source = symbol.definition, symbol.source
+        assert isinstance(definition, ast.ClassDef) and source is not None
+        decorators = [d.func if isinstance(d, ast.Call) else d for d in definition.decorator_list]
+        known = [self.names.resolve(source, decorator) for decorator in decorators]
+        return (
+            definition in source.tree.body
+            and symbol.name not in self.replaced
+            and not definition.bases
+            and not definition.keywords
+            and not _UNUSUAL & set().union(*map(bound_names, definition.body))
+            and all(found and found.name == "dataclasses.dataclass" for found in known)
+        )
+
+
+def _constructed(body: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.Call, int]]:
+    """Yield the names that statements of a body bind to what calling a name gives."""
+    for stmt in body:
+        match stmt:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.Call() as call)
+            ):
+                yield name, call, stmt.end_lineno or stmt.lineno
+
+
+def _bindings(function: Function) -> Iterator[str]:
+    """Yield each name once for every place that may bind or unbind it, nested scopes included."""
+    for stmt in function.body:
+        for node in ast.walk(stmt):
+            match node:
+                case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                    yield name
+                case ast.Nonlocal(names=names) | ast.Global(names=names):
+                    yield from names
+                case ast.stmt() | ast.ExceptHandler() | ast.pattern():
+                    plain = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                    yield from bound_names(node) - plain
