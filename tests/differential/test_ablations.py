@@ -18,6 +18,7 @@ import pytest
 from kitaru_compiler.cut.draft import DraftBlock
 from kitaru_compiler.cut.ends import call, end
 from kitaru_compiler.frontend.calls import Calls
+from kitaru_compiler.frontend.methods import Methods
 from kitaru_compiler.ir.build import at, load
 from kitaru_compiler.ir.nodes import Activation, Arguments, Code
 from kitaru_compiler.ir.scope import bound_names
@@ -26,6 +27,7 @@ from kitaru_compiler.passes.hoist import _Hoister
 import kitaru.runtime.blocks as running
 from kitaru.runtime import codec
 from kitaru.runtime.activations import Home
+from kitaru.runtime.codec import digests
 from kitaru.wire.plan import Plan
 from tests.differential import hazards
 from tests.differential.harness import compile_text, run_cut, run_plain
@@ -295,7 +297,31 @@ def defaults_are_read_from_the_function(patch: Patch) -> None:
 
 @caught_by("A default that all calls share")
 def changed_defaults_forbid_a_cut(patch: Patch) -> None:
-    patch.setattr("kitaru.runtime.codec.digests.plain.is_atom", lambda value: True)
+    patch.setattr(
+        "kitaru.runtime.codec.digests._definition",
+        lambda value: [value.__module__, value.__qualname__],
+    )
+
+
+@caught_by("A helper that the project replaces")
+def replaced_functions_forbid_a_cut(patch: Patch) -> None:
+    patch.setattr("kitaru.runtime.codec.digests._definition", lambda value: [])
+
+
+@caught_by("Methods that are known only when they run")
+def methods_that_objects_may_hide_are_called(patch: Patch) -> None:
+    patch.setattr(Methods, "changed", frozenset())
+
+
+@caught_by("Methods that are known only when they run")
+def classes_are_plain(patch: Patch) -> None:
+    patch.setattr(Methods, "_is_plain", lambda *_: True)
+
+
+@caught_by("An object of the module that keeps a count")
+def state_of_own_objects_forbids_a_cut(patch: Patch) -> None:
+    digest = digests._global_digest
+    patch.setattr(digests, "_global_digest", lambda value, module: digest(value, None))
 
 
 @caught_by("Arguments are evaluated in order, before the helper runs")
