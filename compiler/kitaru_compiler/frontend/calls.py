@@ -16,7 +16,7 @@ from kitaru_compiler.frontend.methods import Methods
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable
-from kitaru_compiler.ir.scope import argument_names, bound_names
+from kitaru_compiler.ir.scope import argument_names, bound_in, bound_names
 
 SUBMITS = frozenset({"submit", "map", "product"})
 MEMORY = ("get", "entry", "set", "delete", "list", "history", "compact")
@@ -155,6 +155,8 @@ class Calls:
         yield from self.resolved(source, function)
         assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         receivers = self.methods.receivers(source, function, owner)
+        if not receivers:
+            return
         for node, hidden in _calls(function):
             match node.func:
                 case ast.Attribute(value=ast.Name(id=name), attr=attribute) if (
@@ -194,11 +196,6 @@ def _is_method(function: ast.AST, top: str) -> TypeGuard[ast.FunctionDef]:
 
 def _is_function(called: Symbol | DurableCall) -> TypeGuard[Symbol]:
     return isinstance(called, Symbol) and called.kind in ("function", "flow")
-
-
-def bound_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    """Return the names that a function binds itself."""
-    return set(argument_names(function.args)).union(*map(bound_names, function.body))
 
 
 def _calls(function: ast.AST) -> list[tuple[ast.Call, frozenset[str]]]:

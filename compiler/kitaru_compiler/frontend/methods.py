@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
-from kitaru_compiler.ir.scope import argument_names, bound_names
+from kitaru_compiler.ir.scope import bound_in, bound_names
 
 # What makes a class's objects something else than its source says.
 _UNUSUAL = frozenset({"__new__", "__getattribute__"})
@@ -76,17 +76,23 @@ class Methods:
 
         `owner` is the class whose method the function is, None for a function.
         """
-        own = set(argument_names(function.args)).union(*map(bound_names, function.body))
-        counts = Counter(_bindings(function))
-        found: dict[str, tuple[Symbol, int]] = {}
-        for name, call, line in _constructed(function.body):
-            symbol = self._class_of(source, call, own)
-            if symbol and counts[name] == 1:
-                found[name] = (symbol, line)
         positional = [*function.args.posonlyargs, *function.args.args]
-        if owner and positional and counts[positional[0].arg] == 0:
-            found[positional[0].arg] = (owner, 0)
-        return found
+        own = bound_in(function)
+        found = {
+            name: self._class_of(source, call, own) for name, call, _ in _constructed(function)
+        }
+        lines = {name: line for name, _, line in _constructed(function)}
+        if owner and positional:
+            found[positional[0].arg], lines[positional[0].arg] = owner, 0
+        certain = {name: symbol for name, symbol in found.items() if symbol}
+        if not certain:
+            return {}
+        counts = Counter(_bindings(function))
+        return {
+            name: (symbol, lines[name])
+            for name, symbol in certain.items()
+            if counts[name] == (lines[name] > 0)
+        }
 
     def _class_of(self, source: Source, call: ast.Call, own: set[str]) -> Symbol | None:
         """Return the class that a call makes an object of; `own` hides names of the module."""
@@ -122,9 +128,9 @@ class Methods:
         )
 
 
-def _constructed(body: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.Call, int]]:
-    """Yield the names that statements of a body bind to what calling a name gives."""
-    for stmt in body:
+def _constructed(function: Function) -> Iterator[tuple[str, ast.Call, int]]:
+    """Yield the names that a function's own statements bind to what a call gives, and the line."""
+    for stmt in function.body:
         match stmt:
             case (
                 ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call)

@@ -65,6 +65,11 @@ def bound_names(node: ast.AST) -> set[str]:
     return names
 
 
+def bound_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Return the names that a function binds itself, its parameters included."""
+    return set(argument_names(function.args)).union(*map(bound_names, function.body))
+
+
 def certainly_bound(stmt: ast.stmt) -> set[str]:
     """Return the names that a simple statement or a definition binds whenever it runs.
 
