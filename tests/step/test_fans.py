@@ -334,3 +334,62 @@ def test_a_node_whose_arguments_are_lost_is_the_environments_failure(tmp_path: P
         assert database.execute("delete from object where key = ?", (key,)).rowcount == 1
     assert program.run("draft", item="0").code == 3
     assert program.calls() == []
+
+
+TWO = """\
+def split(frame):
+    topic = frame["topic"]
+    parts = split(topic)
+    return "submit", locals()
+
+
+def submit(frame):
+    parts = frame["parts"]
+    handles = [draft.submit(part) for part in parts]
+    kept = [threading.Lock()]
+    return "gather", locals()
+
+
+def gather(frame):
+    handles = frame["handles"]
+    texts = [handle.result() for handle in handles]
+    return "submit_2", locals()
+
+
+def submit_2(frame):
+    texts = frame["texts"]
+    handles = [draft.submit(text) for text in texts]
+    return "gather_2", locals()
+
+
+def gather_2(frame):
+    handles = frame["handles"]
+    return None, [handle.result() for handle in handles]
+"""
+
+
+def test_a_list_is_given_to_the_nodes_of_its_own_fan_out(tmp_path: Path) -> None:
+    """The first list's nodes have nothing to do where its step went on to submit the second."""
+    blocks = (
+        block("split", "checkpoint", ("submit",), ("topic",)),
+        block("submit", "fan", ("gather",), ("parts",)),
+        block("gather", "gather", ("submit_2",), ("handles", "kept")),
+        block("submit_2", "fan", ("gather_2",), ("texts",)),
+        block("gather_2", "gather", (None,), ("handles",)),
+    )
+    steps = (
+        step("split", "split", "submit"),
+        replace(step("first", "gather", per_item=10), blocks=("submit",)),
+        step("middle", "gather", "submit_2"),
+        replace(step("second", "gather_2", per_item=10), blocks=("submit_2",)),
+        step("last", "gather_2"),
+    )
+    program = Program(tmp_path, SOURCE, TWO, blocks, steps)
+    ran = program.run("split", topic="a,b")
+    assert (ran.next, ran.status, ran.items) == ("last", "go", [])
+    ran = program.run("middle")
+    assert (ran.next, ran.status, ran.items) == ("last", "go", ["0", "1"])
+    assert [program.run("second", item=item).code for item in ran.items] == [0, 0]
+    assert program.run("last").status == "end"
+    assert result(program) == ["A", "B"]
+    assert sorted(program.calls()) == ["draft-A", "draft-B", "draft-a", "draft-b"]
