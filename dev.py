@@ -185,7 +185,7 @@ def lying() -> list[tuple[str, str]]:
 
 def developers() -> None:
     base()
-    install(VENV, [*PINNED, "--editable", ".[store,llm]", "--group", "dev"], DECLARED)
+    install(VENV, [*PINNED, "--editable", ".[airflow,store,llm]", "--group", "dev"], DECLARED)
 
 
 def oracle(name: str) -> None:
@@ -226,6 +226,7 @@ def test() -> None:
     timed("environment .envs/vertex", lambda: oracle("vertex"))
     timed("environment .envs/sagemaker", lambda: oracle("sagemaker"))
     timed("environment .envs/azureml", lambda: oracle("azureml"))
+    timed("environment .envs/airflow", lambda: oracle("airflow"))
     failed = [command for command in CHECKS if not passes(command)]
     say("== pytest")
     run([bin_of(VENV, "pytest"), *sys.argv[2:]])

@@ -64,6 +64,7 @@ _KINDS: Mapping[str, _Kind] = {
     "default_model": _Kind("fast", _is_text, "a model or an alias"),
     "models": _Kind({}, _is_texts, 'a table of alias to model, {"fast": "…"}', json.loads),
     "environment": _Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),
+    "airflow_url": _Kind(None, _is_text, "the URL of Airflow's API server"),
     "requirements": _Kind(None, _is_text, "the path of a requirements file"),
 }
 _configured: dict[str, Any] = {}

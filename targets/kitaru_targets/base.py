@@ -75,13 +75,23 @@ class Submit(Protocol):
     ) -> Submitted: ...
 
 
+class Answered(Protocol):
+    """Tells the service that what a run waits for was answered; False when nothing there asks.
+
+    `run` is what the service calls the run. The answer itself is in the journal already.
+    """
+
+    def __call__(self, run: str, value: Any, options: Mapping[str, str]) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """An orchestrator's back end.
 
     `document` is the file name of what `emit` writes, `validate` lists what is wrong with such a
     text (empty when nothing is), `family` says which dry run understands it. `submit` takes the
-    path of the document, native parameter values and the service's own options.
+    path of the document, native parameter values and the service's own options. `answered` is there
+    where a run that waits is still one of the service's.
     """
 
     name: str
@@ -93,3 +103,4 @@ class Target:
     validate: Callable[[str], list[str]]
     submit: Submit
     transport: Transport = Transport()
+    answered: Answered | None = None

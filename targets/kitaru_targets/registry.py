@@ -37,6 +37,7 @@ _TARGETS = (
         validate=airflow_validate.validate,
         submit=airflow_submit.submit,
         transport=airflow_profile.TRANSPORT,
+        answered=airflow_submit.answered,
     ),
     Target(
         name="kubeflow",

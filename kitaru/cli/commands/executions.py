@@ -16,6 +16,7 @@ from kitaru.cli.commands.replay import replay
 from kitaru.cli.execution import COLORS, command, show_execution
 from kitaru.cli.output import Output, label, table
 from kitaru.cli.remainders import Place, check_stored, write_rest
+from kitaru.cli.telling import tell
 from kitaru.cli.values import parse_value, wants_text
 from kitaru.errors import UsageError
 from kitaru.wire.records import Status
@@ -95,6 +96,8 @@ def answer(
         return finish(execution, client, output, store)
     given = _answer(client, execution, wait, value, output)
     handle = client.executions.input(execution, given, wait=wait)
+    if tell(client.executions.get(execution).journal, given, output):
+        return finish(execution, client, output, store)
     return _go_on(client, execution, lambda: handle, output, store)
 
 

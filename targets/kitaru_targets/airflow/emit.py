@@ -16,6 +16,7 @@ from ..common.keys import slug
 from .profile import MAX_NAME
 
 _GPU = "nvidia.com/gpu"
+_HOUR = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,12 @@ def _tasks(plan: Plan, *, pods: bool) -> Iterator[_Task]:
 def _options(step: Step, *, pods: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"doc": f"{step.span.file}:{step.span.line}"}
     if step.retry == "native" and step.retries:
-        options["retries"] = step.retries
+        options |= {
+            "retries": step.retries,
+            "retry_delay": float(step.retry_delay),
+            "retry_exponential_backoff": float(step.backoff),
+            "max_retry_delay": _HOUR,
+        }
     if pods and step.resources != Resources():
         options["asks_for"] = _amounts(step.resources)
     return options

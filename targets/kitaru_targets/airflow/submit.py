@@ -32,7 +32,7 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
         EnvironmentFailure: the client is missing, or Airflow refused.
     """
     dag = dag_file.read(Path(document).read_text(encoding="utf-8")).dag["dag_id"]
-    airflow = _Airflow(options)
+    airflow = Connection(options)
     made = airflow.client.TriggerDAGRunPostBody
     body = made(conf=dict(parameters), dag_run_id=options.get("run_id"))
     started = airflow.call("DagRunApi", "trigger_dag_run", dag, body)
@@ -47,7 +47,7 @@ def answered(run: str, value: Any, options: Mapping[str, str]) -> bool:
     Options and errors are those of `submit`.
     """
     dag, _, run_id = run.partition("/")
-    airflow = _Airflow(options)
+    airflow = Connection(options)
     asking = airflow.call(
         "TaskInstanceApi", "get_hitl_details", dag, run_id, response_received=False
     )
@@ -70,7 +70,7 @@ def _response(detail: Any, value: Any) -> dict[str, Any]:
     return {"chosen_options": detail.options, "params_input": {"answer": answer}}
 
 
-class _Airflow:
+class Connection:
     """A connection to one API server; every failure of it is an EnvironmentFailure."""
 
     def __init__(self, options: Mapping[str, str]) -> None:

@@ -13,7 +13,8 @@ from ..common import dag_file, parameters
 from .profile import MAX_NAME
 
 _ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME}}}", re.ASCII)
-_OPTIONS = {"Step": {"ask", "asks_for", "doc", "retries"}, "Ask": set()}
+_RETRIES = {"retries", "retry_delay", "retry_exponential_backoff", "max_retry_delay"}
+_OPTIONS = {"Step": {"ask", "asks_for", "doc", *_RETRIES}, "Ask": set()}
 
 
 def validate(text: str) -> list[str]:

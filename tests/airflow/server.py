@@ -1,0 +1,133 @@
+"""Decides how a test has a real Airflow: scheduler and API server on loopback, and a database.
+
+Both are processes of the environment `.envs/airflow`, each the leader of a group that is ended by
+its id. Whether they are ready is asked of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """A running Airflow: where it answers, and the folder that it reads DAG files from."""
+
+    url: str
+    folder: Path
+
+
+@contextmanager
+def running(python: Path, home: Path) -> Iterator[Airflow]:
+    """Start an Airflow that has the DAG files in `home/dags`; end it with the block."""
+    port = _free_port()
+    environment = _environment(python, home, port)
+    url = f"http://127.0.0.1:{port}"
+    _once(environment, home, "db", "migrate")
+    _once(environment, home, "dags", "reserialize")
+    started = [
+        _start(environment, home, "api-server"),
+        _start(environment, home, "scheduler", "--skip-serve-logs"),
+    ]
+    try:
+        _wait_until_healthy(url, started, home)
+        yield Airflow(url, home / "dags")
+    finally:
+        for process in started:
+            _end(process)
+
+
+def _environment(python: Path, home: Path, port: int) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "KITARU_"))}
+    settings = {
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__DAGS_FOLDER": str(home / "dags"),
+        "CORE__PARALLELISM": "4",
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(port),
+        "API__WORKERS": "1",
+        "API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "WORKERS__EXECUTION_API_TIMEOUT": "60",
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    }
+    return {
+        **kept,
+        **{f"AIRFLOW__{name}": value for name, value in settings.items()},
+        "AIRFLOW_HOME": str(home),
+        "NO_PROXY": "127.0.0.1",
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def _once(environment: dict[str, str], home: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        ["airflow", *arguments], env=environment, cwd=home, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def _start(environment: dict[str, str], home: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    with (home / f"{arguments[0]}.log").open("wb") as log:
+        return subprocess.Popen(
+            ["airflow", *arguments],
+            env=environment,
+            cwd=home,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for what in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, what)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _wait_until_healthy(url: str, started: list[subprocess.Popen[bytes]], home: Path) -> None:
+    end = time.monotonic() + _SECONDS
+    while time.monotonic() < end:
+        logs = {path.name: path.read_text(errors="replace")[-2000:] for path in home.glob("*.log")}
+        assert all(process.poll() is None for process in started), logs
+        if _healthy(url):
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"Airflow is not ready after {_SECONDS} s: {logs}")
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/api/v2/monitor/health", timeout=10) as response:
+            found: dict[str, Any] = json.load(response)
+    except (URLError, ValueError, OSError):
+        return False
+    return {found["metadatabase"]["status"], found["scheduler"]["status"]} == {"healthy"}
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port

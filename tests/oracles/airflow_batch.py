@@ -1,0 +1,54 @@
+"""Decides, in an environment of its own, what Airflow says of DAG files.
+
+Reads a list of jobs as JSON from standard input: `path` of a file, and `conf` to start it with.
+Writes a list of {"problems", "dag", "tasks", "params", "bytes", "again"} as JSON: what Airflow
+keeps of the file, the values of its parameters, and whether two readings are one DAG version.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp()
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
+
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.definitions.param import process_params
+from airflow.serialization.serialized_objects import DagSerialization
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    answers = [answer(job) for job in json.load(sys.stdin)]
+    Path(sys.argv[1]).write_text(json.dumps(answers))
+
+
+def answer(job: dict[str, Any]) -> dict[str, Any]:
+    bag = DagBag(job["path"])
+    if bag.import_errors or len(bag.dags) != 1:
+        return {"problems": [*bag.import_errors.values()] or ["no DAG"]}
+    (dag,) = bag.dags.values()
+    kept = DagSerialization.to_dict(dag)
+    again = DagSerialization.to_dict(next(iter(DagBag(job["path"]).dags.values())))
+    first = dag.topological_sort()[0]
+    return {
+        "problems": [],
+        "dag": dag.dag_id,
+        "tasks": [[t.task_id, type(t).__name__, sorted(t.downstream_task_ids)] for t in dag.tasks],
+        "params": process_params(dag, first, job["conf"], suppress_exception=False),
+        "bytes": len(json.dumps(kept)),
+        "again": kept == again,
+    }
+
+
+if __name__ == "__main__":
+    main()
