@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kitaru.cli.locate import locate
+from kitaru.cli.locate import Location, locate
 from kitaru.cli.output import Output, label, show_findings
 from kitaru.config import setting
-from kitaru.errors import FlowError
+from kitaru.errors import FlowError, KitaruError
 
 if TYPE_CHECKING:
+    from kitaru_compiler import Compilation
     from kitaru_compiler.cut.starts import Starts
     from kitaru_compiler.diagnostics.model import Diagnostic
     from kitaru_targets.base import Target
@@ -58,9 +59,49 @@ def compile_and_write(request: Request, output: Output, form: str = "text") -> C
     Raises UsageError for an unknown target, SourceError when the source has errors, FlowError when
     `strict` and there are any findings; nothing is written then.
     """
+    draft = _compiled(request)
+    _show_findings([draft], request, output, form)
+    return _written(draft, request)
+
+
+def compile_for_all(
+    request: Request, output: Output, form: str = "text"
+) -> tuple[list[Compiled], dict[str, KitaruError]]:
+    """Compile for every target; return what was written, and by target why something was not.
+
+    What holds for several targets is shown once. Raises what `compile_and_write` does when it is
+    true of every target.
+    """
+    from kitaru_targets import registry
+
+    requests = [replace(request, target=name) for name in registry.names()]
+    drafts = [_compiled(each) for each in requests]
+    _show_findings(drafts, request, output, form)
+    written, refused = [], {}
+    for draft, each in zip(drafts, requests, strict=True):
+        try:
+            written.append(_written(draft, each))
+        except KitaruError as error:
+            refused[each.target] = error
+    if not written:
+        raise next(iter(refused.values()))
+    return written, refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A compilation for a target that nothing is written of yet."""
+
+    compilation: Compilation
+    target: Target
+    location: Location
+    findings: tuple[Diagnostic, ...]
+    sources: dict[str, str]
+
+
+def _compiled(request: Request) -> _Draft:
     from kitaru_compiler import compile_flow
-    from kitaru_compiler.diagnostics.model import SourceError
-    from kitaru_targets import build, registry
+    from kitaru_targets import registry
 
     from kitaru.cli.findings import from_here, named_from_here
 
@@ -70,21 +111,35 @@ def compile_and_write(request: Request, output: Output, form: str = "text") -> C
         compilation = compile_flow(
             location.path, location.flow, granularity=request.granularity, profile=target.profile
         )
-    findings, sources = from_here(compilation.diagnostics, compilation.sources, location.path)
-    show_findings(findings, sources, output, form)
+    found = from_here(compilation.diagnostics, compilation.sources, location.path)
+    return _Draft(compilation, target, location, *found)
+
+
+def _show_findings(drafts: list[_Draft], request: Request, output: Output, form: str) -> None:
+    found = [finding for draft in drafts for finding in draft.findings]
+    findings = tuple(one for place, one in enumerate(found) if one not in found[:place])
+    show_findings(findings, drafts[0].sources, output, form)
     if is_fatal(findings, strict=request.strict):
         codes = ", ".join(sorted({d.code for d in findings if not d.silenced}))
         raise FlowError(f"--strict: the source has findings ({codes}), nothing was written")
-    image = setting("image", argument=request.image, start=location.path.parent).value
+
+
+def _written(draft: _Draft, request: Request) -> Compiled:
+    from kitaru_compiler.diagnostics.model import SourceError
+    from kitaru_targets import build
+
+    from kitaru.cli.findings import from_here
+
+    compilation, target, start = draft.compilation, draft.target, draft.location.path
+    image = setting("image", argument=request.image, start=start.parent).value
     folder = request.directory / compilation.plan.flow / target.name
     try:
         written = build.write(
             compilation, target, folder, image=image, store=request.store, delivery=request.delivery
         )
     except SourceError as error:
-        found = error.diagnostics, compilation.sources
-        raise SourceError(*from_here(*found, location.path)) from None
-    return Compiled(compilation.plan, findings, target, written)
+        raise SourceError(*from_here(error.diagnostics, draft.sources, start)) from None
+    return Compiled(compilation.plan, draft.findings, target, written)
 
 
 def is_fatal(diagnostics: Iterable[Diagnostic], *, strict: bool) -> bool:

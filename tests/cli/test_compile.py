@@ -143,6 +143,28 @@ def test_targets_are_listed(kitaru: Kitaru) -> None:
     assert [line.split()[0] for line in lines[1:]] == names
 
 
+def test_every_target_is_compiled_for_in_one_command(kitaru: Kitaru) -> None:
+    kitaru.write("review.py", flows.REVIEW)
+    names = [item["name"] for item in kitaru("target", "list", "--json").document["items"]]
+    document = kitaru("compile", "review.py", "--target", "all", "--json").document
+    assert [item["target"] for item in document["items"]] == names
+    assert (document["count"], document["refused"]) == (len(names), {})
+    assert all((kitaru.folder / item["document"]).is_file() for item in document["items"])
+    inline = ["--delivery", "inline", "--image", "registry/image:1"]
+    done = kitaru("compile", "review.py", "--target", "all", *inline, "--json", code=1)
+    assert list(done.document["refused"]) == ["sagemaker"]
+    assert "sagemaker" in kitaru("compile", "review.py", "--target", "all", *inline, code=1).out
+
+
+def test_what_holds_for_every_target_is_said_once(kitaru: Kitaru) -> None:
+    kitaru.write("review.py", flows.REVIEW.replace("review(topic: str)", "review(topic=[0])"))
+    assert kitaru("compile", "review.py", "--target", "all").err.count("warning[KIT206]") == 1
+    strict = kitaru("compile", "review.py", "--target", "all", "-o", "out", "--strict", code=1)
+    assert "nothing was written" in strict.err and not (kitaru.folder / "out").exists()
+    kitaru.write("broken.py", "def (:")
+    assert "KIT101" in kitaru("compile", "broken.py", "--target", "all", code=1).err
+
+
 def test_a_bundle_is_put_where_its_steps_fetch_it(kitaru: Kitaru) -> None:
     kitaru.write("review.py", flows.REVIEW)
     kitaru("compile", "review.py", "--target", "airflow")

@@ -7,8 +7,15 @@ from pathlib import Path
 import click
 
 from kitaru.cli import options
-from kitaru.cli.compilation import Request, compile_and_write, example_inputs, show, to_json
-from kitaru.cli.output import Output, show_findings
+from kitaru.cli.compilation import (
+    Request,
+    compile_and_write,
+    compile_for_all,
+    example_inputs,
+    show,
+    to_json,
+)
+from kitaru.cli.output import Output, label, show_findings
 from kitaru.config import setting
 from kitaru.wire.plan import Granularity
 
@@ -26,7 +33,7 @@ def compile(
     output: Output, flow: str, target: str, directory: Path, granularity: Granularity,
     image: str | None, delivery: str, strict: bool, store: str | None, form: str,
 ) -> int:  # fmt: skip
-    """Write a flow's pipeline for a target.
+    """Write a flow's pipeline for a target, or for every target with `--target all`.
 
     Imports and runs nothing of yours, needs no network and no credentials.
 
@@ -37,6 +44,8 @@ def compile(
     from kitaru_compiler.diagnostics.model import SourceError
 
     try:
+        if target == "all":
+            return _for_all(request, output, form)
         compiled = compile_and_write(request, output, form)
     except SourceError as error:
         if form not in ("sarif", "github"):
@@ -51,6 +60,22 @@ def compile(
     output.say(f"deploy   see {compiled.build.directory / 'DEPLOY.md'}")
     output.say(f"try it   kitaru dry-run {flow} --target {target}{example_inputs(compiled.plan)}")
     return 0
+
+
+def _for_all(request: Request, output: Output, form: str) -> int:
+    written, refused = compile_for_all(request, output, form)
+    if output.as_json:
+        if form != "sarif":
+            items = [to_json(compiled) for compiled in written]
+            errors = {name: error.message for name, error in refused.items()}
+            output.document({"items": items, "count": len(items), "refused": errors})
+        return 1 if refused else 0
+    for compiled in written:
+        steps = len(compiled.plan.steps)
+        output.say(f"{compiled.target.name:<10}  {steps:>3} steps  {compiled.build.directory}/")
+    for name, error in refused.items():
+        output.say(f"{label(name, 'red')}{' ' * (10 - len(name))}  {error}")
+    return 1 if refused else 0
 
 
 def _wired(store: str | None) -> str:
