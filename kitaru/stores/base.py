@@ -27,7 +27,8 @@ class Store(Protocol):
         ...
 
     def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        """Create in order, each atomic by itself; one commit where the store can."""
+        """Create different keys, each atomic by itself: one commit where the store can, else all
+        at once, in no order."""
         ...
 
     def get(self, key: str) -> bytes | None:
@@ -39,7 +40,11 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
-        """Return the keys that start with `prefix` and come after `after`, in byte order."""
+        """Return the keys that start with `prefix` and come after `after`, in byte order.
+
+        `after` and `limit` only count on keys whose segments have no character below `/` where two
+        of them differ: some servers of S3 walk folders, where `a/1` comes before `a-1`.
+        """
         ...
 
     def delete(self, key: str) -> None:

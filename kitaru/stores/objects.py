@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib import import_module
@@ -21,15 +22,28 @@ from kitaru.errors import (
 )
 from kitaru.stores.base import check_key
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _MARKER = "kitaru-store"
 _MARK = b"This prefix is a Kitaru store, and its bucket refuses a second create.\n"
 # obstore reports a bucket that is gone like a key that is not there.
-_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
+_NO_BUCKET = (
+    "NoSuchBucket",
+    "ContainerNotFound",
+    "bucket does not exist",
+    "container does not exist",
+)
+# S3 says of an expired token that the request is bad.
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
+# A value of the largest size goes up in one request.
+_TIMEOUT = timedelta(minutes=5)
+_STATUS = re.compile(r"status code: (\d+)")
 _TRIES = 5
+# Of those, each asks so many times more by itself where that is safe.
+_RETRIES = 2
 _PAUSE_SECONDS = 0.1
-_READERS = 16
+_THREADS = 16
 _CLOUDS = {
     "s3": ("S3Store", "AWS"),
     "gs": ("GCSStore", "GOOGLE"),
@@ -54,7 +68,7 @@ class ObjectStore:
         self.url = url
         self._obstore = _obstore()
         self._lock = threading.Lock()
-        self._readers: ThreadPoolExecutor | None = None
+        self._threads: ThreadPoolExecutor | None = None
         scheme, _, rest = url.partition("://")
         bucket, _, prefix = rest.strip("/").partition("/")
         if not bucket or (prefix and not check_key(prefix)):
@@ -67,25 +81,28 @@ class ObjectStore:
         return self._patiently(lambda: self._create(key, value))
 
     def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        return [self.create(key, value) for key, value in objects]
+        return list(self._at_once(lambda pair: self.create(*pair), objects))
 
     def get(self, key: str) -> bytes | None:
         return self._patiently(lambda: self._get(key))
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        with self._lock:
-            self._readers = self._readers or ThreadPoolExecutor(_READERS, "kitaru-store")
-        return list(self._readers.map(self.get, keys))
+        return list(self._at_once(self.get, keys))
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         return self._patiently(lambda: _keys(self._obstore, self._store, prefix, after, limit))
 
     def delete(self, key: str) -> None:
-        self._patiently(lambda: self._obstore.delete(self._store, key))
+        self._patiently(lambda: self._delete(key))
 
     def close(self) -> None:
-        if self._readers is not None:
-            self._readers.shutdown()
+        if self._threads is not None:
+            self._threads.shutdown()
+
+    def _at_once(self, operation: Callable[[S], T], each: Sequence[S]) -> Iterator[T]:
+        with self._lock:
+            self._threads = self._threads or ThreadPoolExecutor(_THREADS, "kitaru-store")
+        return self._threads.map(operation, each)
 
     def _create(self, key: str, value: bytes) -> bool:
         try:
@@ -99,9 +116,16 @@ class ObjectStore:
         try:
             return bytes(self._obstore.get(self._store, key).bytes())
         except (self._obstore.exceptions.NotFoundError, FileNotFoundError) as error:
-            if any(code in str(error) for code in _NO_BUCKET):
+            if _names(_NO_BUCKET, error):
                 raise
             return None
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._obstore.delete(self._store, key)
+        except (self._obstore.exceptions.NotFoundError, FileNotFoundError) as error:
+            if _names(_NO_BUCKET, error):
+                raise
 
     def _probe(self) -> None:
         if self.get(_MARKER) == _MARK:
@@ -133,12 +157,16 @@ class ObjectStore:
     def _translate(self, error: Exception) -> EnvironmentFailure:
         kinds = self._obstore.exceptions
         what = str(error).partition("\n")[0]
-        if isinstance(error, kinds.PermissionDeniedError | kinds.UnauthenticatedError):
+        status = _status(error)
+        denied = isinstance(error, kinds.PermissionDeniedError | kinds.UnauthenticatedError)
+        if denied or status in {"401", "403"} or _names(_EXPIRED, error):
             return StoreDenied(
                 f"The store {self.url} refused: {what}",
-                help="Check the credentials in the environment and their rights on the bucket.",
+                help="Check that the credentials in the environment are right, have not expired, "
+                "and may get, put, list and delete objects there. Without the right to list a "
+                "bucket, S3 refuses to say that an object is absent.",
             )
-        if isinstance(error, kinds.NotFoundError | FileNotFoundError):
+        if status == "404" or isinstance(error, kinds.NotFoundError | FileNotFoundError):
             return StoreUnsuitable(
                 f"The store {self.url} has no such bucket or container: {what}",
                 help="Create it first; Kitaru never makes buckets.",
@@ -147,6 +175,16 @@ class ObjectStore:
             f"The store {self.url} did not answer as it should: {what}",
             help="Nothing recorded is lost. When it answers again: kitaru executions resume EXEC",
         )
+
+
+def _status(error: Exception) -> str:
+    # What goes wrong with a list has no kind of its own in obstore.
+    found = _STATUS.search(str(error))
+    return found[1] if found else ""
+
+
+def _names(codes: Sequence[str], error: Exception) -> bool:
+    return any(code in str(error) for code in codes)
 
 
 def _keys(obstore: Any, store: Any, prefix: str, after: str, limit: int | None) -> list[str]:
@@ -168,13 +206,12 @@ def _settled(found: Sequence[str], limit: int) -> bool:
 def _connect(scheme: str, bucket: str, prefix: str) -> Any:
     name, variables = _CLOUDS[scheme]
     options = {
-        # A value of the largest size goes up in one request.
-        "timeout": "300s",
+        "timeout": _TIMEOUT,
         "connect_timeout": "10s",
         # Client options given here hide the variable that obstore would read otherwise.
         "allow_http": os.environ.get(f"{variables}_ALLOW_HTTP", "").lower() in {"1", "true"},
     }
-    retries = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
+    retries = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=60)}
     make = getattr(import_module("obstore.store"), name)
     return make(bucket, prefix=prefix or None, client_options=options, retry_config=retries)
 

@@ -1,33 +1,60 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from kitaru.stores import Store, open_store
 
-from .s3_server import Bucket, s3_server
+from .servers.proxy import Proxy, proxied
+from .servers.real import Server, serving
+
+BUCKETS = ["moto", "seaweedfs", "azurite", "fake-gcs"]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """Return the server of a kind, started when the first test asks for it."""
+    running: dict[str, Server] = {}
+    with ExitStack() as stack:
+
+        def started(kind: str) -> Server:
+            if kind not in running:
+                scratch = tmp_path_factory.mktemp(kind)
+                running[kind] = stack.enter_context(serving(kind, scratch))
+            return running[kind]
+
+        yield started
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+def behind(
+    server: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], Proxy]]:
+    """Return a proxy before the server of a kind; the environment leads to it."""
     pytest.importorskip("obstore")
-    with s3_server() as (bucket, environment):
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        yield bucket
+    with ExitStack() as stack:
+
+        def proxy(kind: str) -> Proxy:
+            made = stack.enter_context(proxied(server(kind)))
+            for name, value in made.environment.items():
+                monkeypatch.setenv(name, value)
+            return made
+
+        yield proxy
 
 
-@pytest.fixture(params=["sqlite", "memory", "s3"])
+@pytest.fixture(params=["sqlite", "memory", *BUCKETS])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:{tmp_path}/store.db"
     if request.param == "memory":
         return f"memory:t{secrets.token_hex(4)}"
-    request.getfixturevalue("bucket")
-    return "s3://bucket/some/prefix"
+    proxy: Proxy = request.getfixturevalue("behind")(request.param)
+    return f"{proxy.url}/{secrets.token_hex(4)}/prefix"
 
 
 @pytest.fixture

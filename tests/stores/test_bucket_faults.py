@@ -1,15 +1,25 @@
-"""What a bucket does wrong: each of S3's known faults, told apart or survived."""
+"""What goes wrong before a bucket of a real server: each fault told apart, or survived."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import secrets
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 
-from kitaru.errors import StoreDenied, StoreUnavailable, StoreUnsuitable
+from kitaru.errors import EnvironmentFailure, StoreDenied, StoreUnavailable, StoreUnsuitable
+from kitaru.runtime.journal import Journal
+from kitaru.runtime.values import create_or_read
 from kitaru.stores import Store, objects, open_store
+from kitaru.wire.records import InvocationRecord
+from tests.journal.harness import execution
 
-from .s3_server import Bucket
+from .conftest import BUCKETS
+from .servers.proxy import Proxy
+
+PASSING = ["429", "500", "503", "reset", "stall"]
 
 
 @pytest.fixture(autouse=True)
@@ -18,80 +28,168 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def store(bucket: Bucket) -> Iterator[Store]:
-    store = open_store("s3://bucket/p")
+def proxy(request: pytest.FixtureRequest, behind: Callable[[str], Proxy]) -> Proxy:
+    return behind(getattr(request, "param", "moto"))
+
+
+@pytest.fixture
+def store(proxy: Proxy) -> Iterator[Store]:
+    store = open_store(f"{proxy.url}/{secrets.token_hex(4)}")
     yield store
     store.close()
 
 
-def once(fault: str, method: str) -> object:
+@pytest.fixture
+def hasty(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A store that does not wait long for an answer."""
+    monkeypatch.setattr(objects, "_TIMEOUT", timedelta(seconds=1))
+    store = open_store(f"{proxy.url}/{secrets.token_hex(4)}")
+    yield store
+    store.close()
+
+
+def once(fault: str, method: str) -> Callable[[str, str], str]:
     """A fault that only the first request of a method sees."""
     left = [fault]
     return lambda seen, key: left.pop() if left and seen == method else ""
 
 
-@pytest.mark.parametrize("fault", ["reset", "500", "503", "after-reset", "after-500"])
-def test_a_create_survives_a_passing_fault(store: Store, bucket: Bucket, fault: str) -> None:
-    bucket.fault = once(fault, "PUT")  # type: ignore[assignment]
-    created = store.create("a/b", b"mine")
-    assert store.get("a/b") == b"mine"
+everywhere = pytest.mark.parametrize("proxy", BUCKETS, indirect=True)
+
+
+@everywhere
+@pytest.mark.parametrize("fault", [*PASSING, *(f"after-{fault}" for fault in PASSING)])
+def test_a_create_survives_a_passing_fault(hasty: Store, proxy: Proxy, fault: str) -> None:
+    proxy.fault = once(fault, "PUT")
+    created = hasty.create("a/b", b"mine")
+    assert hasty.get("a/b") == b"mine"
     # After an answer that was lost, the store cannot know whose bytes are there: the journal can.
     assert created or fault.startswith("after")
 
 
-@pytest.mark.parametrize("fault", ["reset", "500", "503"])
-def test_reads_survive_a_passing_fault(store: Store, bucket: Bucket, fault: str) -> None:
-    store.create("a/b", b"1")
-    for read in (lambda: store.get("a/b"), lambda: store.list("a/")):
-        bucket.fault = once(fault, "GET")  # type: ignore[assignment]
+@everywhere
+@pytest.mark.parametrize("fault", PASSING)
+def test_reads_survive_a_passing_fault(hasty: Store, proxy: Proxy, fault: str) -> None:
+    hasty.create("a/b", b"1")
+    for read in (lambda: hasty.get("a/b"), lambda: hasty.list("a/")):
+        proxy.fault = once(fault, "GET")
         assert read()
 
 
+def test_a_record_whose_answer_was_lost_is_ones_own_and_written_once(
+    store: Store, proxy: Proxy
+) -> None:
+    journal = Journal.create(store, execution(store))
+    proxy.fault = once("after-reset", "PUT")
+    mine = InvocationRecord("a", "a", "checkpoint", "m.a", "sha256:0", "completed", journal.put(1))
+    proxy.requests.clear()
+    assert journal.record(mine) == mine
+    assert [method for method, _ in proxy.requests if method == "PUT"] == ["PUT", "PUT"]
+
+
+def test_retries_have_a_budget(store: Store, proxy: Proxy) -> None:
+    proxy.fault = lambda method, key: "503"
+    proxy.requests.clear()
+    with pytest.raises(StoreUnavailable):
+        store.create("a/b", b"1")
+    assert len(proxy.requests) == objects._TRIES * (1 + objects._RETRIES)
+    proxy.fault = lambda method, key: ""
+    assert store.get("a/b") is None
+
+
+@everywhere
 @pytest.mark.parametrize(
-    ("status", "error"), [("500", StoreUnavailable), ("403", StoreDenied), ("404", StoreUnsuitable)]
+    ("status", "error"),
+    [
+        ("500", StoreUnavailable),
+        ("403", StoreDenied),
+        ("400", StoreDenied),
+        ("404", StoreUnsuitable),
+    ],
+    ids=["broken", "denied", "expired", "no bucket"],
 )
 def test_a_lasting_fault_is_never_absence(
-    store: Store, bucket: Bucket, status: str, error: type[Exception]
+    store: Store,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
+    error: type[EnvironmentFailure],
 ) -> None:
-    bucket.fault = lambda method, key: status
+    monkeypatch.setattr(objects, "_TRIES", 1)
+    proxy.fault = lambda method, key: status
     for use in (
         lambda: store.create("a/b", b"1"),
         lambda: store.get("a/b"),
         lambda: store.get_all(["a/b"]),
+        lambda: store.list("a/"),
         lambda: store.delete("a/b"),
     ):
         with pytest.raises(error):
             use()
 
 
-def test_a_conflict_that_s3_calls_exists_is_not_an_error(store: Store, bucket: Bucket) -> None:
-    bucket.fault = once("409", "PUT")  # type: ignore[assignment]
-    assert not store.create("a/b", b"1")
-    assert store.get("a/b") is None
-    assert store.create("a/b", b"1")
+def test_credentials_that_expire_in_mid_run_lose_nothing(store: Store, proxy: Proxy) -> None:
+    assert store.create("a/1", b"1")
+    proxy.fault = lambda method, key: "400"
+    with pytest.raises(StoreDenied, match="credentials"):
+        store.create("a/2", b"2")
+    proxy.fault = lambda method, key: ""
+    assert store.get_all(["a/1", "a/2"]) == [b"1", None]
 
 
-def test_a_bucket_that_overwrites_is_refused_every_time(bucket: Bucket) -> None:
-    bucket.honours_create = False
+@pytest.mark.parametrize("after", ["", "after-"])
+def test_a_conflict_that_s3_calls_exists_is_not_an_error(
+    store: Store, proxy: Proxy, after: str
+) -> None:
+    proxy.fault = once(f"{after}409", "PUT")
+    assert create_or_read(store, "a/b", b"1") == b"1"
+    assert store.get("a/b") == b"1"
+
+
+@everywhere
+def test_a_bucket_that_does_not_exist_is_refused(proxy: Proxy) -> None:
+    with pytest.raises(StoreUnsuitable, match="no such bucket"):
+        open_store(f"{proxy.url.replace('bucket', 'elsewhere')}/p")
+
+
+def test_a_wrong_key_is_denied(
+    behind: Callable[[str], Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = behind("azurite")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "d3Jvbmc=")
+    with pytest.raises(StoreDenied, match="credentials"):
+        open_store(f"{proxy.url}/p")
+
+
+def test_a_server_that_overwrites_is_refused_every_time(behind: Callable[[str], Proxy]) -> None:
+    proxy = behind("s3rver")
     for _ in range(2):
         with pytest.raises(StoreUnsuitable, match="overwrite"):
-            open_store("s3://bucket/p")
+            open_store(f"{proxy.url}/p")
 
 
-def test_a_bucket_that_does_not_exist_is_refused(bucket: Bucket) -> None:
-    bucket.fault = lambda method, key: "404"
-    with pytest.raises(StoreUnsuitable, match="no such bucket"):
-        open_store("s3://bucket/p")
+def test_a_store_that_was_probed_is_not_probed_again(store: Store, proxy: Proxy) -> None:
+    proxy.requests.clear()
+    open_store(store.url).close()
+    ((method, key),) = proxy.requests
+    assert (method, key.rpartition("/")[2]) == ("GET", "kitaru-store")
 
 
-def test_a_store_that_was_probed_is_not_probed_again(store: Store, bucket: Bucket) -> None:
-    bucket.requests.clear()
-    open_store("s3://bucket/p").close()
-    assert bucket.requests == [("GET", "p/kitaru-store")]
-
-
-def test_prefixes_are_separate_stores(store: Store, bucket: Bucket) -> None:
+def test_prefixes_are_separate_stores(store: Store) -> None:
     store.create("a/b", b"1")
-    other = open_store("s3://bucket/p/q")
+    other = open_store(f"{store.url}/q")
     assert other.get("a/b") is None
     other.close()
+
+
+@everywhere
+def test_whatever_else_passes_the_record_is_one(hasty: Store, proxy: Proxy) -> None:
+    """Every fault before the first, second and third request of a write and of its reading."""
+    faults = [*PASSING[1:4], "409", "after-500", "after-reset"]
+    for at, fault in itertools.product(range(3), faults):
+        key, seen = f"x/{at}/{fault}", itertools.count()
+        proxy.fault = lambda method, _, at=at, fault=fault, seen=seen: (  # type: ignore[misc]
+            fault if next(seen) == at and (method == "PUT" or fault != "409") else ""
+        )
+        assert create_or_read(hasty, key, b"first") == b"first"
+        assert create_or_read(hasty, key, b"second") == b"first"
