@@ -12,12 +12,10 @@ import json
 import logging
 import os
 import re
-import subprocess
 import sys
-import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
@@ -59,8 +57,8 @@ from sagemaker.mlops.workflow.retry import (  # noqa: E402
     SageMakerJobStepRetryPolicy,
 )
 from sagemaker.mlops.workflow.steps import ProcessingStep  # noqa: E402
+from sagemaker_process import Process  # noqa: E402
 
-FOLDER = "/opt/ml/processing"
 KINDS = {
     "String": ParameterString,
     "Integer": ParameterInteger,
@@ -325,72 +323,6 @@ def posix(pattern: str) -> str:
 
 
 # The SDK's local mode, with a process in place of a container
-
-
-class Process:
-    """Stands in for the SDK's container: brings inputs, runs the command, takes outputs."""
-
-    environment: ClassVar[dict[str, str]] = {}
-    started: ClassVar[list[str]] = []
-
-    def __init__(
-        self,
-        instance_type: str,
-        instance_count: int,
-        image: str,
-        sagemaker_session: Any = None,
-        container_entrypoint: list[str] | None = None,
-        container_arguments: list[str] | None = None,
-    ) -> None:
-        self.instance_type, self.instance_count, self.image = instance_type, instance_count, image
-        self.container_entrypoint = container_entrypoint or []
-        self.container_arguments = container_arguments or []
-
-    def process(
-        self,
-        processing_inputs: list[dict[str, Any]],
-        processing_output_config: dict[str, Any],
-        environment: dict[str, str],
-        processing_job_name: str,
-    ) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            for item in processing_inputs:
-                self.bring(item["S3Input"]["S3Uri"], here(item["S3Input"]["LocalPath"], folder))
-            for item in processing_output_config["Outputs"]:
-                Path(here(item["S3Output"]["LocalPath"], folder)).mkdir(parents=True)
-            command = [*self.container_entrypoint, *self.container_arguments]
-            Process.started.append(command[command.index("--step") + 1])
-            done = subprocess.run(
-                [here(part, folder) for part in command],
-                env={**self.environment, **environment},
-                text=True,
-                capture_output=True,
-            )
-            if done.returncode:
-                raise RuntimeError(f"{processing_job_name}: {done.stdout}{done.stderr}")
-            for item in processing_output_config["Outputs"]:
-                self.take(here(item["S3Output"]["LocalPath"], folder), item["S3Output"]["S3Uri"])
-
-    @staticmethod
-    def bring(uri: str, folder: str) -> None:
-        """Download every object that starts with the address, as the service does."""
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        client = boto3.client("s3")
-        for item in client.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
-            below = item["Key"].removeprefix(prefix).strip("/") or prefix.rpartition("/")[2]
-            file = Path(folder) / below
-            file.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(bucket, item["Key"], str(file))
-
-    @staticmethod
-    def take(folder: str, uri: str) -> None:
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        for file in Path(folder).iterdir():
-            boto3.client("s3").upload_file(str(file), bucket, f"{prefix}/{file.name}")
-
-
-def here(part: str, folder: str) -> str:
-    return part.replace(FOLDER, folder, 1) if part.startswith(FOLDER) else part
 
 
 def run(

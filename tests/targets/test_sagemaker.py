@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from textwrap import dedent
@@ -20,7 +18,7 @@ from kitaru_targets.base import Wiring
 from kitaru_targets.dry_run.sagemaker import Call, interpret
 
 from kitaru.client import KitaruClient
-from kitaru.errors import EnvironmentFailure, InputError, KitaruError, UsageError
+from kitaru.errors import InputError, KitaruError, UsageError
 from kitaru.stores import open_store
 from kitaru.wire.plan import Parameter, Plan, Resources, StepItem
 
@@ -33,8 +31,6 @@ TARGET = registry.get("sagemaker")
 WIRING = Wiring(
     "", ("python3", "-c", "pass"), ("/bundle", "step"), "s3://b/p", {}, bundle="bundle/x"
 )
-INPUT = Parameter("topic", "positional_or_keyword", "str", "str", True, False)
-Change = Callable[[dict[str, Any]], Any]
 
 
 @cache
@@ -193,159 +189,6 @@ def test_a_document_too_large_for_the_service_is_said(count: int, fits: bool) ->
     assert "--granularity single" in raised.value.diagnostics[0].help
 
 
-PROGRAM = (Do("a", wait=True), If(((Do("b"),), (Do("c"),))), Do("d"))
-
-
-def good() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(TARGET.emit(plan(PROGRAM, parameters=(INPUT,)), WIRING).text)
-    return found
-
-
-def first(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = document["Steps"][0]
-    return found
-
-
-def job(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = first(document)["Arguments"]
-    return found
-
-
-def branch(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = document["Steps"][1]["Arguments"]
-    return found
-
-
-def application(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = job(document)["AppSpecification"]
-    return found
-
-
-def read(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = branch(document)["Conditions"][0]["LeftValue"]["Std:JsonGet"]
-    return found
-
-
-NESTED = {"Name": "x", "Type": "Condition", "Arguments": {}}
-CHANGES: dict[str, tuple[Change, str]] = {
-    "order lost": (lambda d: branch(d)["IfSteps"][1].pop("DependsOn"), "exactly the step before"),
-    "order wrong": (lambda d: branch(d)["IfSteps"][2].update(DependsOn=["b"]), "exactly the step"),
-    "waits for another branch": (
-        lambda d: branch(d)["IfSteps"][0].update(DependsOn=["a"]),
-        "exactly the step before",
-    ),
-    "something behind a condition": (lambda d: d["Steps"].append(first(d)), "behind a condition"),
-    "a condition in a branch": (lambda d: branch(d)["IfSteps"].append(NESTED), "or around it"),
-    "name twice": (lambda d: branch(d)["IfSteps"][0].update(Name="a"), "there twice"),
-    "name with underscore": (lambda d: first(d).update(Name="a_b"), "no engine takes"),
-    "long name": (lambda d: first(d).update(Name="a" * 65), "no engine takes"),
-    "unknown type": (lambda d: first(d).update(Type="Lambda"), "unknown type"),
-    "cached": (lambda d: first(d).update(CacheConfig={"Enabled": True}), "unknown fields"),
-    "reads what nobody wrote": (
-        lambda d: read(d)["PropertyFile"].update(Get="Steps.b.PropertyFiles.outcome"),
-        "no step that always runs",
-    ),
-    "outcome not kept": (lambda d: first(d).pop("PropertyFiles"), "no step that always runs"),
-    "outcome of nothing": (
-        lambda d: first(d)["PropertyFiles"][0].update(OutputName="zz"),
-        "which it does not write",
-    ),
-    "other path": (lambda d: read(d).update(Path="$.x"), "something else than an outcome"),
-    "other test": (
-        lambda d: branch(d)["Conditions"][0].update(Type="GreaterThan"),
-        "of an unknown form",
-    ),
-    "compares with a number": (
-        lambda d: branch(d)["Conditions"][0].update(RightValue={"Get": "Parameters.topic"}),
-        "unknown form",
-    ),
-    "no branch": (lambda d: branch(d).update(IfSteps=[]), "has no branch"),
-    "unknown parameter": (
-        lambda d: job(d).update(RoleArn={"Get": "Parameters.zz"}),
-        "'Parameters.zz', which is not there",
-    ),
-    "a step's property": (
-        lambda d: job(d).update(RoleArn={"Get": "Steps.a.RoleArn"}),
-        "which is not there",
-    ),
-    "another function": (
-        lambda d: job(d).update(RoleArn={"Std:JsonGet": {}}),
-        "uses Std:JsonGet",
-    ),
-    "no role": (lambda d: job(d).pop("RoleArn"), "no role"),
-    "machine": (
-        lambda d: job(d)["ProcessingResources"]["ClusterConfig"].update(InstanceType="ml.zz"),
-        "runs on 'ml.zz'",
-    ),
-    "two machines": (
-        lambda d: job(d)["ProcessingResources"]["ClusterConfig"].update(InstanceCount=2),
-        "not one machine",
-    ),
-    "shell": (lambda d: application(d).update(ContainerEntrypoint=["/bin/sh"]), "shell"),
-    "no command": (lambda d: application(d).update(ContainerEntrypoint=[]), "no command"),
-    "no image": (lambda d: application(d).pop("ImageUri"), "no image"),
-    "long argument": (
-        lambda d: application(d)["ContainerArguments"].append("x" * 257),
-        "does not take the argument",
-    ),
-    "line in an argument": (
-        lambda d: application(d)["ContainerArguments"].append("a\nb"),
-        "does not take the argument",
-    ),
-    "many arguments": (
-        lambda d: application(d).update(ContainerArguments=["x"] * 101),
-        "more than 100 arguments",
-    ),
-    "variable": (lambda d: job(d)["Environment"].update({"A=B": "x"}), "no name of an environment"),
-    "number as variable": (lambda d: job(d)["Environment"].update(A=1), "no text"),
-    "long variable": (lambda d: job(d)["Environment"].update(A="x" * 257), "too long"),
-    "variable of a number": (
-        lambda d: job(d)["Environment"].update(A={"Get": "Parameters.topic"}),
-        "may be no text",
-    ),
-    "many variables": (
-        lambda d: job(d)["Environment"].update({f"V{n}": "x" for n in range(100)}),
-        "more than 100 variables",
-    ),
-    "place": (
-        lambda d: job(d)["ProcessingInputs"][0]["S3Input"].update(LocalPath="/etc"),
-        "to or from '/etc'",
-    ),
-    "default of another type": (
-        lambda d: d["Parameters"][0].update(DefaultValue=1),
-        "is no String",
-    ),
-    "empty default": (lambda d: d["Parameters"][0].update(DefaultValue=""), "does not fit"),
-    "empty argument": (
-        lambda d: application(d)["ContainerArguments"].append(""),
-        "does not take the argument",
-    ),
-    "long default": (lambda d: d["Parameters"][0].update(DefaultValue="x" * 257), "does not fit"),
-    "parameter of unknown type": (lambda d: d["Parameters"][0].update(Type="Text"), "unknown type"),
-    "parameter twice": (lambda d: d["Parameters"].append(d["Parameters"][0]), "there twice"),
-    "version": (lambda d: d.update(Version="2021"), "Version"),
-    "part missing": (lambda d: d.pop("Metadata"), "does not have exactly"),
-}  # fmt: skip
-
-
-def test_a_good_document_has_no_problems() -> None:
-    assert TARGET.validate(json.dumps(good())) == []
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_bad_document_is_found(name: str) -> None:
-    change, expected = CHANGES[name]
-    spec = good()
-    change(spec)
-    problems = TARGET.validate(json.dumps(spec))
-    assert any(expected in problem for problem in problems), problems
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"Steps": [], "Steps": []}', " " * 1_048_577])
-def test_text_that_is_no_document_is_a_problem(text: str) -> None:
-    assert TARGET.validate(text) != []
-
-
 ALL_TYPES = """
     from kitaru import checkpoint, flow
 
@@ -395,9 +238,10 @@ def stored(run: Watched) -> list[str]:
 
 def test_an_input_too_long_for_its_parameter_is_refused_before_anything_starts() -> None:
     calls: list[Call] = []
-    given = {"topic": "o" * 257}
+    asked = Parameter("topic", "positional_or_keyword", "str", "str", True, False)
+    made = json.loads(TARGET.emit(plan((Do("a"),), parameters=(asked,)), WIRING).text)
     with pytest.raises(InputError, match="takes 256 characters"):
-        interpret(good(), given, "run", lambda call: calls.append(call))
+        interpret(made, {"topic": "o" * 257}, "run", lambda call: calls.append(call))
     assert calls == []
 
 
@@ -474,77 +318,3 @@ def test_the_first_call_that_does_not_fit_is_named(tmp_path: Any) -> None:
     (note,) = compile_flow(tmp_path / "flow.py", profile=profile).diagnostics
     assert (note.code, note.span.line) == ("KIT607", 13)
     assert "sagemaker takes 3 steps" in note.message
-
-
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/review/execution/2DRR2511NGO3"
-ROLE = "arn:aws:iam::123456789012:role/kitaru"
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Stand in for the service: requests have to fit its API model; answers are given."""
-    boto3 = pytest.importorskip("boto3")
-    stub = pytest.importorskip("botocore.stub")
-    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
-    client = boto3.client("sagemaker", region_name="us-east-1", **keys)
-    monkeypatch.setattr(boto3.Session, "client", lambda self, name: client)
-    with stub.Stubber(client) as stubbed:
-        yield stubbed
-        stubbed.assert_no_pending_responses()
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_a_pipeline_is_updated_or_else_created_and_started(
-    make: Make, service: Any, there: bool
-) -> None:
-    built = make(REVIEW, "sagemaker", store="s3://bucket/prefix")
-    definition = {"PipelineDefinition": built.document.read_text(), "RoleArn": ROLE}
-    pipeline = {
-        "PipelineName": "review",
-        "ParallelismConfiguration": {"MaxParallelExecutionSteps": 2},
-    }
-    arn = {"PipelineArn": ARN.partition("/execution")[0]}
-    if there:
-        service.add_response("update_pipeline", arn, pipeline | definition)
-    else:
-        service.add_client_error("update_pipeline", "ResourceNotFound")
-        tags = {"Tags": [{"Key": "kitaru:flow", "Value": "review"}]}
-        service.add_response("create_pipeline", arn, pipeline | definition | tags)
-    values = {"kitaru_image": "i", "kitaru_role": ROLE, "topic": "owls", "words": "3"}
-    parameters = [{"Name": name, "Value": values[name]} for name in sorted(values)]
-    started = pipeline | {"PipelineParameters": parameters}
-    service.add_response("start_pipeline_execution", {"PipelineExecutionArn": ARN}, started)
-    found = TARGET.submit(
-        str(built.document),
-        {"topic": "owls", "words": 3, "kitaru_execution": ""},
-        {"role": ROLE, "image": "i", "region": "us-east-1", "parallel_steps": "2"},
-    )
-    assert found.run_id == ARN
-
-
-def test_a_service_that_refuses_is_an_environment_failure(make: Make, service: Any) -> None:
-    service.add_client_error("update_pipeline", "AccessDeniedException", "not yours")
-    options = {"role": ROLE, "region": "us-east-1"}
-    with pytest.raises(EnvironmentFailure, match="not yours"):
-        TARGET.submit(str(make(REVIEW, "sagemaker").document), {"topic": "owls"}, options)
-
-
-@pytest.mark.parametrize(
-    ("options", "store", "expected"),
-    [
-        ({"role": ROLE, "colour": "red"}, "s3://b/p", "'colour'"),
-        ({}, "s3://b/p", "needs a role"),
-        ({"role": ROLE}, "gs://b/p", "cannot reach the store"),
-    ],
-)
-def test_what_cannot_be_submitted_is_said(
-    options: dict[str, str], store: str, expected: str
-) -> None:
-    with pytest.raises(UsageError, match=expected):
-        TARGET.submit("pipeline.json", {"kitaru_store": store}, options)
-
-
-def test_a_missing_sdk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(EnvironmentFailure, match="not installed"):
-        TARGET.submit("pipeline.json", {}, {"role": ROLE})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import shlex
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Step
@@ -34,12 +35,17 @@ def emit(plan: Plan, wiring: Wiring) -> Emission:
         SourceError: something is larger than the service takes.
         UsageError: a name cannot stand in the document.
     """
-    inputs = declared(plan, wiring)
-    limits.check(plan, wiring, inputs, LIMITS)
+    limits.check(plan, wiring, declared(plan, wiring), LIMITS)
     keys = Keys()
     names = {s.name: keys.take(s.name, fallback="step").replace("-", "_") for s in plan.steps}
+    text = yaml.dump(_document(plan, wiring, names))
+    limits.check_size(plan, text, LIMITS)
+    return Emission(text, {key: name for name, key in names.items()}, {})
+
+
+def _document(plan: Plan, wiring: Wiring, names: Mapping[str, str]) -> dict[str, Any]:
     order = chain.steps_in(plan.layout)
-    document = {
+    return {
         "$schema": SCHEMA,
         "type": "pipeline",
         "display_name": plan.flow,
@@ -49,15 +55,12 @@ def emit(plan: Plan, wiring: Wiring) -> Emission:
             "continue_on_step_failure": False,
             "force_rerun": True,
         },
-        "inputs": {parameter.name: _literal(parameter) for parameter in inputs},
+        "inputs": {p.name: _literal(p) for p in declared(plan, wiring)},
         "jobs": {
             names[step]: _job(plan, wiring, plan.step(step), names[before] if before else "")
             for before, step in zip(("", *order), order, strict=False)
         },
     }
-    text = yaml.dump(document)
-    limits.check_size(plan, text, LIMITS)
-    return Emission(text, {key: name for name, key in names.items()}, {})
 
 
 def declared(plan: Plan, wiring: Wiring) -> tuple[parameters.Declared, ...]:
