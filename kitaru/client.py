@@ -11,8 +11,6 @@ from kitaru.handle import Handle, result_of
 from kitaru.loading import load_flow
 from kitaru.memory import Memories
 from kitaru.runtime import commands, listing
-from kitaru.runtime.adoption import Changes, adopt
-from kitaru.runtime.comparison import Comparison, compare
 from kitaru.runtime.inputs import changed_json
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.lineage import parents
@@ -25,6 +23,7 @@ from kitaru.wire.times import now
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from kitaru.runtime.comparison import Comparison
     from kitaru.stores.base import Store
     from kitaru.wire.records import (
         AttemptRecord,
@@ -141,6 +140,8 @@ class Executions:
         Example:
             client.executions.diff(source, replayed).same
         """
+        from kitaru.runtime.comparison import compare
+
         return compare(Journal.open(self._store, a), Journal.open(self._store, b))
 
     def lineage(self, exec_id: str) -> dict[str, tuple[str, ...]]:
@@ -231,6 +232,8 @@ class Executions:
         Example:
             client.executions.replay(exec_id, start="draft", results={"research": "owls"}).wait()
         """
+        from kitaru.runtime.adoption import Changes, adopt
+
         source = Journal.open(self._store, exec_id)
         changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
         if source.execution.mode == "local":

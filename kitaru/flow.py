@@ -11,7 +11,6 @@ from kitaru.config import setting
 from kitaru.errors import ContextError, StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.runtime import codec, commands, context, inputs
-from kitaru.runtime.adoption import Changes, adopt
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.local import LocalRun
 from kitaru.runtime.retries import RetryOn, policy
@@ -26,6 +25,7 @@ from kitaru.wire.records import EndRecord, ExecutionRecord
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
+    from kitaru.runtime.adoption import Changes
     from kitaru.stores.base import Store
 
 P = ParamSpec("P")
@@ -145,6 +145,8 @@ class Flow(Generic[P, R]):
         Example:
             review_flow.replay(exec_id, start="draft", models={"fast": "openai/gpt-4o"}).wait()
         """
+        from kitaru.runtime.adoption import Changes
+
         changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
         return replay(self, self._own(exec_id, store), changes)
 
@@ -239,6 +241,8 @@ def go_on(
 
 def replay(flow: Flow[Any, R], source: Journal, changes: Changes) -> Handle[R]:
     """Begin a replay of an execution of `flow`, and run it in this process."""
+    from kitaru.runtime.adoption import adopt
+
     document = None
     if changes.inputs:
         recorded = codec.decode(source.fetch(source.execution.inputs))

@@ -8,7 +8,7 @@ Every other block runs in the process that reached it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 PLAN_SCHEMA = 1
@@ -248,7 +248,7 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as JSON text, stable for equal plans, one trailing newline."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+        return json.dumps(self, default=_fields, indent=1, sort_keys=True) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes) -> Plan:
@@ -272,6 +272,10 @@ class Plan:
     def replace(self, **changes: Any) -> Plan:
         """Return a copy with the given fields changed."""
         return replace(self, **changes)
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    return {field.name: getattr(part, field.name) for field in fields(part)}
 
 
 def _span(data: dict[str, Any]) -> Span:

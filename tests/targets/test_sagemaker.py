@@ -303,7 +303,7 @@ def test_what_comes_after_the_last_step_that_fits_runs_in_it(
     make: Make, run: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = replace(TARGET, profile=replace(TARGET.profile, max_steps=3))
-    monkeypatch.setattr(registry, "_TARGETS", (small,))
+    monkeypatch.setattr(registry, "get", lambda name: small)
     built = make(COUNTING, "sagemaker")
     assert [step.name for step in built.plan.steps] == ["add", "add_2"]
     done = run(built, n=5)

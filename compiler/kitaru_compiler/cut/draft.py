@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from kitaru.wire.plan import BlockKind, Span
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import Activation, DurableCall, Region
-from kitaru_compiler.ir.scope import own_nodes
+from kitaru_compiler.ir.scope import own_statements
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class Fork:
         return any(ends and not arm for arm, ends in zip(self.arms, self.ends, strict=True))
 
 
-def jumps(stmt: ast.AST) -> list[Jump]:
+def jumps(stmt: ast.stmt) -> list[Jump]:
     """Return the ends of the block inside a statement of its body."""
-    found = [getattr(node, "jump", None) for node in own_nodes(stmt)]
+    found = [getattr(node, "jump", None) for node in own_statements(stmt)]
     return [jump for jump in found if jump is not None]

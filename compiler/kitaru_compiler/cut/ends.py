@@ -10,7 +10,7 @@ from kitaru_compiler.cut.draft import DraftBlock, Jump
 from kitaru_compiler.ir.build import at
 from kitaru_compiler.ir.exits import exit_of
 from kitaru_compiler.ir.nodes import Activation, Arguments
-from kitaru_compiler.ir.scope import own_nodes
+from kitaru_compiler.ir.scope import own_statements
 
 # What ends an arm or a body that runs on, and what stands for `return value` in a function.
 After = Callable[[ast.AST], list[ast.stmt]]
@@ -81,7 +81,7 @@ def _jump(
 
 def with_jumps(stmt: ast.stmt, leave: Leave, leaving: Mapping[str, After]) -> ast.stmt:
     """Turn every `return x` of the function, and every exit of a scope, into the end of a block."""
-    if not any(isinstance(node, ast.Return) or exit_of(node) for node in own_nodes(stmt)):
+    if not any(isinstance(node, ast.Return) or exit_of(node) for node in own_statements(stmt)):
         return stmt
     changed = _Jumps(leave, leaving).visit(stmt)
     assert isinstance(changed, ast.stmt)

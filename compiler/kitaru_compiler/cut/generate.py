@@ -14,7 +14,7 @@ from typing import Any
 from kitaru_compiler.cut.draft import DraftBlock, jumps
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import FlowIR
-from kitaru_compiler.ir.scope import own_nodes
+from kitaru_compiler.ir.scope import own_statements
 
 INDENT = "    "
 HEADER = '''"""The blocks of flow `{flow}`, generated; edit the flow's own source instead.
@@ -44,7 +44,7 @@ def generate(
     parts = [HEADER.format(flow=ir.name) + _future_imports(ir.source)]
     for block in blocks:
         for stmt in block.body:
-            for node in own_nodes(stmt):
+            for node in own_statements(stmt):
                 _resolve_jump(node)
         writer = _Writer(block.source, frame)
         lines = [f"def {block.name}({frame}):  # {_place_of(block, ir.source)}"]
@@ -186,7 +186,7 @@ class _Writer:
         moved = _moved(lines, stmt, indent)
         if moved is None:
             return None
-        ends = [node for node in own_nodes(stmt) if getattr(node, "jump", None)]
+        ends = [node for node in own_statements(stmt) if getattr(node, "jump", None)]
         if ends:
             moved = _ending(moved, *_around(ends[0]))
         if moved is None or not _same_statement(moved, stmt):
@@ -252,7 +252,7 @@ def _ending(lines: list[str], before: bytes, after: bytes) -> list[str] | None:
     except (SyntaxError, IndexError):
         return None
     rows = [line.encode() for line in text.split("\n")]
-    returns = [node for node in own_nodes(stmt) if isinstance(node, ast.Return)]
+    returns = [node for node in own_statements(stmt) if isinstance(node, ast.Return)]
     for node in sorted(returns, key=lambda n: (n.lineno, n.col_offset), reverse=True):
         row, column = node.lineno - 1, node.col_offset + len("return")
         if node.value is None:

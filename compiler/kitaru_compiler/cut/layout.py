@@ -71,7 +71,8 @@ class Cutter:
         inner, _ = self._items(structure, start.name, start, 0)
         layout: tuple[LayoutItem, ...] = (StepItem(start.name), *inner)
         order = {block.name: block.index for block in self.blocks}
-        steps = [*self.fans, *(self._step(i, self.entries[i]) for i in sorted(self.entries))]
+        cuts = self._cuts()
+        steps = [*self.fans, *(self._step(i, cuts) for i in sorted(self.entries))]
         steps.sort(key=lambda step: order[step.entry])
         return absorb_next(tuple(steps), layout, {b.name: b.kind for b in self.blocks})
 
@@ -199,10 +200,10 @@ class Cutter:
         """Return where a process surely ends: a wait is asked by the one that comes to it."""
         return frozenset(i for i in self.entries if self.blocks[i].kind != "wait")
 
-    def _step(self, index: int, entry: Entry) -> Step:
+    def _step(self, index: int, cuts: frozenset[int]) -> Step:
         """Return the step that starts at block `index`."""
-        name, block = entry
-        inside, exits = reachable(self.successors, index, self._cuts())
+        name, block = self.entries[index]
+        inside, exits = reachable(self.successors, index, cuts)
         working = [self.blocks[i] for i in inside if not self._is_native(self.blocks[i])]
         durable = [c for b in working for c in b.calls if c.kind not in RIDES_ALONG]
         single = block.kind == "checkpoint" and len(durable) == 1

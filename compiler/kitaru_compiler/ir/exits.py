@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from kitaru_compiler.ir.nodes import Code, Durable, Exit, If, Node, Region, Return, Scope
+from kitaru_compiler.ir.scope import inner_statements, own_statements
 
 
 def mark_exit(node: ast.stmt, label: str) -> None:
@@ -37,7 +38,7 @@ def escapes(nodes: Iterable[Node]) -> set[str]:
 
 
 def _marked(*stmts: ast.stmt) -> set[str]:
-    return {exit_of(node) for stmt in stmts for node in ast.walk(stmt)} - {""}
+    return {exit_of(node) for stmt in stmts for node in own_statements(stmt)} - {""}
 
 
 def own_exits(stmts: Iterable[ast.stmt]) -> Iterator[ast.Break | ast.Continue]:
@@ -51,7 +52,7 @@ def own_exits(stmts: Iterable[ast.stmt]) -> Iterator[ast.Break | ast.Continue]:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 pass
             case _:
-                yield from own_exits(_inner(stmt))
+                yield from own_exits(inner_statements(stmt))
 
 
 def held_exit(stmts: Iterable[ast.stmt]) -> ast.Break | ast.Continue | None:
@@ -65,22 +66,13 @@ def held_exit(stmts: Iterable[ast.stmt]) -> ast.Break | ast.Continue | None:
                 held = next(own_exits([stmt]), None)
             case ast.Try(handlers=handlers) | ast.TryStar(handlers=handlers):
                 named = [inner for h in handlers if h.name for inner in h.body]
-                held = next(own_exits(named), None) or held_exit(_inner(stmt))
+                held = next(own_exits(named), None) or held_exit(inner_statements(stmt))
             case ast.For() | ast.AsyncFor() | ast.While():
                 held = held_exit(stmt.orelse)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 held = None
             case _:
-                held = held_exit(_inner(stmt))
+                held = held_exit(inner_statements(stmt))
         if held:
             return held
     return None
-
-
-def _inner(stmt: ast.stmt) -> Iterator[ast.stmt]:
-    """Yield the statements directly inside a compound one."""
-    for child in ast.iter_child_nodes(stmt):
-        if isinstance(child, ast.stmt):
-            yield child
-        elif isinstance(child, ast.ExceptHandler | ast.match_case):
-            yield from child.body

@@ -21,13 +21,33 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
     Comprehensions count as the scope they stand in: they run at once, and walrus leaks out of them.
     """
-    yield node
-    if isinstance(node, Function | ast.ClassDef):
-        for part in definition_time(node):
-            yield from own_nodes(part)
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from own_nodes(child)
+    pending = [node]
+    while pending:
+        node = pending.pop()
+        yield node
+        later = isinstance(node, Function | ast.ClassDef)
+        inner = definition_time(node) if later else [*ast.iter_child_nodes(node)]  # type: ignore[arg-type]
+        pending += reversed(inner)
+
+
+def own_statements(stmt: ast.stmt) -> Iterator[ast.stmt]:
+    """Yield `stmt` and the statements in it, not those of nested functions and classes."""
+    pending = [stmt]
+    while pending:
+        stmt = pending.pop()
+        yield stmt
+        if not isinstance(stmt, Function | ast.ClassDef):
+            pending += reversed([*inner_statements(stmt)])
+
+
+def inner_statements(stmt: ast.stmt) -> Iterator[ast.stmt]:
+    """Yield the statements directly inside a compound one."""
+    for name in ("body", "handlers", "cases", "orelse", "finalbody"):
+        for child in getattr(stmt, name, ()):
+            if isinstance(child, ast.stmt):
+                yield child
+            else:
+                yield from child.body
 
 
 def definition_time(node: Function | ast.ClassDef) -> list[ast.expr]:
@@ -43,8 +63,9 @@ def definition_time(node: Function | ast.ClassDef) -> list[ast.expr]:
 def bound_names(node: ast.AST) -> set[str]:
     """Return the names that `node` may bind in the scope it stands in."""
     names: set[str] = set()
-    hidden = _comprehension_targets(node)
-    for child in own_nodes(node):
+    own = [*own_nodes(node)]
+    hidden = _comprehension_targets(own)
+    for child in own:
         match child:
             case ast.Name(id=name, ctx=ast.Store()) if child not in hidden:
                 names.add(name)
@@ -111,11 +132,11 @@ def deleted_names(node: ast.AST) -> set[str]:
     return names
 
 
-def _comprehension_targets(node: ast.AST) -> set[ast.AST]:
+def _comprehension_targets(nodes: list[ast.AST]) -> set[ast.AST]:
     """Return the Name nodes that comprehension `for` clauses bind in their own scope."""
     return {
         name
-        for child in ast.walk(node)
+        for child in nodes
         if isinstance(child, Comprehension)
         for generator in child.generators
         for name in ast.walk(generator.target)

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 from kitaru.errors import EnvironmentFailure, UsageError
 
@@ -100,6 +99,8 @@ class Connection:
             raise EnvironmentFailure(f"Airflow at {self.url} did not do it: {error}") from error
 
     def _token(self) -> str:
+        from urllib.request import urlopen
+
         try:
             with urlopen(f"{self.url}/auth/token", timeout=_SECONDS) as response:
                 return str(json.load(response)["access_token"])
