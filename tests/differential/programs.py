@@ -78,6 +78,24 @@ def both(a, b="both"):
     return [c, other.keep(b, b=a)]
 '''
 
+# An object that a frame can hold: its methods are certain where it is made.
+KEEPER = """
+from dataclasses import dataclass, field
+
+@dataclass
+class Keeper:
+    kept: list = field(default_factory=list)
+
+    def keep(self, v):
+        self.kept.append(ca(v))
+        return len(self.kept)
+
+    def twice(self, v):
+        if self.keep(v) > 2:
+            return self.kept
+        return cb(v, y=self.keep([v]))
+"""
+
 # The module beside it.
 OTHER = """
 from kitaru import checkpoint
@@ -139,6 +157,21 @@ def winding_programs(draw: st.DrawFn) -> str:
     body = [f"{name} = {value}" for name, value in (*STARTS, ("v", "0"), ("xs", "[1, 2]"))]
     body += writer.block(3, draw(st.integers(1, 4)))
     body += [f"trace(repr({name}))" for name in (*NAMES, "v")]
+    lines += ["@flow", "def main(a=1, xs=()):", *("    " + line for line in body)]
+    return PRELUDE + "\n".join(lines) + "\n"
+
+
+@st.composite
+def helping_programs(draw: st.DrawFn) -> str:
+    """Return a flow that mostly calls helpers, which call each other."""
+    writer = _Helping(draw)
+    lines = [KEEPER]
+    made = ["keeper = Keeper()", *(f"{name} = {value}" for name, value in STARTS), "xs = [1]"]
+    for number in range(draw(st.integers(1, 3))):
+        head, *body = writer.helper(f"h{number}")
+        lines += [head, *(f"    {line}" for line in made), *body]
+    body = [*made, *writer.block(2, draw(st.integers(1, 3)))]
+    body += [f"trace(repr({name}))" for name in NAMES] + ["return keeper.kept, xs"]
     lines += ["@flow", "def main(a=1, xs=()):", *("    " + line for line in body)]
     return PRELUDE + "\n".join(lines) + "\n"
 
@@ -446,3 +479,23 @@ class _Calm(_Writer):
             return self.leave()
         kind = self.one(*(kind for kind in self.KINDS if depth > 0 or kind < 20))
         return self.written(kind, depth)
+
+
+class _Helping(_Calm):
+    """Writes little else than calls of helpers, methods among them."""
+
+    KINDS = (2, 2, 3, 4, 6, 20, 20, 23)
+
+    def expr(self, depth: int) -> str:
+        call, atom, name = self.call(1), self.atom(), self.one(*self.helpers)
+        inner = self.expr(depth - 1) if depth > 0 else call
+        return self.one(
+            call,
+            f"[{atom}, {call}]",
+            f"keeper.keep({inner})",
+            f"keeper.twice({atom})",
+            f"other.inner({inner})",
+            f"{name}({atom}, b={inner})",
+            f"{name}({atom}, b={inner})",
+            f"[{atom}, {name}({call}, b={atom})]",
+        )

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from kitaru.wire.plan import Granularity
 from tests.differential.documents import compile_for, run_document
 from tests.differential.harness import compile_text, run_cut, run_plain
-from tests.differential.programs import OTHER, programs, winding_programs
+from tests.differential.programs import (
+    OTHER,
+    helping_programs,
+    programs,
+    winding_programs,
+)
 
 EXAMPLES = int(os.environ.get("KITARU_FUZZ_EXAMPLES", "400"))
 INPUTS = {"a": 1, "xs": [3, 4]}
@@ -36,14 +41,17 @@ def test_cut_flow_means_what_python_means(source: str, granularity: Granularity)
 
 
 @examples(2)
-@given(source=winding_programs(), granularity=st.sampled_from(["checkpoint", "fused"]))
+@given(
+    source=st.one_of(winding_programs(), helping_programs()),
+    granularity=st.sampled_from(["checkpoint", "fused"]),
+)
 def test_control_goes_where_python_goes(source: str, granularity: Granularity) -> None:
     agree(source, granularity)
 
 
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
 @examples(4)
-@given(source=st.one_of(programs(), winding_programs()))
+@given(source=st.one_of(programs(), winding_programs(), helping_programs()))
 def test_the_document_starts_what_has_work_to_do(source: str, target: str) -> None:
     compiles(source)
     _, path = compile_text(source, beside=BESIDE)
