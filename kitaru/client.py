@@ -80,6 +80,7 @@ class ExecutionView:
             "result": result_as_json(self.journal),
             "waits": waits,
             "error": _error(self.error),
+            "invocations": [_invocation(record) for record in self.invocations],
             "attempts": [_attempt(attempt) for attempt in self.attempts],
             "replay": None if self.replay is None else asdict(self.replay),
         }
@@ -292,6 +293,20 @@ class Executions:
                 help=f"Compile what is left: kitaru executions resume {journal.exec_id} --target T",
             )
         return go_on(load_flow(journal.execution), journal, cache=cache)
+
+
+def _invocation(record: InvocationRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "kind": record.kind,
+        "status": record.status,
+        "attempts": record.attempts,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "cached_from": record.cached_from,
+        "adopted_from": record.adopted_from,
+        "site": record.site,
+    }
 
 
 def _attempt(attempt: AttemptRecord) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.attend import answer_waits, finish, interrupted
+from kitaru.cli.execution import answer_command
 from kitaru.cli.output import Output, label
 from kitaru.cli.values import parse_value, wants_text
-from kitaru.errors import StateError
+from kitaru.errors import AnswerInvalid, StateError
 from kitaru.wire import canonical
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def attend_dry_run(
     try:
         play(exec_id, url, _reporting(output))
         while client.executions.get(exec_id).status == "waiting":
-            answered = _answer(client, exec_id, left)
+            answered = _answer(client, exec_id, left, store)
             if not answered and not (asking and answer_waits(client, exec_id, output)):
                 break
             play(exec_id, url, _reporting(output))
@@ -79,7 +80,7 @@ def begin_replay(asked: Asked, source: Journal, client: KitaruClient) -> str:
     return begun.exec_id
 
 
-def _answer(client: KitaruClient, exec_id: str, answers: dict[str, str]) -> bool:
+def _answer(client: KitaruClient, exec_id: str, answers: dict[str, str], store: str | None) -> bool:
     """Answer the pending waits that an answer was given for; say whether there was one."""
     waits = client.executions.get(exec_id).to_dict()["waits"]
     known = [wait for wait in waits if wait["name"] in answers]
@@ -87,11 +88,15 @@ def _answer(client: KitaruClient, exec_id: str, answers: dict[str, str]) -> bool
         pending = ", ".join(wait["name"] for wait in waits)
         raise StateError(
             f"The execution {exec_id} waits for {pending}, not for {', '.join(answers)}.",
-            help=f"kitaru executions get {exec_id}",
+            help="\n".join(answer_command(exec_id, wait, store=store) for wait in waits),
         )
     for wait in known:
         value = parse_value(answers.pop(wait["name"]), is_text=wants_text(wait))
-        client.executions.input(exec_id, value, wait=wait["name"])
+        try:
+            client.executions.input(exec_id, value, wait=wait["name"])
+        except AnswerInvalid as error:
+            again = answer_command(exec_id, wait, store=store)
+            raise AnswerInvalid(error.message, help=f"{error.help}\n{again}") from None
     return bool(known)
 
 

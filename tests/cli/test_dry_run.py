@@ -13,7 +13,9 @@ import pytest
 from . import flows
 from .conftest import Kitaru
 
-KEYS = {"exec_id", "flow", "status", "result", "waits", "error", "attempts", "replay"}
+KEYS = {
+    "exec_id", "flow", "status", "result", "waits", "error", "invocations", "attempts", "replay",
+}  # fmt: skip
 REVIEW = ("dry-run", "review.py", "--target", "vertex", "-i", "topic=kayaks")
 
 
@@ -68,8 +70,11 @@ def test_answers_are_read_as_the_wait_wants_them(kitaru: Kitaru) -> None:
 def test_an_answer_that_fits_nothing(review: Kitaru) -> None:
     error = review(*REVIEW, "--answer", "other=true", "--json", code=2).error
     assert "approve" in error["message"]
-    error = review(*REVIEW, "--answer", "approve=perhaps", "--json", code=2).error
+    store = ["--store", "sqlite:elsewhere.db"]
+    error = review(*REVIEW, *store, "--answer", "approve=perhaps", "--json", code=2).error
     assert error["type"] == "AnswerInvalid"
+    answer = error["help"].splitlines()[-1].removeprefix("kitaru ").split()
+    assert review(*answer).out == "draft of brief on kayaks\n"
 
 
 def test_a_failure_and_its_retry(kitaru: Kitaru) -> None:

@@ -12,7 +12,9 @@ import pytest
 from . import flows
 from .conftest import Kitaru
 
-KEYS = {"exec_id", "flow", "status", "result", "waits", "error", "attempts", "replay"}
+KEYS = {
+    "exec_id", "flow", "status", "result", "waits", "error", "invocations", "attempts", "replay",
+}  # fmt: skip
 
 
 def started(kitaru: Kitaru, *more: str) -> dict[str, Any]:
@@ -107,7 +109,9 @@ def test_an_answer_to_nothing(kitaru: Kitaru) -> None:
     given = ("--value", "true", "--json")
     assert kitaru("executions", "input", exec_id, "--wait", "other", *given, code=2).error
     assert kitaru("executions", "input", "nope", *given, code=2).error["type"] == "NotFound"
-    assert kitaru("executions", "input", exec_id, "--json", code=2).error["type"] == "UsageError"
+    error = kitaru("executions", "input", exec_id, "--json", code=2).error
+    assert error["type"] == "UsageError"
+    assert error["help"] == f"kitaru executions input {exec_id} --wait approve --value true"
     assert kitaru("executions", "input", exec_id, "--abort", *given, code=2).error
 
 

@@ -13,7 +13,7 @@ from kitaru.cli.attend import attend, finish
 from kitaru.cli.clients import client_of, url_of
 from kitaru.cli.commands.compare import diff, lineage
 from kitaru.cli.commands.replay import replay
-from kitaru.cli.execution import COLORS, command, show_execution
+from kitaru.cli.execution import COLORS, answer_command, command, show_execution
 from kitaru.cli.output import Output, label, table
 from kitaru.cli.remainders import Place, check_stored, write_rest
 from kitaru.cli.telling import tell
@@ -94,7 +94,7 @@ def answer(
     if abort:
         client.executions.abort(execution, wait)
         return finish(execution, client, output, store)
-    given = _answer(client, execution, wait, value, output)
+    given = _answer(client, execution, wait, value, output, store)
     handle = client.executions.input(execution, given, wait=wait)
     if tell(client.executions.get(execution).journal, given, output):
         return finish(execution, client, output, store)
@@ -174,8 +174,9 @@ def _go_on(
 
 
 def _answer(
-    client: KitaruClient, execution: str, wait: str | None, value: str | None, output: Output
-) -> Any:
+    client: KitaruClient, execution: str, wait: str | None, value: str | None, output: Output,
+    store: str | None,
+) -> Any:  # fmt: skip
     waits = client.executions.get(execution).to_dict()["waits"]
     pending = [one for one in waits if wait in (None, one["name"])]
     one = pending[0] if len(pending) == 1 else None
@@ -183,7 +184,9 @@ def _answer(
         return parse_value(value, is_text=one is not None and wants_text(one))
     if one is None or not output.interactive:
         raise UsageError(
-            "--value is missing", help=f"kitaru executions input {execution} --value true"
+            "--value is missing",
+            help="\n".join(answer_command(execution, one, store=store) for one in pending)
+            or command("get", execution, store=store),
         )
     from kitaru.cli.ask import ask
 
