@@ -22,7 +22,8 @@ def isolated(block: DraftBlock) -> bool:
 
 def resources(*blocks: DraftBlock) -> Resources:
     """Return the most that any checkpoint of the blocks asks for."""
-    options = [call.options for block in blocks for call in block.calls if call.options]
+    calls = [call for block in blocks for call in block.calls]
+    options = [one for call in calls for one in (call.options, *call.needs) if one]
     return Resources(
         cpu=max((o.cpu for o in options), key=_cores, default=""),
         memory=max((o.memory for o in options), key=_bytes, default=""),

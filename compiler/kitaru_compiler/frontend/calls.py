@@ -15,9 +15,10 @@ from kitaru_compiler.frontend.lower import constants
 from kitaru_compiler.frontend.methods import Methods
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
-from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable
+from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable, reaching
 from kitaru_compiler.ir.scope import argument_names, bound_in, bound_names
 
+NAMED = ast.Name | ast.Attribute
 SUBMITS = frozenset({"submit", "map", "product"})
 MEMORY = ("get", "entry", "set", "delete", "list", "history", "compact")
 PRIMITIVES: dict[str, CallKind] = {
@@ -36,7 +37,7 @@ class Calls:
     # The flow's module, whose imports are the project's code.
     module: str
     helpers: dict[str, Helper] = field(default_factory=dict)
-    _inside_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _inside_of: dict[str, tuple[DurableCall, ...]] = field(default_factory=dict)
     _direct_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
     _constants: dict[str, frozenset[str]] = field(default_factory=dict)
     # The class of each method, by the method's absolute name.
@@ -85,20 +86,22 @@ class Calls:
     def _dynamic(self, source: Source, function: str) -> DynamicCalls:
         return DynamicCalls(lambda name: self._held(source, name, function))
 
-    def _held(self, source: Source, name: str, function: str) -> tuple[str, ...]:
-        """Return the checkpoints that a name of the module is, or is a display of."""
+    def _held(self, source: Source, name: str, function: str) -> tuple[DurableCall, ...]:
+        """Return the durable calls of what a name of the module is, or is a display of."""
         symbol = self.names.lookup(source, name, function)
-        if symbol and symbol.kind == "checkpoint":
-            return (checkpoint_options(symbol).name,)
+        if symbol:
+            return self._made_by(symbol)
         display = self.names.display(source, name, function)
-        if display is None:
-            return ()
-        held = []
-        for node in ast.walk(display):
-            inner = self.names.lookup(source, node.id) if isinstance(node, ast.Name) else None
-            if inner and inner.kind == "checkpoint":
-                held.append(checkpoint_options(inner).name)
-        return tuple(dict.fromkeys(held))
+        inner = ast.walk(display) if display else ()
+        named = [self.names.resolve(source, node) for node in inner if isinstance(node, NAMED)]
+        return tuple(call for symbol in named if symbol for call in self._made_by(symbol))
+
+    def _made_by(self, symbol: Symbol) -> tuple[DurableCall, ...]:
+        """Return the durable calls that are made when what `symbol` stands for is called."""
+        if symbol.kind == "checkpoint":
+            options = checkpoint_options(symbol)
+            return (DurableCall("checkpoint", options.name, options),)
+        return self._inside(symbol) if _is_function(symbol) else ()
 
     def _durable(
         self, symbol: Symbol, method: str, inherited: tuple[ast.keyword, ...] = ()
@@ -110,15 +113,16 @@ class Calls:
             options = checkpoint_options(symbol, inherited)
             return DurableCall(kind, options.name, options)
         if _is_function(symbol) and not method and (inside := self._inside(symbol)):
-            return DurableCall("helper", symbol.name.rpartition(".")[2], inside=inside)
+            return reaching("helper", symbol.name.rpartition(".")[2], inside)
         return None
 
-    def _inside(self, symbol: Symbol) -> tuple[str, ...]:
+    def _inside(self, symbol: Symbol) -> tuple[DurableCall, ...]:
         """Return the durable calls that a project function makes, transitively."""
         if symbol.name not in self._inside_of:
-            found: dict[str, None] = {}
+            found: dict[DurableCall, None] = {}
             for reached in self._reached(symbol):
-                found.update((c.name, None) for c in self._direct(reached) if not _is_function(c))
+                calls = (c for c in self._direct(reached) if isinstance(c, DurableCall))
+                found.update(dict.fromkeys(calls))
             self._inside_of[symbol.name] = tuple(found)
         return self._inside_of[symbol.name]
 

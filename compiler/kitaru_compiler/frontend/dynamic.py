@@ -6,11 +6,11 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from kitaru_compiler.ir.nodes import DurableCall, durable_of, mark_durable
+from kitaru_compiler.ir.nodes import DurableCall, durable_of, mark_durable, reaching
 from kitaru_compiler.ir.scope import bound_names, own_nodes
 
-# What a name may hold: the checkpoints' names, none when it holds none.
-Holds = Callable[[str], tuple[str, ...]]
+# The durable calls that what a name holds may make when it is called.
+Holds = Callable[[str], tuple[DurableCall, ...]]
 # Builtins that look at their arguments and call none of them.
 LOOKERS = frozenset({
     "all", "any", "bool", "dict", "enumerate", "id", "isinstance", "iter", "len", "list", "next",
@@ -24,7 +24,7 @@ class DynamicCalls:
     """Finds them in one function's body; `holds` answers for names of the module."""
 
     holds: Holds
-    _variables: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _variables: dict[str, tuple[DurableCall, ...]] = field(default_factory=dict)
     _locals: set[str] = field(default_factory=set)
 
     def mark(self, body: list[ast.stmt]) -> None:
@@ -37,7 +37,7 @@ class DynamicCalls:
                     inside = self._reaches(node)
                     if inside:
                         text = ast.unparse(node.func).split("\n")[0]
-                        mark_durable(node, DurableCall("dynamic", text, inside=inside))
+                        mark_durable(node, reaching("dynamic", text, inside))
 
     def _follow_variables(self, body: list[ast.stmt]) -> None:
         """Learn which local variables may hold a checkpoint, until nothing new is learnt."""
@@ -50,7 +50,7 @@ class DynamicCalls:
                     for name in targets:
                         self._variables.setdefault(name, inside)
 
-    def _reaches(self, call: ast.Call) -> tuple[str, ...]:
+    def _reaches(self, call: ast.Call) -> tuple[DurableCall, ...]:
         match call.func:
             case ast.Name(id=name) if name in LOOKERS and name not in self._locals:
                 values: list[ast.expr] = [keyword.value for keyword in call.keywords]
@@ -62,7 +62,7 @@ class DynamicCalls:
                 values = [call.func, *call.args, *(keyword.value for keyword in call.keywords)]
         return next(filter(None, map(self._mentioned, values)), ())
 
-    def _mentioned(self, node: ast.expr) -> tuple[str, ...]:
+    def _mentioned(self, node: ast.expr) -> tuple[DurableCall, ...]:
         """Return what an expression may give, as far as names in it are not themselves called."""
         called = {
             id(part)

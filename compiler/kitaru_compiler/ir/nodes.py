@@ -7,6 +7,7 @@ statement keeps the positions of the source it came from, or of the source it wa
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -44,14 +45,16 @@ class DurableCall:
     """What one call in the source records when it runs.
 
     `name` is the callee as diagnostics say it; `inside` are the durable calls that a helper, or a
-    value that is called, may make in its turn. `callee` is the absolute name of a helper that this
-    call certainly reaches, empty when that is not certain.
+    value that is called, may make in its turn, and `needs` the options of the checkpoints among
+    them. `callee` is the absolute name of a helper that this call certainly reaches, empty when
+    that is not certain.
     """
 
     kind: CallKind
     name: str
     options: CheckpointOptions | None = None
     inside: tuple[str, ...] = ()
+    needs: tuple[CheckpointOptions, ...] = ()
     callee: str = ""
 
     @property
@@ -63,6 +66,14 @@ class DurableCall:
     def may_wait(self) -> bool:
         """Whether the call can suspend the execution."""
         return self.kind == "wait" or "wait" in self.inside
+
+
+def reaching(kind: CallKind, name: str, calls: Iterable[DurableCall]) -> DurableCall:
+    """Return the call of something that may make `calls` in its turn."""
+    distinct = tuple(dict.fromkeys(calls))
+    names = tuple(dict.fromkeys(call.name for call in distinct))
+    needs = tuple(call.options for call in distinct if call.options)
+    return DurableCall(kind, name, inside=names, needs=needs)
 
 
 def mark_durable(node: ast.Call, call: DurableCall) -> None:
