@@ -247,7 +247,8 @@ def test() -> None:
     timed("environment .envs/airflow", lambda: oracle("airflow"))
     failed = [command for command in CHECKS if not passes(command)]
     say("== pytest")
-    run([bin_of(VENV, "pytest"), *sys.argv[2:]])
+    # A module's tests share servers and processes: each module stays with one worker.
+    run([bin_of(VENV, "pytest"), "-n", "2", "--dist", "loadfile", *sys.argv[2:]])
     if failed:
         raise subprocess.CalledProcessError(1, [" ".join(command) for command in failed])
 
