@@ -201,7 +201,7 @@ def show(compiled: Compiled, output: Output) -> None:
 def _starts(found: Starts) -> str:
     from kitaru_compiler.cut.starts import shown
 
-    steps = f"{found.steps} container{'' if found.steps == 1 else 's'} in a row"
+    steps = "1 container" if found.steps == 1 else f"{found.steps} containers in a row"
     if found.calls == found.steps:
         return f"{steps}, about {shown(found.seconds)}"
     instead = f"instead of {shown(found.seconds_of_calls)}"
