@@ -200,7 +200,7 @@ class Execution:
 
     def _from_cache(self, call: Call) -> InvocationRecord | None:
         key = self._cache_key(call)
-        found = self.journal.cached(key) if key else None
+        found = self.journal.cached(key, call.id) if key else None
         if found is None or not same_models(found.calls):
             return None
         return self.journal.record(attempts.from_cache(call, found))

@@ -150,14 +150,20 @@ class Journal:
         self._seen[rec.id] = held
         return held
 
-    def cached(self, cache_key: str) -> InvocationRecord | None:
-        """Return the completed invocation that was recorded under a cache key, in any execution.
+    def cached(self, cache_key: str, id: str) -> InvocationRecord | None:
+        """Return the completed invocation that another execution recorded under a cache key.
 
-        Its `cached_from` says in which. Its large values are copied here first, so that a record
-        made from it can be read for as long as this execution exists.
+        One invocation of this execution gets it, the first that asks: a flow that calls again with
+        the same arguments looks again, a poll for example. `cached_from` says where it is from.
+        Its large values are copied here first, so that a record made from it can be read for as
+        long as this execution exists.
         """
         hint = self._ledger.read(CacheHint, keys.cache(cache_key))
-        return None if hint is None else self._follow(hint)
+        if hint is None or hint.exec_id == self.exec_id:
+            return None
+        use = replace(hint, exec_id=self.exec_id, invocation=id)
+        held = self._ledger.write(keys.cache_use(self.exec_id, cache_key), use)
+        return self._follow(hint) if held.invocation == id else None
 
     def attempts(self, id: str | None = None) -> list[AttemptRecord]:
         """Return the failed attempts of an invocation, or of all, the first one first."""

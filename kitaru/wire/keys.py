@@ -103,6 +103,10 @@ def cache(digest: str) -> str:
     return f"cache/{digest.removeprefix('sha256:')}"
 
 
+def cache_use(exec_id: str, digest: str) -> str:
+    return f"x/{exec_id}/cached/{digest.removeprefix('sha256:')}"
+
+
 def index(started_at: str, exec_id: str, number: int, status: str, flow: str) -> str:
     """Return the listing hint of one state: all states of an execution lie together, newest start
     first, so that a page of executions is one range scan."""

@@ -210,7 +210,7 @@ class FramePointer:
 
 @dataclass(frozen=True, slots=True)
 class CacheHint:
-    """Where a result for a cache key was recorded, and of which arguments and code it is one."""
+    """Where a result for a cache key was recorded, or used, and of which arguments and code."""
 
     exec_id: str
     invocation: str

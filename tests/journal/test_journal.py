@@ -260,7 +260,7 @@ KEY = "sha256:cache"
 
 def cached_elsewhere(journal: Journal, **more: Any) -> InvocationRecord | None:
     other = Journal.create(journal.store, execution(journal.store, exec_id="exec-2"))
-    return other.cached(KEY)
+    return other.cached(KEY, "research")
 
 
 def test_a_cached_result_brings_its_large_values_along(journal: Journal) -> None:

@@ -491,6 +491,25 @@ def test_futures_are_a_sequence() -> None:
 # Cache
 
 
+def test_a_flow_that_asks_again_gets_what_is_said_then() -> None:
+    @checkpoint
+    def poll(job: str) -> str:
+        CALLS.append(job)
+        return "done" if len(CALLS) in (3, 5) else "pending"
+
+    @flow
+    def polling() -> int:
+        rounds = 1
+        while poll("j") == "pending":
+            rounds += 1
+        return rounds
+
+    assert polling.run().wait(10) == 3
+    # The first answer is the earlier execution's; then the job is asked.
+    assert polling.run().wait(10) == 3
+    assert len(CALLS) == 5
+
+
 def test_equal_work_is_not_done_again_in_another_execution() -> None:
     @flow
     def body(value: str) -> str:
