@@ -33,6 +33,10 @@ from tests.targets.test_sagemaker import WIRING
 
 TARGET = registry.get("sagemaker")
 SUBMITTED = {"kitaru_role": "arn:aws:iam::123456789012:role/kitaru", "kitaru_image": "image"}
+# One of each way through a document: the SDK takes seconds for each step.
+RUN = (
+    "review", "rejected", "bug", "refund", "agent", "fan out", "middle", "told", "not approved",
+)  # fmt: skip
 # What the container of a step has that a test has, too.
 CARRIED = ("AWS_", "PATH", "LANG", "TMPDIR")
 
@@ -143,6 +147,7 @@ def test_the_sdks_local_mode_gives_what_a_local_run_gives(tmp_path: Path, bucket
     started = {
         name: Ran(case, tmp_path / name, f"s3://{bucket}/{name.replace(' ', '-')}")
         for name, case in CASES.items()
+        if name in RUN
     }
     running = list(started.values())
     while running:
