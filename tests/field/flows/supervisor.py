@@ -27,7 +27,7 @@ def compose(facts: list[str], tone: str) -> str:
     return f"[{tone}] " + ", ".join(facts)
 
 
-@checkpoint(runtime="isolated")
+@checkpoint
 def translate(text: str) -> str:
     return text.replace("fact", "Tatsache")
 
