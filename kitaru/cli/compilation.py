@@ -202,10 +202,11 @@ def _starts(found: Starts) -> str:
     from kitaru_compiler.cut.starts import shown
 
     steps = "1 container" if found.steps == 1 else f"{found.steps} containers in a row"
+    taken, otherwise = shown(found.seconds), shown(found.seconds_of_calls)
     if found.calls == found.steps:
-        return f"{steps}, about {shown(found.seconds)}"
-    instead = f"instead of {shown(found.seconds_of_calls)}"
-    return f"{found.calls} calls → {steps}, about {shown(found.seconds)} {instead}"
+        return f"{steps}, about {taken}"
+    instead = f" instead of {otherwise}" if otherwise != taken else ""
+    return f"{found.calls} calls → {steps}, about {taken}{instead}"
 
 
 def example_inputs(plan: Plan) -> str:
