@@ -90,6 +90,6 @@ def check(path: Way, log: list[dict[str, Any]]) -> None:
         "share=0.5",
         "dry=true",
         'tags=["a", "1e3", "no"]',
-        "late=",
+        "late=kitaru:default",
     ]
     assert all(entry["inputs"] == [] for entry in log[1:])
