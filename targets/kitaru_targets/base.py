@@ -102,5 +102,5 @@ class Target:
     emit: Callable[[Plan, Wiring], Emission]
     validate: Callable[[str], list[str]]
     submit: Submit
-    transport: Transport = Transport()
+    transport: Transport
     answered: Answered | None = None

@@ -2,104 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 
 from kitaru.errors import UsageError
 
 from .base import Target
 
-
-def _airflow() -> Target:
-    from .airflow import emit, profile, submit, validate
-
-    return Target(
-        name="airflow",
-        title="Apache Airflow",
-        profile=profile.PROFILE,
-        document="dag.py",
-        family="airflow",
-        emit=emit.emit,
-        validate=validate.validate,
-        submit=submit.submit,
-        transport=profile.TRANSPORT,
-    )
-
-
-def _azureml() -> Target:
-    from .azureml import emit, profile, submit, validate
-
-    return Target(
-        name="azureml",
-        title="Azure Machine Learning",
-        profile=profile.PROFILE,
-        document="pipeline.yaml",
-        family="azureml",
-        emit=emit.emit,
-        validate=validate.validate,
-        submit=submit.submit,
-        transport=profile.TRANSPORT,
-    )
-
-
-def _kubeflow() -> Target:
-    from .kubeflow import emit, profile, submit, validate
-
-    return Target(
-        name="kubeflow",
-        title="Kubeflow Pipelines",
-        profile=profile.PROFILE,
-        document="pipeline.yaml",
-        family="kfp-ir",
-        emit=emit.emit,
-        validate=validate.validate,
-        submit=submit.submit,
-    )
-
-
-def _sagemaker() -> Target:
-    from .sagemaker import emit, profile, submit, validate
-
-    return Target(
-        name="sagemaker",
-        title="Amazon SageMaker Pipelines",
-        profile=profile.PROFILE,
-        document="pipeline.json",
-        family="sagemaker",
-        emit=emit.emit,
-        validate=validate.validate,
-        submit=submit.submit,
-        transport=profile.TRANSPORT,
-    )
-
-
-def _vertex() -> Target:
-    from .vertex import emit, profile, submit, validate
-
-    return Target(
-        name="vertex",
-        title="Vertex AI Pipelines",
-        profile=profile.PROFILE,
-        document="pipeline.yaml",
-        family="kfp-ir",
-        emit=emit.emit,
-        validate=validate.validate,
-        submit=submit.submit,
-    )
-
-
-_MAKERS: dict[str, Callable[[], Target]] = {
-    "airflow": _airflow,
-    "azureml": _azureml,
-    "kubeflow": _kubeflow,
-    "sagemaker": _sagemaker,
-    "vertex": _vertex,
+# By name, which is also the folder: title, document, and the family whose dry run understands it.
+_TARGETS = {
+    "airflow": ("Apache Airflow", "dag.py", "airflow"),
+    "azureml": ("Azure Machine Learning", "pipeline.yaml", "azureml"),
+    "kubeflow": ("Kubeflow Pipelines", "pipeline.yaml", "kfp-ir"),
+    "sagemaker": ("Amazon SageMaker Pipelines", "pipeline.json", "sagemaker"),
+    "vertex": ("Vertex AI Pipelines", "pipeline.yaml", "kfp-ir"),
 }
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all targets, in alphabetical order."""
-    return tuple(sorted(_MAKERS))
+    return tuple(sorted(_TARGETS))
 
 
 @cache
@@ -109,6 +31,19 @@ def get(name: str) -> Target:
     >>> get("vertex").document
     'pipeline.yaml'
     """
-    if name not in _MAKERS:
+    if name not in _TARGETS:
         raise UsageError(f"unknown target {name!r}", help=f"targets are: {', '.join(names())}")
-    return _MAKERS[name]()
+    title, document, family = _TARGETS[name]
+    files = ("profile", "emit", "validate", "submit")
+    profile, emit, validate, submit = (import_module(f".{name}.{f}", __package__) for f in files)
+    return Target(
+        name=name,
+        title=title,
+        profile=profile.PROFILE,
+        document=document,
+        family=family,
+        emit=emit.emit,
+        validate=validate.validate,
+        submit=submit.submit,
+        transport=profile.TRANSPORT,
+    )

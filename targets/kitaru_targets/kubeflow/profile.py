@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
+from ..base import Transport
+
 # Labels of a pod, and Argo's node names, are derived from the name.
 MAX_NAME = 120
 
@@ -19,3 +21,5 @@ PROFILE = Profile(
     # Each is two or three nodes of the engine's own graph, which fails beyond a few hundred.
     fan_out=100,
 )
+
+TRANSPORT = Transport()

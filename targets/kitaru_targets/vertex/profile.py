@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
+from ..base import Transport
+
 # A job id has at most 128 characters, and the SDK appends a time stamp to the pipeline's name.
 MAX_NAME = 113
 
@@ -18,3 +20,5 @@ PROFILE = Profile(
     # Each is two or three nodes of the engine's own graph, which fails beyond a few hundred.
     fan_out=100,
 )
+
+TRANSPORT = Transport()
