@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 
-from kitaru_compiler.ir.build import at
+from kitaru_compiler.ir.build import assign, at, load
 from kitaru_compiler.ir.nodes import FlowIR, durable_calls
 from kitaru_compiler.passes.unroll import MAX_COPIES, is_constant, loop_items
 
@@ -13,11 +13,14 @@ from kitaru_compiler.passes.unroll import MAX_COPIES, is_constant, loop_items
 _SCOPED = (ast.Lambda, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom, ast.comprehension)
 
 
-def written_out(ir: FlowIR, node: ast.expr, bound: frozenset[str]) -> ast.List | None:
+def written_out(
+    ir: FlowIR, node: ast.expr, bound: frozenset[str]
+) -> tuple[list[ast.stmt], ast.List] | None:
     """Return `[f(1), f(2)]` for `[f(n) for n in (1, 2)]`, or None when it must stay as it is.
 
-    `bound` are the names that certainly have a value where it stands: an unbound one is another
-    error in a comprehension than in a list.
+    Before it stand the statements that name its constants, where it cannot hold them. `bound` are
+    the names that certainly have a value where it stands: an unbound one is another error in a
+    comprehension than in a list.
     """
     match node:
         case ast.ListComp(elt=elt, generators=[ast.comprehension() as loop]):
@@ -32,8 +35,23 @@ def written_out(ir: FlowIR, node: ast.expr, bound: frozenset[str]) -> ast.List |
         return None
     if any(call.kind == "submit" for call in calls) or not _plain(elt, ir, bound | {name}):
         return None
+    naming: list[ast.stmt] = []
+    if _formats(elt, name):
+        items, naming = _named(ir, items)
     copies = [_Put(name, item).visit(copy.deepcopy(elt)) for item in items]
-    return at(node, ast.List(copies, ast.Load()))
+    return naming, at(node, ast.List(copies, ast.Load()))
+
+
+def _formats(elt: ast.expr, name: str) -> bool:
+    """Say whether an f-string reads `name`: before Python 3.12 not every text fits into one."""
+    strings = (node for node in ast.walk(elt) if isinstance(node, ast.JoinedStr))
+    return any(isinstance(n, ast.Name) and n.id == name for s in strings for n in ast.walk(s))
+
+
+def _named(ir: FlowIR, items: list[ast.expr]) -> tuple[list[ast.expr], list[ast.stmt]]:
+    names = [ir.temporary("item") for _ in items]
+    naming = [assign(item, name, item) for name, item in zip(names, items, strict=True)]
+    return [load(item, name) for name, item in zip(names, items, strict=True)], [*naming]
 
 
 def _plain_target(loop: ast.comprehension) -> str:

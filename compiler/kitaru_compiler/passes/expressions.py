@@ -61,8 +61,8 @@ class Expressions:
             case ast.Compare() if durable_calls(*node.comparators[1:]):
                 return self._chain(node)
             case ast.ListComp() | ast.SetComp() | ast.DictComp():
-                items = written_out(self.ir, node, self.bound)
-                return self.lower(items) if items else self._comprehension(node)
+                items = self.written_out(node)
+                return self._comprehension(node) if items is node else self.lower(items)
             case ast.GeneratorExp():
                 self.first_iterable(node)
             case ast.UnaryOp(op=ast.Not()):
@@ -159,6 +159,15 @@ class Expressions:
             middle, here = right, body
         self.prelude[:] = _plain(self.prelude)
         return load(node, name)
+
+    def written_out(self, node: ast.expr) -> ast.expr:
+        """Return the list that a comprehension over constants makes, any other node as it is."""
+        found = written_out(self.ir, node, self.bound)
+        if found is None:
+            return node
+        naming, items = found
+        self.prelude += [Code(stmt) for stmt in naming]
+        return items
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
         self.first_iterable(node)

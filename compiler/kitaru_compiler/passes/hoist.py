@@ -26,7 +26,6 @@ from kitaru_compiler.ir.nodes import (
     durable_of,
 )
 from kitaru_compiler.ir.scope import bound_names, certainly_bound, deleted_names
-from kitaru_compiler.passes.comprehensions import written_out
 from kitaru_compiler.passes.expressions import Expressions, comprehension_unit
 
 
@@ -104,7 +103,7 @@ class _Hoister(Expressions):
         """Handle a statement whose value may be the durable call itself: no temporary then."""
         value = stmt.value  # type: ignore[attr-defined]
         if value is not None:
-            value = written_out(self.ir, value, self.bound) or value
+            value = self.written_out(value)
         call = durable_of(value)
         if call is None and isinstance(value, ast.ListComp | ast.SetComp | ast.DictComp):
             stmt.value = copy.copy(value)  # type: ignore[attr-defined]
