@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import kitaru
 from kitaru.runtime.journal import Journal
 from kitaru.stores import open_store
 
@@ -39,13 +40,6 @@ def report(count: int) -> str:
     if not kitaru.wait(name="ok", schema=bool):
         return "rejected"
     return publish(total, runs)
-
-@flow
-def chain(count: int) -> int:
-    n = 1
-    for _ in range(count):
-        n = double(n)
-    return n
 """
 
 
@@ -55,7 +49,7 @@ def proxy(behind: Callable[[str], Proxy]) -> Proxy:
 
 
 @pytest.fixture
-def kitaru(tmp_path: Path, proxy: Proxy) -> Callable[..., Any]:
+def cli(tmp_path: Path, proxy: Proxy) -> Callable[..., Any]:
     """Return the real command, in a process of its own, with its journal in a bucket."""
     (tmp_path / "flows.py").write_text(FLOW)
 
@@ -83,23 +77,35 @@ def outcomes(url: str, exec_id: str) -> list[tuple[str, str]]:
         store.close()
 
 
-def test_the_run_and_the_dry_run_record_the_same(kitaru: Callable[..., Any], url: str) -> None:
-    asked = kitaru("run", "flows.py:report", "--input", "count=3", "--no-input", store=url)
+def test_the_run_and_the_dry_run_record_the_same(cli: Callable[..., Any], url: str) -> None:
+    asked = cli("run", "flows.py:report", "--input", "count=3", "--no-input", store=url)
     assert asked["status"] == "waiting"
     answer = ["executions", "input", asked["exec_id"], "--wait", "ok", "--value", "true"]
-    assert kitaru(*answer, store=url)["result"] == "6 in run 1"
+    assert cli(*answer, store=url)["result"] == "6 in run 1"
     command = ["dry-run", "flows.py:report", "--target", "kubeflow", "--input", "count=3"]
-    dry = kitaru(*command, "--answer", "ok=true", store=f"{url}/dry")
+    dry = cli(*command, "--answer", "ok=true", store=f"{url}/dry")
     assert dry["result"] == "6 in run 1"
     assert outcomes(url, asked["exec_id"]) == outcomes(f"{url}/dry", dry["exec_id"])
 
 
-def test_a_checkpoint_is_three_reads_and_two_writes(
-    kitaru: Callable[..., Any], url: str, proxy: Proxy
-) -> None:
+@kitaru.checkpoint
+def successor(n: int) -> int:
+    return n + 1
+
+
+@kitaru.flow
+def chain(count: int) -> int:
+    n = 0
+    for _ in range(count):
+        n = successor(n)
+    return n
+
+
+def test_a_checkpoint_is_three_reads_and_two_writes(url: str, proxy: Proxy) -> None:
+    # Not through the command, which looks at the execution as often as time passes.
     def asked(count: int) -> dict[str, int]:
         proxy.requests.clear()
-        kitaru("run", "flows.py:chain", "--input", f"count={count}", store=f"{url}/{count}")
+        assert chain.options(store=f"{url}/{count}").run(count).wait() == count
         methods = [method for method, _ in proxy.requests]
         return {method: methods.count(method) for method in methods}
 
@@ -108,15 +114,15 @@ def test_a_checkpoint_is_three_reads_and_two_writes(
     assert each == {"GET": 3, "PUT": 2}
 
 
-def test_store_check_accepts_a_bucket(kitaru: Callable[..., Any], url: str) -> None:
-    assert kitaru("store", "check", store=url)["ok"]
+def test_store_check_accepts_a_bucket(cli: Callable[..., Any], url: str) -> None:
+    assert cli("store", "check", store=url)["ok"]
 
 
 def test_store_check_refuses_a_server_that_overwrites(
-    kitaru: Callable[..., Any], behind: Callable[[str], Proxy]
+    cli: Callable[..., Any], behind: Callable[[str], Proxy]
 ) -> None:
     proxy = behind("s3rver")
-    error = kitaru("store", "check", store=f"{proxy.url}/p", code=3)
+    error = cli("store", "check", store=f"{proxy.url}/p", code=3)
     assert "overwrite" in error["error"]["message"]
 
 
@@ -124,9 +130,9 @@ def test_store_check_refuses_a_server_that_overwrites(
     ("method", "listing"), [("PUT", False), ("GET", False), ("GET", True), ("POST", True)]
 )
 def test_store_check_refuses_what_is_denied(
-    kitaru: Callable[..., Any], url: str, proxy: Proxy, method: str, listing: bool
+    cli: Callable[..., Any], url: str, proxy: Proxy, method: str, listing: bool
 ) -> None:
     # A list and S3's bulk delete name no key in their path.
     proxy.fault = lambda seen, key: "403" if seen == method and listing == (not key) else ""
-    error = kitaru("store", "check", store=url, code=3)
+    error = cli("store", "check", store=url, code=3)
     assert "credentials" in error["error"]["help"]
