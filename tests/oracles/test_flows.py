@@ -131,22 +131,24 @@ def meaning(view: ExecutionView) -> tuple[Any, ...]:
     return view.status, view.to_dict()["result"], records
 
 
-def documents(target: str, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def builds(target: str, folder: Path) -> Iterator[tuple[build.Build, dict[str, Any]]]:
     for name, case in CASES.items():
         chosen = registry.get(target)
         compilation = compile_flow(case.file, profile=chosen.profile)
         built = build.write(compilation, chosen, folder / name, store="gs://bucket/prefix")
-        yield built.document, build.parameters.values(built.plan, case.inputs)
+        yield built, case.inputs
 
 
 def test_vertex_constructs_a_job_from_every_document(tmp_path: Path) -> None:
-    found = list(documents("vertex", tmp_path))
-    jobs = [{"path": str(path), "arguments": arguments} for path, arguments in found]
-    for (_, arguments), answer in zip(found, ask("vertex", jobs, tmp_path), strict=True):
-        assert answer == {"problems": [], "parameters": arguments}
+    jobs = [
+        {"path": str(b.document), "arguments": build.parameters.values(b.plan, inputs)}
+        for b, inputs in builds("vertex", tmp_path)
+    ]
+    for job, answer in zip(jobs, ask("vertex", jobs, tmp_path), strict=True):
+        assert answer == {"problems": [], "parameters": job["arguments"]}
 
 
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
 def test_kfp_parses_and_loads_every_document(tmp_path: Path, target: str) -> None:
-    jobs = [{"path": str(p), "arguments": None} for p, _ in documents(target, tmp_path)]
+    jobs = [{"path": str(b.document), "arguments": None} for b, _ in builds(target, tmp_path)]
     assert ask("kfp", jobs, tmp_path) == [{"problems": [], "ran": None}] * len(jobs)

@@ -26,7 +26,7 @@ from kitaru_targets.upload import carry, upload
 from kitaru.client import ExecutionView, KitaruClient
 from kitaru.stores import open_store
 from tests.oracles.ask import ask, python
-from tests.oracles.test_flows import CASES, Case, documents, locally, meaning
+from tests.oracles.test_flows import CASES, Case, builds, locally, meaning
 from tests.oracles.test_shapes import PARAMETERS, PROGRAMS
 from tests.targets.programs import plan
 from tests.targets.test_sagemaker import WIRING
@@ -78,8 +78,8 @@ def answer(server: subprocess.Popen[bytes], request: urllib.request.Request) -> 
 
 
 def test_the_sdk_builds_the_same_pipeline_and_every_request_fits(tmp_path: Path) -> None:
-    found_once = {path.read_bytes(): path for path, _ in documents("sagemaker", tmp_path)}
-    paths = list(found_once.values())
+    written = [built.document for built, _ in builds("sagemaker", tmp_path)]
+    paths = list({path.read_bytes(): path for path in written}.values())
     for name, program in PROGRAMS.items():
         text = TARGET.emit(plan(program, parameters=PARAMETERS), WIRING).text
         assert TARGET.validate(text) == []
@@ -91,8 +91,8 @@ def test_the_sdk_builds_the_same_pipeline_and_every_request_fits(tmp_path: Path)
 
 
 def test_the_sdk_finds_what_is_wrong(tmp_path: Path) -> None:
-    (path, _), *_ = documents("sagemaker", tmp_path)
-    text = path.read_text()
+    (built, _), *_ = builds("sagemaker", tmp_path)
+    text = built.document.read_text()
     wrong = {
         "machine": text.replace("ml.t3.medium", "ml.t9.medium"),
         "long": text.replace('"KITARU_INPUT_"', f'"{"x" * 257}"'),

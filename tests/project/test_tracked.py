@@ -25,6 +25,7 @@ FORBIDDEN = {
     **{".".join(host): re.escape(".".join(host)) for host in REGISTRIES},
     **{path: path for path in MACHINE},
     **{note: rf"\b{note}\b" for note in NOTES},
+    "a conflict": "^(<{7}|>{7})( |$)",
 }
 
 
