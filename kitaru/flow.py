@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
@@ -13,7 +14,7 @@ from kitaru.handle import Handle
 from kitaru.runtime import codec, commands, context, inputs
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.local import LocalRun
-from kitaru.runtime.retries import RetryOn, policy
+from kitaru.runtime.retries import Policy, RetryOn, policy
 from kitaru.runtime.values import store_value
 from kitaru.stores import open_store
 from kitaru.version import VERSION
@@ -48,7 +49,7 @@ class Flow(Generic[P, R]):
         *,
         name: str | None = None,
         cache: bool | None = None,
-        retries: int = 0,
+        retries: int | None = None,
         retry_delay: float = 0,
         backoff: float = 2,
         retry_on: RetryOn = Exception,
@@ -94,6 +95,7 @@ class Flow(Generic[P, R]):
         store: str | Store | None = None,
         exec_id: str | None = None,
         cache: bool | None = None,
+        retries: int | None = None,
     ) -> Runner[P, R]:
         """Return something to `.run(…)` that does so in another way.
 
@@ -101,11 +103,16 @@ class Flow(Generic[P, R]):
             store: where the journal lies, `sqlite:PATH` for example; default as configured.
             exec_id: the execution's id; one that exists, with equal inputs, is gone on with.
             cache: whether results of other executions may be used; default as decorated.
+            retries: how often a checkpoint that does not say itself is tried again; default as
+                decorated.
+
+        Raises:
+            UsageError: `exec_id` is no execution id, or `retries` no number of attempts.
 
         Example:
             review_flow.options(cache=False).run("kayaks")
         """
-        return Runner(self, store=store, exec_id=exec_id, cache=cache)
+        return Runner(self, store=store, exec_id=exec_id, cache=cache, retries=retries)
 
     def resume(self, exec_id: str, *, store: str | Store | None = None) -> Handle[R]:
         """Go on with an execution of this flow: what is recorded does not run again.
@@ -170,11 +177,13 @@ class Runner(Generic[P, R]):
         store: str | Store | None = None,
         exec_id: str | None = None,
         cache: bool | None = None,
+        retries: int | None = None,
     ) -> None:
         self._flow = flow
         self._store = store
         self._exec_id = None if exec_id is None else check_execution_id(exec_id)
         self._cache = cache
+        self._retries = policy(".options", retries, None, None, None).retries
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start an execution; see `Flow.run`."""
@@ -209,6 +218,7 @@ class Runner(Generic[P, R]):
             started_at=now(),
             kitaru_version=VERSION,
             cache=setting("cache", argument=self._cache, decorator=flow.cache).value,
+            retries=self._retries,
         )
         journal = Journal.create(store, record)
         return go_on(flow, journal, fresh=self._exec_id is None)
@@ -231,7 +241,7 @@ def go_on(
         journal,
         lambda: _body(flow, journal),
         cache=journal.execution.cache if cache is None else cache,
-        policy=flow.policy,
+        policy=_policy(flow, journal),
         attempted=not fresh,
     )
     if not fresh and journal.state().status != "running":
@@ -272,6 +282,11 @@ def _body(flow: Flow[Any, Any], journal: Journal) -> Any:
     return inputs.call(flow.function, values)
 
 
+def _policy(flow: Flow[Any, Any], journal: Journal) -> Policy:
+    said = setting("retries", argument=journal.execution.retries, decorator=flow.policy.retries)
+    return replace(flow.policy, retries=said.value)
+
+
 def _check_synchronous(function: Callable[..., Any]) -> None:
     code = getattr(function, "__code__", None)
     if code is None:
@@ -296,7 +311,7 @@ def flow(
     *,
     name: str | None = None,
     cache: bool | None = None,
-    retries: int = 0,
+    retries: int | None = None,
     retry_delay: float = 0,
     backoff: float = 2,
     retry_on: RetryOn = Exception,
@@ -310,7 +325,8 @@ def flow(
         name: what executions call it; default the function's name.
         cache: whether its checkpoints may use results of other executions; default true.
         retries, retry_delay, backoff, retry_on: for checkpoints that do not say themselves, as
-            `@checkpoint` takes them; default 0 retries, without delay, doubling, any exception.
+            `@checkpoint` takes them; default as configured (0 retries), without delay, doubling,
+            any exception.
 
     Raises:
         UsageError: the function is async or a generator, or an option is wrong.

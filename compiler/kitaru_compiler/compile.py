@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitaru.config import project_settings
+from kitaru.config import project_settings, setting
 from kitaru.version import VERSION
 from kitaru.wire.plan import Granularity, Plan, Span
 from kitaru_compiler.cut.plan import cut
@@ -77,7 +77,8 @@ def compile_flow(
         chosen, problems = select_flow(source, names, flow)
         if chosen is None:
             raise SourceError(tuple(problems), {source.file: source.text})
-        calls = Calls(names, source.module)
+        retries = setting("retries", start=path.parent).value
+        calls = Calls(names, source.module, retries)
         found = _analyse(chosen, calls)
         _stop_on_errors(found, project)
         result = cut(_normal_form(chosen, calls), granularity, profile)
@@ -101,6 +102,7 @@ def compile_flow(
             models=dict(sorted(settings.get("models", {}).items())),
             requirements=pins,
             environment=dict(sorted(settings.get("environment", {}).items())),
+            retries=retries,
         )
     texts = _texts(project) | requirement_texts(project, settings)
     findings = _finished([*found, *result.notes, *about_pins], texts)

@@ -54,7 +54,7 @@ class ItemRun:
             self._journal,
             self,
             cache=self._journal.execution.cache,
-            policy=program.flow.policy,
+            policy=program.policy,
             attempted=True,
             run=self._request.run,
         )

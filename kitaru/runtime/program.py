@@ -14,6 +14,7 @@ from typing import Any
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime import blocks, codec, inputs
 from kitaru.runtime.frames import Variables
+from kitaru.runtime.retries import Policy
 from kitaru.wire import canonical
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, Plan
 
@@ -27,6 +28,12 @@ class Program:
     module: ModuleType
     flow: Any
     functions: dict[str, blocks.BlockFunction]
+
+    @property
+    def policy(self) -> Policy:
+        """How checkpoints are tried again that do not say themselves."""
+        policy: Policy = self.flow.policy
+        return policy.under(Policy(self.plan.retries))
 
 
 def read_plan(path: Path) -> tuple[Plan, str]:

@@ -124,7 +124,7 @@ class StepRun:
             journal,
             self,
             cache=journal.execution.cache,
-            policy=program.flow.policy,
+            policy=program.policy,
             attempted=step.retry == "native",
             run=request.run,
         )

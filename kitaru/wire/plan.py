@@ -210,7 +210,8 @@ class Plan:
     `kitaru.runtime.blocks`), `activations` are the helpers written out in it. `models` are the
     model aliases of the project, `requirements` the pinned distributions a container needs,
     `environment` its plain variables. `residual_of` is the digest of the plan whose frames this one
-    goes on with, empty for a compilation of its own.
+    goes on with, empty for a compilation of its own. `retries` is how often a checkpoint is tried
+    again where neither it nor the flow says.
     """
 
     flow: str
@@ -230,6 +231,7 @@ class Plan:
     requirements: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     residual_of: str = ""
+    retries: int = 0
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:

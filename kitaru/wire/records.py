@@ -61,7 +61,8 @@ class ExecutionRecord:
     `target` is where it runs and `run` what it is called there; both are empty for this machine.
     `replay` says which execution it replays; large values that it took over still lie there.
     `cache` says whether results of other executions may be used: whoever resumes it keeps to what
-    it was begun with.
+    it was begun with. `retries` is how often this run tries again what does not say itself, None
+    where it is the flow's, or the configuration's, to say.
     """
 
     exec_id: str
@@ -79,6 +80,7 @@ class ExecutionRecord:
     replay: Replay | None = None
     kitaru_version: str = ""
     cache: bool = True
+    retries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kitaru
-from kitaru import KitaruClient, checkpoint, errors, flow
+from kitaru import KitaruClient, checkpoint, config, errors, flow
 from kitaru.runtime.local import LocalRun
 from kitaru.runtime.retries import LONGEST_DELAY, Policy
 
@@ -133,6 +134,54 @@ def test_what_a_checkpoint_leaves_open_the_flow_says(pauses: list[float]) -> Non
     with pytest.raises(errors.CheckpointFailed, match="odd"):
         says.run(True).wait()
     assert len(calls) == 1
+
+
+@flow
+def says_no_more() -> str:
+    return says_nothing()
+
+
+@pytest.mark.parametrize("where", ["configure", "environment", "project"])
+def test_what_the_flow_leaves_open_is_configured(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "configure":
+        monkeypatch.setitem(config._configured, "retries", 2)
+    elif where == "environment":
+        monkeypatch.setenv("KITARU_RETRIES", "2")
+    else:
+        Path("pyproject.toml").write_text("[tool.kitaru]\nretries = 2\n")
+    assert says_no_more.run().wait() == "attempt 3"
+    calls.clear()
+    with pytest.raises(errors.CheckpointFailed):
+        says_no_more.options(retries=0, cache=False).run().wait()
+    assert len(calls) == 1
+
+
+def test_a_run_says_more_than_the_flow_and_a_checkpoint_more_than_a_run(
+    pauses: list[float],
+) -> None:
+    with pytest.raises(errors.CheckpointFailed):
+        says.options(retries=1).run(False).wait()
+    assert len(calls) == 2
+    calls.clear()
+    with pytest.raises(errors.CheckpointFailed):
+        says.options(retries=5).run(True).wait()
+    assert len(calls) == 1
+
+
+def test_whoever_goes_on_keeps_to_what_the_run_said() -> None:
+    handle = says_no_more.options(retries=1).run()
+    with pytest.raises(errors.CheckpointFailed):
+        handle.wait()
+    assert says_no_more.resume(handle.exec_id).wait() == "attempt 3"
+    (record,) = KitaruClient().executions.get(handle.exec_id).invocations
+    assert record.attempts == 3
+
+
+def test_a_run_is_refused_before_anything_runs() -> None:
+    with pytest.raises(errors.UsageError, match="retries=-1"):
+        says_no_more.options(retries=-1)
 
 
 @checkpoint(retries=1, timeout=0.05)

@@ -76,6 +76,19 @@ def test_a_retry_is_the_documents(make: Make, run: Watched, tmp_path: Path) -> N
     assert [(e.attempt, e.code) for e in run.ended] == [(1, 1), (2, 1), (3, 0)]
 
 
+@pytest.mark.parametrize("options", ["", "retries=None", "retry_on=RuntimeError"])
+def test_retries_that_only_the_configuration_asks_for_are_the_builds(
+    make: Make, run: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    monkeypatch.setenv("KITARU_RETRIES", "2")
+    made = make(trying(tmp_path, options))
+    # Whoever runs a build does not say how often: its document and its plan do.
+    monkeypatch.delenv("KITARU_RETRIES")
+    assert run(made)["result"] == 3
+    attempts = [(1, 1), (2, 1), (3, 0)] if "retry_on" not in options else [(1, 0)]
+    assert [(e.attempt, e.code) for e in run.ended] == attempts
+
+
 def trying(tmp_path: Path, options: str) -> str:
     """Return a flow whose checkpoint raises RuntimeError twice."""
     return f"""

@@ -36,6 +36,8 @@ class Calls:
     names: Names
     # The flow's module, whose imports are the project's code.
     module: str
+    # How often a checkpoint is tried again where neither it nor its flow says.
+    retries: int = 0
     helpers: dict[str, Helper] = field(default_factory=dict)
     _inside_of: dict[str, tuple[DurableCall, ...]] = field(default_factory=dict)
     _direct_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
@@ -45,7 +47,8 @@ class Calls:
 
     def mark(self, flow: FlowDefinition) -> None:
         """Mark every durable call in the flow's body, and in the helpers that it calls."""
-        self._mark(flow, flow.options)
+        configured = ast.keyword("retries", ast.Constant(self.retries))
+        self._mark(flow, (configured, *flow.options))
 
     def _mark(self, flow: FlowDefinition, inherited: tuple[ast.keyword, ...]) -> None:
         own = bound_in(flow.definition)

@@ -198,10 +198,14 @@ def _is_json(value: Any) -> bool:
 def checkpoint_options(
     symbol: Symbol, inherited: tuple[ast.keyword, ...] = ()
 ) -> CheckpointOptions:
-    """Return the literal arguments of a checkpoint's decorator; `inherited` are the flow's."""
+    """Return the literal arguments of a checkpoint's decorator; `inherited` are the flow's.
+
+    None says nothing.
+    """
     assert isinstance(symbol.definition, ast.FunctionDef | ast.AsyncFunctionDef)
     retrying = [keyword for keyword in inherited if keyword.arg in _RETRYING]
-    given = {k.arg: k.value for k in (*retrying, *symbol.options)}
+    said = (k for k in (*retrying, *symbol.options) if literal_of(k.value) != (True, None))
+    given = {k.arg: k.value for k in said}
     values = {name: literal_of(value)[1] for name, value in given.items() if name}
 
     def text(key: str) -> str:

@@ -18,12 +18,16 @@ from kitaru.config import setting
 @click.option(
     "--no-cache", is_flag=True, help="Run every checkpoint, whatever was recorded before."
 )
+@click.option(
+    "--retries", type=click.IntRange(min=0), metavar="N",
+    help="Try a failed checkpoint that does not say itself so often again.",
+)  # fmt: skip
 @options.store
 @options.as_json
 @options.pass_output
 def run(
     output: Output, flow: str, pairs: tuple[str, ...], inputs_from: str | None, no_input: bool,
-    no_cache: bool, store: str | None,
+    no_cache: bool, retries: int | None, store: str | None,
 ) -> int:  # fmt: skip
     """Run a flow in this process, each checkpoint recorded as it ends.
 
@@ -38,6 +42,7 @@ def run(
     url = setting("store", argument=store).value
     loaded = load_flow(location)
     given = parse_inputs(pairs, inputs_from, texts=text_inputs(loaded))
-    handle = loaded.options(store=url, cache=False if no_cache else None).start(given)
+    runner = loaded.options(store=url, cache=False if no_cache else None, retries=retries)
+    handle = runner.start(given)
     asking = output.interactive and not no_input
     return attend(handle, KitaruClient(url), output, asking=asking, store=store)
