@@ -23,7 +23,7 @@ from kitaru.config import configure
 from kitaru.flow import flow
 from kitaru.handle import Handle
 from kitaru.llm import llm
-from kitaru.primitives import idempotency_key, load, log, save, wait
+from kitaru.primitives import idempotency_key, load, log, save, secret, wait
 from kitaru.runtime.futures import Future
 from kitaru.version import VERSION as __version__
 
@@ -42,5 +42,6 @@ __all__ = [
     "log",
     "memory",
     "save",
+    "secret",
     "wait",
 ]

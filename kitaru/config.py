@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.errors import UsageError
+from kitaru.wire import secrecy
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -63,6 +64,7 @@ _KINDS: Mapping[str, _Kind] = {
     "memory_scope": _Kind(None, _is_text, "a scope such as namespace:sales"),
     "default_model": _Kind("fast", _is_text, "a model or an alias"),
     "models": _Kind({}, _is_texts, 'a table of alias to model, {"fast": "…"}', json.loads),
+    "secrets": _Kind({}, _is_texts, 'a table of references, {"API_KEY": "aws:…"}', json.loads),
     "environment": _Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),
     "airflow_url": _Kind(None, _is_text, "the URL of Airflow's API server"),
     "requirements": _Kind(None, _is_text, "the path of a requirements file"),
@@ -74,8 +76,9 @@ def configure(**values: Any) -> None:
     """Set defaults for this process; `None` takes a setting back.
 
     Settings: `store`, `cache`, `retries`, `image`, `memory_scope` (of `kitaru.memory` outside
-    flows), `default_model`, `models`, `environment` (plain variables of every step), `requirements`
-    (what a container installs). Raises UsageError on any other name and on a value of the wrong
+    flows), `default_model`, `models`, `secrets` (where the value of each is, such as
+    `aws:prod/key`), `environment` (plain variables of every step), `requirements` (what a container
+    installs). Raises UsageError on any other name and on a value of the wrong
     type.
 
         kitaru.configure(store="sqlite:/var/lib/flows/", cache=False)
@@ -107,11 +110,12 @@ def setting(
 
 def models(start: Path | None = None) -> dict[str, str]:
     """Return the model aliases in force: of two layers with one alias the higher wins."""
-    merged: dict[str, str] = {}
-    for origin, value in reversed(list(_layers("models", None, None, start))):
-        if value is not None:
-            merged.update(_checked("models", value, origin))
-    return merged
+    return _merged("models", start)
+
+
+def secrets(start: Path | None = None) -> dict[str, str]:
+    """Return the references of secrets in force, by name; merged like the model aliases."""
+    return _merged("secrets", start)
 
 
 def project_file(start: Path | None = None) -> Path | None:
@@ -151,6 +155,14 @@ def _layers(
     yield "user configuration", _user_settings().get(name)
 
 
+def _merged(name: str, start: Path | None) -> dict[str, str]:
+    merged: dict[str, str] = {}
+    for origin, value in reversed(list(_layers(name, None, None, start))):
+        if value is not None:
+            merged.update(_checked(name, value, origin))
+    return merged
+
+
 def _kind(name: str, where: str = "kitaru.configure()") -> _Kind:
     if name not in _KINDS:
         known = ", ".join(sorted(_KINDS))
@@ -161,7 +173,8 @@ def _kind(name: str, where: str = "kitaru.configure()") -> _Kind:
 def _checked(name: str, value: Any, origin: str) -> Any:
     kind = _kind(name, origin)
     if not kind.check(value):
-        raise UsageError(f"{origin}: {name} must be {kind.expected}, not {value!r}")
+        shown = secrecy.redacted(repr(value))
+        raise UsageError(f"{origin}: {name} must be {kind.expected}, not {shown}")
     return value
 
 
@@ -173,7 +186,8 @@ def _from_environment(name: str) -> Any:
         return _kind(name).parse(text)
     except ValueError:
         expected = _kind(name).expected
-        raise UsageError(f"KITARU_{name.upper()} must be {expected}, not {text!r}") from None
+        shown = secrecy.redacted(repr(text))
+        raise UsageError(f"KITARU_{name.upper()} must be {expected}, not {shown}") from None
 
 
 def _user_settings() -> dict[str, Any]:

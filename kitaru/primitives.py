@@ -1,11 +1,12 @@
-"""Decides what flows and checkpoints have beside calls: answers, notes, artifacts, a stable key."""
+"""Decides what flows have beside calls: answers, notes, artifacts, secrets, a stable key."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from kitaru.errors import UsageError
-from kitaru.runtime import codec, context
+from kitaru.errors import NotFound, UsageError
+from kitaru.runtime import codec, context, secrets
 from kitaru.runtime.artifacts import find_artifact
 from kitaru.runtime.calls import Spec
 from kitaru.runtime.journal import Journal
@@ -14,8 +15,9 @@ from kitaru.runtime.schema import from_json, to_json_schema
 from kitaru.wire import canonical
 from kitaru.wire.names import check_name
 from kitaru.wire.records import WaitRequest
+from kitaru.wire.secrecy import redacted
 
-__all__ = ["idempotency_key", "load", "log", "save", "wait"]
+__all__ = ["idempotency_key", "load", "log", "save", "secret", "wait"]
 
 
 def wait(
@@ -46,7 +48,7 @@ def wait(
     execution = context.in_body("kitaru.wait")
     request = WaitRequest(
         name=check_name("wait", name or "wait"),
-        question=question or "",
+        question=redacted(question or ""),
         schema=to_json_schema(schema),
         metadata=_json(metadata or {}, "metadata"),
     )
@@ -126,6 +128,31 @@ def idempotency_key() -> str:
     return digest.removeprefix("sha256:")[:32]
 
 
+def secret(name: str) -> str:
+    """Return the value of a secret, which is masked from now on wherever Kitaru shows a text.
+
+    An environment variable of that name comes first, then the reference in
+    `[tool.kitaru.secrets]`, then what `kitaru secrets set NAME` keeps for this user. A result, a
+    frame or a memory that holds the value is refused: it would lie in the store.
+
+    Raises:
+        NotFound: there is no such secret here.
+        EnvironmentFailure: whoever keeps it does not answer, or refuses.
+        UsageError: the name or its reference is none.
+
+    Example:
+        client = Client(api_key=kitaru.secret("SERVICE_API_KEY"))
+    """
+    value = secrets.find(name)
+    if value is None:
+        raise NotFound(
+            f"There is no secret {name} here: no variable {name} in the environment, no reference "
+            "in [tool.kitaru.secrets], nothing kept for this user.",
+            help=f"kitaru secrets set {name}    # reads the value from stdin",
+        )
+    return value
+
+
 def _note(**metadata: Any) -> None:
     _, running = context.in_checkpoint("kitaru.log")
     running.metadata.update(metadata)
@@ -136,3 +163,13 @@ def _json(value: dict[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(encoded, dict) or "$kitaru" in encoded:
         raise UsageError(f"{where} must be plain JSON.", help="Use texts, numbers, lists, dicts.")
     return encoded
+
+
+def _references() -> Mapping[str, str]:
+    # Reads files, which a flow without secrets need not wait for.
+    from kitaru import config
+
+    return config.secrets()
+
+
+secrets.use_configuration(_references)

@@ -103,6 +103,7 @@ def compile_flow(
             requirements=pins,
             environment=dict(sorted(settings.get("environment", {}).items())),
             retries=retries,
+            secrets=dict(sorted(settings.get("secrets", {}).items())),
         )
     texts = _texts(project) | requirement_texts(project, settings)
     findings = _finished([*found, *result.notes, *about_pins], texts)

@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Set up": {
         "store": "Check that a store keeps its promises.",
+        "secrets": "Keep secrets for this user, and say where each is found.",
     },
 }
 EPILOG = """Exit codes: 0 done (a run that waits is done for now), 1 the flow failed or its source

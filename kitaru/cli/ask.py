@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from kitaru.cli.values import parse_value, wants_text
+from kitaru.wire.secrecy import redacted
 
 YES = frozenset({"y", "yes", "true", "1"})
 NO = frozenset({"n", "no", "false", "0"})
@@ -55,7 +56,7 @@ def example(schema: dict[str, Any]) -> str:
 
 def _read(prompt: str) -> str:
     # The prompt goes to stderr: stdout is for results.
-    click.echo(prompt, nl=False, err=True)
+    click.echo(redacted(prompt), nl=False, err=True)
     line = sys.stdin.readline()
     if not line:
         click.echo(err=True)

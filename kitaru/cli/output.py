@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kitaru.errors import KitaruError
+from kitaru.wire.secrecy import redacted, redacted_json
 
 if TYPE_CHECKING:
     from kitaru_compiler.diagnostics.model import Diagnostic
@@ -24,7 +25,7 @@ class Output:
     """Where a command writes.
 
     With `--json`, stdout carries one document and nothing else: whatever flows, libraries and
-    child processes write to it is sent to stderr instead.
+    child processes write to it is sent to stderr instead. Secrets are hidden wherever it writes.
     """
 
     def __init__(self, as_json: bool) -> None:
@@ -39,9 +40,8 @@ class Output:
         """Write the command's one JSON document."""
         assert self._stdout is not None
         sys.stdout.flush()
-        data = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(
-            "utf-8", "backslashreplace"
-        )
+        text = json.dumps(redacted_json(document), indent=2, ensure_ascii=False) + "\n"
+        data = text.encode("utf-8", "backslashreplace")
         with os.fdopen(self._stdout, "wb") as stream:
             stream.write(data)
 
@@ -150,7 +150,7 @@ def internal_error(error: Exception, output: Output) -> int:
     if os.environ.get("KITARU_TRACEBACK"):
         import traceback
 
-        traceback.print_exception(error)
+        output.note("".join(traceback.format_exception(error)))
     if output.as_json:
         _write_json(type(error).__name__, message, help, INTERNAL, [])
     else:
@@ -180,7 +180,7 @@ def _write_json(
 ) -> None:
     error = {"type": type_name, "message": message, "help": help, "exit_code": code}
     document = {"error": {**error, "diagnostics": diagnostics} if diagnostics else error}
-    click.echo(json.dumps(document), err=True)
+    click.echo(json.dumps(redacted_json(document)), err=True)
 
 
 def _color(stream: Any) -> bool:
@@ -188,5 +188,6 @@ def _color(stream: Any) -> bool:
 
 
 def _writable(text: str, stream: Any) -> str:
+    """Return what a stream can show of a text, secrets hidden."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return redacted(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.output import Output, label
 from kitaru.errors import WaitTimeout
+from kitaru.wire.secrecy import redacted
 
 if TYPE_CHECKING:
     from kitaru.handle import Handle
@@ -81,7 +82,7 @@ def _live() -> Iterator[tuple[Write, Write]]:
     to_terminal = sys.stdout.isatty()
     with Live(spinner, console=console, transient=True, redirect_stdout=to_terminal):
         yield (
-            lambda text: console.print(Text.from_ansi(text), soft_wrap=True),
+            lambda text: console.print(Text.from_ansi(redacted(text)), soft_wrap=True),
             lambda text: spinner.update(text=text),
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 from kitaru.errors import CheckpointFailed, ValueNotEncodable
 from kitaru.runtime import codec
 from kitaru.runtime.codec import names
+from kitaru.wire.secrecy import redacted
 
 _CAUSES = 8
 _HEAP_TYPE = 1 << 9
@@ -32,7 +33,7 @@ def encode_exception(exc: BaseException) -> dict[str, Any]:
 
     Parts that cannot be recorded are replaced (arguments) or left out (attributes). An exception
     that would not come back with its class and text is recorded in degraded form, which decodes to
-    CheckpointFailed. Never raises for an exception of the user's.
+    CheckpointFailed. Secrets in its texts are hidden. Never raises for an exception of the user's.
     """
     return _encode_checked(exc, _CAUSES)
 
@@ -68,13 +69,13 @@ def _is_ours(filename: str) -> bool:
 
 
 def _encode(exc: BaseException, depth: int) -> dict[str, Any]:
-    own = {name: value for name, value in vars(exc).items() if name != "__notes__"}
+    own = {n: _shown(value) for n, value in vars(exc).items() if n != "__notes__"}
     return {
         "class": list(names.name_of(type(exc)) or ()),
         "args": [_encode_argument(part, depth) for part in exc.args],
         "state": _encode_kept(own),
-        "slots": _encode_kept(_slot_values(exc)),
-        "notes": [str(note) for note in getattr(exc, "__notes__", ())],
+        "slots": _encode_kept({n: _shown(value) for n, value in _slot_values(exc).items()}),
+        "notes": [redacted(str(note)) for note in getattr(exc, "__notes__", ())],
         "cause": _encode_cause(exc.__cause__, depth),
         "suppress": exc.__suppress_context__,
     }
@@ -103,7 +104,7 @@ def _encode_argument(part: Any, depth: int) -> dict[str, Any]:
     if type(part) in (list, tuple) and any(isinstance(item, BaseException) for item in part):
         return {"items": [_encode_argument(item, depth) for item in part]}
     try:
-        return {"value": codec.encode(part)}
+        return {"value": codec.encode(_shown(part))}
     except ValueNotEncodable:
         return {"value": codec.encode(Unrecorded(_text(part, repr)))}
 
@@ -170,7 +171,7 @@ def _comes_back(exc: BaseException, document: dict[str, Any]) -> bool:
     """Say whether the document decodes to the same class with the same text."""
     try:
         again = _decode(document)
-        return type(again) is type(exc) and str(again) == str(exc)
+        return type(again) is type(exc) and str(again) == redacted(str(exc))
     except Exception:
         return False
 
@@ -184,8 +185,13 @@ def _degraded(exc: BaseException) -> dict[str, Any]:
     }
 
 
+def _shown(part: Any) -> Any:
+    """Return a text with its secrets hidden: an exception's texts are for people to read."""
+    return redacted(part) if type(part) is str else part
+
+
 def _text(value: Any, show: Callable[[Any], str]) -> str:
     try:
-        return show(value)
+        return redacted(show(value))
     except Exception:
         return f"<{type(value).__qualname__} that cannot be shown>"

@@ -10,6 +10,7 @@ from kitaru.runtime import codec, failures
 from kitaru.runtime.calls import Call
 from kitaru.runtime.journal import Journal
 from kitaru.wire.records import ErrorInfo, InvocationRecord
+from kitaru.wire.secrecy import redacted
 
 
 @dataclass(slots=True)
@@ -44,9 +45,9 @@ def error_info(error: BaseException, *, invocation: str = "", help: str = "") ->
     module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
     return ErrorInfo(
         type=module + cls.__qualname__,
-        message=error.message if isinstance(error, KitaruError) else str(error),
-        traceback=failures.user_traceback(error),
-        help="\n".join(filter(None, (own, help))),
+        message=redacted(error.message if isinstance(error, KitaruError) else str(error)),
+        traceback=redacted(failures.user_traceback(error)),
+        help=redacted("\n".join(filter(None, (own, help)))),
         invocation=invocation,
     )
 

@@ -17,6 +17,7 @@ from kitaru.runtime.host import Stop
 from kitaru.runtime.route import END, StepStatus
 from kitaru.wire.ids import check_execution_id, execution_id_of
 from kitaru.wire.records import WaitRequest
+from kitaru.wire.secrecy import redacted
 
 INTERRUPTED = 130
 
@@ -110,5 +111,5 @@ def _flush() -> None:
 
 
 def say(line: str) -> None:
-    """Write a line to the step's log."""
-    sys.stderr.write(line + "\n")
+    """Write a line to the step's log, secrets hidden."""
+    sys.stderr.write(redacted(line) + "\n")

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime import blocks, codec, inputs
+from kitaru.runtime import blocks, codec, inputs, secrets
 from kitaru.runtime.frames import Variables
 from kitaru.runtime.retries import Policy
 from kitaru.wire import canonical
@@ -60,6 +60,7 @@ def load_program(plan: Plan, digest: str, path: Path) -> Program:
     Raises:
         EnvironmentFailure: the bundle is not what was compiled.
     """
+    secrets.use_plan_references(plan.secrets)
     root = next((r for r in path.resolve().parents[:2] if (r / plan.file).is_file()), None)
     if root is not None and str(root) not in sys.path:
         sys.path.insert(0, str(root))

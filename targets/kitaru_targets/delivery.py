@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Literal, get_args
 
 from kitaru.errors import UsageError
+from kitaru.runtime.secrets import check_reference
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Plan
@@ -20,6 +21,12 @@ Delivery = Literal["store", "image", "inline"]
 # Steps read a remote store through this; it is the release that the store tests run against.
 OBSTORE = "obstore==0.12.1"
 LITELLM = "litellm==1.106.2"
+# What reads a secret, by the scheme of its reference.
+KEEPERS = {
+    "aws": ("boto3==1.44.5",),
+    "azure": ("azure-identity==1.27.0", "azure-keyvault-secrets==4.12.0"),
+    "gcp": ("google-cloud-secret-manager==2.32.0",),
+}
 # Starts the program in a bundle that lies on a disk under its digest, once that is right; short
 # enough for targets whose arguments have at most 256 characters.
 CHECKED = (
@@ -49,7 +56,7 @@ def requirements(plan: Plan) -> tuple[str, ...]:
     `kitaru` from an index: the runtime travels in the bundle or in the image.
     """
     named = {_name(pin) for pin in plan.requirements}
-    needed = (OBSTORE, LITELLM) if plan.models else (OBSTORE,)
+    needed = [OBSTORE, *([LITELLM] if plan.models else []), *_keepers(plan)]
     pins = sorted({*plan.requirements, *(pin for pin in needed if _name(pin) not in named)})
     for pin in pins:
         if "==" not in pin or _name(pin) == "kitaru":
@@ -58,6 +65,11 @@ def requirements(plan: Plan) -> tuple[str, ...]:
                 help="requirements are NAME==VERSION, and never kitaru: it travels in the bundle",
             )
     return tuple(pins)
+
+
+def _keepers(plan: Plan) -> list[str]:
+    references = (check_reference(*pair).partition(":")[0] for pair in plan.secrets.items())
+    return [pin for scheme in references for pin in KEEPERS.get(scheme, ())]
 
 
 def wire(

@@ -22,6 +22,7 @@ from kitaru.runtime.codec.digests import (
 )
 from kitaru.runtime.codec.encoder import Encoder
 from kitaru.runtime.codec.objects import future_factory
+from kitaru.wire import secrecy
 
 __all__ = [
     "ArgumentsDigest",
@@ -113,6 +114,28 @@ def set_future_factory(
 
 
 def _encode(value: Any, where: str, named: dict[int, str]) -> Any:
+    document = _document(value, where, named)
+    if secrecy.remembers() and (name := _secret_in(document)):
+        parts = value.items() if type(value) is dict else ()
+        path = next((f"{where}[{json.dumps(k)}]" for k, v in parts if _holds(v, named)), where)
+        raise ValueNotEncodable(
+            f"{path or 'the value'} holds the value of the secret {name}, which would lie in the "
+            "store",
+            path=path,
+            help=f'Hand on the name, and call kitaru.secret("{name}") where the value is used.',
+        )
+    return document
+
+
+def _holds(part: Any, named: dict[int, str]) -> bool:
+    return bool(_secret_in(_document(part, "", named)))
+
+
+def _secret_in(document: Any) -> str:
+    return secrecy.held(json.dumps(document, ensure_ascii=False))
+
+
+def _document(value: Any, where: str, named: dict[int, str]) -> Any:
     if type(value) is str and value.isascii():
         return value
     copier = plain.Copier(named)

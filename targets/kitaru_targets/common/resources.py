@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from kitaru.errors import UsageError
+from kitaru.wire import secrecy
 
 _UNITS = {
     "E": 10**18, "P": 10**15, "T": 10**12, "G": 10**9, "M": 10**6, "K": 10**3, "k": 10**3,
@@ -19,8 +20,18 @@ _DENIED = re.compile(r"(LD_.*|DYLD_.*|PYTHON.*|PATH|BASH_ENV|ENV|IFS|KITARU_STOR
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a step, sorted; raise UsageError on a name that must not be set."""
-    for name in variables:
+    """Return the variables of a step, sorted.
+
+    Raises UsageError on a name that must not be set, and on a secret: whoever sees the document
+    would see it.
+    """
+    for name, value in variables.items():
+        if secrecy.is_secret_name(name) or secrecy.redacted(value) != value:
+            raise UsageError(
+                f"environment variable {name!r} holds a secret, and would stand in the document",
+                help=f'say where it is instead, [tool.kitaru.secrets] {name} = "aws:…", and read '
+                f'it with kitaru.secret("{name}")',
+            )
         if not _VARIABLE.fullmatch(name) or _DENIED.fullmatch(name):
             raise UsageError(
                 f"environment variable {name!r} cannot be set for a step",

@@ -112,6 +112,7 @@ def _flow(plan: Plan, locked: Mapping[str, Any], sources: Mapping[str, str]) -> 
         "requirement": dict(pin.partition("==")[::2] for pin in delivery.requirements(plan)),
         "model": dict(plan.models),
         "variable": dict(plan.environment),
+        "secret": dict(plan.secrets),
         "file": {name: sha256(said(text).encode()) for name, text in sources.items()},
     }
     return Unit("flow", plan.flow, f"{plan.file}:{plan.line}", facts, Code((), {}))

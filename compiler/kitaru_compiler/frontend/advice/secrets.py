@@ -4,49 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from math import log2
 
+from kitaru.wire import secrecy
 from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
 from kitaru_compiler.diagnostics.rules import kit108
 from kitaru_compiler.frontend.project import Project
 from kitaru_compiler.frontend.source import Source
 
-_B64 = "A-Za-z0-9+/=_-"
-_SHAPES = {
-    "a private key": re.compile(
-        rf"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----\s*[{_B64}]{{16,}}"
-    ),
-    "an API key (`sk-…`)": re.compile(r"(?<![A-Za-z0-9_-])sk-[A-Za-z0-9_-]{20,}"),
-    "a Stripe key": re.compile(r"(?<![A-Za-z0-9])[rs]k_live_[A-Za-z0-9]{16,}"),
-    "an AWS access key (`AKIA…`)": re.compile(
-        r"(?<![A-Z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])"
-    ),
-    "a GitHub token": re.compile(
-        r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})"
-    ),
-    "a GitLab token": re.compile(r"(?<![A-Za-z0-9])glpat-[A-Za-z0-9_-]{20,}"),
-    "a Slack token": re.compile(r"(?<![A-Za-z0-9])xox[abprs]-[A-Za-z0-9-]{20,}"),
-    "a Google API key": re.compile(r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}"),
-    "a Hugging Face token": re.compile(r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}"),
-}
-_SECRET_NAME = re.compile(
-    r"(?:^|[_-])(?:api_?key|secret(?:_?key)?|access_?key|private_?key|password|passwd"
-    r"|(?:(?:auth|access|bearer|refresh)_?)?token)$",
-    re.IGNORECASE,
-)
-_PLACEHOLDER = re.compile(
-    r"example|placeholder|your|change.?me|dummy|fake|sample|redacted|xxx|\.\.\.|…|\*\*\*",
-    re.IGNORECASE,
-)
 # Addresses, paths, templates and sentences are no secrets, nor are words put together: such a text
 # names a secret rather than being one.
 _OPAQUE = re.compile(r"[A-Za-z0-9+=_.~!@#%^&*-]{16,}")
-_WORDS = re.compile(r"(?:[A-Za-z]+|[0-9]+)(?:[-_.]+(?:[A-Za-z]+|[0-9]+))+")
-_MIN_BITS_PER_CHARACTER = 3.0
 _MASK = "*"
 
 
@@ -102,26 +72,11 @@ def _kind(value: object, name: str) -> str:
     text = value.decode("latin-1") if isinstance(value, bytes) else value
     if not isinstance(text, str):
         return ""
-    for kind, shape in _SHAPES.items():
-        match = shape.search(text)
-        if match and _is_random(match.group()):
-            return kind
-    if _SECRET_NAME.search(name) and _OPAQUE.fullmatch(text) and _is_random(text):
+    if found := secrecy.kind_of(text):
+        return found
+    if secrecy.is_secret_name(name) and _OPAQUE.fullmatch(text) and secrecy.is_random(text):
         return f"the value of `{name}`"
     return ""
-
-
-def _is_random(text: str) -> bool:
-    """Say whether a text looks drawn at random: letters and digits mixed, no words, no example."""
-    if _PLACEHOLDER.search(text) or _WORDS.fullmatch(text):
-        return False
-    mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
-    return mixed and _bits_per_character(text) >= _MIN_BITS_PER_CHARACTER
-
-
-def _bits_per_character(text: str) -> float:
-    counts = Counter(text).values()
-    return -sum(n / len(text) * log2(n / len(text)) for n in counts)
 
 
 def _named_values(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:

@@ -1,0 +1,191 @@
+"""Decides where the value of a secret is found: the environment, a reference, this user's files.
+
+A secret has the name of the environment variable that would hold it. What travels is a reference,
+never a value: `aws:NAME`, `gcp:projects/P/secrets/S`, `azure:VAULT/NAME`, `file:/PATH`, `env:NAME`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.wire import secrecy
+from kitaru.wire.names import check_name
+
+_FOLDER = "secrets"
+_plan_references: dict[str, str] = {}
+_configuration: Callable[[], Mapping[str, str]] | None = None
+_values: dict[str, str] = {}
+
+
+def use_plan_references(references: Mapping[str, str]) -> None:
+    """Take the references that the plan carries; what this process configures goes before them."""
+    _plan_references.clear()
+    _plan_references.update(references)
+
+
+def use_configuration(source: Callable[[], Mapping[str, str]]) -> None:
+    """Say where the references of this process come from."""
+    global _configuration
+    _configuration = source
+
+
+def find(name: str) -> str | None:
+    """Return the value of a secret, None when there is none: see `kitaru.secret`."""
+    value = os.environ.get(check_name("secret", name)) or _referred(name) or _kept(name)
+    if value:
+        secrecy.remember(name, value)
+    return value or None
+
+
+def references() -> dict[str, str]:
+    """Return the references in force, by name."""
+    return {**_plan_references, **(_configuration() if _configuration else {})}
+
+
+def check_reference(name: str, reference: str) -> str:
+    """Return a reference; raise UsageError when it is none, without showing it."""
+    scheme, colon, place = reference.partition(":")
+    if colon and place and scheme in _READERS:
+        return reference
+    raise UsageError(
+        f"The reference of the secret {name} is none: it begins with none of "
+        f"{', '.join(f'{known}:' for known in _READERS)}",
+        help=f"A reference says where the value is, and is never the value: {name} = "
+        '"aws:prod/service"',
+    )
+
+
+def keep(name: str, value: str) -> None:
+    """Keep a secret for this user, in a file that nobody else may read."""
+    folder = folder_of_secrets()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    staged = folder / f".{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        with os.fdopen(os.open(staged, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(value)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(folder / check_name("secret", name))
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def forget(name: str) -> bool:
+    """Delete a secret that is kept for this user; say whether there was one."""
+    try:
+        (folder_of_secrets() / check_name("secret", name)).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def kept() -> list[str]:
+    """Return the names of the secrets that are kept for this user."""
+    folder = folder_of_secrets()
+    found = folder.iterdir() if folder.is_dir() else iter(())
+    return sorted(path.name for path in found if not path.name.startswith("."))
+
+
+def folder_of_secrets() -> Path:
+    """Return where this user's secrets are kept, beside the user's configuration."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "kitaru" / _FOLDER
+
+
+def _referred(name: str) -> str | None:
+    reference = references().get(name)
+    if reference is None:
+        return None
+    if reference not in _values:
+        scheme, _, place = check_reference(name, reference).partition(":")
+        _values[reference] = _read(name, scheme, place)
+    return _values[reference]
+
+
+def _read(name: str, scheme: str, place: str) -> str:
+    try:
+        return _READERS[scheme](place)
+    except ImportError as error:
+        raise EnvironmentFailure(
+            f"The secret {name} is kept by {scheme}, whose SDK is not installed.",
+            help=f"pip install {_SDKS[scheme]}",
+        ) from error
+    except Exception as error:
+        raise EnvironmentFailure(
+            f"The secret {name} cannot be read from {scheme}:{place}: "
+            f"{type(error).__name__}: {secrecy.redacted(str(error))}"
+        ) from None
+
+
+def _kept(name: str) -> str | None:
+    path = folder_of_secrets() / name
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise EnvironmentFailure(
+                    f"The file of the secret {name} can be read by others (mode {mode:o}).",
+                    help=f"chmod 600 {path}",
+                )
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"The secret {name} cannot be read from {path}: {error.strerror}"
+        ) from error
+
+
+def _from_environment(place: str) -> str:
+    return os.environ[place]
+
+
+def _from_file(place: str) -> str:
+    return Path(place).read_text(encoding="utf-8").removesuffix("\n")
+
+
+def _from_aws(place: str) -> str:
+    """Read from AWS Secrets Manager, by name or ARN."""
+    client = importlib.import_module("boto3").client("secretsmanager")
+    return str(client.get_secret_value(SecretId=place)["SecretString"])
+
+
+def _from_gcp(place: str) -> str:
+    """Read from Google Secret Manager; never run against it."""
+    sdk: Any = importlib.import_module("google.cloud.secretmanager")
+    name = place if "/versions/" in place else f"{place}/versions/latest"
+    found = sdk.SecretManagerServiceClient().access_secret_version(name=name)
+    return str(found.payload.data.decode("utf-8"))
+
+
+def _from_azure(place: str) -> str:
+    """Read `VAULT/NAME` from Azure Key Vault; never run against it."""
+    sdk: Any = importlib.import_module("azure.keyvault.secrets")
+    identity: Any = importlib.import_module("azure.identity")
+    vault, _, name = place.partition("/")
+    url = f"https://{vault}.vault.azure.net"
+    client = sdk.SecretClient(vault_url=url, credential=identity.DefaultAzureCredential())
+    return str(client.get_secret(name).value)
+
+
+_READERS: Mapping[str, Callable[[str], str]] = {
+    "env": _from_environment,
+    "file": _from_file,
+    "aws": _from_aws,
+    "gcp": _from_gcp,
+    "azure": _from_azure,
+}
+_SDKS = {
+    "aws": "boto3",
+    "gcp": "google-cloud-secret-manager",
+    "azure": "azure-keyvault-secrets azure-identity",
+}

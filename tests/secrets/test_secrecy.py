@@ -1,0 +1,91 @@
+"""Secrets are hidden in texts however they are written, and other texts stay as they are.
+
+The secrets here are put together at run time: written out, they would be findings themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kitaru.wire import secrecy
+
+RANDOM = "q7Zp2LxV9c" * 2 + "Wt4Rb8"
+SHAPED = {
+    "openai": "sk-" + RANDOM,
+    "github": "ghp_" + "q7Zp2LxV9cWt4Rb8" * 3,
+    "aws": "AKIA" + "Q7ZP2LXV9CWT4RB8",
+    "google": "AIza" + ("q7Zp2LxV9cWt4Rb8" * 3)[:35],
+    "hugging face": "hf_" + "q7Zp2LxV9cWt4Rb8" * 2,
+}
+FORMS = {
+    "as it is": str,
+    "in JSON": json.dumps,
+    "in repr": repr,
+    "in a URL": lambda value: quote(value, safe=""),
+    "in base64": lambda value: base64.b64encode(value.encode()).decode(),
+}
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(secrecy, "_known", {})
+    yield
+
+
+@pytest.mark.parametrize("kind", SHAPED)
+def test_a_key_is_known_by_its_shape(kind: str) -> None:
+    text = f"refused: {SHAPED[kind]}, try again"
+    assert secrecy.redacted(text) == "refused: ***, try again"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgres://me:hunter2@db/x", "postgres://me:***@db/x"),
+        ("https://b.blob/x?se=1&sig=abc%3D&sp=r", "https://b.blob/x?se=1&sig=***&sp=r"),
+        ("https://api/x?api_key=q7Z&page=2", "https://api/x?api_key=***&page=2"),
+        ("Authorization: Bearer " + RANDOM, "Authorization: Bearer ***"),
+        ("AccountName=a;AccountKey=" + RANDOM + "==;X=1", "AccountName=a;AccountKey=***;X=1"),
+    ],
+)
+def test_what_stands_behind_a_telling_word(text: str, shown: str) -> None:
+    assert secrecy.redacted(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the task is done", "sk-your-key-goes-here-please", "a token of 3 words", "",
+        "https://host/path?page=2", "s3://bucket/prefix", "1m80qkd1m-dcnw0dgd",
+        "sha256:" + "0123456789abcdef" * 4, "me@host: see mailto:me@host",
+    ],
+)  # fmt: skip
+def test_other_texts_stay(text: str) -> None:
+    assert secrecy.redacted(text) == text
+
+
+def test_variables_that_are_named_like_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "correct horse")
+    monkeypatch.setenv("SOME_NAME", "battery staple")
+    assert secrecy.redacted("correct horse, battery staple") == "***, battery staple"
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=st.text(min_size=8, max_size=40), form=st.sampled_from(sorted(FORMS)))
+def test_a_secret_that_was_read_is_hidden_however_it_is_written(value: str, form: str) -> None:
+    secrecy.remember("NAME", value)
+    written = FORMS[form](value)
+    assert written not in secrecy.redacted(f"before {written} after")
+
+
+def test_documents_keep_their_form() -> None:
+    secrecy.remember("NAME", RANDOM)
+    document = {"a": [1, None, f"x{RANDOM}"], RANDOM: {"b": 1.5}}
+    assert secrecy.redacted_json(document) == {"a": [1, None, "x***"], "***": {"b": 1.5}}
