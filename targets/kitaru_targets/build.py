@@ -190,6 +190,7 @@ def _documents(
         "requirements": delivery.requirements(plan),
         "parameters": [_parameter(p) for p in plan.parameters],
         "models": sorted(plan.models.items()),
+        "secrets": sorted(plan.secrets.items()),
         "waits": [block.name for block in plan.blocks if block.kind == "wait"],
         "steps": [step.name for step in plan.steps],
     }
