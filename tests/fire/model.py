@@ -1,0 +1,348 @@
+"""What processes of one execution may do beside each other, and what must then hold: I1 to I6.
+
+What runs is the engine itself, on a store that `explore` answers for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+from kitaru import checkpoint, memory, wait
+from kitaru.errors import WaitConflict
+from kitaru.runtime import codec, values
+from kitaru.runtime.context import Scope, entered
+from kitaru.runtime.engine import Execution
+from kitaru.runtime.host import Stop
+from kitaru.runtime.journal import Journal
+from kitaru.runtime.ledger import Ledger
+from kitaru.runtime.listing import list_executions
+from kitaru.runtime.memories import Memory
+from kitaru.runtime.scopes import MemoryScope
+from kitaru.stores.memory import MemoryStore
+from kitaru.wire import canonical, keys
+from kitaru.wire.envelope import decode
+from kitaru.wire.records import (
+    EndRecord,
+    ExecutionRecord,
+    ExitRecord,
+    InvocationRecord,
+    MemoryVersion,
+    StoredValue,
+    WaitAnswer,
+    stored_values,
+)
+
+from .explore import Asking, Model, Next, Objects, Process, Visited, as_store
+
+EXEC = "e1"
+SCOPE = MemoryScope("execution", EXEC)
+
+
+class Left(BaseException):
+    """The process ended before the flow did: it waits, or another one cancelled it."""
+
+
+class Host:
+    retries_here = True
+
+    def pause(self, seconds: float) -> None:
+        raise AssertionError("nothing is tried again here")
+
+    def suspend(self, wait: str) -> NoReturn:
+        raise Left("waiting")
+
+    def stop(self, why: Stop, error: BaseException | None) -> NoReturn:
+        raise error or Left(why)
+
+
+def body(flow: Callable[[Asking], Any], store: Asking, *, whole: bool = False) -> Any:
+    """Do what a process of the execution does: run the flow's body, `whole` with its end."""
+    journal = Journal(store, RECORD)
+    execution = Execution(journal, Host())
+    try:
+        with entered(Scope(execution)):
+            result = flow(store)
+            if not whole:
+                return result
+            end = execution.complete(result)
+    except Left as left:
+        return str(left)
+    assert end.result is not None
+    store.note("ended", "", codec.decode(journal.fetch(end.result)))
+    return result
+
+
+def step(store: Asking, id: str) -> Any:
+    """Call a checkpoint whose value is another one in every process that runs it."""
+
+    @checkpoint(name=id)
+    def work() -> list[str]:
+        store.note("called", id)
+        calls.append(id)
+        return [f"by {Journal(store, RECORD).writer}", "x" * LARGE]
+
+    calls: list[str] = []
+    value = work()
+    assert len(calls) <= 1, "I6: called twice in one attempt"
+    store.note("returned", id, value)
+    return value
+
+
+LARGE = 60
+AT = "2026-11-22T00:00:00.000000Z"
+
+
+def begun() -> tuple[ExecutionRecord, Objects]:
+    store = MemoryStore()
+    inputs = values.store_value(store, keys.home(EXEC), [1], "inputs")
+    record = ExecutionRecord(EXEC, "f", "m", "m.py", "local", inputs, inputs.digest, AT)
+    Journal.create(store, record)
+    return record, store._objects
+
+
+RECORD, START = begun()
+
+
+def holds(before: Objects, after: Objects, process: Process, next: Next, store: Asking) -> None:
+    """Hold one transition against I1 to I6."""
+    for key in before:
+        assert after.get(key) == before[key], f"I1: {key} changed"
+    for key in after.keys() - before.keys():
+        assert_whole(key, after)
+    for what, of, value in next.notes:
+        if what == "called":
+            assert keys.invocation(EXEC, of) in store.absent, f"I6: {of} called without a look"
+        elif what == "returned":
+            assert recorded(after, of) == value, f"I3: {of} returned what is not recorded"
+        elif what == "ended":
+            assert ended_with(after) == value, "I4: a success that is not recorded"
+    wrong = isinstance(next.outcome, Exception)
+    if wrong and not isinstance(next.outcome, process.may_raise):
+        raise AssertionError("I4: nothing went wrong, but it failed") from next.outcome
+
+
+def assert_whole(key: str, objects: Objects) -> None:
+    """Assert I2 of what is new, and I5: whoever reads now sees no half of anything."""
+    if key.startswith("x/") and "/blob/" not in key and "/mark/" not in key:
+        for value in held_in(decode(key, objects[key])):
+            if value.blob is not None:
+                home = key.rpartition("version/")[0] or keys.home(EXEC)
+                data = objects.get(keys.blob(value.home or home, value.digest))
+                assert data is not None, f"I2: {key} before its value"
+                assert canonical.sha256(data) == value.digest, f"I2: {key} and another value"
+    listed = [(item["exec_id"], item["flow"]) for item in list_executions(as_store(objects))]
+    assert listed == [(EXEC, "f")], "I5: readers see something else"
+
+
+def held_in(record: Any) -> list[StoredValue]:
+    match record:
+        case InvocationRecord():
+            return stored_values(record)
+        case MemoryVersion(value=StoredValue() as value):
+            return [value]
+        case EndRecord(result=StoredValue() as value) | ExitRecord(frame=StoredValue() as value):
+            return [value]
+    return []
+
+
+def recorded(objects: Objects, id: str) -> Any:
+    data = objects.get(keys.invocation(EXEC, id))
+    assert data is not None, f"I3: {id} is not recorded"
+    if data not in _values:
+        journal = Journal(as_store(objects), RECORD)
+        record = journal.invocation(id)
+        assert record is not None and record.value is not None
+        _values[data] = codec.decode(journal.fetch(record.value))
+    return _values[data]
+
+
+# Of records, which do not change: to read one again would only take longer.
+_values: dict[bytes, Any] = {}
+
+
+def ended_with(objects: Objects) -> Any:
+    journal = Journal(as_store(objects), RECORD)
+    end = journal.end()
+    assert end is not None, "I4: success without an end"
+    return end.result and codec.decode(journal.fetch(end.result))
+
+
+# What a process of the execution does
+
+
+def one_step(store: Asking) -> Any:
+    return step(store, "a")
+
+
+def remembers(store: Asking) -> Any:
+    version = memory.set("k", "x" * LARGE, scope="execution")
+    store.note("returned", "memory_set", version)
+    return version
+
+
+def asks(store: Asking) -> Any:
+    answer = wait(name="ok")
+    store.note("returned", "ok", answer)
+    return answer
+
+
+def nothing(store: Asking) -> Any:
+    return "x" * LARGE
+
+
+# What else may happen to an execution
+
+
+def answering(value: bool) -> Process:
+    def answer(store: Asking) -> str:
+        try:
+            Journal(store, RECORD).answer(WaitAnswer("ok", "value", value, AT))
+        except WaitConflict:
+            return "conflict"
+        return f"answered {value}"
+
+    return Process(f"answer-{value}", answer)
+
+
+def cancelling(store: Asking) -> str:
+    return Journal(store, RECORD).finish(EndRecord("cancelled", None, AT)).status
+
+
+def writing(store: Asking) -> tuple[str, int]:
+    """Write as somebody outside the flow does: begun anew, it is another operation."""
+    operation = f"outside/{Ledger(store).writer}"
+    return operation, Memory(store, SCOPE, operation).set("k", "theirs")
+
+
+def crosses_a_cut(store: Asking) -> Any:
+    """Leave a step behind as a step's process does: its exit with the frame, then where that is."""
+    value = step(store, "a")
+    journal = Journal(store, RECORD)
+    journal.record_exit(ExitRecord("a", "go", "b", journal.put(value, "frame")))
+    journal.point("b", {"from": "a"})
+    return value
+
+
+def goes_on(store: Asking) -> Any:
+    """Begin as the next step's process does, where control may not have come yet."""
+    journal = Journal(store, RECORD)
+    pointer = journal.frame_pointer("b")
+    if pointer is None:
+        return "skipped"
+    left = journal.exit(pointer["from"])
+    assert left is not None and left.frame is not None, "I2: a pointer before its frame"
+    return journal.fetch(left.frame)
+
+
+def polls(store: Asking) -> Any:
+    """Wait for an answer, as a process does that looks a second time."""
+    first = asks(store)
+    return first if first != "waiting" else asks(store)
+
+
+# What holds once all have ended
+
+
+def one_value(objects: Objects, outcomes: list[Any]) -> None:
+    assert outcomes == [recorded(objects, "a")] * len(outcomes)
+
+
+def one_end(objects: Objects, outcomes: list[Any]) -> None:
+    """Whoever came first, completing or cancelling: all say the same."""
+    journal = Journal(as_store(objects), RECORD)
+    end = journal.end()
+    assert end is not None and journal.state().status == end.status
+    *ran, cancelled = outcomes
+    assert cancelled == end.status
+    assert ran == [ended_with(objects) or "cancelled"] * len(ran)
+
+
+def one_answer(objects: Objects, outcomes: list[Any]) -> None:
+    held = Journal(as_store(objects), RECORD).wait_answer("ok")
+    assert held is not None and outcomes[0] in ("waiting", held.value)
+    assert sorted(outcomes[1:]) == sorted([f"answered {held.value}", "conflict"])
+
+
+def one_version_each(objects: Objects, outcomes: list[Any]) -> None:
+    found = Memory(as_store(objects), SCOPE, "look").history("k")
+    assert [one.version for one in found] == [*range(1, len(found) + 1)], "a version is missing"
+    numbers = {one.operation: one.version for one in found}
+    assert len(numbers) == len(found), "written twice"
+    *ran, (operation, outside) = outcomes
+    assert outside == numbers[operation]
+    assert ran == [numbers[f"{EXEC}/memory_set"]] * len(ran)
+
+
+def one_frame(objects: Objects, outcomes: list[Any]) -> None:
+    *left, went_on = outcomes
+    assert went_on in ("skipped", recorded(objects, "a"))
+    one_value(objects, left)
+
+
+# What is explored
+
+
+def runner(flow: Callable[[Asking], Any], *, whole: bool = False) -> Process:
+    return Process(flow.__name__, partial(body, flow, whole=whole))
+
+
+Budget = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Processes, what holds in the end, and how many faults and crashes there may be at most.
+
+    `budgets` are explored in every test run, `whole` by the command.
+    """
+
+    processes: tuple[Process, ...]
+    ended: Callable[[Objects, list[Any]], None]
+    budgets: tuple[Budget, ...]
+    whole: tuple[Budget, ...]
+
+    def explore(self, budget: Budget) -> Visited:
+        """Visit every state; raises what a check raises."""
+        named = [replace(p, name=f"{p.name}-{n}.") for n, p in enumerate(self.processes)]
+        # What a checkpoint here returns is a blob, so that its record refers to one.
+        with patch.object(values, "INLINE_VALUE_BYTES", LARGE):
+            return Model(named, holds, self.ended, *budget).explore(START)
+
+
+STEP, WRITER = runner(one_step), Process("writing", writing)
+ANSWERS = answering(True), answering(False)
+SCENARIOS = {
+    "a checkpoint by two": Scenario((STEP, STEP), one_value, ((1, 1),), ((2, 2),)),
+    "a checkpoint by three": Scenario(
+        (STEP, STEP, STEP), one_value, ((1, 0), (0, 1)), ((1, 1), (2, 1))
+    ),
+    "an end by two, and a cancellation": Scenario(
+        (runner(nothing, whole=True), runner(nothing, whole=True), Process("end", cancelling)),
+        one_end,
+        ((0, 1),),
+        ((1, 0), (1, 1)),
+    ),
+    "a checkpoint to the end by two": Scenario(
+        (runner(one_step, whole=True), runner(one_step, whole=True), Process("end", cancelling)),
+        one_end,
+        (),
+        ((0, 0), (0, 1)),
+    ),
+    "two answers to one wait": Scenario((runner(polls), *ANSWERS), one_answer, ((1, 1),), ()),
+    "a version by two, and another": Scenario(
+        (runner(remembers), WRITER), one_version_each, ((1, 0), (0, 1)), ((1, 1),)
+    ),
+    "a version by two processes": Scenario(
+        (runner(remembers), runner(remembers), WRITER), one_version_each, (), ((0, 0), (0, 1))
+    ),
+    "a cut, and the next step": Scenario(
+        (runner(crosses_a_cut), runner(crosses_a_cut), Process("next", goes_on)),
+        one_frame,
+        ((0, 1),),
+        ((1, 0), (1, 1)),
+    ),
+}
