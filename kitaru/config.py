@@ -66,6 +66,7 @@ _KINDS: Mapping[str, _Kind] = {
     "models": _Kind({}, _is_texts, 'a table of alias to model, {"fast": "…"}', json.loads),
     "secrets": _Kind({}, _is_texts, 'a table of references, {"API_KEY": "aws:…"}', json.loads),
     "environment": _Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),
+    "airflow": _Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
     "airflow_url": _Kind(None, _is_text, "the URL of Airflow's API server"),
     "requirements": _Kind(None, _is_text, "the path of a requirements file"),
 }

@@ -16,7 +16,7 @@ from kitaru.runtime.host import Stop
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.process import INTERRUPTED, Request, report, say, stop_process
 from kitaru.runtime.program import Program
-from kitaru.runtime.route import Route
+from kitaru.runtime.route import END, Route
 from kitaru.wire.plan import Step
 
 
@@ -46,8 +46,8 @@ class ItemRun:
         """Make the calls; return the process's exit code."""
         promised = self._promised()
         if not promised:
-            say(f"kitaru: step {self._step.name} of {self._journal.exec_id}: nothing to do")
-            return 0
+            self._request.publish(END, "skip")
+            return self._request.skip_code
         program = self._load()
         models.use_plan_models(program.plan.models)
         execution = Execution(
@@ -92,7 +92,8 @@ class ItemRun:
             assert future.outcome is not None and future.outcome.error is not None
             say(user_traceback(future.outcome.error).rstrip())
         names = ", ".join(one["id"] for one in promised)
-        say(f"kitaru: step {self._step.name} of {self._journal.exec_id}: {names}")
+        say(f"kitaru: made {names}")
+        self._request.publish(self._route.step_at(self._step.entry), "go")
         return 0
 
     # What the engine asks

@@ -209,10 +209,10 @@ class Plan:
     root, both with `/`. `positions` maps lines of `steps.py` to the user's source (see
     `kitaru.runtime.blocks`), `activations` are the helpers written out in it. `models` are the
     model aliases of the project, `requirements` the pinned distributions a container needs,
-    `environment` its plain variables, `secrets` where the value of each secret is, never the value.
-    `residual_of` is the digest of the plan whose frames this one goes on with, empty for a
-    compilation of its own. `retries` is how often a checkpoint is tried again where neither it nor
-    the flow says.
+    `environment` its plain variables, `secrets` where the value of each secret is, never the value,
+    `options` what the target itself is told. `residual_of` is the digest of the plan whose frames
+    this one goes on with, empty for a compilation of its own. `retries` is how often a checkpoint
+    is tried again where neither it nor the flow says.
     """
 
     flow: str
@@ -232,6 +232,7 @@ class Plan:
     requirements: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
     residual_of: str = ""
     retries: int = 0
     schema: int = PLAN_SCHEMA

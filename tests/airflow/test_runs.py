@@ -130,6 +130,7 @@ CASES = {
     "research_agent": Case(EXAMPLES / "research_agent.py"),
     "order": Case(FLOWS / "order.py", {"text": "Kayaks"}, (7, "fly", None)),
     "killed": Case(FLOWS / "killed.py"),
+    "lists": Case(FLOWS / "lists.py"),
 }
 
 
@@ -220,6 +221,17 @@ def test_a_step_that_is_killed_is_tried_again(start: Start, tmp_path: Path) -> N
     assert states["killed_once"] == ("success", 2)
     assert run.view.result == "2 tries"
     assert (tmp_path / "notes").read_text() == "noted\n", "what is recorded does not run again"
+
+
+@pytest.mark.parametrize(("text", "nodes"), [("a b c", 3), ("", 0)])
+def test_the_calls_of_a_list_are_tasks(text: str, nodes: int, start: Start, tmp_path: Path) -> None:
+    run = start("lists", text=text)
+    run.ended()
+    found = api(run.airflow, "TaskInstanceApi", "get_task_instances", *run.ids()).task_instances
+    made = [(t.map_index, t.state.value) for t in found if t.task_id == "shout"]
+    assert sorted(made) == ([(n, "success") for n in range(nodes)] or [(-1, "skipped")])
+    case = Case(FLOWS / "lists.py", {"text": text})
+    assert meaning(run.view) == meaning(locally(case, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["triage", "fan_out", "research_agent"])

@@ -29,7 +29,7 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize("target", ["kubeflow", "vertex", "sagemaker", "azureml"])
+@pytest.mark.parametrize("target", ["airflow", "azureml", "kubeflow", "sagemaker", "vertex"])
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

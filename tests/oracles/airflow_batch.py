@@ -1,8 +1,8 @@
 """Decides, in an environment of its own, what Airflow says of DAG files.
 
 Reads a list of jobs as JSON from standard input: `path` of a file, and `conf` to start it with.
-Writes a list of {"problems", "dag", "tasks", "params", "bytes", "again"} as JSON: what Airflow
-keeps of the file, the values of its parameters, and whether two readings are one DAG version.
+Writes as JSON a list of {"problems", "dag", "schedule", "tasks", "params", "bytes", "again"}: what
+Airflow keeps of the file, the values of its parameters, and whether two readings are one version.
 """
 
 from __future__ import annotations
@@ -40,10 +40,15 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     kept = DagSerialization.to_dict(dag)
     again = DagSerialization.to_dict(next(iter(DagBag(job["path"]).dags.values())))
     first = dag.topological_sort()[0]
+    for task in dag.tasks:
+        if task.is_mapped:
+            # What a worker does for each item of a list.
+            assert task.unmap({"item": "7"}).item == "7"
     return {
         "problems": [],
         "dag": dag.dag_id,
-        "tasks": [[t.task_id, type(t).__name__, sorted(t.downstream_task_ids)] for t in dag.tasks],
+        "schedule": dag.schedule,
+        "tasks": [[t.task_id, t.task_type, sorted(t.downstream_task_ids)] for t in dag.tasks],
         "params": process_params(dag, first, job["conf"], suppress_exception=False),
         "bytes": len(json.dumps(kept)),
         "again": kept == again,

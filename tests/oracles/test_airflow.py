@@ -43,9 +43,13 @@ def test_airflow_reads_every_flow(tmp_path: Path, image: str | None) -> None:
         assert answer["problems"] == []
         document = dag_file.read(path.read_text())
         ids = [task.id for task in document.tasks]
-        following = [[after] for _, after in pairwise(ids)] + [[]]
-        kinds = [task.operator for task in document.tasks]
-        assert answer["tasks"] == [list(t) for t in zip(ids, kinds, following, strict=True)]
+        following = [{after} for _, after in pairwise(ids)] + [set()]
+        for task in document.tasks:
+            if isinstance(task.options.get("of"), str):
+                following[ids.index(task.options["of"])].add(task.id)
+        kinds = ["Ask" if task.operator == "Ask" else "Step" for task in document.tasks]
+        expected = zip(ids, kinds, map(sorted, following), strict=True)
+        assert answer["tasks"] == [list(task) for task in expected]
         defaults = {n: p["default"] for n, p in document.params.items() if "default" in p}
         assert answer["params"] == {**defaults, **conf}
         assert answer["again"], "two readings of one file make one version"
@@ -63,6 +67,14 @@ def test_airflow_reads_every_shape(tmp_path: Path, name: str) -> None:
         jobs.append({"path": str(path), "conf": {"topic": "{{ ds }}", "dry": False}})
     for answer in ask("airflow", jobs, tmp_path):
         assert answer["problems"] == [] and answer["params"]["topic"] == "{{ ds }}"
+
+
+def test_airflow_takes_a_schedule_and_a_pool(tmp_path: Path) -> None:
+    options = {"schedule": "0 7 * * 1", "pool": "models", "namespace": "flows"}
+    given = plan(PROGRAMS["line"], parameters=PARAMETERS[1:]).replace(options=options)
+    (tmp_path / "dag.py").write_text(TARGET.emit(given, WIRING).text)
+    (answer,) = ask("airflow", [{"path": str(tmp_path / "dag.py"), "conf": {}}], tmp_path)
+    assert answer["problems"] == [] and answer["schedule"] == "0 7 * * 1"
 
 
 def test_airflow_refuses_an_input_of_another_type(tmp_path: Path) -> None:

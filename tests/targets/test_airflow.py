@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,10 +96,63 @@ def test_inputs_are_typed_in_the_form() -> None:
     }
 
 
+LISTS = """
+    from kitaru import checkpoint, flow
+
+    @checkpoint
+    def parts(text: str) -> list[str]:
+        return text.split()
+
+    @checkpoint(retries=2)
+    def shout(part: str) -> str:
+        return part.upper()
+
+    @flow
+    def lists(text: str) -> list[str]:
+        return [call.result() for call in [shout.submit(part) for part in parts(text)]]
+"""
+
+
+def test_the_calls_of_a_list_are_tasks_beside_one_another(make: Make) -> None:
+    document = dag_file.read(make(LISTS, "airflow").document.read_text())
+    assert [(t.operator, t.id) for t in document.tasks] == [
+        ("Step", "parts"), ("Each", "shout"), ("Step", "gather_shout"),
+    ]  # fmt: skip
+    options = document.tasks[1].options
+    assert (options["of"], options["max_active_tis_per_dagrun"], options["retries"]) == (
+        "parts", 8, 2,
+    )  # fmt: skip
+
+
 def test_the_same_plan_gives_the_same_bytes(make: Make) -> None:
     one, two = make(REVIEW, "airflow", out="one"), make(REVIEW, "airflow", out="two")
     assert one.document.read_bytes() == two.document.read_bytes()
     assert one.document.name == "dag.py"
+
+
+def test_the_project_says_how_airflow_runs_it() -> None:
+    given = {"pool": "llm", "schedule": "@daily", "namespace": "flows"}
+    document = dag_file.read(emit(plan((Do("a"),)).replace(options=given), WIRING))
+    assert document.dag["schedule"] == "@daily"
+    assert document.constants["OPTIONS"]["pool"] == "llm"
+    assert document.constants["POD"] == {"namespace": "flows"}
+    with pytest.raises(UsageError, match="no option 'colour'"):
+        TARGET.emit(plan((Do("a"),)).replace(options={"colour": "red"}), WIRING)
+    text = Parameter("topic", "keyword_only", "str", "str", True, False)
+    needy = plan((Do("a"),), parameters=(text,)).replace(options=given)
+    with pytest.raises(UsageError, match=r"flow\.py:8: .* by schedule is given no topic"):
+        TARGET.emit(needy, WIRING)
+
+
+def test_options_stand_in_the_projects_file(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    settings = tmp_path / "project" / "pyproject.toml"
+    settings.write_text('[tool.kitaru.airflow]\npool = "llm"\n')
+    document = dag_file.read(make(REVIEW, "airflow").document.read_text())
+    assert document.constants["OPTIONS"]["pool"] == "llm"
+    settings.write_text("[tool.kitaru]\nairflow = 7\n")
+    with pytest.raises(UsageError, match="table of texts"):
+        make(REVIEW, "airflow")
 
 
 # What control passes over
@@ -132,6 +186,12 @@ def test_tasks_that_control_passes_over_are_skipped(
     assert passed_over({"next": following, "status": status}, task) == over
 
 
+def test_a_list_that_is_made_is_not_passed_over() -> None:
+    outcome = {"next": "d", "status": "go"}
+    assert passed_over(outcome, "b") == ["ok", "ok_answer"]
+    assert passed_over({**outcome, "items": '["0"]'}, "b") == []
+
+
 # Only literals vary
 
 
@@ -153,7 +213,10 @@ def hostile(text: str) -> str:
     place = replace(span(10), file=f"{text}.py")
     made = plan(PROGRAM, parameters=given)
     steps = tuple(replace(step, span=place) for step in made.steps)
-    made = made.replace(steps=steps, file=place.file, doc=text, models={text: text})
+    options = dict.fromkeys(("namespace", "pool", "schedule", "service_account_name"), text)
+    made = made.replace(
+        steps=steps, file=place.file, doc=text, models={text: text}, options=options
+    )
     wiring = replace(
         WIRING,
         image=f"image{text}",
@@ -227,23 +290,34 @@ GOOD = emit(
     asking().replace(parameters=(Parameter("topic", "keyword_only", "str", "str", True, False),))
 )
 CHANGES: dict[str, tuple[str, str, str]] = {
-    "more code": ("with DAG(", "import os\nwith DAG(", "not the one that its template makes"),
+    "more code": ("with Flow(", "import os\nwith Flow(", "not the one that its template makes"),
     "other code": ("return []", "return [1]", "not the one"),
     "another import": ("import shlex", "import shlex, os as json", "not the one"),
     "a call as a constant": ("ENVIRONMENT = {", "ENVIRONMENT = dict() or {", "cannot be read"),
     "a call as an option": ("doc='flow.py:30'", "doc=print('flow.py:30')", "cannot be read"),
-    "an unpacking": ("Ask(task_id='ok')", "*[Ask(task_id='ok')]", "a Step or an Ask"),
-    "another operator": ("Ask(task_id='ok')", "exec(task_id='ok')", "a Step or an Ask"),
+    "an unpacking": ("Ask(task_id='ok')", "*[Ask(task_id='ok')]", "here belongs a Step"),
+    "another operator": ("Ask(task_id='ok')", "exec(task_id='ok')", "here belongs a Step"),
     "a second chain": ("    chain(", "    chain()\n    chain(", "one chain"),
-    "a name for the DAG": ("):\n    chain(", ") as dag:\n    chain(", "one DAG"),
+    "another name for the DAG": (" as dag:", " as json:", "one DAG"),
     "a default that is code": ("Param('sqlite:/tmp/x.db'", "Param(open('x')", "cannot be read"),
     "an f-string": ("schedule=None", "schedule=f'{1}'", "cannot be read"),
-    "broken": ("with DAG(", "with DAG((", "cannot be read"),
+    "broken": ("with Flow(", "with Flow((", "cannot be read"),
     "an id that is none": ("'d'", "'d d'", "cannot be an id"),
     "one id twice": ("'d'", "'a'", "two tasks are called a"),
     "a lost task": ("        Step(task_id='a', doc='flow.py:10'),\n", "", "not that of the tasks"),
     "an unknown option": ("doc='flow.py:30'", "pool='x'", "unknown option pool"),
     "an answer nobody takes": (", ask='ok'", "", "does not take the answer"),
+    "a list of nobody's": (
+        "Ask(task_id='ok')",
+        "Each(dag, task_id='ok', of='d')",
+        "makes its list",
+    ),
+    "a long list": (
+        "Step(task_id='d'",
+        f"Each(dag, task_id='e', of={['0'] * 1025}), Step(task_id='d'",
+        "longer than 1,024",
+    ),
+    "a list of another's": ("Ask(task_id='ok')", "Each(json, task_id='ok')", "here belongs a Step"),
     "a pod's resources": ("doc='flow.py:30'", "asks_for={'cpu': '1'}", "runs in none"),
     "a default of another type": ("Param('sqlite:/tmp/x.db'", "Param(7", "default of kitaru_store"),
     "an input that is no parameter": ("INPUTS = [", "INPUTS = ['other', ", "other is missing"),

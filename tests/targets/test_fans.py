@@ -57,6 +57,15 @@ LISTS = """
         return sum(found)
 
     @flow
+    def arms(n: int) -> int:
+        numbers = parts(n)
+        if n > 5:
+            found = odd.map(parts(n)).result()
+        else:
+            found = odd.map([number + 4 for number in numbers]).result()
+        return sum(found) + 10
+
+    @flow
     def asked(n: int) -> int:
         more = kitaru.wait(name="more", schema=int)
         return sum(handle.result() for handle in odd.map(range(n + more)))
@@ -83,7 +92,7 @@ def lists(tmp_path: Path) -> Lists:
     return made
 
 
-@pytest.mark.parametrize("target", ["kubeflow", "vertex"])
+@pytest.mark.parametrize("target", ["airflow", "kubeflow"])
 @pytest.mark.parametrize("granularity", ["checkpoint", "fused", "single"])
 def test_calls_run_side_by_side(lists: Lists, run: Watched, target: str, granularity: Any) -> None:
     done = run(lists("side", target, granularity), n=3)
@@ -93,6 +102,15 @@ def test_calls_run_side_by_side(lists: Lists, run: Watched, target: str, granula
     assert steps == (nodes if granularity == "checkpoint" else steps[:2])
     records = KitaruClient(run.url).executions.get(done["exec_id"]).invocations
     assert [r.id for r in records] == ["parts", "meet", "meet_2", "meet_3"]
+
+
+@pytest.mark.parametrize("target", ["airflow", "kubeflow"])
+def test_a_list_behind_an_arm_that_is_passed_over(lists: Lists, run: Watched, target: str) -> None:
+    done = run(lists("arms", target), n=2)
+    assert done["result"] == 100
+    assert [step for step, status in run.steps if status not in ("skip", "99")] == [
+        "parts", "odd_2", "odd_2", "gather_odd_2",
+    ]  # fmt: skip
 
 
 def test_only_the_calls_that_failed_are_made_again(

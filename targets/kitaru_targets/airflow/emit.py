@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kitaru_templates.render import render
 
-from kitaru.wire.plan import Plan, Resources, Span, Step
+from kitaru.errors import UsageError
+from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Span, Step
 
 from ..base import Emission, Wiring
 from ..common import dag_file, parameters, resources
@@ -17,6 +18,10 @@ from .profile import MAX_NAME
 
 _GPU = "nvidia.com/gpu"
 _HOUR = 3_600.0
+_OF_EVERY_TASK = {"retry_delay": 2.0, "trigger_rule": "none_failed"}
+# What `[tool.kitaru.airflow]` may say: of the DAG and its tasks, and of pods.
+_OPTIONS = ("pool", "schedule")
+_POD = ("namespace", "service_account_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +37,40 @@ def emit(plan: Plan, wiring: Wiring) -> Emission:
 
     Raises UsageError when a name or value cannot stand in it.
     """
+    declared = parameters.declared(plan, wiring.store, wiring.execution)
+    given = _checked(plan, declared)
     tasks = list(_tasks(plan, pods=bool(wiring.image)))
-    steps = {task.id: task.id for task in tasks if task.operator == "Step"}
+    steps = {task.id: task.id for task in tasks if task.operator != "Ask"}
     values = {
         "image": wiring.image,
         "command": [*wiring.command, *wiring.leading],
         "environment": resources.environment(wiring.environment),
         "inputs": [parameter.name for parameter in plan.parameters],
-        "options": {"retry_delay": 2.0},
+        "options": {**_OF_EVERY_TASK, **{n: v for n, v in given.items() if n == "pool"}},
+        "pod": {n: v for n, v in given.items() if n in _POD},
         "dag_id": _dag_id(plan.flow),
         "description": f"{plan.flow} at {plan.file}:{plan.line}, compiled by Kitaru {plan.kitaru}",
-        "schedule": None,
-        "params": [
-            _param(declared)
-            for declared in parameters.declared(plan, wiring.store, wiring.execution)
-        ],
+        "schedule": given.get("schedule"),
+        "params": [_param(one) for one in declared],
         "tasks": tasks,
     }
     asks = {task.id: task.span for task in tasks if task.operator == "Ask"}
     return Emission(render(dag_file.TEMPLATE, values), steps, asks)
+
+
+def _checked(plan: Plan, declared: Sequence[parameters.Declared]) -> dict[str, str]:
+    """Return the project's options for Airflow; raise UsageError when they cannot be meant."""
+    unknown = sorted(set(plan.options) - {*_OPTIONS, *_POD})
+    if unknown:
+        known = ", ".join((*_OPTIONS, *_POD))
+        raise UsageError(f"airflow has no option {unknown[0]!r}", help=f"its options are: {known}")
+    needed = [one.name for one in declared if one.default is None]
+    if needed and "schedule" in plan.options:
+        raise UsageError(
+            f"{plan.file}:{plan.line}: a run of {plan.flow} by schedule is given no {needed[0]}",
+            help="give the input a default, and name the store: kitaru compile … --store URL",
+        )
+    return plan.options
 
 
 def _dag_id(flow: str) -> str:
@@ -61,13 +81,27 @@ def _dag_id(flow: str) -> str:
 
 def _tasks(plan: Plan, *, pods: bool) -> Iterator[_Task]:
     """Yield the tasks in program order; a wait asks before the step that goes on after it."""
+    lists = {item.fan: item for item in _fans(plan.layout)}
     for step in plan.steps:
-        entry = plan.block(step.entry)
-        options = _options(step, pods=pods)
-        if entry.kind == "wait" and step is not plan.steps[0]:
+        entry, options = plan.block(step.entry), _options(step, pods=pods)
+        if step.per_item:
+            item = lists[step.name]
+            options["of"] = item.producer or [*item.items]
+            options["max_active_tis_per_dagrun"] = item.parallel
+        elif entry.kind == "wait" and step is not plan.steps[0]:
             yield _Task(entry.name, "Ask", {}, entry.span)
             options["ask"] = entry.name
-        yield _Task(step.name, "Step", options, step.span)
+        yield _Task(step.name, "Each" if step.per_item else "Step", options, step.span)
+
+
+def _fans(items: Sequence[LayoutItem]) -> Iterator[FanItem]:
+    for item in items:
+        match item:
+            case FanItem():
+                yield item
+            case BranchItem(arms=arms):
+                for arm in arms:
+                    yield from _fans(arm)
 
 
 def _options(step: Step, *, pods: bool) -> dict[str, Any]:

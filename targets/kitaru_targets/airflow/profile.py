@@ -12,6 +12,9 @@ TRANSPORT = Transport(image="")
 # Of a DAG's and a task's id.
 MAX_NAME = 250
 
+# Of the tasks that Airflow makes of one list, unless its `max_map_length` says otherwise.
+MAX_MAPPED = 1_024
+
 PROFILE = Profile(
     name="airflow",
     branches=True,
@@ -20,4 +23,5 @@ PROFILE = Profile(
     # Tasks stand in a row: branches nest no deeper than Python does.
     max_depth=90,
     start_seconds=(1, 20),
+    fan_out=MAX_MAPPED,
 )

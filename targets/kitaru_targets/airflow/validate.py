@@ -10,11 +10,16 @@ from typing import Any
 from kitaru.runtime.jsonschema import problem
 
 from ..common import dag_file, parameters
-from .profile import MAX_NAME
+from .profile import MAX_MAPPED, MAX_NAME
 
 _ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME}}}", re.ASCII)
 _RETRIES = {"retries", "retry_delay", "retry_exponential_backoff", "max_retry_delay"}
-_OPTIONS = {"Step": {"ask", "asks_for", "doc", *_RETRIES}, "Ask": set()}
+_STEP = {"ask", "asks_for", "doc", *_RETRIES}
+_OPTIONS = {
+    "Step": _STEP,
+    "Each": {*_STEP, "of", "max_active_tis_per_dagrun"},
+    "Ask": set(),
+}
 
 
 def validate(text: str) -> list[str]:
@@ -37,8 +42,9 @@ def _names(document: dag_file.DagFile) -> Iterator[str]:
 def _row(document: dag_file.DagFile) -> Iterator[str]:
     if document.constants["ROW"] != [task.id for task in document.tasks]:
         yield "the row is not that of the tasks"
-    if not document.tasks or document.tasks[0].operator != "Step":
+    if not document.tasks or document.tasks[0].operator == "Ask":
         yield "the first task is no step"
+    steps: set[str] = set()
     for before, task in pairwise((None, *document.tasks)):
         assert task is not None
         unknown = sorted(set(task.options) - _OPTIONS[task.operator])
@@ -47,10 +53,16 @@ def _row(document: dag_file.DagFile) -> Iterator[str]:
         asked = before.id if before and before.operator == "Ask" else None
         if task.options.get("ask") != asked:
             yield f"the task {task.id} does not take the answer of the task before it"
+        of = task.options.get("of")
+        if task.operator == "Each" and not isinstance(of, list) and of not in steps:
+            yield f"no step before {task.id} makes its list"
+        if isinstance(of, list) and len(of) > MAX_MAPPED:
+            yield f"the list of {task.id} is longer than {MAX_MAPPED:,}"
+        steps |= {task.id} if task.operator == "Step" else set()
         if "asks_for" in task.options and "IMAGE" not in document.constants:
             yield f"the task {task.id} asks for a pod's resources, and runs in none"
-    if document.tasks and document.tasks[-1].operator == "Ask":
-        yield f"nothing takes the answer to {document.tasks[-1].id}"
+    if document.tasks and document.tasks[-1].operator != "Step":
+        yield f"nothing goes on after {document.tasks[-1].id}"
 
 
 def _params(document: dag_file.DagFile) -> Iterator[str]:

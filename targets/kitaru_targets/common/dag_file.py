@@ -14,14 +14,14 @@ from typing import Any, Literal
 from kitaru_templates.render import render
 
 TEMPLATE = "airflow_dag.py.j2"
-_CONSTANTS = frozenset(
-    {"COMMAND", "ENVIRONMENT", "IMAGE", "INPUTS", "NOTHING_TO_DO", "OPTIONS", "OUTCOME", "ROW"}
-)
+_OWN = {"COMMAND", "ENVIRONMENT", "INPUTS", "NOTHING_TO_DO", "OPTIONS", "OUTCOME", "ROW"}
+_CONSTANTS = frozenset({*_OWN, "IMAGE", "POD"})
 _EMPTY: dict[str, Any] = {
     "command": [],
     "environment": {},
     "inputs": [],
     "options": {},
+    "pod": {},
     "dag_id": "",
     "description": "",
     "schedule": None,
@@ -32,10 +32,10 @@ _EMPTY: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An operator of the file: `Step` runs a step, `Ask` asks what a wait wants to know."""
+    """A task: `Step` runs a step, `Each` one for each item, `Ask` asks what a wait is about."""
 
     id: str
-    operator: Literal["Step", "Ask"]
+    operator: Literal["Step", "Each", "Ask"]
     options: dict[str, Any]
 
 
@@ -94,22 +94,25 @@ def _frame(pods: bool) -> str:
 
 
 def _dag(node: ast.stmt) -> tuple[dict[str, Any], list[ast.expr]]:
-    """Return the options of `with DAG(…): chain(…)`, and the nodes of the tasks."""
+    """Return the options of `with Flow(…): chain(…)`, and the nodes of the tasks."""
     match node:
         case ast.With(
-            items=[ast.withitem(context_expr=made, optional_vars=None)],
+            items=[ast.withitem(context_expr=made, optional_vars=ast.Name(id="dag"))],
             body=[ast.Expr(ast.Call(func=ast.Name(id="chain"), args=chain, keywords=[]))],
         ):
-            return _options(made, "DAG"), chain
+            return _options(made, "Flow"), chain
     raise ValueError(f"line {node.lineno}: here belongs one DAG with one chain of tasks")
 
 
 def _task(node: ast.expr) -> Task:
-    name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-    if name not in ("Step", "Ask"):
-        raise ValueError(f"line {node.lineno}: here belongs a Step or an Ask")
-    options = _options(node, name)
-    return Task(options.pop("task_id"), name, options)  # type: ignore[arg-type]
+    match node:
+        case ast.Call(func=ast.Name(id="Each"), args=[ast.Name(id="dag")], keywords=keywords):
+            options = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
+            return Task(options.pop("task_id"), "Each", options)
+        case ast.Call(func=ast.Name(id="Step" | "Ask" as name)):
+            options = _options(node, name)
+            return Task(options.pop("task_id"), name, options)
+    raise ValueError(f"line {node.lineno}: here belongs a Step, an Each or an Ask")
 
 
 def _options(node: ast.expr, function: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,9 @@ from ..common import dag_file, parameters
 from .process import Ended, Machine, Start
 
 Outcome = Mapping[str, str]
+
+# Containers that this machine runs side by side.
+_AT_ONCE = 4
 
 
 def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) -> None:
@@ -32,19 +36,12 @@ def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) 
     params[parameters.EXECUTION] = params[parameters.EXECUTION] or run_id
     run = _Run(document, params, run_id, machine)
     over: set[str] = set()
-    outcome: Outcome = {}
     for task in document.tasks:
-        if task.id in over:
-            continue
-        if task.operator == "Ask":
-            if outcome.get("status") == "waiting":
+        if task.id not in over:
+            skipped = run.task(task)
+            if skipped is None:
                 return
-            continue
-        ended = run.step(task)
-        if ended is None:
-            return
-        outcome = ended or outcome
-        over.update(run.passed_over(outcome, task) if ended else ())
+            over.update(skipped)
 
 
 def _params(document: dag_file.DagFile, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,34 +70,58 @@ class _Run:
             "run_id": run_id,
             "dag": SimpleNamespace(dag_id=document.dag["dag_id"]),
         }
+        self._outcome: Outcome = {}
+        self._lists: dict[str, list[str]] = {}
 
-    def step(self, task: dag_file.Task) -> Outcome | None:
+    def task(self, task: dag_file.Task) -> list[str] | None:
+        """Run a task; return the tasks that it skips, None when the run stops here."""
+        if task.operator == "Ask":
+            return None if self._outcome.get("status") == "waiting" else []
+        if task.operator == "Each":
+            return [] if self._each(task) else None
+        ended = self._step(task)
+        if not ended:
+            return None if ended is None else []
+        self._outcome, self._lists[task.id] = ended, json.loads(ended.get("items", "[]"))
+        return self._passed_over(ended, task)
+
+    def _each(self, task: dag_file.Task) -> bool:
+        """Run a step for each item of a list, several at once; say whether all ended well."""
+        of = task.options["of"]
+        # No list is there of a task that was skipped: then this one is, too.
+        items = of if isinstance(of, list) else self._lists.get(of, [])
+        most = min(_AT_ONCE, task.options["max_active_tis_per_dagrun"])
+        with ThreadPoolExecutor(most) as pool:
+            return None not in [*pool.map(lambda item: self._step(task, item), items)]
+
+    def _step(self, task: dag_file.Task, item: str = "") -> Outcome | None:
         """Run a step's attempts; return its outcome, {} when it was skipped, None on failure."""
         for attempt in range(1, 2 + task.options.get("retries", 0)):
-            ended = self._attempt(task, attempt)
+            ended = self._attempt(task, item, attempt)
             if ended.code == self._document.constants["NOTHING_TO_DO"]:
-                self._machine.failures.pop(task.id)
+                self._machine.failures.pop(ended.task)
                 return {}
             if ended.succeeded:
                 return ended.outputs
         return None
 
-    def passed_over(self, outcome: Outcome, task: dag_file.Task) -> list[str]:
+    def _passed_over(self, outcome: Outcome, task: dag_file.Task) -> list[str]:
         """Return the tasks that the outcome of `task` skips."""
         over: list[str] = self._functions("")["passed_over"](outcome, task.id)
         return over
 
-    def _attempt(self, task: dag_file.Task, attempt: int) -> Ended:
+    def _attempt(self, task: dag_file.Task, item: str, attempt: int) -> Ended:
         context = {**self._shared, "task": SimpleNamespace(task_id=task.id)}
         environment = self._functions("")["environment"](context)
 
         def command(folder: Path) -> list[str]:
             # Here an answer is in the journal before the step starts that takes it.
-            words: list[str] = self._functions(str(_outcome(folder)))["command"](context, None)
+            functions = self._functions(str(_outcome(folder)))
+            words: list[str] = functions["command"](context, None, item)
             return words
 
-        start = Start(task.id, task.id, attempt, command, environment, _read)
-        return self._machine.run(start)
+        name = f"{task.id}[{item}]" if item else task.id
+        return self._machine.run(Start(name, task.id, attempt, command, environment, _read))
 
     def _functions(self, outcome: str) -> dict[str, Any]:
         """Return the file's functions, its constants being what they are but for `outcome`."""
@@ -117,4 +138,5 @@ def _read(folder: Path) -> dict[str, str] | None:
     if not _outcome(folder).is_file():
         return None
     outcome = json.loads(_outcome(folder).read_text(encoding="utf-8"))
-    return {name: outcome[name] for name in ("next", "status")}
+    items = {"items": json.dumps(outcome["items"])} if "items" in outcome else {}
+    return {"next": outcome["next"], "status": outcome["status"], **items}
