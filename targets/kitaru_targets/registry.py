@@ -46,4 +46,5 @@ def get(name: str) -> Target:
         validate=validate.validate,
         submit=submit.submit,
         transport=profile.TRANSPORT,
+        answered=getattr(submit, "answered", None),
     )

@@ -155,6 +155,10 @@ def test_options_stand_in_the_projects_file(make: Make, tmp_path: Path) -> None:
         make(REVIEW, "airflow")
 
 
+def test_airflow_can_be_told_of_an_answer() -> None:
+    assert TARGET.answered is not None
+
+
 # What control passes over
 
 
