@@ -12,7 +12,7 @@ from kitaru.runtime.calls import Spec
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.retries import ONCE
 from kitaru.runtime.schema import from_json, to_json_schema
-from kitaru.wire import canonical
+from kitaru.wire import ids
 from kitaru.wire.names import check_name
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.secrecy import redacted
@@ -124,8 +124,7 @@ def idempotency_key() -> str:
         ContextError: used outside a checkpoint.
     """
     execution, running = context.in_checkpoint("kitaru.idempotency_key")
-    digest = canonical.digest([execution.journal.exec_id, running.invocation])
-    return digest.removeprefix("sha256:")[:32]
+    return ids.idempotency_key(execution.journal.exec_id, running.invocation)
 
 
 def secret(name: str) -> str:

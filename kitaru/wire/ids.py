@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 
 from kitaru.errors import UsageError
+from kitaru.wire import canonical
 from kitaru.wire.names import check_name
 from kitaru.wire.times import now_milliseconds
 
@@ -48,6 +49,11 @@ def check_execution_id(text: str) -> str:
         help="Use 1 to 63 lower-case letters, digits and dashes; `kitaru executions list` "
         "shows the ids there are.",
     )
+
+
+def idempotency_key(exec_id: str, invocation: str) -> str:
+    """Return what names an invocation to the world outside: the same in every attempt of it."""
+    return canonical.digest([exec_id, invocation]).removeprefix("sha256:")[:32]
 
 
 def execution_id_of(run: str) -> str:

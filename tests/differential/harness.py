@@ -212,7 +212,10 @@ class Process:
     def variables(self, frame: Any) -> dict[str, Any]:
         """Return the variables of an encoded frame."""
         codec.set_future_factory(self.submitted.future)
-        return codec.decode_frame(frame, program.named_globals(self.program))
+        try:
+            return codec.decode_frame(frame, program.named_globals(self.program))
+        finally:
+            codec.set_future_factory(None)
 
     def next(self) -> Process:
         known = self.remembered, self.submitted
