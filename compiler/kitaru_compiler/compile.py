@@ -187,11 +187,13 @@ def _normal_form(flow: FlowDefinition, calls: Calls) -> FlowIR:
     def find(callee: str) -> FlowIR | Why:
         if callee not in made:
             helper = calls.helpers[callee]
-            why_not = helper.why_not()
-            made[callee] = why_not or normalise(lower(helper.definition, calls.names))
+            made[callee] = helper.why_not() or normal(helper.definition)
         return made[callee]
 
-    return inline(normalise(lower(flow, calls.names)), find)
+    def normal(definition: FlowDefinition) -> FlowIR:
+        return normalise(lower(definition, calls.names, calls.literals(definition.source)))
+
+    return inline(normal(flow), find)
 
 
 def _stop_on_errors(found: list[Diagnostic], project: Project) -> None:

@@ -49,6 +49,8 @@ def boom(x=0):
     raise ValueError(f"boom {x}")
 
 b = "global b"
+ROUNDS = 2
+PAIR: tuple = (-1, ("x", 1))
 SHARED = other.POOL
 
 def glue(x):
@@ -179,7 +181,10 @@ def helping_programs(draw: st.DrawFn) -> str:
 class _Writer:
     """Writes statements; `helpers` are the functions that may be called so far."""
 
-    ITEMS = ("(1, 2)", "['x', 'y']", "range(2)", "(a, glue(3))", "()", "xs", "Noisy(3)")
+    ITEMS = (
+        *("(1, 2)", "['x', 'y']", "range(2)", "(a, glue(3))", "()", "xs", "Noisy(3)"),
+        *("range(ROUNDS)", "PAIR"),
+    )
 
     def __init__(self, draw: st.DrawFn) -> None:
         self.draw = draw

@@ -11,7 +11,7 @@ from typing import TypeGuard
 from kitaru_compiler.frontend.dynamic import DynamicCalls
 from kitaru_compiler.frontend.flows import FlowDefinition, checkpoint_options
 from kitaru_compiler.frontend.helpers import Helper
-from kitaru_compiler.frontend.lower import constants
+from kitaru_compiler.frontend.lower import constants, literals
 from kitaru_compiler.frontend.methods import Methods
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
@@ -42,6 +42,7 @@ class Calls:
     _inside_of: dict[str, tuple[DurableCall, ...]] = field(default_factory=dict)
     _direct_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
     _constants: dict[str, frozenset[str]] = field(default_factory=dict)
+    _literals: dict[str, dict[str, ast.expr]] = field(default_factory=dict)
     # The class of each method, by the method's absolute name.
     _owners: dict[str, Symbol] = field(default_factory=dict)
 
@@ -85,6 +86,16 @@ class Calls:
             self._constants[source.module] = constants(source.tree)
         bound_once = root not in own and root in self._constants[source.module]
         return bound_once and name not in self.methods.replaced
+
+    def literals(self, source: Source) -> dict[str, ast.expr]:
+        """Return what the module's constants are, by name, of those that nothing replaces."""
+        if source.module not in self._literals:
+            self._literals[source.module] = {
+                name: value
+                for name, value in literals(source.tree).items()
+                if f"{source.module}.{name}" not in self.methods.replaced
+            }
+        return self._literals[source.module]
 
     def _dynamic(self, source: Source, function: str) -> DynamicCalls:
         return DynamicCalls(lambda name: self._held(source, name, function))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Mapping
 
 from kitaru_compiler.frontend.flows import FlowDefinition
 from kitaru_compiler.frontend.names import Names
+from kitaru_compiler.ir.literals import is_literal
 from kitaru_compiler.ir.nodes import Code, FlowIR
 from kitaru_compiler.ir.scope import (
     argument_names,
@@ -26,7 +28,7 @@ DISPLAYS: dict[type[ast.expr], type] = {
 }
 
 
-def lower(flow: FlowDefinition, names: Names) -> FlowIR:
+def lower(flow: FlowDefinition, names: Names, literals: Mapping[str, ast.expr]) -> FlowIR:
     """Return the IR of a flow or a helper, whose calls have been marked (`frontend.calls`)."""
     definition = flow.definition
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
@@ -47,6 +49,7 @@ def lower(flow: FlowDefinition, names: Names) -> FlowIR:
         mentioned=frozenset(mentioned | bound),
         globals=frozenset(bound | ({"range"} if _star_imports(flow) else set())),
         constants=constants(flow.source.tree),
+        literals=literals,
         modules=_modules(flow, names, mentioned - local),
         containers=_containers(body, parameters),
     )
@@ -74,6 +77,20 @@ def constants(module: ast.Module) -> frozenset[str]:
             bindings.update(names)
     certain = {name for stmt in module.body for name in certainly_bound(stmt)}
     return frozenset(name for name in certain if bindings[name] == 1)
+
+
+def literals(module: ast.Module) -> dict[str, ast.expr]:
+    """Return the literals among a module's constants, by name."""
+    known = constants(module)
+    found = {}
+    for stmt in module.body:
+        match stmt:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=ast.expr() as value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ) if name in known and is_literal(value):
+                found[name] = value
+    return found
 
 
 def _modules(flow: FlowDefinition, names: Names, candidates: set[str]) -> frozenset[str]:

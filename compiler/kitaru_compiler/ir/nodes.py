@@ -7,7 +7,7 @@ statement keeps the positions of the source it came from, or of the source it wa
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -194,7 +194,8 @@ class FlowIR:
 
     `function` is its qualified name in its module. `locals` are all names that are local to it;
     `parameters` those of them that are its inputs. `globals` are the names its module binds,
-    `constants` those of them bound once, `modules` those that are imported modules or classes,
+    `constants` those of them bound once, `literals` what those of them are that are numbers, texts
+    or tuples of such, `modules` those that are imported modules or classes,
     `containers` the locals that are only ever a display of that builtin type, `mentioned` every
     name in the flow's source, `temporaries` the names the passes made up. `whole` is set when the
     flow must run as it is, its own function called, and says why.
@@ -210,6 +211,7 @@ class FlowIR:
     mentioned: frozenset[str]
     globals: frozenset[str] = frozenset()
     constants: frozenset[str] = frozenset()
+    literals: Mapping[str, ast.expr] = field(default_factory=dict)
     modules: frozenset[str] = frozenset()
     containers: dict[str, type] = field(default_factory=dict)
     whole: Region | None = None
@@ -218,6 +220,12 @@ class FlowIR:
     def is_builtin(self, name: str, wanted: frozenset[str]) -> bool:
         """Say whether `name` is one of the builtins `wanted`, shadowed by nothing."""
         return name in wanted and name not in self.locals and name not in self.globals
+
+    def literal(self, node: ast.expr) -> ast.expr:
+        """Return what a constant of the module is where `node` names one, else `node`."""
+        if not isinstance(node, ast.Name) or node.id in self.locals:
+            return node
+        return self.literals.get(node.id, node)
 
     def temporary(self, hint: str) -> str:
         """Return a new variable name that no source mentions, readable by its `hint`."""

@@ -6,6 +6,7 @@ import ast
 from dataclasses import dataclass
 
 from kitaru_compiler.ir.build import assign, at
+from kitaru_compiler.ir.literals import is_literal
 from kitaru_compiler.ir.nodes import Arguments, FlowIR
 from kitaru_compiler.ir.scope import argument_names
 
@@ -74,7 +75,7 @@ def _defaults(helper: FlowIR) -> dict[str, ast.expr | None]:
 
 def _value(default: ast.expr, helper: FlowIR, attribute: str, key: ast.Constant) -> ast.expr | None:
     """Return an expression that gives, in the helper's own scope, the object of a default."""
-    if _is_literal(default):
+    if is_literal(default):
         return default
     root = default
     while isinstance(root, ast.Attribute):
@@ -86,14 +87,3 @@ def _value(default: ast.expr, helper: FlowIR, attribute: str, key: ast.Constant)
     for part in [*rest, *(["function"] if helper.definition.decorator_list else []), attribute]:
         function = ast.Attribute(function, part, ast.Load())
     return at(default, ast.Subscript(function, key, ast.Load()))
-
-
-def _is_literal(node: ast.expr) -> bool:
-    match node:
-        case ast.Constant():
-            return True
-        case ast.UnaryOp(operand=ast.Constant(value=int() | float() | complex())):
-            return True
-        case ast.Tuple(elts=elts):
-            return all(map(_is_literal, elts))
-    return False

@@ -6,8 +6,9 @@ import ast
 import copy
 
 from kitaru_compiler.ir.build import assign, at, load
+from kitaru_compiler.ir.literals import is_literal
 from kitaru_compiler.ir.nodes import FlowIR, durable_calls
-from kitaru_compiler.passes.unroll import MAX_COPIES, is_constant, loop_items
+from kitaru_compiler.passes.unroll import MAX_COPIES, loop_items
 
 # What would see that the comprehension's own scope is gone.
 _SCOPED = (ast.Lambda, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom, ast.comprehension)
@@ -28,7 +29,7 @@ def written_out(
         case _:
             return None
     items = loop_items(ir, loop.iter)
-    if not name or items is None or not all(map(is_constant, items)):
+    if not name or items is None or not all(map(is_literal, items)):
         return None
     calls = durable_calls(elt)
     if not calls or len(items) * len(calls) > MAX_COPIES:

@@ -10,6 +10,7 @@ from itertools import count
 
 from kitaru_compiler.ir.build import assign, at, load, rewrite
 from kitaru_compiler.ir.exits import escapes, held_exit, mark_exit, own_exits
+from kitaru_compiler.ir.literals import is_literal
 from kitaru_compiler.ir.nodes import Code, FlowIR, Node, Scope, durable_calls
 from kitaru_compiler.passes.branches import structure
 
@@ -105,7 +106,7 @@ def _in_order(
     before: list[ast.stmt] = []
     bodies = []
     for item in items:
-        if not is_constant(item):
+        if not is_literal(item):
             name = ir.temporary("item")
             before.append(assign(item, name, item))
             item = load(item, name)
@@ -115,34 +116,23 @@ def _in_order(
 
 
 def loop_items(ir: FlowIR, iterable: ast.expr) -> list[ast.expr] | None:
-    """Return the items of a list or tuple display or a constant range, or None.
+    """Return the items of a list or tuple display, a constant tuple or a constant range, or None.
 
     A named list may grow while it is iterated: it stays a loop. Of a range too long to be unrolled
     one item too many is returned.
     """
+    iterable = ir.literal(iterable)
     match iterable:
         case ast.List(elts=elts) | ast.Tuple(elts=elts):
             starred = any(isinstance(item, ast.Starred) for item in elts)
             return None if starred else copy.deepcopy(elts[: MAX_COPIES + 1])
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if 1 <= len(args) <= 3:
-            bounds = [_integer(argument) for argument in args]
+            bounds = [_integer(ir.literal(argument)) for argument in args]
             if None in bounds or not ir.is_builtin(name, RANGE) or bounds[2:] == [0]:
                 return None
             values = range(*bounds)[: MAX_COPIES + 1]  # type: ignore[arg-type]
             return [at(iterable, ast.Constant(value)) for value in values]
     return None
-
-
-def is_constant(node: ast.expr) -> bool:
-    """Say whether `node` is a constant, or a tuple of constants."""
-    match node:
-        case ast.Constant():
-            return True
-        case ast.UnaryOp(operand=operand):
-            return isinstance(operand, ast.Constant) and isinstance(operand.value, int | float)
-        case ast.Tuple(elts=elts):
-            return all(map(is_constant, elts))
-    return False
 
 
 def _integer(node: ast.expr) -> int | None:

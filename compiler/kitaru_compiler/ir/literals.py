@@ -1,0 +1,17 @@
+"""Decides which expressions give the same value, one that cannot change, whenever they are read."""
+
+from __future__ import annotations
+
+import ast
+
+
+def is_literal(node: ast.expr) -> bool:
+    """Say whether `node` is a constant, a number with a sign, or a tuple of such."""
+    match node:
+        case ast.Constant():
+            return True
+        case ast.UnaryOp(operand=ast.Constant(value=int() | float() | complex())):
+            return True
+        case ast.Tuple(elts=elts):
+            return all(map(is_literal, elts))
+    return False
