@@ -237,6 +237,8 @@ def go_on(
     end = None if fresh else journal.end()
     if end is not None:
         return ended(journal, end)
+    if journal.store.remote and (not fresh or journal.execution.replay):
+        journal.prefetch()
     run = LocalRun(
         journal,
         lambda: _body(flow, journal),

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from kitaru.runtime.retries import INHERITED, Policy
+from kitaru.wire import canonical
 from kitaru.wire.modules import recorded_name
 from kitaru.wire.records import InvocationKind
 
@@ -75,6 +76,21 @@ def spec_at(module: str, qualname: str) -> Spec | None:
         found = getattr(found, part, None)
     spec = getattr(found, "spec", None)
     return spec if isinstance(spec, Spec) else None
+
+
+def cache_code(spec: Spec) -> str:
+    """Return what tells a piece of code from all others in the cache."""
+    return canonical.digest([spec.callee, spec.name, spec.fingerprint()]).removeprefix("sha256:")
+
+
+def codes_beside(spec: Spec) -> list[str]:
+    """Return the cache codes of the checkpoints in the module of `spec`: its flow may call them."""
+    module = sys.modules.get(spec.function.__module__)
+    values = list(vars(module).values()) if module is not None else []
+    # Only what its class gives a `spec`: anything else in the module may act when it is asked.
+    found = [one.spec for one in values if "spec" in vars(type(one))]
+    specs = [one for one in found if isinstance(one, Spec) and one.cache and one.fingerprint()]
+    return [cache_code(one) for one in specs]
 
 
 def callee_name(function: Any) -> str:

@@ -11,7 +11,15 @@ from typing import Any, NoReturn
 
 from kitaru.errors import Diverged, EnvironmentFailure
 from kitaru.runtime import attempts, codec
-from kitaru.runtime.calls import Args, Call, Kwargs, Spec, call_site
+from kitaru.runtime.calls import (
+    Args,
+    Call,
+    Kwargs,
+    Spec,
+    cache_code,
+    call_site,
+    codes_beside,
+)
 from kitaru.runtime.futures import Future
 from kitaru.runtime.host import Host, Stop
 from kitaru.runtime.journal import Journal
@@ -19,7 +27,6 @@ from kitaru.runtime.models import same_models
 from kitaru.runtime.outcomes import Outcome, check_same, error_info, value_of
 from kitaru.runtime.retries import ONCE, Policy, chance
 from kitaru.runtime.submitted import Submission, Submitted, submission
-from kitaru.wire import canonical
 from kitaru.wire.ids import Counters
 from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
 from kitaru.wire.times import now
@@ -200,7 +207,7 @@ class Execution:
 
     def _from_cache(self, call: Call) -> InvocationRecord | None:
         key = self._cache_key(call)
-        found = self.journal.cached(key, call.id) if key else None
+        found = self.journal.cached(key, call.id, lambda: codes_beside(call.spec)) if key else None
         if found is None or not same_models(found.calls):
             return None
         return self.journal.record(attempts.from_cache(call, found))
@@ -209,7 +216,7 @@ class Execution:
         spec = call.spec
         if not self._cache or not spec.cache or call.opaque or not spec.fingerprint():
             return ""
-        return canonical.digest([spec.callee, spec.name, spec.fingerprint(), call.digest])
+        return f"{cache_code(spec)}/{call.digest.removeprefix('sha256:')}"
 
     def _recorded(self, id: str) -> InvocationRecord:
         record = self.journal.invocation(id)

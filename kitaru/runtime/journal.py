@@ -6,12 +6,14 @@ recorded; everyone downstream sees the one record.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from kitaru.errors import NotFound, StateError, WaitConflict
 from kitaru.runtime import states, values
+from kitaru.runtime.cache import Cache
+from kitaru.runtime.company import Company
 from kitaru.runtime.ledger import Ledger
 from kitaru.stores.base import Store
 from kitaru.wire import canonical, keys
@@ -32,7 +34,6 @@ from kitaru.wire.records import (
     StoredValue,
     WaitAnswer,
     WaitRequest,
-    with_values,
 )
 
 
@@ -44,13 +45,16 @@ class Journal:
     made again. Safe for threads.
     """
 
-    def __init__(self, store: Store, execution: ExecutionRecord) -> None:
+    def __init__(self, store: Store, execution: ExecutionRecord, *, began: bool = False) -> None:
+        """`began` says that this process created the execution, and nothing in it."""
         self.store = store
         self.execution = execution
         self.exec_id = execution.exec_id
         self.home = keys.home(execution.exec_id)
         self._ledger = Ledger(store)
         self.writer = self._ledger.writer
+        self._cache = Cache(self._ledger, self.exec_id)
+        self._company = Company(store, self.exec_id, began=began)
         # Records never change, so one that was seen once need not be read again.
         self._seen: dict[str, InvocationRecord] = {}
 
@@ -63,7 +67,9 @@ class Journal:
             UsageError: the id is not an execution id.
         """
         ledger = Ledger(store)
-        held = ledger.write(keys.execution(check_execution_id(record.exec_id)), record)
+        key = keys.execution(check_execution_id(record.exec_id))
+        began = ledger.wrote(key, record)
+        held = (None if began else ledger.read(ExecutionRecord, key)) or record
         if (held.flow, held.inputs_digest) != (record.flow, record.inputs_digest):
             other = "flow" if held.flow != record.flow else "inputs"
             raise StateError(
@@ -73,7 +79,7 @@ class Journal:
                 f"kitaru executions get {record.exec_id}",
             )
         states.write_first_state(ledger, held)
-        return cls(store, held)
+        return cls(store, held, began=began)
 
     @classmethod
     def adopting(
@@ -121,12 +127,17 @@ class Journal:
         """Return an invocation's outcome; while it has none, how the execution ended, or None."""
         if (seen := self._seen.get(id)) is not None:
             return seen
-        places = keys.invocation(self.exec_id, id), keys.end(self.exec_id)
-        outcome, end = self.store.get_all(places)
+        if self._company.is_absent():
+            return None
+        # The outcome last: nothing happens between its absence and the call but the way back.
+        places = keys.end(self.exec_id), keys.invocation(self.exec_id, id)
+        read: list[bytes | None] = []
+        self.store.together(self._company.join, lambda: read.extend(self.store.get_all(places)))
+        end, outcome = read
         if outcome is not None:
-            found = self._seen[id] = self._ledger.verify(InvocationRecord, places[0], outcome)
+            found = self._seen[id] = self._ledger.verify(InvocationRecord, places[1], outcome)
             return found
-        return None if end is None else self._ledger.verify(EndRecord, places[1], end)
+        return None if end is None else self._ledger.verify(EndRecord, places[0], end)
 
     def recorded(self) -> set[str]:
         """Return the ids of the invocations that have an outcome; a hint only."""
@@ -146,24 +157,26 @@ class Journal:
         """
         key = keys.invocation(self.exec_id, rec.id)
         also = [self._hint(rec, cache_key)] if cache_key and rec.status == "completed" else []
-        held = self._ledger.write(key, rec, *also)
+        held = self.store.together(lambda: self._ledger.write(key, rec, *also), self._company.ask)
         self._seen[rec.id] = held
         return held
 
-    def cached(self, cache_key: str, id: str) -> InvocationRecord | None:
+    def cached(
+        self, cache_key: str, id: str, beside: Callable[[], Iterable[str]] = tuple
+    ) -> InvocationRecord | None:
         """Return the completed invocation that another execution recorded under a cache key.
+
+        Args:
+            cache_key: `CODE/ARGUMENTS`, each a text without `/`.
+            id: the invocation that asks.
+            beside: the codes that are likely to be asked for as well.
 
         One invocation of this execution gets it, the first that asks: a flow that calls again with
         the same arguments looks again, a poll for example. `cached_from` says where it is from.
         Its large values are copied here first, so that a record made from it can be read for as
         long as this execution exists.
         """
-        hint = self._ledger.read(CacheHint, keys.cache(cache_key))
-        if hint is None or hint.exec_id == self.exec_id:
-            return None
-        use = replace(hint, exec_id=self.exec_id, invocation=id)
-        held = self._ledger.write(keys.cache_use(self.exec_id, cache_key), use)
-        return self._follow(hint) if held.invocation == id else None
+        return self._cache.find(cache_key, id, beside)
 
     def attempts(self, id: str | None = None) -> list[AttemptRecord]:
         """Return the failed attempts of an invocation, or of all, the first one first."""
@@ -289,22 +302,6 @@ class Journal:
         hint = CacheHint(self.exec_id, rec.id, rec.arguments_digest, rec.fingerprint)
         where = keys.cache(cache_key)
         return where, self._ledger.encode(where, hint)
-
-    def _follow(self, hint: CacheHint) -> InvocationRecord | None:
-        key = keys.invocation(hint.exec_id, hint.invocation)
-        found = self._ledger.read(InvocationRecord, key)
-        # Another process may have won the race for that id, after the hint was written.
-        if found is None or found.status != "completed" or _subject(found) != _subject(hint):
-            return None
-
-        def copied(value: StoredValue) -> StoredValue:
-            return values.copy_value(self.store, keys.home(hint.exec_id), self.home, value)
-
-        return replace(with_values(found, copied), cached_from=f"{hint.exec_id}/{hint.invocation}")
-
-
-def _subject(of: InvocationRecord | CacheHint) -> tuple[str, str]:
-    return of.arguments_digest, of.fingerprint
 
 
 def _meaning(answer: WaitAnswer) -> tuple[str, bytes]:

@@ -11,7 +11,7 @@ from kitaru.errors import ValueNotEncodable
 from kitaru.runtime import codec
 from kitaru.runtime.calls import Call
 from kitaru.runtime.futures import Future
-from kitaru.runtime.pool import Pool
+from kitaru.stores.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from kitaru.errors import UsageError
 from kitaru.wire.limits import MAX_KEY_CHARACTERS
+
+T = TypeVar("T")
 
 _KEY = re.compile(rf"(?!/)(?!.*//)[A-Za-z0-9_./-]{{1,{MAX_KEY_CHARACTERS}}}(?<!/)", re.ASCII)
 
@@ -18,9 +20,13 @@ class Store(Protocol):
     Keys are ASCII with `/` between segments. Whatever is created stays as it is until deleted.
     Every method may raise `StoreUnavailable` (no answer, after retries; the same call may be made
     again), `StoreDenied` or `StoreUnsuitable`. None of these ever means "absent".
+
+    `remote` says that every request is a journey: one is worth sparing, and several made together
+    take no longer than one.
     """
 
     url: str
+    remote: bool
 
     def create(self, key: str, value: bytes) -> bool:
         """Return True when these bytes are durable now, False when something is there already."""
@@ -37,6 +43,14 @@ class Store(Protocol):
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return what `get` would for each key, at once where that is faster."""
+        ...
+
+    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+        """Use this store in several ways, at once where it is remote, else in order.
+
+        Returns what `first` returns, when all are done; raises what one of them raised. None of
+        them may call this itself.
+        """
         ...
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
@@ -61,6 +75,14 @@ def check_key(key: str) -> str:
     if _KEY.fullmatch(key) and not {".", ".."} & set(key.split("/")):
         return key
     raise UsageError(f"{key!a} cannot be a key in a store.")
+
+
+def in_order(first: Callable[[], T], *others: Callable[[], object]) -> T:
+    """Do one after the other and return what `first` returns."""
+    result = first()
+    for other in others:
+        other()
+    return result
 
 
 def upper_bound(prefix: str) -> str:

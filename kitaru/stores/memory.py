@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from kitaru.stores.base import check_key, upper_bound
+from kitaru.stores.base import check_key, in_order, upper_bound
+
+T = TypeVar("T")
 
 _named: dict[str, MemoryStore] = {}
 _naming = threading.Lock()
@@ -14,6 +17,8 @@ _naming = threading.Lock()
 
 class MemoryStore:
     """Objects in a dictionary; gone when the process is."""
+
+    remote = False
 
     def __init__(self, url: str = "memory:") -> None:
         self.url = url
@@ -39,6 +44,9 @@ class MemoryStore:
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
+
+    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+        return in_order(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         with self._lock:

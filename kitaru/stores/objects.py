@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -21,8 +21,8 @@ from kitaru.errors import (
     UsageError,
 )
 from kitaru.stores.base import check_key
+from kitaru.stores.pool import Pool
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 _MARKER = "kitaru-store"
@@ -43,7 +43,8 @@ _TRIES = 5
 # Of those, each asks so many times more by itself where that is safe.
 _RETRIES = 2
 _PAUSE_SECONDS = 0.1
-_THREADS = 16
+_REQUESTS = 64
+_CALLERS = 16
 _CLOUDS = {
     "s3": ("S3Store", "AWS"),
     "gs": ("GCSStore", "GOOGLE"),
@@ -64,11 +65,14 @@ class ObjectStore:
         EnvironmentFailure: obstore is not installed.
     """
 
+    remote = True
+
     def __init__(self, url: str) -> None:
         self.url = url
         self._obstore = _obstore()
-        self._lock = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
+        # Two, so that no caller that waits for requests holds the thread of one.
+        self._requests = Pool(_REQUESTS, "kitaru-store")
+        self._callers = Pool(_CALLERS, "kitaru-together")
         scheme, _, rest = url.partition("://")
         bucket, _, prefix = rest.strip("/").partition("/")
         if not bucket or (prefix and not check_key(prefix)):
@@ -81,13 +85,20 @@ class ObjectStore:
         return self._patiently(lambda: self._create(key, value))
 
     def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        return list(self._at_once(lambda pair: self.create(*pair), objects))
+        return _results([_started(self._requests, partial(self.create, *pair)) for pair in objects])
 
     def get(self, key: str) -> bytes | None:
         return self._patiently(lambda: self._get(key))
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        return list(self._at_once(self.get, keys))
+        return _results([_started(self._requests, partial(self.get, key)) for key in keys])
+
+    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+        started = [_started(self._callers, other) for other in others]
+        try:
+            return first()
+        finally:
+            _results(started)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         return self._patiently(lambda: _keys(self._obstore, self._store, prefix, after, limit))
@@ -96,13 +107,8 @@ class ObjectStore:
         self._patiently(lambda: self._delete(key))
 
     def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown()
-
-    def _at_once(self, operation: Callable[[S], T], each: Sequence[S]) -> Iterator[T]:
-        with self._lock:
-            self._threads = self._threads or ThreadPoolExecutor(_THREADS, "kitaru-store")
-        return self._threads.map(operation, each)
+        self._callers.drain()
+        self._requests.drain()
 
     def _create(self, key: str, value: bytes) -> bool:
         try:
@@ -175,6 +181,24 @@ class ObjectStore:
             f"The store {self.url} did not answer as it should: {what}",
             help="Nothing recorded is lost. When it answers again: kitaru executions resume EXEC",
         )
+
+
+def _started(pool: Pool, work: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+
+    def settle() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    pool.submit(settle)
+    return future
+
+
+def _results(started: Sequence[Future[T]]) -> list[T]:
+    wait(started)
+    return [one.result() for one in started]
 
 
 def _status(error: Exception) -> str:

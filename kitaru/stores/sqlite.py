@@ -6,14 +6,16 @@ import sqlite3
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kitaru.errors import KitaruError, RecordCorrupt, StoreDenied, StoreUnavailable, StoreUnsuitable
-from kitaru.stores.base import check_key, upper_bound
+from kitaru.stores.base import check_key, in_order, upper_bound
 from kitaru.stores.sqlite_file import identity, make
+
+T = TypeVar("T")
 
 _INSERT = "INSERT OR IGNORE INTO object VALUES (?, ?)"
 _BUSY_SECONDS = 30.0
@@ -33,6 +35,8 @@ class SqliteStore:
         StoreDenied: it may not be read or written.
         StoreUnavailable: the disk is full or fails, or another process holds the file too long.
     """
+
+    remote = False
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -76,6 +80,9 @@ class SqliteStore:
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
+
+    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+        return in_order(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         query = "SELECT key FROM object WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?"

@@ -99,12 +99,23 @@ def inputs(digest: str) -> str:
     return f"inputs/{digest.removeprefix('sha256:')}"
 
 
-def cache(digest: str) -> str:
-    return f"cache/{digest.removeprefix('sha256:')}"
+def cached(code: str) -> str:
+    """Return what the hints of all results of a piece of code begin with."""
+    return f"cache/{code}/"
 
 
-def cache_use(exec_id: str, digest: str) -> str:
-    return f"x/{exec_id}/cached/{digest.removeprefix('sha256:')}"
+def cache(key: str) -> str:
+    """Return where the hint for a cache key lies, which is `CODE/ARGUMENTS`."""
+    return f"cache/{key}"
+
+
+def cache_use(exec_id: str, key: str) -> str:
+    return f"x/{exec_id}/cached/{key}"
+
+
+def joined(exec_id: str) -> str:
+    """Return where it says that more processes run an execution than the one that began it."""
+    return f"x/{exec_id}/joined"
 
 
 def index(started_at: str, exec_id: str, number: int, status: str, flow: str) -> str:

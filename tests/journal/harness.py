@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from kitaru.errors import StoreUnavailable
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.listing import list_executions
 from kitaru.runtime.values import store_value
 from kitaru.stores import Store
+from kitaru.stores.base import in_order
 from kitaru.wire import keys
 from kitaru.wire.envelope import decode
 from kitaru.wire.records import (
@@ -25,6 +26,8 @@ from kitaru.wire.records import (
     stored_values,
 )
 from kitaru.wire.times import now
+
+T = TypeVar("T")
 
 EXEC = "exec-1"
 LARGE = "large" * 20_000
@@ -42,6 +45,7 @@ class FaultyStore:
     def __init__(self, inner: Store, fault: Fault = "killed before", at: int = 0) -> None:
         self.inner = inner
         self.url = inner.url
+        self.remote = inner.remote
         self.fault = fault
         self.at = at
         self.count = 0
@@ -74,6 +78,9 @@ class FaultyStore:
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
+
+    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+        return in_order(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         keys: list[str] = self._do(lambda: self.inner.list(prefix, after=after, limit=limit))
@@ -121,7 +128,7 @@ def checkpoint(world: World, journal: Journal, id: str, value: Any) -> Any:
         stored = journal.put([value, world.calls[id]], "list")
         held = journal.record(
             InvocationRecord(id, id, "checkpoint", f"m.{id}", "sha256:0", "completed", stored),
-            cache_key=f"sha256:{id}",
+            cache_key=f"code/{id}",
         )
     assert held.value is not None
     result = journal.fetch(held.value)

@@ -255,7 +255,7 @@ def test_an_exit_and_its_pointers(journal: Journal) -> None:
     assert journal.frame_pointer("skipped") == {"passed": "ok"}
 
 
-KEY = "sha256:cache"
+KEY = "code/arguments"
 
 
 def cached_elsewhere(journal: Journal, **more: Any) -> InvocationRecord | None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import kitaru
 from kitaru.runtime.journal import Journal
 from kitaru.stores import open_store
+from kitaru.wire import keys
 
 from .servers.proxy import Proxy
 
@@ -88,30 +90,64 @@ def test_the_run_and_the_dry_run_record_the_same(cli: Callable[..., Any], url: s
     assert outcomes(url, asked["exec_id"]) == outcomes(f"{url}/dry", dry["exec_id"])
 
 
+counting = threading.Event()
+
+
 @kitaru.checkpoint
 def successor(n: int) -> int:
+    counting.set()
     return n + 1
+
+
+@kitaru.checkpoint
+def same(n: int) -> int:
+    return n
 
 
 @kitaru.flow
 def chain(count: int) -> int:
     n = 0
     for _ in range(count):
-        n = successor(n)
+        n = same(successor(n))
+    counting.clear()
     return n
 
 
-def test_a_checkpoint_is_three_reads_and_two_writes(url: str, proxy: Proxy) -> None:
-    # Not through the command, which looks at the execution as often as time passes.
-    def asked(count: int) -> dict[str, int]:
-        proxy.requests.clear()
-        assert chain.options(store=f"{url}/{count}").run(count).wait() == count
-        methods = [method for method, _ in proxy.requests]
-        return {method: methods.count(method) for method in methods}
+def test_a_checkpoint_is_one_round_trip(url: str, proxy: Proxy) -> None:
+    """Its record, the cache's hint and the two questions for the next one are under way at once."""
+    together, met = threading.Barrier(4, timeout=30), list[str]()
 
-    few, many = asked(2), asked(12)
-    each = {method: (many[method] - few[method]) / 10 for method in many}
-    assert each == {"GET": 3, "PUT": 2}
+    def meet(method: str, key: str) -> str:
+        if counting.is_set():
+            together.wait()
+            met.append(method)
+        return ""
+
+    proxy.fault = meet
+    # Not through the command, which looks at the execution as often as time passes.
+    assert chain.options(store=url).run(10).wait() == 10
+    assert sorted(met) == ["GET"] * 40 + ["PUT"] * 40
+
+
+def test_an_execution_goes_on_in_few_round_trips(url: str, proxy: Proxy) -> None:
+    handle = chain.options(store=url).run(20)
+    handle.wait()
+    store = open_store(url)
+    store.delete(keys.end(handle.exec_id))
+    proxy.requests.clear()
+    assert chain.resume(handle.exec_id, store=store).wait() == 20
+    store.close()
+    read = [key for _, key in proxy.requests if "/inv/" in key]
+    assert len(read) == len(set(read)) == 40
+
+
+def test_a_script_may_end_while_its_flow_goes_on(tmp_path: Path, url: str, proxy: Proxy) -> None:
+    script = FLOW + "report.options(exec_id='left').run(2)\n"
+    environment = {**os.environ, "KITARU_STORE": url}
+    command = [sys.executable, "-c", script]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
+    ids = [id for id, _ in outcomes(url, "left")]
+    assert ids == ["memory_get", "memory_set", "double", "double_2"]
 
 
 def test_store_check_accepts_a_bucket(cli: Callable[..., Any], url: str) -> None:

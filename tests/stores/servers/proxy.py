@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,12 +44,14 @@ class Message:
 class Proxy:
     """A way to a server; `fault(method, key)` names what goes wrong with a request, or nothing.
 
-    A fault is `reset`, `stall` or one of `CODES`, with `after-` when the server has acted already.
+    Each request takes `delay` seconds longer than the server does. A fault is `reset`, `stall` or
+    one of `CODES`, with `after-` when the server has acted already.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.port = 0
+        self.delay = 0.0
         self.fault: Callable[[str, str], str] = lambda method, key: ""
         self.requests: list[tuple[str, str]] = []
         self.ended = threading.Event()
@@ -89,6 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = Message(self.command, self.path, kept, body)
         key = unquote(urlsplit(self.path).path).partition("/bucket")[2].lstrip("/")
         self.proxy.requests.append((self.command, key))
+        time.sleep(self.proxy.delay)
         after, _, fault = self.proxy.fault(self.command, key).rpartition("-")
         answer = self.proxy.forward(as_json_api(asked)) if after or not fault else None
         if fault in {"reset", "stall"}:

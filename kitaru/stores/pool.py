@@ -1,4 +1,4 @@
-"""Decides on which threads submitted checkpoints run: few, and none that holds the process."""
+"""Decides on which threads work goes on beside a caller: few, and none that holds the process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ class Pool:
     """At most `size` daemon threads, started when there is work and gone when there is none.
 
     Daemons, because a suspended or interrupted execution must not hold the interpreter: whatever
-    was not recorded runs again.
+    was not recorded runs again. An executor of the standard library takes no work any more once
+    the main thread has ended, while an execution may still go on.
     """
 
-    def __init__(self, size: int = MAX_PARALLEL) -> None:
+    def __init__(self, size: int = MAX_PARALLEL, name: str = "kitaru-checkpoint") -> None:
         self._size = size
+        self._name = name
         self._todo: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._threads = 0
@@ -29,7 +31,7 @@ class Pool:
             if self._threads >= self._size:
                 return
             self._threads += 1
-        threading.Thread(target=self._work, name="kitaru-checkpoint", daemon=True).start()
+        threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
     def drain(self, timeout: float | None = None) -> bool:
         """Return when all submitted work is done; False when `timeout` seconds were not enough."""
