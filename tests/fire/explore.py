@@ -12,14 +12,16 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 from kitaru.runtime import ledger
 from kitaru.stores import Store
-from kitaru.stores.base import upper_bound
+from kitaru.stores.base import in_order, upper_bound
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import times
+
+T = TypeVar("T")
 
 Objects = dict[str, bytes]
 LOST = "no answer came"
@@ -66,6 +68,7 @@ class Asking:
     """
 
     url = "model:"
+    remote = False
 
     def __init__(self, answers: Sequence[Any]) -> None:
         self._answers = iter(answers)
@@ -91,6 +94,9 @@ class Asking:
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
+
+    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+        return in_order(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         return [*self.ask(Ask("list", prefix, after, limit))]
