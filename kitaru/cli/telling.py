@@ -1,4 +1,4 @@
-"""Decides how the orchestrator that an execution runs on learns of an answer."""
+"""Decides how the orchestrator that an execution runs on learns of an answer, or of the end."""
 
 from __future__ import annotations
 
@@ -9,30 +9,66 @@ from kitaru.cli.output import Output
 from kitaru.config import setting
 
 if TYPE_CHECKING:
+    from kitaru_targets.base import Target
+
     from kitaru.runtime.journal import Journal
 
 
-def tell(journal: Journal, value: Any, output: Output) -> bool:
+def tell(journal: Journal, wait: str, value: Any, output: Output) -> bool:
     """Let a run that its orchestrator parked go on; say whether there is such a run.
 
     Raises EnvironmentFailure when the orchestrator cannot be told; the answer is recorded anyway.
     """
-    from kitaru_targets import registry
-
-    record = journal.execution
-    answered = registry.get(record.target).answered if record.target else None
-    if answered is None:
+    target = _target(journal)
+    if target is None or target.answered is None:
         return False
-    title = registry.get(record.target).title
-    url = setting(f"{record.target}_url").value
-    if not url:
+    if wait in journal.recorded():
+        return True
+    given = _connection(target)
+    if given is None:
         output.note(
-            f"recorded; any response on the page of {title} lets the run go on with it, and with "
-            f"KITARU_{record.target.upper()}_URL this command gives one"
+            f"recorded; {target.title} is not told without {_variable(target, 'URL')}: there any "
+            "response lets a task that asks go on with it, and a run that has ended goes on when "
+            "its last successful task is cleared with what is behind it"
         )
         return True
-    token = os.environ.get(f"KITARU_{record.target.upper()}_TOKEN", "")
-    if not answered(record.run, value, {"url": url, **({"token": token} if token else {})}):
+    if not target.answered(journal.execution.run, wait, value, given):
         return False
-    output.note(f"told {title}: the run goes on")
+    output.note(f"told {target.title}: the run goes on")
     return True
+
+
+def tell_end(journal: Journal, output: Output) -> None:
+    """End the run of a cancelled execution on its orchestrator, where that is reached.
+
+    Raises EnvironmentFailure when it cannot be told; the execution is cancelled anyway.
+    """
+    target = _target(journal)
+    if target is None or target.cancelled is None:
+        return
+    given = _connection(target)
+    if given is None:
+        output.note(
+            f"recorded; the run on {target.title} ends at its next step, and one that asks stays: "
+            f"mark it as failed there, or name {_variable(target, 'URL')} to this command"
+        )
+    elif target.cancelled(journal.execution.run, given):
+        output.note(f"told {target.title}: the run has ended")
+
+
+def _target(journal: Journal) -> Target | None:
+    from kitaru_targets import registry
+
+    name = journal.execution.target
+    return registry.get(name) if name and journal.execution.mode == "deployed" else None
+
+
+def _connection(target: Target) -> dict[str, str] | None:
+    """Return how the orchestrator is reached, None where nobody said where it is."""
+    url = setting(f"{target.name}_url").value
+    token = os.environ.get(_variable(target, "TOKEN"))
+    return {"url": url, **({"token": token} if token else {})} if url else None
+
+
+def _variable(target: Target, what: str) -> str:
+    return f"KITARU_{target.name.upper()}_{what}"

@@ -76,12 +76,18 @@ class Submit(Protocol):
 
 
 class Answered(Protocol):
-    """Tells the service that what a run waits for was answered; False when nothing there asks.
+    """Tells the service that a wait of a run was answered; False when the run does not wait for it.
 
     `run` is what the service calls the run. The answer itself is in the journal already.
     """
 
-    def __call__(self, run: str, value: Any, options: Mapping[str, str]) -> bool: ...
+    def __call__(self, run: str, wait: str, value: Any, options: Mapping[str, str]) -> bool: ...
+
+
+class Cancelled(Protocol):
+    """Ends a run of a cancelled execution on the service; False when it has ended."""
+
+    def __call__(self, run: str, options: Mapping[str, str]) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class Target:
     `document` is the file name of what `emit` writes, `validate` lists what is wrong with such a
     text (empty when nothing is), `family` says which dry run understands it. `submit` takes the
     path of the document, native parameter values and the service's own options. `answered` is there
-    where a run that waits is still one of the service's.
+    where a run that waits is still one of the service's, `cancelled` where a run can be ended.
     """
 
     name: str
@@ -104,3 +110,4 @@ class Target:
     submit: Submit
     transport: Transport
     answered: Answered | None = None
+    cancelled: Cancelled | None = None

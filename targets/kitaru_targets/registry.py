@@ -47,4 +47,5 @@ def get(name: str) -> Target:
         submit=submit.submit,
         transport=profile.TRANSPORT,
         answered=getattr(submit, "answered", None),
+        cancelled=getattr(submit, "cancelled", None),
     )

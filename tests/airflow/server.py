@@ -11,10 +11,11 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,17 @@ def running(python: Path, home: Path) -> Iterator[Airflow]:
     environment = _environment(python, home, port)
     url = f"http://127.0.0.1:{port}"
     _once(environment, home, "db", "migrate")
-    _once(environment, home, "dags", "reserialize")
-    started = [
-        _start(environment, home, "api-server"),
-        _start(environment, home, "scheduler", "--skip-serve-logs"),
-    ]
+    # Who reads holds up nobody who writes: many runs go on at once.
+    with closing(sqlite3.connect(home / "airflow.db")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    started = [_start(environment, home, "api-server")]
     try:
+        _once(environment, home, "dags", "reserialize")
+        started.append(_start(environment, home, "scheduler", "--skip-serve-logs"))
         _wait_until_healthy(url, started, home)
         yield Airflow(url, home / "dags")
     finally:
-        for process in started:
-            _end(process)
+        _end(started)
 
 
 def _environment(python: Path, home: Path, port: int) -> dict[str, str]:
@@ -58,6 +59,8 @@ def _environment(python: Path, home: Path, port: int) -> dict[str, str]:
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_FOLDER": str(home / "dags"),
         "CORE__PARALLELISM": "4",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=120",
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -96,14 +99,15 @@ def _start(environment: dict[str, str], home: Path, *arguments: str) -> subproce
         )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(started: list[subprocess.Popen[bytes]]) -> None:
+    """End all at once: each may take seconds to do so."""
     for what in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            os.killpg(process.pid, what)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            continue
+        for process in started:
+            if process.poll() is None:
+                os.killpg(process.pid, what)
+        for process in started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
 
 
 def _wait_until_healthy(url: str, started: list[subprocess.Popen[bytes]], home: Path) -> None:

@@ -1,205 +1,144 @@
-"""Decides that real Airflow runs a flow to the end that `kitaru run` comes to."""
+"""Decides that real Airflow runs a flow to the end that `kitaru run` comes to.
+
+One Airflow runs all of them side by side; a test looks at one run.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
-from kitaru_targets.airflow.submit import Connection
 from kitaru_targets.upload import upload
 
-from kitaru.client import ExecutionView, KitaruClient
 from kitaru.stores import open_store
-from kitaru.wire.ids import execution_id_of
+from tests.airflow.run import Run, until
 from tests.airflow.server import Airflow, running
 from tests.oracles.ask import ROOT, python
 from tests.oracles.test_flows import Case, kitaru, locally, meaning
 
 FLOWS = Path(__file__).with_name("flows")
 EXAMPLES = ROOT / "examples"
+ORACLES = ROOT / "tests" / "oracles" / "flows"
 TARGET = registry.get("airflow")
-_SECONDS = 240
-
-
-@dataclass
-class Run:
-    """A run of a compiled flow on Airflow, named `dag/run` as Airflow does."""
-
-    airflow: Airflow
-    url: str
-    name: str = ""
-    steps: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def view(self) -> ExecutionView:
-        return KitaruClient(self.url).executions.get(execution_id_of(self.name))
-
-    def states(self) -> dict[str, tuple[str, int]]:
-        """Return each task's state and number of tries."""
-        found = api(self.airflow, "TaskInstanceApi", "get_task_instances", *self.ids())
-        return {
-            t.task_id: (t.state.value if t.state else "", t.try_number)
-            for t in found.task_instances
-        }
-
-    def ids(self) -> tuple[str, str]:
-        dag, _, run = self.name.partition("/")
-        return dag, run
-
-    def asked(self, task: str, *, after: int = 0) -> Any:
-        """Wait until a task asks, in a try after the given one; return what Airflow shows of it."""
-        return until(lambda: self._asked(task, after))
-
-    def _asked(self, task: str, after: int) -> Any:
-        self.failed()
-        state, number = self.states()[task]
-        if state != "awaiting_input" or number <= after:
-            return None
-        named = {"response_received": False}
-        found = api(self.airflow, "TaskInstanceApi", "get_hitl_details", *self.ids(), **named)
-        return next(iter(found.hitl_details), None)
-
-    def answer(self, task: str, option: str, **params: Any) -> Any:
-        """Answer a task that asks; return what Airflow showed of it."""
-        detail = self.asked(task)
-        self.insist(task, option, **params)
-        return detail
-
-    def insist(self, task: str, option: str, **params: Any) -> None:
-        """Answer whenever a task asks, until it has taken an answer.
-
-        An answer in the first seconds may meet Airflow still parking the task, which then asks
-        again.
-        """
-
-        def taken() -> bool:
-            if again := self._asked(task, 0):
-                self.respond(again, option, **params)
-            return self.states()[task][0] == "success"
-
-        until(taken)
-
-    def respond(self, detail: Any, option: str, **params: Any) -> None:
-        """Answer as a person does on the page."""
-        import airflow_client.client as client
-
-        payload = client.UpdateHITLDetailPayload(chosen_options=[option], params_input=params)
-        task = detail.task_instance.task_id
-        api(self.airflow, "TaskInstanceApi", "update_hitl_detail", *self.ids(), task, -1, payload)
-
-    def failed(self) -> None:
-        state = api(self.airflow, "DagRunApi", "get_dag_run", *self.ids()).state.value
-        assert state != "failed", self.states()
-
-    def ended(self) -> dict[str, tuple[str, int]]:
-        """Wait until the run has succeeded; return its tasks' states and tries."""
-        until(lambda: self._succeeded())
-        return self.states()
-
-    def _succeeded(self) -> bool:
-        self.failed()
-        found = api(self.airflow, "DagRunApi", "get_dag_run", *self.ids())
-        return bool(found.state.value == "success")
-
-
-def until(found: Callable[[], Any]) -> Any:
-    end = time.monotonic() + _SECONDS
-    while time.monotonic() < end:
-        if result := found():
-            return result
-        time.sleep(0.5)
-    raise AssertionError(f"not so after {_SECONDS} s")
-
-
-def api(airflow: Airflow, group: str, method: str, *arguments: Any, **named: Any) -> Any:
-    """Ask Airflow through its own client."""
-    return Connection({"url": airflow.url}).call(group, method, *arguments, **named)
-
-
-Start = Callable[..., Run]
 CASES = {
-    "review_flow": Case(EXAMPLES / "review_flow.py", {"topic": "owls {{ ds }} $(id)"}, (True,)),
+    "review": Case(EXAMPLES / "review_flow.py", {"topic": "owls {{ ds }} $(id)"}, (True,)),
+    "rejected": Case(EXAMPLES / "review_flow.py", {"topic": "owls"}, (False,)),
+    "cancelled": Case(EXAMPLES / "review_flow.py", {"topic": "nothing"}),
+    "order": Case(FLOWS / "order.py", {"text": "Kayaks"}, (7, "fly", None)),
+    "rounds": Case(FLOWS / "rounds.py", {"topic": "kites"}, ("wind", "fine")),
+    "killed": Case(FLOWS / "killed.py"),
+    "lists": Case(ORACLES / "batch.py", {"ask": True}, (True,)),
+    "torn": Case(ORACLES / "batch.py", {"text": "torn/win"}),
+    "no lists": Case(ORACLES / "batch.py", {"text": ""}),
     "triage": Case(EXAMPLES / "triage.py"),
     "fan_out": Case(EXAMPLES / "fan_out.py"),
-    "research_agent": Case(EXAMPLES / "research_agent.py"),
-    "order": Case(FLOWS / "order.py", {"text": "Kayaks"}, (7, "fly", None)),
-    "killed": Case(FLOWS / "killed.py"),
-    "lists": Case(FLOWS / "lists.py"),
+    "agent": Case(EXAMPLES / "research_agent.py"),
 }
 
 
 @pytest.fixture(scope="module")
-def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, build.Build]:
+def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, build.Build]:
     folder = tmp_path_factory.mktemp("airflow")
     (folder / "home" / "dags").mkdir(parents=True)
     store = open_store(f"sqlite:{folder / 'store.db'}")
     made = {}
-    for name, case in CASES.items():
-        compilation = compile_flow(case.file, profile=TARGET.profile)
-        made[name] = build.write(compilation, TARGET, folder / name, store=store.url)
-        upload(made[name], store)
-        (folder / "home" / "dags" / f"{name}.py").write_bytes(made[name].document.read_bytes())
+    for file in {case.file for case in CASES.values()}:
+        compilation = compile_flow(file, profile=TARGET.profile)
+        made[file] = build.write(compilation, TARGET, folder / file.stem, store=store.url)
+        upload(made[file], store)
+        (folder / "home" / "dags" / file.name).write_bytes(made[file].document.read_bytes())
     store.close()
     return made
 
 
 @pytest.fixture(scope="module")
-def airflow(builds: dict[str, build.Build]) -> Iterator[Airflow]:
+def airflow(builds: dict[Path, build.Build]) -> Iterator[Airflow]:
     home = next(iter(builds.values())).directory.parent / "home"
     with running(python("airflow"), home) as started:
         yield started
 
 
-@pytest.fixture
-def start(airflow: Airflow, builds: dict[str, build.Build]) -> Start:
-    def started(name: str, **inputs: Any) -> Run:
-        made = builds[name]
-        given = build.parameters.values(made.plan, inputs)
+@pytest.fixture(scope="module")
+def runs(airflow: Airflow, builds: dict[Path, build.Build]) -> dict[str, Run]:
+    """Start all cases at once."""
+    url = f"sqlite:{airflow.folder.parents[1] / 'store.db'}"
+    killed = {"folder": str(airflow.folder.parent)}
+    started = {}
+    for name, case in CASES.items():
+        made = builds[case.file]
+        given = build.parameters.values(made.plan, killed if name == "killed" else case.inputs)
         submitted = TARGET.submit(str(made.document), given, {"url": airflow.url})
         assert submitted.url.startswith(airflow.url)
-        return Run(airflow, f"sqlite:{made.directory.parent / 'store.db'}", submitted.run_id)
-
+        started[name] = Run(airflow, url, submitted.run_id)
     return started
 
 
-def test_an_answer_on_the_page_lets_the_run_go_on(start: Start, tmp_path: Path) -> None:
-    case = CASES["review_flow"]
-    run = start("review_flow", **case.inputs)
+@pytest.fixture
+def at_airflow(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KITARU_AIRFLOW_URL", airflow.url)
+
+
+def command(run: Run, *words: str) -> Any:
+    """Give a command of `kitaru executions` about a run."""
+    name, *rest = words
+    return kitaru("executions", name, run.view.exec_id, *rest, "--store", run.url)
+
+
+def test_an_answer_on_the_page_lets_the_run_go_on(runs: dict[str, Run], tmp_path: Path) -> None:
+    run = runs["review"]
     run.asked("approve_draft")
     assert run.view.status == "waiting"
     detail = run.answer("approve_draft", "Approve")
     assert (detail.subject, detail.options) == ("Approve draft?", ["Approve", "Reject"])
     states = run.ended()
     assert {state for state, _ in states.values()} == {"success"}
-    assert meaning(run.view) == meaning(locally(case, tmp_path))
+    assert meaning(run.view) == meaning(locally(CASES["review"], tmp_path))
     record = run.view.journal.execution
     assert (record.target, record.run) == ("airflow", run.name)
 
 
+@pytest.mark.usefixtures("at_airflow")
 def test_an_answer_from_the_terminal_lets_the_run_go_on(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: dict[str, Run], tmp_path: Path
 ) -> None:
-    case = Case(EXAMPLES / "review_flow.py", {"topic": "owls"}, (False,))
-    run = start("review_flow", **case.inputs)
-    run.asked("approve_draft")
-    monkeypatch.setenv("KITARU_AIRFLOW_URL", run.airflow.url)
-    command = ["executions", "input", run.view.exec_id, "--value", "false", "--store", run.url]
-    assert kitaru(*command)["waits"] == []
-    # What counts is in the journal: where Airflow asks again, any answer will do.
-    run.insist("approve_draft", "Approve")
+    run = runs["rejected"]
+    until(lambda: run.states()["draft"][0] == "success")
+    assert command(run, "input", "--value", "false")["waits"] == []
     run.ended()
-    assert meaning(run.view) == meaning(locally(case, tmp_path))
+    assert meaning(run.view) == meaning(locally(CASES["rejected"], tmp_path))
 
 
-def test_an_answer_that_does_not_fit_is_asked_for_again(start: Start, tmp_path: Path) -> None:
-    case = CASES["order"]
-    run = start("order", **case.inputs)
+@pytest.mark.usefixtures("at_airflow")
+def test_a_step_that_waits_within_is_started_again_by_the_answer(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    run = runs["rounds"]
+    for wait, value in (("hint", "wind"), ("hint_2", "fine")):
+        run.ended()
+        command(run, "input", "--wait", wait, "--value", value)
+    run.ended()
+    assert meaning(run.view) == meaning(locally(CASES["rounds"], tmp_path))
+    assert run.states()["draft"] == ("success", 1), "what has ended is not started again"
+
+
+@pytest.mark.usefixtures("at_airflow")
+def test_a_cancelled_execution_ends_its_run(runs: dict[str, Run]) -> None:
+    run = runs["cancelled"]
+    run.asked("approve_draft")
+    assert command(run, "cancel")["status"] == "cancelled"
+    states = run.ended("failed")
+    assert states["approve_draft"][0] == "failed"
+    assert states["approve_draft_answer"][1] == 0
+
+
+def test_an_answer_that_does_not_fit_is_asked_for_again(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    run = runs["order"]
     detail = run.asked("many")
     assert (detail.subject, detail.body) == ("How many of KAYAKS?", "3 to 9.")
     run.respond(detail, "OK", answer=2)
@@ -212,30 +151,33 @@ def test_an_answer_that_does_not_fit_is_asked_for_again(start: Start, tmp_path: 
     skipped = {task for task, (state, _) in states.items() if state == "skipped"}
     assert skipped == {"whisper", "few", "few_answer"}
     assert {states[task][1] for task in skipped} == {0}, "nothing was started for them"
-    assert meaning(run.view) == meaning(locally(case, tmp_path))
+    assert meaning(run.view) == meaning(locally(CASES["order"], tmp_path))
 
 
-def test_a_step_that_is_killed_is_tried_again(start: Start, tmp_path: Path) -> None:
-    run = start("killed", folder=str(tmp_path))
-    states = run.ended()
-    assert states["killed_once"] == ("success", 2)
+def test_a_step_that_is_killed_is_tried_again(runs: dict[str, Run]) -> None:
+    run = runs["killed"]
+    assert run.ended()["killed_once"] == ("success", 2)
     assert run.view.result == "2 tries"
-    assert (tmp_path / "notes").read_text() == "noted\n", "what is recorded does not run again"
+    notes = run.airflow.folder.parent / "notes"
+    assert notes.read_text() == "noted\n", "what is recorded does not run again"
 
 
-@pytest.mark.parametrize(("text", "nodes"), [("a b c", 3), ("", 0)])
-def test_the_calls_of_a_list_are_tasks(text: str, nodes: int, start: Start, tmp_path: Path) -> None:
-    run = start("lists", text=text)
-    run.ended()
-    found = api(run.airflow, "TaskInstanceApi", "get_task_instances", *run.ids()).task_instances
-    made = [(t.map_index, t.state.value) for t in found if t.task_id == "shout"]
-    assert sorted(made) == ([(n, "success") for n in range(nodes)] or [(-1, "skipped")])
-    case = Case(FLOWS / "lists.py", {"text": text})
-    assert meaning(run.view) == meaning(locally(case, tmp_path))
+def test_the_calls_of_a_list_are_tasks(runs: dict[str, Run], tmp_path: Path) -> None:
+    run = runs["lists"]
+    run.answer("approved", "Approve")
+    states = run.ended()
+    assert [states[f"words_classify[{n}]"][0] for n in range(6)] == ["success"] * 6
+    assert [states[f"summarise[{n}]"][0] for n in range(3)] == ["success"] * 3
+    assert meaning(run.view) == meaning(locally(CASES["lists"], tmp_path))
 
 
-@pytest.mark.parametrize("name", ["triage", "fan_out", "research_agent"])
-def test_a_flow_means_the_same(name: str, start: Start, tmp_path: Path) -> None:
-    run = start(name)
-    run.ended()
-    assert meaning(run.view) == meaning(locally(CASES[name], tmp_path))
+def test_an_empty_list_is_skipped_and_the_run_goes_on(runs: dict[str, Run], tmp_path: Path) -> None:
+    states = runs["no lists"].ended()
+    assert (states["words_classify"], states["digest"][0]) == (("skipped", 0), "success")
+    assert meaning(runs["no lists"].view) == meaning(locally(CASES["no lists"], tmp_path))
+
+
+@pytest.mark.parametrize("name", ["torn", "triage", "fan_out", "agent"])
+def test_a_flow_means_the_same(name: str, runs: dict[str, Run], tmp_path: Path) -> None:
+    runs[name].ended()
+    assert meaning(runs[name].view) == meaning(locally(CASES[name], tmp_path))

@@ -16,13 +16,13 @@ from kitaru.cli.commands.replay import replay
 from kitaru.cli.execution import COLORS, answer_command, command, show_execution
 from kitaru.cli.output import Output, label, table
 from kitaru.cli.remainders import Place, check_stored, write_rest
-from kitaru.cli.telling import tell
+from kitaru.cli.telling import tell, tell_end
 from kitaru.cli.values import parse_value, wants_text
 from kitaru.errors import UsageError
 from kitaru.wire.records import Status
 
 if TYPE_CHECKING:
-    from kitaru.client import KitaruClient
+    from kitaru.client import ExecutionView, KitaruClient
     from kitaru.handle import Handle
 
 
@@ -88,15 +88,18 @@ def answer(
 
     Without --value it asks, on a terminal.
     """
+    from kitaru.runtime.waits import pick
+
     if abort and value is not None:
         raise UsageError("--abort and --value exclude each other")
     client = client_of(store)
     if abort:
-        client.executions.abort(execution, wait)
-        return finish(execution, client, output, store)
+        return _ended(client, client.executions.abort(execution, wait), output, store)
     given = _answer(client, execution, wait, value, output, store)
-    handle = client.executions.input(execution, given, wait=wait)
-    if tell(client.executions.get(execution).journal, given, output):
+    journal = client.executions.get(execution).journal
+    name = pick(journal, wait).name
+    handle = client.executions.input(execution, given, wait=name)
+    if tell(journal, name, given, output):
         return finish(execution, client, output, store)
     return _go_on(client, execution, lambda: handle, output, store)
 
@@ -144,8 +147,13 @@ def retry(output: Output, execution: str, store: str | None) -> int:
 def cancel(output: Output, execution: str, store: str | None) -> int:
     """End an execution for good: wherever it runs, it stops at its next durable operation."""
     client = client_of(store)
-    client.executions.cancel(execution)
-    return finish(execution, client, output, store)
+    return _ended(client, client.executions.cancel(execution), output, store)
+
+
+def _ended(client: KitaruClient, view: ExecutionView, output: Output, store: str | None) -> int:
+    """Let the orchestrator of a cancelled execution end its run, too, and show it."""
+    tell_end(view.journal, output)
+    return finish(view.exec_id, client, output, store)
 
 
 def _go_on(

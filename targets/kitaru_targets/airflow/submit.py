@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.runtime.route import END
 
 from ..base import Submitted
 from ..common import dag_file
 
 _OPTIONS = frozenset({"url", "token", "run_id"})
 _SECONDS = 60
+_LOOKS = 60
 
 
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
@@ -39,24 +43,107 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     return Submitted(run, f"{airflow.url}/dags/{dag}/runs/{started.dag_run_id}")
 
 
-def answered(run: str, value: Any, options: Mapping[str, str]) -> bool:
-    """Let the task of `run` that asks go on with an answer; False when none is asking.
+def answered(run: str, wait: str, value: Any, options: Mapping[str, str]) -> bool:
+    """Let `run` go on with the answer to `wait`; False when it does not wait for it.
 
-    What is in the journal counts; the task only has to be told that there is something.
+    What is in the journal counts; Airflow only has to be told that there is something. A task that
+    asks is given a response, again where Airflow was still parking it. A step that ended at the
+    wait is cleared with all that is behind it. Options and errors are those of `submit`.
+    """
+    there, came = _Run(run, options), False
+    for _ in range(_LOOKS):
+        place = there.place()
+        if place.wait != wait:
+            if came or there.has_ended():
+                return came
+        elif place.following == END:
+            if there.has_ended():
+                there.clear(place.task)
+                return True
+        elif there.respond(place.following, value):
+            return True
+        came = place.wait == wait
+        time.sleep(1)
+    raise EnvironmentFailure(
+        f"Airflow at {there.airflow.url} has not come to {wait} in {_LOOKS} s; the answer is "
+        "recorded.",
+        help=f"look at the run {run} on its page, or give the same answer again",
+    )
+
+
+def cancelled(run: str, options: Mapping[str, str]) -> bool:
+    """End `run` as failed, its tasks with it; False when it has ended.
+
     Options and errors are those of `submit`.
     """
-    dag, _, run_id = run.partition("/")
-    airflow = Connection(options)
-    asking = airflow.call(
-        "TaskInstanceApi", "get_hitl_details", dag, run_id, response_received=False
-    )
-    for detail in asking.hitl_details:
-        response = airflow.client.UpdateHITLDetailPayload(**_response(detail, value))
-        task = detail.task_instance
-        airflow.call(
-            "TaskInstanceApi", "update_hitl_detail", dag, run_id, task.task_id, -1, response
-        )
-    return bool(asking.hitl_details)
+    there = _Run(run, options)
+    if there.has_ended():
+        return False
+    there.end()
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where control stands: the task that last said so, the step it goes to, what it waits for."""
+
+    task: str = ""
+    following: str = ""
+    wait: str = ""
+
+
+class _Run:
+    """A run of a compiled flow on Airflow, called `dag/run`."""
+
+    def __init__(self, run: str, options: Mapping[str, str]) -> None:
+        self.airflow = Connection(options)
+        self._dag, _, self._run = run.partition("/")
+
+    def has_ended(self) -> bool:
+        found = self._call("DagRunApi", "get_dag_run", self._run)
+        return str(found.state.value) in ("success", "failed")
+
+    def place(self) -> _Place:
+        newest = {"xcom_key": "outcome", "order_by": ["-timestamp"], "limit": 1}
+        found = self._call("XComApi", "get_xcom_entries", self._run, "~", **newest)
+        if not found.xcom_entries:
+            return _Place()
+        task = found.xcom_entries[0].task_id
+        told = self._call("XComApi", "get_xcom_entry", task, self._run, "outcome")
+        outcome = told.actual_instance.value
+        return _Place(task, outcome["next"], outcome.get("wait", {}).get("name", ""))
+
+    def respond(self, following: str, value: Any) -> bool:
+        """Answer the task before `following`, where it asks; say whether it took an answer."""
+        asked = self._call("TaskInstanceApi", "get_hitl_details", self._run)
+        for detail in asked.hitl_details:
+            task = detail.task_instance
+            if following not in self._behind(task.task_id):
+                continue
+            if detail.response_received:
+                return bool(task.state and task.state.value == "success")
+            payload = self.airflow.client.UpdateHITLDetailPayload(**_response(detail, value))
+            place = (self._run, task.task_id, task.map_index, payload)
+            self._call("TaskInstanceApi", "update_hitl_detail", *place)
+        return False
+
+    def clear(self, task: str) -> None:
+        """Let a task start again, and all that is behind it."""
+        body = {"dag_run_id": self._run, "task_ids": [task], "include_downstream": True}
+        what = {**body, "only_failed": False, "dry_run": False}
+        made = self.airflow.client.ClearTaskInstancesBody.from_dict(what)
+        self._call("TaskInstanceApi", "post_clear_task_instances", made)
+
+    def end(self) -> None:
+        """End the run as failed."""
+        body = self.airflow.client.DAGRunPatchBody(state="failed")
+        self._call("DagRunApi", "patch_dag_run", self._run, body)
+
+    def _behind(self, task: str) -> list[str]:
+        return list(self._call("TaskApi", "get_task", task).downstream_task_ids)
+
+    def _call(self, api: str, method: str, *arguments: Any, **named: Any) -> Any:
+        return self.airflow.call(api, method, self._dag, *arguments, **named)
 
 
 def _response(detail: Any, value: Any) -> dict[str, Any]:
