@@ -248,7 +248,8 @@ def test() -> None:
     failed = [command for command in CHECKS if not passes(command)]
     say("== pytest")
     # A module's tests share servers and processes: each module stays with one worker.
-    run([bin_of(VENV, "pytest"), "-n", "2", "--dist", "loadfile", *sys.argv[2:]])
+    spread = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    run([bin_of(VENV, "pytest"), *spread, *sys.argv[2:]])
     if failed:
         raise subprocess.CalledProcessError(1, [" ".join(command) for command in failed])
 

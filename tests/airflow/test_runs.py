@@ -20,6 +20,8 @@ from tests.airflow.server import Airflow, running
 from tests.oracles.ask import ROOT, python
 from tests.oracles.test_flows import Case, kitaru, locally, meaning
 
+pytestmark = pytest.mark.slow
+
 FLOWS = Path(__file__).with_name("flows")
 EXAMPLES = ROOT / "examples"
 ORACLES = ROOT / "tests" / "oracles" / "flows"

@@ -32,6 +32,8 @@ from kitaru.wire.plan import Plan
 from tests.differential import hazards
 from tests.differential.harness import compile_text, run_cut, run_plain
 
+pytestmark = pytest.mark.slow
+
 HAZARDS = {hazard.title: hazard for hazard in hazards.read()}
 Patch = pytest.MonkeyPatch
 ABLATIONS: dict[str, tuple[Callable[[Patch], None], str]] = {}

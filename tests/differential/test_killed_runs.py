@@ -31,6 +31,8 @@ from tests.differential.programs import OTHER, PRELUDE, programs
 from tests.differential.real import TRACE, loaded
 from tests.differential.test_real_runs import INPUTS, answer
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("KITARU_KILL_EXAMPLES", "40"))
 EXEC = "killed"
 MAIN = ("ca(x=0)", "cb(x=0, y=1)", "cc(x=0)", "boom(x=0)")

@@ -19,6 +19,8 @@ from tests.differential.programs import (
     winding_programs,
 )
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("KITARU_FUZZ_EXAMPLES", "400"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 BESIDE = {"other.py": OTHER}

@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from tests.differential.programs import OTHER, programs
 from tests.differential.real import TRACE, run_dry, run_here
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("KITARU_REAL_EXAMPLES", "12"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 ANSWERS = {"ok": True, "no": False, "number": True}

@@ -18,6 +18,8 @@ from kitaru.wire.records import InvocationRecord
 from tests.differential.programs import OTHER, programs
 from tests.differential.real import loaded
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("KITARU_REPLAY_EXAMPLES", "60"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 ANSWERS = {"ok": True, "no": False, "number": True}

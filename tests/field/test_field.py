@@ -14,6 +14,8 @@ from kitaru_targets import registry
 from kitaru.wire.plan import Granularity
 from tests.differential.real import Ran, run_dry, run_here
 
+pytestmark = pytest.mark.slow
+
 FLOWS = Path(__file__).parent / "flows"
 
 

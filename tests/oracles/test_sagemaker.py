@@ -31,6 +31,8 @@ from tests.oracles.test_shapes import PARAMETERS, PROGRAMS
 from tests.targets.programs import plan
 from tests.targets.test_sagemaker import WIRING
 
+pytestmark = pytest.mark.slow
+
 TARGET = registry.get("sagemaker")
 SUBMITTED = {"kitaru_role": "arn:aws:iam::123456789012:role/kitaru", "kitaru_image": "image"}
 # One of each way through a document: the SDK takes seconds for each step.
