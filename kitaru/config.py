@@ -52,6 +52,10 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def _is_positive(value: Any) -> bool:
+    return _is_count(value) and value > 0
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_text(k) and _is_text(v) for k, v in value.items())
 
@@ -60,6 +64,7 @@ _KINDS: Mapping[str, _Kind] = {
     "store": _Kind("sqlite:.kitaru/kitaru.db", _is_text, "a store such as sqlite:PATH"),
     "cache": _Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
     "retries": _Kind(0, _is_count, "a whole number, 0 or more", int),
+    "max_parallel": _Kind(8, _is_positive, "a whole number, 1 or more", int),
     "image": _Kind(None, _is_text, "an image reference"),
     "memory_scope": _Kind(None, _is_text, "a scope such as namespace:sales"),
     "default_model": _Kind("fast", _is_text, "a model or an alias"),
@@ -76,11 +81,10 @@ _configured: dict[str, Any] = {}
 def configure(**values: Any) -> None:
     """Set defaults for this process; `None` takes a setting back.
 
-    Settings: `store`, `cache`, `retries`, `image`, `memory_scope` (of `kitaru.memory` outside
-    flows), `default_model`, `models`, `secrets` (where the value of each is, such as
-    `aws:prod/key`), `environment` (plain variables of every step), `requirements` (what a container
-    installs). Raises UsageError on any other name and on a value of the wrong
-    type.
+    Settings: `store`, `cache`, `retries`, `max_parallel`, `image`, `memory_scope` (of
+    `kitaru.memory` outside flows), `default_model`, `models`, `secrets` (where the value of each
+    is, such as `aws:prod/key`), `environment` (plain variables of every step), `requirements` (what
+    a container installs). Raises UsageError on any other name and on a value of the wrong type.
 
         kitaru.configure(store="sqlite:/var/lib/flows/", cache=False)
     """

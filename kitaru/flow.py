@@ -53,6 +53,7 @@ class Flow(Generic[P, R]):
         retry_delay: float = 0,
         backoff: float = 2,
         retry_on: RetryOn = Exception,
+        max_parallel: int | None = None,
     ) -> None:
         _check_synchronous(function)
         update_wrapper(self, function)
@@ -60,6 +61,9 @@ class Flow(Generic[P, R]):
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)
+        if max_parallel is not None:
+            setting("max_parallel", decorator=max_parallel)
+        self.max_parallel = max_parallel
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body as a part of the flow that calls it, in whose execution its calls count.
@@ -245,6 +249,7 @@ def go_on(
         cache=journal.execution.cache if cache is None else cache,
         policy=_policy(flow, journal),
         attempted=not fresh,
+        max_parallel=setting("max_parallel", decorator=flow.max_parallel).value,
     )
     if not fresh and journal.state().status != "running":
         journal.set_state("running")
@@ -317,6 +322,7 @@ def flow(
     retry_delay: float = 0,
     backoff: float = 2,
     retry_on: RetryOn = Exception,
+    max_parallel: int | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
     function: Callable[P, R] | None = None, /, **options: Any
@@ -329,6 +335,8 @@ def flow(
         retries, retry_delay, backoff, retry_on: for checkpoints that do not say themselves, as
             `@checkpoint` takes them; default as configured (0 retries), without delay, doubling,
             any exception.
+        max_parallel: how many submitted calls run at the same time, as threads or as nodes; default
+            as configured (8).
 
     Raises:
         UsageError: the function is async or a generator, or an option is wrong.

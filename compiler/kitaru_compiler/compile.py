@@ -105,6 +105,9 @@ def compile_flow(
             requirements=pins,
             environment=dict(sorted(settings.get("environment", {}).items())),
             retries=retries,
+            max_parallel=setting(
+                "max_parallel", decorator=chosen.option("max_parallel"), start=path.parent
+            ).value,
             secrets=dict(sorted(settings.get("secrets", {}).items())),
             options=_options(settings, profile),
         )

@@ -52,6 +52,7 @@ class Execution:
         counters: Counters | None = None,
         attempted: bool = False,
         run: str = "",
+        max_parallel: int = 8,
     ) -> None:
         """`attempted` says that earlier processes may have left failed attempts to be counted.
 
@@ -66,7 +67,7 @@ class Execution:
         self._cache = cache
         self._host = host
         self._lock = threading.RLock()
-        self.submitted = Submitted(self._perform_submitted)
+        self.submitted = Submitted(self._perform_submitted, max_parallel)
         self._unsealed: dict[str, Outcome] = {}
         self._stopped = False
 

@@ -57,6 +57,7 @@ class ItemRun:
             policy=program.policy,
             attempted=True,
             run=self._request.run,
+            max_parallel=program.plan.max_parallel,
         )
         # A node that keeps several promises would spend its starts on whichever failed first.
         execution.submitted.retries_here = self._step.retry == "shim" or len(promised) > 1

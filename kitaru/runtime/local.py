@@ -41,6 +41,7 @@ class LocalRun:
         cache: bool = True,
         policy: Policy = ONCE,
         attempted: bool = False,
+        max_parallel: int = 8,
     ) -> None:
         """`attempted` says that an earlier process ran this execution."""
         self.journal = journal
@@ -50,6 +51,7 @@ class LocalRun:
             "cache": cache,
             "policy": policy,
             "attempted": attempted,
+            "max_parallel": max_parallel,
         }
         self._changed = threading.Condition()
         self._phase: Phase = "running"

@@ -127,6 +127,7 @@ class StepRun:
             policy=program.policy,
             attempted=step.retry == "native",
             run=request.run,
+            max_parallel=program.plan.max_parallel,
         )
 
     def run(self) -> int:

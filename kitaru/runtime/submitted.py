@@ -54,12 +54,12 @@ class Submitted:
     them here. `retries_here` says whether a failed attempt is tried again in this process.
     """
 
-    def __init__(self, run: Callable[[Submission], None]) -> None:
-        """`run` makes a call and settles its future; it must not raise."""
+    def __init__(self, run: Callable[[Submission], None], most: int) -> None:
+        """`run` makes a call and settles its future, and must not raise; `most` at a time."""
         self.promising = False
         self.retries_here = True
         self._run = run
-        self._pool = Pool()
+        self._pool = Pool(most)
         self._lock = threading.Lock()
         self._open: dict[str, Submission] = {}
         self._promised: dict[str, Submission] = {}

@@ -6,8 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from kitaru.wire.limits import MAX_PARALLEL
-
 
 class Pool:
     """At most `size` daemon threads, started when there is work and gone when there is none.
@@ -17,7 +15,7 @@ class Pool:
     the main thread has ended, while an execution may still go on.
     """
 
-    def __init__(self, size: int = MAX_PARALLEL, name: str = "kitaru-checkpoint") -> None:
+    def __init__(self, size: int, name: str = "kitaru-checkpoint") -> None:
         self._size = size
         self._name = name
         self._todo: deque[Callable[[], None]] = deque()

@@ -9,9 +9,6 @@ MAX_VALUE_BYTES = 512 * 1024 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """The longest record: what a checkpoint logs and its model calls add up to, next to its value."""
 
-MAX_PARALLEL = 8
-"""How many submitted calls of one flow run at the same time, on threads or as nodes."""
-
 MAX_NAME_CHARACTERS = 100
 """The longest name of a flow, checkpoint, wait or artifact."""
 

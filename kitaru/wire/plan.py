@@ -187,14 +187,14 @@ class BranchItem:
 class FanItem:
     """A fan-out at its place in the layout: `fan` names the step with `per_item` nodes.
 
-    Each node is started with one text of a list, at most `parallel` at a time, and what stands
-    next waits for all of them. The list is the native output `items` of the step `producer`, left
-    out of its outcome when empty; or it is `items`, known at compile time, without a producer.
+    Each node is started with one text of a list, at most the plan's `max_parallel` at a time, and
+    what stands next waits for all of them. The list is the native output `items` of the step
+    `producer`, left out of its outcome when empty; or it is `items`, known at compile time, without
+    a producer.
     """
 
     fan: str
     producer: str
-    parallel: int
     items: tuple[str, ...] = ()
 
 
@@ -212,7 +212,8 @@ class Plan:
     `environment` its plain variables, `secrets` where the value of each secret is, never the value,
     `options` what the target itself is told. `residual_of` is the digest of the plan whose frames
     this one goes on with, empty for a compilation of its own. `retries` is how often a checkpoint
-    is tried again where neither it nor the flow says.
+    is tried again where neither it nor the flow says, `max_parallel` how many submitted calls run
+    at the same time, on threads or as nodes.
     """
 
     flow: str
@@ -235,6 +236,7 @@ class Plan:
     options: dict[str, str] = field(default_factory=dict)
     residual_of: str = ""
     retries: int = 0
+    max_parallel: int = 8
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:

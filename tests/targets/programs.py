@@ -152,7 +152,7 @@ def _layout(items: Program, decider: str | None, lines: Mapping[str, int]) -> It
     for item in items:
         if isinstance(item, Do):
             if item.gathers and decider:
-                yield FanItem(f"each_{item.name}", decider, 4)
+                yield FanItem(f"each_{item.name}", decider)
             decider, line = item.name, lines[item.name]
             yield StepItem(item.name)
             if item.wait:

@@ -136,3 +136,15 @@ def test_a_fan_out_after_an_answer(lists: Lists, run: Watched) -> None:
     assert [step for step, _ in run.steps] == ["more", "odd", "odd", "odd", "gather_odd"]
     again = run(built, {"more": 2}, n=1)
     assert again["result"] == 30
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("vertex", "parallelismLimit: 2"), ("airflow", "max_active_tis_per_dagrun=2")],
+)
+def test_a_flow_says_how_many_nodes_run_at_a_time(
+    lists: Lists, tmp_path: Path, target: str, said: str
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.kitaru]\nmax_parallel = 2\n")
+    written = lists("arms", target)
+    assert said in written.document.read_text()

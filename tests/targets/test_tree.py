@@ -118,7 +118,7 @@ def test_the_nodes_of_a_fan_out_stand_between_its_producer_and_the_next_step() -
 
 def test_a_fan_out_whose_items_are_known_needs_no_producer() -> None:
     known = plan((Do("a"), Do("b", gathers=True)))
-    layout = (FanItem("each_b", "", 4, ("3", "5,6")), StepItem("b"))
+    layout = (FanItem("each_b", "", ("3", "5,6")), StepItem("b"))
     rest = known.replace(layout=layout, steps=known.steps[1:])
     for name in ("kubeflow", "vertex"):
         target = registry.get(name)

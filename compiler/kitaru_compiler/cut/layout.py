@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from kitaru.wire.limits import MAX_PARALLEL
 from kitaru.wire.plan import (
     BlockKind,
     BranchItem,
@@ -149,7 +148,7 @@ class Cutter:
             items.append(self._entry(block, block.name, block))
         step = nodes_of(block, self.profile)
         self.fans.append(step)
-        return [*items, FanItem(step.name, decider or block.name, MAX_PARALLEL)]
+        return [*items, FanItem(step.name, decider or block.name)]
 
     def _branch(self, fork: Fork, decider: str | None, depth: int) -> tuple[LayoutItem, ...]:
         """Lay out a branch; without a step in it, only its waits are left."""

@@ -35,6 +35,10 @@ class FlowDefinition:
     options: tuple[ast.keyword, ...] = ()
     owner: str = ""
 
+    def option(self, name: str) -> Any:
+        """Return an argument of the decorator, None where it is absent or not a literal."""
+        return {k.arg: literal_of(k.value)[1] for k in self.options}.get(name)
+
     @property
     def function(self) -> str:
         """The function's qualified name in its module."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kitaru.wire.limits import MAX_PARALLEL
 from kitaru.wire.plan import Block, BranchItem, FanItem, LayoutItem, Plan, Step, StepItem, WaitItem
 from kitaru_compiler.cut.layout import absorb_next
 
@@ -31,7 +30,7 @@ def residual(plan: Plan, block: str, digest: str, items: Sequence[str] = ()) -> 
     steps = (first, *(step for step in later if step.name in reachable))
     fan = next((s for s in plan.steps if s.entry == block and s.per_item), None)
     if fan and items:
-        ahead = FanItem(fan.name, "", MAX_PARALLEL, tuple(items))
+        ahead = FanItem(fan.name, "", tuple(items))
         return plan.replace(
             steps=(fan, *steps), layout=(ahead, *layout), residual_of=plan.residual_of or digest
         )

@@ -87,7 +87,7 @@ def _tasks(plan: Plan, *, pods: bool) -> Iterator[_Task]:
         if step.per_item:
             item = lists[step.name]
             options["of"] = item.producer or [*item.items]
-            options["max_active_tis_per_dagrun"] = item.parallel
+            options["max_active_tis_per_dagrun"] = plan.max_parallel
         elif entry.kind == "wait" and step is not plan.steps[0]:
             yield _Task(entry.name, "Ask", {}, entry.span)
             options["ask"] = entry.name

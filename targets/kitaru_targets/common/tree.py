@@ -122,6 +122,7 @@ def build(plan: Plan, *, longest: int) -> Group:
 
 class _Builder:
     def __init__(self, plan: Plan, keys: Keys) -> None:
+        self._parallel = plan.max_parallel
         self._steps = {step.name: step for step in plan.steps}
         self._keys = keys
         # Steps get their keys first: groups give way, so that a node is called like its checkpoint.
@@ -161,7 +162,7 @@ class _Builder:
         before = [item.producer and self._key[item.producer], line.last]
         needs = tuple(key for key in dict.fromkeys(before) if _is_child(line.group, key))
         group = Group(key, "loop", line.group, step.span, needs)
-        group.loop = Loop(channel, item.items, item.parallel)
+        group.loop = Loop(channel, item.items, self._parallel)
         if channel:
             _read(group, [channel])
         line.group.children.append(group)
