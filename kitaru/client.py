@@ -10,7 +10,8 @@ from kitaru.flow import ended, go_on, opened, replay
 from kitaru.handle import Handle, result_of
 from kitaru.loading import load_flow
 from kitaru.memory import Memories
-from kitaru.runtime import commands, listing
+from kitaru.runtime import commands, launches, listing
+from kitaru.runtime.deployments import Deployments
 from kitaru.runtime.inputs import changed_json
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.lineage import parents
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 class ExecutionView:
     """What an execution is at one moment.
 
-    `waits` are the questions that nobody answered yet, `error` is why it failed.
+    `waits` are the questions that nobody answered yet, `error` is why it failed. `deployment` is
+    the version of its flow that it runs, such as `v3`, empty where it was not deployed.
     """
 
     exec_id: str
@@ -48,6 +50,7 @@ class ExecutionView:
     waits: tuple[WaitRequest, ...]
     error: ErrorInfo | None
     started_at: str
+    deployment: str
     journal: Journal = field(repr=False, compare=False)
 
     @property
@@ -76,6 +79,7 @@ class ExecutionView:
         return {
             "exec_id": self.exec_id,
             "flow": self.flow,
+            "deployment": self.deployment,
             "status": self.status,
             "result": result_as_json(self.journal),
             "waits": waits,
@@ -87,11 +91,12 @@ class ExecutionView:
 
 
 class KitaruClient:
-    """The executions and the memory in one store.
+    """The executions, the deployed flows and the memory in one store.
 
     Example:
         client = KitaruClient()
         client.executions.input(exec_id, True).wait()
+        client.deployments.get("review@stable").version
         client.memory.get("tone", scope="namespace:sales")
     """
 
@@ -99,6 +104,7 @@ class KitaruClient:
         """`store` is a URL such as `sqlite:PATH`; default as configured."""
         where = opened(store)
         self.executions = Executions(where)
+        self.deployments = Deployments(where)
         self.memory = Memories(where)
 
 
@@ -120,6 +126,7 @@ class Executions:
             waits=tuple(pending),
             error=state.error if state.status == "failed" else None,
             started_at=journal.execution.started_at,
+            deployment=launches.version(self._store, exec_id) if journal.execution.target else "",
             journal=journal,
         )
 

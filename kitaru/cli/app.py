@@ -33,6 +33,11 @@ SECTIONS: dict[str, dict[str, str]] = {
         "diff": "Say how two builds differ, and why.",
         "target": "List the targets and what each can do.",
     },
+    "Deploy": {
+        "deploy": "Keep a compiled flow as a version, and let tags point at it.",
+        "invoke": "Start an execution of a deployed version.",
+        "flow": "List and show deployed flows, and move tags.",
+    },
     "Set up": {
         "store": "Check that a store keeps its promises.",
         "secrets": "Keep secrets for this user, and say where each is found.",

@@ -55,6 +55,15 @@ class Compiled:
         return starts(self.plan, self.target.profile)
 
 
+def store_in_document(store: str | None) -> str:
+    """Return the store that a document names, empty where whoever submits it has to.
+
+    The default store is a file on this machine, which no container can reach.
+    """
+    found = setting("store", argument=store)
+    return "" if found.origin == "default" else str(found.value)
+
+
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Look for no cycles meanwhile: a compilation keeps nearly all that it makes until its end."""

@@ -1,18 +1,20 @@
-"""Decides how a dry run is gone on with by another command: where its build is, and its inputs."""
+"""Decides how the build that an execution was started from runs here, and how it is attended."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kitaru.cli.attend import answer_waits, finish, interrupted
 from kitaru.cli.execution import answer_command
 from kitaru.cli.output import Output, label
 from kitaru.cli.values import parse_value, wants_text
 from kitaru.errors import AnswerInvalid, StateError
-from kitaru.wire import canonical
+from kitaru.runtime import launches
+from kitaru.runtime.deployments import Deployments
 
 if TYPE_CHECKING:
     from kitaru_targets.build import Build
@@ -22,23 +24,7 @@ if TYPE_CHECKING:
     from kitaru.client import KitaruClient
     from kitaru.runtime.journal import Journal
     from kitaru.stores import Store
-
-SCHEMA = 1
-
-
-def remember(store: Store, exec_id: str, build: Build, inputs: Mapping[str, Any]) -> None:
-    """Note beside an execution's records which build it is a dry run of, and its inputs.
-
-    A replay notes those of its source: the document that goes on with it asks for no inputs.
-    """
-    key = _key(exec_id)
-    launch = {
-        "schema": SCHEMA,
-        "key": key,
-        "directory": str(build.directory.resolve()),
-        "inputs": dict(inputs),
-    }
-    store.create(key, canonical.dumps(launch))
+    from kitaru.wire.records import LaunchRecord
 
 
 def attend_dry_run(
@@ -72,11 +58,15 @@ def attend_dry_run(
 def begin_replay(asked: Asked, source: Journal, client: KitaruClient) -> str:
     """Begin the replay of a dry run, as a dry run of the same build; return its id.
 
+    The document that goes on with it asks for no inputs, so those of its source are noted for it.
+
     Raises StateError when this machine does not have the build, and what `Asked.replay` raises.
     """
-    build, inputs = recall(source.store, source.exec_id)
-    begun = asked.replay(client, source.exec_id)
-    remember(source.store, begun.exec_id, build, {**inputs, **asked.changed_inputs(source)})
+    launch = launched(source.store, source.exec_id)
+    with unpacked(launch, source.store):
+        begun = asked.replay(client, source.exec_id)
+    inputs = {**launch.inputs, **asked.changed_inputs(source)}
+    launches.remember(source.store, begun.exec_id, replace(launch, inputs=inputs))
     return begun.exec_id
 
 
@@ -107,13 +97,15 @@ def play(exec_id: str, url: str, report: Report | None = None) -> None:
     from kitaru.stores import open_store
 
     opened = open_store(url)
+    told = {} if report is None else {"report": report}
     try:
-        build, inputs = recall(opened, exec_id)
+        launch = launched(opened, exec_id)
+        with unpacked(launch, opened) as build:
+            dry_run.run(
+                build, inputs=launch.inputs, answers={}, store_url=url, exec_id=exec_id, **told
+            )
     finally:
         opened.close()
-
-    told = {} if report is None else {"report": report}
-    dry_run.run(build, inputs=inputs, answers={}, store_url=url, exec_id=exec_id, **told)
 
 
 def _reporting(output: Output) -> Report:
@@ -124,26 +116,31 @@ def _reporting(output: Output) -> Report:
     return report
 
 
-def recall(store: Store, exec_id: str) -> tuple[Build, dict[str, Any]]:
-    """Return the build that an execution is a dry run of, and the inputs it was given.
-
-    Raises:
-        StateError: this machine does not have the build, or it is no dry run.
-    """
-    from kitaru_targets import build
-
-    data = store.get(_key(exec_id))
-    launch = json.loads(data) if data is not None else {}
-    if launch.get("schema") != SCHEMA:
+def launched(store: Store, exec_id: str) -> LaunchRecord:
+    """Return what an execution was started from; raise StateError when nobody noted it."""
+    launch = launches.recall(store, exec_id)
+    if launch is None:
         raise StateError(
             f"The execution {exec_id} does not run here.",
             help=f"Compile what is left: kitaru executions resume {exec_id} --target T",
         )
-    return build.read(Path(launch["directory"])), launch["inputs"]
+    return launch
 
 
-def _key(exec_id: str) -> str:
-    return f"x/{exec_id}/launch"
+@contextmanager
+def unpacked(launch: LaunchRecord, store: Store) -> Iterator[Build]:
+    """Give the build of a launch for as long as the block runs: from this disk, or the store.
+
+    Raises StateError when this machine does not have the build, and what reading a version does.
+    """
+    from kitaru_targets import build, deployed
+
+    if not launch.deployment:
+        yield build.read(Path(launch.directory))
+        return
+    version = Deployments(store).get(f"{launch.flow}@v{launch.deployment}")
+    with deployed.unpacked(version, store) as written:
+        yield written
 
 
 def _line(ended: Ended) -> str:

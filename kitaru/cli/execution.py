@@ -26,7 +26,7 @@ def show_execution(document: dict[str, Any], output: Output, *, store: str | Non
     """
     status = document["status"]
     head = f"{label(status, COLORS[status]) + ' ' * (7 - len(status))}  {document['flow']}"
-    head = f"{head}  {document['exec_id']}"
+    head = f"{head}  {document['exec_id']}  {document['deployment']}".rstrip()
     if status == "completed":
         output.note(head)
         output.say(text_of(document["result"]))

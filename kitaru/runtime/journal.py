@@ -100,6 +100,11 @@ class Journal:
             NotFound: this store has no such execution.
         """
         record = Ledger(store).read(ExecutionRecord, keys.execution(check_execution_id(exec_id)))
+        if record is None and store.get(keys.launch(exec_id)) is not None:
+            raise NotFound(
+                f"The execution {exec_id} was started, and its first step has not begun yet.",
+                help="Look again later; its target's own page says whether the step is waiting.",
+            )
         if record is None:
             raise NotFound(
                 f"There is no execution {exec_id} in {store.url}.",

@@ -18,6 +18,7 @@ from kitaru.wire.limits import MAX_RECORD_BYTES
 from kitaru.wire.records import (
     AttemptRecord,
     CacheHint,
+    DeploymentRecord,
     EndRecord,
     ErrorInfo,
     ExecutionRecord,
@@ -25,11 +26,13 @@ from kitaru.wire.records import (
     FramePointer,
     IntentRecord,
     InvocationRecord,
+    LaunchRecord,
     MemoryVersion,
     Record,
     Replay,
     StateRecord,
     StoredValue,
+    TagRecord,
     WaitAnswer,
     WaitRequest,
 )
@@ -49,6 +52,9 @@ _KINDS: dict[str, type[Record]] = {
     "cache": CacheHint,
     "memory": MemoryVersion,
     "intent": IntentRecord,
+    "deployment": DeploymentRecord,
+    "tag": TagRecord,
+    "launch": LaunchRecord,
 }
 # What stands inside records.
 _PARTS = (StoredValue, ErrorInfo, Replay)
@@ -196,7 +202,7 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
 _REVIVERS = {
     cls: tuple((name, _REVIVE[name]) for name in _FIELDS[cls] if name in _REVIVE)
     for cls in _KIND_OF
-    if cls is not WaitAnswer  # its `value` is the answer itself, not a stored value
+    if cls not in (WaitAnswer, LaunchRecord)  # their values are JSON itself, not stored values
 }
 
 

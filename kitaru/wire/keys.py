@@ -95,6 +95,32 @@ def bundle(digest: str) -> str:
     return f"bundle/{digest.removeprefix('sha256:')}"
 
 
+def deployments() -> str:
+    """Return what the keys of all versions of all flows begin with."""
+    return "deployment/version/"
+
+
+def deployment(flow: str, number: int) -> str:
+    return f"{deployments()}{flow}/{number:08d}"
+
+
+def deployed_file(digest: str) -> str:
+    return f"deployment/file/{digest.removeprefix('sha256:')}"
+
+
+def tags(flow: str) -> str:
+    return f"deployment/tag/{flow}/"
+
+
+def tag(flow: str, name: str, number: int) -> str:
+    """Return the key of one move of a tag; the move with the highest number counts."""
+    return f"{tags(flow)}{name}/{number:08d}"
+
+
+def launch(exec_id: str) -> str:
+    return f"x/{exec_id}/launch"
+
+
 def inputs(digest: str) -> str:
     return f"inputs/{digest.removeprefix('sha256:')}"
 

@@ -244,6 +244,48 @@ class IntentRecord:
     floor: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeploymentRecord:
+    """One version of a deployed flow, for good: `files` are digests by name.
+
+    `digest` is that of `lock.json`, which covers all of them: two builds with one digest are the
+    same.
+    """
+
+    flow: str
+    number: int
+    target: str
+    digest: str
+    files: dict[str, str]
+    at: str
+    kitaru_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagRecord:
+    """That a tag of a flow points at a version, from its move `number` on."""
+
+    flow: str
+    tag: str
+    number: int
+    version: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRecord:
+    """What an execution was started from: version `deployment` of its flow, or a build here.
+
+    `deployment` is 0 where it was none, and `directory` empty where it was one. `inputs` are JSON
+    by name.
+    """
+
+    flow: str
+    inputs: dict[str, Any]
+    deployment: int = 0
+    directory: str = ""
+
+
 Record = (
     ExecutionRecord
     | StateRecord
@@ -257,6 +299,9 @@ Record = (
     | CacheHint
     | MemoryVersion
     | IntentRecord
+    | DeploymentRecord
+    | TagRecord
+    | LaunchRecord
 )
 
 

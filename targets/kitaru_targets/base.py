@@ -41,6 +41,8 @@ class Transport:
     it. `inline` says whether a document may hold the bundle. A text of more than `longest_input`
     characters, or of none, travels through the store; 0 means that any text is a parameter.
     `encoded` says that texts are percent-encoded, because the target puts them into other text.
+    `local` says that steps without an image are processes of the service's own machine, which may
+    reach a store in a file.
     """
 
     image: str = "python:3.11-slim"
@@ -48,6 +50,7 @@ class Transport:
     inline: bool = True
     longest_input: int = 0
     encoded: bool = False
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class Target:
     text (empty when nothing is), `family` says which dry run understands it. `submit` takes the
     path of the document, native parameter values and the service's own options. `answered` is there
     where a run that waits is still one of the service's, `cancelled` where a run can be ended.
+    `submitted_name` is the option that names what the service keeps of a document, empty where each
+    run brings its own.
     """
 
     name: str
@@ -111,3 +116,4 @@ class Target:
     transport: Transport
     answered: Answered | None = None
     cancelled: Cancelled | None = None
+    submitted_name: str = ""

@@ -48,4 +48,5 @@ def get(name: str) -> Target:
         transport=profile.TRANSPORT,
         answered=getattr(submit, "answered", None),
         cancelled=getattr(submit, "cancelled", None),
+        submitted_name=getattr(submit, "NAME_OPTION", ""),
     )

@@ -73,7 +73,8 @@ def submit(
     """
     store = open_store(store_url)
     try:
-        if store.url.startswith(("sqlite:", "memory:")):
+        files = () if build.target.transport.local else ("sqlite:",)
+        if store.url.startswith(("memory:", *files)):
             raise UsageError(
                 f"{build.target.title} cannot reach the store {store.url}",
                 help="use --store s3://…, gs://… or az://…",

@@ -13,7 +13,8 @@ from . import flows
 from .conftest import Kitaru
 
 KEYS = {
-    "exec_id", "flow", "status", "result", "waits", "error", "invocations", "attempts", "replay",
+    "exec_id", "flow", "deployment", "status", "result", "waits", "error", "invocations",
+    "attempts", "replay",
 }  # fmt: skip
 
 

@@ -91,6 +91,7 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
     assert document == {
         "exec_id": "e1",
         "flow": "review",
+        "deployment": "",
         "status": "waiting",
         "result": None,
         "waits": [

@@ -13,10 +13,10 @@ from kitaru.cli.compilation import (
     compile_for_all,
     example_inputs,
     show,
+    store_in_document,
     to_json,
 )
 from kitaru.cli.output import Output, label, show_findings
-from kitaru.config import setting
 from kitaru.wire.plan import Granularity
 
 
@@ -40,7 +40,8 @@ def compile(
     What containers take to start is Kitaru's own table for the target, not a measurement; it is
     summed over the longest way through the flow (see `kitaru target list`).
     """
-    request = Request(flow, target, directory, granularity, image, delivery, strict, _wired(store))
+    wired = store_in_document(store)
+    request = Request(flow, target, directory, granularity, image, delivery, strict, wired)
     from kitaru_compiler.diagnostics.model import SourceError
 
     try:
@@ -76,9 +77,3 @@ def _for_all(request: Request, output: Output, form: str) -> int:
     for name, error in refused.items():
         output.say(f"{label(name, 'red')}{' ' * (10 - len(name))}  {error}")
     return 1 if refused else 0
-
-
-def _wired(store: str | None) -> str:
-    """The default store is a file on this machine, which no container can reach."""
-    found = setting("store", argument=store)
-    return "" if found.origin == "default" else str(found.value)

@@ -41,10 +41,12 @@ def dry_run(
     Each step is a process with the very command that the document holds; order, conditions,
     retries and waits are the document's.
     """
-    from kitaru.cli.dry_runs import attend_dry_run, remember
+    from kitaru.cli.dry_runs import attend_dry_run
     from kitaru.client import KitaruClient
+    from kitaru.runtime import launches
     from kitaru.stores import open_store
     from kitaru.wire.ids import new_execution_id
+    from kitaru.wire.records import LaunchRecord
 
     url = setting("store", argument=store).value
     given = parse_answers(answers)
@@ -54,7 +56,8 @@ def dry_run(
     inputs = parse_inputs(pairs, inputs_from, texts=texts)
     exec_id = new_execution_id()
     opened = open_store(url)
-    remember(opened, exec_id, compiled.build, inputs)
+    place = str(compiled.build.directory.resolve())
+    launches.remember(opened, exec_id, LaunchRecord(compiled.plan.flow, inputs, directory=place))
     opened.close()
     return attend_dry_run(
         exec_id, KitaruClient(url), output,

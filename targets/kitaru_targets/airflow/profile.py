@@ -7,7 +7,7 @@ from kitaru_compiler.cut.profile import Profile
 from ..base import Transport
 
 # Steps run in pods where an image is named, else as processes of Airflow's own workers.
-TRANSPORT = Transport(image="")
+TRANSPORT = Transport(image="", local=True)
 
 # Of a DAG's and a task's id.
 MAX_NAME = 250

@@ -21,6 +21,7 @@ from .emit import IMAGE, ROLE
 from .profile import MAX_PIPELINE_NAME
 
 _OPTIONS = frozenset({"role", "image", "region", "pipeline_name", "parallel_steps"})
+NAME_OPTION = "pipeline_name"
 # The service takes longer definitions from S3 alone.
 _MOST_INLINE = 100 * 1024
 

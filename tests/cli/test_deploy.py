@@ -1,0 +1,89 @@
+"""`kitaru deploy`, `flow` and `invoke`: versions, tags, and executions that keep their version."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import flows
+from .conftest import Kitaru
+
+CHANGED = flows.REVIEW.replace('f"draft of {brief}"', 'f"a draft of {brief}"')
+TOPIC = ("--input", "topic=tea")
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Kitaru:
+    """A project whose flow has two versions: v1 is `stable`, v2 is `default` and `canary`."""
+    kitaru = Kitaru(tmp_path_factory.mktemp("deployed"))
+    kitaru.write("pyproject.toml", "[tool.kitaru]\n")
+    kitaru.write("review.py", flows.REVIEW)
+    first = kitaru("deploy", "review.py", "-t", "vertex")
+    assert "nothing to compare with; steps: research, draft" in first.out
+    assert "deployed review v1, tags default" in first.out
+    assert "kitaru invoke review@v1 --input topic=…" in first.out
+    kitaru("flow", "tag", "review@v1", "stable")
+    kitaru.write("review.py", CHANGED)
+    both = ("--tag", "default", "--tag", "canary")
+    second = kitaru("deploy", "review.py", "-t", "vertex", *both, "--json").document
+    assert second["deployment"]["version"] == "v2"
+    assert [change["name"] for change in second["change"]["changed"]] == ["review", "draft"]
+    return kitaru
+
+
+def test_what_is_deployed_is_listed(deployed: Kitaru) -> None:
+    tags = {"canary": "v2", "default": "v2", "stable": "v1"}
+    listed = deployed("flow", "list", "--json").document
+    assert listed["items"] == [{"flow": "review", "newest": "v2", "tags": tags}]
+    shown = deployed("flow", "show", "review", "--json").document
+    assert [(one["version"], one["tags"]) for one in shown["items"]] == [
+        ("v2", ["canary", "default"]), ("v1", ["stable"]),
+    ]  # fmt: skip
+    assert deployed("flow", "show", "review@stable").out.split()[:3] == ["review", "v1", "vertex"]
+    absent = deployed("flow", "show", "absent", "--json", code=2).error
+    assert absent["help"] == "Deployed are: review"
+
+
+def test_a_dry_run_keeps_nothing(deployed: Kitaru) -> None:
+    deployed.write("other/review.py", flows.REVIEW.replace("Rejected", "No"))
+    done = deployed("deploy", "other/review.py", "-t", "vertex", "--tag", "stable", "--dry-run")
+    assert "review for vertex: " in done.out and "~ " in done.out
+    assert "nothing was deployed" in done.out
+    assert len(deployed("flow", "show", "review", "--json").document["items"]) == 2
+
+
+def test_an_execution_keeps_its_version_while_the_tag_moves(deployed: Kitaru) -> None:
+    deployed("flow", "tag", "review@v1", "moving")
+    local = ("invoke", "review@moving", *TOPIC, "--local", "--json")
+    begun = deployed(*local).document
+    assert (begun["status"], begun["deployment"]) == ("waiting", "v1")
+    deployed("flow", "tag", "review@v2", "moving")
+    # Neither the source nor the version that the tag points at now is what goes on.
+    done = deployed("executions", "input", begun["exec_id"], "--value", "true", "--json").document
+    assert (done["result"], done["deployment"]) == ("draft of brief on tea", "v1")
+    assert "v1" in deployed("executions", "get", begun["exec_id"]).err
+    again = deployed("executions", "replay", begun["exec_id"], "--from", "draft", "--json").document
+    assert again["deployment"] == "v1"
+    moved = deployed(*local, "--answer", "approve=true").document
+    assert (moved["result"], moved["deployment"]) == ("a draft of brief on tea", "v2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "help"),
+    [
+        (("invoke", "review@v9", *TOPIC), "has no version v9", "v1 to v2"),
+        (("invoke", "review@gone", *TOPIC), "has no tag gone", "stable (v1)"),
+        (("invoke", "absent"), "not deployed", "Deployed are: review"),
+        (("invoke", "review"), "missing input 'topic'", "its inputs are: topic"),
+        (("invoke", "review", *TOPIC, "--answer", "a=1"), "--answer is for --local", "input"),
+        (("invoke", "review", *TOPIC), "cannot reach the store", "--store s3://"),
+        (("invoke", "review", *TOPIC, "--set", "x"), "is not NAME=VALUE", "--set"),
+        (("flow", "tag", "review", "x"), "which version", "review@v1"),
+        (("flow", "tag", "review@v1", "v2"), "reads as a version", "stable"),
+        (("deploy", "review.py", "-t", "vertex", "--tag", "a b"), "name of a tag", "letters"),
+    ],
+)
+def test_what_cannot_be_done_says_what_can(
+    arguments: tuple[str, ...], message: str, help: str, deployed: Kitaru
+) -> None:
+    error = deployed(*arguments, "--json", code=2).error
+    assert message in error["message"] and help in error["help"]
