@@ -25,12 +25,15 @@ from kitaru.handle import Handle
 from kitaru.llm import llm
 from kitaru.primitives import idempotency_key, load, log, save, secret, wait
 from kitaru.runtime.futures import Future
+from kitaru.runtime.replies import Reply, ToolCall
 from kitaru.version import VERSION as __version__
 
 __all__ = [
     "Future",
     "Handle",
     "KitaruClient",
+    "Reply",
+    "ToolCall",
     "__version__",
     "checkpoint",
     "configure",

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 from kitaru.errors import UsageError
 from kitaru.runtime import context
 from kitaru.runtime.calls import Spec, callee_name
+from kitaru.runtime.capture import Capture, check_capture
 from kitaru.runtime.futures import Future, Futures, values_of
 from kitaru.runtime.retries import RetryOn, policy
 from kitaru.wire.fingerprint import fingerprint_function
@@ -46,6 +47,7 @@ class Checkpoint(Generic[P, R]):
         cpu: str | float | None = None,
         memory: str | None = None,
         gpu: int = 0,
+        capture: Capture | None = None,
     ) -> None:
         update_wrapper(self, function)
         self.function = function
@@ -54,6 +56,7 @@ class Checkpoint(Generic[P, R]):
         self.cache = cache
         self.runtime = _check_runtime(runtime)
         self.cpu, self.memory, self.gpu = cpu, memory, gpu
+        self.capture = check_capture("@checkpoint", capture)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the recorded result; the function runs only when there is none.
@@ -121,6 +124,7 @@ class Checkpoint(Generic[P, R]):
             policy=self.policy,
             cache=self.cache,
             fingerprint=lambda: self._fingerprint,
+            capture=self.capture,
         )
 
     @cached_property
@@ -185,6 +189,7 @@ def checkpoint(
     cpu: str | float | None = None,
     memory: str | None = None,
     gpu: int = 0,
+    capture: Capture | None = None,
 ) -> Callable[[Callable[P, R]], Checkpoint[P, R]]: ...
 def checkpoint(
     function: Callable[P, R] | None = None, /, **options: Any
@@ -206,6 +211,8 @@ def checkpoint(
         cache: whether a result of another execution may be used; default true.
         runtime: `inline` for never a pipeline step of its own, `isolated` for always one.
         cpu, memory, gpu: what its step asks of the machine, as `0.5`, `"4Gi"` and a count.
+        capture: what is kept of its model calls: `full`, `metadata` (no texts) or `off`; default
+            what the flow says.
 
     Raises:
         UsageError: an option is wrong.

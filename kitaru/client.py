@@ -24,7 +24,7 @@ from kitaru.wire.times import now
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from kitaru.runtime.comparison import Comparison
+    from kitaru.runtime.comparison import Comparison, Effort
     from kitaru.stores.base import Store
     from kitaru.wire.records import (
         AttemptRecord,
@@ -73,6 +73,13 @@ class ExecutionView:
         """The attempts that failed, in order of their start, whatever became of the invocation."""
         return sorted(self.journal.attempts(), key=lambda attempt: attempt.started_at)
 
+    @property
+    def effort(self) -> Effort:
+        """The model tokens, their price and the seconds that everything in it took."""
+        from kitaru.runtime.comparison import effort_of
+
+        return effort_of(self.invocations, self.attempts)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON that commands print for an execution."""
         waits = [{"name": w.name, "question": w.question, "schema": w.schema} for w in self.waits]
@@ -86,6 +93,7 @@ class ExecutionView:
             "error": _error(self.error),
             "invocations": [_invocation(record) for record in self.invocations],
             "attempts": [_attempt(attempt) for attempt in self.attempts],
+            "effort": asdict(self.effort),
             "replay": None if self.replay is None else asdict(self.replay),
         }
 

@@ -1,7 +1,7 @@
 """Decides what each setting is, and says where the value came from.
 
 High to low: argument > decorator > `kitaru.configure()` > `KITARU_*` > `[tool.kitaru]` in the
-nearest pyproject.toml > the user's `kitaru/config.toml` > default.
+nearest pyproject.toml > the user's `kitaru/config.toml` > what a step's plan carries > default.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from kitaru.wire import secrecy
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
+CAPTURES = ("full", "metadata", "off")
+MODEL_KEYS = frozenset({"model", "api_base", "secret"})
+CARRIED = ("capture", "default_model", "redact")
+"""The project's settings that a plan carries to its steps, beside its models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,25 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_text(k) and _is_text(v) for k, v in value.items())
 
 
+def _is_models(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_text(alias) and (_is_text(model) or _is_model_table(model))
+        for alias, model in value.items()
+    )
+
+
+def _is_model_table(value: Any) -> bool:
+    return _is_texts(value) and "model" in value and value.keys() <= MODEL_KEYS
+
+
+def _is_capture(value: Any) -> bool:
+    return value in CAPTURES
+
+
+def _is_hook(value: Any) -> bool:
+    return callable(value) or (_is_text(value) and ":" in value)
+
+
 _KINDS: Mapping[str, _Kind] = {
     "store": _Kind("sqlite:.kitaru/kitaru.db", _is_text, "a store such as sqlite:PATH"),
     "cache": _Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
@@ -68,23 +91,34 @@ _KINDS: Mapping[str, _Kind] = {
     "image": _Kind(None, _is_text, "an image reference"),
     "memory_scope": _Kind(None, _is_text, "a scope such as namespace:sales"),
     "default_model": _Kind("fast", _is_text, "a model or an alias"),
-    "models": _Kind({}, _is_texts, 'a table of alias to model, {"fast": "…"}', json.loads),
+    "models": _Kind(
+        {},
+        _is_models,
+        'a table of alias to model, {"fast": "…"} or {"fast": {"model": "…", "api_base": "…", '
+        '"secret": "NAME"}}',
+        json.loads,
+    ),
     "secrets": _Kind({}, _is_texts, 'a table of references, {"API_KEY": "aws:…"}', json.loads),
+    "capture": _Kind("full", _is_capture, "one of full, metadata and off"),
+    "redact": _Kind(None, _is_hook, "a function of a text, or its name as module:function"),
     "environment": _Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),
     "airflow": _Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
     "airflow_url": _Kind(None, _is_text, "the URL of Airflow's API server"),
     "requirements": _Kind(None, _is_text, "the path of a requirements file"),
 }
 _configured: dict[str, Any] = {}
+_plan: dict[str, Any] = {}
 
 
 def configure(**values: Any) -> None:
     """Set defaults for this process; `None` takes a setting back.
 
     Settings: `store`, `cache`, `retries`, `max_parallel`, `image`, `memory_scope` (of
-    `kitaru.memory` outside flows), `default_model`, `models`, `secrets` (where the value of each
-    is, such as `aws:prod/key`), `environment` (plain variables of every step), `requirements` (what
-    a container installs). Raises UsageError on any other name and on a value of the wrong type.
+    `kitaru.memory` outside flows), `default_model`, `models`, `capture` (what is kept of model
+    calls), `redact` (what is applied to texts before they are kept), `secrets` (where the value of
+    each is, such as `aws:prod/key`), `environment` (plain variables of every step), `requirements`
+    (what a container installs). Raises UsageError on any other name and on a value of the wrong
+    type.
 
         kitaru.configure(store="sqlite:/var/lib/flows/", cache=False)
     """
@@ -113,8 +147,18 @@ def setting(
     return Setting(name, _kind(name).default, "default")
 
 
-def models(start: Path | None = None) -> dict[str, str]:
-    """Return the model aliases in force: of two layers with one alias the higher wins."""
+def use_plan(settings: Mapping[str, Any]) -> None:
+    """Take the settings that a step's plan carries; whatever this process says goes before them."""
+    _plan.clear()
+    _plan.update(settings)
+
+
+def models(start: Path | None = None) -> dict[str, Any]:
+    """Return the models in force by alias: of two layers with one alias the higher wins.
+
+    A model is its name for litellm, or a table with `model` and, optionally, `api_base` and
+    `secret`, the name of the secret that is its key.
+    """
     return _merged("models", start)
 
 
@@ -138,8 +182,8 @@ def project_settings(start: Path | None = None) -> dict[str, Any]:
     if path is None:
         return {}
     table = _table(_read_toml(path).get("tool", {}), "kitaru", path)
-    for name in table:
-        _kind(name, f"[tool.kitaru] in {path}")
+    for name, value in table.items():
+        _checked(name, value, f"[tool.kitaru] in {path}")
     return _anchored(table, path.parent)
 
 
@@ -158,10 +202,11 @@ def _layers(
     yield f"KITARU_{name.upper()}", _from_environment(name)
     yield "pyproject.toml", project_settings(start).get(name)
     yield "user configuration", _user_settings().get(name)
+    yield "the plan", _plan.get(name)
 
 
-def _merged(name: str, start: Path | None) -> dict[str, str]:
-    merged: dict[str, str] = {}
+def _merged(name: str, start: Path | None) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
     for origin, value in reversed(list(_layers(name, None, None, start))):
         if value is not None:
             merged.update(_checked(name, value, origin))

@@ -9,6 +9,7 @@
     │   ├── CheckpointTimeout       an attempt of a checkpoint took longer than its timeout
     │   ├── ValueNotEncodable       a value cannot be recorded
     │   ├── ArgumentChanged         a checkpoint changed one of its arguments
+    │   ├── ModelAnswerInvalid      a model's answer does not fit what was asked for
     │   ├── Diverged                a replay asked for something else than was recorded
     │   └── SourceError             the compiler found errors; carries the diagnostics
     ├── StateError                  exit 2: the execution is not in a state that allows this
@@ -84,6 +85,10 @@ class ValueNotEncodable(FlowError):
 
 class ArgumentChanged(FlowError):
     """A checkpoint changed one of its arguments, which a later step would not see."""
+
+
+class ModelAnswerInvalid(FlowError):
+    """A model's answer does not fit the schema or the tools it was given, asked twice."""
 
 
 class Diverged(FlowError):

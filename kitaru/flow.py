@@ -12,6 +12,7 @@ from kitaru.config import setting
 from kitaru.errors import ContextError, StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.runtime import codec, commands, context, inputs
+from kitaru.runtime.capture import Capture, check_capture
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.local import LocalRun
 from kitaru.runtime.retries import Policy, RetryOn, policy
@@ -54,6 +55,7 @@ class Flow(Generic[P, R]):
         backoff: float = 2,
         retry_on: RetryOn = Exception,
         max_parallel: int | None = None,
+        capture: Capture | None = None,
     ) -> None:
         _check_synchronous(function)
         update_wrapper(self, function)
@@ -64,6 +66,7 @@ class Flow(Generic[P, R]):
         if max_parallel is not None:
             setting("max_parallel", decorator=max_parallel)
         self.max_parallel = max_parallel
+        self.capture = check_capture("@flow", capture)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body as a part of the flow that calls it, in whose execution its calls count.
@@ -250,6 +253,7 @@ def go_on(
         policy=_policy(flow, journal),
         attempted=not fresh,
         max_parallel=setting("max_parallel", decorator=flow.max_parallel).value,
+        capture=flow.capture,
     )
     if not fresh and journal.state().status != "running":
         journal.set_state("running")
@@ -323,6 +327,7 @@ def flow(
     backoff: float = 2,
     retry_on: RetryOn = Exception,
     max_parallel: int | None = None,
+    capture: Capture | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
     function: Callable[P, R] | None = None, /, **options: Any
@@ -337,6 +342,8 @@ def flow(
             any exception.
         max_parallel: how many submitted calls run at the same time, as threads or as nodes; default
             as configured (8).
+        capture: what is kept of model calls where neither the call nor its checkpoint says:
+            `full`, `metadata` (no texts) or `off`; default as configured, which is `full`.
 
     Raises:
         UsageError: the function is async or a generator, or an option is wrong.

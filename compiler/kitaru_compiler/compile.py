@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kitaru.config import project_settings, setting
+from kitaru.config import CARRIED, project_settings, setting
 from kitaru.errors import UsageError
 from kitaru.version import VERSION
 from kitaru.wire.plan import Granularity, Plan, Span
@@ -102,6 +102,7 @@ def compile_flow(
             positions=result.generated.positions,
             activations=result.activations,
             models=dict(sorted(settings.get("models", {}).items())),
+            settings={name: settings[name] for name in CARRIED if name in settings},
             requirements=pins,
             environment=dict(sorted(settings.get("environment", {}).items())),
             retries=retries,

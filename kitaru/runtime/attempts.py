@@ -27,7 +27,7 @@ def run(execution: Execution, call: Call, policy: Policy, failed: int) -> Outcom
 
     A failed attempt is kept in the journal; a value is not recorded yet.
     """
-    running = Running(call.id)
+    running = Running(call.id, call.spec.capture or execution.capture)
     started = now()
     try:
         with entered(Scope(execution, running)):
@@ -84,13 +84,6 @@ def from_cache(call: Call, found: InvocationRecord) -> InvocationRecord:
         artifacts=found.artifacts,
         metadata=found.metadata,
     )
-
-
-def add_model_call(execution: Execution, running: Running, kept: dict[str, Any]) -> None:
-    """Keep a model call with the attempt that made it, its texts as stored values."""
-    texts = {key: kept[key] for key in ("prompt", "response") if isinstance(kept.get(key), str)}
-    stored = {key: execution.journal.put(codec.encode(text), "str") for key, text in texts.items()}
-    running.calls.append({**kept, **stored})
 
 
 def _call(call: Call, timeout: float | None) -> Any:

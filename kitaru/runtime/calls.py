@@ -27,7 +27,7 @@ class Spec:
 
     `policy` says how often it is tried. `compared` is false where the arguments may differ on a
     replay because nothing depends on them. `fingerprint` tells the version of the code, empty where
-    no cache may ask.
+    no cache may ask. `capture` is what its decorator says is to be kept of model calls.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Spec:
     cache: bool = False
     compared: bool = True
     fingerprint: Callable[[], str] = str
+    capture: str | None = None
 
     def is_importable(self) -> bool:
         """Say whether another process finds the same function where its name says."""

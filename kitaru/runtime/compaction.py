@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kitaru.errors import MemoryConflict, NotFound, UsageError
-from kitaru.runtime import attempts, context, models
+from kitaru.runtime import model_calls, models
 from kitaru.runtime.memories import Memory
+from kitaru.runtime.models import ModelRequest
 from kitaru.runtime.shown import as_json
 from kitaru.wire.records import MemoryVersion
 
@@ -62,16 +63,18 @@ def run(memory: Memory, job: Job) -> int:
             f"Nothing is remembered in {memory.scope} under {job.key or job.prefix}.",
             help=f"See what there is: kitaru memory list --scope {memory.scope}",
         )
-    text, kept = _ask(_prompt(memory, sources, job.instruction), job.model)
+    answer, facts = model_calls.ask(
+        ModelRequest(_prompt(memory, sources, job.instruction), job.model)
+    )
     compacted = {
         "sources": [[source.key, source.number] for source in sources],
         "instruction": job.instruction,
-        "model": kept["resolved"],
-        "tokens": kept["tokens"],
-        "cost": kept["cost"],
+        "model": facts["resolved"],
+        "tokens": facts["tokens"],
+        "cost": facts["cost"],
     }
     expect = newest.number if newest is not None else 0
-    written = memory.set(job.target, text, expect, compacted)
+    written = memory.set(job.target, answer.text, expect, compacted)
     for source in sources:
         if source.key != job.target:
             _forget(memory, source)
@@ -103,17 +106,6 @@ def _prompt(memory: Memory, sources: list[MemoryVersion], instruction: str) -> s
         for source in sources
     ]
     return "\n\n".join([instruction, *notes])
-
-
-def _ask(prompt: str, model: str | None) -> tuple[str, dict[str, Any]]:
-    request = models.ModelRequest(prompt, model)
-    scope = context.current()
-    if scope is None or scope.running is None:
-        return models.complete(request)
-    replay = scope.execution.journal.execution.replay
-    text, kept = models.complete(request, replay.models if replay else {})
-    attempts.add_model_call(scope.execution, scope.running, kept)
-    return text, kept
 
 
 def _forget(memory: Memory, source: MemoryVersion) -> None:

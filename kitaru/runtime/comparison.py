@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Literal
 
 from kitaru.runtime.journal import Journal
@@ -114,8 +115,14 @@ def effort(of: InvocationRecord | AttemptRecord) -> Effort:
     if of.kind not in _WORK or (isinstance(of, InvocationRecord) and of.status == "failed"):
         # A sealed failure's attempts are counted one by one.
         return Effort()
-    calls = _sum(Effort(_tokens(call), call["cost"]) for call in of.calls)
+    # Where nothing may be kept of a call, nothing is known of what it took.
+    calls = _sum(Effort(_tokens(call), call.get("cost")) for call in of.calls)
     return calls + Effort(seconds=_seconds(of.started_at, of.ended_at))
+
+
+def effort_of(records: Iterable[InvocationRecord], attempts: Iterable[AttemptRecord]) -> Effort:
+    """Return what the invocations and the failed attempts of one execution took together."""
+    return _sum(effort(one) for one in chain[InvocationRecord | AttemptRecord](records, attempts))
 
 
 def _work(journal: Journal) -> dict[str, InvocationRecord]:
@@ -175,4 +182,4 @@ def _seconds(start: str, end: str) -> float:
 
 
 def _tokens(call: dict[str, Any]) -> int:
-    return sum(count or 0 for count in call["tokens"].values())
+    return sum(count or 0 for count in call.get("tokens", {}).values())

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Running:
-    """One attempt of one invocation, and what it leaves beside its value."""
+    """One attempt of one invocation, and what it leaves beside its value.
+
+    `capture` is what the decorators say is to be kept of its model calls, None for nothing.
+    """
 
     invocation: str
+    capture: str | None = None
     calls: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)

@@ -53,12 +53,15 @@ class Execution:
         attempted: bool = False,
         run: str = "",
         max_parallel: int = 8,
+        capture: str | None = None,
     ) -> None:
         """`attempted` says that earlier processes may have left failed attempts to be counted.
 
         `run` is the run of the pipeline that this process belongs to, empty where there is none.
+        `capture` is what the flow's decorator says is to be kept of model calls.
         """
         self.journal = journal
+        self.capture = capture
         self.counters = counters or Counters()
         self.unread: list[str] = []
         self.attempted = attempted

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from kitaru.config import use_plan
 from kitaru.errors import EnvironmentFailure, UsageError
-from kitaru.runtime import models, promises
+from kitaru.runtime import promises
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution
 from kitaru.runtime.failures import user_traceback
@@ -49,7 +50,7 @@ class ItemRun:
             self._request.publish(END, "skip")
             return self._request.skip_code
         program = self._load()
-        models.use_plan_models(program.plan.models)
+        use_plan({**program.plan.settings, "models": program.plan.models})
         execution = Execution(
             self._journal,
             self,
@@ -58,6 +59,7 @@ class ItemRun:
             attempted=True,
             run=self._request.run,
             max_parallel=program.plan.max_parallel,
+            capture=program.flow.capture,
         )
         # A node that keeps several promises would spend its starts on whichever failed first.
         execution.submitted.retries_here = self._step.retry == "shim" or len(promised) > 1

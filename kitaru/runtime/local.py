@@ -42,6 +42,7 @@ class LocalRun:
         policy: Policy = ONCE,
         attempted: bool = False,
         max_parallel: int = 8,
+        capture: str | None = None,
     ) -> None:
         """`attempted` says that an earlier process ran this execution."""
         self.journal = journal
@@ -52,6 +53,7 @@ class LocalRun:
             "policy": policy,
             "attempted": attempted,
             "max_parallel": max_parallel,
+            "capture": capture,
         }
         self._changed = threading.Condition()
         self._phase: Phase = "running"

@@ -2,39 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from kitaru.runtime import attempts
+from kitaru.errors import ModelAnswerInvalid
 from kitaru.runtime.calls import Spec
-from kitaru.runtime.context import anywhere, in_checkpoint
+from kitaru.runtime.capture import keep
+from kitaru.runtime.context import anywhere, current
+from kitaru.runtime.models import ModelRequest, Resolved, resolve
 from kitaru.runtime.retries import ONCE
 from kitaru.wire.names import check_name
 
+if TYPE_CHECKING:
+    from kitaru.runtime.providers import Answer, Stream
 
-def call_llm(
-    name: str | None,
-    arguments: dict[str, Any],
-    run: Callable[[Mapping[str, str]], tuple[str, dict[str, Any]]],
-) -> str:
+_REPAIRS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """A request, and what to do with its answer.
+
+    `read` makes the value of an answer and raises ModelAnswerInvalid for one that does not fit,
+    after which the model is asked once more. `stream` is given the text as it comes, and `capture`
+    says what is kept of it all.
+    """
+
+    request: ModelRequest
+    read: Callable[[Answer], Any]
+    stream: Stream | None = None
+    capture: str | None = None
+
+
+def call_llm(name: str | None, call: ModelCall) -> Any:
     """Make a model call where the caller stands: durable in a flow's body, a child in a checkpoint.
 
-    `arguments` identify the call on a replay. `run` is given the models that the execution asks
-    instead of those that are configured, makes the call and returns the text and what to keep of
-    it; texts under `prompt` and `response` are stored as values.
+    Raises:
+        ContextError: outside a flow.
+        ModelAnswerInvalid: neither answer fits what was asked for.
+        Exception: the provider's error, of litellm's type.
     """
     scope = anywhere("kitaru.llm")
-    replayed = scope.execution.journal.execution.replay
 
-    def call(**_: Any) -> str:
-        text, kept = run(replayed.models if replayed else {})
-        execution, running = in_checkpoint("kitaru.llm")
-        attempts.add_model_call(execution, running, kept)
-        return text
+    def answered(**_: Any) -> Any:
+        return answer(call)
 
     if scope.running is not None:
-        return call()
+        return answered()
     spec = Spec(
-        check_name("model call", name or "llm"), call, "kitaru.llm", kind="llm", policy=ONCE
+        check_name("model call", name or "llm"), answered, "kitaru.llm", kind="llm", policy=ONCE
     )
-    return str(scope.execution.invoke(spec, (), arguments, None))
+    return scope.execution.invoke(spec, (), call.request.identity(), None)
+
+
+def answer(call: ModelCall) -> Any:
+    """Ask, and ask once more where the answer does not fit; return what `read` makes of it."""
+    request = call.request
+    for repairs in range(_REPAIRS + 1):
+        found, _ = ask(request, call.stream, call.capture)
+        try:
+            return call.read(found)
+        except ModelAnswerInvalid as error:
+            if repairs == _REPAIRS:
+                raise
+            request = _repaired(call.request, found, error)
+    raise AssertionError("the last answer is returned or refused")
+
+
+def ask(
+    request: ModelRequest, stream: Stream | None = None, capture: str | None = None
+) -> tuple[Answer, dict[str, Any]]:
+    """Ask once, keep it with the attempt that runs, if one does, and return everything known.
+
+    A replay may ask another model than the one that is configured.
+    """
+    scope = current()
+    replay = scope.execution.journal.execution.replay if scope else None
+    resolved = resolve(request.model, replay.models if replay else {})
+    found, facts = _asked(request, resolved, stream)
+    if scope is not None and scope.running is not None:
+        keep(scope.execution.journal, scope.running, facts, capture)
+    return found, facts
+
+
+def _asked(
+    request: ModelRequest, resolved: Resolved, stream: Stream | None
+) -> tuple[Answer, dict[str, Any]]:
+    # Most flows start without asking any model.
+    from kitaru.runtime import providers
+
+    started = time.perf_counter()
+    found = providers.ask(request, resolved, stream)
+    facts: dict[str, Any] = {
+        "asked": request.model,
+        "model": resolved.name,
+        "resolved": resolved.model,
+        "prompt": request.prompt,
+        "response": found.text,
+        "system": request.system,
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+        "tokens": {"prompt": found.prompt_tokens, "completion": found.completion_tokens},
+        "latency_s": round(time.perf_counter() - started, 6),
+        "cost": found.cost,
+        "tries": found.tries,
+        "finish": found.finish,
+    }
+    optional = {"tools": request.tools, "schema": request.schema, "tool_calls": found.tool_calls}
+    return found, facts | {name: value for name, value in optional.items() if value}
+
+
+def _repaired(request: ModelRequest, found: Answer, error: ModelAnswerInvalid) -> ModelRequest:
+    """Return the request that shows the model its answer and what is wrong with it."""
+    said = found.text or "\n".join(call["arguments"] for call in found.tool_calls)
+    asked = replace(request, system=None).messages()
+    again = [
+        {"role": "assistant", "content": said},
+        {
+            "role": "user",
+            "content": f"{error.message}\nAnswer again, with what was asked for alone.",
+        },
+    ]
+    return replace(request, prompt=[*asked, *again])

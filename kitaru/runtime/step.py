@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+from kitaru.config import use_plan
 from kitaru.errors import EnvironmentFailure, FlowError, ValueNotEncodable, WaitConflict
-from kitaru.runtime import codec, inputs, models, promises, waits
+from kitaru.runtime import codec, inputs, promises, waits
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution
@@ -83,7 +84,7 @@ def run_step(request: Request) -> int:
     if pointer is not None and "passed" in pointer:
         request.publish(*route.outputs(pointer["passed"]))
         return 0
-    models.use_plan_models(plan.models)
+    use_plan({**plan.settings, "models": plan.models})
     return StepRun(request, load(), step, journal, route, entry).run()
 
 
@@ -128,6 +129,7 @@ class StepRun:
             attempted=step.retry == "native",
             run=request.run,
             max_parallel=program.plan.max_parallel,
+            capture=program.flow.capture,
         )
 
     def run(self) -> int:

@@ -208,12 +208,13 @@ class Plan:
     `module` is the dotted name to import in a step, `file` its path below the project's import
     root, both with `/`. `positions` maps lines of `steps.py` to the user's source (see
     `kitaru.runtime.blocks`), `activations` are the helpers written out in it. `models` are the
-    model aliases of the project, `requirements` the pinned distributions a container needs,
-    `environment` its plain variables, `secrets` where the value of each secret is, never the value,
-    `options` what the target itself is told. `residual_of` is the digest of the plan whose frames
-    this one goes on with, empty for a compilation of its own. `retries` is how often a checkpoint
-    is tried again where neither it nor the flow says, `max_parallel` how many submitted calls run
-    at the same time, on threads or as nodes.
+    model aliases of the project and `settings` others that its steps go by, `requirements` the
+    pinned distributions a container needs, `environment` its plain variables, `secrets` where the
+    value of each secret is, never the value, `options` what the target itself is told.
+    `residual_of` is the digest of the plan whose frames this one goes on with, empty for a
+    compilation of its own. `retries` is how often a checkpoint is tried again where neither it nor
+    the flow says, `max_parallel` how many submitted calls run at the same time, on threads or as
+    nodes.
     """
 
     flow: str
@@ -229,7 +230,8 @@ class Plan:
     layout: tuple[LayoutItem, ...]
     positions: tuple[Any, ...] = ()
     activations: tuple[Activation, ...] = ()
-    models: dict[str, str] = field(default_factory=dict)
+    models: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)

@@ -189,7 +189,7 @@ def _documents(
         "key": f"bundle/{digest.removeprefix('sha256:')}",
         "requirements": delivery.requirements(plan),
         "parameters": [_parameter(p) for p in plan.parameters],
-        "models": sorted(plan.models.items()),
+        "models": [(alias, _named(model)) for alias, model in sorted(plan.models.items())],
         "secrets": sorted(plan.secrets.items()),
         "waits": [block.name for block in plan.blocks if block.kind == "wait"],
         "steps": [step.name for step in plan.steps],
@@ -198,6 +198,14 @@ def _documents(
         "Dockerfile": render("Dockerfile.j2", values).encode(),
         "DEPLOY.md": render(f"deploy_{target.name}.md.j2", values).encode(),
     }
+
+
+def _named(model: Any) -> str:
+    """Return what litellm calls a model, and the secret that is its key where it names one."""
+    if not isinstance(model, dict):
+        return str(model)
+    key = f", its key the secret {model['secret']}" if "secret" in model else ""
+    return f"{model['model']}{key}"
 
 
 def _page(plan: Plan, steps: str, sources: Mapping[str, bytes], target: Target) -> bytes:

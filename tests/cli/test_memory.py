@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.llm.scripted import serving
+from tests.llm.scripted import Says, serving
 
 from .conftest import Kitaru
 
@@ -82,7 +82,7 @@ def test_compaction_needs_a_model(filled: Kitaru) -> None:
 
 
 def test_compaction_by_a_model(filled: Kitaru, tmp_path: Path) -> None:
-    with serving([(200, "both users agree")]) as provider:
+    with serving([Says("both users agree")]) as provider:
         done = filled(
             "memory", "compact", "--prefix", "user/", "--into", "users", "--json",
             "--model", "openai/scripted", *SCOPE,

@@ -438,3 +438,10 @@ def test_the_comparison_sees_sharing() -> None:
     for left, right in (([shared, shared], [[], []]), ([[], []], [shared, shared])):
         with pytest.raises(AssertionError):
             assert_same(left, right)
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_a_set_of_texts_is_the_same_document_in_every_process(kind: Any) -> None:
+    written = json.dumps(encode(kind("hgfedcba")))
+    places = [written.index(f'"{letter}"') for letter in "abcdefgh"]
+    assert places == sorted(places)

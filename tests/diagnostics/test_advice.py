@@ -37,6 +37,7 @@ SEVERITIES = {
     "KIT403": "error",
     "KIT404": "note",
     "KIT405": "error",
+    "KIT406": "error",
     "KIT503": "warning",
     "KIT603": "error",
     "KIT604": "error",
@@ -127,6 +128,8 @@ BAD_BODIES = [
     ("KIT405", "import asyncio", "return asyncio.run(«draft(a)»)"),
     ("KIT405", "import asyncio", "return asyncio.run(asyncio.wait_for(«draft(a)», 3))"),
     ("KIT405", "", "async def inner(): return await «draft(a)»\nreturn inner"),
+    ("KIT406", "", "return «kitaru.llm(a, tools=TOOLS, schema=int)»"),
+    ("KIT406", "", "return kitaru.llm(a, capture=«'some'»)"),
     ("KIT604", "", "draft(1, id='one')\nreturn draft(2, id=«'one'»)"),
     ("KIT604", "", "draft.submit(1, id='b').result()\nif a:\n    draft(2, id=«'b'»)"),
     ("KIT605", "", "return kitaru.wait(name=«'approve draft?'»)"),
@@ -284,7 +287,8 @@ GOOD_MODULES = [
     "@checkpoint\ndef use(x): x.update(1)" + USE,
     "@checkpoint\ndef use(x: int):\n    x += 1\n    return x" + USE,
     "def helper(xs): xs.append(1)\n@checkpoint\ndef use(x): return helper([x])" + USE,
-    "@checkpoint\ndef use(): return kitaru.llm('hi')" + USE,
+    "@checkpoint\ndef use(): return kitaru.llm('hi', tools=None, schema=int)" + USE,
+    "@checkpoint(capture='off')\ndef use(): return kitaru.llm('hi', capture='full')" + USE,
     "from dataclasses import dataclass\n@dataclass\nclass Brief: x: int\n"
     "@flow\ndef main(x: Brief): return draft(x)",
     "from pydantic import BaseModel  # kitaru: ignore[KIT502]\nclass Brief(BaseModel): x: int\n"

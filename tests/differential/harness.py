@@ -22,8 +22,10 @@ from typing import Any
 from kitaru_compiler import Compilation, compile_flow
 
 from kitaru.errors import ValueNotEncodable
-from kitaru.runtime import blocks, codec, frames, program
+from kitaru.runtime import answers, blocks, codec, frames, program, providers
 from kitaru.runtime.futures import values_of
+from kitaru.runtime.offline import offline_text
+from kitaru.runtime.replies import Reply, ToolCall
 from kitaru.wire.plan import Granularity, Plan
 from tests.differential.futures import Submitted
 
@@ -112,7 +114,7 @@ class World:
         fake.checkpoint = checkpoint  # type: ignore[attr-defined]
         fake.flow = lambda function=None, **_: function or fake.flow  # type: ignore[attr-defined]
         fake.wait = wait  # type: ignore[attr-defined]
-        fake.llm = checkpoint(lambda prompt, **_: f"<{prompt}>")  # type: ignore[attr-defined]
+        fake.llm = checkpoint(_llm)  # type: ignore[attr-defined]
         fake.memory = self._memory()  # type: ignore[attr-defined]
         return fake
 
@@ -142,6 +144,18 @@ class World:
             return sorted(key for key in self.remembered if newest(key) is not GONE)
 
         return types.SimpleNamespace(get=get, set=put, delete=delete, list=keys)
+
+
+def _llm(prompt: Any, *, tools: Any = None, schema: Any = None, **_: Any) -> Any:
+    """Answer as the offline model would; with tools, ask for one until it has been answered."""
+    if schema is not None:
+        return answers.Shape(schema).read(
+            providers.Answer(offline_text("", "", answers.Shape(schema).schema), 0, 0, None)
+        )
+    if tools is not None:
+        asks = isinstance(prompt, str) or prompt[-1]["role"] != "tool"
+        return Reply("", (ToolCall("1", "look", {"at": [1]}),) if asks else ())
+    return f"<{prompt}>"
 
 
 def compile_text(

@@ -6,98 +6,180 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.llm.scripted import Provider, serving
+from tests.llm.scripted import Provider, Says, serving
 
-# Litellm takes seconds to import and warns as it does: one process of its own makes all calls.
-CALL = """
-import json, os, sys
-from kitaru.runtime import failures
-from kitaru.runtime.models import ModelRequest, complete
-results = {}
-for name, environment, request in json.loads(sys.argv[1]):
-    for variable in ("OPENAI_API_BASE", "OPENAI_API_KEY"):
-        os.environ.pop(variable, None)
-    os.environ.update(environment)
-    try:
-        results[name] = complete(ModelRequest(**request))[1]
-    except Exception as error:
-        again = failures.decode_exception(failures.encode_exception(error))
-        results[name] = {
-            "type": type(error).__name__, "again": type(again).__name__,
-            "text": str(error), "help": getattr(error, "help", ""),
-        }
-import litellm
-results["callbacks"] = litellm.callbacks + litellm.success_callback + litellm.failure_callback
-sys.stdout.write(json.dumps(results))
-"""
 REQUEST = {"prompt": "Say hello", "model": "openai/scripted"}
+ONCE = {**REQUEST, "retries": 0}
+STREAM = {**REQUEST, "stream": True}
 SHAPED = {**REQUEST, "system": "Be brief", "temperature": 0.5, "max_tokens": 9}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+SCHEMA = {"title": "A b", "type": "object", "properties": {}}
+SLOW = Says("slow down", 429)
+NEVER = formatdate(0, usegmt=True)
+
+
+@dataclass
+class Case:
+    """A request and the script it meets, both to be looked at afterwards by the case's name."""
+
+    script: list[Says]
+    request: dict[str, Any] = field(default_factory=lambda: REQUEST)
+    variables: dict[str, str] = field(default_factory=lambda: {"OPENAI_API_KEY": "none-needed"})
+
+
+CASES = {
+    "plain": Case([Says("first")]),
+    "shaped": Case([Says("second")], SHAPED),
+    "template": Case([Says("as it is")], {**REQUEST, "prompt": "{0.__class__} {x!r} %s {{"}),
+    "overloaded": Case([Says("overloaded", 500)], ONCE),
+    "limited": Case([SLOW], ONCE),
+    "refused": Case([Says("bad key", 401)]),
+    "no key": Case([], variables={}),
+    "again": Case([SLOW, Says("busy", 503), Says("third time")]),
+    "lost": Case([Says(lost=True), Says("back")]),
+    "timeout": Case([Says(silent=True), Says("in time")], {**REQUEST, "timeout": 0.2}),
+    "given up": Case([SLOW] * 3),
+    "at its pace": Case([Says("slow", 429, after="7"), Says("busy", 503, after=NEVER), Says("k")]),
+    "much later": Case([Says("tomorrow", 429, after="86400")]),
+    "wrong": Case([Says("no such field", 400)]),
+    "stream": Case([Says("piece by piece")], STREAM),
+    "stream again": Case([SLOW, Says("at last")], STREAM),
+    "cut short": Case([Says("half of it", lost=True)], STREAM),
+    "tools": Case([Says("", calls=(("look", '{"at": 1}'),))], {**REQUEST, "tools": [TOOL]}),
+    "tools stream": Case([Says("so", calls=(("look", "{}"),))], {**STREAM, "tools": [TOOL]}),
+    "schema": Case([Says("{}")], {**REQUEST, "schema": SCHEMA}),
+}
 
 
 @dataclass
 class Outcome:
-    results: dict[str, Any]
-    provider: Provider
+    results: dict[str, dict[str, Any]]
+    providers: dict[str, Provider]
+
+    def of(self, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        return self.results[name], self.providers[name].requests
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    script = [(200, "first"), (200, "second"), (500, "overloaded"), (429, "slow"), (401, "bad key")]
-    with serving(script) as provider:
-        here = {"OPENAI_API_BASE": provider.url, "OPENAI_API_KEY": "none-needed"}
-        calls = [
-            ("plain", here, REQUEST),
-            ("shaped", here, SHAPED),
-            ("overloaded", here, REQUEST),
-            ("limited", here, REQUEST),
-            ("refused", here, REQUEST),
-            ("no key", {"OPENAI_API_BASE": provider.url}, REQUEST),
-            ("no other key", {}, {"prompt": "x", "model": "anthropic/claude-sonnet-4-0"}),
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+    folder = tmp_path_factory.mktemp("litellm")
+    with ExitStack() as stack:
+        providers = {name: stack.enter_context(serving(c.script)) for name, c in CASES.items()}
+        calls: list[list[Any]] = [
+            [name, {"OPENAI_API_BASE": providers[name].url, **case.variables}, case.request]
+            for name, case in CASES.items()
         ]
-        kept = ("PATH", "HOME", "LANG", "SYSTEMROOT")
-        done = subprocess.run(
-            [sys.executable, "-c", CALL, json.dumps(calls)],
-            env={name: os.environ[name] for name in kept if name in os.environ},
-            cwd=tmp_path_factory.mktemp("litellm"),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        calls.append(["no other key", {}, {"prompt": "x", "model": "anthropic/claude-sonnet-4-0"}])
+        linked, calls_linked = _linked(stack, folder)
+        results = _made([*calls, *calls_linked], folder)
+        yield Outcome(results, providers | linked)
+
+
+def _linked(stack: ExitStack, folder: Path) -> tuple[dict[str, Provider], list[list[Any]]]:
+    """Return what asks models whose address and key the configuration refers to."""
+    key = folder / "key"
+    key.write_text("of-a-file\n")
+    cases = {
+        "of a variable": ("TEAM_KEY", {"TEAM_KEY": "of-a-variable"}),
+        "of a file": ("FILE_KEY", {"KITARU_SECRETS": json.dumps({"FILE_KEY": f"file:{key}"})}),
+        "own first": ("TEAM_KEY", {"OPENAI_API_KEY": "own-key"}),
+        "nothing there": ("NO_SUCH_KEY", {}),
+        "as a secret": ("", {"KITARU_SECRETS": json.dumps({"OPENAI_API_KEY": f"file:{key}"})}),
+    }
+    providers, calls = {}, []
+    for name, (secret, variables) in cases.items():
+        provider = providers[name] = stack.enter_context(serving([Says("linked")]))
+        model = {"model": "openai/scripted", "api_base": provider.url}
+        model |= {"secret": secret} if secret else {}
+        configured = {"KITARU_MODELS": json.dumps({"team": model}), **variables}
+        calls.append([name, configured, {"prompt": "x", "model": "team"}])
+    metadata = {"model": "openai/m", "api_base": "http://169.254.169.254/latest"}
+    configured = {"KITARU_MODELS": json.dumps({"team": metadata}), "OPENAI_API_KEY": "k"}
+    calls.append(["metadata", configured, {"prompt": "x", "model": "team"}])
+    return providers, calls
+
+
+def _made(calls: list[list[Any]], folder: Path) -> dict[str, Any]:
+    kept = ("PATH", "HOME", "LANG", "SYSTEMROOT", "PYTHONPATH")
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("calls.py"), json.dumps(calls)],
+        env={name: os.environ[name] for name in kept if name in os.environ},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     # Nothing but the document: litellm's own talk on stdout would break `--json`.
-    return Outcome(json.loads(done.stdout), provider)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def test_an_answer_and_what_is_kept_of_it(outcome: Outcome) -> None:
-    plain = outcome.results["plain"]
+def test_an_answer_and_what_is_known_of_it(outcome: Outcome) -> None:
+    plain, _ = outcome.of("plain")
     assert plain["response"] == "first" and plain["resolved"] == "openai/scripted"
     assert plain["tokens"] == {"prompt": 7, "completion": 3} and plain["cost"] is None
     assert plain["latency_s"] > 0 and plain["prompt"] == "Say hello"
-    assert outcome.results["shaped"]["response"] == "second"
+    assert (plain["tries"], plain["finish"]) == (1, "stop")
 
 
 def test_what_the_provider_is_sent(outcome: Outcome) -> None:
-    plain, shaped = outcome.provider.requests[:2]
+    [plain], [shaped] = outcome.of("plain")[1], outcome.of("shaped")[1]
     assert plain["messages"] == [{"role": "user", "content": "Say hello"}]
     assert plain["path"] == "/v1/chat/completions" and "temperature" not in plain
+    assert "stream" not in plain and "tools" not in plain and "response_format" not in plain
     assert shaped["messages"][0] == {"role": "system", "content": "Be brief"}
     assert (shaped["temperature"], shaped["max_tokens"]) == (0.5, 9)
 
 
-def test_errors_keep_their_type_and_are_not_tried_again(outcome: Outcome) -> None:
-    for name, kind, text in (
-        ("overloaded", "InternalServerError", "overloaded"),
-        ("limited", "RateLimitError", "slow"),
-        ("refused", "AuthenticationError", "bad key"),
-    ):
-        found = outcome.results[name]
-        assert found["type"] == found["again"] == kind and text in found["text"]
-    assert len(outcome.provider.requests) == 5
+def test_a_prompt_is_never_formatted(outcome: Outcome) -> None:
+    [sent] = outcome.of("template")[1]
+    assert sent["messages"][0]["content"] == "{0.__class__} {x!r} %s {{"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text", "requests"),
+    [
+        ("overloaded", "InternalServerError", "overloaded", 1),
+        ("limited", "RateLimitError", "slow", 1),
+        ("refused", "AuthenticationError", "bad key", 1),
+        ("wrong", "BadRequestError", "no such field", 1),
+        ("given up", "RateLimitError", "slow", 3),
+        ("much later", "RateLimitError", "tomorrow", 1),
+    ],
+)
+def test_errors_keep_their_type(
+    outcome: Outcome, name: str, kind: str, text: str, requests: int
+) -> None:
+    found, sent = outcome.of(name)
+    assert found["type"] == found["again"] == kind and text in found["text"]
+    assert len(sent) == requests
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "tries"),
+    [("again", "third time", 3), ("lost", "back", 2), ("timeout", "in time", 2)],
+)
+def test_what_may_pass_is_tried_again(outcome: Outcome, name: str, text: str, tries: int) -> None:
+    found, sent = outcome.of(name)
+    assert found["response"] == text and found["tries"] == len(sent) == tries
+    # At random between half and the whole of one second, then of two.
+    longest = [1.0, 2.0][: tries - 1]
+    assert all(n / 2 <= p <= n for n, p in zip(longest, found["pauses"], strict=True))
+
+
+def test_the_provider_sets_the_pace(outcome: Outcome) -> None:
+    first, second = outcome.of("at its pace")[0]["pauses"]
+    assert first == 7 and 1 <= second <= 2
 
 
 @pytest.mark.parametrize(
@@ -109,5 +191,65 @@ def test_a_missing_credential_is_named(outcome: Outcome, name: str, variable: st
     assert variable in found["text"] and f"export {variable}=" in found["help"]
 
 
-def test_callbacks_stay_off(outcome: Outcome) -> None:
-    assert outcome.results["callbacks"] == []
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("of a variable", "of-a-variable"),
+        ("of a file", "of-a-file"),
+        ("own first", "own-key"),
+        ("as a secret", "of-a-file"),
+    ],
+)
+def test_a_key_by_reference(outcome: Outcome, name: str, key: str) -> None:
+    found, [sent] = outcome.of(name)
+    assert found["response"] == "linked" and sent["key"] == f"Bearer {key}"
+
+
+def test_a_reference_to_nothing_names_both(outcome: Outcome) -> None:
+    found, sent = outcome.of("nothing there")
+    assert found["type"] == "EnvironmentFailure" and not sent
+    assert "OPENAI_API_KEY" in found["text"] and "NO_SUCH_KEY" in found["text"]
+
+
+def test_metadata_is_not_asked(outcome: Outcome) -> None:
+    found = outcome.results["metadata"]
+    assert found["type"] == "UsageError" and "metadata address" in found["text"]
+
+
+def test_pieces_are_handed_on_as_they_come(outcome: Outcome) -> None:
+    found, [sent] = outcome.of("stream")
+    assert found["pieces"] == ["piece ", "by ", "piece"]
+    assert found["response"] == "piece by piece"
+    assert found["tokens"] == {"prompt": 7, "completion": 3}
+    assert sent["stream"] is True and sent["stream_options"] == {"include_usage": True}
+
+
+def test_a_stream_that_has_not_begun_is_tried_again(outcome: Outcome) -> None:
+    found, sent = outcome.of("stream again")
+    assert found["pieces"] == ["at ", "last"] and len(sent) == found["tries"] == 2
+
+
+def test_half_an_answer_is_none(outcome: Outcome) -> None:
+    found, sent = outcome.of("cut short")
+    assert found["type"] == "APIConnectionError" and "middle of the answer" in found["text"]
+    # It was handed on: made again, the beginning would be seen twice.
+    assert found["pieces"] == ["half "] and len(sent) == 1
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("tools", '{"at": 1}'), ("tools stream", "{}")])
+def test_tool_calls(outcome: Outcome, name: str, arguments: str) -> None:
+    found, [sent] = outcome.of(name)
+    assert sent["tools"] == [TOOL]
+    assert found["tool_calls"] == [{"id": "call_0", "name": "look", "arguments": arguments}]
+
+
+def test_a_schema_is_told_to_the_provider(outcome: Outcome) -> None:
+    [sent] = outcome.of("schema")[1]
+    assert sent["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "A_b", "schema": SCHEMA},
+    }
+
+
+def test_nobody_listens(outcome: Outcome) -> None:
+    assert outcome.results["left"] == {"callbacks": 0, "verbose": False, "debug": False}

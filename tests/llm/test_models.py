@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import kitaru
+from kitaru import config
 from kitaru.errors import ContextError, EnvironmentFailure, UsageError
 from kitaru.llm import llm
-from kitaru.runtime import models
 from kitaru.runtime.journal import Journal
-from kitaru.runtime.models import ModelRequest, complete, resolve, same_models
+from kitaru.runtime.model_calls import ask
+from kitaru.runtime.models import ModelRequest, resolve, same_models
 from kitaru.stores import open_store
 from kitaru.wire.records import InvocationRecord
 
@@ -26,7 +27,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     for name in ("KITARU_MODELS", "KITARU_DEFAULT_MODEL"):
         monkeypatch.delenv(name, raising=False)
     yield tmp_path
-    models.use_plan_models({})
+    config.use_plan({})
+    config.configure(redact=None, capture=None)
 
 
 def test_order_of_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +39,7 @@ def test_order_of_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_order_of_aliases(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models.use_plan_models({"fast": "plan/m", "other": "plan/o"})
+    config.use_plan({"models": {"fast": "plan/m", "other": "plan/o"}})
     assert resolve("fast").model == "plan/m"
     (elsewhere / "pyproject.toml").write_text('[tool.kitaru.models]\nfast = "project/m"\n')
     assert resolve("fast").model == "project/m"
@@ -58,17 +60,18 @@ def test_unconfigured_aliases_are_offline(name: str) -> None:
 
 def test_offline_says_so_and_repeats_itself() -> None:
     request = ModelRequest("Research:  tea\nplease", model="writer")
-    (text, kept), (again, _) = complete(request), complete(request)
-    assert text == again and "offline model" in text and '"writer"' in text
+    (answer, kept), (again, _) = ask(request), ask(request)
+    text = answer.text
+    assert answer == again and "offline model" in text and '"writer"' in text
     assert "Research: tea please" in text
     assert kept["resolved"] == "offline" and kept["model"] == "writer" and kept["cost"] == 0
     assert kept["prompt"] == request.prompt and kept["response"] == text
     assert kept["latency_s"] >= 0 and set(kept["tokens"]) == {"prompt", "completion"}
-    assert len(complete(ModelRequest("x" * 10_000))[0]) < 400
+    assert len(ask(ModelRequest("x" * 10_000))[0].text) < 400
 
 
 def test_recorded_calls_hold_while_the_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = tuple(complete(ModelRequest("x", model=name))[1] for name in ("fast", None))
+    calls = tuple(ask(ModelRequest("x", model=name))[1] for name in ("fast", None))
     assert same_models(calls) and same_models(())
     monkeypatch.setenv("KITARU_MODELS", json.dumps({"fast": "openai/m"}))
     assert not same_models(calls)
@@ -77,7 +80,7 @@ def test_recorded_calls_hold_while_the_model_stays(monkeypatch: pytest.MonkeyPat
 def test_without_litellm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "litellm", None)
     with pytest.raises(EnvironmentFailure) as caught:
-        complete(ModelRequest("x", model="openai/gpt-4o"))
+        ask(ModelRequest("x", model="openai/gpt-4o"))
     assert "openai/gpt-4o" in caught.value.message
     assert "pip install litellm" in caught.value.help
 

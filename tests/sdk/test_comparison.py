@@ -8,7 +8,7 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
-from kitaru.runtime import models
+from kitaru.runtime import providers
 from kitaru.runtime.comparison import Comparison, Effort
 
 FAILS: list[bool] = []
@@ -42,10 +42,10 @@ def either(way: str, n: int = 1) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def _models(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(request: Any, resolved: Any) -> models.Answer:
-        return models.Answer("text", 10, 5, 0.25)
+    def answer(request: Any, resolved: Any, pieces: Any) -> providers.Answer:
+        return providers.Answer("text", 10, 5, 0.25)
 
-    monkeypatch.setattr(models, "_through_litellm", answer)
+    monkeypatch.setattr(providers, "_through_litellm", answer)
     FAILS.clear()
 
 

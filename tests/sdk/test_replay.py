@@ -11,6 +11,7 @@ import pytest
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
 from kitaru.client import Executions
+from kitaru.runtime import providers
 from kitaru.stores import open_store
 
 RAN: list[str] = []
@@ -347,11 +348,11 @@ def test_another_model(client: Executions, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("KITARU_MODELS", '{"fast": "offline"}')
     asked = []
 
-    def through(request: Any, resolved: Any) -> Any:
+    def through(request: Any, resolved: Any, pieces: Any) -> providers.Answer:
         asked.append(resolved.model)
-        return kitaru.runtime.models.Answer(f"by {resolved.model}", 1, 2, 0.5)
+        return providers.Answer(f"by {resolved.model}", 1, 2, 0.5)
 
-    monkeypatch.setattr(kitaru.runtime.models, "_through_litellm", through)
+    monkeypatch.setattr(providers, "_through_litellm", through)
 
     @checkpoint
     def asks(prompt: str) -> str:

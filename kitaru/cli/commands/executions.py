@@ -13,6 +13,7 @@ from kitaru.cli.attend import attend, finish
 from kitaru.cli.clients import client_of, url_of
 from kitaru.cli.commands.compare import diff, lineage
 from kitaru.cli.commands.replay import replay
+from kitaru.cli.comparisons import effort
 from kitaru.cli.execution import COLORS, answer_command, command, show_execution
 from kitaru.cli.output import Output, label, table
 from kitaru.cli.remainders import Place, check_stored, write_rest
@@ -69,6 +70,8 @@ def get(output: Output, execution: str, store: str | None) -> None:
         return
     for line in [*lines(view.invocations), *failed_attempts(view.attempts)]:
         output.note(line)
+    if view.effort.tokens:
+        output.note(f"took     {effort(view.effort)}")
     show_execution(view.to_dict(), output, store=store)
 
 

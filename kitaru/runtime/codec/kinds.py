@@ -104,6 +104,15 @@ def _fill_dict(target: dict[Any, Any], data: Any, children: list[Any]) -> None:
     _check_count(target, len(children) // 2)
 
 
+def _elements(value: set[Any] | frozenset[Any]) -> tuple[Any, ...]:
+    """Return the elements in an order that is no process's own, where they are texts.
+
+    A model's record of its fields is such a set: its value would be another one in each process.
+    """
+    texts = all(type(element) is str for element in value)
+    return tuple(sorted(value)) if texts else tuple(value)
+
+
 def _fill_set(target: set[Any], data: Any, children: list[Any]) -> None:
     target.update(children)
     _check_count(target, len(children))
@@ -154,7 +163,7 @@ BUILTINS: dict[type, Kind] = {
         "tuple", lambda value: (None, value), lambda _, parts: tuple(parts), index_piece
     ),
     frozenset: ValueKind(
-        "frozenset", lambda value: (None, tuple(value)), _make_frozenset, element_piece
+        "frozenset", lambda value: (None, _elements(value)), _make_frozenset, element_piece
     ),
     list: ShellKind(
         "list",
@@ -173,7 +182,7 @@ BUILTINS: dict[type, Kind] = {
     ),
     set: ShellKind(
         "set",
-        lambda value: (None, tuple(value)),
+        lambda value: (None, _elements(value)),
         lambda _, __: set(),
         _fill_set,
         element_piece,

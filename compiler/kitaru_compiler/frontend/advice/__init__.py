@@ -16,6 +16,7 @@ from kitaru_compiler.frontend.advice.body import Bodies, Body
 from kitaru_compiler.frontend.advice.dead import futures, unreachable
 from kitaru_compiler.frontend.advice.inputs import inputs_without_json
 from kitaru_compiler.frontend.advice.misuse import awaited_checkpoints, durable_in_checkpoint
+from kitaru_compiler.frontend.advice.models import model_calls
 from kitaru_compiler.frontend.advice.naming import (
     call_names,
     checkpoint_name,
@@ -42,10 +43,12 @@ FLOW: tuple[Adviser, ...] = (
     duplicate_ids,
     call_names,
     awaited_checkpoints,
+    model_calls,
     cleanup_around_waits,
 )
 CHECKPOINT: tuple[Adviser, ...] = (
     durable_in_checkpoint,
+    model_calls,
     checkpoint_name,
     mutable_defaults,
     changed_globals,

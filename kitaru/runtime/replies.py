@@ -1,0 +1,52 @@
+"""Decides what a model's reply is where it may call tools: values that cross cuts and replays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that a model asks to be called, with its arguments by name.
+
+    `id` is what the model knows the call by, empty texts and all as the provider gave them.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+    def answer(self, result: Any) -> dict[str, Any]:
+        """Return the message that tells the model the tool's result: a text, or JSON data."""
+        content = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+        return {"role": "tool", "tool_call_id": self.id, "content": content}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered that was given tools: a text, tools to call, or both.
+
+    Example:
+        messages = [{"role": "user", "content": question}]
+        while (reply := kitaru.llm(messages, tools=TOOLS)).tool_calls:
+            results = [call.answer(use(call.name, call.arguments)) for call in reply.tool_calls]
+            messages = [*messages, reply.message(), *results]
+    """
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    def message(self) -> dict[str, Any]:
+        """Return the message that this reply is in the conversation that goes on."""
+        calls = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
+            }
+            for call in self.tool_calls
+        ]
+        said: dict[str, Any] = {"role": "assistant", "content": self.text}
+        return {**said, "tool_calls": calls} if calls else said

@@ -1,0 +1,43 @@
+"""Where a model may be asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from kitaru.errors import UsageError
+from kitaru.runtime.endpoints import check_endpoint, check_environment
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "https://169.254.170.2/v2/credentials",
+        "http://2852039166/",
+        "http://0xa9fea9fe:80/",
+        "http://[::ffff:169.254.169.254]/v1",
+        "http://[fd00:ec2::254]/v1",
+        "http://[fe80::1]/v1",
+        "http://100.100.100.200/",
+        "file:///etc/passwd",
+        "ftp://models.example/v1",
+        "//169.254.169.254",
+        "models.example/v1",
+        "http:///v1",
+    ],
+)
+def test_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="the model fast"):
+        check_endpoint(url, "the model fast")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/v1", "http://10.0.0.3/v1"])
+def test_allowed(url: str) -> None:
+    check_endpoint(url, "the model fast")
+
+
+def test_the_environment_names_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://169.254.169.254")
+    with pytest.raises(UsageError, match="OPENAI_BASE_URL"):
+        check_environment("openai")
+    check_environment("anthropic")
