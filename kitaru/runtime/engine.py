@@ -24,7 +24,7 @@ from kitaru.runtime.futures import Future
 from kitaru.runtime.host import Host, Stop
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.models import same_models
-from kitaru.runtime.outcomes import Outcome, check_same, error_info, value_of
+from kitaru.runtime.outcomes import Outcome, check_same, error_info, origin_of, value_of
 from kitaru.runtime.retries import ONCE, Policy, chance
 from kitaru.runtime.submitted import Submission, Submitted, submission
 from kitaru.wire.ids import Counters
@@ -311,7 +311,7 @@ class Execution:
         self._check_running()
         self.submitted.start()
         self.submitted.drain()
-        info = error_info(error, invocation=self._origin(error), help=help)
+        info = error_info(error, invocation=origin_of(error, self._unsealed), help=help)
         with self._environment():
             if self.journal.end() is None:
                 self.journal.set_state("failed", info)
@@ -381,16 +381,6 @@ class Execution:
         for future in self.submitted.failed():
             if future.id not in self._unsealed:
                 future.result()
-
-    def _origin(self, error: BaseException | None) -> str:
-        seen: set[int] = set()
-        while error is not None and id(error) not in seen:
-            seen.add(id(error))
-            for name, outcome in self._unsealed.items():
-                if outcome.error is error:
-                    return name
-            error = error.__cause__ or error.__context__
-        return ""
 
 
 def _nothing() -> None:

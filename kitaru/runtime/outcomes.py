@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,18 @@ def error_info(error: BaseException, *, invocation: str = "", help: str = "") ->
         help=redacted("\n".join(filter(None, (own, help)))),
         invocation=invocation,
     )
+
+
+def origin_of(error: BaseException | None, failed: Mapping[str, Outcome]) -> str:
+    """Return the id of the failed invocation that an exception comes from, or nothing."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        for name, outcome in failed.items():
+            if outcome.error is error:
+                return name
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def check_same(call: Call, record: InvocationRecord) -> None:
