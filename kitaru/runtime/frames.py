@@ -31,25 +31,25 @@ class Frame:
     promises: tuple[dict[str, Any], ...] = ()
 
 
-def encode_frame(frame: Frame, module_globals: Mapping[str, Any]) -> Any:
+def encode_frame(frame: Frame, modules: codec.Modules) -> Any:
     """Return the frame's document; raises ValueNotEncodable when a variable cannot cross."""
     return {
         "counters": frame.counters,
         "passed": list(frame.passed),
         "promises": list(frame.promises),
         "unread": list(frame.unread),
-        "variables": codec.encode_frame(frame.variables, module_globals),
+        "variables": codec.encode_frame(frame.variables, modules),
     }
 
 
 def decode_frame(
-    document: Any, module_globals: Mapping[str, Any], future: Callable[[str], Future[Any]]
+    document: Any, modules: codec.Modules, future: Callable[[str], Future[Any]]
 ) -> Frame:
     """Return the frame of a document; `future` makes the futures that it holds."""
     codec.set_future_factory(future)
     try:
         return Frame(
-            codec.decode_frame(document["variables"], module_globals),
+            codec.decode_frame(document["variables"], modules),
             document["counters"],
             tuple(document["unread"]),
             tuple(document["passed"]),

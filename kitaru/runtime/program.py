@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime import blocks, codec, inputs, secrets
+from kitaru.runtime import blocks, inputs, secrets
 from kitaru.runtime.frames import Variables
 from kitaru.runtime.retries import Policy
 from kitaru.wire import canonical
@@ -72,32 +71,19 @@ def load_program(plan: Plan, digest: str, path: Path) -> Program:
     return Program(plan, digest, module, flow, blocks.load(plan, steps, module))
 
 
-def project_globals(program: Program) -> dict[str, dict[str, str]]:
-    """Return the digests of the globals of each project module that is loaded, by module name."""
-    modules = _project_modules(program)
-    return {name: codec.globals_digest(vars(module)) for name, module in modules}
+def project_modules(program: Program) -> dict[str, dict[str, Any]]:
+    """Return the globals of each project module that is loaded, by module name, the flow's first.
 
-
-def named_globals(program: Program) -> dict[str, Any]:
-    """Return the globals of the project's loaded modules, under the names that frames hold.
-
-    Those of the flow's own module by their bare names, others as `module:name`.
+    In a bundle the runtime lies beside the project, and is none of it.
     """
-    found = dict(vars(program.module))
-    for name, module in _project_modules(program):
-        if module is not program.module:
-            found.update({f"{name}:{key}": value for key, value in vars(module).items()})
-    return found
-
-
-def _project_modules(program: Program) -> Iterator[tuple[str, ModuleType]]:
-    own = program.module.__file__ or ""
-    root = str(Path(own).parents[program.plan.file.count("/")]) + os.sep
+    own = program.module
+    root = str(Path(own.__file__ or "").parents[program.plan.file.count("/")]) + os.sep
+    found = {program.plan.module: vars(own)}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
-        # In a bundle the runtime lies beside the project.
         if file.startswith(root) and name.partition(".")[0] not in ("kitaru", "__main__"):
-            yield name, module
+            found.setdefault(name, vars(module))
+    return found
 
 
 def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:

@@ -35,8 +35,7 @@ from kitaru.runtime.program import (
     Program,
     inputs_of,
     load_program,
-    named_globals,
-    project_globals,
+    project_modules,
     read_plan,
 )
 from kitaru.runtime.route import END, Outputs, Route
@@ -120,7 +119,7 @@ class StepRun:
         self._passed: list[str] = []
         self._notes: list[dict[str, Any]] = []
         self._waiting: ExitRecord | None = None
-        self._globals = project_globals(program)
+        self._globals = codec.globals_digests(project_modules(program))
         self._execution = Execution(
             journal,
             self,
@@ -153,7 +152,7 @@ class StepRun:
             return dict(inputs.restore(self._program.flow.function, recorded).arguments)
         document = self._route.frame(pointer["from"])
         self._execution.adopt([promises.read(p, self._execution) for p in promised_in(document)])
-        frame = decode_frame(document, named_globals(self._program), self._execution.restored)
+        frame = decode_frame(document, project_modules(self._program), self._execution.restored)
         self._execution.counters = Counters.from_json(frame.counters)
         self._execution.unread = list(frame.unread)
         self._passed = list(frame.passed)
@@ -194,12 +193,13 @@ class StepRun:
             tuple(self._passed),
             tuple(promises.write(p, self._journal) for p in self._execution.submitted.promises()),
         )
-        names = changed(self._globals, project_globals(self._program), self._plan.module)
+        modules = project_modules(self._program)
+        names = changed(self._globals, codec.globals_digests(modules), self._plan.module)
         if names:
             self._notes.append(note_of_globals(names, block))
             return None
         try:
-            document = encode_frame(frame, named_globals(self._program))
+            document = encode_frame(frame, modules)
         except ValueNotEncodable as error:
             self._notes.append(note_of(error, variables, block))
             return None

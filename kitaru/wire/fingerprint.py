@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 SourceOf = Callable[[str], str | None]
 VersionOf = Callable[[str], str]
-_OUTSIDE = ("site-packages", "dist-packages")
-_OURS = ("kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_templates")
 _VERSION = "fingerprint/2"
 
 
@@ -161,7 +159,7 @@ class _Walk:
 
     def _version(self, package: str) -> str:
         # A newer Python or Kitaru promises the same results, and must not run everything again.
-        known = package in sys.stdlib_module_names or package in _OURS
+        known = package in sys.stdlib_module_names or package in modules.OURS
         return "" if known else self._version_of(package)
 
     def _lines(self, module: str, name: str) -> tuple[int, ...]:
@@ -257,15 +255,15 @@ class _Files:
         self._root = root
 
     def source_of(self, module: str) -> str | None:
-        if module.partition(".")[0] in _OURS or not module:
+        if module.partition(".")[0] in modules.OURS or not module:
             return None
         for file in self._candidates(module):
-            if _is_project(file) and file.is_file():
+            if modules.is_project(file) and file.is_file():
                 return _decode(file.read_bytes())
         return None
 
     def _candidates(self, module: str) -> list[Path]:
-        loaded = _file_of(module)
+        loaded = modules.file_of(module)
         if loaded is not None or self._root is None:
             return [loaded] if loaded is not None else []
         place = self._root.joinpath(*module.split("."))
@@ -274,23 +272,9 @@ class _Files:
 
 def _root_of(name: str) -> Path | None:
     """Return the import root of the project that the loaded module `name` belongs to."""
-    file = _file_of(name)
+    file = modules.file_of(name)
     depth = name.count(".") + (file is not None and file.stem == "__init__")
     return file.parents[depth] if file is not None else None
-
-
-def _file_of(module: str) -> Path | None:
-    found = getattr(modules.loaded(module), "__file__", None)
-    return Path(found).resolve() if found and found.endswith(".py") else None
-
-
-def _is_project(file: Path) -> bool:
-    return not any(part in _OUTSIDE for part in file.parts) and not file.is_relative_to(_stdlib())
-
-
-@lru_cache(maxsize=1)
-def _stdlib() -> Path:
-    return Path(json.__file__).resolve().parent.parent
 
 
 def _decode(source: bytes) -> str:

@@ -1,12 +1,16 @@
-"""Decides under which module name a definition is recorded, so that any process finds it."""
+"""Decides under which module name a definition is recorded, and which modules are the project's."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+
+OURS = ("kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_templates")
+_OUTSIDE = ("site-packages", "dist-packages")
 
 
 def recorded_name(module: str) -> str:
@@ -47,3 +51,25 @@ def loaded(name: str) -> ModuleType | None:
 def load(name: str) -> ModuleType:
     """Return the module recorded as `name`, importing it when needed; raises ImportError."""
     return loaded(name) or importlib.import_module(name)
+
+
+def file_of(name: str) -> Path | None:
+    """Return the source file of the loaded module recorded as `name`, None when it has none."""
+    found = getattr(loaded(name), "__file__", None)
+    return Path(found).resolve() if found and found.endswith(".py") else None
+
+
+def of_project(name: str) -> bool:
+    """Say whether the loaded module recorded as `name` is the project's own source."""
+    file = None if name.partition(".")[0] in OURS else file_of(name)
+    return file is not None and is_project(file)
+
+
+def is_project(file: Path) -> bool:
+    """Say whether a source file is neither the standard library's nor an installed package's."""
+    return not any(part in _OUTSIDE for part in file.parts) and not file.is_relative_to(_stdlib())
+
+
+@lru_cache(maxsize=1)
+def _stdlib() -> Path:
+    return Path(functools.__file__).resolve().parent

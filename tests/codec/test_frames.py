@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from kitaru.errors import FlowError, RecordCorrupt, ValueNotEncodable
 from kitaru.runtime.codec import (
+    Modules,
     decode_frame,
     digest_arguments,
     encode_frame,
-    globals_digest,
     set_future_factory,
     shares_mutable,
 )
@@ -22,7 +21,7 @@ from kitaru.runtime.futures import Future
 from kitaru.wire import canonical
 
 MISSING = object()
-REGISTRY: dict[str, Any] = {"a": 1}
+REGISTRY: dict[str, Any] = {"a": 1, "deep": [1]}
 
 
 @dataclass
@@ -32,6 +31,13 @@ class Item:
 
 def helper() -> None:
     """Stand for a function of the flow's module."""
+
+
+class Slotted:
+    __slots__ = ("held",)
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
 
 
 class Tool:
@@ -44,9 +50,11 @@ class Tool:
 wrapped = Tool(helper)
 
 
-def again(variables: dict[str, Any], module_globals: dict[str, Any] | None = None) -> Any:
-    names = globals() if module_globals is None else module_globals
-    return decode_frame(json.loads(canonical.dumps(encode_frame(variables, names))), names)
+HERE = {__name__: globals()}
+
+
+def again(variables: dict[str, Any], modules: Modules = HERE) -> Any:
+    return decode_frame(json.loads(canonical.dumps(encode_frame(variables, modules))), modules)
 
 
 def test_variables_share() -> None:
@@ -56,7 +64,7 @@ def test_variables_share() -> None:
 
 
 def test_plain_frames_stay_readable() -> None:
-    assert encode_frame({"b": 1, "a": {"x": "y"}}, globals()) == {"a": {"x": "y"}, "b": 1}
+    assert encode_frame({"b": 1, "a": {"x": "y"}}, HERE) == {"a": {"x": "y"}, "b": 1}
     assert list(again({"d": {"b": 1, "a": 2}})["d"]) == ["b", "a"]
 
 
@@ -72,16 +80,18 @@ def test_a_wrapper_of_another_module_goes_by_its_name() -> None:
 
 
 def test_the_other_process_has_its_own_global() -> None:
-    document = encode_frame({"r": REGISTRY}, globals())
-    other = {"REGISTRY": {"other": 1}}
-    assert decode_frame(document, other)["r"] is other["REGISTRY"]
-    with pytest.raises(FlowError, match="REGISTRY"):
-        decode_frame(document, {})
+    document = encode_frame({"r": REGISTRY, "deep": REGISTRY["deep"]}, HERE)
+    other = {"REGISTRY": {"other": 1, "deep": []}}
+    found = decode_frame(document, {__name__: other})
+    assert found["r"] is other["REGISTRY"] and found["deep"] is other["REGISTRY"]["deep"]
+    for gone in ({}, {__name__: {}}, {__name__: {"REGISTRY": {}}}):
+        with pytest.raises(FlowError, match="REGISTRY"):
+            decode_frame(document, gone)
 
 
 def test_path_begins_with_the_variable() -> None:
     with pytest.raises(ValueNotEncodable) as caught:
-        encode_frame({"fine": 1, "box": [Item(object())]}, globals())
+        encode_frame({"fine": 1, "box": [Item(object())]}, HERE)
     assert caught.value.path == "box[0].held"
     assert caught.value.message.startswith("box[0].held is a builtins.object")
 
@@ -89,10 +99,10 @@ def test_path_begins_with_the_variable() -> None:
 def test_futures_come_from_the_factory() -> None:
     execution: Any = None
     future: Future[int] = Future(execution, "draft_2")
-    document = encode_frame({"a": [future], "b": future}, globals())
+    document = encode_frame({"a": [future], "b": future}, HERE)
     token = set_future_factory(lambda id: Future(execution, id))
     try:
-        found = decode_frame(document, globals())
+        found = decode_frame(document, HERE)
     finally:
         token.var.reset(token)
     assert found["a"][0] is found["b"] and found["b"].id == "draft_2"
@@ -103,10 +113,10 @@ def test_a_future_carries_the_value_the_body_holds() -> None:
     asked: Future[Any] = Future(execution, "draft")
     value = [1]
     asked.set_frame_state([value])
-    document = encode_frame({"f": asked, "v": value}, globals())
+    document = encode_frame({"f": asked, "v": value}, HERE)
     token = set_future_factory(lambda id: Future(execution, id, settled=True))
     try:
-        found = decode_frame(document, globals())
+        found = decode_frame(document, HERE)
     finally:
         token.var.reset(token)
     assert found["f"].result() is found["v"] == [1]
@@ -115,9 +125,9 @@ def test_a_future_carries_the_value_the_body_holds() -> None:
 def test_a_future_without_a_factory_is_told() -> None:
     execution: Any = None
     future: Future[int] = Future(execution, "draft")
-    document = encode_frame({"f": future}, globals())
+    document = encode_frame({"f": future}, HERE)
     with pytest.raises(RecordCorrupt, match="future"):
-        decode_frame(document, globals())
+        decode_frame(document, HERE)
 
 
 def digest(*args: Any, **kwargs: Any) -> str:
@@ -162,23 +172,6 @@ def test_opaque_parts_count_by_class_and_are_named() -> None:
     assert not digest_arguments(([1],), {}).has_opaque
 
 
-def test_globals_digest_sees_changes() -> None:
-    names: dict[str, Any] = {
-        "COUNT": 1, "REG": {"f": helper, "x": [1]}, "helper": helper, "Item": Item,
-        "json": json, "__name__": "m", "client": object(), "odd": [object(), 1],
-        "big": list(range(20_000)),
-    }  # fmt: skip
-    before = globals_digest(names)
-    assert set(before) == {"COUNT", "REG", "helper", "Item", "odd", "big"}
-    assert globals_digest(names) == before
-    names["REG"]["x"].append(2)
-    names["COUNT"] += 1
-    names["odd"].append(2)
-    after = globals_digest(names)
-    assert {key for key in before if before[key] != after[key]} == {"COUNT", "REG", "odd"}
-    assert ModuleType
-
-
 def test_shared_mutables() -> None:
     inner = [1]
     assert shares_mutable({"a": inner}, ([inner],))
@@ -187,27 +180,4 @@ def test_shared_mutables() -> None:
     assert not shares_mutable("text", ["text"])
     both = ((1, 2), "x")
     assert not shares_mutable([both], [both])
-
-
-class Kept:
-    """An object of the module's own class, which no frame can hold."""
-
-    def __init__(self) -> None:
-        self.lock = object()
-        self.count = 0
-
-
-def gathering(value: Any, into: list[Any] = []) -> list[Any]:  # noqa: B006
-    return [*into, value]
-
-
-def test_globals_digest_sees_what_definitions_and_own_objects_keep() -> None:
-    kept = Kept()
-    names: dict[str, Any] = {"__name__": __name__, "kept": kept, "f": gathering, "g": helper}
-    before = globals_digest(names)
-    kept.count += 1
-    assert gathering.__defaults__
-    gathering.__defaults__[0].append(1)
-    names["g"] = gathering
-    after = globals_digest(names)
-    assert {key for key in before if before[key] != after[key]} == {"kept", "f", "g"}
+    assert shares_mutable(Slotted(inner), [inner])

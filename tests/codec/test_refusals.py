@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPConnection
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -40,8 +41,58 @@ class MyDate(dt.date):
     """A date that is more than one."""
 
 
-class Plain:
-    """An object of no class that records what it holds."""
+class Session:
+    """Ends what it holds when it is gone."""
+
+    def __del__(self) -> None:
+        """Close what is open."""
+
+
+class Reduced:
+    def __reduce__(self) -> str:
+        return "reduced"
+
+
+class OfReduced(Reduced):
+    """Inherits how its objects are copied."""
+
+
+class Single:
+    def __new__(cls) -> Single:
+        return super().__new__(cls)
+
+
+class OnlyOne(type):
+    def __call__(cls, *args: Any) -> Any:
+        return super().__call__(*args)
+
+
+class Metered(metaclass=OnlyOne):
+    """Hands out its objects in its own way."""
+
+
+class Client(HTTPConnection):
+    """Adds nothing to a library's class, about which nothing is known."""
+
+
+class Memo(dict[str, int]):
+    """A container with state beside its own."""
+
+
+class Disguised:
+    __dict__ = {}
+
+
+class Twice:
+    __slots__ = ("held",)
+
+
+class Shadowing(Twice):
+    __slots__ = ("held",)
+
+
+class Thread(threading.local):
+    """What it holds depends on who asks."""
 
 
 @dataclass
@@ -101,13 +152,23 @@ def generator() -> Any:
         (partial(print, 1), "result"),
         (MyList([1]), "result"),
         (MyDate(2026, 1, 1), "result"),
-        (Plain(), "result"),
-        (SimpleNamespace(a=1), "result"),
+        (Session(), "result"),
+        (Reduced(), "result"),
+        (OfReduced(), "result"),
+        (Single(), "result"),
+        (Metered(), "result"),
+        (Client("localhost"), "result"),
+        (Memo(), "result"),
+        (Disguised(), "result"),
+        (Shadowing(), "result"),
+        (Thread(), "result"),
+        (HTTPConnection("localhost"), "result"),
+        (SimpleNamespace(a=LOCK), "result.a"),
         (object(), "result"),
         (DictLike(), "result"),
         (local_class()(), "result"),
         (LOCK.acquire, "result"),
-        ([Report(Plain()).__repr__], "result[0].__self__.client"),
+        ([Report(LOCK).__repr__], "result[0].__self__.client"),
         (memoryview(b"x"), "result"),
         (ValueError("x"), "result"),
         (dt.datetime(2026, 1, 1, tzinfo=type("Zone", (dt.tzinfo,), {})()), "result.tzinfo"),
@@ -147,9 +208,10 @@ def test_hash_that_needs_the_whole_object_on_a_cycle() -> None:
 def test_advice_fits() -> None:
     cases = {
         "list(...)": generator(),
-        "top level": local_class(),
+        "at the top level of a module, so that it can be recorded": local_class(),
+        "its class at the top level": local_class()(),
         "plain list": MyList(),
-        "dataclass": Plain(),
+        "project's own": Session(),
     }
     for words, value in cases.items():
         with pytest.raises(ValueNotEncodable) as caught:

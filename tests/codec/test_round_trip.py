@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import struct
+from abc import ABC
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -13,10 +14,13 @@ from decimal import Decimal
 from enum import Enum, Flag, IntEnum
 from fractions import Fraction
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID, uuid1
 from zoneinfo import ZoneInfo
 
+import attr
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +29,8 @@ from pydantic import BaseModel, PrivateAttr
 from kitaru.errors import FlowError, KitaruError, RecordCorrupt, RecordTooNew
 from kitaru.runtime.codec import decode, encode
 from kitaru.wire import canonical
+
+T = TypeVar("T")
 
 
 class Colour(Enum):
@@ -74,6 +80,65 @@ class Named:
 @dataclass(eq=False)
 class Identity:
     around: Any = None
+
+
+class Agent:
+    """An ordinary class, as people write them."""
+
+    greeting = "hello"
+
+    def __init__(self, name: Any) -> None:
+        self.name = name
+        self.messages: list[Any] = []
+
+    def say(self, text: Any) -> None:
+        self.messages.append(text)
+
+
+class Base(Generic[T]):
+    __slots__ = ("__secret", "held")
+
+    def __init__(self, held: T) -> None:
+        self.held = held
+        self.__secret = [held]
+
+
+class Slotted(Base[Any]):
+    """Has slots, and a dict beside them."""
+
+
+class Abstract(ABC):
+    """Has nothing of its own."""
+
+    kept: Any
+
+
+class Concrete(Abstract):
+    @property
+    def doubled(self) -> Any:
+        return self.kept, self.kept
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was asked for")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AssertionError(f"{name} was set")
+
+
+@attrs.define
+class Defined:
+    a: Any
+    b: Any = None
+
+
+@attr.s(auto_attribs=True, frozen=True, cache_hash=True, slots=False)
+class Cached:
+    a: str
+
+
+@attrs.frozen(cache_hash=True)
+class CachedInSlots:
+    a: str
 
 
 class Model(BaseModel):
@@ -127,11 +192,19 @@ def parts(value: Any) -> tuple[Any, list[Any]]:
         return getattr(value, "default_factory", None), held
     if cls in (set, frozenset):
         return len(value), sorted(value, key=lambda item: (str(type(item)), repr(item)))
-    if cls in (Node, Named, Identity):
+    if cls in (Node, Named, Identity, Agent, SimpleNamespace):
         return list(vars(value)), list(vars(value).values())
-    if cls is Frozen:
+    if cls in (Frozen, Defined):
         return None, [value.a, value.b]
+    if cls is Slotted:
+        return list(vars(value)), [value.held, value._Base__secret, *vars(value).values()]
     return value, []
+
+
+MUTABLE = (
+    list, dict, set, deque, bytearray, SimpleNamespace,
+    Node, Identity, Named, Agent, Slotted, Defined,
+)  # fmt: skip
 
 
 def assert_same(left: Any, right: Any) -> None:
@@ -146,7 +219,7 @@ def assert_same(left: Any, right: Any) -> None:
         said_again, held_again = parts(b)
         assert said == said_again
         assert len(held) == len(held_again)
-        if isinstance(a, list | dict | set | deque | bytearray | Node | Identity | Named):
+        if isinstance(a, MUTABLE):
             if id(a) in there:
                 assert there[id(a)] == id(b) and back[id(b)] == id(a)
                 continue
@@ -201,6 +274,10 @@ values = st.recursive(
         | st.builds(Point, inner, inner)
         | st.builds(Node, inner, st.lists(inner, max_size=2))
         | st.builds(Frozen, inner)
+        | st.builds(Agent, inner)
+        | st.builds(Slotted, inner)
+        | st.builds(Defined, inner, inner)
+        | st.builds(SimpleNamespace, a=inner, b=inner)
         | st.lists(inner, max_size=3).map(lambda items: deque(items, 5))
     ),
     max_leaves=20,
@@ -217,10 +294,10 @@ def test_trees(value: Any) -> None:
 def graphs(draw: st.DrawFn) -> Any:
     """A handful of objects that hold each other at random, cycles included."""
     made = [
-        draw(st.sampled_from([list, dict, Node, Identity, deque]))
+        draw(st.sampled_from([list, dict, Node, Identity, deque, Agent, Slotted]))
         for _ in range(draw(st.integers(1, 6)))
     ]
-    objects: list[Any] = [cls("n") if cls is Node else cls() for cls in made]
+    objects: list[Any] = [cls("n") if cls in (Node, Agent, Slotted) else cls() for cls in made]
     pool: list[Any] = [*objects]
     for _ in range(draw(st.integers(0, 5))):
         members = draw(st.lists(st.sampled_from(pool) | atoms, max_size=3))
@@ -234,6 +311,10 @@ def graphs(draw: st.DrawFn) -> Any:
                     item[draw(st.integers(0, 3))] = other
                 case Node():
                     item.links.append(other)
+                case Agent():
+                    item.say(other)
+                case Slotted():
+                    item.held = other
                 case _:
                     item.around = (index, other)
     return draw(st.sampled_from(pool))
@@ -303,6 +384,26 @@ def test_no_constructor_runs() -> None:
     found = again(model)
     assert found == model and found._seen == 1 and found.model_fields_set == {"when", "items"}
     assert type(found.items[0]) is tuple and repr(found) == repr(model)
+
+
+def test_ordinary_objects_are_their_attributes() -> None:
+    made = Concrete.__new__(Concrete)
+    vars(made)["kept"] = [1]
+    found = again([made, made.__class__, made])
+    assert found[0] is found[2] and found[1] is Concrete and vars(found[0]) == {"kept": [1]}
+    agent = Agent("a")
+    agent.say(agent)
+    found = again((agent, agent.messages))
+    assert found[0].messages is found[1] and found[1][0] is found[0]
+    found[0].say("b")
+    assert agent.messages == [agent] and not hasattr(again(Base.__new__(Base)), "held")
+
+
+def test_a_hash_that_was_kept_is_taken_anew() -> None:
+    for cls in (Cached, CachedInSlots):
+        made = cls("a")
+        assert hash(made) and again(made)._attrs_cached_hash is None
+        assert again({made: 1})[made] == 1
 
 
 def test_pydantic_extras_and_offsets() -> None:

@@ -215,19 +215,22 @@ class Process:
         if plan.blocks[0].kind != "flow":
             functions = blocks.load(plan, self.compilation.steps_py, self.module)
         self.program = program.Program(plan, "", self.module, None, functions)
-        self.before = program.project_globals(self.program)
+        self.before = codec.globals_digests(self.modules())
+
+    def modules(self) -> codec.Modules:
+        return program.project_modules(self.program)
 
     def frame(self, variables: dict[str, Any]) -> Any:
         """Return the encoded frame; raise ValueNotEncodable when a cut must be left out."""
-        if frames.changed(self.before, program.project_globals(self.program), ""):
+        if frames.changed(self.before, codec.globals_digests(self.modules()), ""):
             raise ValueNotEncodable("a module global changed")
-        return codec.encode_frame(variables, program.named_globals(self.program))
+        return codec.encode_frame(variables, self.modules())
 
     def variables(self, frame: Any) -> dict[str, Any]:
         """Return the variables of an encoded frame."""
         codec.set_future_factory(self.submitted.future)
         try:
-            return codec.decode_frame(frame, program.named_globals(self.program))
+            return codec.decode_frame(frame, self.modules())
         finally:
             codec.set_future_factory(None)
 

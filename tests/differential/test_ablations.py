@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import kitaru_compiler.cut.generate as generating
@@ -27,7 +27,7 @@ from kitaru_compiler.passes.hoist import _Hoister
 import kitaru.runtime.blocks as running
 from kitaru.runtime import codec
 from kitaru.runtime.activations import Home
-from kitaru.runtime.codec import digests
+from kitaru.runtime.codec import changes, digests
 from kitaru.wire.plan import Plan
 from tests.differential import hazards
 from tests.differential.harness import compile_text, run_cut, run_plain
@@ -242,7 +242,7 @@ def future_imports_reach_the_blocks(patch: Patch) -> None:
 
 @caught_by("A global that was changed")
 def changed_globals_forbid_a_cut(patch: Patch) -> None:
-    patch.setattr(codec, "globals_digest", lambda module_globals: {})
+    patch.setattr(codec, "globals_digests", lambda modules: {})
 
 
 @caught_by("Two names for one list")
@@ -299,15 +299,16 @@ def defaults_are_read_from_the_function(patch: Patch) -> None:
 
 @caught_by("A default that all calls share")
 def changed_defaults_forbid_a_cut(patch: Patch) -> None:
-    patch.setattr(
-        "kitaru.runtime.codec.digests._definition",
-        lambda value: [value.__module__, value.__qualname__],
-    )
+    patch.setattr(changes, "function_state", lambda *_: [])
 
 
 @caught_by("A helper that the project replaces")
 def replaced_functions_forbid_a_cut(patch: Patch) -> None:
-    patch.setattr("kitaru.runtime.codec.digests._definition", lambda value: [])
+    told = changes._told
+    definitions = FunctionType | type
+    patch.setattr(
+        changes, "_told", lambda v, modules: [] if isinstance(v, definitions) else told(v, modules)
+    )
 
 
 @caught_by("Methods that are known only when they run")
@@ -345,7 +346,24 @@ def only_what_is_certainly_called_is_written_out(patch: Patch) -> None:
 
 @caught_by("A global of another module is still itself")
 def objects_of_every_module_cross_by_name(patch: Patch) -> None:
-    patch.setattr("kitaru.runtime.program.named_globals", lambda program: vars(program.module))
+    places = codec.places
+    patch.setattr(codec, "places", lambda modules: places({"program": modules["program"]}))
+
+
+@caught_by("A part of a global")
+def what_globals_hold_crosses_by_the_way_to_it(patch: Patch) -> None:
+    places = codec.places
+
+    def direct(modules: codec.Modules) -> Any:
+        return {id: place for id, place in places(modules).items() if place.holder is None}
+
+    patch.setattr(codec, "places", direct)
+
+
+@caught_by("What functions and classes keep")
+def what_definitions_keep_counts_among_globals(patch: Patch) -> None:
+    patch.setattr(changes, "function_state", lambda *_: [])
+    patch.setattr(changes, "class_attributes", lambda *_: [])
 
 
 @caught_by("Futures in tuples, dicts and attributes")

@@ -9,29 +9,33 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextvars import Token
+from functools import partial
 from typing import Any
 
 from kitaru.errors import FlowError, RecordCorrupt, RecordTooNew, ValueNotEncodable
-from kitaru.runtime.codec import names, plain
+from kitaru.runtime.codec import plain
+from kitaru.runtime.codec.changes import globals_digests
 from kitaru.runtime.codec.decoder import Decoder
 from kitaru.runtime.codec.digests import (
     ArgumentsDigest,
     digest_arguments,
-    globals_digest,
     shares_mutable,
 )
 from kitaru.runtime.codec.encoder import Encoder
+from kitaru.runtime.codec.held import Modules
 from kitaru.runtime.codec.objects import future_factory
+from kitaru.runtime.codec.places import Place, find, places
 from kitaru.wire import secrecy
 
 __all__ = [
     "ArgumentsDigest",
+    "Modules",
     "decode",
     "decode_frame",
     "digest_arguments",
     "encode",
     "encode_frame",
-    "globals_digest",
+    "globals_digests",
     "is_json",
     "set_future_factory",
     "shares_mutable",
@@ -73,25 +77,26 @@ def decode(document: Any) -> Any:
     return _decode(document, {})
 
 
-def encode_frame(variables: dict[str, Any], module_globals: Mapping[str, Any]) -> Any:
+def encode_frame(variables: dict[str, Any], modules: Modules) -> Any:
     """Return one document for all live variables of a flow.
 
-    What *is* an object of the flow's module (by identity: functions, sentinels, global lists) is
-    recorded by its name there. Raises ValueNotEncodable, its path beginning with the variable.
+    What *is* an object of the project's `modules` (by identity: functions, sentinels, global lists
+    and what those hold) is recorded by the way to it. Raises ValueNotEncodable, its path beginning
+    with the variable.
     """
     ordered = {name: variables[name] for name in sorted(variables)}
     try:
-        return _encode(ordered, "", names.module_level(module_globals))
+        return _encode(ordered, "", places(modules))
     except ValueNotEncodable as error:
         raise _in_frame(error) from None
 
 
-def decode_frame(document: Any, module_globals: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables of a frame; by-name parts are those of `module_globals`.
+def decode_frame(document: Any, modules: Modules) -> dict[str, Any]:
+    """Return the variables of a frame; what it refers to is found in `modules`.
 
     Raises what `decode` raises, and FlowError when a global is not there any more.
     """
-    variables = _decode(document, module_globals)
+    variables = _decode(document, modules)
     if type(variables) is not dict:
         raise RecordCorrupt("a recorded frame holds no variables")
     return variables
@@ -113,11 +118,11 @@ def set_future_factory(
     return future_factory.set(factory)
 
 
-def _encode(value: Any, where: str, named: dict[int, str]) -> Any:
-    document = _document(value, where, named)
+def _encode(value: Any, where: str, placed: Mapping[int, Place]) -> Any:
+    document = _document(value, where, placed)
     if secrecy.remembers() and (name := _secret_in(document)):
         parts = value.items() if type(value) is dict else ()
-        path = next((f"{where}[{json.dumps(k)}]" for k, v in parts if _holds(v, named)), where)
+        path = next((f"{where}[{json.dumps(k)}]" for k, v in parts if _holds(v, placed)), where)
         raise ValueNotEncodable(
             f"{path or 'the value'} holds the value of the secret {name}, which would lie in the "
             "store",
@@ -127,31 +132,31 @@ def _encode(value: Any, where: str, named: dict[int, str]) -> Any:
     return document
 
 
-def _holds(part: Any, named: dict[int, str]) -> bool:
-    return bool(_secret_in(_document(part, "", named)))
+def _holds(part: Any, placed: Mapping[int, Place]) -> bool:
+    return bool(_secret_in(_document(part, "", placed)))
 
 
 def _secret_in(document: Any) -> str:
     return secrecy.held(json.dumps(document, ensure_ascii=False))
 
 
-def _document(value: Any, where: str, named: dict[int, str]) -> Any:
+def _document(value: Any, where: str, placed: Mapping[int, Place]) -> Any:
     if type(value) is str and value.isascii():
         return value
-    copier = plain.Copier(named)
+    copier = plain.Copier(placed)
     try:
         copied = copier.copy(value)
     except plain.NotPlain:
-        return _encode_graph(value, where, named)
+        return _encode_graph(value, where, placed)
     if copier.ordered and not (type(copied) is dict and _MARK in copied):
         return copied
     return {_MARK: _TEXT, "text": plain.to_text(copied)}
 
 
-def _encode_graph(value: Any, where: str, named: dict[int, str]) -> Any:
-    nodes, root = Encoder(where, named=named).encode(value)
+def _encode_graph(value: Any, where: str, placed: Mapping[int, Place]) -> Any:
+    nodes, root = Encoder(where, placed=placed).encode(value)
     if _fragile(nodes):
-        _try(nodes, root, named, where)
+        _try(nodes, root, where)
     return {_MARK: _GRAPH, "nodes": nodes, "root": root}
 
 
@@ -168,10 +173,10 @@ def _hashed_slots(node: list[Any]) -> list[Any]:
     return slots[::2] if node[0] == "dict" else slots
 
 
-def _try(nodes: list[Any], root: Any, named: dict[int, str], where: str) -> None:
+def _try(nodes: list[Any], root: Any, where: str) -> None:
     token = future_factory.set(lambda _: _AnyFuture())
     try:
-        Decoder(nodes, dict.fromkeys(named.values())).build(root)
+        Decoder(nodes, lambda _: None).build(root)
     except FlowError:
         raise
     except Exception as error:
@@ -190,7 +195,7 @@ class _AnyFuture:
         """Take any state: this future is thrown away."""
 
 
-def _decode(document: Any, module_globals: Mapping[str, Any]) -> Any:
+def _decode(document: Any, modules: Modules) -> Any:
     if type(document) is not dict or _MARK not in document:
         return plain.fresh(document)
     form = document[_MARK]
@@ -198,7 +203,7 @@ def _decode(document: Any, module_globals: Mapping[str, Any]) -> Any:
         if form == _TEXT:
             return json.loads(document["text"])
         if form == _GRAPH:
-            return Decoder(document["nodes"], module_globals).build(document["root"])
+            return Decoder(document["nodes"], partial(find, modules)).build(document["root"])
     except (KeyError, TypeError, ValueError) as error:
         raise RecordCorrupt(f"a recorded value is damaged: {error}") from error
     raise RecordTooNew(

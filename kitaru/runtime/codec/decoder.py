@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
-from kitaru.errors import FlowError, KitaruError, RecordCorrupt
+from kitaru.errors import KitaruError, RecordCorrupt
 from kitaru.runtime.codec.kinds import Kind, ShellKind
 from kitaru.runtime.codec.library import kind_of_tag
 from kitaru.runtime.codec.objects import OBJECT, TAGGED
@@ -15,15 +15,15 @@ _NEW, _OPEN, _DONE = 0, 1, 2
 
 
 class Decoder:
-    """Builds one graph.
+    """Builds one graph; `placed` returns what lies where a way leads in the project's modules.
 
     Nodes are finished after their children. A shell on a cycle is filled at the end; as a set or a
     dict hashes what it holds, those come last, and texts and numbers of an object are set first.
     """
 
-    def __init__(self, nodes: list[Any], module_globals: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, nodes: list[Any], placed: Callable[[list[Any]], Any]) -> None:
         self._nodes = nodes
-        self._globals = module_globals or {}
+        self._placed = placed
         self._built: list[Any] = [_UNBUILT] * len(nodes)
         self._kinds: list[Kind | None] = [None] * len(nodes)
         self._state = [_NEW] * len(nodes)
@@ -52,7 +52,7 @@ class Decoder:
         """Build the nodes without slots, then make the shells."""
         for index, node in enumerate(self._nodes):
             if node[0] == "global":
-                self._built[index] = self._global(node[1])
+                self._built[index] = self._placed(node[1])
                 self._state[index] = _DONE
                 continue
             kind = TAGGED.get(node[0]) or kind_of_tag(node[0])
@@ -64,14 +64,6 @@ class Decoder:
             if isinstance(made, ShellKind):
                 first = self._value(self._slots(index)[0]) if made is OBJECT else None
                 self._built[index] = made.create(self._nodes[index][1], first)
-
-    def _global(self, name: str) -> Any:
-        if name not in self._globals:
-            raise FlowError(
-                f"a recorded frame needs the module's global {name}, which is not there any more",
-                help=f"Restore {name}, or start a new execution.",
-            )
-        return self._globals[name]
 
     def _walk(self, root: Any) -> None:
         stack = self._fresh([root])

@@ -7,17 +7,17 @@ so that neither sharing nor the order of a set's elements enters the digest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
-from kitaru.runtime.codec import names, plain
-from kitaru.runtime.codec.encoder import Encoder, TooLarge
+from kitaru.runtime.codec import plain
+from kitaru.runtime.codec.encoder import Encoder
+from kitaru.runtime.codec.held import attributes
 
 # A tree with more nodes is hashed as a graph, which a value that repeats one part needs.
 _TREE_NODES = 100_000
-_GLOBAL_NODES = 10_000
 _ALIAS_NODES = 100_000
 _NO_SLOTS: list[Any] = []
 
@@ -55,7 +55,7 @@ def _digest(call: list[Any]) -> ArgumentsDigest:
     except plain.NotPlain:
         opaque: list[str] = []
         nodes, root = Encoder("", opaque=opaque).encode(call)
-        digest, size = _Merkle(nodes).digest(root)
+        digest, size = Merkle(nodes).digest(root)
         return ArgumentsDigest(f"sha256:{digest}", tuple(map(_argument_path, opaque)), size)
     data = plain.to_text(call).encode("ascii")
     return ArgumentsDigest(f"sha256:{hashlib.sha256(data).hexdigest()}", (), len(data))
@@ -87,7 +87,7 @@ class _Tree:
             self.check(item, depth + 1)
 
 
-class _Merkle:
+class Merkle:
     """Hashes a graph from its leaves up."""
 
     def __init__(self, nodes: list[Any]) -> None:
@@ -96,6 +96,7 @@ class _Merkle:
         self._size = 0
 
     def digest(self, root: Any) -> tuple[str, int]:
+        """Return the digest of slot `root`, and how many bytes were hashed."""
         opened = [False] * len(self._nodes)
         stack = self._unhashed([root])
         while stack:
@@ -129,47 +130,6 @@ class _Merkle:
 
     def _unhashed(self, slots: list[Any]) -> list[int]:
         return [s[0] for s in slots if type(s) is list and self._hashes[s[0]] is None]
-
-
-def globals_digest(module_globals: Mapping[str, Any]) -> dict[str, str]:
-    """Return a digest per module global that can be recorded.
-
-    Modules and dunder names are left out, and so is what cannot be recorded. Of functions and
-    classes it counts which they are, and of a function its defaults, which calls may change; of a
-    global with more than 10,000 nodes only the length.
-    """
-    found = {}
-    for name, value in module_globals.items():
-        if name.startswith("__") or isinstance(value, ModuleType):
-            continue
-        if isinstance(value, FunctionType | type):
-            value = _definition(value)
-        digest = _global_digest(value, module_globals.get("__name__"))
-        if digest is not None:
-            found[name] = digest
-    return found
-
-
-def _definition(value: FunctionType | type) -> list[Any]:
-    """Return which function or class it is, with the defaults of a function."""
-    found: list[Any] = [value.__module__, value.__qualname__]
-    if isinstance(value, FunctionType):
-        found += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-    return found
-
-
-def _global_digest(value: Any, module: Any) -> str | None:
-    opaque: list[str] = []
-    try:
-        nodes, root = Encoder("", opaque=opaque, limit=_GLOBAL_NODES).encode([value])
-    except TooLarge:
-        return f"{type(value).__qualname__}:{len(value) if hasattr(value, '__len__') else 0}"
-    # A client or a lock is left out; a container that holds one still shows its other changes.
-    if opaque != ["[0]"]:
-        return _Merkle(nodes).digest(root)[0]
-    # An object of the module's own class is one as well: what it keeps, the user's code changes.
-    own = type(value).__module__ == module and names.instance_dict(value)
-    return _global_digest(own, None) if own else None
 
 
 def shares_mutable(result: Any, arguments: Any) -> bool:
@@ -206,4 +166,4 @@ def _held(value: Any) -> list[Any] | None:
         return list(value)
     if isinstance(value, bytearray):
         return []
-    return list(names.instance_dict(value).values()) or None
+    return list(attributes(value).values()) or None

@@ -6,13 +6,15 @@ are first met, so nothing recurses, and an object met twice is one node.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime.codec import names, plain
-from kitaru.runtime.codec.kinds import BUILTINS, Kind
+from kitaru.runtime.codec.kinds import BUILTINS, Kind, ShellKind
 from kitaru.runtime.codec.library import kind_of_type
 from kitaru.runtime.codec.objects import kind_of_object
+from kitaru.runtime.codec.places import Place
 
 # Longer texts are nodes, so that one text with many names is written once.
 _LONG_TEXT = 256
@@ -29,12 +31,12 @@ class Encoder:
         self,
         where: str,
         *,
-        named: dict[int, str] | None = None,
+        placed: Mapping[int, Place] | None = None,
         opaque: list[str] | None = None,
         limit: int | None = None,
     ) -> None:
         self._where = where
-        self._named = named or {}
+        self._placed = placed or {}
         self._opaque = opaque
         self._limit = limit
         self._index: dict[int, int] = {}
@@ -64,26 +66,20 @@ class Encoder:
 
     def _node(self, index: int) -> list[Any]:
         value = self._values[index]
-        name = self._named.get(id(value))
-        if name is not None:
-            return ["global", name]
-        kind = self._kind(value)
+        kind = kind_of(value)
+        place = self._placed.get(id(value))
+        if place is not None:
+            way = place.way()
+            if way is not None:
+                return ["global", way]
+            if isinstance(kind, ShellKind) or type(value) is bytearray:
+                raise _elsewhere(place, self._path(index))
         if kind is None:
             return self._refuse(index)
         data, children = kind.take(value)
         if not children:
             return [kind.tag, data]
         return [kind.tag, data, [self._slot(c, (index, at)) for at, c in enumerate(children)]]
-
-    @staticmethod
-    def _kind(value: Any) -> Kind | None:
-        known = BUILTINS.get(type(value))
-        if known is not None:
-            return known
-        library = kind_of_type(type(value))
-        if library is not None:
-            return library if not names.instance_dict(value) else None
-        return kind_of_object(value)
 
     def _refuse(self, index: int) -> list[Any]:
         value = self._values[index]
@@ -98,10 +94,21 @@ class Encoder:
         pieces: list[str] = []
         parent, position = self._origins[index]
         while parent >= 0:
-            kind = self._kind(self._values[parent])
+            kind = kind_of(self._values[parent])
             pieces.append(kind.piece(self._values[parent], position) if kind else "")
             parent, position = self._origins[parent]
         return self._where + "".join(reversed(pieces))
+
+
+def kind_of(value: Any) -> Kind | None:
+    """Return how `value` is recorded, None when it cannot be."""
+    known = BUILTINS.get(type(value))
+    if known is not None:
+        return known
+    library = kind_of_type(type(value))
+    if library is not None:
+        return library if not names.instance_dict(value) else None
+    return kind_of_object(value)
 
 
 def refusal(value: Any, path: str) -> ValueNotEncodable:
@@ -115,16 +122,27 @@ def refusal(value: Any, path: str) -> ValueNotEncodable:
     )
 
 
+def _elsewhere(place: Place, path: str) -> ValueNotEncodable:
+    root = f"{place.root.module}.{place.root.name}"
+    return ValueNotEncodable(
+        f"{path} is held by the module's {root}, too, and a copy would be another object",
+        path=path,
+        help=f"Copy it when it is taken out of {place.root.name}, or keep it in the flow alone.",
+    )
+
+
 def _advice(value: Any) -> str:
     cls = type(value)
     if hasattr(cls, "__next__"):
         return "Return a list: list(...) of it keeps the items."
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return "Define it at the top level of a module, so that it can be recorded by name."
+    if "<locals>" in cls.__qualname__:
+        return "Define its class at the top level of a module, so that it can be found by name."
     for base in (list, dict, set, str, bytes, int, float, tuple):
         if isinstance(value, base):
             return f"Return a plain {base.__name__}: {base.__name__}(...) of it."
     return (
-        "Return what is needed of it as plain values, or make its class a dataclass or a "
-        "pydantic model at the top level of a module."
+        "Return what is needed of it as plain values, or make its class one of the project's own, "
+        "at the top level of a module, that neither copies nor ends its objects in its own way."
     )

@@ -11,6 +11,7 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from kitaru.runtime.codec import plain
@@ -187,6 +188,13 @@ BUILTINS: dict[type, Kind] = {
         _fill_set,
         element_piece,
         hashes=True,
+    ),
+    SimpleNamespace: ShellKind(
+        "namespace",
+        lambda value: (None, _pairs(vars(value))),
+        lambda _, __: SimpleNamespace(),
+        lambda target, _, children: _fill_dict(vars(target), None, children),
+        lambda value, position: f".{list(vars(value))[position // 2]}",
     ),
     type(...): _leaf("ellipsis", lambda _: None, lambda _: ...),
     type(NotImplemented): _leaf("notimplemented", lambda _: None, lambda _: NotImplemented),

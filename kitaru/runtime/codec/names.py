@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -63,18 +62,6 @@ def instance_dict(value: Any) -> dict[str, Any]:
     except AttributeError:
         return {}
     return state if type(state) is dict else {}
-
-
-def module_level(module_globals: Mapping[str, Any]) -> dict[int, str]:
-    """Return the names of the objects whose identity matters, by identity."""
-    atoms = (type(None), bool, int, float, complex, str, bytes)
-    return {
-        id(value): name
-        for name, value in reversed(list(module_globals.items()))
-        if not (name.startswith("__") and name.endswith("__"))
-        and type(value) not in atoms
-        and not (type(value) in (tuple, frozenset) and not value)
-    }
 
 
 def _follow(home: Any, qualname: str) -> Any:

@@ -9,15 +9,16 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import EnumMeta, Flag
-from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from kitaru.runtime.codec import names, plain
 from kitaru.runtime.codec.kinds import BUILTINS, Kind, ShellKind, Taken, ValueKind
+from kitaru.runtime.codec.layouts import layout_of
 
+# attrs computes it anew; hashes of texts differ from process to process.
+_CACHED_HASH = "_attrs_cached_hash"
 _CONTAINERS = (list, dict, set, str, bytes, bytearray, tuple, frozenset)
-_HEAP_TYPE = 1 << 9
-_layouts: dict[type, dict[str, Any] | None] = {}
 future_factory: ContextVar[Callable[[str], Any] | None] = ContextVar(
     "kitaru_future_factory", default=None
 )
@@ -28,14 +29,22 @@ def _take_name(value: Any) -> Taken:
 
 
 def _take_object(value: Any) -> Taken:
-    state = names.instance_dict(value)
-    slots = []
+    state, slots = names.instance_dict(value), slots_of(value)
+    held = [part for item in (*state.items(), *slots.items()) for part in item]
+    if _CACHED_HASH in state or _CACHED_HASH in slots:
+        held[held.index(_CACHED_HASH) + 1] = None
+    return 2 * len(state), [type(value), *held]
+
+
+def slots_of(value: Any) -> dict[str, Any]:
+    """Return what an instance of a class with a layout holds in slots, by name."""
+    found = {}
     for name, slot in (layout_of(type(value)) or {}).items():
         try:
-            slots += [name, slot.__get__(value)]
+            found[name] = slot.__get__(value)
         except AttributeError:
             continue
-    return 2 * len(state), [type(value), *(p for item in state.items() for p in item), *slots]
+    return found
 
 
 def _fill_object(target: Any, attributes: int, children: list[Any]) -> None:
@@ -46,7 +55,7 @@ def _fill_object(target: Any, attributes: int, children: list[Any]) -> None:
         state.update(zip(own[::2], own[1::2], strict=True))
     layout = layout_of(type(target))
     if layout is None:
-        raise ValueError(f"{type(target).__qualname__} is not a dataclass or a model any more")
+        raise ValueError(f"objects of {type(target).__qualname__} are recorded no more")
     slots = children[1 + attributes :]
     for name, value in zip(slots[::2], slots[1::2], strict=True):
         layout[name].__set__(target, value)
@@ -55,38 +64,6 @@ def _fill_object(target: Any, attributes: int, children: list[Any]) -> None:
 def _object_piece(value: Any, position: int) -> str:
     _, children = _take_object(value)
     return f".{children[position - 1]}" if position else ".__class__"
-
-
-def layout_of(cls: type) -> dict[str, Any] | None:
-    """Return the slots of a dataclass or model that is nothing but attributes, None for others."""
-    if cls not in _layouts:
-        _layouts[cls] = _find_layout(cls) if _is_record(cls) else None
-    return _layouts[cls]
-
-
-def _find_layout(cls: type) -> dict[str, Any] | None:
-    classes = [k for k in cls.__mro__ if k is not object]
-    if not all(k.__flags__ & _HEAP_TYPE and k.__module__ != "builtins" for k in classes):
-        return None
-    try:
-        object.__new__(cls)
-    except TypeError:
-        return None
-    layout: dict[str, Any] = {}
-    for klass in classes:
-        for name, slot in vars(klass).items():
-            if isinstance(slot, MemberDescriptorType):
-                if name in layout:
-                    return None
-                layout[name] = slot
-    return layout
-
-
-def _is_record(cls: type) -> bool:
-    if hasattr(cls, "__dataclass_fields__"):
-        return True
-    pydantic = sys.modules.get("pydantic")
-    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
 
 
 def _take_future(value: Any) -> Taken:
@@ -171,9 +148,11 @@ def kind_of_object(value: Any) -> Kind | None:
         fields = getattr(cls, "_fields", None)
         whole = type(fields) is tuple and len(fields) == len(value)
         return NAMED_TUPLE if whole and not names.instance_dict(value) else None
-    if layout_of(cls) is not None:
-        return OBJECT if _has_plain_names(value) else None
-    return NAME if names.name_of(value) else None
+    if names.name_of(value):
+        return NAME
+    # A class of a function's own is another one in each call.
+    known = layout_of(cls) is not None and names.name_of(cls)
+    return OBJECT if known and _has_plain_names(value) else None
 
 
 def _kind_of_callable(value: Any) -> Kind | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from math import isfinite
 from typing import Any
 
@@ -43,11 +44,11 @@ def is_atom(value: Any) -> bool:
 class Copier:
     """Copies one tree; `ordered` tells afterwards whether all its keys were sorted."""
 
-    __slots__ = ("_named", "_seen", "ordered")
+    __slots__ = ("_placed", "_seen", "ordered")
 
-    def __init__(self, named: dict[int, str] | None = None) -> None:
+    def __init__(self, placed: Container[int] = ()) -> None:
         self._seen: set[int] = set()
-        self._named = named or {}
+        self._placed = placed
         self.ordered = True
 
     def copy(self, value: Any, depth: int = 0) -> Any:
@@ -72,7 +73,7 @@ class Copier:
 
     def _enter(self, value: Any, depth: int) -> None:
         identity = id(value)
-        if depth > MAX_DEPTH or identity in self._seen or identity in self._named:
+        if depth > MAX_DEPTH or identity in self._seen or identity in self._placed:
             raise NotPlain
         self._seen.add(identity)
 
@@ -87,6 +88,14 @@ class Copier:
 def to_text(value: Any) -> str:
     """Return compact JSON text that keeps the order of keys."""
     return _write(value)
+
+
+def json_text(value: Any) -> str | None:
+    """Return some JSON text of `value`, in which tuples are lists; None when it has none."""
+    try:
+        return to_text(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def fresh(document: Any) -> Any:
