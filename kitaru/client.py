@@ -23,7 +23,9 @@ from kitaru.wire.times import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import timedelta
 
+    from kitaru.runtime.collection import Removed
     from kitaru.runtime.comparison import Comparison, Effort
     from kitaru.stores.base import Store
     from kitaru.wire.records import (
@@ -65,8 +67,13 @@ class ExecutionView:
 
     @property
     def invocations(self) -> list[InvocationRecord]:
-        """The records of its invocations, in program order of the calls."""
-        return self.journal.invocations()
+        """The records of its invocations, in program order of the calls.
+
+        Raises NotFound when the execution was removed meanwhile.
+        """
+        found = self.journal.invocations()
+        Journal.open(self.journal.store, self.exec_id)
+        return found
 
     @property
     def attempts(self) -> list[AttemptRecord]:
@@ -144,11 +151,40 @@ class Executions:
         """Return `{"exec_id", "flow", "status", "started_at"}` per execution, newest first."""
         return listing.list_executions(self._store, flow=flow, status=status, limit=limit)
 
+    def page(
+        self,
+        *,
+        flow: str | None = None,
+        status: str | None = None,
+        limit: int = 20,
+        within: int = 10_000,
+    ) -> listing.Page:
+        """Return what `list` does, having looked at no more than the newest `within` executions."""
+        return listing.page_of(self._store, flow=flow, status=status, limit=limit, within=within)
+
     def each(
         self, *, flow: str | None = None, status: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yield what `list` returns, newest first, for as long as you ask for more."""
         return listing.each_execution(self._store, flow=flow, status=status)
+
+    def collect(self, older_than: timedelta, *, dry_run: bool = False) -> Iterator[Removed]:
+        """Remove the executions that ended, or failed, so long ago; yield each when it is gone.
+
+        Those stay that run or wait, and those that replays which stay were made from. May be ended
+        at any moment, and begun again.
+
+        Args:
+            older_than: how long ago an execution must have come to its last status.
+            dry_run: yield what would be removed, and remove nothing.
+
+        Example:
+            for removed in client.executions.collect(timedelta(days=90)):
+                print(removed.exec_id, removed.objects)
+        """
+        from kitaru.runtime.collection import collect
+
+        return collect(self._store, older_than, dry_run=dry_run)
 
     def diff(self, a: str, b: str) -> Comparison:
         """Return how execution `b` differs from `a`; raises NotFound.

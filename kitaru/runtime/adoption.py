@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
-from kitaru.errors import UsageError
+from kitaru.errors import NotFound, UsageError
 from kitaru.runtime import codec, values
 from kitaru.runtime.frames import counters_in
 from kitaru.runtime.inheritance import inherit
@@ -56,15 +56,16 @@ def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
     `inputs` is the document of the flow's inputs, None where they are the source's.
 
     Raises:
-        NotFound: an invocation that `changes` name is not in the source.
+        NotFound: an invocation that `changes` name is not in the source, or that is being removed.
         UsageError: a name stands for several invocations, or a result cannot be given.
         StateError: it is to replay at the failure of an execution that is completed.
     """
+    exec_id = new_execution_id()
+    _refer(source, exec_id)
     calls = known(source)
     start, before = _start(source, calls, changes)
     given = {select(source, calls, name).id: value for name, value in changes.results.items()}
     named = [one for one in calls if one.id in given]
-    exec_id = new_execution_id()
     stored = _inputs(source, exec_id, inputs)
     taken = [_adopted(source, one.record) for one in calls if _precedes(one, before, given)]
     taken += [_given(source, exec_id, one, given[one.id]) for one in named]
@@ -92,6 +93,17 @@ def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
         cache=False,
     )
     return Journal.adopting(source.store, record, records)
+
+
+def _refer(source: Journal, exec_id: str) -> None:
+    """Note that `exec_id` refers to `source`, so that nobody removes it from now on."""
+    source.store.create(keys.replay(source.exec_id, exec_id), now().encode("ascii"))
+    if source.store.get(keys.garbage(source.exec_id)) is not None:
+        raise NotFound(
+            f"The execution {source.exec_id} is being removed.",
+            help="`kitaru store gc` was told that it is old enough. Replay another one: "
+            "kitaru executions list",
+        )
 
 
 def _start(source: Journal, calls: Sequence[Known], changes: Changes) -> tuple[str, float]:

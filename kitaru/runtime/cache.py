@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
+from kitaru.errors import RecordCorrupt
 from kitaru.runtime import values
 from kitaru.runtime.ledger import Ledger
-from kitaru.wire import keys
+from kitaru.wire import canonical, keys
 from kitaru.wire.records import CacheHint, InvocationRecord, StoredValue, with_values
 
 # One page of a list. Code that has more results is asked for by exact key each time.
@@ -65,7 +66,25 @@ class Cache:
             home = keys.home(hint.exec_id)
             return values.copy_value(self._store, home, keys.home(self._exec_id), value)
 
-        return replace(with_values(found, copied), cached_from=f"{hint.exec_id}/{hint.invocation}")
+        try:
+            copies = with_values(found, copied)
+        except RecordCorrupt:
+            # Whoever removes an execution removes its records first, and then their values.
+            if self._store.get(key) is None:
+                return None
+            raise
+        return replace(copies, cached_from=f"{hint.exec_id}/{hint.invocation}")
+
+
+def code_of(callee: str, name: str, fingerprint: str) -> str:
+    """Return what tells a version of a piece of code from all others: the first half of a key."""
+    return canonical.digest([callee, name, fingerprint]).removeprefix("sha256:")
+
+
+def cache_key(record: InvocationRecord) -> str:
+    """Return the cache key under which the result of an invocation is to be found."""
+    code = code_of(record.callee, record.name, record.fingerprint)
+    return f"{code}/{record.arguments_digest.removeprefix('sha256:')}"
 
 
 def _subject(of: InvocationRecord | CacheHint) -> tuple[str, str]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from kitaru.runtime.cache import code_of
 from kitaru.runtime.retries import INHERITED, Policy
-from kitaru.wire import canonical
 from kitaru.wire.modules import recorded_name
 from kitaru.wire.records import InvocationKind
 
@@ -81,7 +81,7 @@ def spec_at(module: str, qualname: str) -> Spec | None:
 
 def cache_code(spec: Spec) -> str:
     """Return what tells a piece of code from all others in the cache."""
-    return canonical.digest([spec.callee, spec.name, spec.fingerprint()]).removeprefix("sha256:")
+    return code_of(spec.callee, spec.name, spec.fingerprint())
 
 
 def codes_beside(spec: Spec) -> list[str]:

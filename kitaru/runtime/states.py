@@ -23,6 +23,15 @@ def read_state(ledger: Ledger, exec_id: str, started_at: str) -> StateRecord:
     return StateRecord(newest.number, end.status, end.at) if end is not None else newest
 
 
+def still(ledger: Ledger, exec_id: str, number: int) -> StateRecord | None:
+    """Return the state of that number if it is the newest and nothing has ended; a single look."""
+    places = keys.state(exec_id, number), keys.state(exec_id, number + 1), keys.end(exec_id)
+    state, later, end = ledger.store.get_all(places)
+    if state is None or later is not None or end is not None:
+        return None
+    return ledger.verify(StateRecord, places[0], state)
+
+
 def write_state(
     ledger: Ledger, execution: ExecutionRecord, status: Status, error: ErrorInfo | None = None
 ) -> None:

@@ -61,8 +61,8 @@ class Store(Protocol):
         """
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove the object; no error when there is none. Only for garbage and hints."""
+    def delete(self, *keys: str) -> None:
+        """Remove objects, in no order; no error where there is none. For garbage and hints only."""
         ...
 
     def close(self) -> None:

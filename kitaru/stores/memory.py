@@ -55,10 +55,11 @@ class MemoryStore:
             found = self._keys[start:stop]
         return found if limit is None else found[:limit]
 
-    def delete(self, key: str) -> None:
+    def delete(self, *keys: str) -> None:
         with self._lock:
-            if self._objects.pop(key, None) is not None:
-                self._keys.remove(key)
+            for key in keys:
+                if self._objects.pop(key, None) is not None:
+                    self._keys.remove(key)
 
     def close(self) -> None:
         """Keep everything: another `open_store` of the same name sees it."""

@@ -103,8 +103,9 @@ class ObjectStore:
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         return self._patiently(lambda: _keys(self._obstore, self._store, prefix, after, limit))
 
-    def delete(self, key: str) -> None:
-        self._patiently(lambda: self._delete(key))
+    def delete(self, *keys: str) -> None:
+        each = [partial(self._patiently, partial(self._delete, key)) for key in keys]
+        _results([_started(self._requests, one) for one in each])
 
     def close(self) -> None:
         self._callers.drain()

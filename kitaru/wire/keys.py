@@ -7,6 +7,7 @@ import re
 from kitaru.wire.times import invert
 
 INDEX = "index/"
+GARBAGE = "gc/"
 LAST_VERSION = 99_999_999
 
 _ESCAPE = re.compile(r"[^A-Za-z0-9_-]")
@@ -139,6 +140,21 @@ def cache_use(exec_id: str, key: str) -> str:
     return f"x/{exec_id}/cached/{key}"
 
 
+def replays(source: str) -> str:
+    """Return what the notes about all replays of an execution begin with."""
+    return f"replay/{source}/"
+
+
+def replay(source: str, exec_id: str) -> str:
+    """Return where it says, before anything else does, that `exec_id` replays `source`."""
+    return f"{replays(source)}{exec_id}"
+
+
+def garbage(exec_id: str) -> str:
+    """Return where it says that an execution is about to be removed, or was."""
+    return f"{GARBAGE}{exec_id}"
+
+
 def joined(exec_id: str) -> str:
     """Return where it says that more processes run an execution than the one that began it."""
     return f"x/{exec_id}/joined"
@@ -148,6 +164,16 @@ def index(started_at: str, exec_id: str, number: int, status: str, flow: str) ->
     """Return the listing hint of one state: all states of an execution lie together, newest start
     first, so that a page of executions is one range scan."""
     return f"{INDEX}{invert(started_at)}/{exec_id}/{number:08d}/{status}/{flow}"
+
+
+def indexed(started_at: str, exec_id: str) -> str:
+    """Return what the listing hints of an execution begin with."""
+    return f"{started_before(started_at)}{exec_id}/"
+
+
+def started_before(moment: str) -> str:
+    """Return the key after which the hints of executions lie that started before a moment."""
+    return f"{INDEX}{invert(moment)}/"
 
 
 def memory(kind: str, name: str) -> str:

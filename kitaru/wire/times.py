@@ -18,6 +18,11 @@ def now() -> str:
     return _text(datetime.now(UTC))
 
 
+def ago(age: timedelta) -> str:
+    """Return the moment that was so long ago, as `now` writes it."""
+    return _text(datetime.now(UTC) - age)
+
+
 def now_milliseconds() -> int:
     """Return milliseconds since 1970, never negative, even when the clock is."""
     return max(0, time.time_ns() // 1_000_000)

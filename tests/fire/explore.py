@@ -101,7 +101,7 @@ class Asking:
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         return [*self.ask(Ask("list", prefix, after, limit))]
 
-    def delete(self, key: str) -> None:
+    def delete(self, *keys: str) -> None:
         raise AssertionError("nothing of an execution is ever deleted")
 
     def close(self) -> None:

@@ -86,8 +86,9 @@ class FaultyStore:
         keys: list[str] = self._do(lambda: self.inner.list(prefix, after=after, limit=limit))
         return keys
 
-    def delete(self, key: str) -> None:
-        self._do(lambda: self.inner.delete(key))
+    def delete(self, *keys: str) -> None:
+        for key in keys:
+            self._do(lambda key=key: self.inner.delete(key))  # type: ignore[misc]
 
     def close(self) -> None:
         self.inner.close()

@@ -9,7 +9,7 @@ import pytest
 from kitaru.errors import RecordCorrupt
 from kitaru.runtime import listing
 from kitaru.runtime.journal import Journal
-from kitaru.runtime.listing import list_executions
+from kitaru.runtime.listing import list_executions, page_of
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import EndRecord
 
@@ -60,6 +60,20 @@ def test_filters(store: MemoryStore) -> None:
     assert ids(store, status="waiting") == ["e3"]
     assert ids(store, status="completed", flow="f") == ["e4"]
     assert ids(store, status="failed") == []
+
+
+def test_a_page_says_how_far_it_looked(store: MemoryStore) -> None:
+    for minute in range(5):
+        start(store, f"e{minute}", minute, flow="rare" if minute < 2 else "f")
+
+    def page(limit: int, within: int) -> tuple[list[str], int | None]:
+        found = page_of(store, flow="rare", status=None, limit=limit, within=within)
+        return [item["exec_id"] for item in found.items], found.looked_at
+
+    assert page(limit=5, within=3) == ([], 3)
+    assert page(limit=5, within=4) == (["e1"], 4)
+    assert page(limit=1, within=4) == (["e1"], None)
+    assert page(limit=5, within=5) == (["e1", "e0"], None)
 
 
 def test_a_hint_that_a_crash_swallowed_misleads_nobody(store: MemoryStore) -> None:

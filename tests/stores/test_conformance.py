@@ -70,6 +70,22 @@ def test_deleted_is_absent_and_may_be_deleted_again(store: Store) -> None:
     assert store.create("a/b", b"2")
 
 
+def test_many_are_deleted_at_once_and_no_others(store: Store) -> None:
+    store.create_all([(f"a/{n:03d}", b"1") for n in range(12)])
+    store.delete(*[f"a/{n:03d}" for n in range(2, 20)])
+    assert store.list("a/") == ["a/000", "a/001"]
+    store.delete()
+
+
+def test_several_uses_at_once_give_what_the_first_returns(store: Store) -> None:
+    seen: list[str] = []
+    ways = [lambda name=name: seen.append(name) for name in "abc"]
+    assert store.together(lambda: store.create("a", b"1"), *ways)
+    assert sorted(seen) == ["a", "b", "c"]
+    with pytest.raises(UsageError):
+        store.together(lambda: None, lambda: store.create("a b", b""))
+
+
 @pytest.mark.parametrize(
     "key", ["", "/a", "a/", "a//b", "../a", "a/./b", "a b", "ä", "a\n", "a%2F", "x" * 600, "a\\b"]
 )

@@ -40,19 +40,36 @@ for command_of in (replay, diff, lineage):
 @click.option("--flow", metavar="NAME", help="Only executions of this flow.")
 @click.option("--status", type=click.Choice(get_args(Status)), help="Only those of this status.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
+    "--within",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    metavar="N",
+    help="Look at the newest N executions for those.",
+)
 @options.store
 @options.as_json
 @options.pass_output
 def list_executions(
-    output: Output, flow: str | None, status: str | None, limit: int, store: str | None
+    output: Output,
+    flow: str | None,
+    status: str | None,
+    limit: int,
+    within: int,
+    store: str | None,
 ) -> None:
     """List executions, newest first."""
-    items = client_of(store).executions.list(flow=flow, status=status, limit=limit)
+    listed = client_of(store).executions
+    page = listed.page(flow=flow, status=status, limit=limit, within=within)
     if output.as_json:
-        output.document({"items": items, "count": len(items)})
+        found = {"items": page.items, "count": len(page.items), "looked_at": page.looked_at}
+        output.document(found)
         return
-    for line in table([_row(item) for item in items]) if items else ["no executions"]:
+    for line in table([_row(item) for item in page.items]) if page.items else ["no executions"]:
         output.say(line)
+    if page.looked_at is not None:
+        output.note(f"looked at the newest {page.looked_at:,}; there are older ones: --within N")
 
 
 @executions.command()

@@ -5,21 +5,35 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kitaru.cli import options
+from kitaru.cli.clients import client_of
 from kitaru.cli.output import Output, label, table
 from kitaru.config import setting
 from kitaru.errors import StoreUnsuitable
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+def _age(context: click.Context, option: click.Parameter, value: str) -> timedelta:
+    """Return the length of time that people write as `90d`, `12h` or `30m`."""
+    number, unit = value[:-1], value[-1:]
+    if not number.isdecimal() or unit not in _UNITS:
+        raise click.BadParameter(f"{value!r} is no number of days, hours or minutes, such as 90d")
+    return timedelta(**{_UNITS[unit]: int(number)})
+
 
 if TYPE_CHECKING:
     from kitaru.stores.base import Store
 
 
-@click.group(short_help="Check a store, or put a build's bundle into it.")
+@click.group(short_help="Check a store, put a bundle into it, remove what is old.")
 def store() -> None:
     """Where executions are kept."""
 
@@ -74,6 +88,37 @@ def upload(output: Output, directory: Path, store: str | None) -> None:
         output.document({"store": opened.url, "bundle": written.bundle_digest})
         return
     output.say(f"{label('there', 'green')}  {written.bundle_digest}  in {opened.url}")
+
+
+@store.command()
+@click.option(
+    "--older-than", required=True, callback=_age, metavar="AGE",
+    help="How long ago an execution ended or failed, such as 90d, 12h or 30m.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@options.store
+@options.as_json
+@options.pass_output
+def gc(output: Output, older_than: timedelta, dry_run: bool, store: str | None) -> None:
+    """Remove whole executions that ended or failed long ago.
+
+    Those that run or wait stay, and those that replays which stay were made from. It may be
+    interrupted: run it again. Their results leave the cache with them. Memory, bundles and
+    given inputs stay.
+    """
+    removed = []
+    for one in client_of(store).executions.collect(older_than, dry_run=dry_run):
+        removed.append(one)
+        if not output.as_json:
+            output.say(f"{one.started_at[:10]}  {one.exec_id}  {one.flow}  {one.status}")
+    if output.as_json:
+        items = [asdict(one) for one in removed]
+        output.document({"items": items, "count": len(items), "dry_run": dry_run})
+        return
+    objects = sum(one.objects for one in removed)
+    what = "to remove" if dry_run else "removed"
+    executions = "1 execution" if len(removed) == 1 else f"{len(removed):,} executions"
+    output.say(f"{executions} {what}, {objects:,} objects")
 
 
 def _checks(store: Store) -> list[dict[str, Any]]:
