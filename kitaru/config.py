@@ -2,26 +2,21 @@
 
 High to low: argument > decorator > `kitaru.configure()` > `KITARU_*` > `[tool.kitaru]` in the
 nearest pyproject.toml > the user's `kitaru/config.toml` > what a step's plan carries > default.
+What a stack says counts where the stack was named: right below what is said there itself.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kitaru import toml_files
 from kitaru.errors import UsageError
+from kitaru.settings import KINDS, Kind
 from kitaru.wire import secrecy
-
-TRUE = frozenset({"1", "true", "yes", "on"})
-FALSE = frozenset({"0", "false", "no", "off"})
-CAPTURES = ("full", "metadata", "off")
-MODEL_KEYS = frozenset({"model", "api_base", "secret"})
-CARRIED = ("capture", "default_model", "redact")
-"""The project's settings that a plan carries to its steps, beside its models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,92 +28,20 @@ class Setting:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    default: Any
-    check: Callable[[Any], bool]
-    expected: str
-    parse: Callable[[str], Any] = str
-
-
-def _parse_bool(text: str) -> bool:
-    lowered = text.strip().lower()
-    if lowered not in TRUE | FALSE:
-        raise ValueError(text)
-    return lowered in TRUE
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_positive(value: Any) -> bool:
-    return _is_count(value) and value > 0
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_text(k) and _is_text(v) for k, v in value.items())
-
-
-def _is_models(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        _is_text(alias) and (_is_text(model) or _is_model_table(model))
-        for alias, model in value.items()
-    )
-
-
-def _is_model_table(value: Any) -> bool:
-    return _is_texts(value) and "model" in value and value.keys() <= MODEL_KEYS
-
-
-def _is_capture(value: Any) -> bool:
-    return value in CAPTURES
-
-
-def _is_hook(value: Any) -> bool:
-    return callable(value) or (_is_text(value) and ":" in value)
-
-
-_KINDS: Mapping[str, _Kind] = {
-    "store": _Kind("sqlite:.kitaru/kitaru.db", _is_text, "a store such as sqlite:PATH"),
-    "cache": _Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
-    "retries": _Kind(0, _is_count, "a whole number, 0 or more", int),
-    "max_parallel": _Kind(8, _is_positive, "a whole number, 1 or more", int),
-    "image": _Kind(None, _is_text, "an image reference"),
-    "memory_scope": _Kind(None, _is_text, "a scope such as namespace:sales"),
-    "default_model": _Kind("fast", _is_text, "a model or an alias"),
-    "models": _Kind(
-        {},
-        _is_models,
-        'a table of alias to model, {"fast": "…"} or {"fast": {"model": "…", "api_base": "…", '
-        '"secret": "NAME"}}',
-        json.loads,
-    ),
-    "secrets": _Kind({}, _is_texts, 'a table of references, {"API_KEY": "aws:…"}', json.loads),
-    "capture": _Kind("full", _is_capture, "one of full, metadata and off"),
-    "redact": _Kind(None, _is_hook, "a function of a text, or its name as module:function"),
-    "environment": _Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),
-    "airflow": _Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
-    "airflow_url": _Kind(None, _is_text, "the URL of Airflow's API server"),
-    "requirements": _Kind(None, _is_text, "the path of a requirements file"),
-}
 _configured: dict[str, Any] = {}
+_command_stack: str | None = None
 _plan: dict[str, Any] = {}
 
 
 def configure(**values: Any) -> None:
     """Set defaults for this process; `None` takes a setting back.
 
-    Settings: `store`, `cache`, `retries`, `max_parallel`, `image`, `memory_scope` (of
-    `kitaru.memory` outside flows), `default_model`, `models`, `capture` (what is kept of model
-    calls), `redact` (what is applied to texts before they are kept), `secrets` (where the value of
-    each is, such as `aws:prod/key`), `environment` (plain variables of every step), `requirements`
-    (what a container installs). Raises UsageError on any other name and on a value of the wrong
-    type.
+    Settings: `stack`, `store`, `target`, `submit` (options of the target's service), `cache`,
+    `retries`, `max_parallel`, `image`, `memory_scope` (of `kitaru.memory` outside flows),
+    `default_model`, `models`, `capture` (what is kept of model calls), `redact` (what is applied to
+    texts before they are kept), `secrets` (where the value of each is, such as `aws:prod/key`),
+    `environment` (plain variables of every step), `requirements` (what a container installs).
+    Raises UsageError on any other name and on a value of the wrong type.
 
         kitaru.configure(store="sqlite:/var/lib/flows/", cache=False)
     """
@@ -147,6 +70,11 @@ def setting(
     return Setting(name, _kind(name).default, "default")
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of all settings, sorted."""
+    return tuple(sorted(KINDS))
+
+
 def use_plan(settings: Mapping[str, Any]) -> None:
     """Take the settings that a step's plan carries; whatever this process says goes before them."""
     _plan.clear()
@@ -167,41 +95,116 @@ def secrets(start: Path | None = None) -> dict[str, str]:
     return _merged("secrets", start)
 
 
-def project_file(start: Path | None = None) -> Path | None:
-    """Return the nearest pyproject.toml at or above `start` (default: the working directory)."""
-    directory = (start or Path.cwd()).resolve()
-    for candidate in (directory, *directory.parents):
-        if (candidate / "pyproject.toml").is_file():
-            return candidate / "pyproject.toml"
-    return None
-
-
 def project_settings(start: Path | None = None) -> dict[str, Any]:
     """Return `[tool.kitaru]` of the nearest pyproject.toml, `{}` when there is none."""
-    path = project_file(start)
-    if path is None:
-        return {}
-    table = _table(_read_toml(path).get("tool", {}), "kitaru", path)
-    for name, value in table.items():
-        _checked(name, value, f"[tool.kitaru] in {path}")
-    return _anchored(table, path.parent)
+    return _project(start)[0]
 
 
-def user_file() -> Path:
-    """Return where the user's own configuration is looked for."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home) / "kitaru" / "config.toml"
+def compiled_settings(start: Path | None = None) -> dict[str, Any]:
+    """Return what a compilation takes from the project's file: its settings, over them its stack's.
+
+    Tables are merged by key. Neither the environment nor the user's file is in it: the same project
+    and stack give the same bytes anywhere.
+    """
+    named, project = stack(start), project_settings(start)
+    over = stacks(start)[named.value] if named.value else {}
+    tables = {
+        name: {**project[name], **value}
+        for name, value in over.items()
+        if isinstance(value, dict) and isinstance(project.get(name), dict)
+    }
+    return {**project, **over, **tables}
+
+
+def stacks(start: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Return the settings of each stack by its name: the user's, and over them the project's."""
+    return {**_user()[1], **_project(start)[1]}
+
+
+def stack(start: Path | None = None) -> Setting:
+    """Return which stack is in force, `None` for none; raise UsageError for an unknown one."""
+    named = setting("stack", start=start)
+    known = stacks(start) if named.value else {}
+    if named.value and named.value not in known:
+        raise UsageError(
+            f"{named.origin}: there is no stack {named.value!r}",
+            help=f"stacks: {', '.join(sorted(known))}"
+            if known
+            else "[tool.kitaru.stacks.NAME] in pyproject.toml makes one",
+        )
+    return named
+
+
+def command_stack(name: str | None) -> None:
+    """Say which stack the command of this process names; it goes before any other."""
+    global _command_stack
+    _command_stack = name
+
+
+def named_stack() -> str | None:
+    """Return the stack that the command of this process names."""
+    return _command_stack
+
+
+def use_stack(name: str, start: Path | None = None) -> Path:
+    """Let a stack be the one in force for this project and user; return the file that says so."""
+    if name not in stacks(start):
+        known = ", ".join(sorted(stacks(start))) or "none"
+        raise UsageError(f"there is no stack {name!r}", help=f"stacks: {known}")
+    path = _stack_file(start)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".stack.{os.getpid()}")
+    staged.write_text(f"{name}\n", encoding="utf-8")
+    staged.replace(path)
+    return path
+
+
+def _stack_file(start: Path | None) -> Path:
+    project = toml_files.project_file(start)
+    return (project.parent if project else Path.cwd()) / ".kitaru" / "stack"
+
+
+def _used_stack(start: Path | None) -> str | None:
+    try:
+        return _stack_file(start).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def _layers(
+    name: str, argument: Any, decorator: Any, start: Path | None
+) -> Iterator[tuple[str, Any]]:
+    """Yield what each layer says, the highest first; a stack speaks right below who named it."""
+    if name == "stack":
+        yield from _direct(name, argument or _command_stack, decorator, start)
+        return
+    below, said = _stack_layer(name, start)
+    for place, layer in enumerate(_direct(name, argument, decorator, start)):
+        yield layer
+        if place == below:
+            yield said
+
+
+def _stack_layer(name: str, start: Path | None) -> tuple[int, tuple[str, Any]]:
+    """Return which layer named the stack in force, by its place, and what the stack says."""
+    named = stack(start)
+    if named.value is None:
+        return -1, ("", None)
+    origins = [origin for origin, _ in _direct("stack", _command_stack, None, start)]
+    said = stacks(start)[named.value].get(name)
+    return origins.index(named.origin), (f"stack {named.value}", said)
+
+
+def _direct(
     name: str, argument: Any, decorator: Any, start: Path | None
 ) -> Iterator[tuple[str, Any]]:
     yield "argument", argument
     yield "decorator", decorator
     yield "kitaru.configure()", _configured.get(name)
     yield f"KITARU_{name.upper()}", _from_environment(name)
-    yield "pyproject.toml", project_settings(start).get(name)
-    yield "user configuration", _user_settings().get(name)
+    yield "kitaru stack use", _used_stack(start) if name == "stack" else None
+    yield "pyproject.toml", _project(start)[0].get(name)
+    yield "user configuration", _user()[0].get(name)
     yield "the plan", _plan.get(name)
 
 
@@ -213,11 +216,11 @@ def _merged(name: str, start: Path | None) -> dict[str, Any]:
     return merged
 
 
-def _kind(name: str, where: str = "kitaru.configure()") -> _Kind:
-    if name not in _KINDS:
-        known = ", ".join(sorted(_KINDS))
+def _kind(name: str, where: str = "kitaru.configure()") -> Kind:
+    if name not in KINDS:
+        known = ", ".join(sorted(KINDS))
         raise UsageError(f"{where}: there is no setting {name!r}", help=f"settings: {known}")
-    return _KINDS[name]
+    return KINDS[name]
 
 
 def _checked(name: str, value: Any, origin: str) -> Any:
@@ -240,41 +243,30 @@ def _from_environment(name: str) -> Any:
         raise UsageError(f"KITARU_{name.upper()} must be {expected}, not {shown}") from None
 
 
-def _user_settings() -> dict[str, Any]:
-    path = user_file()
-    if not path.is_file():
-        return {}
-    settings = _read_toml(path)
-    for name in settings:
-        _kind(name, str(path))
-    return _anchored(settings, path.parent)
+def _project(start: Path | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    path = toml_files.project_file(start)
+    table = toml_files.table(path, "tool", "kitaru") if path else {}
+    return _settings(table, path, "[tool.kitaru]") if path else ({}, {})
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    # Half a millisecond that `import kitaru` need not pay.
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
+def _user() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    path = toml_files.user_file()
+    return _settings(toml_files.table(path), path, "")
 
 
-def _table(parent: Any, name: str, path: Path) -> dict[str, Any]:
-    table = parent.get(name, {}) if isinstance(parent, dict) else None
-    if not isinstance(table, dict):
-        raise UsageError(f"{path}: [tool.{name}] must be a table")
-    return table
-
-
-def _anchored(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """A relative file in a configuration file means relative to that file."""
-    anchored = dict(settings)
-    store, requirements = settings.get("store"), settings.get("requirements")
-    if isinstance(store, str) and store.startswith("sqlite:"):
-        path = store.removeprefix("sqlite:")
-        tail = "/" if path.endswith("/") else ""
-        anchored["store"] = f"sqlite:{directory / path}{tail}"
-    if isinstance(requirements, str):
-        anchored["requirements"] = str(directory / requirements)
-    return anchored
+def _settings(
+    table: dict[str, Any], path: Path, where: str
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the settings that stand in a file, and those of its stacks by name."""
+    place = f"{where} in {path}".strip()
+    found = table.pop("stacks", {})
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise UsageError(f"{place}: stacks must be tables, [tool.kitaru.stacks.NAME]")
+    for name, value in table.items():
+        _checked(name, value, place)
+    for stack_name, settings in found.items():
+        for name, value in settings.items():
+            inner = "a stack in a stack" if name == "stack" else name
+            _checked(inner, value, f"{place}, {stack_name}")
+    below = {name: toml_files.anchored(one, path.parent) for name, one in found.items()}
+    return toml_files.anchored(table, path.parent), below

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kitaru.config import CARRIED, project_settings, setting
+from kitaru.config import compiled_settings, setting
 from kitaru.errors import UsageError
+from kitaru.settings import CARRIED
 from kitaru.version import VERSION
 from kitaru.wire.plan import Granularity, Plan, Span
 from kitaru_compiler.cut.plan import cut
@@ -85,7 +86,7 @@ def compile_flow(
         _stop_on_errors(found, project)
         result = cut(_normal_form(chosen, calls), granularity, profile)
         found += crossing(chosen, names, result.blocks, result.steps)
-        settings = project_settings(path.parent)
+        settings = compiled_settings(path.parent)
         pins, about_pins = requirements(project, source, settings)
         plan = Plan(
             flow=chosen.name,
@@ -152,7 +153,7 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
                     problems += [*result.notes, *crossing(one, names, result.blocks, result.steps)]
             texts = _texts(project)
             if flows:
-                settings = project_settings(path.parent)
+                settings = compiled_settings(path.parent)
                 problems += requirements(project, source, settings)[1]
                 texts |= requirement_texts(project, settings)
             parts = [part for one in flows for part in advised(one, names)]

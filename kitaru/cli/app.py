@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "dry-run": "Compile, then execute the written pipeline here.",
         "graph": "Draw a flow's steps: Mermaid, DOT, SVG, HTML.",
         "diff": "Say how two builds differ, and why.",
+        "verify": "Check that a build is what was compiled.",
         "target": "List the targets and what each can do.",
     },
     "Deploy": {
@@ -39,6 +40,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "flow": "List and show deployed flows, and move tags.",
     },
     "Set up": {
+        "stack": "Say which settings are in force, and which stack names them.",
         "store": "Check that a store keeps its promises.",
         "secrets": "Keep secrets for this user, and say where each is found.",
     },

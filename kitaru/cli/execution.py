@@ -9,6 +9,7 @@ from typing import Any
 
 from kitaru.cli.ask import example, hint
 from kitaru.cli.output import Output, label
+from kitaru.config import named_stack
 
 COLORS = {
     "completed": "green",
@@ -65,6 +66,7 @@ def replay_text(replay: dict[str, Any]) -> str:
 def command(verb: str, exec_id: str, *more: str, store: str | None) -> str:
     """Return a `kitaru executions` command to paste."""
     tail = ["--store", store] if store else []
+    tail += ["--stack", named] if (named := named_stack()) else []
     return shlex.join(["kitaru", "executions", verb, exec_id, *more, *tail])
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from kitaru import config
 from kitaru.cli.output import Output
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,13 +26,22 @@ def as_json(function: F) -> F:
 
 
 def store(function: F) -> F:
-    """Add `--store URL`."""
+    """Add `--store URL`, and `--stack NAME`, which says where else."""
     return click.option(
         "--store",
         metavar="URL",
         help="Where executions are kept, such as sqlite:PATH. Default: KITARU_STORE, the project's "
         "settings, then sqlite:.kitaru/kitaru.db.",
-    )(function)
+    )(stack(function))
+
+
+def stack(function: F) -> F:
+    """Add `--stack NAME`, for every setting that the command asks for."""
+    return click.option(
+        "--stack", metavar="NAME", expose_value=False,
+        callback=lambda ctx, parameter, name: config.command_stack(name),
+        help="The stack whose settings count; `kitaru stack list` names them.",
+    )(function)  # fmt: skip
 
 
 def flow(function: F) -> F:
@@ -66,11 +76,18 @@ def findings_format(function: F) -> F:
 
 
 def target(function: F) -> F:
-    """Add the required `--target NAME`."""
+    """Add `--target NAME`, required unless the stack or another setting names one."""
     return click.option(
-        "--target", "-t", "target", required=True, metavar="NAME",
-        help="The orchestrator; `kitaru target list` names them.",
+        "--target", "-t", "target", callback=_target, metavar="NAME",
+        help="The orchestrator; `kitaru target list` names them. Default: the stack's.",
     )(function)  # fmt: skip
+
+
+def _target(ctx: click.Context, parameter: click.Parameter, given: str | None) -> str:
+    found = config.setting("target", argument=given).value
+    if found is None:
+        raise click.MissingParameter(ctx=ctx, param=parameter)
+    return str(found)
 
 
 def place(function: F) -> F:

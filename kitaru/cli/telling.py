@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.output import Output
-from kitaru.config import setting
+from kitaru.config import names, setting
 
 if TYPE_CHECKING:
     from kitaru_targets.base import Target
@@ -24,7 +24,7 @@ def tell(journal: Journal, wait: str, value: Any, output: Output) -> bool:
         return False
     if wait in journal.recorded():
         return True
-    given = _connection(target)
+    given = connection(target)
     if given is None:
         output.note(
             f"recorded; {target.title} is not told without {_variable(target, 'URL')}: there any "
@@ -46,7 +46,7 @@ def tell_end(journal: Journal, output: Output) -> None:
     target = _target(journal)
     if target is None or target.cancelled is None:
         return
-    given = _connection(target)
+    given = connection(target)
     if given is None:
         output.note(
             f"recorded; the run on {target.title} ends at its next step, and one that asks stays: "
@@ -63,9 +63,10 @@ def _target(journal: Journal) -> Target | None:
     return registry.get(name) if name and journal.execution.mode == "deployed" else None
 
 
-def _connection(target: Target) -> dict[str, str] | None:
+def connection(target: Target) -> dict[str, str] | None:
     """Return how the orchestrator is reached, None where nobody said where it is."""
-    url = setting(f"{target.name}_url").value
+    name = f"{target.name}_url"
+    url = setting(name).value if name in names() else None
     token = os.environ.get(_variable(target, "TOKEN"))
     return {"url": url, **({"token": token} if token else {})} if url else None
 

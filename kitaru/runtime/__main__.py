@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kitaru.runtime", allow_abbrev=False)
     step = parser.add_subparsers(required=True).add_parser("step", allow_abbrev=False)
     step.add_argument("--plan", required=True, type=Path)
+    step.add_argument("--plan-digest", default="", metavar="SHA256")
     step.add_argument("--step", required=True)
     step.add_argument("--item", default="")
     step.add_argument("--execution", default="")
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _request(given: argparse.Namespace) -> Request:
     return Request(
         plan=given.plan,
+        plan_digest=given.plan_digest,
         step=given.step,
         execution=_unless_own(given.execution),
         run=given.run,

@@ -9,6 +9,7 @@ from kitaru.errors import UsageError
 from kitaru.runtime import codec, redaction
 from kitaru.runtime.context import Running
 from kitaru.runtime.journal import Journal
+from kitaru.settings import CAPTURES
 
 Capture = Literal["full", "metadata", "off"]
 
@@ -20,8 +21,8 @@ _TEXTS = (*_STORED, "system", "tools", "schema", "tool_calls")
 
 def check_capture(where: str, given: Any) -> Capture | None:
     """Return what a decorator or a call says; raises UsageError when there is no such policy."""
-    if given not in (None, *config.CAPTURES):
-        known = ", ".join(config.CAPTURES)
+    if given not in (None, *CAPTURES):
+        known = ", ".join(CAPTURES)
         raise UsageError(f"{where}: capture={given!r} is none of {known}.")
     return given  # type: ignore[no-any-return]
 

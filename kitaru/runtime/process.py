@@ -29,7 +29,8 @@ class Request:
     `execution` may be empty: then it is the orchestrator's own `run` that names the execution. Only
     the first step is given inputs. `item` says which calls of a fan-out to make. `answer` is one
     that was given to the orchestrator, as JSON with the `name` of the wait and the `value`.
-    `skip_code` is what a step that has nothing to do ends with.
+    `plan_digest` is that of the plan which the document was compiled from, empty where the bundle's
+    own digest is checked. `skip_code` is what a step that has nothing to do ends with.
     """
 
     plan: Path
@@ -45,6 +46,7 @@ class Request:
     given: Given = field(default_factory=Given)
     target: str = ""
     answer: str = ""
+    plan_digest: str = ""
     skip_code: int = 0
 
     @property

@@ -35,14 +35,21 @@ class Program:
         return policy.under(Policy(self.plan.retries))
 
 
-def read_plan(path: Path) -> tuple[Plan, str]:
+def read_plan(path: Path, expected: str = "") -> tuple[Plan, str]:
     """Return the plan in a file and its digest.
 
     Raises:
-        EnvironmentFailure: there is none that this Kitaru can read.
+        EnvironmentFailure: there is none that this Kitaru can read, or its digest is not the one
+            that is `expected`.
     """
     try:
         data = path.read_bytes()
+        if expected and canonical.sha256(data) != expected:
+            raise EnvironmentFailure(
+                f"The plan {path} of this image is not the one that the document is compiled from.",
+                help="Build the image again from the build directory of this document, and name it "
+                "by its digest: a tag can move.",
+            )
         return Plan.from_json(data), canonical.sha256(data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EnvironmentFailure(

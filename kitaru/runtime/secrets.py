@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kitaru import toml_files
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.wire import secrecy
 from kitaru.wire.names import check_name
@@ -97,8 +98,7 @@ def kept() -> list[str]:
 
 def folder_of_secrets() -> Path:
     """Return where this user's secrets are kept, beside the user's configuration."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home) / "kitaru" / _FOLDER
+    return toml_files.user_file().with_name(_FOLDER)
 
 
 def _referred(name: str) -> str | None:

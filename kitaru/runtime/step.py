@@ -55,7 +55,7 @@ def run_step(request: Request) -> int:
     Raises:
         KitaruError: the inputs, the plan or the store are wrong; nothing of the flow has run.
     """
-    plan, digest = read_plan(request.plan)
+    plan, digest = read_plan(request.plan, request.plan_digest)
     step = _named(plan, request.step)
     store = open_store(request.store or None)
     load = _once(lambda: load_program(plan, digest, request.plan))

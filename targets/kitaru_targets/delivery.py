@@ -99,8 +99,10 @@ def wire(
             "builds that image",
         )
     pins, brought = requirements(plan), delivery == "store" and bool(target.transport.folder)
-    start = _brought(target.transport, pins, data) if brought else _start(delivery, pins, data)
-    command, leading = start
+    if brought:
+        command, leading = _brought(target.transport, pins, data)
+    else:
+        command, leading = _start(plan, delivery, pins, data)
     return Wiring(
         image or target.transport.image,
         command,
@@ -125,11 +127,13 @@ def _brought(
 
 
 def _start(
-    delivery: Delivery, pins: tuple[str, ...], data: bytes
+    plan: Plan, delivery: Delivery, pins: tuple[str, ...], data: bytes
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if delivery == "image":
-        plan = f"{bundle.BUILD}/plan.json"
-        return ("python3", "-m", "kitaru.runtime"), ("step", "--plan", plan)
+        # An image's tag may have moved: what is in it need not be what was compiled.
+        compiled = ("--plan-digest", sha256(plan.to_json().encode()))
+        where = ("step", "--plan", f"{bundle.BUILD}/plan.json")
+        return ("python3", "-m", "kitaru.runtime"), (*where, *compiled)
     source = sha256(data) if delivery == "store" else f"inline:{_inline(data)}"
     return ("python3", "-c", program()), (source, *pins, "step")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kitaru import config
+from kitaru import config, toml_files
 from kitaru.errors import UsageError
 
 
@@ -24,7 +24,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def user(text: str) -> None:
-    path = config.user_file()
+    path = toml_files.user_file()
     path.parent.mkdir(parents=True)
     path.write_text(text)
 

@@ -53,6 +53,8 @@ def deploy(
     changed since the version that the tag points at. Nothing runs, and the target's service is not
     reached: `kitaru invoke` hands a version over to it.
     """
+    from kitaru_targets.verification import verify
+
     from kitaru.runtime.deployments import DEFAULT_TAG, check_tag
     from kitaru.stores import open_store
 
@@ -65,6 +67,8 @@ def deploy(
                 flow, target, Path(folder), granularity, image, delivery, strict, wired
             )
             compiled = compile_and_write(request, output)
+            for warning in verify(compiled.build.directory).warnings:
+                output.note(f"{label('warning', 'yellow')}: {warning}")
             change = _change(compiled, opened, chosen[0])
             made = None if dry_run else _deployed(compiled, opened, chosen)
     finally:

@@ -64,13 +64,23 @@ def invoke(
         inputs = _inputs(version, opened, pairs, inputs_from)
         launches.remember(opened, exec_id, LaunchRecord(version.flow, inputs, version.number))
         if not local:
-            return _submit(version, opened, exec_id, inputs, read_pairs(sets, "--set"), output)
+            chosen = {**_options(version.target), **read_pairs(sets, "--set")}
+            return _submit(version, opened, exec_id, inputs, chosen, output)
     finally:
         opened.close()
     return attend_dry_run(
         exec_id, KitaruClient(url), output,
         url=url, answers=given, asking=output.interactive and not no_input, store=store,
     )  # fmt: skip
+
+
+def _options(target: str) -> dict[str, str]:
+    """Return what the settings say of the target's service."""
+    from kitaru_targets import registry
+
+    from kitaru.cli.telling import connection
+
+    return {**(connection(registry.get(target)) or {}), **setting("submit").value}
 
 
 def _inputs(

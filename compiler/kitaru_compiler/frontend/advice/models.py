@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from kitaru.config import CAPTURES
+from kitaru.settings import CAPTURES
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules import kit406
 from kitaru_compiler.frontend.advice.body import Body

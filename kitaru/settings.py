@@ -1,0 +1,95 @@
+"""Decides which settings there are, and what a value of each may be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+CAPTURES = ("full", "metadata", "off")
+MODEL_KEYS = frozenset({"model", "api_base", "secret"})
+CARRIED = ("capture", "default_model", "redact")
+"""The project's settings that a plan carries to its steps, beside its models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A setting's default, the test of a value, and what is expected, for people."""
+
+    default: Any
+    check: Callable[[Any], bool]
+    expected: str
+    parse: Callable[[str], Any] = str
+
+
+def _parse_bool(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered not in TRUE | FALSE:
+        raise ValueError(text)
+    return lowered in TRUE
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_count(value) and value > 0
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(k) and _is_text(v) for k, v in value.items())
+
+
+def _is_models(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_text(alias) and (_is_text(model) or _is_model_table(model))
+        for alias, model in value.items()
+    )
+
+
+def _is_model_table(value: Any) -> bool:
+    return _is_texts(value) and "model" in value and value.keys() <= MODEL_KEYS
+
+
+def _is_capture(value: Any) -> bool:
+    return value in CAPTURES
+
+
+def _is_hook(value: Any) -> bool:
+    return callable(value) or (_is_text(value) and ":" in value)
+
+
+KINDS: Mapping[str, Kind] = {
+    "store": Kind("sqlite:.kitaru/kitaru.db", _is_text, "a store such as sqlite:PATH"),
+    "cache": Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
+    "retries": Kind(0, _is_count, "a whole number, 0 or more", int),
+    "max_parallel": Kind(8, _is_positive, "a whole number, 1 or more", int),
+    "stack": Kind(None, _is_text, "the name of a stack"),
+    "target": Kind(None, _is_text, "a target such as vertex"),
+    "submit": Kind({}, _is_texts, 'a table of options, {"project": "p"}', json.loads),
+    "image": Kind(None, _is_text, "an image reference"),
+    "memory_scope": Kind(None, _is_text, "a scope such as namespace:sales"),
+    "default_model": Kind("fast", _is_text, "a model or an alias"),
+    "models": Kind(
+        {},
+        _is_models,
+        'a table of alias to model, {"fast": "…"} or {"fast": {"model": "…", "api_base": "…", '
+        '"secret": "NAME"}}',
+        json.loads,
+    ),
+    "secrets": Kind({}, _is_texts, 'a table of references, {"API_KEY": "aws:…"}', json.loads),
+    "capture": Kind("full", _is_capture, "one of full, metadata and off"),
+    "redact": Kind(None, _is_hook, "a function of a text, or its name as module:function"),
+    "environment": Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),
+    "airflow": Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
+    "airflow_url": Kind(None, _is_text, "the URL of Airflow's API server"),
+    "requirements": Kind(None, _is_text, "the path of a requirements file"),
+}

@@ -1,0 +1,70 @@
+"""Decides where configuration files lie, and how one is read."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kitaru.errors import UsageError
+
+
+def project_file(start: Path | None = None) -> Path | None:
+    """Return the nearest pyproject.toml at or above `start` (default: the working directory)."""
+    directory = (start or Path.cwd()).resolve()
+    for candidate in (directory, *directory.parents):
+        if (candidate / "pyproject.toml").is_file():
+            return candidate / "pyproject.toml"
+    return None
+
+
+def user_file() -> Path:
+    """Return where the user's own configuration is looked for."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "kitaru" / "config.toml"
+
+
+def table(path: Path, *names: str) -> dict[str, Any]:
+    """Return a table of a TOML file by its path of names, `{}` where there is no file or table.
+
+    Raises UsageError when the file is no TOML, or something else stands there.
+    """
+    found: Any = _read(path)
+    for place, name in enumerate(names):
+        found = found.get(name, {})
+        if not isinstance(found, dict):
+            raise UsageError(f"{path}: [{'.'.join(names[: place + 1])}] must be a table")
+    return dict(found)
+
+
+def anchored(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Return settings in which a relative file means relative to the file that they stand in."""
+    moved = dict(settings)
+    store, requirements = settings.get("store"), settings.get("requirements")
+    if isinstance(store, str) and store.startswith("sqlite:"):
+        path = store.removeprefix("sqlite:")
+        tail = "/" if path.endswith("/") else ""
+        moved["store"] = f"sqlite:{directory / path}{tail}"
+    if isinstance(requirements, str):
+        moved["requirements"] = str(directory / requirements)
+    return moved
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        seen = path.stat()
+    except OSError:
+        return {}
+    return _parsed(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
+
+
+@lru_cache(maxsize=8)
+def _parsed(path: Path, *_seen: int) -> dict[str, Any]:
+    # Half a millisecond that `import kitaru` need not pay.
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None

@@ -1,0 +1,182 @@
+"""Every command there is: its help, one JSON document, errors as JSON, and what it ends with.
+
+A command that is added and not named here fails the first test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from kitaru.cli.app import cli
+
+from . import flows
+from .conftest import Kitaru
+
+TOPIC = ("--input", "topic=tea")
+VERTEX = ("--target", "vertex")
+# By command: how it succeeds in the prepared project, and how it fails there with 2.
+# `EXEC` is an execution that is completed, `WAITS` one that waits, `FAILED` one that failed.
+COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "init": (("fresh",), ("made",)),
+    "check": (("review.py",), ("gone.py",)),
+    "explain": (("KIT101",), ("KIT999x",)),
+    "run": (("review.py", *TOPIC, "--no-input"), ("review.py",)),
+    "executions list": ((), ("--limit", "0")),
+    "executions get": (("EXEC",), ("absent",)),
+    "executions input": (("WAITS", "--value", "true"), ("EXEC", "--value", "true", "--abort")),
+    "executions resume": (("EXEC",), ("absent",)),
+    "executions retry": (("FAILED",), ("EXEC",)),
+    "executions cancel": (("CANCELLED",), ("EXEC",)),
+    "executions replay": (("EXEC", "--from", "draft"), ("EXEC", "--from", "absent")),
+    "executions diff": (("EXEC", "EXEC"), ("EXEC", "absent")),
+    "executions lineage": (("EXEC",), ("EXEC", "absent")),
+    "memory set": (("k", "2", "--scope", "namespace:n"), ("k", "2", "--scope", "nowhere:n")),
+    "memory get": (("key", "--scope", "namespace:n"), ("gone", "--scope", "namespace:n")),
+    "memory list": (("--scope", "namespace:n"), ("--scope", "x")),
+    "memory history": (("key", "--scope", "namespace:n"), ("é", "--scope", "namespace:n")),
+    "memory delete": (("k", "--scope", "namespace:n"), ("é", "--scope", "namespace:n")),
+    "memory purge": (("k", "--scope", "namespace:n"), ("é", "--scope", "namespace:n")),
+    "memory compact": (("key", "--scope", "namespace:n"), ("gone", "--scope", "namespace:n")),
+    "compile": (("review.py", *VERTEX, "-o", "again"), ("review.py", "--target", "gone")),
+    "dry-run": (("review.py", *VERTEX, *TOPIC, "--no-input"), ("review.py", *VERTEX)),
+    "graph": (("review.py",), ("review.py", "--format", "gone")),
+    "diff": (("build/review/vertex", "review.py"), ("review.py", "review.py")),
+    "verify": (("build/review/vertex",), ("gone",)),
+    "target list": ((), ("--gone",)),
+    "deploy": (("review.py", *VERTEX), ("review.py", *VERTEX, "--tag", "v1")),
+    "invoke": (("review", *TOPIC, "--local", "--no-input"), ("gone",)),
+    "flow list": ((), ("--gone",)),
+    "flow show": (("review",), ("gone",)),
+    "flow tag": (("review@v1", "stable"), ("review", "stable")),
+    "stack list": ((), ("--gone",)),
+    "stack show": ((), ("--stack", "gone")),
+    "stack use": (("dev",), ("gone",)),
+    "store check": ((), ("nonsense:",)),
+    "store upload": (("build/review/vertex",), ("gone",)),
+    "secrets set": (("SOME_KEY",), ("no name",)),
+    "secrets list": ((), ("--gone",)),
+    "secrets delete": (("OTHER_KEY",), ("GONE_KEY",)),
+}
+# It succeeds with a model alone: tests/memory has one.
+WORKING = [name for name in COMMANDS if name != "memory compact"]
+STDIN = {"secrets set": "a value\n"}
+
+
+def every(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from every(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert {name for name, _ in every(cli)} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_does_and_takes_json(name: str) -> None:
+    command = dict(every(cli))[name]
+    options = {text for parameter in command.params for text in parameter.opts}
+    assert "--json" in options
+    assert command.help and command.help.splitlines()[0].endswith((".", ":"))
+    undocumented = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
+    assert undocumented in ([], ["limit"])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    kitaru: Kitaru
+    names: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A project in which every command has something to work on."""
+    kitaru = Kitaru(tmp_path_factory.mktemp("every"))
+    stack = '[tool.kitaru.stacks.dev]\nstore = "sqlite:.kitaru/kitaru.db"\n'
+    kitaru.write("pyproject.toml", f"[tool.kitaru]\n{stack}")
+    kitaru.write("review.py", flows.REVIEW)
+    kitaru.write("failing.py", flows.FAILING)
+    kitaru("init", "made")
+    run = ("run", "review.py", *TOPIC, "--no-input", "--no-cache", "--json")
+    ids = [kitaru(*run).document["exec_id"] for _ in range(3)]
+    kitaru("executions", "input", ids[0], "--value", "true")
+    kitaru("executions", "cancel", ids[2])
+    failed = kitaru("run", "failing.py", "--json", code=1).document["exec_id"]
+    kitaru.write("fixed", "")
+    kitaru("memory", "set", "key", "1", "--scope", "namespace:n")
+    kitaru("compile", "review.py", *VERTEX)
+    kitaru("deploy", "review.py", *VERTEX)
+    kitaru("secrets", "set", "OTHER_KEY", stdin="x\n")
+    names = {"EXEC": ids[0], "WAITS": ids[1], "CANCELLED": ids[2], "FAILED": failed}
+    return Prepared(kitaru, names)
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_every_command_writes_one_document(name: str, prepared: Prepared) -> None:
+    arguments = [prepared.names.get(text, text) for text in COMMANDS[name][0]]
+    given = (*name.split(), *arguments, "--json")
+    done = prepared.kitaru(*given, stdin=STDIN.get(name, ""))
+    assert isinstance(json.loads(done.out), dict), "one document and nothing else"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_fails_in_json(name: str, prepared: Prepared) -> None:
+    arguments = [prepared.names.get(text, text) for text in COMMANDS[name][1]]
+    error = prepared.kitaru(*name.split(), *arguments, "--json", code=2).error
+    assert error["exit_code"] == 2 and error["message"] and error["type"]
+
+
+def test_a_store_that_is_not_there_ends_with_3(prepared: Prepared) -> None:
+    shutil.rmtree(prepared.kitaru.folder / "no", ignore_errors=True)
+    (prepared.kitaru.folder / "no").write_text("a file where a folder should be")
+    for name in ("executions list", "flow list", "store check"):
+        given = (*name.split(), "--store", "sqlite:no/kitaru.db", "--json")
+        assert prepared.kitaru(*given, code=3).error["exit_code"] == 3
+
+
+@pytest.mark.parametrize("begin", [("run", "slow.py"), ("invoke", "both", "--local")])
+def test_an_interrupted_command_leaves_what_can_be_resumed(
+    begin: tuple[str, ...], kitaru: Kitaru
+) -> None:
+    # Steps run elsewhere, so the files that the flow waits for are named from the root.
+    text = flows.SLOW.replace('Path("', f'Path("{kitaru.folder}/')
+    kitaru.write("slow.py", text)
+    if begin[0] == "invoke":
+        kitaru("deploy", "slow.py", *VERTEX)
+    process = subprocess.Popen(
+        kitaru.command([*begin, "--json"]), cwd=kitaru.folder, env=kitaru.environ,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    _wait_for(kitaru.folder / "slow-began")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    error = json.loads(err.splitlines()[-1])["error"]
+    assert error["exit_code"] == 130
+    assert "kitaru executions resume" in error["help"]
+    (kitaru.folder / "go").touch()
+    resume = error["help"].split("kitaru ", 1)[1].split()
+    assert kitaru(*resume, "--json").document["result"] == "quick slow"
+
+
+def _wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.02)
