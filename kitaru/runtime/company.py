@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from math import inf
 
+from kitaru.runtime.values import create_or_read
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 
@@ -46,5 +47,5 @@ class Company:
     def join(self) -> None:
         """Say that this process, which did not begin the execution, records in it, once."""
         if not self._said:
-            self._store.create(self._joined, b"")
+            create_or_read(self._store, self._joined, b"")
             self._said = True

@@ -189,7 +189,7 @@ class Memory:
         return self._ledger.read_all(MemoryVersion, places)
 
     def _mark(self, key: str, number: int, status: str) -> None:
-        self.store.create(keys.memory_mark(self._home, key, number, status), b"")
+        values.create_or_read(self.store, keys.memory_mark(self._home, key, number, status), b"")
 
     def _erase(self, places: Iterable[str]) -> None:
         for place in places:

@@ -54,6 +54,16 @@ def _add(ledger: Ledger, execution: ExecutionRecord, state: StateRecord) -> Stat
 
 
 def _newest(ledger: Ledger, exec_id: str, started_at: str) -> StateRecord:
-    numbered = ledger.store.list(keys.states(exec_id))
-    newest = ledger.read(StateRecord, numbered[-1]) if numbered else None
-    return newest or StateRecord(0, "running", started_at)
+    listed = ledger.store.list(keys.states(exec_id))
+    newest = StateRecord(keys.state_number(listed[-1]) if listed else 0, "running", started_at)
+    # A list may be old: the next number is asked for by its exact key, until there is none.
+    while found := _read(ledger, exec_id, newest.number):
+        if found[-1].number == newest.number:
+            return found[-1]
+        newest = found[-1]
+    return newest
+
+
+def _read(ledger: Ledger, exec_id: str, number: int) -> list[StateRecord]:
+    places = [keys.state(exec_id, n) for n in (number, number + 1)]
+    return ledger.read_all(StateRecord, places)

@@ -54,7 +54,8 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
 
 
 def _named(journal: Journal, name: str) -> WaitRequest:
-    request = next((r for r in _all(journal) if r.name == name), None)
+    # By its exact key: a list may be old.
+    request = journal.wait_request(name)
     if request is not None:
         return request
     known = ", ".join(r.name for r in journal.pending_waits()) or "none"

@@ -31,6 +31,11 @@ def state(exec_id: str, number: int) -> str:
     return f"x/{exec_id}/state/{number:08d}"
 
 
+def state_number(key: str) -> int:
+    """Return the number of the state that lies at `key`."""
+    return int(key.rpartition("/")[2])
+
+
 def end(exec_id: str) -> str:
     return f"x/{exec_id}/end"
 

@@ -1,0 +1,287 @@
+"""Runs a use of a flow with faults at chosen store operations, goes on after it, holds I1 to I6."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+from kitaru import KitaruClient
+from kitaru.errors import EnvironmentFailure, KitaruError, StoreDenied, StoreUnavailable
+from kitaru.runtime import codec, engine, local, values
+from kitaru.runtime.journal import Journal
+from kitaru.runtime.listing import list_executions
+from kitaru.stores import Store
+from kitaru.wire.envelope import decode
+from kitaru.wire.records import stored_values
+
+from . import flows
+from .flows import Use, World
+
+T = TypeVar("T")
+
+# What may go wrong with an operation, and with which operations it can.
+FAULTS: Mapping[str, tuple[str, ...]] = {
+    "timeout before": ("create", "get", "list", "exact list"),
+    "timeout after": ("create",),
+    "denied": ("create", "get", "list", "exact list"),
+    "conflict": ("create",),
+    "old list": ("list",),
+    "short read": ("get",),
+    "crash before": ("create", "get", "list", "exact list"),
+    "crash after": ("create",),
+}
+# What nobody but the store may notice.
+PASSING = {"conflict", "old list"}
+_PATIENCE_SECONDS = 30
+
+
+# The process is gone. A thread that raises it ends without a word.
+KILLED = SystemExit("killed")
+
+
+@dataclass
+class FaultyStore:
+    """One process's way to a shared store: counts its operations, and fails at those of `faults`.
+
+    The weakest store there may be: what is created at once is created one by one.
+    """
+
+    inner: Store
+    faults: Mapping[int, str] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    met: list[str] = field(default_factory=list)
+    dead: bool = False
+
+    def __post_init__(self) -> None:
+        self.url, self.remote = self.inner.url, self.inner.remote
+        self._lock = threading.Lock()
+
+    def create(self, key: str, value: bytes) -> bool:
+        return bool(self._do("create", lambda: self.inner.create(key, value)))
+
+    def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
+        return [self.create(key, value) for key, value in objects]
+
+    def get(self, key: str) -> bytes | None:
+        found: bytes | None = self._do("get", lambda: self.inner.get(key))
+        return found
+
+    def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+        return self.inner.together(first, *others)
+
+    def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
+        # What is remembered is listed by marks alone; every store that is supported lists them all.
+        operation = "exact list" if "/mark/" in prefix else "list"
+        ask = lambda: self.inner.list(prefix, after=after, limit=limit)  # noqa: E731
+        return list[str](self._do(operation, ask))
+
+    def delete(self, key: str) -> None:
+        self._do("delete", lambda: self.inner.delete(key))
+
+    def close(self) -> None:
+        """Leave the shared store open: it is not this process's alone."""
+
+    def _do(self, operation: str, ask: Callable[[], Any]) -> Any:
+        with self._lock:
+            self.done.append(operation)
+            fault = self.faults.get(len(self.done), "")
+        if self.dead:
+            raise KILLED
+        if operation not in FAULTS.get(fault, ()):
+            return ask()
+        self.met.append(fault)
+        return self._fail(fault, ask)
+
+    def _fail(self, fault: str, ask: Callable[[], Any]) -> Any:
+        match fault:
+            case "conflict":
+                return False
+            case "old list":
+                return []
+            case "short read":
+                found = ask()
+                return found and found[: len(found) // 2]
+            case "denied":
+                raise StoreDenied("not allowed")
+        if fault.endswith("after"):
+            ask()
+        if fault.startswith("timeout"):
+            raise StoreUnavailable("no answer in time")
+        self.die()
+        raise KILLED
+
+    def die(self) -> None:
+        """End the process: nothing of it reaches the store any more."""
+        self.dead = True
+        for run in list(local._running.values()):
+            run.abandon()
+
+
+def _unless_gone(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_type is not SystemExit:
+        threading.__excepthook__(failed)
+
+
+def _gone() -> Any:
+    raise KILLED
+
+
+def process(world: World, store: FaultyStore, drive: Callable[[Store], Any]) -> tuple[Any, str]:
+    """Let one process drive; return what it got, and how it failed, empty where it did not."""
+    world.process += 1
+    before = set(threading.enumerate())
+    flows.WORLDS.append(world)
+    with (
+        patch.object(engine, "park", _gone),
+        patch.object(threading, "excepthook", _unless_gone),
+        patch.object(values, "INLINE_VALUE_BYTES", flows.INLINE_BYTES),
+    ):
+        try:
+            return drive(store), ""
+        except EnvironmentFailure as error:
+            return None, type(error).__name__
+        except KitaruError as error:
+            raise AssertionError("I4: the store failed, and the flow is said to have") from error
+        except SystemExit:
+            return None, "killed"
+        finally:
+            _bury(store, before)
+
+
+def _bury(store: FaultyStore, before: set[threading.Thread]) -> None:
+    """End the threads that a process leaves, as its end would."""
+    store.die()
+    for run in list(local._running.values()):
+        with run._changed:
+            run._parked.clear()
+            run._changed.notify_all()
+    local._running.clear()
+    # Those that are being started by such a thread just now come to see that it is gone as well.
+    while left := [t for t in set(threading.enumerate()) - before if t.ident is not None]:
+        thread = left[0]
+        thread.join(_PATIENCE_SECONDS)
+        assert not thread.is_alive(), f"{thread.name} outlives its process"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What goes wrong: for each process, the faults by operation; the last one meets none."""
+
+    use: str
+    processes: tuple[Mapping[int, str], ...]
+
+    def run(self, store: Store) -> Ran:
+        """Run it, and a process that meets no fault; raises AssertionError with the schedule."""
+        try:
+            return self._run(store)
+        except AssertionError as error:
+            error.add_note(f"in {self} on {store.url}")
+            raise
+
+    def _run(self, store: Store) -> Ran:
+        use = flows.USES[self.use]
+        world = World(store)
+        process(world, FaultyStore(store), use.before)
+        seen = look(store)
+        ran = Ran()
+        for faults in (*self.processes, {}):
+            faulty = FaultyStore(store, faults)
+            result, failure = process(world, faulty, use.drive)
+            ran.met += faulty.met
+            ran.operations.append(faulty.done)
+            now = look(store)
+            assert all(now.get(key) == data for key, data in seen.items()), "I1: a record changed"
+            seen = now
+            readable(store)
+            assert not world.broken, world.broken
+            if not failure:
+                settled(use, store, result)
+                break
+            assert set(faulty.met) - PASSING, f"I4: {faulty.met}, and {failure}"
+        assert not failure, "I4: it does not end"
+        whole(world, store)
+        return ran
+
+
+@dataclass
+class Ran:
+    """The faults that a schedule met, and the operations of each of its processes."""
+
+    met: list[str] = field(default_factory=list)
+    operations: list[list[str]] = field(default_factory=list)
+
+
+def look(store: Store) -> dict[str, bytes]:
+    """Return everything there is; records are verified."""
+    found = {}
+    for key in store.list(""):
+        data = store.get(key)
+        assert data is not None, f"I1: {key} vanished"
+        found[key] = data
+        if is_record(key):
+            decode(key, data)
+    return found
+
+
+def is_record(key: str) -> bool:
+    apart = ("/blob/", "/mark/")
+    return key.startswith(("x/", "memory/", "cache/")) and not any(part in key for part in apart)
+
+
+def readable(store: Store) -> None:
+    """I5, I2: whoever looks at any time sees whole things, and no failure of the flow's."""
+    client = KitaruClient(store)
+    for item in list_executions(store):
+        view = client.executions.get(item["exec_id"])
+        assert view.to_dict() and client.executions.lineage(item["exec_id"]) is not None
+        for record in view.invocations:
+            for value in stored_values(record):
+                view.journal.fetch(value)
+
+
+def settled(use: Use, store: Store, result: Any) -> None:
+    """I3, I4: what was returned is what is recorded, and what was meant."""
+    assert result == use.expected, f"I3: {result}"
+    listed = list_executions(store)
+    assert {item["status"] for item in listed} <= {"completed", "running"}
+    newest = Journal.open(store, listed[0]["exec_id"])
+    end = newest.end()
+    assert end is not None and end.result is not None, "I4: success reported, no end recorded"
+    assert codec.decode(newest.fetch(end.result)) == result, "I3: not the recorded result"
+
+
+def whole(world: World, store: Store) -> None:
+    """I3: what bodies got, in whichever process, is what is recorded."""
+    for exec_id, id, value in world.returned:
+        journal = Journal.open(store, exec_id)
+        record = journal.invocation(id)
+        assert record is not None and record.value is not None, f"I3: {id} is not recorded"
+        assert codec.decode(journal.fetch(record.value)) == value, f"I3: {id} is another"
+
+
+def single_faults(use: str, store: Store) -> Iterator[Schedule]:
+    """Yield each fault at each operation that a run without any makes, one at a time."""
+    (operations,) = Schedule(use, ()).run(store).operations
+    for at, operation in enumerate(operations, start=1):
+        for fault, with_ in FAULTS.items():
+            if operation in with_:
+                yield Schedule(use, ({at: fault},))
+
+
+def random_schedule(seed: int) -> Schedule:
+    """Return some processes with some faults each, the same ones for a seed."""
+    chance = random.Random(seed)
+    use = chance.choice(list(flows.USES))
+
+    def faults() -> dict[int, str]:
+        many = range(chance.randrange(1, 5))
+        return {chance.randrange(1, 70): chance.choice(list(FAULTS)) for _ in many}
+
+    return Schedule(use, tuple(faults() for _ in range(chance.randrange(1, 5))))

@@ -1,0 +1,87 @@
+"""A fault at the store's operations, one or many, in the use of every feature; then going on.
+
+A part of what `python -m tests.fire faults` tries.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kitaru.runtime import ledger, values
+from kitaru.runtime.journal import Journal
+from kitaru.stores import Store, open_store
+from kitaru.stores.memory import MemoryStore
+
+from .faults import Schedule, random_schedule, single_faults
+from .flows import USES
+
+EACH = 7
+
+
+@pytest.mark.parametrize("use", USES)
+def test_one_fault(use: str) -> None:
+    met: list[str] = []
+    for number, schedule in enumerate(single_faults(use, MemoryStore())):
+        if number % EACH == 0:
+            met += schedule.run(MemoryStore()).met
+    assert len(met) > 15 and len(set(met)) > 3
+
+
+@pytest.mark.parametrize("start", range(0, 60, 20))
+def test_many_faults(start: int) -> None:
+    met = [len(random_schedule(seed).run(MemoryStore()).met) for seed in range(start, start + 20)]
+    assert max(met) > 2
+
+
+def test_many_faults_on_a_disk(tmp_path: Path) -> None:
+    for seed in range(1000, 1008):
+        store = open_store(f"sqlite:{tmp_path}/{seed}.db")
+        random_schedule(seed).run(store)
+        store.close()
+
+
+# Ways to be wrong that only a fault shows
+
+
+def exists_is_an_error(store: Store, key: str, data: bytes) -> bytes:
+    assert store.create(key, data), "I4: it exists"
+    return data
+
+
+def unmarked(store: Store, key: str, data: bytes) -> bytes:
+    store.create(key, data)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "wrong", "use", "fault", "broken"),
+    [
+        (ledger, "create_or_read", exists_is_an_error, "cache", "conflict", "I4"),
+        (values, "create_or_read", unmarked, "memory", "conflict", "I3"),
+        (Journal, "look", lambda journal, id: None, "wait", "crash before", "I6"),
+    ],
+)
+def test_the_harness_sees_it(
+    place: object,
+    name: str,
+    wrong: object,
+    use: str,
+    fault: str,
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    schedules = [
+        one for one in single_faults(use, MemoryStore()) if fault in one.processes[0].values()
+    ]
+    monkeypatch.setattr(place, name, wrong)
+    assert any(found(schedule, broken) for schedule in schedules)
+
+
+def found(schedule: Schedule, broken: str) -> bool:
+    try:
+        schedule.run(MemoryStore())
+    except AssertionError as error:
+        return broken in str(error)
+    return False
