@@ -59,8 +59,10 @@ def tell_end(journal: Journal, output: Output) -> None:
 def _target(journal: Journal) -> Target | None:
     from kitaru_targets import registry
 
+    # What a record names is not what a person named: it loads no plug-in.
     name = journal.execution.target
-    return registry.get(name) if name and journal.execution.mode == "deployed" else None
+    told = name in registry.names() and journal.execution.mode == "deployed"
+    return registry.get(name) if told else None
 
 
 def connection(target: Target) -> dict[str, str] | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kitaru_compiler.cut.profile import Profile
 
 from kitaru.wire.plan import Plan, Span
+
+if TYPE_CHECKING:
+    from .dry_run.process import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,18 @@ class Submitted:
     url: str
 
 
+class Execute(Protocol):
+    """Executes a document on this machine by its target's rules, each step a process of `machine`.
+
+    `given` are the parameters of the run by name, and the run is called `run_id`. Raises InputError
+    when one is missing or unknown. What failed is in `machine.failures`.
+    """
+
+    def __call__(
+        self, text: str, given: Mapping[str, Any], run_id: str, machine: Machine
+    ) -> None: ...
+
+
 class Submit(Protocol):
     """Starts a run of a compiled document on the real service."""
 
@@ -98,9 +113,10 @@ class Target:
     """An orchestrator's back end.
 
     `document` is the file name of what `emit` writes, `validate` lists what is wrong with such a
-    text (empty when nothing is), `family` says which dry run understands it. `submit` takes the
-    path of the document, native parameter values and the service's own options. `answered` is there
-    where a run that waits is still one of the service's, `cancelled` where a run can be ended.
+    text (empty when nothing is), `execute` is the dry run of one, `guide` makes the text of
+    DEPLOY.md from what `kitaru_targets.build` knows. `submit` takes the path of the document,
+    native parameter values and the service's own options. `answered` is there where a run that
+    waits is still one of the service's, `cancelled` where a run can be ended.
     `submitted_name` is the option that names what the service keeps of a document, empty where each
     run brings its own.
     """
@@ -109,10 +125,11 @@ class Target:
     title: str
     profile: Profile
     document: str
-    family: str
     emit: Callable[[Plan, Wiring], Emission]
     validate: Callable[[str], list[str]]
     submit: Submit
+    execute: Execute
+    guide: Callable[[Mapping[str, Any]], str]
     transport: Transport
     answered: Answered | None = None
     cancelled: Cancelled | None = None

@@ -196,7 +196,7 @@ def _documents(
     }
     return {
         "Dockerfile": render("Dockerfile.j2", values).encode(),
-        "DEPLOY.md": render(f"deploy_{target.name}.md.j2", values).encode(),
+        "DEPLOY.md": target.guide(values).encode(),
     }
 
 

@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import UsageError
 
-from .base import Target
+from . import plugins
+from .base import Execute, Target
 
-# By name, which is also the folder: title, document, and the family whose dry run understands it.
+if TYPE_CHECKING:
+    from .dry_run.process import Machine
+
+# By name, which is also the folder: title, document, and the dry run that understands it.
 _TARGETS = {
     "airflow": ("Apache Airflow", "dag.py", "airflow"),
     "azureml": ("Azure Machine Learning", "pipeline.yaml", "azureml"),
-    "kubeflow": ("Kubeflow Pipelines", "pipeline.yaml", "kfp-ir"),
+    "kubeflow": ("Kubeflow Pipelines", "pipeline.yaml", "kfp_ir"),
     "sagemaker": ("Amazon SageMaker Pipelines", "pipeline.json", "sagemaker"),
-    "vertex": ("Vertex AI Pipelines", "pipeline.yaml", "kfp-ir"),
+    "vertex": ("Vertex AI Pipelines", "pipeline.yaml", "kfp_ir"),
 }
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all targets, in alphabetical order."""
+    """Return the names of Kitaru's own targets, in alphabetical order."""
     return tuple(sorted(_TARGETS))
 
 
 @cache
 def get(name: str) -> Target:
-    """Return the target called `name`; raise UsageError that lists the known ones.
+    """Return the target called `name`: Kitaru's own, else that of an installed distribution.
+
+    Raises:
+        UsageError: there is none, or several distributions bring one of this name.
+        EnvironmentFailure: the distribution that brings it is broken.
 
     >>> get("vertex").document
     'pipeline.yaml'
     """
     if name not in _TARGETS:
-        raise UsageError(f"unknown target {name!r}", help=f"targets are: {', '.join(names())}")
-    title, document, family = _TARGETS[name]
+        return _brought(name)
+    title, document, dry_run = _TARGETS[name]
     files = ("profile", "emit", "validate", "submit")
     profile, emit, validate, submit = (import_module(f".{name}.{f}", __package__) for f in files)
     return Target(
@@ -41,12 +51,36 @@ def get(name: str) -> Target:
         title=title,
         profile=profile.PROFILE,
         document=document,
-        family=family,
         emit=emit.emit,
         validate=validate.validate,
         submit=submit.submit,
+        execute=_execute(dry_run),
+        guide=lambda values: _rendered(f"deploy_{name}.md.j2", values),
         transport=profile.TRANSPORT,
         answered=getattr(submit, "answered", None),
         cancelled=getattr(submit, "cancelled", None),
         submitted_name=getattr(submit, "NAME_OPTION", ""),
     )
+
+
+def _rendered(template: str, values: Mapping[str, Any]) -> str:
+    from kitaru_templates.render import render
+
+    return render(template, values)
+
+
+def _brought(name: str) -> Target:
+    found = [one for one in plugins.installed() if one.name == name]
+    if not found:
+        others = [one.name for one in plugins.installed()]
+        known = ", ".join([*names(), *others])
+        raise UsageError(f"unknown target {name!r}", help=f"targets are: {known}")
+    return plugins.load(found)
+
+
+@cache
+def _execute(module: str) -> Execute:
+    def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) -> None:
+        import_module(f".dry_run.{module}", __package__).execute(text, given, run_id, machine)
+
+    return execute

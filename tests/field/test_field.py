@@ -100,7 +100,7 @@ CASES = {
 }
 ONE_OF_EACH = {case.file: name for name, case in CASES.items()}.values()
 # One of each family: the others differ in what no dry run looks at.
-TARGETS = {registry.get(name).family: name for name in registry.names()}.values()
+TARGETS = {registry.get(name).execute: name for name in registry.names()}.values()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from kitaru.cli.output import Output, table
 
 if TYPE_CHECKING:
     from kitaru_targets.base import Target
+    from kitaru_targets.plugins import Plugin
 
 
 @click.group(short_help="List the targets and what each can do.")
@@ -23,16 +24,28 @@ def target() -> None:
 @options.as_json
 @options.pass_output
 def list_targets(output: Output) -> None:
-    """List the targets and what each can do."""
-    from kitaru_targets import registry
+    """List the targets and what each can do.
+
+    Those of other distributions are named, and imported only when you name them.
+    """
+    from kitaru_targets import plugins, registry
 
     items = [_item(registry.get(name)) for name in registry.names()]
+    others = plugins.installed()
     if output.as_json:
-        output.document({"items": items, "count": len(items)})
+        brought = [_brought(one) for one in others]
+        output.document({"items": items, "count": len(items), "installed": brought})
         return
     header = ("NAME", "ORCHESTRATOR", "DOCUMENT", "NATIVE", "IN THE STEP", "STEP START")
     for line in table([header, *map(_row, items)]):
         output.say(line)
+    for one in others:
+        output.say(f"{one.name}  installed with {one.distribution} {one.version}; not looked into")
+
+
+def _brought(plugin: Plugin) -> dict[str, str]:
+    named = {"distribution": plugin.distribution, "version": plugin.version}
+    return {"name": plugin.name, **named}
 
 
 def _item(target: Target) -> dict[str, Any]:

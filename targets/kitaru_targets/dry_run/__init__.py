@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,11 @@ from ..build import Build
 from ..common import parameters
 from ..remainder import remainder
 from ..upload import carry, upload
-from . import airflow, azureml, kfp_ir, sagemaker
 from .process import Ended, Machine, Report
 
 __all__ = ["Ended", "Report", "run"]
 
 _LAST_LINES = 12
-# Who understands the documents of a target's family.
-_EXECUTE: dict[str, Callable[[str, Mapping[str, Any], str, Machine], None]] = {
-    "airflow": airflow.execute,
-    "azureml": azureml.execute,
-    "kfp-ir": kfp_ir.execute,
-    "sagemaker": sagemaker.execute,
-}
 
 
 def _silent(_: Ended) -> None:
@@ -127,7 +119,7 @@ def _play(
                 archive.extractall(folder)
         machine = Machine(folder, Path(made), report)
         text = left.document.read_text(encoding="utf-8")
-        _EXECUTE[left.target.family](text, values, run_id, machine)
+        left.target.execute(text, values, run_id, machine)
     for ended in machine.failures.values():
         if ended.code != 1:
             raise _failure(ended)

@@ -1,0 +1,76 @@
+"""Decides how a target of another distribution is found, and that only one named is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from kitaru.errors import EnvironmentFailure, UsageError
+
+from .base import Target
+
+GROUP = "kitaru.targets"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A target that a distribution brings, which nothing has been imported of."""
+
+    name: str
+    distribution: str
+    version: str
+    point: EntryPoint
+
+
+def installed() -> tuple[Plugin, ...]:
+    """Return the targets of other distributions, by what they say of themselves; import nothing.
+
+    >>> [plugin.name for plugin in installed()]
+    ['shell']
+    """
+    found = {
+        (p.name, p.distribution, p.version): p for p in map(_plugin, entry_points(group=GROUP))
+    }
+    return tuple(found[key] for key in sorted(found))
+
+
+def load(found: Sequence[Plugin]) -> Target:
+    """Import the target of the one plug-in there has to be.
+
+    Raises:
+        UsageError: there are several.
+        EnvironmentFailure: it cannot be imported, or is no target of this name.
+    """
+    plugin, *others = found
+    if others:
+        raise UsageError(
+            f"the target {plugin.name!r} is brought by {_listed(found)}",
+            help="uninstall all of them but one",
+        )
+    try:
+        target = plugin.point.load()
+    except Exception as error:
+        raise _broken(plugin, f"it raises {type(error).__name__}: {error}") from error
+    if not isinstance(target, Target):
+        raise _broken(plugin, f"{plugin.point.value} is no kitaru_targets.base.Target")
+    if not target.name == target.profile.name == plugin.name:
+        raise _broken(plugin, f"its target is called {target.name!r}")
+    return target
+
+
+def _plugin(point: EntryPoint) -> Plugin:
+    origin = point.dist
+    name, version = (origin.name, origin.version) if origin else ("an unnamed distribution", "")
+    return Plugin(point.name, name, version, point)
+
+
+def _broken(plugin: Plugin, why: str) -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"the target {plugin.name!r} of {_listed([plugin])} cannot be used: {why}",
+        help=f"pip install --upgrade {plugin.distribution}, or uninstall it",
+    )
+
+
+def _listed(found: Sequence[Plugin]) -> str:
+    return ", ".join(f"{one.distribution} {one.version}".rstrip() for one in found)
