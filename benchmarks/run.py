@@ -9,9 +9,15 @@ import sys
 import checkpoints
 import compiling
 import processes
+import sizes
 from common import table
 
-PARTS = {"checkpoints": checkpoints, "processes": processes, "compiling": compiling}
+PARTS = {
+    "checkpoints": checkpoints,
+    "processes": processes,
+    "compiling": compiling,
+    "sizes": sizes,
+}
 
 
 def main(chosen: list[str]) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kitaru_targets import registry
+from kitaru_targets import dry_run, registry
 from kitaru_targets.common import dag_file, parameters
 from kitaru_templates.render import literal, word
 
+from kitaru.client import KitaruClient
 from kitaru.errors import UsageError
 from kitaru.wire.plan import Block, Parameter, Plan, Resources, Step
 
@@ -122,6 +123,14 @@ def test_the_calls_of_a_list_are_tasks_beside_one_another(make: Make) -> None:
     assert (options["of"], options["max_active_tis_per_dagrun"], options["retries"]) == (
         "parts", 8, 2,
     )  # fmt: skip
+
+
+def test_a_document_of_pods_runs_dry(make: Make, tmp_path: Path) -> None:
+    built = make(LISTS, "airflow", image="registry/lists:1", delivery="image")
+    assert "KubernetesPodOperator" in built.document.read_text()
+    url = f"sqlite:{tmp_path / 'store.db'}"
+    exec_id = dry_run.run(built, inputs={"text": "a b"}, answers={}, store_url=url)
+    assert KitaruClient(url).executions.get(exec_id).result == ["A", "B"]
 
 
 def test_the_same_plan_gives_the_same_bytes(make: Make) -> None:
