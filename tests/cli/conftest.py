@@ -53,6 +53,18 @@ class Kitaru:
         assert "Traceback (most recent call last)" not in done.err or code == 1, done.err
         return done
 
+    def each(self, commands: Sequence[Sequence[str]], *, stdin: str = "", **env: str) -> list[Done]:
+        """Run commands one after the other, each in a fork: that takes a tenth of the time."""
+        asked = self.write("asked.json", json.dumps([[[*command], stdin] for command in commands]))
+        ran = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("forked.py")), str(asked)],
+            cwd=self.folder, env={**self.environ, **env}, capture_output=True, text=True,
+            timeout=300, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        asked.unlink()
+        return [Done(*each) for each in json.loads(ran.stdout)]
+
     def command(self, arguments: Sequence[str]) -> list[str]:
         return [sys.executable, "-m", "kitaru.cli", *arguments]
 

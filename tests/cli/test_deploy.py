@@ -67,23 +67,22 @@ def test_an_execution_keeps_its_version_while_the_tag_moves(deployed: Kitaru) ->
     assert (moved["result"], moved["deployment"]) == ("a draft of brief on tea", "v2")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message", "help"),
-    [
-        (("invoke", "review@v9", *TOPIC), "has no version v9", "v1 to v2"),
-        (("invoke", "review@gone", *TOPIC), "has no tag gone", "stable (v1)"),
-        (("invoke", "absent"), "not deployed", "Deployed are: review"),
-        (("invoke", "review"), "missing input 'topic'", "its inputs are: topic"),
-        (("invoke", "review", *TOPIC, "--answer", "a=1"), "--answer is for --local", "input"),
-        (("invoke", "review", *TOPIC), "cannot reach the store", "--store s3://"),
-        (("invoke", "review", *TOPIC, "--set", "x"), "is not NAME=VALUE", "--set"),
-        (("flow", "tag", "review", "x"), "which version", "review@v1"),
-        (("flow", "tag", "review@v1", "v2"), "reads as a version", "stable"),
-        (("deploy", "review.py", "-t", "vertex", "--tag", "a b"), "name of a tag", "letters"),
-    ],
-)
-def test_what_cannot_be_done_says_what_can(
-    arguments: tuple[str, ...], message: str, help: str, deployed: Kitaru
-) -> None:
-    error = deployed(*arguments, "--json", code=2).error
-    assert message in error["message"] and help in error["help"]
+WRONG = [
+    (("invoke", "review@v9", *TOPIC), "has no version v9", "v1 to v2"),
+    (("invoke", "review@gone", *TOPIC), "has no tag gone", "stable (v1)"),
+    (("invoke", "absent"), "not deployed", "Deployed are: review"),
+    (("invoke", "review"), "missing input 'topic'", "its inputs are: topic"),
+    (("invoke", "review", *TOPIC, "--answer", "a=1"), "--answer is for --local", "input"),
+    (("invoke", "review", *TOPIC), "cannot reach the store", "--store s3://"),
+    (("invoke", "review", *TOPIC, "--set", "x"), "is not NAME=VALUE", "--set"),
+    (("flow", "tag", "review", "x"), "which version", "review@v1"),
+    (("flow", "tag", "review@v1", "v2"), "reads as a version", "stable"),
+    (("deploy", "review.py", "-t", "vertex", "--tag", "a b"), "name of a tag", "letters"),
+]
+
+
+def test_what_cannot_be_done_says_what_can(deployed: Kitaru) -> None:
+    found = deployed.each([(*arguments, "--json") for arguments, _, _ in WRONG])
+    for (arguments, message, help), done in zip(WRONG, found, strict=True):
+        assert done.code == 2, (arguments, done)
+        assert message in done.error["message"] and help in done.error["help"], (arguments, done)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -21,7 +20,7 @@ import pytest
 from kitaru.cli.app import cli
 
 from . import flows
-from .conftest import Kitaru
+from .conftest import Done, Kitaru
 
 TOPIC = ("--input", "topic=tea")
 VERTEX = ("--target", "vertex")
@@ -63,6 +62,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "stack show": ((), ("--stack", "gone")),
     "stack use": (("dev",), ("gone",)),
     "store check": ((), ("nonsense:",)),
+    "store gc": (("--older-than", "1d", "--dry-run"), ("--older-than", "gone")),
     "store upload": (("build/review/vertex",), ("gone",)),
     "secrets set": (("SOME_KEY",), ("no name",)),
     "secrets list": ((), ("--gone",)),
@@ -70,7 +70,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 # It succeeds with a model alone: tests/memory has one.
 WORKING = [name for name in COMMANDS if name != "memory compact"]
-STDIN = {"secrets set": "a value\n"}
 
 
 def every(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -99,69 +98,86 @@ def test_every_command_says_what_it_does_and_takes_json(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Ran:
+    """Every command in one project: how it went where it succeeds, and where it fails."""
+
     kitaru: Kitaru
-    names: dict[str, str]
+    good: dict[str, Done]
+    bad: dict[str, Done]
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """A project in which every command has something to work on."""
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     kitaru = Kitaru(tmp_path_factory.mktemp("every"))
+    names = _prepare(kitaru)
+
+    def given(name: str, side: int) -> list[str]:
+        return [*name.split(), *(names.get(t, t) for t in COMMANDS[name][side]), "--json"]
+
+    good = kitaru.each([given(name, 0) for name in WORKING], stdin="a value\n")
+    bad = kitaru.each([given(name, 1) for name in COMMANDS])
+    return Ran(kitaru, dict(zip(WORKING, good, strict=True)), dict(zip(COMMANDS, bad, strict=True)))
+
+
+def _prepare(kitaru: Kitaru) -> dict[str, str]:
+    """Make a project in which every command has something to work on; return its executions."""
     stack = '[tool.kitaru.stacks.dev]\nstore = "sqlite:.kitaru/kitaru.db"\n'
     kitaru.write("pyproject.toml", f"[tool.kitaru]\n{stack}")
     kitaru.write("review.py", flows.REVIEW)
     kitaru.write("failing.py", flows.FAILING)
-    kitaru("init", "made")
     run = ("run", "review.py", *TOPIC, "--no-input", "--no-cache", "--json")
-    ids = [kitaru(*run).document["exec_id"] for _ in range(3)]
-    kitaru("executions", "input", ids[0], "--value", "true")
-    kitaru("executions", "cancel", ids[2])
-    failed = kitaru("run", "failing.py", "--json", code=1).document["exec_id"]
+    begun = kitaru.each(
+        [
+            run,
+            run,
+            run,
+            ("run", "failing.py", "--json"),
+            ("init", "made"),
+            ("memory", "set", "key", "1", "--scope", "namespace:n"),
+            ("compile", "review.py", *VERTEX),
+            ("deploy", "review.py", *VERTEX),
+            ("secrets", "set", "OTHER_KEY"),
+        ],
+        stdin="x\n",
+    )
+    assert [done.code for done in begun] == [0, 0, 0, 1, 0, 0, 0, 0, 0]
+    ids = [done.document["exec_id"] for done in begun[:4]]
     kitaru.write("fixed", "")
-    kitaru("memory", "set", "key", "1", "--scope", "namespace:n")
-    kitaru("compile", "review.py", *VERTEX)
-    kitaru("deploy", "review.py", *VERTEX)
-    kitaru("secrets", "set", "OTHER_KEY", stdin="x\n")
-    names = {"EXEC": ids[0], "WAITS": ids[1], "CANCELLED": ids[2], "FAILED": failed}
-    return Prepared(kitaru, names)
+    ended = [("input", ids[0], "--value", "true"), ("cancel", ids[2])]
+    assert [done.code for done in kitaru.each([("executions", *one) for one in ended])] == [0, 0]
+    return dict(zip(("EXEC", "WAITS", "CANCELLED", "FAILED"), ids, strict=True))
 
 
 @pytest.mark.parametrize("name", WORKING)
-def test_every_command_writes_one_document(name: str, prepared: Prepared) -> None:
-    arguments = [prepared.names.get(text, text) for text in COMMANDS[name][0]]
-    given = (*name.split(), *arguments, "--json")
-    done = prepared.kitaru(*given, stdin=STDIN.get(name, ""))
-    assert isinstance(json.loads(done.out), dict), "one document and nothing else"
+def test_every_command_writes_one_document(name: str, ran: Ran) -> None:
+    done = ran.good[name]
+    assert done.code == 0, done
+    assert isinstance(done.document, dict)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_fails_in_json(name: str, prepared: Prepared) -> None:
-    arguments = [prepared.names.get(text, text) for text in COMMANDS[name][1]]
-    error = prepared.kitaru(*name.split(), *arguments, "--json", code=2).error
-    assert error["exit_code"] == 2 and error["message"] and error["type"]
+def test_every_command_fails_in_json(name: str, ran: Ran) -> None:
+    done = ran.bad[name]
+    assert done.code == 2, done
+    assert done.error["exit_code"] == 2 and done.error["message"] and done.error["type"]
 
 
-def test_a_store_that_is_not_there_ends_with_3(prepared: Prepared) -> None:
-    shutil.rmtree(prepared.kitaru.folder / "no", ignore_errors=True)
-    (prepared.kitaru.folder / "no").write_text("a file where a folder should be")
-    for name in ("executions list", "flow list", "store check"):
-        given = (*name.split(), "--store", "sqlite:no/kitaru.db", "--json")
-        assert prepared.kitaru(*given, code=3).error["exit_code"] == 3
+def test_a_store_that_is_not_there_ends_with_3(ran: Ran) -> None:
+    ran.kitaru.write("file", "where a folder should be")
+    gone = ("--store", "sqlite:file/kitaru.db", "--json")
+    names = ("executions list", "flow list", "store check")
+    for done in ran.kitaru.each([(*name.split(), *gone) for name in names]):
+        assert (done.code, done.error["exit_code"]) == (3, 3)
 
 
-@pytest.mark.parametrize("begin", [("run", "slow.py"), ("invoke", "both", "--local")])
-def test_an_interrupted_command_leaves_what_can_be_resumed(
-    begin: tuple[str, ...], kitaru: Kitaru
-) -> None:
+def test_an_interrupted_invocation_can_be_resumed(kitaru: Kitaru) -> None:
     # Steps run elsewhere, so the files that the flow waits for are named from the root.
-    text = flows.SLOW.replace('Path("', f'Path("{kitaru.folder}/')
-    kitaru.write("slow.py", text)
-    if begin[0] == "invoke":
-        kitaru("deploy", "slow.py", *VERTEX)
+    kitaru.write("slow.py", flows.SLOW.replace('Path("', f'Path("{kitaru.folder}/'))
+    kitaru("deploy", "slow.py", *VERTEX)
     process = subprocess.Popen(
-        kitaru.command([*begin, "--json"]), cwd=kitaru.folder, env=kitaru.environ,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        kitaru.command(["invoke", "both", "--local", "--json"]), cwd=kitaru.folder,
+        env=kitaru.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
     )  # fmt: skip
     _wait_for(kitaru.folder / "slow-began")
     os.killpg(process.pid, signal.SIGINT)

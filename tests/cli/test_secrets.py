@@ -78,8 +78,7 @@ def test_no_command_shows_a_secret(kitaru: Kitaru) -> None:
     assert asked.document["waits"][0]["question"] == "use ***?"
     answered = kitaru("executions", "input", exec_id, "--value", "true", code=1, **key)
     assert "denied for *** and ***" in answered.err + answered.out
-    shown = [ran, asked, answered]
-    for arguments in (
+    commands = [
         ("executions", "get", exec_id, "--json"),
         ("executions", "list"),
         ("executions", "diff", exec_id, exec_id),
@@ -88,7 +87,6 @@ def test_no_command_shows_a_secret(kitaru: Kitaru) -> None:
         ("run", f"{SHAPED}.py"),
         ("executions", "get", SHAPED),
         ("graph", "leaking.py"),
-    ):
-        shown.append(kitaru(*arguments, code=None))
-    for done in shown:
+    ]
+    for done in [ran, asked, answered, *kitaru.each(commands)]:
         assert VALUE not in done.out + done.err and SHAPED not in done.out + done.err, done
