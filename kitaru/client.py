@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from kitaru.runtime.collection import Removed
     from kitaru.runtime.comparison import Comparison, Effort
+    from kitaru.runtime.logs import LogLine
     from kitaru.stores.base import Store
     from kitaru.wire.records import (
         AttemptRecord,
@@ -185,6 +186,23 @@ class Executions:
         from kitaru.runtime.collection import collect
 
         return collect(self._store, older_than, dry_run=dry_run)
+    def logs(
+        self, exec_id: str, invocation: str | None = None, *, follow: bool = False
+    ) -> Iterator[LogLine]:
+        """Yield the output that was kept of an execution, in order of time; raises NotFound.
+
+        Args:
+            invocation: leave out the output of all others; `""` is the flow's body.
+            follow: go on with what is written until the execution has completed, failed or been
+                cancelled.
+
+        Example:
+            for line in client.executions.logs(exec_id, "draft"):
+                print(line.at, line.text)
+        """
+        from kitaru.runtime.logs import lines
+
+        return lines(Journal.open(self._store, exec_id), invocation, follow)
 
     def diff(self, a: str, b: str) -> Comparison:
         """Return how execution `b` differs from `a`; raises NotFound.

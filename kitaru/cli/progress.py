@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.output import Output, label
 from kitaru.errors import WaitTimeout
+from kitaru.runtime.output import on_top
 from kitaru.wire.secrecy import redacted
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _live() -> Iterator[tuple[Write, Write]]:
     console, spinner = Console(stderr=True), Spinner("dots", "running")
     # What the flow prints goes above the line as well, unless it goes to a file.
     to_terminal = sys.stdout.isatty()
-    with Live(spinner, console=console, transient=True, redirect_stdout=to_terminal):
+    with Live(spinner, console=console, transient=True, redirect_stdout=to_terminal), on_top():
         yield (
             lambda text: console.print(Text.from_ansi(redacted(text)), soft_wrap=True),
             lambda text: spinner.update(text=text),

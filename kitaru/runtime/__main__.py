@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kitaru.errors import KitaruError, UsageError
 from kitaru.runtime.given import Given
-from kitaru.runtime.process import Request, say
+from kitaru.runtime.process import Request, flush, say
 from kitaru.runtime.step import run_step
 from kitaru.wire.plan import OWN_DEFAULT
 
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
 
         say(user_traceback(error).rstrip())
         return 1
+    finally:
+        flush()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ from kitaru.runtime.calls import (
 from kitaru.runtime.futures import Future
 from kitaru.runtime.host import Host, Stop
 from kitaru.runtime.journal import Journal
+from kitaru.runtime.logs import Log
 from kitaru.runtime.models import same_models
 from kitaru.runtime.outcomes import Outcome, check_same, error_info, origin_of, value_of
 from kitaru.runtime.retries import ONCE, Policy, chance
@@ -62,6 +63,7 @@ class Execution:
         """
         self.journal = journal
         self.capture = capture
+        self.log = Log(journal.store, journal.exec_id)
         self.counters = counters or Counters()
         self.unread: list[str] = []
         self.attempted = attempted

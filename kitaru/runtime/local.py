@@ -8,6 +8,7 @@ from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from kitaru.errors import EnvironmentFailure
+from kitaru.runtime import output
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution
@@ -100,6 +101,7 @@ class LocalRun:
 
     def abandon(self) -> None:
         """Let the interpreter end although the body could go on: it was interrupted."""
+        self._execution.log.close()
         with self._changed:
             if self._phase == "running":
                 self._end(KeyboardInterrupt())
@@ -113,6 +115,7 @@ class LocalRun:
 
     def suspend(self, wait: str) -> None:
         """Park this thread until `wake`."""
+        self._execution.log.close()
         with self._changed:
             self._parked.append(wait)
             self._phase = "parked"
@@ -130,6 +133,7 @@ class LocalRun:
     # The threads
 
     def _begin(self) -> None:
+        output.begin()
         self._run_body()
         self._keep_alive()
 
@@ -161,6 +165,7 @@ class LocalRun:
             self._finish(None)
 
     def _finish(self, error: BaseException | None) -> None:
+        self._execution.log.close()
         with self._changed:
             self._end(error)
 
@@ -168,6 +173,7 @@ class LocalRun:
         if self._phase != "done":
             self.error = error
             self._phase = "done"
+            output.end()
             self._changed.notify_all()
 
 

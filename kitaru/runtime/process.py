@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kitaru.errors import KitaruError
+from kitaru.runtime import logs
 from kitaru.runtime.failures import user_traceback
 from kitaru.runtime.given import Given
 from kitaru.runtime.host import Stop
@@ -86,7 +87,7 @@ def stop_process(request: Request, why: Stop, error: BaseException | None) -> No
         request.publish(END, "end")
         exit_now(0)
     if why == "superseded":
-        _flush()
+        flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     if isinstance(error, KitaruError):
         exit_now(report(error))
@@ -103,11 +104,13 @@ def report(error: KitaruError) -> int:
 
 def exit_now(code: int) -> NoReturn:
     """End the process without unwinding anything."""
-    _flush()
+    flush()
     os._exit(code)
 
 
-def _flush() -> None:
+def flush() -> None:
+    """Write down what this process still holds of its output."""
+    logs.close_all()
     sys.stdout.flush()
     sys.stderr.flush()
 

@@ -27,6 +27,7 @@ from kitaru.wire.records import (
     IntentRecord,
     InvocationRecord,
     LaunchRecord,
+    LogChunk,
     MemoryVersion,
     Record,
     Replay,
@@ -55,6 +56,7 @@ _KINDS: dict[str, type[Record]] = {
     "deployment": DeploymentRecord,
     "tag": TagRecord,
     "launch": LaunchRecord,
+    "log": LogChunk,
 }
 # What stands inside records.
 _PARTS = (StoredValue, ErrorInfo, Replay)

@@ -93,6 +93,15 @@ def blob(home: str, digest: str) -> str:
     return f"{home}blob/{digest.removeprefix('sha256:')}"
 
 
+def logs(exec_id: str) -> str:
+    return f"x/{exec_id}/log/"
+
+
+def log_segment(exec_id: str, segment: str) -> str:
+    """Return what the chunks of one run of an execution begin with; `segment` sorts by time."""
+    return f"{logs(exec_id)}{segment}/"
+
+
 def intent(exec_id: str, id: str) -> str:
     return f"x/{exec_id}/intent/{id}"
 

@@ -231,7 +231,7 @@ class Plan:
     positions: tuple[Any, ...] = ()
     activations: tuple[Activation, ...] = ()
     models: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)

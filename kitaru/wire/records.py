@@ -286,6 +286,13 @@ class LaunchRecord:
     directory: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Lines of output, each `[at, invocation, stream, text]`, as they were written."""
+
+    lines: tuple[list[str], ...]
+
+
 Record = (
     ExecutionRecord
     | StateRecord
@@ -299,6 +306,7 @@ Record = (
     | CacheHint
     | MemoryVersion
     | IntentRecord
+    | LogChunk
     | DeploymentRecord
     | TagRecord
     | LaunchRecord

@@ -12,6 +12,7 @@ from kitaru.cli import options
 from kitaru.cli.attend import attend, finish
 from kitaru.cli.clients import client_of, url_of
 from kitaru.cli.commands.compare import diff, lineage
+from kitaru.cli.commands.logs import logs
 from kitaru.cli.commands.replay import replay
 from kitaru.cli.comparisons import effort
 from kitaru.cli.execution import COLORS, answer_command, command, show_execution
@@ -32,7 +33,7 @@ def executions() -> None:
     """What ran, what it waits for, and how to go on."""
 
 
-for command_of in (replay, diff, lineage):
+for command_of in (logs, replay, diff, lineage):
     executions.add_command(command_of)
 
 
