@@ -298,6 +298,8 @@ class Execution:
     def complete(self, result: Any) -> EndRecord:
         """End the execution with `result`; raises what a future raised that nobody read."""
         self._check_running()
+        # Whoever sees the end finds all the output there.
+        self.log.close()
         with self._environment():
             self._seal()
             self._raise_unread()
@@ -313,6 +315,7 @@ class Execution:
         self._check_running()
         self.submitted.start()
         self.submitted.drain()
+        self.log.close()
         info = error_info(error, invocation=origin_of(error, self._unsealed), help=help)
         with self._environment():
             if self.journal.end() is None:

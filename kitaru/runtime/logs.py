@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.ledger import Ledger
@@ -28,7 +27,7 @@ _PAUSE = 1.0
 _LAST_WORDS = 5.0
 _ENDED = ("completed", "failed", "cancelled")
 
-_open: set[Log] = set()
+_open: dict[int, Log] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +62,24 @@ class Log:
     def add(self, invocation: str, stream: str, text: str) -> None:
         """Take what was written."""
         with self._changed:
-            _open.add(self)
-            begun = self._begun.pop((invocation, stream), "") + text
+            begun = self._begun.get((invocation, stream), "") + text
+            if "\n" not in text and len(begun) <= _LINE:
+                self._begun[invocation, stream] = begun
+                return
             *whole, rest = begun.split("\n")
             if len(rest) > _LINE:
                 whole, rest = [*whole, rest], ""
-            if rest:
-                self._begun[invocation, stream] = rest
-            if whole:
-                self._take(invocation, stream, whole)
-                self._start()
+            self._begun[invocation, stream] = rest
+            self._take(invocation, stream, whole)
+            self._start()
 
     def close(self, timeout: float = _LAST_WORDS) -> None:
         """Write down what is left, as far as `timeout` seconds allow; more may still be added."""
         with self._changed:
             for (invocation, stream), text in self._begun.items():
-                self._take(invocation, stream, [text])
+                self._take(invocation, stream, [text] if text else [])
             self._begun.clear()
-            _open.discard(self)
+            _open.pop(id(self), None)
         last = threading.Thread(target=self._write, name="kitaru-logs-last", daemon=True)
         if self._lines or self._writing.locked():
             last.start()
@@ -96,6 +95,7 @@ class Log:
             self._lines.append(LogLine(at, invocation, stream, text))
 
     def _start(self) -> None:
+        _open[id(self)] = self
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="kitaru-logs", daemon=True)
             self._thread.start()
@@ -120,15 +120,20 @@ class Log:
             for chunk in _chunks(lines, lost):
                 try:
                     self._number += 1
-                    self._ledger.write(f"{self._place}{self._number:08d}", LogChunk(chunk))
+                    place = f"{self._place}{self._number:08d}"
+                    self._ledger.write(place, LogChunk(tuple(map(_entry, chunk))))
                 except Exception:
                     with self._changed:
                         self._lost += len(chunk)
 
 
+def _entry(line: LogLine) -> list[str]:
+    return [line.at, line.invocation, line.stream, line.text]
+
+
 def close_all() -> None:
     """Write down what is left of every run in this process, which is about to end."""
-    for log in list(_open):
+    for log in list(_open.values()):
         log.close()
 
 
@@ -166,20 +171,39 @@ def _followed(journal: Journal) -> Iterator[LogLine]:
         time.sleep(_PAUSE)
 
 
-def _chunks(lines: list[LogLine], lost: int) -> Iterator[tuple[Any, ...]]:
-    chunk: list[list[str]] = []
+def _chunks(lines: list[LogLine], lost: int) -> Iterator[list[LogLine]]:
+    chunk: list[LogLine] = []
     size = 0
     for line in lines:
-        chunk.append([line.at, line.invocation, line.stream, _kept(line.text)])
+        chunk.append(line)
         size += len(line.text)
         if size >= _CHUNK:
-            yield tuple(chunk)
+            yield _without_secrets(chunk)
             chunk, size = [], 0
+    chunk = _without_secrets(chunk)
     if lost:
-        chunk.append([now(), "", "stderr", f"kitaru: {lost} lines of output were lost here"])
+        said = f"kitaru: {lost} lines of output were lost here"
+        chunk.append(LogLine(now(), "", "stderr", said))
     if chunk:
-        yield tuple(chunk)
+        yield chunk
 
 
-def _kept(text: str) -> str:
+def _without_secrets(lines: list[LogLine]) -> list[LogLine]:
+    """Return the lines as they are kept; those of one writer are looked at together.
+
+    Where a secret went over several lines there are fewer of them afterwards, and all that their
+    writer said in this chunk has the time of its first line.
+    """
+    by_writer: dict[tuple[str, str], list[LogLine]] = {}
+    for line in lines:
+        by_writer.setdefault((line.invocation, line.stream), []).append(line)
+    kept: list[LogLine] = []
+    for own in by_writer.values():
+        texts = _hidden("\n".join(line.text for line in own)).split("\n")
+        moments = [line.at for line in own] if len(texts) == len(own) else [own[0].at] * len(texts)
+        kept += [replace(own[0], at=at, text=t) for at, t in zip(moments, texts, strict=True)]
+    return kept
+
+
+def _hidden(text: str) -> str:
     return str(hidden(text.encode("utf-8", "backslashreplace").decode()))
