@@ -186,6 +186,7 @@ class Executions:
         from kitaru.runtime.collection import collect
 
         return collect(self._store, older_than, dry_run=dry_run)
+
     def logs(
         self, exec_id: str, invocation: str | None = None, *, follow: bool = False
     ) -> Iterator[LogLine]:
@@ -200,9 +201,7 @@ class Executions:
             for line in client.executions.logs(exec_id, "draft"):
                 print(line.at, line.text)
         """
-        from kitaru.runtime.logs import lines
-
-        return lines(Journal.open(self._store, exec_id), invocation, follow)
+        return logs.lines(Journal.open(self._store, exec_id), invocation, follow)
 
     def diff(self, a: str, b: str) -> Comparison:
         """Return how execution `b` differs from `a`; raises NotFound.
