@@ -10,7 +10,7 @@ from kitaru.flow import ended, go_on, opened, replay
 from kitaru.handle import Handle, result_of
 from kitaru.loading import load_flow
 from kitaru.memory import Memories
-from kitaru.runtime import commands, launches, listing
+from kitaru.runtime import commands, launches, listing, logs
 from kitaru.runtime.deployments import Deployments
 from kitaru.runtime.inputs import changed_json
 from kitaru.runtime.journal import Journal
@@ -194,8 +194,7 @@ class Executions:
 
         Args:
             invocation: leave out the output of all others; `""` is the flow's body.
-            follow: go on with what is written until the execution has completed, failed or been
-                cancelled.
+            follow: go on until the execution has completed, failed or been cancelled.
 
         Example:
             for line in client.executions.logs(exec_id, "draft"):
