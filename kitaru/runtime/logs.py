@@ -119,12 +119,15 @@ class Log:
                 self._lines, self._size, self._lost = [], 0, 0
             for chunk in _chunks(lines, lost):
                 try:
-                    self._number += 1
-                    place = f"{self._place}{self._number:08d}"
-                    self._ledger.write(place, LogChunk(tuple(map(_entry, chunk))))
+                    self._keep(_without_secrets(chunk))
                 except Exception:
                     with self._changed:
                         self._lost += len(chunk)
+
+    def _keep(self, chunk: list[LogLine]) -> None:
+        self._number += 1
+        place = f"{self._place}{self._number:08d}"
+        self._ledger.write(place, LogChunk(tuple(map(_entry, chunk))))
 
 
 def _entry(line: LogLine) -> list[str]:
@@ -178,9 +181,8 @@ def _chunks(lines: list[LogLine], lost: int) -> Iterator[list[LogLine]]:
         chunk.append(line)
         size += len(line.text)
         if size >= _CHUNK:
-            yield _without_secrets(chunk)
+            yield chunk
             chunk, size = [], 0
-    chunk = _without_secrets(chunk)
     if lost:
         said = f"kitaru: {lost} lines of output were lost here"
         chunk.append(LogLine(now(), "", "stderr", said))

@@ -252,6 +252,15 @@ def test_what_was_lost_is_said() -> None:
     assert texts == ["three", "kitaru: 2 lines of output were lost here"]
 
 
+def test_where_secrets_cannot_be_hidden_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KITARU_REDACT", "no function")
+    store = MemoryStore("memory:hidden")
+    log = logs.Log(store, "e")
+    log.add("", "stdout", "plain\n")
+    log.close()
+    assert list(logs.read(store, "e")) == []
+
+
 def test_a_store_that_hangs_costs_memory_only_up_to_a_bound() -> None:
     gate = threading.Event()
     log = logs.Log(Failing("memory:hangs", gate), "e")
