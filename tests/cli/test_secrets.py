@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from kitaru_targets import registry
+from kitaru_targets.common import resources
+
+from kitaru.errors import UsageError
 
 from . import flows
 from .conftest import Kitaru
@@ -49,24 +53,27 @@ def test_set_list_and_delete(kitaru: Kitaru) -> None:
     assert "empty" in kitaru("secrets", "set", "SERVICE_KEY", "--json", code=2).error["message"]
 
 
-@pytest.mark.parametrize("target", ["kubeflow", "vertex", "airflow"])
-def test_a_pipeline_holds_the_reference_alone(kitaru: Kitaru, target: str) -> None:
+def test_pipelines_hold_the_reference_alone(kitaru: Kitaru) -> None:
     kitaru.write("review.py", flows.REVIEW)
     kitaru.write("pyproject.toml", '[tool.kitaru.secrets]\nSERVICE_KEY = "aws:prod/key"\n')
-    kitaru("compile", "review.py", "-t", target, SERVICE_KEY=VALUE, SERVICE_API_KEY=VALUE)
-    folder = kitaru.folder / "build" / "review" / target
-    assert "aws:prod/key" in (folder / "plan.json").read_text()
-    assert "boto3==" in (folder / "lock.json").read_text()
-    assert not [p for p in folder.iterdir() if VALUE.encode() in p.read_bytes()]
+    kitaru("compile", "review.py", "-t", "all", SERVICE_KEY=VALUE, SERVICE_API_KEY=VALUE)
+    folders = [*(kitaru.folder / "build" / "review").iterdir()]
+    assert len(folders) == len(registry.names())
+    for folder in folders:
+        assert "aws:prod/key" in (folder / "plan.json").read_text()
+        assert "boto3==" in (folder / "lock.json").read_text()
+        assert "`SERVICE_KEY` from `aws:prod/key`" in (folder / "DEPLOY.md").read_text()
+        assert not [p for p in folder.iterdir() if VALUE.encode() in p.read_bytes()]
 
 
-@pytest.mark.parametrize("line", ['API_KEY = "aws:x"', f'NOTE = "{SHAPED}"', 'U = "x://a:bc@d"'])
-def test_a_variable_that_is_a_secret_is_no_plain_variable(kitaru: Kitaru, line: str) -> None:
-    kitaru.write("review.py", flows.REVIEW)
-    kitaru.write("pyproject.toml", f"[tool.kitaru.environment]\n{line}\n")
-    done = kitaru("compile", "review.py", "-t", "kubeflow", code=2)
-    assert "holds a secret" in done.err and "kitaru.secret" in done.err
-    assert SHAPED not in done.err
+@pytest.mark.parametrize(
+    ("name", "value"), [("API_KEY", "aws:x"), ("NOTE", SHAPED), ("URL", "x://a:bc@d")]
+)
+def test_a_variable_that_is_a_secret_is_no_plain_variable(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match="holds a secret") as raised:
+        resources.environment({name: value})
+    assert f'kitaru.secret("{name}")' in raised.value.help
+    assert value not in str(raised.value).replace('"aws:…"', "")
 
 
 def test_no_command_shows_a_secret(kitaru: Kitaru) -> None:

@@ -80,19 +80,6 @@ def test_a_value_in_the_place_of_a_reference_is_not_repeated(reference: str) -> 
     assert VALUE not in str(raised.value)
 
 
-def test_aws_secrets_manager(monkeypatch: pytest.MonkeyPatch) -> None:
-    moto, boto3 = pytest.importorskip("moto"), pytest.importorskip("boto3")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with moto.mock_aws():
-        made = boto3.client("secretsmanager").create_secret(Name="prod/key", SecretString=VALUE)
-        for place in ("prod/key", made["ARN"]):
-            secrets.use_plan_references({NAME: f"aws:{place}"})
-            assert kitaru.secret(NAME) == VALUE
-        secrets.use_plan_references({NAME: "aws:absent"})
-        with pytest.raises(EnvironmentFailure, match="ResourceNotFoundException"):
-            kitaru.secret(NAME)
-
-
 def google() -> dict[str, ModuleType]:
     def access(*, name: str) -> Any:
         assert name == "projects/p/secrets/s/versions/latest"
