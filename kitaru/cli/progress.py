@@ -63,7 +63,7 @@ class Progress:
     def _show_new(self, write: Write) -> None:
         if self._output.as_json:
             return
-        new = [record for record in self._journal.invocations() if record.id not in self._shown]
+        new = self._journal.invocations(besides=self._shown)
         self._shown.update(record.id for record in new)
         for line in lines(new):
             write(line)

@@ -6,7 +6,7 @@ recorded; everyone downstream sees the one record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,8 +55,8 @@ class Journal:
         self.writer = self._ledger.writer
         self._cache = Cache(self._ledger, self.exec_id)
         self._company = Company(store, self.exec_id, began=began)
-        # Records never change, so one that was seen once need not be read again.
-        self._seen: dict[str, InvocationRecord] = {}
+        # Nothing else is held: an execution may have any number of records.
+        self._prefetched: dict[str, InvocationRecord] = {}
 
     @classmethod
     def create(cls, store: Store, record: ExecutionRecord) -> Journal:
@@ -114,24 +114,18 @@ class Journal:
 
     def prefetch(self) -> None:
         """Read all invocations at once; a hint only: one that is not found is asked for again."""
-        found = self.store.list(keys.invocations(self.exec_id))
-        missing = [key for key in found if key.rpartition("/")[2] not in self._seen]
-        for record in self._ledger.read_all(InvocationRecord, missing):
-            self._seen[record.id] = record
+        self._prefetched = {record.id: record for record in self.invocations()}
 
     def invocation(self, id: str) -> InvocationRecord | None:
         """Return the outcome of an invocation, or None when it certainly has none yet."""
-        if (seen := self._seen.get(id)) is not None:
-            return seen
-        found = self._ledger.read(InvocationRecord, keys.invocation(self.exec_id, id))
-        if found is not None:
-            self._seen[id] = found
-        return found
+        if (held := self._prefetched.get(id)) is not None:
+            return held
+        return self._ledger.read(InvocationRecord, keys.invocation(self.exec_id, id))
 
     def look(self, id: str) -> InvocationRecord | EndRecord | None:
         """Return an invocation's outcome; while it has none, how the execution ended, or None."""
-        if (seen := self._seen.get(id)) is not None:
-            return seen
+        if (held := self._prefetched.get(id)) is not None:
+            return held
         if self._company.is_absent():
             return None
         # The outcome last: nothing happens between its absence and the call but the way back.
@@ -140,8 +134,7 @@ class Journal:
         self.store.together(self._company.join, lambda: read.extend(self.store.get_all(places)))
         end, outcome = read
         if outcome is not None:
-            found = self._seen[id] = self._ledger.verify(InvocationRecord, places[1], outcome)
-            return found
+            return self._ledger.verify(InvocationRecord, places[1], outcome)
         return None if end is None else self._ledger.verify(EndRecord, places[0], end)
 
     def recorded(self) -> set[str]:
@@ -149,10 +142,12 @@ class Journal:
         found = self.store.list(keys.invocations(self.exec_id))
         return {key.rpartition("/")[2] for key in found}
 
-    def invocations(self) -> list[InvocationRecord]:
-        """Return all outcomes, in program order of the calls."""
-        self.prefetch()
-        return sorted(self._seen.values(), key=lambda r: (r.position, r.id))
+    def invocations(self, besides: Container[str] = ()) -> list[InvocationRecord]:
+        """Return all outcomes but those of the ids `besides`, in program order of the calls."""
+        found = self.store.list(keys.invocations(self.exec_id))
+        wanted = [key for key in found if key.rpartition("/")[2] not in besides]
+        read = self._ledger.read_all(InvocationRecord, wanted)
+        return sorted(read, key=lambda record: (record.position, record.id))
 
     def record(self, rec: InvocationRecord, *, cache_key: str = "") -> InvocationRecord:
         """Record an invocation's outcome: one commit.
@@ -163,7 +158,6 @@ class Journal:
         key = keys.invocation(self.exec_id, rec.id)
         also = [self._hint(rec, cache_key)] if cache_key and rec.status == "completed" else []
         held = self.store.together(lambda: self._ledger.write(key, rec, *also), self._company.ask)
-        self._seen[rec.id] = held
         return held
 
     def cached(

@@ -239,7 +239,8 @@ def _translate(error: sqlite3.Error, path: Path) -> KitaruError:
     if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_CANTOPEN")):
         return StoreDenied(
             f"The store {path} may not be opened or written: {error}.",
-            help="Check who owns the file and its directory; SQLite writes beside the file too.",
+            help="Check who owns the file and its directory (SQLite writes beside the file too), "
+            "and how many open files a process may have: ulimit -n",
         )
     if name.startswith("SQLITE_CORRUPT"):
         return RecordCorrupt(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -275,6 +276,14 @@ def test_a_cached_result_brings_its_large_values_along(journal: Journal) -> None
     other = Journal.open(journal.store, "exec-2")
     assert other.fetch(held.value) == LARGE  # type: ignore[arg-type]
     assert other.fetch(artifact["value"]) == LARGE + "2"  # type: ignore[arg-type]
+
+
+def test_a_journal_does_not_grow_with_its_records(journal: Journal) -> None:
+    for number in range(50):
+        journal.record(invocation(f"ck_{number}"))
+        assert journal.look(f"other_{number}") is None
+    held = [one for one in gc.get_objects() if isinstance(one, InvocationRecord)]
+    assert len(held) < 10
 
 
 def test_failures_and_unkeyed_results_are_not_cached(journal: Journal) -> None:
