@@ -60,7 +60,7 @@ def best(once: Callable[[], Cost], *, runs: int = 5) -> Cost:
     return Cost(min(c.wall for c in costs), min(c.cpu for c in costs))
 
 
-def seconds(work: Callable[[], None]) -> float:
+def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

@@ -10,6 +10,7 @@ import checkpoints
 import compiling
 import processes
 import sizes
+import stores
 from common import table
 
 PARTS = {
@@ -17,6 +18,7 @@ PARTS = {
     "processes": processes,
     "compiling": compiling,
     "sizes": sizes,
+    "stores": stores,
 }
 
 

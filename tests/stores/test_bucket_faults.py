@@ -68,12 +68,13 @@ def test_a_create_survives_a_passing_fault(hasty: Store, proxy: Proxy, fault: st
 
 
 @everywhere
-@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize("fault", [*PASSING, "after-short"])
 def test_reads_survive_a_passing_fault(hasty: Store, proxy: Proxy, fault: str) -> None:
-    hasty.create("a/b", b"1")
-    for read in (lambda: hasty.get("a/b"), lambda: hasty.list("a/")):
+    value = b"1" * 100_000
+    hasty.create("a/b", value)
+    for read, expected in ((lambda: hasty.get("a/b"), value), (lambda: hasty.list("a/"), ["a/b"])):
         proxy.fault = once(fault, "GET")
-        assert read()
+        assert read() == expected
 
 
 def test_a_record_whose_answer_was_lost_is_ones_own_and_written_once(

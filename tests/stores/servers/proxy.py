@@ -44,8 +44,8 @@ class Message:
 class Proxy:
     """A way to a server; `fault(method, key)` names what goes wrong with a request, or nothing.
 
-    Each request takes `delay` seconds longer than the server does. A fault is `reset`, `stall` or
-    one of `CODES`, with `after-` when the server has acted already.
+    Each request takes `delay` seconds longer than the server does. A fault is `reset`, `stall`,
+    `short` (half an answer) or one of `CODES`, with `after-` when the server has acted already.
     """
 
     def __init__(self, server: Server) -> None:
@@ -95,7 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(self.proxy.delay)
         after, _, fault = self.proxy.fault(self.command, key).rpartition("-")
         answer = self.proxy.forward(as_json_api(asked)) if after or not fault else None
-        if fault in {"reset", "stall"}:
+        if fault == "short" and answer is not None:
+            self._reply(answer, len(answer.body) // 2)
+            self._break_off(fault)
+        elif fault in {"reset", "stall"}:
             self._break_off(fault)
         else:
             self._reply(_error(fault) if fault or answer is None else answer)
@@ -108,14 +111,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
-    def _reply(self, answer: Message) -> None:
+    def _reply(self, answer: Message, sent: int | None = None) -> None:
         self.send_response(int(answer.head))
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(answer.body)
+            self.wfile.write(answer.body[:sent])
 
 
 def _error(status: str) -> Message:
