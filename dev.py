@@ -185,7 +185,7 @@ def lying() -> list[tuple[str, str]]:
 
 def developers() -> None:
     base()
-    install(VENV, [*PINNED, "--editable", ".[airflow,store,llm]", "--group", "dev"], DECLARED)
+    install(VENV, [*PINNED, "--editable", ".[airflow,store,llm,otel]", "--group", "dev"], DECLARED)
 
 
 def oracle(name: str) -> None:

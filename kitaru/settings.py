@@ -11,7 +11,7 @@ TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 CAPTURES = ("full", "metadata", "off")
 MODEL_KEYS = frozenset({"model", "api_base", "secret"})
-CARRIED = ("capture", "default_model", "logs", "redact")
+CARRIED = ("capture", "default_model", "logs", "otel", "redact")
 """The project's settings that a plan carries to its steps, beside its models."""
 
 
@@ -87,6 +87,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "secrets": Kind({}, _is_texts, 'a table of references, {"API_KEY": "aws:…"}', json.loads),
     "logs": Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
+    "otel": Kind(None, lambda value: type(value) is bool, "true or false", _parse_bool),
     "capture": Kind("full", _is_capture, "one of full, metadata and off"),
     "redact": Kind(None, _is_hook, "a function of a text, or its name as module:function"),
     "environment": Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),

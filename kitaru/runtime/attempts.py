@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import ArgumentChanged, EnvironmentFailure, ValueNotEncodable
-from kitaru.runtime import codec, failures, lineage
+from kitaru.runtime import codec, failures, lineage, telemetry
 from kitaru.runtime.calls import Call
 from kitaru.runtime.context import Running, Scope, entered
 from kitaru.runtime.outcomes import Outcome, error_info
@@ -30,7 +30,8 @@ def run(execution: Execution, call: Call, policy: Policy, failed: int) -> Outcom
     running = Running(call.id, call.spec.capture or execution.capture)
     started = now()
     try:
-        with entered(Scope(execution, running)):
+        span = telemetry.attempt(execution.journal, call, failed + 1)
+        with entered(Scope(execution, running)), span:
             value = _call(call, policy.timeout)
             document = _encode_result(call, value)
     except EnvironmentFailure:

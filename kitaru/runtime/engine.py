@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from kitaru.errors import Diverged, EnvironmentFailure
-from kitaru.runtime import attempts, codec
+from kitaru.runtime import attempts, codec, telemetry
 from kitaru.runtime.calls import (
     Args,
     Call,
@@ -21,7 +21,7 @@ from kitaru.runtime.calls import (
     codes_beside,
 )
 from kitaru.runtime.futures import Future
-from kitaru.runtime.host import Host, Stop
+from kitaru.runtime.host import Host, Stop, park
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.logs import Log
 from kitaru.runtime.models import same_models
@@ -306,6 +306,7 @@ class Execution:
             document = codec.encode(result, where="result")
             value = self.journal.put(document, type(result).__name__)
             end = self.journal.finish(EndRecord("completed", value, now()))
+        telemetry.ended(self.journal, end.status)
         if end.status == "cancelled":
             self.stop("cancelled", None)
         return end
@@ -320,11 +321,13 @@ class Execution:
         with self._environment():
             if self.journal.end() is None:
                 self.journal.set_state("failed", info)
+                telemetry.ended(self.journal, "failed")
         return info
 
     def cancel(self) -> NoReturn:
         """End the execution as cancelled."""
         self.journal.finish(EndRecord("cancelled", None, now()))
+        telemetry.ended(self.journal, "cancelled")
         self.stop("cancelled", None)
 
     def stop(self, why: Stop, error: BaseException | None) -> NoReturn:
@@ -390,9 +393,3 @@ class Execution:
 
 def _nothing() -> None:
     """Stand for the function of an operation that runs none."""
-
-
-def park() -> NoReturn:
-    """Never return: the thread is a daemon, and ends with its process."""
-    while True:
-        time.sleep(3600)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+import time
+from typing import Literal, NoReturn, Protocol
 
 Stop = Literal["cancelled", "superseded", "failed", "retry"]
 
@@ -21,3 +22,9 @@ class Host(Protocol):
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
         """Learn that this run of the body must not go on; need not return."""
+
+
+def park() -> NoReturn:
+    """Never return: the thread is a daemon, and ends with its process."""
+    while True:
+        time.sleep(3600)

@@ -8,7 +8,7 @@ from typing import Any
 
 from kitaru.config import use_plan
 from kitaru.errors import EnvironmentFailure, UsageError
-from kitaru.runtime import output, promises
+from kitaru.runtime import output, promises, telemetry
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution
 from kitaru.runtime.failures import user_traceback
@@ -80,6 +80,7 @@ class ItemRun:
             ) from None
 
     def _make(self, execution: Execution, promised: list[dict[str, Any]]) -> int:
+        telemetry.begin(self._journal, self._step.name)
         output.begin(execution)
         try:
             with entered(Scope(execution)):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime import output
+from kitaru.runtime import output, telemetry
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution
@@ -133,6 +133,7 @@ class LocalRun:
     # The threads
 
     def _begin(self) -> None:
+        telemetry.begin(self.journal)
         output.begin()
         self._run_body()
         self._keep_alive()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import ModelAnswerInvalid
+from kitaru.runtime import telemetry
 from kitaru.runtime.calls import Spec
 from kitaru.runtime.capture import keep
 from kitaru.runtime.context import anywhere, current
@@ -81,7 +82,10 @@ def ask(
     scope = current()
     replay = scope.execution.journal.execution.replay if scope else None
     resolved = resolve(request.model, replay.models if replay else {})
-    found, facts = _asked(request, resolved, stream)
+    shown = {"temperature": request.temperature, "max_tokens": request.max_tokens}
+    with telemetry.model_call(resolved.model, shown) as told:
+        found, facts = _asked(request, resolved, stream)
+        told.update(facts)
     if scope is not None and scope.running is not None:
         keep(scope.execution.journal, scope.running, facts, capture)
     return found, facts

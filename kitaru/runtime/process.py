@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kitaru.errors import KitaruError
-from kitaru.runtime import logs
+from kitaru.runtime import logs, telemetry
 from kitaru.runtime.failures import user_traceback
 from kitaru.runtime.given import Given
 from kitaru.runtime.host import Stop
@@ -111,6 +111,7 @@ def exit_now(code: int) -> NoReturn:
 def flush() -> None:
     """Write down what this process still holds of its output."""
     logs.close_all()
+    telemetry.close()
     sys.stdout.flush()
     sys.stderr.flush()
 

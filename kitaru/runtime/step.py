@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from kitaru.config import use_plan
 from kitaru.errors import EnvironmentFailure, FlowError, ValueNotEncodable, WaitConflict
-from kitaru.runtime import codec, inputs, output, promises, waits
+from kitaru.runtime import codec, inputs, output, promises, telemetry, waits
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution
@@ -133,6 +133,7 @@ class StepRun:
 
     def run(self) -> int:
         """Run blocks until a cut or the end; return the process's exit code."""
+        telemetry.begin(self._journal, self._step.name)
         output.begin(self._execution)
         try:
             with entered(Scope(self._execution)):

@@ -21,6 +21,7 @@ Delivery = Literal["store", "image", "inline"]
 # Steps read a remote store through this; it is the release that the store tests run against.
 OBSTORE = "obstore==0.12.1"
 LITELLM = "litellm==1.106.2"
+OPENTELEMETRY = ("opentelemetry-exporter-otlp-proto-http==1.45.2", "opentelemetry-sdk==1.45.2")
 # What reads a secret, by the scheme of its reference.
 KEEPERS = {
     "aws": ("boto3==1.44.5",),
@@ -56,7 +57,8 @@ def requirements(plan: Plan) -> tuple[str, ...]:
     `kitaru` from an index: the runtime travels in the bundle or in the image.
     """
     named = {_name(pin) for pin in plan.requirements}
-    needed = [OBSTORE, *([LITELLM] if plan.models else []), *_keepers(plan)]
+    watched = OPENTELEMETRY if plan.settings.get("otel") else ()
+    needed = [OBSTORE, *([LITELLM] if plan.models else []), *watched, *_keepers(plan)]
     pins = sorted({*plan.requirements, *(pin for pin in needed if _name(pin) not in named)})
     for pin in pins:
         if "==" not in pin or _name(pin) == "kitaru":
