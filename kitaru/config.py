@@ -38,7 +38,7 @@ def configure(**values: Any) -> None:
 
     Settings: `stack`, `store`, `target`, `submit` (options of the target's service), `cache`,
     `retries`, `max_parallel`, `image`, `memory_scope` (of `kitaru.memory` outside flows),
-    `default_model`, `models`, `logs` (whether output is kept), `otel`, `capture` (what is kept of model
+    `default_model`, `models`, `logs` and `otel` (see the docs), `capture` (what is kept of model
     calls), `redact` (what is applied to texts before they are kept), `secrets` (where the value of
     each is, such as `aws:prod/key`), `environment` (plain variables of every step), `requirements`
     (what a container installs). Raises UsageError on any other name and on a value of the wrong
