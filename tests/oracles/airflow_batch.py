@@ -22,6 +22,7 @@ os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.definitions.param import process_params
+from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 
@@ -44,12 +45,16 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
         if task.is_mapped:
             # What a worker does for each item of a list.
             assert task.unmap({"item": "7"}).item == "7"
+    try:
+        params = process_params(dag, first, job["conf"], suppress_exception=False)
+    except ParamValidationError as error:
+        return {"problems": [str(error)]}
     return {
         "problems": [],
         "dag": dag.dag_id,
         "schedule": dag.schedule,
         "tasks": [[t.task_id, t.task_type, sorted(t.downstream_task_ids)] for t in dag.tasks],
-        "params": process_params(dag, first, job["conf"], suppress_exception=False),
+        "params": params,
         "bytes": len(json.dumps(kept)),
         "again": kept == again,
     }
