@@ -8,10 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kitaru.config import compiled_settings, setting
-from kitaru.errors import UsageError
 from kitaru.settings import CARRIED
 from kitaru.version import VERSION
 from kitaru.wire.plan import Granularity, Plan, Span
@@ -111,22 +109,11 @@ def compile_flow(
                 "max_parallel", decorator=chosen.option("max_parallel"), start=path.parent
             ).value,
             secrets=dict(sorted(settings.get("secrets", {}).items())),
-            options=_options(settings, profile),
+            options=dict(sorted(settings.get(profile.name, {}).items())),
         )
     texts = _texts(project) | requirement_texts(project, settings)
     findings = _finished([*found, *result.notes, *about_pins], texts)
     return Compilation(plan, result.generated.text, findings, texts, project)
-
-
-def _options(settings: dict[str, Any], profile: Profile) -> dict[str, str]:
-    """Return what the project tells the target: its table in the settings."""
-    table = settings.get(profile.name, {})
-    if isinstance(table, dict) and all(isinstance(value, str) for value in table.values()):
-        return dict(sorted(table.items()))
-    raise UsageError(
-        f"[tool.kitaru.{profile.name}] in pyproject.toml must be a table of texts",
-        help=f'such as [tool.kitaru.{profile.name}] with a line  schedule = "@daily"',
-    )
 
 
 def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:

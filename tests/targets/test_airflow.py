@@ -160,7 +160,7 @@ def test_options_stand_in_the_projects_file(make: Make, tmp_path: Path) -> None:
     document = dag_file.read(make(REVIEW, "airflow").document.read_text())
     assert document.constants["OPTIONS"]["pool"] == "llm"
     settings.write_text("[tool.kitaru]\nairflow = 7\n")
-    with pytest.raises(UsageError, match="table of texts"):
+    with pytest.raises(UsageError, match="table of options"):
         make(REVIEW, "airflow")
 
 
