@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import ValueNotEncodable
-from kitaru.runtime.codec import names, plain
-from kitaru.runtime.codec.kinds import BUILTINS, Kind, ShellKind
+from kitaru.runtime.codec import plain
+from kitaru.runtime.codec.kinds import BUILTINS, Kind
 from kitaru.runtime.codec.library import kind_of_type
 from kitaru.runtime.codec.objects import kind_of_object
 from kitaru.runtime.codec.places import Place
@@ -72,7 +72,7 @@ class Encoder:
             way = place.way()
             if way is not None:
                 return ["global", way]
-            if isinstance(kind, ShellKind) or type(value) is bytearray:
+            if kind is not None and kind.mutable:
                 raise _elsewhere(place, self._path(index))
         if kind is None:
             return self._refuse(index)
@@ -107,7 +107,7 @@ def kind_of(value: Any) -> Kind | None:
         return known
     library = kind_of_type(type(value))
     if library is not None:
-        return library if not names.instance_dict(value) else None
+        return library if library.fits(value) else None
     return kind_of_object(value)
 
 
@@ -137,6 +137,8 @@ def _advice(value: Any) -> str:
         return "Return a list: list(...) of it keeps the items."
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return "Define it at the top level of a module, so that it can be recorded by name."
+    if cls.__module__.partition(".")[0] in ("numpy", "pandas", "polars", "PIL"):
+        return "Return it in a plain form, such as .copy() or .tolist(), or write it to a file."
     if "<locals>" in cls.__qualname__:
         return "Define its class at the top level of a module, so that it can be found by name."
     for base in (list, dict, set, str, bytes, int, float, tuple):

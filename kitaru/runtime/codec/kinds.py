@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from kitaru.runtime.codec import plain
+from kitaru.runtime.codec import names, plain
 
 Taken = tuple[Any, Sequence[Any]]
 
@@ -23,14 +23,24 @@ def _no_piece(value: Any, position: int) -> str:
     return ""
 
 
+def has_no_more(value: Any) -> bool:
+    """Say whether nobody has given `value` attributes of its own."""
+    return not names.instance_dict(value)
+
+
 @dataclass(frozen=True, slots=True)
 class ValueKind:
-    """`take` gives (data, children), `make` builds from them, `piece` names a child in a path."""
+    """`take` gives (data, children), `make` builds from them, `piece` names a child in a path.
+
+    `fits` says of one value whether it is of the kind; `mutable`, that who holds it may change it.
+    """
 
     tag: str
     take: Callable[[Any], Taken]
     make: Callable[[Any, list[Any]], Any]
     piece: Callable[[Any, int], str] = _no_piece
+    fits: Callable[[Any], bool] = has_no_more
+    mutable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,8 @@ class ShellKind:
     fill: Callable[[Any, Any, list[Any]], None]
     piece: Callable[[Any, int], str] = _no_piece
     hashes: bool = False
+    fits: Callable[[Any], bool] = has_no_more
+    mutable: bool = True
 
 
 Kind = ValueKind | ShellKind
@@ -148,7 +160,12 @@ BUILTINS: dict[type, Kind] = {
     ),
     str: _leaf("str", dump_text, load_text),
     bytes: _leaf("bytes", to_base64, from_base64),
-    bytearray: _leaf("bytearray", to_base64, lambda text: bytearray(from_base64(text))),
+    bytearray: ValueKind(
+        "bytearray",
+        lambda value: (to_base64(value), ()),
+        lambda text, _: bytearray(from_base64(text)),
+        mutable=True,
+    ),
     range: ValueKind(
         "range",
         lambda value: (None, (value.start, value.stop, value.step)),

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from kitaru.runtime.codec import tables
 from kitaru.runtime.codec.kinds import Kind, ShellKind, ValueKind, dump_text, load_text, pair_piece
 
 Load = Callable[[Any, Any], Any]
@@ -126,6 +127,9 @@ def _safe(name: str) -> Any:
 
 def kind_of_type(cls: type) -> Kind | None:
     """Return how instances of exactly `cls` are recorded, or None for another class."""
+    table = tables.tag_of(cls)
+    if table is not None:
+        return kind_of_tag(table)
     # From 3.13 on the path classes live in a private module.
     tag = f"{cls.__module__}.{cls.__qualname__}".replace("pathlib._local.", "pathlib.")
     if tag not in _BUILDERS or _class_of(tag) is not cls:
@@ -135,7 +139,7 @@ def kind_of_type(cls: type) -> Kind | None:
 
 def kind_of_tag(tag: str) -> Kind:
     """Return the kind that records call `tag`; raises KeyError for an unknown one."""
-    return _BUILDERS[tag](tag, _class_of(tag))
+    return tables.kind_of_tag(tag) or _BUILDERS[tag](tag, _class_of(tag))
 
 
 def _class_of(tag: str) -> type:
