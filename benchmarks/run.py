@@ -8,6 +8,7 @@ import sys
 
 import checkpoints
 import compiling
+import peers
 import processes
 import sizes
 import stores
@@ -19,6 +20,7 @@ PARTS = {
     "compiling": compiling,
     "sizes": sizes,
     "stores": stores,
+    "peers": peers,
 }
 
 
