@@ -100,6 +100,14 @@ def place(function: F) -> F:
     return target(directory(image(function)))
 
 
+def sets(function: F) -> F:
+    """Add `--set NAME=TEXT`, for the target's service."""
+    return click.option(
+        "--set", "sets", multiple=True, metavar="NAME=TEXT",
+        help="An option of the target's service, such as project=… for vertex. Repeatable.",
+    )(function)  # fmt: skip
+
+
 def directory(function: F) -> F:
     """Add `--output DIR`."""
     return click.option(

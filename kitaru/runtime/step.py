@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from kitaru.config import use_plan
 from kitaru.errors import EnvironmentFailure, FlowError, ValueNotEncodable, WaitConflict
-from kitaru.runtime import codec, inputs, output, promises, telemetry, waits
+from kitaru.runtime import codec, inputs, launches, output, promises, telemetry, waits
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution
@@ -286,6 +286,7 @@ def _begin(request: Request, program: Program, store: Any) -> Journal:
         kitaru_version=VERSION,
         cache=flow.cache is not False,
     )
+    launches.check_plan(store, request.exec_id, program.digest)
     journal = Journal.create(store, record)
     if journal.end() is None:
         journal.set_state("running")

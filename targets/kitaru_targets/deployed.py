@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kitaru.runtime.deployments import Deployment, Deployments
+from kitaru.runtime import launches
+from kitaru.runtime.deployments import LOCK, Deployment, Deployments
+from kitaru.runtime.journal import Journal
 from kitaru.stores import Store
 
 from . import build as builds
-from .base import Submitted
+from . import registry
+from .base import Submitted, Target
 from .build import Build
 from .common.keys import slug
+from .remainder import stored
 from .upload import submit, upload
 
 
@@ -42,6 +47,44 @@ def unpacked(deployment: Deployment, store: Store) -> Iterator[Build]:
         yield builds.read(Path(folder))
 
 
+def go_on(journal: Journal, *, image: str | None = None, options: Mapping[str, str]) -> Submitted:
+    """Start a run of what is left of an execution, on the service that it began on.
+
+    Only the store is read: code and image are those that the execution began with; `image` stands
+    in for the image of one that no version began.
+
+    Raises:
+        StateError: the store does not hold the code of the execution.
+        UsageError, EnvironmentFailure: as `kitaru_targets.upload.submit` raises them.
+    """
+    target = registry.get(journal.execution.target)
+    with tempfile.TemporaryDirectory(prefix="kitaru-rest-") as folder:
+        rest = stored(journal, target, Path(folder) / "rest", image=_image(journal) or image)
+        return submit(
+            rest,
+            inputs={},
+            store_url=journal.store.url,
+            exec_id=journal.exec_id,
+            options={**_named(target, journal.execution.flow, journal.exec_id), **options},
+        )
+
+
+def _image(journal: Journal) -> str:
+    """Return the image of the version that an execution was started from, if any."""
+    version = launches.version(journal.store, journal.exec_id)
+    if not version:
+        return ""
+    deployments = Deployments(journal.store)
+    deployed = deployments.get(f"{journal.execution.flow}@{version}")
+    return str(json.loads(deployments.read(deployed, LOCK))["image"])
+
+
+def _named(target: Target, flow: str, what: str) -> dict[str, str]:
+    """Return the option that gives what the service keeps a name of its own, if it keeps any."""
+    name = target.submitted_name
+    return {name: f"{slug(flow, fallback='flow')}-{what}"} if name else {}
+
+
 def invoke(
     deployment: Deployment,
     store: Store,
@@ -56,12 +99,10 @@ def invoke(
     changes it. Raises what `kitaru_targets.upload.submit` raises.
     """
     with unpacked(deployment, store) as build:
-        name = build.target.submitted_name
-        named = {name: f"{slug(deployment.flow, fallback='flow')}-{deployment.version}"}
         return submit(
             build,
             inputs=inputs,
             store_url=store.url,
             exec_id=exec_id,
-            options={**(named if name else {}), **options},
+            options={**_named(build.target, deployment.flow, deployment.version), **options},
         )

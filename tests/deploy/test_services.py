@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
+import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,38 +50,102 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch
         yield patch
 
 
-def test_sagemaker_keeps_a_pipeline_for_each_version(
-    aws: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    boto3 = pytest.importorskip("boto3")
-    kitaru = Kitaru(tmp_path)
-    kitaru.write("pyproject.toml", PROJECT)
-    service = boto3.client("sagemaker")
-    # Of one that is not there, moto says something else than the service does.
-    for name in ("review-v1", "review-v2"):
-        service.create_pipeline(
-            PipelineName=name, PipelineDefinition="{}", RoleArn=ROLE, ClientRequestToken="t" * 32
+@dataclass(frozen=True)
+class Invoked:
+    """Two versions of a flow, and an execution of each, at the account."""
+
+    kitaru: Kitaru
+    service: Any
+    deployments: Deployments
+    started: list[dict[str, Any]]
+
+    def unpacked(self, version: str, folder: Path) -> str:
+        """Unpack a version's bundle as a step's container does; return its digest."""
+        deployed = self.deployments.get(f"review@{version}")
+        data = self.deployments.read(deployed, "bundle.zip")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            archive.extractall(folder)
+        return deployed.files["bundle.zip"]
+
+    def step(self, version: str, name: str, exec_id: str, folder: Path) -> tuple[int, str]:
+        """Run a step as the service does; return its exit code and its log."""
+        bundle = self.unpacked(version, folder)
+        command = ["step", "--plan", "kitaru_build/plan.json", "--step", name]
+        where = ["--execution", exec_id, "--run", "r", "--store", "s3://bucket/flows"]
+        inputs = ["--target", "sagemaker", "--input", "topic=tea"]
+        done = subprocess.run(
+            [sys.executable, "-m", "kitaru.runtime", *command, *where, *inputs],
+            cwd=folder, env={**os.environ, "KITARU_BUNDLE": bundle, "PYTHONPATH": ""},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    def known(self, name: str) -> None:
+        """Make a pipeline: of one that is not there, moto says something else than the service."""
+        token = {"ClientRequestToken": "t" * 32}
+        self.service.create_pipeline(
+            PipelineName=name, PipelineDefinition="{}", RoleArn=ROLE, **token
         )
-    started = []
-    for text in (flows.REVIEW, flows.REVIEW.replace("Rejected", "No")):
+
+
+@pytest.fixture(scope="module")
+def invoked(aws: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Invoked:
+    service = pytest.importorskip("boto3").client("sagemaker")
+    kitaru = Kitaru(tmp_path_factory.mktemp("invoked"))
+    kitaru.write("pyproject.toml", PROJECT)
+    found = Invoked(kitaru, service, Deployments(open_store("s3://bucket/flows")), [])
+    for version, text in ("v1", flows.REVIEW), ("v2", flows.REVIEW.replace("Rejected", "No")):
+        found.known(f"review-{version}")
         kitaru.write("review.py", text)
         kitaru("deploy", "review.py", "--stack", "aws")
         invoke = ("invoke", "review", "-i", "topic=tea", "--stack", "aws", "--json")
-        started.append(kitaru(*invoke).document)
-    assert [one["deployment"] for one in started] == ["v1", "v2"]
-    deployments = Deployments(open_store("s3://bucket/flows"))
-    for one in started:
-        version = deployments.get(f"review@{one['deployment']}")
-        pipeline = service.describe_pipeline(PipelineName=f"review-{one['deployment']}")
-        document = deployments.read(version, "pipeline.json").decode()
+        found.started.append(kitaru(*invoke).document)
+    return found
+
+
+def test_sagemaker_keeps_a_pipeline_for_each_version(invoked: Invoked) -> None:
+    assert [one["deployment"] for one in invoked.started] == ["v1", "v2"]
+    for one in invoked.started:
+        version = invoked.deployments.get(f"review@{one['deployment']}")
+        name = f"review-{one['deployment']}"
+        pipeline = invoked.service.describe_pipeline(PipelineName=name)
+        document = invoked.deployments.read(version, "pipeline.json").decode()
         assert json.loads(pipeline["PipelineDefinition"]) == json.loads(document)
         assert pipeline["RoleArn"] == ROLE
-        listed = service.list_pipeline_parameters_for_execution(PipelineExecutionArn=one["run"])
-        given = {each["Name"]: each["Value"] for each in listed["PipelineParameters"]}
+        given = parameters_of(invoked.service, one["run"])
         assert given["kitaru_execution"] == one["exec_id"]
         assert (given["topic"], given["kitaru_store"]) == ("tea", "s3://bucket/flows")
-    error = kitaru("executions", "get", started[0]["exec_id"], "--stack", "aws", code=2).err
+
+
+def parameters_of(service: Any, run: str) -> dict[str, str]:
+    listed = service.list_pipeline_parameters_for_execution(PipelineExecutionArn=run)
+    return {each["Name"]: each["Value"] for each in listed["PipelineParameters"]}
+
+
+def test_a_service_that_runs_another_version_runs_nothing(invoked: Invoked, tmp_path: Path) -> None:
+    exec_id = invoked.started[1]["exec_id"]
+    code, log = invoked.step("v1", "research", exec_id, tmp_path)
+    assert code == 3 and "belongs to another compilation" in log
+    error = invoked.kitaru("executions", "get", exec_id, "--stack", "aws", code=2).err
     assert "has not begun yet" in error
+
+
+def test_the_rest_is_handed_over_with_the_code_it_began_with(
+    invoked: Invoked, tmp_path: Path
+) -> None:
+    exec_id = invoked.started[0]["exec_id"]
+    for name in ("research", "draft"):
+        assert invoked.step("v1", name, exec_id, tmp_path)[0] == 0
+    execution = ("executions", "input", exec_id, "--value", "false", "--stack", "aws")
+    answered = invoked.kitaru(*execution)
+    assert f"executions resume {exec_id} --submit --stack aws" in answered.err
+    invoked.known(f"review-{exec_id}")
+    resume = ("executions", "resume", exec_id, "--submit", "--stack", "aws", "--json")
+    run = invoked.kitaru(*resume).document["run"]
+    rest = invoked.service.describe_pipeline(PipelineName=f"review-{exec_id}")
+    assert IMAGE in json.dumps(parameters_of(invoked.service, run))
+    assert "research" not in rest["PipelineDefinition"], "what is recorded is not in it"
+    assert parameters_of(invoked.service, run)["kitaru_execution"] == exec_id
 
 
 def test_aws_secrets_manager(aws: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> None:

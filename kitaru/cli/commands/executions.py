@@ -17,9 +17,9 @@ from kitaru.cli.commands.replay import replay
 from kitaru.cli.comparisons import effort
 from kitaru.cli.execution import COLORS, answer_command, command, show_execution
 from kitaru.cli.output import Output, label, table
-from kitaru.cli.remainders import Place, check_stored, write_rest
+from kitaru.cli.remainders import Place, check_stored, submit_rest, write_rest
 from kitaru.cli.telling import tell, tell_end
-from kitaru.cli.values import parse_value, wants_text
+from kitaru.cli.values import pairs, parse_value, wants_text
 from kitaru.errors import UsageError
 from kitaru.wire.records import Status
 
@@ -127,20 +127,29 @@ def answer(
 
 @executions.command()
 @options.execution
+@click.option(
+    "--submit", is_flag=True,
+    help="Hand what is left over to the service that it began on, with the code it began with.",
+)  # fmt: skip
+@options.sets
 @options.place
 @options.store
 @options.as_json
 @options.pass_output
 def resume(
-    output: Output, execution: str, target: str | None, directory: Path, image: str | None,
-    store: str | None,
+    output: Output, execution: str, submit: bool, sets: tuple[str, ...], target: str | None,
+    directory: Path, image: str | None, store: str | None,
 ) -> int:  # fmt: skip
     """Go on with an execution whose process is gone; what is recorded does not run again.
 
-    One that was deployed goes on with --target: the pipeline of what is left is written, to be
-    deployed like any other.
+    One that runs on a service goes on there with --submit; with --target the pipeline of what is
+    left is written, to be deployed like any other.
     """
     client = client_of(store)
+    if submit:
+        journal = client.executions.get(execution).journal
+        if journal.end() is None:
+            return submit_rest(journal, pairs(sets, "--set"), output)
     if target is not None:
         journal = client.executions.get(execution).journal
         check_stored(journal)
@@ -192,8 +201,8 @@ def _go_on(
         start()
         if journal.end() is None and not output.as_json:
             output.note(
-                "to go on, compile what is left and deploy it: "
-                + command("resume", execution, "--target", "T", store=store)
+                "to go on, hand what is left over to the service: "
+                + command("resume", execution, "--submit", store=store)
             )
         return finish(execution, client, output, store)
     return attend_dry_run(

@@ -9,6 +9,7 @@ import click
 
 from kitaru.cli import options
 from kitaru.cli.output import Output, label
+from kitaru.cli.remainders import service_options
 from kitaru.cli.values import pairs as read_pairs
 from kitaru.cli.values import parse_answers, parse_inputs
 from kitaru.config import setting
@@ -30,10 +31,7 @@ EPILOG = "VERSION is FLOW (its tag `default`), FLOW@TAG or FLOW@vN: see `kitaru 
     help="With --local: the answer to a wait: JSON when it parses, else text. Repeatable.",
 )  # fmt: skip
 @click.option("--no-input", is_flag=True, help="With --local: at a wait, end and say so.")
-@click.option(
-    "--set", "sets", multiple=True, metavar="NAME=TEXT",
-    help="An option of the target's service, such as project=… for vertex. Repeatable.",
-)  # fmt: skip
+@options.sets
 @options.store
 @options.as_json
 @options.pass_output
@@ -64,7 +62,7 @@ def invoke(
         inputs = _inputs(version, opened, pairs, inputs_from)
         launches.remember(opened, exec_id, LaunchRecord(version.flow, inputs, version.number))
         if not local:
-            chosen = {**_options(version.target), **read_pairs(sets, "--set")}
+            chosen = {**service_options(version.target), **read_pairs(sets, "--set")}
             return _submit(version, opened, exec_id, inputs, chosen, output)
     finally:
         opened.close()
@@ -72,15 +70,6 @@ def invoke(
         exec_id, KitaruClient(url), output,
         url=url, answers=given, asking=output.interactive and not no_input, store=store,
     )  # fmt: skip
-
-
-def _options(target: str) -> dict[str, str]:
-    """Return what the settings say of the target's service."""
-    from kitaru_targets import registry
-
-    from kitaru.cli.telling import connection
-
-    return {**(connection(registry.get(target)) or {}), **setting("submit").value}
 
 
 def _inputs(
