@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "executions replay": (("EXEC", "--from", "draft"), ("EXEC", "--from", "absent")),
     "executions diff": (("EXEC", "EXEC"), ("EXEC", "absent")),
     "executions lineage": (("EXEC",), ("EXEC", "absent")),
+    "executions logs": (("EXEC",), ("absent",)),
     "memory set": (("k", "2", "--scope", "namespace:n"), ("k", "2", "--scope", "nowhere:n")),
     "memory get": (("key", "--scope", "namespace:n"), ("gone", "--scope", "namespace:n")),
     "memory list": (("--scope", "namespace:n"), ("--scope", "x")),
