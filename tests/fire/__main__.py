@@ -1,14 +1,40 @@
-"""Decides what `python -m tests.fire model` prints: everything, where a test run tries a part."""
+"""Decides what `python -m tests.fire` prints: everything, where a test run tries a part.
+
+python -m tests.fire model                          the journal, explored further
+python -m tests.fire faults [--stores …]            faults × stores; --seeds 7 replays seed 7
+python -m tests.fire kills [--stores …] [--each N]  kill -9 at each Nth store operation × stores
+"""
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import secrets
 import sys
+import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+from kitaru.stores import Store, open_store
+from kitaru.stores.memory import MemoryStore
+from tests.step.build import end_zygote
+from tests.stores.servers.real import serving
+
+from . import wire
+from .faults import FAULTS, FaultyStore, Kinds, Schedule, Way, random_schedule, single_faults
+from .flows import USES
+from .kills import Place, kill_all
 from .model import SCENARIOS
 
+LOCAL = ["memory", "sqlite"]
+BUCKETS = ["moto", "seaweedfs", "azurite", "fake-gcs"]
+Look = Callable[[str], Store]
 
-def model() -> None:
+
+def model(asked: argparse.Namespace) -> None:
     say("processes", "faults", "crashes", "states", "transitions", "contents of the store", "s")
     for name, scenario in SCENARIOS.items():
         for budget in (*scenario.budgets, *scenario.whole):
@@ -18,10 +44,95 @@ def model() -> None:
             say(name, *budget, *counted, round(time.monotonic() - started))
 
 
+def faults(asked: argparse.Namespace) -> None:
+    say("store", "schedules", "faults met", "violations", "s")
+    for name in asked.stores:
+        with tempfile.TemporaryDirectory() as folder, place(name, Path(folder)) as (look, way):
+            try_all(name, look, way, asked)
+
+
+def try_all(name: str, look: Look, way: Way, asked: argparse.Namespace) -> None:
+    kinds = FAULTS if name in LOCAL else wire.WIRE_FAULTS
+    met, started, schedules, broken = Counter[str](), time.monotonic(), 0, 0
+    for label, schedule in schedules_of(look, way, kinds, asked):
+        store = look(secrets.token_hex(4))
+        schedules += 1
+        try:
+            met.update(schedule.run(store, way).met)
+        except Exception as error:
+            broken += 1
+            sys.stderr.write(f"{label}: {error!r} {getattr(error, '__notes__', schedule)}\n")
+        finally:
+            store.close()
+    say(name, schedules, met.total(), broken, round(time.monotonic() - started))
+    say("", *(f"{fault}: {count}" for fault, count in sorted(met.items())))
+
+
+def schedules_of(
+    look: Look, way: Way, kinds: Kinds, asked: argparse.Namespace
+) -> Iterator[tuple[str, Schedule]]:
+    """Yield each fault alone, unless seeds are asked for, then as many as come by chance."""
+    if not asked.replay:
+        for use in USES:
+            alone = single_faults(use, look(secrets.token_hex(4)), way, kinds)
+            for schedule in itertools.islice(alone, 0, None, asked.each):
+                yield "one fault", schedule
+    for seed in asked.seeds:
+        yield f"seed {seed}", random_schedule(seed, kinds)
+
+
+@contextmanager
+def place(name: str, folder: Path) -> Iterator[tuple[Look, Way]]:
+    """Yield what opens a new store of this kind, and how processes come to it."""
+    if name == "memory":
+        yield lambda label: MemoryStore(f"memory:{label}"), FaultyStore
+    elif name == "sqlite":
+        yield lambda label: open_store(f"sqlite:{folder}/{label}.db"), FaultyStore
+    else:
+        with serving(name, folder) as server, wire.bucket(server) as found:
+            yield found
+
+
+def kills(asked: argparse.Namespace) -> None:
+    say("store", "killed", "completed", "lost", "records changed", "called again", "problems", "s")
+    for name in asked.stores:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder, where(name, Path(folder)) as found:
+            tally = kill_all(found, first=1, each=asked.each)
+        end_zygote()
+        counted = tally.kills, tally.completed, tally.lost, tally.changed, tally.called_again
+        say(name, *counted, len(tally.problems), round(time.monotonic() - started))
+        sys.stderr.writelines(f"{problem}\n" for problem in tally.problems)
+
+
+@contextmanager
+def where(name: str, folder: Path) -> Iterator[Place]:
+    if name == "sqlite":
+        yield Place(folder, f"sqlite:{folder}/{{}}.db")
+        return
+    (folder / "server").mkdir()
+    with serving(name, folder / "server") as server, wire.direct(server) as (url, environment):
+        yield Place(folder, f"{url}/{{}}", environment)
+
+
 def say(*cells: object) -> None:
     sys.stdout.write(f"| {' | '.join(map(str, cells))} |\n")
     sys.stdout.flush()
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m tests.fire")
+    parser.add_argument("what", choices=["model", "faults", "kills"])
+    parser.add_argument("--stores", nargs="+", choices=[*LOCAL, *BUCKETS])
+    parser.add_argument("--each", type=int, default=1, help="only each so many-th fault or kill")
+    parser.add_argument("--random", type=int, default=1000, help="so many schedules by chance")
+    parser.add_argument("--seeds", nargs="+", type=int, help="only these schedules")
+    asked = parser.parse_args()
+    asked.replay = asked.seeds is not None
+    asked.seeds = asked.seeds or range(asked.random)
+    asked.stores = asked.stores or [*(LOCAL if asked.what == "faults" else LOCAL[1:]), *BUCKETS]
+    {"model": model, "faults": faults, "kills": kills}[asked.what](asked)
+
+
 if __name__ == "__main__":
-    {"model": model}[sys.argv[1]]()
+    main()

@@ -55,6 +55,7 @@ class FaultyStore:
     done: list[str] = field(default_factory=list)
     met: list[str] = field(default_factory=list)
     dead: bool = False
+    passing: frozenset[str] = frozenset(PASSING)
 
     def __post_init__(self) -> None:
         self.url, self.remote = self.inner.url, self.inner.remote
@@ -82,8 +83,8 @@ class FaultyStore:
         ask = lambda: self.inner.list(prefix, after=after, limit=limit)  # noqa: E731
         return list[str](self._do(operation, ask))
 
-    def delete(self, key: str) -> None:
-        self._do("delete", lambda: self.inner.delete(key))
+    def delete(self, *keys: str) -> None:
+        self._do("delete", lambda: self.inner.delete(*keys))
 
     def close(self) -> None:
         """Leave the shared store open: it is not this process's alone."""
@@ -122,6 +123,9 @@ class FaultyStore:
         self.dead = True
         for run in list(local._running.values()):
             run.abandon()
+
+    def buried(self) -> None:
+        """Learn that no thread of the process is left."""
 
 
 def _unless_gone(failed: threading.ExceptHookArgs) -> None:
@@ -164,10 +168,18 @@ def _bury(store: FaultyStore, before: set[threading.Thread]) -> None:
             run._changed.notify_all()
     local._running.clear()
     # Those that are being started by such a thread just now come to see that it is gone as well.
-    while left := [t for t in set(threading.enumerate()) - before if t.ident is not None]:
+    while left := [t for t in set(threading.enumerate()) - before if _is_ours(t)]:
         thread = left[0]
         thread.join(_PATIENCE_SECONDS)
         assert not thread.is_alive(), f"{thread.name} outlives its process"
+    store.buried()
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    return thread.ident is not None and thread.name.startswith("kitaru")
+
+
+Way = Callable[[Store, Mapping[int, str]], FaultyStore]
 
 
 @dataclass(frozen=True)
@@ -177,22 +189,25 @@ class Schedule:
     use: str
     processes: tuple[Mapping[int, str], ...]
 
-    def run(self, store: Store) -> Ran:
-        """Run it, and a process that meets no fault; raises AssertionError with the schedule."""
+    def run(self, store: Store, way: Way = FaultyStore) -> Ran:
+        """Run it, and a process that meets no fault; raises AssertionError with the schedule.
+
+        `way` leads each process to the store, through its faults.
+        """
         try:
-            return self._run(store)
+            return self._run(store, way)
         except AssertionError as error:
             error.add_note(f"in {self} on {store.url}")
             raise
 
-    def _run(self, store: Store) -> Ran:
+    def _run(self, store: Store, way: Way) -> Ran:
         use = flows.USES[self.use]
         world = World(store)
         process(world, FaultyStore(store), use.before)
         seen = look(store)
         ran = Ran()
         for faults in (*self.processes, {}):
-            faulty = FaultyStore(store, faults)
+            faulty = way(store, faults)
             result, failure = process(world, faulty, use.drive)
             ran.met += faulty.met
             ran.operations.append(faulty.done)
@@ -204,7 +219,7 @@ class Schedule:
             if not failure:
                 settled(use, store, result)
                 break
-            assert set(faulty.met) - PASSING, f"I4: {faulty.met}, and {failure}"
+            assert set(faulty.met) - faulty.passing, f"I4: {faulty.met}, and {failure}"
         assert not failure, "I4: it does not end"
         whole(world, store)
         return ran
@@ -231,7 +246,7 @@ def look(store: Store) -> dict[str, bytes]:
 
 
 def is_record(key: str) -> bool:
-    apart = ("/blob/", "/mark/")
+    apart = ("/blob/", "/mark/", "/joined")
     return key.startswith(("x/", "memory/", "cache/")) and not any(part in key for part in apart)
 
 
@@ -266,22 +281,27 @@ def whole(world: World, store: Store) -> None:
         assert codec.decode(journal.fetch(record.value)) == value, f"I3: {id} is another"
 
 
-def single_faults(use: str, store: Store) -> Iterator[Schedule]:
+Kinds = Mapping[str, tuple[str, ...]]
+
+
+def single_faults(
+    use: str, store: Store, way: Way = FaultyStore, kinds: Kinds = FAULTS
+) -> Iterator[Schedule]:
     """Yield each fault at each operation that a run without any makes, one at a time."""
-    (operations,) = Schedule(use, ()).run(store).operations
+    (operations,) = Schedule(use, ()).run(store, way).operations
     for at, operation in enumerate(operations, start=1):
-        for fault, with_ in FAULTS.items():
+        for fault, with_ in kinds.items():
             if operation in with_:
                 yield Schedule(use, ({at: fault},))
 
 
-def random_schedule(seed: int) -> Schedule:
+def random_schedule(seed: int, kinds: Kinds = FAULTS) -> Schedule:
     """Return some processes with some faults each, the same ones for a seed."""
     chance = random.Random(seed)
     use = chance.choice(list(flows.USES))
 
     def faults() -> dict[int, str]:
         many = range(chance.randrange(1, 5))
-        return {chance.randrange(1, 70): chance.choice(list(FAULTS)) for _ in many}
+        return {chance.randrange(1, 70): chance.choice(list(kinds)) for _ in many}
 
     return Schedule(use, tuple(faults() for _ in range(chance.randrange(1, 5))))

@@ -6,9 +6,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
+from kitaru.stores.objects import ObjectStore
 from kitaru.stores.sqlite import SqliteStore
+
+OPERATIONS = ("create", "create_all", "get", "get_all", "list")
 
 
 def arm(when: str) -> None:
@@ -16,8 +20,8 @@ def arm(when: str) -> None:
     if when:
         moment, _, number = when.partition(":")
         killer = _Killer(moment, int(number))
-        for name in ("create", "create_all", "get", "get_all", "list"):
-            setattr(SqliteStore, name, killer.around(getattr(SqliteStore, name)))
+        for store, name in product((SqliteStore, ObjectStore), OPERATIONS):
+            setattr(store, name, killer.around(getattr(store, name)))
 
 
 class _Killer:

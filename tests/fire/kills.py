@@ -1,0 +1,154 @@
+"""Kills a real process at a store operation of a flow of 20 checkpoints; another one goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kitaru import KitaruClient
+from kitaru.errors import NotFound
+from kitaru.stores import open_store
+from tests.step.build import zygote
+
+from .faults import look
+
+FLOW = """\
+import os
+
+import kitaru
+from kitaru import checkpoint, flow, memory
+
+
+def called(id):
+    file = os.open("calls.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(file, f"{id}\\n".encode())
+    os.close(file)
+
+
+@checkpoint
+def step(n: int) -> list:
+    called("step" if n == 1 else f"step_{n}")
+    return [n, "large" * 20_000 if n % 4 == 0 else ""]
+
+
+@checkpoint
+def part(n: int) -> int:
+    called("part" if n == 1 else f"part_{n}")
+    return n * n
+
+
+@flow
+def twenty() -> int:
+    total = sum(step(n)[0] for n in range(1, 7))
+    memory.set("total", total)
+    futures = [part.submit(n) for n in range(1, 9)]
+    total += sum(future.result() for future in futures)
+    if not kitaru.wait(name="ok", schema=bool):
+        return -1
+    memory.set("total", total, expect=1)
+    return sum((step(n)[0] for n in range(7, 13)), memory.get("total"))
+"""
+RESULT = sum(range(1, 13)) + sum(n * n for n in range(1, 9))
+DRIVE = """\
+import os
+os.environ.update({environment!r})
+import sys
+sys.modules.pop("killed_flow", None)
+import killed_flow
+from kitaru import KitaruClient
+handle = killed_flow.twenty.options(store={url!r}, exec_id="e1").run()
+if handle.settle() == "waiting":
+    handle = KitaruClient({url!r}).executions.input("e1", True, "ok")
+assert handle.wait() == {result}
+"""
+
+
+@dataclass
+class Tally:
+    """What came of kills; all but `kills` and `completed` must stay 0."""
+
+    kills: int = 0
+    completed: int = 0
+    lost: int = 0
+    changed: int = 0
+    called_again: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        broken = self.lost or self.changed or self.called_again or self.problems
+        return self.kills > 0 and self.completed == self.kills and not broken
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where processes run, and the store's URL for each run, with what leads there."""
+
+    folder: Path
+    url: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def kill(self, moment: str, at: int, tally: Tally) -> bool:
+        """Kill a process at an operation, go on; return False when it came to its end before."""
+        url = self.url.format(f"{moment}-{at}")
+        folder = self.folder / f"{moment}-{at}"
+        folder.mkdir()
+        (folder / "killed_flow.py").write_text(FLOW)
+        code = self._run(folder, url, f"{moment}:{at}")
+        if code == 0:
+            return False
+        tally.kills += 1
+        before = self._seen(url)
+        calls = called(folder)
+        again = self._run(folder, url, "")
+        if code != -9 or again:
+            tally.problems.append(f"{moment} {at}: {code}, {again}: {log(folder)}")
+            return True
+        tally.completed += 1
+        after = self._seen(url)
+        records, _ = before
+        tally.changed += sum(key in after[0] and after[0][key] != records[key] for key in records)
+        tally.lost += len(records.keys() - after[0].keys())
+        ran_again = called(folder) - calls
+        tally.called_again += sum(ran_again[id] for id in before[1])
+        return True
+
+    def _run(self, folder: Path, url: str, kill: str) -> int:
+        code = DRIVE.format(environment=self.environment, url=url, result=RESULT)
+        return zygote(str(folder), str(folder / "log.txt"), kill, code)
+
+    def _seen(self, url: str) -> tuple[dict[str, bytes], set[str]]:
+        """Return every object there is, verified, and the invocations that are recorded."""
+        store = open_store(url)
+        try:
+            view = KitaruClient(store).executions.get("e1")
+            return look(store), {record.id for record in view.invocations}
+        except NotFound:
+            return look(store), set()
+        finally:
+            store.close()
+
+
+def called(folder: Path) -> Counter[str]:
+    path = folder / "calls.txt"
+    return Counter(path.read_text().split() if path.exists() else [])
+
+
+def log(folder: Path) -> str:
+    return (folder / "log.txt").read_text()[-2000:]
+
+
+def kill_all(place: Place, first: int = 1, each: int = 1) -> Tally:
+    """Kill at every operation, or at each so many-th from the first."""
+    tally = Tally()
+    for moment, at in _moments(first, each):
+        if at > 0 and not place.kill(moment, at, tally) and moment == "after":
+            return tally
+    raise AssertionError("it does not end")
+
+
+def _moments(first: int, each: int) -> Iterator[tuple[str, int]]:
+    for at in range(first, 2000, each):
+        yield "before", at
+        yield "after", at

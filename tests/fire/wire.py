@@ -1,0 +1,122 @@
+"""Decides what goes wrong between a process and the server of its bucket, request by request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+from kitaru.stores import Store, objects, open_store
+from tests.stores.servers.proxy import Proxy, proxied
+from tests.stores.servers.real import Server
+
+from .faults import KILLED, FaultyStore, Way
+
+_READS = ("get", "list")
+_ALL = ("create", *_READS)
+# By fault as the proxy knows it, the operations whose request may meet it.
+WIRE_FAULTS: Mapping[str, tuple[str, ...]] = {
+    "429": _ALL,
+    "500": _ALL,
+    "503": _ALL,
+    "reset": _ALL,
+    "stall": _ALL,
+    "after-429": ("create",),
+    "after-500": ("create",),
+    "after-503": ("create",),
+    "after-reset": ("create",),
+    "after-stall": ("create",),
+    "409": ("create",),
+    "after-409": ("create",),
+    "after-short": ("get",),
+    "403": _ALL,
+    "400": _ALL,
+    "down": _ALL,
+    "crash before": _ALL,
+    "crash after": ("create",),
+}
+# What the store survives by itself; the others end the process, which another one goes on for.
+WIRE_PASSING = frozenset(WIRE_FAULTS) - {"403", "400", "down", "crash before", "crash after"}
+
+
+@dataclass
+class Wired(FaultyStore):
+    """One process's way to a bucket: counts its requests, and fails at those of `faults`."""
+
+    proxy: Proxy = field(kw_only=True)
+    passing: frozenset[str] = WIRE_PASSING
+
+    def __post_init__(self) -> None:
+        # A process has its own connections; its requests count once it has them.
+        self.inner = open_store(self.inner.url)
+        super().__post_init__()
+        self._down = False
+        self.proxy.fault = self._on_request
+
+    def buried(self) -> None:
+        self.inner.close()
+        self.proxy.fault = lambda method, key: ""
+
+    def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
+        return list[bool](self._do("create", lambda: self.inner.create_all(objects)))
+
+    def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        return list[bytes | None](self._do("get", lambda: self.inner.get_all(keys)))
+
+    def _do(self, operation: str, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        finally:
+            if self.dead:
+                raise KILLED
+
+    def _on_request(self, method: str, key: str) -> str:
+        operation = {"PUT": "create", "GET": "get" if key else "list"}.get(method, "")
+        with self._lock:
+            self.done.append(operation)
+            fault = self.faults.get(len(self.done), "")
+            if self.dead or self._down:
+                return "503"
+            if operation not in WIRE_FAULTS.get(fault, ()):
+                return ""
+            self.met.append(fault)
+            self._down = fault == "down"
+        if fault.startswith("crash"):
+            self.dead = True
+            return "after-reset" if fault.endswith("after") else "reset"
+        return "503" if self._down else fault
+
+
+@contextmanager
+def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
+    """Yield what opens a prefix of the server's bucket, and how processes come to it, faults met.
+
+    What looks at the bucket has a way of its own, on which nothing goes wrong.
+    """
+    with (
+        proxied(server) as clean,
+        proxied(server) as faulty,
+        patch.object(objects, "_PAUSE_SECONDS", 0),
+        patch.object(objects, "_TIMEOUT", timedelta(seconds=1)),
+    ):
+
+        def look(prefix: str) -> Store:
+            with patch.dict(os.environ, clean.environment):
+                return open_store(f"{clean.url}/{prefix}")
+
+        def way(store: Store, faults: Mapping[int, str] | None = None) -> FaultyStore:
+            with patch.dict(os.environ, faulty.environment):
+                return Wired(store, faults or {}, proxy=faulty)
+
+        yield look, way
+
+
+@contextmanager
+def direct(server: Server) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the URL of the server's bucket, and the environment that leads any process there."""
+    with proxied(server) as clean, patch.dict(os.environ, clean.environment):
+        yield clean.url, clean.environment
