@@ -14,7 +14,6 @@ from tests.stores.servers.real import serving
 from .faults import random_schedule
 from .wire import WIRE_FAULTS, bucket
 
-
 # To wait for no answer takes a second each time.
 QUICK = {fault: with_ for fault, with_ in WIRE_FAULTS.items() if "stall" not in fault}
 

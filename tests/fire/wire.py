@@ -72,6 +72,7 @@ class Wired(FaultyStore):
             return ask()
         finally:
             if self.dead:
+                self.die()
                 raise KILLED
 
     def _on_request(self, method: str, key: str) -> str:
