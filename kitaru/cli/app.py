@@ -24,6 +24,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Run": {
         "run": "Run a flow here, durably.",
         "executions": "List, show, answer, resume, replay, compare.",
+        "artifacts": "List and read what an execution stored.",
         "memory": "Read, write, list and purge what flows remember.",
     },
     "Compile": {
@@ -41,6 +42,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Set up": {
         "stack": "Say which settings are in force, and which stack names them.",
+        "model": "Say which model each alias stands for.",
         "store": "Check that a store keeps its promises.",
         "secrets": "Keep secrets for this user, and say where each is found.",
     },

@@ -1,6 +1,8 @@
-"""Decides which stored value a name means: a saved artifact, or an invocation's own result."""
+"""Decides which stored values an execution has, and which one a name means."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from kitaru.errors import NotFound, StateError
 from kitaru.runtime import commands
@@ -35,3 +37,32 @@ def find_artifact(journal: Journal, name: str) -> StoredValue:
         f'The execution {journal.exec_id} has no artifact "{name}".',
         help=commands.get_help(journal),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored value of an execution: saved under `name`, or the result of the invocation `name`.
+
+    `type` and `size` (bytes of JSON) describe the value, `digest` is its content's.
+    """
+
+    name: str
+    invocation: str
+    type: str
+    size: int
+    digest: str
+    saved: bool
+
+
+def artifacts_of(journal: Journal) -> list[Artifact]:
+    """Return every artifact of an execution in program order: results, and what was saved."""
+    found = []
+    for invocation in journal.invocations():
+        kept = [(one["name"], one["type"], one["value"], True) for one in invocation.artifacts]
+        if invocation.value is not None:
+            kept.append((invocation.id, invocation.value.type, invocation.value, False))
+        found += [
+            Artifact(name, invocation.id, type, value.size, value.digest, saved)
+            for name, type, value, saved in kept
+        ]
+    return found
