@@ -39,8 +39,9 @@ PASSING = {"conflict", "old list"}
 _PATIENCE_SECONDS = 30
 
 
-# The process is gone. A thread that raises it ends without a word.
-KILLED = SystemExit("killed")
+def killed() -> SystemExit:
+    """Return what ends a thread of a process that is gone, without a word."""
+    return SystemExit("killed")
 
 
 @dataclass
@@ -78,8 +79,9 @@ class FaultyStore:
         return self.inner.together(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
-        # What is remembered is listed by marks alone; every store that is supported lists them all.
-        operation = "exact list" if "/mark/" in prefix else "list"
+        # What is remembered, and what can be replayed, is told by lists alone: every store that is
+        # supported lists everything.
+        operation = "exact list" if "/mark/" in prefix or prefix.endswith("/inv/") else "list"
         ask = lambda: self.inner.list(prefix, after=after, limit=limit)  # noqa: E731
         return list[str](self._do(operation, ask))
 
@@ -94,7 +96,7 @@ class FaultyStore:
             self.done.append(operation)
             fault = self.faults.get(len(self.done), "")
         if self.dead:
-            raise KILLED
+            raise killed()
         if operation not in FAULTS.get(fault, ()):
             return ask()
         self.met.append(fault)
@@ -116,7 +118,7 @@ class FaultyStore:
         if fault.startswith("timeout"):
             raise StoreUnavailable("no answer in time")
         self.die()
-        raise KILLED
+        raise killed()
 
     def die(self) -> None:
         """End the process: nothing of it reaches the store any more."""
@@ -134,7 +136,7 @@ def _unless_gone(failed: threading.ExceptHookArgs) -> None:
 
 
 def _gone() -> Any:
-    raise KILLED
+    raise killed()
 
 
 def process(world: World, store: FaultyStore, drive: Callable[[Store], Any]) -> tuple[Any, str]:

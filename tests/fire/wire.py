@@ -14,7 +14,7 @@ from kitaru.stores import Store, objects, open_store
 from tests.stores.servers.proxy import Proxy, proxied
 from tests.stores.servers.real import Server
 
-from .faults import KILLED, FaultyStore, Way
+from .faults import FaultyStore, Way, killed
 
 _READS = ("get", "list")
 _ALL = ("create", *_READS)
@@ -73,7 +73,7 @@ class Wired(FaultyStore):
         finally:
             if self.dead:
                 self.die()
-                raise KILLED
+                raise killed()
 
     def _on_request(self, method: str, key: str) -> str:
         operation = {"PUT": "create", "GET": "get" if key else "list"}.get(method, "")
