@@ -238,10 +238,9 @@ def goes_on(store: Asking) -> Any:
     return journal.fetch(left.frame)
 
 
-def polls(store: Asking) -> Any:
-    """Wait for an answer, as a process does that looks a second time."""
-    first = asks(store)
-    return first if first != "waiting" else asks(store)
+def failing_late(store: Asking) -> None:
+    """Say that the execution failed, as a process does that outlived its successor."""
+    Journal(store, RECORD).set_state("failed")
 
 
 # What holds once all have ended
@@ -265,6 +264,20 @@ def one_answer(objects: Objects, outcomes: list[Any]) -> None:
     held = Journal(as_store(objects), RECORD).wait_answer("ok")
     assert held is not None and outcomes[0] in ("waiting", held.value)
     assert sorted(outcomes[1:]) == sorted([f"answered {held.value}", "conflict"])
+
+
+def answered_or_cancelled(objects: Objects, outcomes: list[Any]) -> None:
+    ran, answered, cancelled = outcomes
+    end = Journal(as_store(objects), RECORD).end()
+    assert end is not None and cancelled == end.status and answered == "answered True"
+    assert ran == (ended_with(objects) if end.status == "completed" else ran)
+    assert end.status == "completed" or ran in ("waiting", "cancelled")
+
+
+def cancelled_for_good(objects: Objects, outcomes: list[Any]) -> None:
+    assert Journal(as_store(objects), RECORD).state().status == "cancelled"
+    listed = [item["status"] for item in list_executions(as_store(objects))]
+    assert listed == ["cancelled"]
 
 
 def one_version_each(objects: Objects, outcomes: list[Any]) -> None:
@@ -332,7 +345,19 @@ SCENARIOS = {
         (),
         ((0, 0), (0, 1)),
     ),
-    "two answers to one wait": Scenario((runner(polls), *ANSWERS), one_answer, ((1, 1),), ()),
+    "two answers to one wait": Scenario((runner(asks), *ANSWERS), one_answer, ((1, 1),), ()),
+    "an answer and a cancellation": Scenario(
+        (runner(asks, whole=True), ANSWERS[0], Process("end", cancelling)),
+        answered_or_cancelled,
+        ((1, 0),),
+        ((0, 1), (1, 1)),
+    ),
+    "an end and a late state": Scenario(
+        (Process("end", cancelling), Process("late", failing_late)),
+        cancelled_for_good,
+        ((1, 1),),
+        ((2, 2),),
+    ),
     "a version by two, and another": Scenario(
         (runner(remembers), WRITER), one_version_each, ((1, 0), (0, 1)), ((1, 1),)
     ),
