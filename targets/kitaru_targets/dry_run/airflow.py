@@ -82,8 +82,10 @@ class _Run:
         ended = self._step(task)
         if not ended:
             return None if ended is None else []
-        self._outcome, self._lists[task.id] = ended, json.loads(ended.get("items", "[]"))
-        return self._passed_over(ended, task)
+        self._outcome, over = ended, self._passed_over(ended, task)
+        # A task that skips others hands on nothing.
+        self._lists[task.id] = [] if over else json.loads(ended.get("items", "[]"))
+        return over
 
     def _each(self, task: dag_file.Task) -> bool:
         """Run a step for each item of a list, several at once; say whether all ended well."""
