@@ -14,7 +14,7 @@ from .conftest import Kitaru
 
 KEYS = {
     "exec_id", "flow", "deployment", "status", "result", "waits", "error", "invocations",
-    "attempts", "replay",
+    "attempts", "replay", "effort",
 }  # fmt: skip
 
 

@@ -70,7 +70,9 @@ class Asking:
     url = "model:"
     remote = False
 
-    def __init__(self, answers: Sequence[Any]) -> None:
+    def __init__(self, answers: Sequence[Any], life: int = 0) -> None:
+        """`life` counts how often the process crashed and began anew."""
+        self.life = life
         self._answers = iter(answers)
         self.notes: list[tuple[str, str, Any]] = []
         self.absent: set[str] = set()
@@ -234,7 +236,7 @@ class Model:
         while history:
             history, answer = self._parents[history]
             answers.append(answer)
-        process, store = self.processes[number], Asking(answers[::-1])
+        process, store = self.processes[number], Asking(answers[::-1], life)
         with _tokens(f"{process.name}{life}."):
             try:
                 outcome = process.run(store)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Any, NoReturn
 from unittest.mock import patch
 
 from kitaru import checkpoint, memory, wait
 from kitaru.errors import WaitConflict
-from kitaru.runtime import codec, values
+from kitaru.runtime import codec, company, values
 from kitaru.runtime.context import Scope, entered
 from kitaru.runtime.engine import Execution
 from kitaru.runtime.host import Stop
@@ -59,9 +60,21 @@ class Host:
         raise error or Left(why)
 
 
-def body(flow: Callable[[Asking], Any], store: Asking, *, whole: bool = False) -> Any:
-    """Do what a process of the execution does: run the flow's body, `whole` with its end."""
-    journal = Journal(store, RECORD)
+def body(
+    flow: Callable[[Asking], Any],
+    store: Asking,
+    *,
+    whole: bool = False,
+    remote: bool = False,
+    began: bool = False,
+) -> Any:
+    """Do what a process of the execution does: run the flow's body, `whole` with its end.
+
+    `remote` says that the store is a journey away, `began` that the process, in its first life,
+    created the execution.
+    """
+    store.remote = remote
+    journal = Journal(store, RECORD, began=began and store.life == 0)
     execution = Execution(journal, Host())
     try:
         with entered(Scope(execution)):
@@ -115,7 +128,9 @@ def holds(before: Objects, after: Objects, process: Process, next: Next, store: 
         assert_whole(key, after)
     for what, of, value in next.notes:
         if what == "called":
-            assert keys.invocation(EXEC, of) in store.absent, f"I6: {of} called without a look"
+            looks = {keys.invocation(EXEC, of), *([keys.joined(EXEC)] if store.remote else [])}
+            assert looks & store.absent, f"I6: {of} called without a look"
+            assert keys.invocation(EXEC, of) not in before, f"I6: {of} called after its record"
         elif what == "returned":
             assert recorded(after, of) == value, f"I3: {of} returned what is not recorded"
         elif what == "ended":
@@ -127,7 +142,8 @@ def holds(before: Objects, after: Objects, process: Process, next: Next, store: 
 
 def assert_whole(key: str, objects: Objects) -> None:
     """Assert I2 of what is new, and I5: whoever reads now sees no half of anything."""
-    if key.startswith("x/") and "/blob/" not in key and "/mark/" not in key:
+    notes = "/blob/" in key or "/mark/" in key or key == keys.joined(EXEC)
+    if key.startswith("x/") and not notes:
         for value in held_in(decode(key, objects[key])):
             if value.blob is not None:
                 home = key.rpartition("version/")[0] or keys.home(EXEC)
@@ -175,6 +191,11 @@ def ended_with(objects: Objects) -> Any:
 
 
 def one_step(store: Asking) -> Any:
+    return step(store, "a")
+
+
+def two_steps(store: Asking) -> Any:
+    step(store, "b")
     return step(store, "a")
 
 
@@ -299,8 +320,8 @@ def one_frame(objects: Objects, outcomes: list[Any]) -> None:
 # What is explored
 
 
-def runner(flow: Callable[[Asking], Any], *, whole: bool = False) -> Process:
-    return Process(flow.__name__, partial(body, flow, whole=whole))
+def runner(flow: Callable[[Asking], Any], **how: bool) -> Process:
+    return Process(flow.__name__, partial(body, flow, **how))
 
 
 Budget = tuple[int, int]
@@ -322,7 +343,8 @@ class Scenario:
         """Visit every state; raises what a check raises."""
         named = [replace(p, name=f"{p.name}-{n}.") for n, p in enumerate(self.processes)]
         # What a checkpoint here returns is a blob, so that its record refers to one.
-        with patch.object(values, "INLINE_VALUE_BYTES", LARGE):
+        small, fresh = (values, "INLINE_VALUE_BYTES", LARGE), (company, "_FRESH_SECONDS", inf)
+        with patch.object(*small), patch.object(*fresh):
             return Model(named, holds, self.ended, *budget).explore(START)
 
 
@@ -332,6 +354,12 @@ SCENARIOS = {
     "a checkpoint by two": Scenario((STEP, STEP), one_value, ((1, 1),), ((2, 2),)),
     "a checkpoint by three": Scenario(
         (STEP, STEP, STEP), one_value, ((1, 0), (0, 1)), ((1, 1), (2, 1))
+    ),
+    "one who began, and one who joins, far away": Scenario(
+        (runner(two_steps, remote=True, began=True), runner(one_step, remote=True)),
+        one_value,
+        ((0, 1), (1, 0)),
+        ((1, 1), (2, 1)),
     ),
     "an end by two, and a cancellation": Scenario(
         (runner(nothing, whole=True), runner(nothing, whole=True), Process("end", cancelling)),
