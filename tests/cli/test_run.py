@@ -161,7 +161,7 @@ def test_stdout_carries_the_document_whatever_the_flow_prints(kitaru: Kitaru) ->
 
 
 def test_the_list_is_newest_first(kitaru: Kitaru) -> None:
-    assert kitaru("executions", "list", "--json").document == {"items": [], "count": 0}
+    assert kitaru("executions", "list", "--json").document["items"] == []
     assert kitaru("executions", "list").out == "no executions\n"
     ids = [started(kitaru)["exec_id"] for _ in range(3)]
     kitaru("executions", "input", ids[1], "--value", "true")
