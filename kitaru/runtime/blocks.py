@@ -27,18 +27,17 @@ class _Positions:
     statements: Mapping[int, list[list[int]]]
 
 
-def load(plan: Plan, steps: str, module: ModuleType) -> dict[str, BlockFunction]:
-    """Return the block functions of `steps`, by name, living in the user's `module`.
+def load(plan: Plan, tree: ast.Module, module: ModuleType) -> dict[str, BlockFunction]:
+    """Return the block functions of `tree` (see `located`), by name, in the user's `module`.
 
     They are compiled under the user's file name and carry the flow's name, so that tracebacks,
     carets and debuggers show what the user wrote. The blocks of a helper that was written out are
     the helper's in the same sense, and are called from where the user calls it.
 
     Raises:
-        EnvironmentFailure: `steps` is not the one that was compiled with `plan`, or a helper is
-            not the function that was.
+        EnvironmentFailure: `tree` is not of the steps that were compiled with `plan`, or a helper
+            is not the function that was.
     """
-    tree = located(plan, steps)
     homes = homes_of(plan, module, _futures(tree))
     functions = {function.name: function for function in _functions(tree)}
     missing = [block.name for block in plan.blocks if block.name not in functions]

@@ -75,7 +75,9 @@ def load_program(plan: Plan, digest: str, path: Path) -> Program:
     if plan.blocks[0].kind == "flow":
         return Program(plan, digest, module, flow, {plan.blocks[0].name: _whole(flow)})
     steps = path.with_name("steps.py").read_text(encoding="utf-8")
-    return Program(plan, digest, module, flow, blocks.load(plan, steps, module))
+    return Program(
+        plan, digest, module, flow, blocks.load(plan, blocks.located(plan, steps), module)
+    )
 
 
 def project_modules(program: Program) -> dict[str, dict[str, Any]]:

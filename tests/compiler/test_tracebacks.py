@@ -76,7 +76,9 @@ def test_the_same_lines_and_carets(name: str, granularity: Granularity, tmp_path
     expected = shown(lambda: plain.main(), path)
 
     module = World(path, []).module()
-    functions = blocks.load(compilation.plan, compilation.steps_py, module)
+    functions = blocks.load(
+        compilation.plan, blocks.located(compilation.plan, compilation.steps_py), module
+    )
 
     def run() -> Any:
         plan = compilation.plan

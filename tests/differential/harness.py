@@ -7,6 +7,7 @@ differs is the compiler's doing alone.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import copy
 import re
@@ -207,13 +208,15 @@ class Process:
     trace: list[str]
     remembered: dict[str, list[Any]] = field(default_factory=dict)
     submitted: Submitted = field(default_factory=Submitted)
+    tree: ast.Module | None = None
 
     def __post_init__(self) -> None:
         plan = self.compilation.plan
         self.module = World(self.path, self.trace, self.remembered, self.submitted).module()
         functions = {}
         if plan.blocks[0].kind != "flow":
-            functions = blocks.load(plan, self.compilation.steps_py, self.module)
+            self.tree = self.tree or blocks.located(plan, self.compilation.steps_py)
+            functions = blocks.load(plan, self.tree, self.module)
         self.program = program.Program(plan, "", self.module, None, functions)
         self.before = codec.globals_digests(self.modules())
 
@@ -235,7 +238,7 @@ class Process:
             codec.set_future_factory(None)
 
     def next(self) -> Process:
-        known = self.remembered, self.submitted
+        known = self.remembered, self.submitted, self.tree
         return Process(self.compilation, self.path, self.trace, *known)
 
 

@@ -80,7 +80,7 @@ def both(a, b="both"):
     return [c, other.keep(b, b=a)]
 '''
 
-# An object that a frame can hold: its methods are certain where it is made.
+# An object that a frame can hold, with certain methods, and some whose methods are not.
 KEEPER = """
 from dataclasses import dataclass, field
 
@@ -96,6 +96,21 @@ class Keeper:
         if self.keep(v) > 2:
             return self.kept
         return cb(v, y=self.keep([v]))
+
+class Base:
+    def ask(self, v): return ca(v)
+    def __call__(self, v): return cb(v)
+
+class Agent(Base):
+    def again(self, v):
+        found = self.ask(v)
+        return [found, cb(found)]
+
+def hired(): return Agent()
+
+TOOLS = {"ca": ca, "cb": cb, "agent": Agent()}
+
+def use(name, *args): return TOOLS[name](*args)
 """
 
 # The module beside it.
@@ -494,12 +509,16 @@ class _Helping(_Calm):
     def expr(self, depth: int) -> str:
         call, atom, name = self.call(1), self.atom(), self.one(*self.helpers)
         inner = self.expr(depth - 1) if depth > 0 else call
+        tool = self.one("ca", "cb", "agent")
         return self.one(
             call,
             f"[{atom}, {call}]",
             f"keeper.keep({inner})",
             f"keeper.twice({atom})",
             f"other.inner({inner})",
+            f"use({tool!r}, {inner})",
+            f"hired().{self.one('ask', 'again', '__call__')}({inner})",
+            f"(lambda agent: agent({inner}))(hired())",
             f"{name}({atom}, b={inner})",
             f"{name}({atom}, b={inner})",
             f"[{atom}, {name}({call}, b={atom})]",

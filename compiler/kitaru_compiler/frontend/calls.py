@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeGuard
@@ -18,6 +18,7 @@ from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable, reaching
 from kitaru_compiler.ir.scope import argument_names, bound_in, bound_names
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 NAMED = ast.Name | ast.Attribute
 SUBMITS = frozenset({"submit", "map", "product"})
 MEMORY = ("get", "entry", "set", "delete", "list", "history", "compact")
@@ -27,6 +28,8 @@ PRIMITIVES: dict[str, CallKind] = {
     "log": "log",
     **{f"memory.{operation}": "memory" for operation in MEMORY},
 }
+# What a function calls, for one meaning of "calls".
+CallsOf = Callable[[Symbol], list[Symbol | DurableCall]]
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Calls:
     helpers: dict[str, Helper] = field(default_factory=dict)
     _inside_of: dict[str, tuple[DurableCall, ...]] = field(default_factory=dict)
     _direct_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
+    _possible_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
     _constants: dict[str, frozenset[str]] = field(default_factory=dict)
     _literals: dict[str, dict[str, ast.expr]] = field(default_factory=dict)
     # The class of each method, by the method's absolute name.
@@ -68,12 +72,15 @@ class Calls:
             if call:
                 mark_durable(node, call)
             if call and call.callee and symbol.name not in self.helpers:
-                _, *reached = self._reached(symbol)
+                _, *reached = self._reached(symbol, self._direct)
                 recursive = any(f.name == symbol.name for f in reached)
                 helper = Helper.of(symbol, recursive, self._owners.get(symbol.name))
                 self.helpers[symbol.name] = helper
                 self._mark(helper.definition, inherited)
-        self._dynamic(flow.source, flow.scope).mark(flow.definition.body)
+        for node, symbols in self._dynamic(flow.source, flow.definition, flow.scope, owner):
+            calls = [call for symbol in symbols for call in self._made_by(symbol)]
+            if calls:
+                mark_durable(node, reaching("dynamic", _shown(node.func), calls))
 
     @cached_property
     def methods(self) -> Methods:
@@ -97,18 +104,28 @@ class Calls:
             }
         return self._literals[source.module]
 
-    def _dynamic(self, source: Source, function: str) -> DynamicCalls:
-        return DynamicCalls(lambda name: self._held(source, name, function))
+    def _dynamic(
+        self, source: Source, definition: Function, scope: str, owner: Symbol | None
+    ) -> Iterator[tuple[ast.Call, list[Symbol]]]:
+        """Yield the calls in a function that may reach something through a value, and what."""
+        known = {node for node, _, _ in self._called(source, definition, owner)}
 
-    def _held(self, source: Source, name: str, function: str) -> tuple[DurableCall, ...]:
-        """Return the durable calls of what a name of the module is, or is a display of."""
-        symbol = self.names.lookup(source, name, function)
-        if symbol:
-            return self._made_by(symbol)
-        display = self.names.display(source, name, function)
+        def is_module(name: str) -> bool:
+            symbol = self.names.lookup(source, name, scope)
+            return symbol is not None and symbol.kind in ("module", "primitive")
+
+        dynamic = DynamicCalls(
+            lambda name: self._held(source, name, scope), self.methods.named, is_module
+        )
+        yield from dynamic.find(definition, known)
+
+    def _held(self, source: Source, name: str, scope: str) -> list[Symbol]:
+        """Return the checkpoints and functions that a name of the module is, or is a display of."""
+        symbol = self.names.lookup(source, name, scope)
+        display = None if symbol else self.names.display(source, name, scope)
         inner = ast.walk(display) if display else ()
         named = [self.names.resolve(source, node) for node in inner if isinstance(node, NAMED)]
-        return tuple(call for symbol in named if symbol for call in self._made_by(symbol))
+        return [found for found in (symbol, *named) if found and _is_callable(found)]
 
     def _made_by(self, symbol: Symbol) -> tuple[DurableCall, ...]:
         """Return the durable calls that are made when what `symbol` stands for is called."""
@@ -131,29 +148,29 @@ class Calls:
         return None
 
     def _inside(self, symbol: Symbol) -> tuple[DurableCall, ...]:
-        """Return the durable calls that a project function makes, transitively."""
+        """Return the durable calls that a project function may make, transitively."""
         if symbol.name not in self._inside_of:
             found: dict[DurableCall, None] = {}
-            for reached in self._reached(symbol):
-                calls = (c for c in self._direct(reached) if isinstance(c, DurableCall))
+            for reached in self._reached(symbol, self._possible):
+                calls = (c for c in self._possible(reached) if isinstance(c, DurableCall))
                 found.update(dict.fromkeys(calls))
             self._inside_of[symbol.name] = tuple(found)
         return self._inside_of[symbol.name]
 
-    def _reached(self, symbol: Symbol) -> Iterator[Symbol]:
+    def _reached(self, symbol: Symbol, calls_of: CallsOf) -> Iterator[Symbol]:
         """Yield a function and those it calls, transitively, each once unless it is called anew."""
         seen: set[str] = set()
         pending = [symbol]
         while pending:
             function = pending.pop()
             yield function
-            for called in filter(_is_function, self._direct(function)):
+            for called in filter(_is_function, calls_of(function)):
                 if called.name not in seen:
                     seen.add(called.name)
                     pending.append(called)
 
     def _direct(self, symbol: Symbol) -> list[Symbol | DurableCall]:
-        """Return what a function calls itself: durable calls, and functions of the project."""
+        """Return what a function certainly calls: durable calls, and functions of the project."""
         if symbol.name not in self._direct_of:
             assert symbol.source is not None and symbol.definition is not None
             found: list[Symbol | DurableCall] = []
@@ -165,6 +182,20 @@ class Calls:
                     found.append(call)
             self._direct_of[symbol.name] = found
         return self._direct_of[symbol.name]
+
+    def _possible(self, symbol: Symbol) -> list[Symbol | DurableCall]:
+        """Return what a function calls, certainly or through a value."""
+        if symbol.name not in self._possible_of:
+            source, definition = symbol.source, symbol.definition
+            assert source is not None and isinstance(definition, Function)
+            scope = definition.name if definition in source.tree.body else ""
+            found = list(self._direct(symbol))
+            owner = self._owners.get(symbol.name)
+            for _, reached in self._dynamic(source, definition, scope, owner):
+                for inner in reached:
+                    found += [inner] if _is_function(inner) else self._made_by(inner)
+            self._possible_of[symbol.name] = found
+        return self._possible_of[symbol.name]
 
     def _called(
         self, source: Source, function: ast.AST, owner: Symbol | None
@@ -214,6 +245,14 @@ def _is_method(function: ast.AST, top: str) -> TypeGuard[ast.FunctionDef]:
 
 def _is_function(called: Symbol | DurableCall) -> TypeGuard[Symbol]:
     return isinstance(called, Symbol) and called.kind in ("function", "flow")
+
+
+def _is_callable(symbol: Symbol) -> bool:
+    return symbol.kind == "checkpoint" or _is_function(symbol)
+
+
+def _shown(callee: ast.expr) -> str:
+    return ast.unparse(callee).split("\n")[0]
 
 
 def _calls(function: ast.AST) -> list[tuple[ast.Call, frozenset[str]]]:

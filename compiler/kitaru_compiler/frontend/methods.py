@@ -69,6 +69,22 @@ class Methods:
             for node in self._nodes
         )
 
+    def named(self, name: str) -> list[Symbol]:
+        """Return the methods of that name, of whatever class of the project's modules."""
+        return self._by_name.get(name, [])
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Symbol]]:
+        found: dict[str, list[Symbol]] = {}
+        for source in self._sources:
+            for owner in (stmt for stmt in source.tree.body if isinstance(stmt, ast.ClassDef)):
+                for stmt in owner.body:
+                    if isinstance(stmt, Function):
+                        qualified = f"{source.module}.{owner.name}.{stmt.name}"
+                        symbol = Symbol("function", qualified, source, stmt)
+                        found.setdefault(stmt.name, []).append(symbol)
+        return found
+
     def receivers(
         self, source: Source, function: Function, owner: Symbol | None
     ) -> dict[str, tuple[Symbol, int]]:

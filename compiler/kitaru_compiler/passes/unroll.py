@@ -63,7 +63,11 @@ class _Unroller:
         return items
 
     def _rounds(self, loop: ast.For, items: list[ast.expr]) -> list[Node]:
-        """Return the rounds: `continue` leaves the scope of its round, `break` that of the loop."""
+        """Return the rounds: `continue` leaves the scope of its round, `break` that of the loop.
+
+        A loop with a scope in it is one scope as a whole: whoever has to keep some of it in one
+        process keeps the loop as it was written.
+        """
         before, bodies = _in_order(self.ir, loop, items)
         label = f"loop {next(self.numbers)}"
         nodes = structure(self.ir, before)
@@ -71,12 +75,12 @@ class _Unroller:
             this = f"round {next(self.numbers)}"
             for stmt in own_exits(body):
                 mark_exit(stmt, label if isinstance(stmt, ast.Break) else this)
-            nodes += _scope(this, structure(self.ir, body), loop)
-        return _scope(label, [*nodes, *structure(self.ir, loop.orelse)], loop)
-
-
-def _scope(label: str, nodes: list[Node], loop: ast.For) -> list[Node]:
-    return [Scope(label, nodes, loop)] if label in escapes(nodes) else nodes
+            made = structure(self.ir, body)
+            nodes += [Scope(this, made, loop)] if this in escapes(made) else made
+        nodes += structure(self.ir, loop.orelse)
+        if label in escapes(nodes) or any(isinstance(node, Scope) for node in nodes):
+            return [Scope(label, nodes, loop)]
+        return nodes
 
 
 def copies(loop: ast.For) -> int:
