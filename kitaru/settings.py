@@ -94,4 +94,5 @@ KINDS: Mapping[str, Kind] = {
     "airflow": Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
     "airflow_url": Kind(None, _is_text, "the URL of Airflow's API server"),
     "requirements": Kind(None, _is_text, "the path of a requirements file"),
+    "sagemaker": Kind({}, _is_texts, 'a table of options, {"queue": "https://…"}', json.loads),
 }

@@ -82,9 +82,10 @@ def compile_flow(
         calls = Calls(names, source.module, retries)
         found = _analyse(chosen, calls)
         _stop_on_errors(found, project)
-        result = cut(_normal_form(chosen, calls), granularity, profile)
-        found += crossing(chosen, names, result.blocks, result.steps)
         settings = compiled_settings(path.parent)
+        options = dict(sorted(settings.get(profile.name, {}).items()))
+        result = cut(_normal_form(chosen, calls), granularity, profile.with_options(options))
+        found += crossing(chosen, names, result.blocks, result.steps)
         pins, about_pins = requirements(project, source, settings)
         plan = Plan(
             flow=chosen.name,
@@ -109,7 +110,7 @@ def compile_flow(
                 "max_parallel", decorator=chosen.option("max_parallel"), start=path.parent
             ).value,
             secrets=dict(sorted(settings.get("secrets", {}).items())),
-            options=dict(sorted(settings.get(profile.name, {}).items())),
+            options=options,
         )
     texts = _texts(project) | requirement_texts(project, settings)
     findings = _finished([*found, *result.notes, *about_pins], texts)

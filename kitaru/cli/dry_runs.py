@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.attend import answer_waits, finish, interrupted
 from kitaru.cli.execution import answer_command
@@ -43,13 +43,15 @@ def attend_dry_run(
     StateError when this machine does not have the build, or an answer is for no wait.
     """
     left = dict(answers)
+
+    def ask() -> bool:
+        if client.executions.get(exec_id).status != "waiting":
+            return False
+        known = _answer(client, exec_id, left, store)
+        return known or (asking and answer_waits(client, exec_id, output))
+
     try:
-        play(exec_id, url, _reporting(output))
-        while client.executions.get(exec_id).status == "waiting":
-            answered = _answer(client, exec_id, left, store)
-            if not answered and not (asking and answer_waits(client, exec_id, output)):
-                break
-            play(exec_id, url, _reporting(output))
+        play(exec_id, url, report=_reporting(output), ask=ask)
     except KeyboardInterrupt:
         return interrupted(exec_id, output, store)
     return finish(exec_id, client, output, store)
@@ -90,14 +92,13 @@ def _answer(client: KitaruClient, exec_id: str, answers: dict[str, str], store: 
     return bool(known)
 
 
-def play(exec_id: str, url: str, report: Report | None = None) -> None:
-    """Execute what is left of a remembered dry run; `report` is told of each step that ends."""
+def play(exec_id: str, url: str, **told: Any) -> None:
+    """Execute what is left of a remembered dry run; `told` is what `dry_run.run` also takes."""
     from kitaru_targets import dry_run
 
     from kitaru.stores import open_store
 
     opened = open_store(url)
-    told = {} if report is None else {"report": report}
     try:
         launch = launched(opened, exec_id)
         with unpacked(launch, opened) as build:

@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.output import Output
-from kitaru.config import names, setting
+from kitaru.config import setting
+from kitaru.errors import StateError
 
 if TYPE_CHECKING:
     from kitaru_targets.base import Target
@@ -32,7 +33,7 @@ def tell(journal: Journal, wait: str, value: Any, output: Output) -> bool:
             "its last successful task is cleared with what is behind it"
         )
         return True
-    if not target.answered(journal.execution.run, wait, value, given):
+    if not target.answered(journal.execution, wait, value, given):
         return False
     output.note(f"told {target.title}: the run goes on")
     return True
@@ -52,7 +53,7 @@ def tell_end(journal: Journal, output: Output) -> None:
             f"recorded; the run on {target.title} ends at its next step, and one that asks stays: "
             f"mark it as failed there, or name {_variable(target, 'URL')} to this command"
         )
-    elif target.cancelled(journal.execution.run, given):
+    elif target.cancelled(journal.execution, given):
         output.note(f"told {target.title}: the run has ended")
 
 
@@ -62,15 +63,28 @@ def _target(journal: Journal) -> Target | None:
     # What a record names is not what a person named: it loads no plug-in.
     name = journal.execution.target
     told = name in registry.names() and journal.execution.mode == "deployed"
-    return registry.get(name) if told else None
+    target = registry.get(name) if told else None
+    return target if target and _stays_open(target, journal) else None
+
+
+def _stays_open(target: Target, journal: Journal) -> bool:
+    """Say whether a run of an execution's pipeline may stay open for an answer."""
+    from kitaru_targets.remainder import kept, plan_of
+
+    if not target.profile.waits_need:
+        return target.profile.waits == "native"
+    try:
+        options = plan_of(kept(journal)).options
+    except StateError:
+        options = setting(target.name).value
+    return target.profile.with_options(options).waits == "native"
 
 
 def connection(target: Target) -> dict[str, str] | None:
     """Return how the orchestrator is reached, None where nobody said where it is."""
-    name = f"{target.name}_url"
-    url = setting(name).value if name in names() else None
+    found = {name: setting(f"{target.name}_{name}").value for name in target.connection}
     token = os.environ.get(_variable(target, "TOKEN"))
-    return {"url": url, **({"token": token} if token else {})} if url else None
+    return {**found, **({"token": token} if token else {})} if all(found.values()) else None
 
 
 def _variable(target: Target, what: str) -> str:

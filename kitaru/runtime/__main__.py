@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--answer", default="", metavar="JSON")
     step.add_argument("--skip-code", type=int, default=0)
     step.add_argument("--items-file", type=Path)
+    step.add_argument("--list", action="append", default=[], metavar="FIELD=STEP")
     return parser
 
 
@@ -76,8 +77,9 @@ def _request(given: argparse.Namespace) -> Request:
             given.inputs_encoded,
         ),
         target=given.target,
-        answer=given.answer,
+        answer=_unless_own(given.answer),
         skip_code=given.skip_code,
+        lists=dict(map(_pair, given.list)),
     )
 
 

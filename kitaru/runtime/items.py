@@ -67,7 +67,7 @@ class ItemRun:
 
     def _promised(self) -> list[dict[str, Any]]:
         pointer = self._route.pointer(self._step.entry)
-        if pointer is None or "passed" in pointer:
+        if self._request.item == promises.NOTHING or pointer is None or "passed" in pointer:
             return []
         every = promised_in(self._route.frame(pointer["from"]))
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from kitaru.runtime import logs, telemetry
 from kitaru.runtime.failures import user_traceback
 from kitaru.runtime.given import Given
 from kitaru.runtime.host import Stop
+from kitaru.runtime.promises import NOTHING
 from kitaru.runtime.route import END, StepStatus
 from kitaru.wire.ids import check_execution_id, execution_id_of
 from kitaru.wire.records import WaitRequest
@@ -28,7 +29,8 @@ class Request:
     """One start of a step's container, as its command line tells it.
 
     `execution` may be empty: then it is the orchestrator's own `run` that names the execution. Only
-    the first step is given inputs. `item` says which calls of a fan-out to make. `answer` is one
+    the first step is given inputs. `item` says which calls of a fan-out to make. `lists` are
+    fields of the outcome: what all nodes are to make before a step, as one text. `answer` is one
     that was given to the orchestrator, as JSON with the `name` of the wait and the `value`.
     `plan_digest` is that of the plan which the document was compiled from, empty where the bundle's
     own digest is checked. `skip_code` is what a step that has nothing to do ends with.
@@ -49,6 +51,7 @@ class Request:
     answer: str = ""
     plan_digest: str = ""
     skip_code: int = 0
+    lists: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exec_id(self) -> str:
@@ -65,6 +68,9 @@ class Request:
         whole: dict[str, Any] = {"next": next, "status": status}
         if items:
             whole["items"] = [*items]
+        for name, step in self.lists.items():
+            # An engine that reads it takes no empty list.
+            whole[name] = json.dumps([*items] if items and next == step else [NOTHING])
         if wait:
             asked = {"name": wait.name, "question": wait.question, "schema": wait.schema}
             whole["wait"] = asked

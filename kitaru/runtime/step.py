@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from kitaru.config import use_plan
-from kitaru.errors import EnvironmentFailure, FlowError, ValueNotEncodable, WaitConflict
+from kitaru.errors import EnvironmentFailure, FlowError, UsageError, ValueNotEncodable, WaitConflict
 from kitaru.runtime import codec, inputs, launches, output, promises, telemetry, waits
 from kitaru.runtime.commands import retry_help
 from kitaru.runtime.context import Scope, entered
@@ -89,11 +89,22 @@ def run_step(request: Request) -> int:
 
 def _take(text: str, journal: Journal) -> None:
     """Write down an answer that was given to the orchestrator, unless another one was first."""
-    given = json.loads(text)
+    name, value = _named_answer(text)
     try:
-        waits.answer(journal, waits.pick(journal, given["name"]), given["value"])
+        waits.answer(journal, waits.pick(journal, name), value)
     except WaitConflict as error:
         say(error.message)
+
+
+def _named_answer(text: str) -> tuple[str, Any]:
+    try:
+        given = json.loads(text)
+        return str(given["name"]), given["value"]
+    except (ValueError, TypeError, KeyError):
+        raise UsageError(
+            f"{text!a} is no answer that the orchestrator could have been given.",
+            help='An answer is JSON such as {"name": "approve", "value": true}.',
+        ) from None
 
 
 class StepRun:

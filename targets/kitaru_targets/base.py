@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kitaru_compiler.cut.profile import Profile
 
 from kitaru.wire.plan import Plan, Span
+from kitaru.wire.records import ExecutionRecord
 
 if TYPE_CHECKING:
     from .dry_run.process import Machine
@@ -58,11 +59,15 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """The native document as text, and what its nodes are: `steps` by key, `groups` with spans."""
+    """The native document as text, and what its nodes are: `steps` by key, `groups` with spans.
+
+    `asks` are the keys of those groups at which a run stays open until a wait is answered.
+    """
 
     text: str
     steps: Mapping[str, str]
     groups: Mapping[str, Span]
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +99,21 @@ class Submit(Protocol):
 
 
 class Answered(Protocol):
-    """Tells the service that a wait of a run was answered; False when the run does not wait for it.
+    """Tells the service that a wait was answered; False when no run of the execution waits for it.
 
-    `run` is what the service calls the run. The answer itself is in the journal already.
+    The answer itself is in the journal already. Raises EnvironmentFailure when the service could
+    not be told, with what to do then.
     """
 
-    def __call__(self, run: str, wait: str, value: Any, options: Mapping[str, str]) -> bool: ...
+    def __call__(
+        self, record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]
+    ) -> bool: ...
 
 
 class Cancelled(Protocol):
-    """Ends a run of a cancelled execution on the service; False when it has ended."""
+    """Ends the runs of a cancelled execution on the service; False when they have ended."""
 
-    def __call__(self, run: str, options: Mapping[str, str]) -> bool: ...
+    def __call__(self, record: ExecutionRecord, options: Mapping[str, str]) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,8 @@ class Target:
     native parameter values and the service's own options. `answered` is there where a run that
     waits is still one of the service's, `cancelled` where a run can be ended.
     `submitted_name` is the option that names what the service keeps of a document, empty where each
-    run brings its own.
+    run brings its own. `connection` names the settings without which the service cannot be told of
+    answers, such as `url`, which is `KITARU_AIRFLOW_URL`.
     """
 
     name: str
@@ -134,3 +143,4 @@ class Target:
     answered: Answered | None = None
     cancelled: Cancelled | None = None
     submitted_name: str = ""
+    connection: tuple[str, ...] = ()

@@ -156,7 +156,7 @@ def _make(
     if way == "inline":
         files["runtime.zip"] = bundle.make({}, {}, with_runtime=True)
     files["sourcemap.json"] = _json(sourcemap.make(plan, target.document, emission))
-    files |= _documents(plan, target, wiring, way, sha256(data))
+    files |= _documents(plan, target, wiring, way, sha256(data), emission.asks)
     files["index.html"] = _page(plan, compilation.steps_py, sources, target)
     files[_LOCK] = _json(_lock(plan, target, wiring, way, files))
     return _Made(files, plan, way, sha256(data))
@@ -173,7 +173,7 @@ def _check(target: Target, emission: Emission) -> None:
 
 
 def _documents(
-    plan: Plan, target: Target, wiring: Wiring, way: str, digest: str
+    plan: Plan, target: Target, wiring: Wiring, way: str, digest: str, asks: tuple[str, ...]
 ) -> dict[str, bytes]:
     values = {
         "flow": plan.flow,
@@ -192,6 +192,8 @@ def _documents(
         "models": [(alias, _named(model)) for alias, model in sorted(plan.models.items())],
         "secrets": sorted(plan.secrets.items()),
         "waits": [block.name for block in plan.blocks if block.kind == "wait"],
+        "asks": asks,
+        "options": plan.options,
         "steps": [step.name for step in plan.steps],
     }
     return {

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kitaru_compiler.cut.profile import Profile
+
 from . import registry
 from .base import Target
 
@@ -22,11 +24,15 @@ runtime does it."""
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """Something that a target does itself, or not; in both cases `how` says what happens."""
+    """Something that a target does itself, or not; in both cases `how` says what happens.
+
+    `needs` is the project's option for the target without which it does not.
+    """
 
     name: str
     native: bool
     how: str
+    needs: str = ""
 
 
 def capabilities(target: Target) -> tuple[Capability, ...]:
@@ -40,7 +46,7 @@ def capabilities(target: Target) -> tuple[Capability, ...]:
         Capability("branches", profile.branches, _BRANCHES[profile.branches]),
         Capability("retries", profile.retry == "native", _RETRIES[profile.retry]),
         Capability("retry pauses", profile.retry_pauses, _PAUSES[profile.retry_pauses]),
-        Capability("waits", profile.waits == "native", _WAITS[profile.waits]),
+        Capability("waits", profile.waits == "native", _waits(profile), profile.waits_need),
         Capability("fan-out", profile.fan_out > 0, _FAN_OUT[profile.fan_out > 0]),
     )
 
@@ -62,6 +68,11 @@ _WAITS = {
     "native": "A node of its own asks; the run stays, holds no container, and goes on.",
     "suspended": "The run ends at a wait; the answer makes a pipeline of what is left.",
 }
+_SOME_WAITS = (
+    "With the option `{}`, the run stays open at the first wait that a step asks which every run "
+    "comes to; without it, and at any other wait, the run ends, and the answer makes a pipeline of "
+    "what is left."
+)
 _FAN_OUT = {
     True: "Calls over a list that is known only at run time become nodes beside one another.",
     False: "Calls over a list that is known only at run time are threads of one step.",
@@ -83,7 +94,7 @@ def markdown() -> str:
     table = [("", *known), ("---",) * (len(known) + 1)]
     table += [(label, *map(show, targets)) for label, show in _ROWS]
     for same in zip(*known.values(), strict=True):
-        table.append((f"native {same[0].name}", *(_yes(one.native) for one in same)))
+        table.append((f"native {same[0].name}", *map(_cell, same)))
     lines = [f"| {' | '.join(row)} |" for row in table]
     return "\n".join([_HEAD, "", *lines, "", *_what_happens(known)])
 
@@ -92,12 +103,20 @@ def _what_happens(known: dict[str, tuple[Capability, ...]]) -> list[str]:
     lines = []
     for same in zip(*known.values(), strict=True):
         lines += [f"## {same[0].name.capitalize()}", ""]
-        for native in (True, False):
-            names = [n for n, one in zip(known, same, strict=True) if one.native is native]
-            how = next((one.how for one in same if one.native is native), "")
-            lines += [f"- {', '.join(names)}: {how}"] if names else []
+        for how in dict.fromkeys(one.how for one in sorted(same, key=lambda one: not one.native)):
+            names = [n for n, one in zip(known, same, strict=True) if one.how == how]
+            lines.append(f"- {', '.join(names)}: {how}")
         lines.append("")
     return lines
+
+
+def _waits(profile: Profile) -> str:
+    need = profile.waits_need
+    return _SOME_WAITS.format(need) if need else _WAITS[profile.waits]
+
+
+def _cell(capability: Capability) -> str:
+    return f"with `{capability.needs}`" if capability.needs else _yes(capability.native)
 
 
 def _yes(value: bool) -> str:

@@ -60,6 +60,7 @@ def get(name: str) -> Target:
         answered=getattr(submit, "answered", None),
         cancelled=getattr(submit, "cancelled", None),
         submitted_name=getattr(submit, "NAME_OPTION", ""),
+        connection=getattr(submit, "CONNECTION", ()),
     )
 
 

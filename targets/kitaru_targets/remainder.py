@@ -71,6 +71,11 @@ def kept(journal: Journal) -> _Bundle:
     return _Bundle(data)
 
 
+def plan_of(whole: _Bundle) -> Plan:
+    """Return the plan in a bundle."""
+    return Plan.from_json(whole.read("plan.json"))
+
+
 def left(whole: _Bundle, journal: Journal) -> Left:
     """Return the compilation of what is left of an execution that began with the bundle `whole`."""
     text = whole.read("plan.json")

@@ -17,6 +17,7 @@ from kitaru.runtime.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from tests.journal.harness import execution
 
+RECORD = replace(execution(MemoryStore()), mode="deployed", target="airflow", run="flow/run")
 ASKS = _Place("draft", "ok_answer", "ok")
 ENDED_AT_IT = _Place("rounds", "end", "ok")
 GONE_ON = _Place("ok_answer", "publish")
@@ -75,7 +76,7 @@ def test_a_run_is_told_where_it_waits(
     monkeypatch: pytest.MonkeyPatch, script: Script, told: bool, done: list[Any]
 ) -> None:
     monkeypatch.setattr(submit, "_Run", script)
-    assert submit.answered("flow/run", "ok", 7, {"url": "http://airflow"}) is told
+    assert submit.answered(RECORD, "ok", 7, {"url": "http://airflow"}) is told
     assert script.done == done
 
 
@@ -87,7 +88,7 @@ def test_a_run_that_does_not_come_to_the_wait_is_left_alone(
     script = Script([place])
     monkeypatch.setattr(submit, "_Run", script)
     with pytest.raises(EnvironmentFailure, match="has not come to ok"):
-        submit.answered("flow/run", "ok", 7, {"url": "http://airflow"})
+        submit.answered(RECORD, "ok", 7, {"url": "http://airflow"})
     assert script.done == []
 
 
@@ -97,7 +98,7 @@ def test_a_run_that_goes_on_is_ended(
 ) -> None:
     script = Script([GONE_ON], ended=ended)
     monkeypatch.setattr(submit, "_Run", script)
-    assert submit.cancelled("flow/run", {"url": "http://airflow"}) is not ended
+    assert submit.cancelled(RECORD, {"url": "http://airflow"}) is not ended
     assert script.done == done
 
 
@@ -106,8 +107,7 @@ def test_without_its_address_it_is_said_what_to_do_there(
 ) -> None:
     monkeypatch.delenv("KITARU_AIRFLOW_URL", raising=False)
     store = MemoryStore()
-    record = replace(execution(store), mode="deployed", target="airflow", run="flow/run")
-    journal = Journal.create(store, record)
+    journal = Journal.create(store, RECORD)
     output = Output(as_json=False)
     assert tell(journal, "ok", True, output)
     tell_end(journal, output)

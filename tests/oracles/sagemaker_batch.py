@@ -50,7 +50,13 @@ from sagemaker.core.workflow.pipeline_context import (  # noqa: E402
 )
 from sagemaker.core.workflow.properties import PropertyFile  # noqa: E402
 from sagemaker.mlops.local.pipeline_entities import _LocalPipeline  # noqa: E402
+from sagemaker.mlops.workflow.callback_step import (  # noqa: E402
+    CallbackOutput,
+    CallbackOutputTypeEnum,
+    CallbackStep,
+)
 from sagemaker.mlops.workflow.condition_step import ConditionStep  # noqa: E402
+from sagemaker.mlops.workflow.for_each_step import CurrentItem, ForEachStep  # noqa: E402
 from sagemaker.mlops.workflow.pipeline import Pipeline  # noqa: E402
 from sagemaker.mlops.workflow.retry import (  # noqa: E402
     SageMakerJobExceptionTypeEnum,
@@ -66,6 +72,8 @@ KINDS = {
     "Boolean": ParameterBoolean,
 }
 SAMPLES = {"String": "text", "Integer": 1, "Float": 0.5, "Boolean": True}
+# What callbacks are given, and one node of a fan-out, by how it is referred to.
+OUTPUTS: dict[str, str] = {"ForEach.CurrentItem": "x" * 256}
 ROLE = "arn:aws:iam::123456789012:role/kitaru"
 
 
@@ -98,6 +106,7 @@ class Builder:
             for p in document["Parameters"]
         }
         self.files: dict[str, tuple[str, PropertyFile]] = {}
+        self.callbacks: dict[str, CallbackStep] = {}
 
     def pipeline(self) -> Pipeline:
         return Pipeline(
@@ -112,6 +121,13 @@ class Builder:
         match value:
             case {"Get": "Execution.PipelineExecutionId"}:
                 return ExecutionVariables.PIPELINE_EXECUTION_ID
+            case {"Get": "Execution.PipelineName"}:
+                return ExecutionVariables.PIPELINE_NAME
+            case {"Get": "ForEach.CurrentItem"}:
+                return CurrentItem()
+            case {"Get": name} if name.startswith("Steps."):
+                callback, _, rest = name.removeprefix("Steps.").partition(".OutputParameters['")
+                return self.callbacks[callback].properties.Outputs[rest.removesuffix("']")]
             case {"Get": name}:
                 return self.parameters[name.removeprefix("Parameters.")]
             case {"Std:Join": {"On": on, "Values": parts}}:
@@ -122,7 +138,40 @@ class Builder:
         return value
 
     def step(self, step: dict[str, Any]) -> Any:
-        return self.condition(step) if step["Type"] == "Condition" else self.processing(step)
+        makers = {
+            "Condition": self.condition,
+            "Callback": self.callback,
+            "ForEach": self.each,
+        }
+        return makers.get(step["Type"], self.processing)(step)
+
+    def each(self, step: dict[str, Any]) -> ForEachStep:
+        arguments = step["Arguments"]
+        return ForEachStep(
+            name=step["Name"],
+            iterable_items=self.value(arguments["IterableItems"]),
+            max_concurrency=arguments["MaxConcurrency"],
+            for_each_body=[self.step(inner) for inner in arguments["ForEachBody"]],
+            display_name=step["DisplayName"],
+            description=step["Description"],
+            depends_on=step.get("DependsOn"),
+        )
+
+    def callback(self, step: dict[str, Any]) -> CallbackStep:
+        made = CallbackStep(
+            name=step["Name"],
+            sqs_queue_url=step["SqsQueueUrl"],
+            inputs={name: self.value(value) for name, value in step["Arguments"].items()},
+            outputs=[
+                CallbackOutput(item["OutputName"], CallbackOutputTypeEnum(item["OutputType"]))
+                for item in step["OutputParameters"]
+            ],
+            display_name=step["DisplayName"],
+            description=step["Description"],
+            depends_on=step.get("DependsOn"),
+        )
+        self.callbacks[step["Name"]] = made
+        return made
 
     def condition(self, step: dict[str, Any]) -> ConditionStep:
         arguments = step["Arguments"]
@@ -155,7 +204,10 @@ class Builder:
         )
         arguments = processor.run(
             inputs=[self.brought(item) for item in job.get("ProcessingInputs", [])],
-            outputs=[self.taken(item) for item in job["ProcessingOutputConfig"]["Outputs"]],
+            outputs=[
+                self.taken(item)
+                for item in job.get("ProcessingOutputConfig", {}).get("Outputs", [])
+            ],
             arguments=[self.value(part) for part in application["ContainerArguments"]],
         )
         files = [
@@ -255,18 +307,32 @@ def requests(document: dict[str, Any]) -> Any:
         "PipelineParameters": [{"Name": n, "Value": str(v)} for n, v in values.items()],
     }
     yield from fits(started, model.shape_for("StartPipelineExecutionRequest"))
-    for step in jobs(document["Steps"]):
+    for step in flat(document["Steps"], "Callback"):
+        answer = OUTPUTS[f"Steps.{step['Name']}.OutputParameters['answer']"] = "x" * 256
+        sent = [{"Name": o["OutputName"], "Value": answer} for o in step["OutputParameters"]]
+        success = {
+            "CallbackToken": "a1b2c3d4e5",
+            "OutputParameters": sent,
+            "ClientRequestToken": "x" * 32,
+        }
+        yield from fits(success, model.shape_for("SendPipelineExecutionStepSuccessRequest"))
+        shown = {"SqsQueueUrl": step["SqsQueueUrl"], "OutputParameters": sent}
+        yield from fits(shown, model.shape_for("CallbackStepMetadata"))
+    for step in flat(document["Steps"], "Processing"):
         # The service names a job after the execution and the step.
         name = f"pipelines-2DRR2511NGO3-{step['Name']}"[:50] + "-aBcDeFgHiJ"
         request = {"ProcessingJobName": name, **evaluated(step["Arguments"], values)}
         yield from fits(request, model.shape_for("CreateProcessingJobRequest"))
 
 
-def jobs(steps: list[dict[str, Any]]) -> Any:
+def flat(steps: list[dict[str, Any]], kind: str) -> Any:
+    """Yield the steps of a kind, also from within conditions and fan-outs."""
     for step in steps:
         if step["Type"] == "Condition":
-            yield from jobs([*step["Arguments"]["IfSteps"], *step["Arguments"]["ElseSteps"]])
-        else:
+            yield from flat([*step["Arguments"]["IfSteps"], *step["Arguments"]["ElseSteps"]], kind)
+        elif step["Type"] == "ForEach":
+            yield from flat(step["Arguments"]["ForEachBody"], kind)
+        elif step["Type"] == kind:
             yield step
 
 
@@ -274,6 +340,10 @@ def evaluated(value: Any, values: dict[str, Any]) -> Any:
     match value:
         case {"Get": "Execution.PipelineExecutionId"}:
             return "2DRR2511NGO3"
+        case {"Get": "Execution.PipelineName"}:
+            return "pipeline"
+        case {"Get": name} if name in OUTPUTS:
+            return OUTPUTS[name]
         case {"Get": name}:
             return values[name.removeprefix("Parameters.")]
         case {"Std:Join": {"On": on, "Values": parts}}:

@@ -28,16 +28,18 @@ from kitaru.stores import open_store
 from tests.oracles.ask import ask, python
 from tests.oracles.test_flows import CASES, Case, builds, locally, meaning
 from tests.oracles.test_shapes import PARAMETERS, PROGRAMS
-from tests.targets.programs import plan
+from tests.targets.programs import Do, plan
 from tests.targets.test_sagemaker import WIRING
+from tests.targets.test_sagemaker_callbacks import QUEUE
 
 pytestmark = pytest.mark.slow
 
 TARGET = registry.get("sagemaker")
 SUBMITTED = {"kitaru_role": "arn:aws:iam::123456789012:role/kitaru", "kitaru_image": "image"}
-# One of each way through a document: the SDK takes seconds for each step.
+# One of each way through a document: the SDK takes seconds for each step. Its local mode runs no
+# fan-outs, and no callbacks.
 RUN = (
-    "review", "rejected", "bug", "refund", "agent", "fan out", "middle", "told", "not approved",
+    "review", "rejected", "bug", "refund", "agent", "middle", "told", "not approved",
 )  # fmt: skip
 # What the container of a step has that a test has, too.
 CARRIED = ("AWS_", "PATH", "LANG", "TMPDIR")
@@ -82,24 +84,31 @@ def answer(server: subprocess.Popen[bytes], request: urllib.request.Request) -> 
 def test_the_sdk_builds_the_same_pipeline_and_every_request_fits(tmp_path: Path) -> None:
     written = [built.document for built, _ in builds("sagemaker", tmp_path)]
     paths = list({path.read_bytes(): path for path in written}.values())
+    asked = []
     for name, program in PROGRAMS.items():
-        text = TARGET.emit(plan(program, parameters=PARAMETERS), WIRING).text
-        assert TARGET.validate(text) == []
-        paths.append(tmp_path / f"{name}.json")
-        paths[-1].write_text(text)
+        for kind, options in (("ends", {}), ("waits", {"queue": QUEUE})):
+            text = TARGET.emit(plan(program, parameters=PARAMETERS, options=options), WIRING).text
+            assert TARGET.validate(text) == []
+            paths.append(tmp_path / f"{name}-{kind}.json")
+            paths[-1].write_text(text)
+            asked += [name] if '"Callback"' in text else []
+    assert asked == ["waits"]
+    assert any('"ForEach"' in path.read_text() for path in paths)
     jobs = [{"path": str(path), "parameters": None, "environment": None} for path in paths]
     for path, found in zip(paths, ask("sagemaker", jobs, tmp_path), strict=True):
         assert found["problems"] == [], path.name
 
 
 def test_the_sdk_finds_what_is_wrong(tmp_path: Path) -> None:
-    (built, _), *_ = builds("sagemaker", tmp_path)
-    text = built.document.read_text()
+    program = (Do("a"), Do("b", wait=True), Do("c"))
+    made = plan(program, parameters=PARAMETERS, options={"queue": QUEUE})
+    text = TARGET.emit(made, WIRING).text
     wrong = {
         "machine": text.replace("ml.t3.medium", "ml.t9.medium"),
         "long": text.replace('"KITARU_INPUT_"', f'"{"x" * 257}"'),
         "field": text.replace('"InstanceCount"', '"InstanceNumber": 1, "InstanceCount"'),
         "order": text.replace('"EndOfJob"', '"EndOfTheJob"'),
+        "queue": text.replace(QUEUE, f"{QUEUE}{'x' * 256}"),
     }
     jobs = []
     for name, changed in wrong.items():

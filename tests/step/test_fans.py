@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from kitaru.runtime import codec
+from kitaru.runtime import codec, promises
 from kitaru.runtime.frames import promised_in
 from kitaru.wire import keys
 from kitaru.wire.plan import Resources
@@ -162,9 +164,40 @@ def test_whoever_gathers_makes_the_calls_that_nobody_made(tmp_path: Path, made: 
 def test_a_list_longer_than_a_target_takes_is_shared_out(tmp_path: Path) -> None:
     program = make(tmp_path, per_item=2)
     items = program.run("split", topic="a,b,c,d,bad").items
-    assert items == ["0,1,2", "3,4"]
+    assert items == ["0-2", "3-4"]
     assert [ran.code for ran in nodes(program, items)] == [0, 0]
     assert sorted(program.calls()) == sorted(f"draft-{p}" for p in ("a", "b", "c", "d", *BAD))
+
+
+class Kept:
+    """A journal in which the promises called by some positions are kept."""
+
+    def __init__(self, kept: set[int]) -> None:
+        self._kept = {str(position) for position in kept}
+
+    def recorded(self) -> set[str]:
+        return self._kept
+
+
+@given(st.integers(0, 3_000), st.sets(st.integers(0, 3_000)), st.integers(1, 100))
+@example(9_000, {n for n in range(9_000) if n % 2}, 20)
+def test_nodes_share_out_what_is_left(count: int, kept: set[int], most: int) -> None:
+    promised = [{"id": str(position)} for position in range(count)]
+    items = promises.items(promised, Kept(kept), most)  # type: ignore[arg-type]
+    assert len(items) <= most and all(len(item) <= 256 for item in items)
+    made = [one["id"] for item in items for one in promises.chosen(promised, item)]
+    left = [one["id"] for one in promised if int(one["id"]) not in kept]
+    # Of what no argument holds, whoever gathers makes the rest.
+    short = all(len(item) < 240 for item in items)
+    assert made == left if short else set(made) < set(left)
+    assert len(made) == len(set(made))
+
+
+def test_a_node_of_an_empty_list_has_nothing_to_do(tmp_path: Path) -> None:
+    program = make(tmp_path)
+    program.run("split", topic="a")
+    ran = program.run("draft", item=promises.NOTHING)
+    assert (ran.code, program.calls()) == (0, [])
 
 
 def test_a_producer_that_is_started_again_lists_what_is_left(tmp_path: Path) -> None:
@@ -312,7 +345,7 @@ def test_calls_under_way_end_before_the_flow_fails(tmp_path: Path) -> None:
     assert outcomes(program) == {"split": "completed", "draft": "completed", "draft_2": "completed"}
 
 
-@pytest.mark.parametrize("item", ["", "7", "x", "0,9"])
+@pytest.mark.parametrize("item", ["", "7", "x", "0,9", "0-9", "1-0", "0--1"])
 def test_a_node_that_is_told_nonsense_says_so(tmp_path: Path, item: str) -> None:
     program = make(tmp_path)
     program.run("split", topic="a")

@@ -15,6 +15,7 @@ from kitaru_targets.dry_run.kfp_ir import Call
 
 from kitaru.wire.plan import (
     Block,
+    BlockKind,
     BranchItem,
     FanItem,
     LayoutItem,
@@ -93,20 +94,36 @@ def _first(item: Do | If) -> Iterator[tuple[Path, bool]]:
         yield ((item.name, "waiting"),), True
 
 
-def plan(program: Program, *, parameters: tuple[Parameter, ...] = ()) -> Plan:
-    """Return the plan of a program that starts with a step, with one block for each step."""
+def plan(
+    program: Program,
+    *,
+    parameters: tuple[Parameter, ...] = (),
+    options: Mapping[str, str] | None = None,
+) -> Plan:
+    """Return the plan of a program that starts with a step, with one block for each step.
+
+    With `options`, which tell the target something, a wait is a block of its own, and a step of its
+    own, `<name>_answer`, goes on after it.
+    """
     exits: dict[str, dict[str | None, None]] = {}
     for path in paths(program):
         for (name, status), following in zip(path, (*path[1:], None), strict=True):
             if status != "waiting":
                 exits.setdefault(name, {})[following[0] if following else None] = None
     lines = {do.name: line for line, do in enumerate(dos(program), 10)}
-    layout = tuple(_layout(program, None, lines))
+    layout = tuple(_layout(program, None, lines, asks=bool(options)))
+    submits: dict[str, list[str]] = {}
+    for gatherer, (_, producer) in fans(layout).items():
+        submits.setdefault(producer, []).append(f"submit_{gatherer}")
     steps = tuple(
         Step(
-            name=do.name,
-            entry=do.name,
-            blocks=(do.name,),
+            name=name,
+            entry=entry,
+            blocks=(
+                entry,
+                *([f"wait_{do.name}"] if options and do.wait else ()),
+                *submits.get(do.name, ()),
+            ),
             exits=tuple(exits.get(do.name, {})),
             span=span(lines[do.name]),
             may_wait=do.wait,
@@ -115,9 +132,13 @@ def plan(program: Program, *, parameters: tuple[Parameter, ...] = ()) -> Plan:
             resources=do.resources,
         )
         for do in dos(program)
+        for name, entry in (
+            (do.name, do.name),
+            *([(f"{do.name}_answer", f"wait_{do.name}")] if options and do.wait else ()),
+        )
     )
     nodes = tuple(
-        Step(fan, gatherer, (), (), span(lines[gatherer]), per_item=10)
+        Step(fan, gatherer, (f"submit_{gatherer}",), (), span(lines[gatherer]), per_item=10)
         for gatherer, (fan, _) in fans(layout).items()
     )
     return Plan(
@@ -130,12 +151,16 @@ def plan(program: Program, *, parameters: tuple[Parameter, ...] = ()) -> Plan:
         granularity="checkpoint",
         parameters=parameters,
         blocks=tuple(
-            Block(i, s.name, "checkpoint", s.exits, (), s.span, (s.name,))
-            for i, s in enumerate(steps)
+            Block(i, s.entry, _kind(s), s.exits, (), s.span, (s.name,)) for i, s in enumerate(steps)
         ),
         steps=(*steps, *nodes),
         layout=layout,
+        options={**(options or {})},
     )
+
+
+def _kind(step: Step) -> BlockKind:
+    return "checkpoint" if step.name == step.entry else "wait"
 
 
 def dos(program: Program) -> Iterator[Do]:
@@ -147,7 +172,9 @@ def dos(program: Program) -> Iterator[Do]:
                 yield from dos(arm)
 
 
-def _layout(items: Program, decider: str | None, lines: Mapping[str, int]) -> Iterator[LayoutItem]:
+def _layout(
+    items: Program, decider: str | None, lines: Mapping[str, int], *, asks: bool
+) -> Iterator[LayoutItem]:
     line = 0
     for item in items:
         if isinstance(item, Do):
@@ -157,8 +184,10 @@ def _layout(items: Program, decider: str | None, lines: Mapping[str, int]) -> It
             yield StepItem(item.name)
             if item.wait:
                 yield WaitItem(f"wait_{item.name}")
+                if asks:
+                    yield StepItem(f"{item.name}_answer")
         else:
-            arms = tuple(tuple(_layout(arm, decider, lines)) for arm in item.arms)
+            arms = tuple(tuple(_layout(arm, decider, lines, asks=asks)) for arm in item.arms)
             yield BranchItem(decider, arms, span(line))
             # Steps of the arms decide what follows, unless there is none in any of them.
             decider = None if any(dos((item,))) else decider
@@ -200,7 +229,7 @@ class Played:
     def __call__(self, call: Call) -> Mapping[str, str]:
         name = call.inputs["step"]
         if "item" in call.inputs:
-            return self._item(name.removeprefix("each_"), call.inputs["item"])
+            return self.make(name.removeprefix("each_"), call.inputs["item"])
         return self.start(name)
 
     def start(self, name: str) -> Mapping[str, str]:
@@ -218,7 +247,8 @@ class Played:
             return self._outputs(name)
         return {"next": "end", "status": "skip", "Output": "[]"}
 
-    def _item(self, gatherer: str, item: str) -> Mapping[str, str]:
+    def make(self, gatherer: str, item: str) -> Mapping[str, str]:
+        """Take note of a node of the fan-out that a step gathers."""
         assert gatherer in self.own and gatherer not in self.ran
         self.items.append((gatherer, item))
         return {}

@@ -57,10 +57,11 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "exactly the step before",
     ),
     "something behind a condition": (lambda d: d["Steps"].append(first(d)), "behind a condition"),
-    "a condition in a branch": (lambda d: branch(d)["IfSteps"].append(NESTED), "or around it"),
+    "a condition in a branch": (lambda d: branch(d)["IfSteps"].append(NESTED), "can stand around"),
     "name twice": (lambda d: branch(d)["IfSteps"][0].update(Name="a"), "there twice"),
     "name with underscore": (lambda d: first(d).update(Name="a_b"), "no engine takes"),
     "long name": (lambda d: first(d).update(Name="a" * 65), "no engine takes"),
+    "long with hyphens": (lambda d: first(d).update(Name="a-b" * 22), "no engine takes"),
     "unknown type": (lambda d: first(d).update(Type="Lambda"), "unknown type"),
     "cached": (lambda d: first(d).update(CacheConfig={"Enabled": True}), "unknown fields"),
     "reads what nobody wrote": (

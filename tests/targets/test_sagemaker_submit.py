@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kitaru_targets import registry
+from kitaru_targets.upload import upload
 
+from kitaru.cli.output import Output
+from kitaru.cli.telling import tell
 from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.runtime.journal import Journal
+from kitaru.stores.memory import MemoryStore
+from kitaru.wire.records import ExecutionRecord, StoredValue
 
 from .conftest import REVIEW, Make
+from .test_sagemaker_callbacks import QUEUE
 
 TARGET = registry.get("sagemaker")
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/review/execution/2DRR2511NGO3"
@@ -60,6 +70,86 @@ def test_a_pipeline_is_updated_or_else_created_and_started(
     assert found.run_id == ARN
 
 
+RECORD = ExecutionRecord(
+    exec_id="review-2drr2511ngo3-x", flow="review", module="flow", file="flow.py", mode="deployed",
+    inputs=StoredValue(), inputs_digest="",
+    started_at="2026-11-22T06:00:00.000000Z", target="sagemaker", run="review/2DRR2511NGO3",
+)  # fmt: skip
+TOKEN = "a1b2c3d4e5"
+SUCCESS = {
+    "CallbackToken": TOKEN,
+    "OutputParameters": [{"Name": "answer", "Value": "kitaru:default"}],
+}
+
+
+def runs(service: Any, **status: str) -> None:
+    """Say that the pipeline has these runs."""
+    found = [
+        {"PipelineExecutionArn": ARN.replace("2DRR2511NGO3", run), "PipelineExecutionStatus": how}
+        for run, how in status.items()
+    ]
+    since = datetime(2026, 11, 21, 6, tzinfo=UTC)
+    asked = {"PipelineName": "review", "CreatedAfter": since}
+    service.add_response("list_pipeline_executions", {"PipelineExecutionSummaries": found}, asked)
+
+
+def works_on(service: Any, run: str, execution: str) -> None:
+    arn = {"PipelineExecutionArn": ARN.replace("2DRR2511NGO3", run)}
+    found = {"PipelineParameters": [{"Name": "kitaru_execution", "Value": execution}]}
+    service.add_response("list_pipeline_parameters_for_execution", found, arn)
+
+
+def steps(service: Any, run: str, *callbacks: str) -> None:
+    """Say which steps a run has: one that is done, and callbacks in these states."""
+    made = [{"StepName": "draft", "StepStatus": "Succeeded", "Metadata": {"ProcessingJob": {}}}]
+    made += [
+        {"StepName": "ok", "StepStatus": how, "Metadata": {"Callback": {"CallbackToken": TOKEN}}}
+        for how in callbacks
+    ]
+    arn = {"PipelineExecutionArn": ARN.replace("2DRR2511NGO3", run)}
+    service.add_response("list_pipeline_execution_steps", {"PipelineExecutionSteps": made}, arn)
+
+
+def test_a_callback_of_the_executions_own_run_is_told_that_there_is_an_answer(service: Any) -> None:
+    runs(service, **{"2DRR2511NGO3": "Executing"})
+    steps(service, "2DRR2511NGO3", "Succeeded", "Executing")
+    service.add_response("send_pipeline_execution_step_success", {}, SUCCESS)
+    assert TARGET.answered and TARGET.answered(RECORD, "approve", True, {})
+
+
+def test_a_later_run_of_the_execution_is_told_and_no_other_one(service: Any) -> None:
+    runs(service, **{"2DRR2511NGO3": "Succeeded", "other": "Executing", "later": "Executing"})
+    works_on(service, "other", "kitaru:default")
+    works_on(service, "later", RECORD.exec_id)
+    # What is listed is asked of one run after the other.
+    steps(service, "later", "Executing")
+    service.add_response("send_pipeline_execution_step_success", {}, SUCCESS)
+    assert TARGET.answered and TARGET.answered(RECORD, "approve", True, {})
+
+
+def test_an_execution_whose_runs_are_over_goes_on_in_another_way(service: Any) -> None:
+    runs(service, **{"2DRR2511NGO3": "Succeeded"})
+    assert TARGET.answered and not TARGET.answered(RECORD, "approve", True, {})
+
+
+def test_a_run_that_does_not_wait_yet_is_told_later(service: Any) -> None:
+    runs(service, **{"2DRR2511NGO3": "Executing"})
+    steps(service, "2DRR2511NGO3")
+    assert TARGET.answered
+    with pytest.raises(EnvironmentFailure, match=r"recorded, but no step .* waits") as raised:
+        TARGET.answered(RECORD, "approve", True, {})
+    assert "Give the same answer again" in raised.value.help
+    assert "--output-parameters Name=answer,Value=kitaru:default" in raised.value.help
+
+
+def test_a_service_that_cannot_be_told_loses_no_answer(service: Any) -> None:
+    service.add_client_error("list_pipeline_executions", "AccessDeniedException", "not yours")
+    assert TARGET.answered
+    with pytest.raises(EnvironmentFailure, match=r"is recorded, .* not yours") as raised:
+        TARGET.answered(RECORD, "approve", True, {})
+    assert "list-pipeline-executions --pipeline-name review" in raised.value.help
+
+
 def test_a_service_that_refuses_is_an_environment_failure(make: Make, service: Any) -> None:
     service.add_client_error("update_pipeline", "AccessDeniedException", "not yours")
     options = {"role": ROLE, "region": "us-east-1"}
@@ -86,3 +176,39 @@ def test_a_missing_sdk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(EnvironmentFailure, match="not installed"):
         TARGET.submit("pipeline.json", {}, {"role": ROLE})
+
+
+def test_the_run_of_a_cancelled_execution_is_stopped_with_its_callback(service: Any) -> None:
+    runs(service, **{"2DRR2511NGO3": "Executing"})
+    arn = {"PipelineExecutionArn": ARN}
+    service.add_response("stop_pipeline_execution", arn, arn)
+    steps(service, "2DRR2511NGO3", "Executing")
+    failure = {"CallbackToken": TOKEN, "FailureReason": f"{RECORD.exec_id} is cancelled"}
+    service.add_response("send_pipeline_execution_step_failure", {}, failure)
+    assert TARGET.cancelled and TARGET.cancelled(RECORD, {})
+    runs(service, **{"2DRR2511NGO3": "Stopped"})
+    assert not TARGET.cancelled(RECORD, {})
+
+
+@pytest.mark.parametrize(("queue", "told"), [(f'queue = "{QUEUE}"', True), ("", False)])
+def test_the_command_line_tells_runs_that_may_be_open(
+    make: Make, service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    queue: str, told: bool,
+) -> None:  # fmt: skip
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "pyproject.toml").write_text(f"[tool.kitaru.sagemaker]\n{queue}\n")
+    built = make(REVIEW, "sagemaker")
+    store = MemoryStore()
+    upload(built, store)
+    journal = Journal.create(store, replace(RECORD, bundle_digest=built.bundle_digest))
+    if told:
+        runs(service, **{"2DRR2511NGO3": "Executing"})
+        steps(service, "2DRR2511NGO3", "Executing")
+        service.add_response("send_pipeline_execution_step_success", {}, SUCCESS)
+    assert tell(journal, "approve", True, Output(False)) is told
+    assert ("told Amazon SageMaker Pipelines" in capsys.readouterr().err) is told
+
+
+def test_a_dry_run_is_nothing_that_the_service_knows(service: Any) -> None:
+    journal = Journal.create(MemoryStore(), replace(RECORD, mode="dry-run"))
+    assert not tell(journal, "approve", True, Output(False))

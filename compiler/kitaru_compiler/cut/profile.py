@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kitaru.wire.plan import RetryMode
@@ -16,7 +17,8 @@ class Profile:
 
     `branches`: native conditions. `retry`: who starts a failed step again. `retry_pauses`: whether
     that waits as long before as it is told. `waits`: whether a node of its own asks and a step of
-    its own goes on after the answer, or the run ends and another one goes on. `max_depth`: how deep
+    its own goes on after the answer, or the run ends and another one goes on. `waits_need`: the
+    project's option for the target without which waits are suspended. `max_depth`: how deep
     conditions may nest before the rest is left to guards. `start_seconds`: what one container start
     costs, low and high, in seconds. `fan_out`: how many nodes a list known only at run time may
     become, 0 where it cannot become nodes. `max_steps`: how many steps a document may have, None
@@ -32,3 +34,12 @@ class Profile:
     retry_pauses: bool = False
     fan_out: int = 0
     max_steps: int | None = None
+    waits_need: str = ""
+
+    def with_options(self, options: Mapping[str, str]) -> Profile:
+        """Return the profile that holds where the project tells the target these options.
+
+        get("sagemaker").profile.with_options({}).waits  # "suspended"
+        """
+        lacking = self.waits_need and self.waits_need not in options
+        return replace(self, waits="suspended") if lacking else self

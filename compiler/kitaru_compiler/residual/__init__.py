@@ -21,9 +21,9 @@ def residual(plan: Plan, block: str, digest: str, items: Sequence[str] = ()) -> 
     """
     start = plan.block(block)
     later = [s for s in plan.steps if plan.block(s.entry).index > start.index]
-    first = next((s for s in plan.steps if s.entry == block and not s.per_item), None)
-    first = first or _step_at(plan, start, later)
-    rest = _after(plan.layout, {block, first.name}) or ()
+    own = next((s for s in plan.steps if s.entry == block and not s.per_item), None)
+    first = own or _step_at(plan, start, later)
+    rest = _after(plan.layout, own.name if own else block) or ()
     kept = {step.name for step in later}
     layout = (StepItem(first.name), *_decided_by(rest, kept, first.name))
     reachable = _reachable(layout)
@@ -65,17 +65,17 @@ def _step_at(plan: Plan, start: Block, later: list[Step]) -> Step:
     )
 
 
-def _after(items: tuple[LayoutItem, ...], names: set[str]) -> tuple[LayoutItem, ...] | None:
-    """Return what follows the item that starts at one of `names`, outer sequences included."""
+def _after(items: tuple[LayoutItem, ...], name: str) -> tuple[LayoutItem, ...] | None:
+    """Return what follows the step or wait called `name`, outer sequences included."""
     for index, item in enumerate(items):
         rest = items[index + 1 :]
         match item:
-            case StepItem(name) | WaitItem(name):
-                if name in names:
+            case StepItem(found) | WaitItem(found):
+                if found == name:
                     return rest
             case BranchItem(arms=arms):
                 for arm in arms:
-                    inner = _after(arm, names)
+                    inner = _after(arm, name)
                     if inner is not None:
                         return (*inner, *rest)
     return None

@@ -63,8 +63,13 @@ def _item(target: Target) -> dict[str, Any]:
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     low, high = item["start_seconds"]
     native, other = (
-        ", ".join(c["name"] for c in item["capabilities"] if c["native"] is wanted)
+        ", ".join(_shown(c) for c in item["capabilities"] if c["native"] is wanted)
         for wanted in (True, False)
     )
     start = f"{low}–{high} s"
     return item["name"], item["title"], item["document"], native, other, start
+
+
+def _shown(capability: dict[str, Any]) -> str:
+    needs = capability["needs"]
+    return f"{capability['name']} (with {needs})" if needs else str(capability["name"])

@@ -15,11 +15,14 @@ from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.runtime.route import END
+from kitaru.wire.records import ExecutionRecord
 
 from ..base import Submitted
 from ..common import dag_file
 
 _OPTIONS = frozenset({"url", "token", "run_id"})
+# Without these it cannot be told of answers.
+CONNECTION = ("url",)
 _SECONDS = 60
 _LOOKS = 60
 
@@ -43,14 +46,14 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     return Submitted(run, f"{airflow.url}/dags/{dag}/runs/{started.dag_run_id}")
 
 
-def answered(run: str, wait: str, value: Any, options: Mapping[str, str]) -> bool:
-    """Let `run` go on with the answer to `wait`; False when it does not wait for it.
+def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
+    """Let an execution's run go on with the answer to `wait`; False when it does not wait for it.
 
     What is in the journal counts; Airflow only has to be told that there is something. A task that
     asks is given a response, again where Airflow was still parking it. A step that ended at the
     wait is cleared with all that is behind it. Options and errors are those of `submit`.
     """
-    there, came = _Run(run, options), False
+    there, came = _Run(record.run, options), False
     for _ in range(_LOOKS):
         place = there.place()
         if place.wait != wait:
@@ -67,16 +70,16 @@ def answered(run: str, wait: str, value: Any, options: Mapping[str, str]) -> boo
     raise EnvironmentFailure(
         f"Airflow at {there.airflow.url} has not come to {wait} in {_LOOKS} s; the answer is "
         "recorded.",
-        help=f"look at the run {run} on its page, or give the same answer again",
+        help=f"look at the run {record.run} on its page, or give the same answer again",
     )
 
 
-def cancelled(run: str, options: Mapping[str, str]) -> bool:
-    """End `run` as failed, its tasks with it; False when it has ended.
+def cancelled(record: ExecutionRecord, options: Mapping[str, str]) -> bool:
+    """End an execution's run as failed, its tasks with it; False when it has ended.
 
     Options and errors are those of `submit`.
     """
-    there = _Run(run, options)
+    there = _Run(record.run, options)
     if there.has_ended():
         return False
     there.end()

@@ -1,4 +1,4 @@
-"""Decides the order of steps where a target has no groups, and where it may branch once."""
+"""Decides the order of steps where a target has no groups, and where it may branch once or wait."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kitaru.wire.plan import BranchItem, LayoutItem, Plan, Span, Step, StepItem
+from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Span, Step, StepItem
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """Where a chain goes one of two ways, with nothing behind them.
 
-    `decider` always runs. When its `output` is one of `words` the steps `then` follow, else those
-    of `otherwise`. All of both may start in any case: their guards know.
+    `decider` always runs. When its `output` is one of `words` the steps `then` follow, if any, else
+    those of `otherwise`. All of both may start in any case: their guards know.
     """
 
     decider: str
@@ -25,19 +25,53 @@ class Split:
     span: Span
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A wait for which a run can stay open: `decider` always runs, and asks at its tail.
+
+    `then` are the steps that follow the answer to the wait `block`: first the one that takes it.
+    """
+
+    decider: str
+    block: str
+    then: tuple[str, ...]
+    span: Span
+
+
 def steps_in(items: Sequence[LayoutItem]) -> tuple[str, ...]:
-    """Return the names of the steps of a layout in program order."""
+    """Return the names of the steps of a layout in program order, nodes of a fan-out as one."""
     found: list[str] = []
     for item in items:
         if isinstance(item, StepItem):
             found.append(item.step)
+        elif isinstance(item, FanItem):
+            found.append(item.fan)
         elif isinstance(item, BranchItem):
             found += [name for arm in item.arms for name in steps_in(arm)]
     return tuple(found)
 
 
+def fans(items: Sequence[LayoutItem]) -> dict[str, FanItem]:
+    """Return the fan-outs of a layout by the step whose nodes they are."""
+    found: dict[str, FanItem] = {}
+    for item in items:
+        if isinstance(item, FanItem):
+            found[item.fan] = item
+        elif isinstance(item, BranchItem):
+            for arm in item.arms:
+                found |= fans(arm)
+    return found
+
+
+def order(plan: Plan, items: Sequence[LayoutItem] | None = None) -> tuple[str, ...]:
+    """Return the steps of a run that goes through without staying open for an answer."""
+    taking = takers(plan)
+    names = steps_in(plan.layout if items is None else items)
+    return tuple(name for name in names if name not in taking)
+
+
 def split(plan: Plan) -> Split | None:
-    """Return the split that spares most containers, None where no step could be spared.
+    """Return the split that spares most containers, None where nothing stands behind any.
 
     A wait surely ends a run that nobody has answered: the first comes first. Then the first place
     where the flow may return early, and then a branch that the flow ends with.
@@ -46,12 +80,50 @@ def split(plan: Plan) -> Split | None:
     for stops in (_may_wait, _may_end):
         stopped = False
         for index, item in enumerate(plan.layout):
-            names = steps_in((item,))
+            names = order(plan, (item,))
             stopped = stopped or any(stops(steps[name]) for name in names)
-            rest = steps_in(plan.layout[index + 1 :])
-            if stopped and rest and isinstance(item, StepItem):
-                return Split(item.step, "status", ("go",), rest, (), steps[item.step].span)
+            rest = plan.layout[index + 1 :]
+            if stopped and steps_in(rest) and names and isinstance(item, StepItem):
+                then, span = order(plan, rest), steps[item.step].span
+                return Split(item.step, "status", ("go",), then, (), span)
     return _last_branch(plan)
+
+
+def asks(plan: Plan, decider: str) -> tuple[Ask, ...]:
+    """Return the waits that the step `decider`, which always runs, may ask at its tail."""
+    names = steps_in(plan.layout)
+    later = names[names.index(decider) + 1 :]
+    inside, taking = plan.step(decider).blocks, takers(plan)
+    asked = [name for name in later if name in taking and plan.step(name).entry in inside]
+    return tuple(
+        Ask(
+            decider,
+            plan.step(name).entry,
+            (name, *(after for after in later if after in _behind(plan, name) - taking)),
+            plan.step(name).span,
+        )
+        for name in asked
+    )
+
+
+def _behind(plan: Plan, name: str) -> frozenset[str]:
+    """Return the steps that control may come to from a step, and the nodes they wait for."""
+    found: set[str] = set()
+    ahead = [name]
+    while ahead:
+        new = {exit for exit in plan.step(ahead.pop()).exits if exit} - found
+        found |= new
+        ahead += new
+    entries = {plan.step(step).entry for step in found}
+    return frozenset(s.name for s in plan.steps if s.entry in entries)
+
+
+def takers(plan: Plan) -> frozenset[str]:
+    """Return the steps that have work only after a run that stayed open for an answer.
+
+    Where the run ends at the wait instead, what is left of the flow starts with such a step.
+    """
+    return frozenset(s.name for s in plan.steps[1:] if plan.block(s.entry).kind == "wait")
 
 
 def _last_branch(plan: Plan) -> Split | None:

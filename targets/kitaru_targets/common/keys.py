@@ -7,6 +7,7 @@ import unicodedata
 
 MAX_KEY = 120
 KEY = re.compile(r"[a-z](?:-?[a-z0-9])*")
+_OF_A_NODE = re.compile(r"(.*)-[0-9]+", re.ASCII)
 # An engine derives its own node `<key>-driver` from a task; a task may not be called like one.
 RESERVED_SUFFIX = "-driver"
 
@@ -27,14 +28,28 @@ class Keys:
     def __init__(self, *, longest: int = MAX_KEY) -> None:
         self._longest = longest
         self._taken: set[str] = set()
+        self._numbered: set[str] = set()
 
-    def take(self, text: str, *, fallback: str) -> str:
-        """Return a key for `text` that nobody was given before."""
-        base = slug(text, fallback=fallback, longest=self._longest)
+    def take(self, text: str, *, fallback: str, numbered: bool = False) -> str:
+        """Return a key for `text` that nobody was given before.
+
+        With `numbered` the key followed by a hyphen and a number below 100 is nobody's, either: an
+        engine calls its nodes so.
+        """
+        longest = self._longest - len("-99") if numbered else self._longest
+        base = slug(text, fallback=fallback, longest=longest)
         key, number = base, 2
-        while key in self._taken:
-            suffix = f"-{number}"
-            key = base[: self._longest - len(suffix)].rstrip("-") + suffix
+        while not self._is_free(key, numbered):
+            suffix = f"-n{number}" if base in self._numbered else f"-{number}"
+            key = base[: longest - len(suffix)].rstrip("-") + suffix
             number += 1
         self._taken.add(key)
+        if numbered:
+            self._numbered.add(key)
         return key
+
+    def _is_free(self, key: str, numbered: bool) -> bool:
+        of_a_node = _OF_A_NODE.fullmatch(key)
+        if key in self._taken or (of_a_node and of_a_node[1] in self._numbered):
+            return False
+        return not (numbered and any(f"{key}-{n}" in self._taken for n in range(100)))

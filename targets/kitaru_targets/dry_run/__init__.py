@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ def _silent(_: Ended) -> None:
     pass
 
 
+def _nobody() -> bool:
+    return False
+
+
 def run(
     build: Build,
     *,
@@ -49,6 +53,7 @@ def run(
     store_url: str,
     exec_id: str | None = None,
     report: Report = _silent,
+    ask: Callable[[], bool] = _nobody,
 ) -> str:
     """Execute a build's document here until it ends, or waits for an answer that is not given.
 
@@ -58,6 +63,8 @@ def run(
         store_url: where bundle and journal are; not `memory:`, because steps are processes.
         exec_id: go on with this execution; by default a new one.
         report: told of each attempt of a step as it ends.
+        ask: called where no more of `answers` fits, to answer what the execution waits for, if
+            anything; says whether it did.
 
     Returns:
         The execution's id; the journal under it says how it ended.
@@ -77,10 +84,14 @@ def run(
             _answer(store, exec_id, left)
         # An execution that no parameter names is called like its first run; later ones go on.
         run_id = new_execution_id() if exec_id else chosen
-        _play(build, inputs, given, store, chosen, run_id, report)
+
+        def answered() -> bool:
+            return _answer(store, chosen, left) or ask()
+
+        _play(build, inputs, given, store, chosen, run_id, report, answered)
         given[parameters.EXECUTION] = chosen
-        while _answer(store, chosen, left):
-            _play(build, inputs, given, store, chosen, new_execution_id(), report)
+        while answered():
+            _play(build, inputs, given, store, chosen, new_execution_id(), report, answered)
         return chosen
     finally:
         store.close()
@@ -104,6 +115,7 @@ def _play(
     exec_id: str,
     run_id: str,
     report: Report,
+    answered: Callable[[], bool],
 ) -> None:
     """Execute what is left of the document, once, as one run."""
     with tempfile.TemporaryDirectory(prefix="kitaru-dry-run-") as made:
@@ -117,7 +129,7 @@ def _play(
         if left.delivery == "image":
             with zipfile.ZipFile(left.directory / "bundle.zip") as archive:
                 archive.extractall(folder)
-        machine = Machine(folder, Path(made), report)
+        machine = Machine(folder, Path(made), report, answered)
         text = left.document.read_text(encoding="utf-8")
         left.target.execute(text, values, run_id, machine)
     for ended in machine.failures.values():

@@ -50,7 +50,14 @@ Report = Callable[[Ended], None]
 class Machine:
     """Runs containers as processes, `folder` being the working directory of the image."""
 
-    def __init__(self, folder: Path, scratch: Path, report: Report) -> None:
+    def __init__(
+        self, folder: Path, scratch: Path, report: Report, answered: Callable[[], bool]
+    ) -> None:
+        """`answered` answers what the execution waits for, where the dry run was given an answer.
+
+        It says whether it did.
+        """
+        self.answered = answered
         self._folder = folder
         self._scratch = scratch
         self._report = report

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure, InputError
 from kitaru.stores import open_store
+from kitaru.wire.plan import OWN_DEFAULT
 
-from ..common.parameters import STORE
-from ..sagemaker.emit import IMAGE, OUTCOME, OUTCOME_FILE, ROLE, RUN
-from ..sagemaker.profile import FOLDER, LIMITS, MAX_TEXT
+from ..common.parameters import EXECUTION, STORE
+from ..sagemaker.emit import IMAGE, ITEM, OUTCOME, OUTCOME_FILE, ROLE
+from ..sagemaker.profile import FOLDER, LIMITS, MAX_ITEMS, MAX_TEXT
 from .process import Machine, Start
 
 # What whoever starts a real run names besides the flow's inputs.
@@ -45,21 +47,42 @@ class Call:
 
 # Runs a step; returns its outcome, or None when it failed.
 Run = Callable[[Call], Outcome | None]
+# Waits at a callback; returns what its answer is told to be, or None while nobody answers.
+Wait = Callable[[str], str | None]
 
 
 def execute(text: str, given: Values, run_id: str, machine: Machine) -> None:
-    """Execute a definition with the given parameters, each step as a process of `machine`."""
-    interpret(json.loads(text), given, run_id, lambda call: _started(call, given, machine))
+    """Execute a definition with the given parameters, each step as a process of `machine`.
+
+    A callback goes on with the answer that the dry run was given, once that is in the journal.
+    """
+    # Names of runs become ids of executions; here the run is called like its execution.
+    named = {**given, EXECUTION: given.get(EXECUTION) or run_id}
+    interpret(
+        json.loads(text),
+        named,
+        run_id,
+        lambda call: _started(call, given, machine),
+        lambda _: OWN_DEFAULT if machine.answered() else None,
+    )
 
 
-def interpret(document: Mapping[str, Any], given: Values, run_id: str, run: Run) -> list[str]:
+def _nobody(_: str) -> None:
+    return None
+
+
+def interpret(
+    document: Mapping[str, Any], given: Values, run_id: str, run: Run, wait: Wait = _nobody
+) -> list[str]:
     """Execute a definition with the given parameters; return the names of the steps that ran.
 
     Raises InputError when a parameter without a default is not given, or an unknown one is, or
     when a text is longer than the service takes where it is used.
     """
-    values = _values(document["Parameters"], given)
-    return list(_steps(document["Steps"], values, run_id, run, {}))
+    own = {"Execution.PipelineName": "dry-run", "Execution.PipelineExecutionId": run_id}
+    declared = _values(document["Parameters"], given)
+    values = {**own, **{f"Parameters.{name}": value for name, value in declared.items()}}
+    return list(_Chain(values, run, wait).steps(document["Steps"]))
 
 
 def _values(declared: list[dict[str, Any]], given: Values) -> dict[str, Any]:
@@ -76,40 +99,89 @@ def _values(declared: list[dict[str, Any]], given: Values) -> dict[str, Any]:
     return values
 
 
-def _steps(
-    steps: list[dict[str, Any]],
-    values: Values,
-    run_id: str,
-    run: Run,
-    outcomes: dict[str, Outcome],
-) -> Iterator[str]:
-    ended: set[str] = set()
-    for step in steps:
-        if not set(step.get("DependsOn", [])) <= ended:
-            return
-        if step["Type"] == "Condition":
-            arguments = step["Arguments"]
-            holds = all(_holds(test, outcomes) for test in arguments["Conditions"])
-            branch = arguments["IfSteps" if holds else "ElseSteps"]
-            yield from _steps(branch, values, run_id, run, outcomes)
-            return
-        yield step["Name"]
-        outcome = run(_called(step, values, run_id))
-        if outcome is None:
-            return
-        ended.add(step["Name"])
-        for file in step.get("PropertyFiles", []):
-            outcomes[f"Steps.{step['Name']}.PropertyFiles.{file['PropertyFileName']}"] = outcome
+@dataclass
+class _Chain:
+    """A run: what `Get` stands for, and the outcomes that conditions read."""
+
+    values: dict[str, Any]
+    run: Run
+    wait: Wait
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def steps(self, steps: list[dict[str, Any]]) -> Iterator[str]:
+        """Execute steps, and yield the names of those that ran."""
+        ended: set[str] = set()
+        for step in steps:
+            if not set(step.get("DependsOn", [])) <= ended:
+                return
+            if step["Type"] == "Condition":
+                arguments = step["Arguments"]
+                holds = all(_holds(test, self.outcomes) for test in arguments["Conditions"])
+                yield from self.steps(arguments["IfSteps" if holds else "ElseSteps"])
+                continue
+            if step["Type"] == "ForEach":
+                items = self._items(step)
+                yield from (f"{_body(step)['Name']}-{n}" for n in range(len(items)))
+                done = self._each(step, items)
+            else:
+                yield step["Name"]
+                done = (self._callback if step["Type"] == "Callback" else self._processing)(step)
+            if not done:
+                return
+            ended.add(step["Name"])
+
+    def _items(self, step: dict[str, Any]) -> list[str]:
+        asked = step["Arguments"]["IterableItems"]
+        if isinstance(asked, dict):
+            asked = json.loads(_read(asked, self.outcomes))
+        if not 0 < len(asked) <= MAX_ITEMS:
+            raise InputError(f"{LIMITS.title} takes 1 to {MAX_ITEMS} items, not {len(asked)}")
+        return [*asked]
+
+    def _each(self, step: dict[str, Any], items: list[str]) -> bool:
+        """Run a body once for each item, several at a time; say whether all ended well."""
+        body = _body(step)
+
+        def run(number: int) -> bool:
+            values = {**self.values, ITEM["Get"]: items[number]}
+            call = _called({**body, "Name": f"{body['Name']}-{number}"}, values)
+            return self.run(call) is not None
+
+        with ThreadPoolExecutor(step["Arguments"]["MaxConcurrency"]) as threads:
+            return all([*threads.map(run, range(len(items)))])
+
+    def _processing(self, step: dict[str, Any]) -> bool:
+        outcome = self.run(_called(step, self.values))
+        for file in step.get("PropertyFiles", []) if outcome else ():
+            place = f"Steps.{step['Name']}.PropertyFiles.{file['PropertyFileName']}"
+            self.outcomes[place] = outcome or {}
+        return outcome is not None
+
+    def _callback(self, step: dict[str, Any]) -> bool:
+        answer = self.wait(step["Name"])
+        for output in step["OutputParameters"]:
+            place = f"Steps.{step['Name']}.OutputParameters['{output['OutputName']}']"
+            self.values[place] = answer
+        return answer is not None
+
+
+def _body(step: Mapping[str, Any]) -> dict[str, Any]:
+    (body,) = step["Arguments"]["ForEachBody"]
+    return dict(body)
+
+
+def _read(asked: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> str:
+    place = asked["Std:JsonGet"]
+    return outcomes[place["PropertyFile"]["Get"]][place["Path"]]
 
 
 def _holds(test: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> bool:
-    asked = test["LeftValue" if test["Type"] == "Equals" else "QueryValue"]["Std:JsonGet"]
-    value = outcomes[asked["PropertyFile"]["Get"]][asked["Path"]]
+    value = _read(test["LeftValue" if test["Type"] == "Equals" else "QueryValue"], outcomes)
     return value in ([test["RightValue"]] if test["Type"] == "Equals" else test["Values"])
 
 
-def _called(step: Mapping[str, Any], values: Values, run_id: str) -> Call:
-    call = Call(step["Name"], _evaluated(step["Arguments"], values, run_id))
+def _called(step: Mapping[str, Any], values: Values) -> Call:
+    call = Call(step["Name"], _evaluated(step["Arguments"], values))
     texts = [*call.command, *call.arguments["Environment"].values()]
     for text in texts:
         if len(text) > MAX_TEXT:
@@ -120,16 +192,16 @@ def _called(step: Mapping[str, Any], values: Values, run_id: str) -> Call:
     return call
 
 
-def _evaluated(value: Any, values: Values, run_id: str) -> Any:
+def _evaluated(value: Any, values: Values) -> Any:
     match value:
         case {"Get": name}:
-            return run_id if value == RUN else values[str(name).removeprefix("Parameters.")]
+            return values[str(name)]
         case {"Std:Join": {"On": on, "Values": parts}}:
-            return str(on).join(_text(_evaluated(part, values, run_id)) for part in parts)
+            return str(on).join(_text(_evaluated(part, values)) for part in parts)
         case dict():
-            return {key: _evaluated(item, values, run_id) for key, item in value.items()}
+            return {key: _evaluated(item, values) for key, item in value.items()}
         case list():
-            return [_evaluated(item, values, run_id) for item in value]
+            return [_evaluated(item, values) for item in value]
     return value
 
 
@@ -145,7 +217,7 @@ def _started(call: Call, given: Values, machine: Machine) -> Outcome | None:
             attempt=1,
             command=lambda folder: _prepared(call, str(given[STORE]), folder),
             environment=call.arguments["Environment"],
-            read=_outcome,
+            read=lambda folder: _outcome(call, folder),
         )
     )
     return ended.outputs if ended.succeeded else None
@@ -175,7 +247,9 @@ def _here(part: str, folder: Path) -> str:
     return f"{folder}{part.removeprefix(FOLDER)}" if inside else part
 
 
-def _outcome(folder: Path) -> Outcome | None:
+def _outcome(call: Call, folder: Path) -> Outcome | None:
+    if "ProcessingOutputConfig" not in call.arguments:
+        return {}
     file = folder / "output" / OUTCOME / OUTCOME_FILE
     found: Outcome | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     return found

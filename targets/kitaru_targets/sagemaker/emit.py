@@ -2,20 +2,21 @@
 
 A step that depends on one of a branch that was not taken never runs, and nothing can depend on a
 condition: there is no join. So the steps stand in program order, each depending on the one before,
-and at most one condition, with nothing behind it, spares the rest their containers (`chain.split`).
+up to one that conditions read. The rest stands in a condition with nothing behind it
+(`chain.split`), and once more behind each wait for which the run stays open (`chain.asks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
-from kitaru.wire.plan import OWN_DEFAULT, Plan, Step
+from kitaru.wire.plan import OWN_DEFAULT, Plan, Span, Step
 
 from ..base import Emission, Wiring
-from ..common import chain, limits, lines, parameters, resources
+from ..common import chain, limits, lines, options, parameters, resources
 from ..common.keys import Keys
+from . import profile
 from .profile import FOLDER, LIMITS, MAX_DESCRIPTION, MAX_STEP_NAME, TRANSPORT
 
 VERSION = "2020-12-01"
@@ -23,6 +24,10 @@ ROLE, IMAGE = "kitaru_role", "kitaru_image"
 INPUT_VARIABLE = "KITARU_INPUT_"
 OUTCOME = "outcome"
 OUTCOME_FILE = "outcome.json"
+ANSWER = "answer"
+LIST = "list_"
+ITEM = {"Get": "ForEach.CurrentItem"}
+PIPELINE = {"Get": "Execution.PipelineName"}
 RUN = {"Get": "Execution.PipelineExecutionId"}
 _TYPES: dict[parameters.Native, str] = {
     "string": "String",
@@ -54,8 +59,9 @@ def emit(plan: Plan, wiring: Wiring) -> Emission:
 
     Raises:
         SourceError: something is larger than the service takes.
-        UsageError: a name cannot stand in the document.
+        UsageError: a name, or an option of the project for the target, cannot stand in it.
     """
+    options.check("sagemaker", plan.options, profile.OPTIONS)
     limits.check(plan, wiring, _declared(plan, wiring), LIMITS)
     emitter = _Emitter(plan, wiring)
     document = {
@@ -66,12 +72,13 @@ def emit(plan: Plan, wiring: Wiring) -> Emission:
     }
     text = f"{lines.dump(document)}\n"
     limits.check_size(plan, text, LIMITS)
-    return Emission(text, emitter.nodes, emitter.groups)
+    return Emission(text, emitter.nodes, emitter.groups, tuple(emitter.asking))
 
 
 def _declared(plan: Plan, wiring: Wiring) -> tuple[parameters.Declared, ...]:
+    role = plan.options.get(profile.ROLE)
     own = [
-        parameters.Declared(ROLE, "string", None, "ARN of the role that the steps run as."),
+        parameters.Declared(ROLE, "string", role, "ARN of the role that the steps run as."),
         parameters.Declared(parameters.INPUTS, "string", "", "Key of inputs that are too long."),
     ]
     if not wiring.image:
@@ -92,58 +99,142 @@ class _Emitter:
         self._wiring = wiring
         self._environment = resources.environment(wiring.environment)
         self._keys = Keys(longest=MAX_STEP_NAME)
-        self._key = {s.name: self._keys.take(s.name, fallback="step") for s in plan.steps}
-        self.nodes = {key: name for name, key in self._key.items()}
+        self._key = {step.name: self._take(step) for step in plan.steps}
+        self.nodes: dict[str, str] = {}
         self.groups: dict[str, Any] = {}
+        self.asking: list[str] = []
+        self._fans = chain.fans(plan.layout)
+        # What runs in any case, whatever a condition says.
+        self._always: list[dict[str, Any]] = []
 
     def steps(self) -> list[dict[str, Any]]:
-        """Return the chain, which ends in the condition where there is one."""
-        split = chain.split(self._plan)
+        """Return the chain, which ends in the conditions where there are any."""
+        split, order = chain.split(self._plan), chain.order(self._plan)
         if split is None:
-            return self._chain(chain.steps_in(self._plan.layout))
+            return self._chain(order)
         behind = {*split.then, *split.otherwise}
-        before = [n for n in chain.steps_in(self._plan.layout) if n not in behind]
-        return [*self._chain(before, read=split.decider), self._condition(split)]
+        self._always = self._chain([name for name in order if name not in behind])
+        decider = next(s for s in self._always if self.nodes.get(s["Name"]) == split.decider)
+        decider["PropertyFiles"] = [_PROPERTY_FILE]
+        goes_on = [self._split(split)] if behind else []
+        return [*self._always, *goes_on, *map(self._asked, self._asks(split))]
 
-    def _chain(self, names: Sequence[str], read: str = "") -> list[dict[str, Any]]:
-        """Return steps, each after the one before; a condition reads the outcome of `read`."""
-        steps = [self._step(self._plan.step(name)) for name in names]
-        for before, step in pairwise(steps):
-            step["DependsOn"] = [before["Name"]]
-        for name, step in zip(names, steps, strict=True):
-            if name == read:
-                step["PropertyFiles"] = [_PROPERTY_FILE]
+    def _asks(self, split: chain.Split) -> tuple[chain.Ask, ...]:
+        """Return the waits the run stays open for: none where the copies would be too many."""
+        asks = chain.asks(self._plan, split.decider) if profile.QUEUE in self._plan.options else ()
+        most = profile.PROFILE.max_steps
+        assert most is not None
+        copies = sum(len(ask.then) + 1 for ask in asks)
+        return asks if len(self._plan.steps) + copies <= most else ()
+
+    def _chain(self, names: Sequence[str], before: str = "") -> list[dict[str, Any]]:
+        """Return steps, each after the one before it, the first one after `before` if any."""
+        steps: list[dict[str, Any]] = []
+        for step in map(self._plan.step, names):
+            made = self._each(step, steps) if step.per_item else self._step(step)
+            if made:
+                made |= {"DependsOn": [before]} if before else {}
+                before = made["Name"]
+                steps.append(made)
         return steps
 
-    def _condition(self, split: chain.Split) -> dict[str, Any]:
-        key = self._keys.take(f"after-{self._key[split.decider]}", fallback="after")
-        self.groups[key] = split.span
-        file = {"Get": f"Steps.{self._key[split.decider]}.PropertyFiles.{OUTCOME}"}
-        value = {"Std:JsonGet": {"PropertyFile": file, "Path": split.output}}
-        test = {"Type": "In", "QueryValue": value, "Values": [*split.words]}
-        if len(split.words) == 1:
-            test = {"Type": "Equals", "LeftValue": value, "RightValue": split.words[0]}
+    def _each(self, step: Step, before: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """Return the nodes of a fan-out, None where no step `before` them makes their list."""
+        item = self._fans[step.name]
+        items: Any = [*item.items]
+        if item.producer:
+            producer = self._producer(step, before)
+            if producer is None:
+                return None
+            items = _listed(producer, self._key[step.name], self._gathering(step))
+        body = self._step(step)
+        key = self._group(f"each-{body['Name']}", step.span)
+        parallel = min(self._plan.max_parallel, profile.MAX_CONCURRENCY)
         return {
             "Name": key,
-            "Type": "Condition",
+            "Type": "ForEach",
             "Arguments": {
-                "Conditions": [test],
-                "IfSteps": self._chain(split.then),
-                "ElseSteps": self._chain(split.otherwise),
+                "IterableItems": items,
+                "MaxConcurrency": parallel,
+                "ForEachBody": [body],
             },
+            "DisplayName": key,
+            "Description": body["Description"],
         }
 
-    def _step(self, step: Step) -> dict[str, Any]:
+    def _gathering(self, fan: Step) -> str:
+        entries = {step.entry: step.name for step in self._plan.steps if not step.per_item}
+        return entries[fan.entry]
+
+    def _producer(self, fan: Step, before: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """Return the last step whose process submits the calls: it may be that of a step after."""
+        made: dict[str, Any]
+        for made in reversed([*self._always, *before]):
+            name = self.nodes.get(made["Name"])
+            if name and {*fan.blocks} <= {*self._plan.step(name).blocks}:
+                return made
+        return None
+
+    def _split(self, split: chain.Split) -> dict[str, Any]:
+        test = _test(self._key[split.decider], split.output, split.words)
+        key = self._group(f"after-{self._key[split.decider]}", split.span)
+        return _condition(key, [test], self._chain(split.then), self._chain(split.otherwise))
+
+    def _asked(self, ask: chain.Ask) -> dict[str, Any]:
+        """Return the wait's callback and what follows it, for a run in which it was asked."""
+        decider, taker = self._key[ask.decider], ask.then[0]
+        tests = [_test(decider, "status", ("waiting",)), _test(decider, "next", (taker,))]
+        callback = self._callback(ask)
+        first, *rest = self._chain(ask.then, before=callback["Name"])
+        answer = {"Get": f"Steps.{callback['Name']}.OutputParameters['{ANSWER}']"}
+        first["Arguments"]["AppSpecification"]["ContainerArguments"] += ["--answer", answer]
+        key = self._group(f"asks-{callback['Name']}", ask.span)
+        return _condition(key, tests, [callback, first, *rest], [])
+
+    def _callback(self, ask: chain.Ask) -> dict[str, Any]:
+        key = self._group(ask.block, ask.span)
+        self.asking.append(key)
         return {
-            "Name": self._key[step.name],
+            "Name": key,
+            "Type": "Callback",
+            "Arguments": {
+                "flow": self._plan.flow,
+                "wait": ask.block,
+                "pipeline": PIPELINE,
+                "run": RUN,
+                "execution": _get(parameters.EXECUTION),
+                "store": _get(parameters.STORE),
+            },
+            "DisplayName": key,
+            "Description": _place(f"{ask.span.file}:{ask.span.line}"),
+            "SqsQueueUrl": self._plan.options[profile.QUEUE],
+            "OutputParameters": [{"OutputName": ANSWER, "OutputType": "String"}],
+        }
+
+    def _group(self, text: str, span: Span) -> str:
+        key = self._keys.take(text, fallback="wait")
+        self.groups[key] = span
+        return key
+
+    def _step(self, step: Step) -> dict[str, Any]:
+        key = self._key[step.name]
+        if key in self.nodes:
+            key = self._take(step)
+        self.nodes[key] = step.name
+        return {
+            "Name": key,
             "Type": "Processing",
-            "Arguments": self._arguments(step),
-            "DisplayName": self._key[step.name],
+            "Arguments": self._arguments(step, key),
+            "DisplayName": key,
             "Description": _place(f"{step.span.file}:{step.span.line}"),
             "RetryPolicies": _RETRIES,
         }
 
-    def _arguments(self, step: Step) -> dict[str, Any]:
+    def _take(self, step: Step) -> str:
+        # The service calls the nodes of a ForEach by the name of its body and their number.
+        return self._keys.take(step.name, fallback="step", numbered=step.per_item > 0)
+
+    def _arguments(self, step: Step, key: str) -> dict[str, Any]:
         wiring = self._wiring
         machine = limits.machine(step.resources, LIMITS)
         assert machine is not None, "the limits are checked first"
@@ -153,7 +244,7 @@ class _Emitter:
                 "ClusterConfig": {
                     "InstanceType": machine.name,
                     "InstanceCount": 1,
-                    "VolumeSizeInGB": _VOLUME_GIGABYTES,
+                    "VolumeSizeInGB": self._number(profile.VOLUME, _VOLUME_GIGABYTES),
                 }
             },
             "AppSpecification": {
@@ -163,16 +254,23 @@ class _Emitter:
             },
             "RoleArn": _get(ROLE),
             **inputs,
-            "ProcessingOutputConfig": {"Outputs": [_outcome(self._key[step.name])]},
+            **({} if step.per_item else _outputs(key)),
             "Environment": {**self._environment, **self._inputs(step)},
-            "StoppingCondition": {"MaxRuntimeInSeconds": _DAY_SECONDS},
+            "StoppingCondition": {
+                "MaxRuntimeInSeconds": self._number(profile.SECONDS, _DAY_SECONDS),
+            },
             "Tags": [{"Key": "kitaru:flow", "Value": self._plan.flow}],
         }
 
+    def _number(self, option: str, default: int) -> int:
+        return int(self._plan.options.get(option, default))
+
     def _told(self, step: Step) -> list[Any]:
         """Return the arguments of the step runtime."""
-        told: list[Any] = ["--step", step.name, "--run", RUN, "--store", _get(parameters.STORE)]
-        told += ["--execution", _get(parameters.EXECUTION)]
+        told: list[Any] = ["--step", step.name, "--run", _joined("/", PIPELINE, RUN)]
+        told += ["--store", _get(parameters.STORE), "--execution", _get(parameters.EXECUTION)]
+        if step.per_item:
+            return [*told, "--item", ITEM]
         told += ["--outcome-file", f"{FOLDER}/output/{OUTCOME}/{OUTCOME_FILE}"]
         if self._is_first(step):
             told += ["--inputs-env", INPUT_VARIABLE, "--inputs-key", _get(parameters.INPUTS)]
@@ -196,6 +294,20 @@ _PROPERTY_FILE = {
 }
 
 
+def _test(decider: str, output: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return a test of whether an output of a step is one of some words."""
+    file = {"Get": f"Steps.{decider}.PropertyFiles.{OUTCOME}"}
+    value = {"Std:JsonGet": {"PropertyFile": file, "Path": output}}
+    if len(words) == 1:
+        return {"Type": "Equals", "LeftValue": value, "RightValue": words[0]}
+    return {"Type": "In", "QueryValue": value, "Values": [*words]}
+
+
+def _condition(key: str, tests: list[Any], then: list[Any], otherwise: list[Any]) -> dict[str, Any]:
+    arguments = {"Conditions": tests, "IfSteps": then, "ElseSteps": otherwise}
+    return {"Name": key, "Type": "Condition", "Arguments": arguments}
+
+
 def _brought(bundle: str) -> dict[str, Any]:
     return {
         "InputName": "kitaru",
@@ -210,8 +322,8 @@ def _brought(bundle: str) -> dict[str, Any]:
     }
 
 
-def _outcome(key: str) -> dict[str, Any]:
-    return {
+def _outputs(key: str) -> dict[str, Any]:
+    outcome = {
         "OutputName": OUTCOME,
         "S3Output": {
             "S3Uri": _joined("/", _get(parameters.STORE), "native", RUN, key),
@@ -219,6 +331,17 @@ def _outcome(key: str) -> dict[str, Any]:
             "S3UploadMode": "EndOfJob",
         },
     }
+    return {"ProcessingOutputConfig": {"Outputs": [outcome]}}
+
+
+def _listed(producer: dict[str, Any], fan: str, gathering: str) -> dict[str, Any]:
+    """Return what reads the list of a fan-out, and let its producer write it."""
+    name = LIST + fan.replace("-", "_")
+    producer["PropertyFiles"] = [_PROPERTY_FILE]
+    told = producer["Arguments"]["AppSpecification"]["ContainerArguments"]
+    told += ["--list", f"{name}={gathering}"]
+    file = {"Get": f"Steps.{producer['Name']}.PropertyFiles.{OUTCOME}"}
+    return {"Std:JsonGet": {"PropertyFile": file, "Path": name}}
 
 
 def _place(text: str) -> str:

@@ -6,6 +6,7 @@ from kitaru_compiler.cut.profile import Profile
 
 from ..base import Transport
 from ..common.limits import Limits, Machine
+from ..common.options import Option
 
 MAX_STEP_NAME = 64
 MAX_PIPELINE_NAME = 256
@@ -14,10 +15,28 @@ MAX_DESCRIPTION = 3_072
 MAX_TEXT = 256
 MAX_ARGUMENTS = 100
 # What the step runtime itself is told takes no more than this.
-_OWN_ARGUMENTS = 16
+_OWN_ARGUMENTS = 20
+# Of a ForEach: how many it makes of a list, and runs at a time.
+MAX_ITEMS = 100
+MAX_CONCURRENCY = 50
 
 # Where the service puts a job's inputs, and takes its outputs from.
 FOLDER = "/opt/ml/processing"
+
+QUEUE, ROLE, SECONDS, VOLUME = "queue", "role", "max_seconds", "volume_gigabytes"
+_NUMBER = r"[1-9][0-9]{0,6}"
+OPTIONS = {
+    QUEUE: Option(
+        "the URL of an SQS queue: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+        r"https://sqs\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[0-9]{12}/[A-Za-z0-9_-]{1,80}(\.fifo)?",
+    ),
+    ROLE: Option(
+        "the ARN of the role that steps run as: arn:aws:iam::ACCOUNT:role/NAME",
+        r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,200}",
+    ),
+    SECONDS: Option("how long a step may run, in seconds: a whole number", _NUMBER, 777_600),
+    VOLUME: Option("the size of a step's disk in gigabytes: a whole number", _NUMBER, 16_384),
+}
 
 PROFILE = Profile(
     name="sagemaker",
@@ -27,7 +46,10 @@ PROFILE = Profile(
     retry="shim",
     max_depth=1,
     start_seconds=(120, 480),
-    waits="suspended",
+    # Which needs a queue, where the service says that it waits.
+    waits="native",
+    waits_need=QUEUE,
+    fan_out=MAX_ITEMS,
     # About 2.6 KB each; the rest of what a definition may hold is for their variables.
     max_steps=350,
 )

@@ -1,4 +1,4 @@
-"""Decides how a run is started on SageMaker Pipelines: through boto3, imported here only.
+"""Decides how SageMaker Pipelines is told of runs and answers: through boto3, imported here only.
 
 Written against boto3 1.44. It was never run against the real service.
 """
@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.wire.canonical import sha256
+from kitaru.wire.plan import OWN_DEFAULT
+from kitaru.wire.records import ExecutionRecord
 
 from ..base import Submitted
 from ..common import parameters as names
 from ..common.keys import slug
-from .emit import IMAGE, ROLE
+from .emit import ANSWER, IMAGE, ROLE
 from .profile import MAX_PIPELINE_NAME
 
 _OPTIONS = frozenset({"role", "image", "region", "pipeline_name", "parallel_steps"})
@@ -37,18 +41,126 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
     _check(parameters, options)
-    try:
-        boto3: Any = importlib.import_module("boto3")
-    except ImportError as error:
-        raise EnvironmentFailure(
-            "submitting to SageMaker needs its SDK, which is not installed",
-            help="pip install boto3",
-        ) from error
     region = {"region_name": options["region"]} if "region" in options else {}
+    boto3 = _sdk()
     try:
         return _started(boto3.Session(**region), Path(document), parameters, options)
     except Exception as error:
         raise EnvironmentFailure(f"SageMaker did not start the run: {error}") from error
+
+
+def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
+    """Let the callbacks at which an execution's runs wait go on; False when no run is open.
+
+    They are only told that there is an answer: steps read it from the journal. The account and the
+    region are those of the environment, as for the AWS command line. `options` has none.
+
+    Raises:
+        EnvironmentFailure: the SDK is missing, the service refused, or a run is not yet where it
+            waits. Nothing is lost: the same answer may be given again.
+    """
+    del wait, value, options
+    by_hand = _by_hand(record)
+    with _connected("The answer is recorded, but SageMaker was not told of it", by_hand) as client:
+        runs = list(_open_runs(client, record))
+        tokens = [token for run in runs for token in _tokens(client, run)]
+        for token in tokens:
+            given = [{"Name": ANSWER, "Value": OWN_DEFAULT}]
+            client.send_pipeline_execution_step_success(CallbackToken=token, OutputParameters=given)
+    if runs and not tokens:
+        raise EnvironmentFailure(
+            "The answer is recorded, but no step of SageMaker's run waits for it yet", help=by_hand
+        )
+    return bool(tokens)
+
+
+def cancelled(record: ExecutionRecord, options: Mapping[str, str]) -> bool:
+    """Stop the runs of an execution, and the callbacks at which they wait; False when none is open.
+
+    Raises EnvironmentFailure as `answered` does; the execution is cancelled anyway.
+    """
+    del options
+    with _connected("The execution is cancelled, but not its run on SageMaker") as client:
+        runs = list(_open_runs(client, record))
+        for run in runs:
+            client.stop_pipeline_execution(PipelineExecutionArn=run)
+            # Stopping a run leaves its callback waiting.
+            for token in _tokens(client, run):
+                reason = f"{record.exec_id} is cancelled"
+                client.send_pipeline_execution_step_failure(
+                    CallbackToken=token, FailureReason=reason
+                )
+    return bool(runs)
+
+
+@contextmanager
+def _connected(failed: str, help: str = "") -> Iterator[Any]:
+    """Yield a client of the service; what it refuses is an EnvironmentFailure with these texts."""
+    boto3 = _sdk()
+    try:
+        yield boto3.Session().client("sagemaker")
+    except Exception as error:
+        raise EnvironmentFailure(f"{failed}: {error}", help=help) from error
+
+
+def _by_hand(record: ExecutionRecord) -> str:
+    return (
+        "Give the same answer again, or tell it by hand: the token of the step that waits is in\n"
+        f"  aws sagemaker list-pipeline-executions --pipeline-name {_pipeline(record)}\n"
+        "  aws sagemaker list-pipeline-execution-steps --pipeline-execution-arn ARN\n"
+        "  aws sagemaker send-pipeline-execution-step-success --callback-token TOKEN "
+        f"--output-parameters Name={ANSWER},Value={OWN_DEFAULT}"
+    )
+
+
+def _pipeline(record: ExecutionRecord) -> str:
+    return record.run.partition("/")[0]
+
+
+def _open_runs(client: Any, record: ExecutionRecord) -> Iterator[str]:
+    """Yield the runs that work on an execution: its first, and later ones of the pipeline."""
+    pipeline = _pipeline(record)
+    # The first step starts a while after its run.
+    since = datetime.fromisoformat(record.started_at) - timedelta(days=1)
+    pages = client.get_paginator("list_pipeline_executions")
+    for page in pages.paginate(PipelineName=pipeline, CreatedAfter=since):
+        for found in page["PipelineExecutionSummaries"]:
+            arn = found["PipelineExecutionArn"]
+            first = f"{pipeline}/{arn.rpartition('/')[2]}" == record.run
+            if found["PipelineExecutionStatus"] == "Executing" and (
+                first or _execution(client, arn) == record.exec_id
+            ):
+                yield arn
+
+
+def _execution(client: Any, run: str) -> str:
+    pages = client.get_paginator("list_pipeline_parameters_for_execution")
+    found = {
+        parameter["Name"]: parameter["Value"]
+        for page in pages.paginate(PipelineExecutionArn=run)
+        for parameter in page["PipelineParameters"]
+    }
+    return str(found.get(names.EXECUTION, ""))
+
+
+def _tokens(client: Any, run: str) -> Iterator[str]:
+    """Yield the tokens of the callbacks at which a run waits."""
+    pages = client.get_paginator("list_pipeline_execution_steps")
+    for page in pages.paginate(PipelineExecutionArn=run):
+        for step in page["PipelineExecutionSteps"]:
+            callback = step.get("Metadata", {}).get("Callback")
+            if callback and step["StepStatus"] == "Executing":
+                yield callback["CallbackToken"]
+
+
+def _sdk() -> Any:
+    try:
+        return importlib.import_module("boto3")
+    except ImportError as error:
+        raise EnvironmentFailure(
+            "telling SageMaker needs its SDK, which is not installed",
+            help="pip install boto3",
+        ) from error
 
 
 def _check(parameters: Mapping[str, Any], options: Mapping[str, str]) -> None:

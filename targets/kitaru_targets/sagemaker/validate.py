@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import profile
-from .emit import OUTCOME, RUN, VERSION
+from .emit import ANSWER, ITEM, LIST, OUTCOME, PIPELINE, RUN, VERSION
 
 _NAME = re.compile(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,63}")
 _PARAMETER = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -32,7 +32,16 @@ _STEP = {
         "RetryPolicies",
     },
     "Condition": {"Name", "Type", "Arguments"},
+    "ForEach": {"Name", "Type", "Arguments", "DependsOn", "DisplayName", "Description"},
+    "Callback": {
+        "Name", "Type", "Arguments", "DependsOn", "DisplayName", "Description", "SqsQueueUrl",
+        "OutputParameters",
+    },
 }  # fmt: skip
+
+
+# The words that a condition asks for, by the part of an outcome.
+_Words = dict[str, set[str]]
 
 
 def validate(text: str) -> list[str]:
@@ -62,6 +71,8 @@ class _Seen:
     parameters: frozenset[str]
     names: set[str] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
+    answers: set[str] = field(default_factory=set)
+    bodies: set[str] = field(default_factory=set)
 
 
 def _problems(document: dict[str, Any]) -> Iterator[str]:
@@ -70,6 +81,10 @@ def _problems(document: dict[str, Any]) -> Iterator[str]:
     yield from _parameters(document["Parameters"])
     seen = _Seen(frozenset(p.get("Name", "") for p in document["Parameters"]))
     yield from _chain(document["Steps"], seen, inside="")
+    for name in seen.names:
+        body, _, number = name.rpartition("-")
+        if body in seen.bodies and number.isdecimal():
+            yield f"step {name}: is called like a node of {body}"
 
 
 def _parameters(declared: list[dict[str, Any]]) -> Iterator[str]:
@@ -93,54 +108,139 @@ def _parameters(declared: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _chain(steps: list[dict[str, Any]], seen: _Seen, *, inside: str) -> Iterator[str]:
-    """Each step depends on the one before it; a condition comes last, and there is only one."""
+    """Each step depends on the one before it; conditions come last, and have none inside.
+
+    `inside` is the branch that the steps are, `asked` for one of a run that has asked something.
+    """
     before = ""
-    for number, step in enumerate(steps, 1):
+    conditions: list[_Words] = []
+    files: list[str] = []
+    for step in steps:
         name, kind = step.get("Name", ""), step.get("Type", "")
-        if not _NAME.fullmatch(name) or name in seen.names:
+        if not _is_name(name) or name in seen.names:
             yield f"step {name!r}: no engine takes this name, or it is there twice"
         if kind not in _STEP or set(step) - _STEP[kind]:
             yield f"step {name}: unknown type {kind!r}, or unknown fields"
             continue
         if kind == "Condition":
-            if inside or number < len(steps):
-                yield f"step {name}: nothing can stand behind a condition, or around it"
-            yield from _condition(step, seen)
+            if inside:
+                yield f"step {name}: nothing can stand around a condition"
+            yield from _condition(step, seen, conditions)
         else:
-            if step.get("DependsOn", []) != ([before] if before else []):
+            if conditions:
+                yield f"step {name}: nothing can stand behind a condition"
+            elif step.get("DependsOn", []) != ([before] if before else []):
                 yield f"step {name}: does not depend on exactly the step before it"
-            for problem in _processing(step, seen):
+            if kind == "Callback" and (before or inside != "asked"):
+                yield f"step {name}: would wait for ever in a run that has asked nothing"
+            check = {"Callback": _callback, "ForEach": _each}.get(kind, _processing)
+            for problem in check(step, seen):
                 yield f"step {name}: {problem}"
-            if not inside and step.get("PropertyFiles"):
-                seen.files.add(f"Steps.{name}.PropertyFiles.{OUTCOME}")
+            if step.get("PropertyFiles"):
+                files.append(f"Steps.{name}.PropertyFiles.{OUTCOME}")
+                seen.files.add(files[-1])
         seen.names.add(name)
         before = name
+    # What a branch wrote, nobody outside of it can read.
+    seen.files -= {*files} if inside else set()
+    seen.answers.clear()
 
 
-def _condition(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
+def _condition(step: dict[str, Any], seen: _Seen, others: list[_Words]) -> Iterator[str]:
     name, arguments = step["Name"], step["Arguments"]
     if set(arguments) != {"Conditions", "IfSteps", "ElseSteps"} or not arguments["IfSteps"]:
         yield f"step {name}: has no branch"
         return
+    tested: _Words = {}
     for test in arguments["Conditions"]:
-        match test:
-            case {"Type": "Equals", "LeftValue": value, "RightValue": str()} if len(test) == 3:
-                words = [test["RightValue"]]
-            case {"Type": "In", "QueryValue": value, "Values": [*words]} if len(test) == 3:
-                pass
-            case _:
-                yield f"step {name}: a condition of an unknown form"
-                continue
-        if not words or not all(isinstance(word, str) for word in words):
-            yield f"step {name}: compares with something else than words"
-        match value:
-            case {"Std:JsonGet": {"PropertyFile": {"Get": file}, "Path": "next" | "status"}}:
-                if file not in seen.files:
-                    yield f"step {name}: reads {file}, which no step that always runs has written"
-            case _:
-                yield f"step {name}: reads something else than an outcome"
-    for branch in ("IfSteps", "ElseSteps"):
-        yield from _chain(arguments[branch], seen, inside=branch)
+        yield from (f"step {name}: {problem}" for problem in _test(test, seen, tested))
+    if others and not all(_exclude(tested, other) for other in others):
+        yield f"step {name}: may hold together with a condition beside it"
+    others.append(tested)
+    asked = all(len(tested.get(path, ())) == 1 for path in ("next", "status"))
+    waiting = asked and tested["status"] == {"waiting"}
+    yield from _chain(arguments["IfSteps"], seen, inside="asked" if waiting else "IfSteps")
+    yield from _chain(arguments["ElseSteps"], seen, inside="ElseSteps")
+    if arguments["ElseSteps"] and len(others) > 1:
+        yield f"step {name}: goes on in a run for which the condition beside it holds"
+
+
+def _test(test: dict[str, Any], seen: _Seen, tested: _Words) -> Iterator[str]:
+    """Add to `tested` which words of which part of an outcome a test asks for."""
+    match test:
+        case {"Type": "Equals", "LeftValue": value, "RightValue": str(word)} if len(test) == 3:
+            words = [word]
+        case {"Type": "In", "QueryValue": value, "Values": [*words]} if len(test) == 3:
+            pass
+        case _:
+            yield "a condition of an unknown form"
+            return
+    if not words or not all(isinstance(word, str) for word in words):
+        yield "compares with something else than words"
+        return
+    match value:
+        case {"Std:JsonGet": {"PropertyFile": {"Get": file}, "Path": "next" | "status" as path}}:
+            tested[path] = {*words}
+            if file not in seen.files:
+                yield f"reads {file}, which no step that always runs has written"
+        case _:
+            yield "reads something else than an outcome"
+
+
+def _is_name(text: str) -> bool:
+    # The pattern alone counts no hyphens.
+    return len(text) <= profile.MAX_STEP_NAME and _NAME.fullmatch(text) is not None
+
+
+def _exclude(one: _Words, other: _Words) -> bool:
+    return any(one[path].isdisjoint(other[path]) for path in one.keys() & other.keys())
+
+
+def _callback(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
+    """A callback waits for ever where nobody was asked: it stands behind a condition that knows."""
+    yield from _references(step["Arguments"], seen)
+    if not profile.OPTIONS[profile.QUEUE].takes(step["SqsQueueUrl"]):
+        yield f"{step['SqsQueueUrl']!r} is no queue"
+    if step["OutputParameters"] != [{"OutputName": ANSWER, "OutputType": "String"}]:
+        yield "gives something else than one answer"
+    seen.answers.add(f"Steps.{step['Name']}.OutputParameters['{ANSWER}']")
+
+
+def _each(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
+    """The nodes of a fan-out: one processing step for each item of a list."""
+    arguments = step["Arguments"]
+    if set(arguments) != {"IterableItems", "MaxConcurrency", "ForEachBody"}:
+        yield "is not made of a list, a number and a body"
+        return
+    match arguments["IterableItems"]:
+        case [*items]:
+            if not 0 < len(items) <= profile.MAX_ITEMS or not all(
+                isinstance(i, str) for i in items
+            ):
+                yield f"takes 1 to {profile.MAX_ITEMS} texts"
+        case {"Std:JsonGet": {"PropertyFile": {"Get": file}, "Path": str(path)}} if path.startswith(
+            LIST
+        ):
+            if file not in seen.files:
+                yield f"reads {file}, which no step before it has written"
+        case _:
+            yield "reads its list from somewhere else"
+    if not 0 < arguments["MaxConcurrency"] <= profile.MAX_CONCURRENCY:
+        yield f"runs {arguments['MaxConcurrency']!r} at a time"
+    if [inner.get("Type") for inner in arguments["ForEachBody"]] != ["Processing"]:
+        yield "its body is not one processing step"
+        return
+    (body,) = arguments["ForEachBody"]
+    name = body["Name"]
+    if name in seen.names or not _is_name(f"{name}-{profile.MAX_ITEMS - 1}"):
+        yield f"its body cannot be called {name!r}"
+    seen.names.add(name)
+    seen.bodies.add(name)
+    if set(body) - _STEP["Processing"] or {"DependsOn", "PropertyFiles"} & set(body):
+        yield "its body depends on something, is read by something, or has unknown fields"
+    seen.answers.add(ITEM["Get"])
+    yield from _processing(body, seen)
+    seen.answers.discard(ITEM["Get"])
 
 
 def _processing(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
@@ -163,7 +263,7 @@ def _references(value: Any, seen: _Seen) -> Iterator[str]:
     """Every `Get` names a parameter that is declared, or the run; nothing else is evaluated."""
     match value:
         case {"Get": name}:
-            if len(value) > 1 or (value != RUN and not _declared(name, seen)):
+            if len(value) > 1 or (value not in (PIPELINE, RUN) and not _known(name, seen)):
                 yield f"refers to {name!r}, which is not there"
         case {"Std:Join": {"On": str(), "Values": [*values]}} if len(value) == 1:
             yield from _references(values, seen)
@@ -177,8 +277,10 @@ def _references(value: Any, seen: _Seen) -> Iterator[str]:
                 yield from _references(item, seen)
 
 
-def _declared(name: Any, seen: _Seen) -> bool:
-    return isinstance(name, str) and name.removeprefix("Parameters.") in seen.parameters
+def _known(name: Any, seen: _Seen) -> bool:
+    if not isinstance(name, str):
+        return False
+    return name in seen.answers or name.removeprefix("Parameters.") in seen.parameters
 
 
 def _container(application: dict[str, Any]) -> Iterator[str]:

@@ -1,0 +1,39 @@
+"""Decides which options a project may give a target in `[tool.kitaru.TARGET]`, and their form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kitaru.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A text that matches `pattern` as a whole; a number of it is at most `most`, if not 0."""
+
+    meaning: str
+    pattern: str
+    most: int = 0
+
+    def takes(self, text: str) -> bool:
+        """Say whether a text is a value of this option."""
+        fits = re.fullmatch(self.pattern, text, re.ASCII) is not None
+        return fits and not (self.most and int(text) > self.most)
+
+
+def check(target: str, given: Mapping[str, str], known: Mapping[str, Option]) -> None:
+    """Raise UsageError for an option that the target does not have, or a value it cannot be."""
+    for name, text in given.items():
+        if name not in known:
+            raise UsageError(
+                f"[tool.kitaru.{target}] in pyproject.toml: there is no option {name!r}",
+                help=f"options: {', '.join(sorted(known))}",
+            )
+        if not known[name].takes(text):
+            most = f" and at most {known[name].most:,}" if known[name].most else ""
+            raise UsageError(
+                f"[tool.kitaru.{target}] in pyproject.toml: {name} cannot be {text!r}",
+                help=f"{name} is {known[name].meaning}{most}",
+            )
