@@ -167,6 +167,8 @@ class Model:
         )
         seen, pending = {first}, [first]
         with _standing_clock():
+            for number in range(len(self.processes)):
+                self._begins(number, 0, dict(objects))
             while pending:
                 state = pending.pop()
                 visited.states += 1
@@ -201,6 +203,7 @@ class Model:
                     fewer = replace(state, faults=state.faults - 1)
                     yield self._gone_on(fewer, number, before, effect, wrong)
             if state.crashes:
+                self._begins(number, life + 1, before)
                 for left in (before, after):
                     yield replace(
                         state,
@@ -208,6 +211,10 @@ class Model:
                         places=_with(state.places, number, (life + 1, 0)),
                         crashes=state.crashes - 1,
                     )
+
+    def _begins(self, number: int, life: int, objects: Objects) -> None:
+        """Check what a process does before it asks for anything."""
+        self.holds(objects, objects, self.processes[number], *self._next(number, life, 0))
 
     def _gone_on(
         self, state: _State, number: int, before: Objects, after: Objects, answer: Any

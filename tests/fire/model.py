@@ -320,7 +320,7 @@ def one_frame(objects: Objects, outcomes: list[Any]) -> None:
 # What is explored
 
 
-def runner(flow: Callable[[Asking], Any], **how: bool) -> Process:
+def runner(flow: Callable[[Asking], Any], **how: Any) -> Process:
     return Process(flow.__name__, partial(body, flow, **how))
 
 

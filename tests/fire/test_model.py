@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kitaru.runtime import ledger, values
+from kitaru.runtime.company import Company
 from kitaru.stores import Store
 
 from .explore import Ask, Asking
@@ -88,3 +89,9 @@ def test_the_model_sees_what_is_wrong(
     break_it(monkeypatch)
     with pytest.raises(AssertionError, match=broken):
         SCENARIOS["a checkpoint by two"].explore((0, 0))
+
+
+def test_the_model_sees_who_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Company, "is_absent", lambda company: company._alone)
+    with pytest.raises(AssertionError, match="I6"):
+        SCENARIOS["one who began, and one who joins, far away"].explore((0, 0))

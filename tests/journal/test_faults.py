@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from kitaru.errors import RecordCorrupt, StoreUnavailable
 from kitaru.runtime import ledger, values
 from kitaru.runtime.journal import Journal
-from kitaru.stores import Store, open_store
+from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import InvocationRecord
 
@@ -33,10 +32,6 @@ def every_fault(make: Callable[[int], Store], fault: Fault) -> int:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_every_operation_in_memory(fault: Fault) -> None:
     assert every_fault(lambda at: MemoryStore(), fault) > 30
-
-
-def test_a_fault_at_every_operation_on_disk(tmp_path: Path) -> None:
-    assert every_fault(lambda at: open_store(f"sqlite:{tmp_path}/{at}.db"), "killed after") > 30
 
 
 @pytest.mark.parametrize("fault", ["timeout before", "timeout after"])
