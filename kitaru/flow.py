@@ -56,6 +56,7 @@ class Flow(Generic[P, R]):
         retry_on: RetryOn = Exception,
         max_parallel: int | None = None,
         capture: Capture | None = None,
+        image: str | None = None,
     ) -> None:
         _check_synchronous(function)
         update_wrapper(self, function)
@@ -63,8 +64,9 @@ class Flow(Generic[P, R]):
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)
-        if max_parallel is not None:
-            setting("max_parallel", decorator=max_parallel)
+        for option, value in (("max_parallel", max_parallel), ("image", image)):
+            if value is not None:
+                setting(option, decorator=value)
         self.max_parallel = max_parallel
         self.capture = check_capture("@flow", capture)
 
@@ -328,6 +330,7 @@ def flow(
     retry_on: RetryOn = Exception,
     max_parallel: int | None = None,
     capture: Capture | None = None,
+    image: str | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
     function: Callable[P, R] | None = None, /, **options: Any
@@ -344,6 +347,7 @@ def flow(
             as configured (8).
         capture: what is kept of model calls where neither the call nor its checkpoint says:
             `full`, `metadata` (no texts) or `off`; default as configured, which is `full`.
+        image: the container image of its steps, written out; default as configured.
 
     Raises:
         UsageError: the function is async or a generator, or an option is wrong.

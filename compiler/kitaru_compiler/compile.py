@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kitaru.config import compiled_settings, setting
+from kitaru.errors import UsageError
 from kitaru.settings import CARRIED
 from kitaru.version import VERSION
 from kitaru.wire.plan import Granularity, Plan, Span
@@ -26,6 +27,7 @@ from kitaru_compiler.frontend.flows import (
     FlowDefinition,
     check_definition,
     find_flows,
+    literal_of,
     parameters,
     select_flow,
 )
@@ -110,11 +112,27 @@ def compile_flow(
                 "max_parallel", decorator=chosen.option("max_parallel"), start=path.parent
             ).value,
             secrets=dict(sorted(settings.get("secrets", {}).items())),
+            image=_image(chosen),
             options=options,
         )
     texts = _texts(project) | requirement_texts(project, settings)
     findings = _finished([*found, *result.notes, *about_pins], texts)
     return Compilation(plan, result.generated.text, findings, texts, project)
+
+
+def _image(flow: FlowDefinition) -> str:
+    """Return the image that the decorator names, empty for none; raise UsageError for no text."""
+    said = next((option.value for option in flow.options if option.arg == "image"), None)
+    is_literal, image = literal_of(said)
+    if said is None or (is_literal and image is None):
+        return ""
+    if isinstance(image, str):
+        return image
+    raise UsageError(
+        f"{flow.source.file}:{said.lineno}: the image of @flow is not written out as a text",
+        help="Compiling runs nothing of yours: write the reference out, or set `image` elsewhere, "
+        "in pyproject.toml for example.",
+    )
 
 
 def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:

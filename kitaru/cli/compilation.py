@@ -155,7 +155,8 @@ def _written(draft: _Draft, request: Request) -> Compiled:
     from kitaru.cli.findings import from_here
 
     compilation, target, start = draft.compilation, draft.target, draft.location.path
-    image = setting("image", argument=request.image, start=start.parent).value
+    named = compilation.plan.image or None
+    image = setting("image", argument=request.image, decorator=named, start=start.parent).value
     folder = request.directory / compilation.plan.flow / target.name
     try:
         written = build.write(

@@ -210,7 +210,8 @@ class Plan:
     `kitaru.runtime.blocks`), `activations` are the helpers written out in it. `models` are the
     model aliases of the project and `settings` others that its steps go by, `requirements` the
     pinned distributions a container needs, `environment` its plain variables, `secrets` where the
-    value of each secret is, never the value, `options` what the target itself is told.
+    value of each secret is, never the value, `image` the one that the flow's decorator names, if
+    any, `options` what the target itself is told.
     `residual_of` is the digest of the plan whose frames this one goes on with, empty for a
     compilation of its own. `retries` is how often a checkpoint is tried again where neither it nor
     the flow says, `max_parallel` how many submitted calls run at the same time, on threads or as
@@ -235,6 +236,7 @@ class Plan:
     requirements: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    image: str = ""
     options: dict[str, str] = field(default_factory=dict)
     residual_of: str = ""
     retries: int = 0

@@ -131,6 +131,21 @@ def test_the_command_shows_where_each_value_comes_from(kitaru: Kitaru) -> None:
     assert "(stack dev)" in kitaru("stack", "show").out
 
 
+def test_a_flows_own_image_goes_before_the_stacks(kitaru: Kitaru) -> None:
+    kitaru.write("pyproject.toml", PROJECT)
+    compile = ("compile", "review.py", "-t", "kubeflow", "--stack", "dev", "--json")
+    lock = kitaru.folder / "build" / "review" / "kubeflow" / "lock.json"
+    for decorator, image in (("@flow", "r/dev@sha256:0"), ('@flow(image="r/own")', "r/own")):
+        kitaru.write("review.py", flows.REVIEW.replace("@flow", decorator))
+        kitaru(*compile)
+        # The stack is named by the command here, and so goes before the decorator.
+        assert '"image": "r/dev@sha256:0"' in lock.read_text()
+        kitaru(*compile[:4], "--json", KITARU_STACK="dev")
+        assert f'"image": "{image}"' in lock.read_text()
+    kitaru.write("review.py", flows.REVIEW.replace("@flow", "@flow(image=str(1))"))
+    assert "review.py:2" in kitaru(*compile, code=2).error["message"]
+
+
 def test_a_command_works_with_what_the_stack_says(kitaru: Kitaru) -> None:
     kitaru.write("pyproject.toml", PROJECT)
     kitaru.write("review.py", flows.REVIEW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from kitaru.errors import KitaruError, NotFound, RecordCorrupt, StoreUnavailable
 from kitaru.runtime import launches
 from kitaru.runtime.deployments import Deployments, parse
 from kitaru.runtime.journal import Journal
-from kitaru.stores import Store
+from kitaru.stores import Store, open_store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id
@@ -24,9 +25,9 @@ def files(text: str) -> dict[str, bytes]:
     return {"lock.json": f"lock of {text}".encode(), "plan.json": text.encode(), "same": b"same"}
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return MemoryStore() if request.param == "memory" else open_store(f"sqlite:{tmp_path}/s.db")
 
 
 def test_the_same_build_is_the_same_version(store: Store) -> None:

@@ -147,7 +147,6 @@ def _compile(flow: str, like: _Like, folder: Path) -> Build:
     from kitaru.cli.findings import named_from_here
 
     location = locate(flow)
-    image = setting("image", start=location.path.parent).value or like.image
     with named_from_here(location.path):
         compilation = compile_flow(
             location.path,
@@ -155,6 +154,9 @@ def _compile(flow: str, like: _Like, folder: Path) -> Build:
             granularity=like.granularity,
             profile=like.target.profile,
         )
+    named = compilation.plan.image or None
+    found = setting("image", decorator=named, start=location.path.parent)
+    image = found.value or like.image
     return build.write(
         compilation,
         like.target,
