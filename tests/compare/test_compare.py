@@ -210,6 +210,17 @@ def test_parameters_of_the_flow(changed: Compare) -> None:
     }
 
 
+def test_the_nodes_of_a_fan_out(changed: Compare) -> None:
+    old = "    text = draft(text, words)\n"
+    new = "    drafts = [f.result() for f in draft.map(text.split())]\n    text = drafts[0]\n"
+    assert "added step gather_draft" in names(changed(old, new))
+
+
+def test_how_many_calls_run_at_a_time(changed: Compare) -> None:
+    changes = changed(project="[tool.kitaru]\nmax_parallel = 2\n")
+    assert why(changes, "review") == {"calls at a time": (8, 2)}
+
+
 def test_what_the_flow_runs_on(changed: Compare) -> None:
     project = '[tool.kitaru]\nmodels = {fast = "openai/x"}\nenvironment = {LOG = "debug"}\n'
     changes = changed(project=project, image="else:1", store="s3://bucket", target="vertex")

@@ -109,6 +109,7 @@ def _flow(plan: Plan, locked: Mapping[str, Any], sources: Mapping[str, str]) -> 
         "kitaru": plan.kitaru,
         **locked,
         "input": {p.name: _parameter(p) for p in plan.parameters},
+        "calls at a time": plan.max_parallel,
         "requirement": dict(pin.partition("==")[::2] for pin in delivery.requirements(plan)),
         "model": dict(plan.models),
         "variable": dict(plan.environment),
@@ -130,7 +131,7 @@ def _step(plan: Plan, step: Step, codes: Codes, ways: Mapping[str, tuple[str, ..
         "runs": [n for n in step.blocks if kinds[n] not in _GLUE and n != step.name],
         "comes after": ways.get(step.name, ()),
     }
-    return Unit("step", step.name, _place(plan.block(step.name)), facts, codes.of(own))
+    return Unit("step", step.name, _place(step), facts, codes.of(own))
 
 
 def _wait(block: Block, codes: Codes, ways: Mapping[str, tuple[str, ...]]) -> Unit:
@@ -138,8 +139,8 @@ def _wait(block: Block, codes: Codes, ways: Mapping[str, tuple[str, ...]]) -> Un
     return Unit("wait", block.name, _place(block), facts, codes.of([block.name]))
 
 
-def _place(block: Block) -> str:
-    return f"{block.span.file}:{block.span.line}"
+def _place(unit: Block | Step) -> str:
+    return f"{unit.span.file}:{unit.span.line}"
 
 
 def _parameter(parameter: Parameter) -> str:
