@@ -47,5 +47,7 @@ class Company:
     def join(self) -> None:
         """Say that this process, which did not begin the execution, records in it, once."""
         if not self._said:
-            create_or_read(self._store, self._joined, b"")
+            # A step of a pipeline finds that the one before has said so.
+            if self._store.get(self._joined) is None:
+                create_or_read(self._store, self._joined, b"")
             self._said = True
