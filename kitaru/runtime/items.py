@@ -63,7 +63,12 @@ class ItemRun:
         )
         # A node that keeps several promises would spend its starts on whichever failed first.
         execution.submitted.retries_here = self._step.retry == "shim" or len(promised) > 1
-        return self._make(execution, promised)
+        telemetry.begin(self._journal, self._step.name)
+        output.begin(execution)
+        try:
+            return self._make(execution, promised)
+        finally:
+            output.end()
 
     def _promised(self) -> list[dict[str, Any]]:
         pointer = self._route.pointer(self._step.entry)
@@ -80,8 +85,6 @@ class ItemRun:
             ) from None
 
     def _make(self, execution: Execution, promised: list[dict[str, Any]]) -> int:
-        telemetry.begin(self._journal, self._step.name)
-        output.begin(execution)
         try:
             with entered(Scope(execution)):
                 execution.adopt([promises.read(one, execution) for one in promised])

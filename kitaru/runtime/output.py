@@ -62,16 +62,17 @@ def begin(process: Execution | None = None) -> None:
     with _lock:
         _process = process or _process
         _captures += 1
-        if _captures == 1 and setting("logs").value:
+        if setting("logs").value:
             _put_on_top()
 
 
 def end() -> None:
     """Stop capturing, once everybody has."""
-    global _captures
+    global _captures, _process
     with _lock:
         _captures -= 1
         if _captures == 0:
+            _process = None
             for name in _STREAMS:
                 stream = getattr(sys, name)
                 if isinstance(stream, Tee):

@@ -157,6 +157,8 @@ class StepRun:
             self._execution.fail(error, retry_help(self._journal))
             say(user_traceback(error).rstrip())
             return 1
+        finally:
+            output.end()
 
     def _variables(self) -> Variables:
         pointer = self._route.pointer(self._entry)
