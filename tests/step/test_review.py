@@ -103,7 +103,9 @@ def test_killed_before_every_store_operation(tmp_path: Path) -> None:
             shutil.copytree(program.folder, folder)
             copy = review(folder)
             killed = copy.run(name, kill=f"before:{number}").code == -9
-            before = [r.id for r in copy.journal().invocations()] if number > 1 else []
+            # A first step asks how it was started before it begins the execution.
+            began = name != "research" or number > 2
+            before = [r.id for r in copy.journal().invocations()] if began else []
             called = copy.calls()
             again = copy.run(name)
             assert (again.code, again.status) == (0, status), again.log
