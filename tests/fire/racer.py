@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 
 from kitaru import checkpoint, flow
 from kitaru.wire import times
@@ -17,12 +18,11 @@ from kitaru.wire import times
 
 @checkpoint(cache=False)
 def mine(owner: str) -> list[object]:
-    note = os.environ.get("RACER_CALLED")
-    if note:
-        with open(note, "a") as file:  # noqa: PTH123 - a test waits for it
-            file.write(f"{os.getpid()}\n")
-    # Long enough for another process to be here as well.
-    time.sleep(float(os.environ.get("RACER_SECONDS", "0")))
+    called, gate = os.environ.get("RACER_CALLED"), os.environ.get("RACER_GATE")
+    if called and gate:
+        Path(called).touch()
+        while not Path(gate).exists():
+            time.sleep(0.01)
     return [os.getpid(), owner * 10]
 
 

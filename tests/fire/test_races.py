@@ -101,19 +101,22 @@ def test_different_machines(tmp_path: Path) -> None:
     assert {item["status"] for item in listed} == {"completed"}
 
 
+def held(folder: Path) -> dict[str, str]:
+    """Return what lets a process stay in its checkpoint until there is a gate, and say so."""
+    return {"RACER_CALLED": str(folder / "called"), "RACER_GATE": str(folder / "gate")}
+
+
 def test_a_zombie_finishes_after_its_successor(tmp_path: Path) -> None:
     """Fault 11: it learns what is recorded, and changes nothing."""
-    url, note = f"sqlite:{tmp_path}/store.db", tmp_path / "called.txt"
-    with (
-        racer(url, RACER_SECONDS="0.3", RACER_CALLED=str(note)) as zombie,
-        racer(url) as successor,
-    ):
+    url = f"sqlite:{tmp_path}/store.db"
+    with racer(url, **held(tmp_path)) as zombie, racer(url) as successor:
         tell(zombie, "e1")
-        wait_for(note)
+        wait_for(tmp_path / "called")
         zombie.send_signal(signal.SIGSTOP)
         tell(successor, "e1")
         result = hear(successor)
         before = KitaruClient(url).executions.get("e1").to_dict()
+        (tmp_path / "gate").touch()
         zombie.send_signal(signal.SIGCONT)
         assert hear(zombie) == result == [successor.pid, "x" * 10]
         assert KitaruClient(url).executions.get("e1").to_dict() == before
@@ -122,12 +125,12 @@ def test_a_zombie_finishes_after_its_successor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_ended_in_user_code(tmp_path: Path, number: signal.Signals) -> None:
     """Faults 3, 6, 7: what was under way runs again, and nothing else is different."""
-    url, note = f"sqlite:{tmp_path}/store.db", tmp_path / "called.txt"
-    with racer(url, RACER_SECONDS="30", RACER_CALLED=str(note)) as ended:
+    url = f"sqlite:{tmp_path}/store.db"
+    with racer(url, **held(tmp_path)) as ended:
         tell(ended, "e1")
-        wait_for(note)
+        wait_for(tmp_path / "called")
         ended.send_signal(number)
-        assert ended.wait(20) == -number
+        assert ended.wait(60) == -number
     with racer(url) as successor:
         tell(successor, "e1")
         assert hear(successor) == recorded(url, "e1") == [successor.pid, "x" * 10]
