@@ -257,7 +257,7 @@ def go_on(
         max_parallel=setting("max_parallel", decorator=flow.max_parallel).value,
         capture=flow.capture,
     )
-    if not fresh and journal.state().status != "running":
+    if not fresh:
         journal.set_state("running")
     return Handle(journal, run.start())
 
