@@ -258,15 +258,17 @@ def test() -> None:
 
 
 def bench() -> None:
-    """Run the parts that are named, or those that need no engine but Kitaru and kfp's compiler."""
+    """Run the parts that are named, by default those that run no other engine."""
     developers()
-    parts = sys.argv[2:] or ["checkpoints", "processes", "compiling"]
+    parts = sys.argv[2:] or ["checkpoints", "processes", "compiling", "sizes", "stores"]
     lists = ROOT / "benchmarks" / "environments"
     if "compiling" in parts:
         oracle("kfp")
         install(
             ENVS / "others", ["--requirement", str(lists / "others.txt")], [lists / "others.txt"]
         )
+    if "stores" in parts:
+        servers()
     if "peers" in parts:
         for wanted in sorted(set(lists.glob("*.txt")) - {lists / "others.txt"}):
             install(ENVS / wanted.stem, ["--requirement", str(wanted)], [wanted])

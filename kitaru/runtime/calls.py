@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -108,4 +109,9 @@ def call_site() -> str:
     frame = sys._getframe(1)
     while frame.f_code.co_filename.startswith(_OWN_CODE) and frame.f_back is not None:
         frame = frame.f_back
-    return f"{PurePath(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    return f"{_file_name(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+@lru_cache(maxsize=256)
+def _file_name(path: str) -> str:
+    return PurePath(path).name

@@ -80,7 +80,8 @@ class _Walk:
     def __init__(self, modules: Modules) -> None:
         self._modules = modules
         self._found: dict[int, Place] = {}
-        self._unsaid: deque[tuple[Any, Root]] = deque()
+        # Objects to which no way leads; the last says whether to look below.
+        self._unsaid: deque[tuple[Any, Root, bool]] = deque()
 
     def places(self) -> dict[int, Place]:
         roots = [(value, place) for value, place in self._roots() if not _is_atom(value)]
@@ -110,18 +111,19 @@ class _Walk:
                 if _is_atom(child) or id(child) in self._found:
                     continue
                 if step is None or not said:
-                    self._unsaid.append((child, place.root))
+                    # Below a library's globals lie tables as large as it likes.
+                    self._unsaid.append((child, place.root, type(holder) is not ModuleType))
                 else:
                     self._found[id(child)] = below = Place(place.root, at, step)
                     pending.append((child, below))
         place.root.known = count <= LIMIT or json_text(value) is not None
 
-    def _meet(self, value: Any, root: Root) -> None:
+    def _meet(self, value: Any, root: Root, below: bool) -> None:
         if _is_atom(value) or id(value) in self._found:
             return
         self._found[id(value)] = Place(root, Place(root))
-        if not isinstance(value, ModuleType):
-            self._unsaid += ((held, root) for _, held in held_by(value, self._modules))
+        if below and type(value) is not ModuleType:
+            self._unsaid += ((held, root, True) for _, held in held_by(value, self._modules))
 
     def _is_known(self, holder: Any, place: Place) -> bool:
         """Say whether the digests of module globals see what changes in `holder`."""
