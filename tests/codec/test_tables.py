@@ -26,12 +26,18 @@ def again(value: Any) -> Any:
     return decode(json.loads(canonical.dumps(encode(value))))
 
 
+def steps(array: Any) -> list[int]:
+    """Return the strides that lead anywhere: along a length of one, any will do."""
+    longer = array.size > 0
+    return [s for s, n in zip(array.strides, array.shape, strict=True) if longer and n > 1]
+
+
 def same_array(left: Any, right: Any) -> bool:
     return (
         type(left) is type(right)
         and left.dtype == right.dtype
         and left.shape == right.shape
-        and left.strides == right.strides
+        and steps(left) == steps(right)
         and left.flags.writeable == right.flags.writeable
         and left.tobytes() == right.tobytes()
     )
