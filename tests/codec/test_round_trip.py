@@ -431,6 +431,16 @@ def test_cycles_through_tuples() -> None:
     assert found[0][0] is found[1] and found[1][0] is found
 
 
+def test_cycles_through_two_tuples_entered_at_any() -> None:
+    middle: list[Any] = []
+    outer = (middle,)
+    inner = (1, outer)
+    middle.append((inner, inner))
+    for value in (outer, middle, inner, [outer], (inner, outer)):
+        found = again(value)
+        assert_same(value, found)
+
+
 def test_identity_of_nan_and_long_texts() -> None:
     nan = float("nan")
     found = again([nan, nan, "x" * 1000])

@@ -29,12 +29,14 @@ class Decoder:
         self._state = [_NEW] * len(nodes)
         self._unfilled = [False] * len(nodes)
         self._deferred: list[int] = []
+        self._postponed: list[int] = []
 
     def build(self, root: Any) -> Any:
         """Return the value of slot `root`; raises RecordCorrupt when the graph is damaged."""
         try:
             self._start()
             self._walk(root)
+            self._make_postponed()
             for hashes in (False, True):
                 for index in self._deferred:
                     if self._shell(index).hashes is hashes:
@@ -95,8 +97,23 @@ class Decoder:
                 self._deferred.append(index)
             else:
                 self._fill(index)
+        elif self._lacks(index):
+            self._postponed.append(index)
         elif kind is not None:
             self._built[index] = kind.make(self._nodes[index][1], self._children(index))
+
+    def _lacks(self, index: int) -> bool:
+        slots = self._slots(index)
+        return any(type(slot) is list and self._built[slot[0]] is _UNBUILT for slot in slots)
+
+    def _make_postponed(self) -> None:
+        """Make the tuples that hold one which was being made: a shell is between them."""
+        while self._postponed:
+            left, self._postponed = self._postponed, []
+            for index in left:
+                self._finish(index)
+            if self._postponed == left:
+                raise ValueError(f"node {left[0]} holds itself")
 
     def _set_atoms(self, index: int) -> None:
         """Give an object its texts and numbers early: its hash may need them on a cycle."""
