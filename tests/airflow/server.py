@@ -44,14 +44,19 @@ def running(python: Path, home: Path) -> Iterator[Airflow]:
 
 
 def _running(python: Path, home: Path, database: Path) -> Iterator[Airflow]:
-    port = _free_port()
-    environment = _environment(python, home, port, database)
+    port, steps = _free_port(), _free_port()
+    environment = _environment(python, home, steps, database)
     url = f"http://127.0.0.1:{port}"
     _once(environment, home, "db", "migrate")
     # Who reads holds up nobody who writes: many runs go on at once.
     with closing(sqlite3.connect(database)) as opened:
         opened.execute("PRAGMA journal_mode=WAL")
-    started = [_start(environment, home, "api-server")]
+    # What people ask writes to the database from the server's one loop, which then cannot end what
+    # a step has begun to write there: each has a server of its own.
+    started = [
+        _start(environment, home, "api-server", "--apps", apps, "--port", str(number))
+        for apps, number in (("core", port), ("execution", steps))
+    ]
     try:
         _once(environment, home, "dags", "reserialize")
         started.append(_start(environment, home, "scheduler", "--skip-serve-logs"))
@@ -67,12 +72,11 @@ def _environment(python: Path, home: Path, port: int, database: Path) -> dict[st
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_FOLDER": str(home / "dags"),
         "CORE__PARALLELISM": "4",
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}?timeout=120",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}?timeout=30",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "API__HOST": "127.0.0.1",
-        "API__PORT": str(port),
         "API__WORKERS": "1",
         "API_AUTH__JWT_SECRET": secrets.token_hex(32),
         "WORKERS__EXECUTION_API_TIMEOUT": "60",
@@ -95,7 +99,7 @@ def _once(environment: dict[str, str], home: Path, *arguments: str) -> None:
 
 
 def _start(environment: dict[str, str], home: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    with (home / f"{arguments[0]}.log").open("wb") as log:
+    with (home / f"{'_'.join(arguments)}.log").open("wb") as log:
         return subprocess.Popen(
             ["airflow", *arguments],
             env=environment,
