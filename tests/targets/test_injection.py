@@ -1,15 +1,17 @@
 """Decides that no text of a user's changes a document: it stands there as a literal or not at all.
 
 Attacks on every emitter: texts that an engine expands, that a reader takes for something else than
-a string, that close a quote or a block, as defaults of inputs, variables, and names of files.
+a string, that close a quote or a block, as defaults of inputs, variables, names of files, flows and
+steps, and what a flow says of itself. Questions and prompts are not in a document at all.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from kitaru_targets import registry
 from kitaru_targets.common import dag_file, parameters, shell
 
+from kitaru.errors import UsageError
 from kitaru.wire.plan import Parameter, Plan
 
 from .programs import WIRING, Do, If, plan
@@ -31,10 +34,38 @@ HOSTILE = [
 ]  # fmt: skip
 PRINTABLE = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=9)
 TEXT = st.one_of(st.sampled_from(HOSTILE), PRINTABLE)
+# As Python allows them, in any script.
+IDENTIFIERS = st.from_regex(r"[^\W\d]\w{0,90}", fullmatch=True).filter(str.isidentifier)
+
+STEPS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,90}", fullmatch=True)
+
+
+class Core(yaml.SafeLoader):
+    """Reads plain scalars by the core schema of YAML 1.2, where PyYAML reads them by 1.1."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+for kind, pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
+}.items():
+    Core.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(rf"(?:{pattern})$"), None)
+
+
+def by_both(text: str) -> Any:
+    """Return what readers of YAML 1.1 and 1.2 both make of a text."""
+    found = yaml.safe_load(text)
+    assert yaml.load(text, Core) == found
+    return found
+
+
 READ: dict[str, Callable[[str], Any]] = {
     "dag.py": lambda text: vars_of(dag_file.read(text)),
     "pipeline.json": json.loads,
-    "pipeline.yaml": yaml.safe_load,
+    "pipeline.yaml": by_both,
 }
 # Nobody can mean this by accident: where it stands, the other text has to stand.
 BENIGN = "benign"
@@ -92,6 +123,54 @@ def test_a_default_that_an_engine_could_expand_is_left_to_the_flow(name: str, te
     made = plan(PROGRAM, parameters=(attacked,))
     document = registry.get(name).emit(parameters.portable(made), WIRING).text
     assert text not in document
+
+
+def placed(name: str, text: str) -> Any:
+    """Return the document of a flow in a file of this name, None where it is refused."""
+    target, made = registry.get(name), plan(PROGRAM)
+    file = f"{text}.py"
+    steps = tuple(replace(step, span=replace(step.span, file=file)) for step in made.steps)
+    text = target.emit(made.replace(file=file, doc=text, steps=steps), WIRING).text
+    return None if target.validate(text) else READ[target.document](text)
+
+
+@pytest.mark.parametrize("name", registry.names())
+@settings(deadline=None, max_examples=8)
+@given(text=TEXT)
+def test_the_name_of_a_file_and_a_docstring_are_shown_and_no_more(name: str, text: str) -> None:
+    found = placed(name, text)
+    if found is None:
+        assert "{{" in text, "only what an engine could expand is refused"
+        return
+    benign, hostile = dict(leaves(placed(name, BENIGN))), dict(leaves(found))
+    assert list(benign) == list(hostile)
+    shown = [place for place, value in benign.items() if BENIGN in str(value)]
+    assert [place for place in benign if benign[place] != hostile[place]] == shown or text in BENIGN
+    for place in shown:
+        assert isinstance(hostile[place], str), place
+
+
+@pytest.mark.parametrize("name", registry.names())
+@settings(deadline=None, max_examples=8)
+@given(flow=IDENTIFIERS, steps=st.lists(STEPS, min_size=3, max_size=3, unique=True))
+def test_a_name_in_any_script_is_refused_or_makes_the_same_shape(
+    name: str, flow: str, steps: list[str]
+) -> None:
+    target = registry.get(name)
+    first, second, third = steps
+
+    def shape(names: Sequence[str], flow: str) -> int:
+        a, b, c = names
+        made = plan((Do(a), If(((Do(b),), ())), Do(c))).replace(flow=flow)
+        text = target.emit(made, WIRING).text
+        assert target.validate(text) == []
+        return len(list(leaves(READ[target.document](text))))
+
+    try:
+        found = shape((first, second, third), flow)
+    except UsageError:
+        return
+    assert found == shape(("a", "b", "c"), "flow")
 
 
 def _boxed(text: str) -> str:
