@@ -27,7 +27,7 @@ from kitaru_compiler.passes.hoist import _Hoister
 import kitaru.runtime.blocks as running
 from kitaru.runtime import codec
 from kitaru.runtime.activations import Home
-from kitaru.runtime.codec import changes, digests
+from kitaru.runtime.codec import changes
 from kitaru.wire.plan import Plan
 from tests.differential import hazards
 from tests.differential.harness import compile_text, run_cut, run_plain
@@ -36,25 +36,9 @@ pytestmark = pytest.mark.slow
 
 HAZARDS = {hazard.title: hazard for hazard in hazards.read()}
 Patch = pytest.MonkeyPatch
-ABLATIONS: dict[str, tuple[Callable[[Patch], None], str]] = {}
-
-
-def caught_by(title: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
-    """Register what switches a rule off, and the program that must notice."""
-
-    def register(switch_off: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        ABLATIONS[switch_off.__name__] = (switch_off, title)
-        return switch_off
-
-    return register
-
-
-@pytest.mark.parametrize("rule", ABLATIONS)
-def test_a_rule_that_is_switched_off_is_missed(rule: str, monkeypatch: Patch) -> None:
-    switch_off, title = ABLATIONS[rule]
-    assert not differs(HAZARDS[title])
-    switch_off(monkeypatch)
-    assert differs(HAZARDS[title])
+Switch = Callable[[Patch], None]
+# What switches a rule off, the program that must notice, and how it is seen to.
+ABLATIONS: dict[str, tuple[Switch, str, Callable[[hazards.Hazard], bool]]] = {}
 
 
 def differs(hazard: hazards.Hazard) -> bool:
@@ -66,6 +50,33 @@ def differs(hazard: hazards.Hazard) -> bool:
     inputs = hazards.inputs_for(compilation.plan, hazards.INPUTS[0])
     plain = run_plain(compilation, path, inputs)
     return run_cut(compilation, path, inputs, everywhere=True).same() != plain.same()
+
+
+def is_never_cut(hazard: hazards.Hazard) -> bool:
+    """Say whether no frame crosses: what a rule lets cross stays behind without it."""
+    compilation, path = compile_text(hazard.source, beside=hazard.beside)
+    inputs = hazards.inputs_for(compilation.plan, hazards.INPUTS[0])
+    return run_cut(compilation, path, inputs, everywhere=True).cuts == 0
+
+
+def caught_by(
+    title: str, seen: Callable[[hazards.Hazard], bool] = differs
+) -> Callable[[Switch], Switch]:
+    """Register what switches a rule off, and the program that must notice."""
+
+    def register(switch_off: Switch) -> Switch:
+        ABLATIONS[switch_off.__name__] = (switch_off, title, seen)
+        return switch_off
+
+    return register
+
+
+@pytest.mark.parametrize("rule", ABLATIONS)
+def test_a_rule_that_is_switched_off_is_missed(rule: str, monkeypatch: Patch) -> None:
+    switch_off, title, seen = ABLATIONS[rule]
+    assert not seen(HAZARDS[title])
+    switch_off(monkeypatch)
+    assert seen(HAZARDS[title])
 
 
 @caught_by("An operand is read before a walrus in the checkpoint's argument binds it again")
@@ -138,7 +149,7 @@ def star_arguments_are_consumed(patch: Patch) -> None:
 def items_are_evaluated_first(patch: Patch) -> None:
     # The package binds the name of this module to its function.
     module = import_module("kitaru_compiler.passes.unroll")
-    patch.setattr(module, "is_constant", lambda node: True)
+    patch.setattr(module, "is_literal", lambda node: True)
 
 
 def without(patch: Patch, name: str) -> None:
@@ -294,12 +305,7 @@ def tracebacks_show_the_call(patch: Patch) -> None:
 
 @caught_by("Defaults are evaluated once")
 def defaults_are_read_from_the_function(patch: Patch) -> None:
-    patch.setattr("kitaru_compiler.passes.binding._is_literal", lambda default: True)
-
-
-@caught_by("A default that all calls share")
-def changed_defaults_forbid_a_cut(patch: Patch) -> None:
-    patch.setattr(changes, "function_state", lambda *_: [])
+    patch.setattr("kitaru_compiler.passes.binding.is_literal", lambda default: True)
 
 
 @caught_by("A helper that the project replaces")
@@ -323,8 +329,13 @@ def classes_are_plain(patch: Patch) -> None:
 
 @caught_by("An object of the module that keeps a count")
 def state_of_own_objects_forbids_a_cut(patch: Patch) -> None:
-    digest = digests._global_digest
-    patch.setattr(digests, "_global_digest", lambda value, module: digest(value, None))
+    told = changes._told
+
+    def which(value: Any, modules: codec.Modules) -> Any:
+        own = type(value).__module__ in modules
+        return type(value).__qualname__ if own else told(value, modules)
+
+    patch.setattr(changes, "_told", which)
 
 
 @caught_by("Arguments are evaluated in order, before the helper runs")
@@ -344,13 +355,13 @@ def only_what_is_certainly_called_is_written_out(patch: Patch) -> None:
     patch.setattr(Calls, "_is_certain", lambda *_: True)
 
 
-@caught_by("A global of another module is still itself")
+@caught_by("A global of another module is still itself", is_never_cut)
 def objects_of_every_module_cross_by_name(patch: Patch) -> None:
     places = codec.places
     patch.setattr(codec, "places", lambda modules: places({"program": modules["program"]}))
 
 
-@caught_by("A part of a global")
+@caught_by("A part of a global", is_never_cut)
 def what_globals_hold_crosses_by_the_way_to_it(patch: Patch) -> None:
     places = codec.places
 
@@ -371,3 +382,5 @@ def a_future_outside_the_variables_is_stored_where_it_is_gathered(patch: Patch) 
     # The package binds the pass under the module's name.
     module = import_module("kitaru_compiler.passes.gather")
     patch.setattr(module, "is_only_submitting", lambda *_: True)
+    # Or the cut would be left out, since a class has changed.
+    patch.setattr(changes, "class_attributes", lambda *_: [])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime.blocks import load
+from kitaru.runtime.blocks import load, located
 from kitaru.wire.plan import Plan
 from tests.step.build import block
 
@@ -39,7 +39,7 @@ def loaded(positions: tuple[Any, ...], steps: str = STEPS) -> Any:
     )
     module = ModuleType("user")
     module.__file__ = "/project/user.py"
-    return load(plan, steps, module)["first"]
+    return load(plan, located(plan, steps), module)["first"]
 
 
 def failing_frame(function: Any) -> traceback.FrameSummary:
