@@ -189,13 +189,27 @@ class Calls:
             source, definition = symbol.source, symbol.definition
             assert source is not None and isinstance(definition, Function)
             scope = definition.name if definition in source.tree.body else ""
-            found = list(self._direct(symbol))
+            found = [*self._direct(symbol), *self._decorating(symbol)]
             owner = self._owners.get(symbol.name)
             for _, reached in self._dynamic(source, definition, scope, owner):
                 for inner in reached:
                     found += [inner] if _is_function(inner) else self._made_by(inner)
             self._possible_of[symbol.name] = found
         return self._possible_of[symbol.name]
+
+    def _decorating(self, symbol: Symbol) -> Iterator[Symbol | DurableCall]:
+        """Yield what decorators may call: the function itself, too, where one is `checkpoint`."""
+        assert symbol.source is not None and isinstance(symbol.definition, Function)
+        for decorator in symbol.definition.decorator_list:
+            keywords: tuple[ast.keyword, ...] = ()
+            if isinstance(decorator, ast.Call):
+                keywords, decorator = tuple(decorator.keywords), decorator.func
+            found = self.names.resolve(symbol.source, decorator)
+            if found and (found.kind, found.name) == ("primitive", "checkpoint"):
+                options = checkpoint_options(replace(symbol, options=keywords))
+                yield DurableCall("checkpoint", options.name, options)
+            elif found and _is_function(found):
+                yield found
 
     def _called(
         self, source: Source, function: ast.AST, owner: Symbol | None
