@@ -25,6 +25,10 @@ OPTIONS = {
     "subscription_id": "s", "resource_group_name": "g", "workspace_name": "w",
     "compute": "cluster", "experiment_name": "e",
 }  # fmt: skip
+SETTINGS = {
+    "compute": "cluster", "environment": "azureml:agents:3", "identity": "user_identity",
+    "max_seconds": "600",
+}  # fmt: skip
 # Texts that a reader on the way could take for something else.
 ARGUMENTS = {"topic": "007", "rounds": 3, "share": 1e-07, "dry": False, "late": "1e3"}
 
@@ -36,6 +40,9 @@ def shapes(folder: Path) -> list[Path]:
         assert TARGET.validate(text) == []
         paths.append(folder / f"{name}.yaml")
         paths[-1].write_text(text)
+    told = plan(PROGRAMS["line"], parameters=PARAMETERS, options=SETTINGS)
+    paths.append(folder / "told.yaml")
+    paths[-1].write_text(TARGET.emit(told, WIRING).text)
     return paths
 
 

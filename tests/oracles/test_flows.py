@@ -17,6 +17,7 @@ from kitaru_targets.upload import upload
 
 from kitaru.client import ExecutionView, KitaruClient
 from kitaru.stores import open_store
+from tests.field import test_field
 from tests.oracles.ask import ROOT, ask
 
 
@@ -132,11 +133,15 @@ def meaning(view: ExecutionView) -> tuple[Any, ...]:
 
 
 def builds(target: str, folder: Path) -> Iterator[tuple[build.Build, dict[str, Any]]]:
-    for name, case in CASES.items():
-        chosen = registry.get(target)
-        compilation = compile_flow(case.file, profile=chosen.profile)
-        built = build.write(compilation, chosen, folder / name, store="gs://bucket/prefix")
-        yield built, case.inputs
+    """Yield what is compiled of every case, and of every flow in the style of the field."""
+    chosen = registry.get(target)
+    programs = [(name, case.file, None, case.inputs) for name, case in CASES.items()]
+    for told in {told.file: told for told in test_field.CASES.values()}.values():
+        file = test_field.FLOWS / f"{told.file}.py"
+        programs.append((told.file, file, told.flow, told.inputs))
+    for name, file, flow, inputs in programs:
+        compilation = compile_flow(file, flow, profile=chosen.profile)
+        yield build.write(compilation, chosen, folder / name, store="gs://bucket/prefix"), inputs
 
 
 def test_vertex_constructs_a_job_from_every_document(tmp_path: Path) -> None:

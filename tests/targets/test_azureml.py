@@ -59,6 +59,40 @@ def test_steps_follow_one_another_by_what_they_wrote() -> None:
     assert after == [None, *(f"${{{{parent.jobs.{name}.outputs.outcome}}}}" for name in "abc")]
 
 
+OPTIONS = {
+    "compute": "cpu-cluster",
+    "environment": "azureml:agents@latest",
+    "identity": "user_identity",
+    "max_seconds": "3600",
+}
+
+
+def test_a_project_says_where_steps_run_and_as_whom() -> None:
+    text = TARGET.emit(plan((Do("a"),), options=OPTIONS), WIRING).text
+    assert TARGET.validate(text) == []
+    found = read.parse(text)
+    (job,) = found["jobs"].values()
+    assert found["settings"]["default_compute"] == "azureml:cpu-cluster"
+    assert job["component"]["environment"] == "azureml:agents@latest"
+    assert (job["identity"], job["limits"]) == ({"type": "user_identity"}, {"timeout": 3600})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("environment", "agents"),
+        ("environment", "azureml:${{parent}}:1"),
+        ("compute", "a b"),
+        ("identity", "root"),
+        ("max_seconds", "0"),
+        ("cluster", "x"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(name: str, text: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        TARGET.emit(plan((Do("a"),), options={name: text}), WIRING)
+
+
 def test_a_step_that_is_not_selected_starts_and_finds_nothing_to_do() -> None:
     program = (Do("a", "maybe"), If(((Do("b", wait=True),), (Do("c"),))), Do("d"))
     for path in paths(program):
@@ -181,7 +215,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "reused": (lambda d: component(d).update(is_deterministic=True), "would reuse it"),
     "reuse allowed": (lambda d: d["settings"].update(force_rerun=False), "force_rerun"),
     "goes on": (lambda d: d["settings"].update(continue_on_step_failure=True), "continue_on"),
-    "no image": (lambda d: component(d).update(environment={}), "no image"),
+    "no image": (lambda d: component(d).update(environment={}), "neither an image"),
     "no timeout": (lambda d: job(d).pop("limits"), "no timeout"),
     "variable": (lambda d: job(d)["environment_variables"].update({"A=B": "x"}), "no environment"),
     "variable of a number": (lambda d: job(d)["environment_variables"].update(A=1), "no environ"),

@@ -13,12 +13,12 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from kitaru.wire.plan import OWN_DEFAULT, Plan, Step
+from kitaru.wire.plan import OWN_DEFAULT, Plan, Resources, Step
 
 from ..base import Emission, Wiring
-from ..common import chain, limits, parameters, resources, shell, yaml
+from ..common import chain, limits, options, parameters, resources, shell, yaml
 from ..common.keys import Keys
-from .profile import LIMITS
+from .profile import COMPUTE, ENVIRONMENT, IDENTITY, LIMITS, OPTIONS, SECONDS
 
 SCHEMA = "https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json"
 # The service sets this for every job of a pipeline; a shell that does not find it stops.
@@ -35,6 +35,7 @@ def emit(plan: Plan, wiring: Wiring) -> Emission:
         SourceError: something is larger than the service takes.
         UsageError: a name cannot stand in the document.
     """
+    options.check("azureml", plan.options, OPTIONS)
     limits.check(plan, wiring, declared(plan, wiring), LIMITS)
     keys = Keys()
     names = {s.name: keys.take(s.name, fallback="step").replace("-", "_") for s in plan.steps}
@@ -51,7 +52,7 @@ def _document(plan: Plan, wiring: Wiring, names: Mapping[str, str]) -> dict[str,
         "display_name": plan.flow,
         "description": shell.plain(f"{plan.flow} at {plan.file}:{plan.line}, compiled by Kitaru."),
         "settings": {
-            "default_compute": "serverless",
+            "default_compute": _compute(plan),
             "continue_on_step_failure": False,
             "force_rerun": True,
         },
@@ -99,7 +100,7 @@ def _job(plan: Plan, wiring: Wiring, step: Step, before: str) -> dict[str, Any]:
             "description": shell.plain(f"{step.span.file}:{step.span.line}"),
             "is_deterministic": False,
             "command": _command(wiring, step, [p.name for p in plan.parameters] if first else []),
-            "environment": {"image": wiring.image},
+            "environment": plan.options.get(ENVIRONMENT, {"image": wiring.image}),
             "inputs": {
                 **{p.name: {"type": _type(p)} for p in inputs},
                 **({AFTER: {"type": "uri_file"}} if before else {}),
@@ -108,10 +109,15 @@ def _job(plan: Plan, wiring: Wiring, step: Step, before: str) -> dict[str, Any]:
         },
         "inputs": {**bound, **after},
         "environment_variables": resources.environment(wiring.environment),
-        "identity": {"type": "managed"},
-        "limits": {"timeout": _DAY_SECONDS},
-        **(asks if step.resources != type(step.resources)() else {}),
+        "identity": {"type": plan.options.get(IDENTITY, "managed")},
+        "limits": {"timeout": int(plan.options.get(SECONDS, _DAY_SECONDS))},
+        # A compute of the workspace has machines of its own.
+        **(asks if step.resources != Resources() and COMPUTE not in plan.options else {}),
     }
+
+
+def _compute(plan: Plan) -> str:
+    return f"azureml:{plan.options[COMPUTE]}" if COMPUTE in plan.options else "serverless"
 
 
 def _type(declared: parameters.Declared) -> str:

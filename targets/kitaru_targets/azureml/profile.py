@@ -6,6 +6,22 @@ from kitaru_compiler.cut.profile import Profile
 
 from ..base import Transport
 from ..common.limits import Limits, Machine
+from ..common.options import Option
+
+COMPUTE, ENVIRONMENT, IDENTITY, SECONDS = "compute", "environment", "identity", "max_seconds"
+OPTIONS = {
+    COMPUTE: Option(
+        "the name of a compute of the workspace; left out, steps run serverless",
+        r"[A-Za-z][A-Za-z0-9-]{1,31}",
+    ),
+    ENVIRONMENT: Option(
+        "an environment of the workspace, of conda or of an image: azureml:NAME:VERSION, or "
+        "azureml:NAME@latest",
+        r"azureml:[A-Za-z0-9][A-Za-z0-9_.-]{0,254}(:[A-Za-z0-9_.-]{1,30}|@latest)",
+    ),
+    IDENTITY: Option("managed, user_identity or aml_token", "managed|user_identity|aml_token"),
+    SECONDS: Option("how long a step may run, in seconds: a whole number", "[1-9][0-9]{0,6}"),
+}
 
 PROFILE = Profile(
     name="azureml",

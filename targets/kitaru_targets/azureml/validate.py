@@ -89,8 +89,9 @@ def _job(
         return
     if component.get("is_deterministic") is not False:
         yield "the service would reuse it; only the journal decides what is skipped"
-    if not component.get("environment", {}).get("image"):
-        yield "has no image"
+    environment = component.get("environment")
+    if not (environment.get("image") if isinstance(environment, dict) else environment):
+        yield "has neither an image nor an environment"
     if not isinstance(job.get("limits", {}).get("timeout"), int):
         yield "has no timeout"
     for name, value in job.get("environment_variables", {}).items():
@@ -152,7 +153,7 @@ def _expansions(document: dict[str, Any]) -> Iterator[str]:
     for job in document["jobs"].values():
         component = job.get("component", {})
         named += [job.get("display_name"), component.get("display_name")]
-        named += [component.get("description"), component.get("environment", {}).get("image")]
+        named += [component.get("description"), str(component.get("environment"))]
         named += job.get("environment_variables", {}).values()
     for text in named:
         if "{{" in str(text):
