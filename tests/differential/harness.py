@@ -280,6 +280,10 @@ def outcome_of(outcome: Outcome, path: Path, run: Callable[[], Any]) -> Outcome:
         outcome.result = ADDRESS.sub("0x", f"{type(error).__name__}: {error}")
         frames = traceback.extract_tb(error.__traceback__)
         outcome.raised_at = _places([f for f in frames if Path(f.filename).parent == path.parent])
+        if isinstance(error, UnboundLocalError) and outcome.raised_at:
+            # Python 3.11 may load two variables at once where code is warm, and then says that the
+            # second is unbound at the place of the first.
+            outcome.raised_at[-1] = (outcome.raised_at[-1][0], None, None, None, None)
     return outcome
 
 

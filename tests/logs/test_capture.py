@@ -83,7 +83,9 @@ def test_threads_of_a_fan_out_do_not_mix(capsys: Seen) -> None:
         assert texts == [f"{name} {number}" for number in range(50)]
 
 
-def test_handlers_that_hold_the_stream(capsys: Seen) -> None:
+def test_handlers_that_hold_the_stream(capsys: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever still waits for an answer in this process keeps the streams until it has one.
+    monkeypatch.setattr(output, "_captures", 0)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logger = logging.getLogger("of-a-flow")
@@ -106,7 +108,6 @@ def test_handlers_that_hold_the_stream(capsys: Seen) -> None:
 
 
 def test_the_streams_are_given_back(capsys: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Whatever still waits for an answer in this process keeps them until it has one.
     monkeypatch.setattr(output, "_captures", 0)
 
     @flow
