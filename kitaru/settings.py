@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kitaru.wire.limits import DEFAULT_PARALLEL
+
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 CAPTURES = ("full", "metadata", "off")
@@ -71,7 +73,7 @@ KINDS: Mapping[str, Kind] = {
     "store": Kind("sqlite:.kitaru/kitaru.db", _is_text, "a store such as sqlite:PATH"),
     "cache": Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
     "retries": Kind(0, _is_count, "a whole number, 0 or more", int),
-    "max_parallel": Kind(8, _is_positive, "a whole number, 1 or more", int),
+    "max_parallel": Kind(DEFAULT_PARALLEL, _is_positive, "a whole number, 1 or more", int),
     "stack": Kind(None, _is_text, "the name of a stack"),
     "target": Kind(None, _is_text, "a target such as vertex"),
     "submit": Kind({}, _is_texts, 'a table of options, {"project": "p"}', json.loads),

@@ -29,6 +29,7 @@ from kitaru.runtime.outcomes import Outcome, check_same, error_info, origin_of, 
 from kitaru.runtime.retries import ONCE, Policy, chance
 from kitaru.runtime.submitted import Submission, Submitted, submission
 from kitaru.wire.ids import Counters
+from kitaru.wire.limits import DEFAULT_PARALLEL
 from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
 from kitaru.wire.times import now
 
@@ -53,7 +54,7 @@ class Execution:
         counters: Counters | None = None,
         attempted: bool = False,
         run: str = "",
-        max_parallel: int = 8,
+        max_parallel: int = DEFAULT_PARALLEL,
         capture: str | None = None,
     ) -> None:
         """`attempted` says that earlier processes may have left failed attempts to be counted.

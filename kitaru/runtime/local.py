@@ -15,6 +15,7 @@ from kitaru.runtime.engine import Execution
 from kitaru.runtime.host import Stop
 from kitaru.runtime.journal import Journal
 from kitaru.runtime.retries import ONCE, Policy
+from kitaru.wire.limits import DEFAULT_PARALLEL
 
 Phase = Literal["running", "parked", "done"]
 
@@ -42,7 +43,7 @@ class LocalRun:
         cache: bool = True,
         policy: Policy = ONCE,
         attempted: bool = False,
-        max_parallel: int = 8,
+        max_parallel: int = DEFAULT_PARALLEL,
         capture: str | None = None,
     ) -> None:
         """`attempted` says that an earlier process ran this execution."""

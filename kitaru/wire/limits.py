@@ -9,6 +9,9 @@ MAX_VALUE_BYTES = 512 * 1024 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """The longest record: what a checkpoint logs and its model calls add up to, next to its value."""
 
+DEFAULT_PARALLEL = 8
+"""How many submitted calls of a flow run at the same time, on threads or as nodes, unless told."""
+
 MAX_NAME_CHARACTERS = 100
 """The longest name of a flow, checkpoint, wait or artifact."""
 

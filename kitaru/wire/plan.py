@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from kitaru.wire.limits import DEFAULT_PARALLEL
+
 PLAN_SCHEMA = 1
 # What a native parameter holds when the flow's own default applies: no literal could stand there.
 # Not the empty text, which is a text that a user may give.
@@ -240,7 +242,7 @@ class Plan:
     options: dict[str, str] = field(default_factory=dict)
     residual_of: str = ""
     retries: int = 0
-    max_parallel: int = 8
+    max_parallel: int = DEFAULT_PARALLEL
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:
