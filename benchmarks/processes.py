@@ -12,7 +12,7 @@ from common import ROOT, Cost, Line, best, cost
 
 PROGRAMS = [
     ("`import kitaru`", ["-c", "import kitaru"], "≤ 0.1 s CPU"),
-    ("what a step imports", ["-c", "import kitaru.runtime.step"], ""),
+    ("what a step imports", ["-c", "import kitaru.runtime.steps.step"], ""),
     ("`kitaru --version`", ["-m", "kitaru.cli", "--version"], ""),
 ]
 FLOW = ROOT / "examples" / "review_flow.py"

@@ -17,8 +17,8 @@ from checkpoints import SCRATCH, check
 from common import ROOT, Line, seconds
 
 import kitaru
-from kitaru.runtime.ledger import Ledger
-from kitaru.runtime.listing import list_executions, page_of
+from kitaru.runtime.executions.listing import list_executions, page_of
+from kitaru.runtime.recording.ledger import Ledger
 from kitaru.stores import Store, open_store
 from kitaru.wire import keys
 from kitaru.wire.records import StateRecord, Status

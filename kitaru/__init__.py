@@ -24,8 +24,8 @@ from kitaru.flow import flow
 from kitaru.handle import Handle
 from kitaru.llm import llm
 from kitaru.primitives import idempotency_key, load, log, save, secret, wait
-from kitaru.runtime.futures import Future
-from kitaru.runtime.replies import Reply, ToolCall
+from kitaru.runtime.llm.replies import Reply, ToolCall
+from kitaru.runtime.running.futures import Future
 from kitaru.version import VERSION as __version__
 
 __all__ = [

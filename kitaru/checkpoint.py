@@ -8,11 +8,11 @@ from itertools import product
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from kitaru.errors import UsageError
-from kitaru.runtime import context
-from kitaru.runtime.calls import Spec, callee_name
-from kitaru.runtime.capture import Capture, check_capture
-from kitaru.runtime.futures import Future, Futures, values_of
-from kitaru.runtime.retries import RetryOn, policy
+from kitaru.runtime.llm.capture import Capture, check_capture
+from kitaru.runtime.running import context
+from kitaru.runtime.running.calls import Spec, callee_name
+from kitaru.runtime.running.futures import Future, Futures, values_of
+from kitaru.runtime.running.retries import RetryOn, policy
 from kitaru.wire.fingerprint import fingerprint_function
 from kitaru.wire.names import check_name
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import StateError
 from kitaru.flow import ended, go_on, opened, replay
-from kitaru.handle import Handle, result_of
+from kitaru.handle import Handle
 from kitaru.loading import load_flow
 from kitaru.memory import Memories
-from kitaru.runtime import commands, launches, listing, logs
-from kitaru.runtime.deployments import Deployments
-from kitaru.runtime.inputs import changed_json
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.lineage import parents
-from kitaru.runtime.local import running_here
-from kitaru.runtime.shown import result_as_json
-from kitaru.runtime.waits import answer, pick
+from kitaru.runtime.executions import commands, launches, listing
+from kitaru.runtime.executions.deployments import Deployments
+from kitaru.runtime.observing import logs
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.lineage import parents
+from kitaru.runtime.running.inputs import changed_json
+from kitaru.runtime.running.local import running_here
+from kitaru.runtime.running.waits import answer, pick
+from kitaru.view import ExecutionView
 from kitaru.wire.records import EndRecord, WaitAnswer
 from kitaru.wire.times import now
 
@@ -25,85 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import timedelta
 
-    from kitaru.runtime.collection import Removed
-    from kitaru.runtime.comparison import Comparison, Effort
-    from kitaru.runtime.logs import LogLine
+    from kitaru.runtime.executions.collection import Removed
+    from kitaru.runtime.executions.comparison import Comparison
+    from kitaru.runtime.observing.logs import LogLine
     from kitaru.stores.base import Store
-    from kitaru.wire.records import (
-        AttemptRecord,
-        ErrorInfo,
-        InvocationRecord,
-        Replay,
-        Status,
-        WaitRequest,
-    )
-
-
-@dataclass(frozen=True)
-class ExecutionView:
-    """What an execution is at one moment.
-
-    `waits` are the questions that nobody answered yet, `error` is why it failed. `deployment` is
-    the version of its flow that it runs, such as `v3`, empty where it was not deployed.
-    """
-
-    exec_id: str
-    flow: str
-    status: Status
-    waits: tuple[WaitRequest, ...]
-    error: ErrorInfo | None
-    started_at: str
-    deployment: str
-    journal: Journal = field(repr=False, compare=False)
-
-    @property
-    def result(self) -> Any:
-        """The flow's result, decoded; `None` unless the execution is completed."""
-        return result_of(self.journal)
-
-    @property
-    def replay(self) -> Replay | None:
-        """Which execution this one replays, and how; `None` when it is no replay."""
-        return self.journal.execution.replay
-
-    @property
-    def invocations(self) -> list[InvocationRecord]:
-        """The records of its invocations, in program order of the calls.
-
-        Raises NotFound when the execution was removed meanwhile.
-        """
-        found = self.journal.invocations()
-        Journal.open(self.journal.store, self.exec_id)
-        return found
-
-    @property
-    def attempts(self) -> list[AttemptRecord]:
-        """The attempts that failed, in order of their start, whatever became of the invocation."""
-        return sorted(self.journal.attempts(), key=lambda attempt: attempt.started_at)
-
-    @property
-    def effort(self) -> Effort:
-        """The model tokens, their price and the seconds that everything in it took."""
-        from kitaru.runtime.comparison import effort_of
-
-        return effort_of(self.invocations, self.attempts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON that commands print for an execution."""
-        waits = [{"name": w.name, "question": w.question, "schema": w.schema} for w in self.waits]
-        return {
-            "exec_id": self.exec_id,
-            "flow": self.flow,
-            "deployment": self.deployment,
-            "status": self.status,
-            "result": result_as_json(self.journal),
-            "waits": waits,
-            "error": _error(self.error),
-            "invocations": [_invocation(record) for record in self.invocations],
-            "attempts": [_attempt(attempt) for attempt in self.attempts],
-            "effort": asdict(self.effort),
-            "replay": None if self.replay is None else asdict(self.replay),
-        }
 
 
 class KitaruClient:
@@ -183,7 +108,7 @@ class Executions:
             for removed in client.executions.collect(timedelta(days=90)):
                 print(removed.exec_id, removed.objects)
         """
-        from kitaru.runtime.collection import collect
+        from kitaru.runtime.executions.collection import collect
 
         return collect(self._store, older_than, dry_run=dry_run)
 
@@ -208,7 +133,7 @@ class Executions:
         Example:
             client.executions.diff(source, replayed).same
         """
-        from kitaru.runtime.comparison import compare
+        from kitaru.runtime.executions.comparison import compare
 
         return compare(Journal.open(self._store, a), Journal.open(self._store, b))
 
@@ -300,7 +225,7 @@ class Executions:
         Example:
             client.executions.replay(exec_id, start="draft", results={"research": "owls"}).wait()
         """
-        from kitaru.runtime.adoption import Changes, adopt
+        from kitaru.runtime.executions.adoption import Changes, adopt
 
         source = Journal.open(self._store, exec_id)
         changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
@@ -360,41 +285,3 @@ class Executions:
                 help=f"Compile what is left: kitaru executions resume {journal.exec_id} --target T",
             )
         return go_on(load_flow(journal.execution), journal, cache=cache)
-
-
-def _invocation(record: InvocationRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "kind": record.kind,
-        "status": record.status,
-        "attempts": record.attempts,
-        "started_at": record.started_at,
-        "ended_at": record.ended_at,
-        "cached_from": record.cached_from,
-        "adopted_from": record.adopted_from,
-        "site": record.site,
-    }
-
-
-def _attempt(attempt: AttemptRecord) -> dict[str, Any]:
-    error = attempt.error
-    return {
-        "invocation": attempt.id,
-        "number": attempt.number,
-        "type": error.type if error else "",
-        "message": error.message if error else "",
-        "started_at": attempt.started_at,
-        "ended_at": attempt.ended_at,
-    }
-
-
-def _error(error: ErrorInfo | None) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {
-        "type": error.type,
-        "message": error.message,
-        "traceback": error.traceback,
-        "help": error.help,
-        "invocation": error.invocation,
-    }

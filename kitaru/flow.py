@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from kitaru.config import setting
 from kitaru.errors import ContextError, StateError, UsageError
 from kitaru.handle import Handle
-from kitaru.runtime import codec, commands, context, inputs
-from kitaru.runtime.capture import Capture, check_capture
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.local import LocalRun
-from kitaru.runtime.retries import Policy, RetryOn, policy
-from kitaru.runtime.values import store_value
+from kitaru.runtime import codec
+from kitaru.runtime.executions import commands
+from kitaru.runtime.llm.capture import Capture, check_capture
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.values import store_value
+from kitaru.runtime.running import context, inputs
+from kitaru.runtime.running.local import LocalRun
+from kitaru.runtime.running.retries import Policy, RetryOn, policy
 from kitaru.stores import open_store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
@@ -27,7 +29,7 @@ from kitaru.wire.records import EndRecord, ExecutionRecord
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
-    from kitaru.runtime.adoption import Changes
+    from kitaru.runtime.executions.adoption import Changes
     from kitaru.stores.base import Store
 
 P = ParamSpec("P")
@@ -161,7 +163,7 @@ class Flow(Generic[P, R]):
         Example:
             review_flow.replay(exec_id, start="draft", models={"fast": "openai/gpt-4o"}).wait()
         """
-        from kitaru.runtime.adoption import Changes
+        from kitaru.runtime.executions.adoption import Changes
 
         changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
         return replay(self, self._own(exec_id, store), changes)
@@ -264,7 +266,7 @@ def go_on(
 
 def replay(flow: Flow[Any, R], source: Journal, changes: Changes) -> Handle[R]:
     """Begin a replay of an execution of `flow`, and run it in this process."""
-    from kitaru.runtime.adoption import adopt
+    from kitaru.runtime.executions.adoption import adopt
 
     document = None
     if changes.inputs:

@@ -13,11 +13,12 @@ from kitaru.errors import (
     StateError,
     WaitTimeout,
 )
-from kitaru.runtime import codec, commands
-from kitaru.runtime.local import LocalRun
+from kitaru.runtime import codec
+from kitaru.runtime.executions import commands
+from kitaru.runtime.running.local import LocalRun
 
 if TYPE_CHECKING:
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
     from kitaru.wire.records import Status
 
 R = TypeVar("R")

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from kitaru.errors import UsageError
-from kitaru.runtime import answers
-from kitaru.runtime.capture import Capture, check_capture
-from kitaru.runtime.model_calls import ModelCall, call_llm
-from kitaru.runtime.models import ModelRequest
-from kitaru.runtime.replies import Reply
+from kitaru.runtime.llm import answers
+from kitaru.runtime.llm.capture import Capture, check_capture
+from kitaru.runtime.llm.model_calls import ModelCall, call_llm
+from kitaru.runtime.llm.models import ModelRequest
+from kitaru.runtime.llm.replies import Reply
 
 T = TypeVar("T")
 Prompt = str | Sequence[dict[str, Any]]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import FlowError, KitaruError, NotFound
 from kitaru.flow import Flow
-from kitaru.runtime.failures import user_traceback
-from kitaru.runtime.modules import import_file
+from kitaru.runtime.recording.failures import user_traceback
+from kitaru.runtime.steps.modules import import_file
 
 if TYPE_CHECKING:
     from kitaru.wire.records import ExecutionRecord

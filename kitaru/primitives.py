@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import NotFound, UsageError
-from kitaru.runtime import codec, context, secrets
-from kitaru.runtime.artifacts import find_artifact
-from kitaru.runtime.calls import Spec
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.retries import ONCE
-from kitaru.runtime.schema import from_json, to_json_schema
+from kitaru.runtime import codec, secrets
+from kitaru.runtime.executions.artifacts import find_artifact
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.running import context
+from kitaru.runtime.running.calls import Spec
+from kitaru.runtime.running.retries import ONCE
+from kitaru.runtime.running.schema import from_json, to_json_schema
 from kitaru.wire import ids
 from kitaru.wire.names import check_name
 from kitaru.wire.records import WaitRequest

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.values import pairs, parse_inputs, parse_value
 from kitaru.errors import UsageError
-from kitaru.runtime.shown import as_json
+from kitaru.runtime.executions.shown import as_json
 
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
     from kitaru.handle import Handle
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
 
 _RESULTS = ("checkpoint", "wait", "llm")
 

@@ -11,13 +11,13 @@ from kitaru.cli.comparisons import effort, grid
 from kitaru.cli.execution import COLORS
 from kitaru.cli.output import Output, label
 from kitaru.errors import EnvironmentFailure, KitaruError, StateError
-from kitaru.runtime.comparison import Effort
+from kitaru.runtime.executions.comparison import Effort
 
 if TYPE_CHECKING:
     from kitaru.cli.changes import Asked
     from kitaru.client import KitaruClient
-    from kitaru.runtime.comparison import Comparison
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.executions.comparison import Comparison
+    from kitaru.runtime.recording.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)

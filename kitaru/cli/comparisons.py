@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kitaru.cli.output import Output, label
 
 if TYPE_CHECKING:
-    from kitaru.runtime.comparison import Comparison, Effort, Row, Side
+    from kitaru.runtime.executions.comparison import Comparison, Effort, Row, Side
 
 _LONG = 48
 _MARKS = {

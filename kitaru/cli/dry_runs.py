@@ -13,8 +13,8 @@ from kitaru.cli.execution import answer_command
 from kitaru.cli.output import Output, label
 from kitaru.cli.values import parse_value, wants_text
 from kitaru.errors import AnswerInvalid, StateError
-from kitaru.runtime import launches
-from kitaru.runtime.deployments import Deployments
+from kitaru.runtime.executions import launches
+from kitaru.runtime.executions.deployments import Deployments
 
 if TYPE_CHECKING:
     from kitaru_targets.build import Build
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kitaru.cli.changes import Asked
     from kitaru.client import KitaruClient
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
     from kitaru.stores import Store
     from kitaru.wire.records import LaunchRecord
 

@@ -41,7 +41,7 @@ def text_inputs(flow: Flow[..., Any]) -> set[str]:
 
 
 def _import(location: Location) -> ModuleType:
-    from kitaru.runtime.modules import import_file
+    from kitaru.runtime.steps.modules import import_file
 
     try:
         return import_file(location.path)
@@ -58,7 +58,7 @@ def _import(location: Location) -> ModuleType:
 
 
 def _traceback(error: Exception) -> str:
-    from kitaru.runtime.failures import user_traceback
+    from kitaru.runtime.recording.failures import user_traceback
 
     frames = error.__traceback__
     # The frames of the import itself come first, and say nothing about the user's code.

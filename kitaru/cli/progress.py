@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.output import Output, label
 from kitaru.errors import WaitTimeout
-from kitaru.runtime.output import on_top
+from kitaru.runtime.observing.output import on_top
 from kitaru.wire.secrecy import redacted
 
 if TYPE_CHECKING:
     from kitaru.handle import Handle
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
     from kitaru.wire.records import AttemptRecord, InvocationRecord, Status
 
 Write = Callable[[str], None]

@@ -13,7 +13,7 @@ from kitaru.config import setting
 from kitaru.errors import UsageError
 
 if TYPE_CHECKING:
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)

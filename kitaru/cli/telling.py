@@ -12,7 +12,7 @@ from kitaru.errors import StateError
 if TYPE_CHECKING:
     from kitaru_targets.base import Target
 
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
 
 
 def tell(journal: Journal, wait: str, value: Any, output: Output) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kitaru.errors import KitaruError, UsageError
-from kitaru.runtime.given import Given
-from kitaru.runtime.process import Request, flush, say
-from kitaru.runtime.step import run_step
+from kitaru.runtime.steps.given import Given
+from kitaru.runtime.steps.process import Request, flush, say
+from kitaru.runtime.steps.step import run_step
 from kitaru.wire.plan import OWN_DEFAULT
 
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_code
     except Exception as error:
         # Importing the user's module runs the user's code.
-        from kitaru.runtime.failures import user_traceback
+        from kitaru.runtime.recording.failures import user_traceback
 
         say(user_traceback(error).rstrip())
         return 1

@@ -209,8 +209,8 @@ class Plan:
 
     `module` is the dotted name to import in a step, `file` its path below the project's import
     root, both with `/`. `positions` maps lines of `steps.py` to the user's source (see
-    `kitaru.runtime.blocks`), `activations` are the helpers written out in it. `models` are the
-    model aliases of the project and `settings` others that its steps go by, `requirements` the
+    `kitaru.runtime.steps.blocks`), `activations` are the helpers written out in it. `models` are
+    the model aliases of the project and `settings` others that its steps go by, `requirements` the
     pinned distributions a container needs, `environment` its plain variables, `secrets` where the
     value of each secret is, never the value, `image` the one that the flow's decorator names, if
     any, `options` what the target itself is told.

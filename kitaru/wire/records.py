@@ -110,7 +110,7 @@ class InvocationRecord:
     `cached_from` and, in a replay, `adopted_from` are `<execution>/<invocation>` or empty; the
     value of a `given` one was named by whoever started the replay, whatever the arguments are.
     `site` is `flow.py:12`. `position` ascends in program order of the calls. `uses` are what
-    `kitaru.runtime.lineage` knows the arguments by. `calls` are the model calls made inside,
+    `kitaru.runtime.recording.lineage` knows the arguments by. `calls` are the model calls inside,
     `artifacts` are `{name, type, value}`; a value directly in one of their dicts may be a
     `StoredValue`.
     """

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kitaru.runtime import launches
-from kitaru.runtime.deployments import LOCK, Deployment, Deployments
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.executions import launches
+from kitaru.runtime.executions.deployments import LOCK, Deployment, Deployments
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store
 
 from . import build as builds

@@ -11,10 +11,10 @@ from pathlib import Path
 from kitaru_compiler.residual import residual
 
 from kitaru.errors import StateError
-from kitaru.runtime.frames import promised_in
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.promises import items
-from kitaru.runtime.route import scope
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.running.promises import items
+from kitaru.runtime.steps.frames import promised_in
+from kitaru.runtime.steps.route import scope
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Plan

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.errors import StateError
-from kitaru.runtime.deployments import LOCK
+from kitaru.runtime.executions.deployments import LOCK
 from kitaru.wire.canonical import sha256
 
 from .build import LOCK_SCHEMA

@@ -9,7 +9,8 @@ from typing import Any
 
 from kitaru_targets.airflow.submit import Connection
 
-from kitaru.client import ExecutionView, KitaruClient
+from kitaru.client import KitaruClient
+from kitaru.view import ExecutionView
 from kitaru.wire.ids import execution_id_of
 from tests.airflow.server import Airflow
 

@@ -13,7 +13,7 @@ from kitaru_targets.airflow.submit import _Place
 from kitaru.cli.output import Output
 from kitaru.cli.telling import tell, tell_end
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from tests.journal.harness import execution
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire.records import EndRecord
 from kitaru.wire.times import ago

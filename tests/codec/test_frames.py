@@ -17,7 +17,7 @@ from kitaru.runtime.codec import (
     set_future_factory,
     shares_mutable,
 )
-from kitaru.runtime.futures import Future
+from kitaru.runtime.running.futures import Future
 from kitaru.wire import canonical
 
 MISSING = object()

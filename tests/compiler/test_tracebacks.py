@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from kitaru_compiler import compile_flow
 
-from kitaru.runtime import blocks
-from kitaru.runtime.frames import handed_on
+from kitaru.runtime.steps import blocks
+from kitaru.runtime.steps.frames import handed_on
 from kitaru.wire.plan import Granularity
 from tests.differential.harness import World
 

@@ -21,7 +21,7 @@ import yaml
 
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime import secrets
-from kitaru.runtime.deployments import Deployments
+from kitaru.runtime.executions.deployments import Deployments
 from kitaru.stores import open_store
 from kitaru.wire import secrecy
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from kitaru.errors import KitaruError, NotFound, RecordCorrupt, StoreUnavailable, UsageError
-from kitaru.runtime import launches
-from kitaru.runtime.deployments import Deployments, parse
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.executions import launches
+from kitaru.runtime.executions.deployments import Deployments, parse
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys

@@ -15,7 +15,7 @@ from kitaru_targets.common.parameters import values
 from kitaru_targets.dry_run.kfp_ir import Call, interpret
 
 from kitaru.errors import ValueNotEncodable
-from kitaru.runtime.frames import handed_on
+from kitaru.runtime.steps.frames import handed_on
 from kitaru.wire.plan import Granularity, Step
 from tests.differential.futures import Submitted
 from tests.differential.harness import Outcome, Process, call_flow, outcome_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kitaru.runtime import codec
-from kitaru.runtime.futures import Future, Futures, values_of
+from kitaru.runtime.running.futures import Future, Futures, values_of
 
 
 @dataclass

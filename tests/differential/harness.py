@@ -23,10 +23,12 @@ from typing import Any
 from kitaru_compiler import Compilation, compile_flow
 
 from kitaru.errors import ValueNotEncodable
-from kitaru.runtime import answers, blocks, codec, frames, program, providers
-from kitaru.runtime.futures import values_of
-from kitaru.runtime.offline import offline_text
-from kitaru.runtime.replies import Reply, ToolCall
+from kitaru.runtime import codec
+from kitaru.runtime.llm import answers, providers
+from kitaru.runtime.llm.offline import offline_text
+from kitaru.runtime.llm.replies import Reply, ToolCall
+from kitaru.runtime.running.futures import values_of
+from kitaru.runtime.steps import blocks, frames, program
 from kitaru.wire.plan import Granularity, Plan
 from tests.differential.futures import Submitted
 

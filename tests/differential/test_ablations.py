@@ -24,10 +24,10 @@ from kitaru_compiler.ir.nodes import Activation, Arguments, Code
 from kitaru_compiler.ir.scope import bound_names
 from kitaru_compiler.passes.hoist import _Hoister
 
-import kitaru.runtime.blocks as running
+import kitaru.runtime.steps.blocks as running
 from kitaru.runtime import codec
-from kitaru.runtime.activations import Home
 from kitaru.runtime.codec import changes
+from kitaru.runtime.steps.activations import Home
 from kitaru.wire.plan import Plan
 from tests.differential import hazards
 from tests.differential.harness import compile_text, run_cut, run_plain

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from kitaru.runtime import ledger
+from kitaru.runtime.recording import ledger
 from kitaru.stores import Store
 from kitaru.stores.base import in_order, upper_bound
 from kitaru.stores.memory import MemoryStore

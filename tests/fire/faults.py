@@ -11,9 +11,11 @@ from unittest.mock import patch
 
 from kitaru import KitaruClient
 from kitaru.errors import EnvironmentFailure, KitaruError, StoreDenied, StoreUnavailable
-from kitaru.runtime import codec, engine, local, values
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.listing import list_executions
+from kitaru.runtime import codec
+from kitaru.runtime.executions.listing import list_executions
+from kitaru.runtime.recording import values
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.running import engine, local
 from kitaru.stores import Store
 from kitaru.wire.envelope import decode
 from kitaru.wire.records import stored_values

@@ -14,15 +14,16 @@ from unittest.mock import patch
 
 from kitaru import checkpoint, memory, wait
 from kitaru.errors import WaitConflict
-from kitaru.runtime import codec, company, values
-from kitaru.runtime.context import Scope, entered
-from kitaru.runtime.engine import Execution
-from kitaru.runtime.host import Stop
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.ledger import Ledger
-from kitaru.runtime.listing import list_executions
-from kitaru.runtime.memories import Memory
-from kitaru.runtime.scopes import MemoryScope
+from kitaru.runtime import codec
+from kitaru.runtime.executions.listing import list_executions
+from kitaru.runtime.memory.memories import Memory
+from kitaru.runtime.memory.scopes import MemoryScope
+from kitaru.runtime.recording import company, values
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.ledger import Ledger
+from kitaru.runtime.running.context import Scope, entered
+from kitaru.runtime.running.engine import Execution
+from kitaru.runtime.running.host import Stop
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import canonical, keys
 from kitaru.wire.envelope import decode

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kitaru.runtime import ledger, values
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording import ledger, values
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.stores.memory import MemoryStore
 

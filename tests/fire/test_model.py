@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from kitaru.runtime import ledger, values
-from kitaru.runtime.company import Company
+from kitaru.runtime.recording import ledger, values
+from kitaru.runtime.recording.company import Company
 from kitaru.stores import Store
 
 from .explore import Ask, Asking

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from kitaru.errors import StoreUnavailable
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.listing import list_executions
-from kitaru.runtime.values import store_value
+from kitaru.runtime.executions.listing import list_executions
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.values import store_value
 from kitaru.stores import Store
 from kitaru.stores.base import in_order
 from kitaru.wire import keys

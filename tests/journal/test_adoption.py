@@ -7,8 +7,8 @@ import contextlib
 import pytest
 
 from kitaru.errors import StoreUnavailable
-from kitaru.runtime.adoption import Changes, adopt
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.executions.adoption import Changes, adopt
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys

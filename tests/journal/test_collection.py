@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kitaru.errors import NotFound, StoreUnavailable
-from kitaru.runtime import collection, states
-from kitaru.runtime.adoption import Changes, adopt
-from kitaru.runtime.cache import cache_key
-from kitaru.runtime.collection import collect
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.listing import list_executions
+from kitaru.runtime.executions import collection
+from kitaru.runtime.executions.adoption import Changes, adopt
+from kitaru.runtime.executions.collection import collect
+from kitaru.runtime.executions.listing import list_executions
+from kitaru.runtime.recording import states
+from kitaru.runtime.recording.cache import cache_key
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys

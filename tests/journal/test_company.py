@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from kitaru.runtime import company
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording import company
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys

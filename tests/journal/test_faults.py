@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from kitaru.errors import RecordCorrupt, StoreUnavailable
-from kitaru.runtime import ledger, values
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording import ledger, values
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import InvocationRecord

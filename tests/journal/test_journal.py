@@ -17,8 +17,8 @@ from kitaru.errors import (
     ValueNotEncodable,
     WaitConflict,
 )
-from kitaru.runtime import values
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording import values
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.limits import INLINE_VALUE_BYTES
 from kitaru.wire.records import (

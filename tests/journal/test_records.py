@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kitaru.errors import RecordCorrupt, RecordTooNew, ValueNotEncodable
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
 from kitaru.wire import envelope
 from kitaru.wire.canonical import dumps
 from kitaru.wire.envelope import decode, encode, reread

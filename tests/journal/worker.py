@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.values import store_value
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.values import store_value
 from kitaru.stores import open_store
 from kitaru.wire import keys
 from kitaru.wire.records import EndRecord, ExecutionRecord, InvocationRecord

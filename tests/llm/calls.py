@@ -12,9 +12,10 @@ import os
 import sys
 from typing import Any
 
-from kitaru.runtime import failures, providers
-from kitaru.runtime.model_calls import ask
-from kitaru.runtime.models import ModelRequest
+from kitaru.runtime.llm import providers
+from kitaru.runtime.llm.model_calls import ask
+from kitaru.runtime.llm.models import ModelRequest
+from kitaru.runtime.recording import failures
 
 PROVIDERS = ("OPENAI_API_BASE", "OPENAI_API_KEY", "KITARU_MODELS", "KITARU_SECRETS", "TEAM_KEY")
 

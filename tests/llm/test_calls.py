@@ -13,9 +13,10 @@ from pydantic import BaseModel, Field
 import kitaru
 from kitaru import KitaruClient, checkpoint, config, flow
 from kitaru.errors import ModelAnswerInvalid, UsageError
-from kitaru.runtime import codec, providers
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.redaction import WITHHELD
+from kitaru.runtime import codec
+from kitaru.runtime.llm import providers
+from kitaru.runtime.observing.redaction import WITHHELD
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire.records import InvocationRecord
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kitaru.errors import UsageError
-from kitaru.runtime.endpoints import check_endpoint, check_environment
+from kitaru.runtime.llm.endpoints import check_endpoint, check_environment
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import kitaru
 from kitaru import config
 from kitaru.errors import ContextError, EnvironmentFailure, UsageError
 from kitaru.llm import llm
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.model_calls import ask
-from kitaru.runtime.models import ModelRequest, resolve, same_models
+from kitaru.runtime.llm.model_calls import ask
+from kitaru.runtime.llm.models import ModelRequest, resolve, same_models
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire.records import InvocationRecord
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
-from kitaru.runtime.jsonschema import problem
-from kitaru.runtime.offline import offline_text
+from kitaru.runtime.llm.offline import offline_text
+from kitaru.runtime.running.jsonschema import problem
 
 
 class Tone(Enum):

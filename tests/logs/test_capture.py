@@ -13,8 +13,8 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, config, flow
-from kitaru.runtime import logs, output
-from kitaru.runtime.output import Tee
+from kitaru.runtime.observing import logs, output
+from kitaru.runtime.observing.output import Tee
 from kitaru.stores import open_store
 from kitaru.stores.memory import MemoryStore
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kitaru.runtime.memories import Memory
-from kitaru.runtime.scopes import MemoryScope
+from kitaru.runtime.memory.memories import Memory
+from kitaru.runtime.memory.scopes import MemoryScope
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kitaru.errors import MemoryConflict, RecordCorrupt, StoreUnavailable
-from kitaru.runtime import codec, values
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.memories import Memory
+from kitaru.runtime import codec
+from kitaru.runtime.memory.memories import Memory
+from kitaru.runtime.recording import values
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.envelope import decode

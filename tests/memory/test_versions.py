@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kitaru.errors import MemoryConflict, UsageError, ValueNotEncodable
-from kitaru.runtime.memories import Memory
-from kitaru.runtime.scopes import MemoryScope
+from kitaru.runtime.memory.memories import Memory
+from kitaru.runtime.memory.scopes import MemoryScope
 from kitaru.stores import open_store
 from kitaru.stores.memory import MemoryStore
 

@@ -15,8 +15,9 @@ from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
 from kitaru_targets.upload import upload
 
-from kitaru.client import ExecutionView, KitaruClient
+from kitaru.client import KitaruClient
 from kitaru.stores import open_store
+from kitaru.view import ExecutionView
 from tests.field import test_field
 from tests.oracles.ask import ROOT, ask
 

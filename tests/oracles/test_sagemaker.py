@@ -23,8 +23,9 @@ from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
 from kitaru_targets.upload import carry, upload
 
-from kitaru.client import ExecutionView, KitaruClient
+from kitaru.client import KitaruClient
 from kitaru.stores import open_store
+from kitaru.view import ExecutionView
 from tests.oracles.ask import ask, python
 from tests.oracles.test_flows import CASES, Case, builds, locally, meaning
 from tests.oracles.test_shapes import PARAMETERS, PROGRAMS

@@ -9,7 +9,7 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
-from kitaru.runtime.futures import Futures
+from kitaru.runtime.running.futures import Futures
 
 CALLS: list[Any] = []
 
@@ -176,7 +176,7 @@ def test_retry_runs_what_failed_and_nothing_else() -> None:
         return [noted(1), mends()]
 
     from kitaru.flow import go_on
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
     from kitaru.stores import open_store
 
     handle = body.run()
@@ -225,7 +225,7 @@ def test_a_caught_failure_is_the_same_on_replay(store: str) -> None:
 
 def replay_in_another_place(body: Any, exec_id: str, answer: Any) -> Any:
     """Go on as another process would: with no run of it under way here."""
-    from kitaru.runtime import local
+    from kitaru.runtime.running import local
 
     local._running.clear()
     return KitaruClientFor(body).input(exec_id, answer)
@@ -238,7 +238,7 @@ class KitaruClientFor:
         self._body = body
 
     def input(self, exec_id: str, value: Any) -> Any:
-        from kitaru.runtime.journal import Journal
+        from kitaru.runtime.recording.journal import Journal
         from kitaru.stores import open_store
         from kitaru.wire.records import WaitAnswer
 

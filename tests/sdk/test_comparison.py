@@ -8,8 +8,8 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
-from kitaru.runtime import providers
-from kitaru.runtime.comparison import Comparison, Effort
+from kitaru.runtime.executions.comparison import Comparison, Effort
+from kitaru.runtime.llm import providers
 
 FAILS: list[bool] = []
 

@@ -14,8 +14,8 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
-from kitaru.runtime import local
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.running import local
 from kitaru.stores import open_store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import ErrorInfo, InvocationRecord

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow
-from kitaru.runtime import lineage
+from kitaru.runtime.recording import lineage
 from kitaru.wire.records import InvocationRecord, StoredValue
 
 
@@ -115,7 +115,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_a_value_that_is_handed_on_is_recognised(value: Any) -> None:
-    digest = kitaru.runtime.values.canonical.digest(kitaru.runtime.codec.encode(value))
+    digest = kitaru.runtime.recording.values.canonical.digest(kitaru.runtime.codec.encode(value))
     first = InvocationRecord(
         "a", "a", "checkpoint", "m.a", "", "completed", StoredValue(digest=digest), position=1
     )

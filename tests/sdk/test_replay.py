@@ -11,7 +11,7 @@ import pytest
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
 from kitaru.client import Executions
-from kitaru.runtime import providers
+from kitaru.runtime.llm import providers
 from kitaru.stores import open_store
 
 RAN: list[str] = []

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, config, errors, flow
-from kitaru.runtime.local import LocalRun
-from kitaru.runtime.retries import LONGEST_DELAY, Policy
+from kitaru.runtime.running.local import LocalRun
+from kitaru.runtime.running.retries import LONGEST_DELAY, Policy
 
 calls: list[Any] = []
 gate = threading.Event()

@@ -138,7 +138,7 @@ def test_a_living_script_goes_on_by_itself(script: Callable[[str], Script]) -> N
     )
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "waiting"
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
     from kitaru.stores import open_store
     from kitaru.wire.records import WaitAnswer
 

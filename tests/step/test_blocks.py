@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime.blocks import load, located
+from kitaru.runtime.steps.blocks import load, located
 from kitaru.wire.plan import Plan
 from tests.step.build import block
 

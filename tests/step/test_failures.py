@@ -299,7 +299,7 @@ CONTESTED_SOURCE = (
 
 def succeed_elsewhere(url):
     from kitaru.runtime.codec import digest_arguments
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
     from kitaru.stores import open_store
     from kitaru.wire.records import InvocationRecord
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kitaru.runtime import codec, promises
-from kitaru.runtime.frames import promised_in
+from kitaru.runtime import codec
+from kitaru.runtime.running import promises
+from kitaru.runtime.steps.frames import promised_in
 from kitaru.wire import keys
 from kitaru.wire.plan import Resources
 from tests.step.build import Program, Ran, block, step

@@ -9,7 +9,7 @@ import pytest
 
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime.__main__ import main
-from kitaru.runtime.given import Given
+from kitaru.runtime.steps.given import Given
 from kitaru.stores import Store, open_store
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256

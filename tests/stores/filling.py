@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kitaru import checkpoint, flow
 from kitaru.errors import EnvironmentFailure, NotFound
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import open_store
 
 STEPS = 12

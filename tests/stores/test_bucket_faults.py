@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from kitaru.errors import EnvironmentFailure, StoreDenied, StoreUnavailable, StoreUnsuitable
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.values import create_or_read
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.values import create_or_read
 from kitaru.stores import Store, objects, open_store
 from kitaru.wire.records import InvocationRecord
 from tests.journal.harness import execution

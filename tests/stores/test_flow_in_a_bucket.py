@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire import keys
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from kitaru.runtime.collection import collect
-from kitaru.runtime.journal import Journal
-from kitaru.runtime.listing import list_executions
+from kitaru.runtime.executions.collection import collect
+from kitaru.runtime.executions.listing import list_executions
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.wire.records import EndRecord, InvocationRecord
 from kitaru.wire.times import ago

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from kitaru.errors import MemoryConflict
-from kitaru.runtime.memories import Memory
-from kitaru.runtime.scopes import MemoryScope
+from kitaru.runtime.memory.memories import Memory
+from kitaru.runtime.memory.scopes import MemoryScope
 from kitaru.stores import Store
 
 LARGE = "large" * 20_000

@@ -9,7 +9,7 @@ import yaml
 from kitaru_targets.remainder import remainder
 
 from kitaru.client import KitaruClient
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import open_store
 
 from .conftest import REVIEW, Make

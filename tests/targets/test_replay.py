@@ -12,7 +12,7 @@ from kitaru_targets.remainder import stored
 
 from kitaru.client import Executions, KitaruClient
 from kitaru.errors import InputError, StateError
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import open_store
 
 from .conftest import REVIEW, Make

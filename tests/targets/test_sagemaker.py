@@ -21,7 +21,7 @@ from kitaru_targets.dry_run.sagemaker import Call, interpret
 
 from kitaru.client import KitaruClient
 from kitaru.errors import InputError, KitaruError, UsageError
-from kitaru.runtime.promises import NOTHING
+from kitaru.runtime.running.promises import NOTHING
 from kitaru.stores import open_store
 from kitaru.wire.plan import Parameter, Plan, Resources, StepItem
 

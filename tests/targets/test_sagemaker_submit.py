@@ -16,7 +16,7 @@ from kitaru_targets.upload import upload
 from kitaru.cli.output import Output
 from kitaru.cli.telling import tell
 from kitaru.errors import EnvironmentFailure, UsageError
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import ExecutionRecord, StoredValue
 

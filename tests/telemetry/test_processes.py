@@ -12,7 +12,7 @@ import pytest
 from kitaru_compiler import compile_flow
 from kitaru_targets import build, delivery, dry_run, registry
 
-from kitaru.runtime.otel import ids_of
+from kitaru.runtime.observing.otel import ids_of
 from tests.telemetry.receiver import receiving
 
 FLOW = """
@@ -32,7 +32,7 @@ def second(x: int) -> int:
     if not Path("dead").exists():
         Path("dead").touch()
         # As a machine that goes away does it, once what came before is on its way.
-        from kitaru.runtime import telemetry
+        from kitaru.runtime.observing import telemetry
         telemetry.close()
         os._exit(9)
     return x + 1

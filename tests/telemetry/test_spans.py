@@ -15,8 +15,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import kitaru
 from kitaru import checkpoint, config, errors, flow
-from kitaru.runtime import providers, telemetry
-from kitaru.runtime.otel import Telemetry, ids_of
+from kitaru.runtime.llm import providers
+from kitaru.runtime.observing import telemetry
+from kitaru.runtime.observing.otel import Telemetry, ids_of
 
 FAILS: list[bool] = []
 
@@ -171,7 +172,7 @@ def test_off_unless_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "kitaru.runtime.otel", None)
+    monkeypatch.setitem(sys.modules, "kitaru.runtime.observing.otel", None)
     assert telemetry._loaded() is None
     monkeypatch.setenv("KITARU_OTEL", "true")
     with pytest.raises(errors.EnvironmentFailure, match="pip install opentelemetry-sdk"):

@@ -27,7 +27,7 @@ and the variables, or None and the flow's result. `plan.json` says which jumps s
 
 @dataclass(frozen=True)
 class Generated:
-    """The text of `steps.py` and its position table, in the form `kitaru.runtime.blocks` reads."""
+    """The text of `steps.py` and its position table, as `kitaru.runtime.steps.blocks` reads."""
 
     text: str
     positions: tuple[dict[str, Any], ...]
@@ -315,7 +315,7 @@ def _inside_strings(tree: ast.AST) -> set[int]:
 
 
 def _table(parsed: ast.FunctionDef, block: DraftBlock) -> dict[str, Any]:
-    """Return the position table of one function; see `kitaru.runtime.blocks` for its form.
+    """Return the position table of one function; see `kitaru.runtime.steps.blocks` for its form.
 
     The loads of variables at its start have no place in the user's source.
     """

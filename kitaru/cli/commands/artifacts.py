@@ -24,7 +24,7 @@ def artifacts() -> None:
 @options.pass_output
 def list_artifacts(output: Output, execution: str, store: str | None) -> None:
     """List the values of an execution in program order: who made each, its type, its size."""
-    from kitaru.runtime.artifacts import artifacts_of
+    from kitaru.runtime.executions.artifacts import artifacts_of
 
     found = artifacts_of(client_of(store).executions.get(execution).journal)
     if output.as_json:
@@ -50,8 +50,8 @@ def get(output: Output, execution: str, name: str, store: str | None) -> None:
 
     Shown as JSON, whatever it is; nothing of the user's is imported.
     """
-    from kitaru.runtime.artifacts import find_artifact
-    from kitaru.runtime.shown import as_json
+    from kitaru.runtime.executions.artifacts import find_artifact
+    from kitaru.runtime.executions.shown import as_json
 
     journal = client_of(store).executions.get(execution).journal
     found = find_artifact(journal, name)

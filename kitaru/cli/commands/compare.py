@@ -43,7 +43,7 @@ def lineage(output: Output, execution: str, invocation: str | None, store: str |
     With INVOCATION only what its result was made from, and what was made from it. Results are found
     by content: an argument that equals a result counts as that result.
     """
-    from kitaru.runtime.lineage import related
+    from kitaru.runtime.recording.lineage import related
 
     made = client_of(store).executions.lineage(execution)
     if invocation is not None and invocation not in made:

@@ -24,7 +24,7 @@ from kitaru.wire.plan import Granularity
 if TYPE_CHECKING:
     from kitaru_targets.compare import Difference
 
-    from kitaru.runtime.deployments import Deployment
+    from kitaru.runtime.executions.deployments import Deployment
     from kitaru.stores import Store
 
 
@@ -55,7 +55,7 @@ def deploy(
     """
     from kitaru_targets.verification import verify
 
-    from kitaru.runtime.deployments import DEFAULT_TAG, check_tag
+    from kitaru.runtime.executions.deployments import DEFAULT_TAG, check_tag
     from kitaru.stores import open_store
 
     chosen = [check_tag(tag) for tag in tags] or [DEFAULT_TAG]
@@ -84,7 +84,7 @@ def _change(compiled: Compiled, store: Store, tag: str) -> Difference | None:
     from kitaru_targets import deployed
     from kitaru_targets.compare import compare, of_build
 
-    from kitaru.runtime.deployments import Deployments
+    from kitaru.runtime.executions.deployments import Deployments
 
     deployments, flow = Deployments(store), compiled.plan.flow
     try:
@@ -98,7 +98,7 @@ def _change(compiled: Compiled, store: Store, tag: str) -> Difference | None:
 def _deployed(compiled: Compiled, store: Store, tags: list[str]) -> Deployment:
     from kitaru_targets.deployed import deploy
 
-    from kitaru.runtime.deployments import Deployments
+    from kitaru.runtime.executions.deployments import Deployments
 
     made = deploy(compiled.build, store)
     for tag in tags:

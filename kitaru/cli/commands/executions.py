@@ -24,8 +24,9 @@ from kitaru.errors import UsageError
 from kitaru.wire.records import Status
 
 if TYPE_CHECKING:
-    from kitaru.client import ExecutionView, KitaruClient
+    from kitaru.client import KitaruClient
     from kitaru.handle import Handle
+    from kitaru.view import ExecutionView
 
 
 @click.group(short_help="List, show, answer, resume, replay, compare.")
@@ -109,7 +110,7 @@ def answer(
 
     Without --value it asks, on a terminal.
     """
-    from kitaru.runtime.waits import pick
+    from kitaru.runtime.running.waits import pick
 
     if abort and value is not None:
         raise UsageError("--abort and --value exclude each other")

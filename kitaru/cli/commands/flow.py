@@ -12,7 +12,7 @@ from kitaru.cli.output import Output, label, table
 from kitaru.errors import UsageError
 
 if TYPE_CHECKING:
-    from kitaru.runtime.deployments import Deployment
+    from kitaru.runtime.executions.deployments import Deployment
 
 
 @click.group(short_help="List and show deployed flows, and move tags.")

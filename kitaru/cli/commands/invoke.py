@@ -16,7 +16,7 @@ from kitaru.config import setting
 from kitaru.errors import UsageError
 
 if TYPE_CHECKING:
-    from kitaru.runtime.deployments import Deployment
+    from kitaru.runtime.executions.deployments import Deployment
     from kitaru.stores import Store
 
 EPILOG = "VERSION is FLOW (its tag `default`), FLOW@TAG or FLOW@vN: see `kitaru flow show FLOW`."
@@ -45,8 +45,8 @@ def invoke(
     """
     from kitaru.cli.dry_runs import attend_dry_run
     from kitaru.client import KitaruClient
-    from kitaru.runtime import launches
-    from kitaru.runtime.deployments import Deployments
+    from kitaru.runtime.executions import launches
+    from kitaru.runtime.executions.deployments import Deployments
     from kitaru.stores import open_store
     from kitaru.wire.ids import new_execution_id
     from kitaru.wire.records import LaunchRecord
@@ -78,7 +78,7 @@ def _inputs(
     """Return the inputs that are given, checked against the version's own."""
     from kitaru_targets.common import parameters
 
-    from kitaru.runtime.deployments import Deployments
+    from kitaru.runtime.executions.deployments import Deployments
     from kitaru.wire.plan import Plan
 
     plan = Plan.from_json(Deployments(store).read(version, "plan.json"))

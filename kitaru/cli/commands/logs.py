@@ -14,7 +14,7 @@ from kitaru.cli.output import Output
 from kitaru.errors import UsageError
 
 if TYPE_CHECKING:
-    from kitaru.runtime.logs import LogLine
+    from kitaru.runtime.observing.logs import LogLine
 
 
 @click.command()

@@ -25,7 +25,7 @@ def list_models(output: Output) -> None:
 
     An alias that is not configured is answered by the built-in offline model, which says so.
     """
-    from kitaru.runtime.models import resolve
+    from kitaru.runtime.llm.models import resolve
 
     default = str(config.setting("default_model").value)
     found = [resolve(alias) for alias in sorted({*config.models(), default})]

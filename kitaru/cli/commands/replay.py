@@ -18,7 +18,7 @@ from kitaru.errors import UsageError
 
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
-    from kitaru.runtime.journal import Journal
+    from kitaru.runtime.recording.journal import Journal
 
 
 @click.command(short_help="Run an execution again, from a point, with something changed.")

@@ -173,7 +173,7 @@ def _kind_of_member(value: Any) -> Kind | None:
 
 
 def _is_future(cls: type) -> bool:
-    futures = sys.modules.get("kitaru.runtime.futures")
+    futures = sys.modules.get("kitaru.runtime.running.futures")
     return futures is not None and issubclass(cls, futures.Future)
 
 

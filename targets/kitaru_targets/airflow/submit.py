@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
-from kitaru.runtime.route import END
+from kitaru.runtime.steps.route import END
 from kitaru.wire.records import ExecutionRecord
 
 from ..base import Submitted

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from kitaru.runtime.jsonschema import problem
+from kitaru.runtime.running.jsonschema import problem
 
 from ..common import dag_file, parameters
 from .profile import MAX_MAPPED, MAX_NAME

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kitaru.errors import StateError
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256

@@ -20,8 +20,8 @@ from kitaru.errors import (
     StateError,
     UsageError,
 )
-from kitaru.runtime import waits
-from kitaru.runtime.journal import Journal
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.running import waits
 from kitaru.stores import Store, open_store
 from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id

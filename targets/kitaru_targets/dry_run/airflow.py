@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from kitaru.errors import InputError
-from kitaru.runtime.jsonschema import problem
+from kitaru.runtime.running.jsonschema import problem
 
 from ..common import dag_file, parameters
 from .process import Ended, Machine, Start

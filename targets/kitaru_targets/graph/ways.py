@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from kitaru.runtime.blocks import located
+from kitaru.runtime.steps.blocks import located
 from kitaru.wire.plan import Plan
 
 

@@ -1,0 +1,223 @@
+"""Decides what is deployed: numbered versions of flows that never change, and tags that move.
+
+Versions and moves are numbered 1 to n without a gap, each created once, so that exact reads alone
+say which is the newest; a list only says where to begin. Who loses the race for a number looks at
+what won it, and takes the next one if that is not what was wanted.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from kitaru.errors import NotFound, RecordCorrupt, UsageError
+from kitaru.runtime.recording.ledger import Ledger
+from kitaru.stores.base import Store
+from kitaru.version import VERSION
+from kitaru.wire import canonical, keys
+from kitaru.wire.names import check_name
+from kitaru.wire.records import DeploymentRecord, TagRecord
+from kitaru.wire.times import now
+
+DEFAULT_TAG = "default"
+# Its digest is that of the whole build: it holds those of the other files.
+LOCK = "lock.json"
+_VERSION = re.compile(r"v([1-9][0-9]{0,7})")
+
+R = TypeVar("R", DeploymentRecord, TagRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One version of a deployed flow; `tags` are those that point at it now."""
+
+    flow: str
+    number: int
+    target: str
+    digest: str
+    files: Mapping[str, str]
+    deployed_at: str
+    kitaru_version: str
+    tags: tuple[str, ...]
+
+    @property
+    def version(self) -> str:
+        """The number as people write it, such as `v3`."""
+        return f"v{self.number}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON that commands print for a version."""
+        return {
+            "flow": self.flow,
+            "version": self.version,
+            "target": self.target,
+            "digest": self.digest,
+            "deployed_at": self.deployed_at,
+            "kitaru": self.kitaru_version,
+            "tags": [*self.tags],
+        }
+
+
+class Deployments:
+    """The deployed flows of one store; every method may raise EnvironmentFailure.
+
+    Example:
+        client = KitaruClient()
+        client.deployments.get("review@stable").version
+        client.deployments.tag("review@v3", "stable")
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ledger = Ledger(store)
+
+    def flows(self) -> builtins.list[str]:
+        """Return the names of the flows that are deployed, sorted."""
+        prefix = keys.deployments()
+        found = (key.removeprefix(prefix) for key in self._store.list(prefix))
+        return sorted({name.partition("/")[0] for name in found})
+
+    def list(self, flow: str) -> builtins.list[Deployment]:
+        """Return the versions of a flow, the oldest first; none when it is not deployed."""
+        tags = self.tags(flow)
+        return [_deployment(record, tags) for record in self._versions(flow)]
+
+    def tags(self, flow: str) -> dict[str, int]:
+        """Return which version each tag of a flow points at, by tag."""
+        prefix = keys.tags(check_name("flow", flow))
+        names = {key.removeprefix(prefix).partition("/")[0] for key in self._store.list(prefix)}
+        newest = {name: self._newest(flow, name) for name in sorted(names)}
+        return {name: record.version for name, record in newest.items() if record is not None}
+
+    def get(self, name: str) -> Deployment:
+        """Return the version that a name means: `FLOW` (its tag `default`), `FLOW@TAG`, `FLOW@vN`.
+
+        Raises:
+            NotFound: no such flow is deployed, or it has no such version or tag.
+            UsageError: this is no such name.
+        """
+        flow, wanted = parse(name)
+        number = wanted if isinstance(wanted, int) else self._tagged(flow, wanted)
+        key = keys.deployment(flow, number)
+        record = self._ledger.read(DeploymentRecord, key) if number else None
+        if record is None:
+            raise self._unknown(flow, wanted)
+        return _deployment(record, self.tags(flow))
+
+    def read(self, deployment: Deployment, name: str) -> bytes:
+        """Return a file of a version, its digest verified; raises RecordCorrupt."""
+        digest = deployment.files[name]
+        data = self._store.get(keys.deployed_file(digest))
+        if data is None or canonical.sha256(data) != digest:
+            raise RecordCorrupt(
+                f"{name} of {deployment.flow} {deployment.version} is missing in "
+                f"{self._store.url}, or is not what was deployed.",
+                help="Restore it from a backup, or deploy the flow again as a new version.",
+            )
+        return data
+
+    def add(self, flow: str, target: str, files: Mapping[str, bytes]) -> Deployment:
+        """Keep a build as the next version of a flow; the version that it is already, if it is one.
+
+        `files` are those of a build directory by name, `lock.json` among them.
+        """
+        check_name("flow", flow)
+        digests = {name: canonical.sha256(data) for name, data in sorted(files.items())}
+        versions = self._versions(flow)
+        held = next((one for one in versions if one.digest == digests[LOCK]), None)
+        if held is None:
+            objects = [(keys.deployed_file(digests[n]), data) for n, data in files.items()]
+            self._store.create_all(objects)
+        number = len(versions)
+        while held is None:
+            number += 1
+            record = DeploymentRecord(flow, number, target, digests[LOCK], digests, now(), VERSION)
+            found = self._ledger.write(keys.deployment(flow, number), record)
+            held = found if found.digest == record.digest else None
+        return _deployment(held, self.tags(flow))
+
+    def tag(self, name: str, tag: str) -> Deployment:
+        """Let a tag point at a version from now on, in one step; `name` as `get` takes it.
+
+        Raises what `get` raises, and UsageError for a tag that reads as a version.
+        """
+        deployment = self.get(name)
+        flow, version = deployment.flow, deployment.number
+        newest = self._newest(flow, check_tag(tag))
+        while newest is None or newest.version != version:
+            number = 1 if newest is None else newest.number + 1
+            record = TagRecord(flow, tag, number, version, now())
+            newest = self._ledger.write(keys.tag(flow, tag, number), record)
+        return self.get(f"{flow}@{deployment.version}")
+
+    def _versions(self, flow: str) -> builtins.list[DeploymentRecord]:
+        def place(number: int) -> str:
+            return keys.deployment(check_name("flow", flow), number)
+
+        listed = len(self._store.list(place(0).removesuffix("00000000")))
+        places = [place(number) for number in range(1, listed + 1)]
+        found = self._ledger.read_all(DeploymentRecord, places)
+        while (more := self._ledger.read(DeploymentRecord, place(len(found) + 1))) is not None:
+            found.append(more)
+        return found
+
+    def _newest(self, flow: str, tag: str) -> TagRecord | None:
+        moves = self._store.list(keys.tag(flow, tag, 0).removesuffix("00000000"))
+        number = int(moves[-1].rpartition("/")[2]) if moves else 0
+        newest = self._ledger.read(TagRecord, moves[-1]) if moves else None
+        while (more := self._ledger.read(TagRecord, keys.tag(flow, tag, number + 1))) is not None:
+            newest, number = more, number + 1
+        return newest
+
+    def _tagged(self, flow: str, tag: str) -> int:
+        newest = self._newest(flow, tag)
+        return 0 if newest is None else newest.version
+
+    def _unknown(self, flow: str, wanted: str | int) -> NotFound:
+        versions = self._versions(flow)
+        if not versions:
+            others = ", ".join(self.flows())
+            return NotFound(
+                f"The flow {flow} is not deployed in {self._store.url}.",
+                help=f"Deployed are: {others}" if others else "kitaru deploy FLOW --target T",
+            )
+        tags = [f"{tag} (v{number})" for tag, number in self.tags(flow).items()]
+        what = f"version v{wanted}" if isinstance(wanted, int) else f"tag {wanted}"
+        newest = f"v1 to v{len(versions)}" if len(versions) > 1 else "v1"
+        return NotFound(
+            f"The flow {flow} has no {what}.",
+            help=f"It has the versions {newest}, and the tags {', '.join(tags) or '(none)'}.",
+        )
+
+
+def parse(name: str) -> tuple[str, str | int]:
+    """Return the flow that `FLOW`, `FLOW@TAG` or `FLOW@vN` names, and the tag or the number."""
+    flow, at, wanted = name.partition("@")
+    if at and not wanted:
+        raise UsageError(f"{name!a} names no version", help="FLOW, FLOW@TAG or FLOW@v3")
+    version = _VERSION.fullmatch(wanted)
+    named = int(version[1]) if version else check_tag(wanted or DEFAULT_TAG)
+    return check_name("flow", flow), named
+
+
+def check_tag(tag: str) -> str:
+    """Return a tag that is legal; raise UsageError otherwise."""
+    if re.fullmatch(r"v[0-9]+", tag):
+        raise UsageError(f"{tag} cannot be a tag: it reads as a version", help="such as `stable`")
+    return check_name("tag", tag)
+
+
+def _deployment(record: DeploymentRecord, tags: Mapping[str, int]) -> Deployment:
+    return Deployment(
+        flow=record.flow,
+        number=record.number,
+        target=record.target,
+        digest=record.digest,
+        files=record.files,
+        deployed_at=record.at,
+        kitaru_version=record.kitaru_version,
+        tags=tuple(sorted(tag for tag, number in tags.items() if number == record.number)),
+    )

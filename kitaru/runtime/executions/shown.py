@@ -1,0 +1,100 @@
+"""Decides how a recorded value is shown as JSON: from its document alone, importing nothing."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from kitaru.runtime.recording.journal import Journal
+
+_ELIDED = "…"
+_MAX_DEPTH = 200
+
+
+def result_as_json(journal: Journal) -> Any:
+    """Return a completed execution's result as JSON; `None` for any other."""
+    end = journal.end()
+    return None if end is None or end.result is None else as_json(journal.fetch(end.result))
+
+
+def as_json(document: Any) -> Any:
+    """Return a codec document as JSON that reads well.
+
+    Models and dataclasses become objects, tuples and sets arrays, dates and the like texts. A value
+    inside itself, and what is nested over 200 deep, is shown as `…`.
+
+    Example:
+        >>> as_json(codec.encode({"pair": (1, 2)}))
+        {'pair': [1, 2]}
+    """
+    form = document.get("$kitaru") if isinstance(document, dict) else None
+    if form is None:
+        return document
+    if form == "json/1":
+        return json.loads(document["text"])
+    return _Graph(document["nodes"]).slot(document["root"])
+
+
+class _Graph:
+    def __init__(self, nodes: list[Any]) -> None:
+        self._nodes = nodes
+        self._open: set[int] = set()
+
+    def slot(self, slot: Any) -> Any:
+        """Return an atom as it is, a reference as what its node shows."""
+        if not isinstance(slot, list):
+            return slot
+        index = slot[0]
+        if index in self._open or len(self._open) >= _MAX_DEPTH:
+            return _ELIDED
+        self._open.add(index)
+        try:
+            tag, data, *rest = self._nodes[index]
+            return _SHOWN.get(tag, _other)(self, data, rest[0] if rest else [])
+        finally:
+            self._open.discard(index)
+
+    def key(self, slot: Any) -> str:
+        shown = self.slot(slot)
+        return shown if isinstance(shown, str) else json.dumps(shown)
+
+
+def _array(graph: _Graph, _: Any, slots: list[Any]) -> Any:
+    return [graph.slot(slot) for slot in slots]
+
+
+def _dict(graph: _Graph, _: Any, slots: list[Any]) -> Any:
+    return {graph.key(k): graph.slot(v) for k, v in zip(slots[::2], slots[1::2], strict=True)}
+
+
+def _object(graph: _Graph, _: Any, slots: list[Any]) -> Any:
+    fields = zip(slots[1::2], slots[2::2], strict=True)
+    return {name: graph.slot(v) for name, v in fields if not str(name).startswith("__pydantic_")}
+
+
+def _namedtuple(graph: _Graph, _: Any, slots: list[Any]) -> Any:
+    return _array(graph, None, slots[1:])
+
+
+def _float(_: _Graph, data: str, __: list[Any]) -> Any:
+    return str(struct.unpack(">d", bytes.fromhex(data))[0])
+
+
+def _name(_: _Graph, data: list[str], __: list[Any]) -> Any:
+    return ".".join(data)
+
+
+def _other(graph: _Graph, data: Any, slots: list[Any]) -> Any:
+    return data if data is not None else _array(graph, None, slots)
+
+
+_SHOWN: dict[str, Callable[[_Graph, Any, list[Any]], Any]] = {
+    **dict.fromkeys(("list", "tuple", "set", "frozenset"), _array),
+    "dict": _dict,
+    "object": _object,
+    "namedtuple": _namedtuple,
+    "float": _float,
+    "name": _name,
+}

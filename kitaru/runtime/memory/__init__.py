@@ -1,0 +1,1 @@
+"""Decides what flows remember beyond their own execution."""

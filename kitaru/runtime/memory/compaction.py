@@ -1,0 +1,117 @@
+"""Decides how a model merges what is remembered into one text, and what is kept of how it did."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kitaru.errors import MemoryConflict, NotFound, UsageError
+from kitaru.runtime.executions.shown import as_json
+from kitaru.runtime.llm import model_calls, models
+from kitaru.runtime.llm.models import ModelRequest
+from kitaru.runtime.memory.memories import Memory
+from kitaru.wire.records import MemoryVersion
+
+INSTRUCTION = (
+    "Merge these notes into one text. Keep every fact that still holds, say each once, and where "
+    "notes of one key contradict each other let the one with the higher version win. Answer with "
+    "the text alone."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to merge: the versions of `key`, or the keys that start with `prefix`, `into` a key."""
+
+    key: str | None
+    prefix: str | None
+    into: str | None
+    instruction: str
+    model: str | None
+
+    def __post_init__(self) -> None:
+        if (self.key is None) == (self.prefix is None) or not self.target:
+            raise UsageError(
+                "What is to be compacted is one key, or a prefix into a key.",
+                help='memory.compact("notes"), or memory.compact(prefix="notes/", into="notes")',
+            )
+
+    @property
+    def target(self) -> str:
+        """The key that the merged text becomes a version of."""
+        return self.into or self.key or ""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what identifies the job on a replay."""
+        return asdict(self)
+
+
+def run(memory: Memory, job: Job) -> int:
+    """Do the job; return the version that holds the text.
+
+    Raises:
+        NotFound: nothing is remembered there.
+        UsageError: no model is configured.
+        MemoryConflict: the target was written while the model thought; nothing was changed.
+    """
+    _check_model(job.model)
+    newest = memory.find(job.target)
+    sources = _sources(memory, job)
+    if not sources:
+        raise NotFound(
+            f"Nothing is remembered in {memory.scope} under {job.key or job.prefix}.",
+            help=f"See what there is: kitaru memory list --scope {memory.scope}",
+        )
+    answer, facts = model_calls.ask(
+        ModelRequest(_prompt(memory, sources, job.instruction), job.model)
+    )
+    compacted = {
+        "sources": [[source.key, source.number] for source in sources],
+        "instruction": job.instruction,
+        "model": facts["resolved"],
+        "tokens": facts["tokens"],
+        "cost": facts["cost"],
+    }
+    expect = newest.number if newest is not None else 0
+    written = memory.set(job.target, answer.text, expect, compacted)
+    for source in sources:
+        if source.key != job.target:
+            _forget(memory, source)
+    return written
+
+
+def _check_model(model: str | None) -> None:
+    resolved = models.resolve(model)
+    if resolved.model == models.OFFLINE:
+        raise UsageError(
+            f'Compaction needs a model, and none is configured for "{resolved.name}".',
+            help=f'export KITARU_MODELS=\'{{"{resolved.name}": "openai/gpt-4o-mini"}}\'',
+        )
+
+
+def _sources(memory: Memory, job: Job) -> list[MemoryVersion]:
+    if job.key is not None:
+        versions = (memory.find(job.key, past.version) for past in memory.history(job.key))
+    else:
+        versions = (memory.find(key) for key in memory.list(job.prefix or ""))
+    return [found for found in versions if found is not None and found.value is not None]
+
+
+def _prompt(memory: Memory, sources: list[MemoryVersion], instruction: str) -> str:
+    # Notes are put in as JSON, so that none can pass for a heading of ours.
+    notes = [
+        f"{source.key}, version {source.number}, {source.at}:\n"
+        + json.dumps(as_json(memory.document(source)), ensure_ascii=False)
+        for source in sources
+    ]
+    return "\n\n".join([instruction, *notes])
+
+
+def _forget(memory: Memory, source: MemoryVersion) -> None:
+    """Delete what was merged; what somebody wrote since then stays."""
+    other = Memory(memory.store, memory.scope, memory.operation)
+    try:
+        other.delete(source.key, source.number)
+    except MemoryConflict:
+        return

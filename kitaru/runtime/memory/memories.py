@@ -1,0 +1,244 @@
+"""Decides how the versions of a memory's keys are found and written: numbered, each created once.
+
+A key has the versions 1 to n without a gap, so that n is found by exact reads alone; a list only
+says where to begin. Who loses the race for a number takes the next one.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kitaru.errors import MemoryConflict, ValueNotEncodable
+from kitaru.runtime import codec
+from kitaru.runtime.memory.scopes import MemoryScope
+from kitaru.runtime.recording import values
+from kitaru.runtime.recording.ledger import Ledger
+from kitaru.stores.base import Store
+from kitaru.wire import keys
+from kitaru.wire.names import check_memory_key
+from kitaru.wire.records import MemoryVersion, StoredValue
+from kitaru.wire.times import now
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key's value, and which version of it that is."""
+
+    key: str
+    value: Any
+    version: int
+    written_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a key, without its value: `kitaru.memory.get(key, version=…)` has that.
+
+    `operation` is who wrote it, `type` and `size` (bytes of JSON) describe the value, `compacted`
+    says of which versions, by which model, at what cost a compaction was made.
+    """
+
+    key: str
+    version: int
+    deleted: bool
+    written_at: str
+    operation: str
+    type: str
+    size: int
+    compacted: dict[str, Any]
+
+
+class Memory:
+    """One scope of a store, as one operation sees it; safe for threads and processes to share.
+
+    Args:
+        operation: who writes. It writes one version of a key, however often it is tried.
+        begin: is told, before a write, which version was the newest, and returns what it was told
+            the first time that this operation was tried.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        scope: MemoryScope,
+        operation: str,
+        begin: Callable[[int], int] = lambda newest: newest,
+    ) -> None:
+        self.store = store
+        self.scope = scope
+        self.operation = operation
+        self._begin = begin
+        self._home = scope.home
+        self._ledger = Ledger(store)
+
+    def entry(self, key: str, version: int | None = None) -> Entry | None:
+        """Return the newest value or that of a version; None where the key has none."""
+        found = self.find(key, version)
+        if found is None or found.value is None:
+            return None
+        return Entry(key, codec.decode(self.document(found)), found.number, found.at)
+
+    def find(self, key: str, version: int | None = None) -> MemoryVersion | None:
+        """Return the record of the newest version, or of the one with a number."""
+        check_memory_key(key)
+        return self._newest(key) if version is None else self._version(key, version)
+
+    def document(self, found: MemoryVersion) -> Any:
+        """Return the codec document of a version that has a value."""
+        assert found.value is not None
+        return values.load_value(self.store, keys.memory_home(self._home, found.key), found.value)
+
+    def set(
+        self,
+        key: str,
+        value: Any,
+        expect: int | None = None,
+        compacted: dict[str, Any] | None = None,
+    ) -> int:
+        """Write a new version and return its number; raises MemoryConflict, ValueNotEncodable."""
+        home = keys.memory_home(self._home, check_memory_key(key))
+        document = _encoded(key, value)
+        stored = values.store_value(self.store, home, document, type(value).__name__)
+        written = self._write(key, stored, expect, compacted or {})
+        assert written is not None, "only a deletion may find nothing to do"
+        return written.number
+
+    def delete(self, key: str, expect: int | None = None) -> bool:
+        """Write a version that says the key is gone; False where it has no value already."""
+        held = self._write(check_memory_key(key), None, expect, {})
+        if held is None:
+            return False
+        self._mark(key, held.number, "gone")
+        return held.operation == self.operation
+
+    def list(self, prefix: str = "") -> builtins.list[str]:
+        """Return the keys that start with `prefix` and have a value, sorted."""
+        newest: dict[str, str] = {}
+        marks = keys.memory_marks(self._home, prefix and check_memory_key(prefix))
+        for mark in self.store.list(marks):
+            newest.setdefault(*keys.marked(self._home, mark))
+        return sorted(key for key, status in newest.items() if status == "live")
+
+    def history(self, key: str, limit: int | None = None) -> builtins.list[Version]:
+        """Return the versions of a key, the oldest first; with `limit` only the last so many."""
+        newest = _number(self.find(key))
+        first = 1 if limit is None else max(1, newest - limit + 1)
+        return [_version(found) for found in self._read(key, range(first, newest + 1))]
+
+    def purge(self, key: str) -> int:
+        """Erase a key, its versions and values, for good; return how many versions there were."""
+        versions = _number(self.find(key))
+        self.delete(key)
+        while found := self.store.list(keys.memory_versions(self._home, key)):
+            # The oldest first: until the last one is gone, the key reads as deleted.
+            self._erase(reversed(found))
+        self._erase(self.store.list(keys.memory_home(self._home, key)))
+        self._erase(reversed(self.store.list(f"{keys.memory_marks(self._home, key)}/")))
+        return versions
+
+    def _write(
+        self, key: str, value: StoredValue | None, expect: int | None, compacted: dict[str, Any]
+    ) -> MemoryVersion | None:
+        """Return the version that this operation wrote, before or now; it deletes a value only."""
+        newest = self._newest(key)
+        floor = self._begin(_number(newest))
+        tried = self._read(key, range(floor + 1, _number(newest) + 1))
+        held = next((found for found in tried if found.operation == self.operation), None)
+        while held is None:
+            _check_expected(key, newest, expect)
+            if value is None and not _alive(newest):
+                return newest
+            number = _number(newest) + 1
+            if value is not None and not _alive(newest):
+                # Before the version: a key with a value is never missing from a list.
+                self._mark(key, number, "live")
+            made = MemoryVersion(key, number, self.operation, now(), value, compacted)
+            newest = self._ledger.write(keys.memory_version(self._home, key, number), made)
+            held = newest if newest.operation == self.operation else None
+        return held
+
+    def _newest(self, key: str) -> MemoryVersion | None:
+        hint = self.store.list(keys.memory_versions(self._home, key), limit=1)
+        number = keys.version_number(hint[0]) if hint else 0
+        found = self._read(key, range(max(1, number), number + 2))
+        newest = found[-1] if found else None
+        return newest if _number(newest) == number else self._search(key, newest)
+
+    def _search(self, key: str, newest: MemoryVersion | None) -> MemoryVersion | None:
+        """Return the newest version, given one that exists: steps that double, then halves."""
+        low, step = _number(newest), 1
+        while (found := self._version(key, low + step)) is not None:
+            newest, low, step = found, found.number, step * 2
+        high = low + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            if (found := self._version(key, middle)) is None:
+                high = middle
+            else:
+                newest, low = found, middle
+        return newest
+
+    def _version(self, key: str, number: int) -> MemoryVersion | None:
+        found = self._read(key, range(number, number + 1))
+        return found[0] if found else None
+
+    def _read(self, key: str, numbers: range) -> builtins.list[MemoryVersion]:
+        places = [keys.memory_version(self._home, key, number) for number in numbers]
+        return self._ledger.read_all(MemoryVersion, places)
+
+    def _mark(self, key: str, number: int, status: str) -> None:
+        values.create_or_read(self.store, keys.memory_mark(self._home, key, number, status), b"")
+
+    def _erase(self, places: Iterable[str]) -> None:
+        for place in places:
+            self.store.delete(place)
+
+
+def _number(version: MemoryVersion | None) -> int:
+    return 0 if version is None else version.number
+
+
+def _alive(version: MemoryVersion | None) -> bool:
+    return version is not None and version.value is not None
+
+
+def _check_expected(key: str, newest: MemoryVersion | None, expect: int | None) -> None:
+    number = _number(newest)
+    if expect in (None, number) or (expect == 0 and not _alive(newest)):
+        return
+    found = f"version {number}" if _alive(newest) else "no value"
+    wanted = f"version {expect}" if expect else "no value"
+    raise MemoryConflict(
+        f"The memory {key} has {found}, where {wanted} was expected.",
+        version=number if _alive(newest) else 0,
+        help="Somebody else wrote it. Read it again with kitaru.memory.entry(key), and write what "
+        "follows from that with expect=entry.version.",
+    )
+
+
+def _encoded(key: str, value: Any) -> Any:
+    try:
+        return codec.encode(value, where=key)
+    except ValueNotEncodable as error:
+        raise ValueNotEncodable(
+            f"The memory {key} cannot hold the value: {error.message}.",
+            path=error.path,
+            help=error.help,
+        ) from None
+
+
+def _version(found: MemoryVersion) -> Version:
+    value = found.value or StoredValue()
+    return Version(
+        key=found.key,
+        version=found.number,
+        deleted=found.value is None,
+        written_at=found.at,
+        operation=found.operation,
+        type=value.type,
+        size=value.size,
+        compacted=found.compacted,
+    )

@@ -1,0 +1,211 @@
+"""Decides how the output of an execution is kept: in chunks beside its records, never in their way.
+
+Output is taken in memory and written by a thread of its own. Where the store is slow or gone it is
+output that is lost, and said to be, never time or a record.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+
+from kitaru.runtime.observing.redaction import hidden
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.ledger import Ledger
+from kitaru.stores.base import Store
+from kitaru.wire import keys
+from kitaru.wire.ids import new_execution_id
+from kitaru.wire.records import LogChunk
+from kitaru.wire.times import now
+
+_CHUNK = 64 * 1024
+_MOST = 16 * _CHUNK
+_LINE = 8 * 1024
+_PAUSE = 1.0
+_LAST_WORDS = 5.0
+_ENDED = ("completed", "failed", "cancelled")
+
+_open: dict[int, Log] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of output: when, from where (`stdout`, `stderr`), of which invocation.
+
+    `invocation` is empty for the flow's body. `text` has no line end.
+    """
+
+    at: str
+    invocation: str
+    stream: str
+    text: str
+
+
+class Log:
+    """What one run of an execution writes out; safe for threads, and never raises.
+
+    A line is kept when it ends, so that no secret is ever torn in two.
+    """
+
+    def __init__(self, store: Store, exec_id: str) -> None:
+        self._ledger = Ledger(store)
+        self._place = keys.log_segment(exec_id, new_execution_id())
+        self._begun: dict[tuple[str, str], str] = {}
+        self._lines: list[LogLine] = []
+        self._size = self._lost = self._number = 0
+        self._changed = threading.Condition()
+        self._writing = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, invocation: str, stream: str, text: str) -> None:
+        """Take what was written."""
+        with self._changed:
+            begun = self._begun.get((invocation, stream), "") + text
+            if "\n" not in text and len(begun) <= _LINE:
+                self._begun[invocation, stream] = begun
+                return
+            *whole, rest = begun.split("\n")
+            if len(rest) > _LINE:
+                whole, rest = [*whole, rest], ""
+            self._begun[invocation, stream] = rest
+            self._take(invocation, stream, whole)
+            self._start()
+
+    def close(self, timeout: float = _LAST_WORDS) -> None:
+        """Write down what is left, as far as `timeout` seconds allow; more may still be added."""
+        with self._changed:
+            for (invocation, stream), text in self._begun.items():
+                self._take(invocation, stream, [text] if text else [])
+            self._begun.clear()
+            _open.pop(id(self), None)
+        last = threading.Thread(target=self._write, name="kitaru-logs-last", daemon=True)
+        if self._lines or self._writing.locked():
+            last.start()
+            last.join(timeout)
+
+    def _take(self, invocation: str, stream: str, texts: list[str]) -> None:
+        at = now()
+        for text in texts:
+            if self._size + len(text) > _MOST:
+                self._lost += 1
+                continue
+            self._size += len(text) + 1
+            self._lines.append(LogLine(at, invocation, stream, text))
+
+    def _start(self) -> None:
+        _open[id(self)] = self
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="kitaru-logs", daemon=True)
+            self._thread.start()
+        elif self._size >= _CHUNK:
+            self._changed.notify()
+
+    def _run(self) -> None:
+        """Write once a second, or as soon as there is a chunk; end when nothing comes."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._size >= _CHUNK, _PAUSE)
+                if not self._lines:
+                    self._thread = None
+                    return
+            self._write()
+
+    def _write(self) -> None:
+        with self._writing:
+            with self._changed:
+                lines, lost = self._lines, self._lost
+                self._lines, self._size, self._lost = [], 0, 0
+            for chunk in _chunks(lines, lost):
+                try:
+                    self._keep(_without_secrets(chunk))
+                except Exception:
+                    with self._changed:
+                        self._lost += len(chunk)
+
+    def _keep(self, chunk: list[LogLine]) -> None:
+        self._number += 1
+        place = f"{self._place}{self._number:08d}"
+        self._ledger.write(place, LogChunk(tuple(map(_entry, chunk))))
+
+
+def _entry(line: LogLine) -> list[str]:
+    return [line.at, line.invocation, line.stream, line.text]
+
+
+def close_all() -> None:
+    """Write down what is left of every run in this process, which is about to end."""
+    for log in list(_open.values()):
+        log.close()
+
+
+def read(
+    store: Store, exec_id: str, seen: Container[str] = ()
+) -> Iterator[tuple[str, list[LogLine]]]:
+    """Yield the chunks that an execution's runs wrote, each with its key, but for those seen."""
+    found = [key for key in store.list(keys.logs(exec_id)) if key not in seen]
+    for key, chunk in zip(found, Ledger(store).read_all(LogChunk, found), strict=True):
+        yield key, [LogLine(*line) for line in chunk.lines]
+
+
+def lines(journal: Journal, invocation: str | None, follow: bool) -> Iterator[LogLine]:
+    """Yield the lines of an execution, or of one invocation; with `follow` until it has ended."""
+    found = _followed(journal) if follow else _sorted(journal)
+    return (line for line in found if invocation in (None, line.invocation))
+
+
+def _sorted(journal: Journal) -> list[LogLine]:
+    found = [line for _, chunk in read(journal.store, journal.exec_id) for line in chunk]
+    # Runs that overlap wrote beside each other; within one, order is that of writing.
+    return sorted(found, key=lambda line: line.at)
+
+
+def _followed(journal: Journal) -> Iterator[LogLine]:
+    seen: set[str] = set()
+    while True:
+        # Asked first: what was written before the end is read after it.
+        last = journal.state().status in _ENDED
+        for key, chunk in read(journal.store, journal.exec_id, seen):
+            seen.add(key)
+            yield from chunk
+        if last:
+            return
+        time.sleep(_PAUSE)
+
+
+def _chunks(lines: list[LogLine], lost: int) -> Iterator[list[LogLine]]:
+    chunk: list[LogLine] = []
+    size = 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line.text)
+        if size >= _CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if lost:
+        said = f"kitaru: {lost} lines of output were lost here"
+        chunk.append(LogLine(now(), "", "stderr", said))
+    if chunk:
+        yield chunk
+
+
+def _without_secrets(lines: list[LogLine]) -> list[LogLine]:
+    """Return the lines as they are kept; those of one writer are looked at together.
+
+    Where a secret went over several lines there are fewer of them afterwards, and all that their
+    writer said in this chunk has the time of its first line.
+    """
+    by_writer: dict[tuple[str, str], list[LogLine]] = {}
+    for line in lines:
+        by_writer.setdefault((line.invocation, line.stream), []).append(line)
+    kept: list[LogLine] = []
+    for own in by_writer.values():
+        texts = _hidden("\n".join(line.text for line in own)).split("\n")
+        moments = [line.at for line in own] if len(texts) == len(own) else [own[0].at] * len(texts)
+        kept += [replace(own[0], at=at, text=t) for at, t in zip(moments, texts, strict=True)]
+    return kept
+
+
+def _hidden(text: str) -> str:
+    return str(hidden(text.encode("utf-8", "backslashreplace").decode()))

@@ -1,0 +1,1 @@
+"""Decides what is written down of an execution, and that it never changes."""

@@ -1,0 +1,91 @@
+"""Decides which results of other executions a flow gets: those that a hint leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+
+from kitaru.errors import RecordCorrupt
+from kitaru.runtime.recording import values
+from kitaru.runtime.recording.ledger import Ledger
+from kitaru.wire import canonical, keys
+from kitaru.wire.records import CacheHint, InvocationRecord, StoredValue, with_values
+
+# One page of a list. Code that has more results is asked for by exact key each time.
+_LISTED = 1000
+
+
+class Cache:
+    """The results of other executions, as the execution `exec_id` finds them.
+
+    A cache key is `CODE/ARGUMENTS`: what was called, and what with. A remote store is asked for the
+    hints of a code once, in one list: a result that comes to be there later is not found, which is
+    no more than another run of the function.
+    """
+
+    def __init__(self, ledger: Ledger, exec_id: str) -> None:
+        self._ledger = ledger
+        self._store = ledger.store
+        self._exec_id = exec_id
+        self._listed: dict[str, frozenset[str] | None] = {}
+
+    def find(
+        self, key: str, id: str, beside: Callable[[], Iterable[str]]
+    ) -> InvocationRecord | None:
+        """Return what another execution recorded; see `Journal.cached`."""
+        hint = self._ledger.read(CacheHint, keys.cache(key)) if self._may_be(key, beside) else None
+        if hint is None or hint.exec_id == self._exec_id:
+            return None
+        use = replace(hint, exec_id=self._exec_id, invocation=id)
+        held = self._ledger.write(keys.cache_use(self._exec_id, key), use)
+        return self._follow(hint) if held.invocation == id else None
+
+    def _may_be(self, key: str, beside: Callable[[], Iterable[str]]) -> bool:
+        if not self._store.remote:
+            return True
+        code = key.partition("/")[0]
+        if code not in self._listed:
+            wanted = {code, *beside()} - self._listed.keys()
+            self._store.together(*[partial(self._list, one) for one in wanted])
+        known = self._listed[code]
+        return known is None or keys.cache(key) in known
+
+    def _list(self, code: str) -> None:
+        found = self._store.list(keys.cached(code), limit=_LISTED)
+        self._listed[code] = frozenset(found) if len(found) < _LISTED else None
+
+    def _follow(self, hint: CacheHint) -> InvocationRecord | None:
+        key = keys.invocation(hint.exec_id, hint.invocation)
+        found = self._ledger.read(InvocationRecord, key)
+        # Another process may have won the race for that id, after the hint was written.
+        if found is None or found.status != "completed" or _subject(found) != _subject(hint):
+            return None
+
+        def copied(value: StoredValue) -> StoredValue:
+            home = keys.home(hint.exec_id)
+            return values.copy_value(self._store, home, keys.home(self._exec_id), value)
+
+        try:
+            copies = with_values(found, copied)
+        except RecordCorrupt:
+            # Whoever removes an execution removes its records first, and then their values.
+            if self._store.get(key) is None:
+                return None
+            raise
+        return replace(copies, cached_from=f"{hint.exec_id}/{hint.invocation}")
+
+
+def code_of(callee: str, name: str, fingerprint: str) -> str:
+    """Return what tells a version of a piece of code from all others: the first half of a key."""
+    return canonical.digest([callee, name, fingerprint]).removeprefix("sha256:")
+
+
+def cache_key(record: InvocationRecord) -> str:
+    """Return the cache key under which the result of an invocation is to be found."""
+    code = code_of(record.callee, record.name, record.fingerprint)
+    return f"{code}/{record.arguments_digest.removeprefix('sha256:')}"
+
+
+def _subject(of: InvocationRecord | CacheHint) -> tuple[str, str]:
+    return of.arguments_digest, of.fingerprint

@@ -1,0 +1,312 @@
+"""Decides what an execution remembers, and that each thing is remembered once.
+
+Promise: a checkpoint's result is recorded at most once; its function runs at least once until
+recorded; everyone downstream sees the one record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kitaru.errors import NotFound, StateError, WaitConflict
+from kitaru.runtime.recording import states, values
+from kitaru.runtime.recording.cache import Cache
+from kitaru.runtime.recording.company import Company
+from kitaru.runtime.recording.ledger import Ledger
+from kitaru.stores.base import Store
+from kitaru.wire import canonical, keys
+from kitaru.wire.ids import check_execution_id
+from kitaru.wire.records import (
+    AttemptRecord,
+    CacheHint,
+    EndRecord,
+    ErrorInfo,
+    ExecutionRecord,
+    ExitRecord,
+    FramePointer,
+    IntentRecord,
+    InvocationRecord,
+    Record,
+    StateRecord,
+    Status,
+    StoredValue,
+    WaitAnswer,
+    WaitRequest,
+)
+
+
+class Journal:
+    """The records of one execution; make one with `create` or `open`.
+
+    Every method that writes a record returns what the store holds: the caller's record, or the one
+    that another process wrote first. All may raise `EnvironmentFailure`: the same call may then be
+    made again. Safe for threads.
+    """
+
+    def __init__(self, store: Store, execution: ExecutionRecord, *, began: bool = False) -> None:
+        """`began` says that this process created the execution, and nothing in it."""
+        self.store = store
+        self.execution = execution
+        self.exec_id = execution.exec_id
+        self.home = keys.home(execution.exec_id)
+        self._ledger = Ledger(store)
+        self.writer = self._ledger.writer
+        self._cache = Cache(self._ledger, self.exec_id)
+        self._company = Company(store, self.exec_id, began=began)
+        # Nothing else is held: an execution may have any number of records.
+        self._prefetched: dict[str, InvocationRecord] = {}
+
+    @classmethod
+    def create(cls, store: Store, record: ExecutionRecord) -> Journal:
+        """Begin an execution, or attach to the one of that id that has the same flow and inputs.
+
+        Raises:
+            StateError: there is one with another flow or other inputs.
+            UsageError: the id is not an execution id.
+        """
+        ledger = Ledger(store)
+        key = keys.execution(check_execution_id(record.exec_id))
+        began = ledger.wrote(key, record)
+        held = (None if began else ledger.read(ExecutionRecord, key)) or record
+        if (held.flow, held.inputs_digest) != (record.flow, record.inputs_digest):
+            other = "flow" if held.flow != record.flow else "inputs"
+            raise StateError(
+                f"Execution {record.exec_id} exists already, with another {other}: it runs "
+                f"{held.flow}, started at {held.started_at}.",
+                help="Leave the execution id out to start a new execution, or look at this one: "
+                f"kitaru executions get {record.exec_id}",
+            )
+        states.write_first_state(ledger, held)
+        return cls(store, held, began=began)
+
+    @classmethod
+    def adopting(
+        cls, store: Store, record: ExecutionRecord, records: Sequence[tuple[str, Record]]
+    ) -> Journal:
+        """Begin an execution of a new id that has these records, by key, from the first moment."""
+        ledger = Ledger(store)
+        ledger.write_all(records)
+        held = ledger.write(keys.execution(record.exec_id), record)
+        states.write_first_state(ledger, held)
+        return cls(store, held)
+
+    @classmethod
+    def open(cls, store: Store, exec_id: str) -> Journal:
+        """Open an execution that exists.
+
+        Raises:
+            NotFound: this store has no such execution.
+        """
+        record = Ledger(store).read(ExecutionRecord, keys.execution(check_execution_id(exec_id)))
+        if record is None and store.get(keys.launch(exec_id)) is not None:
+            raise NotFound(
+                f"The execution {exec_id} was started, and its first step has not begun yet.",
+                help="Look again later; its target's own page says whether the step is waiting.",
+            )
+        if record is None:
+            raise NotFound(
+                f"There is no execution {exec_id} in {store.url}.",
+                help=f"List those there are: kitaru executions list --store {store.url}",
+            )
+        return cls(store, record)
+
+    def prefetch(self) -> None:
+        """Read all invocations at once; a hint only: one that is not found is asked for again."""
+        self._prefetched = {record.id: record for record in self.invocations()}
+
+    def invocation(self, id: str) -> InvocationRecord | None:
+        """Return the outcome of an invocation, or None when it certainly has none yet."""
+        if (held := self._prefetched.get(id)) is not None:
+            return held
+        return self._ledger.read(InvocationRecord, keys.invocation(self.exec_id, id))
+
+    def look(self, id: str) -> InvocationRecord | EndRecord | None:
+        """Return an invocation's outcome; while it has none, how the execution ended, or None."""
+        if (held := self._prefetched.get(id)) is not None:
+            return held
+        if self._company.is_absent():
+            return None
+        # The outcome last: nothing happens between its absence and the call but the way back.
+        places = keys.end(self.exec_id), keys.invocation(self.exec_id, id)
+        read: list[bytes | None] = []
+        self.store.together(self._company.join, lambda: read.extend(self.store.get_all(places)))
+        end, outcome = read
+        if outcome is not None:
+            return self._ledger.verify(InvocationRecord, places[1], outcome)
+        return None if end is None else self._ledger.verify(EndRecord, places[0], end)
+
+    def recorded(self) -> set[str]:
+        """Return the ids of the invocations that have an outcome; a hint only."""
+        found = self.store.list(keys.invocations(self.exec_id))
+        return {key.rpartition("/")[2] for key in found}
+
+    def invocations(self, besides: Container[str] = ()) -> list[InvocationRecord]:
+        """Return all outcomes but those of the ids `besides`, in program order of the calls."""
+        found = self.store.list(keys.invocations(self.exec_id))
+        wanted = [key for key in found if key.rpartition("/")[2] not in besides]
+        read = self._ledger.read_all(InvocationRecord, wanted)
+        return sorted(read, key=lambda record: (record.position, record.id))
+
+    def record(self, rec: InvocationRecord, *, cache_key: str = "") -> InvocationRecord:
+        """Record an invocation's outcome: one commit.
+
+        Args:
+            cache_key: when given, later executions find the result under it (see `cached`).
+        """
+        key = keys.invocation(self.exec_id, rec.id)
+        also = [self._hint(rec, cache_key)] if cache_key and rec.status == "completed" else []
+        held = self.store.together(lambda: self._ledger.write(key, rec, *also), self._company.ask)
+        return held
+
+    def cached(
+        self, cache_key: str, id: str, beside: Callable[[], Iterable[str]] = tuple
+    ) -> InvocationRecord | None:
+        """Return the completed invocation that another execution recorded under a cache key.
+
+        Args:
+            cache_key: `CODE/ARGUMENTS`, each a text without `/`.
+            id: the invocation that asks.
+            beside: the codes that are likely to be asked for as well.
+
+        One invocation of this execution gets it, the first that asks: a flow that calls again with
+        the same arguments looks again, a poll for example. `cached_from` says where it is from.
+        Its large values are copied here first, so that a record made from it can be read for as
+        long as this execution exists.
+        """
+        return self._cache.find(cache_key, id, beside)
+
+    def attempts(self, id: str | None = None) -> list[AttemptRecord]:
+        """Return the failed attempts of an invocation, or of all, the first one first."""
+        of = keys.all_attempts(self.exec_id) if id is None else keys.attempts(self.exec_id, id)
+        return self._ledger.read_all(AttemptRecord, self.store.list(of))
+
+    def add_attempt(self, rec: AttemptRecord) -> AttemptRecord:
+        """Keep a failed attempt under the next free number, and return it with that number."""
+        number = len(self.store.list(keys.attempts(self.exec_id, rec.id)))
+        while True:
+            number += 1
+            numbered = replace(rec, number=number)
+            if self._ledger.wrote(keys.attempt(self.exec_id, rec.id, number), numbered):
+                return numbered
+
+    def state(self) -> StateRecord:
+        """Return the execution's state; an end outweighs every state record."""
+        return states.read_state(self._ledger, self.exec_id, self.execution.started_at)
+
+    def set_state(self, status: Status, error: ErrorInfo | None = None) -> None:
+        """Note a status change; nothing is written when the newest state says the same."""
+        states.write_state(self._ledger, self.execution, status, error)
+
+    def end(self) -> EndRecord | None:
+        """Return how the execution ended for good, or None; a failed one may go on."""
+        return states.read_end(self._ledger, self.exec_id)
+
+    def finish(self, record: EndRecord) -> EndRecord:
+        """End the execution for good, or return the end that it has already."""
+        held = self._ledger.write(keys.end(self.exec_id), record)
+        self.set_state(held.status)
+        return held
+
+    def request_wait(self, request: WaitRequest) -> WaitRequest:
+        """Ask a question, once."""
+        return self._ledger.write(keys.wait_request(self.exec_id, request.name), request)
+
+    def wait_request(self, name: str) -> WaitRequest | None:
+        """Return the question of a wait, or None when it was not asked yet."""
+        return self._ledger.read(WaitRequest, keys.wait_request(self.exec_id, name))
+
+    def answer(self, answer: WaitAnswer) -> WaitAnswer:
+        """Answer or abort a wait; it need not have been asked yet. The first answer counts.
+
+        Raises:
+            WaitConflict: another answer was first.
+        """
+        held = self._ledger.write(keys.wait_answer(self.exec_id, answer.name), answer)
+        if _meaning(held) != _meaning(answer):
+            was = "aborted" if held.kind == "abort" else f"answered with {_short(held.value)}"
+            raise WaitConflict(
+                f'The wait "{answer.name}" of execution {self.exec_id} was {was} already, '
+                f"at {held.answered_at}.",
+                help=f"The first answer counts. See: kitaru executions get {self.exec_id}",
+            )
+        return held
+
+    def wait_answer(self, name: str) -> WaitAnswer | None:
+        """Return the answer of a wait, or None when there certainly is none yet."""
+        return self._ledger.read(WaitAnswer, keys.wait_answer(self.exec_id, name))
+
+    def pending_waits(self) -> list[WaitRequest]:
+        """Return the questions that nobody answered, the oldest first."""
+        found = [key.split("/")[-2:] for key in self.store.list(keys.waits(self.exec_id))]
+        answered = {name for name, what in found if what == "answer"}
+        names = [name for name, what in found if what == "request" and name not in answered]
+        pending = [keys.wait_request(self.exec_id, name) for name in names]
+        asked = self._ledger.read_all(WaitRequest, pending)
+        return sorted(asked, key=lambda request: (request.asked_at, request.name))
+
+    def exit(self, block: str) -> ExitRecord | None:
+        """Return how the process segment that started at `block` ended, or None."""
+        return self._ledger.read(ExitRecord, keys.exit(self.exec_id, block))
+
+    def exits(self) -> list[ExitRecord]:
+        """Return how all process segments ended."""
+        return self._ledger.read_all(ExitRecord, self.store.list(keys.exits(self.exec_id)))
+
+    def record_exit(self, record: ExitRecord) -> ExitRecord:
+        """Record how a process segment ended, and the frame it hands on, once."""
+        return self._ledger.write(keys.exit(self.exec_id, record.block), record)
+
+    def frame_pointers(self) -> list[tuple[str, FramePointer]]:
+        """Return where each block that control came to finds its frame, with the block."""
+        prefix = keys.frames(self.exec_id)
+        found = self.store.list(prefix)
+        blocks = [key.removeprefix(prefix) for key in found]
+        return list(zip(blocks, self._ledger.read_all(FramePointer, found), strict=True))
+
+    def frame_pointer(self, block: str) -> dict[str, str] | None:
+        """Return `{"from": block}` or `{"passed": block}`, None when control has not come there."""
+        pointer = self._ledger.read(FramePointer, keys.frame(self.exec_id, block))
+        if pointer is None:
+            return None
+        return {"passed": pointer.passed} if pointer.passed else {"from": pointer.source}
+
+    def point(self, block: str, pointer: dict[str, str]) -> None:
+        """Say where `block` finds its frame, or which block control went on to, once."""
+        record = FramePointer(source=pointer.get("from", ""), passed=pointer.get("passed", ""))
+        self._ledger.write(keys.frame(self.exec_id, block), record)
+
+    def intend(self, id: str, floor: int) -> int:
+        """Note that an invocation is about to write a version above `floor`; return the first."""
+        return self._ledger.write(keys.intent(self.exec_id, id), IntentRecord(id, floor)).floor
+
+    def put(self, document: Any, type: str = "") -> StoredValue:
+        """Keep a codec document: inline up to 64 KiB, else in a blob that is durable on return.
+
+        Raises:
+            ValueNotEncodable: it is not JSON, or longer than 512 MiB.
+        """
+        return values.store_value(self.store, self.home, document, type)
+
+    def fetch(self, value: StoredValue) -> Any:
+        """Return the document of a stored value, its digest verified; do not change it.
+
+        Raises:
+            RecordCorrupt: its blob is missing or is not what was stored.
+        """
+        return values.load_value(self.store, self.home, value)
+
+    def _hint(self, rec: InvocationRecord, cache_key: str) -> tuple[str, bytes]:
+        hint = CacheHint(self.exec_id, rec.id, rec.arguments_digest, rec.fingerprint)
+        where = keys.cache(cache_key)
+        return where, self._ledger.encode(where, hint)
+
+
+def _meaning(answer: WaitAnswer) -> tuple[str, bytes]:
+    return answer.kind, canonical.dumps(answer.value)
+
+
+def _short(value: Any) -> str:
+    text = canonical.dumps(value).decode("ascii")
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""Decides how the body of a flow runs in a process: durable calls, attempts, futures, waits."""

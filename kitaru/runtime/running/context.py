@@ -1,0 +1,100 @@
+"""Decides what running code knows of where it runs: a flow's body, a checkpoint, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kitaru.errors import ContextError
+
+if TYPE_CHECKING:
+    from kitaru.runtime.running.engine import Execution
+
+
+@dataclass(slots=True)
+class Running:
+    """One attempt of one invocation, and what it leaves beside its value.
+
+    `capture` is what the decorators say is to be kept of its model calls, None for nothing.
+    """
+
+    invocation: str
+    capture: str | None = None
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The execution that code belongs to; `running` is `None` in the flow's body."""
+
+    execution: Execution
+    running: Running | None = None
+
+
+_scope: ContextVar[Scope | None] = ContextVar("kitaru_scope", default=None)
+
+
+def current() -> Scope | None:
+    """Return where the caller runs; `None` outside any flow."""
+    return _scope.get()
+
+
+@contextmanager
+def entered(scope: Scope) -> Iterator[None]:
+    """Make `scope` the current one of this thread or task."""
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def in_body(what: str) -> Execution:
+    """Return the execution of the flow body that calls `what`.
+
+    Raises:
+        ContextError: the caller is not in a flow's body.
+    """
+    scope = _somewhere(what)
+    if scope.running is not None:
+        raise ContextError(
+            f"{what} was used inside the checkpoint {scope.running.invocation}.",
+            help=f"Call {what} in the flow's body: a checkpoint is one recorded unit.",
+        )
+    return scope.execution
+
+
+def in_checkpoint(what: str) -> tuple[Execution, Running]:
+    """Return the execution and the attempt of the checkpoint that calls `what`.
+
+    Raises:
+        ContextError: the caller is not in a checkpoint.
+    """
+    scope = current()
+    if scope is None or scope.running is None:
+        raise ContextError(
+            f"{what} was used outside a checkpoint.",
+            help=f"Call {what} in a function decorated with @checkpoint.",
+        )
+    return scope.execution, scope.running
+
+
+def _somewhere(what: str) -> Scope:
+    scope = current()
+    if scope is None:
+        raise ContextError(
+            f"{what} was used outside a flow, or in a thread that the flow started itself.",
+            help="Call it in the body of a function decorated with @flow, started with .run(…); "
+            "for concurrency use .submit(…) or .map(…) of a checkpoint.",
+        )
+    return scope
+
+
+def anywhere(what: str) -> Scope:
+    """Return where the caller runs, body or checkpoint; raise ContextError outside a flow."""
+    return _somewhere(what)

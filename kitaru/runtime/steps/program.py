@@ -1,0 +1,149 @@
+"""Decides what a step runs: the plan, its block functions, and the user's module they live in."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kitaru.errors import EnvironmentFailure
+from kitaru.runtime import secrets
+from kitaru.runtime.running import inputs
+from kitaru.runtime.running.retries import Policy
+from kitaru.runtime.steps import blocks
+from kitaru.runtime.steps.frames import Variables
+from kitaru.wire import canonical
+from kitaru.wire.plan import OWN_DEFAULT, Parameter, Plan
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled flow, loaded: `functions` by block, `flow` the object that `@flow` made."""
+
+    plan: Plan
+    digest: str
+    module: ModuleType
+    flow: Any
+    functions: dict[str, blocks.BlockFunction]
+
+    @property
+    def policy(self) -> Policy:
+        """How checkpoints are tried again that do not say themselves."""
+        policy: Policy = self.flow.policy
+        return policy.under(Policy(self.plan.retries))
+
+
+def read_plan(path: Path, expected: str = "") -> tuple[Plan, str]:
+    """Return the plan in a file and its digest.
+
+    Raises:
+        EnvironmentFailure: there is none that this Kitaru can read, or its digest is not the one
+            that is `expected`.
+    """
+    try:
+        data = path.read_bytes()
+        if expected and canonical.sha256(data) != expected:
+            raise EnvironmentFailure(
+                f"The plan {path} of this image is not the one that the document is compiled from.",
+                help="Build the image again from the build directory of this document, and name it "
+                "by its digest: a tag can move.",
+            )
+        return Plan.from_json(data), canonical.sha256(data)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EnvironmentFailure(
+            f"The plan {path} cannot be read: {error}.",
+            help="The container must hold what `kitaru compile` wrote, of one version.",
+        ) from error
+
+
+def load_program(plan: Plan, digest: str, path: Path) -> Program:
+    """Import the user's module and load the blocks; `path` is where the plan lies.
+
+    What the module raises passes through.
+
+    Raises:
+        EnvironmentFailure: the bundle is not what was compiled.
+    """
+    secrets.use_plan_references(plan.secrets)
+    root = next((r for r in path.resolve().parents[:2] if (r / plan.file).is_file()), None)
+    if root is not None and str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    module = importlib.import_module(plan.module)
+    flow = _flow(plan, module)
+    if plan.blocks[0].kind == "flow":
+        return Program(plan, digest, module, flow, {plan.blocks[0].name: _whole(flow)})
+    steps = path.with_name("steps.py").read_text(encoding="utf-8")
+    return Program(
+        plan, digest, module, flow, blocks.load(plan, blocks.located(plan, steps), module)
+    )
+
+
+def project_modules(program: Program) -> dict[str, dict[str, Any]]:
+    """Return the globals of each project module that is loaded, by module name, the flow's first.
+
+    In a bundle the runtime lies beside the project, and is none of it.
+    """
+    own = program.module
+    root = str(Path(own.__file__ or "").parents[program.plan.file.count("/")]) + os.sep
+    found = {program.plan.module: vars(own)}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if file.startswith(root) and name.partition(".")[0] not in ("kitaru", "__main__"):
+            found.setdefault(name, vars(module))
+    return found
+
+
+def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:
+    """Return the flow's inputs from the texts that the target handed over.
+
+    `OWN_DEFAULT` stands for "not given".
+
+    Raises:
+        InputError: one is unknown, missing or of the wrong type.
+    """
+    parameters = {parameter.name: parameter for parameter in plan.parameters}
+    given: dict[str, Any] = {}
+    for name, text in texts.items():
+        parameter = parameters.get(name)
+        if parameter is None:
+            given[name] = text  # binding refuses it and says which there are
+        elif text != OWN_DEFAULT:
+            given[name] = _value(parameter, text)
+    return inputs.bind_json(plan.flow, flow.function, given)
+
+
+def _flow(plan: Plan, module: ModuleType) -> Any:
+    for value in vars(module).values():
+        if getattr(type(value), "__name__", "") == "Flow" and value.name == plan.flow:
+            return value
+    raise EnvironmentFailure(
+        f"The module {plan.module} has no flow {plan.flow}.",
+        help="Compile the flow again: its module defined another one when it ran.",
+    )
+
+
+def _whole(flow: Any) -> blocks.BlockFunction:
+    def run(variables: Variables) -> tuple[None, Any]:
+        return None, inputs.call(flow.function, variables)
+
+    return run
+
+
+def _value(parameter: Parameter, text: str) -> Any:
+    import json
+
+    if parameter.type == "str":
+        return text
+    if parameter.type == "bool" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text  # binding says which type it should be
+    # Orchestrators hand numbers on as doubles.
+    whole = parameter.type == "int" and isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value

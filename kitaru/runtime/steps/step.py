@@ -1,0 +1,330 @@
+"""Decides how a step of a pipeline goes on with a flow: guard, frame in, blocks, frame out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from kitaru.config import use_plan
+from kitaru.errors import EnvironmentFailure, FlowError, UsageError, ValueNotEncodable, WaitConflict
+from kitaru.runtime import codec
+from kitaru.runtime.executions import launches
+from kitaru.runtime.executions.commands import retry_help
+from kitaru.runtime.observing import output, telemetry
+from kitaru.runtime.recording.failures import user_traceback
+from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.values import store_value
+from kitaru.runtime.running import inputs, promises, waits
+from kitaru.runtime.running.context import Scope, entered
+from kitaru.runtime.running.engine import Execution
+from kitaru.runtime.running.host import Stop
+from kitaru.runtime.steps.frames import (
+    Frame,
+    Variables,
+    changed,
+    decode_frame,
+    encode_frame,
+    handed_on,
+    note_of,
+    note_of_calls,
+    note_of_globals,
+    promised_in,
+)
+from kitaru.runtime.steps.items import ItemRun
+from kitaru.runtime.steps.process import INTERRUPTED, Request, exit_now, report, say, stop_process
+from kitaru.runtime.steps.program import (
+    Program,
+    inputs_of,
+    load_program,
+    project_modules,
+    read_plan,
+)
+from kitaru.runtime.steps.route import END, Outputs, Route
+from kitaru.stores import open_store
+from kitaru.version import VERSION
+from kitaru.wire import canonical, keys
+from kitaru.wire.ids import Counters
+from kitaru.wire.plan import Plan, Resources, Step
+from kitaru.wire.records import ExecutionRecord, ExitRecord
+from kitaru.wire.times import now
+
+
+def run_step(request: Request) -> int:
+    """Run one step; return the exit code of its process, unless the process ends itself.
+
+    Raises:
+        KitaruError: the inputs, the plan or the store are wrong; nothing of the flow has run.
+    """
+    plan, digest = read_plan(request.plan, request.plan_digest)
+    step = _named(plan, request.step)
+    store = open_store(request.store or None)
+    load = _once(lambda: load_program(plan, digest, request.plan))
+    if step.entry == plan.blocks[0].name and not plan.residual_of:
+        journal = _begin(request, load(), store)
+    else:
+        journal = Journal.open(store, request.exec_id)
+    route = Route(journal, plan, digest, step)
+    if journal.end() is not None:
+        came = step.entry == plan.blocks[0].name or route.came_to(step.entry)
+        request.publish(END, "end" if came else "skip")
+        return 0 if came else request.skip_code
+    if request.answer:
+        _take(request.answer, journal)
+    if step.per_item:
+        return ItemRun(request, load, step, journal, route).run()
+    entry, left = route.entry(step.entry)
+    if left is not None:
+        request.publish(*route.hand_on(left))
+        return 0
+    pointer = route.pointer(entry)
+    if pointer is None and entry != plan.blocks[0].name:
+        request.publish(END, "skip")
+        return request.skip_code
+    if pointer is not None and "passed" in pointer:
+        request.publish(*route.outputs(pointer["passed"]))
+        return 0
+    use_plan({**plan.settings, "models": plan.models})
+    return StepRun(request, load(), step, journal, route, entry).run()
+
+
+def _take(text: str, journal: Journal) -> None:
+    """Write down an answer that was given to the orchestrator, unless another one was first."""
+    name, value = _named_answer(text)
+    try:
+        waits.answer(journal, waits.pick(journal, name), value)
+    except WaitConflict as error:
+        say(error.message)
+
+
+def _named_answer(text: str) -> tuple[str, Any]:
+    try:
+        given = json.loads(text)
+        return str(given["name"]), given["value"]
+    except (ValueError, TypeError, KeyError):
+        raise UsageError(
+            f"{text!a} is no answer that the orchestrator could have been given.",
+            help='An answer is JSON such as {"name": "approve", "value": true}.',
+        ) from None
+
+
+class StepRun:
+    """The process of one step, which ends at a cut, at a wait, or with the flow."""
+
+    def __init__(
+        self,
+        request: Request,
+        program: Program,
+        step: Step,
+        journal: Journal,
+        route: Route,
+        entry: str,
+    ) -> None:
+        self.retries_here = True
+        self._request = request
+        self._program = program
+        self._plan = program.plan
+        self._step = step
+        self._journal = journal
+        self._route = route
+        self._entry = entry
+        self._passed: list[str] = []
+        self._notes: list[dict[str, Any]] = []
+        self._waiting: ExitRecord | None = None
+        self._globals = codec.globals_digests(project_modules(program))
+        self._execution = Execution(
+            journal,
+            self,
+            cache=journal.execution.cache,
+            policy=program.policy,
+            attempted=step.retry == "native",
+            run=request.run,
+            max_parallel=program.plan.max_parallel,
+            capture=program.flow.capture,
+        )
+
+    def run(self) -> int:
+        """Run blocks until a cut or the end; return the process's exit code."""
+        telemetry.begin(self._journal, self._step.name)
+        output.begin(self._execution)
+        try:
+            with entered(Scope(self._execution)):
+                return self._run(self._entry, self._variables())
+        except EnvironmentFailure as error:
+            return report(error)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except BaseException as error:
+            self._execution.fail(error, retry_help(self._journal))
+            say(user_traceback(error).rstrip())
+            return 1
+        finally:
+            output.end()
+
+    def _variables(self) -> Variables:
+        pointer = self._route.pointer(self._entry)
+        if pointer is None:
+            recorded = codec.decode(self._journal.fetch(self._journal.execution.inputs))
+            return dict(inputs.restore(self._program.flow.function, recorded).arguments)
+        document = self._route.frame(pointer["from"])
+        self._execution.adopt([promises.read(p, self._execution) for p in promised_in(document)])
+        frame = decode_frame(document, project_modules(self._program), self._execution.restored)
+        self._execution.counters = Counters.from_json(frame.counters)
+        self._execution.unread = list(frame.unread)
+        self._passed = list(frame.passed)
+        return frame.variables
+
+    def _run(self, block: str, variables: Variables) -> int:
+        while True:
+            native = self._step.retry == "native" and block in self._step.blocks
+            self.retries_here = not native
+            self._execution.submitted.promising = self._route.fan_of(block) is not None
+            following, value = self._program.functions[block](variables)
+            if following is None:
+                return self._end(value)
+            ends, starts = self._plan.block(block), self._plan.block(following)
+            variables = handed_on(ends, starts, variables, value)
+            self._waiting = None
+            if starts.kind == "wait":
+                self._waiting = self._exit("waiting", following, variables)
+            elif self._route.cut_before(following) is not None:
+                self._start_what_cannot_cross(block)
+                left = self._exit("go", following, variables)
+                if left is not None:
+                    self._request.publish(*self._route.hand_on(self._route.leave(left)))
+                    return 0
+                self._pass(block, following)
+            block = following
+
+    def _exit(
+        self, status: Literal["go", "waiting"], following: str, variables: Variables
+    ) -> ExitRecord | None:
+        """Return what this segment leaves before `following`, None when that cannot cross."""
+        self._execution.settle()
+        block = self._plan.block(following)
+        frame = Frame(
+            variables,
+            self._execution.counters.to_json(),
+            tuple(self._execution.unread),
+            tuple(self._passed),
+            tuple(promises.write(p, self._journal) for p in self._execution.submitted.promises()),
+        )
+        modules = project_modules(self._program)
+        names = changed(self._globals, codec.globals_digests(modules), self._plan.module)
+        if names:
+            self._notes.append(note_of_globals(names, block))
+            return None
+        try:
+            document = encode_frame(frame, modules)
+        except ValueNotEncodable as error:
+            self._notes.append(note_of(error, variables, block))
+            return None
+        stored = self._journal.put(document, "frame")
+        key = self._route.key(self._entry)
+        return ExitRecord(key, status, following, stored, tuple(self._notes))
+
+    def _start_what_cannot_cross(self, block: str) -> None:
+        submitted = self._execution.submitted
+        ids = [one.call.id for one in submitted.promises() if not one.may_cross()]
+        if ids:
+            note = note_of_calls(ids, self._plan.block(block))
+            self._notes.append(note)
+            self._need_no_process_of_its_own(self._route.fan_of(block), note)
+            submitted.start(*ids)
+
+    def _pass(self, block: str, following: str) -> None:
+        """Go on in this process with what has a step of its own: promised calls, and a block."""
+        note = self._notes[-1]
+        self._need_no_process_of_its_own(self._route.fan_of(block), note)
+        self._need_no_process_of_its_own(self._route.cut_before(following), note)
+        say(f"{note['file']}:{note['line']}: goes on in this process: {note['message']}")
+        self._execution.wanted()
+        self._passed.append(following)
+
+    def _need_no_process_of_its_own(self, step: Step | None, note: dict[str, Any]) -> None:
+        if step is None:
+            return
+        elsewhere = step.resources not in (Resources(), self._step.resources)
+        if step.isolated or elsewhere:
+            self._execution.submitted.forget()
+            needs = "isolation" if step.isolated else "resources of its own"
+            raise FlowError(
+                f"{note['file']}:{note['line']}: the step {step.name} needs {needs}, but "
+                f"{note['message']}.",
+                help="Make the value one that can be recorded, or make it inside the checkpoint.",
+            )
+
+    def _end(self, result: Any) -> int:
+        self._execution.complete(result)
+        key = self._route.key(self._entry)
+        self._route.leave(ExitRecord(key, "end", None, None, tuple(self._notes)))
+        self._request.publish(END, "end")
+        return 0
+
+    # What the engine asks
+
+    def pause(self, seconds: float) -> None:
+        """Wait in this container: its next attempt is not the orchestrator's."""
+        time.sleep(seconds)
+
+    def suspend(self, wait: str) -> None:
+        """End the process without unwinding the flow; the answer starts another one."""
+        self._execution.drain()
+        outputs = Outputs(END, "waiting")
+        if self._waiting is not None:
+            outputs = self._route.hand_on(self._route.leave(self._waiting))
+        self._request.publish(*outputs, wait=self._journal.wait_request(wait))
+        exit_now(0)
+
+    def stop(self, why: Stop, error: BaseException | None) -> None:
+        stop_process(self._request, why, error)
+
+
+def _begin(request: Request, program: Program, store: Any) -> Journal:
+    plan, flow = program.plan, program.flow
+    bound = inputs_of(plan, flow, request.given.read(plan, store))
+    document = inputs.encode(plan.flow, bound)
+    record = ExecutionRecord(
+        exec_id=request.exec_id,
+        flow=plan.flow,
+        module=plan.module,
+        file=plan.file,
+        mode="dry-run" if os.environ.get("KITARU_MODE") == "dry-run" else "deployed",
+        inputs=store_value(store, keys.home(request.exec_id), document, "inputs"),
+        inputs_digest=canonical.digest(document),
+        started_at=now(),
+        target=request.target,
+        run=request.run,
+        plan_digest=program.digest,
+        bundle_digest=os.environ.get("KITARU_BUNDLE", ""),
+        kitaru_version=VERSION,
+        cache=flow.cache is not False,
+    )
+    launches.check_plan(store, request.exec_id, program.digest)
+    journal = Journal.create(store, record)
+    if journal.end() is None:
+        journal.set_state("running")
+    return journal
+
+
+def _named(plan: Plan, name: str) -> Step:
+    try:
+        return plan.step(name)
+    except KeyError:
+        raise EnvironmentFailure(
+            f"The plan of {plan.flow} has no step {name!r}.",
+            help="The document and the bundle are of different compilations; compile again.",
+        ) from None
+
+
+def _once(make: Callable[[], Program]) -> Callable[[], Program]:
+    made: list[Program] = []
+
+    def get() -> Program:
+        if not made:
+            made.append(make())
+        return made[0]
+
+    return get
