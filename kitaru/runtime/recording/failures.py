@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from kitaru.wire.secrecy import redacted
 
 _CAUSES = 8
 _HEAP_TYPE = 1 << 9
-_HERE = str(Path(__file__).resolve().parent.parent / "_").removesuffix("_")
+_OWN_CODE = str(Path(__file__).parents[2]) + os.sep
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,15 @@ def user_traceback(exc: BaseException) -> str:
     while pending:
         part = pending.pop()
         if part is not None:
-            kept = [frame for frame in part.stack if not _is_ours(frame.filename)]
+            kept = [frame for frame in part.stack if not is_own(frame.filename)]
             part.stack = traceback.StackSummary.from_list(kept)
             pending += [part.__cause__, part.__context__, *(part.exceptions or ())]
     return "".join(report.format())
 
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_HERE)
+def is_own(filename: str) -> bool:
+    """Whether code of this file is Kitaru's, not the user's."""
+    return filename.startswith(_OWN_CODE)
 
 
 def _encode(exc: BaseException, depth: int) -> dict[str, Any]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from kitaru.runtime.recording.cache import code_of
+from kitaru.runtime.recording.failures import is_own
 from kitaru.runtime.running.retries import INHERITED, Policy
 from kitaru.wire.modules import recorded_name
 from kitaru.wire.records import InvocationKind
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
-
-_OWN_CODE = str(Path(__file__).parent.parent) + os.sep
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ def callee_name(function: Any) -> str:
 def call_site() -> str:
     """Return `flow.py:12`, the innermost line outside Kitaru that led here."""
     frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_OWN_CODE) and frame.f_back is not None:
+    while is_own(frame.f_code.co_filename) and frame.f_back is not None:
         frame = frame.f_back
     return f"{_file_name(frame.f_code.co_filename)}:{frame.f_lineno}"
 
