@@ -9,11 +9,13 @@ from kitaru.flow import ended, go_on, opened, replay
 from kitaru.handle import Handle
 from kitaru.loading import load_flow
 from kitaru.memory import Memories
-from kitaru.runtime.executions import commands, launches, listing
+from kitaru.runtime.executions import listing
 from kitaru.runtime.executions.deployments import Deployments
 from kitaru.runtime.observing import logs
+from kitaru.runtime.recording import launches
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.recording.lineage import parents
+from kitaru.runtime.running import commands
 from kitaru.runtime.running.inputs import changed_json
 from kitaru.runtime.running.local import running_here
 from kitaru.runtime.running.waits import answer, pick

@@ -12,11 +12,10 @@ from kitaru.config import setting
 from kitaru.errors import ContextError, StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.runtime import codec
-from kitaru.runtime.executions import commands
 from kitaru.runtime.llm.capture import Capture, check_capture
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.recording.values import store_value
-from kitaru.runtime.running import context, inputs
+from kitaru.runtime.running import commands, context, inputs
 from kitaru.runtime.running.local import LocalRun
 from kitaru.runtime.running.retries import Policy, RetryOn, policy
 from kitaru.stores import open_store

@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 from kitaru.config import setting
 from kitaru.errors import ContextError, UsageError
 from kitaru.flow import opened
-from kitaru.runtime.executions.shown import as_json
 from kitaru.runtime.memory import compaction, scopes
 from kitaru.runtime.memory.memories import Entry, Memory, Version
+from kitaru.runtime.recording.shown import as_json
 from kitaru.runtime.running import context
 from kitaru.runtime.running.calls import Spec
 from kitaru.runtime.running.retries import ONCE

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kitaru.handle import result_of
-from kitaru.runtime.executions.shown import result_as_json
 from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.shown import result_as_json
 
 if TYPE_CHECKING:
     from kitaru.runtime.executions.comparison import Effort

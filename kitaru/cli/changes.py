@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.values import pairs, parse_inputs, parse_value
 from kitaru.errors import UsageError
-from kitaru.runtime.executions.shown import as_json
+from kitaru.runtime.recording.shown import as_json
 
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient

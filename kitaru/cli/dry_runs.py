@@ -13,8 +13,8 @@ from kitaru.cli.execution import answer_command
 from kitaru.cli.output import Output, label
 from kitaru.cli.values import parse_value, wants_text
 from kitaru.errors import AnswerInvalid, StateError
-from kitaru.runtime.executions import launches
 from kitaru.runtime.executions.deployments import Deployments
+from kitaru.runtime.recording import launches
 
 if TYPE_CHECKING:
     from kitaru_targets.build import Build

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kitaru.runtime.executions import launches
 from kitaru.runtime.executions.deployments import LOCK, Deployment, Deployments
+from kitaru.runtime.recording import launches
 from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kitaru.errors import KitaruError, NotFound, RecordCorrupt, StoreUnavailable, UsageError
-from kitaru.runtime.executions import launches
 from kitaru.runtime.executions.deployments import Deployments, parse
+from kitaru.runtime.recording import launches
 from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.stores.memory import MemoryStore

@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from kitaru.runtime import codec
-from kitaru.runtime.executions.shown import as_json
+from kitaru.runtime.recording.shown import as_json
 
 
 @dataclass

@@ -51,7 +51,7 @@ def get(output: Output, execution: str, name: str, store: str | None) -> None:
     Shown as JSON, whatever it is; nothing of the user's is imported.
     """
     from kitaru.runtime.executions.artifacts import find_artifact
-    from kitaru.runtime.executions.shown import as_json
+    from kitaru.runtime.recording.shown import as_json
 
     journal = client_of(store).executions.get(execution).journal
     found = find_artifact(journal, name)

@@ -43,7 +43,7 @@ def dry_run(
     """
     from kitaru.cli.dry_runs import attend_dry_run
     from kitaru.client import KitaruClient
-    from kitaru.runtime.executions import launches
+    from kitaru.runtime.recording import launches
     from kitaru.stores import open_store
     from kitaru.wire.ids import new_execution_id
     from kitaru.wire.records import LaunchRecord

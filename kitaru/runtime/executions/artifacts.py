@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kitaru.errors import NotFound, StateError
-from kitaru.runtime.executions import commands
 from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.running import commands
 from kitaru.wire.records import StoredValue
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, Literal
 
-from kitaru.runtime.executions.shown import as_json, result_as_json
 from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.shown import as_json, result_as_json
 from kitaru.wire.records import AttemptRecord, InvocationRecord
 
 Change = Literal["same", "changed", "only a", "only b"]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kitaru.errors import NotFound, StateError, UsageError
-from kitaru.runtime.executions import commands
 from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.running import commands
 from kitaru.wire.records import InvocationKind, InvocationRecord
 
 

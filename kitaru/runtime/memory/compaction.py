@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kitaru.errors import MemoryConflict, NotFound, UsageError
-from kitaru.runtime.executions.shown import as_json
 from kitaru.runtime.llm import model_calls, models
 from kitaru.runtime.llm.models import ModelRequest
 from kitaru.runtime.memory.memories import Memory
+from kitaru.runtime.recording.shown import as_json
 from kitaru.wire.records import MemoryVersion
 
 INSTRUCTION = (

@@ -9,9 +9,9 @@ from kitaru.errors import ArgumentChanged, EnvironmentFailure, ValueNotEncodable
 from kitaru.runtime import codec
 from kitaru.runtime.observing import telemetry
 from kitaru.runtime.recording import failures, lineage
-from kitaru.runtime.recording.outcomes import Outcome, error_info
 from kitaru.runtime.running.calls import Call
 from kitaru.runtime.running.context import Running, Scope, entered
+from kitaru.runtime.running.outcomes import Outcome, error_info
 from kitaru.runtime.running.retries import Policy, bounded
 from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
 from kitaru.wire.times import now

@@ -15,7 +15,6 @@ from kitaru.runtime.llm.models import same_models
 from kitaru.runtime.observing import telemetry
 from kitaru.runtime.observing.logs import Log
 from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.outcomes import Outcome, check_same, error_info, origin_of, value_of
 from kitaru.runtime.running import attempts
 from kitaru.runtime.running.calls import (
     Args,
@@ -28,6 +27,7 @@ from kitaru.runtime.running.calls import (
 )
 from kitaru.runtime.running.futures import Future
 from kitaru.runtime.running.host import Host, Stop, park
+from kitaru.runtime.running.outcomes import Outcome, check_same, error_info, origin_of, value_of
 from kitaru.runtime.running.retries import ONCE, Policy, chance
 from kitaru.runtime.running.submitted import Submission, Submitted, submission
 from kitaru.wire.ids import Counters

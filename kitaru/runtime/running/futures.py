@@ -9,8 +9,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from kitaru.runtime.recording.outcomes import Outcome
     from kitaru.runtime.running.engine import Execution
+    from kitaru.runtime.running.outcomes import Outcome
 
 T = TypeVar("T")
 

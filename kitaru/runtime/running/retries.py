@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from kitaru.errors import CheckpointTimeout, UsageError
 
 if TYPE_CHECKING:
-    from kitaru.runtime.recording.outcomes import Outcome
+    from kitaru.runtime.running.outcomes import Outcome
 
 T = TypeVar("T")
 

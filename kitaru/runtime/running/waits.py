@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kitaru.errors import NotFound, StateError, UsageError
-from kitaru.runtime.executions import commands
 from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.running import commands
 from kitaru.runtime.running.schema import check_answer
 from kitaru.wire import keys
 from kitaru.wire.records import WaitAnswer, WaitRequest
