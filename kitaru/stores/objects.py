@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -40,9 +41,12 @@ _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
 _TIMEOUT = timedelta(minutes=5)
 _STATUS = re.compile(r"status code: (\d+)")
 _TRIES = 5
-# Of those, each asks so many times more by itself where that is safe.
-_RETRIES = 2
+# Before the second try; before each further one four times longer.
 _PAUSE_SECONDS = 0.1
+# A store that is too busy says in a Retry-After for how long, and obstore hands on no header of an
+# error. Ten times longer is 85 seconds in all, with nothing asked between the tries.
+_BUSY = {"429", "503"}
+_BUSY_TIMES = 10
 _REQUESTS = 64
 _CALLERS = 16
 _CLOUDS = {
@@ -151,8 +155,8 @@ class ObjectStore:
         for waited in range(_TRIES - 1):
             try:
                 return self._ask(operation)
-            except StoreUnavailable:
-                time.sleep(_PAUSE_SECONDS * 4**waited)
+            except StoreUnavailable as error:
+                time.sleep(_pause(error) * 4**waited)
         return self._ask(operation)
 
     def _ask(self, operation: Callable[[], T]) -> T:
@@ -179,8 +183,10 @@ class ObjectStore:
                 help="Create it first; Kitaru never makes buckets.",
             )
         return StoreUnavailable(
-            f"The store {self.url} did not answer as it should: {what}",
-            help="Nothing recorded is lost. When it answers again: kitaru executions resume EXEC",
+            f"The store {self.url} {'is too busy' if status in _BUSY else 'fails'}, however often "
+            f"it is asked: {what}",
+            help="That may pass, and nothing recorded is lost. When it answers again:\n"
+            "kitaru executions resume EXEC",
         )
 
 
@@ -200,6 +206,12 @@ def _started(pool: Pool, work: Callable[[], T]) -> Future[T]:
 def _results(started: Sequence[Future[T]]) -> list[T]:
     wait(started)
     return [one.result() for one in started]
+
+
+def _pause(error: StoreUnavailable) -> float:
+    """Return the first pause, up to half of it longer by chance: others wait for the store, too."""
+    longer = _BUSY_TIMES if _status(error) in _BUSY else 1
+    return _PAUSE_SECONDS * longer * random.SystemRandom().uniform(1, 1.5)
 
 
 def _status(error: Exception) -> str:
@@ -236,9 +248,10 @@ def _connect(scheme: str, bucket: str, prefix: str) -> Any:
         # Client options given here hide the variable that obstore would read otherwise.
         "allow_http": os.environ.get(f"{variables}_ALLOW_HTTP", "").lower() in {"1", "true"},
     }
-    retries = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=60)}
+    # Whoever repeats knows when: obstore would do so at once, even of a store that is too busy.
+    once = {"max_retries": 0}
     make = getattr(import_module("obstore.store"), name)
-    return make(bucket, prefix=prefix or None, client_options=options, retry_config=retries)
+    return make(bucket, prefix=prefix or None, client_options=options, retry_config=once)
 
 
 def _obstore() -> Any:

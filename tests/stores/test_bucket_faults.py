@@ -6,19 +6,22 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from math import inf
 
 import pytest
 
 from kitaru.errors import EnvironmentFailure, StoreDenied, StoreUnavailable, StoreUnsuitable
 from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.recording.ledger import Ledger
 from kitaru.runtime.recording.values import create_or_read
 from kitaru.stores import Store, objects, open_store
-from kitaru.wire.records import InvocationRecord
+from kitaru.wire.records import CacheHint, InvocationRecord
 from tests.journal.harness import execution
 
 from .conftest import BUCKETS
 from .servers.proxy import Proxy
 
+PAUSE_SECONDS = objects._PAUSE_SECONDS
 PASSING = ["429", "500", "503", "reset", "stall"]
 
 
@@ -88,12 +91,66 @@ def test_a_record_whose_answer_was_lost_is_ones_own_and_written_once(
     assert [method for method, _ in proxy.requests if method == "PUT"] == ["PUT", "PUT"]
 
 
+class Clock:
+    """A clock that only pauses move; before `until`, a server answers with `status`."""
+
+    def __init__(self, status: str, until: float) -> None:
+        self.now, self.status, self.until = 0.0, status, until
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def fault(self, method: str, key: str) -> str:
+        return self.status if self.now < self.until else ""
+
+
+@pytest.fixture
+def busy(store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
+    """Return what makes a server refuse for so many seconds, as its Retry-After says."""
+
+    def begin(status: str, seconds: float) -> Clock:
+        clock = Clock(status, seconds)
+        monkeypatch.setattr(objects, "_PAUSE_SECONDS", PAUSE_SECONDS)
+        monkeypatch.setattr(objects.time, "sleep", clock.sleep)
+        proxy.fault = clock.fault
+        proxy.requests.clear()
+        return clock
+
+    return begin
+
+
+@everywhere
+@pytest.mark.parametrize("status", ["429", "503"])
+@pytest.mark.parametrize("after", ["", "after-"])
+def test_a_store_that_is_busy_for_a_minute_is_waited_for(
+    store: Store, proxy: Proxy, busy: Callable[..., Clock], status: str, after: str
+) -> None:
+    """The record is one's own: under the same writer token, whether the server had acted or not."""
+    ledger, hint = Ledger(store), CacheHint("e1", "a", "sha256:0", "sha256:0")
+    busy(f"{after}{status}", 60)
+    assert ledger.wrote("cache/a", hint)
+    assert Ledger(store).read(CacheHint, "cache/a") == hint
+    assert len([method for method, _ in proxy.requests if method == "PUT"]) <= objects._TRIES
+
+
+def test_a_store_that_stays_busy_is_given_up(
+    store: Store, proxy: Proxy, busy: Callable[..., Clock]
+) -> None:
+    clock = busy("503", inf)
+    with pytest.raises(StoreUnavailable, match="too busy") as told:
+        store.create("a/b", b"1")
+    assert told.value.exit_code == 3 and "executions resume" in told.value.help
+    assert 85 <= clock.now <= 128 and len(proxy.requests) == objects._TRIES
+    clock.until = clock.now
+    assert store.get("a/b") is None
+
+
 def test_retries_have_a_budget(store: Store, proxy: Proxy) -> None:
     proxy.fault = lambda method, key: "503"
     proxy.requests.clear()
     with pytest.raises(StoreUnavailable):
         store.create("a/b", b"1")
-    assert len(proxy.requests) == objects._TRIES * (1 + objects._RETRIES)
+    assert len(proxy.requests) == objects._TRIES
     proxy.fault = lambda method, key: ""
     assert store.get("a/b") is None
 

@@ -44,6 +44,14 @@ def report(count: int) -> str:
     return publish(total, runs)
 """
 
+# The command, which does not wait between its tries.
+HASTY = """
+from runpy import run_module
+from kitaru.stores import objects
+objects._PAUSE_SECONDS = 0
+run_module("kitaru.cli", run_name="__main__", alter_sys=True)
+"""
+
 
 @pytest.fixture
 def proxy(behind: Callable[[str], Proxy]) -> Proxy:
@@ -55,10 +63,11 @@ def cli(tmp_path: Path, proxy: Proxy) -> Callable[..., Any]:
     """Return the real command, in a process of its own, with its journal in a bucket."""
     (tmp_path / "flows.py").write_text(FLOW)
 
-    def run(*arguments: str, store: str, code: int = 0) -> Any:
+    def run(*arguments: str, store: str, code: int = 0, hasty: bool = False) -> Any:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
         kept["XDG_CONFIG_HOME"] = str(tmp_path)
-        command = [sys.executable, "-m", "kitaru.cli", *arguments, "--store", store, "--json"]
+        start = ["-c", HASTY] if hasty else ["-m", "kitaru.cli"]
+        command = [sys.executable, *start, *arguments, "--store", store, "--json"]
         done = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout or done.stderr.splitlines()[-1])
@@ -148,6 +157,19 @@ def test_a_script_may_end_while_its_flow_goes_on(tmp_path: Path, url: str, proxy
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
     ids = [id for id, _ in outcomes(url, "left")]
     assert ids == ["memory_get", "memory_set", "double", "double_2"]
+
+
+def test_a_run_ends_with_3_when_the_store_stays_busy_and_goes_on_later(
+    cli: Callable[..., Any], url: str, proxy: Proxy
+) -> None:
+    asked = cli("run", "flows.py:report", "--input", "count=2", "--no-input", store=url)
+    answer = ["executions", "input", asked["exec_id"], "--wait", "ok", "--value", "true"]
+    proxy.fault = lambda method, key: "503" if key.endswith("/inv/publish") else ""
+    error = cli(*answer, store=url, code=3, hasty=True)["error"]
+    assert (error["type"], error["exit_code"]) == ("StoreUnavailable", 3)
+    assert "too busy" in error["message"] and "executions resume" in error["help"]
+    proxy.fault = lambda method, key: ""
+    assert cli("executions", "resume", asked["exec_id"], store=url)["result"] == "2 in run 1"
 
 
 def test_store_check_accepts_a_bucket(cli: Callable[..., Any], url: str) -> None:
