@@ -173,7 +173,8 @@ class Executions:
         """
         journal = Journal.open(self._store, exec_id)
         run = running_here(journal)
-        if run is not None and run.phase == "running":
+        # What the journal says counts: the body may still be on its way to where it rests.
+        if run is not None and run.phase == "running" and journal.state().status == "running":
             raise StateError(
                 f"The execution {exec_id} is running in this process.",
                 help="Wait for it with .wait() of its handle.",
@@ -194,6 +195,10 @@ class Executions:
                 f"The execution {exec_id} has not failed, it is {status}.",
                 help=commands.next_help(journal, status),
             )
+        run = running_here(journal)
+        if run is not None:
+            # The failure is recorded; its thread, which nobody can take over from, is about to end.
+            run.settled()
         return self._go_on(journal, cache=False)
 
     def replay(

@@ -46,6 +46,8 @@ def test_it_stops_at_the_next_durable_operation_and_nothing_is_unwound() -> None
     handle = two_steps.run()
     assert BEGAN.wait(20)
     assert client.executions.cancel(handle.exec_id).status == "cancelled"
+    with pytest.raises(errors.StateError, match="cannot go on"):
+        client.executions.resume(handle.exec_id)
     GATE.set()
     with pytest.raises(errors.StateError, match="was cancelled"):
         handle.wait(20)

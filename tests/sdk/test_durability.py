@@ -16,6 +16,7 @@ import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running import local
+from kitaru.runtime.running.local import LocalRun
 from kitaru.stores import open_store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import ErrorInfo, InvocationRecord
@@ -229,6 +230,37 @@ def test_resume_of_what_runs_here_is_refused_and_of_what_ended_is_not() -> None:
     gate.set()
     assert handle.wait() == 1
     assert KitaruClient().executions.resume(handle.exec_id).wait() == 1
+
+
+FAULTS = [OSError("down")]
+
+
+@flow
+def mended() -> str:
+    while FAULTS:
+        raise FAULTS.pop()
+    return "up"
+
+
+def test_a_failure_that_is_shown_can_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends, settled, asked = LocalRun._finish, LocalRun.settled, threading.Event()
+
+    def waits(run: LocalRun, timeout: float | None = None) -> bool:
+        asked.set()
+        return settled(run, timeout)
+
+    def late(run: LocalRun, error: BaseException | None) -> None:
+        assert KitaruClient().executions.get(run.journal.exec_id).status != "running"
+        asked.wait(20)
+        ends(run, error)
+
+    monkeypatch.setattr(LocalRun, "_outlast", lambda run: None)
+    monkeypatch.setattr(LocalRun, "_finish", late)
+    monkeypatch.setattr(LocalRun, "settled", waits)
+    handle = mended.run()
+    while handle.status == "running":
+        pass
+    assert KitaruClient().executions.retry(handle.exec_id).wait(20) == "up"
 
 
 def other_process(exec_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
+from kitaru.runtime.running.local import LocalRun
 from tests.sdk.conftest import Script
 
 SOURCE = """\
@@ -212,6 +214,21 @@ def test_the_first_answer_wins() -> None:
     assert client.executions.input(handle.exec_id, 1, wait="ok").wait() == [1]
     with pytest.raises(errors.WaitConflict, match="answered with 1"):
         client.executions.input(handle.exec_id, 2)
+
+
+def test_who_answers_while_it_is_being_parked_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    park = LocalRun.suspend
+
+    def answered(run: LocalRun, wait: str) -> None:
+        KitaruClient().executions.input(run.journal.exec_id, 7)
+        park(run, wait)
+
+    monkeypatch.setattr(LocalRun, "suspend", answered)
+    handle, deadline = asking().run(), time.monotonic() + 20
+    # Nobody waits with the handle, which would wake it.
+    while handle.status != "completed" and time.monotonic() < deadline:
+        pass
+    assert handle.get() == [7]
 
 
 def test_waits_in_a_loop_have_ids_of_their_own() -> None:

@@ -121,6 +121,9 @@ class LocalRun:
             self._parked.append(wait)
             self._phase = "parked"
             self._changed.notify_all()
+        # Who answered before this thread was parked could wake nobody.
+        self.wake()
+        with self._changed:
             self._changed.wait_for(lambda: wait not in self._parked)
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
