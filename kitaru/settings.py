@@ -13,7 +13,7 @@ TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 CAPTURES = ("full", "metadata", "off")
 MODEL_KEYS = frozenset({"model", "api_base", "secret"})
-CARRIED = ("capture", "default_model", "logs", "otel", "redact")
+CARRIED = ("cache", "capture", "default_model", "logs", "otel", "redact")
 """The project's settings that a plan carries to its steps, beside its models."""
 
 

@@ -89,6 +89,20 @@ def test_retries_that_only_the_configuration_asks_for_are_the_builds(
     assert [(e.attempt, e.code) for e in run.ended] == attempts
 
 
+def test_whether_results_are_taken_from_the_cache_is_the_projects_to_say(
+    make: Make, run: Watched, tmp_path: Path
+) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "tries").write_text("xx")
+    results = []
+    for said in ("false", "true"):
+        settings = tmp_path / "project" / "pyproject.toml"
+        settings.write_text(f"[tool.kitaru]\ncache = {said}\n")
+        made = make(trying(tmp_path, ""))
+        results += [run(made)["result"], run(made)["result"]]
+    assert results == [3, 4, 5, 5]
+
+
 def trying(tmp_path: Path, options: str) -> str:
     """Return a flow whose checkpoint raises RuntimeError twice."""
     return f"""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kitaru.config import use_plan
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.runtime.observing import output, telemetry
 from kitaru.runtime.recording.failures import user_traceback
@@ -51,7 +50,6 @@ class ItemRun:
             self._request.publish(END, "skip")
             return self._request.skip_code
         program = self._load()
-        use_plan({**program.plan.settings, "models": program.plan.models})
         execution = Execution(
             self._journal,
             self,

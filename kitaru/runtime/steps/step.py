@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from kitaru.config import use_plan
+from kitaru.config import setting, use_plan
 from kitaru.errors import EnvironmentFailure, FlowError, UsageError, ValueNotEncodable, WaitConflict
 from kitaru.runtime import codec
 from kitaru.runtime.observing import output, telemetry
@@ -59,6 +59,7 @@ def run_step(request: Request) -> int:
         KitaruError: the inputs, the plan or the store are wrong; nothing of the flow has run.
     """
     plan, digest = read_plan(request.plan, request.plan_digest)
+    use_plan({**plan.settings, "models": plan.models})
     step = _named(plan, request.step)
     store = open_store(request.store or None)
     load = _once(lambda: load_program(plan, digest, request.plan))
@@ -86,7 +87,6 @@ def run_step(request: Request) -> int:
     if pointer is not None and "passed" in pointer:
         request.publish(*route.outputs(pointer["passed"]))
         return 0
-    use_plan({**plan.settings, "models": plan.models})
     return StepRun(request, load(), step, journal, route, entry).run()
 
 
@@ -300,7 +300,7 @@ def _begin(request: Request, program: Program, store: Any) -> Journal:
         plan_digest=program.digest,
         bundle_digest=os.environ.get("KITARU_BUNDLE", ""),
         kitaru_version=VERSION,
-        cache=flow.cache is not False,
+        cache=setting("cache", decorator=flow.cache).value,
     )
     launches.check_plan(store, request.exec_id, program.digest)
     journal = Journal.create(store, record)
