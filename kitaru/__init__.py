@@ -16,9 +16,10 @@ Example:
     review_flow.run("kayaks").wait()
 """
 
+from typing import TYPE_CHECKING, Any
+
 from kitaru import errors, memory
 from kitaru.checkpoint import checkpoint
-from kitaru.client import KitaruClient
 from kitaru.config import configure
 from kitaru.flow import flow
 from kitaru.handle import Handle
@@ -27,6 +28,20 @@ from kitaru.primitives import idempotency_key, load, log, save, secret, wait
 from kitaru.runtime.llm.replies import Reply, ToolCall
 from kitaru.runtime.running.futures import Future
 from kitaru.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from kitaru.client import KitaruClient
+else:
+
+    def __getattr__(name: str) -> Any:
+        # Flows and steps have no use for it, and it reads much that they do not.
+        if name != "KitaruClient":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from kitaru.client import KitaruClient
+
+        globals()[name] = KitaruClient
+        return KitaruClient
+
 
 __all__ = [
     "Future",

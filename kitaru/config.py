@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ from kitaru import toml_files
 from kitaru.errors import UsageError
 from kitaru.settings import KINDS, Kind
 from kitaru.wire import secrecy
+from kitaru.wire.structs import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct):
     """A value in force and its origin, such as `KITARU_STORE` or `pyproject.toml`."""
 
     name: str

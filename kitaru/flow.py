@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
@@ -25,9 +24,12 @@ from kitaru.wire.ids import check_execution_id, new_execution_id
 from kitaru.wire.modules import recorded_name
 from kitaru.wire.names import check_name
 from kitaru.wire.records import EndRecord, ExecutionRecord
+from kitaru.wire.structs import replace
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
+    from inspect import BoundArguments
+
     from kitaru.runtime.executions.adoption import Changes
     from kitaru.stores.base import Store
 
@@ -207,7 +209,7 @@ class Runner(Generic[P, R]):
         """
         return self._start(inputs.bind_json(self._flow.name, self._flow.function, given))
 
-    def _start(self, bound: inputs.Bound) -> Handle[R]:
+    def _start(self, bound: BoundArguments) -> Handle[R]:
         flow = self._flow
         if context.current() is not None:
             raise ContextError(

@@ -162,6 +162,7 @@ class Memories:
             MemoryConflict: the key was written while the model thought; nothing was changed.
         """
         job = compaction.Job(key, prefix, into, instruction, model)
+        job.check()
         return self._perform("compact", scope, job.arguments(), lambda m: compaction.run(m, job))
 
     def purge(self, key: str, *, scope: str | None = None) -> int:

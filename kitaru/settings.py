@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kitaru.wire.limits import DEFAULT_PARALLEL
+from kitaru.wire.structs import Struct
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -17,8 +17,7 @@ CARRIED = ("cache", "capture", "default_model", "logs", "otel", "redact")
 """The project's settings that a plan carries to its steps, beside its models."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct):
     """A setting's default, the test of a value, and what is expected, for people."""
 
     default: Any

@@ -6,8 +6,9 @@ import ast
 import symtable
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
+
+from kitaru.wire.structs import Struct
 
 Chain = tuple[str, ...]
 # A name may be imported in several ways, one of which works.
@@ -16,8 +17,7 @@ _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPE = (*_FUNCTION, ast.ClassDef)
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(Struct):
     """What a definition says, without layout and docstrings, and what it mentions.
 
     `mentions` are dotted chains of names that are not its own variables; `imports` maps the names
@@ -29,15 +29,15 @@ class Definition:
     imports: Imports
 
 
-@dataclass(slots=True)
 class Definitions:
     """The top level of a module: statements per name, imports per name, star imports."""
 
-    statements: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: Imports = field(default_factory=dict)
-    stars: list[str] = field(default_factory=list)
-    tables: dict[tuple[str, int], symtable.SymbolTable] = field(default_factory=dict)
-    _read: dict[str, Definition] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.statements: dict[str, list[ast.stmt]] = {}
+        self.imports: Imports = {}
+        self.stars: list[str] = []
+        self.tables: dict[tuple[str, int], symtable.SymbolTable] = {}
+        self._read: dict[str, Definition] = {}
 
     def names(self) -> list[str]:
         """Return the names defined here."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 from kitaru.errors import RecordCorrupt, RecordTooNew, ValueNotEncodable
@@ -37,6 +36,7 @@ from kitaru.wire.records import (
     WaitAnswer,
     WaitRequest,
 )
+from kitaru.wire.structs import fields_of
 
 RECORD_SCHEMA = 1
 
@@ -61,22 +61,14 @@ _KINDS: dict[str, type[Record]] = {
 # What stands inside records.
 _PARTS = (StoredValue, ErrorInfo, Replay)
 _KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
-_FIELDS: dict[type, tuple[str, ...]] = {
-    cls: tuple(f.name for f in fields(cls)) for cls in (*_KINDS.values(), *_PARTS)
-}
-_FIELD_SETS = {cls: frozenset(names) for cls, names in _FIELDS.items()}
-
-
-def _open(record: Any) -> dict[str, Any]:
-    # asdict would copy every value, however deep; the encoder only reads them.
-    return {name: getattr(record, name) for name in _FIELDS[type(record)]}
+_FIELD_SETS = {cls: frozenset(cls.__match_args__) for cls in _KIND_OF}
 
 
 def _nested(value: Any) -> dict[str, Any]:
     if type(value) is StoredValue:
-        return {"$stored": _open(value)}
+        return {"$stored": fields_of(value)}
     if type(value) in _PARTS:
-        return _open(value)
+        return fields_of(value)
     raise TypeError(f"a record cannot hold a {type(value).__qualname__}")
 
 
@@ -93,7 +85,7 @@ def encode(key: str, writer: str, record: Record) -> bytes:
     """
     kind = _KIND_OF[type(record)]
     envelope = {
-        "body": _open(record),
+        "body": fields_of(record),
         "key": key,
         "kind": kind,
         "schema": RECORD_SCHEMA,
@@ -202,7 +194,7 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
     "notes": tuple,
 }
 _REVIVERS = {
-    cls: tuple((name, _REVIVE[name]) for name in _FIELDS[cls] if name in _REVIVE)
+    cls: tuple((name, _REVIVE[name]) for name in cls.__match_args__ if name in _REVIVE)
     for cls in _KIND_OF
     if cls not in (WaitAnswer, LaunchRecord)  # their values are JSON itself, not stored values
 }

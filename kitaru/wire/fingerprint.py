@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.wire import modules
 from kitaru.wire.installed import version_of
+from kitaru.wire.structs import Struct
 
 if TYPE_CHECKING:
     from kitaru.wire.definitions import Definitions, Imports
@@ -48,8 +48,7 @@ def fingerprint(
     return found.digest if found else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct):
     """A definition that a fingerprint covers, and the lines of its statements in its module."""
 
     module: str
@@ -57,8 +56,7 @@ class Part:
     lines: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Package:
+class Package(Struct):
     """A package from outside the project: what is used of it, a star standing for all of a module.
 
     `version` is empty where it does not count, and where nothing installed provides the package.
@@ -73,8 +71,7 @@ class Package:
         return self.name in sys.stdlib_module_names
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(Struct):
     """A fingerprint and what is in it: definitions of the project, and packages from outside."""
 
     digest: str

@@ -8,10 +8,10 @@ Every other block runs in the process that reached it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from kitaru.wire.limits import DEFAULT_PARALLEL
+from kitaru.wire.structs import Struct, field, fields_of, replace
 
 PLAN_SCHEMA = 1
 # What a native parameter holds when the flow's own default applies: no literal could stand there.
@@ -38,8 +38,7 @@ Granularity = Literal["checkpoint", "fused", "single"]
 RetryMode = Literal["native", "shim"]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct):
     """A range of source: lines and columns count from 1, columns in characters, end exclusive."""
 
     file: str
@@ -49,8 +48,7 @@ class Span:
     end_column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Struct):
     """One input of the flow.
 
     `type` is how it travels: `str`, `int`, `float` and `bool` as native parameters, all else as
@@ -68,8 +66,7 @@ class Parameter:
     default: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(Struct):
     """What a step asks of its machine: `cpu` in cores, `memory` as `4Gi`, `gpu` a count."""
 
     cpu: str = ""
@@ -77,8 +74,7 @@ class Resources:
     gpu: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Activation:
+class Activation(Struct):
     """A helper's body, written out where the flow, or the activation `caller`, calls it.
 
     `module`, `file` and `line` say where the helper's `function` (its qualified name) is defined;
@@ -96,8 +92,7 @@ class Activation:
     futures: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct):
     """One function of `steps.py`: variables in, the next block and variables out.
 
     `next` holds every possible successor in program order, `None` standing for the end of the flow.
@@ -126,8 +121,7 @@ class Block:
     activation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct):
     """A node of the target's pipeline: starts at block `entry`, may run on through `blocks`.
 
     `exits` are the steps that it may hand on to by a cut, `None` standing for the end of the flow;
@@ -158,22 +152,19 @@ class Step:
     per_item: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StepItem:
+class StepItem(Struct):
     """A step at its place in the layout."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
-class WaitItem:
+class WaitItem(Struct):
     """A wait at its place in the layout; it runs at the tail of the step before it."""
 
     block: str
 
 
-@dataclass(frozen=True, slots=True)
-class BranchItem:
+class BranchItem(Struct):
     """An `if` at least one of whose arms holds a step.
 
     `decider` is the one step at whose tail the test is computed, so that its native output `next`
@@ -185,8 +176,7 @@ class BranchItem:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class FanItem:
+class FanItem(Struct):
     """A fan-out at its place in the layout: `fan` names the step with `per_item` nodes.
 
     Each node is started with one text of a list, at most the plan's `max_parallel` at a time, and
@@ -203,8 +193,7 @@ class FanItem:
 LayoutItem = StepItem | WaitItem | BranchItem | FanItem
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct):
     """Everything a target emits from and a step runs from.
 
     `module` is the dotted name to import in a step, `file` its path below the project's import
@@ -261,7 +250,7 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as JSON text, stable for equal plans, one trailing newline."""
-        return json.dumps(self, default=_fields, indent=1, sort_keys=True) + "\n"
+        return json.dumps(self, default=fields_of, indent=1, sort_keys=True) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes) -> Plan:
@@ -285,10 +274,6 @@ class Plan:
     def replace(self, **changes: Any) -> Plan:
         """Return a copy with the given fields changed."""
         return replace(self, **changes)
-
-
-def _fields(part: Any) -> dict[str, Any]:
-    return {field.name: getattr(part, field.name) for field in fields(part)}
 
 
 def _span(data: dict[str, Any]) -> Span:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from kitaru.wire.structs import Struct, field, replace
 
 Status = Literal["running", "waiting", "failed", "completed", "cancelled"]
 Mode = Literal["local", "dry-run", "deployed"]
 InvocationKind = Literal["checkpoint", "llm", "log", "memory", "wait"]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredValue:
+class StoredValue(Struct):
     """A value: inline as the codec's JSON document `data`, or in the blob with digest `blob`.
 
     `digest` and `size` are those of the canonical document, `type` is for people. The blob
@@ -28,8 +28,7 @@ class StoredValue:
     home: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorInfo:
+class ErrorInfo(Struct):
     """A failure as people read it: `traceback` holds the user's frames only."""
 
     type: str
@@ -39,8 +38,7 @@ class ErrorInfo:
     invocation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Struct):
     """What an execution replays: the execution `source`, from the invocation `start` on.
 
     `start` is empty where everything runs again. `results` are the invocations whose results were
@@ -54,8 +52,7 @@ class Replay:
     models: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionRecord:
+class ExecutionRecord(Struct):
     """What an execution is: written once. Digests are empty where there is nothing.
 
     `target` is where it runs and `run` what it is called there; both are empty for this machine.
@@ -83,8 +80,7 @@ class ExecutionRecord:
     retries: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StateRecord:
+class StateRecord(Struct):
     """One status change of an execution; the highest number counts until there is an end."""
 
     number: int
@@ -93,8 +89,7 @@ class StateRecord:
     error: ErrorInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EndRecord:
+class EndRecord(Struct):
     """How an execution ended for good: completed with a result, or cancelled."""
 
     status: Literal["completed", "cancelled"]
@@ -102,8 +97,7 @@ class EndRecord:
     at: str
 
 
-@dataclass(frozen=True, slots=True)
-class InvocationRecord:
+class InvocationRecord(Struct):
     """The one outcome of an invocation: its value, or the failure that the flow went on past.
 
     `callee` is the dotted name of the function, `failure` the codec's encoded exception,
@@ -139,8 +133,7 @@ class InvocationRecord:
     position: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(Struct):
     """A failed attempt of the invocation `id`, kept to be looked at.
 
     It decides nothing, but for a call that a node of its own made: whoever gathers it in the same
@@ -163,8 +156,7 @@ class AttemptRecord:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WaitRequest:
+class WaitRequest(Struct):
     """A question that suspends the execution; `schema` is the JSON schema of a good answer.
 
     `position` is that of the invocation.
@@ -178,8 +170,7 @@ class WaitRequest:
     position: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WaitAnswer:
+class WaitAnswer(Struct):
     """The answer to a wait, or its abort; whichever is created first counts."""
 
     name: str
@@ -188,8 +179,7 @@ class WaitAnswer:
     answered_at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ExitRecord:
+class ExitRecord(Struct):
     """How the process segment that started at `block` ended, and the frame it handed on.
 
     `notes` tell what could not cross a cut: variable, type, line.
@@ -202,16 +192,14 @@ class ExitRecord:
     notes: tuple[dict[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FramePointer:
+class FramePointer(Struct):
     """Where a block's frame lies: in the exit of block `source`, unless control `passed` by."""
 
     source: str = ""
     passed: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheHint:
+class CacheHint(Struct):
     """Where a result for a cache key was recorded, or used, and of which arguments and code."""
 
     exec_id: str
@@ -220,8 +208,7 @@ class CacheHint:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryVersion:
+class MemoryVersion(Struct):
     """One version of a key of a memory; without a value it says that the key was deleted.
 
     `operation` is who wrote it, `<execution>/<invocation>` or `outside/<token>`: each writes one
@@ -236,16 +223,14 @@ class MemoryVersion:
     compacted: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class IntentRecord:
+class IntentRecord(Struct):
     """That an invocation is about to write a version, above version `floor` of its key."""
 
     id: str
     floor: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeploymentRecord:
+class DeploymentRecord(Struct):
     """One version of a deployed flow, for good: `files` are digests by name.
 
     `digest` is that of `lock.json`, which covers all of them: two builds with one digest are the
@@ -261,8 +246,7 @@ class DeploymentRecord:
     kitaru_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class TagRecord:
+class TagRecord(Struct):
     """That a tag of a flow points at a version, from its move `number` on."""
 
     flow: str
@@ -272,8 +256,7 @@ class TagRecord:
     at: str
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchRecord:
+class LaunchRecord(Struct):
     """What an execution was started from: version `deployment` of its flow, or a build here.
 
     `deployment` is 0 where it was none, and `directory` empty where it was one. `inputs` are JSON
@@ -286,8 +269,7 @@ class LaunchRecord:
     directory: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LogChunk:
+class LogChunk(Struct):
     """Lines of output, each `[at, invocation, stream, text]`, as they were written."""
 
     lines: tuple[list[str], ...]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
 from kitaru.runtime.codec import plain
 from kitaru.runtime.codec.encoder import Encoder
 from kitaru.runtime.codec.held import attributes
+from kitaru.wire.structs import Struct
 
 # A tree with more nodes is hashed as a graph, which a value that repeats one part needs.
 _TREE_NODES = 100_000
@@ -22,8 +22,7 @@ _ALIAS_NODES = 100_000
 _NO_SLOTS: list[Any] = []
 
 
-@dataclass(frozen=True, slots=True)
-class ArgumentsDigest:
+class ArgumentsDigest(Struct):
     """The digest of a call's arguments.
 
     `opaque` holds the paths of the parts that cannot be recorded and count by their class only;

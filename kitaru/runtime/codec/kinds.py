@@ -10,11 +10,11 @@ import binascii
 import json
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from kitaru.runtime.codec import names, plain
+from kitaru.wire.structs import Struct
 
 Taken = tuple[Any, Sequence[Any]]
 
@@ -28,8 +28,7 @@ def has_no_more(value: Any) -> bool:
     return not names.instance_dict(value)
 
 
-@dataclass(frozen=True, slots=True)
-class ValueKind:
+class ValueKind(Struct):
     """`take` gives (data, children), `make` builds from them, `piece` names a child in a path.
 
     `fits` says of one value whether it is of the kind; `mutable`, that who holds it may change it.
@@ -43,8 +42,7 @@ class ValueKind:
     mutable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ShellKind:
+class ShellKind(Struct):
     """Like a value kind, but made in two steps: `create` from data and first child, then `fill`.
 
     `hashes` says that filling needs its children complete.

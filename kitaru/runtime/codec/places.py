@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -18,23 +17,25 @@ from kitaru.runtime.codec import names
 from kitaru.runtime.codec.held import CONTAINERS, Modules, Step, attributes, held_by, is_dunder
 from kitaru.runtime.codec.layouts import layout_of
 from kitaru.runtime.codec.plain import json_text
+from kitaru.wire.structs import Struct
 
 # Of a global with more parts, changes are looked for only where it is plain JSON.
 LIMIT = 10_000
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
-@dataclass(slots=True)
 class Root:
     """A global of a module; `known` says that any change below it is noticed."""
 
-    module: str
-    name: str
-    known: bool = True
+    __slots__ = ("known", "module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module = module
+        self.name = name
+        self.known = True
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct):
     """Where an object lies: below `root`, in `holder`, `step` away from it, if that can be said."""
 
     root: Root

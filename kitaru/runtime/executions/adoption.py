@@ -7,7 +7,6 @@ referred to. The record of the execution itself is written last: until then nobo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -30,13 +29,13 @@ from kitaru.wire.records import (
     StoredValue,
     with_values,
 )
+from kitaru.wire.structs import Struct, field, replace
 from kitaru.wire.times import now
 
 _REPLACEABLE = ("checkpoint", "llm", "wait")
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct):
     """What a replay does otherwise than its source.
 
     `start` is the invocation to run again from, by id or name, empty for the first one;

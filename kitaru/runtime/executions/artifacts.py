@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kitaru.errors import NotFound, StateError
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running import commands
 from kitaru.wire.records import StoredValue
+from kitaru.wire.structs import Struct
 
 
 def find_artifact(journal: Journal, name: str) -> StoredValue:
@@ -39,8 +38,7 @@ def find_artifact(journal: Journal, name: str) -> StoredValue:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(Struct):
     """A stored value of an execution: saved under `name`, or the result of the invocation `name`.
 
     `type` and `size` (bytes of JSON) describe the value, `digest` is its content's.

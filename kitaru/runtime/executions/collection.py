@@ -9,7 +9,6 @@ its execution finds that it has ended, and whatever it wrote is removed then.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -22,6 +21,7 @@ from kitaru.runtime.recording.states import read_state
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.records import CacheHint, EndRecord, ExecutionRecord, InvocationRecord
+from kitaru.wire.structs import Struct
 from kitaru.wire.times import ago, now
 
 _OVER = ("completed", "cancelled", "failed")
@@ -30,8 +30,7 @@ _SETTLED = timedelta(hours=1)
 _AT_ONCE = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Struct):
     """An execution that was removed, or would be: how it had ended, and how many objects it was."""
 
     exec_id: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from itertools import chain
 from typing import Any, Literal
@@ -11,14 +11,14 @@ from typing import Any, Literal
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.recording.shown import as_json, result_as_json
 from kitaru.wire.records import AttemptRecord, InvocationRecord
+from kitaru.wire.structs import Struct
 
 Change = Literal["same", "changed", "only a", "only b"]
 
 _WORK = ("checkpoint", "llm")
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
+class Effort(Struct):
     """What something took: model tokens, their price in US dollars where one is known, seconds."""
 
     tokens: int = 0
@@ -34,8 +34,7 @@ class Effort:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Struct):
     """One of the executions compared.
 
     `total` is what everything that it holds took, `own` what it ran itself: neither the cache nor
@@ -51,8 +50,7 @@ class Side:
     own: Effort
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct):
     """One invocation in both executions; `a` and `b` say how it came out, None where it is not.
 
     `inputs` and `result` say whether its arguments and its outcome are the same.
@@ -66,8 +64,7 @@ class Row:
     b: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct):
     """Two executions side by side; `same` when inputs, invocations and results are."""
 
     a: Side

@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kitaru.errors import NotFound, RecordCorrupt, UsageError
@@ -20,6 +19,7 @@ from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
 from kitaru.wire.names import check_name
 from kitaru.wire.records import DeploymentRecord, TagRecord
+from kitaru.wire.structs import Struct
 from kitaru.wire.times import now
 
 DEFAULT_TAG = "default"
@@ -30,8 +30,7 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,7})")
 R = TypeVar("R", DeploymentRecord, TagRecord)
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
+class Deployment(Struct):
     """One version of a deployed flow; `tags` are those that point at it now."""
 
     flow: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from typing import Any
@@ -13,6 +12,7 @@ from kitaru.runtime.recording.ledger import Ledger
 from kitaru.runtime.recording.states import FINAL, read_state, still
 from kitaru.stores.base import Store
 from kitaru.wire import keys
+from kitaru.wire.structs import Struct
 from kitaru.wire.times import uninvert
 
 # What a bucket returns for one request.
@@ -20,8 +20,7 @@ _PAGE = 1000
 _AT_ONCE = 20
 
 
-@dataclass(frozen=True, slots=True)
-class _Hint:
+class _Hint(Struct):
     started: str
     exec_id: str
     number: int
@@ -29,8 +28,7 @@ class _Hint:
     flow: str
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct):
     """The newest executions of a kind, as `{"exec_id", "flow", "status", "started_at"}`.
 
     `looked_at` is how many were looked at for them where there may be others further back, else

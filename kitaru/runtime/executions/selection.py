@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from kitaru.errors import NotFound, StateError, UsageError
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running import commands
 from kitaru.wire.records import InvocationKind, InvocationRecord
+from kitaru.wire.structs import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct):
     """One invocation of an execution, as far as its journal knows it.
 
     `record` is None while it has no outcome: it failed, or waits for an answer.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import ModelAnswerInvalid
@@ -15,6 +14,7 @@ from kitaru.runtime.running.calls import Spec
 from kitaru.runtime.running.context import anywhere, current
 from kitaru.runtime.running.retries import ONCE
 from kitaru.wire.names import check_name
+from kitaru.wire.structs import Struct, replace
 
 if TYPE_CHECKING:
     from kitaru.runtime.llm.providers import Answer, Stream
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 _REPAIRS = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCall:
+class ModelCall(Struct):
     """A request, and what to do with its answer.
 
     `read` makes the value of an answer and raises ModelAnswerInvalid for one that does not fit,

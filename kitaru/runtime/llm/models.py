@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from kitaru import config
+from kitaru.wire.structs import Struct, fields_of
 
 OFFLINE = "offline"
 # Names of models hold a slash, a digit or a hyphen; an alias is plain words.
@@ -16,8 +16,7 @@ _ALIAS = re.compile(r"[a-z]+(_[a-z]+)*")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
+class ModelRequest(Struct):
     """What `kitaru.llm` was asked: `model` as the caller wrote it, None for the default.
 
     `prompt` is one user message, or the messages of a conversation. `schema` is the JSON schema
@@ -37,7 +36,7 @@ class ModelRequest:
 
     def identity(self) -> dict[str, Any]:
         """Return what identifies the call on a replay: all but how patiently it is made."""
-        identity = {name: getattr(self, name) for name in self.__slots__}
+        identity = fields_of(self)
         del identity["retries"], identity["timeout"]
         return identity
 
@@ -49,8 +48,7 @@ class ModelRequest:
         return [*system, *said]
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Struct):
     """`name` is the alias or model asked for, `model` what litellm calls it, or `offline`.
 
     `api_base` is where it is reached, and `secret` the name of the secret that is its key; both are

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
+from kitaru.wire.structs import Struct
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+
+class ToolCall(Struct):
     """A tool that a model asks to be called, with its arguments by name.
 
     `id` is what the model knows the call by, empty texts and all as the provider gave them.
@@ -24,8 +24,7 @@ class ToolCall:
         return {"role": "tool", "tool_call_id": self.id, "content": content}
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct):
     """What a model answered that was given tools: a text, tools to call, or both.
 
     Example:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from kitaru.errors import MemoryConflict, NotFound, UsageError
@@ -12,6 +11,7 @@ from kitaru.runtime.llm.models import ModelRequest
 from kitaru.runtime.memory.memories import Memory
 from kitaru.runtime.recording.shown import as_json
 from kitaru.wire.records import MemoryVersion
+from kitaru.wire.structs import Struct, fields_of
 
 INSTRUCTION = (
     "Merge these notes into one text. Keep every fact that still holds, say each once, and where "
@@ -20,8 +20,7 @@ INSTRUCTION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct):
     """What to merge: the versions of `key`, or the keys that start with `prefix`, `into` a key."""
 
     key: str | None
@@ -30,13 +29,6 @@ class Job:
     instruction: str
     model: str | None
 
-    def __post_init__(self) -> None:
-        if (self.key is None) == (self.prefix is None) or not self.target:
-            raise UsageError(
-                "What is to be compacted is one key, or a prefix into a key.",
-                help='memory.compact("notes"), or memory.compact(prefix="notes/", into="notes")',
-            )
-
     @property
     def target(self) -> str:
         """The key that the merged text becomes a version of."""
@@ -44,7 +36,15 @@ class Job:
 
     def arguments(self) -> dict[str, Any]:
         """Return what identifies the job on a replay."""
-        return asdict(self)
+        return fields_of(self)
+
+    def check(self) -> None:
+        """Raise UsageError unless the job says what to merge, and into which key."""
+        if (self.key is None) == (self.prefix is None) or not self.target:
+            raise UsageError(
+                "What is to be compacted is one key, or a prefix into a key.",
+                help='memory.compact("notes"), or memory.compact(prefix="notes/", into="notes")',
+            )
 
 
 def run(memory: Memory, job: Job) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from itertools import groupby, takewhile
 
 from kitaru.runtime.recording import values
@@ -11,6 +10,7 @@ from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.recording.ledger import Ledger
 from kitaru.wire import keys
 from kitaru.wire.records import MemoryVersion
+from kitaru.wire.structs import replace
 
 
 def inherit(source: Journal, exec_id: str, taken: Collection[str]) -> None:

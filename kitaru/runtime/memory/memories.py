@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from kitaru.errors import MemoryConflict, ValueNotEncodable
@@ -20,11 +19,11 @@ from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.names import check_memory_key
 from kitaru.wire.records import MemoryVersion, StoredValue
+from kitaru.wire.structs import Struct
 from kitaru.wire.times import now
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct):
     """A key's value, and which version of it that is."""
 
     key: str
@@ -33,8 +32,7 @@ class Entry:
     written_at: str
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(Struct):
     """One version of a key, without its value: `kitaru.memory.get(key, version=…)` has that.
 
     `operation` is who wrote it, `type` and `size` (bytes of JSON) describe the value, `compacted`

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kitaru.errors import UsageError
 from kitaru.runtime.recording.journal import Journal
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.ids import check_execution_id
 from kitaru.wire.names import check_name
+from kitaru.wire.structs import Struct
 
 KINDS = ("namespace", "flow", "execution")
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryScope:
+class MemoryScope(Struct):
     """One of the memories in a store, `name` being the namespace, the flow or the execution."""
 
     kind: str

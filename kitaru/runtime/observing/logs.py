@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, replace
 
 from kitaru.runtime.observing.redaction import hidden
 from kitaru.runtime.recording.journal import Journal
@@ -18,6 +17,7 @@ from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id
 from kitaru.wire.records import LogChunk
+from kitaru.wire.structs import Struct, replace
 from kitaru.wire.times import now
 
 _CHUNK = 64 * 1024
@@ -30,8 +30,7 @@ _ENDED = ("completed", "failed", "cancelled")
 _open: dict[int, Log] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(Struct):
     """A line of output: when, from where (`stdout`, `stderr`), of which invocation.
 
     `invocation` is empty for the flow's body. `text` has no line end.

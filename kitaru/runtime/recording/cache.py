@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 
 from kitaru.errors import RecordCorrupt
@@ -11,6 +10,7 @@ from kitaru.runtime.recording import values
 from kitaru.runtime.recording.ledger import Ledger
 from kitaru.wire import canonical, keys
 from kitaru.wire.records import CacheHint, InvocationRecord, StoredValue, with_values
+from kitaru.wire.structs import replace
 
 # One page of a list. Code that has more results is asked for by exact key each time.
 _LISTED = 1000

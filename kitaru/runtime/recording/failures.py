@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import MemberDescriptorType
 from typing import Any
@@ -13,14 +12,14 @@ from kitaru.errors import CheckpointFailed, ValueNotEncodable
 from kitaru.runtime import codec
 from kitaru.runtime.codec import names
 from kitaru.wire.secrecy import redacted
+from kitaru.wire.structs import Struct
 
 _CAUSES = 8
 _HEAP_TYPE = 1 << 9
 _OWN_CODE = str(Path(__file__).parents[2]) + os.sep
 
 
-@dataclass(frozen=True)
-class Unrecorded:
+class Unrecorded(Struct):
     """Stands in a recorded exception for a part that cannot be recorded; shows its text."""
 
     text: str

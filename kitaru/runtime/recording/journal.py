@@ -7,7 +7,6 @@ recorded; everyone downstream sees the one record.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from kitaru.errors import NotFound, StateError, WaitConflict
@@ -35,6 +34,7 @@ from kitaru.wire.records import (
     WaitAnswer,
     WaitRequest,
 )
+from kitaru.wire.structs import replace
 
 
 class Journal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 from kitaru.errors import RecordCorrupt, StoreUnavailable, ValueNotEncodable
@@ -11,6 +10,7 @@ from kitaru.stores.base import Store
 from kitaru.wire import canonical, keys
 from kitaru.wire.limits import INLINE_VALUE_BYTES, MAX_VALUE_BYTES
 from kitaru.wire.records import StoredValue
+from kitaru.wire.structs import replace
 
 _CONFLICTS = 5
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import ArgumentChanged, EnvironmentFailure, ValueNotEncodable
@@ -14,6 +13,7 @@ from kitaru.runtime.running.context import Running, Scope, entered
 from kitaru.runtime.running.outcomes import Outcome, error_info
 from kitaru.runtime.running.retries import Policy, bounded
 from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
+from kitaru.wire.structs import replace
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:

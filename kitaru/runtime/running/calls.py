@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
@@ -15,13 +14,13 @@ from kitaru.runtime.recording.failures import is_own
 from kitaru.runtime.running.retries import INHERITED, Policy
 from kitaru.wire.modules import recorded_name
 from kitaru.wire.records import InvocationKind
+from kitaru.wire.structs import Struct
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(Struct):
     """What the engine must know of a durable function.
 
     `policy` says how often it is tried. `compared` is false where the arguments may differ on a
@@ -48,8 +47,7 @@ class Spec:
         return self.function.__module__, self.function.__qualname__
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct):
     """One invocation under way: its id is taken and its arguments are known by digest.
 
     `position` is the one that the counters had when the id was taken.

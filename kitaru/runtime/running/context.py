@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import ContextError
+from kitaru.wire.structs import Struct
 
 if TYPE_CHECKING:
     from kitaru.runtime.running.engine import Execution
 
 
-@dataclass(slots=True)
 class Running:
     """One attempt of one invocation, and what it leaves beside its value.
 
     `capture` is what the decorators say is to be kept of its model calls, None for nothing.
     """
 
-    invocation: str
-    capture: str | None = None
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    artifacts: list[dict[str, Any]] = field(default_factory=list)
-    metadata: dict[str, Any] = field(default_factory=dict)
+    __slots__ = ("artifacts", "calls", "capture", "invocation", "metadata")
+
+    def __init__(self, invocation: str, capture: str | None = None) -> None:
+        self.invocation = invocation
+        self.capture = capture
+        self.calls: list[dict[str, Any]] = []
+        self.artifacts: list[dict[str, Any]] = []
+        self.metadata: dict[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct):
     """The execution that code belongs to; `running` is `None` in the flow's body."""
 
     execution: Execution

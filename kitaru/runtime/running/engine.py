@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from kitaru.errors import Diverged, EnvironmentFailure
@@ -33,6 +32,7 @@ from kitaru.runtime.running.submitted import Submission, Submitted, submission
 from kitaru.wire.ids import Counters
 from kitaru.wire.limits import DEFAULT_PARALLEL
 from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
+from kitaru.wire.structs import replace
 from kitaru.wire.times import now
 
 _POLL_SECONDS = 0.2

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from kitaru.wire.structs import Struct
 
 if TYPE_CHECKING:
     from kitaru.runtime.running.engine import Execution
@@ -91,8 +92,7 @@ class Future(Generic[T]):
         return f"<Future {self.id} {'done' if self._settled.is_set() else 'pending'}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Futures(Generic[T]):
+class Futures(Struct, Generic[T]):
     """The futures of one `.map()` or `.product()`, in order; a sequence."""
 
     items: tuple[Future[T], ...]

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from kitaru.errors import AnswerInvalid, InputError, UsageError, ValueNotEncodable
 from kitaru.runtime import codec
 from kitaru.runtime.running.schema import from_json
 
+if TYPE_CHECKING:
+    from inspect import BoundArguments, Signature
+
 Function = Callable[..., Any]
-Bound = inspect.BoundArguments
 
 
-def bind(flow: str, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
+def bind(
+    flow: str, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> BoundArguments:
     """Return the inputs as Python binds a call, defaults applied.
 
     Raises:
         InputError: one is missing, unknown, given twice, or not of its annotated type.
     """
-    signature = inspect.signature(function)
+    signature = _signature(function)
     unknown = [name for name in kwargs if not _accepts(signature, name)]
     if unknown:
         raise _error(flow, signature, f"has no input {unknown[0]!r}")
@@ -38,24 +41,24 @@ def bind(flow: str, function: Function, args: tuple[Any, ...], kwargs: Mapping[s
     return bound
 
 
-def bind_json(flow: str, function: Function, given: Mapping[str, Any]) -> Bound:
+def bind_json(flow: str, function: Function, given: Mapping[str, Any]) -> BoundArguments:
     """Return JSON inputs by name as a call, made instances of their annotated types.
 
     Raises:
         InputError: one is missing, unknown or does not fit its annotation.
     """
-    signature = inspect.signature(function)
+    signature = _signature(function)
     hints = _hints(function)
     values = {name: _convert(flow, name, value, hints) for name, value in given.items()}
     by_position = [
         values.pop(name)
         for name, parameter in signature.parameters.items()
-        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and name in values
+        if parameter.kind.name == "POSITIONAL_ONLY" and name in values
     ]
     return bind(flow, function, tuple(by_position), values)
 
 
-def encode(flow: str, bound: Bound) -> Any:
+def encode(flow: str, bound: BoundArguments) -> Any:
     """Return the codec's document of bound inputs; a default that cannot be recorded is left out.
 
     Raises:
@@ -75,14 +78,14 @@ def changed(
     Raises:
         InputError: one is unknown or does not fit its annotation.
     """
-    signature, hints = inspect.signature(function), _hints(function)
+    signature, hints = _signature(function), _hints(function)
     arguments = dict(restore(function, values).arguments)
     for name, value in given.items():
         if name not in signature.parameters:
             raise _error(flow, signature, f"has no input {name!r}")
         arguments[name] = _convert(flow, name, value, hints)
         _check(flow, signature, name, arguments[name], hints.get(name, Any))
-    return encode(flow, Bound(signature, arguments))
+    return encode(flow, _bound(signature, arguments))
 
 
 def changed_json(flow: str, document: Any, given: Mapping[str, Any]) -> Any:
@@ -114,12 +117,12 @@ def _same_kind(value: Any, before: Any) -> bool:
     return type(value) is type(before) or {type(value), type(before)} == {int, float}
 
 
-def restore(function: Function, values: Mapping[str, Any]) -> Bound:
+def restore(function: Function, values: Mapping[str, Any]) -> BoundArguments:
     """Return recorded inputs as a call of `function`; those left out have their defaults."""
-    signature = inspect.signature(function)
+    signature = _signature(function)
     # In the signature's order, in which positional arguments are taken.
     ordered = {name: values[name] for name in signature.parameters if name in values}
-    bound = Bound(signature, ordered)
+    bound = _bound(signature, ordered)
     bound.apply_defaults()
     return bound
 
@@ -130,7 +133,7 @@ def call(function: Function, values: Mapping[str, Any]) -> Any:
     return function(*bound.args, **bound.kwargs)
 
 
-def _kept(bound: Bound, flow: str, name: str, value: Any) -> bool:
+def _kept(bound: BoundArguments, flow: str, name: str, value: Any) -> bool:
     try:
         codec.encode(value)
     except ValueNotEncodable as error:
@@ -145,12 +148,22 @@ def _kept(bound: Bound, flow: str, name: str, value: Any) -> bool:
     return True
 
 
-def _accepts(signature: inspect.Signature, name: str) -> bool:
-    kinds = {p.kind for p in signature.parameters.values()}
-    parameter = signature.parameters.get(name)
-    if inspect.Parameter.VAR_KEYWORD in kinds:
-        return True
-    return parameter is not None and parameter.kind is not inspect.Parameter.VAR_POSITIONAL
+def _signature(function: Function) -> Signature:
+    # Costs milliseconds to import, and most steps of a pipeline bind no call.
+    from inspect import signature
+
+    return signature(function)
+
+
+def _bound(signature: Signature, arguments: dict[str, Any]) -> BoundArguments:
+    from inspect import BoundArguments
+
+    return BoundArguments(signature, arguments)
+
+
+def _accepts(signature: Signature, name: str) -> bool:
+    kinds = {each: parameter.kind.name for each, parameter in signature.parameters.items()}
+    return "VAR_KEYWORD" in kinds.values() or kinds.get(name, "VAR_POSITIONAL") != "VAR_POSITIONAL"
 
 
 def _hints(function: Function) -> dict[str, Any]:
@@ -160,11 +173,8 @@ def _hints(function: Function) -> dict[str, Any]:
         return {}
 
 
-def _check(flow: str, signature: inspect.Signature, name: str, value: Any, hint: Any) -> None:
-    if signature.parameters[name].kind in (
-        inspect.Parameter.VAR_POSITIONAL,
-        inspect.Parameter.VAR_KEYWORD,
-    ):
+def _check(flow: str, signature: Signature, name: str, value: Any, hint: Any) -> None:
+    if signature.parameters[name].kind.name in ("VAR_POSITIONAL", "VAR_KEYWORD"):
         return
     if not _fits(value, hint):
         wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
@@ -201,5 +211,5 @@ def _convert(flow: str, name: str, value: Any, hints: Mapping[str, Any]) -> Any:
         return value
 
 
-def _error(flow: str, signature: inspect.Signature, what: str) -> InputError:
+def _error(flow: str, signature: Signature, what: str) -> InputError:
     return InputError(f"The flow {flow} {what}.", help=f"Its inputs: {flow}{signature}")

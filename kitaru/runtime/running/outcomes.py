@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kitaru.errors import Diverged, KitaruError
@@ -15,7 +14,6 @@ from kitaru.wire.records import ErrorInfo, InvocationRecord
 from kitaru.wire.secrecy import redacted
 
 
-@dataclass(slots=True)
 class Outcome:
     """How an invocation came out.
 
@@ -24,10 +22,20 @@ class Outcome:
     and `final` says that trying again would not help.
     """
 
-    record: InvocationRecord
-    sealed: bool = True
-    error: Exception | None = None
-    final: bool = False
+    __slots__ = ("error", "final", "record", "sealed")
+
+    def __init__(
+        self,
+        record: InvocationRecord,
+        *,
+        sealed: bool = True,
+        error: Exception | None = None,
+        final: bool = False,
+    ) -> None:
+        self.record = record
+        self.sealed = sealed
+        self.error = error
+        self.final = final
 
 
 def value_of(journal: Journal, outcome: Outcome) -> tuple[Any, Exception | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
@@ -12,6 +11,7 @@ from kitaru.runtime.running.engine import Execution
 from kitaru.runtime.running.futures import Future
 from kitaru.runtime.running.submitted import Submission
 from kitaru.wire.records import StoredValue
+from kitaru.wire.structs import fields_of
 
 # The item of a node that has nothing to do, where a list may not be empty.
 NOTHING = "-"
@@ -28,7 +28,7 @@ def write(promised: Submission, journal: Journal) -> dict[str, Any]:
         "id": call.id,
         "module": module,
         "qualname": qualname,
-        "arguments": asdict(journal.put(promised.arguments(), "arguments")),
+        "arguments": fields_of(journal.put(promised.arguments(), "arguments")),
         "digest": call.digest,
         "opaque": list(call.opaque),
         "size": call.size,

@@ -7,10 +7,10 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kitaru.errors import CheckpointTimeout, UsageError
+from kitaru.wire.structs import Struct
 
 if TYPE_CHECKING:
     from kitaru.runtime.running.outcomes import Outcome
@@ -24,8 +24,7 @@ LONGEST_DELAY = 3600.0
 _LARGEST_FACTOR, _LONGEST_CHAIN = 100.0, 150
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct):
     """How often and when a checkpoint is tried; a field that is None takes what the flow says.
 
     `retries` counts attempts after the first. `delay` is in seconds, before the first retry, and

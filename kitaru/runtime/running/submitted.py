@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 from kitaru.errors import ValueNotEncodable
@@ -12,10 +11,10 @@ from kitaru.runtime import codec
 from kitaru.runtime.running.calls import Call
 from kitaru.runtime.running.futures import Future
 from kitaru.stores.pool import Pool
+from kitaru.wire.structs import Struct, replace
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(Struct):
     """A submitted call and its future.
 
     `arguments` gives the codec's document of what it was submitted with: the body may change its

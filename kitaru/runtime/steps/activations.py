@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
 from kitaru.wire import modules
 from kitaru.wire.plan import Activation, Plan
+from kitaru.wire.structs import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(Struct):
     """The function that blocks belong to: `function` is its qualified name in `module`.
 
     `called` is None for the flow's own.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime.steps.activations import Home, call_name, call_of, homes_of
 from kitaru.wire.plan import Block, Plan
+from kitaru.wire.structs import Struct
 
 Variables = dict[str, Any]
 BlockFunction = Callable[[Variables], tuple[str | None, Any]]
@@ -19,8 +19,7 @@ BlockFunction = Callable[[Variables], tuple[str | None, Any]]
 _BROKEN = "Compile the flow again with `kitaru compile`; the files of one build belong together."
 
 
-@dataclass(frozen=True, slots=True)
-class _Positions:
+class _Positions(Struct):
     """Where the lines and the statements of one block function stand in the user's file."""
 
     lines: Mapping[int, tuple[int, int]]

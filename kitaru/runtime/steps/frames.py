@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from kitaru.errors import RecordCorrupt, ValueNotEncodable
 from kitaru.runtime import codec
 from kitaru.runtime.running.futures import Future
 from kitaru.wire.plan import Block
+from kitaru.wire.structs import Struct, field
 
 Variables = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct):
     """The state of a flow's body at the start of a block.
 
     `counters` hand out invocation ids, `unread` are failed futures that nobody has asked, `passed`

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from kitaru.errors import EnvironmentFailure
 from kitaru.stores import Store
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Plan
+from kitaru.wire.structs import Struct, field
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(Struct):
     """How the inputs travelled; a later place wins over an earlier one.
 
     `texts` by name stood in the arguments, percent-encoded where `encoded`. `prefix` and a name

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,12 +19,12 @@ from kitaru.runtime.steps.route import END, StepStatus
 from kitaru.wire.ids import check_execution_id, execution_id_of
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.secrecy import redacted
+from kitaru.wire.structs import Struct, field
 
 INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct):
     """One start of a step's container, as its command line tells it.
 
     `execution` may be empty: then it is the orchestrator's own `run` that names the execution. Only

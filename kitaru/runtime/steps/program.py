@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime import secrets
@@ -18,10 +17,13 @@ from kitaru.runtime.steps import blocks
 from kitaru.runtime.steps.frames import Variables
 from kitaru.wire import canonical
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, Plan
+from kitaru.wire.structs import Struct
+
+if TYPE_CHECKING:
+    from inspect import BoundArguments
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Struct):
     """A compiled flow, loaded: `functions` by block, `flow` the object that `@flow` made."""
 
     plan: Plan
@@ -97,7 +99,7 @@ def project_modules(program: Program) -> dict[str, dict[str, Any]]:
     return found
 
 
-def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> inputs.Bound:
+def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> BoundArguments:
     """Return the flow's inputs from the texts that the target handed over.
 
     `OWN_DEFAULT` stands for "not given".
