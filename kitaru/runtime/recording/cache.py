@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -29,6 +30,7 @@ class Cache:
         self._store = ledger.store
         self._exec_id = exec_id
         self._listed: dict[str, frozenset[str] | None] = {}
+        self._listing = threading.Lock()
 
     def find(
         self, key: str, id: str, beside: Callable[[], Iterable[str]]
@@ -45,9 +47,11 @@ class Cache:
         if not self._store.remote:
             return True
         code = key.partition("/")[0]
-        if code not in self._listed:
-            wanted = {code, *beside()} - self._listed.keys()
-            self._store.together(*[partial(self._list, one) for one in wanted])
+        # One thread lists for all: whoever comes meanwhile wants the same.
+        with self._listing:
+            if code not in self._listed:
+                wanted = {code, *beside()} - self._listed.keys()
+                self._store.together(*[partial(self._list, one) for one in wanted])
         known = self._listed[code]
         return known is None or keys.cache(key) in known
 
