@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import secrets
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from kitaru.stores import Store, open_store
 from kitaru.stores.memory import MemoryStore
@@ -63,6 +65,7 @@ def try_all(name: str, look: Look, way: Way, asked: argparse.Namespace) -> None:
             broken += 1
             sys.stderr.write(f"{label}: {error!r} {getattr(error, '__notes__', schedule)}\n")
         finally:
+            store.delete(*store.list(""))
             store.close()
     say(name, schedules, met.total(), broken, round(time.monotonic() - started))
     say("", *(f"{fault}: {count}" for fault, count in sorted(met.items())))
@@ -111,7 +114,11 @@ def where(name: str, folder: Path) -> Iterator[Place]:
         yield Place(folder, f"sqlite:{folder}/{{}}.db")
         return
     (folder / "server").mkdir()
-    with serving(name, folder / "server") as server, wire.direct(server) as (url, environment):
+    with (
+        serving(name, folder / "server") as server,
+        wire.untouched(server) as (url, environment),
+        patch.dict(os.environ, environment),
+    ):
         yield Place(folder, f"{url}/{{}}", environment)
 
 

@@ -21,6 +21,7 @@ from kitaru.wire.envelope import decode
 from kitaru.wire.records import stored_values
 
 from . import flows
+from .explore import as_store
 from .flows import Use, World
 
 T = TypeVar("T")
@@ -218,14 +219,14 @@ class Schedule:
             now = look(store)
             assert all(now.get(key) == data for key, data in seen.items()), "I1: a record changed"
             seen = now
-            readable(store)
+            readable(as_store(seen))
             assert not world.broken, world.broken
             if not failure:
-                settled(use, store, result)
+                settled(use, as_store(seen), result)
                 break
             assert set(faulty.met) - faulty.passing, f"I4: {faulty.met}, and {failure}"
         assert not failure, "I4: it does not end"
-        whole(world, store)
+        whole(world, as_store(seen))
         return ran
 
 
@@ -240,8 +241,8 @@ class Ran:
 def look(store: Store) -> dict[str, bytes]:
     """Return everything there is; records are verified."""
     found = {}
-    for key in store.list(""):
-        data = store.get(key)
+    listed = store.list("")
+    for key, data in zip(listed, store.get_all(listed), strict=True):
         assert data is not None, f"I1: {key} vanished"
         found[key] = data
         if is_record(key):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from kitaru.errors import NotFound
 from kitaru.stores import open_store
 from tests.step.build import zygote
 
+from .explore import as_store
 from .faults import look
 
 FLOW = """\
@@ -112,6 +113,7 @@ class Place:
         tally.lost += len(records.keys() - after[0].keys())
         ran_again = called(folder) - calls
         tally.called_again += sum(ran_again[id] for id in before[1])
+        forget(url, after[0])
         return True
 
     def _run(self, folder: Path, url: str, kill: str) -> int:
@@ -121,13 +123,20 @@ class Place:
     def _seen(self, url: str) -> tuple[dict[str, bytes], set[str]]:
         """Return every object there is, verified, and the invocations that are recorded."""
         store = open_store(url)
+        seen = look(store)
+        store.close()
         try:
-            view = KitaruClient(store).executions.get("e1")
-            return look(store), {record.id for record in view.invocations}
+            view = KitaruClient(as_store(seen)).executions.get("e1")
         except NotFound:
-            return look(store), set()
-        finally:
-            store.close()
+            return seen, set()
+        return seen, {record.id for record in view.invocations}
+
+
+def forget(url: str, keys: Collection[str]) -> None:
+    """Empty a store: some servers walk through all that they hold whenever they list."""
+    store = open_store(url)
+    store.delete(*keys)
+    store.close()
 
 
 def called(folder: Path) -> Counter[str]:

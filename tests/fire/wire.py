@@ -99,15 +99,15 @@ def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
     What looks at the bucket has a way of its own, on which nothing goes wrong.
     """
     with (
-        proxied(server) as clean,
+        untouched(server) as (url, environment),
         proxied(server) as faulty,
         patch.object(objects, "_PAUSE_SECONDS", 0),
         patch.object(objects, "_TIMEOUT", timedelta(seconds=1)),
     ):
 
         def look(prefix: str) -> Store:
-            with patch.dict(os.environ, clean.environment):
-                return open_store(f"{clean.url}/{prefix}")
+            with patch.dict(os.environ, environment):
+                return open_store(f"{url}/{prefix}")
 
         def way(store: Store, faults: Mapping[int, str] | None = None) -> FaultyStore:
             with patch.dict(os.environ, faulty.environment):
@@ -117,7 +117,10 @@ def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
 
 
 @contextmanager
-def direct(server: Server) -> Iterator[tuple[str, dict[str, str]]]:
+def untouched(server: Server) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the URL of the server's bucket, and the environment that leads any process there."""
-    with proxied(server) as clean, patch.dict(os.environ, clean.environment):
-        yield clean.url, clean.environment
+    if server.kind.understood:
+        yield server.kind.url, server.environment
+        return
+    with proxied(server) as translating:
+        yield translating.url, translating.environment

@@ -34,12 +34,16 @@ Command = Callable[[Path, int], Sequence[str | Path]]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of server: its command, how its bucket is made, how obstore is pointed at it."""
+    """A kind of server: its command, how its bucket is made, how obstore is pointed at it.
+
+    One that is not `understood` by obstore needs the proxy's translation.
+    """
 
     command: Command
     make_bucket: Callable[[int], int]
     environment: Environment
     url: str = "s3://bucket"
+    understood: bool = True
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,6 @@ KINDS = {
     "moto": Kind(_moto, _s3_bucket, _s3),
     "seaweedfs": Kind(_seaweedfs, _s3_bucket, _s3),
     "azurite": Kind(_azurite, _azure_container, _azure, "az://bucket"),
-    "fake-gcs": Kind(_fake_gcs, _google_bucket, _google, "gs://bucket"),
+    "fake-gcs": Kind(_fake_gcs, _google_bucket, _google, "gs://bucket", understood=False),
     "s3rver": Kind(_overwriting, lambda port: ask(port, "GET", "/"), lambda p: _s3(p, "S3RVER")),
 }
