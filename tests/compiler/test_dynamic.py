@@ -43,3 +43,67 @@ def test_a_variable_is_followed() -> None:
 def test_looking_at_a_table_calls_nothing(look: str) -> None:
     found = blocks(f"names = {look}\nreturn c(names)")
     assert [kind for kind, _, _ in found] == ["checkpoint"]
+
+
+FILLED = """
+import functools
+import elsewhere
+
+TOOLS, HOOKS = {}, []
+
+def tool(function):
+    _put(function.__name__, function)
+    return function
+
+def named(name):
+    return lambda function: _put(name, function)
+
+def _put(name, function):
+    TOOLS[name] = function
+    return function
+
+class Registry:
+    def __init__(self): self.functions = {}
+    def add(self, function): self.functions[function.__name__] = function; return function
+    def use(self, name, *args): return self.functions[name](*args)
+
+registry = Registry()
+
+@checkpoint(gpu=1)
+def s(x): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "call"),
+    [
+        ("@tool\n@checkpoint\ndef t(x): ...", "TOOLS[x](1)"),
+        ("@checkpoint\n@tool\ndef t(x): ...", "TOOLS[x](1)"),
+        ("@named('t')\n@checkpoint\ndef t(x): ...", "TOOLS[x](1)"),
+        ("tool(s)", "TOOLS[x](1)"),
+        ("TOOLS['s'] = s", "TOOLS[x](1)"),
+        ("TOOLS.update(s=s)", "TOOLS.get(x)(1)"),
+        ("HOOKS.append(s)", "[hook(1) for hook in HOOKS]"),
+        ("HOOKS += [s]", "[hook(1) for hook in HOOKS]"),
+        ("for f in (s,): TOOLS[f.__name__] = f", "TOOLS[x](1)"),
+        ("def fill(): TOOLS['s'] = s\nfill()", "TOOLS[x](1)"),
+        ("ALL = {f.__name__: f for f in (s,)}", "ALL[x](1)"),
+        ("FIRST = {'s': s}\nALL = {**FIRST, **TOOLS}", "ALL[x](1)"),
+        ("go = functools.partial(s, 1)", "go()"),
+        ("registry.add(s)", "registry.use(x, 1)"),
+        ("agent = elsewhere.Agent(tools=[s])", "agent.work(x)"),
+        ("", "elsewhere.Agent(tools=[s]).work(x)"),
+    ],
+)
+def test_what_is_put_into_a_table_may_be_called(module: str, call: str) -> None:
+    flow = f"@flow\ndef main(x: str):\n    y = {call}\n    return c(y)\n"
+    first, last = plan_of(f"{FILLED}\n{module}\n{flow}").blocks[1:]
+    assert (first.reason, last.kind) == ("KIT323", "checkpoint")
+    assert first.calls in (("s",), ("t",))
+
+
+def test_a_variable_holds_what_is_put_into_it() -> None:
+    found = blocks("hands = {}\nhands['a'] = a\ny = hands[x](1)\nreturn c(y)")
+    assert found[0] == ("region", "KIT323", ("a",))
+    found = blocks("hands = []\nhands.append(a)\ny = [hand(1) for hand in hands]\nreturn c(y)")
+    assert found[1] == ("region", "KIT323", ("a",))

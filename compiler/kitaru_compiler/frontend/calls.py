@@ -15,11 +15,11 @@ from kitaru_compiler.frontend.lower import constants, literals
 from kitaru_compiler.frontend.methods import Methods
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.frontend.tables import Tables
 from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable, reaching
 from kitaru_compiler.ir.scope import argument_names, bound_in, bound_names
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-NAMED = ast.Name | ast.Attribute
 SUBMITS = frozenset({"submit", "map", "product"})
 MEMORY = ("get", "entry", "set", "delete", "list", "history", "compact")
 PRIMITIVES: dict[str, CallKind] = {
@@ -86,6 +86,10 @@ class Calls:
     def methods(self) -> Methods:
         return Methods(self.names, self.module)
 
+    @cached_property
+    def tables(self) -> Tables:
+        return Tables(self.names, self.methods.sources)
+
     def _is_certain(self, source: Source, callee: ast.expr, own: set[str], name: str) -> bool:
         """Say whether the callee is `name`, whenever it is called, by a name of the module."""
         root = dotted_name(callee).partition(".")[0]
@@ -115,17 +119,18 @@ class Calls:
             return symbol is not None and symbol.kind in ("module", "primitive")
 
         dynamic = DynamicCalls(
-            lambda name: self._held(source, name, scope), self.methods.named, is_module
+            lambda name: self._held(source, name, scope),
+            lambda name: self.tables.is_object(self.names.variable(source, name, scope)),
+            self.methods.named,
+            is_module,
         )
         yield from dynamic.find(definition, known)
 
     def _held(self, source: Source, name: str, scope: str) -> list[Symbol]:
-        """Return the checkpoints and functions that a name of the module is, or is a display of."""
+        """Return the checkpoints and functions that a name of the module is, or may hold."""
         symbol = self.names.lookup(source, name, scope)
-        display = None if symbol else self.names.display(source, name, scope)
-        inner = ast.walk(display) if display else ()
-        named = [self.names.resolve(source, node) for node in inner if isinstance(node, NAMED)]
-        return [found for found in (symbol, *named) if found and _is_callable(found)]
+        held = self.tables.held(self.names.variable(source, name, scope))
+        return [found for found in ([symbol] if symbol else held) if _is_callable(found)]
 
     def _made_by(self, symbol: Symbol) -> tuple[DurableCall, ...]:
         """Return the durable calls that are made when what `symbol` stands for is called."""

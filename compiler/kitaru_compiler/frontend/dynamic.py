@@ -6,12 +6,14 @@ import ast
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from kitaru_compiler.frontend.names import Symbol
+from kitaru_compiler.frontend.names import Symbol, dotted_name
 from kitaru_compiler.ir.nodes import durable_of
 from kitaru_compiler.ir.scope import argument_names, bound_names, own_nodes
 
-# The checkpoints and functions that a name of the module may be, or hold.
+# The checkpoints and functions that a name, or chain of names, of the module may be, or hold.
 Holds = Callable[[str], Iterable[Symbol]]
+# Whether the methods of what a name of the module stands for may call what it holds.
+Is = Callable[[str], bool]
 # The methods of that name, of whatever class of the project.
 Methods = Callable[[str], Iterable[Symbol]]
 # Symbols by their absolute names, in the order in which they were found.
@@ -30,9 +32,12 @@ class DynamicCalls:
     """Finds them in one function's body; `modules` are the names in it that stand for modules."""
 
     holds: Holds
+    objects: Is
     methods: Methods
-    modules: Callable[[str], bool]
+    modules: Is
     _variables: dict[str, Found] = field(default_factory=dict)
+    # The variables that hold what they do through an object that was made of it.
+    _made: set[str] = field(default_factory=set)
     _locals: set[str] = field(default_factory=set)
 
     def find(
@@ -62,6 +67,8 @@ class DynamicCalls:
                 if mentioned := self._mentioned(value):
                     for name in targets:
                         self._variables.setdefault(name, {}).update(mentioned)
+                    if self._makes(value):
+                        self._made |= targets
 
     def _reaches(self, call: ast.Call) -> Found:
         """Return what the callee, or somebody whom it hands its arguments to, may call of them."""
@@ -72,9 +79,27 @@ class DynamicCalls:
                 return {}
             case ast.Attribute(attr=method) if method not in SUBMITS:
                 values = [*call.args, *(keyword.value for keyword in call.keywords)]
+                if self._is_object(call.func):
+                    values.append(call.func)
             case _:
                 values = [call.func, *call.args, *(keyword.value for keyword in call.keywords)]
         return {name: s for value in values for name, s in self._mentioned(value).items()}
+
+    def _makes(self, value: ast.expr) -> bool:
+        """Say whether an expression's value is an object, made by a call, that may call things."""
+        match value:
+            case ast.Name() | ast.Attribute():
+                return self._is_object(value)
+            case ast.Call(func=ast.Name(id=name)):
+                return name not in LOOKERS or name in self._locals
+            case ast.Call(func=ast.Attribute()):
+                return True
+        return False
+
+    def _is_object(self, chain: ast.expr) -> bool:
+        dotted = dotted_name(chain)
+        root = dotted.partition(".")[0]
+        return root in self._made if root in self._locals else bool(root) and self.objects(dotted)
 
     def _called_on(self, callee: ast.expr) -> Found:
         """Return the methods that a call on some object may reach, by the method's name."""
@@ -108,22 +133,38 @@ class DynamicCalls:
         }
         found: Found = {}
         for inner in ast.walk(node):
-            if isinstance(inner, ast.Name) and id(inner) not in called:
-                found.update(self._held(inner.id))
+            if isinstance(inner, ast.Name | ast.Attribute) and id(inner) not in called:
+                found.update(self._held(dotted_name(inner)))
         return found
 
-    def _held(self, name: str) -> Found:
-        if name in self._locals:
-            return self._variables.get(name, {})
-        return {symbol.name: symbol for symbol in self.holds(name)}
+    def _held(self, dotted: str) -> Found:
+        root = dotted.partition(".")[0]
+        # A comprehension's own variable may have the name of one of the module's.
+        held = dict(self._variables.get(root, {}))
+        if dotted and root not in self._locals:
+            held.update((symbol.name, symbol) for symbol in self.holds(dotted))
+        return held
+
+
+def _roots(target: ast.expr) -> set[str]:
+    """Return the variable whose item or attribute is assigned, if the target is one."""
+    while isinstance(target, ast.Subscript | ast.Attribute):
+        target = target.value
+    return {target.id} if isinstance(target, ast.Name) else set()
 
 
 def _bindings(body: list[ast.stmt]) -> Iterator[tuple[ast.expr, set[str]]]:
     for stmt in body:
         for node in own_nodes(stmt):
             match node:
-                case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
+                case ast.Assign(targets=targets, value=value):
+                    yield value, bound_names(node).union(*map(_roots, targets))
+                case ast.AnnAssign(value=ast.expr() as value):
                     yield value, bound_names(node)
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name)), args=values):
+                    yield from ((value, {name}) for value in values)
+                case ast.comprehension(target=target, iter=iterable):
+                    yield iterable, {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
                 case ast.NamedExpr(target=ast.Name(id=name), value=value):
                     yield value, {name}
                 case ast.For(target=target, iter=iterable):

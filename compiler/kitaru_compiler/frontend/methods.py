@@ -42,7 +42,7 @@ class Methods:
     def replaced(self) -> frozenset[str]:
         """The absolute names that the project's code assigns as attributes of its modules."""
         found = set()
-        for source in self._sources:
+        for source in self.sources:
             for node in ast.walk(source.tree):
                 if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
                     symbol = self.names.resolve(source, node.value)
@@ -51,14 +51,15 @@ class Methods:
         return frozenset(found)
 
     @cached_property
-    def _sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[Source, ...]:
+        """The project's modules."""
         project = self.names.project
         project.closure(self.module)
         return tuple(source for source in project.sources.values() if source)
 
     @cached_property
     def _nodes(self) -> tuple[ast.AST, ...]:
-        return tuple(node for source in self._sources for node in ast.walk(source.tree))
+        return tuple(node for source in self.sources for node in ast.walk(source.tree))
 
     @cached_property
     def _unknowable(self) -> bool:
@@ -76,7 +77,7 @@ class Methods:
     @cached_property
     def _by_name(self) -> dict[str, list[Symbol]]:
         found: dict[str, list[Symbol]] = {}
-        for source in self._sources:
+        for source in self.sources:
             for owner in (stmt for stmt in source.tree.body if isinstance(stmt, ast.ClassDef)):
                 for stmt in owner.body:
                     if isinstance(stmt, Function):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kitaru_compiler.frontend.project import Project, absolute
-from kitaru_compiler.frontend.scopes import Scopes
+from kitaru_compiler.frontend.scopes import Origin, Scopes
 from kitaru_compiler.frontend.source import Source
 
 SymbolKind = Literal["primitive", "checkpoint", "flow", "function", "class", "module"]
@@ -64,26 +64,35 @@ class Names:
         if len(origins) != 1:
             return None
         (origin,) = origins
-        tail = f".{rest}" if rest else ""
         if origin.kind == "module":
-            return self._defined(source, f"{origin.name}{tail}")
+            return self._defined(source, dotted)
         if origin.kind != "import":
             return None
-        level = len(origin.name) - len(origin.name.lstrip("."))
-        package = source.file.endswith("__init__.py")
-        name = absolute(source.module, package, level, origin.name[level:])
-        return self._imported(f"{name}{tail}", source.module)
+        return self._imported(_absolute(source, origin, rest), source.module)
 
-    def display(self, source: Source, name: str, function: str = "") -> ast.expr | None:
-        """Return the list, tuple, set or dict written out that a module-level name is bound to."""
-        origins = self._scopes_of(source).origins(name, function)
-        if [origin.kind for origin in origins] != ["module"]:
-            return None
-        definition = self._definition(source, name)
-        if not isinstance(definition, ast.Assign | ast.AnnAssign):
-            return None
-        displays = ast.Dict | ast.List | ast.Tuple | ast.Set
-        return definition.value if isinstance(definition.value, displays) else None
+    def variable(self, source: Source, dotted: str, function: str = "") -> str:
+        """Return the absolute name of the module's variable that `dotted` begins with, or nothing.
+
+        A function, class or module is none.
+        """
+        root, _, rest = dotted.partition(".")
+        origins = self._scopes_of(source).origins(root, function)
+        if {origin.kind for origin in origins} == {"module"}:
+            found = self._definition(source, root)
+            plain = found is None or isinstance(found, ast.Assign | ast.AnnAssign)
+            return f"{source.module}.{root}" if plain else ""
+        (origin, *others) = origins or {Origin("builtin", root)}
+        if others or origin.kind != "import":
+            return ""
+        return self._variable_of(_absolute(source, origin, rest), source.module)
+
+    def _variable_of(self, dotted: str, importer: str) -> str:
+        parts = dotted.split(".")
+        for end in range(len(parts) - 1, 0, -1):
+            source = self.project.find(".".join(parts[:end]))
+            if source and source.module != importer and self._binds(source, parts[end]):
+                return self.variable(source, ".".join(parts[end:]))
+        return ""
 
     def is_builtin(self, source: Source, name: str, function: str = "") -> bool:
         """Say whether `name` is a builtin in `function` of `source`, shadowed by nothing there."""
@@ -179,6 +188,14 @@ class Names:
         if symbol.name == "checkpoint":
             return "checkpoint", options
         return ("flow", options) if symbol.name == "flow" else (None, ())
+
+
+def _absolute(source: Source, origin: Origin, rest: str) -> str:
+    """Return the absolute name of `rest` of what a module imports."""
+    level = len(origin.name) - len(origin.name.lstrip("."))
+    package = source.file.endswith("__init__.py")
+    name = absolute(source.module, package, level, origin.name[level:])
+    return f"{name}.{rest}" if rest else name
 
 
 def dotted_name(expression: ast.expr) -> str:
