@@ -249,8 +249,6 @@ def go_on(
     end = None if fresh else journal.end()
     if end is not None:
         return ended(journal, end)
-    if journal.store.remote and (not fresh or journal.execution.replay):
-        journal.prefetch()
     run = LocalRun(
         journal,
         lambda: _body(flow, journal),
@@ -260,8 +258,8 @@ def go_on(
         max_parallel=setting("max_parallel", decorator=flow.max_parallel).value,
         capture=flow.capture,
     )
-    if not fresh:
-        journal.set_state("running")
+    if not fresh or journal.execution.replay:
+        journal.go_on()
     return Handle(journal, run.start())
 
 

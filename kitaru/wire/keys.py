@@ -48,6 +48,15 @@ def invocation(exec_id: str, id: str) -> str:
     return f"x/{exec_id}/inv/{id}"
 
 
+def segments(exec_id: str) -> str:
+    return f"x/{exec_id}/segment/"
+
+
+def segment(exec_id: str, position: int, writer: str) -> str:
+    """Return where copies of records lie together, the first of which has that position."""
+    return f"{segments(exec_id)}{position:010d}-{writer}"
+
+
 def all_attempts(exec_id: str) -> str:
     return f"x/{exec_id}/attempt/"
 

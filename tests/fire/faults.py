@@ -251,7 +251,7 @@ def look(store: Store) -> dict[str, bytes]:
 
 
 def is_record(key: str) -> bool:
-    apart = ("/blob/", "/mark/", "/joined")
+    apart = ("/blob/", "/mark/", "/joined", "/segment/")
     return key.startswith(("x/", "memory/", "cache/")) and not any(part in key for part in apart)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kitaru.runtime.recording import ledger, values
+from kitaru.runtime.recording import ledger, segments, values
 from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.stores.memory import MemoryStore
@@ -33,6 +33,25 @@ def test_one_fault(use: str) -> None:
 def test_many_faults(start: int) -> None:
     met = [len(random_schedule(seed).run(MemoryStore()).met) for seed in range(start, start + 20)]
     assert max(met) > 2
+
+
+class Distant(MemoryStore):
+    """Every request is a journey: records are read in segments."""
+
+    remote = True
+
+
+@pytest.mark.parametrize("use", ["wait", "fan-out", "failed, then retry"])
+def test_one_fault_where_records_are_read_in_segments(
+    use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "_RECORDS", 2)
+    monkeypatch.setattr(segments, "_FEW", 1)
+    store = Distant()
+    Schedule(use, ()).run(store)
+    assert any("/segment/" in key for key in store.list("x/"))
+    some = list(single_faults(use, Distant()))[::EACH]
+    assert sum(len(schedule.run(Distant()).met) for schedule in some) > 15
 
 
 def test_many_faults_on_a_disk(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_second_record_adopts_the_first(journal: Journal) -> None:
 
 
 def test_absence_is_asked_again_each_time(journal: Journal) -> None:
-    journal.prefetch()
+    journal.go_on()
     assert journal.invocation("ck") is None
     held = Journal.open(journal.store, EXEC).record(invocation())
     assert journal.invocation("ck") == held

@@ -127,7 +127,7 @@ def test_a_record_of_another_kind_is_not_used(journal: Journal) -> None:
 
 def test_a_corrupt_record_is_never_absence(journal: Journal) -> None:
     journal.store.create(f"x/{EXEC}/inv/ck", DATA)
-    for read in (lambda: journal.invocation("ck"), journal.prefetch, journal.invocations):
+    for read in (lambda: journal.invocation("ck"), journal.invocations):
         with pytest.raises(RecordCorrupt):
             read()
     with pytest.raises(RecordCorrupt):

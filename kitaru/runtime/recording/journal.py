@@ -6,7 +6,8 @@ recorded; everyone downstream sees the one record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from kitaru.errors import NotFound, StateError, WaitConflict
@@ -14,6 +15,7 @@ from kitaru.runtime.recording import states, values
 from kitaru.runtime.recording.cache import Cache
 from kitaru.runtime.recording.company import Company
 from kitaru.runtime.recording.ledger import Ledger
+from kitaru.runtime.recording.segments import Ahead, Packer
 from kitaru.stores.base import Store
 from kitaru.wire import canonical, keys
 from kitaru.wire.ids import check_execution_id
@@ -55,8 +57,8 @@ class Journal:
         self.writer = self._ledger.writer
         self._cache = Cache(self._ledger, self.exec_id)
         self._company = Company(store, self.exec_id, began=began)
-        # Nothing else is held: an execution may have any number of records.
-        self._prefetched: dict[str, InvocationRecord] = {}
+        self._packer = Packer(self._ledger, self.exec_id)
+        self._ahead = Ahead(self._ledger, self.exec_id, self._packer)
 
     @classmethod
     def create(cls, store: Store, record: ExecutionRecord) -> Journal:
@@ -112,19 +114,23 @@ class Journal:
             )
         return cls(store, record)
 
-    def prefetch(self) -> None:
-        """Read all invocations at once; a hint only: one that is not found is asked for again."""
-        self._prefetched = {record.id: record for record in self.invocations()}
+    def go_on(self) -> None:
+        """Note that the execution runs, in a process that finds records of others."""
+        running = partial(states.write_state, self._ledger, self.execution, "running")
+        if self.store.remote:
+            self._ahead.begin(running)
+        else:
+            running()
 
     def invocation(self, id: str) -> InvocationRecord | None:
         """Return the outcome of an invocation, or None when it certainly has none yet."""
-        if (held := self._prefetched.get(id)) is not None:
+        if (held := self._ahead.take(id)) is not None:
             return held
         return self._ledger.read(InvocationRecord, keys.invocation(self.exec_id, id))
 
     def look(self, id: str) -> InvocationRecord | EndRecord | None:
         """Return an invocation's outcome; while it has none, how the execution ended, or None."""
-        if (held := self._prefetched.get(id)) is not None:
+        if (held := self._ahead.take(id)) is not None:
             return held
         if self._company.is_absent():
             return None
@@ -142,11 +148,14 @@ class Journal:
         found = self.store.list(keys.invocations(self.exec_id))
         return {key.rpartition("/")[2] for key in found}
 
-    def invocations(self, besides: Container[str] = ()) -> list[InvocationRecord]:
+    def invocations(self, besides: Collection[str] = ()) -> list[InvocationRecord]:
         """Return all outcomes but those of the ids `besides`, in program order of the calls."""
-        found = self.store.list(keys.invocations(self.exec_id))
-        wanted = [key for key in found if key.rpartition("/")[2] not in besides]
-        read = self._ledger.read_all(InvocationRecord, wanted)
+        if self.store.remote and not besides:
+            read = self._all_at_once()
+        else:
+            found = self.store.list(keys.invocations(self.exec_id))
+            wanted = [key for key in found if key.rpartition("/")[2] not in besides]
+            read = self._ledger.read_all(InvocationRecord, wanted)
         return sorted(read, key=lambda record: (record.position, record.id))
 
     def record(self, rec: InvocationRecord, *, cache_key: str = "") -> InvocationRecord:
@@ -157,7 +166,9 @@ class Journal:
         """
         key = keys.invocation(self.exec_id, rec.id)
         also = [self._hint(rec, cache_key)] if cache_key and rec.status == "completed" else []
-        held = self.store.together(lambda: self._ledger.write(key, rec, *also), self._company.ask)
+        written = partial(self._ledger.kept, key, rec, *also)
+        held, data = self.store.together(written, self._company.ask, *self._packer.due())
+        self._packer.add(held, data)
         return held
 
     def cached(
@@ -197,7 +208,9 @@ class Journal:
 
     def set_state(self, status: Status, error: ErrorInfo | None = None) -> None:
         """Note a status change; nothing is written when the newest state says the same."""
-        states.write_state(self._ledger, self.execution, status, error)
+        pausing = self._packer.due(pausing=status != "running")
+        noted = partial(states.write_state, self._ledger, self.execution, status, error)
+        self.store.together(noted, *pausing)
 
     def end(self) -> EndRecord | None:
         """Return how the execution ended for good, or None; a failed one may go on."""
@@ -256,7 +269,9 @@ class Journal:
 
     def record_exit(self, record: ExitRecord) -> ExitRecord:
         """Record how a process segment ended, and the frame it hands on, once."""
-        return self._ledger.write(keys.exit(self.exec_id, record.block), record)
+        key = keys.exit(self.exec_id, record.block)
+        pausing = self._packer.due(pausing=True)
+        return self.store.together(lambda: self._ledger.write(key, record), *pausing)
 
     def frame_pointers(self) -> list[tuple[str, FramePointer]]:
         """Return where each block that control came to finds its frame, with the block."""
@@ -296,6 +311,11 @@ class Journal:
             RecordCorrupt: its blob is missing or is not what was stored.
         """
         return values.load_value(self.store, self.home, value)
+
+    def _all_at_once(self) -> list[InvocationRecord]:
+        ahead = Ahead(self._ledger, self.exec_id)
+        ahead.begin()
+        return ahead.all()
 
     def _hint(self, rec: InvocationRecord, cache_key: str) -> tuple[str, bytes]:
         hint = CacheHint(self.exec_id, rec.id, rec.arguments_digest, rec.fingerprint)

@@ -43,10 +43,15 @@ class Ledger:
 
         `also` are objects to create in the same commit where the store can.
         """
+        return self.kept(key, record, *also)[0]
+
+    def kept(self, key: str, record: R, *also: tuple[str, bytes]) -> tuple[R, bytes]:
+        """Do what `write` does; return the bytes in which the store holds the record as well."""
         data = self.encode(key, record)
         held = self._held(key, data, also)
         # One's own bytes need no verifying, but are read back: JSON may know fewer types.
-        return _expect(type(record), key, reread(held) if held is data else decode(key, held))
+        found = _expect(type(record), key, reread(held) if held is data else decode(key, held))
+        return found, held
 
     def write_all(self, records: Sequence[tuple[str, Record]]) -> None:
         """Create records, by key, in as few commits as the store can.
