@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from kitaru.errors import NotFound, UsageError
@@ -53,7 +54,8 @@ def wait(
         schema=to_json_schema(schema),
         metadata=_json(metadata or {}, "metadata"),
     )
-    return from_json(execution.wait(request, timeout), schema, request.name)
+    read = partial(from_json, schema=schema, what=request.name)
+    return read(execution.wait(request, timeout, read))
 
 
 def log(**metadata: Any) -> None:

@@ -72,7 +72,7 @@ class ExecutionView:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON that commands print for an execution."""
-        waits = [{"name": w.name, "question": w.question, "schema": w.schema} for w in self.waits]
+        waits = [_wait(request, self.journal.refused(request.name)) for request in self.waits]
         return {
             "exec_id": self.exec_id,
             "flow": self.flow,
@@ -86,6 +86,16 @@ class ExecutionView:
             "effort": asdict(self.effort),
             "replay": None if self.replay is None else asdict(self.replay),
         }
+
+
+def _wait(request: WaitRequest, refused: str) -> dict[str, Any]:
+    return {
+        "name": request.name,
+        "question": request.question,
+        "schema": request.schema,
+        "metadata": request.metadata,
+        "refused": refused,
+    }
 
 
 def _invocation(record: InvocationRecord) -> dict[str, Any]:

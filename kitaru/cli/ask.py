@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from kitaru.cli.values import parse_value, wants_text
+from kitaru.cli.values import parse_answer
+from kitaru.runtime.running.jsonschema import problem
+from kitaru.runtime.running.samples import sample
 from kitaru.wire.secrecy import redacted
 
 YES = frozenset({"y", "yes", "true", "1"})
@@ -28,30 +30,31 @@ def ask(wait: dict[str, Any]) -> Any:
         if schema.get("type") == "boolean":
             if text.lower() in YES | NO:
                 return text.lower() in YES
-        elif text or wants_text(wait):
-            return parse_value(text, is_text=wants_text(wait))
+        elif text or not problem("", schema):
+            return parse_answer(text, schema)
 
 
 def hint(schema: dict[str, Any]) -> str:
     """Return what kind of answer a schema wants, in brackets."""
-    choices = schema.get("enum")
-    if schema.get("type") == "boolean":
-        return "[y/n]"
-    if choices:
-        return f"[{' | '.join(json.dumps(choice, ensure_ascii=False) for choice in choices)}]"
-    if schema.get("type") == "object" and schema.get("properties"):
-        return f"[JSON object: {', '.join(schema['properties'])}]"
-    kind = schema.get("type")
-    return f"[{kind}]" if isinstance(kind, str) else "[JSON]"
+    return f"[{' or '.join(map(_kind, schema.get('anyOf') or [schema]))}]"
 
 
 def example(schema: dict[str, Any]) -> str:
-    """Return an answer of the right type as JSON text, to show in a command."""
-    choices = schema.get("enum")
+    """Return an answer of the right type, as it is written in a command."""
+    value = True if schema.get("type") == "boolean" else sample(schema, "TEXT")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if parse_answer(text, schema) == value else json.dumps(value, ensure_ascii=False)
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    kind, choices = schema.get("type"), schema.get("enum")
+    if kind == "boolean":
+        return "y/n"
     if choices:
-        return json.dumps(choices[0])
-    examples = {"boolean": "true", "integer": "1", "number": "1.5", "array": "[]", "object": "{}"}
-    return examples.get(str(schema.get("type")), "TEXT")
+        return " | ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
+    if kind == "object" and schema.get("properties"):
+        return f"JSON object: {', '.join(schema['properties'])}"
+    return str(schema.get("format", kind)) if isinstance(kind, str) else "JSON"
 
 
 def _read(prompt: str) -> str:

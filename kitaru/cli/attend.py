@@ -52,6 +52,8 @@ def answer_waits(client: KitaruClient, exec_id: str, output: Output) -> bool:
     """Ask everything an execution waits for; False when the person would rather not say."""
     try:
         for wait in client.executions.get(exec_id).to_dict()["waits"]:
+            if wait["refused"]:
+                output.note(wait["refused"])
             while not _answer(client, exec_id, wait, output):
                 pass
     except EOFError:

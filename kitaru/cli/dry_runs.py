@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kitaru.cli.attend import answer_waits, finish, interrupted
 from kitaru.cli.execution import answer_command
 from kitaru.cli.output import Output, label
-from kitaru.cli.values import parse_value, wants_text
+from kitaru.cli.values import parse_answer
 from kitaru.errors import AnswerInvalid, StateError
 from kitaru.runtime.executions.deployments import Deployments
 from kitaru.runtime.recording import launches
@@ -83,7 +83,7 @@ def _answer(client: KitaruClient, exec_id: str, answers: dict[str, str], store: 
             help="\n".join(answer_command(exec_id, wait, store=store) for wait in waits),
         )
     for wait in known:
-        value = parse_value(answers.pop(wait["name"]), is_text=wants_text(wait))
+        value = parse_answer(answers.pop(wait["name"]), wait["schema"])
         try:
             client.executions.input(exec_id, value, wait=wait["name"])
         except AnswerInvalid as error:

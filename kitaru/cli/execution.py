@@ -52,6 +52,10 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
     for wait in document["waits"]:
         question = f": {wait['question']}" if wait["question"] else ""
         yield "wait", f"{wait['name']}{question} {hint(wait['schema'] or {})}"
+        if wait["metadata"]:
+            yield "about", json.dumps(wait["metadata"], ensure_ascii=False)
+        if wait["refused"]:
+            yield "refused", wait["refused"]
         yield "answer", answer_command(exec_id, wait, store=store)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kitaru.errors import InputError, UsageError
+from kitaru.runtime.running.jsonschema import problem
 
 
 def parse_value(text: str, *, is_text: bool = False) -> Any:
@@ -41,10 +42,10 @@ def parse_answers(given: Sequence[str]) -> dict[str, str]:
     return pairs(given, "--answer")
 
 
-def wants_text(wait: Mapping[str, Any]) -> bool:
-    """Say whether a wait, as the command line's JSON shows it, is answered with text."""
-    schema = wait["schema"]
-    return isinstance(schema, dict) and schema.get("type") == "string"
+def parse_answer(text: str, schema: Any) -> Any:
+    """Return what the answer to a wait means: JSON, or text where only that fits the schema."""
+    value = parse_value(text)
+    return text if problem(value, schema) and not problem(text, schema) else value
 
 
 def pairs(given: Sequence[str], option: str) -> dict[str, str]:

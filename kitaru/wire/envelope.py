@@ -34,6 +34,7 @@ from kitaru.wire.records import (
     StoredValue,
     TagRecord,
     WaitAnswer,
+    WaitRefusal,
     WaitRequest,
 )
 from kitaru.wire.structs import fields_of
@@ -48,6 +49,7 @@ _KINDS: dict[str, type[Record]] = {
     "attempt": AttemptRecord,
     "wait-request": WaitRequest,
     "wait-answer": WaitAnswer,
+    "wait-refusal": WaitRefusal,
     "exit": ExitRecord,
     "frame": FramePointer,
     "cache": CacheHint,

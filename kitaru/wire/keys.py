@@ -77,8 +77,12 @@ def wait_request(exec_id: str, name: str) -> str:
     return f"x/{exec_id}/wait/{name}/request"
 
 
-def wait_answer(exec_id: str, name: str) -> str:
-    return f"x/{exec_id}/wait/{name}/answer"
+def wait_answer(exec_id: str, name: str, number: int) -> str:
+    return f"x/{exec_id}/wait/{name}/answer/{number:06d}"
+
+
+def wait_refusal(exec_id: str, name: str, number: int) -> str:
+    return f"x/{exec_id}/wait/{name}/refusal/{number:06d}"
 
 
 def exits(exec_id: str) -> str:

@@ -171,12 +171,24 @@ class WaitRequest(Struct):
 
 
 class WaitAnswer(Struct):
-    """The answer to a wait, or its abort; whichever is created first counts."""
+    """The answer to a wait, or its abort; the first counts that the flow does not refuse.
+
+    `number` is its place among the answers to the wait: all before it were refused.
+    """
 
     name: str
     kind: Literal["value", "abort"]
     value: Any = None
     answered_at: str = ""
+    number: int = 1
+
+
+class WaitRefusal(Struct):
+    """Why the type that the flow asks for takes an answer of that number not; another may come."""
+
+    name: str
+    number: int
+    reason: str
 
 
 class ExitRecord(Struct):
@@ -283,6 +295,7 @@ Record = (
     | AttemptRecord
     | WaitRequest
     | WaitAnswer
+    | WaitRefusal
     | ExitRecord
     | FramePointer
     | CacheHint

@@ -31,6 +31,29 @@ def review(topic: str) -> str:
     return text if approved else "Rejected"
 """
 
+EVEN = """\
+import pydantic
+
+import kitaru
+from kitaru import flow
+
+
+class Even(pydantic.BaseModel):
+    number: int
+
+    @pydantic.field_validator("number")
+    @classmethod
+    def even(cls, number: int) -> int:
+        if number % 2:
+            raise ValueError("odd")
+        return number
+
+
+@flow
+def even() -> int:
+    return kitaru.wait(name="even", schema=Even, metadata={"of": "pairs"}).number
+"""
+
 FAILING = """\
 from pathlib import Path
 

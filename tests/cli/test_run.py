@@ -36,9 +36,9 @@ def test_a_run_without_a_terminal_ends_waiting(kitaru: Kitaru) -> None:
     assert set(document) == KEYS
     assert document["status"] == "waiting"
     assert (document["flow"], document["result"], document["error"]) == ("review", None, None)
-    assert document["waits"] == [
-        {"name": "approve", "question": "Approve draft?", "schema": {"type": "boolean"}}
-    ]
+    (wait,) = document["waits"]
+    assert (wait["name"], wait["question"]) == ("approve", "Approve draft?")
+    assert (wait["schema"], wait["metadata"]) == ({"type": "boolean"}, {})
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,19 @@ def test_an_answer_of_the_wrong_type_leaves_it_waiting(kitaru: Kitaru) -> None:
     assert error["type"] == "AnswerInvalid"
     assert "boolean" in error["message"] + error["help"]
     assert kitaru("executions", "get", exec_id, "--json").document["status"] == "waiting"
+
+
+def test_an_answer_that_only_the_flow_can_refuse_leaves_it_waiting(kitaru: Kitaru) -> None:
+    kitaru.write("even.py", flows.EVEN)
+    exec_id = kitaru("run", "even.py", "--no-input", "--json").document["exec_id"]
+    given = ("executions", "input", exec_id, "--value")
+    refused = kitaru(*given, '{"number": 1}', "--json", code=2)
+    (wait,) = refused.document["waits"]
+    assert "Value error, odd" in wait["refused"] and wait["metadata"] == {"of": "pairs"}
+    _, _, about, said, answer = kitaru("executions", "get", exec_id).out.splitlines()
+    assert (about, said) == ('about    {"of": "pairs"}', f"refused  {wait['refused']}")
+    assert answer.endswith("""--value '{"number": 0}'""")
+    assert kitaru(*given, '{"number": 2}').out == "2\n"
 
 
 def test_an_answer_twice(kitaru: Kitaru) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from kitaru.cli.ask import ask, example, hint
 from kitaru.cli.locate import Location, locate
-from kitaru.cli.values import parse_answers, parse_inputs, parse_value
+from kitaru.cli.values import parse_answer, parse_answers, parse_inputs, parse_value
 from kitaru.errors import UsageError
 
 
@@ -37,6 +37,28 @@ def test_json_when_it_parses_else_text(text: str, value: Any) -> None:
 @pytest.mark.parametrize(("text", "value"), [("2", "2"), ("true", "true"), ('"2"', "2")])
 def test_where_text_is_wanted_a_number_is_text(text: str, value: str) -> None:
     assert parse_value(text, is_text=True) == value
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        ({"type": "string"}, "2", "2"),
+        ({"type": "string"}, '"2"', "2"),
+        ({"enum": ["1", "2"]}, "1", "1"),
+        ({"enum": [1, "1"]}, "1", 1),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "5", "5"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "null", None),
+        ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, "5", 5),
+        ({"type": "string", "format": "date"}, "2026-01-02", "2026-01-02"),
+        ({"type": "array"}, "1,2", "1,2"),
+        ({}, "[1]", [1]),
+    ],
+)
+def test_an_answer_is_json_where_that_fits_and_else_text(
+    schema: dict[str, Any], text: str, value: Any
+) -> None:
+    found = parse_answer(text, schema)
+    assert (found, type(found)) == (value, type(value))
 
 
 def test_inputs_from_pairs_over_a_file(tmp_path: Path) -> None:
@@ -142,5 +164,12 @@ def test_hints_and_examples() -> None:
     assert hint({"enum": ["a", "b"]}) == '["a" | "b"]'
     assert hint({"type": "object", "properties": {"a": {}}}) == "[JSON object: a]"
     assert hint({"anyOf": []}) == "[JSON]"
+    text_or_none = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    assert hint(text_or_none) == "[string or null]"
+    assert hint({"type": "string", "format": "date"}) == "[date]"
     assert example({"type": "boolean"}) == "true"
-    assert example({"enum": ["a", "b"]}) == '"a"'
+    assert example({"enum": ["a", "b"]}) == "a"
+    assert example({"enum": ["1", 1]}) == '"1"'
+    assert example({"type": "string", "format": "date"}) == "2000-01-31"
+    required = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    assert example(required) == '{"n": 0}'

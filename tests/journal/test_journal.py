@@ -222,6 +222,23 @@ def test_pending_waits_are_those_without_an_answer(journal: Journal) -> None:
     assert journal.wait_request("d") is None
 
 
+def test_a_refused_answer_leaves_room_for_the_next(journal: Journal) -> None:
+    request = ask(journal)
+    for number, value in enumerate(["a", "a", "b"], 1):
+        held = journal.answer(WaitAnswer("ok", "value", value))
+        assert (held.number, journal.pending_waits()) == (number, [])
+        # Two processes that run the same flow refuse the same answer.
+        journal.refuse(held, f"not {value}")
+        journal.refuse(held, f"not {value}")
+        assert journal.wait_answer("ok") is None
+        assert (journal.pending_waits(), journal.refused("ok")) == ([request], f"not {value}")
+    last = journal.answer(WaitAnswer("ok", "value", "c"))
+    assert journal.answer(WaitAnswer("ok", "value", "c")) == last == journal.wait_answer("ok")
+    with pytest.raises(WaitConflict, match='answered with "c"'):
+        journal.answer(WaitAnswer("ok", "value", "a"))
+    assert journal.pending_waits() == []
+
+
 @pytest.mark.parametrize(
     "value", [True, False, None, 1, 1.0, "", [], {"value": {"$stored": {}}, "inputs": 1}]
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Any, Literal
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
@@ -32,6 +34,11 @@ class Outer(BaseModel):
     one: int | None
     fixed: Literal["a", "b"]
     table: dict[str, int]
+    day: date
+    moment: datetime
+    at: time
+    took: timedelta
+    key: UUID
     optional: str = "default"
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import pydantic
@@ -76,6 +77,17 @@ class Verdict(pydantic.BaseModel):
     score: int = pydantic.Field(ge=0, le=10)
 
 
+class Even(pydantic.BaseModel):
+    number: int
+
+    @pydantic.field_validator("number")
+    @classmethod
+    def even(cls, number: int) -> int:
+        if number % 2:
+            raise ValueError("odd")
+        return number
+
+
 @dataclass
 class Plain:
     words: list[str]
@@ -101,6 +113,8 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
                 "name": "approve",
                 "question": "Approve draft of kayaks?",
                 "schema": {"type": "boolean"},
+                "metadata": {"by": "me"},
+                "refused": "",
             }
         ],
         "error": None,
@@ -108,7 +122,6 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
         "effort": {"tokens": 0, "cost": None, "seconds": document["effort"]["seconds"]},
         "replay": None,
     }
-    assert view.waits[0].metadata == {"by": "me"}
     assert flows.answer("e1", True) == "completed"
     assert KitaruClient().executions.get("e1").result == "DRAFT OF KAYAKS"
     assert flows.calls() == ["draft", "publish"]
@@ -166,17 +179,19 @@ def test_suspension_is_no_exception_of_the_flows(script: Callable[[str], Script]
 def test_the_answer_is_typed() -> None:
     @flow
     def asks(which: int):
-        schema = [bool, int, float, str, list, dict, Verdict, Plain, Literal["a", "b"]][which]
-        found = kitaru.wait(schema=schema)
+        schemas = [bool, int, float, str, list, dict, Verdict, Plain, Literal["a", "b"], date]
+        found = kitaru.wait(schema=schemas[which])
         return [type(found).__name__, found]
 
     good: list[Any] = [
         True, 3, 2, "x", [1], {"a": 1}, {"ok": True, "score": 3}, {"words": ["w"]}, "b",
+        "2026-02-28",
     ]  # fmt: skip
     bad: list[Any] = [
         "true", True, "1.5", 5, {}, [], {"ok": True, "score": 11}, {"words": [1]}, "c",
+        "2026-02-29",
     ]  # fmt: skip
-    types = ["bool", "int", "float", "str", "list", "dict", "Verdict", "Plain", "str"]
+    types = ["bool", "int", "float", "str", "list", "dict", "Verdict", "Plain", "str", "date"]
     for which, name in enumerate(types):
         handle = asks.run(which)
         assert handle.settle() == "waiting"
@@ -185,6 +200,39 @@ def test_the_answer_is_typed() -> None:
         assert handle.status == "waiting"
         KitaruClient().executions.input(handle.exec_id, good[which])
         assert handle.wait()[0] == name
+
+
+def test_an_answer_that_only_the_type_refuses_leaves_it_waiting() -> None:
+    ran = []
+
+    @checkpoint
+    def draft() -> str:
+        ran.append("draft")
+        return "text"
+
+    @flow
+    def asks() -> int:
+        draft()
+        return kitaru.wait(name="ok", schema=Even).number
+
+    handle = asks.run()
+    handle.settle()
+    client = KitaruClient()
+    for number in (1, 3):
+        client.executions.input(handle.exec_id, {"number": number})
+        _until(lambda: handle._journal.wait_answer("ok") is None)
+        (wait,) = client.executions.get(handle.exec_id).to_dict()["waits"]
+        assert wait["refused"].endswith("does not fit: number: Value error, odd.")
+    client.executions.input(handle.exec_id, {"number": 2})
+    assert (handle.wait(20), ran) == (2, ["draft"])
+    assert client.executions.get(handle.exec_id).waits == ()
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_schema_that_json_cannot_express_is_refused_when_it_is_asked() -> None:

@@ -19,8 +19,8 @@ from kitaru.cli.execution import COLORS, answer_command, command, show_execution
 from kitaru.cli.output import Output, label, table
 from kitaru.cli.remainders import Place, check_stored, submit_rest, write_rest
 from kitaru.cli.telling import tell, tell_end
-from kitaru.cli.values import pairs, parse_value, wants_text
-from kitaru.errors import UsageError
+from kitaru.cli.values import pairs, parse_answer
+from kitaru.errors import AnswerInvalid, UsageError
 from kitaru.wire.records import Status
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ def answer(
     handle = client.executions.input(execution, given, wait=name)
     if tell(journal, name, given, output):
         return finish(execution, client, output, store)
-    return _go_on(client, execution, lambda: handle, output, store)
+    code = _go_on(client, execution, lambda: handle, output, store)
+    refused = any(left.name == name for left in journal.pending_waits())
+    return AnswerInvalid.exit_code if refused else code
 
 
 @executions.command()
@@ -220,7 +222,7 @@ def _answer(
     pending = [one for one in waits if wait in (None, one["name"])]
     one = pending[0] if len(pending) == 1 else None
     if value is not None:
-        return parse_value(value, is_text=one is not None and wants_text(one))
+        return parse_answer(value, one["schema"] if one else {})
     if one is None or not output.interactive:
         raise UsageError(
             "--value is missing",

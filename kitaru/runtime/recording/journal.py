@@ -34,6 +34,7 @@ from kitaru.wire.records import (
     Status,
     StoredValue,
     WaitAnswer,
+    WaitRefusal,
     WaitRequest,
 )
 from kitaru.wire.structs import replace
@@ -231,12 +232,16 @@ class Journal:
         return self._ledger.read(WaitRequest, keys.wait_request(self.exec_id, name))
 
     def answer(self, answer: WaitAnswer) -> WaitAnswer:
-        """Answer or abort a wait; it need not have been asked yet. The first answer counts.
+        """Answer or abort a wait; it need not have been asked yet.
+
+        The first answer counts that the flow does not refuse.
 
         Raises:
             WaitConflict: another answer was first.
         """
-        held = self._ledger.write(keys.wait_answer(self.exec_id, answer.name), answer)
+        number = 1
+        while (held := self._answered(answer, number)) is None:
+            number += 1
         if _meaning(held) != _meaning(answer):
             was = "aborted" if held.kind == "abort" else f"answered with {_short(held.value)}"
             raise WaitConflict(
@@ -248,13 +253,36 @@ class Journal:
 
     def wait_answer(self, name: str) -> WaitAnswer | None:
         """Return the answer of a wait, or None when there certainly is none yet."""
-        return self._ledger.read(WaitAnswer, keys.wait_answer(self.exec_id, name))
+        number = 1
+        while True:
+            key = keys.wait_answer(self.exec_id, name, number)
+            held = self._ledger.read(WaitAnswer, key)
+            if held is None or self._refusal(name, number) is None:
+                return held
+            number += 1
+
+    def refuse(self, answer: WaitAnswer, reason: str) -> None:
+        """Note that an answer is none for the flow: the wait is pending again."""
+        refusal = WaitRefusal(answer.name, answer.number, reason)
+        key = keys.wait_refusal(self.exec_id, answer.name, answer.number)
+        self._ledger.write(key, refusal)
+
+    def refused(self, name: str) -> str:
+        """Return why the latest answer that was refused is none; empty when none was."""
+        number, reason = 1, ""
+        while (refusal := self._refusal(name, number)) is not None:
+            number, reason = number + 1, refusal.reason
+        return reason
 
     def pending_waits(self) -> list[WaitRequest]:
-        """Return the questions that nobody answered, the oldest first."""
-        found = [key.split("/")[-2:] for key in self.store.list(keys.waits(self.exec_id))]
-        answered = {name for name, what in found if what == "answer"}
-        names = [name for name, what in found if what == "request" and name not in answered]
+        """Return the questions that have no answer, the oldest first."""
+        place = keys.waits(self.exec_id)
+        found = [key.removeprefix(place).split("/")[:2] for key in self.store.list(place)]
+        names = [
+            name
+            for name, what in found
+            if what == "request" and found.count([name, "answer"]) == found.count([name, "refusal"])
+        ]
         pending = [keys.wait_request(self.exec_id, name) for name in names]
         asked = self._ledger.read_all(WaitRequest, pending)
         return sorted(asked, key=lambda request: (request.asked_at, request.name))
@@ -316,6 +344,15 @@ class Journal:
         ahead = Ahead(self._ledger, self.exec_id)
         ahead.begin()
         return ahead.all()
+
+    def _answered(self, answer: WaitAnswer, number: int) -> WaitAnswer | None:
+        """Return the answer of that number, None when it was refused."""
+        key = keys.wait_answer(self.exec_id, answer.name, number)
+        held = self._ledger.write(key, replace(answer, number=number))
+        return held if self._refusal(answer.name, number) is None else None
+
+    def _refusal(self, name: str, number: int) -> WaitRefusal | None:
+        return self._ledger.read(WaitRefusal, keys.wait_refusal(self.exec_id, name, number))
 
     def _hint(self, rec: InvocationRecord, cache_key: str) -> tuple[str, bytes]:
         hint = CacheHint(self.exec_id, rec.id, rec.arguments_digest, rec.fingerprint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -29,6 +29,7 @@ from kitaru.runtime.running.host import Host, Stop, park
 from kitaru.runtime.running.outcomes import Outcome, check_same, error_info, origin_of, value_of
 from kitaru.runtime.running.retries import ONCE, Policy, chance
 from kitaru.runtime.running.submitted import Submission, Submitted, submission
+from kitaru.runtime.running.waits import first_valid
 from kitaru.wire.ids import Counters
 from kitaru.wire.limits import DEFAULT_PARALLEL
 from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
@@ -235,18 +236,18 @@ class Execution:
 
     # Waits
 
-    def wait(self, request: WaitRequest, timeout: float) -> Any:
+    def wait(self, request: WaitRequest, timeout: float, read: Callable[[Any], Any]) -> Any:
         """Return the answer, as JSON, to a question; suspends until there is one.
 
         `request.name` is the wait's plain name; `timeout` is how many seconds to look for the
-        answer before giving the compute away.
+        answer before giving the compute away. `read` raises AnswerInvalid for one that is none.
         """
         self._check_running()
         site = call_site()
         with self._lock:
             self._seal()
             id, at = self.counters.take(request.name), self.counters.position
-        spec = Spec(request.name, _nothing, "kitaru.wait", kind="wait", compared=False)
+        spec = Spec(request.name, read, "kitaru.wait", kind="wait", compared=False)
         call = Call(spec, id, (), {}, "", (), 0, site, at)
         with self._environment():
             record = self._outcome(id) or self._answered(call, request, timeout)
@@ -254,7 +255,7 @@ class Execution:
             return value_of(self.journal, Outcome(record))[0]
 
     def _answered(self, call: Call, request: WaitRequest, timeout: float) -> InvocationRecord:
-        answer = self.journal.wait_answer(call.id) or self._ask(call, request, timeout)
+        answer = first_valid(self.journal, call, lambda: self._ask(call, request, timeout))
         if answer.kind == "abort":
             self.cancel()
         value = self.journal.put(codec.encode(answer.value), type(answer.value).__name__)
@@ -392,7 +393,3 @@ class Execution:
         for future in self.submitted.failed():
             if future.id not in self._unsealed:
                 future.result()
-
-
-def _nothing() -> None:
-    """Stand for the function of an operation that runs none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import date, datetime, time
 from typing import Any
 
 _Check = Callable[[Any, Any, "_Schema"], Iterator[str]]
@@ -36,7 +37,7 @@ def _problems(value: Any, schema: _Schema, path: str) -> Iterator[str]:
     for keyword, check in _CHECKS.items():
         if keyword in schema.node:
             for reason in check(value, schema.node[keyword], schema):
-                yield _at(path, reason)
+                yield at(path, reason)
     yield from _inside(value, schema, path)
 
 
@@ -54,7 +55,8 @@ def _inside(value: Any, schema: _Schema, path: str) -> Iterator[str]:
             yield from _problems(item, schema.at(sub), f"{path}[{index}]")
 
 
-def _at(path: str, reason: str) -> str:
+def at(path: str, reason: str) -> str:
+    """Return a reason with the place in the value that it is about, if it is not the whole."""
     return f"{path}: {reason}" if path else reason
 
 
@@ -135,6 +137,23 @@ def _pattern(value: Any, pattern: Any, _: _Schema) -> Iterator[str]:
         yield f"{_short(value)} does not match {pattern}"
 
 
+def _format(value: Any, name: Any, _: _Schema) -> Iterator[str]:
+    parse = _FORMATS.get(name)
+    if parse is None or not isinstance(value, str):
+        return
+    try:
+        parse(value)
+    except ValueError:
+        yield f"{_short(value)} is no {name}"
+
+
+def _uuid(text: str) -> object:
+    # Few processes see one.
+    from uuid import UUID
+
+    return UUID(text)
+
+
 def _at_least(value: Any, limit: Any) -> bool:
     return bool(value >= limit)
 
@@ -153,6 +172,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+_FORMATS: dict[str, Callable[[str], object]] = {
+    "date": date.fromisoformat,
+    "date-time": datetime.fromisoformat,
+    "time": time.fromisoformat,
+    "uuid": _uuid,
+}
 _CHECKS: dict[str, _Check] = {
     "type": _type,
     "enum": _enum,
@@ -171,4 +196,5 @@ _CHECKS: dict[str, _Check] = {
     "minItems": _length(list, _at_least, "at least"),
     "maxItems": _length(list, _at_most, "at most"),
     "pattern": _pattern,
+    "format": _format,
 }

@@ -6,7 +6,7 @@ import sys
 from typing import Any, Literal, get_args, get_origin
 
 from kitaru.errors import AnswerInvalid, UsageError
-from kitaru.runtime.running.jsonschema import problem
+from kitaru.runtime.running.jsonschema import at, problem
 
 _PLAIN: dict[Any, dict[str, Any]] = {
     bool: {"type": "boolean"},
@@ -66,7 +66,13 @@ def from_json(value: Any, schema: Any, what: str) -> Any:
     try:
         return _adapter(schema).validate_python(value)
     except ValueError as error:  # pydantic's ValidationError is one
-        raise _invalid(what, str(error), to_json_schema(schema)) from None
+        raise _invalid(what, _reason(error), to_json_schema(schema)) from None
+
+
+def _reason(error: Any) -> str:
+    """Return what pydantic says, place by place, without what stood there."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(at(".".join(map(str, one["loc"])), one["msg"]) for one in found)
 
 
 def _is_plain(schema: Any) -> bool:

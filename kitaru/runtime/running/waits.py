@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from kitaru.errors import NotFound, StateError, UsageError
+from kitaru.errors import AnswerInvalid, NotFound, StateError, UsageError
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running import commands
+from kitaru.runtime.running.calls import Call
 from kitaru.runtime.running.schema import check_answer
 from kitaru.wire import keys
 from kitaru.wire.records import WaitAnswer, WaitRequest
@@ -51,6 +53,21 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
     """
     check_answer(value, request.schema, request.name)
     journal.answer(WaitAnswer(request.name, "value", value, now()))
+
+
+def first_valid(journal: Journal, call: Call, ask: Callable[[], WaitAnswer]) -> WaitAnswer:
+    """Return the first answer to a wait that the call's function can read, or its abort.
+
+    What the JSON schema does not tell, a validator for example, only the flow itself can say.
+    """
+    while True:
+        found = journal.wait_answer(call.id) or ask()
+        try:
+            if found.kind == "value":
+                call.spec.function(found.value)
+            return found
+        except AnswerInvalid as error:
+            journal.refuse(found, error.message)
 
 
 def _named(journal: Journal, name: str) -> WaitRequest:
