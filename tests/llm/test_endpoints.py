@@ -19,6 +19,12 @@ from kitaru.runtime.llm.endpoints import check_endpoint, check_environment
         "http://[fd00:ec2::254]/v1",
         "http://[fe80::1]/v1",
         "http://100.100.100.200/",
+        "http://[64:ff9b::a9fe:a9fe]/v1",
+        "http://[2002:a9fe:a9fe::1]/v1",
+        "http://[::a9fe:a9fe]/v1",
+        "http://[fd20:ce::254]/v1",
+        "http://192.0.0.192/",
+        "http://[::1",
         "file:///etc/passwd",
         "ftp://models.example/v1",
         "//169.254.169.254",
@@ -31,7 +37,16 @@ def test_refused(url: str) -> None:
         check_endpoint(url, "the model fast")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/v1", "http://10.0.0.3/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8080/v1",
+        "http://10.0.0.3/v1",
+        "http://[::1]:8080/v1",
+        "http://[2001:db8::1]/v1",
+        "http://" + "a" * 300 + "/v1",
+    ],
+)
 def test_allowed(url: str) -> None:
     check_endpoint(url, "the model fast")
 

@@ -105,6 +105,8 @@ def _linked(stack: ExitStack, folder: Path) -> tuple[dict[str, Provider], list[l
     metadata = {"model": "openai/m", "api_base": "http://169.254.169.254/latest"}
     configured = {"KITARU_MODELS": json.dumps({"team": metadata}), "OPENAI_API_KEY": "k"}
     calls.append(["metadata", configured, {"prompt": "x", "model": "team"}])
+    elsewhere = {"OPENAI_API_BASE": "http://169.254.169.254/latest", "OPENAI_API_KEY": "k"}
+    calls.append(["metadata by variable", elsewhere, {"prompt": "x", "model": "gpt-4o"}])
     return providers, calls
 
 
@@ -211,8 +213,9 @@ def test_a_reference_to_nothing_names_both(outcome: Outcome) -> None:
     assert "OPENAI_API_KEY" in found["text"] and "NO_SUCH_KEY" in found["text"]
 
 
-def test_metadata_is_not_asked(outcome: Outcome) -> None:
-    found = outcome.results["metadata"]
+@pytest.mark.parametrize("name", ["metadata", "metadata by variable"])
+def test_metadata_is_not_asked(outcome: Outcome, name: str) -> None:
+    found = outcome.results[name]
     assert found["type"] == "UsageError" and "metadata address" in found["text"]
 
 

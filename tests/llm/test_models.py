@@ -48,6 +48,17 @@ def test_order_of_aliases(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert resolve("other").model == "plan/o"
 
 
+def test_an_alias_may_stand_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = {"model": "openai/h", "api_base": "http://h/v1"}
+    chain = {"a": "b", "b": "house", "house": house, "same-1": "same-1", "x": "y", "y": "x"}
+    monkeypatch.setenv("KITARU_MODELS", json.dumps(chain))
+    found = resolve("a")
+    assert (found.name, found.model, found.api_base) == ("a", "openai/h", "http://h/v1")
+    assert resolve("same-1").model == "same-1"
+    with pytest.raises(UsageError, match="x → y → x are a circle"):
+        resolve("x")
+
+
 @pytest.mark.parametrize("name", ["openai/gpt-4o", "gpt-4o", "command-r", "o1", "a/b:free"])
 def test_names_of_models_go_as_they_are(name: str) -> None:
     assert resolve(name).model == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import sys
 import threading
@@ -219,6 +220,17 @@ def test_a_very_long_line_is_parted_and_odd_text_is_kept() -> None:
     log.close()
     [(_, lines)] = logs.read(log._ledger.store, "e")
     assert [line.text for line in lines] == ["y" * 20_000, "\\udc80\x00\x1b[1m"]
+
+
+def test_a_chunk_is_in_the_order_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = map(str, itertools.count(1))
+    monkeypatch.setattr(logs, "now", lambda: next(moments))
+    log = logs.Log(MemoryStore("memory:order"), "e")
+    for number, writer in enumerate(("b", "a", "b", "")):
+        log.add(writer, "stdout", f"{number}\n")
+    log.close()
+    [(_, lines)] = logs.read(log._ledger.store, "e")
+    assert [line.text for line in lines] == ["0", "1", "2", "3"]
 
 
 class Failing(MemoryStore):

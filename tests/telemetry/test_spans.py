@@ -17,7 +17,7 @@ import kitaru
 from kitaru import checkpoint, config, errors, flow
 from kitaru.runtime.llm import providers
 from kitaru.runtime.observing import telemetry
-from kitaru.runtime.observing.otel import Telemetry, ids_of
+from kitaru.runtime.observing.otel import Telemetry, ids_of, provider_of
 
 FAILS: list[bool] = []
 
@@ -117,6 +117,12 @@ def test_a_model_call_by_the_conventions_and_without_a_text(watch: Watch) -> Non
         "kitaru.llm.cost": 0.25,
     }
     assert "secret question" not in "".join(map(repr, map(vars, watch.spans().values())))
+
+
+def test_providers_have_the_names_of_the_conventions() -> None:
+    models = ("openai/gpt-4o", "bedrock/anthropic.claude", "azure/own", "gpt-4o")
+    found = [provider_of(model) for model in models]
+    assert found == ["openai", "aws.bedrock", "azure.ai.openai", "unknown"]
 
 
 def test_each_attempt_has_its_span_and_what_is_recorded_has_none(watch: Watch) -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kitaru import config
+from kitaru.errors import UsageError
 from kitaru.wire.structs import Struct, fields_of
 
 OFFLINE = "offline"
@@ -64,16 +65,25 @@ class Resolved(Struct):
 def resolve(name: str | None, instead: Mapping[str, str] = _NONE) -> Resolved:
     """Return the model that a name or alias stands for here and now.
 
-    `instead` are the models that go before whatever is configured. An alias that nothing configures
-    stands for the offline model.
+    `instead` are the models that go before whatever is configured. An alias may stand for another
+    one; one that nothing configures stands for the offline model.
+
+    Raises:
+        UsageError: aliases stand for each other in a circle.
     """
     asked = name or str(config.setting("default_model").value)
-    found = {**config.models(), **instead}.get(asked)
+    known = {**config.models(), **instead}
+    chain = [asked]
+    while isinstance(found := known.get(chain[-1]), str) and found != chain[-1]:
+        chain.append(found)
+        if found in chain[:-1]:
+            raise UsageError(
+                f"The model aliases {' → '.join(chain)} are a circle.",
+                help="Let one of them be a model: kitaru model list",
+            )
     if isinstance(found, dict):
         return Resolved(asked, **found)
-    if found is None:
-        found = OFFLINE if _ALIAS.fullmatch(asked) else asked
-    return Resolved(asked, found)
+    return Resolved(asked, OFFLINE if _ALIAS.fullmatch(chain[-1]) else chain[-1])
 
 
 def same_models(calls: tuple[dict[str, Any], ...]) -> bool:

@@ -79,6 +79,7 @@ def ask(request: ModelRequest, resolved: Resolved, stream: Stream | None = None)
 
 def _through_litellm(request: ModelRequest, resolved: Resolved, pieces: _Pieces) -> Answer:
     litellm = _litellm(resolved)
+    _silence(litellm)
     policy = Policy(retries=request.retries, delay=1.0, backoff=2.0)
     options = _options(litellm, request, resolved)
     tries = 0
@@ -111,7 +112,6 @@ def _once(
     tries: int,
 ) -> Answer:
     messages = request.messages()
-    _silence(litellm)
     response = litellm.completion(
         model=resolved.model,
         messages=messages,
@@ -176,12 +176,19 @@ def _options(litellm: Any, request: ModelRequest, resolved: Resolved) -> dict[st
         "response_format": request.schema and _response_format(request.schema),
         "api_base": resolved.api_base or None,
     }
-    provider = resolved.model.partition("/")[0]
-    check_environment(provider)
+    check_environment(_provider(litellm, resolved.model))
     if resolved.api_base:
         check_endpoint(resolved.api_base, f"the model {resolved.name}")
     options["api_key"] = _key(litellm, resolved)
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _provider(litellm: Any, model: str) -> str:
+    """Return whose model it is; litellm knows that of `gpt-4o`, too."""
+    try:
+        return str(litellm.get_llm_provider(model)[1])
+    except litellm.BadRequestError:
+        return model.partition("/")[0]
 
 
 def _response_format(schema: dict[str, Any]) -> dict[str, Any]:

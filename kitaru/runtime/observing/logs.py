@@ -203,7 +203,7 @@ def _without_secrets(lines: list[LogLine]) -> list[LogLine]:
         texts = _hidden("\n".join(line.text for line in own)).split("\n")
         moments = [line.at for line in own] if len(texts) == len(own) else [own[0].at] * len(texts)
         kept += [replace(own[0], at=at, text=t) for at, t in zip(moments, texts, strict=True)]
-    return kept
+    return sorted(kept, key=lambda line: line.at)
 
 
 def _hidden(text: str) -> str:

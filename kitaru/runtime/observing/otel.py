@@ -28,6 +28,17 @@ from kitaru.runtime.running.calls import Call
 from kitaru.version import VERSION
 
 _LAST_WORDS_MS = 5000
+# By litellm's name, where the conventions have another.
+_PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "vertex_ai": "gcp.vertex_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "xai": "x_ai",
+}
 _given: ContextVar[tuple[int, int] | None] = ContextVar("kitaru_span_ids", default=None)
 
 
@@ -47,6 +58,12 @@ def ids_of(exec_id: str) -> tuple[int, int]:
     """Return the ids of an execution's trace and of its first span, the same in every process."""
     digest = hashlib.sha256(f"kitaru {exec_id}".encode()).digest()
     return int.from_bytes(digest[:16]), int.from_bytes(digest[16:24])
+
+
+def provider_of(model: str) -> str:
+    """Return whose model it is, by the conventions; `unknown` where its name does not say."""
+    own, slash, _ = model.partition("/")
+    return _PROVIDERS.get(own, own) if slash else "unknown"
 
 
 def exporting() -> tuple[SpanProcessor, MetricReader]:
@@ -129,7 +146,7 @@ class Telemetry:
         """Enclose a request to a model, by the conventions for generative AI."""
         measured = {
             "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": model.partition("/")[0],
+            "gen_ai.provider.name": provider_of(model),
             "gen_ai.request.model": model.partition("/")[2] or model,
         }
         about = {f"gen_ai.request.{k}": v for k, v in asked.items() if v is not None} | measured
