@@ -1,8 +1,10 @@
 """Decides what `python -m tests.fire` prints: everything, where a test run tries a part.
 
 python -m tests.fire model                          the journal, explored further
-python -m tests.fire faults [--stores …]            faults × stores; --seeds 7 replays seed 7
+python -m tests.fire faults [--stores …]            faults × stores
 python -m tests.fire kills [--stores …] [--each N]  kill -9 at each Nth store operation × stores
+
+What fails is printed with the command that does it again, and it alone: `--only …`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import itertools
 import os
 import secrets
+import shlex
 import sys
 import tempfile
 import time
@@ -18,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import format_exception
 from unittest.mock import patch
 
 from kitaru.stores import Store, open_store
@@ -28,7 +32,7 @@ from tests.stores.servers.real import serving
 from . import wire
 from .faults import FAULTS, FaultyStore, Kinds, Schedule, Way, random_schedule, single_faults
 from .flows import USES
-from .kills import Place, kill_all
+from .kills import Place, kill_all, moments
 from .model import SCENARIOS
 
 LOCAL = ["memory", "sqlite"]
@@ -56,14 +60,14 @@ def faults(asked: argparse.Namespace) -> None:
 def try_all(name: str, look: Look, way: Way, asked: argparse.Namespace) -> None:
     kinds = FAULTS if name in LOCAL else wire.WIRE_FAULTS
     met, started, schedules, broken = Counter[str](), time.monotonic(), 0, 0
-    for label, schedule in schedules_of(look, way, kinds, asked):
+    for schedule in schedules_of(look, way, kinds, asked):
         store = look(secrets.token_hex(4))
         schedules += 1
         try:
             met.update(schedule.run(store, way).met)
         except Exception as error:
             broken += 1
-            sys.stderr.write(f"{label}: {error!r} {getattr(error, '__notes__', schedule)}\n")
+            failed("faults", name, str(schedule), "".join(format_exception(error)))
         finally:
             store.delete(*store.list(""))
             store.close()
@@ -73,15 +77,22 @@ def try_all(name: str, look: Look, way: Way, asked: argparse.Namespace) -> None:
 
 def schedules_of(
     look: Look, way: Way, kinds: Kinds, asked: argparse.Namespace
-) -> Iterator[tuple[str, Schedule]]:
-    """Yield each fault alone, unless seeds are asked for, then as many as come by chance."""
-    if not asked.replay:
-        for use in USES:
-            alone = single_faults(use, look(secrets.token_hex(4)), way, kinds)
-            for schedule in itertools.islice(alone, 0, None, asked.each):
-                yield "one fault", schedule
-    for seed in asked.seeds:
-        yield f"seed {seed}", random_schedule(seed, kinds)
+) -> Iterator[Schedule]:
+    """Yield what is asked for: each fault alone, then as many schedules as come by chance."""
+    if asked.only:
+        yield from map(Schedule.parse, asked.only)
+        return
+    for use in USES:
+        alone = single_faults(use, look(secrets.token_hex(4)), way, kinds)
+        yield from itertools.islice(alone, 0, None, asked.each)
+    for seed in range(asked.random):
+        yield random_schedule(seed, kinds)
+
+
+def failed(what: str, store: str, only: str, why: str) -> None:
+    """Tell what went wrong, and how to see it again."""
+    command = f"python -m tests.fire {what} --stores {store} --only {shlex.quote(only)}"
+    sys.stderr.write(f"{why}\n    {command}\n")
 
 
 @contextmanager
@@ -101,11 +112,14 @@ def kills(asked: argparse.Namespace) -> None:
     for name in asked.stores:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder, where(name, Path(folder)) as found:
-            tally = kill_all(found, first=1, each=asked.each)
+            only = [one.split(":") for one in asked.only]
+            chosen = ((moment, int(at)) for moment, at in only)
+            tally = kill_all(found, chosen if only else moments(each=asked.each))
         end_zygote()
         counted = tally.kills, tally.completed, tally.lost, tally.changed, tally.called_again
         say(name, *counted, len(tally.problems), round(time.monotonic() - started))
-        sys.stderr.writelines(f"{problem}\n" for problem in tally.problems)
+        for at, problem in tally.problems:
+            failed("kills", name, at, problem)
 
 
 @contextmanager
@@ -133,10 +147,8 @@ def main() -> None:
     parser.add_argument("--stores", nargs="+", choices=[*LOCAL, *BUCKETS])
     parser.add_argument("--each", type=int, default=1, help="only each so many-th fault or kill")
     parser.add_argument("--random", type=int, default=1000, help="so many schedules by chance")
-    parser.add_argument("--seeds", nargs="+", type=int, help="only these schedules")
+    parser.add_argument("--only", nargs="+", default=[], help="only these schedules, or kills")
     asked = parser.parse_args()
-    asked.replay = asked.seeds is not None
-    asked.seeds = asked.seeds or range(asked.random)
     asked.stores = asked.stores or [*(LOCAL if asked.what == "faults" else LOCAL[1:]), *BUCKETS]
     {"model": model, "faults": faults, "kills": kills}[asked.what](asked)
 

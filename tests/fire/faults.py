@@ -194,6 +194,19 @@ class Schedule:
     use: str
     processes: tuple[Mapping[int, str], ...]
 
+    def __str__(self) -> str:
+        """Return it as `parse` reads it: `wait/12:503,40:down/3:crash after`."""
+        each = (
+            ",".join(f"{at}:{fault}" for at, fault in faults.items()) for faults in self.processes
+        )
+        return "/".join((self.use, *each))
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        use, *each = text.split("/")
+        pairs = ([one.split(":") for one in faults.split(",")] for faults in each)
+        return cls(use, tuple({int(at): fault for at, fault in some} for some in pairs))
+
     def run(self, store: Store, way: Way = FaultyStore) -> Ran:
         """Run it, and a process that meets no fault; raises AssertionError with the schedule.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +67,10 @@ assert handle.wait() == {result}
 """
 
 
+# Every object there is, and the invocations that are recorded.
+Seen = tuple[dict[str, bytes], set[str]]
+
+
 @dataclass
 class Tally:
     """What came of kills; all but `kills` and `completed` must stay 0."""
@@ -75,11 +80,21 @@ class Tally:
     lost: int = 0
     changed: int = 0
     called_again: int = 0
-    problems: list[str] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, before: Seen, after: Seen, ran: Counter[str], at: str) -> None:
+        """Compare what was there after a kill with the end, and with what ran in between."""
+        lost = before[0].keys() - after[0].keys()
+        changed = {key for key in before[0].keys() - lost if before[0][key] != after[0][key]}
+        again = {id for id in before[1] if ran[id]}
+        self.lost += len(lost)
+        self.changed += len(changed)
+        self.called_again += len(again)
+        if lost or changed or again:
+            self.problems.append((at, f"lost {lost}, changed {changed}, called again {again}"))
 
     def __bool__(self) -> bool:
-        broken = self.lost or self.changed or self.called_again or self.problems
-        return self.kills > 0 and self.completed == self.kills and not broken
+        return self.completed == self.kills > 0 and not self.problems
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,7 @@ class Place:
         calls = called(folder)
         again = self._run(folder, url, "")
         if code != -9 or again:
-            tally.problems.append(f"{moment} {at}: {code}, {again}: {log(folder)}")
+            tally.problems.append((f"{moment}:{at}", f"{code}, {again}: {log(folder)}"))
             return True
         tally.completed += 1
         after = self._seen(url)
@@ -120,8 +135,7 @@ class Place:
         code = DRIVE.format(environment=self.environment, url=url, result=RESULT)
         return zygote(str(folder), str(folder / "log.txt"), kill, code)
 
-    def _seen(self, url: str) -> tuple[dict[str, bytes], set[str]]:
-        """Return every object there is, verified, and the invocations that are recorded."""
+    def _seen(self, url: str) -> Seen:
         store = open_store(url)
         seen = look(store)
         store.close()
@@ -148,16 +162,20 @@ def log(folder: Path) -> str:
     return (folder / "log.txt").read_text()[-2000:]
 
 
-def kill_all(place: Place, first: int = 1, each: int = 1) -> Tally:
-    """Kill at every operation, or at each so many-th from the first."""
+Moment = tuple[str, int]
+
+
+def kill_all(place: Place, moments: Iterable[Moment]) -> Tally:
+    """Kill at one moment after the other, until a process comes to its end before."""
     tally = Tally()
-    for moment, at in _moments(first, each):
-        if at > 0 and not place.kill(moment, at, tally) and moment == "after":
-            return tally
-    raise AssertionError("it does not end")
+    for moment, at in moments:
+        if not place.kill(moment, at, tally) and moment == "after":
+            break
+    return tally
 
 
-def _moments(first: int, each: int) -> Iterator[tuple[str, int]]:
-    for at in range(first, 2000, each):
+def moments(first: int = 1, each: int = 1) -> Iterator[Moment]:
+    """Yield every operation, or each so many-th from the first: before it, and after."""
+    for at in itertools.count(first, each):
         yield "before", at
         yield "after", at

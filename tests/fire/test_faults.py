@@ -61,6 +61,14 @@ def test_many_faults_on_a_disk(tmp_path: Path) -> None:
         store.close()
 
 
+def test_a_schedule_is_the_text_that_the_command_takes() -> None:
+    for schedule in map(random_schedule, range(50)):
+        assert Schedule.parse(str(schedule)) == schedule
+    assert str(Schedule("wait", ({12: "crash after", 40: "conflict"}, {3: "denied"}))) == (
+        "wait/12:crash after,40:conflict/3:denied"
+    )
+
+
 # Ways to be wrong that only a fault shows
 
 

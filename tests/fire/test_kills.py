@@ -12,7 +12,7 @@ import pytest
 
 from tests.step.build import end_zygote
 
-from .kills import Place, kill_all
+from .kills import Place, kill_all, moments
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -22,6 +22,6 @@ def no_zygote_is_left() -> Iterator[None]:
 
 
 def test_killed_anywhere_nothing_is_lost_or_done_again(tmp_path: Path) -> None:
-    tally = kill_all(Place(tmp_path, f"sqlite:{tmp_path}/{{}}.db"), first=3, each=11)
+    tally = kill_all(Place(tmp_path, f"sqlite:{tmp_path}/{{}}.db"), moments(first=3, each=11))
     assert tally, tally
     assert tally.kills > 15
