@@ -1,4 +1,4 @@
-"""One of several processes that run the same executions at the same time: URL COUNT.
+"""One of several processes that run the same executions at the same time: URL.
 
 For each line it reads it runs the execution of that id, and says what came of it.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
+import threading
 import time
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -15,20 +17,41 @@ from pathlib import Path
 from kitaru import checkpoint, flow
 from kitaru.wire import times
 
+started = threading.Event()
+
 
 @checkpoint(cache=False)
-def mine(owner: str) -> list[object]:
-    called, gate = os.environ.get("RACER_CALLED"), os.environ.get("RACER_GATE")
-    if called and gate:
-        Path(called).touch()
-        while not Path(gate).exists():
+def mine(exec_id: str) -> list[object]:
+    meet(os.environ.get("RACER_MEETS"), exec_id)
+    wait_at(os.environ.get("RACER_GATE"))
+    size = int(os.environ.get("RACER_SIZE", "10"))
+    if limit := os.environ.get("RACER_MEGABYTES"):
+        # The threads of a run need memory, too, and have it by then.
+        started.wait()
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + int(limit) * 2**20, resource.RLIM_INFINITY))
+    return [os.getpid(), "x" * size]
+
+
+def meet(folder: str | None, exec_id: str) -> None:
+    """Wait until two processes are here for the same execution."""
+    if folder is not None:
+        Path(folder, f"{exec_id}.{os.getpid()}").touch()
+        while len(list(Path(folder).glob(f"{exec_id}.*"))) < 2:
+            time.sleep(0.001)
+
+
+def wait_at(gate: str | None) -> None:
+    """Say that this process is here, and wait until the gate is open."""
+    if gate is not None:
+        Path(gate, "called").touch()
+        while not Path(gate, "open").exists():
             time.sleep(0.01)
-    return [os.getpid(), owner * 10]
 
 
 @flow
-def race() -> list[object]:
-    return mine("x")
+def race(exec_id: str) -> list[object]:
+    return mine(exec_id)
 
 
 class Elsewhen(datetime):
@@ -46,6 +69,7 @@ if __name__ == "__main__":
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:
-        result = race.options(store=url, exec_id=line.strip()).run().wait()
-        sys.stdout.write(json.dumps(result) + "\n")
+        handle = race.options(store=url, exec_id=line.strip()).run(line.strip())
+        started.set()
+        sys.stdout.write(json.dumps(handle.wait()) + "\n")
         sys.stdout.flush()

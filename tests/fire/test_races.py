@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from kitaru import KitaruClient
+from kitaru.stores import open_store
+from tests.stores.servers.real import HOST, serving
+
+from .faults import look
 
 ROUNDS = 100
 RACER = [sys.executable, "-m", "tests.fire.racer"]
@@ -63,9 +71,11 @@ def recorded(url: str, exec_id: str) -> Any:
 
 
 def test_two_in_lockstep(tmp_path: Path) -> None:
-    """Fault 9: whoever wins, both say the same, and it is what is recorded."""
+    """Fault 9: both are in the checkpoint before either leaves it; one is recorded, both say it."""
     url, winners = f"sqlite:{tmp_path}/store.db", set()
-    with racer(url) as one, racer(url) as other:
+    meets = tmp_path / "meets"
+    meets.mkdir()
+    with racer(url, RACER_MEETS=str(meets)) as one, racer(url, RACER_MEETS=str(meets)) as other:
         for number in range(ROUNDS):
             tell(one, f"e{number}")
             tell(other, f"e{number}")
@@ -73,6 +83,7 @@ def test_two_in_lockstep(tmp_path: Path) -> None:
             assert hear(other) == result == recorded(url, f"e{number}")
             winners.add(result[0])
         assert winners <= {one.pid, other.pid}
+    assert len(list(meets.iterdir())) == 2 * ROUNDS
 
 
 def test_different_machines(tmp_path: Path) -> None:
@@ -101,22 +112,17 @@ def test_different_machines(tmp_path: Path) -> None:
     assert {item["status"] for item in listed} == {"completed"}
 
 
-def held(folder: Path) -> dict[str, str]:
-    """Return what lets a process stay in its checkpoint until there is a gate, and say so."""
-    return {"RACER_CALLED": str(folder / "called"), "RACER_GATE": str(folder / "gate")}
-
-
 def test_a_zombie_finishes_after_its_successor(tmp_path: Path) -> None:
     """Fault 11: it learns what is recorded, and changes nothing."""
     url = f"sqlite:{tmp_path}/store.db"
-    with racer(url, **held(tmp_path)) as zombie, racer(url) as successor:
+    with racer(url, RACER_GATE=str(tmp_path)) as zombie, racer(url) as successor:
         tell(zombie, "e1")
         wait_for(tmp_path / "called")
         zombie.send_signal(signal.SIGSTOP)
         tell(successor, "e1")
         result = hear(successor)
         before = KitaruClient(url).executions.get("e1").to_dict()
-        (tmp_path / "gate").touch()
+        (tmp_path / "open").touch()
         zombie.send_signal(signal.SIGCONT)
         assert hear(zombie) == result == [successor.pid, "x" * 10]
         assert KitaruClient(url).executions.get("e1").to_dict() == before
@@ -124,9 +130,9 @@ def test_a_zombie_finishes_after_its_successor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_ended_in_user_code(tmp_path: Path, number: signal.Signals) -> None:
-    """Faults 3, 6, 7: what was under way runs again, and nothing else is different."""
+    """Faults 3, 7: what was under way runs again, and nothing else is different."""
     url = f"sqlite:{tmp_path}/store.db"
-    with racer(url, **held(tmp_path)) as ended:
+    with racer(url, RACER_GATE=str(tmp_path)) as ended:
         tell(ended, "e1")
         wait_for(tmp_path / "called")
         ended.send_signal(number)
@@ -134,6 +140,86 @@ def test_ended_in_user_code(tmp_path: Path, number: signal.Signals) -> None:
     with racer(url) as successor:
         tell(successor, "e1")
         assert hear(successor) == recorded(url, "e1") == [successor.pid, "x" * 10]
+
+
+def test_out_of_memory(tmp_path: Path) -> None:
+    """Fault 7: with no memory left to record a value, it is not recorded, nor is the failure."""
+    url, size = f"sqlite:{tmp_path}/store.db", 40_000_000
+    with racer(url, RACER_MEGABYTES="45", RACER_SIZE=str(size)) as short:
+        tell(short, "e1")
+        assert short.stderr is not None and "MemoryError" in short.stderr.read()
+        assert short.wait(60) == 1
+    view = KitaruClient(url).executions.get("e1")
+    assert (view.status, view.invocations) == ("failed", [])
+    with racer(url, RACER_SIZE=str(size)) as enough:
+        tell(enough, "e1")
+        assert hear(enough) == recorded(url, "e1") == [enough.pid, "x" * size]
+
+
+@contextmanager
+def relay(port: int, most: int) -> Iterator[tuple[int, threading.Event]]:
+    """Listen before a server; let at most so many bytes to it, and say when they have gone."""
+    left, full = [most], threading.Event()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((HOST, port)) as server:
+                back = threading.Thread(target=copy, args=(server, self.request), daemon=True)
+                back.start()
+                while left[0] > 0 and (data := self.request.recv(left[0])):
+                    left[0] -= len(data)
+                    server.sendall(data)
+                if left[0] <= 0:
+                    full.set()
+                    # Until whoever sends is gone: what else it sends never arrives.
+                    while self.request.recv(65536):
+                        pass
+                server.shutdown(socket.SHUT_WR)
+                back.join()
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    class Listener(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            return
+
+    with Listener((HOST, 0), Handler) as listener:
+        threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            yield listener.server_address[1], full
+        finally:
+            listener.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["moto", "seaweedfs", "azurite"])
+def test_ended_while_a_value_goes_up(tmp_path: Path, kind: str) -> None:
+    """Fault 6: half of a value is nobody's; the next process sends it whole."""
+    pytest.importorskip("obstore")
+    size = 4_000_000
+    with serving(kind, tmp_path) as server, relay(server.port, size // 2) as (port, full):
+        url, wanted = f"{server.kind.url}/p", {"RACER_SIZE": str(size)}
+        with racer(url, **server.kind.environment(port), **wanted) as ended:
+            tell(ended, "e1")
+            assert full.wait(60)
+            ended.terminate()
+            assert ended.wait(60) == -signal.SIGTERM
+        with patch.dict(os.environ, server.environment):
+            assert not [key for key in look_at(url) if "/blob/" in key or "/inv/" in key]
+            with racer(url, **wanted) as successor:
+                tell(successor, "e1")
+                assert hear(successor) == recorded(url, "e1") == [successor.pid, "x" * size]
+            assert len([key for key in look_at(url) if "/blob/" in key]) == 1
+
+
+def look_at(url: str) -> list[str]:
+    """Return the keys of what is there, which is whole."""
+    with closing(open_store(url)) as store:
+        return list(look(store))
 
 
 def wait_for(file: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.stores.servers.real import serving
 
-from .faults import random_schedule
+from .faults import Schedule, random_schedule
 from .wire import WIRE_FAULTS, bucket
 
 # To wait for no answer takes a second each time.
@@ -27,3 +27,15 @@ def test_many_faults_before_a_bucket(tmp_path: Path) -> None:
             met.update(random_schedule(seed, QUICK).run(store, way).met)
             store.close()
     assert len(met) > 1
+
+
+def test_credentials_that_expire_in_mid_run_end_it_and_another_process_goes_on(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("obstore")
+    with serving("moto", tmp_path) as server, bucket(server) as (look, way):
+        for at, fault in ((12, "400"), (30, "403"), (48, "400")):
+            store = look(f"at-{at}")
+            ran = Schedule("wait", ({at: fault},)).run(store, way)
+            assert (ran.met, len(ran.operations)) == ([fault], 2)
+            store.close()

@@ -7,13 +7,18 @@ import os
 import resource
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from kitaru.errors import EnvironmentFailure
+from kitaru.errors import EnvironmentFailure, StoreDenied
 from kitaru.stores.sqlite import SqliteStore
 
+from . import refusing
 from .filling import STEPS
 
 
@@ -29,6 +34,23 @@ def test_files_that_may_not_grow_and_then_may(tmp_path: Path) -> None:
         assert one["held"] == STEPS or one["full"]
     assert {bool(one["full"]) for one in found} == {True, False}
     assert len({one["held"] for one in found}) > 5
+
+
+@pytest.mark.skipif(not refusing.NUMBERS, reason="only Linux refuses a process its calls")
+def test_a_disk_that_fails_a_sync_or_a_write_or_is_full(tmp_path: Path) -> None:
+    """The kernel refuses the calls from each checkpoint on; another process goes on with a disk."""
+    command = [sys.executable, "-m", "tests.stores.refusing", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) == len(refusing.FAILURES) * refusing.STEPS
+    for one in found:
+        cause = "full" if "space" in one["failure"] else "I/O error"
+        assert one["first"].startswith("3: The store") and cause in one["first"], one
+        assert one["second"] == sum(range(refusing.STEPS))
+        again = Counter(one["calls"]) - Counter(range(refusing.STEPS))
+        # What waited for a sync that failed may be there; what could not be written runs again.
+        assert again == Counter([one["at"]]) or (not again and "sync" in one["failure"])
 
 
 @pytest.mark.parametrize("fresh", [True, False])
@@ -49,3 +71,52 @@ def test_too_many_open_files_is_told_as_one_cause(tmp_path: Path, fresh: bool) -
             os.close(one)
     assert "open files" in f"{told.value.message} {told.value.help}"
     SqliteStore(path).close()
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be nobody for a while: root may write what is read-only."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that anybody may look into, unlike those of other tests."""
+    with TemporaryDirectory() as name:
+        made = Path(name)
+        made.chmod(0o755)
+        yield made
+        made.chmod(0o755)
+
+
+@pytest.mark.parametrize(("file", "around"), [(0o444, 0o777), (0o666, 0o555), (0o444, 0o555)])
+def test_what_may_only_be_read_is_denied_not_absent(folder: Path, file: int, around: int) -> None:
+    path = folder / "store" / "kitaru.db"
+    with closing(SqliteStore(path)) as store:
+        assert store.create("a", b"1")
+    path.chmod(file)
+    path.parent.chmod(around)
+    with (
+        nobody(),
+        pytest.raises(StoreDenied, match="may not be"),
+        closing(SqliteStore(path)) as mine,
+    ):
+        mine.create("b", b"2")
+    path.parent.chmod(0o755)
+    path.chmod(0o644)
+    with closing(SqliteStore(path)) as store:
+        assert store.list("") == ["a"]
+
+
+def test_a_directory_that_may_not_be_written_gets_no_store(folder: Path) -> None:
+    folder.chmod(0o555)
+    with nobody(), pytest.raises(StoreDenied):
+        SqliteStore(folder / "kitaru.db")
+    assert not list(folder.iterdir())

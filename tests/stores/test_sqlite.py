@@ -12,7 +12,6 @@ import pytest
 from kitaru.errors import (
     KitaruError,
     RecordCorrupt,
-    StoreDenied,
     StoreUnavailable,
     StoreUnsuitable,
     UsageError,
@@ -157,12 +156,6 @@ def test_a_full_disk_loses_nothing_and_goes_on_with_space(store: SqliteStore) ->
     assert store.get("a") == b"1"
     assert store.list("") == ["a"]
     assert store.create("b", b"x" * 9000)
-
-
-def test_a_read_only_store_is_denied_not_absent(store: SqliteStore) -> None:
-    store._writer.execute("PRAGMA query_only=1")
-    with pytest.raises(StoreDenied):
-        store.create("a", b"1")
 
 
 def test_a_store_that_another_process_holds(

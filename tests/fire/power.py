@@ -1,0 +1,149 @@
+"""Takes the power from a process that records in SQLite, before every time it waits for its disk.
+
+What it wrote, and when it waited, is told by `strace`. After a loss of power a file holds what was
+written before the last sync of it; of what was written since, each sector is there or is not. A
+file is there if its directory was synced after it was made, else perhaps.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kitaru.stores.sqlite import SqliteStore
+
+COUNT = 12
+# How probably each sector is lost, in one try each.
+LOST = (1.0, 0.0, 0.2, 0.5, 0.8)
+_SECTOR = 512
+# Small, so that the log is copied into the file and begun anew again and again.
+_PAGES_IN_LOG = 20
+_TRACED = "openat,link,linkat,pwrite64,ftruncate,fsync,fdatasync,write"
+_CALL = re.compile(r"(\w+)\((.*)\) += \d")
+_TEXT = re.compile(r'[<"]((?:\\x[0-9a-f]{2})*)[>"]')
+
+
+def value(number: int) -> bytes:
+    return b"%d " % number * (1_500 if number % 3 else 10)
+
+
+def record(path: str, synchronous: str) -> None:
+    """Create one object after the other, and say of each that it is durable."""
+    store = SqliteStore(Path(path))
+    store._writer.execute(f"PRAGMA wal_autocheckpoint={_PAGES_IN_LOG}")
+    store._writer.execute(f"PRAGMA synchronous={synchronous}")
+    for number in range(COUNT):
+        assert store.create(f"k/{number:02}", value(number))
+        sys.stdout.write(f"{number}\n")
+        sys.stdout.flush()
+
+
+@dataclass
+class File:
+    """What of a file is on the disk for certain, and what was written since: where, and what."""
+
+    certain: bytes = b""
+    since: list[tuple[int, bytes]] = field(default_factory=list)
+    named: bool = False
+
+    def sync(self) -> None:
+        self.certain, self.since = self._with(self.since), []
+
+    def cut(self, size: int) -> None:
+        """Nothing is known of a file that becomes smaller; those of a store only grow."""
+        assert size >= len(self._with(self.since))
+
+    def left(self, chance: random.Random, lost: float) -> bytes:
+        """Return what there may be after a loss of power."""
+        sectors = [
+            (at + start, data[start : start + _SECTOR])
+            for at, data in self.since
+            for start in range(0, len(data), _SECTOR)
+        ]
+        return self._with([one for one in sectors if chance.random() >= lost])
+
+    def _with(self, writes: list[tuple[int, bytes]]) -> bytes:
+        data = bytearray(self.certain)
+        for at, new in writes:
+            data.extend(bytes(max(0, at + len(new) - len(data))))
+            data[at : at + len(new)] = new
+        return bytes(data)
+
+
+@dataclass
+class Disk:
+    """What is on a disk after some calls, and how many objects were said to be durable."""
+
+    files: dict[Path, File] = field(default_factory=dict)
+    said: int = 0
+
+    def call(self, name: str, texts: list[bytes], number: int) -> None:
+        file = self.files.get(Path(texts[0].decode()), File())
+        path = Path(texts[-1].decode("latin-1"))
+        match name:
+            case "write":
+                self.said += 1
+            case "openat" if path.name.startswith((".kitaru.db", "kitaru.db")):
+                self.files.setdefault(path, File())
+            case "link" | "linkat":
+                self.files[path] = File(file.certain, [*file.since])
+            case "pwrite64":
+                file.since.append((number, texts[-1]))
+            case "ftruncate":
+                file.cut(number)
+            case _:
+                file.sync()
+                for other in self.files:
+                    self.files[other].named |= other.parent == path
+
+    def lose_power(self, folder: Path, chance: random.Random, lost: float) -> None:
+        """Write into a folder what there may be of the files afterwards."""
+        for path, file in self.files.items():
+            if file.named or chance.random() >= lost:
+                (folder / path.name).write_bytes(file.left(chance, lost))
+
+
+def disks(folder: Path, synchronous: str = "FULL") -> Iterator[Disk]:
+    """Let a process record, and yield its disk before each sync and after each word."""
+    disk = Disk()
+    for name, texts, number in _calls(folder, synchronous):
+        if "sync" in name:
+            yield disk
+        disk.call(name, texts, number)
+        if name == "write":
+            yield disk
+
+
+def _calls(folder: Path, synchronous: str) -> Iterator[tuple[str, list[bytes], int]]:
+    """Yield the calls to the disk, and the words in between: name, texts and the last number."""
+    trace, path = folder / "trace", str(folder / "kitaru.db")
+    strace = ["strace", "-y", "-xx", "-s", "1000000", "-e", f"trace={_TRACED}", "-o", trace]
+    program = f"from tests.fire.power import record; record({path!r}, {synchronous!r})"
+    subprocess.run([*strace, sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)
+    for line in trace.read_text().splitlines():
+        if not (found := _CALL.match(line)):
+            continue
+        texts = [bytes.fromhex(one.replace("\\x", "")) for one in _TEXT.findall(found[2])]
+        ours = any(text.startswith(bytes(folder)) for text in texts)
+        said = found[1] == "write" and texts[-1].strip().isdigit()
+        if said or (ours and not any(text.endswith(b"-shm") for text in texts)):
+            numbers = re.findall(r", (\d+)", _TEXT.sub("", found[2]))
+            yield found[1], texts, int(numbers[-1]) if numbers else 0
+
+
+def hold(folder: Path, said: int) -> None:
+    """Assert that whoever comes after finds what was said to be durable, and nothing torn."""
+    with closing(SqliteStore(folder / "kitaru.db")) as store:
+        ((sound,),) = store._read("PRAGMA integrity_check", ())
+        assert sound == "ok", sound
+        found = {key: store.get(key) for key in store.list("")}
+        # The one that was under way may be there: nobody was told that it is not.
+        assert len(found) in (said, said + 1), f"I1: {said} were durable, {len(found)} are there"
+        assert found == {f"k/{number:02}": value(number) for number in range(len(found))}
+        assert store.create("after", b"1")

@@ -1,0 +1,35 @@
+"""Fault 8: the power goes while a store is made and written; what was durable is there."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .power import COUNT, LOST, Disk, disks, hold
+
+pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="strace tells what was synced")
+
+
+def lose_power(disk: Disk, folder: Path, seed: int, lost: float) -> None:
+    folder.mkdir()
+    disk.lose_power(folder, random.Random(seed), lost)
+    hold(folder, disk.said)
+    shutil.rmtree(folder)
+
+
+def test_what_is_durable_survives_a_loss_of_power(tmp_path: Path) -> None:
+    moments = 0
+    for seed, disk in enumerate(disks(tmp_path)):
+        moments += 1
+        for lost in LOST:
+            lose_power(disk, tmp_path / "left", seed, lost)
+    assert disk.said == COUNT and moments > 3 * COUNT
+
+
+def test_a_store_that_does_not_wait_is_seen_to_lose(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="I1"):
+        for seed, disk in enumerate(disks(tmp_path, "NORMAL")):
+            lose_power(disk, tmp_path / "left", seed, 1.0)
