@@ -43,20 +43,40 @@ class _DataclassFields:
 class _StructType(type):
     __match_args__: tuple[str, ...]
     _defaults: dict[str, Any]
-    _factories: tuple[tuple[str, Callable[[], Any]], ...]
-    _setters: tuple[tuple[str, Callable[[object, Any], None]], ...]
-    _values: Callable[[object], Any]
+    _values: Callable[[object], tuple[Any, ...]]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> _StructType:
         names = tuple(body.get("__annotations__", ()))
-        given = {each: body.pop(each) for each in names if each in body}
+        defaults = {each: body.pop(each) for each in names if each in body}
         body |= {"__slots__": names, "__match_args__": names}
         cls = super().__new__(mcs, name, bases, body)
-        cls._factories = tuple((n, f.make) for n, f in given.items() if type(f) is _Factory)
-        cls._defaults = {n: value for n, value in given.items() if type(value) is not _Factory}
-        cls._setters = tuple((each, vars(cls)[each].__set__) for each in names)
-        cls._values = attrgetter(*names) if names else type
+        cls._defaults = defaults
+        cls._values = _getter(names)
         return cls
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[Any, ...]]:
+    # With one name it returns no tuple.
+    return attrgetter(*names) if len(names) > 1 else lambda it: tuple(getattr(it, n) for n in names)
+
+
+def _initializer(cls: _StructType) -> Callable[..., None]:
+    """Return the `__init__` that one would write."""
+    scope: dict[str, Any] = {}
+    taken, body = ["self"], ["pass"]
+    for name in cls.__match_args__:
+        scope[f"put_{name}"] = vars(cls)[name].__set__
+        value, default = name, cls._defaults.get(name)
+        if type(default) is _Factory:
+            value = f"default_{name}.make() if {name} is default_{name} else {name}"
+        if name in cls._defaults:
+            scope[f"default_{name}"] = default
+        taken.append(f"{name}=default_{name}" if name in cls._defaults else name)
+        body.append(f"put_{name}(self, {value})")
+    exec(f"def __init__({', '.join(taken)}):\n " + "\n ".join(body), scope)
+    made: Callable[..., None] = scope["__init__"]
+    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    return made
 
 
 class Struct(metaclass=_StructType):
@@ -79,19 +99,10 @@ class Struct(metaclass=_StructType):
         __dataclass_fields__ = _DataclassFields()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        cls = type(self)
-        named = {**dict(zip(cls.__match_args__, args, strict=False)), **kwargs}
-        values = {**cls._defaults, **named}
-        for name, make in cls._factories:
-            if name not in values:
-                values[name] = make()
-        try:
-            for name, put in cls._setters:
-                put(self, values[name])
-        except KeyError as missing:
-            raise TypeError(f"{cls.__name__} needs {missing}") from None
-        if len(named) < len(args) + len(kwargs) or len(values) > len(cls._setters):
-            raise TypeError(f"{cls.__name__} takes only {', '.join(cls.__match_args__)}, each once")
+        # Written with the first object of the class: most classes of a process never have one.
+        made = _initializer(type(self))
+        type(self).__init__ = made  # type: ignore[method-assign]
+        made(self, *args, **kwargs)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name} of {type(self).__name__} cannot be set")
@@ -113,12 +124,13 @@ class Struct(metaclass=_StructType):
         return f"{type(self).__qualname__}({', '.join(shown)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), tuple(fields_of(self).values())
+        return type(self), type(self)._values(self)
 
 
 def fields_of(struct: Struct) -> dict[str, Any]:
     """Return the values of a struct by name, the values themselves and no copies."""
-    return {name: getattr(struct, name) for name in type(struct).__match_args__}
+    cls = type(struct)
+    return dict(zip(cls.__match_args__, cls._values(struct), strict=True))
 
 
 def replace(struct: S, **changes: Any) -> S:
