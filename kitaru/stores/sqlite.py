@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _INSERT = "INSERT OR IGNORE INTO object VALUES (?, ?)"
 _BUSY_SECONDS = 30.0
-_DELETED = 500
+_AT_ONCE = 500
 
 
 class SqliteStore:
@@ -80,7 +80,14 @@ class SqliteStore:
         return rows[0][0]  # type: ignore[no-any-return]
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        return [self.get(key) for key in keys]
+        found: dict[str, bytes] = {}
+        for start in range(0, len(keys), _AT_ONCE):
+            some = tuple(keys[start : start + _AT_ONCE])
+            places = ", ".join("?" * len(some))
+            found.update(self._read(f"SELECT * FROM object WHERE key IN ({places})", some))
+        if len(found) < len(keys):
+            self._check_present()
+        return [found.get(key) for key in keys]
 
     def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
         return in_order(first, *others)
@@ -94,8 +101,8 @@ class SqliteStore:
 
     def delete(self, *keys: str) -> None:
         # Some at a time: whoever writes meanwhile waits for one commit only.
-        for start in range(0, len(keys), _DELETED):
-            some = [(key,) for key in keys[start : start + _DELETED]]
+        for start in range(0, len(keys), _AT_ONCE):
+            some = [(key,) for key in keys[start : start + _AT_ONCE]]
             with self._writing, _translated(self.path), self._transaction():
                 self._writer.executemany("DELETE FROM object WHERE key = ?", some)
 
