@@ -7,31 +7,40 @@ on the same disk. What each records before it goes on differs; the programs say 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from common import ROOT, Line, best, cost, environ
+from common import ROOT, best, cost, environ
 
 ENVS = ROOT / ".envs"
 HERE = Path(__file__).resolve().parent / "engines"
 SCRATCH = ROOT / "build" / "peers"
 SERVER = ENVS / "restate" / "node_modules/@restatedev/restate-server-linux-x64/bin/restate-server"
-RUNS = {100: 3, 1_000: 1}
+# How often each number of steps: once is minutes already, most of them Prefect's server.
+RUNS = {100: 1, 1_000: 1}
 # The largest number of steps that does not take minutes.
 MOST = {"prefect": 100}
+# Seconds for one phase; an engine that takes longer, or fails, is told as such beside the others.
+PATIENCE = 120
 OURS = "kitaru"
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine as it is measured: `module` is what a program of its kind imports."""
+    """An engine as it is measured: `module` is what a program of its kind imports.
+
+    `name` is that of its environment, `title` is what the table calls it.
+    """
 
     name: str
+    title: str
     program: str
     module: str
     arguments: tuple[str, ...] = ()
@@ -40,33 +49,65 @@ class Engine:
         return sys.executable if self.name == OURS else str(ENVS / self.name / "bin" / "python")
 
 
+LANGGRAPH = "langgraph.func, langgraph.checkpoint.sqlite"
 ENGINES = (
-    Engine(OURS, "on_kitaru.py", "kitaru"),
-    Engine("dbos", "on_dbos.py", "dbos"),
-    Engine("langgraph", "on_langgraph.py", "langgraph.func, langgraph.checkpoint.sqlite"),
-    Engine("restate", "on_restate.py", "restate"),
-    Engine("temporal", "on_temporal.py", "temporalio.worker", ("local",)),
-    Engine("temporal", "on_temporal.py", "temporalio.worker"),
-    Engine("prefect", "on_prefect.py", "prefect"),
+    Engine(OURS, "Kitaru, SQLite", "on_kitaru.py", "kitaru"),
+    Engine("langgraph", "LangGraph, SqliteSaver", "on_langgraph.py", LANGGRAPH),
+    Engine("dbos", "DBOS, SQLite", "on_dbos.py", "dbos"),
+    Engine("restate", "Restate", "on_restate.py", "restate"),
+    Engine(
+        "temporal", "Temporal, local activities", "on_temporal.py", "temporalio.worker", ("local",)
+    ),
+    Engine("temporal", "Temporal, activities", "on_temporal.py", "temporalio.worker"),
+    Engine("prefect", "Prefect", "on_prefect.py", "prefect"),
 )
 Figures = dict[str, float]
+COLUMNS = (
+    "CPU a step",
+    "ratio",
+    "clock a step",
+    "resume, clock",
+    "resume, CPU",
+    "import, CPU",
+    "on disk",
+    "memory",
+)
+
+
+class Failed(Exception):
+    """An engine's program did not do what it should; the text says what it said."""
 
 
 def phase(engine: Engine, folder: Path, count: int, name: str) -> Figures:
     """Run one phase of an engine's program; return its figures, none for a crash."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [engine.python(), str(HERE / engine.program), str(folder), str(count), name]
-    done = subprocess.run(
-        [*command, *engine.arguments],
-        cwd=folder,
-        env={**environ(ROOT if engine.name == OURS else None), "RESTATE_SERVER": str(SERVER)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{engine.program} {name} failed:\n{done.stdout}{done.stderr}")
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"wall"')]
+    try:
+        program = subprocess.Popen(
+            [*command, *engine.arguments],
+            cwd=folder,
+            env={**environ(ROOT if engine.name == OURS else None), "RESTATE_SERVER": str(SERVER)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise Failed("it is not installed") from error
+    return figures_of(program, name)
+
+
+def figures_of(program: subprocess.Popen[str], name: str) -> Figures:
+    try:
+        said, complained = program.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        # Its server is of its session.
+        os.killpg(program.pid, signal.SIGKILL)
+        program.communicate()
+        raise Failed(f"{name}: not done after {PATIENCE} s") from error
+    if program.returncode:
+        raise Failed(f"{name}: {' '.join((complained or said).strip().splitlines()[-1:])}")
+    lines = [line for line in said.splitlines() if line.startswith('{"wall"')]
     found: Figures = json.loads(lines[-1]) if lines else {}
     return found
 
@@ -86,47 +127,58 @@ def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def typical(runs: list[Figures]) -> Figures:
-    return {name: median(run[name] for run in runs) for name in runs[0]}
-
-
 def imported(engine: Engine) -> float:
     path = ROOT if engine.name == OURS else None
     command = [engine.python(), "-c", f"import {engine.module}"]
     return best(lambda: cost(command, path=path), runs=3).cpu
 
 
-def measure(count: int, imports: Mapping[str, float]) -> list[Line]:
+def measure(count: int) -> dict[Engine, Figures | Failed]:
+    """Run all engines in turns; return the medians of each, or how it failed."""
     engines = [engine for engine in ENGINES if count <= MOST.get(engine.name, count)]
-    runs: dict[Engine, list[Figures]] = {engine: [] for engine in engines}
+    taken: dict[Engine, list[Figures]] = {engine: [] for engine in engines}
+    failed: dict[Engine, Failed] = {}
     for _ in range(RUNS[count]):
         for engine in engines:
-            runs[engine].append(once(engine, count))
-    found = {engine: typical(taken) for engine, taken in runs.items()}
-    ours = found[ENGINES[0]]
+            if engine not in failed:
+                try:
+                    taken[engine].append(once(engine, count))
+                except Failed as error:
+                    failed[engine] = error
+    return {engine: failed.get(engine) or typical(runs) for engine, runs in taken.items()}
+
+
+def typical(runs: list[Figures]) -> Figures:
+    return {name: median(run[name] for run in runs) for name in runs[0]}
+
+
+def cells(count: int, it: Figures, ours: Figures | Failed, imported: float) -> list[str]:
+    ratio = "" if isinstance(ours, Failed) else f"{it['cpu'] / ours['cpu']:.1f}×"
     return [
-        line(engine, count, figures, ours, imports[engine.name])
-        for engine, figures in found.items()
-    ]
-
-
-def line(engine: Engine, count: int, it: Figures, ours: Figures, imported: float) -> Line:
-    parts = [
-        f"{it['cpu'] / count * 1000:.2f} ms CPU and {it['wall'] / count * 1000:.2f} ms a step",
-        f"resume {it['resume'] * 1000:,.0f} ms",
-        f"import {imported:.2f} s CPU",
+        f"{it['cpu'] / count * 1000:.2f} ms",
+        ratio,
+        f"{it['wall'] / count * 1000:.1f} ms",
+        f"{it['resume'] * 1000:,.0f} ms",
+        f"{it['resume_cpu'] * 1000:,.0f} ms",
+        f"{imported:.2f} s",
         f"{it['bytes'] / 1024:,.0f} KiB",
         f"{it['peak'] + it['server_peak']:,.0f} MiB",
     ]
-    return Line(
-        what=f"{' '.join((engine.name, *engine.arguments))}, {count:,} steps",
-        ours=", ".join(parts),
-        against="Kitaru, CPU a step",
-        ratio=it["cpu"] / ours["cpu"],
-        aim="",
-    )
 
 
-def lines() -> list[Line]:
-    imports = {engine.name: imported(engine) for engine in ENGINES}
-    return [row for count in RUNS for row in measure(count, imports)]
+def rows(count: int) -> Iterator[list[str]]:
+    yield [f"engine, {count:,} steps", *COLUMNS]
+    yield ["---"] * (1 + len(COLUMNS))
+    found = measure(count)
+    ours = found[ENGINES[0]]
+    for engine, it in found.items():
+        if isinstance(it, Failed):
+            yield [engine.title, f"failed: {it}", *[""] * (len(COLUMNS) - 1)]
+        else:
+            yield [engine.title, *cells(count, it, ours, imported(engine))]
+
+
+def report() -> str:
+    """Return the tables of `docs/benchmarks.md`."""
+    tables = (["| " + " | ".join(row) + " |" for row in rows(count)] for count in RUNS)
+    return "\n\n".join("\n".join(lines) for lines in tables)

@@ -20,14 +20,21 @@ PARTS = {
     "compiling": compiling,
     "sizes": sizes,
     "stores": stores,
-    "peers": peers,
 }
 
 
 def main(chosen: list[str]) -> None:
-    lines = [line for name in chosen or PARTS for line in PARTS[name].lines()]
     machine = f"{platform.machine()}, Python {platform.python_version()}"
-    sys.stdout.write(f"{machine}, SQLite {sqlite3.sqlite_version}\n\n{table(lines)}\n")
+    say(f"{machine}, SQLite {sqlite3.sqlite_version}")
+    if lines := [line for name in chosen if name in PARTS for line in PARTS[name].lines()]:
+        say(table(lines))
+    if "peers" in chosen:
+        say(peers.report())
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -91,9 +91,9 @@ def listing() -> Iterator[Line]:
 GROWING = """
 import json, sys, time
 sys.path[:0] = [{here!r}]
-from stores import chain
+from checkpoints import chain
 before = time.process_time()
-chain.options(store={url!r}, cache=False).run(0, {count}).wait()
+chain.options(store={url!r}).run({count}).wait()
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps([time.process_time() - before, int(peak.split()[1]) / 1024]))
 """
