@@ -1,9 +1,12 @@
-"""Decides what `import kitaru`, which every step waits for, leaves to those who use it."""
+"""What the packages import: little with `import kitaru`, and nothing that runs what it reads."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 DEAR = (
     "argparse",
@@ -23,3 +26,22 @@ def test_import_kitaru_leaves_alone_what_takes_long() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").partition(".")[0]
+
+
+def test_nothing_is_ever_unpickled() -> None:
+    """Whoever reads a store reads data: no package knows a format that holds code."""
+    root = Path(__file__).parents[2]
+    packages = ("kitaru", "compiler", "targets", "templates")
+    files = [path for package in packages for path in (root / package).rglob("*.py")]
+    unsafe = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    assert len(files) > 200
+    assert [path for path in files if unsafe.intersection(imported(path))] == []
+    assert not [path for path in files if "allow_pickle=True" in path.read_text("utf-8")]

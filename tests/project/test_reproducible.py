@@ -10,6 +10,7 @@ import pytest
 from .conftest import ROOT, Installed
 
 ONE = {"PYTHONHASHSEED": "1", "TZ": "Pacific/Auckland", "LC_ALL": "C", "HOME": "/nonexistent"}
+ONE |= {"AWS_SECRET_ACCESS_KEY": "not-to-be-found", "MY_VARIABLE": "nor this"}
 OTHER = {"PYTHONHASHSEED": "4242", "TZ": "America/Lima", "LC_ALL": "C.UTF-8"}
 
 
