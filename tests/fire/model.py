@@ -18,7 +18,7 @@ from kitaru.runtime import codec
 from kitaru.runtime.executions.listing import list_executions
 from kitaru.runtime.memory.memories import Memory
 from kitaru.runtime.memory.scopes import MemoryScope
-from kitaru.runtime.recording import company, values
+from kitaru.runtime.recording import company, segments, values
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.recording.ledger import Ledger
 from kitaru.runtime.running.context import Scope, entered
@@ -68,14 +68,17 @@ def body(
     whole: bool = False,
     remote: bool = False,
     began: bool = False,
+    goes_on: bool = False,
 ) -> Any:
     """Do what a process of the execution does: run the flow's body, `whole` with its end.
 
     `remote` says that the store is a journey away, `began` that the process, in its first life,
-    created the execution.
+    created the execution; `goes_on` that it reads first what others recorded.
     """
     store.remote = remote
     journal = Journal(store, RECORD, began=began and store.life == 0)
+    if goes_on:
+        journal.go_on()
     execution = Execution(journal, Host())
     try:
         with entered(Scope(execution)):
@@ -143,7 +146,8 @@ def holds(before: Objects, after: Objects, process: Process, next: Next, store: 
 
 def assert_whole(key: str, objects: Objects) -> None:
     """Assert I2 of what is new, and I5: whoever reads now sees no half of anything."""
-    notes = "/blob/" in key or "/mark/" in key or key == keys.joined(EXEC)
+    apart = ("/blob/", "/mark/", "/segment/", "/joined")
+    notes = any(part in key for part in apart)
     if key.startswith("x/") and not notes:
         for value in held_in(decode(key, objects[key])):
             if value.blob is not None:
@@ -345,7 +349,8 @@ class Scenario:
         named = [replace(p, name=f"{p.name}-{n}.") for n, p in enumerate(self.processes)]
         # What a checkpoint here returns is a blob, so that its record refers to one.
         small, fresh = (values, "INLINE_VALUE_BYTES", LARGE), (company, "_FRESH_SECONDS", inf)
-        with patch.object(*small), patch.object(*fresh):
+        # Each record goes into a segment of its own, beside the next one's write.
+        with patch.object(*small), patch.object(*fresh), patch.object(segments, "_RECORDS", 1):
             return Model(named, holds, self.ended, *budget).explore(START)
 
 
@@ -361,6 +366,15 @@ SCENARIOS = {
         one_value,
         ((0, 1), (1, 0)),
         ((1, 1), (2, 1)),
+    ),
+    "one who began, and one who goes on, far away": Scenario(
+        (
+            runner(two_steps, remote=True, began=True),
+            runner(two_steps, remote=True, goes_on=True),
+        ),
+        one_value,
+        ((0, 1),),
+        ((1, 0), (1, 1)),
     ),
     "an end by two, and a cancellation": Scenario(
         (runner(nothing, whole=True), runner(nothing, whole=True), Process("end", cancelling)),
