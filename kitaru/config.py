@@ -127,7 +127,7 @@ def stack(start: Path | None = None) -> Setting:
     known = stacks(start) if named.value else {}
     if named.value and named.value not in known:
         raise UsageError(
-            f"{named.origin}: there is no stack {named.value!r}",
+            f"{named.origin}: there is no stack {named.value!r}.",
             help=f"stacks: {', '.join(sorted(known))}"
             if known
             else "[tool.kitaru.stacks.NAME] in pyproject.toml makes one",
@@ -150,7 +150,7 @@ def use_stack(name: str, start: Path | None = None) -> Path:
     """Let a stack be the one in force for this project and user; return the file that says so."""
     if name not in stacks(start):
         known = ", ".join(sorted(stacks(start))) or "none"
-        raise UsageError(f"there is no stack {name!r}", help=f"stacks: {known}")
+        raise UsageError(f"There is no stack {name!r}.", help=f"stacks: {known}")
     path = _stack_file(start)
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".stack.{os.getpid()}")
@@ -219,7 +219,7 @@ def _merged(name: str, start: Path | None) -> dict[str, Any]:
 def _kind(name: str, where: str = "kitaru.configure()") -> Kind:
     if name not in KINDS:
         known = ", ".join(sorted(KINDS))
-        raise UsageError(f"{where}: there is no setting {name!r}", help=f"settings: {known}")
+        raise UsageError(f"{where}: there is no setting {name!r}.", help=f"settings: {known}")
     return KINDS[name]
 
 
@@ -261,7 +261,7 @@ def _settings(
     place = f"{where} in {path}".strip()
     found = table.pop("stacks", {})
     if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
-        raise UsageError(f"{place}: stacks must be tables, [tool.kitaru.stacks.NAME]")
+        raise UsageError(f"{place}: stacks must be tables, [tool.kitaru.stacks.NAME].")
     for name, value in table.items():
         _checked(name, value, place)
     for stack_name, settings in found.items():

@@ -34,7 +34,7 @@ def table(path: Path, *names: str) -> dict[str, Any]:
     for place, name in enumerate(names):
         found = found.get(name, {})
         if not isinstance(found, dict):
-            raise UsageError(f"{path}: [{'.'.join(names[: place + 1])}] must be a table")
+            raise UsageError(f"{path}: [{'.'.join(names[: place + 1])}] must be a table.")
     return dict(found)
 
 

@@ -129,7 +129,7 @@ def _image(flow: FlowDefinition) -> str:
     if isinstance(image, str):
         return image
     raise UsageError(
-        f"{flow.source.file}:{said.lineno}: the image of @flow is not written out as a text",
+        f"{flow.source.file}:{said.lineno}: the image of @flow is not written out as a text.",
         help="Compiling runs nothing of yours: write the reference out, or set `image` elsewhere, "
         "in pyproject.toml for example.",
     )

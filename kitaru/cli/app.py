@@ -68,7 +68,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            raise UsageError(f"there is no command {args[0]!r}", help=self._nearest(ctx, args[0]))
+            raise UsageError(f"There is no command {args[0]!r}.", help=self._nearest(ctx, args[0]))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -56,7 +56,7 @@ def _sets(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         kind, _, of = name.partition(".")
         if not of or kind not in (*_RESULTS, "model"):
             raise UsageError(
-                f"--set {name} is none of checkpoint.ID, wait.NAME, llm.ID and model.ALIAS",
+                f"--set {name} is none of checkpoint.ID, wait.NAME, llm.ID and model.ALIAS.",
                 help="--set checkpoint.draft='a better draft'   --set model.fast=openai/gpt-4o",
             )
         (models if kind == "model" else results)[of] = text
@@ -75,6 +75,6 @@ def filters(given: Sequence[str]) -> Mapping[str, str]:
     unknown = [name for name in named if name not in ("flow", "status")]
     if unknown:
         raise UsageError(
-            f"--where {unknown[0]} is neither flow nor status", help="--where flow=review"
+            f"--where {unknown[0]} is neither flow nor status.", help="--where flow=review"
         )
     return named

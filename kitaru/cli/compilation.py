@@ -145,7 +145,7 @@ def _show_findings(drafts: list[_Draft], request: Request, output: Output, form:
     show_findings(findings, drafts[0].sources, output, form)
     if is_fatal(findings, strict=request.strict):
         codes = ", ".join(sorted({d.code for d in findings if not d.silenced}))
-        raise FlowError(f"--strict: the source has findings ({codes}), nothing was written")
+        raise FlowError(f"--strict: the source has findings ({codes}), nothing was written.")
 
 
 def _written(draft: _Draft, request: Request) -> Compiled:

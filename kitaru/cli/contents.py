@@ -61,7 +61,7 @@ def _checkpoint(source: Source, names: Names, wanted: str) -> Symbol:
         if wanted in (name, checkpoint_options(symbol).name):
             return symbol
     help = f"checkpoints here: {', '.join(known)}" if known else "it has no checkpoint"
-    raise UsageError(f"{source.file} has no checkpoint called {wanted!r}", help=help)
+    raise UsageError(f"{source.file} has no checkpoint called {wanted!r}.", help=help)
 
 
 def to_json(found: Contents) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def locate(spec: str) -> Location:
         return Location(_existing(Path(spec), spec), None)
     left, colon, name = spec.rpartition(":")
     if not colon or not left or not name.isidentifier():
-        raise UsageError(f"{spec!r} does not name a flow", help=_suggest(spec))
+        raise UsageError(f"{spec!r} does not name a flow.", help=_suggest(spec))
     if left.endswith(".py"):
         return Location(_existing(Path(left), left), name)
     return Location(_module_file(left), name)
@@ -41,13 +41,13 @@ def _existing(path: Path, spec: str) -> Path:
 def _module_file(module: str) -> Path:
     parts = module.split(".")
     if not all(part.isidentifier() for part in parts):
-        raise UsageError(f"{module!r} is not a module", help=f"FLOW is {FORMS}")
+        raise UsageError(f"{module!r} is not a module.", help=f"FLOW is {FORMS}")
     for root in dict.fromkeys([Path(), Path("src"), *map(Path, sys.path)]):
         base = root.joinpath(*parts)
         for candidate in (base.with_suffix(".py"), base / "__init__.py"):
             if candidate.is_file():
                 return candidate
-    raise UsageError(f"there is no module {module!r} here", help=f"FLOW is {FORMS}")
+    raise UsageError(f"There is no module {module!r} here.", help=f"FLOW is {FORMS}")
 
 
 def _suggest(spec: str) -> str:

@@ -54,9 +54,9 @@ def pairs(given: Sequence[str], option: str) -> dict[str, str]:
     for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"{option} {pair!r} is not NAME=VALUE", help=f"{option} topic=kayaks")
+            raise UsageError(f"{option} {pair!r} is not NAME=VALUE.", help=f"{option} topic=kayaks")
         if name.strip() in named:
-            raise UsageError(f"{option} {name.strip()} is given twice")
+            raise UsageError(f"{option} {name.strip()} is given twice.")
         named[name.strip()] = text
     return named
 
@@ -70,7 +70,7 @@ def _read_object(source: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InputError(f"{place} must hold a JSON object", help="""--inputs '{"topic": "…"}'""")
+        raise InputError(f"{place} must hold a JSON object.", help="""--inputs '{"topic": "…"}'""")
     return value
 
 

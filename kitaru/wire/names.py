@@ -56,7 +56,7 @@ def check_memory_key(key: str) -> str:
     if isinstance(key, str) and _MEMORY_KEY.fullmatch(key):
         return key
     raise UsageError(
-        f"{_short(key)} cannot be the key of a memory",
+        f"{_short(key)} cannot be the key of a memory.",
         help="use a letter, digit or underscore, then also . : / @ + = , ~ and - (ASCII, at most "
         f"{MAX_MEMORY_KEY_CHARACTERS} characters), such as `user/42:tone`",
     )

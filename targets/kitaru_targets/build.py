@@ -105,7 +105,7 @@ def read(directory: Path) -> Build:
         for name, digest in lock["files"].items():
             if sha256((directory / name).read_bytes()) != digest:
                 raise StateError(
-                    f"{directory / name} changed after it was compiled",
+                    f"{directory / name} changed after it was compiled.",
                     help="compile again: kitaru compile",
                 )
         plan = Plan.from_json((directory / "plan.json").read_bytes())
@@ -263,17 +263,17 @@ def _replace(directory: Path, files: Mapping[str, bytes]) -> None:
             shutil.rmtree(staged, ignore_errors=True)
     except OSError as error:
         raise UsageError(
-            f"cannot write {directory}: {error.strerror or error}",
+            f"Cannot write {directory}: {error.strerror or error}",
             help="choose another directory: kitaru compile … -o DIR",
         ) from error
 
 
 def _check_replaceable(directory: Path) -> None:
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
-        raise UsageError(f"{directory} is not a directory", help="remove it, or use -o DIR")
+        raise UsageError(f"{directory} is not a directory.", help="remove it, or use -o DIR")
     if directory.is_dir() and any(directory.iterdir()) and not (directory / _LOCK).is_file():
         raise UsageError(
-            f"{directory} holds something that Kitaru did not write",
+            f"{directory} holds something that Kitaru did not write.",
             help="remove it, or use -o DIR",
         )
 

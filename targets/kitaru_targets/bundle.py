@@ -32,7 +32,7 @@ def make(
     clash = sorted(name for name in project if name.startswith(RESERVED))
     if clash:
         raise UsageError(
-            f"the project's {clash[0]} has a name that the bundle needs for itself",
+            f"The project's {clash[0]} has a name that the bundle needs for itself.",
             help=f"rename it: modules called kitaru and {BUILD} are Kitaru's",
         )
     files = {**project, **{f"{BUILD}/{name}": data for name, data in written.items()}}

@@ -46,7 +46,7 @@ def check(delivery: str) -> Delivery:
         if delivery == known:
             return known  # type: ignore[no-any-return]
     raise UsageError(
-        f"unknown delivery {delivery!r}", help=f"one of: {', '.join(get_args(Delivery))}"
+        f"Unknown delivery {delivery!r}.", help=f"one of: {', '.join(get_args(Delivery))}"
     )
 
 
@@ -63,7 +63,7 @@ def requirements(plan: Plan) -> tuple[str, ...]:
     for pin in pins:
         if "==" not in pin or _name(pin) == "kitaru":
             raise UsageError(
-                f"{pin!r} cannot be required by a step",
+                f"{pin!r} cannot be required by a step.",
                 help="requirements are NAME==VERSION, and never kitaru: it travels in the bundle",
             )
     return tuple(pins)
@@ -91,12 +91,12 @@ def wire(
     """
     if delivery == "inline" and not target.transport.inline:
         raise UsageError(
-            f"a document of {target.title} cannot hold the code of its steps",
+            f"A document of {target.title} cannot hold the code of its steps.",
             help="use --delivery store or --delivery image",
         )
     if delivery != "store" and not image:
         raise UsageError(
-            f"delivery {delivery!r} needs an image that holds Kitaru, and none is named",
+            f"Delivery {delivery!r} needs an image that holds Kitaru, and none is named.",
             help="kitaru compile … --image REGISTRY/NAME@sha256:…; the Dockerfile written with it "
             "builds that image",
         )
@@ -144,8 +144,8 @@ def _inline(data: bytes) -> str:
     text = base64.b64encode(data).decode()
     if len(text) > MAX_INLINE_BYTES:
         raise UsageError(
-            f"the bundle takes {len(text):,} bytes, more than the {MAX_INLINE_BYTES:,} that may "
-            "travel inside the document",
+            f"The bundle takes {len(text):,} bytes, more than the {MAX_INLINE_BYTES:,} that may "
+            "travel inside the document.",
             help="use --delivery store or --delivery image",
         )
     return text

@@ -45,7 +45,7 @@ def load(found: Sequence[Plugin]) -> Target:
     plugin, *others = found
     if others:
         raise UsageError(
-            f"the target {plugin.name!r} is brought by {_listed(found)}",
+            f"The target {plugin.name!r} is brought by {_listed(found)}",
             help="uninstall all of them but one",
         )
     try:
@@ -67,7 +67,7 @@ def _plugin(point: EntryPoint) -> Plugin:
 
 def _broken(plugin: Plugin, why: str) -> EnvironmentFailure:
     return EnvironmentFailure(
-        f"the target {plugin.name!r} of {_listed([plugin])} cannot be used: {why}",
+        f"The target {plugin.name!r} of {_listed([plugin])} cannot be used: {why}",
         help=f"pip install --upgrade {plugin.distribution}, or uninstall it",
     )
 

@@ -75,7 +75,7 @@ def _brought(name: str) -> Target:
     if not found:
         others = [one.name for one in plugins.installed()]
         known = ", ".join([*names(), *others])
-        raise UsageError(f"unknown target {name!r}", help=f"targets are: {known}")
+        raise UsageError(f"Unknown target {name!r}.", help=f"targets are: {known}")
     return plugins.load(found)
 
 

@@ -23,7 +23,7 @@ def upload(build: Build, store: Store) -> None:
     data = (build.directory / "bundle.zip").read_bytes()
     if canonical.sha256(data) != build.bundle_digest:
         raise EnvironmentFailure(
-            f"{build.directory / 'bundle.zip'} changed after it was compiled",
+            f"{build.directory / 'bundle.zip'} changed after it was compiled.",
             help="compile again: kitaru compile",
         )
     store.create(keys.bundle(build.bundle_digest), data)

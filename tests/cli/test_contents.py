@@ -98,7 +98,7 @@ def test_a_checkpoint_is_found_by_its_own_name_and_where_it_is_imported(kitaru: 
 def test_what_is_no_checkpoint_names_those_there_are(kitaru: Kitaru) -> None:
     kitaru.write("flow.py", FLOW.replace("from contents_helpers import shout", "shout = str"))
     error = kitaru("explain", "flow.py:plain", "--json", code=2).error
-    assert error["message"] == "flow.py has no checkpoint called 'plain'"
+    assert error["message"] == "flow.py has no checkpoint called 'plain'."
     assert error["help"] == "checkpoints here: draft, other"
     assert kitaru("explain", "flow.py:other", "--json").document["checkpoint"] == "other"
     kitaru("explain", "absent.py:plain", code=2)

@@ -60,11 +60,11 @@ def test_a_configured_image_counts(review: Kitaru) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["review.py", "review.py"], 2, "neither review.py nor review.py"),
+        (["review.py", "review.py"], 2, "Neither review.py nor review.py"),
         ([BUILD, "absent.py"], 2, "absent.py does not exist"),
         ([BUILD, "build"], 2, "build is a directory, but no build"),
         ([BUILD, "absent"], 2, "absent"),
-        ([BUILD], 2, "two sides"),
+        ([BUILD], 2, "Two sides"),
         ([BUILD, "broken.py"], 1, "KIT101"),
     ],
 )

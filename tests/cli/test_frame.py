@@ -62,7 +62,7 @@ def test_an_unknown_command_names_the_nearest(kitaru: Kitaru) -> None:
     done = kitaru("comple", code=2)
     assert (done.out, done.err) == (
         "",
-        "error: there is no command 'comple'\nhelp: kitaru compile --help\n",
+        "error: There is no command 'comple'.\nhelp: kitaru compile --help\n",
     )
 
 

@@ -89,9 +89,9 @@ def test_a_file_without_a_flow(tmp_path: Path) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.py", tmp_path, tmp_path / "no" / "folder.py"):
-        with pytest.raises(UsageError, match="cannot read"):
+        with pytest.raises(UsageError, match="Cannot read"):
             compile_flow(path)
-        with pytest.raises(UsageError, match="cannot read"):
+        with pytest.raises(UsageError, match="Cannot read"):
             check(path)
 
 

@@ -97,7 +97,7 @@ def test_an_image_is_needed_where_the_code_is_in_it(make: Make) -> None:
     for way in ("image", "inline"):
         with pytest.raises(UsageError, match="needs an image"):
             make(REVIEW, delivery=way)
-    with pytest.raises(UsageError, match="unknown delivery"):
+    with pytest.raises(UsageError, match="Unknown delivery"):
         make(REVIEW, delivery="carrier pigeon")
 
 

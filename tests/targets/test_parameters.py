@@ -123,7 +123,7 @@ def test_resources_that_mean_nothing_are_refused(bad: Resources) -> None:
 
 @pytest.mark.parametrize("name", ["A=B", "A\nB", "", "1A", "LD_PRELOAD", "PYTHONPATH", "PATH"])
 def test_a_variable_that_changes_what_runs_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="environment variable"):
+    with pytest.raises(UsageError, match="nvironment variable"):
         resources.environment({name: "x"})
 
 

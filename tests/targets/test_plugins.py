@@ -121,7 +121,7 @@ def test_nothing_is_loaded_that_nobody_named(folder: Path) -> None:
     spying = f"open({str(folder / 'loaded')!r}, 'w').close()\nTARGET = None\n"
     for name, target in (("spy", "spy"), ("impostor", "airflow")):
         distribution(folder, f"kitaru-{name}", target, spying)
-    with pytest.raises(UsageError, match="unknown target 'other'") as raised:
+    with pytest.raises(UsageError, match="Unknown target 'other'") as raised:
         registry.get("other")
     assert "spy" in raised.value.help
     assert registry.get("airflow").title == "Apache Airflow"

@@ -29,6 +29,6 @@ def load(code: str) -> Rule:
     if wanted not in known:
         near = [other for other in known if other.startswith(wanted[:4])]
         help = f"there are {', '.join(near)}" if near else ""
-        raise UsageError(f"there is no diagnostic {code!r}", help=help)
+        raise UsageError(f"There is no diagnostic {code!r}.", help=help)
     module = importlib.import_module(f"{rules.__name__}.{wanted.lower()}")
     return cast(Rule, module.RULE)

@@ -85,7 +85,7 @@ def read_text(path: Path, file: str) -> str:
             data = stream.read(MAX_SOURCE_BYTES + 1)
     except OSError as error:
         raise UsageError(
-            f"cannot read {path}: {error.strerror}", help="name a Python file that holds a @flow"
+            f"Cannot read {path}: {error.strerror}", help="name a Python file that holds a @flow"
         ) from error
     if len(data) > MAX_SOURCE_BYTES:
         limit = MAX_SOURCE_BYTES // 1024 // 1024

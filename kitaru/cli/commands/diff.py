@@ -51,7 +51,7 @@ def diff(output: Output, a: str, b: str | None, deployed: str | None, store: str
 
     if (b is None) == (deployed is None):
         raise UsageError(
-            "diff takes two sides: A and B, or one of them and --deployed EXEC",
+            "Two sides are compared: A and B, or one of them and --deployed EXEC.",
             help="kitaru diff build/<flow>/<target> FLOW",
         )
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +72,7 @@ def _sides(a: str, b: str, folder: Path) -> tuple[Side, Side]:
     match written:
         case [None, None]:
             raise UsageError(
-                f"neither {a} nor {b} is a build directory",
+                f"Neither {a} nor {b} is a build directory.",
                 help="kitaru compile FLOW --target T -o DIR writes DIR/<flow>/T/",
             )
         case [old, None] if old:
@@ -108,7 +108,7 @@ def _is_build(name: str) -> bool:
             p.parent for p in path.glob("*/lock.json")
         )
         shown = "\n".join(map(str, found)) or "kitaru compile FLOW --target T"
-        raise UsageError(f"{name} is a directory, but no build", help=shown)
+        raise UsageError(f"{name} is a directory, but no build.", help=shown)
     return path.is_dir()
 
 

@@ -113,7 +113,7 @@ def answer(
     from kitaru.runtime.running.waits import pick
 
     if abort and value is not None:
-        raise UsageError("--abort and --value exclude each other")
+        raise UsageError("--abort and --value exclude each other.")
     client = client_of(store)
     if abort:
         return _ended(client, client.executions.abort(execution, wait), output, store)
@@ -225,7 +225,7 @@ def _answer(
         return parse_answer(value, one["schema"] if one else {})
     if one is None or not output.interactive:
         raise UsageError(
-            "--value is missing",
+            "--value is missing.",
             help="\n".join(answer_command(execution, one, store=store) for one in pending)
             or command("get", execution, store=store),
         )

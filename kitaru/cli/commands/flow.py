@@ -69,7 +69,7 @@ def show(output: Output, name: str, store: str | None) -> None:
 def tag(output: Output, name: str, tag: str, store: str | None) -> None:
     """Let a tag point at a version from now on; executions keep the version they began with."""
     if "@" not in name:
-        raise UsageError("which version is not said", help=f"kitaru flow tag {name}@v1 {tag}")
+        raise UsageError("Which version is not said.", help=f"kitaru flow tag {name}@v1 {tag}")
     version = client_of(store).deployments.tag(name, tag)
     if output.as_json:
         output.document({"tag": tag, **version.to_dict()})

@@ -73,7 +73,7 @@ def _format_of(file: Path | None) -> str:
     if found := _ENDINGS.get(file.suffix.lower()):
         return found
     raise UsageError(
-        f"the name {file} does not say which format is meant",
+        f"The name {file} does not say which format is meant.",
         help=f"--format {'|'.join(FORMATS)}, or a FILE ending in {', '.join(_ENDINGS)}",
     )
 

@@ -55,7 +55,7 @@ def init(output: Output, directory: Path) -> None:
     Files that exist are left alone; a flow that exists is an error.
     """
     if (directory / "review_flow.py").exists():
-        raise UsageError(f"{directory / 'review_flow.py'} exists already", help="kitaru init DIR")
+        raise UsageError(f"{directory / 'review_flow.py'} exists already.", help="kitaru init DIR")
     directory.mkdir(parents=True, exist_ok=True)
     written = [name for name, text in FILES.items() if _write(directory / name, text)]
     if output.as_json:

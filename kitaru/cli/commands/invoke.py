@@ -52,7 +52,7 @@ def invoke(
     from kitaru.wire.records import LaunchRecord
 
     if answers and not local:
-        raise UsageError("--answer is for --local", help="kitaru executions input EXEC --value …")
+        raise UsageError("--answer is for --local.", help="kitaru executions input EXEC --value …")
     url = setting("store", argument=store).value
     given = parse_answers(answers)
     exec_id = new_execution_id()

@@ -30,7 +30,7 @@ def logs(
     """Show what an execution wrote to stdout, stderr and through logging."""
     found = client_of(store).executions
     if follow and output.as_json:
-        raise UsageError("--follow and --json exclude each other: --json is one document")
+        raise UsageError("--follow and --json exclude each other: --json is one document.")
     if output.as_json:
         items = [asdict(line) for line in found.logs(execution, invocation)]
         output.document({"items": items, "count": len(items)})

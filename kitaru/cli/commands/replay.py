@@ -59,7 +59,7 @@ def replay(
     if execution is None or wheres:
         if execution is not None or not wheres or target is not None:
             raise UsageError(
-                "name one execution, or several with --where",
+                "Name one execution, or several with --where.",
                 help="kitaru executions replay --where flow=review --set model.fast=openai/gpt-4o",
             )
         return replay_cohort(client, asked, filters(wheres), limit, output)

@@ -38,7 +38,7 @@ def set_secret(output: Output, name: str) -> None:
     else:
         value = sys.stdin.read().removesuffix("\n")
     if not value:
-        raise UsageError("the value is empty", help=f"printf %s VALUE | kitaru secrets set {name}")
+        raise UsageError("The value is empty.", help=f"printf %s VALUE | kitaru secrets set {name}")
     keeper.keep(name, value)
     _say(output, {"name": name, "kept": True}, f"{name} is kept for this user")
 
@@ -64,7 +64,7 @@ def list_secrets(output: Output) -> None:
 def delete(output: Output, name: str) -> None:
     """Delete a secret that is kept for this user."""
     if not keeper.forget(name):
-        raise NotFound(f"there is no secret {name} kept for this user", help="kitaru secrets list")
+        raise NotFound(f"There is no secret {name} kept for this user.", help="kitaru secrets list")
     _say(output, {"name": name, "deleted": True}, f"{name} is deleted")
 
 

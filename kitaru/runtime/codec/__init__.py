@@ -98,7 +98,7 @@ def decode_frame(document: Any, modules: Modules) -> dict[str, Any]:
     """
     variables = _decode(document, modules)
     if type(variables) is not dict:
-        raise RecordCorrupt("a recorded frame holds no variables")
+        raise RecordCorrupt("A recorded frame holds no variables.")
     return variables
 
 
@@ -205,9 +205,9 @@ def _decode(document: Any, modules: Modules) -> Any:
         if form == _GRAPH:
             return Decoder(document["nodes"], partial(find, modules)).build(document["root"])
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordCorrupt(f"a recorded value is damaged: {error}") from error
+        raise RecordCorrupt(f"A recorded value is damaged: {error}") from error
     raise RecordTooNew(
-        f"a recorded value has the form {form!r}, which this Kitaru cannot read",
+        f"A recorded value has the form {form!r}, which this Kitaru cannot read.",
         help="Upgrade: pip install --upgrade kitaru",
     )
 

@@ -46,7 +46,7 @@ class Decoder:
             raise
         except Exception as error:
             raise RecordCorrupt(
-                f"a recorded value cannot be read: {type(error).__name__}: {error}",
+                f"A recorded value cannot be read: {type(error).__name__}: {error}",
                 help="Check the store, or start a new execution.",
             ) from error
 

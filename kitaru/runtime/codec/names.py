@@ -38,7 +38,7 @@ def find(module: str, qualname: str) -> Any:
     found = _follow(load_module(module), qualname)
     if found is None:
         raise FlowError(
-            f"a recorded value needs {module}.{qualname}, which is not there any more",
+            f"A recorded value needs {module}.{qualname}, which is not there any more.",
             help=f"Restore {qualname} in {module}, or start a new execution.",
         )
     return found
@@ -50,7 +50,7 @@ def load_module(name: str) -> ModuleType:
         return modules.load(name)
     except ImportError as error:
         raise FlowError(
-            f"a recorded value needs the module {name}, which cannot be imported: {error}",
+            f"A recorded value needs the module {name}, which cannot be imported: {error}",
             help="Run the command where the flow's project and its requirements are importable.",
         ) from error
 

@@ -63,8 +63,8 @@ def find(modules: Modules, way: list[Any]) -> Any:
             found = found[key] if kind == "[" else attributes(found)[key]
     except LookupError:
         raise FlowError(
-            f"a recorded frame needs the global {name} of {module}"
-            f"{' and what it held' if steps else ''}, which is not there any more",
+            f"A recorded frame needs the global {name} of {module}"
+            f"{' and what it held' if steps else ''}, which is not there any more.",
             help=f"Restore {name}, or start a new execution.",
         ) from None
     return found

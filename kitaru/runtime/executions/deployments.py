@@ -196,7 +196,7 @@ def parse(name: str) -> tuple[str, str | int]:
     """Return the flow that `FLOW`, `FLOW@TAG` or `FLOW@vN` names, and the tag or the number."""
     flow, at, wanted = name.partition("@")
     if at and not wanted:
-        raise UsageError(f"{name!a} names no version", help="FLOW, FLOW@TAG or FLOW@v3")
+        raise UsageError(f"{name!a} names no version.", help="FLOW, FLOW@TAG or FLOW@v3")
     version = _VERSION.fullmatch(wanted)
     named = int(version[1]) if version else check_tag(wanted or DEFAULT_TAG)
     return check_name("flow", flow), named
@@ -205,7 +205,7 @@ def parse(name: str) -> tuple[str, str | int]:
 def check_tag(tag: str) -> str:
     """Return a tag that is legal; raise UsageError otherwise."""
     if re.fullmatch(r"v[0-9]+", tag):
-        raise UsageError(f"{tag} cannot be a tag: it reads as a version", help="such as `stable`")
+        raise UsageError(f"{tag} cannot be a tag: it reads as a version.", help="such as `stable`")
     return check_name("tag", tag)
 
 

@@ -63,7 +63,7 @@ def _checked(plan: Plan, declared: Sequence[parameters.Declared]) -> dict[str, s
     unknown = sorted(set(plan.options) - {*_OPTIONS, *_POD})
     if unknown:
         known = ", ".join((*_OPTIONS, *_POD))
-        raise UsageError(f"airflow has no option {unknown[0]!r}", help=f"its options are: {known}")
+        raise UsageError(f"Airflow has no option {unknown[0]!r}.", help=f"its options are: {known}")
     needed = [one.name for one in declared if one.default is None]
     if needed and "schedule" in plan.options:
         raise UsageError(

@@ -173,7 +173,7 @@ class Connection:
             self._apis: Any = importlib.import_module("airflow_client.client.api")
         except ImportError as error:
             raise EnvironmentFailure(
-                "telling Airflow needs its client, which is not installed",
+                "Telling Airflow needs its client, which is not installed.",
                 help="pip install 'apache-airflow-client>=3.3,<4'",
             ) from error
         token = options.get("token") or self._token()

@@ -31,13 +31,13 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     missing = [name for name in _WORKSPACE if name not in options]
     if unknown or missing:
         found = f"unknown option {unknown[0]!r}" if unknown else f"missing option {missing[0]!r}"
-        raise UsageError(f"{found} for azureml", help=f"known: {sorted(_OPTIONS)}")
+        raise UsageError(f"{found} for azureml.", help=f"known: {sorted(_OPTIONS)}")
     try:
         ml: Any = importlib.import_module("azure.ai.ml")
         identity: Any = importlib.import_module("azure.identity")
     except ImportError as error:
         raise EnvironmentFailure(
-            "submitting to Azure ML needs its SDK, which is not installed",
+            "Submitting to Azure ML needs its SDK, which is not installed.",
             help="pip install azure-ai-ml azure-identity",
         ) from error
     try:

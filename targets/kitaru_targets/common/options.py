@@ -28,12 +28,12 @@ def check(target: str, given: Mapping[str, str], known: Mapping[str, Option]) ->
     for name, text in given.items():
         if name not in known:
             raise UsageError(
-                f"[tool.kitaru.{target}] in pyproject.toml: there is no option {name!r}",
+                f"[tool.kitaru.{target}] in pyproject.toml: there is no option {name!r}.",
                 help=f"options: {', '.join(sorted(known))}",
             )
         if not known[name].takes(text):
             most = f" and at most {known[name].most:,}" if known[name].most else ""
             raise UsageError(
-                f"[tool.kitaru.{target}] in pyproject.toml: {name} cannot be {text!r}",
+                f"[tool.kitaru.{target}] in pyproject.toml: {name} cannot be {text!r}.",
                 help=f"{name} is {known[name].meaning}{most}",
             )

@@ -61,7 +61,7 @@ def declared(plan: Plan, store: str, execution: str = "") -> tuple[Declared, ...
         if name.startswith(_OURS) or not _NAME.fullmatch(name):
             raise UsageError(
                 f"{plan.file}:{plan.line}: the input {name!r} of {plan.flow} cannot be a parameter "
-                "of the compiled pipeline",
+                "of the compiled pipeline.",
                 help=f"use ASCII letters, digits and underscores, and no {_OURS} in front",
             )
     goes_on = "Resume this execution; empty starts a new one."
@@ -145,7 +145,7 @@ def _value(plan: Plan, parameter: Parameter, value: Any) -> Any:
     if isinstance(value, str) and _NO_TEXT.search(value):
         raise InputError(
             f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} holds a character "
-            "that cannot be handed to a step: a null, or half a surrogate pair",
+            "that cannot be handed to a step: a null, or half a surrogate pair.",
             help="remove it, or let a checkpoint read the text from where it lies",
         )
     if not _is_native(parameter.type, value):
@@ -157,7 +157,7 @@ def _value(plan: Plan, parameter: Parameter, value: Any) -> Any:
     if value == OWN_DEFAULT:
         raise InputError(
             f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} cannot be "
-            f"{OWN_DEFAULT!r}: that text stands for the flow's own default",
+            f"{OWN_DEFAULT!r}: that text stands for the flow's own default.",
             help="leave the input out for the default",
         )
     if parameter.has_literal_default or parameter.required:

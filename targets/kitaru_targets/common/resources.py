@@ -28,13 +28,13 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     for name, value in variables.items():
         if secrecy.is_secret_name(name) or secrecy.redacted(value) != value:
             raise UsageError(
-                f"environment variable {name!r} holds a secret, and would stand in the document",
+                f"Environment variable {name!r} holds a secret, and would stand in the document.",
                 help=f'say where it is instead, [tool.kitaru.secrets] {name} = "aws:…", and read '
                 f'it with kitaru.secret("{name}")',
             )
         if not _VARIABLE.fullmatch(name) or _DENIED.fullmatch(name):
             raise UsageError(
-                f"environment variable {name!r} cannot be set for a step",
+                f"Environment variable {name!r} cannot be set for a step.",
                 help="names are letters, digits and underscores, and must not change what runs",
             )
     everything = {**variables, "PYTHONHASHSEED": "0"}
@@ -49,7 +49,7 @@ def cores(text: str) -> float:
     """
     match = _CPU.fullmatch(text)
     if not match:
-        raise UsageError(f"cpu={text!r} is not a number of cores", help="such as cpu=2 or '500m'")
+        raise UsageError(f"cpu={text!r} is not a number of cores.", help="such as cpu=2 or '500m'")
     return float(match[1]) / (1000 if match[2] else 1)
 
 
@@ -61,5 +61,5 @@ def size(text: str) -> float:
     """
     match = _MEMORY.fullmatch(text)
     if not match:
-        raise UsageError(f"memory={text!r} is not an amount", help="such as memory='4Gi'")
+        raise UsageError(f"memory={text!r} is not an amount.", help="such as memory='4Gi'")
     return float(match[1]) * _UNITS[match[2]]

@@ -70,13 +70,13 @@ def of_execution(store: Store, exec_id: str) -> tuple[Plan, Side]:
     execution = Journal.open(store, exec_id).execution
     if not execution.plan_digest:
         raise StateError(
-            f"execution {exec_id} ran here without being compiled",
+            f"Execution {exec_id} ran here without being compiled.",
             help="compare with a build instead: kitaru diff build/<flow>/<target> FLOW",
         )
     data = store.get(keys.bundle(execution.bundle_digest)) if execution.bundle_digest else None
     if data is None or sha256(data) != execution.bundle_digest:
         raise StateError(
-            f"what execution {exec_id} ran is not in the store: its code came another way",
+            f"What execution {exec_id} ran is not in the store: its code came another way.",
             help="compare with its build instead: kitaru diff build/<flow>/<target> FLOW",
         )
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -101,7 +101,7 @@ def _open(url: str) -> Store:
     store = open_store(url)
     if store.url.startswith("memory:"):
         raise UsageError(
-            "a dry run cannot use a store in memory: its steps are processes",
+            "A dry run cannot use a store in memory: its steps are processes.",
             help="use --store sqlite:PATH",
         )
     return store
@@ -177,7 +177,7 @@ def _answer(store: Store, exec_id: str, answers: dict[str, Any]) -> bool:
         waits.answer(journal, request, answers.pop(request.name))
     if not known and answers:
         raise StateError(
-            f"the execution {exec_id} waits for {', '.join(r.name for r in pending)}, "
+            f"The execution {exec_id} waits for {', '.join(r.name for r in pending)}, "
             f"not for {', '.join(answers)}",
             help=f"answer it with --answer {pending[0].name}=VALUE" if pending else "",
         )

@@ -47,15 +47,15 @@ def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) 
 def _params(document: dag_file.DagFile, given: Mapping[str, Any]) -> dict[str, Any]:
     known = ", ".join(document.params)
     for name in sorted(set(given) - set(document.params)):
-        raise InputError(f"the document: unknown input {name!r}", help=f"it takes {known}")
+        raise InputError(f"The document: unknown input {name!r}.", help=f"it takes {known}")
     found = {}
     for name, param in document.params.items():
         if name not in given and "default" not in param:
-            raise InputError(f"the document: missing input {name!r}", help=f"it takes {known}")
+            raise InputError(f"The document: missing input {name!r}.", help=f"it takes {known}")
         found[name] = given.get(name, param.get("default"))
         reason = problem(found[name], param["schema"])
         if reason:
-            raise InputError(f"the document: input {name!r}: {reason}", help=f"it takes {known}")
+            raise InputError(f"The document: input {name!r}: {reason}", help=f"it takes {known}")
     return found
 
 

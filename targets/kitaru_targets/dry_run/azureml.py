@@ -58,7 +58,7 @@ def interpret(document: Mapping[str, Any], given: Values, run: Run) -> list[str]
     inputs = {name: _text(value) for name, value in document["inputs"].items()}
     for name, value in given.items():
         if name not in inputs:
-            raise InputError(f"the document: unknown input {name!r}", help=f"it takes {[*inputs]}")
+            raise InputError(f"The document: unknown input {name!r}.", help=f"it takes {[*inputs]}")
         # What is empty is dropped on the way to the service.
         inputs[name] = _text(value) or inputs[name]
     jobs = document["jobs"]

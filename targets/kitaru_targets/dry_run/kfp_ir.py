@@ -69,7 +69,7 @@ def _arguments(root: Mapping[str, Any], given: Mapping[str, Any]) -> Values:
     missing = [n for n, d in declared.items() if n not in given and not d.get("isOptional")]
     if unknown or missing:
         found = f"unknown input {unknown[0]!r}" if unknown else f"missing input {missing[0]!r}"
-        raise InputError(f"the document: {found}", help=f"it takes {', '.join(declared)}")
+        raise InputError(f"The document: {found}", help=f"it takes {', '.join(declared)}")
     return {name: given.get(name, d.get("defaultValue")) for name, d in declared.items()}
 
 

@@ -95,7 +95,7 @@ def _values(declared: list[dict[str, Any]], given: Values) -> dict[str, Any]:
     missing = [name for name in names if name not in values]
     if unknown or missing:
         found = f"unknown input {unknown[0]!r}" if unknown else f"missing input {missing[0]!r}"
-        raise InputError(f"the document: {found}", help=f"it takes {', '.join(names)}")
+        raise InputError(f"The document: {found}", help=f"it takes {', '.join(names)}")
     return values
 
 
@@ -237,7 +237,7 @@ def _bring(uri: str, store_url: str, folder: Path) -> None:
     data = store.get(key)
     store.close()
     if data is None:
-        raise EnvironmentFailure(f"there is nothing at {uri}", help="compile and upload again")
+        raise EnvironmentFailure(f"There is nothing at {uri}", help="compile and upload again")
     folder.mkdir(parents=True)
     (folder / key.rpartition("/")[2]).write_bytes(data)
 

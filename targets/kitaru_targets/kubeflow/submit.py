@@ -29,13 +29,13 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     unknown = sorted(set(options) - _OPTIONS)
     if unknown:
         raise UsageError(
-            f"unknown option {unknown[0]!r} for kubeflow", help=f"known: {sorted(_OPTIONS)}"
+            f"Unknown option {unknown[0]!r} for kubeflow.", help=f"known: {sorted(_OPTIONS)}"
         )
     try:
         kfp: Any = importlib.import_module("kfp")
     except ImportError as error:
         raise EnvironmentFailure(
-            "submitting to Kubeflow needs its SDK, which is not installed",
+            "Submitting to Kubeflow needs its SDK, which is not installed.",
             help="pip install 'kfp==2.17.0'",
         ) from error
     connection = {k: options[k] for k in ("host", "namespace") if k in options}

@@ -69,7 +69,7 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
             client.send_pipeline_execution_step_success(CallbackToken=token, OutputParameters=given)
     if runs and not tokens:
         raise EnvironmentFailure(
-            "The answer is recorded, but no step of SageMaker's run waits for it yet", help=by_hand
+            "The answer is recorded, but no step of SageMaker's run waits for it yet.", help=by_hand
         )
     return bool(tokens)
 
@@ -158,7 +158,7 @@ def _sdk() -> Any:
         return importlib.import_module("boto3")
     except ImportError as error:
         raise EnvironmentFailure(
-            "telling SageMaker needs its SDK, which is not installed",
+            "Telling SageMaker needs its SDK, which is not installed.",
             help="pip install boto3",
         ) from error
 
@@ -167,11 +167,11 @@ def _check(parameters: Mapping[str, Any], options: Mapping[str, str]) -> None:
     unknown = sorted(set(options) - _OPTIONS)
     if unknown:
         raise UsageError(
-            f"unknown option {unknown[0]!r} for sagemaker", help=f"known: {sorted(_OPTIONS)}"
+            f"Unknown option {unknown[0]!r} for sagemaker.", help=f"known: {sorted(_OPTIONS)}"
         )
     if "role" not in options:
         raise UsageError(
-            "SageMaker needs a role to run as, and none is named",
+            "SageMaker needs a role to run as, and none is named.",
             help="role=arn:aws:iam::ACCOUNT:role/NAME",
         )
     if not str(parameters.get(names.STORE, "s3://")).startswith("s3://"):

@@ -30,13 +30,13 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     unknown = sorted(set(options) - {*_JOB, *_RUN})
     if unknown:
         raise UsageError(
-            f"unknown option {unknown[0]!r} for vertex", help=f"known: {sorted((*_JOB, *_RUN))}"
+            f"Unknown option {unknown[0]!r} for vertex.", help=f"known: {sorted((*_JOB, *_RUN))}"
         )
     try:
         aiplatform: Any = importlib.import_module("google.cloud.aiplatform")
     except ImportError as error:
         raise EnvironmentFailure(
-            "submitting to Vertex needs its SDK, which is not installed",
+            "Submitting to Vertex needs its SDK, which is not installed.",
             help="pip install google-cloud-aiplatform",
         ) from error
     try:
