@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import kitaru
 from kitaru import checkpoint, config, errors, flow
 from kitaru.runtime.llm import providers
-from kitaru.runtime.observing import telemetry
+from kitaru.runtime.observing import otel, telemetry
 from kitaru.runtime.observing.otel import Telemetry, ids_of, provider_of
 
 FAILS: list[bool] = []
@@ -161,6 +161,23 @@ def test_metrics(watch: Watch) -> None:
         p.attributes["kitaru.checkpoint"]: p.count for p in points["kitaru.checkpoint.duration"]
     }
     assert counts == {"asks": 1, "child_of_others": 2}
+
+
+@pytest.mark.parametrize("variable", ["", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"])
+def test_a_receiver_that_is_down_is_soon_given_up(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    given: list[float | None] = []
+    for name in ("OTLPSpanExporter", "OTLPMetricExporter"):
+        made = getattr(otel, name)
+        monkeypatch.setattr(
+            otel, name, lambda timeout, made=made: given.append(timeout) or made(timeout=timeout)
+        )
+    if variable:
+        monkeypatch.setenv(variable, "30")
+    for one in otel.exporting():
+        one.shutdown()
+    assert given == ([None, None] if variable else [2.0, 2.0])
 
 
 def test_off_unless_configured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ from kitaru.runtime.running.calls import Call
 from kitaru.version import VERSION
 
 _LAST_WORDS_MS = 5000
+_PATIENCE = 2.0
 # By litellm's name, where the conventions have another.
 _PROVIDERS = {
     "azure": "azure.ai.openai",
@@ -67,10 +70,16 @@ def provider_of(model: str) -> str:
 
 
 def exporting() -> tuple[SpanProcessor, MetricReader]:
-    """Return what sends to where the OTEL_* variables say, over OTLP and HTTP."""
+    """Return what sends to where the OTEL_* variables say, over OTLP and HTTP.
+
+    The process ends only when both have sent or given up: so they do soon, unless a variable says
+    how long they are to try.
+    """
+    told = any(re.fullmatch(r"OTEL_EXPORTER_OTLP_(\w+_)?TIMEOUT", name) for name in os.environ)
+    patience = None if told else _PATIENCE
     return (
-        BatchSpanProcessor(OTLPSpanExporter()),
-        PeriodicExportingMetricReader(OTLPMetricExporter()),
+        BatchSpanProcessor(OTLPSpanExporter(timeout=patience)),
+        PeriodicExportingMetricReader(OTLPMetricExporter(timeout=patience)),
     )
 
 
