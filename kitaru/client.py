@@ -12,10 +12,9 @@ from kitaru.memory import Memories
 from kitaru.runtime.executions import listing
 from kitaru.runtime.executions.deployments import Deployments
 from kitaru.runtime.observing import logs
-from kitaru.runtime.recording import launches
+from kitaru.runtime.recording import commands, launches
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.recording.lineage import parents
-from kitaru.runtime.running import commands
 from kitaru.runtime.running.inputs import changed_json
 from kitaru.runtime.running.local import running_here
 from kitaru.runtime.running.waits import answer, pick
@@ -289,6 +288,9 @@ class Executions:
             raise StateError(
                 f"The execution {journal.exec_id} does not run here but on "
                 f"{journal.execution.target or 'its target'}.",
-                help=f"Compile what is left: kitaru executions resume {journal.exec_id} --target T",
+                help="Compile what is left: "
+                + commands.command(
+                    self._store, "executions", "resume", journal.exec_id, "--target", "T"
+                ),
             )
         return go_on(load_flow(journal.execution), journal, cache=cache)

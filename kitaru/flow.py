@@ -12,9 +12,10 @@ from kitaru.errors import ContextError, StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.runtime import codec
 from kitaru.runtime.llm.capture import Capture, check_capture
+from kitaru.runtime.recording import commands
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.recording.values import store_value
-from kitaru.runtime.running import commands, context, inputs
+from kitaru.runtime.running import context, inputs
 from kitaru.runtime.running.local import LocalRun
 from kitaru.runtime.running.retries import Policy, RetryOn, policy
 from kitaru.stores import open_store
@@ -280,7 +281,7 @@ def ended(journal: Journal, end: EndRecord) -> Handle[Any]:
         return Handle(journal, None)
     raise StateError(
         f"The execution {journal.exec_id} was cancelled; it cannot go on.",
-        help=f"Go on with a new one: kitaru executions replay {journal.exec_id} --at failure",
+        help=commands.new_help(journal),
     )
 
 

@@ -14,7 +14,7 @@ from kitaru.errors import (
     WaitTimeout,
 )
 from kitaru.runtime import codec
-from kitaru.runtime.running import commands
+from kitaru.runtime.recording import commands
 from kitaru.runtime.running.local import LocalRun
 
 if TYPE_CHECKING:

@@ -221,8 +221,8 @@ class Memories:
         if text is None:
             raise UsageError(
                 "Outside a flow a memory needs a scope.",
-                help='Say scope="namespace:NAME", "flow:NAME" or "execution:ID", or configure one: '
-                "export KITARU_MEMORY_SCOPE=namespace:NAME",
+                help="Say namespace:NAME, flow:NAME or execution:ID as scope= or --scope, or "
+                "configure one: export KITARU_MEMORY_SCOPE=namespace:NAME",
             )
         store = self._store or opened(None)
         return Memory(store, scopes.outside(text, store), f"outside/{os.urandom(8).hex()}")

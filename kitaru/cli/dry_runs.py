@@ -15,6 +15,7 @@ from kitaru.cli.values import parse_answer
 from kitaru.errors import AnswerInvalid, StateError
 from kitaru.runtime.executions.deployments import Deployments
 from kitaru.runtime.recording import launches
+from kitaru.runtime.recording.commands import command
 
 if TYPE_CHECKING:
     from kitaru_targets.build import Build
@@ -123,7 +124,8 @@ def launched(store: Store, exec_id: str) -> LaunchRecord:
     if launch is None:
         raise StateError(
             f"The execution {exec_id} does not run here.",
-            help=f"Compile what is left: kitaru executions resume {exec_id} --target T",
+            help="Compile what is left: "
+            + command(store, "executions", "resume", exec_id, "--target", "T"),
         )
     return launch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -50,6 +51,17 @@ def test_from_a_checkpoint_with_a_result_and_an_answer(kitaru: Kitaru, source: s
         ["draft", shown.err.splitlines()[1].split()[2]],
         ["approve", "given"],
     ]
+
+
+def test_what_a_divergence_says_to_paste_works(kitaru: Kitaru, source: str) -> None:
+    given = ["--set", "wait.approve=true", "-i", "topic=two owls"]
+    failed = document(kitaru, "replay", source, "--from", "approve", *given, code=1)
+    assert failed["error"]["type"] == "kitaru.errors.Diverged"
+    pasted = shlex.split(failed["error"]["help"].splitlines()[1])
+    assert pasted[:6] == ["kitaru", "executions", "replay", source, "--from", "research"]
+    found = document(kitaru, *pasted[2:])
+    assert (found["status"], found["replay"]["results"]) == ("completed", ["approve"])
+    assert "two owls" in kitaru("artifacts", "get", found["exec_id"], "draft").out
 
 
 def test_as_text_it_says_what_was_taken_over(kitaru: Kitaru, source: str) -> None:

@@ -300,7 +300,7 @@ def test_a_journal_does_not_grow_with_its_records(journal: Journal) -> None:
         journal.record(invocation(f"ck_{number}"))
         assert journal.look(f"other_{number}") is None
     held = [one for one in gc.get_objects() if isinstance(one, InvocationRecord)]
-    assert len(held) < 10
+    assert len([one for one in held if one.id.startswith("ck_")]) < 10
 
 
 def test_failures_and_unkeyed_results_are_not_cached(journal: Journal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ from kitaru.cli import options
 from kitaru.cli.execution import text_of
 from kitaru.cli.output import Output, table
 from kitaru.cli.values import parse_value
-from kitaru.config import setting
+from kitaru.config import named_stack, setting
 from kitaru.errors import NotFound
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def get(
     if found is None:
         raise NotFound(
             f"{key} has no value{'' if version is None else f' in version {version}'}",
-            help=f"kitaru memory history {key}",
+            help=shlex.join(["kitaru", "memory", "history", key, *_same_place(scope, store)]),
         )
     if output.as_json:
         output.document(found)
@@ -161,6 +162,11 @@ def compact(
     (newest,) = memories.history(target, limit=1, scope=scope)
     text = f"{target} has version {version}, made of {len(newest.compacted['sources'])} notes"
     _say(output, {"key": target, "version": version, **newest.compacted}, text)
+
+
+def _same_place(scope: str | None, store: str | None) -> list[str]:
+    named = {"--scope": scope, "--store": store, "--stack": named_stack()}
+    return [word for option, text in named.items() if text for word in (option, text)]
 
 
 def _say(output: Output, document: dict[str, Any], text: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kitaru.errors import NotFound, StateError
+from kitaru.runtime.recording import commands
 from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.running import commands
 from kitaru.wire.records import StoredValue
 from kitaru.wire.structs import Struct
 

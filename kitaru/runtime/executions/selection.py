@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kitaru.errors import NotFound, StateError, UsageError
+from kitaru.runtime.recording import commands
 from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.running import commands
 from kitaru.wire.records import InvocationKind, InvocationRecord
 from kitaru.wire.structs import Struct
 

@@ -9,6 +9,7 @@ from kitaru.errors import MemoryConflict, NotFound, UsageError
 from kitaru.runtime.llm import model_calls, models
 from kitaru.runtime.llm.models import ModelRequest
 from kitaru.runtime.memory.memories import Memory
+from kitaru.runtime.recording import commands
 from kitaru.runtime.recording.shown import as_json
 from kitaru.wire.records import MemoryVersion
 from kitaru.wire.structs import Struct, fields_of
@@ -61,7 +62,8 @@ def run(memory: Memory, job: Job) -> int:
     if not sources:
         raise NotFound(
             f"Nothing is remembered in {memory.scope} under {job.key or job.prefix}.",
-            help=f"See what there is: kitaru memory list --scope {memory.scope}",
+            help="See what there is: "
+            + commands.command(memory.store, "memory", "list", "--scope", str(memory.scope)),
         )
     answer, facts = model_calls.ask(
         ModelRequest(_prompt(memory, sources, job.instruction), job.model)

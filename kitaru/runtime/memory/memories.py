@@ -213,7 +213,7 @@ def _check_expected(key: str, newest: MemoryVersion | None, expect: int | None) 
         f"The memory {key} has {found}, where {wanted} was expected.",
         version=number if _alive(newest) else 0,
         help="Somebody else wrote it. Read it again with kitaru.memory.entry(key), and write what "
-        "follows from that with expect=entry.version.",
+        "follows from that with expect=entry.version; `kitaru memory history` says who wrote it.",
     )
 
 

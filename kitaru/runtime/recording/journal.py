@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from kitaru.errors import NotFound, StateError, WaitConflict
-from kitaru.runtime.recording import states, values
+from kitaru.runtime.recording import commands, states, values
 from kitaru.runtime.recording.cache import Cache
 from kitaru.runtime.recording.company import Company
 from kitaru.runtime.recording.ledger import Ledger
@@ -79,7 +79,7 @@ class Journal:
                 f"Execution {record.exec_id} exists already, with another {other}: it runs "
                 f"{held.flow}, started at {held.started_at}.",
                 help="Leave the execution id out to start a new execution, or look at this one: "
-                f"kitaru executions get {record.exec_id}",
+                + commands.command(store, "executions", "get", record.exec_id),
             )
         states.write_first_state(ledger, held)
         return cls(store, held, began=began)
@@ -111,7 +111,7 @@ class Journal:
         if record is None:
             raise NotFound(
                 f"There is no execution {exec_id} in {store.url}.",
-                help=f"List those there are: kitaru executions list --store {store.url}",
+                help=f"List those there are: {commands.command(store, 'executions', 'list')}",
             )
         return cls(store, record)
 
@@ -247,7 +247,7 @@ class Journal:
             raise WaitConflict(
                 f'The wait "{answer.name}" of execution {self.exec_id} was {was} already, '
                 f"at {held.answered_at}.",
-                help=f"The first answer counts. See: kitaru executions get {self.exec_id}",
+                help=f"The first answer counts. {commands.get_help(self)}",
             )
         return held
 

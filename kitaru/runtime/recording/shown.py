@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kitaru.runtime.recording.journal import Journal
+if TYPE_CHECKING:
+    from kitaru.runtime.recording.journal import Journal
 
 _ELIDED = "…"
 _MAX_DEPTH = 200

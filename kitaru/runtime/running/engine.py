@@ -163,7 +163,7 @@ class Execution:
         record = self._outcome(call.id)
         if record is None:
             return None
-        check_same(call, record)
+        check_same(self.journal, call, record)
         return Outcome(record)
 
     def _make(self, call: Call, *, here: bool) -> Outcome:
@@ -174,7 +174,7 @@ class Execution:
         record = self._from_cache(call)
         if record is None:
             return self._run(call, here=here)
-        check_same(call, record)
+        check_same(self.journal, call, record)
         return Outcome(record)
 
     def _failed_in_this_run(self, call: Call) -> Outcome | None:
@@ -212,7 +212,7 @@ class Execution:
 
     def _keep(self, call: Call, record: InvocationRecord) -> Outcome:
         held = self.journal.record(record, cache_key=self._cache_key(call))
-        check_same(call, held)
+        check_same(self.journal, call, held)
         return Outcome(held)
 
     def _from_cache(self, call: Call) -> InvocationRecord | None:
@@ -251,7 +251,7 @@ class Execution:
         call = Call(spec, id, (), {}, "", (), 0, site, at)
         with self._environment():
             record = self._outcome(id) or self._answered(call, request, timeout)
-            check_same(call, record)
+            check_same(self.journal, call, record)
             return value_of(self.journal, Outcome(record))[0]
 
     def _answered(self, call: Call, request: WaitRequest, timeout: float) -> InvocationRecord:

@@ -9,8 +9,8 @@ from weakref import WeakValueDictionary
 
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime.observing import output, telemetry
+from kitaru.runtime.recording.commands import retry_help
 from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.running.commands import retry_help
 from kitaru.runtime.running.context import Scope, entered
 from kitaru.runtime.running.engine import Execution
 from kitaru.runtime.running.host import Stop

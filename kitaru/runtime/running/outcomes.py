@@ -7,7 +7,7 @@ from typing import Any
 
 from kitaru.errors import Diverged, KitaruError
 from kitaru.runtime import codec
-from kitaru.runtime.recording import failures
+from kitaru.runtime.recording import commands, failures
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running.calls import Call
 from kitaru.wire.records import ErrorInfo, InvocationRecord
@@ -74,7 +74,7 @@ def origin_of(error: BaseException | None, failed: Mapping[str, Outcome]) -> str
     return ""
 
 
-def check_same(call: Call, record: InvocationRecord) -> None:
+def check_same(journal: Journal, call: Call, record: InvocationRecord) -> None:
     """Compare a call with what was recorded under its id.
 
     Raises:
@@ -93,21 +93,21 @@ def check_same(call: Call, record: InvocationRecord) -> None:
     raise Diverged(
         f'The execution went another way than before at "{call.id}": {what} '
         f"(recorded at {record.site or 'an unknown line'}, now at {call.site}).",
-        help=_way_out(record),
+        help=_way_out(journal, record),
     )
 
 
-def _way_out(record: InvocationRecord) -> str:
+def _way_out(journal: Journal, record: InvocationRecord) -> str:
     if not record.adopted_from:
         return (
             "A flow's body must do the same again: take times, random numbers and other outside "
             "values inside checkpoints. If the flow's code changed, start a new execution."
         )
-    source = record.adopted_from.partition("/")[0]
     return (
         "The replay took this result over, and another input or other code now asks for something "
-        f"else. Run it again: kitaru executions replay {source} --from {record.id} …\n"
-        f"or say what it shall return: --set checkpoint.{record.id}=…"
+        "else. Let it run, too:\n"
+        f"{commands.replay_help(journal, record.id)}\n"
+        f"or say what it shall return: --set {record.kind}.{record.id}=VALUE"
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kitaru.errors import AnswerInvalid, NotFound, StateError, UsageError
+from kitaru.runtime.recording import commands
 from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.running import commands
 from kitaru.runtime.running.calls import Call
 from kitaru.runtime.running.schema import check_answer
 from kitaru.wire import keys

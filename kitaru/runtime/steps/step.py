@@ -13,11 +13,11 @@ from kitaru.errors import EnvironmentFailure, FlowError, UsageError, ValueNotEnc
 from kitaru.runtime import codec
 from kitaru.runtime.observing import output, telemetry
 from kitaru.runtime.recording import launches
+from kitaru.runtime.recording.commands import retry_help
 from kitaru.runtime.recording.failures import user_traceback
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.recording.values import store_value
 from kitaru.runtime.running import inputs, promises, waits
-from kitaru.runtime.running.commands import retry_help
 from kitaru.runtime.running.context import Scope, entered
 from kitaru.runtime.running.engine import Execution
 from kitaru.runtime.running.host import Stop
