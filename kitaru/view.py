@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.handle import result_of
 from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.shown import result_as_json
+from kitaru.runtime.recording.shown import as_json, result_as_json
 
 if TYPE_CHECKING:
     from kitaru.runtime.executions.comparison import Effort
@@ -37,6 +37,11 @@ class ExecutionView:
     started_at: str
     deployment: str
     journal: Journal = field(repr=False, compare=False)
+
+    @property
+    def inputs(self) -> Any:
+        """The flow's inputs by name, as JSON; values that JSON lacks are shown as it can."""
+        return as_json(self.journal.fetch(self.journal.execution.inputs))
 
     @property
     def result(self) -> Any:
@@ -78,6 +83,8 @@ class ExecutionView:
             "flow": self.flow,
             "deployment": self.deployment,
             "status": self.status,
+            "started_at": self.started_at,
+            "inputs": self.inputs,
             "result": result_as_json(self.journal),
             "waits": waits,
             "error": _error(self.error),

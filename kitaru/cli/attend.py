@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.ask import ask
@@ -24,18 +25,16 @@ def attend(
     *,
     asking: bool,
     store: str | None,
-    skip: bool = False,
+    shown: Iterable[str] = (),
 ) -> int:
     """See an execution through to its end or to a wait, show it, and return the exit code.
 
     `asking` puts the questions of its waits to whoever sits at the terminal. Ctrl-C ends the
-    process and says how to resume; `store` is the `--store` the user gave. `skip` leaves what was
-    recorded before out of the progress.
+    process and says how to resume; `store` is the `--store` the user gave. `shown` are invocations
+    that the progress leaves out: they were recorded before this process began.
     """
     exec_id = handle.exec_id
-    progress = Progress(client.executions.get(exec_id).journal, output)
-    if skip:
-        progress.skip_recorded()
+    progress = Progress(client.executions.get(exec_id).journal, output, shown)
     try:
         status = progress.follow(handle)
         while asking and status == "waiting" and answer_waits(client, exec_id, output):

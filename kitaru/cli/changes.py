@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from kitaru.cli.values import pairs, parse_inputs, parse_value
 from kitaru.errors import UsageError
 from kitaru.runtime.recording.shown import as_json
+from kitaru.wire.records import Status
 
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
@@ -65,8 +68,15 @@ def _sets(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
 
 def _result(journal: Journal, id: str, text: str) -> Any:
     record = journal.invocation(id)
-    is_text = record is not None and record.value is not None and record.value.type == "str"
-    return parse_value(text, is_text=is_text)
+    type = record.value.type if record is not None and record.value is not None else ""
+    value = parse_value(text, is_text=type == "str")
+    quoted = f"checkpoint.{id}={json.dumps(text)}"
+    if value is text and type not in ("", "str", "NoneType"):
+        raise UsageError(
+            f"--set {id}: {text!r} is not JSON, and {id} returned a value of type {type}",
+            help=f"If a text is what you mean: --set {shlex.quote(quoted)}",
+        )
+    return value
 
 
 def filters(given: Sequence[str]) -> Mapping[str, str]:
@@ -76,5 +86,10 @@ def filters(given: Sequence[str]) -> Mapping[str, str]:
     if unknown:
         raise UsageError(
             f"--where {unknown[0]} is neither flow nor status.", help="--where flow=review"
+        )
+    if named.get("status", "failed") not in get_args(Status):
+        raise UsageError(
+            f"--where status={named['status']}: there is no such status",
+            help=f"one of {', '.join(get_args(Status))}",
         )
     return named

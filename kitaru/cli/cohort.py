@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.comparisons import effort, grid
 from kitaru.cli.execution import COLORS
-from kitaru.cli.output import Output, label
+from kitaru.cli.output import Output, counted, label
 from kitaru.errors import EnvironmentFailure, KitaruError, StateError
 from kitaru.runtime.executions.comparison import Effort
 
@@ -28,13 +28,21 @@ class Replayed:
     found: Comparison | None = None
     error: str = ""
 
+    @property
+    def came_out_same(self) -> bool:
+        """Whether both ended alike, with the same result, however they came to it."""
+        if self.found is None:
+            return False
+        a, b = self.found.a, self.found.b
+        return (a.status, a.result) == (b.status, b.result)
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
         if self.found is None:
             return {"source": self.source, "replay": None, "same": False, "error": self.error}
-        found = self.found
-        sides = {"a": asdict(found.a), "b": asdict(found.b)}
-        return {"source": self.source, "replay": found.b.exec_id, "same": found.same, **sides}
+        sides = {"a": asdict(self.found.a), "b": asdict(self.found.b)}
+        replay = self.found.b.exec_id
+        return {"source": self.source, "replay": replay, "same": self.came_out_same, **sides}
 
 
 def replay_cohort(
@@ -113,7 +121,8 @@ def _row(one: Replayed) -> list[str]:
 
 def _summary(replayed: list[Replayed]) -> str:
     found = [one.found for one in replayed if one.found is not None]
-    same = sum(one.a.status == one.b.status and one.a.result == one.b.result for one in found)
+    same = sum(one.came_out_same for one in replayed)
     before = effort(sum((one.a.total for one in found), Effort()))
     now = effort(sum((one.b.total for one in found), Effort()))
-    return f"{len(replayed)} executions, {same} with the same result; {before} before, {now} now"
+    count = counted(len(replayed), "execution")
+    return f"{count}, {same} with the same result; {before} before, {now} now"

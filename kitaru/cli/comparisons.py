@@ -78,7 +78,7 @@ def _side(shown: dict[str, Any] | None) -> str:
     how = [] if shown["how"] == "ran" else [shown["how"]]
     how += [f"{shown['seconds']:.2f} s"] if shown["seconds"] and not how else []
     how += [f"{shown['tokens']} tokens"] if shown["tokens"] else []
-    value = f"failed: {shown['error']}" if shown["status"] == "failed" else _short(_value(shown))
+    value = f"failed: {shown['error']}" if shown["status"] == "failed" else short(_value(shown))
     return f"{value}  ({', '.join(how)})" if how else value
 
 
@@ -91,7 +91,7 @@ def _pairs(prefix: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[list[s
     for name in {**a, **b}:
         same = name in a and name in b and a[name] == b[name]
         mark, color = _MARKS["same" if same else "changed"]
-        values = [_short(side[name]) if name in side else "" for side in (a, b)]
+        values = [short(side[name]) if name in side else "" for side in (a, b)]
         yield [label(mark, color), f"{prefix}{name}", *values]
 
 
@@ -99,7 +99,8 @@ def _named(inputs: Any) -> dict[str, Any]:
     return inputs if isinstance(inputs, dict) else {"": inputs}
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a value as one line of at most 48 characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     line = " ".join(text.split())
     return line if len(line) <= _LONG else line[: _LONG - 1] + "…"

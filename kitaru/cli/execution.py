@@ -80,6 +80,11 @@ def answer_command(exec_id: str, wait: dict[str, Any], *, store: str | None) -> 
     return command("input", exec_id, "--wait", wait["name"], "--value", value, store=store)
 
 
+def moment(at: str) -> str:
+    """Return a moment of a record as people read it, such as `2026-11-22 13:06:23 UTC`."""
+    return f"{at[:19].replace('T', ' ')} UTC"
+
+
 def text_of(value: Any) -> str:
     """Return a result as people read it: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -41,6 +40,7 @@ def text_inputs(flow: Flow[..., Any]) -> set[str]:
 
 
 def _import(location: Location) -> ModuleType:
+    from kitaru.runtime.recording.failures import import_traceback
     from kitaru.runtime.steps.modules import import_file
 
     try:
@@ -54,22 +54,7 @@ def _import(location: Location) -> ModuleType:
         raise FlowError(f"{place}: {error.msg}") from None
     except Exception as error:
         what = f"{location.path} does not import: {type(error).__name__}: {error}"
-        raise FlowError(what, help=_traceback(error)) from error
-
-
-def _traceback(error: Exception) -> str:
-    from kitaru.runtime.recording.failures import user_traceback
-
-    frames = error.__traceback__
-    # The frames of the import itself come first, and say nothing about the user's code.
-    while frames is not None and _is_import(frames.tb_frame.f_code.co_filename):
-        frames = frames.tb_next
-    return user_traceback(error.with_traceback(frames)).rstrip()
-
-
-def _is_import(file: str) -> bool:
-    own = str(Path(__file__).parents[1])
-    return file.startswith(("<frozen importlib", str(Path(importlib.__file__).parent), own))
+        raise FlowError(what, help=import_traceback(error)) from error
 
 
 def _raise_findings(location: Location) -> None:

@@ -85,6 +85,11 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(_pad, row, widths)).rstrip() for row in rows]
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 execution` or `2,000 executions`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _pad(cell: str, width: int) -> str:
     return cell + " " * (width - len(click.unstyle(cell)))
 

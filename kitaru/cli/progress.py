@@ -32,14 +32,11 @@ class Progress:
     With `--json` it stays silent.
     """
 
-    def __init__(self, journal: Journal, output: Output) -> None:
+    def __init__(self, journal: Journal, output: Output, shown: Iterable[str] = ()) -> None:
+        """`shown` are invocations that are not written any more."""
         self._journal = journal
         self._output = output
-        self._shown: set[str] = set()
-
-    def skip_recorded(self) -> None:
-        """Count what is recorded already as shown."""
-        self._shown.update(record.id for record in self._journal.invocations())
+        self._shown = set(shown)
 
     def follow(self, handle: Handle[Any]) -> Status:
         """Show progress until the execution has ended or waits for an answer; return which."""

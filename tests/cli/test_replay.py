@@ -10,6 +10,20 @@ import pytest
 from . import flows
 from .conftest import Kitaru
 
+LISTING = """\
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def found() -> list[int]:
+    return [1, 2, 3]
+
+
+@flow
+def listing() -> int:
+    return len(found())
+"""
+
 
 def document(kitaru: Kitaru, *arguments: str, code: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = kitaru("executions", *arguments, "--json", code=code).document
@@ -46,9 +60,10 @@ def test_from_a_checkpoint_with_a_result_and_an_answer(kitaru: Kitaru, source: s
     }
     assert ran(kitaru) == ["draft"]
     shown = kitaru("executions", "get", found["exec_id"])
-    assert [line.split()[1:3] for line in shown.err.splitlines()[:3]] == [
+    assert shown.err.splitlines()[1] == "input    topic = kayaks"
+    assert [line.split()[1:3] for line in shown.err.splitlines()[2:5]] == [
         ["research", "given"],
-        ["draft", shown.err.splitlines()[1].split()[2]],
+        ["draft", shown.err.splitlines()[3].split()[2]],
         ["approve", "given"],
     ]
 
@@ -62,6 +77,25 @@ def test_what_a_divergence_says_to_paste_works(kitaru: Kitaru, source: str) -> N
     found = document(kitaru, *pasted[2:])
     assert (found["status"], found["replay"]["results"]) == ("completed", ["approve"])
     assert "two owls" in kitaru("artifacts", "get", found["exec_id"], "draft").out
+
+
+def test_an_aborted_wait_is_answered_in_a_replay(kitaru: Kitaru) -> None:
+    kitaru.write("review.py", flows.REVIEW)
+    waiting = kitaru("run", "review.py", "-i", "topic=x", "--json").document["exec_id"]
+    assert document(kitaru, "input", waiting, "--abort")["status"] == "cancelled"
+    given = ["--at", "failure", "--set", "wait.approve=true"]
+    assert document(kitaru, "replay", waiting, *given)["result"] == "draft of brief on x"
+
+
+def test_what_cannot_be_meant_is_refused(kitaru: Kitaru, source: str) -> None:
+    kitaru.write("listing.py", LISTING)
+    listing = kitaru("run", "listing.py", "--json").document["exec_id"]
+    error = kitaru("executions", "replay", listing, "--set", "checkpoint.found=[1", code=2).err
+    assert "'[1' is not JSON, and found returned a value of type list" in error
+    pasted = shlex.split(error.splitlines()[1].partition("mean: ")[2])
+    assert document(kitaru, "replay", listing, *pasted)["result"] == 2
+    where = kitaru("executions", "replay", "--where", "status=done", code=2)
+    assert "one of running, waiting, failed" in where.err
 
 
 def test_as_text_it_says_what_was_taken_over(kitaru: Kitaru, source: str) -> None:
@@ -188,7 +222,7 @@ def test_a_cohort(kitaru: Kitaru, source: str) -> None:
     fixed = ["replay", "--where", "status=failed", "--at", "failure"]
     table = kitaru("executions", *fixed).out.splitlines()
     assert table[2].split()[0] == failed and "failed → completed" in table[2]
-    assert table[-1].startswith("1 executions, 0 with the same result")
+    assert table[-1].startswith("1 execution, 0 with the same result")
     unknown = document(kitaru, "replay", "--where", "flow=review", "--from", "x", code=1)
     assert unknown["items"][0]["replay"] is None and "x" in unknown["items"][0]["error"]
     for wrong in (["--where", "name=x"], [source, "--where", "flow=x"], []):

@@ -14,7 +14,7 @@ from .conftest import Kitaru
 
 KEYS = {
     "exec_id", "flow", "deployment", "status", "result", "waits", "error", "invocations",
-    "attempts", "replay", "effort",
+    "attempts", "replay", "effort", "started_at", "inputs",
 }  # fmt: skip
 
 
@@ -54,6 +54,27 @@ def test_an_answer_goes_on_without_running_anything_again(
     assert (document["result"], document["waits"]) == (result, [])
     assert ran(kitaru) == ["research", "draft"]
     assert kitaru("executions", "get", exec_id, "--json").document == document
+
+
+def test_what_an_answer_lets_run_is_shown_however_quick_it_is(kitaru: Kitaru) -> None:
+    kitaru.write("form.py", flows.FORM)
+    exec_id = kitaru("run", "form.py", "--json").document["exec_id"]
+    for name, value in {"who": "Ann", "count": "3"}.items():
+        answered = kitaru("executions", "input", exec_id, "--value", value)
+        assert answered.err.split()[:3] == ["✓", name, "answered"]
+
+
+def test_a_file_that_moved_is_found_in_the_folder_of_the_command(kitaru: Kitaru) -> None:
+    kitaru.write("old/flows/review.py", flows.REVIEW)
+    waiting = kitaru("run", "old/flows/review.py", "-i", "topic=x", "--json").document
+    answer = ["executions", "input", waiting["exec_id"], "--value", "true", "--json"]
+    (kitaru.folder / "old").rename(kitaru.folder / "new")
+    error = kitaru(*answer, code=2).error
+    assert "old/flows/review.py" in error["message"] and "folder" in error["help"]
+    (kitaru.folder / "new" / "flows").rename(kitaru.folder / "flows")
+    # Longer ends of the path go first.
+    kitaru.write("review.py", "raise AssertionError")
+    assert kitaru(*answer).document["result"] == "draft of brief on x"
 
 
 def test_text_output_leads_from_one_command_to_the_next(kitaru: Kitaru) -> None:
@@ -175,7 +196,7 @@ def test_stdout_carries_the_document_whatever_the_flow_prints(kitaru: Kitaru) ->
 
 def test_the_list_is_newest_first(kitaru: Kitaru) -> None:
     assert kitaru("executions", "list", "--json").document["items"] == []
-    assert kitaru("executions", "list").out == "no executions\n"
+    assert kitaru("executions", "list").out == "no executions in sqlite:.kitaru/kitaru.db\n"
     ids = [started(kitaru)["exec_id"] for _ in range(3)]
     kitaru("executions", "input", ids[1], "--value", "true")
     document = kitaru("executions", "list", "--json").document

@@ -68,6 +68,24 @@ def test_the_same_twice_and_what_the_cache_did() -> None:
     assert [row.b["how"] for row in found.rows if row.b] == ["cached"] * 3
 
 
+@flow
+def rounds(count: int) -> int:
+    found = one(9)
+    for number in range(count):
+        found = two(number)
+    return one(found)
+
+
+def test_what_only_one_of_them_ran_stands_where_it_ran() -> None:
+    handles = [rounds.run(count) for count in (1, 3)]
+    for handle in handles:
+        handle.wait(20)
+    found = diff(*(handle.exec_id for handle in handles))
+    assert [row.id for row in found.rows] == ["one", "two", "two_2", "two_3", "one_2"]
+    back = diff(*(handle.exec_id for handle in reversed(handles)))
+    assert [row.id for row in back.rows] == ["one", "two", "two_2", "two_3", "one_2"]
+
+
 def test_another_way() -> None:
     found = diff(ran("two"), ran("other", cache=False))
     assert not found.same

@@ -107,6 +107,8 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
         "flow": "review",
         "deployment": "",
         "status": "waiting",
+        "started_at": document["started_at"],
+        "inputs": {"topic": "kayaks"},
         "result": None,
         "waits": [
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,8 +14,8 @@ from kitaru.cli.clients import client_of, url_of
 from kitaru.cli.commands.compare import diff, lineage
 from kitaru.cli.commands.logs import logs
 from kitaru.cli.commands.replay import replay
-from kitaru.cli.comparisons import effort
-from kitaru.cli.execution import COLORS, answer_command, command, show_execution
+from kitaru.cli.comparisons import effort, short
+from kitaru.cli.execution import COLORS, answer_command, command, moment, show_execution
 from kitaru.cli.output import Output, label, table
 from kitaru.cli.remainders import Place, check_stored, submit_rest, write_rest
 from kitaru.cli.telling import tell, tell_end
@@ -26,6 +26,7 @@ from kitaru.wire.records import Status
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
     from kitaru.handle import Handle
+    from kitaru.runtime.recording.journal import Journal
     from kitaru.view import ExecutionView
 
 
@@ -68,8 +69,10 @@ def list_executions(
         found = {"items": page.items, "count": len(page.items), "looked_at": page.looked_at}
         output.document(found)
         return
-    for line in table([_row(item) for item in page.items]) if page.items else ["no executions"]:
+    for line in table([_row(item) for item in page.items]):
         output.say(line)
+    if not page.items:
+        output.say(f"no executions in {url_of(store)}")
     if page.looked_at is not None:
         output.note(f"looked at the newest {page.looked_at:,}; there are older ones: --within N")
 
@@ -87,6 +90,9 @@ def get(output: Output, execution: str, store: str | None) -> None:
     if output.as_json:
         output.document(view.to_dict())
         return
+    output.note(f"began    {moment(view.started_at)}")
+    for name, value in view.inputs.items():
+        output.note(f"input    {name} = {short(value)}")
     for line in [*lines(view.invocations), *failed_attempts(view.attempts)]:
         output.note(line)
     if view.effort.tokens:
@@ -119,11 +125,11 @@ def answer(
         return _ended(client, client.executions.abort(execution, wait), output, store)
     given = _answer(client, execution, wait, value, output, store)
     journal = client.executions.get(execution).journal
-    name = pick(journal, wait).name
+    name, shown = pick(journal, wait).name, _recorded(journal)
     handle = client.executions.input(execution, given, wait=name)
     if tell(journal, name, given, output):
         return finish(execution, client, output, store)
-    code = _go_on(client, execution, lambda: handle, output, store)
+    code = _go_on(client, execution, lambda: handle, output, store, shown)
     refused = any(left.name == name for left in journal.pending_waits())
     return AnswerInvalid.exit_code if refused else code
 
@@ -191,7 +197,7 @@ def _ended(client: KitaruClient, view: ExecutionView, output: Output, store: str
 
 def _go_on(
     client: KitaruClient, execution: str, start: Callable[[], Handle[Any]], output: Output,
-    store: str | None,
+    store: str | None, shown: Iterable[str] | None = None,
 ) -> int:  # fmt: skip
     """Run an execution on where it ran before: in this process, or as the dry run that it is."""
     from kitaru.cli.dry_runs import attend_dry_run
@@ -199,7 +205,8 @@ def _go_on(
     journal = client.executions.get(execution).journal
     asking = output.interactive
     if journal.execution.mode == "local":
-        return attend(start(), client, output, asking=asking, store=store, skip=True)
+        shown = _recorded(journal) if shown is None else shown
+        return attend(start(), client, output, asking=asking, store=store, shown=shown)
     if journal.end() is not None or journal.execution.mode == "deployed":
         start()
         if journal.end() is None and not output.as_json:
@@ -212,6 +219,11 @@ def _go_on(
         execution, client, output,
         url=url_of(store), answers={}, asking=asking, store=store,
     )  # fmt: skip
+
+
+def _recorded(journal: Journal) -> list[str]:
+    """Return what the progress need not show; asked before a run goes on, for it may be quick."""
+    return [record.id for record in journal.invocations()]
 
 
 def _answer(
@@ -236,5 +248,4 @@ def _answer(
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     status = item["status"]
-    started = item["started_at"][:19].replace("T", " ")
-    return label(status, COLORS[status]), item["exec_id"], item["flow"], f"{started} UTC"
+    return label(status, COLORS[status]), item["exec_id"], item["flow"], moment(item["started_at"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +10,6 @@ from kitaru.cli import options
 from kitaru.cli.clients import client_of
 from kitaru.cli.output import Output
 from kitaru.errors import UsageError
-
-if TYPE_CHECKING:
-    from kitaru.runtime.observing.logs import LogLine
 
 
 @click.command()
@@ -35,9 +30,9 @@ def logs(
         items = [asdict(line) for line in found.logs(execution, invocation)]
         output.document({"items": items, "count": len(items)})
         return
-    _show(found.logs(execution, invocation, follow=follow), output)
-
-
-def _show(lines: Iterable[LogLine], output: Output) -> None:
-    for line in lines:
+    empty = True
+    for line in found.logs(execution, invocation, follow=follow):
         output.say(f"{line.at[11:23]}  {line.invocation or '-'}  {line.text}")
+        empty = False
+    if empty:
+        output.note("no output was kept")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kitaru.cli import options
-from kitaru.cli.execution import text_of
-from kitaru.cli.output import Output, table
+from kitaru.cli.execution import moment, text_of
+from kitaru.cli.output import Output, counted, table
 from kitaru.cli.values import parse_value
 from kitaru.config import named_stack, setting
 from kitaru.errors import NotFound
@@ -139,7 +139,7 @@ def purge(output: Output, key: str, scope: str | None, store: str | None) -> Non
     What executions have read of it stays in their records.
     """
     count = _memories(store).purge(key, scope=scope)
-    _say(output, {"key": key, "versions": count}, f"{key} is erased, {count} versions")
+    _say(output, {"key": key, "versions": count}, f"{key} is erased, {counted(count, 'version')}")
 
 
 @memory.command()
@@ -177,7 +177,6 @@ def _say(output: Output, document: dict[str, Any], text: str) -> None:
 
 
 def _row(version: Version) -> tuple[str, ...]:
-    written = f"{version.written_at[:19].replace('T', ' ')} UTC"
     what = "deleted" if version.deleted else f"{version.type}, {version.size} bytes"
     compacted = f"of {len(version.compacted['sources'])} notes" if version.compacted else ""
-    return str(version.version), written, what, version.operation, compacted
+    return str(version.version), moment(version.written_at), what, version.operation, compacted

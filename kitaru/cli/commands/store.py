@@ -14,7 +14,7 @@ import click
 
 from kitaru.cli import options
 from kitaru.cli.clients import client_of
-from kitaru.cli.output import Output, label, table
+from kitaru.cli.output import Output, counted, label, table
 from kitaru.config import setting
 from kitaru.errors import StoreUnsuitable
 
@@ -117,8 +117,8 @@ def gc(output: Output, older_than: timedelta, dry_run: bool, store: str | None) 
         return
     objects = sum(one.objects for one in removed)
     what = "to remove" if dry_run else "removed"
-    executions = "1 execution" if len(removed) == 1 else f"{len(removed):,} executions"
-    output.say(f"{executions} {what}, {objects:,} objects")
+    executions = counted(len(removed), "execution")
+    output.say(f"{executions} {what}, {counted(objects, 'object')}")
 
 
 def _checks(store: Store) -> list[dict[str, Any]]:

@@ -34,7 +34,8 @@ def find_artifact(journal: Journal, name: str) -> StoredValue:
         return value
     raise NotFound(
         f'The execution {journal.exec_id} has no artifact "{name}".',
-        help=commands.get_help(journal),
+        help="Those it has: "
+        + commands.command(journal.store, "artifacts", "list", journal.exec_id),
     )
 
 

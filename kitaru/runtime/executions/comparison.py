@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from itertools import chain
@@ -80,9 +80,7 @@ class Comparison(Struct):
 def compare(a: Journal, b: Journal) -> Comparison:
     """Return how execution `b` differs from execution `a`; notes of `kitaru.log` do not count."""
     left, right = _work(a), _work(b)
-    positions = {id: record.position for id, record in (right | left).items()}
-    ids = sorted(positions, key=lambda id: (positions[id], id not in left, id))
-    rows = tuple(_row(id, left.get(id), right.get(id)) for id in ids)
+    rows = tuple(_row(id, left.get(id), right.get(id)) for id in _merged(left, right))
     same = (
         a.execution.inputs_digest == b.execution.inputs_digest
         and _outcome(a) == _outcome(b)
@@ -124,6 +122,20 @@ def effort_of(records: Iterable[InvocationRecord], attempts: Iterable[AttemptRec
 
 def _work(journal: Journal) -> dict[str, InvocationRecord]:
     return {record.id: record for record in journal.invocations() if record.kind != "log"}
+
+
+def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Return the ids of both as `a` orders them, those of `b` alone where they stand in `b`."""
+    rest, alone = iter(a), list[str]()
+    merged: dict[str, None] = {}
+    for id in b:
+        if id not in a:
+            alone.append(id)
+        elif id not in merged:
+            before = list(iter(rest.__next__, id))
+            merged.update(dict.fromkeys([*before, *alone, id]))
+            alone.clear()
+    return [*merged, *rest, *alone]
 
 
 def _row(id: str, a: InvocationRecord | None, b: InvocationRecord | None) -> Row:

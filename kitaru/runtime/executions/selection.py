@@ -30,8 +30,9 @@ def known(journal: Journal) -> list[Known]:
     recorded = [Known(r.id, r.name, r.kind, r.callee, r.position, r) for r in journal.invocations()]
     ids = {one.id for one in recorded}
     failed = [Known(a.id, a.id, a.kind, a.callee, a.position) for a in journal.attempts()]
+    # Not the pending ones alone: an execution that was aborted has answers, and no record of them.
     asked = [
-        Known(w.name, w.name, "wait", "kitaru.wait", w.position) for w in journal.pending_waits()
+        Known(w.name, w.name, "wait", "kitaru.wait", w.position) for w in journal.wait_requests()
     ]
     others = {one.id: one for one in (*failed, *asked) if one.id not in ids}
     return sorted([*recorded, *others.values()], key=lambda one: one.position)

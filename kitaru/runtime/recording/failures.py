@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -64,9 +65,22 @@ def user_traceback(exc: BaseException) -> str:
     return "".join(report.format())
 
 
+def import_traceback(exc: Exception) -> str:
+    """Return the traceback of what a module raised while it was imported, from its own line on."""
+    frames = exc.__traceback__
+    while frames is not None and _imports(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return user_traceback(exc.with_traceback(frames)).rstrip()
+
+
 def is_own(filename: str) -> bool:
     """Whether code of this file is Kitaru's, not the user's."""
     return filename.startswith(_OWN_CODE)
+
+
+def _imports(filename: str) -> bool:
+    library = str(Path(importlib.__file__).parent)
+    return filename.startswith(("<frozen importlib", library)) or is_own(filename)
 
 
 def _encode(exc: BaseException, depth: int) -> dict[str, Any]:

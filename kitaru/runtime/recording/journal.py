@@ -276,15 +276,24 @@ class Journal:
 
     def pending_waits(self) -> list[WaitRequest]:
         """Return the questions that have no answer, the oldest first."""
-        place = keys.waits(self.exec_id)
-        found = [key.removeprefix(place).split("/")[:2] for key in self.store.list(place)]
-        names = [
+        found = self._wait_keys()
+        return self._requests(
             name
             for name, what in found
             if what == "request" and found.count([name, "answer"]) == found.count([name, "refusal"])
-        ]
-        pending = [keys.wait_request(self.exec_id, name) for name in names]
-        asked = self._ledger.read_all(WaitRequest, pending)
+        )
+
+    def wait_requests(self) -> list[WaitRequest]:
+        """Return all questions that were ever asked, the oldest first."""
+        return self._requests(name for name, what in self._wait_keys() if what == "request")
+
+    def _wait_keys(self) -> list[list[str]]:
+        place = keys.waits(self.exec_id)
+        return [key.removeprefix(place).split("/")[:2] for key in self.store.list(place)]
+
+    def _requests(self, names: Iterable[str]) -> list[WaitRequest]:
+        places = [keys.wait_request(self.exec_id, name) for name in names]
+        asked = self._ledger.read_all(WaitRequest, places)
         return sorted(asked, key=lambda request: (request.asked_at, request.name))
 
     def exit(self, block: str) -> ExitRecord | None:

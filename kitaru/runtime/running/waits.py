@@ -10,7 +10,6 @@ from kitaru.runtime.recording import commands
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running.calls import Call
 from kitaru.runtime.running.schema import check_answer
-from kitaru.wire import keys
 from kitaru.wire.records import WaitAnswer, WaitRequest
 from kitaru.wire.times import now
 
@@ -36,12 +35,12 @@ def pick(journal: Journal, name: str | None, *, any_pending: bool = False) -> Wa
         )
     if pending:
         return pending[0]
-    requests = _all(journal)
+    requests = journal.wait_requests()
     if not requests:
         raise StateError(
             f"The execution {journal.exec_id} waits for nothing.", help=commands.get_help(journal)
         )
-    return max(requests, key=lambda request: (request.asked_at, request.name))
+    return requests[-1]
 
 
 def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
@@ -79,9 +78,3 @@ def _named(journal: Journal, name: str) -> WaitRequest:
     raise NotFound(
         f"The execution {journal.exec_id} has no wait {name!a}.", help=f"Pending waits: {known}"
     )
-
-
-def _all(journal: Journal) -> list[WaitRequest]:
-    found = [key.split("/")[-2:] for key in journal.store.list(keys.waits(journal.exec_id))]
-    asked = [journal.wait_request(name) for name, what in found if what == "request"]
-    return [request for request in asked if request is not None]
