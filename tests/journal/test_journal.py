@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -122,10 +123,20 @@ def test_a_value_over_the_limit_is_refused_before_it_is_written(
     assert journal.store.list(f"x/{EXEC}/blob/") == []
 
 
-@pytest.mark.parametrize("swap", [b'"another"', b"", None])
-def test_a_blob_that_is_not_what_was_stored(journal: Journal, swap: bytes | None) -> None:
+SWAPS: dict[str, Callable[[bytes], bytes | None]] = {
+    "another value's": lambda data: b'"another"',
+    "torn": lambda data: data[:-1],
+    "a bit flipped": lambda data: data[:50_000] + bytes([data[50_000] ^ 1]) + data[50_001:],
+    "empty": lambda data: b"",
+    "gone": lambda data: None,
+}
+
+
+@pytest.mark.parametrize("how", SWAPS)
+def test_a_blob_that_is_not_what_was_stored(journal: Journal, how: str) -> None:
     value = journal.put(LARGE)
     [key] = journal.store.list(f"x/{EXEC}/blob/")
+    swap = SWAPS[how](journal.store.get(key) or b"")
     journal.store.delete(key)
     if swap is not None:
         journal.store.create(key, swap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import Any
 
@@ -311,20 +312,23 @@ def test_map_and_product_keep_the_order() -> None:
     ]
 
 
-def test_ids_are_taken_in_the_order_of_the_submits() -> None:
-    gate = threading.Event()
+@pytest.mark.parametrize("order", [*itertools.permutations(range(4))])
+def test_ids_are_taken_in_the_order_of_the_submits(order: tuple[int, ...]) -> None:
+    """However the calls finish: each waits for the one that is to finish before it."""
+    finished = [threading.Event() for _ in order]
 
     @checkpoint
     def ordered(number: int) -> int:
-        if number == 0:
-            gate.wait(10)
-        else:
-            gate.set()
+        at = order.index(number)
+        assert at == 0 or finished[at - 1].wait(10)
         return number
 
     @flow
     def body() -> list:
         futures = [ordered.submit(number) for number in range(4)]
+        for at, number in enumerate(order):
+            futures[number].result()
+            finished[at].set()
         return [[future.id, future.result()] for future in futures]
 
     assert body.run().wait() == [
