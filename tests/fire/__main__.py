@@ -30,12 +30,12 @@ from tests.step.build import end_zygote
 from tests.stores.servers.real import serving
 
 from . import wire
-from .faults import FAULTS, FaultyStore, Kinds, Schedule, Way, random_schedule, single_faults
+from .faults import FAULTS, Far, FaultyStore, Kinds, Schedule, Way, random_schedule, single_faults
 from .flows import USES
 from .kills import Place, kill_all, moments
 from .model import SCENARIOS
 
-LOCAL = ["memory", "sqlite"]
+LOCAL = ["memory", "far", "sqlite"]
 BUCKETS = ["moto", "seaweedfs", "azurite", "fake-gcs"]
 Look = Callable[[str], Store]
 
@@ -100,6 +100,8 @@ def place(name: str, folder: Path) -> Iterator[tuple[Look, Way]]:
     """Yield what opens a new store of this kind, and how processes come to it."""
     if name == "memory":
         yield lambda label: MemoryStore(f"memory:{label}"), FaultyStore
+    elif name == "far":
+        yield lambda label: Far(f"memory:{label}"), FaultyStore
     elif name == "sqlite":
         yield lambda label: open_store(f"sqlite:{folder}/{label}.db"), FaultyStore
     else:
@@ -149,7 +151,7 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=1000, help="so many schedules by chance")
     parser.add_argument("--only", nargs="+", default=[], help="only these schedules, or kills")
     asked = parser.parse_args()
-    asked.stores = asked.stores or [*(LOCAL if asked.what == "faults" else LOCAL[1:]), *BUCKETS]
+    asked.stores = asked.stores or [*(LOCAL if asked.what == "faults" else LOCAL[2:]), *BUCKETS]
     {"model": model, "faults": faults, "kills": kills}[asked.what](asked)
 
 

@@ -16,7 +16,9 @@ from kitaru.runtime.executions.listing import list_executions
 from kitaru.runtime.recording import values
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running import engine, local
-from kitaru.stores import Store
+from kitaru.stores import Store, objects
+from kitaru.stores.memory import MemoryStore
+from kitaru.stores.pool import Pool
 from kitaru.wire.envelope import decode
 from kitaru.wire.records import stored_values
 
@@ -131,6 +133,23 @@ class FaultyStore:
 
     def buried(self) -> None:
         """Learn that no thread of the process is left."""
+
+
+class Far(MemoryStore):
+    """As far away as a bucket is, without a server: what is used together is used at once."""
+
+    remote = True
+
+    def __init__(self, url: str = "memory:far") -> None:
+        super().__init__(url)
+        self._callers = Pool(16, "kitaru-together")
+
+    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+        started = [objects._started(self._callers, other) for other in others]
+        try:
+            return first()
+        finally:
+            objects._results(started)
 
 
 def _unless_gone(failed: threading.ExceptHookArgs) -> None:
