@@ -5,37 +5,46 @@ A part of what `python -m tests.fire faults` tries.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from kitaru.stores import Store
 from tests.stores.servers.real import serving
 
-from .faults import Schedule, random_schedule
+from .faults import Schedule, Way, random_schedule
 from .wire import WIRE_FAULTS, bucket
 
 # To wait for no answer takes a second each time.
 QUICK = {fault: with_ for fault, with_ in WIRE_FAULTS.items() if "stall" not in fault}
 
 
-def test_many_faults_before_a_bucket(tmp_path: Path) -> None:
+Bucket = tuple[Callable[[str], Store], Way]
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
     pytest.importorskip("obstore")
+    with serving("moto", tmp_path_factory.mktemp("moto")) as server, bucket(server) as found:
+        yield found
+
+
+def test_many_faults_before_a_bucket(moto: Bucket) -> None:
+    look, way = moto
     met: set[str] = set()
-    with serving("moto", tmp_path) as server, bucket(server) as (look, way):
-        for seed in range(6):
-            store = look(f"seed-{seed}")
-            met.update(random_schedule(seed, QUICK).run(store, way).met)
-            store.close()
+    for seed in range(6):
+        store = look(f"seed-{seed}")
+        met.update(random_schedule(seed, QUICK).run(store, way).met)
+        store.close()
     assert len(met) > 1
 
 
 def test_credentials_that_expire_in_mid_run_end_it_and_another_process_goes_on(
-    tmp_path: Path,
+    moto: Bucket,
 ) -> None:
-    pytest.importorskip("obstore")
-    with serving("moto", tmp_path) as server, bucket(server) as (look, way):
-        for at, fault in ((12, "400"), (30, "403"), (48, "400")):
-            store = look(f"at-{at}")
-            ran = Schedule("wait", ({at: fault},)).run(store, way)
-            assert (ran.met, len(ran.operations)) == ([fault], 2)
-            store.close()
+    look, way = moto
+    for at, fault in ((12, "400"), (30, "403"), (48, "400")):
+        store = look(f"at-{at}")
+        ran = Schedule("wait", ({at: fault},)).run(store, way)
+        assert (ran.met, len(ran.operations)) == ([fault], 2)
+        store.close()
