@@ -123,11 +123,7 @@ class Place:
             return True
         tally.completed += 1
         after = self._seen(url)
-        records, _ = before
-        tally.changed += sum(key in after[0] and after[0][key] != records[key] for key in records)
-        tally.lost += len(records.keys() - after[0].keys())
-        ran_again = called(folder) - calls
-        tally.called_again += sum(ran_again[id] for id in before[1])
+        tally.add(before, after, called(folder) - calls, f"{moment}:{at}")
         forget(url, after[0])
         return True
 
