@@ -118,6 +118,18 @@ def test_outside_a_flow_a_scope_must_be_configured(monkeypatch: pytest.MonkeyPat
     assert memory.get("k", scope="namespace:team") == 1
 
 
+@pytest.mark.parametrize("kind", ["namespace", "flow", "execution"])
+def test_a_scope_whose_name_came_out_empty_is_nobodys(kind: str) -> None:
+    @flow
+    def forgets(user: str) -> None:
+        memory.set("tone", "dry", scope=f"{kind}:{user}")
+
+    with pytest.raises(errors.UsageError, match="not the scope"):
+        memory.set("tone", "dry", scope=f"{kind}:")
+    with pytest.raises(errors.FlowError, match="not the scope"):
+        forgets.run("").wait(20)
+
+
 @checkpoint
 def in_a_checkpoint(how: str) -> None:
     if how == "function":

@@ -44,8 +44,8 @@ def in_flow(text: str | None, journal: Journal) -> MemoryScope:
         "flow": journal.execution.flow,
         "execution": journal.exec_id,
     }
-    kind, _, name = (text or "flow").partition(":")
-    return _checked(text, kind, name or own.get(kind, ""))
+    kind, named, name = (text or "flow").partition(":")
+    return _checked(text, kind, name if named else own.get(kind, ""))
 
 
 def outside(text: str, store: Store) -> MemoryScope:
@@ -56,7 +56,7 @@ def outside(text: str, store: Store) -> MemoryScope:
         NotFound: there is no such execution.
     """
     kind, _, name = text.partition(":")
-    scope = _checked(text, kind, name or ("default" if kind == "namespace" else ""))
+    scope = _checked(text, kind, "default" if text == "namespace" else name)
     if kind == "execution":
         Journal.open(store, name)
     return scope
