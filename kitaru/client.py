@@ -141,7 +141,8 @@ class Executions:
     def lineage(self, exec_id: str) -> dict[str, tuple[str, ...]]:
         """Return, by invocation, those whose results it was given, whole or inside an argument.
 
-        By content: an argument that equals a result counts as that result. Raises NotFound.
+        By content: an argument that equals a result, or else a part of one, counts as that result.
+        Raises NotFound.
         """
         return parents(Journal.open(self._store, exec_id).invocations())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import given
@@ -10,8 +11,13 @@ from hypothesis import strategies as st
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow
+from kitaru.runtime import codec
+from kitaru.runtime.codec.parts import parts_of
 from kitaru.runtime.recording import lineage
+from kitaru.wire import canonical
 from kitaru.wire.records import InvocationRecord, StoredValue
+
+BARE = InvocationRecord("a", "a", "checkpoint", "m.a", "", "completed")
 
 
 @checkpoint
@@ -52,6 +58,57 @@ def test_whole_results_and_results_inside_arguments() -> None:
     }
 
 
+@dataclass
+class Ticket:
+    text: str
+    tags: list[str]
+
+
+@checkpoint
+def several() -> list[Any]:
+    return [Ticket("x", ["new"]), {"z": 1, "a": [2]}, "text", (1, "long" * 100)]
+
+
+@checkpoint
+def weigh(of: Any, more: int = 0) -> dict[str, Any]:
+    return {"of": of, "more": more}
+
+
+def test_parts_of_a_result_are_recognised() -> None:
+    def body() -> None:
+        found = several()
+        weights = [weigh.submit(one) for one in found]
+        join([future.result() for future in weights])
+        weigh(found[1]["a"])
+        weigh({"in": [found[3]]}, 5)
+        weigh(1)
+
+    weights = ["weigh", "weigh_2", "weigh_3", "weigh_4"]
+    assert made(body) == {
+        "several": [],
+        **{one: ["several"] for one in weights},
+        "join": weights,
+        "weigh_5": ["weigh_2"],
+        "weigh_6": ["weigh_4"],
+        "weigh_7": [],
+    }
+
+
+@given(st.integers(), st.integers())
+def test_a_line_is_its_own_parent_only_where_no_other_is(x: int, y: int) -> None:
+    def record(id: str, site: str, uses: list[int], value: int) -> InvocationRecord:
+        digest = canonical.digest(value)
+        found = tuple(lineage.uses(tuple(uses), {}))
+        return replace(BARE, id=id, site=site, uses=found, value=StoredValue(digest=digest))
+
+    first, second = record("a", "f.py:1", [], x), record("b", "f.py:2", [x], x)
+    third = record("c", "f.py:2", [x], y)
+    fourth = record("d", "f.py:2", [y], 0)
+    found = lineage.parents([first, second, third, fourth])
+    assert (found["b"], found["c"]) == (("a",), ("a",))
+    assert found["d"] == (("a",) if x == y else ("c",))
+
+
 def test_futures_waits_and_models() -> None:
     def body() -> None:
         futures = [make.submit(name) for name in "xyz"]
@@ -81,9 +138,7 @@ def test_what_says_nothing_is_nobodys() -> None:
 
 def test_what_the_body_made_of_it_is_not_followed() -> None:
     def body() -> None:
-        found = make("a")
-        found["more"] = 1
-        join(found)
+        join(f"{make('a')}")
 
     assert made(body)["join"] == []
 
@@ -111,6 +166,19 @@ VALUES = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+@given(VALUES)
+def test_parts_are_known_without_their_classes(value: Any) -> None:
+    def inside(one: Any) -> list[Any]:
+        if type(one) is dict:
+            return list(one.values())
+        return list(one) if type(one) in (list, tuple) else []
+
+    first = inside(value)
+    expected = [*first, *(part for one in first for part in inside(one))]
+    document = json.loads(json.dumps(codec.encode(value)))
+    assert list(parts_of(document, 2)) == [codec.encode(part) for part in expected]
 
 
 @given(VALUES)

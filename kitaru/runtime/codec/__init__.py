@@ -28,6 +28,7 @@ from kitaru.runtime.codec.places import Place, find, places
 from kitaru.wire import secrecy
 
 __all__ = [
+    "GRAPH",
     "ArgumentsDigest",
     "Modules",
     "decode",
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 _MARK = "$kitaru"
-_GRAPH = "graph/1"
+GRAPH = "graph/1"
 # Readers of records may sort the keys of JSON objects; text keeps their order.
 _TEXT = "json/1"
 
@@ -104,7 +105,7 @@ def decode_frame(document: Any, modules: Modules) -> dict[str, Any]:
 
 def is_json(document: Any) -> bool:
     """Return whether a document stands for plain JSON, which needs no class to be read."""
-    return not (type(document) is dict and document.get(_MARK) == _GRAPH)
+    return not (type(document) is dict and document.get(_MARK) == GRAPH)
 
 
 def set_future_factory(
@@ -157,7 +158,7 @@ def _encode_graph(value: Any, where: str, placed: Mapping[int, Place]) -> Any:
     nodes, root = Encoder(where, placed=placed).encode(value)
     if _fragile(nodes):
         _try(nodes, root, where)
-    return {_MARK: _GRAPH, "nodes": nodes, "root": root}
+    return {_MARK: GRAPH, "nodes": nodes, "root": root}
 
 
 def _fragile(nodes: list[Any]) -> bool:
@@ -202,7 +203,7 @@ def _decode(document: Any, modules: Modules) -> Any:
     try:
         if form == _TEXT:
             return json.loads(document["text"])
-        if form == _GRAPH:
+        if form == GRAPH:
             return Decoder(document["nodes"], partial(find, modules)).build(document["root"])
     except (KeyError, TypeError, ValueError) as error:
         raise RecordCorrupt(f"A recorded value is damaged: {error}") from error

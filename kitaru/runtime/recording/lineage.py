@@ -8,12 +8,14 @@ it does not matter in which process, or after which cut, a value was handed on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime import codec
+from kitaru.runtime.codec.parts import parts_of
 from kitaru.wire import canonical
-from kitaru.wire.records import InvocationRecord
+from kitaru.wire.records import InvocationRecord, StoredValue
 
 # 64 bits tell the values of one execution apart, and keep records small.
 _DIGITS = 16
@@ -40,19 +42,58 @@ def uses(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
 
 
 def parents(records: Iterable[InvocationRecord]) -> dict[str, tuple[str, ...]]:
-    """Return, by id, the invocations whose results each one was given, whole or inside another.
+    """Return, by id, the invocations whose results each one was given, whole or in part.
 
-    Of several with the same result it is the last one before the call. `records` are those of one
-    execution, in program order.
+    Of several with the same result it is the last one before the call that another line made, so
+    that the calls of a fan-out are not each other's, else the last. Parts count where nothing of
+    another line was given whole. `records` are those of one execution, in program order.
     """
-    made: dict[str, str] = {}
+    whole: dict[str, list[InvocationRecord]] = {}
+    held: dict[str, list[InvocationRecord]] = {}
     found: dict[str, tuple[str, ...]] = {}
     for record in records:
-        givers = (made[digest] for digest in record.uses if digest in made)
-        found[record.id] = tuple(dict.fromkeys(givers))
+        givers = _latest(whole, record)
+        if all(_line(giver) == _line(record) for giver in givers):
+            givers += _latest(held, record)
+        found[record.id] = tuple(dict.fromkeys(giver.id for giver in givers))
         if record.value is not None:
-            made[_short(record.value.digest)] = record.id
+            _note(whole, [_short(record.value.digest)], record)
+            _note(held, _held_by(record.value), record)
     return found
+
+
+def _latest(
+    made: Mapping[str, list[InvocationRecord]], taker: InvocationRecord
+) -> list[InvocationRecord]:
+    found = []
+    for digest in taker.uses:
+        makers = made.get(digest, [])
+        others = [one for one in makers if _line(one) != _line(taker)]
+        found += (others or makers)[-1:]
+    return found
+
+
+def _note(
+    made: dict[str, list[InvocationRecord]], digests: Iterable[str], maker: InvocationRecord
+) -> None:
+    for digest in digests:
+        # The last one, and the last that another line made, are all that is ever asked for.
+        others = [one for one in made.get(digest, ()) if _line(one) != _line(maker)]
+        made[digest] = [*others[-1:], maker]
+
+
+def _line(record: InvocationRecord) -> tuple[str, str]:
+    return record.callee, record.site
+
+
+def _held_by(value: StoredValue) -> list[str]:
+    """Return the digests of a result's parts, where it lies in its record; numbers say nothing."""
+    inside = parts_of(value.data, _DEPTH) if value.blob is None else ()
+    return [
+        _short(canonical.digest(part))
+        for part in islice(inside, _PARTS)
+        if not _is_mute(part) and type(part) not in (int, float)
+    ]
 
 
 def related(made: Mapping[str, tuple[str, ...]], id: str) -> dict[str, tuple[str, ...]]:
