@@ -26,7 +26,7 @@ SERVER = ENVS / "restate" / "node_modules/@restatedev/restate-server-linux-x64/b
 # How often each number of steps: once is minutes already, most of them Prefect's server.
 RUNS = {100: 1, 1_000: 1}
 # The largest number of steps that does not take minutes.
-MOST = {"prefect": 100}
+MOST = {"Prefect": 100, "Temporal, activities": 100}
 # Seconds for one phase; an engine that takes longer, or fails, is told as such beside the others.
 PATIENCE = 120
 OURS = "kitaru"
@@ -135,12 +135,13 @@ def imported(engine: Engine) -> float:
 
 def measure(count: int) -> dict[Engine, Figures | Failed]:
     """Run all engines in turns; return the medians of each, or how it failed."""
-    engines = [engine for engine in ENGINES if count <= MOST.get(engine.name, count)]
+    engines = [engine for engine in ENGINES if count <= MOST.get(engine.title, count)]
     taken: dict[Engine, list[Figures]] = {engine: [] for engine in engines}
     failed: dict[Engine, Failed] = {}
     for _ in range(RUNS[count]):
         for engine in engines:
             if engine not in failed:
+                sys.stderr.write(f"{engine.title}, {count:,} steps\n")
                 try:
                     taken[engine].append(once(engine, count))
                 except Failed as error:
