@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -37,8 +37,11 @@ _NO_BUCKET = (
 )
 # S3 says of an expired token that the request is bad.
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
-# A value of the largest size goes up in one request.
+# A value of the largest size goes up in one request, or comes down in one answer.
 _TIMEOUT = timedelta(minutes=5)
+# An answer to anything else begins sooner; the time that a value goes up would count as well.
+_SILENCE = timedelta(minutes=1)
+_LARGE_BYTES = 1024 * 1024
 _STATUS = re.compile(r"status code: (\d+)")
 _TRIES = 5
 # Before the second try; before each further one four times longer.
@@ -81,7 +84,8 @@ class ObjectStore:
         bucket, _, prefix = rest.strip("/").partition("/")
         if not bucket or (prefix and not check_key(prefix)):
             raise UsageError(f"{url!a} names no bucket.", help=f"Use {scheme}://BUCKET/PREFIX.")
-        self._store = self._ask(lambda: _connect(scheme, bucket, prefix))
+        self._store = self._ask(lambda: _connect(scheme, bucket, prefix, read_timeout=_SILENCE))
+        self._slow_store = cache(lambda: _connect(scheme, bucket, prefix))
         self._probe()
 
     def create(self, key: str, value: bytes) -> bool:
@@ -116,9 +120,10 @@ class ObjectStore:
         self._requests.drain()
 
     def _create(self, key: str, value: bytes) -> bool:
+        store = self._store if len(value) < _LARGE_BYTES else self._slow_store()
         try:
             # One PUT however large: a multipart upload cannot be told to create only.
-            self._obstore.put(self._store, key, value, mode="create", use_multipart=False)
+            self._obstore.put(store, key, value, mode="create", use_multipart=False)
         except self._obstore.exceptions.AlreadyExistsError:
             return False
         return True
@@ -240,11 +245,12 @@ def _settled(found: Sequence[str], limit: int) -> bool:
     return len(found) >= limit and all(a < b for a, b in pairwise(found))
 
 
-def _connect(scheme: str, bucket: str, prefix: str) -> Any:
+def _connect(scheme: str, bucket: str, prefix: str, **limits: timedelta) -> Any:
     name, variables = _CLOUDS[scheme]
     options = {
         "timeout": _TIMEOUT,
         "connect_timeout": "10s",
+        **limits,
         # Client options given here hide the variable that obstore would read otherwise.
         "allow_http": os.environ.get(f"{variables}_ALLOW_HTTP", "").lower() in {"1", "true"},
     }

@@ -80,6 +80,24 @@ def test_reads_survive_a_passing_fault(hasty: Store, proxy: Proxy, fault: str) -
         assert read() == expected
 
 
+def test_an_answer_that_does_not_begin_is_asked_for_again(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value that goes up may take its time, everything else is over sooner."""
+    monkeypatch.setattr(objects, "_SILENCE", timedelta(seconds=0.5))
+    store = open_store(f"{proxy.url}/{secrets.token_hex(4)}")
+    for method, use in (
+        ("PUT", lambda: store.create("a/b", b"1")),
+        ("GET", lambda: store.get("a/b")),
+        ("GET", lambda: store.list("a/")),
+    ):
+        proxy.fault = once("stall", method)
+        assert use()
+    monkeypatch.setattr(proxy, "delay", 0.7)
+    assert store.create("a/large", b"1" * objects._LARGE_BYTES)
+    store.close()
+
+
 def test_a_record_whose_answer_was_lost_is_ones_own_and_written_once(
     store: Store, proxy: Proxy
 ) -> None:
