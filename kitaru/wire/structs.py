@@ -30,13 +30,18 @@ def field(*, default_factory: Callable[[], T]) -> T:
 
 
 class _DataclassFields:
-    """Tells `dataclasses`, and whoever else looks there, that a struct is one of them."""
+    """Tells `dataclasses`, and whoever else looks there, that a struct is one of them.
+
+    Made when a class is first asked, and kept there.
+    """
 
     def __get__(self, struct: object, cls: type) -> dict[str, Field[Any]]:
         from dataclasses import fields, make_dataclass
 
         annotated = cls.__annotations__.items()
-        return {each.name: each for each in fields(make_dataclass(cls.__name__, annotated))}
+        made = {each.name: each for each in fields(make_dataclass(cls.__name__, annotated))}
+        cls.__dataclass_fields__ = made  # type: ignore[attr-defined]
+        return made
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))

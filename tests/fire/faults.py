@@ -13,7 +13,7 @@ from kitaru import KitaruClient
 from kitaru.errors import EnvironmentFailure, KitaruError, StoreDenied, StoreUnavailable
 from kitaru.runtime import codec
 from kitaru.runtime.executions.listing import list_executions
-from kitaru.runtime.recording import values
+from kitaru.runtime.recording import segments, values
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running import engine, local
 from kitaru.stores import Store, objects
@@ -170,6 +170,8 @@ def process(world: World, store: FaultyStore, drive: Callable[[Store], Any]) -> 
         patch.object(engine, "park", _gone),
         patch.object(threading, "excepthook", _unless_gone),
         patch.object(values, "INLINE_VALUE_BYTES", flows.INLINE_BYTES),
+        patch.object(segments, "_RECORDS", flows.SEGMENT_RECORDS),
+        patch.object(segments, "_FEW", 1),
     ):
         try:
             return drive(store), ""

@@ -17,6 +17,8 @@ from kitaru.wire import keys
 EXEC = "e1"
 # More than a record holds here: see `faults.process`.
 INLINE_BYTES = 256
+# A segment is made of so few here.
+SEGMENT_RECORDS = 2
 LARGE = "large" * 100
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from kitaru.runtime.recording import ledger, segments, values
+from kitaru.runtime.recording import ledger, values
 from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.stores.memory import MemoryStore
 
-from .faults import Schedule, random_schedule, single_faults
+from .faults import Far, Schedule, random_schedule, single_faults
 from .flows import USES
 
 EACH = 7
@@ -35,23 +35,13 @@ def test_many_faults(start: int) -> None:
     assert max(met) > 2
 
 
-class Distant(MemoryStore):
-    """Every request is a journey: records are read in segments."""
-
-    remote = True
-
-
 @pytest.mark.parametrize("use", ["wait", "fan-out", "failed, then retry"])
-def test_one_fault_where_records_are_read_in_segments(
-    use: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(segments, "_RECORDS", 2)
-    monkeypatch.setattr(segments, "_FEW", 1)
-    store = Distant()
+def test_one_fault_where_records_are_read_in_segments(use: str) -> None:
+    store = Far()
     Schedule(use, ()).run(store)
     assert any("/segment/" in key for key in store.list("x/"))
-    some = list(single_faults(use, Distant()))[::EACH]
-    assert sum(len(schedule.run(Distant()).met) for schedule in some) > 15
+    some = list(single_faults(use, Far()))[::EACH]
+    assert sum(len(schedule.run(Far()).met) for schedule in some) > 15
 
 
 def test_many_faults_on_a_disk(tmp_path: Path) -> None:

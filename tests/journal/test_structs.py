@@ -68,6 +68,7 @@ def test_cannot_be_changed() -> None:
 def test_python_takes_it_for_a_dataclass() -> None:
     point = Point(1, 2, ["a"])
     assert dataclasses.is_dataclass(point)
+    assert Point.__dataclass_fields__ is point.__dataclass_fields__
     assert dataclasses.asdict(point) == {"x": 1, "y": 2, "marks": ["a"]}
     assert dataclasses.replace(point, y=3) == Point(1, 3, ["a"])
     match point:
