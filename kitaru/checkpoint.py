@@ -48,6 +48,7 @@ class Checkpoint(Generic[P, R]):
         memory: str | None = None,
         gpu: int = 0,
         capture: Capture | None = None,
+        pickle: bool = False,
     ) -> None:
         update_wrapper(self, function)
         self.function = function
@@ -57,6 +58,7 @@ class Checkpoint(Generic[P, R]):
         self.runtime = _check_runtime(runtime)
         self.cpu, self.memory, self.gpu = cpu, memory, gpu
         self.capture = check_capture("@checkpoint", capture)
+        self.pickle = _check_pickle(pickle)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the recorded result; the function runs only when there is none.
@@ -125,6 +127,7 @@ class Checkpoint(Generic[P, R]):
             cache=self.cache,
             fingerprint=lambda: self._fingerprint,
             capture=self.capture,
+            pickle=self.pickle,
         )
 
     @cached_property
@@ -153,6 +156,15 @@ def _check_runtime(runtime: Runtime | None) -> Runtime | None:
             help='Use runtime="inline" (never a step of its own) or "isolated" (always one).',
         )
     return runtime
+
+
+def _check_pickle(pickle: bool) -> bool:
+    if type(pickle) is not bool:
+        raise UsageError(
+            f"pickle={pickle!r} does not say whether the result may be pickled.",
+            help="Use pickle=True, or leave it out.",
+        )
+    return pickle
 
 
 def _synchronous(function: Callable[..., Any], timeout: float | None) -> Callable[..., Any]:
@@ -190,6 +202,7 @@ def checkpoint(
     memory: str | None = None,
     gpu: int = 0,
     capture: Capture | None = None,
+    pickle: bool = False,
 ) -> Callable[[Callable[P, R]], Checkpoint[P, R]]: ...
 def checkpoint(
     function: Callable[P, R] | None = None, /, **options: Any
@@ -213,6 +226,9 @@ def checkpoint(
         cpu, memory, gpu: what its step asks of the machine, as `0.5`, `"4Gi"` and a count.
         capture: what is kept of its model calls: `full`, `metadata` (no texts) or `off`; default
             what the flow says.
+        pickle: whether parts of its result that nothing else keeps may be pickled; default false.
+            A pickle runs code when it is loaded: only this flow's own processes ever load it, and
+            `kitaru.load` in a checkpoint that says the same.
 
     Raises:
         UsageError: an option is wrong.

@@ -3,7 +3,8 @@
     KitaruError                     base of everything below; never raised itself
     ├── UsageError                  exit 2: the call or the command is wrong
     │   ├── ContextError            a primitive used where it has no meaning
-    │   └── InputError              a flow input is missing, unknown or of the wrong type
+    │   ├── InputError              a flow input is missing, unknown or of the wrong type
+    │   └── PickleRefused           a recorded value holds a pickle that nobody allowed to load
     ├── FlowError                   exit 1: the flow failed, or its source has errors
     │   ├── CheckpointFailed        a checkpoint raised, and nothing caught it
     │   ├── CheckpointTimeout       an attempt of a checkpoint took longer than its timeout
@@ -61,6 +62,10 @@ class ContextError(UsageError):
 
 class InputError(UsageError):
     """A flow input is missing, unknown or of the wrong type."""
+
+
+class PickleRefused(UsageError):
+    """A recorded value holds a pickle, and whoever reads it did not allow to load one."""
 
 
 class FlowError(KitaruError):

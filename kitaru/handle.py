@@ -89,10 +89,13 @@ class Handle(Generic[R]):
 
         Raises:
             StateError: it has not ended, or was cancelled.
+            PickleRefused: the result holds a pickle, and the execution did not run here.
         """
         end = self._journal.end()
         if end is not None and end.status == "completed" and end.result is not None:
-            return codec.decode(self._journal.fetch(end.result))  # type: ignore[no-any-return]
+            # Where the flow runs here, its code may run what it returned.
+            document = self._journal.fetch(end.result)
+            return codec.decode(document, unpickle=self._run is not None)  # type: ignore[no-any-return]
         if end is not None:
             raise StateError(f"The execution {self.exec_id} of {self.flow} was cancelled.")
         raise self._failure()

@@ -112,10 +112,11 @@ def load(exec_id: str, name: str) -> Any:
         ContextError: used outside a checkpoint.
         NotFound: there is no such execution or artifact.
         StateError: several invocations saved an artifact of that name.
+        PickleRefused: it holds a pickle, and the checkpoint does not say `pickle=True`.
     """
-    execution, _ = context.in_checkpoint("kitaru.load")
+    execution, running = context.in_checkpoint("kitaru.load")
     journal = Journal.open(execution.journal.store, exec_id)
-    return codec.decode(journal.fetch(find_artifact(journal, name)))
+    return codec.decode(journal.fetch(find_artifact(journal, name)), unpickle=running.pickle)
 
 
 def idempotency_key() -> str:

@@ -111,6 +111,7 @@ def compile_flow(
             max_parallel=setting(
                 "max_parallel", decorator=chosen.option("max_parallel"), start=path.parent
             ).value,
+            pickles=result.pickles,
             secrets=dict(sorted(settings.get("secrets", {}).items())),
             image=_image(chosen),
             options=options,

@@ -206,7 +206,7 @@ class Plan(Struct):
     `residual_of` is the digest of the plan whose frames this one goes on with, empty for a
     compilation of its own. `retries` is how often a checkpoint is tried again where neither it nor
     the flow says, `max_parallel` how many submitted calls run at the same time, on threads or as
-    nodes.
+    nodes. `pickles` says that the flow may call a checkpoint whose result may be pickled.
     """
 
     flow: str
@@ -232,6 +232,7 @@ class Plan(Struct):
     residual_of: str = ""
     retries: int = 0
     max_parallel: int = DEFAULT_PARALLEL
+    pickles: bool = False
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:

@@ -38,6 +38,7 @@ SEVERITIES = {
     "KIT404": "note",
     "KIT405": "error",
     "KIT406": "error",
+    "KIT407": "error",
     "KIT503": "warning",
     "KIT603": "error",
     "KIT604": "error",
@@ -243,6 +244,8 @@ BAD_MODULES = [
         "@flow\ndef other(): ...\ndef go(): return other()\n"
         "@checkpoint\ndef use(): return «go()»" + USE,
     ),
+    ("KIT407", "YES = True\n@checkpoint(pickle=«YES»)\ndef use(): pass" + USE),
+    ("KIT407", "@checkpoint(pickle=«1»)\ndef use(): pass" + USE),
     ("KIT503", "class Brief: ...\n@flow\ndef main(x: «Brief»): return draft(x)"),
     (
         "KIT503",
@@ -289,6 +292,8 @@ GOOD_MODULES = [
     "def helper(xs): xs.append(1)\n@checkpoint\ndef use(x): return helper([x])" + USE,
     "@checkpoint\ndef use(): return kitaru.llm('hi', tools=None, schema=int)" + USE,
     "@checkpoint(capture='off')\ndef use(): return kitaru.llm('hi', capture='full')" + USE,
+    "@checkpoint(pickle=True)\ndef use(): pass" + USE,
+    "@checkpoint(pickle=False)\ndef use(): pass" + USE,
     "from dataclasses import dataclass\n@dataclass\nclass Brief: x: int\n"
     "@flow\ndef main(x: Brief): return draft(x)",
     "from pydantic import BaseModel  # kitaru: ignore[KIT502]\nclass Brief(BaseModel): x: int\n"

@@ -96,6 +96,11 @@ CASES = {
     "stopped": Case(
         "approval", "article", {"status": "stopped", "wishes": []}, answers={"wish_1": "stop"}
     ),
+    "trained": Case(
+        "training",
+        "train",
+        [[1, -2], 1, 11, True, ["used"], ["sky"], "<pickle of training.Model>"],
+    ),
     "no topic": Case("approval", "article", {"status": "no topic"}, {"topic": " "}),
 }
 ONE_OF_EACH = {case.file: name for name, case in CASES.items()}.values()

@@ -15,6 +15,7 @@ from kitaru_compiler.cut.generate import Generated, generate
 from kitaru_compiler.cut.layout import Cutter, rides_along
 from kitaru_compiler.cut.liveness import bound_variables, live_variables
 from kitaru_compiler.cut.profile import Profile
+from kitaru_compiler.cut.resources import pickles
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules import kit201, kit322, kit607
 from kitaru_compiler.ir.nodes import Activation, Code, Fan, FlowIR, If, Node, Region, Scope
@@ -32,6 +33,7 @@ class Cut:
     activations: tuple[wire.Activation, ...]
     generated: Generated
     notes: tuple[Diagnostic, ...]
+    pickles: bool = False
 
 
 def cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
@@ -62,7 +64,7 @@ def _cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
         *_local_definitions(activations, blocks, steps),
     )
     called = tuple(_activation(a, a.caller, a.call) for a in activations if a.caller and a.call)
-    return Cut(blocks, steps, layout, called, generated, notes)
+    return Cut(blocks, steps, layout, called, generated, notes, pickles(drafts))
 
 
 def _activation(made: Activation, caller: Activation, call: ast.Call) -> wire.Activation:

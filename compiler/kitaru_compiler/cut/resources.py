@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kitaru.wire.plan import Resources
 from kitaru_compiler.cut.draft import DraftBlock
+from kitaru_compiler.ir.nodes import CheckpointOptions
 
 
 def option(block: DraftBlock, name: str) -> object:
@@ -22,13 +25,22 @@ def isolated(block: DraftBlock) -> bool:
 
 def resources(*blocks: DraftBlock) -> Resources:
     """Return the most that any checkpoint of the blocks asks for."""
-    calls = [call for block in blocks for call in block.calls]
-    options = [one for call in calls for one in (call.options, *call.needs) if one]
+    options = _options(blocks)
     return Resources(
         cpu=max((o.cpu for o in options), key=_cores, default=""),
         memory=max((o.memory for o in options), key=_bytes, default=""),
         gpu=max((o.gpu for o in options), default=0),
     )
+
+
+def pickles(blocks: Iterable[DraftBlock]) -> bool:
+    """Say whether a checkpoint that the blocks may call allows its result to be pickled."""
+    return any(options.pickle for options in _options(blocks))
+
+
+def _options(blocks: Iterable[DraftBlock]) -> list[CheckpointOptions]:
+    calls = [call for block in blocks for call in block.calls]
+    return [one for call in calls for one in (call.options, *call.needs) if one]
 
 
 def _cores(text: str) -> float:

@@ -237,4 +237,5 @@ def checkpoint_options(
         cpu=text("cpu"),
         memory=text("memory"),
         gpu=count("gpu"),
+        pickle=values.get("pickle") is True,
     )

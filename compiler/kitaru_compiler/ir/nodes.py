@@ -38,6 +38,7 @@ class CheckpointOptions:
     cpu: str = ""
     memory: str = ""
     gpu: int = 0
+    pickle: bool = False
 
 
 @dataclass(frozen=True, slots=True)

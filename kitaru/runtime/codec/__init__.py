@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from kitaru.errors import FlowError, RecordCorrupt, RecordTooNew, ValueNotEncodable
-from kitaru.runtime.codec import plain
+from kitaru.runtime.codec import pickled, plain
 from kitaru.runtime.codec.changes import globals_digests
 from kitaru.runtime.codec.decoder import Decoder
 from kitaru.runtime.codec.digests import (
@@ -23,14 +23,19 @@ from kitaru.runtime.codec.digests import (
 )
 from kitaru.runtime.codec.encoder import Encoder
 from kitaru.runtime.codec.held import Modules
+from kitaru.runtime.codec.kinds import from_base64, to_base64
 from kitaru.runtime.codec.objects import future_factory
+from kitaru.runtime.codec.pickled import MayPickle, always, came_pickled, never
 from kitaru.runtime.codec.places import Place, find, places
 from kitaru.wire import secrecy
 
 __all__ = [
     "GRAPH",
     "ArgumentsDigest",
+    "MayPickle",
     "Modules",
+    "always",
+    "came_pickled",
     "decode",
     "decode_frame",
     "digest_arguments",
@@ -38,6 +43,7 @@ __all__ = [
     "encode_frame",
     "globals_digests",
     "is_json",
+    "never",
     "set_future_factory",
     "shares_mutable",
 ]
@@ -48,12 +54,13 @@ GRAPH = "graph/1"
 _TEXT = "json/1"
 
 
-def encode(value: Any, *, where: str = "") -> Any:
+def encode(value: Any, *, where: str = "", may_pickle: MayPickle = never) -> Any:
     """Return the JSON document of `value`, which shares nothing with it.
 
     Args:
         value: what to record.
         where: what paths in errors begin with, such as `result`.
+        may_pickle: says of a part without an exact form whether it may be pickled.
 
     Raises:
         ValueNotEncodable: a part would not come back the same; its `path` leads there.
@@ -64,21 +71,25 @@ def encode(value: Any, *, where: str = "") -> Any:
         >>> decode(encode((1, 2)))
         (1, 2)
     """
-    return _encode(value, where, {})
+    return _encode(value, where, {}, may_pickle)
 
 
-def decode(document: Any) -> Any:
+def decode(document: Any, *, unpickle: bool = False) -> Any:
     """Return the value of a document, made of fresh objects of the recorded types.
 
+    Args:
+        unpickle: load what was pickled, which runs what it says.
+
     Raises:
+        PickleRefused: it holds a pickle, and `unpickle` is false.
         RecordCorrupt: this is no document of the codec.
         RecordTooNew: a newer Kitaru wrote it.
         FlowError: a class or function it names is not there.
     """
-    return _decode(document, {})
+    return _decode(document, {}, unpickle)
 
 
-def encode_frame(variables: dict[str, Any], modules: Modules) -> Any:
+def encode_frame(variables: dict[str, Any], modules: Modules, may_pickle: MayPickle = never) -> Any:
     """Return one document for all live variables of a flow.
 
     What *is* an object of the project's `modules` (by identity: functions, sentinels, global lists
@@ -87,17 +98,17 @@ def encode_frame(variables: dict[str, Any], modules: Modules) -> Any:
     """
     ordered = {name: variables[name] for name in sorted(variables)}
     try:
-        return _encode(ordered, "", places(modules))
+        return _encode(ordered, "", places(modules), may_pickle)
     except ValueNotEncodable as error:
         raise _in_frame(error) from None
 
 
-def decode_frame(document: Any, modules: Modules) -> dict[str, Any]:
+def decode_frame(document: Any, modules: Modules, *, unpickle: bool = False) -> dict[str, Any]:
     """Return the variables of a frame; what it refers to is found in `modules`.
 
     Raises what `decode` raises, and FlowError when a global is not there any more.
     """
-    variables = _decode(document, modules)
+    variables = _decode(document, modules, unpickle)
     if type(variables) is not dict:
         raise RecordCorrupt("A recorded frame holds no variables.")
     return variables
@@ -119,11 +130,12 @@ def set_future_factory(
     return future_factory.set(factory)
 
 
-def _encode(value: Any, where: str, placed: Mapping[int, Place]) -> Any:
-    document = _document(value, where, placed)
+def _encode(value: Any, where: str, placed: Mapping[int, Place], may_pickle: MayPickle) -> Any:
+    document = _document(value, where, placed, may_pickle)
     if secrecy.remembers() and (name := _secret_in(document)):
         parts = value.items() if type(value) is dict else ()
-        path = next((f"{where}[{json.dumps(k)}]" for k, v in parts if _holds(v, placed)), where)
+        holders = (k for k, v in parts if _secret_in(_document(v, "", placed, may_pickle)))
+        path = next((f"{where}[{json.dumps(key)}]" for key in holders), where)
         raise ValueNotEncodable(
             f"{path or 'the value'} holds the value of the secret {name}, which would lie in the "
             "store",
@@ -133,32 +145,35 @@ def _encode(value: Any, where: str, placed: Mapping[int, Place]) -> Any:
     return document
 
 
-def _holds(part: Any, placed: Mapping[int, Place]) -> bool:
-    return bool(_secret_in(_document(part, "", placed)))
-
-
 def _secret_in(document: Any) -> str:
-    return secrecy.held(json.dumps(document, ensure_ascii=False))
+    text = json.dumps(document, ensure_ascii=False)
+    if not is_json(document) and "pickle" in document:
+        text += from_base64(document["pickle"]).decode("utf-8", "replace")
+    return secrecy.held(text)
 
 
-def _document(value: Any, where: str, placed: Mapping[int, Place]) -> Any:
+def _document(value: Any, where: str, placed: Mapping[int, Place], may_pickle: MayPickle) -> Any:
     if type(value) is str and value.isascii():
         return value
     copier = plain.Copier(placed)
     try:
         copied = copier.copy(value)
     except plain.NotPlain:
-        return _encode_graph(value, where, placed)
+        return _encode_graph(value, where, Encoder(where, placed=placed, may_pickle=may_pickle))
     if copier.ordered and not (type(copied) is dict and _MARK in copied):
         return copied
     return {_MARK: _TEXT, "text": plain.to_text(copied)}
 
 
-def _encode_graph(value: Any, where: str, placed: Mapping[int, Place]) -> Any:
-    nodes, root = Encoder(where, placed=placed).encode(value)
-    if _fragile(nodes):
-        _try(nodes, root, where)
-    return {_MARK: GRAPH, "nodes": nodes, "root": root}
+def _encode_graph(value: Any, where: str, encoder: Encoder) -> Any:
+    nodes, root = encoder.encode(value)
+    document = {_MARK: GRAPH, "nodes": nodes, "root": root}
+    if encoder.pickle is not None:
+        document["pickle"] = to_base64(encoder.pickle.data())
+        document["pickles"] = encoder.pickle.count
+    if encoder.pickle is not None or _fragile(nodes):
+        _try(document, where)
+    return document
 
 
 def _fragile(nodes: list[Any]) -> bool:
@@ -174,21 +189,29 @@ def _hashed_slots(node: list[Any]) -> list[Any]:
     return slots[::2] if node[0] == "dict" else slots
 
 
-def _try(nodes: list[Any], root: Any, where: str) -> None:
+def _try(document: Any, where: str) -> None:
     token = future_factory.set(lambda _: _AnyFuture())
+    why = "holds what was pickled and cannot be loaded again"
     try:
-        Decoder(nodes, lambda _: None).build(root)
+        loaded = _unpickled(document)
+        why = "holds a set or a dict whose keys cannot be hashed while it is built again"
+        Decoder(document["nodes"], lambda _: None, loaded).build(document["root"])
     except FlowError:
         raise
     except Exception as error:
         raise ValueNotEncodable(
-            f"{where or 'the value'} holds a set or a dict whose keys cannot be hashed while it "
-            f"is built again: {error}",
+            f"{where or 'the value'} {why}: {error}",
             path=where,
-            help="Use plain keys, such as texts and numbers.",
+            help="Use plain keys, such as texts and numbers, and classes whose pickles load.",
         ) from error
     finally:
         future_factory.reset(token)
+
+
+def _unpickled(document: Any) -> list[Any]:
+    if "pickle" not in document:
+        return []
+    return list(pickled.load(from_base64(document["pickle"]), document["pickles"]))
 
 
 class _AnyFuture:
@@ -196,7 +219,7 @@ class _AnyFuture:
         """Take any state: this future is thrown away."""
 
 
-def _decode(document: Any, modules: Modules) -> Any:
+def _decode(document: Any, modules: Modules, unpickle: bool) -> Any:
     if type(document) is not dict or _MARK not in document:
         return plain.fresh(document)
     form = document[_MARK]
@@ -204,13 +227,28 @@ def _decode(document: Any, modules: Modules) -> Any:
         if form == _TEXT:
             return json.loads(document["text"])
         if form == GRAPH:
-            return Decoder(document["nodes"], partial(find, modules)).build(document["root"])
+            return _decode_graph(document, modules, unpickle)
     except (KeyError, TypeError, ValueError) as error:
         raise RecordCorrupt(f"A recorded value is damaged: {error}") from error
     raise RecordTooNew(
         f"A recorded value has the form {form!r}, which this Kitaru cannot read.",
         help="Upgrade: pip install --upgrade kitaru",
     )
+
+
+def _decode_graph(document: Any, modules: Modules, unpickle: bool) -> Any:
+    if "pickle" in document and not unpickle:
+        raise pickled.refused()
+    try:
+        loaded = _unpickled(document)
+    except Exception as error:
+        raise FlowError(
+            f"a recorded pickle cannot be loaded: {type(error).__name__}: {error}",
+            help="Install what it was made with, in the same version, or start a new execution.",
+        ) from error
+    for value in loaded:
+        pickled.remember(value)
+    return Decoder(document["nodes"], partial(find, modules), loaded).build(document["root"])
 
 
 def _in_frame(error: ValueNotEncodable) -> ValueNotEncodable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kitaru.errors import KitaruError, RecordCorrupt
@@ -17,12 +17,20 @@ _NEW, _OPEN, _DONE = 0, 1, 2
 class Decoder:
     """Builds one graph; `placed` returns what lies where a way leads in the project's modules.
 
+    `pickled` are the values that came out of the pickle beside it.
+
     Nodes are finished after their children. A shell on a cycle is filled at the end; as a set or a
     dict hashes what it holds, those come last, and texts and numbers of an object are set first.
     """
 
-    def __init__(self, nodes: list[Any], placed: Callable[[list[Any]], Any]) -> None:
+    def __init__(
+        self,
+        nodes: list[Any],
+        placed: Callable[[list[Any]], Any],
+        pickled: Sequence[Any] = (),
+    ) -> None:
         self._nodes = nodes
+        self._pickled = pickled
         self._placed = placed
         self._built: list[Any] = [_UNBUILT] * len(nodes)
         self._kinds: list[Kind | None] = [None] * len(nodes)
@@ -53,9 +61,9 @@ class Decoder:
     def _start(self) -> None:
         """Build the nodes without slots, then make the shells."""
         for index, node in enumerate(self._nodes):
-            if node[0] == "global":
-                self._built[index] = self._placed(node[1])
-                self._state[index] = _DONE
+            if node[0] in ("global", "pickled"):
+                found = self._placed(node[1]) if node[0] == "global" else self._pickled[node[1][0]]
+                self._built[index], self._state[index] = found, _DONE
                 continue
             kind = TAGGED.get(node[0]) or kind_of_tag(node[0])
             self._kinds[index] = kind

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import ValueNotEncodable
-from kitaru.runtime.codec import plain
+from kitaru.runtime.codec import pickled, plain
 from kitaru.runtime.codec.kinds import BUILTINS, Kind
 from kitaru.runtime.codec.library import kind_of_type
 from kitaru.runtime.codec.objects import kind_of_object
@@ -34,11 +34,14 @@ class Encoder:
         placed: Mapping[int, Place] | None = None,
         opaque: list[str] | None = None,
         limit: int | None = None,
+        may_pickle: pickled.MayPickle = pickled.never,
     ) -> None:
         self._where = where
         self._placed = placed or {}
         self._opaque = opaque
         self._limit = limit
+        self._may_pickle = may_pickle
+        self.pickle: pickled.Writer | None = None
         self._index: dict[int, int] = {}
         # Holds every object met, so that no identity is used twice meanwhile.
         self._values: list[Any] = []
@@ -52,6 +55,7 @@ class Encoder:
             if self._limit is not None and len(self._values) > self._limit:
                 raise TooLarge
             nodes.append(self._node(len(nodes)))
+        self._check_shared(nodes)
         return nodes, root
 
     def _slot(self, value: Any, origin: tuple[int, int]) -> Any:
@@ -86,9 +90,40 @@ class Encoder:
         path = self._path(index)
         label = f"{type(value).__module__}.{type(value).__qualname__}"
         if self._opaque is None:
-            raise refusal(value, path)
+            return self._pickled(value, path, label)
         self._opaque.append(path)
         return ["opaque", label]
+
+    def _pickled(self, value: Any, path: str, label: str) -> list[Any]:
+        if not self._may_pickle(value):
+            raise refusal(value, path)
+        self.pickle = self.pickle or pickled.Writer()
+        try:
+            return ["pickled", [self.pickle.write(value), label]]
+        except Exception as error:
+            raise ValueNotEncodable(
+                f"{path or 'the value'} is a {label}, which can neither be recorded exactly nor be "
+                f"pickled: {error}",
+                path=path,
+                help=_advice(value),
+            ) from error
+
+    def _check_shared(self, nodes: list[Any]) -> None:
+        """Refuse what was pickled and is elsewhere, too: it would become two objects."""
+        for identity, value in (self.pickle.seen if self.pickle else {}).items():
+            kind, index = kind_of(value), self._index.get(identity)
+            if kind is not None and not kind.mutable:
+                continue
+            if (place := self._placed.get(identity)) is not None:
+                raise _elsewhere(place, f"what is pickled, and holds a {type(value).__name__},")
+            if index is not None and nodes[index][0] != "pickled":
+                path = self._path(index)
+                raise ValueNotEncodable(
+                    f"{path or 'the value'} is held by what must be pickled, too, and would become "
+                    "another object there",
+                    path=path,
+                    help="Copy it, or leave it out and take it from what is pickled.",
+                )
 
     def _path(self, index: int) -> str:
         pieces: list[str] = []

@@ -87,6 +87,10 @@ def _name(_: _Graph, data: list[str], __: list[Any]) -> Any:
     return ".".join(data)
 
 
+def _pickled(_: _Graph, data: list[Any], __: list[Any]) -> Any:
+    return f"<pickle of {data[1]}>"
+
+
 def _other(graph: _Graph, data: Any, slots: list[Any]) -> Any:
     return data if data is not None else _array(graph, None, slots)
 
@@ -98,4 +102,5 @@ _SHOWN: dict[str, Callable[[_Graph, Any, list[Any]], Any]] = {
     "namedtuple": _namedtuple,
     "float": _float,
     "name": _name,
+    "pickled": _pickled,
 }

@@ -29,7 +29,7 @@ def run(execution: Execution, call: Call, policy: Policy, failed: int) -> Outcom
 
     A failed attempt is kept in the journal; a value is not recorded yet.
     """
-    running = Running(call.id, call.spec.capture or execution.capture)
+    running = Running(call.id, call.spec.capture or execution.capture, call.spec.pickle)
     started = now()
     try:
         span = telemetry.attempt(execution.journal, call, failed + 1)
@@ -99,9 +99,10 @@ def _call(call: Call, timeout: float | None) -> Any:
 
 def _with_copies(call: Call) -> Call:
     try:
-        args, kwargs = codec.decode(codec.encode([list(call.args), call.kwargs]))
+        document = codec.encode([list(call.args), call.kwargs], may_pickle=codec.came_pickled)
     except ValueNotEncodable:
         return call
+    args, kwargs = codec.decode(document, unpickle=True)
     return replace(call, args=tuple(args), kwargs=dict(kwargs))
 
 
@@ -154,14 +155,26 @@ def _warn_shared(call: Call) -> None:
 
 
 def _encode_result(call: Call, value: Any) -> Any:
+    allowed = codec.always if call.spec.pickle else codec.never
     try:
-        return codec.encode(value, where="result")
+        return codec.encode(value, where="result", may_pickle=allowed)
     except ValueNotEncodable as error:
+        or_else = "" if call.spec.pickle else _pickle_help(value)
         raise ValueNotEncodable(
             f"The checkpoint {call.spec.name} returned what cannot be recorded: {error.message}.",
             path=error.path,
-            help=error.help,
+            help="\n".join(filter(None, (error.help, or_else))),
         ) from None
+
+
+def _pickle_help(value: Any) -> str:
+    try:
+        codec.encode(value, may_pickle=codec.always)
+    except ValueNotEncodable:
+        return ""
+    return (
+        "Or let its result be pickled, which may not come back the same: @checkpoint(pickle=True)"
+    )
 
 
 def _failed(

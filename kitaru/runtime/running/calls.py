@@ -25,7 +25,8 @@ class Spec(Struct):
 
     `policy` says how often it is tried. `compared` is false where the arguments may differ on a
     replay because nothing depends on them. `fingerprint` tells the version of the code, empty where
-    no cache may ask. `capture` is what its decorator says is to be kept of model calls.
+    no cache may ask. `capture` is what its decorator says is to be kept of model calls. `pickle`
+    says that its result may be pickled where nothing else keeps it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Spec(Struct):
     compared: bool = True
     fingerprint: Callable[[], str] = str
     capture: str | None = None
+    pickle: bool = False
 
     def is_importable(self) -> bool:
         """Say whether another process finds the same function where its name says."""

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 class Running:
     """One attempt of one invocation, and what it leaves beside its value.
 
-    `capture` is what the decorators say is to be kept of its model calls, None for nothing.
+    `capture` is what the decorators say is to be kept of its model calls, None for nothing,
+    `pickle` whether it may load pickles.
     """
 
-    __slots__ = ("artifacts", "calls", "capture", "invocation", "metadata")
+    __slots__ = ("artifacts", "calls", "capture", "invocation", "metadata", "pickle")
 
-    def __init__(self, invocation: str, capture: str | None = None) -> None:
+    def __init__(self, invocation: str, capture: str | None = None, pickle: bool = False) -> None:
         self.invocation = invocation
         self.capture = capture
+        self.pickle = pickle
         self.calls: list[dict[str, Any]] = []
         self.artifacts: list[dict[str, Any]] = []
         self.metadata: dict[str, Any] = {}

@@ -59,14 +59,16 @@ class Execution:
         run: str = "",
         max_parallel: int = DEFAULT_PARALLEL,
         capture: str | None = None,
+        pickles: bool = True,
     ) -> None:
         """`attempted` says that earlier processes may have left failed attempts to be counted.
 
-        `run` is the run of the pipeline that this process belongs to, empty where there is none.
-        `capture` is what the flow's decorator says is to be kept of model calls.
+        `run` is the run of the pipeline that this process belongs to, empty where there is none,
+        `capture` what is to be kept of model calls, `pickles` whether pickles may cross a cut.
         """
         self.journal = journal
-        self.capture = capture
+        self.capture, self.pickles = capture, pickles
+        self.may_pickle = codec.came_pickled if pickles else codec.never
         self.log = Log(journal.store, journal.exec_id)
         self.counters = counters or Counters()
         self.unread: list[str] = []
@@ -87,7 +89,7 @@ class Execution:
         call = self._begin(spec, args, kwargs, id)
         with self._environment():
             outcome = self._held(call) or self._make(call, here=self._host.retries_here)
-            value, error = value_of(self.journal, outcome)
+            value, error = value_of(self.journal, outcome, unpickle=spec.pickle)
         if error is None:
             return value
         if not outcome.sealed:
@@ -97,8 +99,8 @@ class Execution:
     def submit(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Future[Any]:
         """Start the call on another thread; its id is taken now, in program order."""
         call = self._begin(spec, args, kwargs, id)
-        future: Future[Any] = Future(self, call.id)
-        self.submitted.add(submission(call, future))
+        future: Future[Any] = Future(self, call.id, pickle=spec.pickle)
+        self.submitted.add(submission(call, future, self.may_pickle))
         return future
 
     def wanted(self) -> None:
@@ -119,7 +121,7 @@ class Execution:
             future.outcome = outcome
             if future.id in self.unread:
                 self.unread.remove(future.id)
-            return value_of(self.journal, outcome)
+            return value_of(self.journal, outcome, unpickle=future.pickle)
 
     def raised(self, future: Future[Any]) -> None:
         """Note that a future's failure surfaces in the body now."""
@@ -129,7 +131,7 @@ class Execution:
 
     def restored(self, id: str) -> Future[Any]:
         """Return the future of an invocation that another process submitted."""
-        return self.submitted.future(id) or Future(self, id, settled=True)
+        return self.submitted.future(id) or Future(self, id, settled=True, pickle=self.pickles)
 
     def _begin(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Call:
         self._check_running()
@@ -252,7 +254,7 @@ class Execution:
         with self._environment():
             record = self._outcome(id) or self._answered(call, request, timeout)
             check_same(self.journal, call, record)
-            return value_of(self.journal, Outcome(record))[0]
+            return value_of(self.journal, Outcome(record), unpickle=False)[0]
 
     def _answered(self, call: Call, request: WaitRequest, timeout: float) -> InvocationRecord:
         answer = first_valid(self.journal, call, lambda: self._ask(call, request, timeout))
@@ -307,7 +309,7 @@ class Execution:
         with self._environment():
             self._seal()
             self._raise_unread()
-            document = codec.encode(result, where="result")
+            document = codec.encode(result, where="result", may_pickle=self.may_pickle)
             value = self.journal.put(document, type(result).__name__)
             end = self.journal.finish(EndRecord("completed", value, now()))
         telemetry.ended(self.journal, end.status)

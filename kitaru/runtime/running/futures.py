@@ -20,17 +20,20 @@ class Future(Generic[T]):
     """The result of a submitted checkpoint, to be had with `.result()`.
 
     `id` is the invocation's. It decodes its value or its exception once: asking twice gives the
-    same object.
+    same object. `pickle` says whether the value may come out of a pickle.
 
     Example:
         drafts = [draft.submit(topic) for topic in topics]
         texts = [future.result() for future in drafts]
     """
 
-    __slots__ = ("_error", "_execution", "_known", "_settled", "_value", "id", "outcome")
+    __slots__ = ("_error", "_execution", "_known", "_settled", "_value", "id", "outcome", "pickle")
 
-    def __init__(self, execution: Execution, id: str, *, settled: bool = False) -> None:
+    def __init__(
+        self, execution: Execution, id: str, *, settled: bool = False, pickle: bool = False
+    ) -> None:
         self.id = id
+        self.pickle = pickle
         self.outcome: Outcome | None = None
         self._execution = execution
         self._settled = Event()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kitaru.errors import Diverged, KitaruError
+from kitaru.errors import Diverged, KitaruError, PickleRefused
 from kitaru.runtime import codec
 from kitaru.runtime.recording import commands, failures
 from kitaru.runtime.recording.journal import Journal
@@ -38,14 +38,25 @@ class Outcome:
         self.final = final
 
 
-def value_of(journal: Journal, outcome: Outcome) -> tuple[Any, Exception | None]:
-    """Return a fresh decode of the value, or the exception to raise."""
+def value_of(journal: Journal, outcome: Outcome, *, unpickle: bool) -> tuple[Any, Exception | None]:
+    """Return a fresh decode of the value, or the exception to raise.
+
+    Raises:
+        Diverged: it was pickled, and whoever asks did not allow to load it.
+    """
     record = outcome.record
     if record.status == "failed":
         return None, outcome.error or _decoded(record)
     if record.value is None:
         return None, None
-    return codec.decode(journal.fetch(record.value)), None
+    try:
+        return codec.decode(journal.fetch(record.value), unpickle=unpickle), None
+    except PickleRefused as error:
+        raise Diverged(
+            f'What is recorded as "{record.id}" holds a pickle, and {record.callee} does not say '
+            "that its results may be pickled.",
+            help=f"Say @checkpoint(pickle=True), or start a new execution. {error.help}",
+        ) from None
 
 
 def error_info(error: BaseException, *, invocation: str = "", help: str = "") -> ErrorInfo:

@@ -62,8 +62,10 @@ def read(document: dict[str, Any], execution: Execution) -> Submission:
         document["position"],
     )
     stored = StoredValue(**document["arguments"])
-    future: Future[Any] = Future(execution, call.id)
-    return Submission(call, future, lambda: execution.journal.fetch(stored))
+    future: Future[Any] = Future(execution, call.id, pickle=spec.pickle)
+    return Submission(
+        call, future, lambda: execution.journal.fetch(stored), unpickle=execution.pickles
+    )
 
 
 def items(promised: list[dict[str, Any]], journal: Journal, most: int) -> list[str]:

@@ -19,11 +19,13 @@ class Submission(Struct):
 
     `arguments` gives the codec's document of what it was submitted with: the body may change its
     own objects meanwhile. It is None where those cannot be recorded, and `call` holds them.
+    `unpickle` says whether a pickle among them may be loaded.
     """
 
     call: Call
     future: Future[Any]
     arguments: Callable[[], Any] | None
+    unpickle: bool = True
 
     def may_cross(self) -> bool:
         """Say whether another process could make the call."""
@@ -33,14 +35,14 @@ class Submission(Struct):
         """Return the call with its arguments."""
         if self.arguments is None:
             return self.call
-        args, kwargs = codec.decode(self.arguments())
+        args, kwargs = codec.decode(self.arguments(), unpickle=self.unpickle)
         return replace(self.call, args=tuple(args), kwargs=dict(kwargs))
 
 
-def submission(call: Call, future: Future[Any]) -> Submission:
+def submission(call: Call, future: Future[Any], may_pickle: codec.MayPickle) -> Submission:
     """Return the submission of `call`, its arguments as they are now."""
     try:
-        document = codec.encode([list(call.args), call.kwargs])
+        document = codec.encode([list(call.args), call.kwargs], may_pickle=may_pickle)
     except ValueNotEncodable:
         return Submission(call, future, None)
     return Submission(replace(call, args=(), kwargs={}), future, lambda: document)

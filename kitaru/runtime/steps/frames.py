@@ -30,25 +30,31 @@ class Frame(Struct):
     promises: tuple[dict[str, Any], ...] = ()
 
 
-def encode_frame(frame: Frame, modules: codec.Modules) -> Any:
+def encode_frame(
+    frame: Frame, modules: codec.Modules, may_pickle: codec.MayPickle = codec.never
+) -> Any:
     """Return the frame's document; raises ValueNotEncodable when a variable cannot cross."""
     return {
         "counters": frame.counters,
         "passed": list(frame.passed),
         "promises": list(frame.promises),
         "unread": list(frame.unread),
-        "variables": codec.encode_frame(frame.variables, modules),
+        "variables": codec.encode_frame(frame.variables, modules, may_pickle),
     }
 
 
 def decode_frame(
-    document: Any, modules: codec.Modules, future: Callable[[str], Future[Any]]
+    document: Any,
+    modules: codec.Modules,
+    future: Callable[[str], Future[Any]],
+    *,
+    unpickle: bool = False,
 ) -> Frame:
     """Return the frame of a document; `future` makes the futures that it holds."""
     codec.set_future_factory(future)
     try:
         return Frame(
-            codec.decode_frame(document["variables"], modules),
+            codec.decode_frame(document["variables"], modules, unpickle=unpickle),
             document["counters"],
             tuple(document["unread"]),
             tuple(document["passed"]),

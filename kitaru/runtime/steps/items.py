@@ -59,6 +59,7 @@ class ItemRun:
             run=self._request.run,
             max_parallel=program.plan.max_parallel,
             capture=program.flow.capture,
+            pickles=program.plan.pickles,
         )
         # A node that keeps several promises would spend its starts on whichever failed first.
         execution.submitted.retries_here = self._step.retry == "shim" or len(promised) > 1

@@ -143,6 +143,7 @@ class StepRun:
             run=request.run,
             max_parallel=program.plan.max_parallel,
             capture=program.flow.capture,
+            pickles=program.plan.pickles,
         )
 
     def run(self) -> int:
@@ -170,7 +171,9 @@ class StepRun:
             return dict(inputs.restore(self._program.flow.function, recorded).arguments)
         document = self._route.frame(pointer["from"])
         self._execution.adopt([promises.read(p, self._execution) for p in promised_in(document)])
-        frame = decode_frame(document, project_modules(self._program), self._execution.restored)
+        modules = project_modules(self._program)
+        restored, unpickle = self._execution.restored, self._plan.pickles
+        frame = decode_frame(document, modules, restored, unpickle=unpickle)
         self._execution.counters = Counters.from_json(frame.counters)
         self._execution.unread = list(frame.unread)
         self._passed = list(frame.passed)
@@ -217,7 +220,7 @@ class StepRun:
             self._notes.append(note_of_globals(names, block))
             return None
         try:
-            document = encode_frame(frame, modules)
+            document = encode_frame(frame, modules, self._execution.may_pickle)
         except ValueNotEncodable as error:
             self._notes.append(note_of(error, variables, block))
             return None

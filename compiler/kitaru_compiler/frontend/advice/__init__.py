@@ -24,6 +24,7 @@ from kitaru_compiler.frontend.advice.naming import (
     flow_name,
 )
 from kitaru_compiler.frontend.advice.outside import outside_reads
+from kitaru_compiler.frontend.advice.pickles import pickle_option
 from kitaru_compiler.frontend.advice.shared import changed_globals, mutable_defaults
 from kitaru_compiler.frontend.advice.values import identity_of_literals, order_of_sets
 from kitaru_compiler.frontend.advice.waits import cleanup_around_waits
@@ -50,6 +51,7 @@ CHECKPOINT: tuple[Adviser, ...] = (
     durable_in_checkpoint,
     model_calls,
     checkpoint_name,
+    pickle_option,
     mutable_defaults,
     changed_globals,
     changed_arguments,
