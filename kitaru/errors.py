@@ -9,6 +9,7 @@
     │   ├── CheckpointFailed        a checkpoint raised, and nothing caught it
     │   ├── CheckpointTimeout       an attempt of a checkpoint took longer than its timeout
     │   ├── ValueNotEncodable       a value cannot be recorded
+    │   │   └── ValueTooLarge       it is larger than a value may be
     │   ├── ArgumentChanged         a checkpoint changed one of its arguments
     │   ├── ModelAnswerInvalid      a model's answer does not fit what was asked for
     │   ├── Diverged                a replay asked for something else than was recorded
@@ -86,6 +87,10 @@ class ValueNotEncodable(FlowError):
     def __init__(self, message: str, *, path: str = "", help: str = "") -> None:
         super().__init__(message, help=help)
         self.path = path
+
+
+class ValueTooLarge(ValueNotEncodable):
+    """A value is larger than a value may be; `path` leads to its largest part."""
 
 
 class ArgumentChanged(FlowError):

@@ -98,9 +98,8 @@ def save(name: str, value: Any, type: str = "") -> None:
             f'The checkpoint {running.invocation} saved the artifact "{name}" already.',
             help="Artifacts are never overwritten; use another name.",
         )
-    shown = type or value.__class__.__name__
-    stored = execution.journal.put(codec.encode(value, where=name), shown)
-    running.artifacts.append({"name": name, "type": shown, "value": stored})
+    stored = execution.journal.keep(value, name, type=type)
+    running.artifacts.append({"name": name, "type": stored.type, "value": stored})
 
 
 def load(exec_id: str, name: str) -> Any:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+from kitaru.wire.parts import reference
+
+_FORM: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
+_encode = json.JSONEncoder(**_FORM, default=reference).encode
 
 
-def dumps(document: Any) -> bytes:
-    """Return `document` as canonical JSON: sorted keys, no spaces, ASCII only.
+def dumps(document: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+    """Return `document` as canonical JSON: sorted keys, no spaces, ASCII only, parts by digest.
+
+    Args:
+        default: gives what stands for a part, in place of its reference.
 
     Raises:
         ValueError: it holds NaN, an infinity or a cycle.
@@ -20,7 +27,8 @@ def dumps(document: Any) -> bytes:
         >>> dumps({"b": 1, "a": "é"})
         b'{"a":"\\\\u00e9","b":1}'
     """
-    return _encode(document).encode("ascii")
+    encode = json.JSONEncoder(**_FORM, default=default).encode if default else _encode
+    return encode(document).encode("ascii")
 
 
 def sha256(data: bytes) -> str:

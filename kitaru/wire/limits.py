@@ -3,8 +3,17 @@
 INLINE_VALUE_BYTES = 64 * 1024
 """A value whose document is at most this long lives inside its record; a longer one is a blob."""
 
-MAX_VALUE_BYTES = 512 * 1024 * 1024
-"""The longest document of one value; SQLite stops at 1,000,000,000."""
+MAX_DOCUMENT_BYTES = 512 * 1024 * 1024
+"""The longest document of one value, without its parts; SQLite stops at 1,000,000,000."""
+
+PART_BYTES = 1024 * 1024
+"""Bytes and texts that are at least this long are parts beside the document that mentions them."""
+
+CHUNK_BYTES = 8 * 1024 * 1024
+"""A part is stored in objects that are at most this long."""
+
+MAX_VALUE_BYTES = 8 * 1024 * 1024 * 1024
+"""The largest value, its parts included."""
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """The longest record: what a checkpoint logs and its model calls add up to, next to its value."""

@@ -15,8 +15,9 @@ InvocationKind = Literal["checkpoint", "llm", "log", "memory", "wait"]
 class StoredValue(Struct):
     """A value: inline as the codec's JSON document `data`, or in the blob with digest `blob`.
 
-    `digest` and `size` are those of the canonical document, `type` is for people. The blob
-    lies below the keys `home`, empty for those of whoever's record this is.
+    `digest` is that of the canonical document, which mentions its parts by theirs; `outside` are
+    the bytes of those parts, `size` all bytes together, `type` is for people. Blob and parts lie
+    below the keys `home`, empty for those of whoever's record this is.
     """
 
     data: Any = None
@@ -26,6 +27,7 @@ class StoredValue(Struct):
     type: str = ""
     encoding: str = "value/1"
     home: str = ""
+    outside: int = 0
 
 
 class ErrorInfo(Struct):

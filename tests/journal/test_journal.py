@@ -117,7 +117,7 @@ def test_a_document_that_is_not_json_is_refused(journal: Journal, document: obje
 def test_a_value_over_the_limit_is_refused_before_it_is_written(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(values, "MAX_VALUE_BYTES", 70_000)
+    monkeypatch.setattr(values, "MAX_DOCUMENT_BYTES", 70_000)
     with pytest.raises(ValueNotEncodable, match="at most"):
         journal.put(LARGE)
     assert journal.store.list(f"x/{EXEC}/blob/") == []

@@ -21,13 +21,16 @@ from kitaru.runtime.codec.digests import (
     digest_arguments,
     shares_mutable,
 )
-from kitaru.runtime.codec.encoder import Encoder
+from kitaru.runtime.codec.encoder import Encoder, largest
 from kitaru.runtime.codec.held import Modules
-from kitaru.runtime.codec.kinds import from_base64, to_base64
+from kitaru.runtime.codec.kinds import dump_bytes, inlined, load_bytes
 from kitaru.runtime.codec.objects import future_factory
 from kitaru.runtime.codec.pickled import MayPickle, always, came_pickled, never
 from kitaru.runtime.codec.places import Place, find, places
 from kitaru.wire import secrecy
+from kitaru.wire.limits import PART_BYTES
+from kitaru.wire.parts import MARK, Part
+from kitaru.wire.structs import Struct, fields_of
 
 __all__ = [
     "GRAPH",
@@ -43,24 +46,28 @@ __all__ = [
     "encode_frame",
     "globals_digests",
     "is_json",
+    "largest",
     "never",
     "set_future_factory",
     "shares_mutable",
 ]
 
-_MARK = "$kitaru"
 GRAPH = "graph/1"
 # Readers of records may sort the keys of JSON objects; text keeps their order.
 _TEXT = "json/1"
 
 
-def encode(value: Any, *, where: str = "", may_pickle: MayPickle = never) -> Any:
+def encode(
+    value: Any, *, where: str = "", may_pickle: MayPickle = never, parts: bool = False
+) -> Any:
     """Return the JSON document of `value`, which shares nothing with it.
 
     Args:
         value: what to record.
         where: what paths in errors begin with, such as `result`.
         may_pickle: says of a part without an exact form whether it may be pickled.
+        parts: leave large bytes and texts where they are, as `kitaru.wire.parts` that the document
+            refers to; for whoever stores it before the value can change.
 
     Raises:
         ValueNotEncodable: a part would not come back the same; its `path` leads there.
@@ -71,7 +78,7 @@ def encode(value: Any, *, where: str = "", may_pickle: MayPickle = never) -> Any
         >>> decode(encode((1, 2)))
         (1, 2)
     """
-    return _encode(value, where, {}, may_pickle)
+    return _encode(value, _Options(where, {}, may_pickle, parts))
 
 
 def decode(document: Any, *, unpickle: bool = False) -> Any:
@@ -90,7 +97,7 @@ def decode(document: Any, *, unpickle: bool = False) -> Any:
 
 
 def encode_frame(variables: dict[str, Any], modules: Modules, may_pickle: MayPickle = never) -> Any:
-    """Return one document for all live variables of a flow.
+    """Return one document for all live variables of a flow, to be stored before they change.
 
     What *is* an object of the project's `modules` (by identity: functions, sentinels, global lists
     and what those hold) is recorded by the way to it. Raises ValueNotEncodable, its path beginning
@@ -98,7 +105,7 @@ def encode_frame(variables: dict[str, Any], modules: Modules, may_pickle: MayPic
     """
     ordered = {name: variables[name] for name in sorted(variables)}
     try:
-        return _encode(ordered, "", places(modules), may_pickle)
+        return _encode(ordered, _Options("", places(modules), may_pickle, True))
     except ValueNotEncodable as error:
         raise _in_frame(error) from None
 
@@ -116,7 +123,7 @@ def decode_frame(document: Any, modules: Modules, *, unpickle: bool = False) -> 
 
 def is_json(document: Any) -> bool:
     """Return whether a document stands for plain JSON, which needs no class to be read."""
-    return not (type(document) is dict and document.get(_MARK) == GRAPH)
+    return not (type(document) is dict and document.get(MARK) == GRAPH)
 
 
 def set_future_factory(
@@ -130,11 +137,19 @@ def set_future_factory(
     return future_factory.set(factory)
 
 
-def _encode(value: Any, where: str, placed: Mapping[int, Place], may_pickle: MayPickle) -> Any:
-    document = _document(value, where, placed, may_pickle)
+class _Options(Struct):
+    where: str
+    placed: Mapping[int, Place]
+    may_pickle: MayPickle
+    parts: bool
+
+
+def _encode(value: Any, options: _Options) -> Any:
+    document = _document(value, options)
     if secrecy.remembers() and (name := _secret_in(document)):
-        parts = value.items() if type(value) is dict else ()
-        holders = (k for k, v in parts if _secret_in(_document(v, "", placed, may_pickle)))
+        where = options.where
+        pairs = value.items() if type(value) is dict else ()
+        holders = (k for k, v in pairs if _secret_in(_document(v, options)))
         path = next((f"{where}[{json.dumps(key)}]" for key in holders), where)
         raise ValueNotEncodable(
             f"{path or 'the value'} holds the value of the secret {name}, which would lie in the "
@@ -146,33 +161,40 @@ def _encode(value: Any, where: str, placed: Mapping[int, Place], may_pickle: May
 
 
 def _secret_in(document: Any) -> str:
-    text = json.dumps(document, ensure_ascii=False)
+    apart: list[bytes] = []
+
+    def take(part: Part) -> str:
+        apart.append(part.join())
+        return ""
+
+    text = json.dumps(document, ensure_ascii=False, default=take)
     if not is_json(document) and "pickle" in document:
-        text += from_base64(document["pickle"]).decode("utf-8", "replace")
-    return secrecy.held(text)
+        apart.append(load_bytes(document["pickle"]))
+    texts = (data.decode("utf-8", "replace") for data in apart)
+    return next(filter(None, map(secrecy.held, (text, *texts))), "")
 
 
-def _document(value: Any, where: str, placed: Mapping[int, Place], may_pickle: MayPickle) -> Any:
-    if type(value) is str and value.isascii():
+def _document(value: Any, options: _Options) -> Any:
+    if type(value) is str and value.isascii() and len(value) < PART_BYTES:
         return value
-    copier = plain.Copier(placed)
+    copier = plain.Copier(options.placed)
     try:
         copied = copier.copy(value)
     except plain.NotPlain:
-        return _encode_graph(value, where, Encoder(where, placed=placed, may_pickle=may_pickle))
-    if copier.ordered and not (type(copied) is dict and _MARK in copied):
-        return copied
-    return {_MARK: _TEXT, "text": plain.to_text(copied)}
+        return _encode_graph(value, options)
+    return copied if copier.ordered else {MARK: _TEXT, "text": plain.to_text(copied)}
 
 
-def _encode_graph(value: Any, where: str, encoder: Encoder) -> Any:
+def _encode_graph(value: Any, options: _Options) -> Any:
+    encoder = Encoder(**fields_of(options))
     nodes, root = encoder.encode(value)
-    document = {_MARK: GRAPH, "nodes": nodes, "root": root}
+    document = {MARK: GRAPH, "nodes": nodes, "root": root}
     if encoder.pickle is not None:
-        document["pickle"] = to_base64(encoder.pickle.data())
+        data = dump_bytes(encoder.pickle.data())
+        document["pickle"] = data if options.parts else inlined(data)
         document["pickles"] = encoder.pickle.count
     if encoder.pickle is not None or _fragile(nodes):
-        _try(document, where)
+        _try(document, options.where)
     return document
 
 
@@ -211,7 +233,7 @@ def _try(document: Any, where: str) -> None:
 def _unpickled(document: Any) -> list[Any]:
     if "pickle" not in document:
         return []
-    return list(pickled.load(from_base64(document["pickle"]), document["pickles"]))
+    return list(pickled.load(load_bytes(document["pickle"]), document["pickles"]))
 
 
 class _AnyFuture:
@@ -220,9 +242,9 @@ class _AnyFuture:
 
 
 def _decode(document: Any, modules: Modules, unpickle: bool) -> Any:
-    if type(document) is not dict or _MARK not in document:
+    if type(document) is not dict or MARK not in document:
         return plain.fresh(document)
-    form = document[_MARK]
+    form = document[MARK]
     try:
         if form == _TEXT:
             return json.loads(document["text"])

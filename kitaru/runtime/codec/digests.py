@@ -53,7 +53,7 @@ def _digest(call: list[Any]) -> ArgumentsDigest:
         _Tree().check(call)
     except plain.NotPlain:
         opaque: list[str] = []
-        nodes, root = Encoder("", opaque=opaque).encode(call)
+        nodes, root = Encoder("", opaque=opaque, parts=True).encode(call)
         digest, size = Merkle(nodes).digest(root)
         return ArgumentsDigest(f"sha256:{digest}", tuple(map(_argument_path, opaque)), size)
     data = plain.to_text(call).encode("ascii")

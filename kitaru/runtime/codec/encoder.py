@@ -11,13 +11,16 @@ from typing import Any
 
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime.codec import pickled, plain
-from kitaru.runtime.codec.kinds import BUILTINS, Kind
+from kitaru.runtime.codec.kinds import BUILTINS, Kind, inlined
 from kitaru.runtime.codec.library import kind_of_type
 from kitaru.runtime.codec.objects import kind_of_object
 from kitaru.runtime.codec.places import Place
+from kitaru.wire.parts import Part
 
 # Longer texts are nodes, so that one text with many names is written once.
 _LONG_TEXT = 256
+# What a reference to another node takes, about.
+_SLOT_BYTES = 8
 
 
 class TooLarge(Exception):
@@ -25,7 +28,10 @@ class TooLarge(Exception):
 
 
 class Encoder:
-    """Encodes one graph; `opaque`, when given, collects the paths of what cannot be encoded."""
+    """Encodes one graph; `opaque`, when given, collects the paths of what cannot be encoded.
+
+    `parts` leaves large bytes and texts where they are, as parts that refer to the value's memory.
+    """
 
     def __init__(
         self,
@@ -35,12 +41,14 @@ class Encoder:
         opaque: list[str] | None = None,
         limit: int | None = None,
         may_pickle: pickled.MayPickle = pickled.never,
+        parts: bool = False,
     ) -> None:
         self._where = where
         self._placed = placed or {}
         self._opaque = opaque
         self._limit = limit
         self._may_pickle = may_pickle
+        self._parts = parts
         self.pickle: pickled.Writer | None = None
         self._index: dict[int, int] = {}
         # Holds every object met, so that no identity is used twice meanwhile.
@@ -81,6 +89,8 @@ class Encoder:
         if kind is None:
             return self._refuse(index)
         data, children = kind.take(value)
+        if not self._parts:
+            data = inlined(data)
         if not children:
             return [kind.tag, data]
         return [kind.tag, data, [self._slot(c, (index, at)) for at, c in enumerate(children)]]
@@ -133,6 +143,21 @@ class Encoder:
             pieces.append(kind.piece(self._values[parent], position) if kind else "")
             parent, position = self._origins[parent]
         return self._where + "".join(reversed(pieces))
+
+
+def largest(value: Any, where: str) -> tuple[str, int]:
+    """Return the path to the part of a value that itself takes most bytes, and about how many."""
+    encoder = Encoder(where, opaque=[], parts=True)
+    sizes = [_own_size(node) for node in encoder.encode(value)[0]]
+    at = max(range(len(sizes)), key=sizes.__getitem__)
+    return encoder._path(at), sizes[at]
+
+
+def _own_size(node: list[Any]) -> int:
+    data = node[1] if type(node[1]) is list else [node[1]]
+    own = sum(each.size for each in data if type(each) is Part)
+    texts = sum(len(each) for each in data if type(each) is str)
+    return own + texts + (_SLOT_BYTES * len(node[2]) if len(node) > 2 else 0)
 
 
 def kind_of(value: Any) -> Kind | None:

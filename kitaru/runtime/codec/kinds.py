@@ -14,6 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from kitaru.runtime.codec import names, plain
+from kitaru.wire import parts
+from kitaru.wire.limits import PART_BYTES
+from kitaru.wire.parts import Part
 from kitaru.wire.structs import Struct
 
 Taken = tuple[Any, Sequence[Any]]
@@ -92,14 +95,54 @@ def from_base64(text: str) -> bytes:
     return binascii.a2b_base64(text, strict_mode=True)
 
 
+def dump_bytes(data: Any) -> Any:
+    """Return base64 of any contiguous bytes, or a part that refers to them when they are many."""
+    return parts.of_bytes(data) if memoryview(data).nbytes >= PART_BYTES else to_base64(data)
+
+
+def load_bytes(data: Any) -> bytes:
+    """Undo `dump_bytes`, `inlined` or not."""
+    if type(data) is Part:
+        return data.join()
+    return from_base64(data if type(data) is str else data[0])
+
+
+def fill_bytes(target: memoryview, data: Any) -> None:
+    """Write what `dump_bytes` returned into memory of just that size."""
+    if type(data) is Part:
+        data.fill(target)
+    else:
+        target[:] = load_bytes(data)
+
+
 def dump_text(text: str) -> Any:
-    """Return `text` as JSON keeps it: itself, or base64 when it holds lone surrogates."""
+    """Return `text` as JSON keeps it, base64 when it holds lone surrogates, a part when long."""
+    if len(text) >= PART_BYTES:
+        return parts.of_text(text)
     return text if plain.is_text(text) else [to_base64(text.encode("utf-8", "surrogatepass"))]
 
 
 def load_text(data: Any) -> str:
-    """Undo `dump_text`."""
+    """Undo `dump_text`, `inlined` or not."""
+    if type(data) is Part:
+        return data.text()
     return data if type(data) is str else from_base64(data[0]).decode("utf-8", "surrogatepass")
+
+
+def inlined(data: Any) -> Any:
+    """Return a node's data with its parts as base64, which shares nothing with the value."""
+    if type(data) is Part:
+        return [to_base64(data.join())]
+    if type(data) is list:
+        return [inlined(each) if type(each) is Part else each for each in data]
+    return data
+
+
+def _load_bytearray(data: Any) -> bytearray:
+    made = bytearray(data.size if type(data) is Part else load_bytes(data))
+    if type(data) is Part:
+        data.fill(memoryview(made))
+    return made
 
 
 def _dump_float(value: float) -> str:
@@ -157,11 +200,11 @@ BUILTINS: dict[type, Kind] = {
         lambda data: complex(_load_float(data[0]), _load_float(data[1])),
     ),
     str: _leaf("str", dump_text, load_text),
-    bytes: _leaf("bytes", to_base64, from_base64),
+    bytes: _leaf("bytes", dump_bytes, load_bytes),
     bytearray: ValueKind(
         "bytearray",
-        lambda value: (to_base64(value), ()),
-        lambda text, _: bytearray(from_base64(text)),
+        lambda value: (dump_bytes(value), ()),
+        lambda data, _: _load_bytearray(data),
         mutable=True,
     ),
     range: ValueKind(

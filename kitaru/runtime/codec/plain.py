@@ -7,11 +7,14 @@ from collections.abc import Container
 from math import isfinite
 from typing import Any
 
+from kitaru.wire.limits import PART_BYTES
+from kitaru.wire.parts import MARK, reference
+
 # A parser recurses into nested JSON; deeper values take the flat form of the graph.
 MAX_DEPTH = 32
 # Python refuses to parse integers of more than 4300 digits.
 MAX_INT_BITS = 4096
-_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=reference).encode
 
 
 class NotPlain(Exception):
@@ -30,15 +33,19 @@ def is_text(value: str) -> bool:
 
 
 def is_atom(value: Any) -> bool:
-    """Say whether `value` is exactly a null, boolean, number or text that JSON keeps."""
+    """Say whether `value` is exactly a null, boolean, number or short text that JSON keeps."""
     kind = type(value)
     if kind is str:
-        return is_text(value)
+        return len(value) < PART_BYTES and is_text(value)
     if kind is int:
         return bool(value.bit_length() <= MAX_INT_BITS)
     if kind is float:
         return isfinite(value)
     return value is None or kind is bool
+
+
+def _is_easy(value: Any) -> bool:
+    return type(value) is str and value.isascii() and len(value) < PART_BYTES
 
 
 class Copier:
@@ -56,15 +63,14 @@ class Copier:
         kind = type(value)
         if kind is list:
             self._enter(value, depth)
-            return [
-                item if type(item) is str and item.isascii() else self.copy(item, depth + 1)
-                for item in value
-            ]
+            return [item if _is_easy(item) else self.copy(item, depth + 1) for item in value]
         if kind is dict:
             self._enter(value, depth)
             self._check_keys(list(value))
+            if MARK in value:
+                raise NotPlain
             return {
-                key: item if type(item) is str and item.isascii() else self.copy(item, depth + 1)
+                key: item if _is_easy(item) else self.copy(item, depth + 1)
                 for key, item in value.items()
             }
         if is_atom(value):

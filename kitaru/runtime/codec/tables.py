@@ -12,7 +12,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from kitaru.runtime.codec.kinds import Kind, Taken, ValueKind, from_base64, to_base64
+from kitaru.runtime.codec.kinds import (
+    Kind,
+    Taken,
+    ValueKind,
+    dump_bytes,
+    fill_bytes,
+    from_base64,
+    load_bytes,
+    to_base64,
+)
 
 # Numbers, booleans, dates and fixed texts: what lies in an array's memory and nowhere else.
 _PLAIN_DTYPES = "?bBhHiIlLqQefdFDMmSU"
@@ -25,7 +34,7 @@ def _array(tag: str, numpy: Any) -> Kind:
         own = _owner(array)
         if own is None:
             order = "C" if array.flags.c_contiguous else "F"
-            memory = to_base64(array.tobytes(order))
+            memory = dump_bytes(_memory(array, numpy))
             return [array.dtype.str, list(array.shape), order, _writable(array), memory], ()
         start = array.__array_interface__["data"][0] - own.__array_interface__["data"][0]
         place = [start, list(array.strides)]
@@ -34,9 +43,9 @@ def _array(tag: str, numpy: Any) -> Kind:
     def make(data: Any, children: list[Any]) -> Any:
         dtype, shape, place, writable, *memory = data
         if memory:
-            flat = numpy.frombuffer(bytearray(from_base64(memory[0])), dtype)
-            # A copy owns its memory, as what was recorded did.
-            array = flat.reshape(shape, order=place).copy("K")
+            # It owns its memory, as what was recorded did.
+            array = numpy.empty(shape, dtype, place)
+            fill_bytes(memoryview(_memory(array, numpy)), memory[0])
         else:
             own = children[0] if children[0].flags.c_contiguous else children[0].T
             array = numpy.ndarray(tuple(shape), dtype, own, place[0], tuple(place[1]))
@@ -50,6 +59,12 @@ def _array(tag: str, numpy: Any) -> Kind:
         return _is_plain(array.dtype) and whole.base is None and bool(contiguous)
 
     return ValueKind(tag, take, make, lambda _, __: ".base", fits, mutable=True)
+
+
+def _memory(array: Any, numpy: Any) -> Any:
+    """Return the memory of a contiguous array as an array of bytes; nothing is copied."""
+    rows = array if array.flags.c_contiguous else array.T
+    return rows.reshape(-1).view(numpy.uint8)
 
 
 def _owner(array: Any) -> Any:
@@ -161,12 +176,12 @@ def _build_values(pandas: Any, picked: Any, index: Any) -> Any:
 
 
 def _polars(tag: str, polars: Any) -> Kind:
-    def dump(frame: Any) -> bytes:
+    def dump(frame: Any) -> memoryview:
         target = io.BytesIO()
         frame.write_ipc(target)
-        return target.getvalue()
+        return target.getbuffer()
 
-    def load(data: bytes) -> Any:
+    def load(data: Any) -> Any:
         return polars.read_ipc(io.BytesIO(data))
 
     def fits(frame: Any) -> bool:
@@ -177,8 +192,8 @@ def _polars(tag: str, polars: Any) -> Kind:
 
     return ValueKind(
         tag,
-        lambda frame: (to_base64(dump(frame)), ()),
-        lambda data, _: load(from_base64(data)),
+        lambda frame: (dump_bytes(dump(frame)), ()),
+        lambda data, _: load(load_bytes(data)),
         fits=fits,
         mutable=True,
     )
@@ -187,7 +202,7 @@ def _polars(tag: str, polars: Any) -> Kind:
 def _image(tag: str, pillow: Any) -> Kind:
     def make(data: Any, children: list[Any]) -> Any:
         mode, size, pixels = data
-        image = pillow.frombytes(mode, tuple(size), from_base64(pixels))
+        image = pillow.frombytes(mode, tuple(size), load_bytes(pixels))
         image.info = children[0]
         return image
 
@@ -197,7 +212,7 @@ def _image(tag: str, pillow: Any) -> Kind:
 
     return ValueKind(
         tag,
-        lambda image: ([image.mode, list(image.size), to_base64(image.tobytes())], (image.info,)),
+        lambda image: ([image.mode, list(image.size), dump_bytes(image.tobytes())], (image.info,)),
         make,
         lambda _, __: ".info",
         fits,

@@ -11,7 +11,6 @@ from math import inf
 from typing import Any
 
 from kitaru.errors import NotFound, UsageError
-from kitaru.runtime import codec
 from kitaru.runtime.executions.results import alike
 from kitaru.runtime.executions.selection import Known, failure, known, select
 from kitaru.runtime.memory.inheritance import inherit
@@ -144,7 +143,6 @@ def _given(source: Journal, exec_id: str, one: Known, value: Any) -> InvocationR
     if one.record is not None:
         value = alike(value, source, one.record)
     home, at = keys.home(exec_id), now()
-    document = codec.encode(value, where=one.id)
     return InvocationRecord(
         id=one.id,
         name=one.name,
@@ -152,7 +150,7 @@ def _given(source: Journal, exec_id: str, one: Known, value: Any) -> InvocationR
         callee=one.callee,
         arguments_digest="",
         status="completed",
-        value=values.store_value(source.store, home, document, type(value).__name__),
+        value=values.keep(source.store, home, value, one.id),
         attempts=0,
         started_at=at,
         ended_at=at,

@@ -98,8 +98,7 @@ class Memory:
     ) -> int:
         """Write a new version and return its number; raises MemoryConflict, ValueNotEncodable."""
         home = keys.memory_home(self._home, check_memory_key(key))
-        document = _encoded(key, value)
-        stored = values.store_value(self.store, home, document, type(value).__name__)
+        stored = _kept(self.store, home, key, value)
         written = self._write(key, stored, expect, compacted or {})
         assert written is not None, "only a deletion may find nothing to do"
         return written.number
@@ -217,9 +216,9 @@ def _check_expected(key: str, newest: MemoryVersion | None, expect: int | None) 
     )
 
 
-def _encoded(key: str, value: Any) -> Any:
+def _kept(store: Store, home: str, key: str, value: Any) -> StoredValue:
     try:
-        return codec.encode(value, where=key)
+        return values.keep(store, home, value, key)
     except ValueNotEncodable as error:
         raise ValueNotEncodable(
             f"The memory {key} cannot hold the value: {error.message}.",

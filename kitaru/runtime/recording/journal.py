@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from kitaru.errors import NotFound, StateError, WaitConflict
+from kitaru.runtime import codec
 from kitaru.runtime.recording import commands, states, values
 from kitaru.runtime.recording.cache import Cache
 from kitaru.runtime.recording.company import Company
@@ -333,11 +334,23 @@ class Journal:
         """Note that an invocation is about to write a version above `floor`; return the first."""
         return self._ledger.write(keys.intent(self.exec_id, id), IntentRecord(id, floor)).floor
 
+    def keep(
+        self,
+        value: Any,
+        where: str,
+        *,
+        may_pickle: codec.MayPickle = codec.never,
+        type: str = "",
+    ) -> StoredValue:
+        """Encode a value and keep it, as `kitaru.runtime.recording.values.keep` does."""
+        return values.keep(self.store, self.home, value, where, may_pickle=may_pickle, type=type)
+
     def put(self, document: Any, type: str = "") -> StoredValue:
         """Keep a codec document: inline up to 64 KiB, else in a blob that is durable on return.
 
         Raises:
-            ValueNotEncodable: it is not JSON, or longer than 512 MiB.
+            ValueNotEncodable: it is not JSON.
+            ValueTooLarge: it is larger than a value may be.
         """
         return values.store_value(self.store, self.home, document, type)
 

@@ -35,7 +35,7 @@ def uses(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
             break
         if not _is_mute(part):
             try:
-                found[_short(canonical.digest(codec.encode(part)))] = None
+                found[_short(canonical.digest(codec.encode(part, parts=True)))] = None
             except ValueNotEncodable:
                 continue
     return tuple(found)

@@ -7,6 +7,9 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kitaru.runtime.codec.kinds import load_text, to_base64
+from kitaru.wire.parts import Part
+
 if TYPE_CHECKING:
     from kitaru.runtime.recording.journal import Journal
 
@@ -62,6 +65,16 @@ class _Graph:
         return shown if isinstance(shown, str) else json.dumps(shown)
 
 
+def _shown_bytes(data: Any) -> Any:
+    if type(data) is list:
+        return [_shown_bytes(each) for each in data]
+    return to_base64(data.join()) if type(data) is Part else data
+
+
+def _text(_: _Graph, data: Any, __: list[Any]) -> Any:
+    return load_text(data)
+
+
 def _array(graph: _Graph, _: Any, slots: list[Any]) -> Any:
     return [graph.slot(slot) for slot in slots]
 
@@ -92,7 +105,7 @@ def _pickled(_: _Graph, data: list[Any], __: list[Any]) -> Any:
 
 
 def _other(graph: _Graph, data: Any, slots: list[Any]) -> Any:
-    return data if data is not None else _array(graph, None, slots)
+    return _shown_bytes(data) if data is not None else _array(graph, None, slots)
 
 
 _SHOWN: dict[str, Callable[[_Graph, Any, list[Any]], Any]] = {
@@ -101,6 +114,7 @@ _SHOWN: dict[str, Callable[[_Graph, Any, list[Any]], Any]] = {
     "object": _object,
     "namedtuple": _namedtuple,
     "float": _float,
+    "str": _text,
     "name": _name,
     "pickled": _pickled,
 }

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 from typing import Any
 
-from kitaru.errors import RecordCorrupt, StoreUnavailable, ValueNotEncodable
+from kitaru.errors import RecordCorrupt, StoreUnavailable, ValueNotEncodable, ValueTooLarge
+from kitaru.runtime import codec
 from kitaru.stores.base import Store
 from kitaru.wire import canonical, keys
-from kitaru.wire.limits import INLINE_VALUE_BYTES, MAX_VALUE_BYTES
+from kitaru.wire.limits import INLINE_VALUE_BYTES, MAX_DOCUMENT_BYTES, MAX_VALUE_BYTES
+from kitaru.wire.parts import Chunk, Part, reference, referred
 from kitaru.wire.records import StoredValue
 from kitaru.wire.structs import replace
 
 _CONFLICTS = 5
+# Chunks that are written or read together.
+_AT_ONCE = 4
 
 
 def create_or_read(store: Store, key: str, data: bytes) -> bytes:
@@ -33,70 +41,167 @@ def create_or_read(store: Store, key: str, data: bytes) -> bytes:
     )
 
 
+def keep(
+    store: Store,
+    home: str,
+    value: Any,
+    where: str,
+    *,
+    may_pickle: codec.MayPickle = codec.never,
+    type: str = "",
+) -> StoredValue:
+    """Encode a value and store it for the owner whose keys begin with `home`.
+
+    Args:
+        where: what paths in errors begin with, such as `result`.
+        type: the value's type for people, by default the name of its class.
+
+    Raises:
+        ValueNotEncodable: a part would not come back the same; its `path` leads there.
+        ValueTooLarge: it is larger than a value may be; its `path` leads to its largest part.
+    """
+    document = codec.encode(value, where=where, may_pickle=may_pickle, parts=True)
+    try:
+        return store_value(store, home, document, type or value.__class__.__name__)
+    except ValueTooLarge as error:
+        path, size = codec.largest(value, where)
+        raise ValueTooLarge(
+            f"{error.message.rstrip('.')}; most of it, {size:,} bytes, is {path}",
+            path=path,
+            help=error.help,
+        ) from None
+
+
 def store_value(store: Store, home: str, document: Any, type: str = "") -> StoredValue:
     """Keep a codec document for the owner whose keys begin with `home`; it need not exist yet.
+
+    Its parts come first, a few chunks at a time.
 
     Args:
         document: JSON, as `kitaru.runtime.codec.encode` returns it.
         type: the value's type for people.
 
     Raises:
-        ValueNotEncodable: the document is longer than 512 MiB or is not JSON.
+        ValueTooLarge: it is larger than a value may be.
+        ValueNotEncodable: the document is not JSON, or its value changed meanwhile.
     """
-    try:
-        data = canonical.dumps(document)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueNotEncodable(f"A value cannot be written as JSON: {error}.") from error
+    parts: list[Part] = []
+    data = _written(document, parts)
+    outside = sum(part.size for part in parts)
+    _check_size(len(data), outside)
     digest = canonical.sha256(data)
+    for part in parts:
+        _put_part(store, home, part)
+    value = StoredValue(size=len(data) + outside, outside=outside, digest=digest, type=type)
     if len(data) <= INLINE_VALUE_BYTES:
-        return StoredValue(data=document, size=len(data), digest=digest, type=type)
-    _put_blob(store, home, digest, data)
-    return StoredValue(blob=digest, size=len(data), digest=digest, type=type)
+        return replace(value, data=json.loads(data) if parts else document)
+    key = keys.blob(home, digest)
+    if create_or_read(store, key, data) != data:
+        raise _damaged(key)
+    return replace(value, blob=digest)
 
 
 def load_value(store: Store, home: str, value: StoredValue) -> Any:
     """Return the document of a stored value, its digest verified.
 
+    Its parts read their chunks when they are asked for theirs, and verify each.
+
     Raises:
         RecordCorrupt: the blob is missing or is not what was stored.
     """
-    if value.blob is None:
-        if canonical.digest(value.data) != value.digest:
-            raise _damaged(f"a value inside a record below {home}")
+    home = value.home or home
+    if value.blob is None and not value.outside:
+        _check_digest(canonical.dumps(value.data), value.digest, home)
         return value.data
-    return json.loads(_get_blob(store, home, value))
+    if value.blob is None:
+        data = canonical.dumps(value.data)
+    else:
+        key = keys.blob(home, value.blob)
+        data = store.get(key) or b""
+    _check_digest(data, value.digest, home)
+    if not value.outside:
+        return json.loads(data)
+    return json.loads(data, object_hook=lambda each: referred(each, partial(_chunks, store, home)))
 
 
 def copy_value(store: Store, source: str, target: str, value: StoredValue) -> StoredValue:
     """Give the owner at `target` its own copy of a value of the owner at `source`; return it."""
-    if value.blob is None or source == target:
+    if source == target or not _lies_apart(value):
         return value
-    _put_blob(store, target, value.digest, _get_blob(store, source, value))
-    return replace(value, home="")
+    return store_value(store, target, load_value(store, source, value), value.type)
 
 
 def shared(value: StoredValue, home: str) -> StoredValue:
     """Return a value of the owner at `home` as the records of any other owner refer to it."""
-    return value if value.blob is None or value.home else replace(value, home=home)
+    return replace(value, home=home) if _lies_apart(value) and not value.home else value
 
 
-def _put_blob(store: Store, home: str, digest: str, data: bytes) -> None:
-    if len(data) > MAX_VALUE_BYTES:
+def _lies_apart(value: StoredValue) -> bool:
+    return value.blob is not None or value.outside > 0
+
+
+def _written(document: Any, parts: list[Part]) -> bytes:
+    def note(part: Any) -> Any:
+        told = reference(part)
+        parts.append(part)
+        return told
+
+    try:
+        return canonical.dumps(document, note)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueNotEncodable(f"A value cannot be written as JSON: {error}.") from error
+
+
+def _check_size(document: int, outside: int) -> None:
+    if document > MAX_DOCUMENT_BYTES:
+        size, most, what = document, MAX_DOCUMENT_BYTES, " as JSON"
+    elif document + outside > MAX_VALUE_BYTES:
+        size, most, what = document + outside, MAX_VALUE_BYTES, ""
+    else:
+        return
+    raise ValueTooLarge(
+        f"A value has {size:,} bytes{what}; at most {most:,} are allowed.",
+        help="Write it to a file or bucket of your own and return its name instead.",
+    )
+
+
+def _put_part(store: Store, home: str, part: Part) -> None:
+    chunks = zip(part.hashes, part.chunks(), strict=True)
+    while group := list(islice(chunks, _AT_ONCE)):
+        _put_chunks(store, home, group)
+
+
+def _put_chunks(store: Store, home: str, group: list[tuple[str, Chunk]]) -> None:
+    objects = {keys.blob(home, hash): _unchanged(hash, chunk) for hash, chunk in group}
+    created = store.create_all(list(objects.items()))
+    for (key, data), new in zip(objects.items(), created, strict=True):
+        if not new and create_or_read(store, key, data) != data:
+            raise _damaged(key)
+
+
+def _unchanged(hash: str, chunk: Chunk) -> bytes:
+    data = bytes(chunk)
+    if hashlib.sha256(data).hexdigest() != hash:
         raise ValueNotEncodable(
-            f"A value has {len(data):,} bytes as JSON; at most {MAX_VALUE_BYTES:,} are allowed.",
-            help="Write it to a file or bucket of your own and return its name instead.",
+            "A value changed while it was recorded.",
+            help="Another thread works on it: wait for it before returning the value.",
         )
-    key = keys.blob(home, digest)
-    if create_or_read(store, key, data) != data:
-        raise _damaged(key)
-
-
-def _get_blob(store: Store, home: str, value: StoredValue) -> bytes:
-    key = keys.blob(value.home or home, value.digest)
-    data = store.get(key)
-    if data is None or value.blob != value.digest or canonical.sha256(data) != value.digest:
-        raise _damaged(key)
     return data
+
+
+def _chunks(store: Store, home: str, hashes: tuple[str, ...]) -> Iterator[bytes]:
+    for start in range(0, len(hashes), _AT_ONCE):
+        some = hashes[start : start + _AT_ONCE]
+        places = [keys.blob(home, hash) for hash in some]
+        for hash, key, data in zip(some, places, store.get_all(places), strict=True):
+            if data is None or hashlib.sha256(data).hexdigest() != hash:
+                raise _damaged(key)
+            yield data
+
+
+def _check_digest(data: bytes, digest: str, home: str) -> None:
+    if canonical.sha256(data) != digest:
+        raise _damaged(f"{keys.blob(home, digest)}, or the record that holds it,")
 
 
 def _damaged(what: str) -> RecordCorrupt:

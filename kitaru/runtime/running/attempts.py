@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kitaru.errors import ArgumentChanged, EnvironmentFailure, ValueNotEncodable
+from kitaru.errors import (
+    ArgumentChanged,
+    EnvironmentFailure,
+    ValueNotEncodable,
+    ValueTooLarge,
+)
 from kitaru.runtime import codec
 from kitaru.runtime.observing import telemetry
 from kitaru.runtime.recording import failures, lineage
@@ -35,7 +40,7 @@ def run(execution: Execution, call: Call, policy: Policy, failed: int) -> Outcom
         span = telemetry.attempt(execution.journal, call, failed + 1)
         with entered(Scope(execution, running)), span:
             value = _call(call, policy.timeout)
-            document = _encode_result(call, value)
+            stored = _keep_result(execution, call, value)
     except EnvironmentFailure:
         raise
     except Exception as error:
@@ -43,7 +48,6 @@ def run(execution: Execution, call: Call, policy: Policy, failed: int) -> Outcom
         broken = isinstance(error, ValueNotEncodable | ArgumentChanged)
         final = broken or not policy.again_after(error)
         return _failed(execution, call, running, error, started, final)
-    stored = execution.journal.put(document, type(value).__name__)
     record = plain_record(call, stored, started)
     return Outcome(
         replace(
@@ -154,10 +158,16 @@ def _warn_shared(call: Call) -> None:
     )
 
 
-def _encode_result(call: Call, value: Any) -> Any:
+def _keep_result(execution: Execution, call: Call, value: Any) -> StoredValue:
     allowed = codec.always if call.spec.pickle else codec.never
     try:
-        return codec.encode(value, where="result", may_pickle=allowed)
+        return execution.journal.keep(value, "result", may_pickle=allowed)
+    except ValueTooLarge as error:
+        raise ValueTooLarge(
+            f"The result of the checkpoint {call.spec.name} cannot be recorded: {error.message}.",
+            path=error.path,
+            help=error.help,
+        ) from None
     except ValueNotEncodable as error:
         or_else = "" if call.spec.pickle else _pickle_help(value)
         raise ValueNotEncodable(

@@ -260,7 +260,7 @@ class Execution:
         answer = first_valid(self.journal, call, lambda: self._ask(call, request, timeout))
         if answer.kind == "abort":
             self.cancel()
-        value = self.journal.put(codec.encode(answer.value), type(answer.value).__name__)
+        value = self.journal.keep(answer.value, "answer")
         return self.journal.record(attempts.plain_record(call, value))
 
     def _ask(self, call: Call, request: WaitRequest, timeout: float) -> WaitAnswer:
@@ -309,8 +309,7 @@ class Execution:
         with self._environment():
             self._seal()
             self._raise_unread()
-            document = codec.encode(result, where="result", may_pickle=self.may_pickle)
-            value = self.journal.put(document, type(result).__name__)
+            value = self.journal.keep(result, "result", may_pickle=self.may_pickle)
             end = self.journal.finish(EndRecord("completed", value, now()))
         telemetry.ended(self.journal, end.status)
         if end.status == "cancelled":

@@ -65,9 +65,10 @@ def encode(flow: str, bound: BoundArguments) -> Any:
         ValueNotEncodable: an input cannot be recorded.
     """
     try:
-        return codec.encode(dict(bound.arguments))
+        return codec.encode(dict(bound.arguments), parts=True)
     except ValueNotEncodable:
-        return codec.encode({k: v for k, v in bound.arguments.items() if _kept(bound, flow, k, v)})
+        kept = {k: v for k, v in bound.arguments.items() if _kept(bound, flow, k, v)}
+        return codec.encode(kept, parts=True)
 
 
 def changed(

@@ -221,10 +221,10 @@ class StepRun:
             return None
         try:
             document = encode_frame(frame, modules, self._execution.may_pickle)
+            stored = self._journal.put(document, "frame")
         except ValueNotEncodable as error:
             self._notes.append(note_of(error, variables, block))
             return None
-        stored = self._journal.put(document, "frame")
         key = self._route.key(self._entry)
         return ExitRecord(key, status, following, stored, tuple(self._notes))
 

@@ -1,0 +1,117 @@
+"""Measures how much memory it takes to record a large value, and to read it again.
+
+    python -m benchmarks.large_values [--megabytes 200]
+
+Each case is a process of its own, on SQLite. What is printed is the highest resident size above
+that of the same process without a value, as multiples of the value: 1.0 is the value itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kitaru.runtime import codec
+from kitaru.runtime.recording import values
+from kitaru.stores import open_store
+from kitaru.wire.records import StoredValue
+from kitaru.wire.structs import fields_of
+
+MEGABYTE = 1_000_000
+
+
+def numbers(size: int) -> Any:
+    import numpy
+
+    return numpy.arange(size // 8, dtype="i8")
+
+
+def frame(size: int) -> Any:
+    import numpy
+    import pandas
+
+    column = size // 8 // 8
+    return pandas.DataFrame({f"c{at}": numpy.arange(column) + at for at in range(8)})
+
+
+KINDS: dict[str, Callable[[int], Any]] = {
+    "bytes": bytes,
+    "bytearray": bytearray,
+    "text": lambda size: "x" * size,
+    "list of 1 MB bytes": lambda size: [bytes(MEGABYTE) for _ in range(size // MEGABYTE)],
+    "numpy array": numbers,
+    "pandas frame": frame,
+}
+IMPORTED = {"numpy array": "numpy", "pandas frame": "pandas"}
+
+
+def peak() -> int:
+    """Return the highest resident size of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def write(kind: str, size: int, folder: Path) -> None:
+    """Record a value, and note where it is."""
+    value = KINDS[kind](size)
+    store = open_store(f"sqlite:{folder}/")
+    document = codec.encode(value)
+    stored = values.store_value(store, "x/e/", document)
+    (folder / "stored.json").write_text(json.dumps(fields_of(stored)))
+
+
+def read(kind: str, size: int, folder: Path) -> None:
+    """Read the value that was recorded."""
+    stored = StoredValue(**json.loads((folder / "stored.json").read_text()))
+    store = open_store(f"sqlite:{folder}/")
+    codec.decode(values.load_value(store, "x/e/", stored))
+
+
+def measured(mode: str, kind: str, size: int, folder: Path) -> int:
+    """Return the peak of a process that does `mode`."""
+    command = [sys.executable, "-m", "benchmarks.large_values", "--one", mode, kind, str(folder)]
+    command += ["--bytes", str(size)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def one(mode: str, kind: str, folder: Path, size: int) -> None:
+    """Do `mode` in this process and write its peak."""
+    if kind in IMPORTED:
+        __import__(IMPORTED[kind])
+    {"write": write, "read": read}[mode](kind, size, folder)
+    sys.stdout.write(f"{peak()}\n")
+
+
+def main() -> None:
+    """Measure every kind and print a table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--megabytes", type=int, default=200)
+    parser.add_argument("--one", nargs=3)
+    parser.add_argument("--bytes", type=int)
+    given = parser.parse_args()
+    if given.one:
+        mode, kind, folder = given.one
+        one(mode, kind, Path(folder), given.bytes)
+        return
+    size = given.megabytes * MEGABYTE
+    sys.stdout.write(f"| {given.megabytes} MB | recording | reading |\n|---|---|---|\n")
+    for kind in KINDS:
+        peaks = []
+        with tempfile.TemporaryDirectory() as folder:
+            for mode in ("write", "read"):
+                with tempfile.TemporaryDirectory() as empty:
+                    measured("write", kind, MEGABYTE, Path(empty))
+                    floor = measured(mode, kind, MEGABYTE, Path(empty))
+                peaks.append((measured(mode, kind, size, Path(folder)) - floor) / size)
+        sys.stdout.write(f"| {kind} | {peaks[0]:.1f} | {peaks[1]:.1f} |\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
