@@ -61,8 +61,7 @@ def write(kind: str, size: int, folder: Path) -> None:
     """Record a value, and note where it is."""
     value = KINDS[kind](size)
     store = open_store(f"sqlite:{folder}/")
-    document = codec.encode(value)
-    stored = values.store_value(store, "x/e/", document)
+    stored = values.keep(store, "x/e/", value, "result")
     (folder / "stored.json").write_text(json.dumps(fields_of(stored)))
 
 

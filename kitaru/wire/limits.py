@@ -6,7 +6,7 @@ INLINE_VALUE_BYTES = 64 * 1024
 MAX_DOCUMENT_BYTES = 512 * 1024 * 1024
 """The longest document of one value, without its parts; SQLite stops at 1,000,000,000."""
 
-PART_BYTES = 1024 * 1024
+PART_BYTES = 256 * 1024
 """Bytes and texts that are at least this long are parts beside the document that mentions them."""
 
 CHUNK_BYTES = 8 * 1024 * 1024

@@ -155,6 +155,7 @@ def assert_whole(key: str, objects: Objects) -> None:
                 data = objects.get(keys.blob(value.home or home, value.digest))
                 assert data is not None, f"I2: {key} before its value"
                 assert canonical.sha256(data) == value.digest, f"I2: {key} and another value"
+            assert not value.outside, "no schedule records what has parts"
     listed = [(item["exec_id"], item["flow"]) for item in list_executions(as_store(objects))]
     assert listed == [(EXEC, "f")], "I5: readers see something else"
 

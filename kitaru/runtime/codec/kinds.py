@@ -10,6 +10,7 @@ import binascii
 import json
 import struct
 from collections.abc import Callable, Sequence
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any
 
@@ -159,12 +160,30 @@ def _fill_dict(target: dict[Any, Any], data: Any, children: list[Any]) -> None:
 
 
 def _elements(value: set[Any] | frozenset[Any]) -> tuple[Any, ...]:
-    """Return the elements in an order that is no process's own, where they are texts.
+    """Return the elements in an order that is no process's own, where they are plain.
 
     A model's record of its fields is such a set: its value would be another one in each process.
     """
-    texts = all(type(element) is str for element in value)
-    return tuple(sorted(value)) if texts else tuple(value)
+    try:
+        return tuple(sorted(value, key=_rank))
+    except (plain.NotPlain, RecursionError):
+        return tuple(value)
+
+
+def _rank(element: Any) -> tuple[Any, ...]:
+    """Return what orders plain values and tuples of them, whatever their types."""
+    kind = type(element)
+    if kind in (str, int, bytes, bool):
+        return kind.__name__, element
+    if kind is float:
+        return kind.__name__, _dump_float(element)
+    if kind is tuple:
+        return kind.__name__, *map(_rank, element)
+    if isinstance(element, Enum):
+        return kind.__name__, kind.__module__, element.name
+    if element is None:
+        return ("",)
+    raise plain.NotPlain
 
 
 def _fill_set(target: set[Any], data: Any, children: list[Any]) -> None:

@@ -151,7 +151,7 @@ def _shown(record: InvocationRecord | None) -> dict[str, Any] | None:
     if record is None:
         return None
     value = record.value
-    inline = value is not None and value.blob is None
+    inline = value is not None and value.blob is None and not value.outside
     return {
         "status": record.status,
         "how": _how(record),
