@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kitaru.runtime.codec.kinds import (
@@ -95,8 +95,15 @@ def _scalar(tag: str, numpy: Any) -> Kind:
     )
 
 
-def _pandas(pick: Callable[[Any], Any], build: Callable[[Any, Any], Any]) -> Any:
-    """Return the builder of a frame or series: `pick` takes it apart, `build` puts it together."""
+def _pandas(
+    pick: Callable[[Any], Any],
+    build: Callable[[Any, Any], Any],
+    columns: Callable[[Any], Iterator[Any]],
+) -> Any:
+    """Return the builder of a frame or series: `pick` takes it apart, `build` puts it together.
+
+    What comes back is compared column by column, so that there is no second copy of the whole.
+    """
 
     def builder(tag: str, pandas: Any) -> Kind:
         def fits(value: Any) -> bool:
@@ -104,11 +111,11 @@ def _pandas(pick: Callable[[Any], Any], build: Callable[[Any, Any], Any]) -> Any
             if int(pandas.__version__.partition(".")[0]) < 3 or value.attrs:
                 return False
             try:
-                again = build(pandas, pick(value))
-                same = "frame" if value.ndim == 2 else "series"
-                check = getattr(pandas.testing, f"assert_{same}_equal")
-                check(value, again, check_exact=True, check_freq=True, check_index_type="exact")
-                return bool(value.flags == again.flags)
+                for column in columns(value):
+                    _check_column(pandas, column)
+                for index in value.axes:
+                    _check_index(pandas, index)
+                return bool(value.flags.allows_duplicate_labels)
             except (AssertionError, TypeError, ValueError, AttributeError):
                 return False
 
@@ -123,6 +130,21 @@ def _pandas(pick: Callable[[Any], Any], build: Callable[[Any, Any], Any]) -> Any
     return builder
 
 
+def _check_column(pandas: Any, column: Any) -> None:
+    again = _build_series(pandas, _pick_series(column))
+    check = pandas.testing.assert_series_equal
+    check(column, again, check_exact=True, check_freq=True, check_index_type="exact")
+
+
+def _check_index(pandas: Any, index: Any) -> None:
+    again = _build_index(pandas, _pick_index(index))
+    pandas.testing.assert_index_equal(index, again, exact="exact", check_exact=True)
+
+
+def _columns(frame: Any) -> Iterator[Any]:
+    return (frame.iloc[:, at] for at in range(frame.shape[1]))
+
+
 def _pick_frame(frame: Any) -> Any:
     columns = [_pick_values(frame.iloc[:, at]) for at in range(frame.shape[1])]
     return [_pick_index(frame.index), _pick_index(frame.columns), columns]
@@ -132,7 +154,7 @@ def _build_frame(pandas: Any, picked: Any) -> Any:
     index, columns, parts = picked
     rows = _build_index(pandas, index)
     made = {at: _build_values(pandas, part, rows) for at, part in enumerate(parts)}
-    frame = pandas.DataFrame(made, index=rows)
+    frame = pandas.DataFrame(made, index=rows, copy=False)
     frame.columns = _build_index(pandas, columns)
     return frame
 
@@ -172,7 +194,8 @@ def _pick_values(values: Any) -> Any:
 
 def _build_values(pandas: Any, picked: Any, index: Any) -> Any:
     dtype, values = picked
-    return pandas.Series(values, index=index, dtype=dtype)
+    # An array of numbers was made for it alone.
+    return pandas.Series(values, index=index, dtype=dtype, copy=False)
 
 
 def _polars(tag: str, polars: Any) -> Kind:
@@ -223,8 +246,11 @@ def _image(tag: str, pillow: Any) -> Kind:
 _MODULES: dict[str, tuple[str, Callable[[str, Any], Kind]]] = {
     "numpy.ndarray": ("numpy", _array),
     "numpy.generic": ("numpy", _scalar),
-    "pandas.DataFrame": ("pandas", _pandas(_pick_frame, _build_frame)),
-    "pandas.Series": ("pandas", _pandas(_pick_series, _build_series)),
+    "pandas.DataFrame": ("pandas", _pandas(_pick_frame, _build_frame, _columns)),
+    "pandas.Series": (
+        "pandas",
+        _pandas(_pick_series, _build_series, lambda series: iter((series,))),
+    ),
     "polars.DataFrame": ("polars", _polars),
     "PIL.Image.Image": ("PIL.Image", _image),
 }
