@@ -265,7 +265,7 @@ def _decode_graph(document: Any, modules: Modules, unpickle: bool) -> Any:
         loaded = _unpickled(document)
     except Exception as error:
         raise FlowError(
-            f"a recorded pickle cannot be loaded: {type(error).__name__}: {error}",
+            f"A recorded pickle cannot be loaded: {type(error).__name__}: {error}",
             help="Install what it was made with, in the same version, or start a new execution.",
         ) from error
     for value in loaded:

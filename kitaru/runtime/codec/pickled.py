@@ -101,7 +101,7 @@ def load(data: bytes, count: int) -> Iterator[Any]:
 def refused() -> PickleRefused:
     """Return the error for a pickle that nobody allowed to be loaded."""
     return PickleRefused(
-        "The recorded value holds a pickle, and to load one is to run what it says",
+        "The recorded value holds a pickle, and to load one is to run what it says.",
         help="A checkpoint that says @checkpoint(pickle=True) may return such a value, be given it "
         "in its flow, and kitaru.load it.",
     )
