@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kitaru.errors import RecordCorrupt, StoreUnavailable, ValueNotEncodable, ValueTooLarge
 from kitaru.runtime import codec
 from kitaru.runtime.codec import digest_arguments, kinds, plain
+from kitaru.runtime.codec.parts import parts_of
 from kitaru.runtime.recording import values
 from kitaru.runtime.recording.shown import as_json
 from kitaru.stores.memory import MemoryStore
@@ -127,6 +128,14 @@ def test_digests_tell_by_content_whatever_is_a_part() -> None:
 
     assert digest(b"a" * 200) == digest(bytes(b"a" * 200)) != digest(b"a" * 199 + b"b")
     assert digest("a" * 200) == digest("a" * 200) != digest("a" * 201)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("item", ["x" * 200, b"x" * 200])
+def test_lineage_knows_a_large_item_of_a_result(item: Any) -> None:
+    stored = kept([item, 1], MemoryStore())
+    found = [canonical.digest(part) for part in parts_of(stored.data, 1)]
+    assert canonical.digest(codec.encode(item, parts=True)) in found
 
 
 @pytest.mark.usefixtures("small")

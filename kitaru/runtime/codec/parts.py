@@ -67,7 +67,7 @@ def _tree(nodes: list[Any], slot: Any, seen: set[int]) -> Any:
     if not isinstance(slot, list):
         return slot
     tag, data, slots = _node(nodes, slot)
-    if tag == "str":
+    if tag == "str" and isinstance(data, str):
         return data
     if tag not in ("list", "dict") or slot[0] in seen:
         raise _Shared
