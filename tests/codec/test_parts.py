@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kitaru.errors import RecordCorrupt, StoreUnavailable, ValueNotEncodable, ValueTooLarge
@@ -96,7 +96,6 @@ def test_what_is_large_comes_back(value: Any) -> None:
     assert same(codec.decode(whole), value)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.text(st.characters(exclude_categories=()), min_size=100, max_size=400))
 @example("\ud83d\ude00" * 60)
 def test_no_chunk_ends_within_a_character(text: str) -> None:
