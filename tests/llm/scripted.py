@@ -17,7 +17,7 @@ class Says:
     """One answer: `text` in words when it is streamed, `calls` are (name, arguments) of tools.
 
     `after` is the header Retry-After; `lost` ends the connection before the answer, or, where it is
-    streamed, in its middle; `silent` never answers.
+    streamed, in its middle; `silent` never answers; `empty` answers with no choice.
     """
 
     text: str = ""
@@ -26,6 +26,7 @@ class Says:
     after: str = ""
     lost: bool = False
     silent: bool = False
+    empty: bool = False
 
     def message(self) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
@@ -79,7 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif says.lost:
             self.connection.shutdown(socket.SHUT_RDWR)
         elif says.status == 200:
-            self._send(200, _answer("message", says.message(), body, "chat.completion"))
+            answer = _answer("message", says.message(), body, "chat.completion")
+            self._send(200, {**answer, "choices": []} if says.empty else answer)
         else:
             self._send(says.status, {"error": {"message": says.text, "type": "scripted"}}, says)
 

@@ -46,6 +46,7 @@ CASES = {
     "no key": Case([], variables={}),
     "again": Case([SLOW, Says("busy", 503), Says("third time")]),
     "lost": Case([Says(lost=True), Says("back")]),
+    "empty": Case([Says(empty=True), Says("something")]),
     "timeout": Case([Says(silent=True), Says("in time")], {**REQUEST, "timeout": 0.2}),
     "given up": Case([SLOW] * 3),
     "at its pace": Case([Says("slow", 429, after="7"), Says("busy", 503, after=NEVER), Says("k")]),
@@ -169,7 +170,12 @@ def test_errors_keep_their_type(
 
 @pytest.mark.parametrize(
     ("name", "text", "tries"),
-    [("again", "third time", 3), ("lost", "back", 2), ("timeout", "in time", 2)],
+    [
+        ("again", "third time", 3),
+        ("lost", "back", 2),
+        ("timeout", "in time", 2),
+        ("empty", "something", 2),
+    ],
 )
 def test_what_may_pass_is_tried_again(outcome: Outcome, name: str, text: str, tries: int) -> None:
     found, sent = outcome.of(name)

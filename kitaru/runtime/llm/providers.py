@@ -124,6 +124,8 @@ def _once(
     )
     if pieces.stream is not None:
         response = _whole(litellm, response, messages, resolved, pieces)
+    if not response.choices:
+        raise _broken(litellm, resolved, "the answer holds nothing that the model chose to say")
     return _answer(litellm, response, tries)
 
 
@@ -140,12 +142,17 @@ def _whole(
             pieces.take(chunk.choices[0].delta.content)
     if getattr(stream, "received_finish_reason", "") is None:
         # A connection that ends early looks like the end of the answer otherwise.
-        raise litellm.APIConnectionError(
-            message="the connection ended in the middle of the answer",
-            llm_provider=resolved.model.partition("/")[0],
-            model=resolved.model,
-        )
+        raise _broken(litellm, resolved, "the connection ended in the middle of the answer")
     return litellm.stream_chunk_builder(chunks, messages=messages)
+
+
+def _broken(litellm: Any, resolved: Resolved, message: str) -> Exception:
+    """Return the provider's failure that an answer is which is none; another may be one."""
+    provider = resolved.model.partition("/")[0]
+    found: Exception = litellm.APIConnectionError(
+        message, llm_provider=provider, model=resolved.model
+    )
+    return found
 
 
 def _answer(litellm: Any, response: Any, tries: int) -> Answer:
