@@ -75,9 +75,15 @@ class ExecutionView:
 
         return effort_of(self.invocations, self.attempts)
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What `kitaru.log` said in the flow's body, as JSON; of one key what was said last."""
+        return _merged(self.invocations)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON that commands print for an execution."""
         waits = [_wait(request, self.journal.refused(request.name)) for request in self.waits]
+        invocations = self.invocations
         return {
             "exec_id": self.exec_id,
             "flow": self.flow,
@@ -88,7 +94,8 @@ class ExecutionView:
             "result": result_as_json(self.journal),
             "waits": waits,
             "error": _error(self.error),
-            "invocations": [_invocation(record) for record in self.invocations],
+            "notes": _merged(invocations),
+            "invocations": [_invocation(record) for record in invocations],
             "attempts": [_attempt(attempt) for attempt in self.attempts],
             "effort": asdict(self.effort),
             "replay": None if self.replay is None else asdict(self.replay),
@@ -116,7 +123,17 @@ def _invocation(record: InvocationRecord) -> dict[str, Any]:
         "cached_from": record.cached_from,
         "adopted_from": record.adopted_from,
         "site": record.site,
+        "notes": _notes(record),
     }
+
+
+def _merged(records: list[InvocationRecord]) -> dict[str, Any]:
+    said = [_notes(record) for record in records if record.kind == "log"]
+    return {key: value for notes in said for key, value in notes.items()}
+
+
+def _notes(record: InvocationRecord) -> dict[str, Any]:
+    return {key: as_json(value) for key, value in record.metadata.items()}
 
 
 def _attempt(attempt: AttemptRecord) -> dict[str, Any]:

@@ -59,6 +59,15 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
         yield "answer", answer_command(exec_id, wait, store=store)
 
 
+def notes(document: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for what `kitaru.log` said of the execution, and of each checkpoint."""
+    logged = [one for one in document["invocations"] if one["kind"] != "log"]
+    said = [("", document["notes"]), *((f"{one['id']}: ", one["notes"]) for one in logged)]
+    for of, noted in said:
+        if noted:
+            yield f"notes    {of}{json.dumps(noted, ensure_ascii=False)}"
+
+
 def replay_text(replay: dict[str, Any]) -> str:
     """Return what an execution replays, from where and with what changed, in one line."""
     changed = [*replay["results"], *replay["inputs"]]

@@ -31,6 +31,24 @@ def review(topic: str) -> str:
     return text if approved else "Rejected"
 """
 
+NOTING = """\
+import kitaru
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def count() -> int:
+    kitaru.log(rows=2)
+    return 2
+
+
+@flow
+def noting() -> int:
+    kitaru.log(stage="begin")
+    kitaru.log(stage="end")
+    return count()
+"""
+
 EVEN = """\
 import pydantic
 

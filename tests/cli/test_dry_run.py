@@ -15,7 +15,7 @@ from .conftest import Kitaru
 
 KEYS = {
     "exec_id", "flow", "deployment", "status", "result", "waits", "error", "invocations",
-    "attempts", "effort", "replay",
+    "attempts", "effort", "replay", "notes", "started_at", "inputs",
 }  # fmt: skip
 REVIEW = ("dry-run", "review.py", "--target", "vertex", "-i", "topic=kayaks")
 

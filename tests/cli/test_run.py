@@ -14,7 +14,7 @@ from .conftest import Kitaru
 
 KEYS = {
     "exec_id", "flow", "deployment", "status", "result", "waits", "error", "invocations",
-    "attempts", "replay", "effort", "started_at", "inputs",
+    "attempts", "replay", "effort", "started_at", "inputs", "notes",
 }  # fmt: skip
 
 
@@ -128,6 +128,16 @@ def test_an_answer_that_only_the_flow_can_refuse_leaves_it_waiting(kitaru: Kitar
     assert (about, said) == ('about    {"of": "pairs"}', f"refused  {wait['refused']}")
     assert answer.endswith("""--value '{"number": 0}'""")
     assert kitaru(*given, '{"number": 2}').out == "2\n"
+
+
+def test_notes_are_shown(kitaru: Kitaru) -> None:
+    kitaru.write("noting.py", flows.NOTING)
+    exec_id = kitaru("run", "noting.py", "--json").document["exec_id"]
+    lines = kitaru("executions", "get", exec_id).err.splitlines()
+    assert [line for line in lines if line.startswith("notes")] == [
+        'notes    {"stage": "end"}',
+        'notes    count: {"rows": 2}',
+    ]
 
 
 def test_an_answer_twice(kitaru: Kitaru) -> None:

@@ -602,6 +602,7 @@ def test_log_save_load_and_the_idempotency_key() -> None:
     def producer() -> None:
         kitaru.log(stage="begin", seen=1)
         writes()
+        kitaru.log(stage="end", parts=(1, 2))
         again(1), again(2)
 
     @flow
@@ -612,6 +613,10 @@ def test_log_save_load_and_the_idempotency_key() -> None:
     handle.wait()
     records = invocations(handle)
     assert records["log"].metadata == {"stage": "begin", "seen": 1}
+    view = KitaruClient().executions.get(handle.exec_id)
+    assert view.notes == view.to_dict()["notes"] == {"stage": "end", "seen": 1, "parts": [1, 2]}
+    shown = {one["id"]: one["notes"] for one in view.to_dict()["invocations"]}
+    assert shown["writes"] == {"rows": 2, "source": "crm"} and shown["again"] == {}
     assert records["writes"].metadata == {"rows": 2, "source": "crm"}
     assert len(set(keys)) == 1 and len(keys) == 2
     assert consumer.run(handle.exec_id).wait() == [[1, 2], "written", "NotFound", "StateError"]

@@ -120,6 +120,7 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
             }
         ],
         "error": None,
+        "notes": {},
         "attempts": [],
         "effort": {"tokens": 0, "cost": None, "seconds": document["effort"]["seconds"]},
         "replay": None,

@@ -15,7 +15,14 @@ from kitaru.cli.commands.compare import diff, lineage
 from kitaru.cli.commands.logs import logs
 from kitaru.cli.commands.replay import replay
 from kitaru.cli.comparisons import effort, short
-from kitaru.cli.execution import COLORS, answer_command, command, moment, show_execution
+from kitaru.cli.execution import (
+    COLORS,
+    answer_command,
+    command,
+    moment,
+    notes,
+    show_execution,
+)
 from kitaru.cli.output import Output, label, table
 from kitaru.cli.remainders import Place, check_stored, submit_rest, write_rest
 from kitaru.cli.telling import tell, tell_end
@@ -87,8 +94,9 @@ def get(output: Output, execution: str, store: str | None) -> None:
     from kitaru.cli.progress import failed_attempts, lines
 
     view = client_of(store).executions.get(execution)
+    document = view.to_dict()
     if output.as_json:
-        output.document(view.to_dict())
+        output.document(document)
         return
     output.note(f"began    {moment(view.started_at)}")
     for name, value in view.inputs.items():
@@ -97,7 +105,9 @@ def get(output: Output, execution: str, store: str | None) -> None:
         output.note(line)
     if view.effort.tokens:
         output.note(f"took     {effort(view.effort)}")
-    show_execution(view.to_dict(), output, store=store)
+    for line in notes(document):
+        output.note(line)
+    show_execution(document, output, store=store)
 
 
 @executions.command("input")
