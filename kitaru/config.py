@@ -95,6 +95,12 @@ def secrets(start: Path | None = None) -> dict[str, str]:
     return _merged("secrets", start)
 
 
+def secret_names(start: Path | None = None) -> set[str]:
+    """Return the names that the settings in force give to secrets: their own, and models' keys."""
+    keys = (model.get("secret") for model in models(start).values() if isinstance(model, dict))
+    return {*secrets(start), *filter(None, keys)}
+
+
 def project_settings(start: Path | None = None) -> dict[str, Any]:
     """Return `[tool.kitaru]` of the nearest pyproject.toml, `{}` when there is none."""
     return _project(start)[0]

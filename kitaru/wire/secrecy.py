@@ -1,8 +1,8 @@
 """Decides which texts are secrets, and hides them in whatever people or records are shown.
 
 Known by value: what `kitaru.secret` returned in this process, and variables of the environment that
-are named like secrets. Known by shape: keys and tokens of well-known services, whatever stands
-before `@` in a URL, signatures in its query, and what follows `Bearer`.
+are named like secrets, or declared to be some. Known by shape: keys and tokens of well-known
+services, whatever stands before `@` in a URL, signatures in its query, and what follows `Bearer`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from math import log2
 from typing import Any
@@ -54,12 +54,18 @@ _PLACEHOLDER = (
 )
 _WORDS = r"(?:[A-Za-z]+|[0-9]+)(?:[-_.]+(?:[A-Za-z]+|[0-9]+))+"
 _known: dict[str, str] = {}
+_declared: set[str] = set()
 
 
 def remember(name: str, value: str) -> None:
     """Hide `value` from now on, however it is written, wherever this process shows a text."""
     if len(value) >= SHORTEST:
         _known.update(dict.fromkeys(_written(value), name))
+
+
+def declare(names: Iterable[str]) -> None:
+    """Hide from now on what variables of the environment of these names hold."""
+    _declared.update(names)
 
 
 def held(text: str) -> str:
@@ -137,7 +143,11 @@ def _prefixed() -> tuple[re.Pattern[str], ...]:
 
 
 def _in_environment() -> set[str]:
-    named = (v for k, v in os.environ.items() if len(v) >= SHORTEST and _is_secret_variable(k))
+    named = (
+        value
+        for name, value in os.environ.items()
+        if len(value) >= SHORTEST and (name in _declared or _is_secret_variable(name))
+    )
     return {form for value in named for form in _written(value)}
 
 

@@ -28,7 +28,7 @@ Seen = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def configuration() -> Iterator[None]:
     yield
-    config.configure(redact=None, logs=None)
+    config.configure(redact=None, logs=None, secrets=None, models=None)
 
 
 def kept(handle: Any, invocation: str | None = None) -> list[tuple[str, str, str]]:
@@ -159,6 +159,19 @@ def test_what_is_secret_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
             sys.stdout.write(part)
 
     assert [text for _, _, text in kept(body.run())] == ["***", "[name] has ***"]
+
+
+def test_what_the_settings_call_a_secret_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOUSE", "TEAM_MODEL"):
+        monkeypatch.setenv(name, f"the value of {name}")
+    model = {"model": "openai/m", "secret": "TEAM_MODEL"}
+    config.configure(secrets={"HOUSE": "file:/absent"}, models={"team": model})
+
+    @flow
+    def body() -> None:
+        print("the value of HOUSE, the value of TEAM_MODEL")
+
+    assert [text for _, _, text in kept(body.run())] == ["***, ***"]
 
 
 def test_switched_off(capsys: Seen) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
+from kitaru.config import secret_names
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime.observing import output, telemetry
 from kitaru.runtime.recording.commands import retry_help
@@ -15,6 +16,7 @@ from kitaru.runtime.running.context import Scope, entered
 from kitaru.runtime.running.engine import Execution
 from kitaru.runtime.running.host import Stop
 from kitaru.runtime.running.retries import ONCE, Policy
+from kitaru.wire import secrecy
 from kitaru.wire.limits import DEFAULT_PARALLEL
 
 Phase = Literal["running", "parked", "done"]
@@ -137,6 +139,7 @@ class LocalRun:
     # The threads
 
     def _begin(self) -> None:
+        secrecy.declare(secret_names())
         telemetry.begin(self.journal)
         output.begin()
         self._run_body()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from kitaru.config import setting, use_plan
+from kitaru.config import secret_names, setting, use_plan
 from kitaru.errors import EnvironmentFailure, FlowError, UsageError, ValueNotEncodable, WaitConflict
 from kitaru.runtime import codec
 from kitaru.runtime.observing import output, telemetry
@@ -45,7 +45,7 @@ from kitaru.runtime.steps.program import (
 from kitaru.runtime.steps.route import END, Outputs, Route
 from kitaru.stores import open_store
 from kitaru.version import VERSION
-from kitaru.wire import canonical, keys
+from kitaru.wire import canonical, keys, secrecy
 from kitaru.wire.ids import Counters
 from kitaru.wire.plan import Plan, Resources, Step
 from kitaru.wire.records import ExecutionRecord, ExitRecord
@@ -60,6 +60,7 @@ def run_step(request: Request) -> int:
     """
     plan, digest = read_plan(request.plan, request.plan_digest)
     use_plan({**plan.settings, "models": plan.models})
+    secrecy.declare({*plan.secrets, *secret_names()})
     step = _named(plan, request.step)
     store = open_store(request.store or None)
     load = _once(lambda: load_program(plan, digest, request.plan))
