@@ -89,7 +89,7 @@ def filters(given: Sequence[str]) -> Mapping[str, str]:
         )
     if named.get("status", "failed") not in get_args(Status):
         raise UsageError(
-            f"--where status={named['status']}: there is no such status",
+            f"--where status={named['status']}: there is no such status.",
             help=f"one of {', '.join(get_args(Status))}",
         )
     return named
