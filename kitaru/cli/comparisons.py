@@ -44,7 +44,8 @@ def effort(found: Effort) -> str:
     """Return seconds, tokens and price as people read them."""
     facts = [f"{found.seconds:.2f} s"]
     facts += [f"{found.tokens} tokens"] if found.tokens else []
-    facts += [f"${found.cost:.4f}"] if found.cost else []
+    # A short call of a small model costs thousandths of a cent.
+    facts += [f"${found.cost:.{4 if found.cost >= 0.01 else 6}f}"] if found.cost else []
     return ", ".join(facts)
 
 

@@ -8,10 +8,18 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
+from kitaru.cli import comparisons
 from kitaru.runtime.executions.comparison import Comparison, Effort
 from kitaru.runtime.llm import providers
 
 FAILS: list[bool] = []
+
+
+@pytest.mark.parametrize(
+    ("cost", "shown"), [(None, ""), (0.0000137, ", $0.000014"), (1.25, ", $1.2500")]
+)
+def test_a_small_price_is_not_shown_as_none(cost: float | None, shown: str) -> None:
+    assert comparisons.effort(Effort(30, cost, 1.5)) == f"1.50 s, 30 tokens{shown}"
 
 
 @checkpoint

@@ -231,6 +231,28 @@ def test_an_answer_that_only_the_type_refuses_leaves_it_waiting() -> None:
     assert client.executions.get(handle.exec_id).waits == ()
 
 
+def test_why_an_answer_is_none_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM_PASSWORD", "correct-horse")
+
+    class Login(pydantic.BaseModel):
+        word: str
+
+        @pydantic.field_validator("word")
+        @classmethod
+        def known(cls, word: str) -> str:
+            raise ValueError(f"{word} is not known")
+
+    @flow
+    def asks() -> None:
+        kitaru.wait(name="ok", schema=Login)
+
+    handle = asks.run()
+    handle.settle()
+    KitaruClient().executions.input(handle.exec_id, {"word": "correct-horse"})
+    _until(lambda: handle._journal.wait_answer("ok") is None)
+    assert handle._journal.refused("ok").endswith("word: Value error, *** is not known.")
+
+
 def _until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not holds():

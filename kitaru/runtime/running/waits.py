@@ -11,6 +11,7 @@ from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running.calls import Call
 from kitaru.runtime.running.schema import check_answer
 from kitaru.wire.records import WaitAnswer, WaitRequest
+from kitaru.wire.secrecy import redacted
 from kitaru.wire.times import now
 
 
@@ -66,7 +67,7 @@ def first_valid(journal: Journal, call: Call, ask: Callable[[], WaitAnswer]) -> 
                 call.spec.function(found.value)
             return found
         except AnswerInvalid as error:
-            journal.refuse(found, error.message)
+            journal.refuse(found, redacted(error.message))
 
 
 def _named(journal: Journal, name: str) -> WaitRequest:
