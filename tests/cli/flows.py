@@ -122,16 +122,27 @@ def both() -> str:
 """
 
 FORM = """\
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 import kitaru
 from kitaru import flow
 
 
+def several(count: int) -> int:
+    if count < 2:
+        raise ValueError("too few")
+    return count
+
+
+Several = Annotated[int, AfterValidator(several)]
+
+
 @flow
 def form(greeting: str = "hello") -> dict[str, Any]:
     who = kitaru.wait(name="who", question="Who?", schema=str)
-    count = kitaru.wait(name="count", question="How many?", schema=int)
+    count = kitaru.wait(name="count", question="How many?", schema=Several)
     return {"greeting": greeting, "who": who, "count": count}
 """
 

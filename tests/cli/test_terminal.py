@@ -115,6 +115,8 @@ def test_every_wait_is_asked_in_turn(kitaru: Kitaru, terminals: list[Terminal]) 
     terminal.read_until("How many? [integer]")
     terminal.type("many\n")
     terminal.read_until("not of type integer")
+    terminal.type("1\n")
+    terminal.read_until("Value error, too few.\nHow many? [integer]")
     terminal.type("3\n")
     assert '"who": "42"' in terminal.read_until('"count": 3')
     assert terminal.end() == 0
