@@ -6,6 +6,7 @@ recorded; everyone downstream sees the one record.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -281,16 +282,18 @@ class Journal:
         return self._requests(
             name
             for name, what in found
-            if what == "request" and found.count([name, "answer"]) == found.count([name, "refusal"])
+            if what == "request" and found[name, "answer"] == found[name, "refusal"]
         )
 
     def wait_requests(self) -> list[WaitRequest]:
         """Return all questions that were ever asked, the oldest first."""
         return self._requests(name for name, what in self._wait_keys() if what == "request")
 
-    def _wait_keys(self) -> list[list[str]]:
+    def _wait_keys(self) -> Counter[tuple[str, str]]:
+        """Return how often each wait was asked, answered, and its answer refused."""
         place = keys.waits(self.exec_id)
-        return [key.removeprefix(place).split("/")[:2] for key in self.store.list(place)]
+        parts = (key.removeprefix(place).split("/") for key in self.store.list(place))
+        return Counter((name, what) for name, what, *_ in parts)
 
     def _requests(self, names: Iterable[str]) -> list[WaitRequest]:
         places = [keys.wait_request(self.exec_id, name) for name in names]
