@@ -1,7 +1,7 @@
-"""Decides after which closures nothing may be cut: those over a flow variable that changes.
+"""Decides after which closures nothing may be cut: those over changes, or with checkpoints inside.
 
 Cells die with the function that made them, even within one process, so this is decided here and
-never at run time.
+never at run time. A local function that is only called is gone after its last call.
 """
 
 from __future__ import annotations
@@ -27,19 +27,54 @@ CONSUMERS = frozenset(
 )
 
 
+# A closure, the rule that it meets, the reason and the fix.
+Found = tuple[ast.AST, Rule, str, str]
+
+
 def closures(ir: FlowIR) -> FlowIR:
-    """Put everything from such a closure to the end of the flow into one region."""
-    for index, node in enumerate(ir.body):
-        stmts = list(_statements(node))
-        found = next((f for stmt in stmts for f in _dangerous(stmt, ir)), None)
-        if found:
-            rest = [stmt for later in ir.body[index:] for stmt in _source_of(later)]
-            if not durable_calls(*rest):
-                return ir
-            closure, rule, reason, fix = found
-            region = Region(rest, durable_calls(*rest), rule, reason, closure, fix)
-            return replace(ir, body=[*ir.body[:index], region])
-    return ir
+    """Put everything from such a closure to its last use into one region."""
+    body: list[Node] = []
+    rest = ir.body
+    while rest:
+        found = [f for stmt in _statements(rest[0]) for f in _dangerous(stmt, ir)]
+        length = _reach(rest, found) if found else 1
+        stmts = [stmt for node in rest[:length] for stmt in _statements(node)]
+        if found and durable_calls(*stmts):
+            closure, rule, reason, fix = found[0]
+            body.append(Region(stmts, durable_calls(*stmts), rule, reason, closure, fix))
+        else:
+            body += rest[:length]
+        rest = rest[length:]
+    return replace(ir, body=body)
+
+
+def _reach(nodes: list[Node], found: list[Found]) -> int:
+    """Return how many nodes, from that of the closures, have to stay in their process.
+
+    All of them, unless what was found is a function over variables that stay, which is only called.
+    """
+    names = {one.name for one, rule, _, _ in found if _is_plain(one) and rule is kit317.RULE}  # type: ignore[attr-defined]
+    if len(names) < len(found):
+        return len(nodes)
+    last = 0
+    for index, node in enumerate(nodes):
+        for stmt in _statements(node):
+            used = [n for n in ast.walk(stmt) if isinstance(n, ast.Name) and n.id in names]
+            if any(n not in _called_now(stmt) for n in used):
+                return len(nodes)
+            last = index if used else last
+    return last + 1
+
+
+def _is_plain(closure: ast.AST) -> bool:
+    return isinstance(closure, ast.FunctionDef) and not closure.decorator_list
+
+
+def _called_now(stmt: ast.stmt) -> set[ast.AST]:
+    """Return the names that are called while a statement runs, not by what it makes."""
+    own = own_nodes(stmt)
+    later = {n for g in own_nodes(stmt) if isinstance(g, ast.GeneratorExp) for n in ast.walk(g)}
+    return {n.func for n in own if isinstance(n, ast.Call) and n not in later}
 
 
 def _statements(node: Node) -> Iterator[ast.stmt]:
@@ -52,11 +87,7 @@ def _statements(node: Node) -> Iterator[ast.stmt]:
             yield stmt
 
 
-def _source_of(node: Node) -> list[ast.stmt]:
-    return list(_statements(node))
-
-
-def _dangerous(stmt: ast.stmt, ir: FlowIR) -> Iterator[tuple[ast.AST, Rule, str, str]]:
+def _dangerous(stmt: ast.stmt, ir: FlowIR) -> Iterator[Found]:
     consumed = set(_consumed(stmt, ir))
     for node in own_nodes(stmt):
         if not isinstance(node, Function | ast.ClassDef | ast.GeneratorExp):

@@ -7,8 +7,8 @@ RULE = Rule(
     name="local-function-calls-checkpoints",
     severity="note",
     what=(
-        "A function defined in the flow's body calls checkpoints; the rest of the flow stays in "
-        "one step."
+        "A function defined in the flow's body calls checkpoints; what follows stays in one step, "
+        "up to its last call."
     ),
     why="Its variables live in the running function, which does not cross a cut.",
     bad="""\
