@@ -223,6 +223,18 @@ def test_another_branch_runs(client: Executions) -> None:
     assert ids(client, handle.exec_id) == ["a", "c", "b"]
 
 
+def test_a_result_that_nobody_asks_for_is_told(
+    client: Executions, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = done(branching, "b")
+    branching.replay(source, results={"a": 1, "b": 7}, inputs={"way": "c"}).wait(20)
+    assert not caplog.messages
+    other = done(branching, "c")
+    branching.replay(other, results={"c": 7}, inputs={"way": "b"}).wait(20)
+    (told,) = caplog.messages
+    assert told.endswith(f"this replay of {other} took over or was given: c")
+
+
 def test_what_came_after_the_start_is_never_adopted() -> None:
     """Although the start is not reached any more, and the later call is the same."""
 

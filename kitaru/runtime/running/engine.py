@@ -29,6 +29,7 @@ from kitaru.runtime.running.host import Host, Stop, park
 from kitaru.runtime.running.outcomes import Outcome, check_same, error_info, origin_of, value_of
 from kitaru.runtime.running.retries import ONCE, Policy, chance
 from kitaru.runtime.running.submitted import Submission, Submitted, submission
+from kitaru.runtime.running.unasked import warn_unasked
 from kitaru.runtime.running.waits import first_valid
 from kitaru.wire.ids import Counters
 from kitaru.wire.limits import DEFAULT_PARALLEL
@@ -304,6 +305,8 @@ class Execution:
     def complete(self, result: Any) -> EndRecord:
         """End the execution with `result`; raises what a future raised that nobody read."""
         self._check_running()
+        with self._environment():
+            warn_unasked(self.journal, self.counters)
         # Whoever sees the end finds all the output there.
         self.log.close()
         with self._environment():
