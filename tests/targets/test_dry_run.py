@@ -63,6 +63,38 @@ def test_an_answer_given_at_once_needs_no_second_command(make: Make, run: Watche
     assert run.steps == [("draft", "waiting"), ("publish", "end")]
 
 
+SEVERAL = """
+    from typing import Annotated
+    from pydantic import AfterValidator
+    import kitaru
+    from kitaru import checkpoint, flow
+
+    def several(count: int) -> int:
+        if count < 2:
+            raise ValueError("too few")
+        return count
+
+    @checkpoint
+    def double(count: int) -> int:
+        return 2 * count
+
+    @flow
+    def asking() -> int:
+        return double(kitaru.wait(name="count", schema=Annotated[int, AfterValidator(several)]))
+"""
+
+
+def test_an_answer_that_only_the_type_refuses_leaves_it_waiting(make: Make, run: Watched) -> None:
+    build = make(SEVERAL)
+    waiting = run(build, {"count": 1})
+    assert waiting["status"] == "waiting"
+    assert [wait["refused"].endswith("Value error, too few.") for wait in waiting["waits"]] == [
+        True
+    ]
+    done = run(build, {"count": 2}, waiting["exec_id"])
+    assert (done["status"], done["result"]) == ("completed", 4)
+
+
 @pytest.mark.parametrize("way", ["store", "image", "inline"])
 def test_every_delivery_runs(make: Make, run: Watched, way: str) -> None:
     image = {} if way == "store" else {"image": "registry/review:1"}
