@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kitaru.errors import UsageError
+from kitaru.runtime import codec
+from kitaru.runtime.recording import values
 from kitaru.stores import Store, open_store
 
 SEGMENTS = st.text("ab0_-.Z", min_size=1, max_size=3).filter(lambda s: s not in {".", ".."})
@@ -133,3 +135,12 @@ def test_a_store_is_a_dictionary_that_keeps_the_first(
             prefix = key[: number % (len(key) + 1)]
             assert store.list(prefix) == sorted(k for k in model if k.startswith(prefix))
         assert store.get(key) == model.get(key)
+
+
+def test_a_value_in_chunks_comes_back_and_is_copied(store: Store) -> None:
+    value = [bytes(range(256)) * 40_000, "é" * 300_000]
+    kept = values.keep(store, "x/a/", value, "result")
+    assert len(store.list("x/a/blob/")) == 3
+    copied = values.copy_value(store, "x/a/", "x/b/", kept)
+    for home, stored in (("x/a/", kept), ("x/b/", copied)):
+        assert codec.decode(values.load_value(store, home, stored)) == value

@@ -6,13 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from kitaru.errors import AnswerInvalid, NotFound, StateError, UsageError
+from kitaru.runtime.codec.plain import is_atom, is_text
 from kitaru.runtime.recording import commands
 from kitaru.runtime.recording.journal import Journal
 from kitaru.runtime.running.calls import Call
 from kitaru.runtime.running.schema import check_answer
+from kitaru.wire.limits import MAX_ANSWER_DEPTH
 from kitaru.wire.records import WaitAnswer, WaitRequest
 from kitaru.wire.secrecy import redacted
 from kitaru.wire.times import now
+
+# So much of a path or key is shown.
+_SHOWN = 60
 
 
 def pick(journal: Journal, name: str | None, *, any_pending: bool = False) -> WaitRequest:
@@ -48,9 +53,10 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
     """Answer a wait with JSON; the first valid answer counts, the same one again is no mistake.
 
     Raises:
-        AnswerInvalid: the value does not fit the wait's schema; it still waits.
+        AnswerInvalid: the value is no JSON or does not fit the wait's schema; it still waits.
         WaitConflict: it was answered before, with another value.
     """
+    check_json(value, request.name)
     check_answer(value, request.schema, request.name)
     journal.answer(WaitAnswer(request.name, "value", value, now()))
 
@@ -68,6 +74,34 @@ def first_valid(journal: Journal, call: Call, ask: Callable[[], WaitAnswer]) -> 
             return found
         except AnswerInvalid as error:
             journal.refuse(found, redacted(error.message))
+
+
+def check_json(value: Any, name: str) -> None:
+    """Check that a value is JSON that any reader takes, before anything recurses into it.
+
+    Raises:
+        AnswerInvalid: it is not; the message says where.
+    """
+    pending: list[tuple[Any, str, int]] = [(value, name, 0)]
+    while pending:
+        part, path, depth = pending.pop()
+        if depth > MAX_ANSWER_DEPTH:
+            raise _no_json(path[:_SHOWN] + "…", f"is nested over {MAX_ANSWER_DEPTH} deep")
+        if type(part) is dict and all(type(key) is str and is_text(key) for key in part):
+            pending += [
+                (held, f"{path}[{key[:_SHOWN]!r}]", depth + 1) for key, held in part.items()
+            ]
+        elif type(part) is list:
+            pending += [(held, f"{path}[{at}]", depth + 1) for at, held in enumerate(part)]
+        elif not (is_atom(part) or (type(part) is str and is_text(part))):
+            raise _no_json(path, "is nothing that JSON tells every reader")
+
+
+def _no_json(path: str, what: str) -> AnswerInvalid:
+    return AnswerInvalid(
+        f"The answer cannot be kept: {path} {what}.",
+        help="Use texts, finite numbers, true, false, null, lists and objects of those.",
+    )
 
 
 def _named(journal: Journal, name: str) -> WaitRequest:
