@@ -95,9 +95,7 @@ def store_value(store: Store, home: str, document: Any, type: str = "") -> Store
     value = StoredValue(size=len(data) + outside, outside=outside, digest=digest, type=type)
     if len(data) <= INLINE_VALUE_BYTES:
         return replace(value, data=json.loads(data) if parts else document)
-    key = keys.blob(home, digest)
-    if create_or_read(store, key, data) != data:
-        raise _damaged(key)
+    _put_blob(store, home, digest, data)
     return replace(value, blob=digest)
 
 
@@ -163,6 +161,12 @@ def _check_size(document: int, outside: int) -> None:
         f"A value has {size:,} bytes{what}; at most {most:,} are allowed.",
         help="Write it to a file or bucket of your own and return its name instead.",
     )
+
+
+def _put_blob(store: Store, home: str, digest: str, data: bytes) -> None:
+    key = keys.blob(home, digest)
+    if create_or_read(store, key, data) != data:
+        raise _damaged(key)
 
 
 def _put_part(store: Store, home: str, part: Part) -> None:
