@@ -26,10 +26,8 @@ PARTS = {
 def main(chosen: list[str]) -> None:
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     say(f"{machine}, SQLite {sqlite3.sqlite_version}")
-    if lines := [line for name in chosen if name in PARTS for line in PARTS[name].lines()]:
-        say(table(lines))
-    if "peers" in chosen:
-        say(peers.report())
+    for name in chosen:
+        say(peers.report() if name == "peers" else table(PARTS[name].lines()))
 
 
 def say(text: str) -> None:
