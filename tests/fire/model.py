@@ -366,7 +366,7 @@ SCENARIOS = {
         (runner(two_steps, remote=True, began=True), runner(one_step, remote=True)),
         one_value,
         ((0, 1), (1, 0)),
-        ((1, 1), (2, 1)),
+        ((1, 1), (2, 1), (2, 2)),
     ),
     "one who began, and one who goes on, far away": Scenario(
         (
@@ -389,12 +389,12 @@ SCENARIOS = {
         (),
         ((0, 0), (0, 1)),
     ),
-    "two answers to one wait": Scenario((runner(asks), *ANSWERS), one_answer, ((1, 1),), ()),
+    "two answers to one wait": Scenario((runner(asks), *ANSWERS), one_answer, ((1, 1),), ((2, 2),)),
     "an answer and a cancellation": Scenario(
         (runner(asks, whole=True), ANSWERS[0], Process("end", cancelling)),
         answered_or_cancelled,
         ((1, 0),),
-        ((0, 1), (1, 1)),
+        ((0, 1), (1, 1), (2, 1)),
     ),
     "an end and a late state": Scenario(
         (Process("end", cancelling), Process("late", failing_late)),
@@ -403,7 +403,7 @@ SCENARIOS = {
         ((2, 2),),
     ),
     "a version by two, and another": Scenario(
-        (runner(remembers), WRITER), one_version_each, ((1, 0), (0, 1)), ((1, 1),)
+        (runner(remembers), WRITER), one_version_each, ((1, 0), (0, 1)), ((1, 1), (2, 1), (2, 2))
     ),
     "a version by two processes": Scenario(
         (runner(remembers), runner(remembers), WRITER), one_version_each, (), ((0, 0), (0, 1))
@@ -412,6 +412,6 @@ SCENARIOS = {
         (runner(crosses_a_cut), runner(crosses_a_cut), Process("next", goes_on)),
         one_frame,
         ((0, 1),),
-        ((1, 0), (1, 1)),
+        ((1, 0), (1, 1), (2, 1)),
     ),
 }
