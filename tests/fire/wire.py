@@ -102,7 +102,6 @@ def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
         untouched(server) as (url, environment),
         proxied(server) as faulty,
         patch.object(objects, "_PAUSE_SECONDS", 0),
-        patch.object(objects, "_TIMEOUT", timedelta(seconds=1)),
     ):
 
         def look(prefix: str) -> Store:
@@ -110,7 +109,8 @@ def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
                 return open_store(f"{url}/{prefix}")
 
         def way(store: Store, faults: Mapping[int, str] | None = None) -> FaultyStore:
-            with patch.dict(os.environ, faulty.environment):
+            hasty = patch.object(objects, "_TIMEOUT", timedelta(seconds=1))
+            with patch.dict(os.environ, faulty.environment), hasty:
                 return Wired(store, faults or {}, proxy=faulty)
 
         yield look, way
