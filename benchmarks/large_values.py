@@ -36,7 +36,7 @@ def numbers(size: int) -> Any:
 
 def frame(size: int) -> Any:
     import numpy
-    import pandas
+    import pandas  # type: ignore[import-untyped]
 
     column = size // 8 // 8
     return pandas.DataFrame({f"c{at}": numpy.arange(column) + at for at in range(8)})
