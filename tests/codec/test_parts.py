@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kitaru.errors import RecordCorrupt, StoreUnavailable, ValueNotEncodable, ValueTooLarge
 from kitaru.runtime import codec
 from kitaru.runtime.codec import digest_arguments, kinds, plain
-from kitaru.runtime.codec.parts import parts_of
+from kitaru.runtime.codec.inside import values_inside
 from kitaru.runtime.recording import values
 from kitaru.runtime.recording.shown import as_json
 from kitaru.stores.memory import MemoryStore
@@ -133,7 +133,7 @@ def test_digests_tell_by_content_whatever_is_a_part() -> None:
 @pytest.mark.parametrize("item", ["x" * 200, b"x" * 200])
 def test_lineage_knows_a_large_item_of_a_result(item: Any) -> None:
     stored = kept([item, 1], MemoryStore())
-    found = [canonical.digest(part) for part in parts_of(stored.data, 1)]
+    found = [canonical.digest(part) for part in values_inside(stored.data, 1)]
     assert canonical.digest(codec.encode(item, parts=True)) in found
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow
 from kitaru.runtime import codec
-from kitaru.runtime.codec.parts import parts_of
+from kitaru.runtime.codec.inside import values_inside
 from kitaru.runtime.recording import lineage
 from kitaru.wire import canonical
 from kitaru.wire.records import InvocationRecord, StoredValue
@@ -178,7 +178,7 @@ def test_parts_are_known_without_their_classes(value: Any) -> None:
     first = inside(value)
     expected = [*first, *(part for one in first for part in inside(one))]
     document = json.loads(json.dumps(codec.encode(value)))
-    assert list(parts_of(document, 2)) == [codec.encode(part) for part in expected]
+    assert list(values_inside(document, 2)) == [codec.encode(part) for part in expected]
 
 
 @given(VALUES)

@@ -13,7 +13,7 @@ from typing import Any
 
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime import codec
-from kitaru.runtime.codec.parts import parts_of
+from kitaru.runtime.codec.inside import values_inside
 from kitaru.wire import canonical
 from kitaru.wire.records import InvocationRecord, StoredValue
 
@@ -88,7 +88,7 @@ def _line(record: InvocationRecord) -> tuple[str, str]:
 
 def _held_by(value: StoredValue) -> list[str]:
     """Return the digests of a result's parts, where it lies in its record; numbers say nothing."""
-    inside = parts_of(value.data, _DEPTH) if value.blob is None else ()
+    inside = values_inside(value.data, _DEPTH) if value.blob is None else ()
     return [
         _short(canonical.digest(part))
         for part in islice(inside, _PARTS)

@@ -15,13 +15,13 @@ class _Shared(Exception):
     """No tree of JSON: something in it has a type of its own, or is met twice."""
 
 
-def parts_of(document: Any, depth: int) -> Iterator[Any]:
+def values_inside(document: Any, depth: int) -> Iterator[Any]:
     """Yield the documents of what stands in the lists, tuples and dicts of a value, `depth` deep.
 
     Each is what `codec.encode` makes of that part. No class is needed for it.
 
     Example:
-        >>> list(parts_of([1, [2, "a"]], 2))
+        >>> list(values_inside([1, [2, "a"]], 2))
         [1, [2, 'a'], 2, 'a']
     """
     if not codec.is_json(document):
