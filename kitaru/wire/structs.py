@@ -29,19 +29,21 @@ def field(*, default_factory: Callable[[], T]) -> T:
     return _Factory(default_factory)  # type: ignore[return-value]
 
 
-class _DataclassFields:
-    """Tells `dataclasses`, and whoever else looks there, that a struct is one of them.
+class _OfDataclass:
+    """Tells `dataclasses`, `pprint` and whoever else looks there that a struct is a dataclass.
 
     Made when a class is first asked, and kept there.
     """
 
-    def __get__(self, struct: object, cls: type) -> dict[str, Field[Any]]:
-        from dataclasses import fields, make_dataclass
+    def __init__(self, name: str) -> None:
+        self._name = name
 
-        annotated = cls.__annotations__.items()
-        made = {each.name: each for each in fields(make_dataclass(cls.__name__, annotated))}
-        cls.__dataclass_fields__ = made  # type: ignore[attr-defined]
-        return made
+    def __get__(self, struct: object, cls: type) -> Any:
+        from dataclasses import make_dataclass
+
+        made = make_dataclass(cls.__name__, cls.__annotations__.items(), frozen=True)
+        setattr(cls, self._name, getattr(made, self._name))
+        return getattr(cls, self._name)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -101,7 +103,8 @@ class Struct(metaclass=_StructType):
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     else:
-        __dataclass_fields__ = _DataclassFields()
+        __dataclass_fields__ = _OfDataclass("__dataclass_fields__")
+        __dataclass_params__ = _OfDataclass("__dataclass_params__")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Written with the first object of the class: most classes of a process never have one.

@@ -28,6 +28,7 @@ from pydantic import BaseModel, PrivateAttr
 
 from kitaru.errors import FlowError, KitaruError, RecordCorrupt, RecordTooNew
 from kitaru.runtime.codec import decode, encode
+from kitaru.runtime.codec.decoder import Decoder
 from kitaru.wire import canonical
 
 T = TypeVar("T")
@@ -556,3 +557,14 @@ def test_a_set_of_texts_is_the_same_document_in_every_process(kind: Any) -> None
     written = json.dumps(encode(kind("hgfedcba")))
     places = [written.index(f'"{letter}"') for letter in "abcdefgh"]
     assert places == sorted(places)
+
+
+def test_no_memory_left_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = encode((1, 2))
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Decoder, "_walk", full)
+    with pytest.raises(MemoryError):
+        decode(document)

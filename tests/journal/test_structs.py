@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import pprint
 from typing import Any
 
 import pytest
@@ -71,6 +72,7 @@ def test_python_takes_it_for_a_dataclass() -> None:
     assert Point.__dataclass_fields__ is point.__dataclass_fields__
     assert dataclasses.asdict(point) == {"x": 1, "y": 2, "marks": ["a"]}
     assert dataclasses.replace(point, y=3) == Point(1, 3, ["a"])
+    assert pprint.pformat([point] * 9, width=20).count("marks") == 9
     match point:
         case Point(x, y):
             assert (x, y) == (1, 2)

@@ -218,7 +218,7 @@ def _try(document: Any, where: str) -> None:
         loaded = _unpickled(document)
         why = "holds a set or a dict whose keys cannot be hashed while it is built again"
         Decoder(document["nodes"], lambda _: None, loaded).build(document["root"])
-    except FlowError:
+    except (FlowError, MemoryError):
         raise
     except Exception as error:
         raise ValueNotEncodable(
@@ -263,6 +263,8 @@ def _decode_graph(document: Any, modules: Modules, unpickle: bool) -> Any:
         raise pickled.refused()
     try:
         loaded = _unpickled(document)
+    except MemoryError:
+        raise
     except Exception as error:
         raise FlowError(
             f"A recorded pickle cannot be loaded: {type(error).__name__}: {error}",

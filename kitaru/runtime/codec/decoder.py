@@ -50,7 +50,7 @@ class Decoder:
                     if self._shell(index).hashes is hashes:
                         self._fill(index)
             return self._value(root)
-        except KitaruError:
+        except (KitaruError, MemoryError):
             raise
         except Exception as error:
             raise RecordCorrupt(

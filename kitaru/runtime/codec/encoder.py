@@ -110,6 +110,8 @@ class Encoder:
         self.pickle = self.pickle or pickled.Writer()
         try:
             return ["pickled", [self.pickle.write(value), label]]
+        except MemoryError:
+            raise
         except Exception as error:
             raise ValueNotEncodable(
                 f"{path or 'the value'} is a {label}, which can neither be recorded exactly nor be "
