@@ -9,7 +9,7 @@ from kitaru.errors import UsageError
 from kitaru.stores.base import Store
 from kitaru.wire.names import check_name
 
-__all__ = ["DEFAULT_URL", "Store", "open_store"]
+__all__ = ["DEFAULT_URL", "Store", "open_store", "sqlite_path"]
 
 DEFAULT_URL = "sqlite:.kitaru/kitaru.db"
 _REMOTE = ("s3://", "gs://", "az://")
@@ -50,9 +50,14 @@ def open_store(url: str | None = None) -> Store:
     )
 
 
-def _sqlite(rest: str) -> Store:
+def sqlite_path(place: str) -> Path:
+    """Return the file that `sqlite:PLACE` means: in a directory it is `kitaru.db`."""
+    path = Path(place).expanduser()
+    inside = place.endswith("/") or path.is_dir()
+    return path / "kitaru.db" if inside else path
+
+
+def _sqlite(place: str) -> Store:
     from kitaru.stores.sqlite import SqliteStore
 
-    path = Path(rest).expanduser()
-    inside = rest.endswith("/") or path.is_dir()
-    return SqliteStore(path / "kitaru.db" if inside else path)
+    return SqliteStore(sqlite_path(place))

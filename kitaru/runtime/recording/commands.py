@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitaru.runtime.recording.shown import as_json
-from kitaru.stores import DEFAULT_URL, Store
+from kitaru.stores import DEFAULT_URL, Store, sqlite_path
 
 if TYPE_CHECKING:
     from kitaru.runtime.recording.journal import Journal
@@ -91,8 +90,5 @@ def _execution(journal: Journal, verb: str, *more: str) -> str:
 
 
 def _place(url: str) -> str:
-    if not url.startswith("sqlite:"):
-        return url
-    path = Path(url.removeprefix("sqlite:"))
-    inside = url.endswith("/") or path.is_dir()
-    return str((path / "kitaru.db" if inside else path).resolve())
+    place = url.removeprefix("sqlite:")
+    return url if place == url else str(sqlite_path(place).resolve())
