@@ -53,27 +53,27 @@ def _reach(nodes: list[Node], found: list[Found]) -> int:
 
     All of them, unless what was found is a function over variables that stay, which is only called.
     """
-    names = {one.name for one, rule, _, _ in found if _is_plain(one) and rule is kit317.RULE}  # type: ignore[attr-defined]
+    names = {
+        one.name
+        for one, rule, _, _ in found
+        if isinstance(one, ast.FunctionDef) and not one.decorator_list and rule is kit317.RULE
+    }
     if len(names) < len(found):
         return len(nodes)
     last = 0
     for index, node in enumerate(nodes):
         for stmt in _statements(node):
             used = [n for n in ast.walk(stmt) if isinstance(n, ast.Name) and n.id in names]
-            if any(n not in _called_now(stmt) for n in used):
+            if used and not _called_now(stmt).issuperset(used):
                 return len(nodes)
             last = index if used else last
     return last + 1
 
 
-def _is_plain(closure: ast.AST) -> bool:
-    return isinstance(closure, ast.FunctionDef) and not closure.decorator_list
-
-
 def _called_now(stmt: ast.stmt) -> set[ast.AST]:
     """Return the names that are called while a statement runs, not by what it makes."""
-    own = own_nodes(stmt)
-    later = {n for g in own_nodes(stmt) if isinstance(g, ast.GeneratorExp) for n in ast.walk(g)}
+    own = list(own_nodes(stmt))
+    later = {n for g in own if isinstance(g, ast.GeneratorExp) for n in ast.walk(g)}
     return {n.func for n in own if isinstance(n, ast.Call) and n not in later}
 
 
