@@ -37,7 +37,7 @@ def closures(ir: FlowIR) -> FlowIR:
     rest = ir.body
     while rest:
         found = [f for stmt in _statements(rest[0]) for f in _dangerous(stmt, ir)]
-        length = _reach(rest, found) if found else 1
+        length = _reach(rest, found, ir) if found else 1
         stmts = [stmt for node in rest[:length] for stmt in _statements(node)]
         if found and durable_calls(*stmts):
             closure, rule, reason, fix = found[0]
@@ -48,7 +48,7 @@ def closures(ir: FlowIR) -> FlowIR:
     return replace(ir, body=body)
 
 
-def _reach(nodes: list[Node], found: list[Found]) -> int:
+def _reach(nodes: list[Node], found: list[Found], ir: FlowIR) -> int:
     """Return how many nodes, from that of the closures, have to stay in their process.
 
     All of them, unless what was found is a function over variables that stay, which is only called.
@@ -64,16 +64,17 @@ def _reach(nodes: list[Node], found: list[Found]) -> int:
     for index, node in enumerate(nodes):
         for stmt in _statements(node):
             used = [n for n in ast.walk(stmt) if isinstance(n, ast.Name) and n.id in names]
-            if used and not _called_now(stmt).issuperset(used):
+            if used and not _called_now(stmt, ir).issuperset(used):
                 return len(nodes)
             last = index if used else last
     return last + 1
 
 
-def _called_now(stmt: ast.stmt) -> set[ast.AST]:
+def _called_now(stmt: ast.stmt, ir: FlowIR) -> set[ast.AST]:
     """Return the names that are called while a statement runs, not by what it makes."""
     own = list(own_nodes(stmt))
-    later = {n for g in own if isinstance(g, ast.GeneratorExp) for n in ast.walk(g)}
+    kept = {g for g in own if isinstance(g, ast.GeneratorExp)}.difference(_consumed(stmt, ir))
+    later = {n for g in kept for n in ast.walk(g)}
     return {n.func for n in own if isinstance(n, ast.Call) and n not in later}
 
 
