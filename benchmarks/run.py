@@ -10,15 +10,19 @@ import checkpoints
 import compiling
 import peers
 import processes
+import scale
 import sizes
+import state
 import stores
 from common import table
 
 PARTS = {
     "checkpoints": checkpoints,
     "processes": processes,
+    "scale": scale,
     "compiling": compiling,
     "sizes": sizes,
+    "state": state,
     "stores": stores,
 }
 

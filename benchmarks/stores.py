@@ -8,9 +8,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
+from typing import Any
 from unittest.mock import patch
 
 from checkpoints import SCRATCH, check
@@ -18,9 +21,11 @@ from common import ROOT, Line, seconds
 
 import kitaru
 from kitaru.runtime.executions.listing import list_executions, page_of
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.ledger import Ledger
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores import Store, open_store
+from kitaru.stores.sqlite import SqliteStore
+from kitaru.stores.sqlite_file import WITNESS
 from kitaru.wire import keys
 from kitaru.wire.records import StateRecord, Status
 from kitaru.wire.times import uninvert
@@ -32,6 +37,8 @@ GROWTH = (1_000, 10_000, 100_000)
 # Seconds that a proxy adds to every request: beside them, what the server takes hardly counts.
 DELAY = 0.1
 FEW, MANY = 2, 22
+SAFEGUARDS = ("looking at the files", "a second index")
+TURNS, COMMITS = 30, 50
 
 
 @kitaru.checkpoint
@@ -54,19 +61,19 @@ def chain(start: int, count: int) -> int:
 
 def fill(store: Store, count: int) -> None:
     """Give a store so many executions as a list sees them: every 10th is still running."""
-    ledger = Ledger(store)
+    record_store = RecordStore(store)
     for start in range(0, count, 2_000):
-        made = [one for n in range(start, start + 2_000) for one in _listed(ledger, n)]
+        made = [one for n in range(start, start + 2_000) for one in _listed(record_store, n)]
         store.create_all(made)
 
 
-def _listed(ledger: Ledger, number: int) -> Iterator[tuple[str, bytes]]:
+def _listed(record_store: RecordStore, number: int) -> Iterator[tuple[str, bytes]]:
     exec_id, flow = f"e{number:06d}", "rare" if number == 0 else "review"
     at = uninvert(f"{10**16 - 1 - 1_760_000_000_000_000 - number:016d}")
     statuses: list[Status] = ["running"] if number % 10 == 0 else ["running", "completed"]
     for position, status in enumerate(statuses, 1):
         place = keys.state(exec_id, position)
-        yield place, ledger.encode(place, StateRecord(position, status, at))
+        yield place, record_store.encode(place, StateRecord(position, status, at))
         yield keys.index(at, exec_id, position, status, flow), b""
 
 
@@ -124,6 +131,41 @@ def growth() -> Iterator[Line]:
             f"each of {GROWTH[0]:,}: {first:.3f} ms CPU",
             each / first,
             "linear, ≤ 40 MB",
+        )
+
+
+def safeguards() -> Iterator[Line]:
+    """What a commit costs because its files are looked at, and because there is a second index.
+
+    The same store without each of them takes its turn, on the same disk.
+    """
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+        stores = {name: SqliteStore(Path(folder) / f"{name}.db") for name in ("all", *SAFEGUARDS)}
+        blind: Any = stores["looking at the files"]._watch
+        blind.look = blind.look_at_log = lambda: None
+        stores["a second index"]._writer.execute(f"DROP INDEX {WITNESS}")
+        value = os.urandom(600).hex().encode()
+        took: dict[str, list[tuple[float, float]]] = {name: [] for name in stores}
+        for turn in range(TURNS):
+            for name, store in stores.items():
+                clock, cpu = time.perf_counter(), time.process_time()
+                for number in range(COMMITS):
+                    store.create(f"x/e/inv/step_{turn * COMMITS + number}", value)
+                took[name].append((time.perf_counter() - clock, time.process_time() - cpu))
+        for store in stores.values():
+            store.close()
+    means = {
+        name: [median(each) / COMMITS * 1e6 for each in zip(*t, strict=True)]
+        for name, t in took.items()
+    }
+    wall, cpu = means["all"]
+    for name in SAFEGUARDS:
+        yield Line(
+            f"a commit in SQLite, with {name}",
+            f"{wall:,.0f} µs, {cpu:.0f} µs CPU",
+            f"without: {means[name][0]:,.0f} µs, {means[name][1]:.0f} µs CPU",
+            wall / means[name][0],
+            "≤ 1.05×",
         )
 
 
@@ -200,4 +242,4 @@ def _line(what: str, trips: float, aim: str) -> Line:
 
 def lines() -> list[Line]:
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    return [*listing(), *growth(), *packed(), *distant()]
+    return [*safeguards(), *listing(), *growth(), *packed(), *distant()]

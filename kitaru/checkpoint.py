@@ -2,34 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, update_wrapper
 from itertools import product
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from types import MethodType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from kitaru.errors import UsageError
+from kitaru.runtime.engine import context, event_loop
+from kitaru.runtime.engine.calls import Spec, callee_name
+from kitaru.runtime.engine.futures import Future, Futures, resolve_futures
+from kitaru.runtime.engine.options import check_option
+from kitaru.runtime.engine.retries import RetryOn, policy
 from kitaru.runtime.llm.capture import Capture, check_capture
-from kitaru.runtime.running import context
-from kitaru.runtime.running.calls import Spec, callee_name
-from kitaru.runtime.running.futures import Future, Futures, values_of
-from kitaru.runtime.running.retries import RetryOn, policy
 from kitaru.wire.fingerprint import fingerprint_function
+from kitaru.wire.modules import undecorated
 from kitaru.wire.names import check_name
 
+if TYPE_CHECKING:
+    from inspect import Signature
+
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
 Runtime = Literal["inline", "isolated"]
 
+_ANY_KEYWORD = 0x08
 _COROUTINE = 0x80
 _GRACE_SECONDS = 0.1
+
+
+class CheckpointOptions(TypedDict, total=False):
+    """The options of `@checkpoint`; `checkpoint` documents each."""
+
+    name: str | None
+    retries: int | None
+    retry_delay: float | None
+    backoff: float | None
+    retry_on: RetryOn | None
+    timeout: float | None
+    cache: bool | None
+    depends_on: Sequence[str]
+    runtime: Runtime | None
+    cpu: str | float | None
+    memory: str | None
+    gpu: int | None
+    capture: Capture | None
+    pickle: bool
+    type: str | None
+
+
+class CallOptions(TypedDict, total=False):
+    """What the call of a checkpoint takes beside the arguments of its function.
+
+    A parameter of the function with that name wins, and so do its `**parameters`: they take any
+    keyword. `after` is a future, or a list of some, that
+    must have ended well before the call starts; its value is not used.
+    """
+
+    id: str | None
+    after: Any
 
 
 class Checkpoint(Generic[P, R]):
     """A checkpoint: call it in a flow's body; made by `@checkpoint`.
 
-    Called with `id="…"` the invocation has that id, unless the function takes an `id` itself. A
-    future among the arguments, or directly in a list, tuple or dict of them, passes its value.
-    `name` is what invocations are called after, `function` the decorated function.
+    Called with `id="…"` the invocation has that id, unless the function takes an `id` itself, by
+    name or in its `**parameters`; then only `name` names its invocations.
+    Called with `after=future`, or a list of futures, it starts when these have ended. A future
+    among the arguments, or directly in a list, tuple or dict of them, passes its value. `name`
+    is what invocations are called after, `function` the decorated function.
     """
 
     def __init__(
@@ -42,23 +96,38 @@ class Checkpoint(Generic[P, R]):
         backoff: float | None = None,
         retry_on: RetryOn | None = None,
         timeout: float | None = None,
-        cache: bool = True,
+        cache: bool | None = None,
+        depends_on: Sequence[str] = (),
         runtime: Runtime | None = None,
         cpu: str | float | None = None,
         memory: str | None = None,
-        gpu: int = 0,
+        gpu: int | None = None,
         capture: Capture | None = None,
         pickle: bool = False,
+        type: str | None = None,
     ) -> None:
+        for option, value, types in (
+            ("name", name, (str,)),
+            ("type", type, (str,)),
+            ("cache", cache, (bool,)),
+            ("cpu", cpu, (str, int, float)),
+            ("memory", memory, (str,)),
+            ("gpu", gpu, (int,)),
+        ):
+            check_option("@checkpoint", option, value, *types)
+        _check_function(function)
         update_wrapper(self, function)
         self.function = function
+        self._callee = callee_name(function)
         self.name = check_name("checkpoint", name or function.__name__)
         self.policy = policy("@checkpoint", retries, retry_delay, backoff, retry_on, timeout)
-        self.cache = cache
+        self.cache = cache is not False
+        self.depends_on = _check_depends_on(depends_on)
         self.runtime = _check_runtime(runtime)
-        self.cpu, self.memory, self.gpu = cpu, memory, gpu
+        self.cpu, self.memory, self.gpu = cpu, memory, gpu or 0
         self.capture = check_capture("@checkpoint", capture)
         self.pickle = _check_pickle(pickle)
+        self.type = type
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the recorded result; the function runs only when there is none.
@@ -71,7 +140,7 @@ class Checkpoint(Generic[P, R]):
         """
         execution = context.in_body(f"The checkpoint {self.name}")
         given, id = self._split(kwargs)
-        return execution.invoke(self.spec, values_of(args), values_of(given), id)  # type: ignore[no-any-return]
+        return execution.invoke(self.spec, resolve_futures(args), resolve_futures(given), id)  # type: ignore[no-any-return]
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Start the checkpoint beside the flow's body and return its future.
@@ -82,7 +151,7 @@ class Checkpoint(Generic[P, R]):
         """
         execution = context.in_body(f"The checkpoint {self.name}")
         given, id = self._split(kwargs)
-        return execution.submit(self.spec, values_of(args), values_of(given), id)
+        return execution.submit(self.spec, resolve_futures(args), resolve_futures(given), id)
 
     def map(self, *iterables: Iterable[Any], **common: Any) -> Futures[R]:
         """Submit one call per item, of several iterables like `zip`; results keep the order.
@@ -92,29 +161,41 @@ class Checkpoint(Generic[P, R]):
         Example:
             texts = draft.map(topics, style="short").result()
         """
-        return self._submit_all(zip(*iterables, strict=False), common)
+        return _submit_all(self.submit, zip(*iterables, strict=False), common)
 
     def product(self, *iterables: Iterable[Any], **common: Any) -> Futures[R]:
         """Submit one call per combination, the last iterable varying fastest."""
-        return self._submit_all(product(*iterables), common)
+        return _submit_all(self.submit, product(*iterables), common)
 
-    def _submit_all(self, calls: Iterable[tuple[Any, ...]], common: dict[str, Any]) -> Futures[R]:
-        submit: Callable[..., Future[R]] = self.submit
-        return Futures(tuple(submit(*args, **common) for args in calls))
-
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Checkpoint[P, R]: ...
+    @overload
+    def __get__(
+        self: Checkpoint[Concatenate[S, Q], R], instance: S, owner: type | None = None
+    ) -> BoundCheckpoint[Q, R]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else _Bound(self, instance)
+        """Return the checkpoint of an object whose class has it as a method."""
+        return self if instance is None else BoundCheckpoint(self, instance)
 
     def _split(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-        if "id" not in kwargs or self._takes_id:
+        """Return the function's own arguments and the id; wait for what the call comes after."""
+        options = {name: kwargs[name] for name in self._options & kwargs.keys()}
+        if not options:
             return kwargs, None
-        rest = dict(kwargs)
-        return rest, rest.pop("id")
+        resolve_futures((options.get("after"),))
+        rest = {name: value for name, value in kwargs.items() if name not in options}
+        return rest, options.get("id")
 
     @cached_property
-    def _takes_id(self) -> bool:
-        code = self.function.__code__
-        return "id" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    def _options(self) -> frozenset[str]:
+        """The options of a call that are not parameters of the function."""
+        # A decorator in between takes any keyword, and hands it to the function that is meant.
+        function = undecorated(self.function)
+        code = getattr(function, "__code__", self.function.__code__)
+        if code.co_flags & _ANY_KEYWORD:
+            return frozenset()
+        own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return frozenset(CallOptions.__annotations__.keys() - {*own})
 
     @cached_property
     def spec(self) -> Spec:
@@ -122,9 +203,10 @@ class Checkpoint(Generic[P, R]):
         return Spec(
             name=self.name,
             function=_synchronous(self.function, self.policy.timeout),
-            callee=callee_name(self.function),
+            callee=self._callee,
             policy=self.policy,
             cache=self.cache,
+            depends_on=self.depends_on,
             fingerprint=lambda: self._fingerprint,
             capture=self.capture,
             pickle=self.pickle,
@@ -135,18 +217,85 @@ class Checkpoint(Generic[P, R]):
         return fingerprint_function(self.function)
 
 
-class _Bound:
-    """A checkpoint that is a method, with the object it is called on."""
+class BoundCheckpoint(Generic[P, R]):
+    """A checkpoint that is a method, on one object: what a function has, it has as well.
 
-    def __init__(self, checkpoint: Checkpoint[Any, Any], instance: Any) -> None:
-        self._checkpoint = checkpoint
-        self._instance = instance
+    Its other attributes, `name` or `retries` for example, are those of the checkpoint. The object
+    is an argument of each call: it is recorded as such, and copied into each step.
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._checkpoint(self._instance, *args, **kwargs)
+    Example:
+        agent = Agent("plain")
+        texts = agent.draft.map(topics).result()
+    """
 
-    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self._checkpoint.submit(self._instance, *args, **kwargs)
+    def __init__(self, checkpoint: Checkpoint[Any, R], instance: Any) -> None:
+        self.__func__ = checkpoint
+        self.__self__ = instance
+        self.__name__: str = checkpoint.function.__name__
+        self.__doc__ = checkpoint.function.__doc__
+
+    @property
+    def __signature__(self) -> Signature:
+        """The parameters of the function without the one for the object."""
+        from inspect import signature
+
+        return signature(MethodType(self.__func__.function, self.__self__))
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the recorded result; see `Checkpoint.__call__`."""
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Start the checkpoint beside the flow's body and return its future."""
+        return self.__func__.submit(self.__self__, *args, **kwargs)
+
+    def map(self, *iterables: Iterable[Any], **common: Any) -> Futures[R]:
+        """Submit one call per item, of several iterables like `zip`; see `Checkpoint.map`."""
+        return _submit_all(self.submit, zip(*iterables, strict=False), common)
+
+    def product(self, *iterables: Iterable[Any], **common: Any) -> Futures[R]:
+        """Submit one call per combination, the last iterable varying fastest."""
+        return _submit_all(self.submit, product(*iterables), common)
+
+    def __getattr__(self, name: str) -> Any:
+        # A copy that is being made has no attributes yet, and asks for names with underscores.
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.__func__, name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BoundCheckpoint):
+            return NotImplemented
+        return self.__func__ is other.__func__ and self.__self__ is other.__self__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__func__), id(self.__self__)))
+
+
+def _submit_all(
+    submit: Callable[..., Future[R]], calls: Iterable[tuple[Any, ...]], common: dict[str, Any]
+) -> Futures[R]:
+    return Futures(tuple(submit(*args, **common) for args in calls))
+
+
+def _check_function(function: Any) -> None:
+    """Refuse a callable without code of its own: records and cache keys know a function by that."""
+    if hasattr(function, "__code__"):
+        return
+    kind = "checkpoint" if isinstance(function, Checkpoint) else _type_name(function)
+    help = (
+        "Write a function that calls it:\n    @checkpoint\n    def name(x):\n        return it(x)"
+    )
+    if isinstance(function, Checkpoint):
+        help = "Decorate it once."
+    elif isinstance(function, staticmethod | classmethod):
+        help = f"Write @{kind} above @checkpoint."
+    raise UsageError(f"@checkpoint takes a function made by def, not this {kind}.", help=help)
+
+
+def _type_name(function: Any) -> str:
+    kind = type(function)
+    return "class" if issubclass(kind, type) else kind.__qualname__
 
 
 def _check_runtime(runtime: Runtime | None) -> Runtime | None:
@@ -156,6 +305,16 @@ def _check_runtime(runtime: Runtime | None) -> Runtime | None:
             help='Use runtime="inline" (never a step of its own) or "isolated" (always one).',
         )
     return runtime
+
+
+def _check_depends_on(depends_on: Sequence[str]) -> tuple[str, ...]:
+    known = isinstance(depends_on, list | tuple)
+    if not known or not all(isinstance(one, str) and one for one in depends_on):
+        raise UsageError(
+            f"depends_on={depends_on!r} is not a list of files and variables.",
+            help='Use depends_on=["prompts/**/*.md", "env:AGENT_MODEL"].',
+        )
+    return tuple(depends_on)
 
 
 def _check_pickle(pickle: bool) -> bool:
@@ -171,16 +330,16 @@ def _synchronous(function: Callable[..., Any], timeout: float | None) -> Callabl
     if not function.__code__.co_flags & _COROUTINE:
         return function
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        # Costs a tenth of a second that flows without async checkpoints need not pay.
+    async def cancelled_in_time(*args: Any, **kwargs: Any) -> Any:
+        # On the loop's own thread, so it is imported by now.
         import asyncio
 
-        async def cancelled_in_time() -> Any:
-            # After the attempt has been given up, so that only that is what it is told to be.
-            async with asyncio.timeout(None if timeout is None else timeout + _GRACE_SECONDS):
-                return await function(*args, **kwargs)
+        # After the attempt has been given up, so that its error is the timeout of the attempt.
+        async with asyncio.timeout(None if timeout is None else timeout + _GRACE_SECONDS):
+            return await function(*args, **kwargs)
 
-        return asyncio.run(cancelled_in_time())
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return event_loop.run(lambda: cancelled_in_time(*args, **kwargs))
 
     return update_wrapper(run, function)
 
@@ -189,23 +348,10 @@ def _synchronous(function: Callable[..., Any], timeout: float | None) -> Callabl
 def checkpoint(function: Callable[P, R], /) -> Checkpoint[P, R]: ...
 @overload
 def checkpoint(
-    *,
-    name: str | None = None,
-    retries: int | None = None,
-    retry_delay: float | None = None,
-    backoff: float | None = None,
-    retry_on: RetryOn | None = None,
-    timeout: float | None = None,
-    cache: bool = True,
-    runtime: Runtime | None = None,
-    cpu: str | float | None = None,
-    memory: str | None = None,
-    gpu: int = 0,
-    capture: Capture | None = None,
-    pickle: bool = False,
+    **options: Unpack[CheckpointOptions],
 ) -> Callable[[Callable[P, R]], Checkpoint[P, R]]: ...
 def checkpoint(
-    function: Callable[P, R] | None = None, /, **options: Any
+    function: Callable[P, R] | None = None, /, **options: Unpack[CheckpointOptions]
 ) -> Checkpoint[P, R] | Callable[[Callable[P, R]], Checkpoint[P, R]]:
     """Make a function a checkpoint; used as `@checkpoint` or `@checkpoint(…)`.
 
@@ -221,7 +367,11 @@ def checkpoint(
             `kitaru.errors.CheckpointTimeout`; default no limit. An async function is cancelled.
             A thread cannot be stopped: any other goes on in its own until it ends by itself or with
             the process, on copies of its arguments, and what it returns or raises is dropped.
-        cache: whether a result of another execution may be used; default true.
+        cache: false to never use a result of another execution; by default the setting `cache`
+            decides, which is off.
+        depends_on: what its code reads beside arguments and globals, for the cache: patterns of
+            files from the working directory, and variables as `env:NAME`. Without it, code that
+            reads files or the environment is not cached.
         runtime: `inline` for never a pipeline step of its own, `isolated` for always one.
         cpu, memory, gpu: what its step asks of the machine, as `0.5`, `"4Gi"` and a count.
         capture: what is kept of its model calls: `full`, `metadata` (no texts) or `off`; default
@@ -229,9 +379,11 @@ def checkpoint(
         pickle: whether parts of its result that nothing else keeps may be pickled; default false.
             A pickle runs code when it is loaded: only this flow's own processes ever load it, and
             `kitaru.load` in a checkpoint that says the same.
+        type: a label for people, such as `llm_call`; it changes nothing.
 
     Raises:
-        UsageError: an option is wrong.
+        UsageError: an option is wrong, or it is no function made by `def`: a `functools.partial`,
+            an `lru_cache`, a builtin, a class or an object that is called.
 
     Example:
         @checkpoint(retries=2, retry_delay=5, retry_on=ConnectionError, timeout=60)
@@ -239,5 +391,5 @@ def checkpoint(
             return kitaru.llm(f"Research: {topic}.")
     """
     if function is not None:
-        return Checkpoint(function)
+        return Checkpoint(function, **options)
     return lambda f: Checkpoint(f, **options)

@@ -1,42 +1,66 @@
-"""Decides what can be done with executions from outside: look, answer, go on, retry, abort."""
+"""Flows, executions, deployed flows and memory from outside, as the command line has them.
+
+Each method that changes something calls the operation of `kitaru.ops` that its command calls.
+"""
 
 from __future__ import annotations
 
+import builtins
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kitaru.errors import StateError
-from kitaru.flow import ended, go_on, opened, replay
-from kitaru.handle import Handle
-from kitaru.loading import load_flow
+from kitaru.compat.client import Artifacts, ReplayHandle, ScopedMemories, overridden
+from kitaru.compat.explaining import Explaining
+from kitaru.errors import NotFound
 from kitaru.memory import Memories
 from kitaru.runtime.executions import listing
 from kitaru.runtime.executions.deployments import Deployments
-from kitaru.runtime.observing import logs
-from kitaru.runtime.recording import commands, launches
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.lineage import parents
-from kitaru.runtime.running.inputs import changed_json
-from kitaru.runtime.running.local import running_here
-from kitaru.runtime.running.waits import answer, pick
-from kitaru.view import ExecutionView
-from kitaru.wire.records import EndRecord, WaitAnswer
-from kitaru.wire.times import now
+from kitaru.runtime.executions.invocation_ref import execution_id
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.telemetry import logs
+from kitaru.status import ExecutionStatus as ExecutionStatus
+from kitaru.stores import resolve_store
+from kitaru.wire.starts import refuse_while_importing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import timedelta
 
-    from kitaru.runtime.executions.collection import Removed
+    from kitaru_targets.build import Build
+    from kitaru_targets.compare import Difference
+    from kitaru_targets.verification import Verification
+
+    from kitaru.errors import KitaruError
+    from kitaru.handle import Handle
+    from kitaru.ops.backup import Copied
+    from kitaru.ops.check import Checked
+    from kitaru.ops.check_store import Kept
+    from kitaru.ops.compile import Compiled
+    from kitaru.ops.deploy import Deployed
+    from kitaru.ops.fingerprint import Contents
+    from kitaru.ops.graph import Drawn
+    from kitaru.ops.model_usage import By, Usage
+    from kitaru.ops.replay_many import Replayed
+    from kitaru.ops.verify import Verified
     from kitaru.runtime.executions.comparison import Comparison
-    from kitaru.runtime.observing.logs import LogLine
+    from kitaru.runtime.executions.gc import Removed
+    from kitaru.runtime.telemetry.logs import LogLine
     from kitaru.stores.base import Store
+    from kitaru.view import ExecutionView
+    from kitaru.wire.plan import Granularity
+    from kitaru.wire.records import WaitRequest
 
 
-class KitaruClient:
-    """The executions, the deployed flows and the memory in one store.
+class KitaruClient(Explaining):
+    """The executions, the deployed flows and the memory in one store, and the flows of files.
+
+    `flow` names a flow as the command line does: `review.py`, `review.py:review_flow` or
+    `reviews.flows:review_flow`.
 
     Example:
         client = KitaruClient()
+        client.check("review.py").findings
         client.executions.input(exec_id, True).wait()
         client.deployments.get("review@stable").version
         client.memory.get("tone", scope="namespace:sales")
@@ -44,39 +68,515 @@ class KitaruClient:
 
     def __init__(self, store: str | Store | None = None) -> None:
         """`store` is a URL such as `sqlite:PATH`; default as configured."""
-        where = opened(store)
-        self.executions = Executions(where)
-        self.deployments = Deployments(where)
-        self.memory = Memories(where)
+        self.store = resolve_store(store)
+        # What a document names, as `--store` of a command does.
+        self._named = store if store is None or isinstance(store, str) else store.url
+        self.executions = Executions(self.store)
+        self.deployments = DeployedFlows(self.store, self._named)
+        self.memory = Memories(self.store)
+        self.memories = ScopedMemories(self.memory)
+        self.artifacts = Artifacts(self.store)
+
+    def model_usage(
+        self, since: timedelta, *, flow: str | None = None, by: By = "model"
+    ) -> tuple[builtins.list[Usage], Usage]:
+        """Return what models were asked and what it took, by group, and the sum of all.
+
+        Args:
+            since: how far back the calls were made.
+            flow: only executions of this flow.
+            by: `model`, `flow`, `execution` or `day`.
+
+        Raises:
+            UsageError: `by` is not one of the groups.
+            EnvironmentFailure: the store cannot be read.
+
+        Example:
+            groups, total = client.model_usage(timedelta(days=7))
+            total.cost
+        """
+        from kitaru.ops.model_usage import model_usage
+
+        return model_usage(self.store, since, flow=flow, by=by)
+
+    def run(
+        self,
+        flow: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        cache: bool | None = None,
+        retries: int | None = None,
+    ) -> Handle[Any]:
+        """Run a flow of a file in this process, and return at once.
+
+        Args:
+            inputs: the flow's inputs by name, as JSON.
+            cache: whether results of other executions may be used; default as decorated.
+            retries: default number of retries for checkpoints that set none.
+
+        Raises:
+            UsageError: there is no such file or flow.
+            SourceError: the source has errors.
+            FlowError: the module does not import.
+            InputError: an input is missing, unknown or does not fit its annotation.
+
+        Example:
+            client.run("review.py", {"topic": "kayaks"}).wait()
+        """
+        refuse_while_importing("client.run(…)")
+        from kitaru.ops.flow_ref import locate
+        from kitaru.ops.run import load_flow, run
+
+        loaded = load_flow(locate(flow))
+        return run(loaded, inputs or {}, store=self.store, cache=cache, retries=retries)
+
+    def check(self, flow: str) -> Checked:
+        """Find errors in a flow without importing or running it; see `kitaru.ops.check.check`.
+
+        Raises:
+            UsageError: there is no such file or module.
+            SourceError: the file is not Python, or has no such flow.
+
+        Example:
+            client.check("review.py").is_fatal()
+        """
+        from kitaru.ops.check import check
+        from kitaru.ops.flow_ref import locate
+
+        return check(locate(flow))
+
+    def graph(
+        self, flow: str, target: str | None = None, *, granularity: Granularity = "checkpoint"
+    ) -> Drawn:
+        """Return the graph of a flow; see `kitaru.ops.graph.graph`.
+
+        Raises:
+            SourceError: the source has errors.
+            UsageError: there is no such file or target.
+
+        Example:
+            client.graph("review.py", "vertex").text("svg")
+        """
+        from kitaru.ops.flow_ref import locate
+        from kitaru.ops.graph import graph
+
+        return graph(locate(flow), target, granularity)
+
+    def fingerprint(self, checkpoint: str) -> Contents:
+        """Return what the fingerprint of a checkpoint covers, such as `review.py:draft`.
+
+        Raises:
+            UsageError: there is no such file or checkpoint.
+            SourceError: a file is not Python.
+        """
+        from kitaru.ops.fingerprint import fingerprint
+        from kitaru.ops.flow_ref import locate
+
+        return fingerprint(locate(checkpoint))
+
+    def compile(
+        self,
+        flow: str,
+        target: str | None = None,
+        *,
+        directory: str | Path = "build",
+        granularity: Granularity = "checkpoint",
+        image: str | None = None,
+        delivery: str = "store",
+        strict: bool = False,
+    ) -> Compiled:
+        """Write the pipeline of a flow for a target; nothing of yours is imported or run.
+
+        The document names the store of this client. Where that is the configured one, and on this
+        machine, it names none.
+
+        Args:
+            target: the name of a target; default as configured.
+            directory: the build is written to `directory/FLOW/TARGET`.
+            granularity: how much of the flow becomes one step.
+            image: the container image of every step; default as configured.
+            delivery: how the code gets into the container: `store`, `image` or `inline`.
+            strict: whether warnings and notes are errors.
+
+        Raises:
+            SourceError: the source has errors.
+            FlowError: `strict`, and there are findings; nothing was written.
+            UsageError: there is no such file or target, or the build cannot be written.
+
+        Example:
+            client.compile("review.py", "vertex").build.directory
+        """
+        refuse_while_importing("client.compile(…)")
+        from kitaru.ops.compile import compile, request
+
+        named = request(
+            flow,
+            target,
+            directory,
+            granularity=granularity,
+            image=image,
+            delivery=delivery,
+            strict=strict,
+            store=self._named,
+        )
+        return compile(named)
+
+    def compile_all(
+        self,
+        flow: str,
+        *,
+        directory: str | Path = "build",
+        granularity: Granularity = "checkpoint",
+        image: str | None = None,
+        delivery: str = "store",
+        strict: bool = False,
+    ) -> tuple[list[Compiled], dict[str, KitaruError]]:
+        """Write the pipeline of a flow for every target; the options are those of `compile`.
+
+        Returns what was written, and by target why it was refused. Raises what `compile` does where
+        it holds for every target.
+        """
+        refuse_while_importing("client.compile_all(…)")
+        from kitaru.ops.compile import compile_all, request
+
+        named = request(
+            flow,
+            "all",
+            directory,
+            granularity=granularity,
+            image=image,
+            delivery=delivery,
+            strict=strict,
+            store=self._named,
+        )
+        return compile_all(named)
+
+    def dry_run(
+        self,
+        flow: str,
+        inputs: Mapping[str, Any] | None = None,
+        target: str | None = None,
+        *,
+        answers: Mapping[str, Any] | None = None,
+        directory: str | Path = ".kitaru/dry-run",
+        granularity: Granularity = "checkpoint",
+        image: str | None = None,
+        delivery: str = "store",
+        strict: bool = False,
+    ) -> ExecutionView:
+        """Compile a flow, then execute the written pipeline here until it ends or waits.
+
+        `client.executions.dry_run` continues it. The other options are those of `compile`.
+
+        Args:
+            inputs: the flow's inputs by name, as JSON.
+            answers: the answer to each wait, by its name.
+
+        Raises:
+            InputError: an input is missing, unknown or of the wrong type; nothing was started.
+            AnswerInvalid: an answer does not fit its wait's schema; the execution still waits.
+            StateError: an answer is for no pending wait.
+            KitaruError: as `compile` raises them.
+
+        Example:
+            client.dry_run("review.py", {"topic": "tea"}, "vertex", answers={"ok": True}).result
+        """
+        refuse_while_importing("client.dry_run(…)")
+        from kitaru.ops.compile import compile, request
+        from kitaru.ops.dry_run import begin_dry_run, dry_run
+
+        named = request(
+            flow,
+            target,
+            directory,
+            granularity=granularity,
+            image=image,
+            delivery=delivery,
+            strict=strict,
+            store=self.store.url,
+        )
+        exec_id = begin_dry_run(self.store, compile(named), inputs or {})
+        return dry_run(self.store, exec_id, answers=answers)
+
+    def diff(self, a: str, b: str) -> Difference:
+        """Return how build `b` differs from build `a`; see `kitaru.ops.build_diff.diff_builds`.
+
+        Args:
+            a, b: build directories; one of them may be a flow.
+
+        Raises:
+            UsageError: neither is a build directory.
+            SourceError: the source of the flow has errors.
+
+        Example:
+            client.diff("build/review/vertex", "review.py").changes
+        """
+        from kitaru.ops.build_diff import diff_builds
+
+        return diff_builds(a, b)
+
+    def diff_deployed(self, exec_id: str, name: str) -> Difference:
+        """Return how a build directory or a flow differs from what an execution ran.
+
+        Raises:
+            NotFound: there is no such execution.
+            StateError: the store does not have what it ran.
+        """
+        from kitaru.ops.build_diff import diff_deployed
+
+        return diff_deployed(self.store, execution_id(self.store, exec_id), name)
+
+    def verify(self, directory: str | Path) -> Verification:
+        """Compare every file of a build with what was compiled; `problems` says what differs.
+
+        Raises:
+            StateError: there is no build in the directory.
+        """
+        from kitaru_targets.verification import verify
+
+        return verify(Path(directory))
+
+    def upload(self, directory: str | Path) -> str:
+        """Put the bundle of a build into the store, and return its digest.
+
+        Raises:
+            StateError: there is no build in the directory.
+            EnvironmentFailure: the store cannot be written.
+        """
+        refuse_while_importing("client.upload(…)")
+        from kitaru.ops.upload import upload
+
+        return upload(self.store, Path(directory))
+
+    def check_store(self) -> list[Kept]:
+        """Check that the store keeps its promises, and return how long each took.
+
+        Raises:
+            StoreUnsuitable: it does not keep one.
+            EnvironmentFailure: it cannot be reached, or is damaged.
+        """
+        from kitaru.ops.check_store import check_store
+
+        return check_store(self.store)
+
+    def verify_store(self) -> Verified:
+        """Read the whole store, compare every object with its digest, and return the findings.
+
+        Raises:
+            EnvironmentFailure: it cannot be read.
+        """
+        from kitaru.ops.verify import verify
+
+        return verify(self.store)
+
+    def backup(self, to: str) -> Copied:
+        """Copy the store to the URL `to` while executions run; see `kitaru.ops.backup.backup`.
+
+        Raises:
+            RecordCorrupt: the store is damaged; nothing was copied.
+            StateError: the file exists, or the bucket contains something else.
+            EnvironmentFailure: a store cannot be read or written.
+        """
+        refuse_while_importing("client.backup(…)")
+        from kitaru.ops.backup import backup
+
+        return backup(self.store, to)
+
+    @staticmethod
+    def restore(source: str, to: str, *, replace: bool = False) -> Copied:
+        """Make the store `to` of the backup `source`, both URLs; see `kitaru.ops.backup.restore`.
+
+        Raises:
+            NotFound: there is no such file.
+            RecordCorrupt: the backup is incomplete, or an object in it is damaged.
+            StateError: there is a store already.
+
+        Example:
+            KitaruClient.restore("s3://backups/kitaru", "sqlite:kitaru.db")
+        """
+        refuse_while_importing("KitaruClient.restore(…)")
+        from kitaru.ops.backup import restore
+
+        return restore(source, to, replace=replace)
 
 
-class Executions:
-    """What `KitaruClient.executions` offers; every method may raise EnvironmentFailure."""
+class DeployedFlows(Deployments):
+    """What `KitaruClient.deployments` offers: deployed flows; deploy and invoke them."""
+
+    def __init__(self, store: Store, named: str | None = None) -> None:
+        """`named` is the store that documents name; default the configured one."""
+        super().__init__(store)
+        self._named = named
+
+    def deploy(
+        self,
+        flow: str,
+        target: str | None = None,
+        *,
+        tag: str | Sequence[str] = (),
+        dry_run: bool = False,
+        granularity: Granularity = "checkpoint",
+        image: str | None = None,
+        delivery: str = "store",
+        strict: bool = False,
+    ) -> Deployed:
+        """Compile a flow of a file, and keep the build as its next version.
+
+        Args:
+            flow: as `KitaruClient.compile` takes it.
+            target: the name of a target; default as configured, else `local`.
+            tag: one tag, or several, to point at the version.
+            dry_run: return what would change, and keep nothing.
+            granularity, image, delivery, strict: as `KitaruClient.compile` takes them.
+
+        Raises:
+            SourceError: the source has errors.
+            UsageError: a tag or the target is not valid.
+
+        Example:
+            client.deployments.deploy("review.py", tag="stable").deployment.version
+        """
+        refuse_while_importing("client.deployments.deploy(…)")
+        from kitaru.ops.compile import request
+        from kitaru.ops.deploy import LOCAL, deploy
+
+        named = request(
+            flow,
+            target,
+            "",
+            default=LOCAL,
+            granularity=granularity,
+            image=image,
+            delivery=delivery,
+            strict=strict,
+            store=self._named,
+        )
+        return deploy(named, self._store, [tag] if isinstance(tag, str) else tag, keeps=not dry_run)
+
+    def dry_run(
+        self,
+        flow: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        tag: str | None = None,
+        version: int | str | None = None,
+        answers: Mapping[str, Any] | None = None,
+    ) -> ExecutionView:
+        """Execute the document of a deployed version here until it ends or waits.
+
+        `flow`, `inputs`, `tag` and `version` are those of `invoke`.
+
+        Args:
+            answers: the answer to each wait, by its name.
+
+        Raises:
+            NotFound: no such flow is deployed, or it has no such version or tag.
+            InputError: the inputs are not those of the version; nothing was started.
+            AnswerInvalid: an answer does not fit its wait's schema; the execution still waits.
+            StateError: an answer is for no pending wait.
+        """
+        refuse_while_importing("client.deployments.dry_run(…)")
+        from kitaru.ops.dry_run import begin_version, dry_run
+        from kitaru.ops.invoke import as_json, find
+
+        found = find(self._store, flow, tag=tag, version=version)
+        exec_id = begin_version(self._store, found, as_json(flow, inputs or {}))
+        return dry_run(self._store, exec_id, answers=answers)
+
+    def invoke(
+        self,
+        flow: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        tag: str | None = None,
+        version: int | str | None = None,
+        exec_id: str | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Handle[Any]:
+        """Start an execution of a deployed version on its target; default its tag `default`.
+
+        Args:
+            flow: the flow's name, or `FLOW@TAG`, `FLOW@v3`.
+            version: 3, "3" or "v3".
+            exec_id: the execution's id. The same id, version and inputs again start nothing twice.
+            options: of the target's service, over those of the settings.
+
+        Raises:
+            NotFound: no such flow is deployed, or it has no such version or tag.
+            InputError: the inputs are not those of the version; nothing was started.
+            StateError: the execution `exec_id` was started from another version, or otherwise.
+            EnvironmentFailure: the SDK or a package is missing, or store or service refused.
+
+        Example:
+            client.deployments.invoke(flow="review", inputs={"topic": "tea"}, tag="stable").wait()
+        """
+        refuse_while_importing("client.deployments.invoke(…)")
+        from kitaru.ops.invoke import invoke_named
+
+        return invoke_named(
+            self._store,
+            flow,
+            inputs or {},
+            tag=tag,
+            version=version,
+            exec_id=exec_id,
+            options=options,
+        )
+
+
+class Executions(Explaining):
+    """What `KitaruClient.executions` offers; every method may raise EnvironmentFailure.
+
+    `exec_id` is an id, a prefix of at least 4 characters that only one id has, or `latest` for the
+    execution that started last. No such execution is NotFound, several are a UsageError.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def _whole(self, exec_id: str) -> str:
+        return execution_id(self._store, exec_id)
+
     def get(self, exec_id: str) -> ExecutionView:
-        """Return an execution as it is now; raises NotFound."""
-        journal = Journal.open(self._store, exec_id)
-        state = journal.state()
-        pending = journal.pending_waits() if state.status in ("running", "waiting") else []
-        return ExecutionView(
-            exec_id=exec_id,
-            flow=journal.execution.flow,
-            status=state.status,
-            waits=tuple(pending),
-            error=state.error if state.status == "failed" else None,
-            started_at=journal.execution.started_at,
-            deployment=launches.version(self._store, exec_id) if journal.execution.target else "",
-            journal=journal,
-        )
+        """Return an execution as it is now; raises NotFound.
+
+        Example:
+            client.executions.get("latest").status
+        """
+        from kitaru.ops.show import show
+
+        return show(self._store, self._whole(exec_id))
 
     def list(
         self, *, flow: str | None = None, status: str | None = None, limit: int = 20
-    ) -> list[dict[str, Any]]:
-        """Return `{"exec_id", "flow", "status", "started_at"}` per execution, newest first."""
+    ) -> list[listing.Listed]:
+        """Return `{"exec_id", "flow", "status", "started_at"}` per execution, newest first.
+
+        Each entry is an attribute as well: `client.executions.list()[0].exec_id`.
+        """
         return listing.list_executions(self._store, flow=flow, status=status, limit=limit)
+
+    def latest(self, *, flow: str | None = None, status: str | None = None) -> ExecutionView:
+        """Return the newest execution, of a flow or with a status; raises NotFound.
+
+        Example:
+            client.executions.latest(flow="review", status="waiting")
+        """
+        for found in self.each(flow=flow, status=status):
+            return self.get(found["exec_id"])
+        what = " ".join(filter(None, (status, f"execution of {flow}" if flow else "execution")))
+        raise NotFound(f"There is no {what}.", help="kitaru executions list")
+
+    def pending_waits(self, exec_id: str) -> tuple[WaitRequest, ...]:
+        """Return the questions of an execution that are not answered; raises NotFound."""
+        return self.get(exec_id).waits
+
+    def statistics(self, *, flow: str | None = None) -> dict[str, int]:
+        """Return how many executions have each status, of a flow or of all; 0 for none."""
+        counts = dict.fromkeys(map(str, ExecutionStatus), 0)
+        for found in self.each(flow=flow):
+            counts[found["status"]] += 1
+        return counts
 
     def page(
         self,
@@ -85,9 +585,24 @@ class Executions:
         status: str | None = None,
         limit: int = 20,
         within: int = 10_000,
+        after: str = "",
+        page: int = 1,
     ) -> listing.Page:
-        """Return what `list` does, having looked at no more than the newest `within` executions."""
-        return listing.page_of(self._store, flow=flow, status=status, limit=limit, within=within)
+        """Return what `list` does, having looked at no more than the newest `within` executions.
+
+        Args:
+            after: the execution that the page before ended with.
+            page: which page of `limit` executions, counted behind that.
+        """
+        return listing.page_of(
+            self._store,
+            flow=flow,
+            status=status,
+            limit=limit,
+            within=within,
+            after=after,
+            page=page,
+        )
 
     def each(
         self, *, flow: str | None = None, status: str | None = None
@@ -109,97 +624,202 @@ class Executions:
             for removed in client.executions.collect(timedelta(days=90)):
                 print(removed.exec_id, removed.objects)
         """
-        from kitaru.runtime.executions.collection import collect
+        refuse_while_importing("client.executions.collect(…)")
+        from kitaru.runtime.executions.gc import collect
 
         return collect(self._store, older_than, dry_run=dry_run)
 
     def logs(
-        self, exec_id: str, invocation: str | None = None, *, follow: bool = False
+        self,
+        exec_id: str,
+        invocation: str | None = None,
+        *,
+        follow: bool = False,
+        checkpoint: str | None = None,
+        limit: int | None = None,
     ) -> Iterator[LogLine]:
         """Yield the output that was kept of an execution, in order of time; raises NotFound.
 
         Args:
             invocation: leave out the output of all others; `""` is the flow's body.
             follow: go on until the execution has completed, failed or been cancelled.
+            checkpoint: another name of `invocation`.
+            limit: how many lines at most; default all.
 
         Example:
             for line in client.executions.logs(exec_id, "draft"):
                 print(line.at, line.text)
         """
-        return logs.lines(Journal.open(self._store, exec_id), invocation, follow)
+        journal = Journal.open(self._store, self._whole(exec_id))
+        only = checkpoint if invocation is None else invocation
+        return islice(logs.lines(journal, only, follow), limit)
 
-    def diff(self, a: str, b: str) -> Comparison:
+    def diff(self, a: str, b: str, *, limit: int | None = None, skip: int = 0) -> Comparison:
         """Return how execution `b` differs from `a`; raises NotFound.
+
+        Args:
+            limit: how many rows at most; default all. Of more rows only those that differ are
+                returned, and how many there are of each kind is in `counts`.
+            skip: how many of them to leave out first.
 
         Example:
             client.executions.diff(source, replayed).same
         """
         from kitaru.runtime.executions.comparison import compare
 
-        return compare(Journal.open(self._store, a), Journal.open(self._store, b))
+        journals = [Journal.open(self._store, self._whole(one)) for one in (a, b)]
+        return compare(*journals, limit=limit, skip=skip)
 
-    def lineage(self, exec_id: str) -> dict[str, tuple[str, ...]]:
-        """Return, by invocation, those whose results it was given, whole or inside an argument.
+    def lineage(self, exec_id: str, invocation: str | None = None) -> dict[str, tuple[str, ...]]:
+        """Return, by invocation, those whose results it used, whole or inside an argument.
 
         By content: an argument that equals a result, or else a part of one, counts as that result.
         Raises NotFound.
-        """
-        return parents(Journal.open(self._store, exec_id).invocations())
-
-    def input(self, exec_id: str, value: Any, wait: str | None = None) -> Handle[Any]:
-        """Answer a wait with JSON, and go on with a local execution in this process.
 
         Args:
-            wait: which one; needed when several are pending.
+            invocation: only what its result was made from, and what was made from it.
+        """
+        from kitaru.ops.lineage import lineage
+
+        return lineage(self._store, self._whole(exec_id), invocation)
+
+    def calls(
+        self,
+        exec_id: str,
+        invocation: str | None = None,
+        *,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> builtins.list[dict[str, Any]]:
+        """Return the model calls of an execution, or of one invocation; raises NotFound.
+
+        Args:
+            limit: how many of them at most; default all.
+            skip: how many to leave out first.
+
+        Example:
+            [call["cost"] for call in client.executions.calls(exec_id, "draft")]
+        """
+        from kitaru.ops.calls import calls
+
+        return calls(self._store, self._whole(exec_id), invocation, limit=limit, skip=skip)
+
+    def dry_run(self, exec_id: str, *, answers: Mapping[str, Any] | None = None) -> ExecutionView:
+        """Continue a dry run here until it ends or waits; finished steps do not run again.
+
+        Args:
+            answers: the answer to each wait, by its name.
+
+        Raises:
+            NotFound: there is no such execution.
+            StateError: this machine does not have its build, or an answer is for no pending wait.
+            AnswerInvalid: an answer does not fit its wait's schema; the execution still waits.
+
+        Example:
+            client.executions.dry_run(exec_id, answers={"approve": True}).status
+        """
+        refuse_while_importing("client.executions.dry_run(…)")
+        from kitaru.ops.dry_run import dry_run
+
+        return dry_run(self._store, self._whole(exec_id), answers=answers)
+
+    def input(
+        self,
+        exec_id: str,
+        value: Any,
+        wait: str | None = None,
+        *,
+        submit: bool = True,
+        options: Mapping[str, str] | None = None,
+    ) -> Handle[Any]:
+        """Answer a wait with JSON, and continue the execution.
+
+        A local one continues in this process; one that is deployed on its target, as
+        `kitaru executions input` does.
+
+        Args:
+            wait: which wait; needed when several are pending.
+            submit: whether the remaining steps of a deployed execution are started.
+            options: of the target's service, over those of the settings.
 
         Raises:
             AnswerInvalid: the value does not fit the wait's schema; it still waits.
             WaitConflict: it was answered before, with another value.
             NotFound: there is no such execution or wait.
             StateError: nothing was ever asked.
+            EnvironmentFailure: the answer is recorded, and its target cannot be reached.
         """
-        journal = Journal.open(self._store, exec_id)
-        answer(journal, pick(journal, wait), value)
-        if journal.end() is not None or journal.execution.mode != "local":
-            return Handle(journal, None)
-        return self._go_on(journal)
+        refuse_while_importing("client.executions.input(…)")
+        from kitaru.ops.answer import answer
 
-    def resume(self, exec_id: str) -> Handle[Any]:
-        """Go on with an execution whose process is gone; what is recorded does not run again.
+        whole = self._whole(exec_id)
+        return answer(self._store, whole, value, wait, submits=submit, options=options).handle
+
+    def resume(
+        self, exec_id: str, *, again: bool = False, options: Mapping[str, str] | None = None
+    ) -> Handle[Any]:
+        """Resume an execution whose process or run is gone; what is recorded does not run again.
+
+        A local one runs in this process; one that is deployed is handed to its target.
+
+        Args:
+            again: start another run although one was started since the execution waits.
+            options: of the target's service, over those of the settings.
 
         Raises:
             NotFound: there is no such execution.
-            StateError: it was cancelled, runs in this process, or does not run locally.
+            StateError: it was cancelled, waits for an answer, runs in this process, is a dry run,
+                or was submitted already.
+            EnvironmentFailure: the SDK is missing, or store or service refused.
         """
-        journal = Journal.open(self._store, exec_id)
-        run = running_here(journal)
-        # What the journal says counts: the body may still be on its way to where it rests.
-        if run is not None and run.phase == "running" and journal.state().status == "running":
-            raise StateError(
-                f"The execution {exec_id} is running in this process.",
-                help="Wait for it with .wait() of its handle.",
-            )
-        return self._go_on(journal)
+        refuse_while_importing("client.executions.resume(…)")
+        from kitaru.ops.resume import resume
+
+        return resume(self._store, self._whole(exec_id), again=again, options=options).handle
+
+    def write_residual(
+        self,
+        exec_id: str,
+        target: str,
+        *,
+        directory: str | Path = "build",
+        image: str | None = None,
+    ) -> Build:
+        """Write the residual pipeline of an execution: its remaining steps, to be deployed.
+
+        Only the store is read: the code is the one that the execution began with.
+
+        Args:
+            target: the name of a target.
+            directory: the build is written to `directory/FLOW/TARGET-EXEC`.
+            image: the container image of every step; default as configured.
+
+        Raises:
+            NotFound: there is no such execution.
+            StateError: the store does not have its code.
+            UsageError: it runs on this machine, or the target is unknown.
+
+        Example:
+            client.executions.write_residual(exec_id, "vertex").directory
+        """
+        refuse_while_importing("client.executions.write_residual(…)")
+        from kitaru.ops.resume import Place, check_stored, write_residual
+
+        journal = Journal.open(self._store, self._whole(exec_id))
+        check_stored(journal)
+        return write_residual(journal, Place(target, Path(directory), image))
 
     def retry(self, exec_id: str) -> Handle[Any]:
-        """Run a failed execution again, under the same id: what failed runs, what is recorded not.
+        """Run a failed execution again, under the same id: recorded checkpoints do not run again.
 
         Raises:
             NotFound: there is no such execution.
             StateError: it has not failed.
         """
-        journal = Journal.open(self._store, exec_id)
-        status = journal.state().status
-        if status != "failed":
-            raise StateError(
-                f"The execution {exec_id} has not failed, it is {status}.",
-                help=commands.next_help(journal, status),
-            )
-        run = running_here(journal)
-        if run is not None:
-            # The failure is recorded; its thread, which nobody can take over from, is about to end.
-            run.settled()
-        return self._go_on(journal, cache=False)
+        refuse_while_importing("client.executions.retry(…)")
+        from kitaru.ops.retry import retry
+
+        return retry(self._store, self._whole(exec_id)).handle
 
     def replay(
         self,
@@ -210,11 +830,18 @@ class Executions:
         results: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
         models: Mapping[str, str] | None = None,
-    ) -> Handle[Any]:
+        from_: str = "",
+        at: str = "",
+        overrides: Mapping[str, Any] | None = None,
+        checkpoint_overrides: Mapping[str, Any] | None = None,
+        flow_overrides: Mapping[str, Any] | None = None,
+        submit: bool = True,
+        **changed: Any,
+    ) -> ReplayHandle[Any]:
         """Begin a new execution that takes over what precedes `start`, and runs the rest again.
 
-        One that runs locally runs in this process. One of a compiled pipeline is only begun: it
-        goes on where its pipeline is run (see `kitaru executions replay`).
+        One that runs locally runs in this process. The remaining steps of a deployed one are
+        started on its target.
 
         Args:
             start: the invocation, by id or name, to run again from; default the first one.
@@ -222,27 +849,73 @@ class Executions:
             results: by invocation, what it shall have returned, however it is called now.
             inputs: inputs to change, as JSON by name.
             models: by alias, the model to ask instead of the one that is configured.
+            from_, at: other names of `start`.
+            overrides: `results` by `checkpoint.NAME`, and `inputs` by `input.NAME`.
+            checkpoint_overrides: `results`, each as `{"output": value}`.
+            flow_overrides: another name of `inputs`.
+            submit: whether the remaining steps of a deployed execution are started.
+            changed: inputs to change, by name, as `inputs` has them.
 
         Raises:
             NotFound: there is no such execution or invocation.
             StateError: it is to be replayed at a failure that it had not.
             UsageError: a name stands for several invocations, or a result cannot be given.
             InputError: an input is unknown or does not fit its annotation.
+            EnvironmentFailure: its target cannot be reached; the replay is recorded.
 
         Example:
             client.executions.replay(exec_id, start="draft", results={"research": "owls"}).wait()
         """
-        from kitaru.runtime.executions.adoption import Changes, adopt
+        refuse_while_importing("client.executions.replay(…)")
+        from kitaru.ops.replay import replay
+        from kitaru.runtime.executions.replay import Changes
 
-        source = Journal.open(self._store, exec_id)
+        more_results, more_inputs = overridden(overrides, checkpoint_overrides)
+        changes = Changes(
+            start or from_ or at,
+            at_failure,
+            {**more_results, **(results or {})},
+            {**more_inputs, **(flow_overrides or {}), **changed, **(inputs or {})},
+            models or {},
+        )
+        source = self._whole(exec_id)
+        begun = replay(self._store, source, changes, submits=submit)
+        return ReplayHandle(begun.handle, source)
+
+    def replay_many(
+        self,
+        *,
+        flow: str | None = None,
+        status: str | None = None,
+        limit: int = 20,
+        start: str = "",
+        at_failure: bool = False,
+        results: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        models: Mapping[str, str] | None = None,
+    ) -> builtins.list[Replayed]:
+        """Replay the newest executions of a flow or status in the same way, and compare each.
+
+        One after the other, each until it has ended or waits. Running executions and replays are
+        left out. `start`, `at_failure`, `results`, `inputs` and `models` are those of `replay`.
+
+        Args:
+            flow: only executions of this flow.
+            status: only executions with this status.
+            limit: how many at most.
+
+        Example:
+            cohort = client.executions.replay_many(flow="review", models={"fast": "openai/gpt-4o"})
+            [one.source for one in cohort if not one.is_same]
+        """
+        refuse_while_importing("client.executions.replay_many(…)")
+        from kitaru.ops.replay_many import replay_many
+        from kitaru.runtime.executions.replay import Changes
+
         changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
-        if source.execution.mode == "local":
-            return replay(load_flow(source.execution), source, changes)
-        document = None
-        if changes.inputs:
-            recorded = source.fetch(source.execution.inputs)
-            document = changed_json(source.execution.flow, recorded, changes.inputs)
-        return Handle(adopt(source, changes, document), None)
+        named = {"flow": flow, "status": status}
+        where = {name: text for name, text in named.items() if text is not None}
+        return replay_many(self._store, lambda source: changes, where, limit)
 
     def abort(self, exec_id: str, wait: str | None = None) -> ExecutionView:
         """Answer a pending wait with "no further": the execution is cancelled.
@@ -252,10 +925,12 @@ class Executions:
             NotFound: there is no such execution or wait.
             StateError: nothing was ever asked.
         """
-        journal = Journal.open(self._store, exec_id)
-        request = pick(journal, wait, any_pending=True)
-        journal.answer(WaitAnswer(request.name, "abort", None, now()))
-        return self.cancel(exec_id)
+        refuse_while_importing("client.executions.abort(…)")
+        from kitaru.ops.cancel import abort
+
+        return abort(self._store, self._whole(exec_id), wait).view
+
+    abort_wait = abort
 
     def cancel(self, exec_id: str) -> ExecutionView:
         """End an execution for good: wherever it runs, it stops at its next durable operation.
@@ -266,32 +941,7 @@ class Executions:
             NotFound: there is no such execution.
             StateError: it is completed.
         """
-        journal = Journal.open(self._store, exec_id)
-        if journal.finish(EndRecord("cancelled", None, now())).status == "completed":
-            raise StateError(
-                f"The execution {exec_id} is completed; there is nothing to cancel.",
-                help=commands.get_help(journal),
-            )
-        run = running_here(journal)
-        if run is not None:
-            run.wake()
-        return self.get(exec_id)
+        refuse_while_importing("client.executions.cancel(…)")
+        from kitaru.ops.cancel import cancel
 
-    def _go_on(self, journal: Journal, *, cache: bool | None = None) -> Handle[Any]:
-        end = journal.end()
-        if end is not None:
-            return ended(journal, end)
-        run = running_here(journal)
-        if run is not None:
-            run.wake()
-            return Handle(journal, run)
-        if journal.execution.mode != "local":
-            raise StateError(
-                f"The execution {journal.exec_id} does not run here but on "
-                f"{journal.execution.target or 'its target'}.",
-                help="Compile what is left: "
-                + commands.command(
-                    self._store, "executions", "resume", journal.exec_id, "--target", "T"
-                ),
-            )
-        return go_on(load_flow(journal.execution), journal, cache=cache)
+        return cancel(self._store, self._whole(exec_id)).view

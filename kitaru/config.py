@@ -7,15 +7,18 @@ What a stack says counts where the stack was named: right below what is said the
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kitaru import toml_files
 from kitaru.errors import UsageError
 from kitaru.settings import KINDS, Kind
-from kitaru.wire import secrecy
+from kitaru.wire import redaction
+from kitaru.wire.names import check_name
+from kitaru.wire.nearest import suggestion
 from kitaru.wire.structs import Struct
 
 
@@ -45,6 +48,8 @@ def configure(**values: Any) -> None:
 
         kitaru.configure(store="sqlite:/var/lib/flows/", cache=False)
     """
+    if is_image(values.get("image")):
+        values = {**values, **values.pop("image").as_settings("kitaru.configure()")}
     checked = {
         name: None if value is None else _checked(name, value, "kitaru.configure()")
         for name, value in values.items()
@@ -53,6 +58,11 @@ def configure(**values: Any) -> None:
         _configured.pop(name, None)
         if value is not None:
             _configured[name] = value
+
+
+def is_image(value: Any) -> bool:
+    """Whether a value describes an image by settings, as `kitaru.ImageSettings` does."""
+    return hasattr(value, "as_settings")
 
 
 def setting(
@@ -106,13 +116,14 @@ def project_settings(start: Path | None = None) -> dict[str, Any]:
     return _project(start)[0]
 
 
-def compiled_settings(start: Path | None = None) -> dict[str, Any]:
+def compiled_settings(start: Path | None = None, decorator: str | None = None) -> dict[str, Any]:
     """Return what a compilation takes from the project's file: its settings, over them its stack's.
 
     Tables are merged by key. Neither the environment nor the user's file is in it: the same project
-    and stack give the same bytes anywhere.
+    and stack give the same bytes anywhere. `decorator` is the stack that `@flow(stack=…)` names; a
+    stack that the command names counts before it.
     """
-    named, project = stack(start), project_settings(start)
+    named, project = stack(start, decorator), project_settings(start)
     over = stacks(start)[named.value] if named.value else {}
     tables = {
         name: {**project[name], **value}
@@ -127,18 +138,23 @@ def stacks(start: Path | None = None) -> dict[str, dict[str, Any]]:
     return {**_user()[1], **_project(start)[1]}
 
 
-def stack(start: Path | None = None) -> Setting:
+def stack(start: Path | None = None, decorator: str | None = None) -> Setting:
     """Return which stack is in force, `None` for none; raise UsageError for an unknown one."""
-    named = setting("stack", start=start)
+    named = setting("stack", decorator=decorator, start=start)
     known = stacks(start) if named.value else {}
     if named.value and named.value not in known:
         raise UsageError(
             f"{named.origin}: there is no stack {named.value!r}.",
-            help=f"stacks: {', '.join(sorted(known))}"
-            if known
-            else "[tool.kitaru.stacks.NAME] in pyproject.toml makes one",
+            help=_known_stacks(named.value, known),
         )
     return named
+
+
+def _known_stacks(given: str, known: Iterable[str]) -> str:
+    listed = ", ".join(sorted(known))
+    if not listed:
+        return "[tool.kitaru.stacks.NAME] in pyproject.toml makes one"
+    return suggestion(given, known, f"stacks: {listed}")
 
 
 def command_stack(name: str | None) -> None:
@@ -155,14 +171,44 @@ def named_stack() -> str | None:
 def use_stack(name: str, start: Path | None = None) -> Path:
     """Let a stack be the one in force for this project and user; return the file that says so."""
     if name not in stacks(start):
-        known = ", ".join(sorted(stacks(start))) or "none"
-        raise UsageError(f"There is no stack {name!r}.", help=f"stacks: {known}")
+        raise UsageError(f"There is no stack {name!r}.", help=_known_stacks(name, stacks(start)))
     path = _stack_file(start)
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".stack.{os.getpid()}")
     staged.write_text(f"{name}\n", encoding="utf-8")
     staged.replace(path)
     return path
+
+
+def create_stack(name: str, settings: Mapping[str, Any]) -> Path:
+    """Create a stack in the user's configuration; return its file.
+
+    Raises:
+        UsageError: the stack exists, or a setting is wrong.
+    """
+    if name in stacks():
+        raise UsageError(f"The stack {name} exists already.", help="kitaru stack list")
+    for setting_name, value in settings.items():
+        _checked(setting_name, value, f"stack {name}")
+    return toml_files.write(toml_files.user_file(), ("stacks", check_name("stack", name)), settings)
+
+
+def delete_stack(name: str) -> Path:
+    """Delete a stack of the user's configuration; raise UsageError where it has none."""
+    if name not in _user()[1]:
+        where = "in pyproject.toml" if name in stacks() else "nowhere"
+        raise UsageError(
+            f"The stack {name} is not in {toml_files.user_file()} but {where}.",
+            help="kitaru stack list",
+        )
+    return toml_files.write(toml_files.user_file(), ("stacks", name), None)
+
+
+def register_model(alias: str, model: str, secret: str | None = None) -> Path:
+    """Let an alias stand for a model in the user's configuration; return its file."""
+    value: Any = {"model": model, "secret": secret} if secret else model
+    _checked("models", {alias: value}, "kitaru model register")
+    return toml_files.write(toml_files.user_file(), ("models", alias), value)
 
 
 def _stack_file(start: Path | None) -> Path:
@@ -224,29 +270,42 @@ def _merged(name: str, start: Path | None) -> dict[str, Any]:
 
 def _kind(name: str, where: str = "kitaru.configure()") -> Kind:
     if name not in KINDS:
-        known = ", ".join(sorted(KINDS))
-        raise UsageError(f"{where}: there is no setting {name!r}.", help=f"settings: {known}")
+        help = suggestion(name, KINDS, f"settings: {', '.join(sorted(KINDS))}")
+        raise UsageError(f"{where}: there is no setting {name!r}.", help=help)
     return KINDS[name]
 
 
 def _checked(name: str, value: Any, origin: str) -> Any:
     kind = _kind(name, origin)
     if not kind.check(value):
-        shown = secrecy.redacted(repr(value))
+        shown = redaction.redacted(repr(value))
         raise UsageError(f"{origin}: {name} must be {kind.expected}, not {shown}")
     return value
 
 
 def _from_environment(name: str) -> Any:
     text = os.environ.get(f"KITARU_{name.upper()}")
+    if not text and name == "models":
+        return _registry(os.environ.get("KITARU_MODEL_REGISTRY"))
     if not text:
         return None
     try:
         return _kind(name).parse(text)
     except ValueError:
         expected = _kind(name).expected
-        shown = secrecy.redacted(repr(text))
+        shown = redaction.redacted(repr(text))
         raise UsageError(f"KITARU_{name.upper()} must be {expected}, not {shown}") from None
+
+
+def _registry(text: str | None) -> Any:
+    """Return the aliases of the variable that Kitaru 0.21 has: JSON, maybe under `aliases`."""
+    if not text:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise UsageError("KITARU_MODEL_REGISTRY must be JSON: {alias: model}.") from None
+    return found.get("aliases", found) if isinstance(found, dict) else found
 
 
 def _project(start: Path | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

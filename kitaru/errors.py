@@ -12,7 +12,9 @@
     │   │   └── ValueTooLarge       it is larger than a value may be
     │   ├── ArgumentChanged         a checkpoint changed one of its arguments
     │   ├── ModelAnswerInvalid      a model's answer does not fit what was asked for
+    │   ├── ModelRequestError       a model's provider refused the request, or gave no answer
     │   ├── Diverged                a replay asked for something else than was recorded
+    │   ├── ClassChanged            a recorded value does not fit its class, which has changed
     │   └── SourceError             the compiler found errors; carries the diagnostics
     ├── StateError                  exit 2: the execution is not in a state that allows this
     │   ├── NotFound                no such execution, wait, artifact or block
@@ -32,20 +34,41 @@ Every error has a message that says what happened and why, and a `help` that say
 
 from __future__ import annotations
 
+from kitaru import hints
+from kitaru.hints import NextStep
+
 
 class KitaruError(Exception):
     """Base of all errors that Kitaru raises on purpose.
 
     `help` is one or more lines that say what to do next, with a command to paste where there is
     one; empty when there is nothing to add. `exit_code` is what the command line ends with.
+
+    A layer that knows no command line names the step instead: `next_step`, of the execution
+    `exec_id` in the store `store_url`, or of the deployed flow `flow`. `kitaru.hints` renders it as
+    the end of `help`.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, help: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        help: str = "",
+        next_step: NextStep = "",
+        store_url: str = "",
+        exec_id: str = "",
+        flow: str = "",
+    ) -> None:
         super().__init__(message)
         self.message = message
-        self.help = help
+        self.next_step = next_step
+        self.store_url = store_url
+        self.exec_id = exec_id
+        self.flow = flow
+        step = hints.next_step(next_step, store_url=store_url, exec_id=exec_id, flow=flow)
+        self.help = " ".join(filter(None, (help, step)))
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.help}" if self.help else self.message
@@ -101,8 +124,34 @@ class ModelAnswerInvalid(FlowError):
     """A model's answer does not fit the schema or the tools it was given, asked twice."""
 
 
+class ModelRequestError(FlowError):
+    """A model's provider refused the request or gave no answer, after the retries of the call.
+
+    `status` is the HTTP status that the provider answered with, None when no answer came. The same
+    for every provider, whatever library reaches it. `tries` is how many requests were made.
+
+    Example:
+        @checkpoint(retries=3, retry_delay=30, retry_on=kitaru.errors.ModelRequestError)
+        def research(topic: str) -> str:
+            return kitaru.llm(f"Research: {topic}.")
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, help: str = "") -> None:
+        super().__init__(message, help=help)
+        self.status = status
+        self.tries = 1
+
+
 class Diverged(FlowError):
     """A replay asked for the same invocation with another callee or other arguments."""
+
+
+class ClassChanged(FlowError):
+    """A recorded value does not fit its class, which has changed since it was recorded.
+
+    The record is intact: restore the class, give new fields a default, or declare `kitaru.moved` or
+    `kitaru.migrate`, then resume.
+    """
 
 
 class StateError(KitaruError):
@@ -164,3 +213,20 @@ class RecordCorrupt(EnvironmentFailure):
 
 class RecordTooNew(EnvironmentFailure):
     """A stored object was written by a newer Kitaru; upgrade to read it."""
+
+
+# The names of Kitaru 0.21 and earlier.
+
+KitaruUsageError = UsageError
+KitaruContextError = ContextError
+KitaruStateError = StateError
+KitaruTimeoutError = WaitTimeout
+KitaruRuntimeError = FlowError
+KitaruExecutionError = FlowError
+KitaruUserCodeError = FlowError
+KitaruAmbiguousFlowResultError = FlowError
+KitaruDivergenceError = Diverged
+KitaruWaitValidationError = AnswerInvalid
+KitaruBackendError = EnvironmentFailure
+KitaruLogRetrievalError = EnvironmentFailure
+KitaruFeatureNotAvailableError = UsageError

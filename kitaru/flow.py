@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import update_wrapper
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
-from kitaru.config import setting
+from kitaru import hints
+from kitaru.compat.explaining import Explaining
+from kitaru.config import is_image, setting, stacks
 from kitaru.errors import ContextError, StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.runtime import codec
+from kitaru.runtime.engine import context, declared_changes, inputs, recorded_inputs
+from kitaru.runtime.engine.local_run import LocalRun
+from kitaru.runtime.engine.options import check_option
+from kitaru.runtime.engine.retries import Policy, RetryOn, policy
+from kitaru.runtime.journal.blobs import store_value
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.llm import preload
 from kitaru.runtime.llm.capture import Capture, check_capture
-from kitaru.runtime.recording import commands
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.values import store_value
-from kitaru.runtime.running import context, inputs
-from kitaru.runtime.running.local import LocalRun
-from kitaru.runtime.running.retries import Policy, RetryOn, policy
-from kitaru.stores import open_store
+from kitaru.stores import resolve_store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
+from kitaru.wire.fingerprint import fingerprint_function
 from kitaru.wire.ids import check_execution_id, new_execution_id
-from kitaru.wire.modules import recorded_name
+from kitaru.wire.modules import SCRIPT, file_of, home_name, undecorated
 from kitaru.wire.names import check_name
+from kitaru.wire.nearest import suggestion
 from kitaru.wire.records import EndRecord, ExecutionRecord
+from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import replace
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
     from inspect import BoundArguments
 
-    from kitaru.runtime.executions.adoption import Changes
+    from kitaru.compat.names import ImageSettings
+    from kitaru.ops.invoke import FlowDeployment
+    from kitaru.runtime.executions.replay import Changes
     from kitaru.stores.base import Store
 
 P = ParamSpec("P")
@@ -42,10 +59,40 @@ _COROUTINE, _GENERATOR = 0x80, 0x20 | 0x200
 __all__ = ["Flow", "Handle", "Runner", "flow"]
 
 
-class Flow(Generic[P, R]):
+class FlowOptions(TypedDict, total=False):
+    """The options of `@flow`; `flow` documents each."""
+
+    name: str | None
+    cache: bool | None
+    retries: int | None
+    retry_delay: float | None
+    backoff: float | None
+    retry_on: RetryOn | None
+    max_parallel: int | None
+    capture: Capture | None
+    image: str | ImageSettings | None
+    stack: str | None
+
+
+class RunOptions(TypedDict, total=False):
+    """What `.run(…)` takes beside the inputs of the flow; an input of the same name wins.
+
+    `cache` and `retries` are those of `.options(…)`. `stack` names the stack whose store is used.
+    `image` is for containers, and changes nothing here.
+    """
+
+    cache: bool | None
+    retries: int | None
+    stack: str | None
+    image: str | ImageSettings | None
+
+
+class Flow(Explaining, Generic[P, R]):
     """A flow: run it with `.run(…)`; made by `@flow`.
 
-    `name` is what executions call it, `function` the decorated function.
+    `name` is what executions call it, `function` the decorated function, `module` the name under
+    which another process imports it, `file` the path of its source. Code that no file contains
+    (standard input, `python -c`, a notebook) has the module `__main__` and no file.
     """
 
     def __init__(
@@ -55,20 +102,27 @@ class Flow(Generic[P, R]):
         name: str | None = None,
         cache: bool | None = None,
         retries: int | None = None,
-        retry_delay: float = 0,
-        backoff: float = 2,
-        retry_on: RetryOn = Exception,
+        retry_delay: float | None = None,
+        backoff: float | None = None,
+        retry_on: RetryOn | None = None,
         max_parallel: int | None = None,
         capture: Capture | None = None,
-        image: str | None = None,
+        image: str | ImageSettings | None = None,
+        stack: str | None = None,
     ) -> None:
         _check_synchronous(function)
         update_wrapper(self, function)
         self.function = function
+        self.module = home_name(function)
+        self.file = _file(function, self.module)
+        check_option("@flow", "name", name, str)
+        check_option("@flow", "cache", cache, bool)
+        check_option("@flow", "stack", stack, str)
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)
-        for option, value in (("max_parallel", max_parallel), ("image", image)):
+        self.stack = stack
+        for option, value in (("max_parallel", max_parallel), ("image", _reference(image))):
             if value is not None:
                 setting(option, decorator=value)
         self.max_parallel = max_parallel
@@ -92,15 +146,38 @@ class Flow(Generic[P, R]):
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start an execution with these inputs and return at once.
 
+        `cache=`, `retries=`, `stack=` and `image=` that are not inputs of the flow are options, as
+        `RunOptions` describes them.
+
         Raises:
             InputError: an input is missing, unknown or of the wrong type; nothing was started.
+            UsageError: an option is wrong, or the stack has a target, where `.run` does not run.
             ContextError: called inside a flow.
 
         Example:
             handle = review_flow.run("kayaks")
             print(handle.wait())
         """
-        return Runner(self).run(*args, **kwargs)
+        # First of all: where the file is imported, the stack may not exist, nor fit the inputs.
+        refuse_while_importing(f"{self.name}.run(…)", self.module)
+        options: dict[str, Any] = {n: kwargs[n] for n in self._run_options & kwargs.keys()}
+        if not options and self.stack is None:
+            return Runner(self).run(*args, **kwargs)
+        given: Any = {name: value for name, value in kwargs.items() if name not in options}
+        _reference(options.get("image"))
+        runner = Runner(
+            self,
+            store=_store_of(self, options.get("stack", self.stack)),
+            cache=options.get("cache"),
+            retries=options.get("retries"),
+        )
+        return runner.run(*args, **given)
+
+    @cached_property
+    def _run_options(self) -> frozenset[str]:
+        code = self.function.__code__
+        own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return frozenset(RunOptions.__annotations__.keys() - {*own})
 
     def options(
         self,
@@ -134,7 +211,8 @@ class Flow(Generic[P, R]):
             NotFound: there is no such execution.
             StateError: it belongs to another flow, was cancelled, or is running in this process.
         """
-        return go_on(self, self._own(exec_id, store))
+        refuse_while_importing(f"{self.name}.resume(…)", self.module)
+        return run_execution(self, self._own(exec_id, store), module=self.module)
 
     def replay(
         self,
@@ -165,17 +243,87 @@ class Flow(Generic[P, R]):
         Example:
             review_flow.replay(exec_id, start="draft", models={"fast": "openai/gpt-4o"}).wait()
         """
-        from kitaru.runtime.executions.adoption import Changes
+        from kitaru.runtime.executions.replay import Changes
 
+        refuse_while_importing(f"{self.name}.replay(…)", self.module)
         changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
-        return replay(self, self._own(exec_id, store), changes)
+        return replay(self, self._own(exec_id, store), changes, module=self.module)
+
+    def deploy(
+        self,
+        *,
+        target: str | None = None,
+        tag: str | Sequence[str] = (),
+        image: str | None = None,
+        store: str | Store | None = None,
+    ) -> FlowDeployment:
+        """Compile this flow from its file, and keep the build in the store as its next version.
+
+        The first version gets the tag `default`; later, tags move where they are named.
+
+        Args:
+            target: the name of a target; default as configured, else `local`, a process that reads
+                nothing but the store.
+            tag: one tag, or several, to point at the version.
+            image: the container image of its steps.
+
+        Raises:
+            SourceError: the source has errors.
+            UsageError: a tag or the target is not valid.
+
+        Example:
+            review_flow.deploy(tag="stable").invoke(topic="kayaks").wait()
+        """
+        refuse_while_importing(f"{self.name}.deploy(…)", self.module)
+        from kitaru.ops.deploy import deploy_flow
+
+        return deploy_flow(self, target=target, tag=tag, image=image, store=store)
+
+    def invoke(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Start an execution of the version that the tag `default` points at, on its target.
+
+        Another version: `review_flow.deployment(tag="stable").invoke(…)`.
+
+        Raises:
+            NotFound: the flow is not deployed in the configured store.
+            InputError: the inputs are not those of the version.
+            EnvironmentFailure: the SDK or a package is missing, or store or service refused.
+
+        Example:
+            review_flow.invoke(topic="kayaks").wait()
+        """
+        refuse_while_importing(f"{self.name}.invoke(…)", self.module)
+        from kitaru.ops.invoke import invoke_flow
+
+        return invoke_flow(self, args, kwargs)
+
+    def deployments(self, *, store: str | Store | None = None) -> list[FlowDeployment]:
+        """Return the deployed versions of this flow, the oldest first."""
+        from kitaru.ops.invoke import deployments_of
+
+        return deployments_of(self, store)
+
+    def deployment(
+        self,
+        *,
+        tag: str | None = None,
+        version: int | str | None = None,
+        store: str | Store | None = None,
+    ) -> FlowDeployment:
+        """Return one deployed version of this flow; default the one tagged `default`.
+
+        Raises NotFound when there is no such version or tag.
+        """
+        from kitaru.ops.invoke import deployment_of
+
+        return deployment_of(self, tag, version, store)
 
     def _own(self, exec_id: str, store: str | Store | None) -> Journal:
-        journal = Journal.open(opened(store), exec_id)
+        journal = Journal.open(resolve_store(store), exec_id)
         if journal.execution.flow != self.name:
             raise StateError(
                 f"The execution {exec_id} is one of {journal.execution.flow}, not of {self.name}.",
-                help=commands.get_help(journal),
+                help=hints.get_help(journal),
             )
         return journal
 
@@ -200,6 +348,7 @@ class Runner(Generic[P, R]):
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start an execution; see `Flow.run`."""
+        refuse_while_importing(f"{self._flow.name}.run(…)", self._flow.module)
         return self._start(inputs.bind(self._flow.name, self._flow.function, args, kwargs))
 
     def start(self, given: Mapping[str, Any]) -> Handle[R]:
@@ -208,6 +357,7 @@ class Runner(Generic[P, R]):
         Raises:
             InputError: an input is missing, unknown or does not fit its annotation.
         """
+        refuse_while_importing(f"{self._flow.name}.run(…)", self._flow.module)
         return self._start(inputs.bind_json(self._flow.name, self._flow.function, given))
 
     def _start(self, bound: BoundArguments) -> Handle[R]:
@@ -217,14 +367,14 @@ class Runner(Generic[P, R]):
                 f"The flow {flow.name} was run inside a flow: every replay would run it again.",
                 help=f"Call it: {flow.name}(…) runs its body as a part of this execution.",
             )
-        store = opened(self._store)
+        store = resolve_store(self._store)
         exec_id = self._exec_id or new_execution_id()
         document = inputs.encode(flow.name, bound)
         record = ExecutionRecord(
             exec_id=exec_id,
             flow=flow.name,
-            module=recorded_name(flow.function.__module__),
-            file=_file(flow.function),
+            module=flow.module,
+            file=flow.file,
             mode="local",
             inputs=store_value(store, keys.home(exec_id), document, "inputs"),
             inputs_digest=canonical.digest(document),
@@ -232,24 +382,36 @@ class Runner(Generic[P, R]):
             kitaru_version=VERSION,
             cache=setting("cache", argument=self._cache, decorator=flow.cache).value,
             retries=self._retries,
+            changes=declared_changes.declared(),
+            code=fingerprint_function(flow.function),
         )
         journal = Journal.create(store, record)
-        return go_on(flow, journal, fresh=self._exec_id is None)
+        return run_execution(flow, journal, fresh=self._exec_id is None, module=flow.module)
 
 
-def go_on(
-    flow: Flow[Any, R], journal: Journal, *, fresh: bool = False, cache: bool | None = None
+def run_execution(
+    flow: Flow[Any, R],
+    journal: Journal,
+    *,
+    fresh: bool = False,
+    cache: bool | None = None,
+    module: str = "",
 ) -> Handle[R]:
     """Run an execution's body in this process, unless it has ended; what is recorded is replayed.
 
     `fresh` says that no process ran it before. `cache` overrides what the execution was begun with.
+    `module` is the flow's where a script calls, which is then told at its end what became of it.
 
     Raises:
         StateError: it was cancelled, or is running in this process already.
+        InputError: the recorded inputs are not those of the flow any more.
     """
     end = None if fresh else journal.end()
     if end is not None:
-        return ended(journal, end)
+        return handle_of_ended(journal, end)
+    if not fresh or journal.execution.replay:
+        recorded_inputs.check(flow.name, flow.function, _inputs(journal))
+    preload.start(flow.function)
     run = LocalRun(
         journal,
         lambda: _body(flow, journal),
@@ -258,43 +420,67 @@ def go_on(
         attempted=not fresh,
         max_parallel=setting("max_parallel", decorator=flow.max_parallel).value,
         capture=flow.capture,
+        module=module,
     )
     if not fresh or journal.execution.replay:
-        journal.go_on()
+        journal.mark_running()
+        journal.note_code(fingerprint_function(flow.function))
     return Handle(journal, run.start())
 
 
-def replay(flow: Flow[Any, R], source: Journal, changes: Changes) -> Handle[R]:
+def replay(flow: Flow[Any, R], source: Journal, changes: Changes, *, module: str = "") -> Handle[R]:
     """Begin a replay of an execution of `flow`, and run it in this process."""
-    from kitaru.runtime.executions.adoption import adopt
+    from kitaru.runtime.executions.replay import adopt
 
+    recorded = recorded_inputs.restore(flow.name, flow.function, _inputs(source)).bound.arguments
     document = None
     if changes.inputs:
-        recorded = codec.decode(source.fetch(source.execution.inputs))
         document = inputs.changed(flow.name, flow.function, recorded, changes.inputs)
-    return go_on(flow, adopt(source, changes, document), fresh=True)
+    return run_execution(flow, adopt(source, changes, document), fresh=True, module=module)
 
 
-def ended(journal: Journal, end: EndRecord) -> Handle[Any]:
+def handle_of_ended(journal: Journal, end: EndRecord) -> Handle[Any]:
     """Return the handle of an execution that has ended; raise StateError when it was cancelled."""
     if end.status == "completed":
         return Handle(journal, None)
     raise StateError(
         f"The execution {journal.exec_id} was cancelled; it cannot go on.",
-        help=commands.new_help(journal),
+        help=hints.new_help(journal),
     )
 
 
-def opened(store: str | Store | None) -> Store:
-    """Return the store that is meant; `None` for the configured one."""
-    if store is None or isinstance(store, str):
-        return open_store(setting("store", argument=store).value)
+def _reference(image: Any) -> Any:
+    """Return the reference of an image that may be described by settings."""
+    return image.as_settings("@flow(image=…)").get("image") if is_image(image) else image
+
+
+def _store_of(flow: Flow[Any, Any], stack: str | None) -> str | None:
+    """Return the store of the stack that a run names, None where that is the configured one."""
+    check_option(".run", "stack", stack, str)
+    if not stack:
+        return None
+    known = stacks()
+    if stack not in known and stack not in ("default", "local"):
+        names = ", ".join(sorted(known)) or "none"
+        help = suggestion(stack, known, f"Stacks: {names}")
+        raise UsageError(f"There is no stack {stack!r}.", help=help)
+    settings = known.get(stack, {})
+    if settings.get("target", "local") != "local":
+        raise UsageError(
+            f"The stack {stack} runs on {settings['target']}, and .run(…) runs in this process.",
+            help=f"kitaru deploy {flow.file or 'FILE.py'}:{flow.name} --stack {stack}",
+        )
+    store: str | None = settings.get("store")
     return store
 
 
 def _body(flow: Flow[Any, Any], journal: Journal) -> Any:
-    values = codec.decode(journal.fetch(journal.execution.inputs))
-    return inputs.call(flow.function, values)
+    return recorded_inputs.call(flow.name, flow.function, _inputs(journal))
+
+
+def _inputs(journal: Journal) -> dict[str, Any]:
+    values: dict[str, Any] = codec.decode(journal.fetch(journal.execution.inputs))
+    return values
 
 
 def _policy(flow: Flow[Any, Any], journal: Journal) -> Policy:
@@ -315,27 +501,19 @@ def _check_synchronous(function: Callable[..., Any]) -> None:
         )
 
 
-def _file(function: Callable[..., Any]) -> str:
-    return str(Path(function.__code__.co_filename).resolve())
+def _file(function: Callable[..., Any], module: str) -> str:
+    if module == SCRIPT:
+        return ""
+    file = file_of(module) or Path(undecorated(function).__code__.co_filename).resolve()
+    return str(file)
 
 
 @overload
 def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
+def flow(**options: Unpack[FlowOptions]) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
-    *,
-    name: str | None = None,
-    cache: bool | None = None,
-    retries: int | None = None,
-    retry_delay: float = 0,
-    backoff: float = 2,
-    retry_on: RetryOn = Exception,
-    max_parallel: int | None = None,
-    capture: Capture | None = None,
-    image: str | None = None,
-) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
-def flow(
-    function: Callable[P, R] | None = None, /, **options: Any
+    function: Callable[P, R] | None = None, /, **options: Unpack[FlowOptions]
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a function a flow; used as `@flow` or `@flow(…)`.
 
@@ -350,6 +528,7 @@ def flow(
         capture: what is kept of model calls where neither the call nor its checkpoint says:
             `full`, `metadata` (no texts) or `off`; default as configured, which is `full`.
         image: the container image of its steps, written out; default as configured.
+        stack: the stack whose settings count where no other is named; default as configured.
 
     Raises:
         UsageError: the function is async or a generator, or an option is wrong.
@@ -360,5 +539,5 @@ def flow(
             return draft(research(topic))
     """
     if function is not None:
-        return Flow(function)
+        return Flow(function, **options)
     return lambda f: Flow(f, **options)

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from kitaru import hints
 from kitaru.errors import (
+    AnswerInvalid,
     CheckpointFailed,
+    ClassChanged,
     Diverged,
     FlowError,
     KitaruError,
     StateError,
+    WaitConflict,
     WaitTimeout,
 )
 from kitaru.runtime import codec
-from kitaru.runtime.recording import commands
-from kitaru.runtime.running.local import LocalRun
+from kitaru.runtime.engine import exit_report, questions
+from kitaru.runtime.engine.local_run import LocalRun
+from kitaru.runtime.engine.questions import AnsweredElsewhere
+from kitaru.runtime.engine.signals import Terminated
+from kitaru.runtime.engine.waits import answer
+from kitaru.runtime.journal import processes
+from kitaru.runtime.journal.exceptions import without_own_frames
+from kitaru.status import ExecutionStatus
+from kitaru.wire.printable import line
 
 if TYPE_CHECKING:
-    from kitaru.runtime.recording.journal import Journal
-    from kitaru.wire.records import Status
+    from kitaru.runtime.journal.journal import Journal
+    from kitaru.wire.records import Status, WaitRequest
 
 R = TypeVar("R")
 
 _FIRST_LOOK = 0.05
 _LAST_LOOK = 1.0
+# One question at a time.
+_terminal = threading.Lock()
 
 
 class Handle(Generic[R]):
@@ -38,23 +55,37 @@ class Handle(Generic[R]):
     `exec_id` and `flow` (its name) say which one it is.
     """
 
-    def __init__(self, journal: Journal, run: LocalRun | None) -> None:
-        """`run` is the execution's run in this process, `None` where it runs elsewhere."""
+    def __init__(
+        self,
+        journal: Journal,
+        run: LocalRun | None,
+        *,
+        otherwise: Callable[[], Handle[R]] | None = None,
+    ) -> None:
+        """`run` is the execution's run in this process, `None` where it runs elsewhere.
+
+        `otherwise` continues an answered execution here when the process that was to do so is gone.
+        """
         self.exec_id = journal.exec_id
         self.flow = journal.execution.flow
         self._journal = journal
         self._run = run
+        self._otherwise = otherwise
+        self._told = run.told if run is not None else set()
+        self._is_asking = True
 
     @property
-    def status(self) -> Status:
+    def status(self) -> ExecutionStatus:
         """`running`, `waiting`, `failed`, `completed` or `cancelled`, as the journal knows it."""
-        return self._journal.state().status
+        return ExecutionStatus(self._journal.state().status)
 
     def wait(self, timeout: float | None = None) -> R:
         """Wait until the execution has ended and return the flow's result.
 
-        While it waits for an answer this goes on looking for it, however long it takes. If the
-        process dies meanwhile nothing is lost.
+        While the execution waits for an answer, a person at a terminal is asked for it, as
+        `kitaru run` does. Elsewhere, and where there is a `timeout`, the question is printed once
+        to stderr with the command that answers it; the answer may come from any process. If this
+        process dies meanwhile, another one can resume the execution.
 
         Args:
             timeout: seconds; `None` for no limit.
@@ -70,7 +101,7 @@ class Handle(Generic[R]):
         self._wait(timeout, until_waiting=False)
         return self.get()
 
-    def settle(self, timeout: float | None = None) -> Status:
+    def settle(self, timeout: float | None = None) -> ExecutionStatus:
         """Wait until the execution has ended or is waiting for an answer; return which.
 
         Raises:
@@ -79,9 +110,13 @@ class Handle(Generic[R]):
         """
         self._wait(timeout, until_waiting=True)
         status = self.status
+        if self._run is not None and status != "waiting":
+            self._run.is_delivered = True
         error = self._run.error if self._run is not None else None
         if status in ("running", "waiting") and isinstance(error, KitaruError):
             raise error
+        if status == "running" and isinstance(error, Exception):
+            raise self._unrecorded(error)
         return status
 
     def get(self) -> R:
@@ -91,6 +126,7 @@ class Handle(Generic[R]):
             StateError: it has not ended, or was cancelled.
             PickleRefused: the result holds a pickle, and the execution did not run here.
         """
+        self._mark_delivered()
         end = self._journal.end()
         if end is not None and end.status == "completed" and end.result is not None:
             # Where the flow runs here, its code may run what it returned.
@@ -102,11 +138,15 @@ class Handle(Generic[R]):
 
     def _failure(self) -> KitaruError:
         error = self._run.error if self._run is not None else None
-        if isinstance(error, Diverged):
+        if error is not None:
+            without_own_frames(error)
+        if isinstance(error, Diverged | ClassChanged):
             return error
         state = self._journal.state()
         if state.status != "failed" or state.error is None:
-            return error if isinstance(error, KitaruError) else self._unfinished(state.status)
+            if isinstance(error, KitaruError):
+                return error
+            return self._unrecorded(error) if error else self._unfinished(state.status)
         info = state.error
         cls = CheckpointFailed if info.invocation else FlowError
         where = f"in the checkpoint {info.invocation} " if info.invocation else ""
@@ -118,39 +158,104 @@ class Handle(Generic[R]):
         failure.__cause__ = error
         return failure
 
+    def _unrecorded(self, error: BaseException) -> FlowError:
+        """Return the failure of a body that could not be recorded, for want of memory say."""
+        failure = FlowError(
+            f"The execution {self.exec_id} of {self.flow} ended with "
+            f"{type(error).__name__}: {error}. This is not recorded.",
+            help=hints.resume_help(self._journal),
+        )
+        failure.__cause__ = error
+        return failure
+
     def _unfinished(self, status: Status) -> StateError:
         help = "Wait for it with .wait()."
         if status == "waiting":
             names = [wait.name for wait in self._journal.pending_waits()] or ["NAME"]
-            help = f"Answer it: {commands.input_help(self._journal, names[0])}"
+            help = f"Answer it: {hints.input_help(self._journal, names[0])}"
         return StateError(f"The execution {self.exec_id} is {status}; it has no result.", help=help)
 
     def _wait(self, timeout: float | None, *, until_waiting: bool) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
+        # Only whoever waits for the result continues the execution when it is answered.
+        continues = self._run is not None and not until_waiting
+        journal = self._journal
+        attending = processes.attending(journal.store, journal.exec_id)
         try:
-            while not self._stands(deadline, until_waiting):
-                self._pause(deadline)
-        except KeyboardInterrupt:
+            with attending if continues else nullcontext():
+                while not self._is_settled(deadline, until_waiting):
+                    if not until_waiting:
+                        self._show_questions(is_asking=timeout is None)
+                    self._pause(deadline)
+        except (KeyboardInterrupt, Terminated):
             if self._run is not None:
-                self._run.abandon()
+                self._run.detach()
             raise
+        except Exception:
+            self._mark_delivered()
+            raise
+
+    def _mark_delivered(self) -> None:
+        """Note that the caller gets the outcome, or the error met when asking for it."""
+        if self._run is not None and self._run.phase == "done":
+            self._run.is_delivered = True
 
     _look = _FIRST_LOOK
 
-    def _stands(self, deadline: float | None, until_waiting: bool) -> bool:
+    def _is_settled(self, deadline: float | None, until_waiting: bool) -> bool:
         """Say whether there is nothing to wait for; let a run whose wait was answered go on."""
         run = self._run
         if run is None:
             status = self.status
+            if status == "waiting" and self._otherwise and not self._journal.pending_waits():
+                self._replace_dead_process()
+                return False
             return status not in ("running", "waiting") or (until_waiting and status == "waiting")
-        if not run.settled(None if deadline is None else max(0.0, deadline - time.monotonic())):
+        if not run.wait_until_idle(
+            None if deadline is None else max(0.0, deadline - time.monotonic())
+        ):
             return False
         if run.phase == "done":
             return True
-        if run.wake():
+        if run.resume():
             self._look = _FIRST_LOOK
             return False
         return until_waiting or self._journal.end() is not None
+
+    def _replace_dead_process(self) -> None:
+        """Continue an answered execution here, unless the process that waited for it does."""
+        assert self._otherwise is not None
+        if not processes.is_attended(self._journal.store, self.exec_id):
+            self._run, self._otherwise = self._otherwise()._run, None
+
+    def _show_questions(self, *, is_asking: bool) -> None:
+        """Ask what the execution waits for, or print it, once."""
+        if self._run is not None and self._run.phase != "parked":
+            return
+        for request in self._journal.pending_waits():
+            if is_asking and self._is_asking and questions.is_terminal():
+                self._is_asking = self._ask(request)
+            if not self._is_answered(request):
+                exit_report.write_question(self._journal, request, self._told)
+
+    def _ask(self, request: WaitRequest) -> bool:
+        """Ask a person; False when that person would rather not answer."""
+        if refused := self._journal.refused(request.name):
+            sys.stderr.write(f"{line(refused)}\n")
+        asked = {"name": request.name, "question": request.question, "schema": request.schema}
+        with _terminal:
+            while not self._is_answered(request):
+                try:
+                    value = questions.ask(asked, lambda: self._is_answered(request))
+                    answer(self._journal, request, value)
+                except EOFError:
+                    return False
+                except (AnswerInvalid, AnsweredElsewhere, WaitConflict) as error:
+                    sys.stderr.write(f"{line(error.message)}\n")
+        return True
+
+    def _is_answered(self, request: WaitRequest) -> bool:
+        return self._journal.wait_answer(request.name) is not None
 
     def _pause(self, deadline: float | None) -> None:
         left = None if deadline is None else deadline - time.monotonic()

@@ -60,7 +60,7 @@ def llm(
 
     Args:
         prompt: the user message; or the messages of a conversation, `{"role", "content"}` each.
-        model: an alias, such as `fast`, or what litellm calls a model, such as `openai/gpt-4o`.
+        model: an alias, such as `fast`, or a model, such as `openai/gpt-4o` or any of litellm's.
             Default: `KITARU_DEFAULT_MODEL`, else `fast`. Aliases come from `KITARU_MODELS` and
             `[tool.kitaru.models]`; one that is not configured is answered by the offline model,
             whose text says so.
@@ -85,8 +85,8 @@ def llm(
         ContextError: outside a flow.
         UsageError: an argument is wrong, or the model's address is one that must not be asked.
         ModelAnswerInvalid: neither answer fits `schema`, or calls `tools` with JSON objects.
-        EnvironmentFailure: litellm or a credential is missing.
-        Exception: the provider's error, of litellm's type.
+        EnvironmentFailure: the library that reaches the model or a credential is missing.
+        ModelRequestError: the provider refused the request or gave no answer.
 
     Example:
         brief = kitaru.llm(f"Research: {topic}", model="fast")

@@ -19,26 +19,37 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from kitaru import config
 from kitaru.config import setting
-from kitaru.errors import ContextError, UsageError
-from kitaru.flow import opened
+from kitaru.errors import ContextError, NotFound, UsageError
+from kitaru.runtime import codec
+from kitaru.runtime.engine import context
+from kitaru.runtime.engine.calls import Spec
+from kitaru.runtime.engine.retries import ONCE
+from kitaru.runtime.journal.to_json import as_json
 from kitaru.runtime.memory import compaction, scopes
 from kitaru.runtime.memory.memories import Entry, Memory, Version
-from kitaru.runtime.recording.shown import as_json
-from kitaru.runtime.running import context
-from kitaru.runtime.running.calls import Spec
-from kitaru.runtime.running.retries import ONCE
+from kitaru.stores import resolve_store
 from kitaru.stores.base import Store
+from kitaru.wire.starts import refuse_while_importing
+from kitaru.wire.times import written
+
+if TYPE_CHECKING:
+    from kitaru.runtime.engine.execution import Execution
 
 T = TypeVar("T")
+# What the invocations of `configure` are called.
+_CONFIGURE = "memory_configure"
 
 __all__ = [
     "Entry",
     "Memories",
     "Version",
     "compact",
+    "configure",
     "delete",
     "entry",
     "get",
@@ -66,16 +77,63 @@ class Memories:
         """`store` is the client's; None for wherever the caller is."""
         self._store = store
 
+    @property
+    def store(self) -> Store:
+        """The store that is used outside flows."""
+        return self._store or resolve_store(None)
+
+    def configure(self, *, scope: str | None = None, scope_type: str | None = None) -> None:
+        """Set the scope of the operations that follow and name none.
+
+        In a flow's body this counts until the next `configure` of the execution, and is recorded,
+        so that a later step and a resumed execution use the same scope. Outside flows it counts for
+        the process, as `kitaru.configure(memory_scope=…)`.
+
+        Args:
+            scope: the name of a namespace, a flow or an execution; or a whole scope such as
+                `namespace:sales`.
+            scope_type: `namespace`, `flow` or `execution`; default `namespace`. Without `scope`, in
+                a flow's body, it is the flow's or the execution's own.
+
+        Raises:
+            UsageError: it is not a scope, or outside flows it names none.
+
+        Example:
+            memory.configure(scope="sales", scope_type="namespace")
+        """
+        text = scopes.written(scope, scope_type)
+        if context.current() is None or self._store is not None:
+            scopes.outside(text, self._store or resolve_store(None))
+            config.configure(memory_scope=text)
+            return
+        execution = context.in_body("kitaru.memory.configure")
+        where = scopes.in_flow(text, execution.journal)
+        seen = where.seen_from(execution.journal.exec_id)
+        spec = Spec(_CONFIGURE, _same, "kitaru.memory.configure", kind="memory", policy=ONCE)
+        execution.invoke(spec, (), {"scope": seen}, None)
+
     def get(
-        self, key: str, default: Any = None, *, version: int | None = None, scope: str | None = None
+        self,
+        key: str,
+        default: Any = None,
+        *,
+        version: int | None = None,
+        strict: bool = False,
+        scope: str | None = None,
     ) -> Any:
         """Return the newest value of a key, or that of a version; `default` where there is none.
+
+        Raises:
+            NotFound: with `strict`, there is none.
 
         Example:
             tone = memory.get("tone", "friendly")
         """
         arguments = {"key": key, "version": version}
         found = self._perform("get", scope, arguments, lambda m: m.entry(key, version))
+        if found is None and strict:
+            of = "" if version is None else f" in version {version}"
+            raise NotFound(f"The memory {key} has no value{of}.", help="kitaru memory list")
         return default if found is None else found.value
 
     def entry(
@@ -106,6 +164,7 @@ class Memories:
         Example:
             memory.set("tone", "formal", scope="namespace:sales")
         """
+        refuse_while_importing("kitaru.memory.set(…)")
         arguments = {"key": key, "value": value, "expect": expect}
         return self._perform("set", scope, arguments, lambda m: m.set(key, value, expect))
 
@@ -117,6 +176,7 @@ class Memories:
         Raises:
             MemoryConflict: the newest version is not the one that `expect` names.
         """
+        refuse_while_importing("kitaru.memory.delete(…)")
         arguments = {"key": key, "expect": expect}
         return self._perform("delete", scope, arguments, lambda m: m.delete(key, expect))
 
@@ -161,6 +221,7 @@ class Memories:
             NotFound: nothing is remembered there.
             MemoryConflict: the key was written while the model thought; nothing was changed.
         """
+        refuse_while_importing("kitaru.memory.compact(…)")
         job = compaction.Job(key, prefix, into, instruction, model)
         job.check()
         return self._perform("compact", scope, job.arguments(), lambda m: compaction.run(m, job))
@@ -171,6 +232,7 @@ class Memories:
         Not in a flow. Nothing should write the key meanwhile, for that would be erased as well;
         interrupted, run it again. What executions have read stays in their records.
         """
+        refuse_while_importing("kitaru.memory.purge(…)")
         if context.current() is not None:
             raise ContextError(
                 "kitaru.memory.purge was used in a flow: a replay could not see what it erased.",
@@ -179,18 +241,47 @@ class Memories:
         return self._outside(scope).purge(key)
 
     def show(
-        self, key: str, *, version: int | None = None, scope: str | None = None
+        self,
+        key: str,
+        *,
+        version: int | None = None,
+        at: datetime | None = None,
+        scope: str | None = None,
     ) -> dict[str, Any] | None:
         """Return `{"key", "version", "value", "written_at"}` as JSON.
 
         None where there is no value. Imports no class of the value. Not in a flow.
+
+        Args:
+            version: a version's number; default the newest.
+            at: a moment: the value that the key had then. One without a time zone is local time.
+
+        Raises:
+            UsageError: both `version` and `at` are passed.
+
+        Example:
+            client.memory.show("tone", at=datetime(2026, 11, 1), scope="namespace:sales")
         """
+        if version is not None and at is not None:
+            raise UsageError("Version and at exclude each other: each names one version.")
         memory = self._outside(scope)
-        found = memory.find(key, version)
+        found = memory.find(key, version) if at is None else memory.find_at(key, written(at))
         if found is None or found.value is None:
             return None
         value = as_json(memory.document(found))
         return {"key": key, "version": found.number, "value": value, "written_at": found.at}
+
+    def scopes(self) -> builtins.list[dict[str, Any]]:
+        """Return `{"scope", "keys", "written_at"}` per namespace and flow with a memory, sorted.
+
+        `keys` counts those that have a value, and `written_at` is when the newest of their values
+        was written, empty without any. Not in a flow.
+
+        Example:
+            [one["scope"] for one in client.memory.scopes()]
+        """
+        store = self._store or resolve_store(None)
+        return [_scope(store, scope) for scope in scopes.scopes_in(store)]
 
     def _perform(
         self,
@@ -202,7 +293,7 @@ class Memories:
         if context.current() is None or self._store is not None:
             return operate(self._outside(scope))
         execution = context.in_body(f"kitaru.memory.{name}")
-        where = scopes.in_flow(scope, execution.journal)
+        where = scopes.in_flow(scope or _configured(execution), execution.journal)
 
         def run(**_: Any) -> T:
             return operate(_within(where))
@@ -224,8 +315,32 @@ class Memories:
                 help="Say namespace:NAME, flow:NAME or execution:ID as scope= or --scope, or "
                 "configure one: export KITARU_MEMORY_SCOPE=namespace:NAME",
             )
-        store = self._store or opened(None)
+        store = self._store or resolve_store(None)
         return Memory(store, scopes.outside(text, store), f"outside/{os.urandom(8).hex()}")
+
+
+def _scope(store: Store, scope: scopes.MemoryScope) -> dict[str, Any]:
+    memory = Memory(store, scope, "")
+    keys = memory.list()
+    moments = [found.at for key in keys if (found := memory.find(key)) is not None]
+    return {"scope": str(scope), "keys": len(keys), "written_at": max(moments, default="")}
+
+
+def _same(scope: str) -> str:
+    return scope
+
+
+def _configured(execution: Execution) -> str | None:
+    """Return the scope that the body configured last, None where it did not.
+
+    Which call that was is known by the number of the ids taken, which travels from step to step.
+    """
+    id = execution.counters.newest(_CONFIGURE)
+    record = None if id is None else execution.journal.invocation(id)
+    if record is None or record.value is None:
+        return None
+    scope: str = codec.decode(execution.journal.fetch(record.value))
+    return scope
 
 
 def _within(scope: scopes.MemoryScope) -> Memory:
@@ -233,9 +348,10 @@ def _within(scope: scopes.MemoryScope) -> Memory:
     execution, running = context.in_checkpoint("kitaru.memory")
     journal, id = execution.journal, running.invocation
     operation = f"{journal.exec_id}/{id}"
-    return Memory(journal.store, scope, operation, lambda newest: journal.intend(id, newest))
+    return Memory(journal.store, scope, operation, lambda newest: journal.declare_write(id, newest))
 
 
 _here = Memories()
+configure = _here.configure
 get, entry, set, delete, list = _here.get, _here.entry, _here.set, _here.delete, _here.list
 history, compact, purge = _here.history, _here.compact, _here.purge

@@ -1,23 +1,28 @@
-"""Decides what flows have beside calls: answers, notes, artifacts, secrets, a stable key."""
+"""The primitives of flows and checkpoints: waits, notes, artifacts, secrets, idempotency keys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import NotFound, UsageError
 from kitaru.runtime import codec, secrets
+from kitaru.runtime.engine import context
+from kitaru.runtime.engine.calls import Spec
+from kitaru.runtime.engine.retries import ONCE
+from kitaru.runtime.engine.waits import not_json
 from kitaru.runtime.executions.artifacts import find_artifact
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.running import context
-from kitaru.runtime.running.calls import Spec
-from kitaru.runtime.running.retries import ONCE
-from kitaru.runtime.running.schema import from_json, to_json_schema
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.schema.types import askable_schema, from_json
 from kitaru.wire import ids
 from kitaru.wire.names import check_name
 from kitaru.wire.records import WaitRequest
-from kitaru.wire.secrecy import redacted
+from kitaru.wire.redaction import redacted
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = ["idempotency_key", "load", "log", "save", "secret", "wait"]
 
@@ -26,8 +31,8 @@ def wait(
     *,
     name: str | None = None,
     question: str | None = None,
-    schema: Any = bool,
-    timeout: float = 0,
+    schema: Any = None,
+    timeout: float | timedelta | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Any:
     """Ask somebody, and suspend until there is an answer; in a flow's body.
@@ -35,27 +40,33 @@ def wait(
     Args:
         name: what the answer is addressed to; default `wait`, numbered when it is used again.
         question: what people are shown.
-        schema: the answer's type: bool (default), int, float, str, list, dict, a pydantic model or
-            a dataclass, or a JSON schema as a dict.
-        timeout: seconds to look for the answer before giving the compute away; never a deadline.
+        schema: the answer's type: bool (default, also for None), int, float, str, list, dict, a
+            pydantic model or a dataclass, or a JSON schema (draft 2020-12) as a dict.
+        timeout: how long the process looks for the answer before it ends and releases its compute,
+            in seconds or as a timedelta; default 0. It is never a deadline: the execution waits on.
+            The status is `waiting` all the time. An answer later than that resumes the execution.
         metadata: JSON shown beside the question.
 
     Raises:
         ContextError: used outside a flow's body.
-        UsageError: the schema is no type that JSON can express.
+        UsageError: the schema is not a type that JSON can express, or is a JSON schema that
+            cannot be honoured; or `timeout` is not a time.
+        EnvironmentFailure: the schema needs pydantic or jsonschema-rs, which is not installed.
 
     Example:
         approved = kitaru.wait(name="approve_draft", question="Approve draft?", schema=bool)
     """
     execution = context.in_body("kitaru.wait")
+    schema = bool if schema is None else schema
+    name = check_name("wait", name or "wait")
     request = WaitRequest(
-        name=check_name("wait", name or "wait"),
+        name=name,
         question=redacted(question or ""),
-        schema=to_json_schema(schema),
+        schema=askable_schema(schema, f'the wait "{name}"'),
         metadata=_json(metadata or {}, "metadata"),
     )
     read = partial(from_json, schema=schema, what=request.name)
-    return read(execution.wait(request, timeout, read))
+    return read(execution.wait(request, _seconds(timeout), read))
 
 
 def log(**metadata: Any) -> None:
@@ -79,13 +90,14 @@ def log(**metadata: Any) -> None:
     scope.execution.invoke(spec, (), noted, None)
 
 
-def save(name: str, value: Any, type: str = "") -> None:
+def save(name: str, value: Any, type: str = "", tags: Sequence[str] | None = None) -> None:
     """Keep a value as an artifact of the checkpoint that runs.
 
     Args:
         name: how `kitaru.load` finds it.
         value: anything that can be recorded.
         type: what it is, for people; default the name of its class.
+        tags: labels, for people; stored with the artifact.
 
     Raises:
         ContextError: used outside a checkpoint.
@@ -98,8 +110,11 @@ def save(name: str, value: Any, type: str = "") -> None:
             f'The checkpoint {running.invocation} saved the artifact "{name}" already.',
             help="Artifacts are never overwritten; use another name.",
         )
-    stored = execution.journal.keep(value, name, type=type)
-    running.artifacts.append({"name": name, "type": stored.type, "value": stored})
+    stored = execution.journal.store_value(value, name, type=type)
+    kept: dict[str, Any] = {"name": name, "type": stored.type, "value": stored}
+    if tags:
+        kept["tags"] = [redacted(str(tag)) for tag in tags]
+    running.artifacts.append(kept)
 
 
 def load(exec_id: str, name: str) -> Any:
@@ -115,7 +130,9 @@ def load(exec_id: str, name: str) -> Any:
     """
     execution, running = context.in_checkpoint("kitaru.load")
     journal = Journal.open(execution.journal.store, exec_id)
-    return codec.decode(journal.fetch(find_artifact(journal, name)), unpickle=running.pickle)
+    document = journal.fetch(find_artifact(journal, name))
+    where = f'"{name}" of execution {exec_id}'
+    return codec.decode(document, unpickle=running.pickle, where=where)
 
 
 def idempotency_key() -> str:
@@ -155,16 +172,34 @@ def secret(name: str) -> str:
     return value
 
 
+def _seconds(timeout: Any) -> float:
+    """Return how long to poll; a timedelta is known by what it has, so that nothing is imported."""
+    if timeout is None:
+        return 0.0
+    seconds = timeout.total_seconds() if hasattr(timeout, "total_seconds") else timeout
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if number and 0 <= seconds < math.inf:
+        return float(seconds)
+    raise UsageError(
+        f"kitaru.wait: timeout={timeout!r} is not a time to look for the answer.",
+        help="Use seconds, 0 or more, or a timedelta; leave it out to release the compute at once.",
+    )
+
+
 def _note(**metadata: Any) -> None:
     _, running = context.in_checkpoint("kitaru.log")
     running.metadata.update(metadata)
 
 
 def _json(value: dict[str, Any], where: str) -> dict[str, Any]:
-    encoded = codec.encode(value, where=where)
-    if not isinstance(encoded, dict) or "$kitaru" in encoded:
-        raise UsageError(f"{where} must be plain JSON.", help="Use texts, numbers, lists, dicts.")
-    return encoded
+    # Refuses secrets, and makes a copy that does not change any more.
+    plain: dict[str, Any] = codec.decode(codec.encode(value, where=where))
+    reason = not_json(plain, where) if isinstance(plain, dict) else f"{where} is no dict"
+    if reason:
+        raise UsageError(
+            f"{where} must be plain JSON: {reason}.", help="Use texts, numbers, lists, dicts."
+        )
+    return plain
 
 
 def _references() -> Mapping[str, str]:

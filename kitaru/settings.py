@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kitaru.store_urls import DEFAULT_URL
 from kitaru.wire.limits import DEFAULT_PARALLEL
 from kitaru.wire.structs import Struct
 
@@ -13,7 +14,7 @@ TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 CAPTURES = ("full", "metadata", "off")
 MODEL_KEYS = frozenset({"model", "api_base", "secret"})
-CARRIED = ("cache", "capture", "default_model", "logs", "otel", "redact")
+CARRIED = ("cache", "capture", "default_model", "logs", "otel", "redact", "stateless")
 """The project's settings that a plan carries to its steps, beside its models."""
 
 
@@ -49,6 +50,17 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_text(k) and _is_text(v) for k, v in value.items())
 
 
+def _is_environment(value: Any) -> bool:
+    """Say whether a process can have these variables."""
+    return _is_texts(value) and all(
+        name and "=" not in name and "\0" not in name + text for name, text in value.items()
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_text(item) for item in value)
+
+
 def _is_models(value: Any) -> bool:
     return isinstance(value, dict) and all(
         _is_text(alias) and (_is_text(model) or _is_model_table(model))
@@ -69,8 +81,9 @@ def _is_hook(value: Any) -> bool:
 
 
 KINDS: Mapping[str, Kind] = {
-    "store": Kind("sqlite:.kitaru/kitaru.db", _is_text, "a store such as sqlite:PATH"),
-    "cache": Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
+    "store": Kind(DEFAULT_URL, _is_text, "a store such as sqlite:PATH"),
+    "cache": Kind(False, lambda value: type(value) is bool, "true or false", _parse_bool),
+    "stateless": Kind([], _is_list, 'a list of packages, ["openai"]', json.loads),
     "retries": Kind(0, _is_count, "a whole number, 0 or more", int),
     "max_parallel": Kind(DEFAULT_PARALLEL, _is_positive, "a whole number, 1 or more", int),
     "stack": Kind(None, _is_text, "the name of a stack"),
@@ -91,9 +104,11 @@ KINDS: Mapping[str, Kind] = {
     "otel": Kind(None, lambda value: type(value) is bool, "true or false", _parse_bool),
     "capture": Kind("full", _is_capture, "one of full, metadata and off"),
     "redact": Kind(None, _is_hook, "a function of a text, or its name as module:function"),
-    "environment": Kind({}, _is_texts, 'a table of variables, {"LOG": "debug"}', json.loads),
+    "environment": Kind({}, _is_environment, 'a table of variables, {"LOG": "debug"}', json.loads),
     "airflow": Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
     "airflow_url": Kind(None, _is_text, "the URL of Airflow's API server"),
+    "include": Kind([], _is_list, 'a list of patterns, ["prompts/**"]', json.loads),
+    "exclude": Kind([], _is_list, 'a list of patterns, ["prompts/old/**"]', json.loads),
     "requirements": Kind(None, _is_text, "the path of a requirements file"),
     "sagemaker": Kind({}, _is_texts, 'a table of options, {"queue": "https://…"}', json.loads),
 }

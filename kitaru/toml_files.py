@@ -68,3 +68,31 @@ def _parsed(path: Path, *_seen: int) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
+
+
+def write(path: Path, names: tuple[str, ...], value: Any) -> Path:
+    """Set the entry of a TOML file at a path of names, None to delete it; all else stays as it is.
+
+    Raises UsageError when the file is not valid TOML.
+    """
+    # Keeps the comments and the order of a file that people edit.
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    *tables, last = names
+    try:
+        document = tomlkit.parse(path.read_text(encoding="utf-8") if path.is_file() else "")
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    place: Any = document
+    for name in tables:
+        place = place.setdefault(name, tomlkit.table(is_super_table=True))
+    if value is None:
+        place.pop(last, None)
+    else:
+        place[last] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    staged.write_text(tomlkit.dumps(document), encoding="utf-8")
+    staged.replace(path)
+    return path

@@ -5,38 +5,57 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kitaru.compat.explaining import Explaining
 from kitaru.handle import result_of
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.shown import as_json, result_as_json
+from kitaru.runtime.executions.model_calls import ModelCall, calls_of, shown
+from kitaru.runtime.executions.overview import Overview, overview
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.to_json import as_json, result_as_json
+from kitaru.status import ExecutionStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kitaru.compat.client import CheckpointCall, StoredArtifact
     from kitaru.runtime.executions.comparison import Effort
     from kitaru.wire.records import (
         AttemptRecord,
         ErrorInfo,
         InvocationRecord,
         Replay,
-        Status,
+        SubmissionRecord,
         WaitRequest,
     )
 
 
 @dataclass(frozen=True)
-class ExecutionView:
+class ExecutionView(Explaining):
     """What an execution is at one moment.
 
     `waits` are the questions that nobody answered yet, `error` is why it failed. `deployment` is
-    the version of its flow that it runs, such as `v3`, empty where it was not deployed.
+    the version of its flow that it runs, such as `v3`, empty where it was not deployed. `status` is
+    that of the journal, with three exceptions: `interrupted` where it is running and its process is
+    certainly gone, which only the machine that ran it can know; `answered` where its wait is
+    answered and it has not continued; `submitted` where a run was started that is to continue
+    it. `submission` is the run that was started last since the last status, if any. `state_at` is
+    when the last status was recorded.
     """
 
     exec_id: str
     flow: str
-    status: Status
+    status: ExecutionStatus
     waits: tuple[WaitRequest, ...]
     error: ErrorInfo | None
     started_at: str
+    state_at: str
     deployment: str
     journal: Journal = field(repr=False, compare=False)
+    submission: SubmissionRecord | None = None
+
+    @property
+    def last_sign(self) -> str:
+        """When it last recorded anything: a status, an invocation or a failed attempt."""
+        return max(self.state_at, self.overview(limit=0).last_sign)
 
     @property
     def inputs(self) -> Any:
@@ -47,6 +66,48 @@ class ExecutionView:
     def result(self) -> Any:
         """The flow's result, decoded; `None` unless the execution is completed."""
         return result_of(self.journal)
+
+    @property
+    def flow_name(self) -> str:
+        """The name of the flow: `flow`."""
+        return self.flow
+
+    @property
+    def flow_id(self) -> str:
+        """The name of the flow, which has no other id."""
+        return self.flow
+
+    @property
+    def pending_wait(self) -> WaitRequest | None:
+        """The first question that is not answered; None where there is none."""
+        return self.waits[0] if self.waits else None
+
+    @property
+    def checkpoints(self) -> list[CheckpointCall]:
+        """The invocations with their artifacts, in program order."""
+        from kitaru.compat.client import checkpoint_calls
+
+        return checkpoint_calls(self.journal)
+
+    @property
+    def artifacts(self) -> list[StoredArtifact]:
+        """The results and saved values, in program order."""
+        from kitaru.compat.client import stored_artifacts
+
+        return stored_artifacts(self.journal)
+
+    @property
+    def failure(self) -> ErrorInfo | None:
+        """Another name of `error`."""
+        return self.error
+
+    def list_checkpoints(self) -> list[CheckpointCall]:
+        """Return `checkpoints`."""
+        return self.checkpoints
+
+    def list_artifacts(self) -> list[StoredArtifact]:
+        """Return `artifacts`."""
+        return self.artifacts
 
     @property
     def replay(self) -> Replay | None:
@@ -71,35 +132,130 @@ class ExecutionView:
     @property
     def effort(self) -> Effort:
         """The model tokens, their price and the seconds that everything in it took."""
-        from kitaru.runtime.executions.comparison import effort_of
+        return self.overview(limit=0).effort
 
-        return effort_of(self.invocations, self.attempts)
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The model calls in it, as JSON: prompt, response, tokens, latency, model and cost.
+
+        Those of recorded results in program order, then those of failed attempts. Less is there
+        where `capture` says so.
+
+        Example:
+            [call["cost"] for call in client.executions.get(exec_id).calls]
+        """
+        return [self.shown_call(call) for call in self.each_call()]
+
+    def each_call(self) -> Iterator[ModelCall]:
+        """Yield the model calls, as `calls` has them, their texts not read yet."""
+        return calls_of(self.journal.in_order(), self.attempts)
+
+    def shown_call(self, call: ModelCall) -> dict[str, Any]:
+        """Return a model call as JSON, its texts read."""
+        return shown(self.journal, call)
 
     @property
     def notes(self) -> dict[str, Any]:
         """What `kitaru.log` said in the flow's body, as JSON; of one key what was said last."""
-        return _merged(self.invocations)
+        return self.overview(limit=0).notes
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON that commands print for an execution."""
-        waits = [_wait(request, self.journal.refused(request.name)) for request in self.waits]
-        invocations = self.invocations
+    @property
+    def unasked(self) -> tuple[str, ...]:
+        """The invocations that earlier runs recorded, and the last one, with other code, did not
+        ask for; known when the execution is completed."""
+        end = self.journal.end()
+        return () if end is None else end.unasked
+
+    @property
+    def codes(self) -> list[dict[str, str]]:
+        """The versions of the flow's code that ran it, as JSON, the one that it began with first.
+
+        Each is `{"fingerprint", "at", "process"}`. A later one says which process was the first
+        that ran it. Empty where the code is in no file, and for compiled flows, whose steps run
+        one version.
+        """
+        record = self.journal.execution
+        if not record.code:
+            return []
+        first = {"fingerprint": record.code, "at": record.started_at, "process": ""}
+        later = [
+            {"fingerprint": one.fingerprint, "at": one.at, "process": one.process}
+            for one in self.journal.codes()
+        ]
+        return [first, *later]
+
+    def waits_as_json(self) -> list[dict[str, Any]]:
+        """Return the questions that are not answered, as JSON."""
+        return [_wait(request, self.journal.refused(request.name)) for request in self.waits]
+
+    def overview(self, *, limit: int | None = None, after: str = "", tail: int = 0) -> Overview:
+        """Return counts of the invocations, and a page of them; see `to_dict`.
+
+        Few invocations are in memory at once, however many there are.
+
+        Args:
+            limit: how many of them, and of the failed attempts; default all.
+            after: the id of the invocation that the page before ended with.
+            tail: how many of the last ones to return as well.
+
+        Raises:
+            NotFound: there is no invocation `after`.
+
+        Example:
+            client.executions.get(exec_id).overview(limit=10, tail=10).counts
+        """
+        return overview(self.journal, limit=limit, after=after, tail=tail)
+
+    def to_dict(self, *, limit: int | None = None, after: str = "") -> dict[str, Any]:
+        """Return the JSON that commands print for an execution.
+
+        Args:
+            limit: how many invocations, failed attempts and model calls at most; default all.
+            after: the id of the invocation that the page before ended with.
+
+        Raises:
+            NotFound: there is no invocation `after`.
+
+        Example:
+            page = client.executions.get(exec_id).to_dict(limit=100)
+            page["counts"], page["next"]
+        """
+        return self.as_json(self.overview(limit=limit, after=after))
+
+    def as_json(self, seen: Overview) -> dict[str, Any]:
+        """Return the JSON of an execution whose invocations were read already."""
+        calls = calls_of(seen.page, seen.attempts)
         return {
             "exec_id": self.exec_id,
             "flow": self.flow,
             "deployment": self.deployment,
-            "status": self.status,
+            "status": str(self.status),
+            "submission": _submission(self.submission),
             "started_at": self.started_at,
+            "last_sign": max(self.state_at, seen.last_sign),
             "inputs": self.inputs,
             "result": result_as_json(self.journal),
-            "waits": waits,
+            "waits": self.waits_as_json(),
             "error": _error(self.error),
-            "notes": _merged(invocations),
-            "invocations": [_invocation(record) for record in invocations],
-            "attempts": [_attempt(attempt) for attempt in self.attempts],
-            "effort": asdict(self.effort),
+            "notes": seen.notes,
+            "invocations": [_invocation(record) for record in seen.page],
+            "total": seen.total,
+            "next": seen.next,
+            "counts": [asdict(count) for count in seen.counts],
+            "attempts": [_attempt(attempt) for attempt in seen.attempts],
+            "attempts_total": seen.attempts_total,
+            "calls": [shown(self.journal, call) for call in calls],
+            "effort": asdict(seen.effort),
+            "unasked": list(self.unasked),
+            "codes": self.codes,
             "replay": None if self.replay is None else asdict(self.replay),
         }
+
+
+def _submission(record: SubmissionRecord | None) -> dict[str, str] | None:
+    if record is None:
+        return None
+    return {"target": record.target, "run": record.run, "url": record.url, "at": record.at}
 
 
 def _wait(request: WaitRequest, refused: str) -> dict[str, Any]:
@@ -125,11 +281,6 @@ def _invocation(record: InvocationRecord) -> dict[str, Any]:
         "site": record.site,
         "notes": _notes(record),
     }
-
-
-def _merged(records: list[InvocationRecord]) -> dict[str, Any]:
-    said = [_notes(record) for record in records if record.kind == "log"]
-    return {key: value for notes in said for key, value in notes.items()}
 
 
 def _notes(record: InvocationRecord) -> dict[str, Any]:

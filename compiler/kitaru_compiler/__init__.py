@@ -1,5 +1,5 @@
-"""Decides what other packages call: `compile_flow` and `check`."""
+"""Decides what other packages call: `compile_flow`, `check` and `data_files`."""
 
-from kitaru_compiler.compile import Compilation, check, compile_flow
+from kitaru_compiler.compile import Compilation, check, compile_flow, data_files
 
-__all__ = ["Compilation", "check", "compile_flow"]
+__all__ = ["Compilation", "check", "compile_flow", "data_files"]

@@ -3,44 +3,57 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kitaru.config import compiled_settings, setting
 from kitaru.errors import UsageError
-from kitaru.settings import CARRIED
+from kitaru.settings import CARRIED, KINDS
 from kitaru.version import VERSION
+from kitaru.wire.models import is_direct, reached
 from kitaru.wire.plan import Granularity, Plan, Span
-from kitaru_compiler.cut.plan import cut
+from kitaru_compiler.cut.plan import Cut, cut
 from kitaru_compiler.cut.profile import Profile
+from kitaru_compiler.diagnostics.faults import describe_fault, findings_of
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
-from kitaru_compiler.diagnostics.rules import kit102
-from kitaru_compiler.frontend.advice import advise, advised
-from kitaru_compiler.frontend.advice.crossing import crossing
-from kitaru_compiler.frontend.advice.hidden import hidden_order
-from kitaru_compiler.frontend.advice.secrets import masked, secrets
+from kitaru_compiler.diagnostics.rules.source import SOURCE_TOO_LARGE
+from kitaru_compiler.frontend.asked_models import asked_models
 from kitaru_compiler.frontend.calls import Calls
 from kitaru_compiler.frontend.flows import (
     FlowDefinition,
     check_definition,
+    every_checkpoint,
     find_flows,
     literal_of,
     parameters,
     select_flow,
 )
-from kitaru_compiler.frontend.lower import lower
+from kitaru_compiler.frontend.lower import bare, lower
 from kitaru_compiler.frontend.names import Names
-from kitaru_compiler.frontend.project import Project, locate
+from kitaru_compiler.frontend.project import Project, open_project
 from kitaru_compiler.frontend.requirements import requirement_texts, requirements
-from kitaru_compiler.frontend.silence import ignores, silence, without_effect
+from kitaru_compiler.frontend.schemas import with_validator
 from kitaru_compiler.frontend.source import MAX_DEPTH, Source, refused
+from kitaru_compiler.frontend.suppressions import ignores, silence, without_effect
+from kitaru_compiler.frontend.travel import Travel, travel
 from kitaru_compiler.ir.nodes import FlowIR
+from kitaru_compiler.lint import advise, advised
+from kitaru_compiler.lint.bidi_characters import hidden_order
+from kitaru_compiler.lint.binding import misused_api
+from kitaru_compiler.lint.codecs import late_codecs
+from kitaru_compiler.lint.modules import taken_names
+from kitaru_compiler.lint.secrets import masked, secrets
+from kitaru_compiler.lint.starts import starts_at_import
+from kitaru_compiler.lint.uncrossable import crossing
 from kitaru_compiler.passes import normalise
 from kitaru_compiler.passes.binding import Why
 from kitaru_compiler.passes.inline import inline
+from kitaru_compiler.passes.uncuttable import unexpected
 
 # No target: what `check` cuts for, so that its notes are those of every target.
 ANY_TARGET = Profile("any", True, "native", "suspended", 90, (0, 0), retry_pauses=True, fan_out=100)
@@ -51,14 +64,14 @@ class Compilation:
     """One flow compiled for one target.
 
     `steps_py` is the text of the generated blocks, `sources` the text of each project file by
-    relative path, `project` where further files are found.
+    relative path, `travel` the files that go into the bundle.
     """
 
     plan: Plan
     steps_py: str
     diagnostics: tuple[Diagnostic, ...]
     sources: dict[str, str]
-    project: Project
+    travel: Travel
 
 
 def compile_flow(
@@ -67,8 +80,12 @@ def compile_flow(
     *,
     granularity: Granularity = "checkpoint",
     profile: Profile = ANY_TARGET,
+    module: str = "",
 ) -> Compilation:
     """Compile the flow called `flow`, or the only one, in the file at `path`.
+
+    `module` is the dotted name under which the file is imported, where the user wrote one: packages
+    without an `__init__.py` are known from it.
 
     Never imports or runs the file. Raises UsageError when it cannot be read and SourceError, with
     all findings, when the source has errors.
@@ -76,7 +93,7 @@ def compile_flow(
         compile_flow(Path("flow.py"), profile=get("vertex").profile).plan.steps
     """
     with _room_for_deep_source(path):
-        project, names, source = _open(path)
+        project, names, source = _open(path, module)
         chosen, problems = select_flow(source, names, flow)
         if chosen is None:
             raise SourceError(tuple(problems), {source.file: source.text})
@@ -84,11 +101,15 @@ def compile_flow(
         calls = Calls(names, source.module, retries)
         found = _analyse(chosen, calls)
         _stop_on_errors(found, project)
-        settings = compiled_settings(path.parent)
+        settings = compiled_settings(path.parent, chosen.option("stack"))
         options = dict(sorted(settings.get(profile.name, {}).items()))
         result = cut(_normal_form(chosen, calls), granularity, profile.with_options(options))
-        found += crossing(chosen, names, result.blocks, result.steps)
+        found += _about_crossing(chosen, names, result)
+        packed = travel(project, source)
+        found += packed.findings
+        _stop_on_errors(found, project)
         pins, about_pins = requirements(project, source, settings)
+        asked, about_models = _asked(names, source, settings, pins)
         plan = Plan(
             flow=chosen.name,
             module=source.module,
@@ -104,39 +125,81 @@ def compile_flow(
             positions=result.generated.positions,
             activations=result.activations,
             models=dict(sorted(settings.get("models", {}).items())),
+            asked=asked,
             settings={name: settings[name] for name in CARRIED if name in settings},
-            requirements=pins,
+            requirements=with_validator(pins, names, source.module),
             environment=dict(sorted(settings.get("environment", {}).items())),
             retries=retries,
             max_parallel=setting(
                 "max_parallel", decorator=chosen.option("max_parallel"), start=path.parent
             ).value,
             pickles=result.pickles,
+            codecs=tuple(n for n in project.closure(source.module).codecs if n != source.module),
             secrets=dict(sorted(settings.get("secrets", {}).items())),
             image=_image(chosen),
             options=options,
         )
     texts = _texts(project) | requirement_texts(project, settings)
-    findings = _finished([*found, *result.notes, *about_pins], texts)
-    return Compilation(plan, result.generated.text, findings, texts, project)
+    notes = [note for note in result.notes if granularity != "single" or not _is_of_cuts(note)]
+    findings = _finished([*found, *notes, *about_pins, *about_models], texts)
+    return Compilation(plan, result.generated.text, findings, texts, packed)
+
+
+def _is_of_cuts(note: Diagnostic) -> bool:
+    """Say whether a note is about what stays together, which one step for all does not ask."""
+    return "KIT310" <= note.code < "KIT325"
+
+
+def _asked(
+    names: Names, source: Source, settings: dict[str, Any], pins: Sequence[str]
+) -> tuple[tuple[str, ...], Sequence[Diagnostic]]:
+    """Return the models that the code names, and notes on calls whose library may be missing."""
+    named: list[str] = []
+
+    def find() -> Iterable[Diagnostic]:
+        found = asked_models(names, source.module)
+        named.extend(found.names)
+        return found.open
+
+    notes = findings_of("asked_models", source.span(source.tree), find)
+    default = settings.get("environment", {}).get("KITARU_DEFAULT_MODEL")
+    default = default or settings.get("default_model", KINDS["default_model"].default)
+    asked = tuple(sorted({name or default for name in named}))
+    aliases = settings.get("models", {})
+    # litellm reaches every model.
+    has_litellm = any(re.match(r"litellm\b", pin, re.IGNORECASE) for pin in pins)
+    has_litellm |= not all(map(is_direct, reached([*aliases, *asked], aliases)))
+    return asked, () if has_litellm else notes
 
 
 def _image(flow: FlowDefinition) -> str:
     """Return the image that the decorator names, empty for none; raise UsageError for no text."""
     said = next((option.value for option in flow.options if option.arg == "image"), None)
+    match said:
+        case ast.Call(func=ast.Name(id="ImageSettings") | ast.Attribute(attr="ImageSettings")):
+            described = {k.arg: k.value for k in said.keywords}
+            said = described.pop("base_image", None)
+            if described or said is None:
+                raise _no_image(flow, flow.definition.lineno)
     is_literal, image = literal_of(said)
     if said is None or (is_literal and image is None):
         return ""
     if isinstance(image, str):
         return image
-    raise UsageError(
-        f"{flow.source.file}:{said.lineno}: the image of @flow is not written out as a text.",
-        help="Compiling runs nothing of yours: write the reference out, or set `image` elsewhere, "
-        "in pyproject.toml for example.",
+    raise _no_image(flow, said.lineno)
+
+
+def _no_image(flow: FlowDefinition, line: int) -> UsageError:
+    return UsageError(
+        f"{flow.source.file}:{line}: the image of @flow is not written out as a string.",
+        help="Compiling runs no code: write the reference out, or set `image`, `requirements` and "
+        "`environment` in [tool.kitaru] of pyproject.toml.",
     )
 
 
-def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:
+def check(
+    path: Path, flow: str | None = None, module: str = ""
+) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:
     """Return every finding in the file's flows (or in `flow` alone), and the sources they name.
 
     Comments that silence nothing are findings as well: only here all flows of the file are seen.
@@ -144,24 +207,29 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
     """
     try:
         with _room_for_deep_source(path):
-            project, names, source = _open(path)
+            project, names, source = _open(path, module)
             flows = find_flows(source, names)
             if flow or not flows:
                 chosen, problems = select_flow(source, names, flow)
                 flows = [chosen] if chosen else []
             else:
                 problems = []
+            if not flows:
+                # A misspelt `flow` is why there is none.
+                problems += misused_api(names, source.module)
             for one in flows:
                 calls = Calls(names, source.module)
                 found = _analyse(one, calls)
                 problems += found
                 if not any(d.severity == "error" for d in found):
                     result = cut(_normal_form(one, calls), "checkpoint", ANY_TARGET)
-                    problems += [*result.notes, *crossing(one, names, result.blocks, result.steps)]
+                    problems += [*result.notes, *_about_crossing(one, names, result)]
             texts = _texts(project)
             if flows:
                 settings = compiled_settings(path.parent)
-                problems += requirements(project, source, settings)[1]
+                pins, about_pins = requirements(project, source, settings)
+                problems += [*about_pins, *_asked(names, source, settings, pins)[1]]
+                problems += travel(project, source).findings
                 texts |= requirement_texts(project, settings)
             parts = [part for one in flows for part in advised(one, names)]
             return _finished(problems, texts, parts), masked(texts, problems)
@@ -169,31 +237,54 @@ def check(path: Path, flow: str | None = None) -> tuple[tuple[Diagnostic, ...], 
         return error.diagnostics, error.sources
 
 
-def _open(path: Path) -> tuple[Project, Names, Source]:
-    from kitaru_compiler.frontend.source import read
+def data_files(path: Path, module: str = "") -> dict[str, str]:
+    """Return the files that travel beside the modules of the flow at `path`, and why each does.
 
-    project, module = locate(path)
-    resolved = path.resolve()
-    source = read(resolved, module, _relative(resolved, project))
-    project.sources[module] = source
+    Empty if the source has errors.
+    """
+    try:
+        return dict(travel(*open_project(path, module)).reasons)
+    except SourceError:
+        return {}
+
+
+def _open(path: Path, module: str) -> tuple[Project, Names, Source]:
+    project, source = open_project(path, module)
     return project, Names(project), source
-
-
-def _relative(path: Path, project: Project) -> str:
-    return path.relative_to(project.root).as_posix()
 
 
 def _analyse(flow: FlowDefinition, calls: Calls) -> list[Diagnostic]:
     found = check_definition(flow)
+    place, project = flow.source.span(flow.definition), calls.names.project
     if isinstance(flow.definition, ast.FunctionDef):
-        calls.mark(flow)
-        found += advise(flow, calls.names)
-    found += secrets(calls.names.project, flow.source.module)
-    return [*found, *hidden_order(calls.names.project)]
+        try:
+            calls.mark(flow)
+        except Exception as error:
+            describe_fault("mark", error)
+            calls.fault = error
+        else:
+            found += findings_of("advise", place, lambda: advise(flow, calls.names))
+    module = flow.source.module
+    found += findings_of("misused_api", place, lambda: misused_api(calls.names, module))
+    found += findings_of("secrets", place, lambda: secrets(project, module))
+    found += findings_of("taken_names", place, lambda: taken_names(project, module))
+    found += findings_of("starts_at_import", place, lambda: starts_at_import(calls.names, module))
+    found += findings_of("late_codecs", place, lambda: late_codecs(project, module))
+    return [*found, *findings_of("hidden_order", place, lambda: hidden_order(project))]
+
+
+def _about_crossing(flow: FlowDefinition, names: Names, result: Cut) -> list[Diagnostic]:
+    place = flow.source.span(flow.definition)
+    return findings_of(
+        "crossing", place, lambda: crossing(flow, names, result.blocks, result.steps)
+    )
 
 
 def _normal_form(flow: FlowDefinition, calls: Calls) -> FlowIR:
     """Return a flow in normal form, its helpers, each normalised on its own, written out."""
+    if calls.fault:
+        needs = every_checkpoint(calls.names)
+        return unexpected(bare(flow), "mark", calls.fault, needs)
     made: dict[str, FlowIR | Why] = {}
 
     def find(callee: str) -> FlowIR | Why:
@@ -203,9 +294,18 @@ def _normal_form(flow: FlowDefinition, calls: Calls) -> FlowIR:
         return made[callee]
 
     def normal(definition: FlowDefinition) -> FlowIR:
-        return normalise(lower(definition, calls.names, calls.literals(definition.source)))
+        try:
+            literals = calls.literals(definition.source)
+            ir = lower(definition, calls.names, literals, calls.methods.replacing)
+        except Exception as error:
+            return unexpected(bare(definition), "lower", error)
+        return normalise(ir)
 
-    return inline(normal(flow), find)
+    ir = normal(flow)
+    try:
+        return inline(ir, find)
+    except Exception as error:
+        return unexpected(ir, "inline", error)
 
 
 def _stop_on_errors(found: list[Diagnostic], project: Project) -> None:
@@ -240,6 +340,6 @@ def _room_for_deep_source(path: Path) -> Iterator[None]:
         yield
     except RecursionError as error:
         message = "one name leads to the next, too many times to follow"
-        raise refused(kit102.RULE, path.name, 1, 1, message) from error
+        raise refused(SOURCE_TOO_LARGE, path.name, 1, 1, message) from error
     finally:
         sys.setrecursionlimit(before)

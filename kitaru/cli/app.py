@@ -11,8 +11,19 @@ from typing import cast
 
 import click
 
-from kitaru.cli.output import INTERRUPTED, Output, internal_error, show_error, show_interrupted
+from kitaru.cli import completion, layout
+from kitaru.cli.output import (
+    Output,
+    discard,
+    internal_error,
+    show_error,
+    show_interrupted,
+)
+from kitaru.compat.command_line import rewrite
+from kitaru.compat.removed import COMMANDS, VARIABLES
 from kitaru.errors import EnvironmentFailure, KitaruError, UsageError
+from kitaru.runtime.engine import signals
+from kitaru.wire.nearest import nearest
 
 # Help lists every command without importing one: a command loads when it runs.
 SECTIONS: dict[str, dict[str, str]] = {
@@ -42,13 +53,14 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Set up": {
         "stack": "Say which settings are in force, and which stack names them.",
-        "model": "Say which model each alias stands for.",
+        "model": "Show which model each alias means, and what models cost.",
         "store": "Check that a store keeps its promises.",
         "secrets": "Keep secrets for this user, and say where each is found.",
     },
 }
 EPILOG = """Exit codes: 0 done (a run that waits is done for now), 1 the flow failed or its source
-has errors, 2 usage, 3 environment. Every command takes --json."""
+has errors, 2 usage, 3 environment. Every command takes --json, and --output json, which
+adds {"command": …} around the document."""
 
 
 class Commands(click.Group):
@@ -67,8 +79,11 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            raise UsageError(f"There is no command {args[0]!r}.", help=self._nearest(ctx, args[0]))
+            help = COMMANDS.get(args[0]) or self._nearest(ctx, args[0])
+            raise UsageError(f"There is no command {args[0]!r}.", help=help)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -78,10 +93,13 @@ class Commands(click.Group):
                 formatter.write_dl([(name.ljust(width), text) for name, text in section.items()])
 
     def _nearest(self, ctx: click.Context, name: str) -> str:
-        import difflib
-
-        near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-        return f"kitaru {near[0]} --help" if near else "kitaru --help"
+        # `kitaru replay` means `kitaru executions replay`, not `kitaru deploy`.
+        for group in self.list_commands(ctx):
+            command = self.get_command(ctx, group)
+            if isinstance(command, click.Group) and name in command.list_commands(ctx):
+                return f"kitaru {group} {name} --help"
+        near = nearest(name, self.list_commands(ctx))
+        return f"kitaru {near} --help" if near else "kitaru --help"
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -106,22 +124,40 @@ def cli() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every error is shown, none escapes."""
-    output = Output(_asks_for_a_document(arguments))
+    if instruction := os.environ.get(completion.VARIABLE):
+        return completion.answer(cli, instruction)
     try:
-        with _as_kitaru_errors():
+        arguments, enveloped = rewrite(arguments)
+    except UsageError as error:
+        show_error(error, Output("--json" in arguments))
+        return error.exit_code
+    output = Output(_asks_for_a_document(arguments), enveloped=enveloped)
+    try:
+        for name in sorted(VARIABLES.keys() & os.environ.keys()):
+            output.note(f"{name} has no effect: use {VARIABLES[name]}")
+        with _as_kitaru_errors(), signals.raised():
             return _invoke(arguments, output)
     except BrokenPipeError:
         # Whoever read our output has seen enough, and the flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        discard(1)
         return 0
     except KitaruError as error:
         show_error(error, output)
         return error.exit_code
+    except signals.Terminated:
+        return _interrupted("terminated", output, signals.TERMINATED)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        show_interrupted(output, "interrupted", "")
-        return INTERRUPTED
+        return _interrupted("interrupted", output, signals.INTERRUPTED)
     except Exception as error:
         return internal_error(error, output)
+
+
+def _interrupted(message: str, output: Output, code: int) -> int:
+    """Show that the command was ended, and how to resume what had begun to run in this process."""
+    local = sys.modules.get("kitaru.runtime.engine.local_run")
+    given_up = local.abandon_all() if local is not None else []
+    show_interrupted(output, message, "\n".join(given_up), code)
+    return code
 
 
 def _asks_for_a_document(arguments: list[str]) -> bool:
@@ -133,15 +169,21 @@ def _asks_for_a_document(arguments: list[str]) -> bool:
 def _invoke(arguments: list[str], output: Output) -> int:
     # Not `cli.main`: it has its own idea of which errors end the process and how.
     try:
-        with cli.make_context("kitaru", arguments, obj=output) as context:
+        with cli.make_context("kitaru", arguments, obj=output, terminal_width=_narrow()) as context:
             result = cli.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        output.note(error.format_message())
+        output.note(error.format_message(), block=True)
         return UsageError.exit_code
+
+
+def _narrow() -> int | None:
+    """Return how wide a help may be on a narrow terminal: click takes 50 columns at least."""
+    width = layout.columns(sys.stdout)
+    return width - 2 if 0 < width < 52 else None
 
 
 @contextmanager

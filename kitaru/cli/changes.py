@@ -6,17 +6,17 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from kitaru.cli.values import pairs, parse_inputs, parse_value
+from kitaru.cli.values import pairs, parse_inputs
 from kitaru.errors import UsageError
-from kitaru.runtime.recording.shown import as_json
-from kitaru.wire.records import Status
+from kitaru.runtime.engine.questions import parse_value
+from kitaru.runtime.executions.replay import Changes
+from kitaru.runtime.journal.states import SHOWN
+from kitaru.runtime.journal.to_json import as_json
 
 if TYPE_CHECKING:
-    from kitaru.client import KitaruClient
-    from kitaru.handle import Handle
-    from kitaru.runtime.recording.journal import Journal
+    from kitaru.runtime.journal.journal import Journal
 
 _RESULTS = ("checkpoint", "wait", "llm")
 
@@ -31,20 +31,18 @@ class Asked:
     inputs: tuple[str, ...]
     inputs_from: str | None
 
-    def replay(self, client: KitaruClient, exec_id: str) -> Handle[Any]:
-        """Begin a replay of an execution; raises what `client.executions.replay` does."""
-        journal = client.executions.get(exec_id).journal
+    def changes(self, journal: Journal) -> Changes:
+        """Return what a replay of an execution changes."""
         results, models = _sets(self.sets)
-        return client.executions.replay(
-            exec_id,
+        return Changes(
             start=self.start or "",
             at_failure=self.at is not None,
             results={id: _result(journal, id, text) for id, text in results.items()},
-            inputs=self.changed_inputs(journal),
+            inputs=self._inputs(journal),
             models=models,
         )
 
-    def changed_inputs(self, journal: Journal) -> dict[str, Any]:
+    def _inputs(self, journal: Journal) -> dict[str, Any]:
         """Return the inputs that are to be other ones than those of an execution."""
         recorded = as_json(journal.fetch(journal.execution.inputs))
         texts = {name for name, value in recorded.items() if isinstance(value, str)}
@@ -87,9 +85,9 @@ def filters(given: Sequence[str]) -> Mapping[str, str]:
         raise UsageError(
             f"--where {unknown[0]} is neither flow nor status.", help="--where flow=review"
         )
-    if named.get("status", "failed") not in get_args(Status):
+    if named.get("status", "failed") not in SHOWN:
         raise UsageError(
             f"--where status={named['status']}: there is no such status.",
-            help=f"one of {', '.join(get_args(Status))}",
+            help=f"one of {', '.join(SHOWN)}",
         )
     return named

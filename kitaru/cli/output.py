@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from kitaru.cli import layout
 from kitaru.errors import KitaruError
-from kitaru.wire.secrecy import redacted, redacted_json
+from kitaru.wire.printable import INDENT, indented, rendered, styled, visible
+from kitaru.wire.redaction import redacted, redacted_json
 
 if TYPE_CHECKING:
     from kitaru_compiler.diagnostics.model import Diagnostic
 
-INTERRUPTED = 130
 INTERNAL = 70
+COLORS = {
+    name: 30 + number
+    for number, name in enumerate(
+        ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
+    )
+}
 
 
 class Output:
@@ -28,8 +34,10 @@ class Output:
     child processes write to it is sent to stderr instead. Secrets are hidden wherever it writes.
     """
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, *, enveloped: bool = False) -> None:
+        """`enveloped` writes `{command, item}`, or `{command, items, count}` for a list."""
         self.as_json = as_json
+        self._enveloped = enveloped
         self._stdout: int | None = None
         if as_json:
             sys.stdout.flush()
@@ -40,18 +48,56 @@ class Output:
         """Write the command's one JSON document."""
         assert self._stdout is not None
         sys.stdout.flush()
+        if self._enveloped:
+            document = _envelope(document)
         text = json.dumps(redacted_json(document), indent=2, ensure_ascii=False) + "\n"
+        text = "".join(c if c.isprintable() or c in "\n " else json.dumps(c)[1:-1] for c in text)
         data = text.encode("utf-8", "backslashreplace")
         with os.fdopen(self._stdout, "wb") as stream:
             stream.write(data)
 
-    def say(self, text: str = "") -> None:
-        """Write a line of the command's answer for people."""
-        click.echo(_writable(text, sys.stdout), color=_color(sys.stdout))
+    def say(self, text: str = "", hang: int | None = None, *, block: bool = False) -> None:
+        """Write a line of the command's answer for people.
 
-    def note(self, text: str = "") -> None:
-        """Write a line about how it goes; never part of the answer."""
-        click.echo(_writable(text, sys.stderr), err=True, color=_color(sys.stderr))
+        Lines after the first are indented, so that a value with a line break forges none; those of
+        a `block` are not.
+
+        A line with `hang` is broken between words where the terminal ends, and continues at that
+        column. Commands to paste and the user's own text are written without.
+        """
+        click.echo(_fitted(text, sys.stdout, hang, block), color=True)
+
+    def answer(self, text: str) -> None:
+        """Write what a flow returned, or an artifact: as it is, unless to a terminal."""
+        if sys.stdout.isatty():
+            self.say(text)
+        else:
+            click.echo(_encodable(redacted(text), sys.stdout), color=True)
+
+    def note(self, text: str = "", hang: int | None = None, *, block: bool = False) -> None:
+        """Write a line about how it goes; never part of the answer.
+
+        A reader that has closed stderr misses it, and the command continues.
+        """
+        try:
+            click.echo(_fitted(text, sys.stderr, hang, block), err=True, color=True)
+        except BrokenPipeError:
+            discard(2)
+
+    def table(
+        self, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), *, empty: str = ""
+    ) -> None:
+        """Write rows as a table that fits the terminal; without rows, write `empty`."""
+        for line in self.rows(rows, heads) if rows else [empty]:
+            self.say(line, block=True)
+
+    def rows(
+        self, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), *, err: bool = False
+    ) -> list[str]:
+        """Return a table for stdout, or stderr: one string for each row, and the heads before."""
+        # Hidden before lines break: a secret may have spaces.
+        shown = [[visible(redacted(cell)) for cell in row] for row in rows]
+        return layout.table(shown, layout.columns(sys.stderr if err else sys.stdout), heads)
 
     @property
     def live(self) -> bool:
@@ -71,27 +117,32 @@ class Output:
     @property
     def width(self) -> int:
         """How many columns the terminal has that stderr is; 0 when it is none, or says nothing."""
-        return shutil.get_terminal_size((0, 0)).columns if sys.stderr.isatty() else 0
+        return layout.columns(sys.stderr)
+
+
+def _envelope(document: Any) -> dict[str, Any]:
+    _, _, path = click.get_current_context().command_path.partition(" ")
+    command = {"command": path.replace(" ", ".")}
+    if isinstance(document, dict) and "items" in document:
+        return {**command, **document}
+    return {**command, "item": document}
+
+
+def discard(descriptor: int) -> None:
+    """Send what is written to a file descriptor, buffered text included, to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def label(text: str, color: str) -> str:
     """Return a word that stands out, in bold and `color`."""
-    return click.style(text, fg=color, bold=True)
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with aligned columns; styles take no room."""
-    widths = [max(len(click.unstyle(c)) for c in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(_pad, row, widths)).rstrip() for row in rows]
+    return styled(text, f"{COLORS[color]};1")
 
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as `1 execution` or `2,000 executions`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _pad(cell: str, width: int) -> str:
-    return cell + " " * (width - len(click.unstyle(cell)))
 
 
 def show_error(error: KitaruError, output: Output) -> None:
@@ -102,9 +153,15 @@ def show_error(error: KitaruError, output: Output) -> None:
     elif diagnostics:
         show_diagnostics(diagnostics, sources, output)
     else:
-        output.note(f"{label('error', 'red')}: {error.message}")
-        for number, line in enumerate(error.help.splitlines()):
-            output.note(f"{'help:' if number == 0 else '     '} {line}")
+        # Line by line, because each is broken where the terminal ends.
+        for number, line in enumerate(error.message.split("\n")):
+            output.note(f"{label('error', 'red') + ':' if number == 0 else ' '} {line}", hang=7)
+        _show_help(error.help, output)
+
+
+def _show_help(help: str, output: Output) -> None:
+    for number, line in enumerate(help.split("\n") if help else []):
+        output.note(f"{'help:' if number == 0 else '     '} {line}")
 
 
 def show_diagnostics(
@@ -115,7 +172,7 @@ def show_diagnostics(
 
     width = {"width": output.width} if output.width else {}
     if shown := render(diagnostics, sources, color=output.color, **width):
-        output.note(shown)
+        output.note(shown, block=True)
     if diagnostics:
         output.note(summary(diagnostics))
 
@@ -137,15 +194,14 @@ def show_findings(
         show_diagnostics(diagnostics, sources, output)
 
 
-def show_interrupted(output: Output, message: str, help: str) -> None:
-    """Say that ctrl-C ended the command, and how to go on."""
+def show_interrupted(output: Output, message: str, help: str, code: int) -> None:
+    """Report that Ctrl-C or SIGTERM ended the command, and how to continue."""
     if output.as_json:
-        _write_json("Interrupted", message, help, INTERRUPTED, [])
+        _write_json("Interrupted", message, help, code, [])
         return
     # The terminal shows ^C on the line that is under way.
     output.note(f"\n{message}")
-    if help:
-        output.note(f"help: {help}")
+    _show_help(help, output)
 
 
 def internal_error(error: Exception, output: Output) -> int:
@@ -155,11 +211,12 @@ def internal_error(error: Exception, output: Output) -> int:
     if os.environ.get("KITARU_TRACEBACK"):
         import traceback
 
-        output.note("".join(traceback.format_exception(error)))
+        output.note("".join(traceback.format_exception(error)), block=True)
     if output.as_json:
         _write_json(type(error).__name__, message, help, INTERNAL, [])
     else:
-        output.note(f"{label('error', 'red')}: {message}\nhelp: {help}")
+        output.note(f"{label('error', 'red')}: {message}")
+        output.note(f"help: {help}")
     return INTERNAL
 
 
@@ -192,7 +249,17 @@ def _color(stream: Any) -> bool:
     return bool(stream.isatty()) and "NO_COLOR" not in os.environ
 
 
-def _writable(text: str, stream: Any) -> str:
-    """Return what a stream can show of a text, secrets hidden."""
+def _fitted(text: str, stream: Any, hang: int | None, block: bool) -> str:
+    """Return what a stream can show of a text: secrets hidden, broken between words to fit it."""
+    shown = visible(redacted(text))
+    if not block:
+        start = len(shown) - len(shown.lstrip("\n"))
+        shown = shown[:start] + indented(shown[start:], max(hang or 0, INDENT))
+    if hang is not None:
+        shown = layout.wrap(shown, layout.columns(stream), hang)
+    return _encodable(rendered(shown, color=_color(stream)), stream)
+
+
+def _encodable(text: str, stream: Any) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    return redacted(text).encode(encoding, "backslashreplace").decode(encoding)
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -5,23 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from kitaru.errors import InputError, UsageError
-from kitaru.runtime.running.jsonschema import problem
-
-
-def parse_value(text: str, *, is_text: bool = False) -> Any:
-    """Return what `text` stands for.
-
-    `is_text` says that a `str` is wanted: then `2` and `true` are text, and only a quoted JSON
-    string is read as JSON.
-    """
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return text
-    return text if is_text and not isinstance(value, str) else value
+from kitaru.runtime.engine.questions import no_constant, parse_value
 
 
 def parse_inputs(
@@ -42,12 +29,6 @@ def parse_answers(given: Sequence[str]) -> dict[str, str]:
     return pairs(given, "--answer")
 
 
-def parse_answer(text: str, schema: Any) -> Any:
-    """Return what the answer to a wait means: JSON, or text where only that fits the schema."""
-    value = parse_value(text)
-    return text if problem(value, schema) and not problem(text, schema) else value
-
-
 def pairs(given: Sequence[str], option: str) -> dict[str, str]:
     """Return the texts of `NAME=TEXT` pairs by name; `option` is what they are given with."""
     named: dict[str, str] = {}
@@ -66,7 +47,7 @@ def _read_object(source: str) -> dict[str, Any]:
     if not source.lstrip().startswith(("{", "[")):
         text, place = _read_file(source), source
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place} is not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -81,7 +62,3 @@ def _read_file(source: str) -> str:
         raise InputError(
             f"--inputs {source}: {error}", help="""a JSON file, or '{"topic": "…"}' itself"""
         ) from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kitaru.errors import KitaruError, UsageError
-from kitaru.runtime.steps.given import Given
-from kitaru.runtime.steps.process import Request, flush, say
+from kitaru.runtime.engine import signals
+from kitaru.runtime.steps.inputs import InputSource
+from kitaru.runtime.steps.process import Request, flush, say, say_failure, terminate
 from kitaru.runtime.steps.step import run_step
 from kitaru.wire.plan import OWN_DEFAULT
 
@@ -18,15 +19,15 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; return its exit code: 0 done, 1 the flow, 2 usage, 3 the environment."""
     given = _parser().parse_args(arguments)
     try:
-        return run_step(_request(given))
+        request = _request(given)
+        with signals.handled(lambda: terminate(request)):
+            return run_step(request)
     except KitaruError as error:
         say(f"error: {error}")
         return error.exit_code
     except Exception as error:
         # Importing the user's module runs the user's code.
-        from kitaru.runtime.recording.failures import user_traceback
-
-        say(user_traceback(error).rstrip())
+        say_failure(error)
         return 1
     finally:
         flush()
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--skip-code", type=int, default=0)
     step.add_argument("--items-file", type=Path)
     step.add_argument("--list", action="append", default=[], metavar="FIELD=STEP")
+    step.add_argument("--existing", action="store_true")
     return parser
 
 
@@ -70,7 +72,7 @@ def _request(given: argparse.Namespace) -> Request:
         status_file=given.status_file,
         items_file=given.items_file,
         outcome_file=given.outcome_file,
-        given=Given(
+        given=InputSource(
             dict(map(_pair, given.input)),
             given.inputs_env,
             _unless_own(given.inputs_key),
@@ -80,6 +82,7 @@ def _request(given: argparse.Namespace) -> Request:
         answer=_unless_own(given.answer),
         skip_code=given.skip_code,
         lists=dict(map(_pair, given.list)),
+        existing=given.existing,
     )
 
 

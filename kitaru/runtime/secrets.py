@@ -15,7 +15,7 @@ from typing import Any
 
 from kitaru import toml_files
 from kitaru.errors import EnvironmentFailure, UsageError
-from kitaru.wire import secrecy
+from kitaru.wire import redaction
 from kitaru.wire.names import check_name
 
 _FOLDER = "secrets"
@@ -40,7 +40,7 @@ def find(name: str) -> str | None:
     """Return the value of a secret, None when there is none: see `kitaru.secret`."""
     value = os.environ.get(check_name("secret", name)) or _referred(name) or _kept(name)
     if value:
-        secrecy.remember(name, value)
+        redaction.register_value(name, value)
     return value or None
 
 
@@ -121,7 +121,7 @@ def _read(name: str, scheme: str, place: str) -> str:
     except Exception as error:
         raise EnvironmentFailure(
             f"The secret {name} cannot be read from {scheme}:{place}: "
-            f"{type(error).__name__}: {secrecy.redacted(str(error))}"
+            f"{type(error).__name__}: {redaction.redacted(str(error))}"
         ) from None
 
 
@@ -184,7 +184,7 @@ _READERS: Mapping[str, Callable[[str], str]] = {
     "azure": _from_azure,
 }
 _SDKS = {
-    "aws": "boto3",
+    "aws": "'boto3>=1.35'",
     "gcp": "google-cloud-secret-manager",
-    "azure": "azure-keyvault-secrets azure-identity",
+    "azure": "azure-keyvault-secrets 'azure-identity>=1.15'",
 }

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from kitaru.config import setting
 from kitaru.errors import UsageError
+from kitaru.store_urls import DEFAULT_URL, sqlite_path
 from kitaru.stores.base import Store
 from kitaru.wire.names import check_name
 
-__all__ = ["DEFAULT_URL", "Store", "open_store", "sqlite_path"]
+__all__ = ["Store", "open_store", "resolve_store"]
 
-DEFAULT_URL = "sqlite:.kitaru/kitaru.db"
 _REMOTE = ("s3://", "gs://", "az://")
 
 
@@ -40,7 +40,7 @@ def open_store(url: str | None = None) -> Store:
 
         return named("memory:" + check_name("memory store", rest or "default"))
     if url.startswith(_REMOTE):
-        from kitaru.stores.objects import ObjectStore
+        from kitaru.stores.object_store import ObjectStore
 
         return ObjectStore(url)
     raise UsageError(
@@ -50,11 +50,14 @@ def open_store(url: str | None = None) -> Store:
     )
 
 
-def sqlite_path(place: str) -> Path:
-    """Return the file that `sqlite:PLACE` means: in a directory it is `kitaru.db`."""
-    path = Path(place).expanduser()
-    inside = place.endswith("/") or path.is_dir()
-    return path / "kitaru.db" if inside else path
+def resolve_store(store: str | Store | None) -> Store:
+    """Return the store that a caller means: an opened one, a URL, or None for the configured one.
+
+    Raises what `open_store` raises.
+    """
+    if store is None or isinstance(store, str):
+        return open_store(setting("store", argument=store).value)
+    return store
 
 
 def _sqlite(place: str) -> Store:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from kitaru.errors import UsageError
 from kitaru.wire.limits import MAX_KEY_CHARACTERS
 
 T = TypeVar("T")
+
+# Keys that are listed at once.
+_PAGE = 10_000
 
 _KEY = re.compile(rf"(?!/)(?!.*//)[A-Za-z0-9_./-]{{1,{MAX_KEY_CHARACTERS}}}(?<!/)", re.ASCII)
 
@@ -45,7 +49,7 @@ class Store(Protocol):
         """Return what `get` would for each key, at once where that is faster."""
         ...
 
-    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+    def concurrently(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
         """Use this store in several ways, at once where it is remote, else in order.
 
         Returns what `first` returns, when all are done; raises what one of them raised. None of
@@ -63,6 +67,21 @@ class Store(Protocol):
 
     def delete(self, *keys: str) -> None:
         """Remove objects, in no order; no error where there is none. For garbage and hints only."""
+        ...
+
+    def inspect(self, prefix: str) -> None:
+        """Raise RecordCorrupt where what is absent under `prefix` may be lost.
+
+        For a process that is about to run what it does not find there. A store whose service
+        answers for absence does nothing.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Note that this process may write nothing for a while: an execution waits, or has ended.
+
+        Everything is durable already; a store that keeps it in several files makes one complete.
+        """
         ...
 
     def close(self) -> None:
@@ -88,3 +107,26 @@ def in_order(first: Callable[[], T], *others: Callable[[], object]) -> T:
 def upper_bound(prefix: str) -> str:
     """Return the smallest text above all keys that start with `prefix`."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\x7f"
+
+
+def listed(store: Store, prefix: str) -> Iterator[list[str]]:
+    """Yield the keys of a prefix in byte order, some at a time where listing is no journey."""
+    if store.remote:
+        yield store.list(prefix)
+        return
+    after = ""
+    while page := store.list(prefix, after=after, limit=_PAGE):
+        yield page
+        after = page[-1]
+
+
+def existing(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the objects of `keys` that exist, with their keys; a few dozen are read at a time.
+
+    What was removed since it was listed, by a collection of garbage, is left out.
+    """
+    pending = iter(keys)
+    while some := list(islice(pending, 64)):
+        for key, data in zip(some, store.get_all(some), strict=True):
+            if data is not None:
+                yield key, data

@@ -45,7 +45,7 @@ class MemoryStore:
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
 
-    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+    def concurrently(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
         return in_order(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
@@ -60,6 +60,12 @@ class MemoryStore:
             for key in keys:
                 if self._objects.pop(key, None) is not None:
                     self._keys.remove(key)
+
+    def inspect(self, prefix: str) -> None:
+        """Do nothing: what is absent is absent."""
+
+    def flush(self) -> None:
+        """Do nothing: there is one place."""
 
     def close(self) -> None:
         """Keep everything: another `open_store` of the same name sees it."""

@@ -1,32 +1,76 @@
-"""Decides how a journal lives in one SQLite file: when a commit is durable, and who makes it."""
+"""Store a journal in one SQLite database: when a commit is durable, and which thread makes it.
+
+The log (`kitaru.db-wal`) is written into the database early, so that the database alone contains
+nearly everything: after the first commit in a second, whenever the log has grown, and when an
+execution waits or ends. That costs one more sync in a second at most. What is noticed of the files
+meanwhile is described in `sqlite_watch`.
+"""
 
 from __future__ import annotations
 
+import builtins
+import os
 import sqlite3
 import sys
 import threading
+import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kitaru.errors import KitaruError, RecordCorrupt, StoreDenied, StoreUnavailable, StoreUnsuitable
+from kitaru.errors import KitaruError, StoreDenied, StoreUnavailable, StoreUnsuitable
 from kitaru.stores.base import check_key, in_order, upper_bound
-from kitaru.stores.sqlite_file import identity, make
+from kitaru.stores.sqlite_copy import copy
+from kitaru.stores.sqlite_damage import check_log, damaged, structural
+from kitaru.stores.sqlite_file import (
+    INDEX,
+    PAGE_BYTES,
+    WITNESS,
+    check_schema,
+    close_to_others,
+    make,
+)
+from kitaru.stores.sqlite_rescue import rescue
+from kitaru.stores.sqlite_watch import FileLost, Watch
 
 T = TypeVar("T")
 
+_GET = f"SELECT value FROM object INDEXED BY {INDEX} WHERE key = ?"
+_GET_ALL = f"SELECT key, value FROM object INDEXED BY {INDEX} WHERE key IN"
+_WITNESSED = f"SELECT 1 FROM object INDEXED BY {WITNESS} WHERE key = ?"
+_ALL_WITNESSED = f"SELECT key FROM object INDEXED BY {WITNESS} WHERE key IN"
+_BOUNDS = "WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?"
+_LIST = " UNION ALL ".join(
+    f"SELECT * FROM (SELECT key FROM object INDEXED BY {name} {_BOUNDS})"
+    for name in (INDEX, WITNESS)
+)
 _INSERT = "INSERT OR IGNORE INTO object VALUES (?, ?)"
 _BUSY_SECONDS = 30.0
 _AT_ONCE = 500
+# The log is written into the database when it is this large, or the last time is this long ago.
+_LOG_BYTES = 1024 * 1024
+_LOG_SECONDS = 1.0
+# A larger database is not read whole when an execution is joined, but what belongs to that.
+_WHOLE_BYTES = 64 * 1024 * 1024
+# How many stores of this process have a database open.
+_in_use: Counter[tuple[int, int]] = Counter()
+_using = threading.Lock()
+_using_again = threading.RLock()
+# What `SqliteStore._open` sets.
+_OPENED = ("_writer", "_reader", "_close", "_watch")
+_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+_of_parent: list[object] = []
 
 
 class SqliteStore:
-    """Objects as rows of one file on a local disk, shared by threads and processes.
+    """Objects as rows of one database on a local disk, shared by threads and processes.
 
-    Values of any size are rows, large ones too: the file is the whole store. A write is one
-    transaction with `synchronous=FULL`, so `create` returns after the disk has it.
+    Values of any size are rows, large ones too. A write is one transaction with
+    `synchronous=FULL`, so `create` returns after the disk has it.
 
     Args:
         path: the file; a directory gets `kitaru.db` inside. Missing ones are made.
@@ -42,18 +86,54 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.url = f"sqlite:{self.path}"
+        self._open()
+        self._renew()
+        _stores.add(self)
+
+    def _open(self) -> None:
         with _translated(self.path):
             make(self.path)
-            self._identity = identity(self.path)
-            self._writer = _connect(self.path)
-            self._reader = _connect(self.path)
+            close_to_others(self.path)
+            identity = _use(self.path)
+            try:
+                self._writer = _connect(self.path)
+                self._reader = _connect(self.path)
+            except BaseException:
+                _leave(identity)
+                raise
             # A store that is forgotten is closed; at exit threads may still be using theirs.
-            weakref.finalize(self, _close, self._writer, self._reader).atexit = False
-            _check_schema(self._reader, self.path)
+            self._close = weakref.finalize(self, _close, identity, self._writer, self._reader)
+            self._close.atexit = False
+            check_schema(self._writer, self.path)
+            self._watch = Watch(self.path)
+
+    def _renew(self) -> None:
+        self._lost: KitaruError | None = None
+        # About how much this process has put into the log since it wrote it back, and when it did,
+        # by the monotonic clock.
+        self._log_bytes, self._log_written = 0, -inf
         self._queue: list[_Job] = []
         self._queueing = threading.Lock()
         self._writing = threading.Lock()
         self._reading = threading.Lock()
+
+    def _leave_to_parent(self) -> None:
+        """Give the database up, in a forked child: SQLite allows no connection to cross a fork.
+
+        The child opens it again when it uses the store (see `__getattr__`). The connections of the
+        parent are kept, since closing them would act on its log.
+        """
+        self._close.detach()
+        _of_parent.append([vars(self).pop(name) for name in _OPENED])
+        self._renew()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _OPENED:
+            raise AttributeError(name)
+        with _using_again:
+            if name not in vars(self):
+                self._open()
+        return vars(self)[name]
 
     def create(self, key: str, value: bytes) -> bool:
         return self.create_all(((key, value),))[0]
@@ -73,31 +153,37 @@ class SqliteStore:
         return job.created
 
     def get(self, key: str) -> bytes | None:
-        rows = self._read("SELECT value FROM object WHERE key = ?", (key,))
-        if not rows:
-            self._check_present()
-            return None
-        return rows[0][0]  # type: ignore[no-any-return]
+        rows = self._read(_GET, (key,))
+        if rows:
+            return rows[0][0]  # type: ignore[no-any-return]
+        self._check_files()
+        return self._created_meanwhile(key) if self._read(_WITNESSED, (key,)) else None
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         found: dict[str, bytes] = {}
         for start in range(0, len(keys), _AT_ONCE):
             some = tuple(keys[start : start + _AT_ONCE])
             places = ", ".join("?" * len(some))
-            found.update(self._read(f"SELECT * FROM object WHERE key IN ({places})", some))
-        if len(found) < len(keys):
-            self._check_present()
+            found.update(self._read(f"{_GET_ALL} ({places})", some))
+            if absent := [key for key in some if key not in found]:
+                self._check_files()
+                places = ", ".join("?" * len(absent))
+                witnessed = self._read(f"{_ALL_WITNESSED} ({places})", tuple(absent))
+                found.update((key, self._created_meanwhile(key)) for (key,) in witnessed)
         return [found.get(key) for key in keys]
 
-    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+    def concurrently(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
         return in_order(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
-        query = "SELECT key FROM object WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?"
         bounds = (prefix, after, upper_bound(prefix), -1 if limit is None else limit)
-        rows = self._read(query, bounds)
-        self._check_present()
-        return [key for (key,) in rows]
+        # Both indexes in one statement, which sees one state of the store.
+        rows = [key for (key,) in self._read(_LIST, bounds * 2)]
+        self._check_files()
+        found, witnessed = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+        if found != witnessed:
+            raise self._differ(min({*found} ^ {*witnessed}, default=prefix))
+        return found
 
     def delete(self, *keys: str) -> None:
         # Some at a time: whoever writes meanwhile waits for one commit only.
@@ -106,11 +192,80 @@ class SqliteStore:
             with self._writing, _translated(self.path), self._transaction():
                 self._writer.executemany("DELETE FROM object WHERE key = ?", some)
 
+    def flush(self) -> None:
+        with self._writing:
+            if not self._log_bytes or self._lost is not None:
+                return
+            # A disk that is full or busy is no reason to fail: everything is durable in the log.
+            with suppress(sqlite3.OperationalError):
+                with self._watched(translated=False), self._transaction():
+                    generation = self._next_generation()
+                self._write_log(generation)
+
     def close(self) -> None:
+        with suppress(KitaruError):
+            self.flush()
         with self._writing, self._reading:
-            _close(self._writer, self._reader)
+            self._close()
+
+    def inspect(self, prefix: str) -> None:
+        if self.path.stat().st_size <= _WHOLE_BYTES:
+            with self._reading, _translated(self.path):
+                found = structural(self._reader, 1)
+            if found:
+                raise damaged(self.path, f"{found[0]}.")
+        else:
+            bounds = (prefix, upper_bound(prefix))
+            query = "SELECT key, length(value) FROM object INDEXED BY {} WHERE key >= ? AND key < ?"
+            one, other = (query.format(name) for name in (INDEX, WITNESS))
+            different = self._read(f"{one} EXCEPT {other}", bounds * 2)
+            different = different or self._read(f"{other} EXCEPT {one}", bounds * 2)
+            if different:
+                raise self._differ(different[0][0])
+
+    def damage(self) -> builtins.list[str]:
+        """Return what is wrong in the structure of the database; nothing when it is sound."""
+        with self._reading:
+            return structural(self._reader)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the whole store to a file that does not exist, as it is at this moment.
+
+        Raises:
+            StateError: the file exists.
+            RecordCorrupt: the store is damaged.
+            EnvironmentFailure: a file cannot be read or written.
+        """
+        with _translated(self.path), closing(_connect(self.path)) as connection:
+            copy(connection, path)
+
+    def objects(self) -> Iterator[tuple[str, bytes]]:
+        """Yield all objects as they are at this moment, from the table and no index, in the order
+        in which they were written; the connection sees one state of the store meanwhile."""
+        with _translated(self.path), closing(_connect(self.path)) as connection:
+            yield from connection.execute(
+                "SELECT key, value FROM object NOT INDEXED ORDER BY rowid"
+            )
+
+    def content(self) -> tuple[int, int]:
+        """Return how many objects there are, and their bytes."""
+        found = self._read("SELECT count(*), coalesce(sum(length(value)), 0) FROM object", ())
+        return found[0][0], found[0][1]
+
+    def _created_meanwhile(self, key: str) -> bytes:
+        """Return an object that one index lacked: created in between, or else lost."""
+        rows = self._read(_GET, (key,))
+        if not rows:
+            raise self._differ(key)
+        return rows[0][0]  # type: ignore[no-any-return]
+
+    def _differ(self, key: str) -> KitaruError:
+        return damaged(self.path, f"one of its two indexes contains {key}, the other does not.")
 
     def _read(self, query: str, parameters: tuple[object, ...]) -> Sequence[tuple[Any, ...]]:
+        if self._lost is not None:
+            # A commit that was not acknowledged may be there to be read.
+            raise self._lost
         # The writing connection, unless it is busy, because its cache survives its own writes.
         if self._writing.acquire(blocking=False):
             busy, connection = self._writing, self._writer
@@ -128,10 +283,10 @@ class SqliteStore:
         with self._queueing:
             jobs, self._queue = self._queue, []
         try:
-            with _translated(self.path):
-                self._commit(jobs)
-            # Asked after the commit: bytes in a file that nobody can find again are not durable.
-            self._check_present()
+            with self._watched():
+                generation = self._commit(jobs)
+            if generation:
+                self._write_log(generation)
         except KitaruError as error:
             for job in jobs:
                 job.error = error
@@ -143,13 +298,22 @@ class SqliteStore:
         for job in jobs:
             job.done = True
 
-    def _commit(self, jobs: Sequence[_Job]) -> None:
-        if len(jobs) == 1 and len(jobs[0].objects) == 1:
+    def _commit(self, jobs: Sequence[_Job]) -> int:
+        """Insert what is asked for; return the generation when the log is to be written then."""
+        # Each log contains a generation from its first commit on: it tells of which database it is.
+        begins = self._log_bytes == 0
+        self._log_bytes += sum(job.size for job in jobs)
+        is_due = (
+            self._log_bytes >= _LOG_BYTES or time.monotonic() - self._log_written >= _LOG_SECONDS
+        )
+        if not is_due and not begins and len(jobs) == 1 and len(jobs[0].objects) == 1:
             self._insert(jobs[0])
-            return
+            return 0
         with self._transaction():
             for job in jobs:
                 self._insert(job)
+            generation = self._next_generation() if is_due or begins else 0
+        return generation if is_due else 0
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -166,30 +330,81 @@ class SqliteStore:
         execute = self._writer.execute
         job.created = [execute(_INSERT, row).rowcount == 1 for row in job.objects]
 
-    def _check_present(self) -> None:
-        if identity(self.path) != self._identity:
-            raise StoreUnavailable(
-                f"The store {self.path} was deleted or replaced while it was in use.",
-                help="What was recorded before is in the file that was there. Put it back, or "
-                "start again with `kitaru run`.",
-            )
+    def _next_generation(self) -> int:
+        """Count, in the current transaction, that the log is written into the database next."""
+        found: int = self._writer.execute("PRAGMA user_version").fetchone()[0]
+        self._writer.execute(f"PRAGMA user_version={found + 1}")
+        return found + 1
+
+    def _write_log(self, generation: int) -> None:
+        # An error here is none of the commit's, which is durable in the log: the next one retries.
+        with suppress(sqlite3.OperationalError):
+            busy, size, written = self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if not busy and size == written:
+                self._log_bytes, self._log_written = 0, time.monotonic()
+                self._watch.note_checkpoint(generation)
+
+    @contextmanager
+    def _watched(self, *, translated: bool = True) -> Iterator[None]:
+        """Commit in the block; raise where bytes went into a file that nobody can find again."""
+        if self._lost is not None:
+            raise self._lost
+        try:
+            self._watch.look_at_log()
+            with _translated(self.path) if translated else nullcontext():
+                yield
+            self._watch.look()
+        except FileLost as lost:
+            raise self._rescued(lost) from None
+
+    def _check_files(self) -> None:
+        """Raise where a file is not what it was: what it does not contain says nothing then."""
+        try:
+            self._watch.look()
+        except FileLost as lost:
+            raise self._rescued(lost) from None
+
+    def _rescued(self, lost: FileLost) -> KitaruError:
+        with self._reading:
+            if self._lost is None:
+                self._lost = rescue(self._reader, self.path, self._watch, lost)
+        return self._lost
 
 
 class _Job:
     """What one thread wants created, and what came of it."""
 
-    __slots__ = ("created", "done", "error", "objects")
+    __slots__ = ("created", "done", "error", "objects", "size")
 
     def __init__(self, objects: Sequence[tuple[str, bytes]]) -> None:
         self.objects = objects
+        # Each object changes about three pages, besides those that it fills.
+        self.size = sum(len(value) + 3 * PAGE_BYTES for _, value in objects)
         self.created: list[bool] = []
         self.done = False
         self.error: KitaruError | None = None
 
 
-def _close(*connections: sqlite3.Connection) -> None:
+def _use(path: Path) -> tuple[int, int]:
+    """Count a store of this process that has the file open; the first one looks at its log."""
+    status = path.stat()
+    identity = status.st_dev, status.st_ino
+    with _using:
+        if not _in_use[identity]:
+            check_log(path)
+        _in_use[identity] += 1
+    return identity
+
+
+def _leave(identity: tuple[int, int]) -> None:
+    with _using:
+        _in_use[identity] -= 1
+
+
+def _close(identity: tuple[int, int], *connections: sqlite3.Connection) -> None:
     for connection in connections:
         connection.close()
+    _leave(identity)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -206,6 +421,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _make_durable(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous=FULL")
+    # Written by this store alone, each time under a new generation.
+    connection.execute("PRAGMA wal_autocheckpoint=0")
     if sys.platform == "darwin":
         connection.execute("PRAGMA fullfsync=1")
         connection.execute("PRAGMA checkpoint_fullfsync=1")
@@ -220,21 +437,14 @@ def _make_durable(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    columns = [row[1] for row in connection.execute("PRAGMA table_info(object)").fetchall()]
-    if columns != ["key", "value"]:
-        raise StoreUnsuitable(
-            f"{path} is a database, but not a Kitaru store.",
-            help="Name a file that does not exist yet, and it is made: --store sqlite:PATH",
-        )
-
-
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
         raise _translate(error, path) from error
+    except UnicodeDecodeError as error:
+        raise damaged(path, "it contains text that no Kitaru wrote.") from error
     except PermissionError as error:
         raise StoreDenied(f"The store {path} may not be used: {error.strerror}.") from error
     except OSError as error:
@@ -250,9 +460,7 @@ def _translate(error: sqlite3.Error, path: Path) -> KitaruError:
             "and how many open files a process may have: ulimit -n",
         )
     if name.startswith("SQLITE_CORRUPT"):
-        return RecordCorrupt(
-            f"The store {path} is damaged: {error}.", help="Restore the file from a backup."
-        )
+        return damaged(path, f"{error}.")
     if name.startswith("SQLITE_NOTADB") or "no such table" in str(error):
         return StoreUnsuitable(
             f"{path} is not a Kitaru store: {error}.",
@@ -263,3 +471,13 @@ def _translate(error: sqlite3.Error, path: Path) -> KitaruError:
         help="Nothing recorded is lost. Mend the cause (space on the disk, another process), then "
         "run `kitaru executions resume EXEC`.",
     )
+
+
+def _leave_all_to_parent() -> None:
+    global _using, _using_again
+    _using, _using_again = threading.Lock(), threading.RLock()
+    for store in list(_stores):
+        store._leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_all_to_parent)

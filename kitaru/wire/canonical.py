@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from kitaru.wire.parts import reference
+from kitaru.wire.chunked_bytes import reference
 
 _FORM: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
 _encode = json.JSONEncoder(**_FORM, default=reference).encode

@@ -119,7 +119,10 @@ def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
-    """Yield the names that a node binds or, as `NAME[k] = v` and `NAME.add(v)` do, changes."""
+    """Yield the names that a node binds or changes.
+
+    `NAME[k] = v`, `NAME.add(v)` and `kitaru.register_codec(NAME, …)` change it.
+    """
     if isinstance(node, _SCOPE):
         yield node.name
     elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -129,7 +132,15 @@ def _bound(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
         yield from _base(node)
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        yield from _base(node.value.func) if isinstance(node.value.func, ast.Attribute) else ()
+        call = node.value
+        yield from _base(call.func) if isinstance(call.func, ast.Attribute) else ()
+        # How objects are recorded is part of their class.
+        yield from _base(call.args[0]) if _registers(call.func) and call.args else ()
+
+
+def _registers(callee: ast.expr) -> bool:
+    name = callee.attr if isinstance(callee, ast.Attribute) else getattr(callee, "id", "")
+    return name == "register_codec"
 
 
 def _base(node: ast.expr) -> Iterator[str]:

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from kitaru.errors import RecordCorrupt, RecordTooNew, ValueNotEncodable
-from kitaru.wire import canonical
+from kitaru.version import VERSION
+from kitaru.wire import canonical, redaction
 from kitaru.wire.limits import MAX_RECORD_BYTES
 from kitaru.wire.records import (
     AttemptRecord,
     CacheHint,
+    CodeRecord,
     DeploymentRecord,
     EndRecord,
     ErrorInfo,
@@ -32,14 +34,17 @@ from kitaru.wire.records import (
     Replay,
     StateRecord,
     StoredValue,
+    SubmissionRecord,
     TagRecord,
     WaitAnswer,
     WaitRefusal,
     WaitRequest,
 )
-from kitaru.wire.structs import fields_of
+from kitaru.wire.structs import defaults_of, fields_of
 
-RECORD_SCHEMA = 1
+# Raised with every release that adds a field or a kind. A reader of the earlier schema refuses such
+# a record as too new, instead of taking it for damage.
+RECORD_SCHEMA = 2
 
 _KINDS: dict[str, type[Record]] = {
     "execution": ExecutionRecord,
@@ -58,6 +63,8 @@ _KINDS: dict[str, type[Record]] = {
     "deployment": DeploymentRecord,
     "tag": TagRecord,
     "launch": LaunchRecord,
+    "submission": SubmissionRecord,
+    "code": CodeRecord,
     "log": LogChunk,
 }
 # What stands inside records.
@@ -79,6 +86,23 @@ _encode = json.JSONEncoder(
 ).encode
 
 
+# What is for people to read is recorded with its secrets hidden.
+_TOLD = frozenset({"state", "attempt", "log"})
+
+
+def _without_secrets(key: str, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+    if kind in _TOLD:
+        body = redaction.redacted_json(body)
+    if name := redaction.find_secret_in_document([key, body]):
+        raise ValueNotEncodable(
+            f"The value of the secret {name} would be recorded in {redaction.redacted(key)}.",
+            help=f'Record the name, and call kitaru.secret("{name}") where the value is used. A '
+            "secret may not be in an id, a key of a memory, a question, or the schema or metadata "
+            "of a wait either.",
+        )
+    return body
+
+
 def encode(key: str, writer: str, record: Record) -> bytes:
     """Return the bytes of `record` for its place `key`, marked with the token of who writes it.
 
@@ -86,8 +110,11 @@ def encode(key: str, writer: str, record: Record) -> bytes:
         ValueNotEncodable: it is longer than a record may be, or holds something JSON cannot.
     """
     kind = _KIND_OF[type(record)]
+    body = fields_of(record)
+    if redaction.has_values():
+        body = _without_secrets(key, kind, body)
     envelope = {
-        "body": fields_of(record),
+        "body": body,
         "key": key,
         "kind": kind,
         "schema": RECORD_SCHEMA,
@@ -114,7 +141,27 @@ def decode(key: str, data: bytes) -> Record:
     """
     envelope = _envelope(key, data)
     try:
-        return _revive(_KINDS[envelope["kind"]], envelope["body"])
+        cls, body = _KINDS[envelope["kind"]], envelope["body"]
+        if envelope["schema"] < RECORD_SCHEMA:
+            body = _completed(cls, body)
+        return _revive(cls, body)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _corrupt(key, f"its fields are not those of a record ({error})") from error
+
+
+def glance(key: str, data: bytes) -> dict[str, Any]:
+    """Return the fields of a record as JSON, compared with its checksum; for counting many.
+
+    A quarter of the work of `decode`, which alone is for records that something follows from.
+
+    Raises:
+        RecordCorrupt: `data` is not what was written to `key`.
+        RecordTooNew: it was written by a newer Kitaru.
+    """
+    envelope = _sound(key, data)
+    try:
+        cls, body = _KINDS[envelope["kind"]], envelope["body"]
+        return _completed(cls, body) if envelope["schema"] < RECORD_SCHEMA else body
     except (KeyError, TypeError, AttributeError) as error:
         raise _corrupt(key, f"its fields are not those of a record ({error})") from error
 
@@ -126,6 +173,13 @@ def reread(data: bytes) -> Record:
 
 
 def _envelope(key: str, data: bytes) -> dict[str, Any]:
+    envelope = _sound(key, data)
+    if not _is_canonical(envelope, data[:-66]):
+        raise _corrupt(key, "it is not canonical JSON")
+    return envelope
+
+
+def _sound(key: str, data: bytes) -> dict[str, Any]:
     line = data[:-66]
     tail = b"\n" + hashlib.sha256(line).hexdigest().encode("ascii") + b"\n"
     if data[-66:] != tail:
@@ -137,16 +191,15 @@ def _envelope(key: str, data: bytes) -> dict[str, Any]:
         raise _corrupt(key, "it is not a record") from error
     if type(schema) is int and schema > RECORD_SCHEMA:
         raise RecordTooNew(
-            f"{key} was written by a newer Kitaru: schema {schema}, this one reads "
-            f"{RECORD_SCHEMA}.",
-            help="Upgrade Kitaru here to at least the version that started this execution.",
+            f"{key} was written by a newer release of Kitaru: its schema is {schema}, and this "
+            f"release ({VERSION}) reads up to {RECORD_SCHEMA}. The record is not damaged.",
+            help="Upgrade Kitaru here to at least the release that wrote it. An older release "
+            "neither reads nor resumes what a newer one wrote.",
         )
-    if schema != RECORD_SCHEMA or envelope.get("kind") not in _KINDS:
+    if type(schema) is not int or schema < 1 or envelope.get("kind") not in _KINDS:
         raise _corrupt(key, "its kind or schema is unknown")
     if envelope.get("key") != key:
         raise _corrupt(key, f"it was written as {envelope.get('key')!a}")
-    if not _is_canonical(envelope, line):
-        raise _corrupt(key, "it is not canonical JSON")
     return envelope  # type: ignore[no-any-return]
 
 
@@ -164,6 +217,12 @@ def _corrupt(key: str, why: str) -> RecordCorrupt:
         help="Kitaru never overwrites a record. Look at the object and at what else writes to this "
         "store, restore it from a backup, or start a new execution with `kitaru run`.",
     )
+
+
+def _completed(cls: type[Record], body: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record of an earlier schema, those that it did not have by default."""
+    missing = {name: make() for name, make in defaults_of(cls).items() if name not in body}
+    return {**missing, **body}
 
 
 def _stored(data: dict[str, Any]) -> StoredValue:
@@ -194,6 +253,8 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
     "artifacts": _stored_in,
     "calls": _stored_in,
     "notes": tuple,
+    "changes": tuple,
+    "unasked": tuple,
 }
 _REVIVERS = {
     cls: tuple((name, _REVIVE[name]) for name in cls.__match_args__ if name in _REVIVE)

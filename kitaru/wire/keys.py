@@ -8,6 +8,9 @@ from kitaru.wire.times import invert
 
 INDEX = "index/"
 GARBAGE = "gc/"
+REPLAYS = "replay/"
+BACKUP = "backup/"
+MEMORY = "memory/"
 LAST_VERSION = 99_999_999
 
 _ESCAPE = re.compile(r"[^A-Za-z0-9_-]")
@@ -34,6 +37,33 @@ def state(exec_id: str, number: int) -> str:
 def state_number(key: str) -> int:
     """Return the number of the state that lies at `key`."""
     return int(key.rpartition("/")[2])
+
+
+def codes(exec_id: str) -> str:
+    """Return what the notes about other code than an execution began with begin with."""
+    return f"x/{exec_id}/code/"
+
+
+def code(exec_id: str, fingerprint: str) -> str:
+    return f"{codes(exec_id)}{fingerprint.removeprefix('sha256:')}"
+
+
+def processes(exec_id: str) -> str:
+    return f"x/{exec_id}/process/"
+
+
+def process(exec_id: str, token: str) -> str:
+    """Return where it says that a process of a machine with a local store runs an execution."""
+    return f"x/{exec_id}/process/{token}"
+
+
+def attendants(exec_id: str) -> str:
+    return f"x/{exec_id}/attending/"
+
+
+def attendant(exec_id: str, token: str, number: int) -> str:
+    """Return where a process of a machine with a local store says that it waits for an answer."""
+    return f"x/{exec_id}/attending/{token}/{number:08d}"
 
 
 def end(exec_id: str) -> str:
@@ -75,6 +105,11 @@ def waits(exec_id: str) -> str:
 
 def wait_request(exec_id: str, name: str) -> str:
     return f"x/{exec_id}/wait/{name}/request"
+
+
+def wait_revision(exec_id: str, name: str, number: int) -> str:
+    """Return where the question lies that a flow asks since its code changed, from 1."""
+    return f"x/{exec_id}/wait/{name}/asked/{number:06d}"
 
 
 def wait_answer(exec_id: str, name: str, number: int) -> str:
@@ -149,6 +184,14 @@ def launch(exec_id: str) -> str:
     return f"x/{exec_id}/launch"
 
 
+def submission(exec_id: str, round: int, attempt: int, what: str) -> str:
+    """Return where it says that a run is about to be started (`claim`), or which was (`run`).
+
+    `unanswered` says that the service was asked for it and did not confirm it.
+    """
+    return f"x/{exec_id}/submission/{round:08d}/{attempt:04d}/{what}"
+
+
 def inputs(digest: str) -> str:
     return f"inputs/{digest.removeprefix('sha256:')}"
 
@@ -169,7 +212,7 @@ def cache_use(exec_id: str, key: str) -> str:
 
 def replays(source: str) -> str:
     """Return what the notes about all replays of an execution begin with."""
-    return f"replay/{source}/"
+    return f"{REPLAYS}{source}/"
 
 
 def replay(source: str, exec_id: str) -> str:
@@ -180,6 +223,11 @@ def replay(source: str, exec_id: str) -> str:
 def garbage(exec_id: str) -> str:
     """Return where it says that an execution is about to be removed, or was."""
     return f"{GARBAGE}{exec_id}"
+
+
+def backup(number: int, what: str) -> str:
+    """Return where a store notes that a backup into it has `begun`, or is `complete`."""
+    return f"{BACKUP}{number:08d}/{what}"
 
 
 def joined(exec_id: str) -> str:
@@ -206,6 +254,12 @@ def started_before(moment: str) -> str:
 def memory(kind: str, name: str) -> str:
     """Return what all keys of a memory's scope begin with; an execution's goes with it."""
     return f"{home(name)}memory/" if kind == "execution" else f"memory/{kind}/{name}/"
+
+
+def memory_scope(key: str) -> tuple[str, str]:
+    """Return kind and name of the scope that a key below `MEMORY` belongs to."""
+    _, kind, name, _ = key.split("/", 3)
+    return kind, name
 
 
 def memory_keys(scope: str) -> str:

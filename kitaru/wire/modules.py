@@ -3,68 +3,178 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import os
 import sys
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
 OURS = ("kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_templates")
+SCRIPT = "__main__"
+# What `multiprocessing` calls the script where it imports it in a process of its own.
+_SCRIPT_NAMES = (SCRIPT, "__mp_main__")
+_WRAPPERS = 100
 _OUTSIDE = ("site-packages", "dist-packages")
+
+
+class Script(NamedTuple):
+    """What this process runs as `__main__`: its globals, the name of its records, and its file."""
+
+    module: ModuleType
+    namespace: dict[str, Any]
+    name: str
+    file: Path | None
+
+
+class _Namespace(ModuleType):
+    """Shows as a module what tools execute with globals of their own and call `__main__`."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        super().__init__(SCRIPT)
+        self._namespace = namespace
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._namespace[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+_script: Script | None = None
 
 
 def recorded_name(module: str) -> str:
     """Return the importable name of `module`; a script's `__main__` becomes its file's name.
 
-    `python flow.py` and `kitaru run flow.py` load one file under two names. Records hold the name
-    under which both, and a step on another machine, can import it.
+    `python flow.py` and `kitaru run flow.py` load one file under two names. Records contain the
+    name under which both, and a step on another machine, can import it. Code that no file contains
+    (standard input, `python -c`, a notebook) keeps the name `__main__`: only its process has it.
     """
-    if module != "__main__":
-        return module
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
+    return script().name if module in _SCRIPT_NAMES else module
+
+
+def home_name(function: Any) -> str:
+    """Return the name under which the module that defines `function` is recorded.
+
+    Called when a flow or a checkpoint is defined: tools that run a script (`runpy.run_path`,
+    debuggers, profilers) put a module of their own in the place of `__main__` only as long as its
+    top level runs, or execute it with globals that are no module's.
+    """
+    module = getattr(function, "__module__", None) or SCRIPT
+    if module in _SCRIPT_NAMES:
+        scope = getattr(undecorated(function), "__globals__", None)
+        if isinstance(scope, dict) and scope.get("__name__") in _SCRIPT_NAMES:
+            _take(scope)
+    return recorded_name(module)
+
+
+def script() -> Script:
+    """Return this process's script.
+
+    Its name is taken once, when Kitaru is imported or the script defines a flow. Later it is
+    unknown: Python removes `__file__` from a script whose top level has ended, and executions
+    continue after that.
+    """
+    return _script or _take(vars(sys.modules[SCRIPT]))
+
+
+def _take(namespace: dict[str, Any]) -> Script:
+    global _script
+    if _script is None or _script.namespace is not namespace:
+        modules = (sys.modules.get(name) for name in _SCRIPT_NAMES)
+        known = (module for module in modules if module and vars(module) is namespace)
+        file = _source_file(namespace.get("__file__"))
+        module = next(known, None) or _Namespace(namespace)
+        _script = Script(module, namespace, _script_name(namespace, file), file)
+    return _script
+
+
+def _script_name(namespace: dict[str, Any], file: Path | None) -> str:
+    spec = namespace.get("__spec__")
+    # Profilers make up a specification that is called `__main__`.
+    if spec is not None and spec.name not in _SCRIPT_NAMES:
         return str(spec.name)
-    file = getattr(main, "__file__", None) or ""
-    # A console script has no suffix and shares its name with the package it starts.
-    return _dotted_name(file) if file.endswith(".py") else module
+    # A console script has no suffix and shares its name with the package that it starts.
+    return SCRIPT if file is None else place_of(file)[1]
 
 
-@lru_cache(maxsize=8)
-def _dotted_name(file: str) -> str:
-    """Return the name under which a script's file is imported from above its outermost package."""
-    path = Path(file).resolve()
-    parts, folder = [path.stem], path.parent
+def _source_file(path: str | None) -> Path | None:
+    if not path or not path.endswith(".py"):
+        return None
+    # What a relative path means changes with the working directory.
+    return _resolved(path) if os.path.isabs(path) else Path(path).resolve()  # noqa: PTH117
+
+
+@lru_cache(maxsize=4096)
+def _resolved(path: str) -> Path:
+    # A cache key asks for the module of each object that a call reaches, thousands of times.
+    return Path(path).resolve()
+
+
+def undecorated(function: Any) -> Any:
+    """Return what decorators that use `functools.wraps` wrapped."""
+    seen = 0
+    while (inner := getattr(function, "__wrapped__", None)) is not None and seen < _WRAPPERS:
+        function, seen = inner, seen + 1
+    return function
+
+
+def place_of(file: Path, module: str = "") -> tuple[Path, str]:
+    """Return the import root of a source file and the dotted name of its module.
+
+    The import root is the folder above the outermost package (folder with an `__init__.py`) that
+    contains the file. `module` is a name that the user wrote; one with more parts names namespace
+    packages, which no `__init__.py` marks: the root is then above these.
+
+    A stem that `import` cannot find becomes one that it can: `my.flow.v2.py` is the module
+    `my_flow_v2`, and a `__main__.py` outside a package is `_main_`.
+
+    Example:
+        >>> place_of(Path("/proj/flows/agent.py"))
+        (PosixPath('/proj/flows'), 'agent')
+        >>> place_of(Path("/proj/flows/agent.py"), "flows.agent")
+        (PosixPath('/proj'), 'flows.agent')
+    """
+    parts = [] if file.stem == "__init__" else [file.stem.replace(".", "_")]
+    folder = file.parent
     while (folder / "__init__.py").is_file():
         parts.insert(0, folder.name)
         folder = folder.parent
-    return ".".join(parts)
+    if module.count(".") >= len(parts):
+        return root_of(file, module), module
+    return folder, "_main_" if parts == ["__main__"] else ".".join(parts)
+
+
+def root_of(file: Path, module: str) -> Path:
+    """Return the import root under which `file` is the module of that dotted name."""
+    return file.parents[module.count(".") + (file.stem == "__init__")]
 
 
 def loaded(name: str) -> ModuleType | None:
     """Return the module recorded as `name` when this process has it already, else None."""
-    if name == recorded_name("__main__"):
-        return sys.modules["__main__"]
+    if name == script().name:
+        return script().module
     return sys.modules.get(name)
-
-
-def load(name: str) -> ModuleType:
-    """Return the module recorded as `name`, importing it when needed; raises ImportError."""
-    return loaded(name) or importlib.import_module(name)
 
 
 def file_of(name: str) -> Path | None:
     """Return the source file of the loaded module recorded as `name`, None when it has none."""
-    found = getattr(loaded(name), "__file__", None)
-    return Path(found).resolve() if found and found.endswith(".py") else None
+    if name == script().name:
+        return script().file
+    return _source_file(getattr(loaded(name), "__file__", None))
 
 
 def of_project(name: str) -> bool:
     """Say whether the loaded module recorded as `name` is the project's own source."""
+    if name == SCRIPT:
+        # What is typed into a notebook or an interpreter.
+        return True
     file = None if name.partition(".")[0] in OURS else file_of(name)
     return file is not None and is_project(file)
 
 
+@lru_cache(maxsize=4096)
 def is_project(file: Path) -> bool:
     """Say whether a source file is neither the standard library's nor an installed package's."""
     return not any(part in _OUTSIDE for part in file.parts) and not file.is_relative_to(_stdlib())

@@ -17,6 +17,8 @@ PLAN_SCHEMA = 1
 # What a native parameter holds when the flow's own default applies: no literal could stand there.
 # Not the empty text, which is a text that a user may give.
 OWN_DEFAULT = "kitaru:default"
+# Engines make a double of a number: from here on two integers may be one.
+_FIRST_ROUNDED = 2**53
 
 BlockKind = Literal[
     "flow",
@@ -64,6 +66,11 @@ class Parameter(Struct):
     required: bool
     has_literal_default: bool
     default: Any = None
+
+
+def is_rounded(value: Any) -> bool:
+    """Say whether a value is an integer that an engine's parameter may turn into another one."""
+    return type(value) is int and abs(value) >= _FIRST_ROUNDED
 
 
 class Resources(Struct):
@@ -199,14 +206,16 @@ class Plan(Struct):
     `module` is the dotted name to import in a step, `file` its path below the project's import
     root, both with `/`. `positions` maps lines of `steps.py` to the user's source (see
     `kitaru.runtime.steps.blocks`), `activations` are the helpers written out in it. `models` are
-    the model aliases of the project and `settings` others that its steps go by, `requirements` the
-    pinned distributions a container needs, `environment` its plain variables, `secrets` where the
-    value of each secret is, never the value, `image` the one that the flow's decorator names, if
-    any, `options` what the target itself is told.
+    the model aliases of the project, `asked` the models and aliases that its code names: the
+    default model where a call names none. `settings` are others that its steps go by,
+    `requirements` the pinned distributions a container needs, `environment` its plain variables,
+    `secrets` where the value of each secret is, never the value, `image` the one that the flow's
+    decorator names, if any, `options` what the target itself is told.
     `residual_of` is the digest of the plan whose frames this one goes on with, empty for a
     compilation of its own. `retries` is how often a checkpoint is tried again where neither it nor
     the flow says, `max_parallel` how many submitted calls run at the same time, on threads or as
-    nodes. `pickles` says that the flow may call a checkpoint whose result may be pickled.
+    nodes. `pickles` says that the flow may call a checkpoint whose result may be pickled. `codecs`
+    are the modules to import because they register codecs, beside the flow's own.
     """
 
     flow: str
@@ -223,6 +232,7 @@ class Plan(Struct):
     positions: tuple[Any, ...] = ()
     activations: tuple[Activation, ...] = ()
     models: dict[str, Any] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
@@ -233,6 +243,7 @@ class Plan(Struct):
     retries: int = 0
     max_parallel: int = DEFAULT_PARALLEL
     pickles: bool = False
+    codecs: tuple[str, ...] = ()
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:
@@ -251,7 +262,11 @@ class Plan(Struct):
 
     def to_json(self) -> str:
         """Return the plan as JSON text, stable for equal plans, one trailing newline."""
-        return json.dumps(self, default=fields_of, indent=1, sort_keys=True) + "\n"
+        fields = fields_of(self)
+        if not self.codecs:
+            # Most flows have none, and their plans are the same as before there were any.
+            del fields["codecs"]
+        return json.dumps(fields, default=fields_of, indent=1, sort_keys=True) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes) -> Plan:
@@ -269,6 +284,8 @@ class Plan(Struct):
                 "positions": tuple(data["positions"]),
                 "activations": tuple(_activation(a) for a in data["activations"]),
                 "requirements": tuple(data["requirements"]),
+                "asked": tuple(data.get("asked", ())),
+                "codecs": tuple(data.get("codecs", ())),
             }
         )
 

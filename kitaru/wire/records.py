@@ -61,7 +61,8 @@ class ExecutionRecord(Struct):
     `replay` says which execution it replays; large values that it took over still lie there.
     `cache` says whether results of other executions may be used: whoever resumes it keeps to what
     it was begun with. `retries` is how often this run tries again what does not say itself, None
-    where it is the flow's, or the configuration's, to say.
+    where it is the flow's, or the configuration's, to say. `changes` are the declared changes that
+    its code had when it began, `code` the fingerprint of that code, empty where it has none.
     """
 
     exec_id: str
@@ -80,6 +81,8 @@ class ExecutionRecord(Struct):
     kitaru_version: str = ""
     cache: bool = True
     retries: int | None = None
+    changes: tuple[str, ...] = ()
+    code: str = ""
 
 
 class StateRecord(Struct):
@@ -92,11 +95,15 @@ class StateRecord(Struct):
 
 
 class EndRecord(Struct):
-    """How an execution ended for good: completed with a result, or cancelled."""
+    """How an execution ended for good: completed with a result, or cancelled.
+
+    `unasked` are the ids of what earlier runs of it recorded and the last one never asked for.
+    """
 
     status: Literal["completed", "cancelled"]
     result: StoredValue | None
     at: str
+    unasked: tuple[str, ...] = ()
 
 
 class InvocationRecord(Struct):
@@ -106,9 +113,11 @@ class InvocationRecord(Struct):
     `cached_from` and, in a replay, `adopted_from` are `<execution>/<invocation>` or empty; the
     value of a `given` one was named by whoever started the replay, whatever the arguments are.
     `site` is `flow.py:12`. `position` ascends in program order of the calls. `uses` are what
-    `kitaru.runtime.recording.lineage` knows the arguments by. `calls` are the model calls inside,
+    `kitaru.runtime.journal.lineage` knows the arguments by. `calls` are the model calls inside,
     `artifacts` are `{name, type, value}`; a value directly in one of their dicts may be a
-    `StoredValue`.
+    `StoredValue`. `cache_key` is where other executions find the result, empty for nowhere.
+    `ordinal` is the call's place in the order of the flow's body, 0 where that order is not exact.
+    `arguments` shows small arguments by name, as JSON without secrets.
     """
 
     id: str
@@ -133,6 +142,9 @@ class InvocationRecord(Struct):
     metadata: dict[str, Any] = field(default_factory=dict)
     site: str = ""
     position: int = 0
+    cache_key: str = ""
+    ordinal: int = 0
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 class AttemptRecord(Struct):
@@ -161,7 +173,8 @@ class AttemptRecord(Struct):
 class WaitRequest(Struct):
     """A question that suspends the execution; `schema` is the JSON schema of a good answer.
 
-    `position` is that of the invocation.
+    `position` and `ordinal` are those of the invocation. The code of a flow may ask something else
+    when it is resumed: the request with the highest `revision` counts.
     """
 
     name: str
@@ -170,6 +183,8 @@ class WaitRequest(Struct):
     metadata: dict[str, Any] = field(default_factory=dict)
     asked_at: str = ""
     position: int = 0
+    ordinal: int = 0
+    revision: int = 0
 
 
 class WaitAnswer(Struct):
@@ -261,7 +276,7 @@ class DeploymentRecord(Struct):
 
 
 class TagRecord(Struct):
-    """That a tag of a flow points at a version, from its move `number` on."""
+    """That a tag of a flow points at a version, from its move `number` on; at none for 0."""
 
     flow: str
     tag: str
@@ -281,6 +296,33 @@ class LaunchRecord(Struct):
     inputs: dict[str, Any]
     deployment: int = 0
     directory: str = ""
+
+
+class SubmissionRecord(Struct):
+    """That an execution was handed to its service again, or is about to be: then `run` is empty.
+
+    `round` is the number of the state that the execution had, `attempt` counts the runs that were
+    started for it.
+    """
+
+    round: int
+    attempt: int
+    target: str
+    at: str
+    run: str = ""
+    url: str = ""
+
+
+class CodeRecord(Struct):
+    """That a process ran an execution with other code than it began with, once for each code.
+
+    `process` names it as `host:pid`, `kitaru_version` its Kitaru.
+    """
+
+    fingerprint: str
+    at: str
+    process: str
+    kitaru_version: str
 
 
 class LogChunk(Struct):
@@ -307,6 +349,8 @@ Record = (
     | DeploymentRecord
     | TagRecord
     | LaunchRecord
+    | SubmissionRecord
+    | CodeRecord
 )
 
 

@@ -141,6 +141,15 @@ def fields_of(struct: Struct) -> dict[str, Any]:
     return dict(zip(cls.__match_args__, cls._values(struct), strict=True))
 
 
+def defaults_of(cls: type[Struct]) -> dict[str, Callable[[], Any]]:
+    """Return what makes the default of each field that has one, by name."""
+    return {name: _maker(default) for name, default in cls._defaults.items()}
+
+
+def _maker(default: Any) -> Callable[[], Any]:
+    return default.make if type(default) is _Factory else lambda: default
+
+
 def replace(struct: S, **changes: Any) -> S:
     """Return a struct that differs in the fields that are named."""
     return type(struct)(**{**fields_of(struct), **changes})

@@ -23,6 +23,16 @@ def ago(age: timedelta) -> str:
     return _text(datetime.now(UTC) - age)
 
 
+def later(moment: str, seconds: float) -> str:
+    """Return the moment that is so many seconds after one that `now` wrote."""
+    return _text(datetime.fromisoformat(moment) + timedelta(seconds=seconds))
+
+
+def written(moment: datetime) -> str:
+    """Return a moment as `now` writes it; one without a time zone is local time."""
+    return _text(moment.astimezone(UTC))
+
+
 def now_milliseconds() -> int:
     """Return milliseconds since 1970, never negative, even when the clock is."""
     return max(0, time.time_ns() // 1_000_000)

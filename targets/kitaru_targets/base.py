@@ -12,11 +12,12 @@ from kitaru.wire.plan import Plan, Span
 from kitaru.wire.records import ExecutionRecord
 
 if TYPE_CHECKING:
-    from .dry_run.process import Machine
+    from kitaru_targets.dry_run.process import Machine
+    from kitaru_targets.local.process import Process as LocalProcess
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
+class ContainerSpec:
     """How a step's container starts, the same for every step of a document.
 
     `image` is the container image, empty when the submitter has to name it; `command` and `leading`
@@ -43,7 +44,8 @@ class Transport:
     `image` is the one used when none is named, empty when the target takes no public one. `folder`
     is where the target's service puts the bundle, empty when it brings nothing and a step fetches
     it. `inline` says whether a document may hold the bundle. A text of more than `longest_input`
-    characters, or of none, travels through the store; 0 means that any text is a parameter.
+    characters travels through the store, and so does an empty one unless `takes_empty`, and the
+    longest of those that have more than `longest_together` bytes, where that is not 0.
     `encoded` says that texts are percent-encoded, because the target puts them into other text.
     `local` says that steps without an image are processes of the service's own machine, which may
     reach a store in a file.
@@ -52,7 +54,9 @@ class Transport:
     image: str = "python:3.11-slim"
     folder: str = ""
     inline: bool = True
-    longest_input: int = 0
+    longest_input: int = 2_000
+    longest_together: int = 0
+    takes_empty: bool = True
     encoded: bool = False
     local: bool = False
 
@@ -72,10 +76,16 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What the target called the run, and where to look at it."""
+    """What the target called the run, and where to look at it.
+
+    `notes` are what its starter should know. `process` is the run itself where the target is this
+    machine.
+    """
 
     run_id: str
     url: str
+    notes: tuple[str, ...] = ()
+    process: LocalProcess | None = None
 
 
 class Execute(Protocol):
@@ -126,15 +136,17 @@ class Target:
     native parameter values and the service's own options. `answered` is there where a run that
     waits is still one of the service's, `cancelled` where a run can be ended.
     `submitted_name` is the option that names what the service keeps of a document, empty where each
-    run brings its own. `connection` names the settings without which the service cannot be told of
-    answers, such as `url`, which is `KITARU_AIRFLOW_URL`.
+    run brings its own. `run_option` is the option that names a run, such that a second one of that
+    name is not started. `connection` names the settings without which the service cannot be told of
+    answers, such as `url`, which is `KITARU_AIRFLOW_URL`. `runs_whole` says that the flow is one
+    step, whatever granularity is asked for.
     """
 
     name: str
     title: str
     profile: Profile
     document: str
-    emit: Callable[[Plan, Wiring], Emission]
+    emit: Callable[[Plan, ContainerSpec], Emission]
     validate: Callable[[str], list[str]]
     submit: Submit
     execute: Execute
@@ -143,4 +155,6 @@ class Target:
     answered: Answered | None = None
     cancelled: Cancelled | None = None
     submitted_name: str = ""
+    run_option: str = ""
     connection: tuple[str, ...] = ()
+    runs_whole: bool = False

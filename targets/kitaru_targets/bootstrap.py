@@ -1,6 +1,6 @@
 """Fetches a bundle by its digest, checks it, puts it on the path and runs one step from it.
 
-usage: python3 -c PROGRAM BUNDLE [NAME==VERSION ...] step ... --store URL ...
+usage: python3 -P -c PROGRAM BUNDLE [NAME==VERSION ...] step ... --store URL ...
 """
 
 import base64
@@ -36,8 +36,8 @@ def install(pins: list[str]) -> None:
             found = ""
         if found != version and not (here and found):
             missing.append(pin)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if missing and subprocess.run([*pip, *missing], stdout=sys.stderr).returncode:
+    pip = [sys.executable, "-P", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if missing and subprocess.run([*pip, "--", *missing], stdout=sys.stderr).returncode:
         stop("cannot install " + " ".join(missing) + "; put them into the image")
 
 
@@ -46,7 +46,10 @@ def fetch(url: str, key: str) -> bytes:
     if scheme != "sqlite":
         import obstore.store
 
-        return bytes(obstore.get(obstore.store.from_url(url), key).bytes())
+        found = obstore.get(obstore.store.from_url(url), key)
+        if found.meta["size"] > LIMIT:
+            stop("the bundle is too large")
+        return bytes(found.bytes())
     import sqlite3
 
     path = pathlib.Path(rest)
@@ -60,12 +63,13 @@ def fetch(url: str, key: str) -> bytes:
 def unpack(data: bytes, root: str) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
-        if sum(member.file_size for member in members) > LIMIT:
+        if sum(m.file_size for m in members) > LIMIT or len(members) > 20_000:
             stop("the bundle is too large")
-        for member in members:
-            path = pathlib.PurePosixPath(member.filename)
-            link = member.external_attr >> 28 == 0xA
-            if path.is_absolute() or ".." in path.parts or "\\" in member.filename or link:
+        for m in members:
+            path = pathlib.PurePosixPath(m.filename)
+            plain = m.external_attr >> 28 in (0, 4, 8) and m.compress_type in (0, 8)
+            unsafe = path.is_absolute() or ".." in path.parts or "\\" in m.filename
+            if unsafe or not plain or len(path.parts) >= 50:
                 stop("the bundle holds an unsafe path")
         archive.extractall(root)
 
@@ -78,7 +82,7 @@ def main(bundle: str, *rest: str) -> None:
     if kind == "inline":
         data = base64.b64decode(text)
     elif not text:
-        data = pathlib.Path(bundle).read_bytes()  # brought and checked before this started
+        data = globals()["brought"]  # read once, and checked
     else:
         try:
             data = fetch(store, "bundle/" + text)
@@ -91,8 +95,12 @@ def main(bundle: str, *rest: str) -> None:
     root = tempfile.mkdtemp(prefix="kitaru-")
     unpack(data, root)
     sys.path[:0] = [root]
+    # The working directory is the bundle, as in an image; outputs stay where they were named.
+    pairs = zip(("", *arguments), arguments, strict=False)
+    paths = [str(pathlib.Path(a).absolute()) if o.endswith("-file") else a for o, a in pairs]
+    os.chdir(root)
     plan = root + "/kitaru_build/plan.json"
-    sys.argv = ["kitaru.runtime", "step", "--plan", plan, *arguments[1:]]
+    sys.argv = ["kitaru.runtime", "step", "--plan", plan, *paths[1:]]
     runpy.run_module("kitaru.runtime", run_name="__main__", alter_sys=True)
 
 

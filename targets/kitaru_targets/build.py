@@ -14,20 +14,20 @@ from typing import Any, Protocol
 from kitaru_templates.render import render
 
 from kitaru.errors import FlowError, StateError, UsageError
+from kitaru.runtime.executions.deployments import LOCK
 from kitaru.wire.canonical import sha256
+from kitaru.wire.models import reached
 from kitaru.wire.plan import Plan
-
-from . import bundle, delivery, graph, registry, sourcemap
-from .base import Emission, Target, Transport, Wiring
-from .common import keys, parameters
-
-LOCK_SCHEMA = 1
-# A directory that holds this was written here, and may be replaced.
-_LOCK = "lock.json"
+from kitaru_targets import bundle, delivery, graph, lock, plans, registry, sourcemap
+from kitaru_targets.base import ContainerSpec, Emission, Target, Transport
+from kitaru_targets.common import node_names, parameters
 
 
-class _Project(Protocol):
-    def closure(self, module: str) -> tuple[dict[str, bytes], frozenset[str]]: ...
+class _Travel(Protocol):
+    @property
+    def files(self) -> Mapping[str, bytes]: ...
+    @property
+    def reasons(self) -> Mapping[str, str]: ...
 
 
 class Compiled(Protocol):
@@ -38,12 +38,15 @@ class Compiled(Protocol):
     @property
     def steps_py(self) -> str: ...
     @property
-    def project(self) -> _Project: ...
+    def travel(self) -> _Travel: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A written compilation: where it is, its document, its files by name, and what it was."""
+    """A written compilation: where it is, its document, its files by name, and what it was.
+
+    `lock` says how it was compiled, and has the digest of each file.
+    """
 
     directory: Path
     document: Path
@@ -52,6 +55,11 @@ class Build:
     target: Target
     delivery: delivery.Delivery
     bundle_digest: str
+    lock: lock.Lock
+
+    def read(self, name: str) -> bytes:
+        """Return a file of the build; raise StateError when it is not what was compiled."""
+        return _verified(self.directory, name, self.lock.files[name])
 
 
 def write(
@@ -90,6 +98,7 @@ def write(
         target=target,
         delivery=made.delivery,
         bundle_digest=made.digest,
+        lock=lock.parse(made.files[LOCK], str(directory)),
     )
 
 
@@ -97,33 +106,43 @@ def read(directory: Path) -> Build:
     """Return the build that was written to `directory`.
 
     Raises:
-        StateError: there is none, or a file is not what was written.
+        StateError: there is none, or a file is damaged or not what was written.
         UsageError: its target is unknown to this Kitaru.
+
+    Example:
+        >>> read(Path("build/review/vertex")).plan.flow
+        'review'
     """
-    try:
-        lock = json.loads((directory / _LOCK).read_text(encoding="utf-8"))
-        for name, digest in lock["files"].items():
-            if sha256((directory / name).read_bytes()) != digest:
-                raise StateError(
-                    f"{directory / name} changed after it was compiled.",
-                    help="compile again: kitaru compile",
-                )
-        plan = Plan.from_json((directory / "plan.json").read_bytes())
-    except (OSError, ValueError, KeyError) as error:
+    found = lock.read(directory)
+    files = {name: _verified(directory, name, digest) for name, digest in found.files.items()}
+    plan = plans.read_plan(files["plan.json"], str(directory))
+    target = registry.get(found.target)
+    said = (plan.flow, plan.kitaru, plan.granularity)
+    if said != (found.flow, found.kitaru, found.granularity) or target.document not in files:
         raise StateError(
-            f"{directory} holds no build that can be used: {error}",
-            help="compile again: kitaru compile FLOW --target T -o DIR",
-        ) from error
-    target = registry.get(lock["target"])
+            f"{directory} holds no build that can be used: {LOCK} is that of another one.",
+            help=_AGAIN,
+        )
     return Build(
         directory=directory,
         document=directory / target.document,
-        files=tuple(sorted([*lock["files"], _LOCK])),
+        files=tuple(sorted([*files, LOCK])),
         plan=plan,
         target=target,
-        delivery=delivery.check(lock["delivery"]),
-        bundle_digest=lock["files"]["bundle.zip"],
+        delivery=delivery.check(found.delivery),
+        bundle_digest=found.files["bundle.zip"],
+        lock=found,
     )
+
+
+_AGAIN = "Compile again: kitaru compile FLOW --target T -o DIR"
+
+
+def _verified(directory: Path, name: str, digest: str) -> bytes:
+    data = lock.read_file(directory, name)
+    if sha256(data) != digest:
+        raise StateError(f"{directory / name} changed after it was compiled.", help=_AGAIN)
+    return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +163,8 @@ def _make(
     execution: str,
 ) -> _Made:
     way = delivery.check(how)
-    plan = parameters.portable(compilation.plan, target.transport.longest_input)
-    sources, _ = compilation.project.closure(plan.module)
+    plan = parameters.portable(compilation.plan, target.transport)
+    sources = compilation.travel.files
     written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
     start = {"bootstrap.py": delivery.program().encode()} if target.transport.folder else {}
     data = bundle.make(sources, written | start, with_runtime=way != "inline")
@@ -158,7 +177,8 @@ def _make(
     files["sourcemap.json"] = _json(sourcemap.make(plan, target.document, emission))
     files |= _documents(plan, target, wiring, way, sha256(data), emission.asks)
     files["index.html"] = _page(plan, compilation.steps_py, sources, target)
-    files[_LOCK] = _json(_lock(plan, target, wiring, way, files))
+    files[LOCK] = _json(_lock(plan, target, wiring, way, files, compilation.travel.reasons))
+    lock.check_sizes(files)
     return _Made(files, plan, way, sha256(data))
 
 
@@ -173,7 +193,7 @@ def _check(target: Target, emission: Emission) -> None:
 
 
 def _documents(
-    plan: Plan, target: Target, wiring: Wiring, way: str, digest: str, asks: tuple[str, ...]
+    plan: Plan, target: Target, wiring: ContainerSpec, way: str, digest: str, asks: tuple[str, ...]
 ) -> dict[str, bytes]:
     values = {
         "flow": plan.flow,
@@ -183,13 +203,14 @@ def _documents(
         "delivery": way,
         "image": wiring.image,
         "brought": bool(wiring.bundle),
-        "pipeline": keys.slug(plan.flow, fallback="flow"),
+        "pipeline": node_names.slug(plan.flow, fallback="flow"),
         "base_image": Transport().image,
         "store": wiring.store,
         "key": f"bundle/{digest.removeprefix('sha256:')}",
         "requirements": delivery.requirements(plan),
         "parameters": [_parameter(p) for p in plan.parameters],
         "models": [(alias, _named(model)) for alias, model in sorted(plan.models.items())],
+        "written": sorted(reached(set(plan.asked) - plan.models.keys(), plan.models)),
         "secrets": sorted(plan.secrets.items()),
         "waits": [block.name for block in plan.blocks if block.kind == "wait"],
         "asks": asks,
@@ -203,7 +224,7 @@ def _documents(
 
 
 def _named(model: Any) -> str:
-    """Return what litellm calls a model, and the secret that is its key where it names one."""
+    """Return the name of a model, and the secret that is its key where it names one."""
     if not isinstance(model, dict):
         return str(model)
     key = f", its key the secret {model['secret']}" if "secret" in model else ""
@@ -211,7 +232,7 @@ def _named(model: Any) -> str:
 
 
 def _page(plan: Plan, steps: str, sources: Mapping[str, bytes], target: Target) -> bytes:
-    texts = {name: graph.decoded(data) for name, data in sources.items()}
+    texts = {n: graph.decoded(data) for n, data in sources.items() if n.endswith(".py")}
     return graph.page(graph.graph_of(plan, steps, texts), texts, target.title).encode()
 
 
@@ -228,10 +249,15 @@ def _parameter(parameter: Any) -> dict[str, Any]:
 
 
 def _lock(
-    plan: Plan, target: Target, wiring: Wiring, way: str, files: Mapping[str, bytes]
+    plan: Plan,
+    target: Target,
+    wiring: ContainerSpec,
+    way: str,
+    files: Mapping[str, bytes],
+    reasons: Mapping[str, str],
 ) -> dict[str, Any]:
     return {
-        "schema": LOCK_SCHEMA,
+        "schema": lock.SCHEMA,
         "kitaru": plan.kitaru,
         "flow": plan.flow,
         "target": target.name,
@@ -240,6 +266,7 @@ def _lock(
         "image": wiring.image,
         "store": wiring.store,
         "requirements": list(delivery.requirements(plan)),
+        "data": dict(reasons),
         "files": {name: sha256(files[name]) for name in sorted(files)},
     }
 
@@ -271,7 +298,7 @@ def _replace(directory: Path, files: Mapping[str, bytes]) -> None:
 def _check_replaceable(directory: Path) -> None:
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise UsageError(f"{directory} is not a directory.", help="remove it, or use -o DIR")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / _LOCK).is_file():
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / LOCK).is_file():
         raise UsageError(
             f"{directory} holds something that Kitaru did not write.",
             help="remove it, or use -o DIR",

@@ -1,14 +1,22 @@
-"""Decides what travels to a step's container: the project's sources, the plan and the runtime."""
+"""Decides what travels to a step's container: the project's sources, the plan and the runtime.
+
+A bundle is read in one place, `contents`, and never by a path on a disk: what is checked is what is
+used. An archive that would unpack to more than a bundle may hold is refused before it is unpacked.
+"""
 
 from __future__ import annotations
 
+import ast
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
 
-from kitaru.errors import UsageError
+from kitaru.errors import StateError, UsageError
 
 # The project's import root is the bundle's root; a folder that no module can shadow by accident
 # holds what the compiler wrote.
@@ -16,6 +24,19 @@ BUILD = "kitaru_build"
 RESERVED = ("kitaru/", "kitaru.py", f"{BUILD}/", f"{BUILD}.py")
 # What authors and operators use, and no step.
 _LEFT_OUT = frozenset({"cli"})
+# What a bundle may hold at most; `bootstrap.py` has the same limits. The size is that of all files
+# when unpacked, so that no ratio of compression needs a limit of its own.
+MAX_BYTES = 64 * 1024 * 1024
+MAX_FILES = 20_000
+MAX_DEPTH = 50
+# The types of a member in the attributes of a file: none said, a folder, a file.
+_PLAIN_TYPES = (0, 4, 8)
+# What the standard library raises for bytes that are no archive, or a damaged one.
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, NotImplementedError,
+    OSError, OverflowError, RuntimeError, ValueError,
+)  # fmt: skip
+_AGAIN = "Compile again: kitaru compile FLOW --target T"
 # The earliest time that a zip archive can express: bundles carry no clock.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -27,7 +48,8 @@ def make(
 
     `project` are the project's files by their path below the import root, `written` the compiler's
     own files. `with_runtime` is false for images that hold Kitaru already. Raises UsageError when a
-    project file stands where the bundle's own files have to be.
+    project file stands where the bundle's own files have to be, and when there are more files, or
+    larger ones, than a step unpacks.
     """
     clash = sorted(name for name in project if name.startswith(RESERVED))
     if clash:
@@ -38,7 +60,105 @@ def make(
     files = {**project, **{f"{BUILD}/{name}": data for name, data in written.items()}}
     if with_runtime:
         files |= runtime()
+    _check_limits({name: len(data) for name, data in files.items()})
     return _zip(files)
+
+
+def contents(data: bytes) -> dict[str, bytes]:
+    """Return the files of a bundle by their paths, which are relative and lead nowhere else.
+
+    Raises:
+        StateError: it is no archive, it is damaged, a path is unsafe, a member is a link, or it
+            would unpack to more than `MAX_BYTES` or `MAX_FILES`.
+
+        contents(store.get(keys.bundle(digest)))["kitaru_build/plan.json"]
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            _check_members(members)
+            return {m.filename: archive.read(m) for m in members if not m.is_dir()}
+    except _DAMAGED as error:
+        raise StateError(
+            f"The bundle is damaged: {str(error) or type(error).__name__}.",
+            help=_AGAIN,
+        ) from error
+
+
+def written(files: Mapping[str, bytes], name: str) -> bytes:
+    """Return one of the compiler's own files; raise StateError when a bundle has none."""
+    try:
+        return files[f"{BUILD}/{name}"]
+    except KeyError:
+        raise StateError(f"The bundle is damaged: it has no {name}.", help=_AGAIN) from None
+
+
+def steps(files: Mapping[str, bytes]) -> str:
+    """Return the text of `steps.py`; raise StateError when a bundle has none that is Python."""
+    try:
+        text = written(files, "steps.py").decode()
+        ast.parse(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise StateError(
+            f"The bundle is damaged: steps.py is no Python ({error}).", help=_AGAIN
+        ) from error
+    return text
+
+
+def project(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the project's own files of a bundle."""
+    return {name: data for name, data in files.items() if not name.startswith(RESERVED)}
+
+
+def unpack(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write the files that `contents` returned to a folder."""
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _check_members(members: list[zipfile.ZipInfo]) -> None:
+    """Raise ValueError where an archive must not be unpacked."""
+    size = sum(member.file_size for member in members)
+    if size > MAX_BYTES or len(members) > MAX_FILES:
+        raise ValueError(
+            f"it would unpack to {size:,} bytes in {len(members):,} files, more than "
+            f"{MAX_BYTES:,} bytes or {MAX_FILES:,} files"
+        )
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("two files have the same name")
+    for member in members:
+        path = PurePosixPath(member.filename)
+        if (
+            path.is_absolute()
+            or not path.parts
+            or ".." in path.parts
+            or "\\" in member.filename
+            or len(path.parts) >= MAX_DEPTH
+            or member.external_attr >> 28 not in _PLAIN_TYPES
+        ):
+            raise ValueError(f"it holds the unsafe path {member.filename!r}")
+        # Others are unpacked without a limit on what is read at once.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{member.filename!r} is compressed in an unknown way")
+
+
+def _check_limits(sizes: Mapping[str, int]) -> None:
+    deepest = max(sizes, key=lambda name: name.count("/"), default="")
+    if sum(sizes.values()) > MAX_BYTES or len(sizes) > MAX_FILES:
+        raise UsageError(
+            f"The flow's files are too large to travel: {sum(sizes.values()):,} bytes in "
+            f"{len(sizes):,} files, and a step unpacks {MAX_BYTES:,} bytes in {MAX_FILES:,} files "
+            "at most.",
+            help='Leave files out, with [tool.kitaru] exclude = ["data/**"], and read them from a '
+            "bucket in the flow.",
+        )
+    if deepest.count("/") + 1 >= MAX_DEPTH:
+        raise UsageError(
+            f"{deepest} is in too many folders: a step unpacks {MAX_DEPTH - 1} levels at most.",
+            help="Move the file up, or leave it out with [tool.kitaru] exclude.",
+        )
 
 
 def runtime() -> dict[str, bytes]:

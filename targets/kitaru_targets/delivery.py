@@ -11,16 +11,19 @@ from kitaru.errors import UsageError
 from kitaru.runtime.secrets import check_reference
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
+from kitaru.wire.models import is_direct, reached
 from kitaru.wire.plan import Plan
+from kitaru_targets import bundle
+from kitaru_targets.base import ContainerSpec, Target, Transport
 
-from . import bundle
-from .base import Target, Transport, Wiring
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 
 Delivery = Literal["store", "image", "inline"]
 
 # Steps read a remote store through this; it is the release that the store tests run against.
 OBSTORE = "obstore==0.12.1"
 LITELLM = "litellm==1.106.2"
+OPENAI = ("genai-prices==0.2.3", "httpx==0.28.1")
 OPENTELEMETRY = ("opentelemetry-exporter-otlp-proto-http==1.45.2", "opentelemetry-sdk==1.45.2")
 # What reads a secret, by the scheme of its reference.
 KEEPERS = {
@@ -28,14 +31,20 @@ KEEPERS = {
     "azure": ("azure-identity==1.27.0", "azure-keyvault-secrets==4.12.0"),
     "gcp": ("google-cloud-secret-manager==2.32.0",),
 }
-# Starts the program in a bundle that lies on a disk under its digest, once that is right; short
-# enough for targets whose arguments have at most 256 characters.
+# Starts the program in a bundle on a disk, whose file is called by its digest; short enough for
+# targets whose arguments have at most 256 characters. The file is read once: what is hashed is what
+# runs, and the program finds it as `brought`.
 CHECKED = (
-    "import hashlib,sys,zipfile;p=sys.argv[1];"
-    "hashlib.sha256(open(p,'rb').read()).hexdigest()==p[-64:]"
+    "import hashlib,io,sys,zipfile;p=sys.argv[1];brought=open(p,'rb').read();"
+    "hashlib.sha256(brought).hexdigest()==p[-64:]"
     "or sys.exit('kitaru: '+p+' is not what was compiled');"
-    f"exec(zipfile.ZipFile(p).read('{bundle.BUILD}/bootstrap.py'))"
+    f"exec(zipfile.ZipFile(io.BytesIO(brought)).read('{bundle.BUILD}/bootstrap.py'))"
 )
+# With -P neither the working directory nor a script's folder is on the import path: a file there
+# that is called like a module of the standard library is not imported.
+PYTHON = ("python3", "-P")
+# What stands in a Dockerfile's line of shell, and among the arguments of pip.
+_PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?==[A-Za-z0-9.!+*_-]+")
 # Argo copies resolved arguments into a node's status about four times, and refuses above 1 MB.
 MAX_INLINE_BYTES = 20 * 1024
 
@@ -58,15 +67,23 @@ def requirements(plan: Plan) -> tuple[str, ...]:
     """
     named = {_name(pin) for pin in plan.requirements}
     watched = OPENTELEMETRY if plan.settings.get("otel") else ()
-    needed = [OBSTORE, *([LITELLM] if plan.models else []), *watched, *_keepers(plan)]
+    needed = [OBSTORE, *_clients(plan), *watched, *_keepers(plan)]
     pins = sorted({*plan.requirements, *(pin for pin in needed if _name(pin) not in named)})
     for pin in pins:
-        if "==" not in pin or _name(pin) == "kitaru":
+        if not _PIN.fullmatch(pin) or _name(pin) == "kitaru":
             raise UsageError(
                 f"{pin!r} cannot be required by a step.",
                 help="requirements are NAME==VERSION, and never kitaru: it travels in the bundle",
             )
     return tuple(pins)
+
+
+def _clients(plan: Plan) -> list[str]:
+    """Return what reaches the models of the plan: litellm only where one of them needs it."""
+    models = reached([*plan.models, *plan.asked], plan.models)
+    if not models:
+        return []
+    return [*OPENAI, *([] if all(map(is_direct, models)) else [LITELLM])]
 
 
 def _keepers(plan: Plan) -> list[str]:
@@ -83,7 +100,7 @@ def wire(
     image: str | None,
     store: str,
     execution: str = "",
-) -> Wiring:
+) -> ContainerSpec:
     """Return how containers of `target` start, given the bundle's bytes.
 
     Raises UsageError when an image is needed and none is given, or when the bundle cannot travel
@@ -100,12 +117,18 @@ def wire(
             help="kitaru compile … --image REGISTRY/NAME@sha256:…; the Dockerfile written with it "
             "builds that image",
         )
+    if image and not _IMAGE.fullmatch(image):
+        # It also stands in the Dockerfile, where a line break would start another instruction.
+        raise UsageError(
+            f"{image!r} cannot be a container image.",
+            help="Name it as a registry does: REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
+        )
     pins, brought = requirements(plan), delivery == "store" and bool(target.transport.folder)
     if brought:
         command, leading = _brought(target.transport, pins, data)
     else:
         command, leading = _start(plan, delivery, pins, data)
-    return Wiring(
+    return ContainerSpec(
         image or target.transport.image,
         command,
         (*leading, "--target", target.name),
@@ -125,7 +148,7 @@ def _brought(
     transport: Transport, pins: tuple[str, ...], data: bytes
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     digest = sha256(data).removeprefix("sha256:")
-    return ("python3", "-c", CHECKED), (f"{transport.folder}/{digest}", *pins, "step")
+    return (*PYTHON, "-c", CHECKED), (f"{transport.folder}/{digest}", *pins, "step")
 
 
 def _start(
@@ -135,9 +158,9 @@ def _start(
         # An image's tag may have moved: what is in it need not be what was compiled.
         compiled = ("--plan-digest", sha256(plan.to_json().encode()))
         where = ("step", "--plan", f"{bundle.BUILD}/plan.json")
-        return ("python3", "-m", "kitaru.runtime"), (*where, *compiled)
+        return (*PYTHON, "-m", "kitaru.runtime"), (*where, *compiled)
     source = sha256(data) if delivery == "store" else f"inline:{_inline(data)}"
-    return ("python3", "-c", program()), (source, *pins, "step")
+    return (*PYTHON, "-c", program()), (source, *pins, "step")
 
 
 def _inline(data: bytes) -> str:

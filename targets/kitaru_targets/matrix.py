@@ -1,6 +1,6 @@
 """Decides how it is told what each target can do itself, and what happens where it cannot.
 
-python -m kitaru_targets.matrix > docs/targets.md
+python -m kitaru_targets.matrix > docs/reference/targets.md
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from kitaru_compiler.cut.profile import Profile
 
-from . import registry
-from .base import Target
+from kitaru_targets import registry
+from kitaru_targets.base import Target, Transport
 
 _HEAD = """\
 # Targets
@@ -54,27 +54,27 @@ def capabilities(target: Target) -> tuple[Capability, ...]:
 _BRANCHES = {
     True: "Steps of a branch that is not taken are not started.",
     False: "Steps of a branch that is not taken start, find nothing to do and end, unless one "
-    "condition with nothing behind it can spare them.",
+    "condition with nothing behind it can skip them.",
 }
 _RETRIES = {
-    "native": "A failed step is started again as often as its checkpoint says.",
-    "shim": "A failed checkpoint is tried again within its step's container.",
+    "native": "A failed step is started again, up to the retries of its checkpoint.",
+    "shim": "A failed checkpoint is retried in its step's container.",
 }
 _PAUSES = {
-    True: "It waits before that as long as the checkpoint says.",
-    False: "A checkpoint that says how long to wait is tried again within its step's container.",
+    True: "The orchestrator pauses as long as the checkpoint sets.",
+    False: "A checkpoint with a retry pause is retried in its step's container.",
 }
 _WAITS = {
-    "native": "A node of its own asks; the run stays, holds no container, and goes on.",
-    "suspended": "The run ends at a wait; the answer makes a pipeline of what is left.",
+    "native": "A node of its own asks; the run stays, holds no container, and continues.",
+    "suspended": "The run ends at a wait; the answer starts a pipeline of the remaining steps.",
 }
 _SOME_WAITS = (
-    "With the option `{}`, the run stays open at the first wait that a step asks which every run "
-    "comes to; without it, and at any other wait, the run ends, and the answer makes a pipeline of "
-    "what is left."
+    "With the option `{}`, the run stays open at the first wait of a step that every run reaches. "
+    "Without it, and at any other wait, the run ends, and the answer starts a pipeline of the "
+    "remaining steps."
 )
 _FAN_OUT = {
-    True: "Calls over a list that is known only at run time become nodes beside one another.",
+    True: "Calls over a list that is known only at run time become nodes that run side by side.",
     False: "Calls over a list that is known only at run time are threads of one step.",
 }
 _ROWS: tuple[tuple[str, Callable[[Target], str]], ...] = (
@@ -84,7 +84,12 @@ _ROWS: tuple[tuple[str, Callable[[Target], str]], ...] = (
     ("steps at most", lambda target: _count(target.profile.max_steps)),
     ("image when none is named", lambda target: target.transport.image or "none"),
     ("code inside the document", lambda target: _yes(target.transport.inline)),
+    ("an input goes through the store over", lambda target: _length(target.transport)),
 )
+
+
+def _length(transport: Transport) -> str:
+    return f"{transport.longest_input:,} characters"
 
 
 def markdown() -> str:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from kitaru.errors import EnvironmentFailure, UsageError
-
-from .base import Target
+from kitaru_targets.base import Target
 
 GROUP = "kitaru.targets"
 

@@ -8,12 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import UsageError
-
-from . import plugins
-from .base import Execute, Target
+from kitaru.wire.nearest import suggestion
+from kitaru_targets import plugins
+from kitaru_targets.base import Execute, Target
 
 if TYPE_CHECKING:
-    from .dry_run.process import Machine
+    from kitaru_targets.dry_run.process import Machine
 
 # By name, which is also the folder: title, document, and the dry run that understands it.
 _TARGETS = {
@@ -23,16 +23,24 @@ _TARGETS = {
     "sagemaker": ("Amazon SageMaker Pipelines", "pipeline.json", "sagemaker"),
     "vertex": ("Vertex AI Pipelines", "pipeline.yaml", "kfp_ir"),
 }
+# This machine: a process runs the flow, which needs no orchestrator.
+LOCAL = "local"
+_KNOWN = {**_TARGETS, LOCAL: ("a process on this machine", "process.json", "local")}
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of Kitaru's own targets, in alphabetical order."""
+    """Return the names of the orchestrators that Kitaru knows, in alphabetical order."""
     return tuple(sorted(_TARGETS))
+
+
+def is_own(name: str) -> bool:
+    """Say whether a target is Kitaru's: a name that a record gives loads no other distribution."""
+    return name in _KNOWN
 
 
 @cache
 def get(name: str) -> Target:
-    """Return the target called `name`: Kitaru's own, else that of an installed distribution.
+    """Return the target called `name`: `local`, an orchestrator, or one of another distribution.
 
     Raises:
         UsageError: there is none, or several distributions bring one of this name.
@@ -41,9 +49,9 @@ def get(name: str) -> Target:
     >>> get("vertex").document
     'pipeline.yaml'
     """
-    if name not in _TARGETS:
+    if name not in _KNOWN:
         return _brought(name)
-    title, document, dry_run = _TARGETS[name]
+    title, document, dry_run = _KNOWN[name]
     files = ("profile", "emit", "validate", "submit")
     profile, emit, validate, submit = (import_module(f".{name}.{f}", __package__) for f in files)
     return Target(
@@ -60,7 +68,9 @@ def get(name: str) -> Target:
         answered=getattr(submit, "answered", None),
         cancelled=getattr(submit, "cancelled", None),
         submitted_name=getattr(submit, "NAME_OPTION", ""),
+        run_option=getattr(submit, "RUN_OPTION", ""),
         connection=getattr(submit, "CONNECTION", ()),
+        runs_whole=name == LOCAL,
     )
 
 
@@ -73,9 +83,9 @@ def _rendered(template: str, values: Mapping[str, Any]) -> str:
 def _brought(name: str) -> Target:
     found = [one for one in plugins.installed() if one.name == name]
     if not found:
-        others = [one.name for one in plugins.installed()]
-        known = ", ".join([*names(), *others])
-        raise UsageError(f"Unknown target {name!r}.", help=f"targets are: {known}")
+        known = [LOCAL, *names(), *(one.name for one in plugins.installed())]
+        listed = f"targets are: {', '.join(known)}"
+        raise UsageError(f"Unknown target {name!r}.", help=suggestion(name, known, listed))
     return plugins.load(found)
 
 

@@ -6,8 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kitaru.wire.plan import Plan
-
-from .base import Emission
+from kitaru_targets.base import Emission
 
 SCHEMA = 1
 

@@ -5,28 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.errors import InputError, UsageError
 from kitaru.stores import Store, open_store
 from kitaru.wire import canonical, keys
-from kitaru.wire.plan import OWN_DEFAULT
-
-from .base import Submitted
-from .build import Build
-from .common import parameters, shell
+from kitaru_targets.base import Submitted, Target
+from kitaru_targets.build import Build
+from kitaru_targets.common import parameters, shell
 
 
 def upload(build: Build, store: Store) -> None:
     """Put the bundle into the store under its digest; nothing is written twice.
 
-    Raises EnvironmentFailure when the bundle is not the one that was compiled.
+    Whoever starts a version that was deployed needs no right to write code.
+
+    Raises StateError when the bundle is not the one that was compiled.
     """
-    data = (build.directory / "bundle.zip").read_bytes()
-    if canonical.sha256(data) != build.bundle_digest:
-        raise EnvironmentFailure(
-            f"{build.directory / 'bundle.zip'} changed after it was compiled.",
-            help="compile again: kitaru compile",
-        )
-    store.create(keys.bundle(build.bundle_digest), data)
+    data = build.read("bundle.zip")
+    key = keys.bundle(build.bundle_digest)
+    if key not in store.list(key):
+        store.create(key, data)
 
 
 def carry(build: Build, inputs: Mapping[str, Any], store: Store) -> dict[str, Any]:
@@ -34,18 +31,37 @@ def carry(build: Build, inputs: Mapping[str, Any], store: Store) -> dict[str, An
 
     Raises InputError when an input is missing, unknown or of the wrong type.
     """
-    given = parameters.values(build.plan, inputs)
-    most = build.target.transport.longest_input
-    texts = {n: v for n, v in given.items() if most and isinstance(v, str)}
-    stored = {n: text for n, text in texts.items() if not text or len(text) > most}
-    if build.target.transport.encoded:
-        given |= {n: shell.encoded(text) for n, text in texts.items()}
+    transport = build.target.transport
+    carried = parameters.carried(build.plan, inputs, transport)
+    given, stored = carried.given, carried.stored
+    if transport.encoded:
+        texts = {n: v for n, v in given.items() if isinstance(v, str) and n not in stored}
+        given = given | {name: shell.encoded(text) for name, text in texts.items()}
     if not stored:
         return given
+    document = build.document.read_text("utf-8")
+    # A target of another distribution may have a parameter of another name.
+    if not any(word in document for word in (parameters.INPUTS, "--inputs-key")):
+        raise InputError(
+            f"The input {min(stored)!r} of {build.plan.flow} is too large for a parameter of "
+            f"{build.target.title}, and the pipeline has no {parameters.INPUTS} to read it from "
+            "the store.",
+            help="compile or deploy the flow again with this version of Kitaru",
+        )
     data = canonical.dumps(stored)
     key = keys.inputs(canonical.sha256(data))
     store.create(key, data)
-    return {**given, **dict.fromkeys(stored, OWN_DEFAULT), parameters.INPUTS: key}
+    return {**given, parameters.INPUTS: key}
+
+
+def check_reach(target: Target, store: Store) -> None:
+    """Raise UsageError when the steps of a target cannot reach a store."""
+    files = () if target.transport.local else ("sqlite:",)
+    if store.url.startswith(("memory:", *files)):
+        raise UsageError(
+            f"{target.title} cannot reach the store {store.url}",
+            help="use --store s3://…, gs://… or az://…",
+        )
 
 
 def submit(
@@ -73,12 +89,7 @@ def submit(
     """
     store = open_store(store_url)
     try:
-        files = () if build.target.transport.local else ("sqlite:",)
-        if store.url.startswith(("memory:", *files)):
-            raise UsageError(
-                f"{build.target.title} cannot reach the store {store.url}",
-                help="use --store s3://…, gs://… or az://…",
-            )
+        check_reach(build.target, store)
         given = carry(build, inputs, store)
         upload(build, store)
     finally:

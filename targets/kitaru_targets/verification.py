@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kitaru.errors import StateError
 from kitaru.runtime.executions.deployments import LOCK
 from kitaru.wire.canonical import sha256
-
-from .build import LOCK_SCHEMA
-from .bundle import BUILD
+from kitaru_targets import lock
+from kitaru_targets.bundle import BUILD, contents
 
 # What lies in the directory and in the bundle has to be the same: steps run the bundle's.
 _TWICE = ("plan.json", "steps.py")
@@ -37,14 +32,18 @@ def verify(directory: Path) -> Verification:
     The lock is not signed: who can change it can change everything. Keep the digest, or deploy the
     build, to know it again.
     """
-    data, lock = _lock(directory)
-    problems = (
-        *_changed(directory, lock["files"]),
-        *_bundle(directory),
-        *_strange(directory, lock),
-    )
-    warnings = tuple(image_warnings(str(lock.get("image") or "")))
-    return Verification(tuple(sorted(lock["files"])), sha256(data), problems, warnings)
+    found = lock.read(directory)
+    read = {name: _read(directory, name) for name in sorted(found.files)}
+    problems = (*_changed(read, found), *_bundle(read), *_strange(directory, found))
+    warnings = tuple(image_warnings(found.image))
+    return Verification(tuple(read), found.digest, problems, warnings)
+
+
+def _read(directory: Path, name: str) -> bytes | StateError:
+    try:
+        return lock.read_file(directory, name)
+    except StateError as error:
+        return error
 
 
 def image_warnings(image: str) -> Iterator[str]:
@@ -53,41 +52,30 @@ def image_warnings(image: str) -> Iterator[str]:
         yield f"the image {image} is named by a tag, which can move: name its digest, …@sha256:…"
 
 
-def _lock(directory: Path) -> tuple[bytes, dict[str, Any]]:
-    try:
-        data = (directory / LOCK).read_bytes()
-        lock = json.loads(data)
-        if lock["schema"] == LOCK_SCHEMA and isinstance(lock["files"], dict):
-            return data, lock
-        reason = "its lock.json is another Kitaru's"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error)
-    raise StateError(
-        f"{directory} holds no build: {reason}", help="kitaru compile FLOW --target T -o DIR"
-    )
-
-
-def _changed(directory: Path, files: dict[str, str]) -> Iterator[str]:
-    for name, digest in sorted(files.items()):
-        path = directory / name
-        if path.is_symlink() or not path.is_file():
-            yield f"{name} is missing"
-        elif sha256(path.read_bytes()) != digest:
+def _changed(read: Mapping[str, bytes | StateError], found: lock.Lock) -> Iterator[str]:
+    for name, data in read.items():
+        if isinstance(data, StateError):
+            yield f"{name} is missing, too large or no plain file"
+        elif sha256(data) != found.files[name]:
             yield f"{name} changed"
 
 
-def _bundle(directory: Path) -> Iterator[str]:
+def _bundle(read: Mapping[str, bytes | StateError]) -> Iterator[str]:
+    data = read["bundle.zip"]
+    if isinstance(data, StateError):
+        return
     try:
-        with zipfile.ZipFile(io.BytesIO((directory / "bundle.zip").read_bytes())) as archive:
-            for name in _TWICE:
-                if archive.read(f"{BUILD}/{name}") != (directory / name).read_bytes():
-                    yield f"{name} is not the one in bundle.zip"
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        yield f"bundle.zip cannot be read ({error})"
+        inside = contents(data)
+    except StateError as error:
+        yield f"bundle.zip cannot be read: {error.message}"
+        return
+    for name in _TWICE:
+        if inside.get(f"{BUILD}/{name}") != read[name]:
+            yield f"{name} is not the one in bundle.zip"
 
 
-def _strange(directory: Path, lock: dict[str, Any]) -> Iterator[str]:
-    known = {*lock["files"], LOCK}
+def _strange(directory: Path, found: lock.Lock) -> Iterator[str]:
+    known = {*found.files, LOCK}
     for path in sorted(directory.iterdir()):
         if path.name not in known:
             yield f"{path.name} is not of this build"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import jinja2
+
+from kitaru.wire.printable import visible
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
@@ -56,6 +60,32 @@ def word(value: Any) -> str:
     raise TypeError(f"{value!r} is no name")
 
 
+def code(text: str) -> str:
+    """Return a text as code in Markdown: on one line, and none of it is markup.
+
+    >>> code("a`b")
+    '``a`b``'
+    """
+    shown = _one_line(text)
+    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
+    edge = " " if not shown.strip() or "`" in (shown[0], shown[-1]) else ""
+    return f"{fence}{edge}{shown}{edge}{fence}"
+
+
+def cell(text: str) -> str:
+    """Return a text as code in a cell of a Markdown table."""
+    return code(text).replace("|", "\\|")
+
+
+def sh(text: str) -> str:
+    """Return a text as one word of a line of shell."""
+    return shlex.quote(_one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return visible(text).replace("\n", "\\n")
+
+
 def _only_code(value: Any) -> str:
     if isinstance(value, _Code):
         return value
@@ -65,7 +95,9 @@ def _only_code(value: Any) -> str:
 @cache
 def _text() -> jinja2.Environment:
     # What the others become is no markup, and entities would stand there as text.
-    return _environment(autoescape=jinja2.select_autoescape(("html.j2", "svg.j2")))
+    environment = _environment(autoescape=jinja2.select_autoescape(("html.j2", "svg.j2")))
+    environment.filters.update(code=code, cell=cell, sh=sh)
+    return environment
 
 
 @cache

@@ -11,9 +11,10 @@ from kitaru_targets.airflow import submit
 from kitaru_targets.airflow.submit import _Place
 
 from kitaru.cli.output import Output
-from kitaru.cli.telling import tell, tell_end
+from kitaru.cli.render.notices import show_answer, show_end
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime.recording.journal import Journal
+from kitaru.ops.notify import notify_answer, notify_end
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from tests.journal.harness import execution
 
@@ -109,8 +110,8 @@ def test_without_its_address_it_is_said_what_to_do_there(
     store = MemoryStore()
     journal = Journal.create(store, RECORD)
     output = Output(as_json=False)
-    assert tell(journal, "ok", True, output)
-    tell_end(journal, output)
+    show_answer(notify_answer(journal, "ok", True), output)
+    show_end(notify_end(journal), output)
     answered, ended = capsys.readouterr().err.splitlines()
     assert "KITARU_AIRFLOW_URL" in answered and "cleared" in answered
     assert "KITARU_AIRFLOW_URL" in ended and "mark it as failed" in ended

@@ -1,17 +1,21 @@
-"""What the tests of the command line share: the real command, in a process of its own."""
+"""What the tests of the command line share: the real command, in a process of its own.
+
+The process is a fork; a test whose subject is how it starts uses `command` with `subprocess`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import forks
 
 
 @dataclass(frozen=True)
@@ -44,26 +48,21 @@ class Kitaru:
         self.environ = {**kept, "XDG_CONFIG_HOME": str(folder / "xdg"), "NO_COLOR": "1"}
 
     def __call__(self, *arguments: str, code: int | None = 0, stdin: str = "", **env: str) -> Done:
-        ran = subprocess.run(
-            self.command(arguments), cwd=self.folder, env={**self.environ, **env}, input=stdin,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        done = Done(ran.returncode, ran.stdout, ran.stderr)
+        done = self._run(arguments, stdin, env)
         assert code is None or done.code == code, done
         assert "Traceback (most recent call last)" not in done.err or code == 1, done.err
         return done
 
     def each(self, commands: Sequence[Sequence[str]], *, stdin: str = "", **env: str) -> list[Done]:
-        """Run commands one after the other, each in a fork: that takes a tenth of the time."""
-        asked = self.write("asked.json", json.dumps([[[*command], stdin] for command in commands]))
-        ran = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("forked.py")), str(asked)],
-            cwd=self.folder, env={**self.environ, **env}, capture_output=True, text=True,
-            timeout=300, check=False,
+        """Run commands one after the other, however they end."""
+        return [self._run(command, stdin, env) for command in commands]
+
+    def _run(self, arguments: Sequence[str], stdin: str, env: Mapping[str, str]) -> Done:
+        ran = forks.run(
+            self.command(arguments), cwd=self.folder, env={**self.environ, **env}, input=stdin,
+            timeout=120,
         )  # fmt: skip
-        assert ran.returncode == 0, ran.stderr
-        asked.unlink()
-        return [Done(*each) for each in json.loads(ran.stdout)]
+        return Done(ran.returncode, ran.stdout, ran.stderr)
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         return [sys.executable, "-m", "kitaru.cli", *arguments]

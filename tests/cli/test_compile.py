@@ -44,7 +44,13 @@ def test_compile_writes_and_says_what(kitaru: Kitaru) -> None:
             "seconds": [120, 240],
             "seconds_of_calls": [120, 240],
         },
+        "data": {},
         "diagnostics": [],
+        "warnings": [
+            "The store sqlite:.kitaru/kitaru.db (default) is on this machine: containers cannot "
+            'reach it. Set store = "gs://BUCKET/PREFIX" in [tool.kitaru] of pyproject.toml, or '
+            "pass --store gs://BUCKET/PREFIX."
+        ],
     }
     directory = kitaru.folder / document["directory"]
     for name in ("pipeline.yaml", "plan.json", "steps.py", "lock.json", "bundle.zip", "DEPLOY.md"):

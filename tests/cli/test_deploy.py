@@ -18,9 +18,9 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Kitaru:
     kitaru.write("pyproject.toml", "[tool.kitaru]\n")
     kitaru.write("review.py", flows.REVIEW)
     first = kitaru("deploy", "review.py", "-t", "vertex")
-    assert "nothing to compare with; steps: research, draft" in first.out
+    assert "the first version; steps: research, draft" in first.out
     assert "deployed review v1, tags default" in first.out
-    assert "kitaru invoke review@v1 --input topic=…" in first.out
+    assert "kitaru invoke review --input topic=…" in first.out
     kitaru("flow", "tag", "review@v1", "stable")
     kitaru.write("review.py", CHANGED)
     both = ("--tag", "default", "--tag", "canary")
@@ -67,6 +67,16 @@ def test_an_execution_keeps_its_version_while_the_tag_moves(deployed: Kitaru) ->
     assert (moved["result"], moved["deployment"]) == ("a draft of brief on tea", "v2")
 
 
+def test_a_version_is_named_by_options_too(deployed: Kitaru) -> None:
+    deployed("flow", "tag", "review", "old", "--version", "1", "--exclusive")
+    assert deployed("flow", "show", "review@old").out.split()[1] == "v1"
+    for option in (("--tag", "old"), ("--version", "1"), ("--version", "v1")):
+        local = ("invoke", "review", *option, *TOPIC, "--local", "--json")
+        assert deployed(*local).document["deployment"] == "v1"
+    both = ("invoke", "review@v1", "--tag", "old", *TOPIC)
+    assert "More than one version" in deployed(*both, code=2).err
+
+
 WRONG = [
     (("invoke", "review@v9", *TOPIC), "has no version v9", "v1 to v2"),
     (("invoke", "review@gone", *TOPIC), "has no tag gone", "stable (v1)"),
@@ -86,3 +96,26 @@ def test_what_cannot_be_done_says_what_can(deployed: Kitaru) -> None:
     for (arguments, message, help), done in zip(WRONG, found, strict=True):
         assert done.code == 2, (arguments, done)
         assert message in done.error["message"] and help in done.error["help"], (arguments, done)
+
+
+LOOP = """
+from kitaru import checkpoint, flow
+
+@checkpoint
+def more(n: int) -> int:
+    return n + 1
+
+@flow
+def loop(n: int = 0) -> int:
+    while n < 3:
+        n = more(n)
+    return n
+"""
+
+
+def test_a_flow_that_runs_whole_is_told_nothing_of_cuts(kitaru: Kitaru) -> None:
+    kitaru.write("loop.py", LOOP)
+    done = kitaru("deploy", "loop.py", "--strict")
+    assert done.err == ""
+    assert done.out.startswith("loop for local: the first version\n")
+    assert "KIT310" in kitaru("deploy", "loop.py", "-t", "vertex", "--dry-run").err

@@ -6,16 +6,19 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
+
+from tests.waiting import wait_for_file
 
 from . import flows
 from .conftest import Kitaru
 
 KEYS = {
     "exec_id", "flow", "deployment", "status", "result", "waits", "error", "invocations",
-    "attempts", "effort", "replay", "notes", "started_at", "inputs",
+    "attempts", "effort", "replay", "notes", "started_at", "last_sign", "inputs", "submission",
+    "attempts_total", "counts", "next", "total",
+    "calls", "codes", "unasked",
 }  # fmt: skip
 REVIEW = ("dry-run", "review.py", "--target", "vertex", "-i", "topic=kayaks")
 
@@ -34,7 +37,8 @@ def test_answers_given_at_once(target: str, review: Kitaru) -> None:
     document = review(*command, "--answer", "approve=true", "--json").document
     assert set(document) == KEYS
     assert (document["status"], document["result"]) == ("completed", "draft of brief on 12")
-    assert (review.folder / "build/review" / target / "lock.json").is_file()
+    assert (review.folder / ".kitaru/dry-run/review" / target / "lock.json").is_file()
+    assert not (review.folder / "build").exists()
 
 
 def test_a_wait_is_answered_afterwards_in_one_command(review: Kitaru) -> None:
@@ -100,10 +104,11 @@ def test_an_abort(review: Kitaru) -> None:
 
 def test_a_build_that_is_gone(review: Kitaru) -> None:
     exec_id = review(*REVIEW, "--json").document["exec_id"]
-    shutil.rmtree(review.folder / "build")
+    shutil.rmtree(review.folder / ".kitaru/dry-run")
     error = review("executions", "input", exec_id, "--value", "true", "--json", code=2).error
-    assert "build/review/vertex" in error["message"] and "kitaru compile" in error["help"]
-    review("compile", "review.py", "--target", "vertex", "--store", "sqlite:.kitaru/kitaru.db")
+    assert ".kitaru/dry-run/review/vertex" in error["message"] and "kitaru compile" in error["help"]
+    again = ["compile", "review.py", "--target", "vertex", "-o", ".kitaru/dry-run"]
+    review(*again, "--store", "sqlite:.kitaru/kitaru.db")
     assert review("executions", "resume", exec_id, "--json").document["status"] == "completed"
 
 
@@ -122,10 +127,7 @@ def test_ctrl_c_leaves_an_execution_that_can_be_resumed(kitaru: Kitaru) -> None:
         kitaru.command(["dry-run", "slow.py", "-t", "vertex"]), cwd=folder, env=kitaru.environ,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (folder / "slow-began").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_file(folder / "slow-began")
     # As ctrl-C does: to the command and to the step it runs.
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -135,3 +137,23 @@ def test_ctrl_c_leaves_an_execution_that_can_be_resumed(kitaru: Kitaru) -> None:
     (folder / "go").touch()
     document = kitaru("executions", "resume", exec_id, "--json").document
     assert document["result"] == "quick slow"
+
+
+LARGE = """\
+from kitaru import checkpoint, flow
+
+@checkpoint
+def show(n: int) -> str:
+    return str(n)
+
+@flow
+def main(n: int = {default}) -> str:
+    return show(n)
+"""
+
+
+@pytest.mark.parametrize("default", [2**53 + 1, 1])
+def test_a_large_integer_arrives_whatever_a_parameter_holds(kitaru: Kitaru, default: int) -> None:
+    kitaru.write("large.py", LARGE.format(default=default))
+    given = ("--target", "vertex", "-i", f"n={2**53 + 3}", "--json")
+    assert kitaru("dry-run", "large.py", *given).document["result"] == str(2**53 + 3)

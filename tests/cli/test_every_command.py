@@ -9,15 +9,14 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 import pytest
 
 from kitaru.cli.app import cli
+from tests.waiting import wait_for_file
 
 from . import flows
 from .conftest import Done, Kitaru
@@ -40,16 +39,18 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "executions replay": (("EXEC", "--from", "draft"), ("EXEC", "--from", "absent")),
     "executions diff": (("EXEC", "EXEC"), ("EXEC", "absent")),
     "executions lineage": (("EXEC",), ("EXEC", "absent")),
+    "executions calls": (("EXEC",), ("EXEC", "absent")),
     "executions logs": (("EXEC",), ("absent",)),
     "artifacts list": (("EXEC",), ("absent",)),
     "artifacts get": (("EXEC", "draft"), ("EXEC", "absent")),
     "memory set": (("k", "2", "--scope", "namespace:n"), ("k", "2", "--scope", "nowhere:n")),
     "memory get": (("key", "--scope", "namespace:n"), ("gone", "--scope", "namespace:n")),
-    "memory list": (("--scope", "namespace:n"), ("--scope", "x")),
+    "memory list": (("--scope", "namespace:n"), ("--scope", "planet:x")),
     "memory history": (("key", "--scope", "namespace:n"), ("é", "--scope", "namespace:n")),
     "memory delete": (("k", "--scope", "namespace:n"), ("é", "--scope", "namespace:n")),
     "memory purge": (("k", "--scope", "namespace:n"), ("é", "--scope", "namespace:n")),
     "memory compact": (("key", "--scope", "namespace:n"), ("gone", "--scope", "namespace:n")),
+    "memory scope list": ((), ("--gone",)),
     "compile": (("review.py", *VERTEX, "-o", "again"), ("review.py", "--target", "gone")),
     "dry-run": (("review.py", *VERTEX, *TOPIC, "--no-input"), ("review.py", *VERTEX)),
     "graph": (("review.py",), ("review.py", "--format", "gone")),
@@ -61,15 +62,25 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "flow list": ((), ("--gone",)),
     "flow show": (("review",), ("gone",)),
     "flow tag": (("review@v1", "stable"), ("review", "stable")),
+    "flow untag": (("review", "stable"), ("review", "default")),
     "model list": ((), ("--stack", "gone")),
+    "model usage": (("--since", "7d"), ("--since", "soon")),
+    "model register": (("slow", "--model", "openai/gpt-x"), ("slow",)),
+    "stack create": (("made", "--store", "sqlite:made.db"), ("dev",)),
+    "stack current": ((), ("--gone",)),
+    "stack delete": (("made",), ("dev",)),
     "stack list": ((), ("--gone",)),
     "stack show": ((), ("--stack", "gone")),
     "stack use": (("dev",), ("gone",)),
     "store check": ((), ("nonsense:",)),
+    "store backup": (("sqlite:copied.db",), ("sqlite:.kitaru/kitaru.db",)),
+    "store restore": (("sqlite:.kitaru/kitaru.db", "--store", "sqlite:other.db"), ("sqlite:gone",)),
+    "store verify": ((), ("sqlite:gone/kitaru.db",)),
     "store gc": (("--older-than", "1d", "--dry-run"), ("--older-than", "gone")),
     "store upload": (("build/review/vertex",), ("gone",)),
     "secrets set": (("SOME_KEY",), ("no name",)),
     "secrets list": ((), ("--gone",)),
+    "secrets show": (("OTHER_KEY",), ("GONE_KEY",)),
     "secrets delete": (("OTHER_KEY",), ("GONE_KEY",)),
 }
 # It succeeds with a model alone: tests/memory has one.
@@ -183,7 +194,7 @@ def test_an_interrupted_invocation_can_be_resumed(kitaru: Kitaru) -> None:
         env=kitaru.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    _wait_for(kitaru.folder / "slow-began")
+    wait_for_file(kitaru.folder / "slow-began")
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
@@ -193,10 +204,3 @@ def test_an_interrupted_invocation_can_be_resumed(kitaru: Kitaru) -> None:
     (kitaru.folder / "go").touch()
     resume = error["help"].split("kitaru ", 1)[1].split()
     assert kitaru(*resume, "--json").document["result"] == "quick slow"
-
-
-def _wait_for(path: Path) -> None:
-    end = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < end, path
-        time.sleep(0.02)

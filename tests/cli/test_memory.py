@@ -31,7 +31,7 @@ def test_get_and_set(filled: Kitaru) -> None:
 
 
 def test_what_is_not_there(filled: Kitaru) -> None:
-    error = filled("memory", "get", "none", "--json", *SCOPE, code=2).error
+    error = filled("memory", "get", "absent", "--json", *SCOPE, code=2).error
     assert error["type"] == "NotFound"
     assert filled(*shlex.split(error["help"])[1:]).out == "no versions\n"
     assert filled("memory", "list", "zz", *SCOPE).out == "no keys\n"
@@ -50,7 +50,7 @@ def test_list_and_delete(filled: Kitaru) -> None:
     again = filled("memory", "delete", "user/1", "--json", *SCOPE).document
     assert again == {"key": "user/1", "deleted": False}
     listed = filled("memory", "list", "user/", "--json", *SCOPE).document
-    assert listed == {"items": ["user/2"], "count": 1}
+    assert listed == {"items": ["user/2"], "count": 1, "next": None}
 
 
 def test_history_says_when_what_and_who(filled: Kitaru) -> None:
@@ -95,3 +95,40 @@ def test_compaction_by_a_model(filled: Kitaru, tmp_path: Path) -> None:
     assert filled("memory", "list", *SCOPE).out.split() == ["tone", "users"]
     assert filled("memory", "get", "users", *SCOPE).out == "both users agree\n"
     assert "of 2 notes" in filled("memory", "history", "users", *SCOPE).out
+
+
+def test_scopes_are_listed(filled: Kitaru) -> None:
+    filled("memory", "set", "gone", "1", "--scope", "flow:review")
+    filled("memory", "delete", "gone", "--scope", "flow:review")
+    filled("memory", "set", "a", "1", "--scope", "namespace:a-b")
+    items = filled("memory", "scope", "list", "--json").document["items"]
+    found = [(item["scope"], item["keys"]) for item in items]
+    assert found == [("flow:review", 0), ("namespace:a-b", 1), ("namespace:team", 3)]
+    assert items[0]["written_at"] == "" and items[2]["written_at"].endswith("Z")
+    assert "namespace:team  3 keys" in filled("memory", "scope", "list").out
+
+
+def test_no_scopes(kitaru: Kitaru) -> None:
+    assert kitaru("memory", "scope", "list").out == "no memory in this store\n"
+
+
+def test_the_value_at_a_time(filled: Kitaru) -> None:
+    first, second = filled("memory", "history", "tone", "--json", *SCOPE).document["items"]
+    at = ("memory", "get", "tone", *SCOPE, "--at")
+    assert filled(*at, first["written_at"]).out == "dry\n"
+    assert filled(*at, second["written_at"], "--json").document["version"] == 2
+    assert filled(*at, "2999-01-01T00:00+02:00", "--json").document["version"] == 2
+    before = filled(*at, "2001-02-03", "--json", code=2).error
+    assert before["type"] == "NotFound" and "2001-02-03" in before["message"]
+    assert "no value" in filled(*at, "1h", code=2).err
+    assert "not a moment" in filled(*at, "yesterday", code=2).err
+    both = filled(*at, "1h", "--version", "1", "--json", code=2).error
+    assert "exclude" in both["message"]
+
+
+def test_a_deleted_value_had_one_before(filled: Kitaru) -> None:
+    filled("memory", "delete", "tone", *SCOPE)
+    *_, second, gone = filled("memory", "history", "tone", "--json", *SCOPE).document["items"]
+    at = ("memory", "get", "tone", *SCOPE, "--json", "--at")
+    assert filled(*at, second["written_at"]).document["value"] == {"n": 1}
+    assert filled(*at, gone["written_at"], code=2).error["type"] == "NotFound"

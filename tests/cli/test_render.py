@@ -6,6 +6,7 @@ from kitaru_compiler.diagnostics.model import Diagnostic, Rule, Severity
 from kitaru_compiler.diagnostics.render import in_order, render, summary, to_json
 
 from kitaru.wire.plan import Span
+from kitaru.wire.printable import rendered
 
 SOURCE = """\
 import kitaru
@@ -116,7 +117,9 @@ def test_another_file_gets_its_own_snippet() -> None:
 
 def test_color_only_when_asked() -> None:
     found = Diagnostic(rule("warning"), span(1, 1, 1, 7), "m", help="h")
-    assert "\x1b[1;33mwarning[KIT402]" in render([found], {"flow.py": SOURCE}, color=True)
+    assert "\x1b[1;33mwarning[KIT402]" in rendered(
+        render([found], {"flow.py": SOURCE}, color=True), color=True
+    )
     assert "\x1b" not in render([found], {"flow.py": SOURCE})
 
 

@@ -221,7 +221,7 @@ def test_a_cohort(kitaru: Kitaru, source: str) -> None:
     kitaru.write("fixed", "")
     fixed = ["replay", "--where", "status=failed", "--at", "failure"]
     table = kitaru("executions", *fixed).out.splitlines()
-    assert table[2].split()[0] == failed and "failed → completed" in table[2]
+    assert table[1].split()[0] == failed and "failed → completed" in table[1]
     assert table[-1].startswith("1 execution, 0 with the same result")
     unknown = document(kitaru, "replay", "--where", "flow=review", "--from", "x", code=1)
     assert unknown["items"][0]["replay"] is None and "x" in unknown["items"][0]["error"]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from typing import Any
 
 import pytest
+
+from tests.waiting import wait_for_file
 
 from . import flows
 from .conftest import Kitaru
 
 KEYS = {
     "exec_id", "flow", "deployment", "status", "result", "waits", "error", "invocations",
-    "attempts", "replay", "effort", "started_at", "inputs", "notes",
+    "attempts", "effort", "replay", "notes", "started_at", "last_sign", "inputs", "submission",
+    "attempts_total", "counts", "next", "total",
+    "codes", "unasked",
+    "calls",
 }  # fmt: skip
 
 
@@ -206,7 +210,8 @@ def test_stdout_carries_the_document_whatever_the_flow_prints(kitaru: Kitaru) ->
 
 def test_the_list_is_newest_first(kitaru: Kitaru) -> None:
     assert kitaru("executions", "list", "--json").document["items"] == []
-    assert kitaru("executions", "list").out == "no executions in sqlite:.kitaru/kitaru.db\n"
+    nowhere = f"no executions in sqlite:{kitaru.folder}/.kitaru/kitaru.db\n"
+    assert kitaru("executions", "list").out == nowhere
     ids = [started(kitaru)["exec_id"] for _ in range(3)]
     kitaru("executions", "input", ids[1], "--value", "true")
     document = kitaru("executions", "list", "--json").document
@@ -262,6 +267,34 @@ def test_a_module_that_does_not_import(kitaru: Kitaru) -> None:
     assert "importlib" not in done.err
 
 
+@pytest.mark.parametrize(
+    ("declared", "installed"), [([], "nosuchlib"), (["NoSuchLib[all]>=2"], "'NoSuchLib[all]>=2'")]
+)
+def test_a_library_that_is_missing(declared: list[str], installed: str, kitaru: Kitaru) -> None:
+    kitaru.write("pyproject.toml", f"[project]\nname = 'p'\ndependencies = {declared}\n")
+    path = kitaru.write("review.py", flows.REVIEW)
+    kitaru("run", "review.py", "-i", "topic=owls", "--no-input")
+    path.write_text("import nosuchlib.parts\n" + path.read_text())
+    commands = (
+        ["run", "review.py", "-i", "topic=owls"],
+        ["executions", "replay", "latest"],
+        ["executions", "input", "latest", "--value", "true"],
+    )
+    for command in commands:
+        error = kitaru(*command, "--json", code=1).error
+        assert error["message"].endswith("needs nosuchlib, which this Python does not have.")
+        assert error["help"].endswith(f"-m pip install {installed}"), error["help"]
+        assert "line 1" in error["help"]
+    assert kitaru("executions", "list", "--json").document["count"] == 1
+
+
+def test_a_module_of_a_library_that_is_there(kitaru: Kitaru) -> None:
+    kitaru.write("flow.py", "import json.nosuchpart\n")
+    error = kitaru("run", "flow.py", "--json", code=1).error
+    assert "does not import: ModuleNotFoundError: No module named" in error["message"]
+    assert "pip" not in error["help"]
+
+
 def test_a_value_that_cannot_be_recorded(kitaru: Kitaru) -> None:
     kitaru.write("locked.py", flows.UNENCODABLE)
     error = kitaru("run", "locked.py", "--json", code=1).document["error"]
@@ -285,22 +318,19 @@ def test_an_interrupted_run_is_resumed(number: signal.Signals, kitaru: Kitaru) -
         kitaru.command(["run", "slow.py"]), cwd=kitaru.folder, env=kitaru.environ, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (kitaru.folder / "slow-began").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_file(kitaru.folder / "slow-began")
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert out == ""
     listed = kitaru("executions", "list", "--json").document["items"][0]
-    assert listed["status"] == "running"
+    assert listed["status"] == "interrupted"
     exec_id = listed["exec_id"]
     if number == signal.SIGINT:
         assert process.returncode == 130
-        assert err.endswith(
-            f"execution {exec_id} is interrupted, not lost\n"
-            f"help: kitaru executions resume {exec_id}\n"
-        )
+        # The second where Ctrl-C came before the command began to wait for its run.
+        told = f"execution {exec_id} is interrupted, not lost", "interrupted"
+        help = f"help: kitaru executions resume {exec_id}\n"
+        assert err.endswith(tuple(f"{one}\n{help}" for one in told))
     assert "resume   kitaru executions resume" in kitaru("executions", "get", exec_id).out
     kitaru.write("go", "")
     done = kitaru("executions", "resume", exec_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from kitaru_targets import registry
-from kitaru_targets.common import resources
+from kitaru_targets.common import variables
 
 from kitaru.errors import UsageError
 
@@ -71,7 +71,7 @@ def test_pipelines_hold_the_reference_alone(kitaru: Kitaru) -> None:
 )
 def test_a_variable_that_is_a_secret_is_no_plain_variable(name: str, value: str) -> None:
     with pytest.raises(UsageError, match="holds a secret") as raised:
-        resources.environment({name: value})
+        variables.environment({name: value})
     assert f'kitaru.secret("{name}")' in raised.value.help
     assert value not in str(raised.value).replace('"aws:…"', "")
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire.records import EndRecord
 from kitaru.wire.times import ago
@@ -36,12 +36,43 @@ def listed(kitaru: Kitaru) -> list[str]:
 def test_a_dry_run_and_then_the_real_thing(filled: Kitaru) -> None:
     dry = filled("store", "gc", "--older-than", "90d", "--dry-run")
     assert dry.out.splitlines()[0].endswith("days-100  f  completed")
-    assert dry.out.splitlines()[-1] == "1 execution to remove, 4 objects"
+    assert dry.out.splitlines()[-1] == "1 execution to remove, 5 objects"
     assert listed(filled) == ["days-10", "days-100"]
     removed = filled("store", "gc", "--older-than", "90d", "--json").document
     assert [item["exec_id"] for item in removed["items"]] == ["days-100"]
     assert (removed["count"], removed["dry_run"]) == (1, False)
     assert listed(filled) == ["days-10"]
+
+
+def test_damage_is_shown_by_check_and_verify(filled: Kitaru) -> None:
+    path = filled.folder / ".kitaru" / "kitaru.db"
+    data = path.read_bytes()
+    # A key in a page of an index: both the index and the record that it leads to are sound pages.
+    page = next(
+        at
+        for at in range(1024, len(data), 1024)
+        if data[at] == 10 and b"x/days" in data[at : at + 1024]
+    )
+    at = data.index(b"x/days", page)
+    path.write_bytes(data[:at] + b"y" + data[at + 1 :])
+    for command in (("store", "check"), ("store", "verify")):
+        done = filled(*command, code=3)
+        assert "missing from index" in done.out + done.err
+    assert "kitaru store restore" in filled("store", "check", code=3).err
+    kept = filled("store", "restore", f"sqlite:{path}", "--store", "sqlite:repaired.db")
+    assert kept.out.startswith("restored")
+    assert filled("store", "verify", "sqlite:repaired.db").out.startswith("good")
+
+
+def test_back_up_and_restore(filled: Kitaru) -> None:
+    assert filled("store", "backup", "sqlite:saved.db").out.startswith("backed up")
+    before = listed(filled)
+    filled("store", "gc", "--older-than", "1d")
+    assert listed(filled) == []
+    assert "--replace" in filled("store", "restore", "sqlite:saved.db", code=2).err
+    restored = filled("store", "restore", "sqlite:saved.db", "--replace", "--json").document
+    assert restored["replaced"].endswith("kitaru.db.replaced")
+    assert listed(filled) == before
 
 
 @pytest.mark.parametrize("age", ["90", "d", "-1d", "1.5d", "90 days"])
@@ -55,4 +86,4 @@ def test_a_list_says_how_far_it_looked(filled: Kitaru) -> None:
     assert short.out.startswith("no executions in sqlite:")
     assert "newest 1" in short.err
     whole = filled("executions", "list", "--status", "failed", "--json").document
-    assert whole == {"items": [], "count": 0, "looked_at": None}
+    assert whole == {"items": [], "count": 0, "looked_at": None, "next": None, "total": None}

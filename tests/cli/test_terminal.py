@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_for_file
 
 from . import flows
 from .conftest import Kitaru
@@ -54,8 +55,9 @@ class Terminal:
 
     def end(self) -> int:
         """Read the rest and return the exit code."""
+        deadline = time.monotonic() + 60
         while self._read():
-            pass
+            assert time.monotonic() < deadline, self.shown
         return self.process.wait(60)
 
     def close(self) -> None:
@@ -114,7 +116,7 @@ def test_every_wait_is_asked_in_turn(kitaru: Kitaru, terminals: list[Terminal]) 
     terminal.type("42\n")
     terminal.read_until("How many? [integer]")
     terminal.type("many\n")
-    terminal.read_until("not of type integer")
+    terminal.read_until('not of type "integer"')
     terminal.type("1\n")
     terminal.read_until("Value error, too few.\nHow many? [integer]")
     terminal.type("3\n")
@@ -150,8 +152,7 @@ def test_an_answer_from_elsewhere_counts(kitaru: Kitaru, terminals: list[Termina
     terminals.append(terminal)
     terminal.read_until("Approve draft?")
     kitaru("executions", "input", items(kitaru)[0]["exec_id"], "--value", "false")
-    terminal.type("y\n")
-    terminal.read_until("answered with false already")
+    terminal.read_until("Another process answered the wait approve.")
     terminal.read_until("Rejected")
     assert terminal.end() == 0
 
@@ -166,12 +167,13 @@ def test_ctrl_c_leaves_an_execution_that_can_be_resumed(
     terminals.append(terminal)
     terminal.read_until("quick" if work else "Approve draft?")
     if work:
-        wait_for(kitaru.folder / "slow-began")
+        wait_for_file(kitaru.folder / "slow-began")
     terminal.type("\x03")
-    terminal.read_until("help: kitaru executions resume")
+    terminal.read_until(f"help: kitaru executions {'resume' if work else 'input'}")
     assert terminal.end() == 130
     exec_id = items(kitaru)[0]["exec_id"]
-    assert f"execution {exec_id} is interrupted, not lost" in terminal.shown
+    state = "is interrupted, not lost" if work else "waits for an answer"
+    assert f"execution {exec_id} {state}" in terminal.shown
     kitaru.write("go", "")
     status = kitaru("executions", "resume", exec_id, "--json").document["status"]
     assert status == ("completed" if work else "waiting")
@@ -181,8 +183,9 @@ def test_progress_is_written_above_the_clock(kitaru: Kitaru, terminals: list[Ter
     kitaru.write("slow.py", flows.SLOW)
     terminal = Terminal(kitaru, "run", "slow.py")
     terminals.append(terminal)
-    wait_for(kitaru.folder / "slow-began")
-    terminal.read_until("running  1 recorded")
+    wait_for_file(kitaru.folder / "slow-began")
+    shown = terminal.read_until("(1 recorded, ")
+    assert re.search(r"running  slow \d+ s  \(1 recorded, ", shown)
     kitaru.write("go", "")
     assert terminal.end() == 0
     lines = [STYLES.sub("", line) for line in re.split(r"\x1b\[2K|\n", terminal.raw)]
@@ -198,10 +201,3 @@ def test_input_asks_when_no_value_is_given(kitaru: Kitaru, terminals: list[Termi
     terminal.type("n\n")
     terminal.read_until("Rejected")
     assert terminal.end() == 0
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kitaru.cli.ask import ask, example, hint
-from kitaru.cli.locate import Location, locate
-from kitaru.cli.values import parse_answer, parse_answers, parse_inputs, parse_value
+from kitaru.cli.values import parse_answers, parse_inputs
 from kitaru.errors import UsageError
+from kitaru.ops.flow_ref import Location, locate
+from kitaru.runtime.engine.questions import ask, example, hint, parse_answer, parse_value
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_flow_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (package / "b.py").touch()
     assert locate("a.py") == Location(Path("a.py"), None)
     assert locate("a.py:run") == Location(Path("a.py"), "run")
-    assert locate("a:run") == Location(Path("a.py"), "run")
-    assert locate("pack.b:run") == Location(Path("src/pack/b.py"), "run")
-    assert locate("pack:run") == Location(Path("src/pack/__init__.py"), "run")
+    assert locate("a:run") == Location(Path("a.py"), "run", "a")
+    assert locate("pack.b:run") == Location(Path("src/pack/b.py"), "run", "pack.b")
+    assert locate("pack:run") == Location(Path("src/pack/__init__.py"), "run", "pack")
 
 
 @pytest.mark.parametrize(
@@ -149,14 +149,14 @@ def test_asking_takes_the_answer_of_the_schema(
     schema: dict[str, Any], text: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed(monkeypatch, text)
-    answer = ask(wait(schema))
+    answer = ask(wait(schema), lambda: False)
     assert answer == value and type(answer) is type(value)
 
 
 def test_the_end_of_the_input_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, "perhaps\n")
     with pytest.raises(EOFError):
-        ask(wait({"type": "boolean"}))
+        ask(wait({"type": "boolean"}), lambda: False)
 
 
 def test_hints_and_examples() -> None:
@@ -173,3 +173,18 @@ def test_hints_and_examples() -> None:
     assert example({"type": "string", "format": "date"}) == "2000-01-31"
     required = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     assert example(required) == '{"n": 0}'
+
+
+def test_a_ready_made_answer_agrees_and_takes_what_the_schema_offers() -> None:
+    def of(**properties: Any) -> str:
+        return example({"type": "object", "properties": properties, "required": [*properties]})
+
+    assert of(ok={"type": "boolean"}) == '{"ok": true}'
+    assert of(ok={"anyOf": [{"type": "boolean"}, {"type": "null"}]}) == '{"ok": true}'
+    assert of(deep={"type": "array", "minItems": 1, "items": {"type": "boolean"}}) == (
+        '{"deep": [true]}'
+    )
+    assert of(ok={"type": "boolean", "default": False}) == '{"ok": false}'
+    assert of(why={"type": "string", "examples": ["fine", "no"]}) == '{"why": "fine"}'
+    assert of(n={"type": "integer", "default": 3}) == '{"n": 3}'
+    assert of(ok={"const": False}, level={"enum": ["low"]}) == '{"ok": false, "level": "low"}'

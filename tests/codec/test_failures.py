@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kitaru.errors import CheckpointFailed, InputError, KitaruError, RecordCorrupt
-from kitaru.runtime.recording.failures import decode_exception, encode_exception, user_traceback
+from kitaru.runtime.journal.exceptions import decode_exception, encode_exception, user_traceback
 from kitaru.wire import canonical
 
 

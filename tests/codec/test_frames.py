@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +20,7 @@ from kitaru.runtime.codec import (
     set_future_factory,
     shares_mutable,
 )
-from kitaru.runtime.running.futures import Future
+from kitaru.runtime.engine.futures import Future
 from kitaru.wire import canonical
 
 MISSING = object()
@@ -84,9 +87,20 @@ def test_the_other_process_has_its_own_global() -> None:
     other = {"REGISTRY": {"other": 1, "deep": []}}
     found = decode_frame(document, {__name__: other})
     assert found["r"] is other["REGISTRY"] and found["deep"] is other["REGISTRY"]["deep"]
-    for gone in ({}, {__name__: {}}, {__name__: {"REGISTRY": {}}}):
+    for gone in ({__name__: {}}, {__name__: {"REGISTRY": {}}}):
         with pytest.raises(FlowError, match="REGISTRY"):
             decode_frame(document, gone)
+
+
+def test_a_module_that_the_other_process_has_not_imported_yet_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lazily_imported.py").write_text("def go(x): return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    lazy = importlib.import_module("lazily_imported")
+    document = encode_frame({"go": lazy.go}, {"lazily_imported": vars(lazy)})
+    del sys.modules["lazily_imported"]
+    assert decode_frame(document, {})["go"] is sys.modules["lazily_imported"].go
 
 
 def test_path_begins_with_the_variable() -> None:

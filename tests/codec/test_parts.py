@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from kitaru.errors import RecordCorrupt, StoreUnavailable, ValueNotEncodable, ValueTooLarge
 from kitaru.runtime import codec
-from kitaru.runtime.codec import digest_arguments, kinds, plain
-from kitaru.runtime.codec.inside import values_inside
-from kitaru.runtime.recording import values
-from kitaru.runtime.recording.shown import as_json
+from kitaru.runtime.codec import builtin_types, digest_arguments, json_fast_path
+from kitaru.runtime.codec.subvalues import values_inside
+from kitaru.runtime.journal import blobs
+from kitaru.runtime.journal.to_json import as_json
 from kitaru.stores.memory import MemoryStore
-from kitaru.wire import canonical, keys, parts, secrecy
+from kitaru.wire import canonical, chunked_bytes, keys, redaction
 from kitaru.wire.records import StoredValue
+from tests.waiting import attempts
 
 HOME = "x/e/"
 
@@ -42,19 +43,19 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def make_small(patch: pytest.MonkeyPatch) -> None:
-    for module in (kinds, plain, codec):
+    for module in (builtin_types, json_fast_path, codec):
         patch.setattr(module, "PART_BYTES", 100)
-    patch.setattr(parts, "CHUNK_BYTES", 40)
+    patch.setattr(chunked_bytes, "CHUNK_BYTES", 40)
 
 
 def kept(value: Any, store: MemoryStore, **options: Any) -> StoredValue:
-    return values.keep(store, HOME, value, "result", **options)
+    return blobs.keep(store, HOME, value, "result", **options)
 
 
 def back(stored: StoredValue, store: MemoryStore, **options: Any) -> Any:
     # As a record has it.
     stored = StoredValue(**json.loads(json.dumps(vars_of(stored))))
-    return codec.decode(values.load_value(store, HOME, stored), **options)
+    return codec.decode(blobs.load_value(store, HOME, stored), **options)
 
 
 def vars_of(stored: StoredValue) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def test_no_chunk_ends_within_a_character(text: str) -> None:
 def test_a_large_text_is_shown_and_large_bytes_are_base64() -> None:
     store = MemoryStore()
     stored = kept(["x" * 200, b"\0" * 300], store)
-    assert as_json(values.load_value(store, HOME, stored)) == ["x" * 200, "AAAA" * 100]
+    assert as_json(blobs.load_value(store, HOME, stored)) == ["x" * 200, "AAAA" * 100]
 
 
 @pytest.mark.usefixtures("small")
@@ -154,10 +155,10 @@ def test_a_damaged_chunk_is_never_handed_out(damage: bytes | None) -> None:
 def test_another_owner_gets_its_own_copy() -> None:
     store = MemoryStore()
     stored = kept(b"a" * 100 + b"b" * 100, store)
-    copied = values.copy_value(store, HOME, "x/f/", stored)
-    assert values.shared(stored, HOME).home == HOME
+    copied = blobs.copy_value(store, HOME, "x/f/", stored)
+    assert blobs.shared(stored, HOME).home == HOME
     store.delete(*store.list(HOME))
-    assert codec.decode(values.load_value(store, "x/f/", copied)) == b"a" * 100 + b"b" * 100
+    assert codec.decode(blobs.load_value(store, "x/f/", copied)) == b"a" * 100 + b"b" * 100
 
 
 class Failing(MemoryStore):
@@ -177,17 +178,15 @@ class Failing(MemoryStore):
 @pytest.mark.usefixtures("small")
 def test_a_failure_in_the_middle_leaves_chunks_that_the_next_attempt_uses() -> None:
     value = bytes(range(256)) * 4
-    failures, at = 0, 1
-    while True:
+    for at in attempts():
         store = Failing(at)
         try:
             kept(value, store)
         except StoreUnavailable:
-            failures, at = failures + 1, at + 1
             assert back(kept(value, store), store) == value
-            continue
-        break
-    assert failures == 7
+        else:
+            break
+    assert at == 8
 
 
 @pytest.mark.usefixtures("small")
@@ -205,7 +204,7 @@ def test_a_value_that_changes_meanwhile_is_not_recorded() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_secret_in_a_part_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrecy, "_known", {"q7Zp2LxV9c": "API_KEY"})
+    monkeypatch.setattr(redaction, "_known", {"q7Zp2LxV9c": "API_KEY"})
     for value in ("x" * 200 + "q7Zp2LxV9c", b"x" * 200 + b"q7Zp2LxV9c"):
         with pytest.raises(ValueNotEncodable, match="secret API_KEY"):
             codec.encode({"deep": [value]}, parts=True)
@@ -239,7 +238,7 @@ def _peak(work: Any) -> int:
 
 
 def test_what_is_too_large_says_which_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "MAX_VALUE_BYTES", 2_000_000)
+    monkeypatch.setattr(blobs, "MAX_VALUE_BYTES", 2_000_000)
     value = {"notes": ["a"], "pages": [b"short", bytes(3_000_000)]}
     store = MemoryStore()
     with pytest.raises(ValueTooLarge) as caught:
@@ -247,7 +246,7 @@ def test_what_is_too_large_says_which_part(monkeypatch: pytest.MonkeyPatch) -> N
     assert caught.value.path == 'result["pages"][1]'
     assert "3,000,000 bytes" in caught.value.message and "2,000,000" in caught.value.message
     assert not store.list("")
-    monkeypatch.setattr(values, "MAX_DOCUMENT_BYTES", 1_000)
+    monkeypatch.setattr(blobs, "MAX_DOCUMENT_BYTES", 1_000)
     with pytest.raises(ValueTooLarge) as caught:
         kept({"few": [1], "many": [list(range(1000))]}, store)
     assert caught.value.path == 'result["many"][0]'

@@ -17,7 +17,7 @@ from kitaru.runtime.codec import (
     encode,
     encode_frame,
 )
-from kitaru.wire import canonical, secrecy
+from kitaru.wire import canonical, redaction
 
 LOADED: list[str] = []
 REGISTRY: list[int] = [1]
@@ -124,7 +124,7 @@ def test_a_pickled_key_of_a_dict() -> None:
 
 
 def test_a_secret_in_a_pickle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrecy, "_known", {"q7Zp2LxV9c": "API_KEY"})
+    monkeypatch.setattr(redaction, "_known", {"q7Zp2LxV9c": "API_KEY"})
     with pytest.raises(ValueNotEncodable, match="secret API_KEY"):
         encode({"client": Model("q7Zp2LxV9c")}, may_pickle=always)
 

@@ -528,8 +528,8 @@ def test_damage_is_told(document: Any) -> None:
 
 
 def test_newer_form_is_told() -> None:
-    with pytest.raises(RecordTooNew, match="graph/2"):
-        decode({"$kitaru": "graph/2"})
+    with pytest.raises(RecordTooNew, match="graph/3"):
+        decode({"$kitaru": "graph/3"})
 
 
 def test_missing_definition_is_told() -> None:

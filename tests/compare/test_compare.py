@@ -230,7 +230,8 @@ def test_what_the_flow_runs_on(changed: Compare) -> None:
     assert reasons["store"] == ("", "s3://bucket")
     assert reasons["model fast"] == (None, "openai/x")
     assert reasons["variable LOG"] == (None, "debug")
-    assert [what for what in reasons if what.startswith("requirement litellm")]
+    assert [what for what in reasons if what.startswith("requirement httpx")]
+    assert not [what for what in reasons if what.startswith("requirement litellm")]
     assert {change.kind for change in changes} == {"flow"}
 
 

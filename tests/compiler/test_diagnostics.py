@@ -55,6 +55,10 @@ FOUND = {
         f"{KITARU}@flow\ndef main(x, *, kitaru_store): ...\n",
         [("KIT602", 4, 16)],
     ),
+    "an input that is not ASCII": (
+        f"{KITARU}@flow\ndef main(x, größe_in=1, *, ключ=2, x١=3): ...\n",
+        [("KIT608", 4, 13), ("KIT608", 4, 28), ("KIT608", 4, 36)],
+    ),
     "everything at once": (
         f"{KITARU}{A}@checkpoint\ndef b():\n    kitaru.wait()\n    a()\n"
         "@flow\ndef main(kitaru_x, *rest):\n    b()\n",
@@ -115,3 +119,9 @@ def test_a_misuse_in_another_file_is_shown_there(tmp_path: Path) -> None:
     found, sources = check(tmp_path / "program.py")
     assert [(d.code, d.span.file, d.span.line) for d in found] == [("KIT402", "beside.py", 7)]
     assert set(sources) == {"beside.py", "program.py"}
+
+
+def test_a_text_that_is_too_long_for_the_name_of_a_file_names_none(tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(f"{KITARU}TEXT = open('{'a' * 300}')\n{MAIN}    return x\n")
+    assert [d.code for d in check(path)[0] if d.severity == "error"] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from kitaru_compiler import compile_flow
 from kitaru_compiler.compile import ANY_TARGET
-from kitaru_compiler.cut.starts import Starts, shown, starts
+from kitaru_compiler.cut.latency import Starts, shown, starts
 
 from kitaru.wire.plan import Granularity
 

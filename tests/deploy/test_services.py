@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -19,11 +21,12 @@ from typing import Any
 import pytest
 import yaml
 
+from kitaru.client import KitaruClient
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime import secrets
 from kitaru.runtime.executions.deployments import Deployments
 from kitaru.stores import open_store
-from kitaru.wire import secrecy
+from kitaru.wire import redaction
 
 from ..cli import flows
 from ..cli.conftest import Kitaru
@@ -31,6 +34,7 @@ from ..oracles.ask import ROOT, python
 from ..stores.servers.real import serving
 
 ROLE = "arn:aws:iam::123456789012:role/kitaru"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/review"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/base@sha256:" + "0" * 64
 PROJECT = f"""\
 [tool.kitaru.stacks.aws]
@@ -38,6 +42,9 @@ target = "sagemaker"
 store = "s3://bucket/flows"
 submit = {{role = "{ROLE}", image = "{IMAGE}", region = "us-east-1"}}
 """
+
+# Something durable follows its wait.
+PUBLISHING = flows.REVIEW.replace("return text if", "return draft(text) if")
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +101,10 @@ def invoked(aws: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -
     kitaru = Kitaru(tmp_path_factory.mktemp("invoked"))
     kitaru.write("pyproject.toml", PROJECT)
     found = Invoked(kitaru, service, Deployments(open_store("s3://bucket/flows")), [])
-    for version, text in ("v1", flows.REVIEW), ("v2", flows.REVIEW.replace("Rejected", "No")):
+    for version, text in ("v1", PUBLISHING), ("v2", flows.REVIEW.replace("Rejected", "No")):
         found.known(f"review-{version}")
         kitaru.write("review.py", text)
-        kitaru("deploy", "review.py", "--stack", "aws")
+        kitaru("deploy", "review.py", "--stack", "aws", "--tag", "default")
         invoke = ("invoke", "review", "-i", "topic=tea", "--stack", "aws", "--json")
         found.started.append(kitaru(*invoke).document)
     return found
@@ -133,24 +140,136 @@ def test_a_service_that_runs_another_version_runs_nothing(invoked: Invoked, tmp_
 def test_the_rest_is_handed_over_with_the_code_it_began_with(
     invoked: Invoked, tmp_path: Path
 ) -> None:
-    exec_id = invoked.started[0]["exec_id"]
-    for name in ("research", "draft"):
-        assert invoked.step("v1", name, exec_id, tmp_path)[0] == 0
-    execution = ("executions", "input", exec_id, "--value", "false", "--stack", "aws")
-    answered = invoked.kitaru(*execution)
-    assert f"executions resume {exec_id} --submit --stack aws" in answered.err
+    exec_id = waiting(invoked, 0, tmp_path)
+    at = ("--stack", "aws", "--json")
+    answer = ("executions", "input", exec_id, "--value", "true", *at)
+    left = invoked.kitaru(*answer, "--no-submit").document
+    assert (left["status"], left["submission"], left["waits"]) == ("answered", None, [])
     invoked.known(f"review-{exec_id}")
-    resume = ("executions", "resume", exec_id, "--submit", "--stack", "aws", "--json")
-    run = invoked.kitaru(*resume).document["run"]
+    submitted = invoked.kitaru(*answer).document
+    assert submitted["status"] == "submitted"
+    run = submitted["submission"]["run"]
     rest = invoked.service.describe_pipeline(PipelineName=f"review-{exec_id}")
     assert IMAGE in json.dumps(parameters_of(invoked.service, run))
     assert "research" not in rest["PipelineDefinition"], "what is recorded is not in it"
     assert parameters_of(invoked.service, run)["kitaru_execution"] == exec_id
+    # The same answer again, and a resume, start nothing.
+    assert invoked.kitaru(*answer).document["submission"]["run"] == run
+    refused = invoked.kitaru("executions", "resume", exec_id, *at, code=2).error
+    assert run in refused["message"] and f"resume {exec_id} --again" in refused["help"]
+    runs = invoked.service.list_pipeline_executions(PipelineName=f"review-{exec_id}")
+    assert len(runs["PipelineExecutionSummaries"]) == 1
+    again = invoked.kitaru("executions", "resume", exec_id, "--again", *at).document
+    assert again["submission"]["run"] != run
+
+
+def sagemaker(lost: list[int], runs: dict[str, str]) -> Callable[[Heard], Any]:
+    """Answer as SageMaker does: one run for each token; `lost` counts answers still to be lost."""
+
+    def answer(request: Heard) -> Any:
+        if request.action != "StartPipelineExecution":
+            return {"PipelineArn": ARN}
+        token = request.body["ClientRequestToken"]
+        runs.setdefault(token, f"{ARN}/execution/{len(runs)}")
+        if lost:
+            lost.pop()
+            return LOST
+        return {"PipelineExecutionArn": runs[token]}
+
+    return answer
+
+
+def test_a_submission_that_is_accepted_and_not_confirmed_starts_one_run(
+    invoked: Invoked, tmp_path: Path
+) -> None:
+    lost, runs = [1], dict[str, str]()
+    at = ("--stack", "aws", "--json")
+    with scripted(sagemaker(lost, runs)) as (url, _):
+        service = {"AWS_ENDPOINT_URL_SAGEMAKER": url, "AWS_MAX_ATTEMPTS": "1"}
+        invoke = ("invoke", "review@v1", "-i", "topic=tea", *at)
+        failed = invoked.kitaru(*invoke, code=3, **service).error
+        given = re.search(r"--id (\S+)", failed["help"])
+        assert given is not None, failed
+        exec_id = given.group(1)
+        started = invoked.kitaru(*invoke, "--id", exec_id, **service).document
+        assert [started["run"]] == [*runs.values()]
+        other = (*invoke[:2], "-i", "topic=coffee", *at, "--id", exec_id)
+        assert "other inputs" in invoked.kitaru(*other, code=2, **service).error["message"]
+
+        invoked.started.append(started)
+        assert waiting(invoked, -1, tmp_path / "one") == exec_id
+        lost.append(1)
+        answer = ("executions", "input", exec_id, "--value", "true", *at)
+        failed = invoked.kitaru(*answer, code=3, **service).error
+        assert failed["message"].startswith("The answer is recorded, but not submitted:")
+        again = invoked.kitaru("executions", "resume", exec_id, *at, **service).document
+        assert len(runs) == 2
+        assert again["submission"]["run"] == [*runs.values()][1]
+
+
+def test_a_run_that_began_unconfirmed_is_not_started_again(
+    invoked: Invoked, tmp_path: Path
+) -> None:
+    lost, runs = list[int](), dict[str, str]()
+    at = ("--stack", "aws", "--json")
+    with scripted(sagemaker(lost, runs)) as (url, _):
+        service = {"AWS_ENDPOINT_URL_SAGEMAKER": url, "AWS_MAX_ATTEMPTS": "1"}
+        invoke = ("invoke", "review@v1", "-i", "topic=tea", *at)
+        invoked.started.append(invoked.kitaru(*invoke, **service).document)
+        exec_id = waiting(invoked, -1, tmp_path / "one")
+        lost.append(1)
+        answer = ("executions", "input", exec_id, "--value", "true", *at)
+        invoked.kitaru(*answer, code=3, **service)
+        # The run that the service has started begins.
+        journal = KitaruClient("s3://bucket/flows").executions.get(exec_id).journal
+        journal.set_state("running")
+        resume = ("executions", "resume", exec_id, *at)
+        refused = invoked.kitaru(*resume, code=2, **service).error
+        assert "did not confirm" in refused["message"] and "--again" in refused["help"]
+        assert len(runs) == 2
+        invoked.kitaru(*resume, "--again", **service)
+        assert len(runs) == 3
+
+
+def test_an_answer_that_leaves_nothing_durable_completes_here(
+    invoked: Invoked, tmp_path: Path
+) -> None:
+    exec_id = waiting(invoked, 1, tmp_path)
+    answer = ("executions", "input", exec_id, "--value", "false", "--stack", "aws", "--json")
+    done = invoked.kitaru(*answer).document
+    assert (done["status"], done["result"], done["submission"]) == ("completed", "No", None)
+
+
+def test_an_answer_that_cannot_be_submitted_is_recorded(invoked: Invoked, tmp_path: Path) -> None:
+    other = invoked.kitaru("invoke", "review@v1", "-i", "topic=tea", "--stack", "aws", "--json")
+    invoked.started.append(other.document)
+    exec_id = waiting(invoked, -1, tmp_path)
+    answer = ("executions", "input", exec_id, "--value", "true", "--json")
+    failed = invoked.kitaru(
+        *answer, "--set", "role=r", "--set", "colour=red", "--stack", "aws", code=2
+    )
+    assert failed.error["message"].startswith("The answer is recorded, but not submitted:")
+    assert f"Then: kitaru executions resume {exec_id}" in failed.error["help"]
+    shown = invoked.kitaru("executions", "get", exec_id, "--stack", "aws", "--json").document
+    assert (shown["status"], shown["waits"]) == ("answered", [])
+
+
+def waiting(invoked: Invoked, place: int, folder: Path) -> str:
+    """Run the steps of an execution that was started, up to its wait; return its id."""
+    started = invoked.started[place]
+    for name in ("research", "draft"):
+        code, log = invoked.step(started["deployment"], name, started["exec_id"], folder)
+        assert code == 0, log
+    return str(started["exec_id"])
 
 
 def test_aws_secrets_manager(aws: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> None:
     boto3 = pytest.importorskip("boto3")
-    for module, name in ((secrecy, "_known"), (secrets, "_values"), (secrets, "_plan_references")):
+    for module, name in (
+        (redaction, "_known"),
+        (secrets, "_values"),
+        (secrets, "_plan_references"),
+    ):
         monkeypatch.setattr(module, name, {})
     made = boto3.client("secretsmanager").create_secret(Name="prod/key", SecretString="a value")
     for place in ("prod/key", made["ARN"]):
@@ -163,11 +282,24 @@ def test_aws_secrets_manager(aws: pytest.MonkeyPatch, monkeypatch: pytest.Monkey
 
 @dataclass(frozen=True)
 class Heard:
-    """One request to a scripted service."""
+    """One request to a scripted service; `action` is what AWS calls it."""
 
     method: str
     path: str
     body: Any
+    action: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An answer with another status than 200."""
+
+    status: int
+    document: Any
+
+
+# Stands for an answer that never comes back: the service has done what it was asked for.
+LOST = object()
 
 
 @contextmanager
@@ -178,16 +310,26 @@ def scripted(answer: Callable[[Heard], Any]) -> Iterator[tuple[str, list[Heard]]
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            heard.append(Heard(self.command, self.path, json.loads(text) if text else None))
+            action = (self.headers.get("X-Amz-Target") or "").rpartition(".")[2]
+            body = json.loads(text) if text else None
+            heard.append(Heard(self.command, self.path, body, action))
             found = answer(heard[-1])
-            data = json.dumps(found or {"error": "not here", "code": 5}).encode()
-            self.send_response(404 if found is None else 200)
+            if found is LOST:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            if found is None:
+                found = Refused(404, {"error": "not here", "code": 5})
+            status, document = 200, found
+            if isinstance(found, Refused):
+                status, document = found.status, found.document
+            data = json.dumps(document).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = _answer
+        do_GET = do_POST = do_PUT = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing."""
@@ -206,9 +348,12 @@ SUBMIT = """
 import json, sys
 from kitaru_targets.kubeflow.submit import submit
 document, parameters, options = json.loads(sys.argv[1])
-started = submit(document, parameters, options)
+started = [submit(document, parameters, options) for _ in range(2)][-1]
 print(json.dumps([started.run_id, started.url]), file=sys.stderr)
 """
+
+
+KUBEFLOW_RUNS: list[Any] = []
 
 
 def kubeflow(request: Heard) -> Any:
@@ -216,12 +361,16 @@ def kubeflow(request: Heard) -> Any:
     path = request.path.partition("?")[0].removeprefix("/apis/v2beta1/")
     experiment = {"experiment_id": "e-1", "display_name": "agents"}
     match request.method, path:
+        case "GET", "runs":
+            # As the service does, it takes any name twice; who asks first sees which there are.
+            return {"runs": [*KUBEFLOW_RUNS]}
         case "GET", "healthz":
             return {"multi_user": False}
         case "GET", "experiments":
             return {"experiments": [experiment]}
         case "POST", "runs":
-            return {**request.body, "run_id": "r-1"}
+            KUBEFLOW_RUNS.append({**request.body, "run_id": "r-1"})
+            return KUBEFLOW_RUNS[-1]
     return None
 
 
@@ -234,7 +383,7 @@ def test_kubeflow_is_given_the_document_and_its_inputs(tmp_path: Path) -> None:
     document = tmp_path / "build" / "review" / "kubeflow" / "pipeline.yaml"
     parameters = {"topic": "tea", "kitaru_execution": "x", "kitaru_store": "s3://b"}
     with scripted(kubeflow) as (url, heard):
-        options = {"host": url, "experiment_name": "agents", "run_name": "tea"}
+        options = {"host": url, "experiment_name": "agents", "once": "tea"}
         asked = json.dumps([str(document), parameters, options])
         roots = [str(ROOT), *(str(ROOT / name) for name in ("compiler", "targets", "templates"))]
         environment = {"PYTHONPATH": ":".join(roots), "HOME": str(tmp_path)}

@@ -11,13 +11,14 @@ import pytest
 
 from kitaru.errors import KitaruError, NotFound, RecordCorrupt, StoreUnavailable, UsageError
 from kitaru.runtime.executions.deployments import Deployments, parse
-from kitaru.runtime.recording import launches
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal import launches
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id
 from kitaru.wire.records import LaunchRecord
+from tests.waiting import attempts
 
 
 def files(text: str) -> dict[str, bytes]:
@@ -116,7 +117,7 @@ def test_deploying_at_once(texts: str, store: Store) -> None:
 
 def test_what_was_started_and_has_not_begun_is_said_to_be_so(store: Store) -> None:
     exec_id = new_execution_id()
-    launches.remember(store, exec_id, LaunchRecord("f", {"topic": "tea"}, 1))
+    launches.record_launch(store, exec_id, LaunchRecord("f", {"topic": "tea"}, 1))
     with pytest.raises(NotFound, match="has not begun yet"):
         Journal.open(store, exec_id)
     assert launches.version(store, exec_id) == "v1"
@@ -150,9 +151,7 @@ class Breaking(MemoryStore):
 
 @pytest.mark.parametrize("fault", ["before", "after", "lost"])
 def test_killed_at_every_write_it_is_deployed_once(fault: str) -> None:
-    at = 0
-    while True:
-        at += 1
+    for at in attempts():
         store = Breaking(at, fault)
         try:
             Deployments(store).tag(

@@ -30,6 +30,8 @@ SEVERITIES = {
     "KIT210": "warning",
     "KIT211": "warning",
     "KIT212": "warning",
+    "KIT213": "warning",
+    "KIT214": "note",
     "KIT330": "warning",
     "KIT331": "note",
     "KIT401": "error",
@@ -39,6 +41,8 @@ SEVERITIES = {
     "KIT405": "error",
     "KIT406": "error",
     "KIT407": "error",
+    "KIT408": "warning",
+    "KIT414": "warning",
     "KIT503": "warning",
     "KIT603": "error",
     "KIT604": "error",
@@ -91,6 +95,41 @@ BAD_BODIES = [
     ("KIT205", "", "return draft(«open('a', mode='rb')».read())"),
     ("KIT205", "from pathlib import Path", "return draft(«(Path('a') / 'b').read_text()»)"),
     ("KIT205", "import os", "if «os.path.exists('a')»: return draft()"),
+    ("KIT213", "import os", "«os.environ['REGION']» = 'eu'\nreturn draft(a)"),
+    ("KIT213", "import os", "«os.environ.update(REGION='eu')»\nreturn draft(a)"),
+    ("KIT213", "from os import environ as env", "del «env['REGION']»\nreturn draft(a)"),
+    ("KIT213", "import os", "«os.chdir('a')»\nreturn draft(a)"),
+    ("KIT213", "import decimal", "«decimal.getcontext().prec» = 5\nreturn draft(a)"),
+    (
+        "KIT213",
+        "from decimal import getcontext, Inexact",
+        "«getcontext().traps[Inexact]» = True\nreturn draft(a)",
+    ),
+    ("KIT213", "import random", "«random.seed(3)»\nreturn draft(a)"),
+    ("KIT213", "import locale", "«locale.setlocale(locale.LC_ALL, 'C')»\nreturn draft(a)"),
+    ("KIT213", "import warnings", "«warnings.filters.clear()»\nreturn draft(a)"),
+    ("KIT213", "import string", "«string.mine» = 4\nreturn draft(a)"),
+    ("KIT213", "import json", "«json.JSONEncoder.extra» = 1\nreturn draft(a)"),
+    ("KIT213", "import os\ndef move(): os.chdir('a')", "«move()»\nreturn draft(a)"),
+    (
+        "KIT214",
+        "import itertools\nIDS = itertools.count()",
+        "x = draft(next(IDS))\nreturn draft(next(«IDS»))",
+    ),
+    (
+        "KIT214",
+        "import itertools\nIDS = itertools.count()\ndef id(): return next(IDS)",
+        "id()\ndraft(a)\nreturn «id»()",
+    ),
+    (
+        "KIT214",
+        "from sqlite3 import connect\nDB: object = connect('a')\n"
+        "@checkpoint\ndef put(): DB.execute('')\n@checkpoint\ndef count(): return DB.total_changes",
+        "put()\nreturn «count»()",
+    ),
+    ("KIT214", "def n():\n    yield 1\nN = n()", "next(N)\ndraft(a)\nreturn next(«N»)"),
+    ("KIT214", "N = iter([1, 2])", "next(N)\ndraft(a)\nreturn next(«N»)"),
+    ("KIT214", "N = (n for n in [1, 2])", "next(N)\ndraft(a)\nreturn next(«N»)"),
     ("KIT208", "", "for x in «set(xs)»: draft(x)"),
     ("KIT208", "", "for x in «{'a', str(a)}»: draft(x)"),
     ("KIT208", "", "return draft([x for x in «{y for y in xs}»])"),
@@ -130,7 +169,13 @@ BAD_BODIES = [
     ("KIT405", "import asyncio", "return asyncio.run(asyncio.wait_for(«draft(a)», 3))"),
     ("KIT405", "", "async def inner(): return await «draft(a)»\nreturn inner"),
     ("KIT406", "", "return «kitaru.llm(a, tools=TOOLS, schema=int)»"),
-    ("KIT406", "", "return kitaru.llm(a, capture=«'some'»)"),
+    ("KIT414", "", "return kitaru.wait(timeout=«172800»)"),
+    (
+        "KIT414",
+        "from datetime import timedelta",
+        "return kitaru.wait(timeout=«timedelta(days=2)»)",
+    ),
+    ("KIT414", "import datetime as d", "return kitaru.wait(timeout=«d.timedelta(hours=1)»)"),
     ("KIT604", "", "draft(1, id='one')\nreturn draft(2, id=«'one'»)"),
     ("KIT604", "", "draft.submit(1, id='b').result()\nif a:\n    draft(2, id=«'b'»)"),
     ("KIT605", "", "return kitaru.wait(name=«'approve draft?'»)"),
@@ -138,6 +183,12 @@ BAD_BODIES = [
     ("KIT605", "", "return draft(2, id=«'a b'»)"),
 ]
 GOOD_BODIES = [
+    ("", "return kitaru.wait(timeout=600)"),
+    ("import itertools\nIDS = itertools.count()", "x = next(IDS) + next(IDS)\nreturn draft(x)"),
+    ("import itertools\nIDS = itertools.count()", "x = next(IDS)\ny = next(IDS)\nreturn x + y"),
+    ("N = iter([1])", "N = iter(xs)\nnext(N)\ndraft(a)\nreturn draft(list(xs))"),
+    ("import re\nP = re.compile('a')", "P.match('a')\ndraft(a)\nreturn P.match('b')"),
+    ("", "return kitaru.wait(timeout=a)"),
     ("import time", "time.sleep(0)\nreturn draft(time.localtime(a))"),
     ("import time", "print('began', time.time())\nreturn draft(a)"),
     ("import time", "def later(): return time.time()\nreturn draft(a)"),
@@ -147,8 +198,8 @@ GOOD_BODIES = [
     ("import random", "return draft(random.Random(7).random())"),
     ("import uuid", "return draft(str(uuid.uuid5(uuid.NAMESPACE_DNS, 'a')))"),
     ("import os", "return draft(os.path.join('a', 'b'))"),
-    ("import os", "os.environ['REGION'] = 'eu'\nreturn draft(a)"),
-    ("import os", "os.environ.update(REGION='eu')\nreturn draft(a)"),
+    ("from decimal import Context", "c = Context()\nc.prec = 5\nreturn draft(str(c.sqrt(a)))"),
+    ("import os, sys", "return draft([sys.path[:], os.path.join('a')])"),
     ("", "open('log.txt', 'a').write('x')\nreturn draft(a)"),
     ("def open(x): return x", "return draft(open('a'))"),
     ("from pathlib import Path", "return draft(Path('a').name)"),
@@ -194,6 +245,8 @@ GOOD_BODIES = [
     ("", "return kitaru.wait(name=str(a))"),
 ]
 USE = "\n@flow\ndef main(): return use()\n"
+CODEC = "class Money: ...\nHOW = {}\n"
+USE_DRAFT = "\n@flow\ndef main(): return draft(1)"
 BAD_MODULES = [
     ("KIT206", "@checkpoint\ndef use(x=«[]»): return x" + USE),
     ("KIT206", "@checkpoint\ndef use(x=0, *, y=«dict(a=1)»): return x" + USE),
@@ -246,6 +299,20 @@ BAD_MODULES = [
     ),
     ("KIT407", "YES = True\n@checkpoint(pickle=«YES»)\ndef use(): pass" + USE),
     ("KIT407", "@checkpoint(pickle=«1»)\ndef use(): pass" + USE),
+    ("KIT408", CODEC + "def set_up():\n    «kitaru.register_codec(Money, **HOW)»" + USE_DRAFT),
+    ("KIT408", CODEC + "if HOW:\n    «kitaru.register_codec(Money, **HOW)»" + USE_DRAFT),
+    (
+        "KIT408",
+        CODEC + "from kitaru import register_codec as known\n"
+        "if __name__ == '__main__':\n    «known(Money, **HOW)»" + USE_DRAFT,
+    ),
+    (
+        "KIT408",
+        CODEC
+        + "def made():\n    @«kitaru.register_codec(**HOW)»\n    class Coin: pass"
+        + USE_DRAFT,
+    ),
+    ("KIT408", CODEC + "LATER = lambda: «kitaru.register_codec(Money, **HOW)»" + USE_DRAFT),
     ("KIT503", "class Brief: ...\n@flow\ndef main(x: «Brief»): return draft(x)"),
     (
         "KIT503",
@@ -294,6 +361,12 @@ GOOD_MODULES = [
     "@checkpoint(capture='off')\ndef use(): return kitaru.llm('hi', capture='full')" + USE,
     "@checkpoint(pickle=True)\ndef use(): pass" + USE,
     "@checkpoint(pickle=False)\ndef use(): pass" + USE,
+    CODEC + "kitaru.register_codec(Money, **HOW)" + USE_DRAFT,
+    CODEC + "kitaru.register_codec(Money, **HOW)\n@flow\ndef main(x: Money): return draft(x)",
+    CODEC + "@kitaru.register_codec(**HOW)\nclass Coin: pass" + USE_DRAFT,
+    CODEC + "try:\n    kitaru.register_codec(Money, **HOW)\nfinally:\n    pass" + USE_DRAFT,
+    CODEC + "for one in (Money,):\n    kitaru.register_codec(one, **HOW)" + USE_DRAFT,
+    CODEC + "def register_codec(): pass\nif HOW:\n    register_codec()" + USE_DRAFT,
     "from dataclasses import dataclass\n@dataclass\nclass Brief: x: int\n"
     "@flow\ndef main(x: Brief): return draft(x)",
     "from pydantic import BaseModel  # kitaru: ignore[KIT502]\nclass Brief(BaseModel): x: int\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 import symtable
 import textwrap
 from dataclasses import replace
@@ -22,6 +23,7 @@ HELPERS = ("build_value", "client", "open_client", "read_all", "release")
 IMPORTS = {
     "asyncio": "import asyncio", "datetime": "from datetime import datetime",
     "dataclass": "from dataclasses import dataclass", "kitaru": "import kitaru",
+    "decimal": "import decimal", "itertools": "import itertools",
     "os": "import os", "Path": "from pathlib import Path", "time": "import time",
     "uuid": "import uuid", "flow": "from kitaru import flow",
     "checkpoint": "from kitaru import checkpoint",
@@ -34,8 +36,9 @@ WRITTEN_OUT = {
     '"sk-…"': '"sk-' + 'q7Xw2Zp9Lm4Vb8Nc3Kd6Rf1Ht5"',
     "    ...  # two thousand calls more\n": "    a = clean(a)\n" * 2001,
 }
-# No flow at all, a list of requirements or a command; or found for one target alone.
-ELSEWHERE = {"KIT104", "KIT105", "KIT501", "KIT502", "KIT606", "KIT607"}
+# No flow at all, a list of requirements or a command; a fault of the compiler; or found for one
+# target alone.
+ELSEWHERE = {"KIT104", "KIT105", "KIT325", "KIT501", "KIT502", "KIT606", "KIT607"}
 # Files as they are: what is wrong with them is that there is no flow to be read in them.
 WHOLE = {"KIT101", "KIT102", "KIT103"}
 CODES = [code for code in catalogue.codes() if code not in ELSEWHERE]
@@ -50,7 +53,9 @@ def program(code: str, example: str) -> str:
     lines = example.splitlines()
     if not any(line.strip().startswith("@flow") for line in lines):
         if any(line.startswith("@checkpoint") for line in lines):
-            example += f"\n@flow\ndef main(a=0):\n    return {defined(example)}(a)\n"
+            function = defined(example)
+            arguments = ", ".join("a" for _ in function.args.args)
+            example += f"\n@flow\ndef main(a=0):\n    return {function.name}({arguments})\n"
         else:
             example = in_flow(example)
     return head(example) + "\n" + example
@@ -65,10 +70,10 @@ def in_flow(body: str) -> str:
     return f"@flow\ndef main({', '.join(inputs)}):\n{body}"
 
 
-def defined(example: str) -> str:
+def defined(example: str) -> ast.FunctionDef:
     """Return the last function that an example defines."""
     functions = (n for n in ast.parse(example).body if isinstance(n, ast.FunctionDef))
-    return [function.name for function in functions][-1]
+    return [*functions][-1]
 
 
 def head(example: str) -> str:
@@ -111,6 +116,10 @@ def free_names(source: str) -> set[str]:
 
 def found(folder: Path, code: str, example: str) -> list[str]:
     path = folder / "flow.py"
+    beside = r"^# (\w+\.\w+)(?: of (\d+) MB)? is beside the flow$"
+    for name, size in re.findall(beside, example, re.MULTILINE):
+        with (folder / name).open("wb") as file:
+            file.truncate(int(size or 0) * 1024 * 1024)
     path.write_text(program(code, textwrap.dedent(example)), encoding="utf-8")
     return sorted({d.code for d in check(path)[0]})
 

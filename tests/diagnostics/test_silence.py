@@ -108,3 +108,11 @@ def test_compiling_silences_too_and_says_nothing_of_comments(tmp_path: Path) -> 
     body = "x = draft(time.time())  # kitaru: ignore[KIT202]\nreturn x  # kitaru: ignore[KIT310]"
     found = compile_flow(write(tmp_path, body)).diagnostics
     assert [(d.code, d.silenced) for d in found] == [("KIT202", True)]
+
+
+def test_an_id_among_parameters_of_any_name_is_taken_by_no_call(tmp_path: Path) -> None:
+    path = write(tmp_path, "get(id='a', after=1)\nreturn get(id='a', page=2)")
+    source = path.read_text(encoding="utf-8")
+    takes_any = "@checkpoint\ndef get(**params): return params\n\n@flow"
+    path.write_text(source.replace("@flow", takes_any), encoding="utf-8")
+    assert told(path) == []

@@ -106,7 +106,7 @@ class _Steps:
         entries = {step.entry for step in plan.steps}
         passed: list[str] = []
         while plan.block(name).kind != "flow":
-            following, value = process.program.functions[name](variables)
+            following, value = process.run(name, variables)
             if following is None:
                 self.result.append(value)
                 return {"next": "end", "status": "end"}
@@ -115,7 +115,7 @@ class _Steps:
             name = following
             if name in entries:
                 try:
-                    self.frames[name] = process.frame(variables)
+                    self.frames[name] = process.frame(name, variables)
                 except ValueNotEncodable:
                     passed.append(name)
                 else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kitaru.runtime import codec
-from kitaru.runtime.running.futures import Future, Futures, values_of
+from kitaru.runtime.engine.futures import Future, Futures, resolve_futures
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Submitted:
         """Return what a checkpoint has beside being called; `call` records and gives a copy."""
 
         def submit(*args: Any, **kwargs: Any) -> Future[Any]:
-            args, kwargs = values_of(args), values_of(kwargs)
+            args, kwargs = resolve_futures(args), resolve_futures(kwargs)
             id = f"call {len(self.outcomes)}"
             try:
                 self.outcomes[id] = codec.encode(call(*args, **kwargs)), None
@@ -56,5 +56,5 @@ class Submitted:
         self.unread.pop(future.id, None)
         return codec.decode(document), error
 
-    def raised(self, future: Future[Any]) -> None:
+    def note_raised(self, future: Future[Any]) -> None:
         """Seal nothing: there is no journal."""

@@ -8,15 +8,18 @@ differs is the compiler's doing alone.
 from __future__ import annotations
 
 import ast
+import atexit
 import builtins
 import copy
 import re
+import shutil
 import sys
 import tempfile
 import traceback
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,13 @@ from kitaru_compiler import Compilation, compile_flow
 
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime import codec
+from kitaru.runtime.codec.stateless import stateless
+from kitaru.runtime.engine.futures import resolve_futures
 from kitaru.runtime.llm import answers, providers
 from kitaru.runtime.llm.offline import offline_text
 from kitaru.runtime.llm.replies import Reply, ToolCall
-from kitaru.runtime.running.futures import values_of
 from kitaru.runtime.steps import blocks, frames, program
+from kitaru.runtime.steps.state_changes import Watch
 from kitaru.wire.plan import Granularity, Plan
 from tests.differential.futures import Submitted
 
@@ -69,6 +74,8 @@ class World:
     remembered: dict[str, list[Any]] = field(default_factory=dict)
     submitted: Submitted = field(default_factory=Submitted)
     modules: dict[str, types.ModuleType] = field(default_factory=dict)
+    watch: Watch | None = None
+    importing: int = 0
 
     def module(self) -> types.ModuleType:
         """Run the module at `path`, and those beside it when they are imported."""
@@ -80,11 +87,15 @@ class World:
     def _load(self, path: Path) -> types.ModuleType:
         module = types.ModuleType(path.stem)
         module.__file__ = str(path)
-        # A function: a bound method of the list would count as a module global that changes.
-        module.trace = lambda event: self.trace.append(event)  # type: ignore[attr-defined]
+        # It lives in the tests, and is no state of the program's.
+        module.trace = stateless(lambda event: self.trace.append(event))  # type: ignore[attr-defined]
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self._import}
         sys.modules[module.__name__] = self.modules[path.stem] = module
+        self.importing += 1
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
+        self.importing -= 1
+        if self.watch and not self.importing:
+            self.watch.imported()
         return module
 
     def _import(self, name: str, *rest: Any) -> Any:
@@ -96,26 +107,27 @@ class World:
     def _kitaru(self) -> types.ModuleType:
         fake = types.ModuleType("kitaru")
 
+        @stateless
         def checkpoint(function: Callable[..., Any] | None = None, **_: Any) -> Any:
             if function is None:
                 return checkpoint
 
             def call(*args: Any, **kwargs: Any) -> Any:
-                args, kwargs = values_of(args), values_of(kwargs)
+                args, kwargs = resolve_futures(args), resolve_futures(kwargs)
                 event = f"{function.__name__}{args!r}{sorted(kwargs.items())!r}"
                 self.trace.append(ADDRESS.sub("0x", event))
                 return codec.decode(codec.encode(function(*args, **kwargs)))
 
-            call.__name__ = call.__qualname__ = function.__name__
-            vars(call).update(self.submitted.methods(call))
-            return call
+            return Checkpoint(function, call, self.submitted.methods(call))
 
+        @stateless
         def wait(*, name: str = "wait", **_: Any) -> Any:
             self.trace.append(f"wait {name}")
             return ANSWERS.get(name)
 
         fake.checkpoint = checkpoint  # type: ignore[attr-defined]
-        fake.flow = lambda function=None, **_: function or fake.flow  # type: ignore[attr-defined]
+        fake.stateless = stateless  # type: ignore[attr-defined]
+        fake.flow = stateless(lambda function=None, **_: function or fake.flow)  # type: ignore[attr-defined]
         fake.wait = wait  # type: ignore[attr-defined]
         fake.llm = checkpoint(_llm)  # type: ignore[attr-defined]
         fake.memory = self._memory()  # type: ignore[attr-defined]
@@ -146,7 +158,31 @@ class World:
             self.trace.append("memory.list")
             return sorted(key for key in self.remembered if newest(key) is not GONE)
 
-        return types.SimpleNamespace(get=get, set=put, delete=delete, list=keys)
+        return types.SimpleNamespace(
+            get=stateless(get), set=stateless(put), delete=stateless(delete), list=stateless(keys)
+        )
+
+
+class Checkpoint:
+    """A stand-in for a checkpoint; what it decorates counts as state, like that of a real one."""
+
+    def __init__(
+        self, function: Callable[..., Any], call: Callable[..., Any], methods: dict[str, Any]
+    ) -> None:
+        self.function = function
+        self.name = self.__name__ = self.__qualname__ = function.__name__
+        self._call = call
+        vars(self).update(methods)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+
+# As the codec knows it.
+Checkpoint.__module__ = "kitaru.checkpoint"
 
 
 def _llm(prompt: Any, *, tools: Any = None, schema: Any = None, **_: Any) -> Any:
@@ -161,11 +197,19 @@ def _llm(prompt: Any, *, tools: Any = None, schema: Any = None, **_: Any) -> Any
     return f"<{prompt}>"
 
 
+@cache
+def scratch() -> str:
+    """Return the folder of this process's programs, which goes when the process ends."""
+    made = tempfile.mkdtemp(prefix="programs-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
 def compile_text(
     source: str, granularity: Granularity = "checkpoint", beside: dict[str, str] | None = None
 ) -> tuple[Compilation, Path]:
     """Compile the flow `main` of source text, with files `beside` it; return it and its path."""
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp(dir=scratch()))
     for name, text in {"program.py": source, **(beside or {})}.items():
         (folder / name).write_text(text, encoding="utf-8")
     path = folder / "program.py"
@@ -214,30 +258,39 @@ class Process:
 
     def __post_init__(self) -> None:
         plan = self.compilation.plan
-        self.module = World(self.path, self.trace, self.remembered, self.submitted).module()
+        world = World(self.path, self.trace, self.remembered, self.submitted)
+        self.module = world.module()
         functions = {}
         if plan.blocks[0].kind != "flow":
             self.tree = self.tree or blocks.located(plan, self.compilation.steps_py)
             functions = blocks.load(plan, self.tree, self.module)
         self.program = program.Program(plan, "", self.module, None, functions)
-        self.before = codec.globals_digests(self.modules())
+        self.watch = world.watch = Watch(self.program)
 
     def modules(self) -> codec.Modules:
         return program.project_modules(self.program)
 
-    def frame(self, variables: dict[str, Any]) -> Any:
+    def run(self, block: str, variables: dict[str, Any]) -> Any:
+        """Run a block; return what it returns."""
+        self.watch.ran(block)
+        return self.program.functions[block](variables)
+
+    def frame(self, following: str, variables: dict[str, Any]) -> Any:
         """Return the encoded frame; raise ValueNotEncodable when a cut must be left out."""
-        if frames.changed(self.before, codec.globals_digests(self.modules()), ""):
-            raise ValueNotEncodable("a module global changed")
+        lost = self.watch.lost(following, variables)
+        if lost is not None:
+            raise ValueNotEncodable(f"the state of {lost.names}")
         return codec.encode_frame(variables, self.modules())
 
     def variables(self, frame: Any) -> dict[str, Any]:
         """Return the variables of an encoded frame."""
         codec.set_future_factory(self.submitted.future)
         try:
-            return codec.decode_frame(frame, self.modules())
+            variables = codec.decode_frame(frame, self.modules())
         finally:
             codec.set_future_factory(None)
+        self.watch.entered(variables)
+        return variables
 
     def next(self) -> Process:
         known = self.remembered, self.submitted, self.tree
@@ -251,7 +304,7 @@ def _steps(process: Process, variables: dict[str, Any], outcome: Outcome, entrie
     order = {block.name: block.index for block in plan.blocks}
     name = plan.blocks[0].name
     while True:
-        following, value = process.program.functions[name](variables)
+        following, value = process.run(name, variables)
         if following is None:
             return value
         assert order[following] > order[name], "control jumped back"
@@ -259,7 +312,7 @@ def _steps(process: Process, variables: dict[str, Any], outcome: Outcome, entrie
         variables = frames.handed_on(plan.block(name), plan.block(following), variables, value)
         if following in entries:
             try:
-                frame = process.frame(variables)
+                frame = process.frame(following, variables)
             except ValueNotEncodable:
                 outcome.elided += 1
             else:

@@ -18,6 +18,7 @@ from kitaru_targets import build, dry_run, registry
 
 from kitaru.client import KitaruClient
 from kitaru.wire.plan import Granularity
+from tests.waiting import attempts
 
 Answer = Callable[[str], Any]
 TRACE = """
@@ -46,7 +47,9 @@ def run_here(path: Path, flow: str, inputs: Mapping[str, Any], answer: Answer, f
     url = f"sqlite:{folder / 'local.db'}"
     handle = getattr(loaded(path), flow).options(store=url, cache=False).run(**inputs)
     client = KitaruClient(url)
-    while handle.settle(60) == "waiting":
+    for _ in attempts():
+        if handle.settle(60) != "waiting":
+            break
         for wait in client.executions.get(handle.exec_id).waits:
             client.executions.input(handle.exec_id, answer(wait.name), wait=wait.name)
     return _ran(url, handle.exec_id, trace)
@@ -76,7 +79,9 @@ def run_dry(
 
     exec_id = play(answers={})
     client = KitaruClient(url)
-    while waits := client.executions.get(exec_id).waits:
+    for _ in attempts():
+        if not (waits := client.executions.get(exec_id).waits):
+            break
         play(answers={wait.name: answer(wait.name) for wait in waits}, exec_id=exec_id)
     ran = _ran(url, exec_id, trace)
     ran.steps = len(started)

@@ -7,18 +7,19 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
-import kitaru_compiler.cut.generate as generating
+import kitaru_compiler.cut.codegen as generating
 import kitaru_compiler.cut.plan as cutting
 import kitaru_compiler.passes as passes
 import kitaru_compiler.passes.expressions as expressions
 import pytest
-from kitaru_compiler.cut.draft import DraftBlock
-from kitaru_compiler.cut.ends import call, end
+from kitaru_compiler.cut.basic_blocks import DraftBlock
+from kitaru_compiler.cut.terminators import call, end
 from kitaru_compiler.frontend.calls import Calls
 from kitaru_compiler.frontend.methods import Methods
+from kitaru_compiler.frontend.replacing import Replacing
 from kitaru_compiler.ir.build import at, load
 from kitaru_compiler.ir.nodes import Activation, Arguments, Code
 from kitaru_compiler.ir.scope import bound_names
@@ -26,8 +27,9 @@ from kitaru_compiler.passes.hoist import _Hoister
 
 import kitaru.runtime.steps.blocks as running
 from kitaru.runtime import codec
-from kitaru.runtime.codec import changes
-from kitaru.runtime.steps.activations import Home
+from kitaru.runtime.codec.reach import State
+from kitaru.runtime.steps.helper_frames import Home
+from kitaru.runtime.steps.state_changes import Watch
 from kitaru.wire.plan import Plan
 from tests.differential import hazards
 from tests.differential.harness import compile_text, run_cut, run_plain
@@ -212,7 +214,7 @@ def loops_stay_together(patch: Patch) -> None:
 
 @caught_by("A flow that looks at its locals")
 def frame_readers_are_left_whole(patch: Patch) -> None:
-    without(patch, "whole")
+    without(patch, "uncuttable")
 
 
 @caught_by("A flow variable that is unbound must not turn into the global of that name")
@@ -253,7 +255,7 @@ def future_imports_reach_the_blocks(patch: Patch) -> None:
 
 @caught_by("A global that was changed")
 def changed_globals_forbid_a_cut(patch: Patch) -> None:
-    patch.setattr(codec, "globals_digests", lambda modules: {})
+    patch.setattr(Watch, "lost", lambda *_: None)
 
 
 @caught_by("Two names for one list")
@@ -310,16 +312,14 @@ def defaults_are_read_from_the_function(patch: Patch) -> None:
 
 @caught_by("A helper that the project replaces")
 def replaced_functions_forbid_a_cut(patch: Patch) -> None:
-    told = changes._told
-    definitions = FunctionType | type
-    patch.setattr(
-        changes, "_told", lambda v, modules: [] if isinstance(v, definitions) else told(v, modules)
-    )
+    patch.setattr(State, "_function", lambda *_: None)
 
 
 @caught_by("Methods that are known only when they run")
 def methods_that_objects_may_hide_are_called(patch: Patch) -> None:
+    # Two rules look for them: what a class is given, and what code gives to any object.
     patch.setattr(Methods, "changed", frozenset())
+    patch.setattr(Replacing, "method", lambda *_: "")
 
 
 @caught_by("Methods that are known only when they run")
@@ -329,13 +329,7 @@ def classes_are_plain(patch: Patch) -> None:
 
 @caught_by("An object of the module that keeps a count")
 def state_of_own_objects_forbids_a_cut(patch: Patch) -> None:
-    told = changes._told
-
-    def which(value: Any, modules: codec.Modules) -> Any:
-        own = type(value).__module__ in modules
-        return type(value).__qualname__ if own else told(value, modules)
-
-    patch.setattr(changes, "_told", which)
+    patch.setattr(State, "_object", lambda *_: None)
 
 
 @caught_by("Arguments are evaluated in order, before the helper runs")
@@ -373,14 +367,14 @@ def what_globals_hold_crosses_by_the_way_to_it(patch: Patch) -> None:
 
 @caught_by("What functions and classes keep")
 def what_definitions_keep_counts_among_globals(patch: Patch) -> None:
-    patch.setattr(changes, "function_state", lambda *_: [])
-    patch.setattr(changes, "class_attributes", lambda *_: [])
+    patch.setattr(State, "_function", lambda *_: None)
+    patch.setattr(State, "_class", lambda *_: None)
 
 
 @caught_by("Futures in tuples, dicts and attributes")
 def a_future_outside_the_variables_is_stored_where_it_is_gathered(patch: Patch) -> None:
     # The package binds the pass under the module's name.
-    module = import_module("kitaru_compiler.passes.gather")
+    module = import_module("kitaru_compiler.passes.merge_submits")
     patch.setattr(module, "is_only_submitting", lambda *_: True)
     # Or the cut would be left out, since a class has changed.
-    patch.setattr(changes, "class_attributes", lambda *_: [])
+    patch.setattr(State, "_class", lambda *_: None)

@@ -30,6 +30,7 @@ from kitaru.wire.ids import idempotency_key
 from tests.differential.programs import OTHER, PRELUDE, programs
 from tests.differential.real import TRACE, loaded
 from tests.differential.test_real_runs import INPUTS, answer
+from tests.waiting import attempts
 
 pytestmark = pytest.mark.slow
 
@@ -97,8 +98,12 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder: Path, source: s
         compile(source, "program", "exec")
     except SyntaxError:
         assume(False)
+    check_killed(Path(tempfile.mkdtemp(dir=folder)), source)
+
+
+def check_killed(here: Path, source: str) -> None:
+    """Run a program in folder `here` undisturbed, then killed at every record, and compare."""
     shown = source.partition("def pick")[2]
-    here = Path(tempfile.mkdtemp(dir=folder))
     path = here / "program.py"
     path.write_text(_telling(source, MAIN) + TRACE, encoding="utf-8")
     beside = "import kitaru\n" + _telling(OTHER, BESIDE)
@@ -163,7 +168,9 @@ def _to_the_end(path: Path, home: Path) -> None:
     url = f"sqlite:{home / 'kitaru.db'}"
     handle = loaded(path).main.options(store=url, exec_id=EXEC, cache=False).run(**INPUTS)
     client = KitaruClient(url)
-    while handle.settle(60) == "waiting":
+    for _ in attempts():
+        if handle.settle(60) != "waiting":
+            break
         for wait in client.executions.get(EXEC).waits:
             client.executions.input(EXEC, answer(wait.name), wait=wait.name)
 

@@ -1,4 +1,7 @@
-"""Random flows mean the same cut into steps as they mean to Python."""
+"""Random flows mean the same cut into steps as they mean to Python.
+
+KITARU_FUZZ_EXAMPLES=5000 pytest tests/differential/test_random_programs.py
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from tests.differential.programs import (
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("KITARU_FUZZ_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("KITARU_FUZZ_EXAMPLES", "120"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 BESIDE = {"other.py": OTHER}
 

@@ -17,6 +17,7 @@ from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import InvocationRecord
 from tests.differential.programs import OTHER, programs
 from tests.differential.real import loaded
+from tests.waiting import attempts
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +125,9 @@ class Program:
 
     def end(self, handle: Handle[Any]) -> tuple[str, list[InvocationRecord], tuple[Any, ...]]:
         """Answer whatever it waits for; return its id, its records and how it ended."""
-        while handle.settle(60) == "waiting":
+        for _ in attempts():
+            if handle.settle(60) != "waiting":
+                break
             for wait in self.client.get(handle.exec_id).waits:
                 name = wait.name.rstrip("0123456789").rstrip("_")
                 self.client.input(handle.exec_id, ANSWERS[name], wait=wait.name)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from kitaru.runtime.recording import ledger
+from kitaru.runtime.journal import record_store
 from kitaru.stores import Store
 from kitaru.stores.base import in_order, upper_bound
 from kitaru.stores.memory import MemoryStore
@@ -97,7 +97,7 @@ class Asking:
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
 
-    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+    def concurrently(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
         return in_order(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
@@ -105,6 +105,12 @@ class Asking:
 
     def delete(self, *keys: str) -> None:
         raise AssertionError("nothing of an execution is ever deleted")
+
+    def inspect(self, prefix: str) -> None:
+        """Note nothing: it is no operation of a store."""
+
+    def flush(self) -> None:
+        """Note nothing: it is no operation of a store."""
 
     def close(self) -> None:
         raise AssertionError("a process of a model ends without goodbye")
@@ -289,7 +295,7 @@ def _tokens(name: str) -> Any:
     """Let the writers of one process be the same whenever it is run again."""
     numbers = itertools.count()
     return patch.object(
-        ledger, "os", SimpleNamespace(urandom=lambda size: f"{name}{next(numbers)}".encode())
+        record_store, "os", SimpleNamespace(urandom=lambda size: f"{name}{next(numbers)}".encode())
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow, memory
-from kitaru.runtime.running import context
+from kitaru.runtime.engine import context
 from kitaru.stores import Store
 from kitaru.wire import keys
 

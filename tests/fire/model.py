@@ -15,13 +15,13 @@ from unittest.mock import patch
 from kitaru import checkpoint, memory, wait
 from kitaru.errors import WaitConflict
 from kitaru.runtime import codec
+from kitaru.runtime.engine.context import Scope, entered
+from kitaru.runtime.engine.execution import Execution
+from kitaru.runtime.engine.host import Stop
+from kitaru.runtime.journal import blobs, presence, segments
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.memory.memories import Memory
-from kitaru.runtime.recording import company, segments, values
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.ledger import Ledger
-from kitaru.runtime.running.context import Scope, entered
-from kitaru.runtime.running.engine import Execution
-from kitaru.runtime.running.host import Stop
 from kitaru.wire.records import (
     EndRecord,
     ExitRecord,
@@ -80,7 +80,7 @@ def body(
     store.remote = remote
     journal = Journal(store, RECORD, began=began and store.life == 0)
     if goes_on:
-        journal.go_on()
+        journal.mark_running()
     execution = Execution(journal, Host())
     try:
         with entered(Scope(execution)):
@@ -159,7 +159,7 @@ def cancelling(store: Asking) -> str:
 
 def writing(store: Asking) -> tuple[str, int]:
     """Write as somebody outside the flow does: begun anew, it is another operation."""
-    operation = f"outside/{Ledger(store).writer}"
+    operation = f"outside/{RecordStore(store).writer}"
     return operation, Memory(store, SCOPE, operation).set("k", "theirs")
 
 
@@ -167,8 +167,8 @@ def crosses_a_cut(store: Asking) -> Any:
     """Leave a step behind as a step's process does: its exit with the frame, then where that is."""
     value = step(store, "a")
     journal = Journal(store, RECORD)
-    journal.record_exit(ExitRecord("a", "go", "b", journal.put(value, "frame")))
-    journal.point("b", {"from": "a"})
+    journal.record_exit(ExitRecord("a", "go", "b", journal.store_document(value, "frame")))
+    journal.set_frame_pointer("b", {"from": "a"})
     return value
 
 
@@ -214,7 +214,7 @@ class Scenario:
         """Visit every state; raises what a check raises."""
         named = [replace(p, name=f"{p.name}-{n}.") for n, p in enumerate(self.processes)]
         # What a checkpoint here returns is a blob, so that its record refers to one.
-        small, fresh = (values, "INLINE_VALUE_BYTES", LARGE), (company, "_FRESH_SECONDS", inf)
+        small, fresh = (blobs, "INLINE_VALUE_BYTES", LARGE), (presence, "_FRESH_SECONDS", inf)
         # Each record goes into a segment of its own, beside the next one's write.
         with patch.object(*small), patch.object(*fresh), patch.object(segments, "_RECORDS", 1):
             return Model(named, holds, self.ended, *budget).explore(START)

@@ -16,14 +16,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kitaru.stores import sqlite
 from kitaru.stores.sqlite import SqliteStore
 
 COUNT = 12
 # How probably each sector is lost, in one try each.
 LOST = (1.0, 0.0, 0.2, 0.5, 0.8)
 _SECTOR = 512
-# Small, so that the log is copied into the file and begun anew again and again.
-_PAGES_IN_LOG = 20
+# Small, so that the log is written into the file and begun anew again and again.
+_LOG_BYTES = 20 * 1024
 _TRACED = "openat,link,linkat,pwrite64,ftruncate,fsync,fdatasync,write"
 _CALL = re.compile(r"(\w+)\((.*)\) += \d")
 _TEXT = re.compile(r'[<"]((?:\\x[0-9a-f]{2})*)[>"]')
@@ -36,7 +37,7 @@ def value(number: int) -> bytes:
 def record(path: str, synchronous: str) -> None:
     """Create one object after the other, and say of each that it is durable."""
     store = SqliteStore(Path(path))
-    store._writer.execute(f"PRAGMA wal_autocheckpoint={_PAGES_IN_LOG}")
+    sqlite._LOG_BYTES = _LOG_BYTES
     store._writer.execute(f"PRAGMA synchronous={synchronous}")
     for number in range(COUNT):
         assert store.create(f"k/{number:02}", value(number))

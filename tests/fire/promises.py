@@ -6,10 +6,10 @@ from typing import Any
 
 from kitaru.runtime import codec
 from kitaru.runtime.executions.listing import list_executions
+from kitaru.runtime.journal import blobs
+from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.memory.memories import Memory
 from kitaru.runtime.memory.scopes import MemoryScope
-from kitaru.runtime.recording import values
-from kitaru.runtime.recording.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import canonical, keys
 from kitaru.wire.envelope import decode
@@ -33,7 +33,7 @@ AT = "2026-11-22T00:00:00.000000Z"
 
 def begun() -> tuple[ExecutionRecord, Objects]:
     store = MemoryStore()
-    inputs = values.store_value(store, keys.home(EXEC), [1], "inputs")
+    inputs = blobs.store_value(store, keys.home(EXEC), [1], "inputs")
     record = ExecutionRecord(EXEC, "f", "m", "m.py", "local", inputs, inputs.digest, AT)
     Journal.create(store, record)
     return record, store._objects
@@ -64,7 +64,7 @@ def holds(before: Objects, after: Objects, process: Process, next: Next, store: 
 
 def assert_whole(key: str, objects: Objects) -> None:
     """Assert I2 of what is new, and I5: whoever reads now sees no half of anything."""
-    apart = ("/blob/", "/mark/", "/segment/", "/joined")
+    apart = ("/blob/", "/mark/", "/segment/", "/joined", "/process/", "/attending/")
     notes = any(part in key for part in apart)
     if key.startswith("x/") and not notes:
         for value in held_in(decode(key, objects[key])):

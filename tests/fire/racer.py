@@ -10,12 +10,12 @@ import os
 import resource
 import sys
 import threading
-import time
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 from kitaru import checkpoint, flow
 from kitaru.wire import times
+from tests.waiting import wait_for_file, wait_until
 
 started = threading.Event()
 
@@ -39,16 +39,14 @@ def meet(folder: str | None, exec_id: str) -> None:
     """Wait until two processes are here for the same execution."""
     if folder is not None:
         Path(folder, f"{exec_id}.{os.getpid()}").touch()
-        while len(list(Path(folder).glob(f"{exec_id}.*"))) < 2:
-            time.sleep(0.001)
+        wait_until(lambda: len(list(Path(folder).glob(f"{exec_id}.*"))) >= 2)
 
 
 def wait_at(gate: str | None) -> None:
     """Say that this process is here, and wait until the gate is open."""
     if gate is not None:
         Path(gate, "called").touch()
-        while not Path(gate, "open").exists():
-            time.sleep(0.01)
+        wait_for_file(Path(gate, "open"))
 
 
 @flow

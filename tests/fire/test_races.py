@@ -10,7 +10,6 @@ import socketserver
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 from kitaru import KitaruClient
 from kitaru.stores import open_store
 from tests.stores.servers.real import HOST, Server, serving
+from tests.waiting import wait_for_file
 
 from .faults import look
 
@@ -132,7 +132,7 @@ def test_a_zombie_finishes_after_its_successor(tmp_path: Path) -> None:
     url = f"sqlite:{tmp_path}/store.db"
     with racer(url, RACER_GATE=str(tmp_path)) as zombie, racer(url) as successor:
         tell(zombie, "e1")
-        wait_for(tmp_path / "called")
+        wait_for_file(tmp_path / "called")
         zombie.send_signal(signal.SIGSTOP)
         tell(successor, "e1")
         result = hear(successor)
@@ -149,9 +149,9 @@ def test_ended_in_user_code(tmp_path: Path, number: signal.Signals) -> None:
     url = f"sqlite:{tmp_path}/store.db"
     with racer(url, RACER_GATE=str(tmp_path)) as ended:
         tell(ended, "e1")
-        wait_for(tmp_path / "called")
+        wait_for_file(tmp_path / "called")
         ended.send_signal(number)
-        assert ended.wait(60) == -number
+        assert ended.wait(60) == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     with racer(url) as successor:
         tell(successor, "e1")
         assert hear(successor) == recorded(url, "e1") == [successor.pid, "x" * 10]
@@ -222,7 +222,8 @@ def test_ended_while_a_value_goes_up(server: Server) -> None:
         tell(ended, "e1")
         assert full.wait(60)
         ended.terminate()
-        assert ended.wait(60) == -signal.SIGTERM
+        # Its logs would go to the store that hangs; the process ends all the same.
+        assert ended.wait(60) == 143
     with patch.dict(os.environ, server.environment):
         assert not [key for key in look_at(url) if "/blob/" in key or "/inv/" in key]
         with racer(url, **wanted) as successor:
@@ -235,10 +236,3 @@ def look_at(url: str) -> list[str]:
     """Return the keys of what is there, which is whole."""
     with closing(open_store(url)) as store:
         return list(look(store))
-
-
-def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

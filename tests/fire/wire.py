@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-from kitaru.stores import Store, objects, open_store
+from kitaru.stores import Store, object_store, open_store
 from tests.stores.servers.proxy import Proxy, proxied
 from tests.stores.servers.real import Server
 
@@ -101,7 +101,7 @@ def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
     with (
         untouched(server) as (url, environment),
         proxied(server) as faulty,
-        patch.object(objects, "_PAUSE_SECONDS", 0),
+        patch.object(object_store, "_PAUSE_SECONDS", 0),
     ):
 
         def look(prefix: str) -> Store:
@@ -109,7 +109,7 @@ def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
                 return open_store(f"{url}/{prefix}")
 
         def way(store: Store, faults: Mapping[int, str] | None = None) -> FaultyStore:
-            hasty = patch.object(objects, "_TIMEOUT", timedelta(seconds=1))
+            hasty = patch.object(object_store, "_TIMEOUT", timedelta(seconds=1))
             with patch.dict(os.environ, faulty.environment), hasty:
                 return Wired(store, faults or {}, proxy=faulty)
 

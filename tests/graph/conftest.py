@@ -81,7 +81,7 @@ EVERYTHING = """
     if x > 3:
         x = b(x)
     elif label == "</script><b>&":
-        kitaru.log(x)
+        kitaru.log(x=x)
     else:
         x = c(x)
     ok = kitaru.wait(name="ok", schema=bool)

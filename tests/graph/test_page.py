@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from textwrap import dedent
+from xml.etree import ElementTree
 
 import pytest
 from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
-from kitaru_targets.graph import page
+from kitaru_targets.graph import dot, mermaid, page, svg
 
 from .conftest import EVERYTHING, FIRST, HEAD, Show
 
@@ -117,6 +119,15 @@ def test_it_can_be_used_without_a_mouse_and_is_named(show: Show) -> None:
     assert found.text("title")[0] == "work for Some Engine"
 
 
+def test_edges_name_the_nodes_that_the_script_walks(show: Show) -> None:
+    shown = show(EVERYTHING)
+    found = Parsed(page(shown.graph, shown.sources, "Some Engine"))
+    ids = {node.id: f"node-{number}" for number, node in enumerate(shown.graph.nodes)}
+    walked = [(a["data-source"], a["data-target"]) for _, a in found.elements if "data-source" in a]
+    assert walked == [(ids[edge.source], ids[edge.target]) for edge in shown.graph.edges]
+    assert all(found.by_id(end)[0] == "a" for edge in walked for end in edge)
+
+
 def test_a_region_is_explained_where_it_ends(show: Show) -> None:
     found = parsed(show)
     order = [a["id"] for _, a in found.elements if "id" in a]
@@ -135,6 +146,85 @@ def test_what_is_found_here_is_told_and_not_the_rule_alone(show: Show) -> None:
     assert node.reason == "KIT318" and "`n`" in node.why and node.fix
     texts = Parsed(page(shown.graph, shown.sources)).text("p")
     assert f"KIT318 {node.why}".replace("`", "") in texts
+
+
+MARKUP = [
+    "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</title></style>",
+    "javascript:alert(1)", "[x](javascript:alert(1))", "&lt;b&gt;&#60;", "--><!--", "]]>",
+    "' onfocus='alert(1)", "%3Cscript%3E", "{{ flow }}{% raw %}", "`</samp><b>`", "```",
+    "| a | b |", "$(id) `id`; rm -rf /", "\u202e\u2066x\u2069", "\x1b[31m", "\x85", "\ufeff",
+]  # fmt: skip
+BENIGN = "benign"
+
+
+def in_every_place(text: str) -> str:
+    """Return a body that has a text wherever source can have one."""
+    # Nothing that ends a line of Python's, or a string.
+    raw = text.replace('"', "'")
+    return (
+        f'"""{raw}"""\na(n)  # {raw}\nlabel = "{raw}"\nif label == "{raw}":  # {raw}\n'
+        f'    kitaru.log(note="{raw}")\nwhile n < 3 and label != "{raw}":\n    n += len(b(n))\n'
+        f'kitaru.wait(name="ok", question="{raw}", schema=bool)\nreturn "{raw}"'
+    )
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_no_text_is_markup(show: Show, text: str) -> None:
+    def shape(text: str) -> list[tuple[str, list[str], str]]:
+        found = parsed(show, in_every_place(text))
+        return [(tag, sorted(a), a.get("href", "")) for tag, a in found.elements]
+
+    # A text of several words may take more lines, and a backtick of a note makes code.
+    assert set(map(str, shape(text))) == set(map(str, shape(BENIGN)))
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_no_text_is_markup_in_other_drawings(show: Show, text: str) -> None:
+    hostile, benign = show(in_every_place(text)).graph, show(in_every_place(BENIGN)).graph
+    for draw in (mermaid, dot):
+        assert len(draw(hostile).splitlines()) == len(draw(benign).splitlines())
+    tags = [[e.tag for e in ElementTree.fromstring(svg(g)).iter()] for g in (hostile, benign)]
+    assert set(tags[0]) == set(tags[1])
+
+
+def guided(target: str, text: str) -> str:
+    """Return DEPLOY.md of a flow whose project has a text wherever it can have one."""
+    parameter = {"name": "topic", "type": "string", "default": f'"{text}"', "is_json": False}
+    return registry.get(target).guide({
+        "flow": "work", "target": target, "title": "T", "document": "d", "delivery": "store",
+        "image": "registry/image:1", "brought": False, "pipeline": "work", "base_image": "python",
+        "store": f"s3://{text}", "key": "bundle/1", "requirements": [f"pin=={text}"],
+        "parameters": [parameter], "models": [(text, text)], "written": [text],
+        "secrets": [("KEY", f"env:{text}")], "waits": ["ok"], "asks": ("ok",),
+        "options": {"role": text, "queue": text}, "steps": ["a"],
+    })  # fmt: skip
+
+
+def outside_code(text: str) -> list[str]:
+    """Return the lines of Markdown without code, and fences as they are."""
+    shown, fenced = [], False
+    for row in text.split("\n"):
+        fenced ^= row.startswith("```") and row.count("```") == 1
+        plain = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "CODE", row)
+        shown.append("FENCED" if fenced else plain)
+    return shown
+
+
+@pytest.mark.parametrize("target", registry.names())
+@pytest.mark.parametrize("text", MARKUP)
+def test_no_text_is_markup_in_the_guide(target: str, text: str) -> None:
+    assert outside_code(guided(target, text)) == outside_code(guided(target, BENIGN))
+    assert not re.search(
+        "[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", guided(target, text)
+    )
+
+
+@pytest.mark.parametrize("target", registry.names())
+def test_lines_to_paste_have_one_word_for_a_text(target: str) -> None:
+    text = "a b; $(id)"
+    for row in guided(target, text).split("\n"):
+        if text in row and "`" not in row:
+            assert any(text in word for word in shlex.split(row)), row
 
 
 @pytest.mark.parametrize("target", registry.names())

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.memory import MemoryStore
 
 from .harness import execution

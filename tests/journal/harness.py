@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeVar
 
 from kitaru.errors import StoreUnavailable
 from kitaru.runtime.executions.listing import list_executions
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.values import store_value
+from kitaru.runtime.journal.blobs import store_value
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.base import in_order
 from kitaru.wire import keys
@@ -79,7 +79,7 @@ class FaultyStore:
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
 
-    def together(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+    def concurrently(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
         return in_order(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
@@ -89,6 +89,12 @@ class FaultyStore:
     def delete(self, *keys: str) -> None:
         for key in keys:
             self._do(lambda key=key: self.inner.delete(key))  # type: ignore[misc]
+
+    def inspect(self, prefix: str) -> None:
+        self.inner.inspect(prefix)
+
+    def flush(self) -> None:
+        self.inner.flush()
 
     def close(self) -> None:
         self.inner.close()
@@ -126,7 +132,7 @@ def checkpoint(world: World, journal: Journal, id: str, value: Any) -> Any:
             "I6: called though recorded"
         )
         world.calls[id] += 1
-        stored = journal.put([value, world.calls[id]], "list")
+        stored = journal.store_document([value, world.calls[id]], "list")
         held = journal.record(
             InvocationRecord(id, id, "checkpoint", f"m.{id}", "sha256:0", "completed", stored),
             cache_key=f"code/{id}",
@@ -146,14 +152,14 @@ def flow(world: World, store: Store) -> Any:
     if not journal.attempts("large"):
         journal.add_attempt(AttemptRecord("large", 0))
     checkpoint(world, journal, "large", LARGE)
-    journal.record_exit(ExitRecord("large", "go", "wait", journal.put({"v": LARGE})))
-    journal.point("wait", {"from": "large"})
+    journal.record_exit(ExitRecord("large", "go", "wait", journal.store_document({"v": LARGE})))
+    journal.set_frame_pointer("wait", {"from": "large"})
     journal.request_wait(WaitRequest("ok", "Go on?", {"type": "boolean"}, {}, now()))
     journal.set_state("waiting")
     journal.answer(WaitAnswer("ok", "value", True, now()))
     journal.set_state("running")
     last = checkpoint(world, journal, "last", "last")
-    end = journal.finish(EndRecord("completed", journal.put(last), now()))
+    end = journal.finish(EndRecord("completed", journal.store_document(last), now()))
     assert end.result is not None
     return journal.fetch(end.result)
 
@@ -174,7 +180,7 @@ def check(world: World, result: Any) -> None:
     world.look()
     journal = Journal.open(world.store, EXEC)
     for key in world.store.list("x/"):
-        if "/blob/" not in key:
+        if "/blob/" not in key and "/process/" not in key:
             decode(key, world.seen[key])
     for record in journal.invocations():
         for value in stored_values(record):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-from kitaru.runtime.recording.cache import Cache
-from kitaru.runtime.recording.ledger import Ledger
+from kitaru.runtime.journal.cache import Cache
+from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.memory import MemoryStore
 
 
@@ -24,7 +24,7 @@ class Bucket(MemoryStore):
 
 def test_calls_that_are_made_at_once_list_once() -> None:
     bucket = Bucket()
-    cache = Cache(Ledger(bucket), "e1")
+    cache = Cache(RecordStore(bucket), "e1")
     found: list[object] = []
 
     def other() -> None:

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kitaru.errors import NotFound, StoreUnavailable
-from kitaru.runtime.executions import collection
-from kitaru.runtime.executions.adoption import Changes, adopt
-from kitaru.runtime.executions.collection import collect
+from kitaru.runtime.executions import gc
+from kitaru.runtime.executions.gc import collect
 from kitaru.runtime.executions.listing import list_executions
-from kitaru.runtime.recording import states
-from kitaru.runtime.recording.cache import cache_key
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.executions.replay import Changes, adopt
+from kitaru.runtime.journal import states
+from kitaru.runtime.journal.cache import cache_key
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys
@@ -42,7 +42,14 @@ def begin(store: Store, exec_id: str) -> Journal:
 
 def call(journal: Journal) -> InvocationRecord:
     made = InvocationRecord(
-        "a", "a", "checkpoint", "m.a", "sha256:0", "completed", journal.put(LARGE), fingerprint="f"
+        "a",
+        "a",
+        "checkpoint",
+        "m.a",
+        "sha256:0",
+        "completed",
+        journal.store_document(LARGE),
+        fingerprint="f",
     )
     return journal.record(made, cache_key=cache_key(made))
 
@@ -50,7 +57,7 @@ def call(journal: Journal) -> InvocationRecord:
 def ended(store: Store, exec_id: str, at: str = OLD) -> Journal:
     journal = begin(store, exec_id)
     call(journal)
-    journal.finish(EndRecord("completed", journal.put(LARGE + "end"), at))
+    journal.finish(EndRecord("completed", journal.store_document(LARGE + "end"), at))
     return journal
 
 
@@ -81,7 +88,7 @@ def left_of(store: Store, exec_id: str) -> list[str]:
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that a collection left for a later one is due."""
-    monkeypatch.setattr(collection, "_SETTLED", timedelta(0))
+    monkeypatch.setattr(gc, "_SETTLED", timedelta(0))
 
 
 def test_what_ended_long_ago_goes_and_the_rest_stays(store: MemoryStore) -> None:
@@ -108,7 +115,7 @@ def test_a_process_that_outlived_its_execution_is_stopped(store: MemoryStore) ->
     zombie.set_state("failed")
     assert collected(store) == ["old"]
     assert left_of(store, "old") == [keys.end("old"), keys.garbage("old")]
-    end = zombie.look("a")
+    end = zombie.outcome_or_end("a")
     assert isinstance(end, EndRecord) and end.status == "cancelled"
 
 
@@ -119,7 +126,7 @@ def test_what_it_wrote_goes_with_a_later_collection(
     zombie.set_state("failed")
     assert collected(store) == ["old"]
     call(zombie)
-    monkeypatch.setattr(collection, "_SETTLED", timedelta(0))
+    monkeypatch.setattr(gc, "_SETTLED", timedelta(0))
     assert collected(store) == []
     assert [key for key in left_of(store, "old") if not key.startswith("cache/")] == []
 

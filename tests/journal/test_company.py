@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from kitaru.runtime.recording import company
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal import presence
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys
@@ -46,17 +46,17 @@ def journal(bucket: Bucket) -> Journal:
 
 
 def test_who_is_alone_asks_for_no_record_by_name(bucket: Bucket, journal: Journal) -> None:
-    assert journal.look("a") is None
+    assert journal.outcome_or_end("a") is None
     bucket.asked.clear()
     for id in "abc":
         journal.record(invocation(id))
-        assert journal.look(f"after-{id}") is None
+        assert journal.outcome_or_end(f"after-{id}") is None
     assert bucket.asked == [keys.end(EXEC), keys.joined(EXEC)] * 3
 
 
 def test_who_joins_says_so_before_it_records(bucket: Bucket, journal: Journal) -> None:
     joining = Journal.open(bucket, EXEC)
-    assert joining.look("a") is None
+    assert joining.outcome_or_end("a") is None
     assert bucket.list(keys.joined(EXEC)) == [keys.joined(EXEC)]
 
 
@@ -65,26 +65,26 @@ def test_who_was_alone_asks_by_name_once_another_has_joined(
 ) -> None:
     journal.record(invocation("a"))
     joining = Journal.open(bucket, EXEC)
-    assert joining.look("b") is None
+    assert joining.outcome_or_end("b") is None
     joining.record(invocation("b"))
     journal.record(invocation("c"))
-    assert journal.look("b") == invocation("b")
+    assert journal.outcome_or_end("b") == invocation("b")
 
 
 def test_an_end_is_seen_by_who_is_alone(bucket: Bucket, journal: Journal) -> None:
     end = EndRecord("cancelled", None, "-")
     Journal.open(bucket, EXEC).finish(end)
     journal.record(invocation("a"))
-    assert journal.look("b") == end
+    assert journal.outcome_or_end("b") == end
 
 
 def test_a_body_that_rests_asks_again(
     bucket: Bucket, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.record(invocation("a"))
-    monkeypatch.setattr(company, "_FRESH_SECONDS", 0)
+    monkeypatch.setattr(presence, "_FRESH_SECONDS", 0)
     bucket.asked.clear()
-    assert journal.look("b") is None
+    assert journal.outcome_or_end("b") is None
     assert bucket.asked == [keys.end(EXEC), keys.invocation(EXEC, "b")]
 
 
@@ -92,13 +92,13 @@ def test_a_replay_asks_for_what_it_adopted(bucket: Bucket) -> None:
     adopted = [(keys.invocation(EXEC, "b"), invocation("b"))]
     journal = Journal.adopting(bucket, execution(bucket), adopted)
     journal.record(invocation("a"))
-    assert journal.look("b") == invocation("b")
+    assert journal.outcome_or_end("b") == invocation("b")
 
 
 def test_on_a_disk_nothing_is_said_and_everything_is_asked() -> None:
     store = MemoryStore()
     Journal.create(store, execution(store)).record(invocation("a"))
-    Journal.open(store, EXEC).look("b")
+    Journal.open(store, EXEC).outcome_or_end("b")
     assert store.list(keys.joined(EXEC)) == []
 
 
@@ -112,7 +112,7 @@ def test_nobody_calls_what_is_recorded(kill_at: int) -> None:
         Journal.create(world.store, record)
 
         def call(journal: Journal, id: str) -> None:
-            if journal.look(id) is None:
+            if journal.outcome_or_end(id) is None:
                 key = keys.invocation(EXEC, id)
                 assert key not in world.store.list(key), "I6: called though recorded"
                 journal.record(invocation(id))

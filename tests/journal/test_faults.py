@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from kitaru.errors import RecordCorrupt, StoreUnavailable
-from kitaru.runtime.recording import ledger, values
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal import blobs, record_store
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import InvocationRecord
@@ -80,7 +80,7 @@ def test_the_harness_sees_a_store_that_breaks_its_promise(
 
 
 def test_the_harness_sees_a_journal_that_does_not_adopt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "create_or_read", _exists_is_an_error)
+    monkeypatch.setattr(record_store, "create_or_read", _exists_is_an_error)
     with pytest.raises(AssertionError, match="exists"):
         every_fault(lambda at: MemoryStore(), "killed after")
 
@@ -100,6 +100,6 @@ def test_the_harness_sees_a_record_before_its_blob(monkeypatch: pytest.MonkeyPat
 
     original = Journal.record
     monkeypatch.setattr(Journal, "record", record)
-    monkeypatch.setattr(values, "_put_blob", put_later)
+    monkeypatch.setattr(blobs, "_put_blob", put_later)
     with pytest.raises(RecordCorrupt, match="missing or damaged"):
         every_fault(lambda at: MemoryStore(), "killed after")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,9 +18,11 @@ from kitaru.errors import (
     ValueNotEncodable,
     WaitConflict,
 )
-from kitaru.runtime.recording import values
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal import blobs
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.memory import MemoryStore
+from kitaru.wire import keys
+from kitaru.wire.envelope import decode, encode
 from kitaru.wire.limits import INLINE_VALUE_BYTES
 from kitaru.wire.records import (
     AttemptRecord,
@@ -28,10 +30,12 @@ from kitaru.wire.records import (
     ErrorInfo,
     ExitRecord,
     InvocationRecord,
+    StateRecord,
     StoredValue,
     WaitAnswer,
     WaitRequest,
 )
+from kitaru.wire.times import now
 
 from .harness import EXEC, LARGE, execution
 
@@ -58,12 +62,12 @@ def test_an_unknown_execution(store: MemoryStore) -> None:
 
 def test_what_record_returns_is_what_every_reader_sees(journal: Journal) -> None:
     mine = invocation(
-        value=journal.put({"b": [1, 2.5, None, "é\ud800"], "a": True}, "dict"),
+        value=journal.store_document({"b": [1, 2.5, None, "é\ud800"], "a": True}, "dict"),
         metadata={"tuple": (1, 2)},
         error=ErrorInfo("ValueError", "no"),
         uses=("a", "b"),
-        artifacts=({"name": "note", "type": "str", "value": journal.put(LARGE)},),
-        calls=({"model": "m", "prompt": journal.put("p"), "tokens": 3},),
+        artifacts=({"name": "note", "type": "str", "value": journal.store_document(LARGE)},),
+        calls=({"model": "m", "prompt": journal.store_document("p"), "tokens": 3},),
     )
     held = journal.record(mine)
     again = Journal.open(journal.store, EXEC).invocation("ck")
@@ -73,13 +77,13 @@ def test_what_record_returns_is_what_every_reader_sees(journal: Journal) -> None
 
 def test_the_second_record_adopts_the_first(journal: Journal) -> None:
     other = Journal.open(journal.store, EXEC)
-    first = journal.record(invocation(value=journal.put("first")))
-    assert other.record(invocation(value=other.put("second"))) == first
+    first = journal.record(invocation(value=journal.store_document("first")))
+    assert other.record(invocation(value=other.store_document("second"))) == first
     assert other.invocation("ck") == first
 
 
 def test_absence_is_asked_again_each_time(journal: Journal) -> None:
-    journal.go_on()
+    journal.mark_running()
     assert journal.invocation("ck") is None
     held = Journal.open(journal.store, EXEC).record(invocation())
     assert journal.invocation("ck") == held
@@ -98,28 +102,28 @@ def test_invocations_come_in_program_order(journal: Journal) -> None:
 def test_values_up_to_64_kib_lie_in_the_record(
     journal: Journal, characters: int, inline: bool
 ) -> None:
-    value = journal.put("x" * characters, "str")
+    value = journal.store_document("x" * characters, "str")
     assert (value.blob is None, value.size, value.type) == (inline, characters + 2, "str")
     assert journal.fetch(value) == "x" * characters
 
 
 def test_equal_large_values_are_written_once(journal: Journal) -> None:
-    assert journal.put(LARGE) == journal.put(LARGE)
+    assert journal.store_document(LARGE) == journal.store_document(LARGE)
     assert len(journal.store.list(f"x/{EXEC}/blob/")) == 1
 
 
 @pytest.mark.parametrize("document", [float("nan"), {1, 2}, object()])
 def test_a_document_that_is_not_json_is_refused(journal: Journal, document: object) -> None:
     with pytest.raises(ValueNotEncodable):
-        journal.put(document)
+        journal.store_document(document)
 
 
 def test_a_value_over_the_limit_is_refused_before_it_is_written(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(values, "MAX_DOCUMENT_BYTES", 70_000)
+    monkeypatch.setattr(blobs, "MAX_DOCUMENT_BYTES", 70_000)
     with pytest.raises(ValueNotEncodable, match="at most"):
-        journal.put(LARGE)
+        journal.store_document(LARGE)
     assert journal.store.list(f"x/{EXEC}/blob/") == []
 
 
@@ -134,7 +138,7 @@ SWAPS: dict[str, Callable[[bytes], bytes | None]] = {
 
 @pytest.mark.parametrize("how", SWAPS)
 def test_a_blob_that_is_not_what_was_stored(journal: Journal, how: str) -> None:
-    value = journal.put(LARGE)
+    value = journal.store_document(LARGE)
     [key] = journal.store.list(f"x/{EXEC}/blob/")
     swap = SWAPS[how](journal.store.get(key) or b"")
     journal.store.delete(key)
@@ -144,12 +148,12 @@ def test_a_blob_that_is_not_what_was_stored(journal: Journal, how: str) -> None:
         journal.fetch(value)
     if swap is not None:
         with pytest.raises(RecordCorrupt):
-            journal.put(LARGE)
+            journal.store_document(LARGE)
 
 
 def test_a_value_whose_digest_lies(journal: Journal) -> None:
     with pytest.raises(RecordCorrupt):
-        journal.fetch(replace(journal.put("a"), data="b"))
+        journal.fetch(replace(journal.store_document("a"), data="b"))
 
 
 def test_a_store_that_says_exists_and_absent(
@@ -207,8 +211,45 @@ def test_a_list_that_is_old_stops_no_status_change(
     assert (state.number, state.status) == (3, "failed")
 
 
+class Overtaken(MemoryStore):
+    """Another process takes each of these numbers of states just before this one does."""
+
+    others: ClassVar[dict[str, str]] = {}
+
+    def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
+        for key, _ in objects:
+            if status := self.others.pop(key, ""):
+                number = keys.state_number(key)
+                super().create(key, encode(key, "other", StateRecord(number, status, now())))
+        return super().create_all(objects)
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        (["waiting"], ["running", "waiting", "failed"]),
+        (["waiting", "running", "waiting"], ["running", "waiting", "running", "waiting", "failed"]),
+        # What this process meant to write is there already.
+        (["failed"], ["running", "failed"]),
+        (["waiting", "failed"], ["running", "waiting", "failed"]),
+    ],
+)
+def test_a_state_is_added_behind_those_of_another_process(
+    others: list[str], expected: list[str]
+) -> None:
+    store = Overtaken()
+    journal = Journal.create(store, execution(store))
+    store.others = {keys.state(EXEC, n): status for n, status in enumerate(others, start=2)}
+    journal.set_state("failed")
+    assert store.others == {}
+    places = store.list(keys.states(EXEC))
+    found = [decode(place, store.get(place) or b"") for place in places]
+    assert [state.status for state in found if isinstance(state, StateRecord)] == expected
+    assert journal.state().status == "failed"
+
+
 def test_the_first_end_counts_and_outweighs_late_states(journal: Journal) -> None:
-    first = journal.finish(EndRecord("completed", journal.put("r"), "1"))
+    first = journal.finish(EndRecord("completed", journal.store_document("r"), "1"))
     other = Journal.open(journal.store, EXEC)
     assert other.finish(EndRecord("cancelled", None, "2")) == first
     other.set_state("failed", ErrorInfo("Zombie", "late"))
@@ -273,13 +314,13 @@ def test_the_same_answer_again_is_fine_and_another_is_a_conflict(journal: Journa
 
 def test_an_exit_and_its_pointers(journal: Journal) -> None:
     assert journal.exit("draft") is None and journal.frame_pointer("ok") is None
-    frame = journal.put({"v": 1})
+    frame = journal.store_document({"v": 1})
     first = journal.record_exit(ExitRecord("draft", "go", "ok", frame, ({"line": 3},)))
     assert journal.record_exit(ExitRecord("draft", "end", None)) == first
     assert Journal.open(journal.store, EXEC).exit("draft") == first
-    journal.point("ok", {"from": "draft"})
-    journal.point("ok", {"passed": "end"})
-    journal.point("skipped", {"passed": "ok"})
+    journal.set_frame_pointer("ok", {"from": "draft"})
+    journal.set_frame_pointer("ok", {"passed": "end"})
+    journal.set_frame_pointer("skipped", {"passed": "ok"})
     assert journal.frame_pointer("ok") == {"from": "draft"}
     assert journal.frame_pointer("skipped") == {"passed": "ok"}
 
@@ -293,9 +334,9 @@ def cached_elsewhere(journal: Journal, **more: Any) -> InvocationRecord | None:
 
 
 def test_a_cached_result_brings_its_large_values_along(journal: Journal) -> None:
-    artifact = {"name": "n", "type": "str", "value": journal.put(LARGE + "2")}
+    artifact = {"name": "n", "type": "str", "value": journal.store_document(LARGE + "2")}
     held = journal.record(
-        invocation(value=journal.put(LARGE), artifacts=(artifact,)), cache_key=KEY
+        invocation(value=journal.store_document(LARGE), artifacts=(artifact,)), cache_key=KEY
     )
     found = cached_elsewhere(journal)
     assert found == replace(held, cached_from=f"{EXEC}/ck")
@@ -309,7 +350,7 @@ def test_a_cached_result_brings_its_large_values_along(journal: Journal) -> None
 def test_a_journal_does_not_grow_with_its_records(journal: Journal) -> None:
     for number in range(50):
         journal.record(invocation(f"ck_{number}"))
-        assert journal.look(f"other_{number}") is None
+        assert journal.outcome_or_end(f"other_{number}") is None
     held = [one for one in gc.get_objects() if isinstance(one, InvocationRecord)]
     assert len([one for one in held if one.id.startswith("ck_")]) < 10
 

@@ -9,7 +9,7 @@ import pytest
 from kitaru.errors import RecordCorrupt
 from kitaru.runtime.executions import listing
 from kitaru.runtime.executions.listing import list_executions, page_of
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import EndRecord
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kitaru.runtime.executions.listing import list_executions
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire.records import stored_values
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kitaru.errors import RecordCorrupt, RecordTooNew, ValueNotEncodable
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.wire import envelope
 from kitaru.wire.canonical import dumps
-from kitaru.wire.envelope import decode, encode, reread
+from kitaru.wire.envelope import RECORD_SCHEMA, decode, encode, reread
 from kitaru.wire.records import InvocationRecord, StateRecord, StoredValue
 
 from .harness import EXEC
@@ -82,7 +82,7 @@ def test_a_record_at_another_key_is_noticed() -> None:
 
 def test_a_newer_schema_says_what_to_upgrade() -> None:
     with pytest.raises(RecordTooNew, match="Upgrade Kitaru"):
-        decode(KEY, changed(schema=2, kind="from the future"))
+        decode(KEY, changed(schema=RECORD_SCHEMA + 1, kind="from the future"))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_newer_schema_says_what_to_upgrade() -> None:
         b"[1]",
         b"\xff",
         b"[" * 100_000,
-        DATA[:-66].replace(b'"schema":1', b'"schema":1,"schema":1'),
+        DATA[:-66].replace(b'"schema":2', b'"schema":2,"schema":2'),
         DATA[:-66].replace(b'"attempts":1', b'"attempts":NaN'),
         DATA[:-66].replace(b'"attempts":1', b'"attempts": 1'),
         DATA[:-66].replace(b'"attempts":1', b'"attempts":1,"more":2'),

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kitaru.errors import EnvironmentFailure, StoreDenied
-from kitaru.runtime.recording import segments
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.ledger import Ledger
+from kitaru.runtime.journal import segments
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys
 from kitaru.wire.records import ExitRecord, InvocationRecord
@@ -69,7 +69,7 @@ def begun(store: MemoryStore, count: int, *, pause: bool = True) -> None:
 
 def again(store: MemoryStore) -> Journal:
     journal = Journal.open(store, EXEC)
-    journal.go_on()
+    journal.mark_running()
     return journal
 
 
@@ -79,8 +79,10 @@ def written(store: MemoryStore) -> list[str]:
 
 def expect_all(store: MemoryStore, count: int) -> None:
     journal = again(store)
-    assert [journal.look(f"s_{n}") for n in range(count)] == [invocation(n) for n in range(count)]
-    assert journal.look("s_none") is None
+    assert [journal.outcome_or_end(f"s_{n}") for n in range(count)] == [
+        invocation(n) for n in range(count)
+    ]
+    assert journal.outcome_or_end("s_none") is None
     assert Journal.open(store, EXEC).invocations() == [invocation(n) for n in range(count)]
 
 
@@ -92,7 +94,7 @@ def test_going_on_reads_segments_some_at_a_time_and_no_record() -> None:
     store.asked.clear()
     seen = []
     for number in range(40):
-        assert journal.look(f"s_{number}") == invocation(number)
+        assert journal.outcome_or_end(f"s_{number}") == invocation(number)
         seen.append(len(store.asked))
     assert store.asked == [f"segment/{n:010d}" for n in (0, 8, 16, 24, 32)]
     assert (seen[0], seen[15], seen[16], seen[31], seen[32]) == (2, 2, 4, 4, 5)
@@ -103,7 +105,7 @@ def test_what_is_not_recorded_waits_for_no_segment() -> None:
     begun(store, 40)
     journal = again(store)
     store.asked.clear()
-    assert journal.look("s_99") is None
+    assert journal.outcome_or_end("s_99") is None
     assert set(store.asked) == {"end", "inv/s_99", "joined"}
 
 
@@ -112,7 +114,9 @@ def test_what_a_killed_process_left_in_no_segment_is_in_the_next_one() -> None:
     begun(store, 21, pause=False)
     assert len(written(store)) == 2
     journal = again(store)
-    assert [journal.look(f"s_{n}") for n in range(21)] == [invocation(n) for n in range(21)]
+    assert [journal.outcome_or_end(f"s_{n}") for n in range(21)] == [
+        invocation(n) for n in range(21)
+    ]
     journal.set_state("failed")
     store.asked.clear()
     expect_all(store, 21)
@@ -161,7 +165,9 @@ def test_a_segment_that_is_gone_costs_time_only() -> None:
     begun(store, 20)
     journal = again(store)
     store.delete(written(store)[1])
-    assert [journal.look(f"s_{n}") for n in range(20)] == [invocation(n) for n in range(20)]
+    assert [journal.outcome_or_end(f"s_{n}") for n in range(20)] == [
+        invocation(n) for n in range(20)
+    ]
     expect_all(store, 20)
 
 
@@ -169,13 +175,13 @@ def test_a_segment_makes_nothing_recorded_and_changes_no_record() -> None:
     store = Bucket()
     begun(store, 20)
     ghost, other = invocation(99), invocation(3, "another")
-    ledger = Ledger(store)
+    record_store = RecordStore(store)
     forged = b"".join(
-        one.id.encode() + b"\n" + ledger.encode(keys.invocation(home, one.id), one)
+        one.id.encode() + b"\n" + record_store.encode(keys.invocation(home, one.id), one)
         for one, home in [(ghost, EXEC), (other, "exec-2")]
     )
     replaced(store, written(store)[0], lambda data: forged + data)
-    assert again(store).look("s_99") is None
+    assert again(store).outcome_or_end("s_99") is None
     expect_all(store, 20)
 
 

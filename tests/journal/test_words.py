@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kitaru.errors import UsageError
 from kitaru.wire import canonical, ids, times
-from kitaru.wire.ids import Counters, check_execution_id, new_execution_id
+from kitaru.wire.ids import (
+    Counters,
+    check_execution_id,
+    new_ascending_id,
+    new_execution_id,
+)
 from kitaru.wire.names import check_name
 
 NAMES = st.sampled_from(["a", "b", "a_2", "a_3", "a_2_2", "a_02", "a_1", "b_10"])
 
 
-def test_execution_ids_are_legal_unique_and_ascend() -> None:
+def test_execution_ids_are_legal_and_unique() -> None:
     made = [new_execution_id() for _ in range(200)]
-    assert made == sorted(set(made))
+    assert len({*made}) == 200
     assert [check_execution_id(id) for id in made] == made
+
+
+def test_execution_ids_are_spread_over_all_first_characters() -> None:
+    """A bucket is split by ranges of keys: what runs at once must not lie in one range."""
+    first = Counter(new_execution_id()[0] for _ in range(3_200))
+    assert len(first) == 32
+    assert max(first.values()) < 200
+
+
+def test_the_second_half_of_an_execution_id_is_when_it_was_made() -> None:
+    made = [new_execution_id() for _ in range(200)]
+    assert made == sorted(made, key=lambda id: id.partition("-")[2])
+
+
+def test_ids_that_ascend() -> None:
+    made = [new_ascending_id() for _ in range(200)]
+    assert made == sorted({*made})
 
 
 @pytest.mark.parametrize("clock", [-(10**18), 0, 10**19])
 def test_ids_and_moments_bear_any_clock(monkeypatch: pytest.MonkeyPatch, clock: int) -> None:
     monkeypatch.setattr(times.time, "time_ns", lambda: clock)
     monkeypatch.setattr(ids, "_last_ms", 0)
-    first, second = new_execution_id(), new_execution_id()
+    first, second = new_ascending_id(), new_ascending_id()
     assert check_execution_id(first) < check_execution_id(second)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.values import store_value
+from kitaru.runtime.journal.blobs import store_value
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire import keys
 from kitaru.wire.records import EndRecord, ExecutionRecord, InvocationRecord
@@ -34,11 +34,13 @@ def work(url: str, exec_id: str, name: str, count: int) -> None:
         if journal.invocation(id) is None:
             say("calls", id)
             # Every third value is a blob, so that kills fall between blob and record as well.
-            value = journal.put(f"{name}-{number}-" + "x" * (70_000 if number % 3 == 0 else 10))
+            value = journal.store_document(
+                f"{name}-{number}-" + "x" * (70_000 if number % 3 == 0 else 10)
+            )
             record = InvocationRecord(id, id, "checkpoint", "m.ck", "d", "completed", value)
             held = journal.record(record)
             say("recorded", id, held.value.digest)
-    end = journal.finish(EndRecord("completed", journal.put(name), now()))
+    end = journal.finish(EndRecord("completed", journal.store_document(name), now()))
     say("ended", end.result.digest)
     store.close()
 

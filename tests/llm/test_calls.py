@@ -14,9 +14,9 @@ import kitaru
 from kitaru import KitaruClient, checkpoint, config, flow
 from kitaru.errors import ModelAnswerInvalid, UsageError
 from kitaru.runtime import codec
+from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.llm import providers
-from kitaru.runtime.observing.redaction import WITHHELD
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.telemetry.log_redaction import WITHHELD
 from kitaru.stores import open_store
 from kitaru.wire.records import InvocationRecord
 
@@ -55,7 +55,7 @@ class Model:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     made = Model()
-    monkeypatch.setattr(providers, "_through_litellm", made)
+    monkeypatch.setattr(providers, "_reach", made)
     yield made
     config.configure(redact=None, capture=None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,15 @@ import kitaru
 from kitaru import config
 from kitaru.errors import ContextError, EnvironmentFailure, UsageError
 from kitaru.llm import llm
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.llm import litellm_route, openai_http
 from kitaru.runtime.llm.model_calls import ask
 from kitaru.runtime.llm.models import ModelRequest, resolve, same_models
-from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import open_store
+from kitaru.wire.models import is_direct
 from kitaru.wire.records import InvocationRecord
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -88,12 +93,50 @@ def test_recorded_calls_hold_while_the_model_stays(monkeypatch: pytest.MonkeyPat
     assert not same_models(calls)
 
 
-def test_without_litellm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "litellm", None)
+@pytest.mark.parametrize(
+    ("model", "package", "command"),
+    [
+        ("openai/gpt-4o", "httpx", "pip install 'httpx>="),
+        ("gpt-4o", "httpx", "'genai-prices>="),
+        ("anthropic/claude-sonnet-4-0", "litellm", "pip install 'litellm>="),
+    ],
+)
+def test_without_its_library(
+    monkeypatch: pytest.MonkeyPatch, model: str, package: str, command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EnvironmentFailure) as caught:
-        ask(ModelRequest("x", model="openai/gpt-4o"))
-    assert "openai/gpt-4o" in caught.value.message
-    assert "pip install litellm" in caught.value.help
+        ask(ModelRequest("x", model=model))
+    assert model in caught.value.message and package in caught.value.message
+    assert command in caught.value.help
+
+
+def test_what_an_error_says_to_install_is_what_the_project_declares() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = declared["optional-dependencies"]
+    assert sorted(openai_http.REQUIREMENTS) == extras["openai"]
+    assert sorted([*openai_http.REQUIREMENTS, litellm_route.REQUIREMENT]) == extras["llm"]
+
+
+@pytest.mark.parametrize(
+    ("model", "direct"),
+    [
+        ("openai/gpt-4o", True),
+        ("openai/our/own-model", True),
+        ("gpt-4.1-mini", True),
+        ("o3", True),
+        ("o4-mini", True),
+        ("ft:gpt-4o:team::x", True),
+        ("chatgpt-4o-latest", True),
+        ("openai/responses/gpt-5", False),
+        ("openrouter/openai/gpt-4o", False),
+        ("azure/gpt-4o", False),
+        ("anthropic/claude-sonnet-4-0", False),
+        ("ollama/llama3", False),
+    ],
+)
+def test_which_models_go_without_litellm(model: str, direct: bool) -> None:
+    assert is_direct(model) is direct
 
 
 def test_outside_a_flow() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
 from kitaru.runtime.llm.offline import offline_text
-from kitaru.runtime.running.jsonschema import problem
+from kitaru.runtime.schema.validate import problem
 
 
 class Tone(Enum):

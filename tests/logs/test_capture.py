@@ -14,8 +14,8 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, config, flow
-from kitaru.runtime.observing import logs, output
-from kitaru.runtime.observing.output import Tee
+from kitaru.runtime.telemetry import logs, output
+from kitaru.runtime.telemetry.output import Tee
 from kitaru.stores import open_store
 from kitaru.stores.memory import MemoryStore
 
@@ -231,8 +231,10 @@ def test_a_very_long_line_is_parted_and_odd_text_is_kept() -> None:
     log.add("", "stdout", "y" * 20_000)
     log.add("", "stdout", "\udc80\x00\x1b[1m\n")
     log.close()
-    [(_, lines)] = logs.read(log._ledger.store, "e")
-    assert [line.text for line in lines] == ["y" * 20_000, "\\udc80\x00\x1b[1m"]
+    [(_, lines)] = logs.read(log._record_store.store, "e")
+    # Where a line is parted depends on the secrets that the process knows: none is torn.
+    assert len(lines) > 1
+    assert "".join(line.text for line in lines) == "y" * 20_000 + "\\udc80\x00\x1b[1m"
 
 
 def test_a_chunk_is_in_the_order_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +244,7 @@ def test_a_chunk_is_in_the_order_of_writing(monkeypatch: pytest.MonkeyPatch) -> 
     for number, writer in enumerate(("b", "a", "b", "")):
         log.add(writer, "stdout", f"{number}\n")
     log.close()
-    [(_, lines)] = logs.read(log._ledger.store, "e")
+    [(_, lines)] = logs.read(log._record_store.store, "e")
     assert [line.text for line in lines] == ["0", "1", "2", "3"]
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from kitaru.errors import MemoryConflict, RecordCorrupt, StoreUnavailable
 from kitaru.runtime import codec
+from kitaru.runtime.journal import blobs
+from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.memory.memories import Memory
-from kitaru.runtime.recording import values
-from kitaru.runtime.recording.journal import Journal
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.envelope import decode
@@ -36,8 +36,10 @@ def perform(journal: Journal, id: str, operate: Callable[[Memory], Any]) -> Any:
     held = journal.invocation(id)
     if held is None:
         operation = f"{journal.exec_id}/{id}"
-        memory = Memory(journal.store, SCOPE, operation, lambda newest: journal.intend(id, newest))
-        value = journal.put(codec.encode(operate(memory)))
+        memory = Memory(
+            journal.store, SCOPE, operation, lambda newest: journal.declare_write(id, newest)
+        )
+        value = journal.store_document(codec.encode(operate(memory)))
         held = journal.record(
             InvocationRecord(id, id, "memory", f"kitaru.{id}", "", "completed", value)
         )
@@ -140,13 +142,13 @@ def test_two_faults_one_after_the_other() -> None:
 def test_the_harness_sees_an_operation_that_does_not_look_for_its_own_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Journal, "intend", lambda journal, id, newest: newest)
+    monkeypatch.setattr(Journal, "declare_write", lambda journal, id, newest: newest)
     with pytest.raises((AssertionError, MemoryConflict)):
         every_fault("killed after")
 
 
 def test_the_harness_sees_a_version_before_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    put, write, late = values._put_blob, Memory._write, []
+    put, write, late = blobs._put_blob, Memory._write, []
 
     def put_later(store: Store, home: str, digest: str, data: bytes) -> None:
         if home.startswith("memory/"):
@@ -161,7 +163,7 @@ def test_the_harness_sees_a_version_before_its_value(monkeypatch: pytest.MonkeyP
             put(*item)
         return held
 
-    monkeypatch.setattr(values, "_put_blob", put_later)
+    monkeypatch.setattr(blobs, "_put_blob", put_later)
     monkeypatch.setattr(Memory, "_write", write_first)
     with pytest.raises(RecordCorrupt, match="missing or damaged"):
         every_fault("killed after")

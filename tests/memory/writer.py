@@ -11,6 +11,7 @@ import sys
 from kitaru import KitaruClient
 from kitaru.errors import MemoryConflict
 from kitaru.memory import Memories
+from tests.waiting import attempts
 
 SCOPE = "namespace:race"
 
@@ -18,7 +19,9 @@ SCOPE = "namespace:race"
 def add(memory: Memories, count: int) -> list[int]:
     """Add 1 so many times; return the versions that this wrote."""
     written: list[int] = []
-    while len(written) < count:
+    for _ in attempts():
+        if len(written) == count:
+            break
         entry = memory.entry("count", scope=SCOPE)
         value, version = (entry.value, entry.version) if entry else (0, 0)
         try:

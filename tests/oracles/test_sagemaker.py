@@ -11,10 +11,10 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.oracles.test_shapes import PARAMETERS, PROGRAMS
 from tests.targets.programs import Do, plan
 from tests.targets.test_sagemaker import WIRING
 from tests.targets.test_sagemaker_callbacks import QUEUE
+from tests.waiting import attempts, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -73,13 +74,15 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
 
 def answer(server: subprocess.Popen[bytes], request: urllib.request.Request) -> None:
     """Ask until the server answers; it may take a while to begin."""
-    while server.poll() is None:
-        try:
+
+    def answers() -> bool:
+        assert server.poll() is None, "the S3 server ended before it began"
+        with suppress(urllib.error.URLError, ConnectionError):
             urllib.request.urlopen(request, timeout=10).close()
-            return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.1)
-    raise AssertionError("the S3 server ended before it began")
+            return True
+        return False
+
+    wait_until(answers)
 
 
 def test_the_sdk_builds_the_same_pipeline_and_every_request_fits(tmp_path: Path) -> None:
@@ -151,7 +154,7 @@ class Ran:
         """Answer what it waits for, so that the next run goes on."""
         view = self.view()
         assert view.status == "waiting"
-        KitaruClient(self.url).executions.input(view.exec_id, self.left.pop(0))
+        KitaruClient(self.url).executions.input(view.exec_id, self.left.pop(0), submit=False)
         self.parameters["kitaru_execution"] = view.exec_id
 
 
@@ -162,10 +165,12 @@ def test_the_sdks_local_mode_gives_what_a_local_run_gives(tmp_path: Path, bucket
         if name in RUN
     }
     running = list(started.values())
-    while running:
+    for _ in attempts():
         for found in ask("sagemaker", [ran.job() for ran in running], tmp_path):
             assert (found["problems"], found["status"]) == ([], "Succeeded")
         running = [ran for ran in running if ran.left]
+        if not running:
+            break
         for ran in running:
             ran.go_on()
     for name, ran in started.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru_targets import registry
-from kitaru_targets.base import Wiring
+from kitaru_targets.base import ContainerSpec
 
 from kitaru.wire.plan import Parameter, Resources
 from tests.oracles.ask import ask
@@ -36,7 +36,9 @@ PROGRAMS: dict[str, Program] = {
 
 
 def emit(target: str, program: Program, file: Path) -> Path:
-    wiring = Wiring("python:3.11-slim", ("python3", str(FAKE)), ("step",), "sqlite:/x.db", {})
+    wiring = ContainerSpec(
+        "python:3.11-slim", ("python3", str(FAKE)), ("step",), "sqlite:/x.db", {}
+    )
     text = registry.get(target).emit(plan(program, parameters=PARAMETERS), wiring).text
     assert registry.get(target).validate(text) == []
     file.write_text(text)

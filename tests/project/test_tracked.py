@@ -57,13 +57,3 @@ def test_no_tracked_file_holds(what: str) -> None:
 )
 def test_the_search_can_find_something(what: str, line: str) -> None:
     assert re.search(FORBIDDEN[what], line)
-
-
-def test_no_module_is_longer_than_400_lines() -> None:
-    folders = ("kitaru", "compiler", "targets", "templates")
-    long = [
-        f"{path.relative_to(ROOT)}: {count}"
-        for path in tracked(*(f"{folder}/*.py" for folder in folders))
-        if (count := len(path.read_text().splitlines())) > 400
-    ]
-    assert long == []

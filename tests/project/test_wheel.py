@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from kitaru.version import VERSION
 
 from .conftest import ROOT, Installed, tracked
 
@@ -53,6 +56,16 @@ def test_every_tracked_file_of_a_package_is_in_the_wheel(wheel: Path, package: s
     assert expected <= names(wheel)
 
 
+def test_the_description_of_the_package_has_no_link_that_leads_nowhere(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        info = next(n.split("/")[0] for n in archive.namelist() if ".dist-info/" in n)
+        metadata = archive.read(f"{info}/METADATA").decode()
+    assert "Requires-Python: >=3.11\n" in metadata
+    links = re.findall(r"\]\(([^)\s]+)\)", metadata)
+    assert [link for link in links if not link.startswith(("https:", "http:", "#"))] == []
+    assert "\n# Kitaru\n" in metadata
+
+
 def test_the_wheel_carries_the_licence_and_the_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         info = next(n.split("/")[0] for n in archive.namelist() if ".dist-info/" in n)
@@ -89,4 +102,4 @@ def test_help_and_version_touch_nothing(
 
 def test_the_installed_command_says_its_version(installed: Installed, tmp_path: Path) -> None:
     done = installed.kitaru("--version", cwd=tmp_path)
-    assert "0.1.0" in done.stdout
+    assert VERSION in done.stdout

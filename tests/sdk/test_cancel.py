@@ -11,6 +11,7 @@ import pytest
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
 from tests.sdk.conftest import Script
+from tests.waiting import wait_until
 
 BEGAN, GATE = threading.Event(), threading.Event()
 
@@ -108,7 +109,8 @@ from kitaru import checkpoint, flow
 def step(number):
     with Path("calls.txt").open("a") as file:
         file.write(f"{number}\\n")
-    while number == 1 and not Path("go").exists():
+    deadline = time.monotonic() + 60
+    while number == 1 and not Path("go").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     return number
 
@@ -124,8 +126,8 @@ def slow():
 def test_another_process_is_cancelled(script: Callable[[str], Script]) -> None:
     flows = script(SLOW)
     process = flows.start("flows.slow.options(exec_id='e1').run().wait()")
-    while "1" not in flows.calls():
-        assert process.poll() is None, process.communicate()
+    wait_until(lambda: "1" in flows.calls() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
     KitaruClient().executions.cancel("e1")
     (flows.file.parent / "go").touch()
     _, log = process.communicate(timeout=60)

@@ -10,9 +10,10 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
-from kitaru.runtime.running.futures import Futures
+from kitaru.runtime.engine.futures import Futures
+from tests.recorder import Calls
 
-CALLS: list[Any] = []
+CALLS = Calls()
 
 
 @pytest.fixture(autouse=True)
@@ -176,15 +177,15 @@ def test_retry_runs_what_failed_and_nothing_else() -> None:
     def body() -> list:
         return [noted(1), mends()]
 
-    from kitaru.flow import go_on
-    from kitaru.runtime.recording.journal import Journal
+    from kitaru.flow import run_execution
+    from kitaru.runtime.journal.journal import Journal
     from kitaru.stores import open_store
 
     handle = body.run()
     with pytest.raises(errors.CheckpointFailed):
         handle.wait()
     cause["broken"] = False
-    again = go_on(body, Journal.open(open_store(), handle.exec_id), cache=False)
+    again = run_execution(body, Journal.open(open_store(), handle.exec_id), cache=False)
     assert again.wait() == [1, "up"]
     assert CALLS == [1, "mends", "mends"]
     with pytest.raises(errors.StateError, match="completed"):
@@ -226,9 +227,9 @@ def test_a_caught_failure_is_the_same_on_replay(store: str) -> None:
 
 def replay_in_another_place(body: Any, exec_id: str, answer: Any) -> Any:
     """Go on as another process would: with no run of it under way here."""
-    from kitaru.runtime.running import local
+    from kitaru.runtime.engine import local_run
 
-    local._running.clear()
+    local_run._running.clear()
     return KitaruClientFor(body).input(exec_id, answer)
 
 
@@ -239,7 +240,7 @@ class KitaruClientFor:
         self._body = body
 
     def input(self, exec_id: str, value: Any) -> Any:
-        from kitaru.runtime.recording.journal import Journal
+        from kitaru.runtime.journal.journal import Journal
         from kitaru.stores import open_store
         from kitaru.wire.records import WaitAnswer
 

@@ -8,7 +8,7 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
-from kitaru.cli import comparisons
+from kitaru.cli.render import comparison as comparisons
 from kitaru.runtime.executions.comparison import Comparison, Effort
 from kitaru.runtime.llm import providers
 
@@ -53,7 +53,7 @@ def _models(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(request: Any, resolved: Any, pieces: Any) -> providers.Answer:
         return providers.Answer("text", 10, 5, 0.25)
 
-    monkeypatch.setattr(providers, "_through_litellm", answer)
+    monkeypatch.setattr(providers, "_reach", answer)
     FAILS.clear()
 
 

@@ -14,8 +14,8 @@ from kitaru import KitaruClient, checkpoint, flow
 from kitaru.cli.values import parse_value
 from kitaru.errors import AnswerInvalid, CheckpointFailed
 from kitaru.runtime import codec
-from kitaru.runtime.recording import values
-from kitaru.runtime.running.waits import check_json
+from kitaru.runtime.engine.waits import check_json
+from kitaru.runtime.journal import blobs
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import canonical
 from kitaru.wire.limits import MAX_ANSWER_DEPTH
@@ -109,11 +109,11 @@ def test_an_input_that_is_a_bomb_is_text() -> None:
 @given(NESTED)
 def test_any_edge_is_stored_as_json_of_the_world_and_comes_back(value: Any) -> None:
     store = MemoryStore()
-    stored = values.keep(store, "x/e/", value, "result")
+    stored = blobs.keep(store, "x/e/", value, "result")
     objects = [store.get(key) or b"" for key in store.list("x/e/")]
     for data in [canonical.dumps(stored.data), *(one for one in objects if one[:1] in b'[{"')]:
         json.loads(data, parse_constant=pytest.fail)
-    again = codec.decode(values.load_value(store, "x/e/", stored))
+    again = codec.decode(blobs.load_value(store, "x/e/", stored))
     assert repr(_written(again)) == repr(_written(value))
 
 
@@ -139,7 +139,7 @@ def test_a_result_that_is_too_large_names_checkpoint_part_and_limit(
     def overflowing() -> Any:
         return large()
 
-    monkeypatch.setattr(values, "MAX_VALUE_BYTES", 300_000)
+    monkeypatch.setattr(blobs, "MAX_VALUE_BYTES", 300_000)
     with pytest.raises(CheckpointFailed) as caught:
         overflowing.run().wait()
     message = str(caught.value.__cause__)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kitaru
-from kitaru import KitaruClient, checkpoint, flow
+from kitaru import KitaruClient, checkpoint, flow, memory
 from kitaru.runtime import codec
-from kitaru.runtime.codec.inside import values_inside
-from kitaru.runtime.recording import lineage
+from kitaru.runtime.codec.subvalues import values_inside
+from kitaru.runtime.journal import lineage
 from kitaru.wire import canonical
 from kitaru.wire.records import InvocationRecord, StoredValue
 
@@ -35,11 +35,35 @@ def nothing(x: int) -> None:
     return None
 
 
+def traced(record: InvocationRecord) -> lineage.Trace:
+    assert record.value is not None
+    whole = (lineage._short(record.value.digest),)
+    return lineage.Trace(
+        record.position, record.id, (record.callee, record.site), record.uses, whole, ()
+    )
+
+
 def made(body: Any) -> dict[str, list[str]]:
     handle = flow(body).run()
     handle.wait(20)
     found = KitaruClient().executions.lineage(handle.exec_id)
     return {id: list(parents) for id, parents in found.items()}
+
+
+def test_a_part_of_one_result_beside_another_that_is_whole() -> None:
+    def body() -> None:
+        a, pair = make("a"), make(["one", "two"])
+        make("letter", a, pair["name"][0])
+        join([a, pair["name"], pair])
+        join(a)
+
+    assert made(body) == {
+        "make": [],
+        "make_2": [],
+        "make_3": ["make", "make_2"],
+        "join": ["make", "make_2"],
+        "join_2": ["make"],
+    }
 
 
 def test_whole_results_and_results_inside_arguments() -> None:
@@ -98,13 +122,13 @@ def test_parts_of_a_result_are_recognised() -> None:
 def test_a_line_is_its_own_parent_only_where_no_other_is(x: int, y: int) -> None:
     def record(id: str, site: str, uses: list[int], value: int) -> InvocationRecord:
         digest = canonical.digest(value)
-        found = tuple(lineage.uses(tuple(uses), {}))
+        found = tuple(lineage.argument_digests(tuple(uses), {}))
         return replace(BARE, id=id, site=site, uses=found, value=StoredValue(digest=digest))
 
     first, second = record("a", "f.py:1", [], x), record("b", "f.py:2", [x], x)
     third = record("c", "f.py:2", [x], y)
     fourth = record("d", "f.py:2", [y], 0)
-    found = lineage.parents([first, second, third, fourth])
+    found = lineage.parents_by_content(map(traced, (first, second, third, fourth)))
     assert (found["b"], found["c"]) == (("a",), ("a",))
     assert found["d"] == (("a",) if x == y else ("c",))
 
@@ -152,9 +176,9 @@ def test_related_is_what_came_before_and_after() -> None:
         "d": ("c",),
         "e": ("other",),
     }
-    assert list(lineage.related(chain, "b")) == ["a", "b", "c", "d"]
-    assert list(lineage.related(chain, "c")) == ["a", "b", "other", "c", "d"]
-    assert list(lineage.related(chain, "e")) == ["other", "e"]
+    assert list(lineage.ancestors_and_descendants(chain, "b")) == ["a", "b", "c", "d"]
+    assert list(lineage.ancestors_and_descendants(chain, "c")) == ["a", "b", "other", "c", "d"]
+    assert list(lineage.ancestors_and_descendants(chain, "e")) == ["other", "e"]
 
 
 VALUES = st.recursive(
@@ -183,10 +207,34 @@ def test_parts_are_known_without_their_classes(value: Any) -> None:
 
 @given(VALUES)
 def test_a_value_that_is_handed_on_is_recognised(value: Any) -> None:
-    digest = kitaru.runtime.recording.values.canonical.digest(kitaru.runtime.codec.encode(value))
+    digest = kitaru.runtime.journal.blobs.canonical.digest(kitaru.runtime.codec.encode(value))
     first = InvocationRecord(
         "a", "a", "checkpoint", "m.a", "", "completed", StoredValue(digest=digest), position=1
     )
-    second = replace(first, id="b", uses=lineage.uses((), {"x": [1, {"k": value}]}), position=2)
+    second = replace(
+        first, id="b", uses=lineage.argument_digests((), {"x": [1, {"k": value}]}), position=2
+    )
     mute = value is None or isinstance(value, bool) or value in ("", [], {}, ())
-    assert lineage.parents([first, second])["b"] == (() if mute else ("a",))
+    assert lineage.parents_by_content(map(traced, (first, second)))["b"] == (() if mute else ("a",))
+
+
+@checkpoint
+def toned(tone: Any) -> str:
+    return f"in {tone}"
+
+
+@flow
+def from_memory() -> list[str]:
+    memory.set("tone", "a warm tone of voice")
+    memory.set("people", [{"name": "Alice Ames"}, "Bob"])
+    tone, people = memory.get("tone"), memory.get("people")
+    return [toned(tone), toned(people), toned(people[0]["name"]), toned(tone + " still")]
+
+
+def test_what_was_read_from_a_memory_is_where_a_value_is_from() -> None:
+    handle = from_memory.run()
+    handle.wait(20)
+    found = KitaruClient().executions.lineage(handle.exec_id)
+    assert [found[id] for id in ("toned", "toned_2", "toned_3", "toned_4")] == [
+        ("memory_get",), ("memory_get_2",), ("memory_get_2",), (),
+    ]  # fmt: skip

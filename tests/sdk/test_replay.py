@@ -13,8 +13,9 @@ from kitaru import KitaruClient, checkpoint, errors, flow
 from kitaru.client import Executions
 from kitaru.runtime.llm import providers
 from kitaru.stores import open_store
+from tests.recorder import Calls
 
-RAN: list[str] = []
+RAN = Calls()
 LARGE = "large " * 20_000
 WORLD: dict[str, Any] = {}
 
@@ -118,7 +119,7 @@ def test_the_cache_hides_nothing_and_learns_nothing(client: Executions) -> None:
     assert chain.replay(source).wait(20) == 3
     assert RAN == ["a 1", "b 2", "c 4"]
     RAN.clear()
-    WORLD["less"] = 0
+    WORLD.clear()
     assert chain.run().wait(20) == 4, "the replay's results are not in the cache"
     assert RAN == []
 
@@ -232,7 +233,7 @@ def test_a_result_that_nobody_asks_for_is_told(
     other = done(branching, "c")
     branching.replay(other, results={"c": 7}, inputs={"way": "b"}).wait(20)
     (told,) = caplog.messages
-    assert told.endswith(f"this replay of {other} took over or was given: c")
+    assert told.endswith(f"this replay of {other} reused: c")
 
 
 def test_what_came_after_the_start_is_never_adopted() -> None:
@@ -364,7 +365,7 @@ def test_another_model(client: Executions, monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(resolved.model)
         return providers.Answer(f"by {resolved.model}", 1, 2, 0.5)
 
-    monkeypatch.setattr(providers, "_through_litellm", through)
+    monkeypatch.setattr(providers, "_reach", through)
 
     @checkpoint
     def asks(prompt: str) -> str:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, config, errors, flow
-from kitaru.runtime.running.local import LocalRun
-from kitaru.runtime.running.retries import LONGEST_DELAY, Policy
+from kitaru.runtime.engine.local_run import LocalRun
+from kitaru.runtime.engine.retries import LONGEST_DELAY, Policy
 
 calls: list[Any] = []
 gate = threading.Event()
@@ -330,6 +330,8 @@ def test_pauses_grow_to_an_hour_and_start_again_with_a_retry(
 
 
 def test_by_default_any_exception_counts_and_nothing_is_tried_again() -> None:
-    policy = Policy().under(Policy())
+    policy = Policy().with_defaults(Policy())
     assert policy == Policy(0, 0.0, 2.0, (Exception,), None)
-    assert Policy(2).under(Policy(5, 1.0, 3.0, (Odd,), None)) == Policy(2, 1.0, 3.0, (Odd,), None)
+    assert Policy(2).with_defaults(Policy(5, 1.0, 3.0, (Odd,), None)) == Policy(
+        2, 1.0, 3.0, (Odd,), None
+    )

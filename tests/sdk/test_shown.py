@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 from kitaru.runtime import codec
-from kitaru.runtime.recording.shown import as_json
+from kitaru.runtime.journal.to_json import as_json
 
 
 @dataclass

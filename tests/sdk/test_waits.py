@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Literal
 
 import pydantic
@@ -16,8 +16,9 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
-from kitaru.runtime.running.local import LocalRun
+from kitaru.runtime.engine.local_run import LocalRun
 from tests.sdk.conftest import Script
+from tests.waiting import wait_until
 
 SOURCE = """\
 from pathlib import Path
@@ -102,12 +103,17 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
     view = KitaruClient().executions.get("e1")
     document = view.to_dict()
     assert [(i["id"], i["status"]) for i in document.pop("invocations")] == [("draft", "completed")]
+    (counted,) = document.pop("counts")
+    assert (counted["count"], counted["failed"], counted["reused"]) == (1, 0, 0)
     assert document == {
         "exec_id": "e1",
         "flow": "review",
         "deployment": "",
         "status": "waiting",
         "started_at": document["started_at"],
+        "last_sign": view.last_sign,
+        "calls": [],
+        "submission": None,
         "inputs": {"topic": "kayaks"},
         "result": None,
         "waits": [
@@ -122,8 +128,19 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
         "error": None,
         "notes": {},
         "attempts": [],
+        "attempts_total": 0,
+        "total": 1,
+        "next": None,
         "effort": {"tokens": 0, "cost": None, "seconds": document["effort"]["seconds"]},
         "replay": None,
+        "unasked": [],
+        "codes": [
+            {
+                "fingerprint": view.journal.execution.code,
+                "at": document["started_at"],
+                "process": "",
+            }
+        ],
     }
     assert flows.answer("e1", True) == "completed"
     assert KitaruClient().executions.get("e1").result == "DRAFT OF KAYAKS"
@@ -156,7 +173,7 @@ def test_a_living_script_goes_on_by_itself(script: Callable[[str], Script]) -> N
     )
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "waiting"
-    from kitaru.runtime.recording.journal import Journal
+    from kitaru.runtime.journal.journal import Journal
     from kitaru.stores import open_store
     from kitaru.wire.records import WaitAnswer
 
@@ -223,7 +240,7 @@ def test_an_answer_that_only_the_type_refuses_leaves_it_waiting() -> None:
     client = KitaruClient()
     for number in (1, 3):
         client.executions.input(handle.exec_id, {"number": number})
-        _until(lambda: handle._journal.wait_answer("ok") is None)
+        wait_until(lambda: handle._journal.wait_answer("ok") is None)
         (wait,) = client.executions.get(handle.exec_id).to_dict()["waits"]
         assert wait["refused"].endswith("does not fit: number: Value error, odd.")
     client.executions.input(handle.exec_id, {"number": 2})
@@ -232,7 +249,8 @@ def test_an_answer_that_only_the_type_refuses_leaves_it_waiting() -> None:
 
 
 def test_why_an_answer_is_none_is_kept_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEAM_PASSWORD", "correct-horse")
+    # Another word than that of a secret which another test reads: those stay known to the process.
+    monkeypatch.setenv("TEAM_PASSWORD", "battery-staple")
 
     class Login(pydantic.BaseModel):
         word: str
@@ -248,16 +266,9 @@ def test_why_an_answer_is_none_is_kept_without_secrets(monkeypatch: pytest.Monke
 
     handle = asks.run()
     handle.settle()
-    KitaruClient().executions.input(handle.exec_id, {"word": "correct-horse"})
-    _until(lambda: handle._journal.wait_answer("ok") is None)
+    KitaruClient().executions.input(handle.exec_id, {"word": "battery-staple"})
+    wait_until(lambda: handle._journal.wait_answer("ok") is None)
     assert handle._journal.refused("ok").endswith("word: Value error, *** is not known.")
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_schema_that_json_cannot_express_is_refused_when_it_is_asked() -> None:
@@ -297,10 +308,9 @@ def test_who_answers_while_it_is_being_parked_is_heard(monkeypatch: pytest.Monke
         park(run, wait)
 
     monkeypatch.setattr(LocalRun, "suspend", answered)
-    handle, deadline = asking().run(), time.monotonic() + 20
+    handle = asking().run()
     # Nobody waits with the handle, which would wake it.
-    while handle.status != "completed" and time.monotonic() < deadline:
-        pass
+    wait_until(lambda: handle.status == "completed")
     assert handle.get() == [7]
 
 
@@ -366,8 +376,7 @@ def test_a_timeout_looks_for_the_answer_before_it_suspends() -> None:
     handle = asks.run()
     from kitaru.wire.records import WaitAnswer
 
-    while handle._journal.wait_request("ok") is None:
-        pass
+    wait_until(lambda: handle._journal.wait_request("ok") is not None)
     handle._journal.answer(WaitAnswer("ok", "value", True))
     assert handle.wait(20) is True
     states = {handle._journal.state().status}
@@ -400,3 +409,82 @@ def beside():
     assert [r.id for r in KitaruClient().executions.get("e1").invocations] == ["slow"]
     assert flows.answer("e1", True) == "completed"
     assert flows.calls() == ["slow"]
+
+
+def test_a_wait_that_looks_for_its_answer_is_waiting() -> None:
+    @flow
+    def main() -> bool:
+        return kitaru.wait(name="ok", timeout=timedelta(minutes=5))
+
+    handle = main.run()
+    client = KitaruClient()
+    wait_until(lambda: handle.status == "waiting")
+    assert [wait.name for wait in client.executions.get(handle.exec_id).waits] == ["ok"]
+    client.executions.input(handle.exec_id, True)
+    assert handle.wait() is True
+    assert handle.status == "completed"
+
+
+@pytest.mark.parametrize("timeout", ["5", -1, True, float("inf"), float("nan"), [1]])
+def test_a_timeout_that_is_not_a_time_is_refused(timeout: Any) -> None:
+    @flow
+    def main() -> bool:
+        return kitaru.wait(name="ok", timeout=timeout)
+
+    with pytest.raises(errors.FlowError, match="timeout"):
+        main.run().wait()
+
+
+def test_no_schema_and_no_timeout_are_the_defaults() -> None:
+    @flow
+    def main() -> bool:
+        return kitaru.wait(name="ok", schema=None, timeout=None)
+
+    handle = main.run()
+    assert handle.settle() == "waiting"
+    KitaruClient().executions.input(handle.exec_id, True)
+    assert handle.wait() is True
+
+
+SHARED = [1, 2]
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"b": 1, "a": 2},
+        {"z": {"y": [1], "x": None}, "a": "é"},
+        {"a": 1},
+        {},
+        {"b": "x" * 300_000, "a": ["é" * 300_000]},
+        {"b": SHARED, "a": SHARED},
+    ],
+    ids=["unsorted", "nested", "one", "none", "large", "shared"],
+)
+def test_metadata_is_json_in_any_order(about: dict[str, Any]) -> None:
+    @flow
+    def asks() -> bool:
+        return kitaru.wait(name="ok", metadata=about)
+
+    handle = asks.run()
+    handle.settle(20)
+    [wait] = KitaruClient().executions.get(handle.exec_id).waits
+    assert wait.metadata == about
+
+
+@pytest.mark.parametrize(
+    ("about", "place"),
+    [
+        ({"b": 1, "a": (1,)}, "metadata['a']"),
+        ({"a": [{1, 2}]}, "metadata['a'][0]"),
+        ({"a": {1: 2}}, "metadata['a']"),
+        ([1], "metadata is no dict"),
+    ],
+)
+def test_metadata_that_is_no_json_is_refused_by_its_place(about: Any, place: str) -> None:
+    @flow
+    def asks() -> bool:
+        return kitaru.wait(name="ok", metadata=about)
+
+    with pytest.raises(errors.FlowError, match=re.escape(place)):
+        asks.run().wait(20)

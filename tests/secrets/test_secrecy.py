@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kitaru.wire import secrecy
+from kitaru.wire import redaction
 
 RANDOM = "q7Zp2LxV9c" * 2 + "Wt4Rb8"
 SHAPED = {
@@ -35,14 +35,14 @@ FORMS = {
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(secrecy, "_known", {})
+    monkeypatch.setattr(redaction, "_known", {})
     yield
 
 
 @pytest.mark.parametrize("kind", SHAPED)
 def test_a_key_is_known_by_its_shape(kind: str) -> None:
     text = f"refused: {SHAPED[kind]}, try again"
-    assert secrecy.redacted(text) == "refused: ***, try again"
+    assert redaction.redacted(text) == "refused: ***, try again"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_key_is_known_by_its_shape(kind: str) -> None:
     ],
 )
 def test_what_stands_behind_a_telling_word(text: str, shown: str) -> None:
-    assert secrecy.redacted(text) == shown
+    assert redaction.redacted(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -68,24 +68,45 @@ def test_what_stands_behind_a_telling_word(text: str, shown: str) -> None:
     ],
 )  # fmt: skip
 def test_other_texts_stay(text: str) -> None:
-    assert secrecy.redacted(text) == text
+    assert redaction.redacted(text) == text
 
 
 def test_variables_that_are_named_like_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "correct horse")
     monkeypatch.setenv("SOME_NAME", "battery staple")
-    assert secrecy.redacted("correct horse, battery staple") == "***, battery staple"
+    assert redaction.redacted("correct horse, battery staple") == "***, battery staple"
+
+
+@pytest.mark.parametrize("value", ["1", "true", "debug", "eu-west"])
+def test_a_value_that_is_a_word_by_chance_stays(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven characters and fewer stand in texts that tell nothing; eight are a secret."""
+    text = f"the value is {value} here"
+    monkeypatch.setenv("SOME_API_KEY", value)
+    redaction.register_value("NAME", value)
+    assert redaction.redacted(text) == text
+    assert redaction.find_secret_in_document({"text": text}) == ""
+    longer = value.ljust(8, "7")
+    redaction.register_value("NAME", longer)
+    assert redaction.redacted(f"the value is {longer} here") == "the value is *** here"
+    assert redaction.find_secret_in_document([longer]) == "NAME"
+
+
+def test_a_variable_of_eight_characters_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "12345678")
+    assert redaction.redacted("12345678, 1234567") == "***, 1234567"
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=st.text(min_size=8, max_size=40), form=st.sampled_from(sorted(FORMS)))
 def test_a_secret_that_was_read_is_hidden_however_it_is_written(value: str, form: str) -> None:
-    secrecy.remember("NAME", value)
+    redaction.register_value("NAME", value)
     written = FORMS[form](value)
-    assert written not in secrecy.redacted(f"before {written} after")
+    assert written not in redaction.redacted(f"before {written} after")
 
 
 def test_documents_keep_their_form() -> None:
-    secrecy.remember("NAME", RANDOM)
+    redaction.register_value("NAME", RANDOM)
     document = {"a": [1, None, f"x{RANDOM}"], RANDOM: {"b": 1.5}}
-    assert secrecy.redacted_json(document) == {"a": [1, None, "x***"], "***": {"b": 1.5}}
+    assert redaction.redacted_json(document) == {"a": [1, None, "x***"], "***": {"b": 1.5}}

@@ -16,7 +16,7 @@ from kitaru import checkpoint, flow
 from kitaru.errors import EnvironmentFailure, FlowError, NotFound, UsageError
 from kitaru.runtime import secrets
 from kitaru.stores import open_store
-from kitaru.wire import secrecy
+from kitaru.wire import redaction
 
 NAME, VALUE = "SERVICE_KEY", "q7Zp2LxV9cWt4Rb8"
 
@@ -29,7 +29,11 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("KITARU_SECRETS", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("")
-    for module, name in ((secrecy, "_known"), (secrets, "_values"), (secrets, "_plan_references")):
+    for module, name in (
+        (redaction, "_known"),
+        (secrets, "_values"),
+        (secrets, "_plan_references"),
+    ):
         monkeypatch.setattr(module, name, {})
     yield
 

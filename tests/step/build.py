@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire.plan import Block, Parameter, Plan, Span, Step, StepItem
 
@@ -75,6 +76,8 @@ class Program:
 
     def __post_init__(self) -> None:
         (self.folder / "kitaru_build").mkdir(parents=True, exist_ok=True)
+        # Python takes the old bytecode for a file of the same size that changed in the same second.
+        shutil.rmtree(self.folder / "__pycache__", ignore_errors=True)
         (self.folder / "project.py").write_text(self.source)
         (self.folder / "kitaru_build" / "steps.py").write_text(self.steps_py)
         (self.folder / "kitaru_build" / "plan.json").write_text(self.plan().to_json())

@@ -1,4 +1,7 @@
-"""Kills its own process, really, at one store operation: `before:N` or `after:N`."""
+"""Kills its own process, really, at one store operation: `before:N` or `after:N`.
+
+`call:N:FAILURE` raises in the Nth call of Kitaru's after the marker instead (`tests.endings`).
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,23 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from kitaru.stores.objects import ObjectStore
+from kitaru.stores.object_store import ObjectStore
 from kitaru.stores.sqlite import SqliteStore
+from tests.endings.injector import Injector
+
+_SECONDS = 30
 
 OPERATIONS = ("create", "create_all", "get", "get_all", "list")
 
 
 def arm(when: str) -> None:
     """Make every store operation of this process count; nothing happens when `when` is empty."""
-    if when:
+    if when.startswith("call:"):
+        _, number, failure = when.split(":")
+        # One that waits for ever ends with this signal.
+        signal.alarm(_SECONDS)
+        Injector(int(number), failure).arm()
+    elif when:
         moment, _, number = when.partition(":")
         killer = _Killer(moment, int(number))
         for store, name in product((SqliteStore, ObjectStore), OPERATIONS):

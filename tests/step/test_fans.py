@@ -13,11 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kitaru.runtime import codec
-from kitaru.runtime.running import promises
+from kitaru.runtime.engine import promised_calls
 from kitaru.runtime.steps.frames import promised_in
 from kitaru.wire import keys
 from kitaru.wire.plan import Resources
 from tests.step.build import Program, Ran, block, step
+from tests.waiting import attempts
 
 SOURCE = """\
 import threading
@@ -184,9 +185,9 @@ class Kept:
 @example(9_000, {n for n in range(9_000) if n % 2}, 20)
 def test_nodes_share_out_what_is_left(count: int, kept: set[int], most: int) -> None:
     promised = [{"id": str(position)} for position in range(count)]
-    items = promises.items(promised, Kept(kept), most)  # type: ignore[arg-type]
+    items = promised_calls.items(promised, Kept(kept), most)  # type: ignore[arg-type]
     assert len(items) <= most and all(len(item) <= 256 for item in items)
-    made = [one["id"] for item in items for one in promises.chosen(promised, item)]
+    made = [one["id"] for item in items for one in promised_calls.chosen(promised, item)]
     left = [one["id"] for one in promised if int(one["id"]) not in kept]
     # Of what no argument holds, whoever gathers makes the rest.
     short = all(len(item) < 240 for item in items)
@@ -197,7 +198,7 @@ def test_nodes_share_out_what_is_left(count: int, kept: set[int], most: int) -> 
 def test_a_node_of_an_empty_list_has_nothing_to_do(tmp_path: Path) -> None:
     program = make(tmp_path)
     program.run("split", topic="a")
-    ran = program.run("draft", item=promises.NOTHING)
+    ran = program.run("draft", item=promised_calls.NOTHING)
     assert (ran.code, program.calls()) == (0, [])
 
 
@@ -270,11 +271,9 @@ def test_two_nodes_may_keep_one_promise(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["split", "draft", "publish"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_killed_anywhere_and_started_again(tmp_path: Path, name: str, moment: str) -> None:
-    number, code = 0, -9
-    while code:
-        number += 1
+    for number in attempts():
         program = make(tmp_path / str(number), CATCHING)
-        killed = {name: f"{moment}:{number}"}
+        code, killed = 0, {name: f"{moment}:{number}"}
         code = program.run("split", topic="a,bad", kill=killed.get("split", "")).code
         items = program.run("split", topic="a,bad").items if code else ["0", "1"]
         if name == "draft":
@@ -287,6 +286,8 @@ def test_killed_anywhere_and_started_again(tmp_path: Path, name: str, moment: st
         made = program.calls()
         assert made.count("draft-a") <= 2 and made.count("publish") <= 2
         assert made.count("draft-bad") == 2
+        if code == 0:
+            break
     assert number > 3
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime.__main__ import main
-from kitaru.runtime.steps.given import Given
+from kitaru.runtime.steps.inputs import InputSource
 from kitaru.stores import Store, open_store
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
@@ -30,10 +30,10 @@ def test_the_environment_wins_over_arguments_and_the_store_over_both(
     monkeypatch.setenv("IN_topic", "environment")
     monkeypatch.setenv("IN_other", "of somebody else")
     texts = {"topic": "argument"}
-    assert Given(texts).read(plan, store) == texts
-    assert Given(texts, "IN_").read(plan, store) == {"topic": "environment"}
+    assert InputSource(texts).read(plan, store) == texts
+    assert InputSource(texts, "IN_").read(plan, store) == {"topic": "environment"}
     key = stored(store, {"topic": "store"})
-    assert Given(texts, "IN_", key).read(plan, store) == {"topic": "store"}
+    assert InputSource(texts, "IN_", key).read(plan, store) == {"topic": "store"}
 
 
 @pytest.mark.parametrize("data", [None, b'{"topic": "swapped"}'])
@@ -45,7 +45,7 @@ def test_inputs_that_are_not_those_that_were_put_there_stop_the_step(
     if data is not None:
         store.create(key, data)
     with pytest.raises(EnvironmentFailure, match="missing" if data is None else "changed"):
-        Given(key=key).read(review(tmp_path).plan(), store)
+        InputSource(key=key).read(review(tmp_path).plan(), store)
 
 
 def test_a_step_says_how_it_ended_in_one_file(

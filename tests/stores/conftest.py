@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -45,6 +46,15 @@ def behind(
             return made
 
         yield proxy
+
+
+@pytest.fixture
+def in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory, where there is one: for what need not survive, and waits for no disk."""
+    memory = Path("/dev/shm")
+    base = memory if memory.is_dir() else tmp_path_factory.mktemp("files")
+    with TemporaryDirectory(dir=base) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(params=["sqlite", "memory", *BUCKETS])

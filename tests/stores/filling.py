@@ -13,12 +13,12 @@ from pathlib import Path
 
 from kitaru import checkpoint, flow
 from kitaru.errors import EnvironmentFailure, NotFound
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
 
 STEPS = 12
 # From less than an empty store takes to more than the whole execution does.
-LIMITS = (1_000, *range(31_000, 111_000, 8_000))
+LIMITS = (1_000, *range(31_000, 141_000, 10_000))
 
 calls: Counter[int] = Counter()
 

@@ -11,23 +11,23 @@ from math import inf
 import pytest
 
 from kitaru.errors import EnvironmentFailure, StoreDenied, StoreUnavailable, StoreUnsuitable
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.ledger import Ledger
-from kitaru.runtime.recording.values import create_or_read
-from kitaru.stores import Store, objects, open_store
+from kitaru.runtime.journal.blobs import create_or_read
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.stores import Store, object_store, open_store
 from kitaru.wire.records import CacheHint, InvocationRecord
 from tests.journal.harness import execution
 
 from .conftest import BUCKETS
 from .servers.proxy import Proxy
 
-PAUSE_SECONDS = objects._PAUSE_SECONDS
+PAUSE_SECONDS = object_store._PAUSE_SECONDS
 PASSING = ["429", "500", "503", "reset", "stall"]
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(object_store, "_PAUSE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def store(proxy: Proxy) -> Iterator[Store]:
 @pytest.fixture
 def hasty(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store that does not wait long for an answer."""
-    monkeypatch.setattr(objects, "_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(object_store, "_TIMEOUT", timedelta(seconds=1))
     store = open_store(f"{proxy.url}/{secrets.token_hex(4)}")
     yield store
     store.close()
@@ -84,7 +84,7 @@ def test_an_answer_that_does_not_begin_is_asked_for_again(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A value that goes up may take its time, everything else is over sooner."""
-    monkeypatch.setattr(objects, "_SILENCE", timedelta(seconds=0.5))
+    monkeypatch.setattr(object_store, "_SILENCE", timedelta(seconds=0.5))
     store = open_store(f"{proxy.url}/{secrets.token_hex(4)}")
     for method, use in (
         ("PUT", lambda: store.create("a/b", b"1")),
@@ -94,7 +94,7 @@ def test_an_answer_that_does_not_begin_is_asked_for_again(
         proxy.fault = once("stall", method)
         assert use()
     monkeypatch.setattr(proxy, "delay", 0.7)
-    assert store.create("a/large", b"1" * objects._LARGE_BYTES)
+    assert store.create("a/large", b"1" * object_store._LARGE_BYTES)
     store.close()
 
 
@@ -103,7 +103,9 @@ def test_a_record_whose_answer_was_lost_is_ones_own_and_written_once(
 ) -> None:
     journal = Journal.create(store, execution(store))
     proxy.fault = once("after-reset", "PUT")
-    mine = InvocationRecord("a", "a", "checkpoint", "m.a", "sha256:0", "completed", journal.put(1))
+    mine = InvocationRecord(
+        "a", "a", "checkpoint", "m.a", "sha256:0", "completed", journal.store_document(1)
+    )
     proxy.requests.clear()
     assert journal.record(mine) == mine
     assert [method for method, _ in proxy.requests if method == "PUT"] == ["PUT", "PUT"]
@@ -128,8 +130,8 @@ def busy(store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
     def begin(status: str, seconds: float) -> Clock:
         clock = Clock(status, seconds)
-        monkeypatch.setattr(objects, "_PAUSE_SECONDS", PAUSE_SECONDS)
-        monkeypatch.setattr(objects.time, "sleep", clock.sleep)
+        monkeypatch.setattr(object_store, "_PAUSE_SECONDS", PAUSE_SECONDS)
+        monkeypatch.setattr(object_store.time, "sleep", clock.sleep)
         proxy.fault = clock.fault
         proxy.requests.clear()
         return clock
@@ -144,11 +146,11 @@ def test_a_store_that_is_busy_for_a_minute_is_waited_for(
     store: Store, proxy: Proxy, busy: Callable[..., Clock], status: str, after: str
 ) -> None:
     """The record is one's own: under the same writer token, whether the server had acted or not."""
-    ledger, hint = Ledger(store), CacheHint("e1", "a", "sha256:0", "sha256:0")
+    record_store, hint = RecordStore(store), CacheHint("e1", "a", "sha256:0", "sha256:0")
     busy(f"{after}{status}", 60)
-    assert ledger.wrote("cache/a", hint)
-    assert Ledger(store).read(CacheHint, "cache/a") == hint
-    assert len([method for method, _ in proxy.requests if method == "PUT"]) <= objects._TRIES
+    assert record_store.try_create("cache/a", hint)
+    assert RecordStore(store).read(CacheHint, "cache/a") == hint
+    assert len([method for method, _ in proxy.requests if method == "PUT"]) <= object_store._TRIES
 
 
 def test_a_store_that_stays_busy_is_given_up(
@@ -158,7 +160,7 @@ def test_a_store_that_stays_busy_is_given_up(
     with pytest.raises(StoreUnavailable, match="too busy") as told:
         store.create("a/b", b"1")
     assert told.value.exit_code == 3 and "executions resume" in told.value.help
-    assert 85 <= clock.now <= 128 and len(proxy.requests) == objects._TRIES
+    assert 85 <= clock.now <= 128 and len(proxy.requests) == object_store._TRIES
     clock.until = clock.now
     assert store.get("a/b") is None
 
@@ -168,7 +170,7 @@ def test_retries_have_a_budget(store: Store, proxy: Proxy) -> None:
     proxy.requests.clear()
     with pytest.raises(StoreUnavailable):
         store.create("a/b", b"1")
-    assert len(proxy.requests) == objects._TRIES
+    assert len(proxy.requests) == object_store._TRIES
     proxy.fault = lambda method, key: ""
     assert store.get("a/b") is None
 
@@ -191,7 +193,7 @@ def test_a_lasting_fault_is_never_absence(
     status: str,
     error: type[EnvironmentFailure],
 ) -> None:
-    monkeypatch.setattr(objects, "_TRIES", 1)
+    monkeypatch.setattr(object_store, "_TRIES", 1)
     proxy.fault = lambda method, key: status
     for use in (
         lambda: store.create("a/b", b"1"),

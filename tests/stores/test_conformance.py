@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kitaru.errors import UsageError
 from kitaru.runtime import codec
-from kitaru.runtime.recording import values
+from kitaru.runtime.journal import blobs
 from kitaru.stores import Store, open_store
 
 SEGMENTS = st.text("ab0_-.Z", min_size=1, max_size=3).filter(lambda s: s not in {".", ".."})
@@ -63,6 +63,15 @@ def test_list_goes_on_after_a_key_up_to_a_limit(store: Store) -> None:
     assert store.list("x/", limit=0) == []
 
 
+def test_list_finds_what_begins_with_a_part_of_a_segment(store: Store) -> None:
+    """As the first characters of an execution's id do; a list of a bucket has 1,000 keys."""
+    store.create_all([(f"x/{letter}{n:03d}/a", b"") for letter in "abc" for n in range(400)])
+    assert store.list("x/c39", limit=1) == ["x/c390/a"]
+    assert store.list("x/b0", after="x/b005/a", limit=2) == ["x/b006/a", "x/b007/a"]
+    assert store.list("x/b39") == [f"x/b39{n}/a" for n in range(10)]
+    assert store.list("x/bb", limit=1) == []
+
+
 def test_deleted_is_absent_and_may_be_deleted_again(store: Store) -> None:
     store.create("a/b", b"1")
     store.delete("a/b")
@@ -82,10 +91,10 @@ def test_many_are_deleted_at_once_and_no_others(store: Store) -> None:
 def test_several_uses_at_once_give_what_the_first_returns(store: Store) -> None:
     seen: list[str] = []
     ways = [lambda name=name: seen.append(name) for name in "abc"]
-    assert store.together(lambda: store.create("a", b"1"), *ways)
+    assert store.concurrently(lambda: store.create("a", b"1"), *ways)
     assert sorted(seen) == ["a", "b", "c"]
     with pytest.raises(UsageError):
-        store.together(lambda: None, lambda: store.create("a b", b""))
+        store.concurrently(lambda: None, lambda: store.create("a b", b""))
 
 
 @pytest.mark.parametrize(
@@ -139,8 +148,8 @@ def test_a_store_is_a_dictionary_that_keeps_the_first(
 
 def test_a_value_in_chunks_comes_back_and_is_copied(store: Store) -> None:
     value = [bytes(range(256)) * 40_000, "é" * 300_000]
-    kept = values.keep(store, "x/a/", value, "result")
+    kept = blobs.keep(store, "x/a/", value, "result")
     assert len(store.list("x/a/blob/")) == 3
-    copied = values.copy_value(store, "x/a/", "x/b/", kept)
+    copied = blobs.copy_value(store, "x/a/", "x/b/", kept)
     for home, stored in (("x/a/", kept), ("x/b/", copied)):
-        assert codec.decode(values.load_value(store, home, stored)) == value
+        assert codec.decode(blobs.load_value(store, home, stored)) == value

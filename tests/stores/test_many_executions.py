@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from kitaru.runtime.executions.collection import collect
+from kitaru.runtime.executions.gc import collect
 from kitaru.runtime.executions.listing import list_executions
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.wire.records import EndRecord, InvocationRecord
 from kitaru.wire.times import ago
@@ -53,7 +53,7 @@ def test_a_page_is_a_list_and_three_reads_for_each_that_runs(store: Store, proxy
 def test_old_executions_are_removed_from_a_bucket(store: Store) -> None:
     for exec_id, days in (("old", 100), ("young", 10)):
         journal = begin(store, exec_id, days)
-        value = journal.put(LARGE + exec_id)
+        value = journal.store_document(LARGE + exec_id)
         journal.record(InvocationRecord("a", "a", "checkpoint", "m.a", "", "completed", value))
         journal.finish(EndRecord("completed", value, journal.execution.started_at))
     removed = list(collect(store, timedelta(days=90)))

@@ -8,6 +8,7 @@ from kitaru.errors import MemoryConflict
 from kitaru.runtime.memory.memories import Memory
 from kitaru.runtime.memory.scopes import MemoryScope
 from kitaru.stores import Store
+from tests.waiting import attempts
 
 LARGE = "large" * 20_000
 
@@ -38,7 +39,7 @@ def test_writers_that_expect_a_version_lose_nothing(store: Store) -> None:
 
     def add(writer: int) -> None:
         for number in range(5):
-            while True:
+            for _ in attempts():
                 memory = operation(store, f"{writer}/{number}")
                 entry = memory.entry("count")
                 value, version = (entry.value, entry.version) if entry else (0, 0)

@@ -18,6 +18,7 @@ from kitaru.errors import (
 )
 from kitaru.stores import open_store, sqlite
 from kitaru.stores.sqlite import SqliteStore
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -76,8 +77,7 @@ def test_threads_that_wait_for_the_disk_share_one_commit(store: SqliteStore) -> 
     with store._writing:
         for thread in threads:
             thread.start()
-        while len(store._queue) < len(threads):
-            threading.Event().wait(0.001)
+        wait_until(lambda: len(store._queue) == len(threads))
     for thread in threads:
         thread.join()
     assert statements.count("COMMIT") == 1
@@ -118,8 +118,7 @@ def test_ctrl_c_in_one_thread_loses_nothing_of_another(
     with store._writing:
         for thread in threads:
             thread.start()
-        while len(store._queue) < len(threads):
-            threading.Event().wait(0.001)
+        wait_until(lambda: len(store._queue) == len(threads))
     for thread in threads:
         thread.join()
     assert sorted(map(str, outcomes.values())) == ["True", "True", "True", "interrupted"]
@@ -130,7 +129,7 @@ def test_ctrl_c_in_one_thread_loses_nothing_of_another(
 def test_a_deleted_file_is_noticed(store: SqliteStore, use: str) -> None:
     store.create("a", b"1")
     store.path.unlink()
-    with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+    with pytest.raises(StoreUnavailable, match="was deleted"):
         {
             "create": lambda: store.create("b", b"2"),
             "get": lambda: store.get("b"),
@@ -141,7 +140,7 @@ def test_a_deleted_file_is_noticed(store: SqliteStore, use: str) -> None:
 def test_a_replaced_file_is_noticed(store: SqliteStore, tmp_path: Path) -> None:
     SqliteStore(tmp_path / "other.db").close()
     (tmp_path / "other.db").replace(store.path)
-    with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+    with pytest.raises(StoreUnavailable, match="was replaced"):
         store.create("b", b"2")
 
 

@@ -10,6 +10,8 @@ import pytest
 from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
 
+from kitaru.wire.plan import Granularity
+
 Make = Callable[..., build.Build]
 
 
@@ -24,7 +26,10 @@ def make(tmp_path: Path) -> Make:
         project.mkdir(exist_ok=True)
         (project / "flow.py").write_text(dedent(source))
         chosen = registry.get(target)
-        compilation = compile_flow(project / "flow.py", profile=chosen.profile)
+        granularity: Granularity = "single" if chosen.runs_whole else "checkpoint"
+        compilation = compile_flow(
+            project / "flow.py", profile=chosen.profile, granularity=granularity
+        )
         return build.write(compilation, chosen, tmp_path / out, **options)
 
     return made

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kitaru_targets.base import Wiring
+from kitaru_targets.base import ContainerSpec
 from kitaru_targets.dry_run.kfp_ir import Call
 
 from kitaru.wire.plan import (
@@ -28,7 +28,9 @@ from kitaru.wire.plan import (
     WaitItem,
 )
 
-WIRING = Wiring("python:3.11-slim", ("python3", "-c", "pass"), ("step",), "sqlite:/tmp/x.db", {})
+WIRING = ContainerSpec(
+    "python:3.11-slim", ("python3", "-c", "pass"), ("step",), "sqlite:/tmp/x.db", {}
+)
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def test_inputs_are_typed_in_the_form() -> None:
         "late": (["null", "string"], "kitaru:default"),
         "kitaru_execution": (["null", "string"], ""),
         "kitaru_store": (["null", "string"], "sqlite:/tmp/x.db"),
+        "kitaru_inputs": (["null", "string"], ""),
     }
 
 
@@ -237,7 +238,7 @@ def hostile(text: str) -> str:
         environment={"LABEL": text},
         leading=("step", "--target", text),
     )
-    return TARGET.emit(parameters.portable(made), wiring).text
+    return TARGET.emit(parameters.portable(made, TARGET.transport), wiring).text
 
 
 @settings(deadline=None, max_examples=200)

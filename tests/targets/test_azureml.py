@@ -339,7 +339,7 @@ def test_the_deployment_page_names_what_has_to_be_given(make: Make) -> None:
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({"colour": "red"}, "'colour'"), ({}, "missing option 'subscription_id'")],
+    [({"colour": "red"}, "'colour'"), ({}, "needs the option 'subscription_id'")],
 )
 def test_a_wrong_option_is_said(options: dict[str, str], expected: str) -> None:
     with pytest.raises(UsageError, match=expected):

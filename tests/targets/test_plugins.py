@@ -88,7 +88,7 @@ PROGRAM = (Do("a", "maybe"), If(((Do("b", wait=True),), (Do("c"),))), Do("d"))
 @given(text=TEXT)
 def test_a_text_of_the_users_is_one_word_of_the_script(text: str) -> None:
     default = Parameter("topic", "keyword_only", "str", "str", False, True, text)
-    made = parameters.portable(plan(PROGRAM, parameters=(default,)))
+    made = parameters.portable(plan(PROGRAM, parameters=(default,)), TARGET.transport)
     wiring = replace(WIRING, environment={"LABEL": text}, store=f"s3://b/{text}", leading=(text,))
     written = TARGET.emit(made, wiring).text
     assert TARGET.validate(written) == []

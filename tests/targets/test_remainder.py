@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kitaru_targets.remainder import remainder
+from kitaru_targets.residual_build import remainder
 
 from kitaru.client import KitaruClient
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
 
 from .conftest import REVIEW, Make

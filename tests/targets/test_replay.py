@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 from kitaru_targets import registry
-from kitaru_targets.remainder import stored
+from kitaru_targets.residual_build import stored
 
 from kitaru.client import Executions, KitaruClient
 from kitaru.errors import InputError, StateError
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
 
 from .conftest import REVIEW, Make
@@ -110,7 +110,7 @@ class Pipeline:
 
     def replay(self, source: str, answers: dict[str, Any] | None = None, **changes: Any) -> Any:
         """Replay an execution as a dry run, to its end or a wait."""
-        begun = self.client.replay(source, **changes)
+        begun = self.client.replay(source, submit=False, **changes)
         return self.run(self.build, answers, begun.exec_id)
 
 
@@ -140,7 +140,7 @@ def test_only_what_runs_again_starts(make: Make, tmp_path: Path, target: str) ->
 
 def test_a_decision_that_was_taken_is_not_in_the_pipeline(chain: Pipeline, tmp_path: Path) -> None:
     source = chain.done(n=1)
-    begun = chain.client.replay(source, start="more")
+    begun = chain.client.replay(source, start="more", submit=False)
     journal = Journal.open(open_store(chain.run.url), begun.exec_id)
     build = stored(journal, registry.get(chain.build.target.name), tmp_path / "rest")
     document = yaml.safe_load(build.document.read_text())
@@ -161,9 +161,9 @@ def test_another_branch_and_other_inputs_start_at_the_beginning(chain: Pipeline)
     assert found["result"] == "high 30 30 100000"
     assert chain.marks() == ["high", "last"], "first was adopted, second given"
     with pytest.raises(InputError, match="was int"):
-        chain.client.replay(source, inputs={"n": "many"})
+        chain.client.replay(source, inputs={"n": "many"}, submit=False)
     with pytest.raises(InputError, match="'m'"):
-        chain.client.replay(source, inputs={"m": 1})
+        chain.client.replay(source, inputs={"m": 1}, submit=False)
 
 
 def test_at_the_failure(chain: Pipeline, tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from kitaru_compiler import compile_flow
 from kitaru_compiler.diagnostics.model import SourceError
 from kitaru_targets import registry
-from kitaru_targets.base import Wiring
+from kitaru_targets.base import ContainerSpec
 from kitaru_targets.dry_run.sagemaker import Call, interpret
 
 from kitaru.client import KitaruClient
 from kitaru.errors import InputError, KitaruError, UsageError
-from kitaru.runtime.running.promises import NOTHING
+from kitaru.runtime.engine.promised_calls import NOTHING
 from kitaru.stores import open_store
 from kitaru.wire.plan import Parameter, Plan, Resources, StepItem
 
@@ -31,7 +31,7 @@ from .test_dry_run import Watched
 from .test_tree import NAMES, build, programs
 
 TARGET = registry.get("sagemaker")
-WIRING = Wiring(
+WIRING = ContainerSpec(
     "", ("python3", "-c", "pass"), ("/bundle", "step"), "s3://b/p", {}, bundle="bundle/x"
 )
 
@@ -157,12 +157,12 @@ def inputs(count: int) -> tuple[Parameter, ...]:
     return tuple(Parameter(f"p{n}", kind, "str", "str", True, False) for n in range(count))
 
 
-def wired(**changes: Any) -> Wiring:
-    values = {name: getattr(WIRING, name) for name in Wiring.__dataclass_fields__}
-    return Wiring(**{**values, **changes})
+def wired(**changes: Any) -> ContainerSpec:
+    values = {name: getattr(WIRING, name) for name in ContainerSpec.__dataclass_fields__}
+    return ContainerSpec(**{**values, **changes})
 
 
-LIMITS: dict[str, tuple[Program, tuple[Parameter, ...], Wiring, str]] = {
+LIMITS: dict[str, tuple[Program, tuple[Parameter, ...], ContainerSpec, str]] = {
     "memory": ((Do("a", resources=Resources(memory="4Ti")),), (), WIRING, "no machine .*4Ti"),
     "inputs": ((Do("a"),), inputs(200), WIRING, "takes 200 pipeline parameters, and here are 205"),
     "variables": ((Do("a"),), inputs(100), WIRING, "takes 100 variables .* here are 101"),
@@ -278,7 +278,7 @@ def test_a_bundle_that_was_swapped_is_not_run(make: Make, run: Watched) -> None:
     store.create(f"bundle/{other}", (built.directory / "bundle.zip").read_bytes())
     store.close()
     built.document.write_text(text.replace(digest, other))
-    with pytest.raises(KitaruError, match="is not what was compiled"):
+    with pytest.raises(KitaruError, match="changed after it was compiled"):
         run(built, topic="owls")
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kitaru_targets import registry
-from kitaru_targets.common.keys import Keys
+from kitaru_targets.common.node_names import Keys
 from kitaru_targets.dry_run.sagemaker import Call, interpret
 
 from kitaru.errors import InputError

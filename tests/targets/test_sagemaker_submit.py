@@ -13,10 +13,9 @@ import pytest
 from kitaru_targets import registry
 from kitaru_targets.upload import upload
 
-from kitaru.cli.output import Output
-from kitaru.cli.telling import tell
 from kitaru.errors import EnvironmentFailure, UsageError
-from kitaru.runtime.recording.journal import Journal
+from kitaru.ops.notify import Notice, notify_answer
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import ExecutionRecord, StoredValue
 
@@ -192,9 +191,8 @@ def test_the_run_of_a_cancelled_execution_is_stopped_with_its_callback(service: 
 
 @pytest.mark.parametrize(("queue", "told"), [(f'queue = "{QUEUE}"', True), ("", False)])
 def test_the_command_line_tells_runs_that_may_be_open(
-    make: Make, service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    queue: str, told: bool,
-) -> None:  # fmt: skip
+    make: Make, service: Any, tmp_path: Path, queue: str, told: bool
+) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "pyproject.toml").write_text(f"[tool.kitaru.sagemaker]\n{queue}\n")
     built = make(REVIEW, "sagemaker")
@@ -205,10 +203,10 @@ def test_the_command_line_tells_runs_that_may_be_open(
         runs(service, **{"2DRR2511NGO3": "Executing"})
         steps(service, "2DRR2511NGO3", "Executing")
         service.add_response("send_pipeline_execution_step_success", {}, SUCCESS)
-    assert tell(journal, "approve", True, Output(False)) is told
-    assert ("told Amazon SageMaker Pipelines" in capsys.readouterr().err) is told
+    expected = Notice("Amazon SageMaker Pipelines", "told") if told else None
+    assert notify_answer(journal, "approve", True) == expected
 
 
 def test_a_dry_run_is_nothing_that_the_service_knows(service: Any) -> None:
     journal = Journal.create(MemoryStore(), replace(RECORD, mode="dry-run"))
-    assert not tell(journal, "approve", True, Output(False))
+    assert notify_answer(journal, "approve", True) is None

@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("opentelemetry.sdk")
+
 from kitaru_compiler import compile_flow
 from kitaru_targets import build, delivery, dry_run, registry
 
-from kitaru.runtime.observing.otel import ids_of
+from kitaru.runtime.telemetry.otel import ids_of
 from tests.telemetry.receiver import receiving
 
 FLOW = """
@@ -32,8 +35,8 @@ def second(x: int) -> int:
     if not Path("dead").exists():
         Path("dead").touch()
         # As a machine that goes away does it, once what came before is on its way.
-        from kitaru.runtime.observing import telemetry
-        telemetry.close()
+        from kitaru.runtime.telemetry import spans
+        spans.close()
         os._exit(9)
     return x + 1
 
@@ -82,7 +85,9 @@ def test_killed_and_resumed_is_one_trace(tmp_path: Path) -> None:
 def test_the_steps_of_a_document_are_one_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "talks.py").write_text(FLOW.replace('Path("dead").exists()', "True"))
+    # Each try of a step has a working directory of its own.
+    text = FLOW.replace('Path("failed")', f"Path({str(tmp_path / 'failed')!r})")
+    (tmp_path / "talks.py").write_text(text.replace('Path("dead").exists()', "True"))
     chosen = registry.get("kubeflow")
     compiled = compile_flow(tmp_path / "talks.py", "main", profile=chosen.profile)
     watched = replace(compiled.plan, settings={"otel": True})

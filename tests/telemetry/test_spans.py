@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+pytest.importorskip("opentelemetry.sdk")
+
 from opentelemetry import trace
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
@@ -16,8 +19,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import kitaru
 from kitaru import checkpoint, config, errors, flow
 from kitaru.runtime.llm import providers
-from kitaru.runtime.observing import otel, telemetry
-from kitaru.runtime.observing.otel import Telemetry, ids_of, provider_of
+from kitaru.runtime.telemetry import otel
+from kitaru.runtime.telemetry import spans as telemetry
+from kitaru.runtime.telemetry.otel import Telemetry, ids_of, provider_of
 
 FAILS: list[bool] = []
 
@@ -49,7 +53,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
             raise ConnectionError("lost")
         return providers.Answer("text", 10, 5, 0.25, (), 2)
 
-    monkeypatch.setattr(providers, "_through_litellm", answer)
+    monkeypatch.setattr(providers, "_reach", answer)
     FAILS.clear()
     yield Watch()
     telemetry.use(None)
@@ -195,8 +199,8 @@ def test_off_unless_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "kitaru.runtime.observing.otel", None)
+    monkeypatch.setitem(sys.modules, "kitaru.runtime.telemetry.otel", None)
     assert telemetry._loaded() is None
     monkeypatch.setenv("KITARU_OTEL", "true")
-    with pytest.raises(errors.EnvironmentFailure, match="pip install opentelemetry-sdk"):
+    with pytest.raises(errors.EnvironmentFailure, match="pip install 'opentelemetry-sdk"):
         telemetry._loaded()

@@ -11,8 +11,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from kitaru.wire.plan import BlockKind, Span
-from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
-from kitaru_compiler.cut.ends import (
+from kitaru_compiler.cut.basic_blocks import DraftBlock, Fork, Place
+from kitaru_compiler.cut.names import name_blocks
+from kitaru_compiler.cut.terminators import (
     After,
     Leave,
     call,
@@ -23,7 +24,6 @@ from kitaru_compiler.cut.ends import (
     result_to,
     with_jumps,
 )
-from kitaru_compiler.cut.names import name_blocks
 from kitaru_compiler.ir.build import at
 from kitaru_compiler.ir.exits import escapes
 from kitaru_compiler.ir.nodes import (

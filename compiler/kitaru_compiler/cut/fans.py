@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kitaru.wire.plan import Granularity, Step
-from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
+from kitaru_compiler.cut.basic_blocks import DraftBlock, Fork, Place
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.cut.resources import isolated, resources
 from kitaru_compiler.cut.retries import retrying

@@ -17,7 +17,7 @@ from kitaru.wire.plan import (
     StepItem,
     WaitItem,
 )
-from kitaru_compiler.cut.draft import DraftBlock, Fork, Place
+from kitaru_compiler.cut.basic_blocks import DraftBlock, Fork, Place
 from kitaru_compiler.cut.fans import is_native, nodes_of, takes_in
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.cut.resources import isolated, option, resources
@@ -53,9 +53,9 @@ class Cutter:
     profile: Profile
     entries: dict[int, Entry] = field(default_factory=dict)
     fans: list[Step] = field(default_factory=list)
-    guarded: dict[Span, bool] = field(default_factory=dict)
+    undecided_branches: dict[Span, bool] = field(default_factory=dict)
     # The first block that would start a step, were there not too many already.
-    beyond: DraftBlock | None = None
+    first_over_limit: DraftBlock | None = None
 
     def __post_init__(self) -> None:
         self.successors = [
@@ -164,7 +164,7 @@ class Cutter:
         if not any(map(_has_steps, arms)):
             return tuple(item for arm in arms for item in arm)
         if decider is None and self.profile.branches:
-            self.guarded[fork.span] = too_deep
+            self.undecided_branches[fork.span] = too_deep
         if decider is None and not too_deep:
             arms = [_after_first(arm, fork.span) for arm in arms]
         return (BranchItem(decider, tuple(arms), fork.span),)
@@ -192,7 +192,7 @@ class Cutter:
         most = self.profile.max_steps
         if most is None or len(self.entries) < most:
             return True
-        self.beyond = self.beyond or block
+        self.first_over_limit = self.first_over_limit or block
         return False
 
     def _cuts(self) -> frozenset[int]:

@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kitaru_compiler.cut.draft import DraftBlock, Jump, jumps
+from kitaru_compiler.cut.basic_blocks import DraftBlock, Jump, jumps
 from kitaru_compiler.ir.nodes import Activation
 from kitaru_compiler.ir.scope import (
     bound_names,

@@ -7,7 +7,7 @@ import keyword
 import re
 
 from kitaru.wire.plan import BlockKind
-from kitaru_compiler.cut.draft import DraftBlock
+from kitaru_compiler.cut.basic_blocks import DraftBlock
 from kitaru_compiler.ir.nodes import FlowIR
 
 _PREFIXES: dict[BlockKind, str] = {"fan": "submit_", "gather": "gather_"}

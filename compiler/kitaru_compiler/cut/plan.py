@@ -9,18 +9,34 @@ from typing import Any
 
 from kitaru.wire import plan as wire
 from kitaru.wire.plan import Block, Granularity, LayoutItem, Span, Step, StepItem
+from kitaru_compiler.cut.basic_blocks import DraftBlock
 from kitaru_compiler.cut.blocks import build_blocks
-from kitaru_compiler.cut.draft import DraftBlock
-from kitaru_compiler.cut.generate import Generated, generate
+from kitaru_compiler.cut.codegen import Generated, generate
 from kitaru_compiler.cut.layout import Cutter, rides_along
 from kitaru_compiler.cut.liveness import bound_variables, live_variables
 from kitaru_compiler.cut.profile import Profile
-from kitaru_compiler.cut.resources import pickles
+from kitaru_compiler.cut.resources import asked_by, may_pickle, most, pickles
 from kitaru_compiler.diagnostics.model import Diagnostic
-from kitaru_compiler.diagnostics.rules import kit201, kit322, kit607
-from kitaru_compiler.ir.nodes import Activation, Code, Fan, FlowIR, If, Node, Region, Scope
-from kitaru_compiler.ir.scope import own_nodes
-from kitaru_compiler.passes.whole import too_large
+from kitaru_compiler.diagnostics.rules.cutting import (
+    GUARDS_DECIDE,
+    INTERNAL_FAULT,
+    TRY_STAYS_TOGETHER,
+)
+from kitaru_compiler.diagnostics.rules.names import TOO_MANY_STEPS
+from kitaru_compiler.diagnostics.rules.values import LOCAL_FUNCTION_CROSSES
+from kitaru_compiler.ir.nodes import (
+    Activation,
+    Code,
+    Fan,
+    FlowIR,
+    If,
+    Node,
+    Region,
+    Scope,
+    durable_calls,
+)
+from kitaru_compiler.ir.scope import Comprehension, Function, own_nodes
+from kitaru_compiler.passes.uncuttable import too_large, unexpected
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,8 @@ def cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
     except (RecursionError, IndentationError):
         # Python itself nests no deeper than this.
         return cut(too_large(ir), granularity, profile)
+    except Exception as error:
+        return cut(unexpected(ir, "cut", error), granularity, profile)
 
 
 def _cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
@@ -87,15 +105,19 @@ def _uncut(ir: FlowIR, region: Region) -> Cut:
     source = ir.source
     span = source.span(ir.definition)
     calls = tuple(name for call in region.calls for name in call.records)
-    waits = any(call.may_wait for call in region.calls)
+    # After a fault of the compiler, what the flow calls may be unknown.
+    waits = region.rule is INTERNAL_FAULT or any(call.may_wait for call in region.calls)
     name = ir.name.lower() if ir.name.lower().isidentifier() and ir.name.isascii() else "flow"
     told = (region.rule.code, region.reason, region.help)
     block = Block(0, name, "flow", (None,), ir.parameters, span, calls, waits, *told)
-    step = Step(name, name, (name,), (None,), span, waits)
+    options = [*asked_by(region.calls), *region.needs]
+    step = Step(name, name, (name,), (None,), span, waits, resources=most(options))
     text = f'"""Flow `{ir.name}` is not cut: its own function runs as it is."""\n'
     reason = f"{region.reason}: the whole flow stays in one step"
     note = Diagnostic(region.rule, source.span(region.at), reason, "", region.help)
-    return Cut((block,), (step,), (StepItem(name),), (), Generated(text, ()), (note,))
+    generated = Generated(text, ())
+    layout = (StepItem(name),)
+    return Cut((block,), (step,), layout, (), generated, (note,), may_pickle(options))
 
 
 def _first_mention(activations: Iterable[Activation]) -> Any:
@@ -150,7 +172,7 @@ def _region_notes(drafts: list[DraftBlock]) -> list[Diagnostic]:
     notes = []
     for draft in drafts:
         region = draft.region
-        if region is None or rides_along(draft):
+        if region is None or rides_along(draft) or _makes_one_call(region):
             continue
         span = _span(draft)
         lines = f"line {span.line} stays"
@@ -163,6 +185,23 @@ def _region_notes(drafts: list[DraftBlock]) -> list[Diagnostic]:
     return notes
 
 
+def _makes_one_call(region: Region) -> bool:
+    """Say whether a `try` makes one call, once: a step of its own loses nothing to it.
+
+    try:
+        found = search(query)
+    except TimeoutError:
+        found = []
+    """
+    if region.rule is not TRY_STAYS_TOGETHER or len(region.calls) != 1:
+        return False
+    (call,) = region.calls
+    repeats = (ast.For, ast.AsyncFor, ast.While, *Comprehension.__args__, *Function.__args__)
+    nodes = [node for stmt in region.stmts for node in ast.walk(stmt)]
+    repeated = any(isinstance(n, repeats) and durable_calls(n) for n in nodes)
+    return call.kind in ("checkpoint", "llm") and not repeated
+
+
 def _counted(draft: DraftBlock) -> str:
     names = {name for call in draft.calls for name in call.records}
     if len(names) == 1:
@@ -172,19 +211,19 @@ def _counted(draft: DraftBlock) -> str:
 
 def _guard_notes(cutter: Cutter) -> list[Diagnostic]:
     notes = []
-    for span, too_deep in cutter.guarded.items():
+    for span, too_deep in cutter.undecided_branches.items():
         message = "several steps come to this test: in each arm the first step starts"
         fix = "call a checkpoint that always runs between the join and this test"
         if too_deep:
             most = cutter.profile.max_depth
             message = f"the target nests {most} conditions at most: each step here starts"
             fix = "return early, or move the inner branches into a checkpoint"
-        notes.append(Diagnostic(kit322.RULE, span, f"{message} and asks its guard", "", fix))
+        notes.append(Diagnostic(GUARDS_DECIDE, span, f"{message} and asks its guard", "", fix))
     return notes
 
 
 def _limit_notes(cutter: Cutter) -> list[Diagnostic]:
-    if cutter.beyond is None:
+    if cutter.first_over_limit is None:
         return []
     message = (
         f"{cutter.profile.name} takes {cutter.profile.max_steps} steps: from here on, each call is "
@@ -192,7 +231,13 @@ def _limit_notes(cutter: Cutter) -> list[Diagnostic]:
     )
     fix = "call the rest from a flow of its own, or compile with --granularity fused"
     return [
-        Diagnostic(kit607.RULE, cutter.beyond.source.span(cutter.beyond.place), message, "", fix)
+        Diagnostic(
+            TOO_MANY_STEPS,
+            cutter.first_over_limit.source.span(cutter.first_over_limit.place),
+            message,
+            "",
+            fix,
+        )
     ]
 
 
@@ -212,7 +257,7 @@ def _local_definitions(
                 )
                 fix = f"define `{name}` at module level"
                 span = activation.ir.source.span(node)
-                notes.append(Diagnostic(kit201.RULE, span, message, "", fix))
+                notes.append(Diagnostic(LOCAL_FUNCTION_CROSSES, span, message, "", fix))
                 crossing.discard(activation.qualified(name))
     return notes
 

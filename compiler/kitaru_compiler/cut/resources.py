@@ -1,12 +1,15 @@
-"""Decides what a step asks of its machine, from what its checkpoints ask for."""
+"""Resources and pickle permission of a step, from the options of its checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from math import inf
 
+from kitaru.errors import UsageError
+from kitaru.wire.amounts import cores, size
 from kitaru.wire.plan import Resources
-from kitaru_compiler.cut.draft import DraftBlock
-from kitaru_compiler.ir.nodes import CheckpointOptions
+from kitaru_compiler.cut.basic_blocks import DraftBlock
+from kitaru_compiler.ir.nodes import CheckpointOptions, DurableCall
 
 
 def option(block: DraftBlock, name: str) -> object:
@@ -25,7 +28,27 @@ def isolated(block: DraftBlock) -> bool:
 
 def resources(*blocks: DraftBlock) -> Resources:
     """Return the most that any checkpoint of the blocks asks for."""
-    options = _options(blocks)
+    return most(asked_by(call for block in blocks for call in block.calls))
+
+
+def pickles(blocks: Iterable[DraftBlock]) -> bool:
+    """Say whether a checkpoint that the blocks may call allows its result to be pickled."""
+    return may_pickle(asked_by(call for block in blocks for call in block.calls))
+
+
+def asked_by(calls: Iterable[DurableCall]) -> list[CheckpointOptions]:
+    """Return the options of every checkpoint that the calls may reach."""
+    return [one for call in calls for one in (call.options, *call.needs) if one]
+
+
+def may_pickle(options: Iterable[CheckpointOptions]) -> bool:
+    """Say whether one of the checkpoints allows its result to be pickled."""
+    return any(one.pickle for one in options)
+
+
+def most(options: Iterable[CheckpointOptions]) -> Resources:
+    """Return the largest amount of each resource that one of the checkpoints asks for."""
+    options = list(options)
     return Resources(
         cpu=max((o.cpu for o in options), key=_cores, default=""),
         memory=max((o.memory for o in options), key=_bytes, default=""),
@@ -33,36 +56,17 @@ def resources(*blocks: DraftBlock) -> Resources:
     )
 
 
-def pickles(blocks: Iterable[DraftBlock]) -> bool:
-    """Say whether a checkpoint that the blocks may call allows its result to be pickled."""
-    return any(options.pickle for options in _options(blocks))
-
-
-def _options(blocks: Iterable[DraftBlock]) -> list[CheckpointOptions]:
-    calls = [call for block in blocks for call in block.calls]
-    return [one for call in calls for one in (call.options, *call.needs) if one]
-
-
 def _cores(text: str) -> float:
-    try:
-        return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
-    except ValueError:
-        return 0.0
+    return _amount(cores, text)
 
 
 def _bytes(text: str) -> float:
-    units = {
-        "K": 1e3,
-        "M": 1e6,
-        "G": 1e9,
-        "T": 1e12,
-        "Ki": 2**10,
-        "Mi": 2**20,
-        "Gi": 2**30,
-        "Ti": 2**40,
-    }
-    number = text.rstrip("KMGTi")
+    return _amount(size, text)
+
+
+def _amount(read: Callable[[str], float], text: str) -> float:
+    """Return an amount; what is not one counts as the most, so that the target refuses it."""
     try:
-        return float(number) * units.get(text[len(number) :], 1)
-    except ValueError:
-        return 0.0
+        return read(text) if text else 0
+    except UsageError:
+        return inf

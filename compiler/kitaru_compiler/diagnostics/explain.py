@@ -1,6 +1,6 @@
 """Decides how a rule is explained: on a terminal, and as the reference page of all rules.
 
-python -m kitaru_compiler.diagnostics.explain > docs/rules.md
+python -m kitaru_compiler.diagnostics.explain > docs/reference/rules.md
 """
 
 from __future__ import annotations

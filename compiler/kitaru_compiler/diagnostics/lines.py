@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
+from kitaru.wire.printable import visible
+
 TAB = "    "
 MORE = "…"
 FAR = 500
@@ -38,10 +40,9 @@ class Line:
         return cells_of(self._text[: max(0, character - self._before)])
 
 
-def printable(text: str) -> str:
-    """Return `text` with tabs as spaces, and without what would drive the reader's terminal."""
-    expanded = text.replace("\t", TAB)
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Cf") else "\ufffd" for c in expanded)
+def one_line(text: str) -> str:
+    """Return `text` as a terminal shows it on one line: tabs as spaces, the rest by escapes."""
+    return visible(text.replace("\t", TAB)).replace("\n", "\\n")
 
 
 def cells_of(text: str) -> int:
@@ -54,7 +55,7 @@ def _cells(text: str) -> list[str]:
     if text.isascii() and text.isprintable():
         return list(text)
     found: list[str] = []
-    for character in printable(text):
+    for character in one_line(text):
         if unicodedata.category(character) in ("Mn", "Me"):
             if found:
                 found[-2 if found[-1] == "" else -1] += character

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from kitaru.wire.plan import Span
-from kitaru_compiler.diagnostics.lines import Line, printable
+from kitaru.wire.printable import styled
+from kitaru_compiler.diagnostics.lines import Line, one_line
 from kitaru_compiler.diagnostics.model import Diagnostic, Severity
 
 WIDTH = 160
@@ -30,7 +31,7 @@ class _Paint:
     color: bool
 
     def __call__(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.color and text else text
+        return styled(text, code) if self.color and text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,13 @@ def _one(diagnostic: Diagnostic, sources: Mapping[str, str], width: int, paint: 
     marks += [_Mark(span, label, False) for span, label in diagnostic.related]
     look = _Look(len(str(max(mark.span.line for mark in marks))), width, paint)
     head = paint(_COLORS[severity], f"{severity}[{diagnostic.code}]")
-    lines = [f"{head}{paint('1', ': ' + printable(diagnostic.message))}"]
+    lines = [f"{head}{paint('1', ': ' + one_line(diagnostic.message))}"]
     for number, (file, group) in enumerate(_by_file(marks)):
         first = group[0].span
         arrow = "-->" if number == 0 else ":::"
-        lines.append(f"{' ' * look.gutter}{paint('34', arrow)} {file}:{first.line}:{first.column}")
+        lines.append(
+            f"{' ' * look.gutter}{paint('34', arrow)} {one_line(file)}:{first.line}:{first.column}"
+        )
         if file in sources:
             lines += _snippet(group, sources[file], look, severity)
     if diagnostic.help:
@@ -178,11 +181,11 @@ def _range(mark: _Mark, text: str) -> tuple[int, int]:
 def _words(mark: _Mark) -> str:
     span = mark.span
     until = f"(to line {span.end_line})" if span.end_line > span.line else ""
-    return " ".join(part for part in (printable(mark.label), until) if part)
+    return " ".join(part for part in (one_line(mark.label), until) if part)
 
 
 def _help(text: str, look: _Look) -> Iterator[str]:
     yield look.beside()
-    for number, line in enumerate(map(printable, text.splitlines())):
+    for number, line in enumerate(map(one_line, text.split("\n"))):
         lead = f"{look.paint('34', '=')} {look.paint('1', 'help')}:" if number == 0 else " " * 7
         yield f"{' ' * look.gutter} {lead} {line}".rstrip()

@@ -21,7 +21,7 @@ from kitaru_compiler.ir.scope import argument_names, bound_in, bound_names
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 SUBMITS = frozenset({"submit", "map", "product"})
-MEMORY = ("get", "entry", "set", "delete", "list", "history", "compact")
+MEMORY = ("configure", "get", "entry", "set", "delete", "list", "history", "compact")
 PRIMITIVES: dict[str, CallKind] = {
     "llm": "llm",
     "wait": "wait",
@@ -42,8 +42,11 @@ class Calls:
     # How often a checkpoint is tried again where neither it nor its flow says.
     retries: int = 0
     helpers: dict[str, Helper] = field(default_factory=dict)
+    # The fault of this compiler that ended `mark`: what the flow calls is then unknown.
+    fault: Exception | None = None
     _inside_of: dict[str, tuple[DurableCall, ...]] = field(default_factory=dict)
     _direct_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
+    _data_of: dict[str, bool] = field(default_factory=dict)
     _possible_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
     _constants: dict[str, frozenset[str]] = field(default_factory=dict)
     _literals: dict[str, dict[str, ast.expr]] = field(default_factory=dict)
@@ -60,25 +63,22 @@ class Calls:
         owner = self._owners.get(f"{flow.source.module}.{flow.function}")
         for node, symbol, method in self._called(flow.source, flow.definition, owner):
             call = self._durable(symbol, method, inherited)
-            if (
-                call
-                and call.kind == "helper"
-                and (
-                    symbol.name in self._owners
-                    or self._is_certain(flow.source, node.func, own, symbol.name)
-                )
-            ):
-                call = replace(call, callee=symbol.name)
+            if call and call.kind == "helper":
+                if symbol.name in self._owners:
+                    call = replace(call, callee=symbol.name)
+                elif self._is_certain(flow.source, node.func, own, symbol.name):
+                    doubt = self._doubt(node.func, symbol.name)
+                    call = replace(call, callee="" if doubt else symbol.name, doubt=doubt)
             if call:
                 mark_durable(node, call)
             if call and call.callee and symbol.name not in self.helpers:
-                _, *reached = self._reached(symbol, self._direct)
+                _, *reached = self._reached(symbol, self._certain_callees)
                 recursive = any(f.name == symbol.name for f in reached)
                 helper = Helper.of(symbol, recursive, self._owners.get(symbol.name))
                 self.helpers[symbol.name] = helper
                 self._mark(helper.definition, inherited)
         for node, symbols in self._dynamic(flow.source, flow.definition, flow.scope, owner):
-            calls = [call for symbol in symbols for call in self._made_by(symbol)]
+            calls = [call for symbol in symbols for call in self._calls_of(symbol)]
             if calls:
                 mark_durable(node, reaching("dynamic", _shown(node.func), calls))
 
@@ -98,6 +98,11 @@ class Calls:
         bound_once = root not in own and root in self._constants[source.module]
         return bound_once and name not in self.methods.replaced
 
+    def _doubt(self, callee: ast.expr, name: str) -> str:
+        """Return where one of the names through which a function is called may be replaced."""
+        parts = [*dotted_name(callee).split("."), name.rpartition(".")[2]]
+        return next(filter(None, map(self.methods.replacing.name, parts)), "")
+
     def literals(self, source: Source) -> dict[str, ast.expr]:
         """Return what the module's constants are, by name, of those that nothing replaces."""
         if source.module not in self._literals:
@@ -105,6 +110,7 @@ class Calls:
                 name: value
                 for name, value in literals(source.tree).items()
                 if f"{source.module}.{name}" not in self.methods.replaced
+                and not self.methods.replacing.name(name)
             }
         return self._literals[source.module]
 
@@ -123,8 +129,38 @@ class Calls:
             lambda name: self.tables.is_object(self.names.variable(source, name, scope)),
             self.methods.named,
             is_module,
+            self._gives_data,
         )
         yield from dynamic.find(definition, known)
+
+    def _gives_data(self, symbol: Symbol) -> bool:
+        """Say whether what a call of `symbol` gives cannot be called in its turn.
+
+        What a checkpoint gives is recorded. A function may make functions, or hand on one that it
+        mentions.
+        """
+        if symbol.kind == "checkpoint":
+            return True
+        if symbol.name not in self._data_of:
+            self._data_of[symbol.name] = self._returns_data(symbol)
+        return self._data_of[symbol.name]
+
+    def _returns_data(self, symbol: Symbol) -> bool:
+        source, definition = symbol.source, symbol.definition
+        assert source is not None and isinstance(definition, Function)
+        scope = definition.name if definition in source.tree.body else ""
+        nodes = [node for stmt in definition.body for node in ast.walk(stmt)]
+        called = {node.func for node in nodes if isinstance(node, ast.Call)}
+        return not any(
+            isinstance(node, ast.Lambda | Function | ast.ClassDef)
+            or (
+                isinstance(node, ast.Name | ast.Attribute)
+                and node not in called
+                and (name := dotted_name(node))
+                and self._held(source, name, scope)
+            )
+            for node in nodes
+        )
 
     def _held(self, source: Source, name: str, scope: str) -> list[Symbol]:
         """Return the checkpoints and functions that a name of the module is, or may hold."""
@@ -132,12 +168,12 @@ class Calls:
         held = self.tables.held(self.names.variable(source, name, scope))
         return [found for found in ([symbol] if symbol else held) if _is_callable(found)]
 
-    def _made_by(self, symbol: Symbol) -> tuple[DurableCall, ...]:
+    def _calls_of(self, symbol: Symbol) -> tuple[DurableCall, ...]:
         """Return the durable calls that are made when what `symbol` stands for is called."""
         if symbol.kind == "checkpoint":
             options = checkpoint_options(symbol)
             return (DurableCall("checkpoint", options.name, options),)
-        return self._inside(symbol) if _is_function(symbol) else ()
+        return self._transitive_calls(symbol) if _is_function(symbol) else ()
 
     def _durable(
         self, symbol: Symbol, method: str, inherited: tuple[ast.keyword, ...] = ()
@@ -148,16 +184,16 @@ class Calls:
             kind: CallKind = "submit" if method else "checkpoint"
             options = checkpoint_options(symbol, inherited)
             return DurableCall(kind, options.name, options)
-        if _is_function(symbol) and not method and (inside := self._inside(symbol)):
+        if _is_function(symbol) and not method and (inside := self._transitive_calls(symbol)):
             return reaching("helper", symbol.name.rpartition(".")[2], inside)
         return None
 
-    def _inside(self, symbol: Symbol) -> tuple[DurableCall, ...]:
+    def _transitive_calls(self, symbol: Symbol) -> tuple[DurableCall, ...]:
         """Return the durable calls that a project function may make, transitively."""
         if symbol.name not in self._inside_of:
             found: dict[DurableCall, None] = {}
-            for reached in self._reached(symbol, self._possible):
-                calls = (c for c in self._possible(reached) if isinstance(c, DurableCall))
+            for reached in self._reached(symbol, self._possible_callees):
+                calls = (c for c in self._possible_callees(reached) if isinstance(c, DurableCall))
                 found.update(dict.fromkeys(calls))
             self._inside_of[symbol.name] = tuple(found)
         return self._inside_of[symbol.name]
@@ -174,7 +210,7 @@ class Calls:
                     seen.add(called.name)
                     pending.append(called)
 
-    def _direct(self, symbol: Symbol) -> list[Symbol | DurableCall]:
+    def _certain_callees(self, symbol: Symbol) -> list[Symbol | DurableCall]:
         """Return what a function certainly calls: durable calls, and functions of the project."""
         if symbol.name not in self._direct_of:
             assert symbol.source is not None and symbol.definition is not None
@@ -188,17 +224,17 @@ class Calls:
             self._direct_of[symbol.name] = found
         return self._direct_of[symbol.name]
 
-    def _possible(self, symbol: Symbol) -> list[Symbol | DurableCall]:
+    def _possible_callees(self, symbol: Symbol) -> list[Symbol | DurableCall]:
         """Return what a function calls, certainly or through a value."""
         if symbol.name not in self._possible_of:
             source, definition = symbol.source, symbol.definition
             assert source is not None and isinstance(definition, Function)
             scope = definition.name if definition in source.tree.body else ""
-            found = [*self._direct(symbol), *self._decorating(symbol)]
+            found = [*self._certain_callees(symbol), *self._decorating(symbol)]
             owner = self._owners.get(symbol.name)
             for _, reached in self._dynamic(source, definition, scope, owner):
                 for inner in reached:
-                    found += [inner] if _is_function(inner) else self._made_by(inner)
+                    found += [inner] if _is_function(inner) else self._calls_of(inner)
             self._possible_of[symbol.name] = found
         return self._possible_of[symbol.name]
 
@@ -226,14 +262,18 @@ class Calls:
         if not receivers:
             return
         for node, hidden in _calls(function):
-            match node.func:
+            callee: ast.expr = node.func
+            submit = ""
+            if isinstance(callee, ast.Attribute) and callee.attr in SUBMITS:
+                submit, callee = callee.attr, callee.value
+            match callee:
                 case ast.Attribute(value=ast.Name(id=name), attr=attribute) if (
                     name in receivers and name not in hidden and node.lineno > receivers[name][1]
                 ):
                     method = self.methods.method(receivers[name][0], attribute)
-                    if method:
+                    if method and (not submit or method.kind == "checkpoint"):
                         self._owners[method.name] = receivers[name][0]
-                        yield node, method, ""
+                        yield node, method, submit
 
     def resolved(self, source: Source, function: ast.AST) -> list[tuple[ast.Call, Symbol, str]]:
         """Return the calls whose callee is known: node, symbol, and `submit` or the like."""

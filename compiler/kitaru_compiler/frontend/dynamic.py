@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from kitaru_compiler.frontend.names import Symbol, dotted_name
 from kitaru_compiler.ir.nodes import durable_of
-from kitaru_compiler.ir.scope import argument_names, bound_names, own_nodes
+from kitaru_compiler.ir.scope import (
+    Comprehension,
+    argument_names,
+    bound_names,
+    own_nodes,
+    target_names,
+)
 
 # The checkpoints and functions that a name, or chain of names, of the module may be, or hold.
 Holds = Callable[[str], Iterable[Symbol]]
@@ -35,10 +41,14 @@ class DynamicCalls:
     objects: Is
     methods: Methods
     modules: Is
+    # Whether what is called gives data, nothing that could be called.
+    gives_data: Callable[[Symbol], bool]
     _variables: dict[str, Found] = field(default_factory=dict)
     # The variables that hold what they do through an object that was made of it.
     _made: set[str] = field(default_factory=set)
     _locals: set[str] = field(default_factory=set)
+    # The names in comprehensions that stand for the comprehensions' own variables.
+    _inner: set[ast.AST] = field(default_factory=set)
 
     def find(
         self, function: Function, known: Collection[ast.Call]
@@ -48,6 +58,7 @@ class DynamicCalls:
         `known` are the calls whose callee is certain: they may reach what is in their arguments.
         """
         self._locals = set(argument_names(function.args)).union(*map(bound_names, function.body))
+        self._inner = {name for stmt in function.body for name in _comprehension_variables(stmt)}
         self._follow_variables(function.body)
         for stmt in function.body:
             for node in ast.walk(stmt):
@@ -124,26 +135,58 @@ class DynamicCalls:
         return name not in self._locals and self.modules(name)
 
     def _mentioned(self, node: ast.expr) -> Found:
-        """Return what an expression may give, as far as names in it are not themselves called."""
+        """Return what an expression may give, as far as names in it are not themselves called.
+
+        What an entry of a table gives, `TOOLS[name](query)`, is data where that is a checkpoint.
+        """
         called = {
             id(part)
             for inner in ast.walk(node)
             if isinstance(inner, ast.Call) and durable_of(inner) is not None
             for part in ast.walk(inner.func)
         }
+        entries = {
+            id(part)
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.Call) and self._is_entry(inner.func)
+            for part in ast.walk(inner.func)
+        }
         found: Found = {}
         for inner in ast.walk(node):
             if isinstance(inner, ast.Name | ast.Attribute) and id(inner) not in called:
-                found.update(self._held(dotted_name(inner)))
+                held = self._held(inner)
+                if id(inner) in entries:
+                    held = {name: s for name, s in held.items() if not self.gives_data(s)}
+                found.update(held)
         return found
 
-    def _held(self, dotted: str) -> Found:
-        root = dotted.partition(".")[0]
-        # A comprehension's own variable may have the name of one of the module's.
-        held = dict(self._variables.get(root, {}))
-        if dotted and root not in self._locals:
+    def _is_entry(self, callee: ast.expr) -> bool:
+        """Say whether a callee is what a table or variable holds, not a name of the module."""
+        if isinstance(callee, ast.Name):
+            return callee.id in self._locals
+        return not isinstance(callee, ast.Attribute)
+
+    def _held(self, chain: ast.expr) -> Found:
+        dotted = dotted_name(chain)
+        root: ast.AST = chain
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        name = dotted.partition(".")[0]
+        held = dict(self._variables.get(name, {}))
+        if dotted and name not in self._locals and root not in self._inner:
             held.update((symbol.name, symbol) for symbol in self.holds(dotted))
         return held
+
+
+def _comprehension_variables(stmt: ast.stmt) -> Iterator[ast.AST]:
+    """Yield the names in comprehensions that are variables of one around them."""
+    for node in ast.walk(stmt):
+        if isinstance(node, Comprehension):
+            targets = {n for loop in node.generators for n in target_names(loop.target)}
+            first = {id(part) for part in ast.walk(node.generators[0].iter)}
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Name) and inner.id in targets and id(inner) not in first:
+                    yield inner
 
 
 def _roots(target: ast.expr) -> set[str]:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from kitaru.wire.nearest import suggestion
 from kitaru.wire.plan import Parameter, ParameterType
 from kitaru_compiler.diagnostics.model import Diagnostic
-from kitaru_compiler.diagnostics.rules import kit103, kit104, kit105, kit106, kit107, kit601, kit602
+from kitaru_compiler.diagnostics.rules.names import (
+    INPUT_NAME_NOT_ALLOWED,
+    RESERVED_INPUT,
+    VARIABLE_INPUTS,
+)
+from kitaru_compiler.diagnostics.rules.source import (
+    ASYNC_OR_GENERATOR_FLOW,
+    FLOW_NOT_IMPORTABLE,
+    NO_FLOW,
+    SEVERAL_FLOWS,
+    UNKNOWN_FLOW,
+)
 from kitaru_compiler.frontend.names import Names, Symbol
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import CheckpointOptions
@@ -83,8 +96,10 @@ def select_flow(
             if wanted in (flow.variable, flow.name):
                 return flow, []
         message = f"there is no flow called `{wanted}` in {source.file}"
-        fix = f"flows here: {known}" if known else "decorate the function with @flow"
-        return None, [Diagnostic(kit104.RULE, source.span(source.tree), message, help=fix)]
+        fix = "decorate the function with @flow"
+        if flows:
+            fix = suggestion(wanted, [flow.name for flow in flows], f"flows here: {known}")
+        return None, [Diagnostic(UNKNOWN_FLOW, source.span(source.tree), message, help=fix)]
     if not flows:
         return None, _no_flow(source, names)
     if len(flows) > 1:
@@ -92,7 +107,7 @@ def select_flow(
         first = source.span(flows[0].definition)
         fix = f"name one: {source.file}:{flows[0].name}"
         message = f"{source.file} has {len(flows)} flows: {known}"
-        return None, [Diagnostic(kit105.RULE, first, message, flows[0].name, fix, spans)]
+        return None, [Diagnostic(SEVERAL_FLOWS, first, message, flows[0].name, fix, spans)]
     return flows[0], []
 
 
@@ -106,10 +121,10 @@ def _no_flow(source: Source, names: Names) -> list[Diagnostic]:
             if symbol and symbol.kind == "primitive" and symbol.name == "flow":
                 message = f"`{node.name}` is a flow, but a step could not import it by that name"
                 fix = "define it once, at the module's top level, with @flow as its only decorator"
-                return [Diagnostic(kit107.RULE, source.span(node), message, help=fix)]
+                return [Diagnostic(FLOW_NOT_IMPORTABLE, source.span(node), message, help=fix)]
     fix = f"decorate a function with @flow:\n\n{EXAMPLE}"
     message = f"{source.file} defines no flow"
-    return [Diagnostic(kit103.RULE, source.span(source.tree), message, help=fix)]
+    return [Diagnostic(NO_FLOW, source.span(source.tree), message, help=fix)]
 
 
 def check_definition(flow: FlowDefinition) -> list[Diagnostic]:
@@ -121,27 +136,37 @@ def check_definition(flow: FlowDefinition) -> list[Diagnostic]:
             f"write `def {flow.name}(…)`; checkpoints may be async, the flow awaits nothing itself"
         )
         message = f"`{flow.name}` is an async flow"
-        return [Diagnostic(kit106.RULE, source.span(definition), message, "async here", fix)]
+        return [
+            Diagnostic(ASYNC_OR_GENERATOR_FLOW, source.span(definition), message, "async here", fix)
+        ]
     for stmt in definition.body:
         for node in own_nodes(stmt):
             if isinstance(node, ast.Yield | ast.YieldFrom):
                 message = f"`{flow.name}` is a generator: calling it would run nothing"
                 fix = "collect the values in a list and return it"
                 found.append(
-                    Diagnostic(kit106.RULE, source.span(node), message, "yields here", fix)
+                    Diagnostic(
+                        ASYNC_OR_GENERATOR_FLOW, source.span(node), message, "yields here", fix
+                    )
                 )
     arguments = definition.args
     for extra in (arguments.vararg, arguments.kwarg):
         if extra:
             message = f"`{extra.arg}` takes any number of inputs; a pipeline has a fixed list"
             fix = f"name each input, or take one `{extra.arg}: list` or `dict`"
-            found.append(Diagnostic(kit601.RULE, source.span(extra), message, help=fix))
+            found.append(Diagnostic(VARIABLE_INPUTS, source.span(extra), message, help=fix))
     for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
         if argument.arg.startswith(RESERVED_PREFIX):
             whose = f"names that start with `{RESERVED_PREFIX}` are Kitaru's own"
             message = f"input `{argument.arg}`: {whose}"
             span = source.span(argument)
-            found.append(Diagnostic(kit602.RULE, span, message, help="rename the input"))
+            found.append(Diagnostic(RESERVED_INPUT, span, message, help="rename the input"))
+        elif not argument.arg.isascii():
+            message = f"input `{argument.arg}`: a pipeline's parameter has an ASCII name"
+            fix = "use ASCII letters, digits and underscores"
+            found.append(
+                Diagnostic(INPUT_NAME_NOT_ALLOWED, source.span(argument), message, help=fix)
+            )
     return found
 
 
@@ -199,6 +224,19 @@ def _is_json(value: Any) -> bool:
     return False
 
 
+def every_checkpoint(names: Names) -> tuple[CheckpointOptions, ...]:
+    """Return the options of every checkpoint that the project's sources define or make."""
+    found = []
+    for source in filter(None, names.project.sources.values()):
+        for node in ast.walk(source.tree):
+            if not isinstance(node, ast.Call):
+                continue
+            made = names.resolve(source, node.func)
+            if made and (made.kind, made.name) == ("primitive", "checkpoint"):
+                found.append(_options("checkpoint", node.keywords))
+    return tuple(found)
+
+
 def checkpoint_options(
     symbol: Symbol, inherited: tuple[ast.keyword, ...] = ()
 ) -> CheckpointOptions:
@@ -207,8 +245,14 @@ def checkpoint_options(
     None says nothing.
     """
     assert isinstance(symbol.definition, ast.FunctionDef | ast.AsyncFunctionDef)
+    return _options(symbol.definition.name, symbol.options, inherited)
+
+
+def _options(
+    function: str, options: Sequence[ast.keyword], inherited: tuple[ast.keyword, ...] = ()
+) -> CheckpointOptions:
     retrying = [keyword for keyword in inherited if keyword.arg in _RETRYING]
-    said = (k for k in (*retrying, *symbol.options) if literal_of(k.value) != (True, None))
+    said = (k for k in (*retrying, *options) if literal_of(k.value) != (True, None))
     given = {k.arg: k.value for k in said}
     values = {name: literal_of(value)[1] for name, value in given.items() if name}
 
@@ -224,7 +268,7 @@ def checkpoint_options(
         return value if isinstance(value, int | float) and value >= default else default
 
     return CheckpointOptions(
-        name=text("name") or symbol.definition.name,
+        name=text("name") or function,
         retries=count("retries"),
         retry_delay=number("retry_delay", 0),
         backoff=number("backoff", 2),

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from kitaru_compiler.frontend.flows import FlowDefinition
 from kitaru_compiler.frontend.names import Names
+from kitaru_compiler.frontend.replacing import Replacing
+from kitaru_compiler.ir.known import BUILTINS, CONSUMERS, FRAME_READERS
 from kitaru_compiler.ir.literals import is_literal
 from kitaru_compiler.ir.nodes import Code, FlowIR
 from kitaru_compiler.ir.scope import (
@@ -28,7 +30,9 @@ DISPLAYS: dict[type[ast.expr], type] = {
 }
 
 
-def lower(flow: FlowDefinition, names: Names, literals: Mapping[str, ast.expr]) -> FlowIR:
+def lower(
+    flow: FlowDefinition, names: Names, literals: Mapping[str, ast.expr], replacing: Replacing
+) -> FlowIR:
     """Return the IR of a flow or a helper, whose calls have been marked (`frontend.calls`)."""
     definition = flow.definition
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
@@ -47,20 +51,43 @@ def lower(flow: FlowDefinition, names: Names, literals: Mapping[str, ast.expr]) 
         parameters=tuple(parameters),
         locals=frozenset(local),
         mentioned=frozenset(mentioned | bound),
-        globals=frozenset(bound | ({"range"} if _star_imports(flow) else set())),
-        constants=constants(flow.source.tree),
+        globals=frozenset(bound | _doubtful_builtins(flow, replacing)),
+        constants=frozenset(n for n in constants(flow.source.tree) if not replacing.name(n)),
         literals=literals,
-        modules=_modules(flow, names, mentioned - local),
+        modules=_modules(flow, names, mentioned - local, replacing),
+        replaced=frozenset({*replacing.named, *replacing.attributes}),
         containers=_containers(body, parameters),
     )
 
 
-def _star_imports(flow: FlowDefinition) -> bool:
-    """Say whether the module binds names that the source does not show."""
-    return any(
+def bare(flow: FlowDefinition) -> FlowIR:
+    """Return the IR of a flow of which nothing is known, for one that must run as it is."""
+    parameters = argument_names(flow.definition.args)
+    return FlowIR(
+        name=flow.name,
+        function=flow.function,
+        source=flow.source,
+        definition=flow.definition,
+        body=[],
+        parameters=tuple(parameters),
+        locals=frozenset(parameters),
+        mentioned=frozenset(),
+    )
+
+
+def _doubtful_builtins(flow: FlowDefinition, replacing: Replacing) -> set[str]:
+    """Return the builtins that the module may bind although its source does not show it.
+
+    Those that look into frames stay what they are: where they are called, nothing is cut.
+    """
+    if replacing.anything:
+        return set(BUILTINS - FRAME_READERS)
+    stars = any(
         isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
         for node in flow.source.tree.body
     )
+    named = (BUILTINS - FRAME_READERS | {"locals"}) & replacing.named.keys()
+    return {*named, *(["range", *CONSUMERS] if stars else [])}
 
 
 def constants(module: ast.Module) -> frozenset[str]:
@@ -93,12 +120,15 @@ def literals(module: ast.Module) -> dict[str, ast.expr]:
     return found
 
 
-def _modules(flow: FlowDefinition, names: Names, candidates: set[str]) -> frozenset[str]:
+def _modules(
+    flow: FlowDefinition, names: Names, candidates: set[str], replacing: Replacing
+) -> frozenset[str]:
     """Return the global names of modules and classes, whose attributes do not change."""
+    kinds = {"module", "primitive"} if replacing.methods else {"module", "primitive", "class"}
     stable = set()
     for name in candidates:
         symbol = names.lookup(flow.source, name, flow.scope)
-        if symbol and symbol.kind in ("module", "primitive", "class"):
+        if symbol and symbol.kind in kinds and not replacing.name(name):
             stable.add(name)
     return frozenset(stable)
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
+from kitaru_compiler.frontend.replacing import Replacing
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import bound_in, bound_names
 
 # What makes a class's objects something else than its source says.
 _UNUSUAL = frozenset({"__new__", "__getattribute__"})
-_DYNAMIC = frozenset({"setattr", "delattr", "vars", "__dict__", "__class__"})
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -62,13 +62,29 @@ class Methods:
         return tuple(node for source in self.sources for node in ast.walk(source.tree))
 
     @cached_property
-    def _unknowable(self) -> bool:
-        """Whether some code of the project changes attributes by names that it makes up."""
-        return any(
-            (isinstance(node, ast.Name) and node.id in _DYNAMIC)
-            or (isinstance(node, ast.Attribute) and node.attr in _DYNAMIC)
-            for node in self._nodes
-        )
+    def replacing(self) -> Replacing:
+        """The names that the project's code replaces in ways that no assignment shows."""
+        return Replacing.of(self.sources, self._new_objects, self._absolute)
+
+    def _new_objects(self, source: Source, function: Function) -> frozenset[str]:
+        """Return the locals of a function bound once, to a new object of a project's class."""
+        own = bound_in(function)
+        made = [(name, call.func) for name, call, _ in _constructed(function)]
+        names = [
+            name
+            for name, callee in made
+            if dotted_name(callee).partition(".")[0] not in own
+            and (symbol := self.names.resolve(source, callee))
+            and symbol.kind == "class"
+        ]
+        if not names:
+            return frozenset()
+        counts = Counter(_bindings(function))
+        return frozenset(name for name in names if counts[name] == 1)
+
+    def _absolute(self, source: Source, chain: ast.expr) -> str:
+        symbol = self.names.resolve(source, chain)
+        return symbol.name if symbol else ""
 
     def named(self, name: str) -> list[Symbol]:
         """Return the methods of that name, of whatever class of the project's modules."""
@@ -114,20 +130,17 @@ class Methods:
     def _class_of(self, source: Source, call: ast.Call, own: set[str]) -> Symbol | None:
         """Return the class that a call makes an object of; `own` hides names of the module."""
         root = dotted_name(call.func).partition(".")[0]
-        symbol = self.names.resolve(source, call.func) if root not in own else None
+        if root in own or self.replacing.name(root):
+            return None
+        symbol = self.names.resolve(source, call.func)
         return symbol if symbol and symbol.kind == "class" and self._is_plain(symbol) else None
 
     def method(self, owner: Symbol, name: str) -> Symbol | None:
         """Return the method `name` of a class as a function, None when it may be another."""
-        assert isinstance(owner.definition, ast.ClassDef)
-        body = owner.definition.body
-        bound = [stmt for stmt in body if name in bound_names(stmt)]
-        if len(bound) != 1 or name in self.changed or self._unknowable:
+        assert isinstance(owner.definition, ast.ClassDef) and owner.source is not None
+        if name in self.changed or self.replacing.method(name):
             return None
-        (definition,) = bound
-        if not isinstance(definition, Function):
-            return None
-        return Symbol("function", f"{owner.name}.{name}", owner.source, definition)
+        return self.names.method(owner.source, owner.definition, name)
 
     def _is_plain(self, symbol: Symbol) -> bool:
         """Say whether calling the class gives an object of exactly this class."""
@@ -138,6 +151,7 @@ class Methods:
         return (
             definition in source.tree.body
             and symbol.name not in self.replaced
+            and not self.replacing.name(definition.name)
             and not definition.bases
             and not definition.keywords
             and not _UNUSUAL & set().union(*map(bound_names, definition.body))

@@ -14,6 +14,7 @@ from typing import Literal
 from kitaru_compiler.frontend.project import Project, absolute
 from kitaru_compiler.frontend.scopes import Origin, Scopes
 from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.scope import bound_names
 
 SymbolKind = Literal["primitive", "checkpoint", "flow", "function", "class", "module"]
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
@@ -69,6 +70,14 @@ class Names:
         if origin.kind != "import":
             return None
         return self._imported(_absolute(source, origin, rest), source.module)
+
+    def assignment(self, source: Source, name: str, function: str = "") -> ast.expr | None:
+        """Return the only value that a module's variable is bound to, None where it has another."""
+        origins = self._scopes_of(source).origins(name, function)
+        if {origin.kind for origin in origins} != {"module"}:
+            return None
+        found = self._definition(source, name)
+        return found.value if isinstance(found, ast.Assign | ast.AnnAssign) else None
 
     def variable(self, source: Source, dotted: str, function: str = "") -> str:
         """Return the absolute name of the module's variable that `dotted` begins with, or nothing.
@@ -135,9 +144,32 @@ class Names:
             return None
         if isinstance(definition, ast.Assign | ast.AnnAssign):
             return self._assigned(source, definition, rest)
-        if rest:
+        if not rest:
+            return self._decorated(source, definition)
+        if isinstance(definition, ast.ClassDef) and "." not in rest:
+            return self._static(source, definition, rest)
+        return None
+
+    def _static(self, source: Source, owner: ast.ClassDef, name: str) -> Symbol | None:
+        """Return the checkpoint that a class holds as a static method."""
+        found = self.method(source, owner, name)
+        if found is None or found.kind != "checkpoint" or not _is_static(found.definition):
             return None
-        return self._decorated(source, definition)
+        return found
+
+    def method(self, source: Source, owner: ast.ClassDef, name: str) -> Symbol | None:
+        """Return what a class binds once to `name`: a function of its body, or a checkpoint."""
+        bound = [stmt for stmt in owner.body if name in bound_names(stmt)]
+        definition = bound[0] if len(bound) == 1 else None
+        if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
+            return None
+        qualified = f"{source.module}.{owner.name}.{name}"
+        decorators = definition.decorator_list[_is_static(definition) :]
+        if len(decorators) == 1:
+            kind, options = self._decorator(source, decorators[0])
+            if kind == "checkpoint":
+                return Symbol(kind, qualified, source, definition, options)
+        return Symbol("function", qualified, source, definition)
 
     def _definition(self, source: Source, name: str) -> Definition | None:
         if source.module not in self._definitions:
@@ -188,6 +220,11 @@ class Names:
         if symbol.name == "checkpoint":
             return "checkpoint", options
         return ("flow", options) if symbol.name == "flow" else (None, ())
+
+
+def _is_static(definition: Definition | None) -> bool:
+    decorators = getattr(definition, "decorator_list", [])
+    return bool(decorators) and dotted_name(decorators[0]) == "staticmethod"
 
 
 def _absolute(source: Source, origin: Origin, rest: str) -> str:

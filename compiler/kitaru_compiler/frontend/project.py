@@ -1,23 +1,74 @@
-"""Decides which files belong to a flow: its import root and what it imports from there."""
+"""Decides which modules belong to a flow: its import roots and what it imports from there."""
 
 from __future__ import annotations
 
 import ast
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from kitaru.config import compiled_settings
+from kitaru.errors import UsageError
+from kitaru.toml_files import project_file
+from kitaru.wire.modules import place_of
+from kitaru_compiler.diagnostics.model import SourceError
+from kitaru_compiler.frontend.codecs import registers, registrations
+from kitaru_compiler.frontend.files import Reference, below, files_named, matched, references
+from kitaru_compiler.frontend.paths import WILD, Paths
 from kitaru_compiler.frontend.source import Source, read
 
 # A project may itself stand beside a checkout of Kitaru; the runtime is never part of its code.
 RESERVED = frozenset({"kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_templates"})
 
 
+# What code has that writes a memory, or an artifact that another execution loads.
+_WRITES = (b"memory", b"save(")
+_TEST = re.compile(r"(^|/)(tests?/|test_[^/]*$|[^/]*_test\.py$|conftest\.py$)")
+
+
+@dataclass
+class Closure:
+    """What a flow's module imports, directly or not: `sources` by file, `outside` top-level names.
+
+    `references` are those of all sources, in the order in which they were found. `writers` are the
+    files that the flow does not import, and whose records it may read. `registrars` are those that
+    register codecs for classes that the flow imports, and that it does not import itself.
+    """
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    outside: frozenset[str] = frozenset()
+    references: tuple[Reference, ...] = ()
+    writers: frozenset[str] = frozenset()
+    registrars: frozenset[str] = frozenset()
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """The modules that register a codec when they are imported."""
+        return tuple(sorted(one.module for one in self.sources.values() if registers(one)))
+
+
 @dataclass
 class Project:
-    """The sources of one project, read when asked for; `root` is on `sys.path` in a step."""
+    """The sources of one project, read when asked for.
+
+    `root` is the import root, which is on `sys.path` in a step. `base` is the root, or a folder
+    above it that the code refers to as well; files are named relative to it, also in the bundle.
+    `included` are the files that `[tool.kitaru] include` names.
+    """
 
     root: Path
+    base: Path
     sources: dict[str, Source | None] = field(default_factory=dict)
+    roots: list[Path] = field(default_factory=list)
+    included: tuple[Path, ...] = ()
+    _closures: dict[str, Closure] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.roots = [self.root]
+        self.paths = Paths(self.find, self.folder_of, lambda source: self.base / source.file)
 
     def find(self, module: str) -> Source | None:
         """Return the module's source, or None when the project has no such file."""
@@ -26,53 +77,250 @@ class Project:
         return self.sources[module]
 
     def _load(self, module: str) -> Source | None:
-        if module.split(".")[0] in RESERVED:
+        parts = module.split(".")
+        if parts[0] in RESERVED:
             return None
-        stem = self.root.joinpath(*module.split("."))
-        for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-            if path.is_file():
-                return read(path, module, path.relative_to(self.root).as_posix())
+        for root in self.roots:
+            stem = root.joinpath(*parts)
+            for path in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")):
+                if path.is_file() and path.is_relative_to(self.base):
+                    return read(path, module, path.relative_to(self.base).as_posix())
         return None
 
     def is_package(self, module: str) -> bool:
         """Say whether `module` is a package of the project."""
-        return self.root.joinpath(*module.split(".")).is_dir()
+        return self.folder_of(module) is not None
 
-    def closure(self, module: str) -> tuple[dict[str, bytes], frozenset[str]]:
-        """Follow the imports from `module`; return its files by relative path and outside imports.
+    def folder_of(self, module: str) -> Path | None:
+        """Return the folder of a package of the project, with or without an `__init__.py`."""
+        parts = module.split(".")
+        if not all(parts) or parts[0] in RESERVED:
+            return None
+        folders = (root.joinpath(*parts) for root in self.roots)
+        return next((folder for folder in folders if folder.is_dir()), None)
 
-        Raises SourceError when an imported project file is no Python.
+    def closure(self, module: str) -> Closure:
+        """Follow the imports from `module`, those that the code makes up at run time included.
+
+        Raises SourceError when an imported project file is not valid Python.
         """
-        files: dict[str, bytes] = {}
-        outside: set[str] = set()
-        pending, seen = [module], {module}
+        if module not in self._closures:
+            self._closures[module] = self._close(module)
+        return self._closures[module]
+
+    def _close(self, module: str) -> Closure:
+        closure, outside = Closure(), set[str]()
+        made_up = [name for path in self.included for name in self._module_names(path)]
+        pending, seen = [*made_up, module], {module, *made_up}
         while pending:
-            name = pending.pop()
-            source = self.find(name)
-            if source is None:
-                if not self.is_package(name):
-                    outside.add(name.split(".")[0])
+            while pending:
+                name = pending.pop()
+                source = self.find(name)
+                if source is None:
+                    if not self.is_package(name):
+                        outside.add(name.split(".")[0])
+                    continue
+                if source.file in closure.sources:
+                    continue
+                closure.sources[source.file] = source
+                found = references(source, self.paths)
+                closure.references += (*found,)
+                self._add_roots(found)
+                wanted = [name for name, _ in imports(source, self)]
+                wanted += [name for each in found for name in self._modules(each)]
+                pending += [name for name in wanted if name not in seen]
+                seen.update(wanted)
+            if not closure.writers and any(map(_reads_records, closure.sources.values())):
+                writers = {n: s for n, s in self._writers() if s.file not in closure.sources}
+                closure.writers = frozenset(source.file for source in writers.values())
+                pending += writers
+                seen.update(writers)
+            if not pending:
+                registrars = {s.module: s for s in self._registrars(closure, outside)}
+                closure.registrars |= {source.file for source in registrars.values()}
+                pending += registrars
+                seen.update(registrars)
+        # A root may have been added after a name was looked for.
+        closure.outside = frozenset(name for name in outside if self.find(name) is None)
+        return closure
+
+    def _writers(self) -> Iterator[tuple[str, Source]]:
+        """Yield the modules beside the flow that write what other executions read.
+
+        A record names the module of its class: without it, a step cannot read what `memory.get`
+        returns locally.
+        """
+        for path in below(self.root):
+            if _TEST.search(path.relative_to(self.root).as_posix()):
                 continue
-            files[source.file] = (self.root / source.file).read_bytes()
-            for wanted in _imports(source, self):
-                if wanted not in seen:
-                    seen.add(wanted)
-                    pending.append(wanted)
-        return files, frozenset(outside)
+            if path.suffix == ".py" and b"kitaru" in (data := path.read_bytes()):
+                if not any(word in data for word in _WRITES) or not (name := self._tried(path)):
+                    continue
+                source = self.find(name)
+                if source is not None:
+                    yield name, source
+
+    def _registrars(self, closure: Closure, outside: set[str]) -> Iterator[Source]:
+        """Yield the modules beside those of the flow that register a codec for a class of these.
+
+        Looked for in the folders of the flow's modules: nobody imports `codecs.py` for a name.
+        """
+        known = {source.module for source in closure.sources.values()} | outside
+        folders = {(self.base / file).parent for file in closure.sources}
+        for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+            file = path.relative_to(self.base).as_posix()
+            if file in closure.sources or _TEST.search(file):
+                continue
+            if b"register_codec" not in path.read_bytes():
+                continue
+            before = set(self.sources)
+            name = self._tried(path)
+            source = self.find(name) if name else None
+            if source is not None and not known.isdisjoint(self._registered(source)):
+                yield source
+            else:
+                # Another flow's: what is wrong in it must not be found here.
+                self.sources = {n: s for n, s in self.sources.items() if n in before}
+
+    def _registered(self, source: Source) -> Iterator[str]:
+        """Yield the modules that the classes with a codec of a file are imported from."""
+        roots = {
+            ast.unparse(one.cls).partition(".")[0]
+            for one in registrations(source)
+            if one.cls is not None and not one.inside
+        }
+        package = source.file.endswith("__init__.py")
+        for node in ast.walk(source.tree):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            for alias in node.names:
+                if (alias.asname or alias.name.partition(".")[0]) not in roots:
+                    continue
+                name = alias.name
+                if isinstance(node, ast.ImportFrom):
+                    name = absolute(source.module, package, node.level, node.module or "")
+                    yield f"{name}.{alias.name}"
+                yield name
+                # Of packages from outside it is known that they are imported, not which modules.
+                if self.find(name) is None:
+                    yield name.partition(".")[0]
+
+    def _tried(self, path: Path) -> str:
+        try:
+            return self.module_of(path)
+        except (SourceError, UsageError):
+            return ""  # a file of the folder that has nothing to do with the flow
+
+    def _add_roots(self, found: list[Reference]) -> None:
+        for each in found:
+            folder = self.base / each.path
+            if each.kind == "root" and folder.is_dir() and folder not in self.roots:
+                self.roots.insert(0 if each.first else len(self.roots), folder)
+                self.sources = {n: s for n, s in self.sources.items() if s is not None}
+
+    def _modules(self, reference: Reference) -> Iterator[str]:
+        """Yield the modules of the project that a reference other than an import names."""
+        if reference.kind == "module":
+            yield from self._named(reference.module)
+        elif reference.kind != "root":
+            for path in matched(reference, self.base):
+                yield from self._module_names(path)
+
+    def _module_names(self, path: Path) -> list[str]:
+        """Return the module that a file is, and the packages it is in; nothing for a data file."""
+        name = self.module_of(path) if path.suffix == ".py" else ""
+        return _prefixes(name) if name else []
+
+    def _named(self, pattern: str) -> Iterator[str]:
+        if WILD not in pattern:
+            yield from _prefixes(pattern)
+            return
+        fixed = pattern.partition(WILD)[0].rpartition(".")[0]
+        folder = self.folder_of(fixed) if fixed else None
+        for path in below(folder) if folder else ():
+            name = self.module_of(path) if path.suffix == ".py" else ""
+            if name and fnmatchcase(name, pattern.replace(WILD, "*")):
+                yield from _prefixes(name)
+
+    def module_of(self, path: Path) -> str:
+        """Return the dotted name under which a file is imported, empty when no root has it."""
+        for root in self.roots:
+            if path.is_relative_to(root):
+                parts = path.relative_to(root).with_suffix("").parts
+                kept = parts[:-1] if parts[-1] == "__init__" else parts
+                name = ".".join(kept)
+                source = self.find(name) if all(part.isidentifier() for part in kept) else None
+                if source and self.base / source.file == path:
+                    return name
+        return ""
 
 
-def locate(path: Path) -> tuple[Project, str]:
-    """Return the project that `path` belongs to and the module's dotted name.
+def open_project(path: Path, module: str = "") -> tuple[Project, Source]:
+    """Return the project of the file at `path` and the file's source, which is one of its modules.
 
-    The import root is the folder above the outermost package that holds the file.
+    `module` is the dotted name that the user wrote, if any; see `place_of`.
+
+    Raises UsageError when the file cannot be read and SourceError when it is not valid Python.
     """
     path = path.resolve()
-    parts = [] if path.stem == "__init__" else [path.stem]
-    folder = path.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    return Project(folder), ".".join(parts)
+    root, name = place_of(path, module)
+    start = project_file(path.parent)
+    folder = start.parent.resolve() if start else root
+    included = tuple(files_named(folder, compiled_settings(path.parent).get("include", [])))
+    base = Path(os.path.commonpath([root, *included]))
+    while True:
+        project = Project(root, base, included=included)
+        source = read(path, name, path.relative_to(base).as_posix())
+        project.sources[name] = source
+        wider = _common(project, name, folder)
+        if wider == base:
+            return project, source
+        # What is imported from a folder above may refer to one further above.
+        base = wider
+
+
+def base_of(path: Path, module: str = "") -> Path:
+    """Return the folder that the files of a project are named relative to."""
+    try:
+        return open_project(path, module)[0].base
+    except SourceError:
+        return place_of(path.resolve(), module)[0]
+
+
+def _common(project: Project, module: str, folder: Path) -> Path:
+    """Return the folder that contains the base and everything that the code refers to by a path.
+
+    `folder` is the one that commands are run in: it contains the pyproject.toml.
+    """
+    try:
+        found = project.closure(module).references
+    except SourceError:
+        return project.base  # read again, and reported, by whoever needs the closure
+    base = project.base
+    for each in found:
+        fixed, wild, _ = each.path.partition(WILD)
+        path = Path(fixed.rpartition("/")[0] if wild else fixed)
+        if not each.path:
+            continue
+        if each.in_cwd:
+            # A file beside the flow, or else one that a command in the project's folder finds.
+            here = any(matched(each, base)) or not any(matched(each, folder))
+            base = base if here else Path(os.path.commonpath([base, folder]))
+        elif path.exists() and path not in (Path(path.anchor), Path.home()):
+            base = Path(os.path.commonpath([base, path]))
+    return base
+
+
+def _reads_records(source: Source) -> bool:
+    """Say whether a file may read what other executions recorded: memories and artifacts."""
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.ImportFrom(module="kitaru", names=names):
+                if {"memory", "load"} & {alias.name for alias in names}:
+                    return True
+            case ast.Attribute(value=ast.Name(id="kitaru"), attr="memory" | "load"):
+                return True
+    return False
 
 
 def absolute(module: str, is_package: bool, level: int, name: str) -> str:
@@ -84,19 +332,21 @@ def absolute(module: str, is_package: bool, level: int, name: str) -> str:
     return ".".join([*base, name] if name else base)
 
 
-def _imports(source: Source, project: Project) -> list[str]:
-    found: list[str] = []
+def imports(source: Source, project: Project) -> Iterator[tuple[str, ast.stmt]]:
+    """Yield the absolute name of each module that a file imports anywhere, and the statement."""
     package = source.file.endswith("__init__.py")
     for node in ast.walk(source.tree):
         match node:
             case ast.Import(names=names):
-                found += [prefix for alias in names for prefix in _prefixes(alias.name)]
+                for alias in names:
+                    yield from ((prefix, node) for prefix in _prefixes(alias.name))
             case ast.ImportFrom(module=name, names=names, level=level):
                 base = absolute(source.module, package, level, name or "")
-                found += _prefixes(base)
-                members = [f"{base}.{alias.name}" for alias in names]
-                found += [m for m in members if project.find(m) or project.is_package(m)]
-    return [name for name in found if name]
+                yield from ((prefix, node) for prefix in _prefixes(base) if prefix)
+                for alias in names:
+                    member = f"{base}.{alias.name}"
+                    if project.find(member) or project.is_package(member):
+                        yield member, node
 
 
 def _prefixes(name: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from kitaru.errors import UsageError
 from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic, Rule, SourceError
-from kitaru_compiler.diagnostics.rules import kit101, kit102
+from kitaru_compiler.diagnostics.rules.source import SOURCE_TOO_LARGE, SYNTAX_ERROR
 
 MAX_SOURCE_BYTES = 1024 * 1024
 MAX_DEPTH = 200
@@ -89,15 +89,15 @@ def read_text(path: Path, file: str) -> str:
         ) from error
     if len(data) > MAX_SOURCE_BYTES:
         limit = MAX_SOURCE_BYTES // 1024 // 1024
-        raise refused(kit102.RULE, file, 1, 1, f"the file has more than {limit} MB")
+        raise refused(SOURCE_TOO_LARGE, file, 1, 1, f"the file has more than {limit} MB")
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
-        raise refused(kit101.RULE, file, line, 1, "source code cannot contain null bytes")
+        raise refused(SYNTAX_ERROR, file, line, 1, "source code cannot contain null bytes")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         return io.TextIOWrapper(io.BytesIO(data), encoding, newline=None).read()
     except (SyntaxError, UnicodeError, LookupError) as error:
-        raise refused(kit101.RULE, file, 1, 1, f"the file cannot be decoded: {error}") from error
+        raise refused(SYNTAX_ERROR, file, 1, 1, f"the file cannot be decoded: {error}") from error
 
 
 def parse(text: str, module: str, file: str) -> Source:
@@ -110,10 +110,12 @@ def parse(text: str, module: str, file: str) -> Source:
     except SyntaxError as error:
         message = error.msg or "invalid syntax"
         raise refused(
-            kit101.RULE, file, error.lineno or 1, error.offset or 1, message, text
+            SYNTAX_ERROR, file, error.lineno or 1, error.offset or 1, message, text
         ) from error
     except (RecursionError, MemoryError, ValueError) as error:
-        raise refused(kit102.RULE, file, 1, 1, f"Python cannot parse it: {error}", text) from error
+        raise refused(
+            SOURCE_TOO_LARGE, file, 1, 1, f"Python cannot parse it: {error}", text
+        ) from error
     source = Source(module, file, text, tree)
     for node, message in (
         (_too_deep(tree), f"the code is nested more than {MAX_DEPTH} levels deep"),
@@ -121,7 +123,7 @@ def parse(text: str, module: str, file: str) -> Source:
     ):
         if node is not None:
             place = source.span(node)
-            raise refused(kit102.RULE, file, place.line, place.column, message, text)
+            raise refused(SOURCE_TOO_LARGE, file, place.line, place.column, message, text)
     return source
 
 

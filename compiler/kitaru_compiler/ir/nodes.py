@@ -48,7 +48,7 @@ class DurableCall:
     `name` is the callee as diagnostics say it; `inside` are the durable calls that a helper, or a
     value that is called, may make in its turn, and `needs` the options of the checkpoints among
     them. `callee` is the absolute name of a helper that this call certainly reaches, empty when
-    that is not certain.
+    that is not certain; `doubt` says which code may replace it.
     """
 
     kind: CallKind
@@ -57,6 +57,7 @@ class DurableCall:
     inside: tuple[str, ...] = ()
     needs: tuple[CheckpointOptions, ...] = ()
     callee: str = ""
+    doubt: str = ""
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -125,7 +126,10 @@ class If:
 
 @dataclass(slots=True)
 class Region:
-    """Statements that stay in one process, durable inside, and the rule that says why."""
+    """Statements that stay in one process, durable inside, and the rule that says why.
+
+    `needs` are the options of checkpoints that they may reach by calls that are not known.
+    """
 
     stmts: list[ast.stmt]
     calls: list[DurableCall]
@@ -133,6 +137,7 @@ class Region:
     reason: str
     at: ast.AST
     help: str = ""
+    needs: tuple[CheckpointOptions, ...] = ()
 
 
 @dataclass(slots=True)
@@ -197,6 +202,7 @@ class FlowIR:
     `parameters` those of them that are its inputs. `globals` are the names its module binds,
     `constants` those of them bound once, `literals` what those of them are that are numbers, texts
     or tuples of such, `modules` those that are imported modules or classes,
+    `replaced` the names that code of the project sets on some object,
     `containers` the locals that are only ever a display of that builtin type, `mentioned` every
     name in the flow's source, `temporaries` the names the passes made up. `whole` is set when the
     flow must run as it is, its own function called, and says why.
@@ -214,6 +220,7 @@ class FlowIR:
     constants: frozenset[str] = frozenset()
     literals: Mapping[str, ast.expr] = field(default_factory=dict)
     modules: frozenset[str] = frozenset()
+    replaced: frozenset[str] = frozenset()
     containers: dict[str, type] = field(default_factory=dict)
     whole: Region | None = None
     temporaries: list[str] = field(default_factory=list)

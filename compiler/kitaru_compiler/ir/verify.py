@@ -27,10 +27,11 @@ class NotNormal(AssertionError):
     """A pass left something that the next stage must not see."""
 
 
-def verify(ir: FlowIR) -> None:
-    """Raise NotNormal unless each durable call stands where one block can begin."""
+def verify(ir: FlowIR) -> FlowIR:
+    """Return a flow in normal form; raise NotNormal unless one block can begin at each call."""
     _verify(ir.body)
     _need(not escapes(ir.body), ir.definition, "an exit leaves a scope that does not hold it")
+    return ir
 
 
 def _verify(nodes: list[Node]) -> None:

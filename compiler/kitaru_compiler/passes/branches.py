@@ -1,4 +1,17 @@
-"""Decides which statements branch the plan: `if` and `match` with something durable in an arm."""
+"""Turn `if` and `match` statements with durable calls inside into branches of the plan.
+
+Before::
+
+    if topic:
+        notes = research(topic)
+    return topic
+
+After::
+
+    if topic:  # branch
+        notes = research(topic)
+    return topic
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,29 @@
-"""Decides after which closures nothing may be cut: those over changes, or with checkpoints inside.
+"""Keep everything after certain closures in one process.
 
+These are closures over variables that change, and closures with checkpoints inside.
 Cells die with the function that made them, even within one process, so this is decided here and
 never at run time. A local function that is only called is gone after its last call.
+
+Before::
+
+    calls = 0
+    def count():
+        nonlocal calls
+        calls += 1
+    notes = research(topic)
+    count()
+    return draft(notes)
+
+After::
+
+    calls = 0
+    # region: a closure captures `calls`, which changes
+    def count():
+        nonlocal calls
+        calls += 1
+    notes = research(topic)
+    count()
+    return draft(notes)
 """
 
 from __future__ import annotations
@@ -11,7 +33,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from kitaru_compiler.diagnostics.model import Rule
-from kitaru_compiler.diagnostics.rules import kit317, kit318
+from kitaru_compiler.diagnostics.rules.cutting import (
+    CLOSURE_OVER_CHANGING_VARIABLE,
+    LOCAL_FUNCTION_CALLS_CHECKPOINTS,
+)
+from kitaru_compiler.ir.known import CONSUMERS
 from kitaru_compiler.ir.nodes import Code, Fan, FlowIR, If, Node, Region, Return, durable_calls
 from kitaru_compiler.ir.scope import (
     Function,
@@ -20,12 +46,6 @@ from kitaru_compiler.ir.scope import (
     deleted_names,
     own_nodes,
 )
-
-# These use the function or generator up before they return, so it outlives no statement.
-CONSUMERS = frozenset(
-    {"all", "any", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple"}
-)
-
 
 # A closure, the rule that it meets, the reason and the fix.
 Found = tuple[ast.AST, Rule, str, str]
@@ -51,23 +71,60 @@ def closures(ir: FlowIR) -> FlowIR:
 def _reach(nodes: list[Node], found: list[Found], ir: FlowIR) -> int:
     """Return how many nodes, from that of the closures, have to stay in their process.
 
-    All of them, unless what was found is a function over variables that stay, which is only called.
+    All of them, unless what was found are functions that are only called: what they share with the
+    flow, they share up to the last call, where no call leaves a part of them behind.
     """
+    bound = dict(_bound_functions(nodes[0]))
     names = {
-        one.name
+        bound[one]
         for one, rule, _, _ in found
-        if isinstance(one, ast.FunctionDef) and not one.decorator_list and rule is kit317.RULE
+        if one in bound and (rule is LOCAL_FUNCTION_CALLS_CHECKPOINTS or not _leaves_closures(one))
     }
-    if len(names) < len(found):
+    if any(bound.get(one) not in names for one, _, _, _ in found):
         return len(nodes)
     last = 0
     for index, node in enumerate(nodes):
         for stmt in _statements(node):
+            made = {target for target in _targets(stmt) if index == 0}
             used = [n for n in ast.walk(stmt) if isinstance(n, ast.Name) and n.id in names]
+            used = [n for n in used if n not in made]
             if used and not _called_now(stmt, ir).issuperset(used):
                 return len(nodes)
             last = index if used else last
     return last + 1
+
+
+def _bound_functions(node: Node) -> Iterator[tuple[ast.AST, str]]:
+    """Yield the functions that a node binds to one variable each, and the variable."""
+    for stmt in _statements(node):
+        for inner in own_nodes(stmt):
+            match inner:
+                case ast.FunctionDef(name=name, decorator_list=[]):
+                    yield inner, name
+        match stmt:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda() as function):
+                yield function, name
+
+
+def _targets(stmt: ast.stmt) -> list[ast.expr]:
+    """Return the variable that a statement binds to a lambda."""
+    match stmt:
+        case ast.Assign(targets=[ast.Name() as target], value=ast.Lambda()):
+            return [target]
+    return []
+
+
+def _leaves_closures(function: ast.AST) -> bool:
+    """Say whether a call may leave something behind that shares the function's variables.
+
+    def each():                 # a generator runs on after the call
+        yield n
+    def adder(v):               # the inner function outlives it
+        return lambda: v + n
+    """
+    body = function.body if isinstance(function.body, list) else [function.body]  # type: ignore[attr-defined]
+    kinds = (*Function.__args__, ast.ClassDef, ast.GeneratorExp, ast.Yield, ast.YieldFrom)
+    return any(isinstance(node, kinds) for part in body for node in ast.walk(part))
 
 
 def _called_now(stmt: ast.stmt, ir: FlowIR) -> set[ast.AST]:
@@ -99,14 +156,14 @@ def _dangerous(stmt: ast.stmt, ir: FlowIR) -> Iterator[Found]:
             fix = "move the function to module level and pass what it uses as arguments"
             if isinstance(node, ast.Lambda):
                 fix = "call the checkpoint from the flow"
-            yield node, kit317.RULE, reason, fix
+            yield node, LOCAL_FUNCTION_CALLS_CHECKPOINTS, reason, fix
         if node in consumed:
             continue
         for name in sorted(captured_names(node) & ir.locals):
             if _changes(name, node, ir):
                 reason = f"a closure captures `{name}`, which changes"
                 fix = f"pass `{name}` as an argument instead of capturing it"
-                yield node, kit318.RULE, reason, fix
+                yield node, CLOSURE_OVER_CHANGING_VARIABLE, reason, fix
 
 
 def _later_parts(node: ast.AST) -> list[ast.AST]:

@@ -6,7 +6,7 @@ import ast
 import copy
 from dataclasses import dataclass, field
 
-from kitaru_compiler.diagnostics.rules import kit314
+from kitaru_compiler.diagnostics.rules.cutting import COMPREHENSION_STAYS_TOGETHER
 from kitaru_compiler.ir.build import assign, at, load
 from kitaru_compiler.ir.nodes import (
     Code,
@@ -21,7 +21,7 @@ from kitaru_compiler.ir.nodes import (
 )
 from kitaru_compiler.ir.scope import Comprehension, bound_names
 from kitaru_compiler.passes.comprehensions import written_out
-from kitaru_compiler.passes.late import same_callee_later, same_later
+from kitaru_compiler.passes.reordering import same_callee_later, same_later
 from kitaru_compiler.passes.unroll import loop_items
 
 
@@ -322,7 +322,7 @@ def comprehension_unit(ir: FlowIR, stmt: ast.stmt, node: Comprehension) -> Fan |
     if loop_items(ir, node.generators[0].iter) is not None:
         reason = "a comprehension may have conditions, targets and a scope of its own"
         fix = "write the calls out, or a plain list over constants: `[f(n) for n in (1, 2)]`"
-    return Region([stmt], durable_calls(stmt), kit314.RULE, reason, node, fix)
+    return Region([stmt], durable_calls(stmt), COMPREHENSION_STAYS_TOGETHER, reason, node, fix)
 
 
 class _Unpacked(ast.expr):

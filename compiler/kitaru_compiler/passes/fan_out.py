@@ -1,7 +1,31 @@
-"""Decides which submitted calls may be nodes of their own: those that nothing else runs beside.
+"""Turn submitted calls that nothing else runs beside into a native fan-out.
 
-Where something durable stands between a submit and the last use of its future, the user wrote work
-that goes on beside it: both stay in one process, since a cut would wait first.
+Where a durable call stands between a submit and the last use of its future, the user wrote work
+that runs concurrently: both stay in one process, since a cut would wait first.
+
+Before::
+
+    futures = [draft.submit(item) for item in items]
+    return [f.result() for f in futures]
+
+After::
+
+    # fan-out
+    futures = [draft.submit(item) for item in items]
+    return [f.result() for f in futures]
+
+Before::
+
+    first = draft.submit(topic)
+    checked = check(topic)
+    return first.result()
+
+After::
+
+    # region: submitted calls of `draft` run beside `check`, in one process
+    first = draft.submit(topic)
+    checked = check(topic)
+    return first.result()
 """
 
 from __future__ import annotations
@@ -9,7 +33,7 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 
-from kitaru_compiler.diagnostics.rules import kit320
+from kitaru_compiler.diagnostics.rules.cutting import WORK_BESIDE_SUBMITTED_CALLS
 from kitaru_compiler.ir.build import assign, at, load, rewrite
 from kitaru_compiler.ir.nodes import (
     Code,
@@ -125,7 +149,7 @@ def _region(nodes: list[Node], why: str) -> Region:
     stmts = [stmt for node in nodes for stmt in _stmts(node)]
     reason = f"{why}, in one process"
     fix = "submit together, and ask for all results before anything else is called"
-    return Region(stmts, durable_calls(*stmts), kit320.RULE, reason, stmts[0], fix)
+    return Region(stmts, durable_calls(*stmts), WORK_BESIDE_SUBMITTED_CALLS, reason, stmts[0], fix)
 
 
 def _last_use(nodes: list[Node], start: int) -> int:

@@ -1,7 +1,17 @@
-"""Decides the order of evaluation: nested durable calls move into temporaries.
+"""Move nested durable calls into temporaries, in Python's order of evaluation.
 
-Whatever Python evaluates before a durable call is evaluated before it here: kept in a temporary,
-unless a later read could not tell the difference.
+Whatever Python evaluates before a durable call is evaluated before it here: it is stored in a
+temporary, unless a later read gives the same value.
+
+Before::
+
+    return publish(shorten(topic) + draft(topic))
+
+After::
+
+    kept_1 = shorten(topic)
+    draft_1 = draft(topic)  # step
+    return publish(kept_1 + draft_1)  # step
 """
 
 from __future__ import annotations

@@ -1,7 +1,22 @@
-"""Decides which helpers are written out where they are called, and which stay one call.
+"""Write helpers out where they are called, where that keeps their meaning.
 
-What is written out stays the helper's: its variables, its module, its positions. Nothing is renamed
-or substituted, so that nothing can be captured or hidden.
+The code remains the helper's: its variables, its module, its positions. Nothing is renamed or
+substituted, so nothing can be captured or hidden. The helper of this example calls a checkpoint in
+its condition.
+
+Before::
+
+    text = review(topic)
+    return publish(text)
+
+After::
+
+    # text = review(text=topic)
+        check_1 = check(text)  # step
+        if check_1:
+            return shorten(text)
+        return draft(text)  # step
+    return publish(text)  # step
 """
 
 from __future__ import annotations
@@ -11,7 +26,8 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from kitaru_compiler.diagnostics.rules import kit316
+from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.rules.cutting import HELPER_STAYS_TOGETHER, INTERNAL_FAULT
 from kitaru_compiler.ir.build import load
 from kitaru_compiler.ir.nodes import (
     Activation,
@@ -70,7 +86,9 @@ class _Inliner:
         if not isinstance(helper, FlowIR):
             return [_kept(node, helper)]
         if helper.whole:
-            return [_kept(node, (f"in `{helper.name}`, {helper.whole.reason}", helper.whole.help))]
+            reason = f"in `{helper.name}`, {helper.whole.reason}"
+            rule = INTERNAL_FAULT if helper.whole.rule is INTERNAL_FAULT else HELPER_STAYS_TOGETHER
+            return [_kept(node, (reason, helper.whole.help), rule)]
         bound = bind(call, helper)
         if not isinstance(bound, Bound):
             return [_kept(node, bound)]
@@ -100,9 +118,9 @@ def _call_of(stmt: ast.stmt) -> ast.Call:
     return call
 
 
-def _kept(node: Durable, why: Why) -> Region:
+def _kept(node: Durable, why: Why, rule: Rule = HELPER_STAYS_TOGETHER) -> Region:
     reason, fix = why
-    return Region([node.stmt], [node.call], kit316.RULE, reason, _call_of(node.stmt), fix)
+    return Region([node.stmt], [node.call], rule, reason, _call_of(node.stmt), fix)
 
 
 def _size(nodes: list[Node]) -> int:

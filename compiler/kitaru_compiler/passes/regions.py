@@ -1,4 +1,18 @@
-"""Decides which statements stay in one process with the durable calls inside them, and says why."""
+"""Keep statements that cannot be cut in one process with their durable calls, and explain why.
+
+Before::
+
+    while not check(topic):
+        topic = draft(topic)
+    return topic
+
+After::
+
+    # region: `while` depends on results
+    while not check(topic):
+        topic = draft(topic)
+    return topic
+"""
 
 from __future__ import annotations
 
@@ -6,21 +20,22 @@ import ast
 from dataclasses import replace
 
 from kitaru_compiler.diagnostics.model import Rule
-from kitaru_compiler.diagnostics.rules import (
-    kit310,
-    kit311,
-    kit312,
-    kit313,
-    kit314,
-    kit315,
-    kit316,
-    kit321,
-    kit323,
+from kitaru_compiler.diagnostics.rules.cutting import (
+    COMPREHENSION_STAYS_TOGETHER,
+    DYNAMIC_DISPATCH,
+    EXPRESSION_STAYS_TOGETHER,
+    FOR_STAYS_TOGETHER,
+    HELPER_STAYS_TOGETHER,
+    MATCH_STAYS_TOGETHER,
+    TRY_STAYS_TOGETHER,
+    WHILE_STAYS_TOGETHER,
+    WITH_STAYS_TOGETHER,
 )
-from kitaru_compiler.ir.build import rewrite
+from kitaru_compiler.ir.build import assign, at, load, rewrite
 from kitaru_compiler.ir.nodes import (
     Code,
     FlowIR,
+    If,
     Node,
     Region,
     durable_calls,
@@ -33,17 +48,42 @@ Why = tuple[Rule, str, str]
 
 def regions(ir: FlowIR) -> FlowIR:
     """Make a region of every statement whose durable calls no single evaluation order can name."""
-    return replace(ir, body=rewrite(ir.body, lambda nodes: [_region(ir, node) for node in nodes]))
+    return replace(
+        ir, body=rewrite(ir.body, lambda nodes: [n for node in nodes for n in _kept(ir, node)])
+    )
 
 
-def _region(ir: FlowIR, node: Node) -> Node:
-    if not isinstance(node, Code) or not durable_calls(node.stmt):
-        return node
-    why = _compound(ir, node.stmt) or _expression(node.stmt)
-    if why is None:
-        return node
+def _kept(ir: FlowIR, node: Node) -> list[Node]:
+    """Return the nodes that replace `node`, regions where its calls have no written order."""
+    match node:
+        case Code(stmt) if durable_calls(stmt):
+            why = _compound(ir, stmt) or _expression(stmt)
+            return [_region(stmt, why)] if why else [node]
+        case If(test=test, source=source) if durable_calls(test):
+            why = _unordered([test], source)
+            return _test_first(ir, node, why) if why else [node]
+    return [node]
+
+
+def _region(stmt: ast.stmt, why: tuple[Why, ast.AST]) -> Region:
     (rule, reason, fix), place = why
-    return Region([node.stmt], durable_calls(node.stmt), rule, reason, place, fix)
+    return Region([stmt], durable_calls(stmt), rule, reason, place, fix)
+
+
+def _test_first(ir: FlowIR, node: If, why: tuple[Why, ast.AST]) -> list[Node]:
+    """Keep only the test of a branch in one process; its arms are cut.
+
+        if any(good(x) for x in xs):        test_1 = not not any(good(x) for x in xs)
+            publish(1)                      if test_1:
+                                                publish(1)
+
+    Only the truth is stored, so that it crosses every cut and is computed once.
+    """
+    name = ir.temporary("test")
+    test = node.test
+    truth = at(test, ast.UnaryOp(ast.Not(), ast.UnaryOp(ast.Not(), test)))
+    region = _region(assign(test, name, truth), why)
+    return [region, If(load(test, name), node.body, node.orelse, node.source)]
 
 
 def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
@@ -51,24 +91,28 @@ def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
     why: Why
     match stmt:
         case ast.While():
-            why = (kit310.RULE, "`while` depends on results", _CONSTANT_RANGE)
+            why = (WHILE_STAYS_TOGETHER, "`while` depends on results", _CONSTANT_RANGE)
         case ast.For(body=body, orelse=orelse):
             if not durable_calls(*body, *orelse):
                 return None
             why = _loop(ir, stmt)
         case ast.Try() | ast.TryStar():
             fix = "keep only what may fail in the `try`, and call other checkpoints outside it"
-            why = (kit312.RULE, "`try` must see what its body raises", fix)
+            why = (TRY_STAYS_TOGETHER, "`try` must see what its body raises", fix)
         case ast.With(body=body, items=[first, *others]):
             if not durable_calls(*body, *others) and first.context_expr:
                 return None
             fix = "open the resource inside the checkpoint that uses it"
-            why = (kit313.RULE, "what `with` opens lives in one process", fix)
+            why = (WITH_STAYS_TOGETHER, "what `with` opens lives in one process", fix)
         case ast.Match(cases=cases):
             if not durable_calls(*cases):
                 return None
             fix = "call the checkpoint before the `match`, or in the body of the case"
-            why = (kit315.RULE, "a guard calls a checkpoint, and only `match` knows when", fix)
+            why = (
+                MATCH_STAYS_TOGETHER,
+                "a guard calls a checkpoint, and only `match` knows when",
+                fix,
+            )
         case (
             ast.If() | ast.Expr() | ast.Assign() | ast.AugAssign() | ast.AnnAssign() | ast.Return()
         ):
@@ -77,7 +121,7 @@ def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
             return None
         case _:
             kind = _KEYWORDS.get(type(stmt), type(stmt).__name__.lower())
-            why = (kit321.RULE, f"a checkpoint is called inside `{kind}`", _VARIABLE)
+            why = (EXPRESSION_STAYS_TOGETHER, f"a checkpoint is called inside `{kind}`", _VARIABLE)
     return why, stmt
 
 
@@ -93,48 +137,79 @@ _CONSTANT_RANGE = "`for _ in range(k)` with a constant k would be cut"
 
 def _loop(ir: FlowIR, stmt: ast.For) -> Why:
     if loop_items(ir, stmt.iter) is None:
-        return (kit311.RULE, "`for` runs over a value known only at run time", _CONSTANT_RANGE)
+        return (
+            FOR_STAYS_TOGETHER,
+            "`for` runs over a value known only at run time",
+            _CONSTANT_RANGE,
+        )
     if why := obstacle(stmt):
-        return (kit311.RULE, *why)
+        return (FOR_STAYS_TOGETHER, *why)
     reason = f"unrolled, it would have more than {copies(stmt)} rounds or {MAX_CALLS} calls"
-    return (kit311.RULE, reason, "loop inside one checkpoint, or over fewer items")
+    return (FOR_STAYS_TOGETHER, reason, "loop inside one checkpoint, or over fewer items")
 
 
 def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
+    """Explain a statement whose calls are not all in expressions with a written order."""
     ordered = [expression for expression in _ordered(stmt) if expression is not None]
+    if found := _unordered(ordered, stmt):
+        return found
+    if len(durable_calls(*ordered)) < len(durable_calls(stmt)):
+        return (
+            EXPRESSION_STAYS_TOGETHER,
+            "a checkpoint is called where a value is stored",
+            _VARIABLE,
+        ), stmt
+    return None
+
+
+def _unordered(ordered: list[ast.expr], stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
+    """Explain expressions of `stmt` whose calls run lazily, or are known only at run time."""
     for node in (inner for expression in ordered for inner in ast.walk(expression)):
         call = durable_of(node)
         if call and call.kind == "helper" and not call.callee:
             reason = f"what `{call.name}` is, is known only at run time"
             fix = "define it at the top level of its module, and import it at the top level"
-            return (kit316.RULE, reason, fix), node
+            if call.doubt:
+                reason = f"`{call.name}` may be replaced by {call.doubt}"
+                fix = "set the attributes of an object, or the items of a dict, instead"
+            return (HELPER_STAYS_TOGETHER, reason, fix), node
         if call and call.kind == "dynamic":
             names = ", ".join(call.inside)
             reason = f"`{call.name}(…)` may call a checkpoint ({names}), known only at run time"
             fix = "call each checkpoint by its name in an `if` to give it its own step"
-            return (kit323.RULE, reason, fix), node
+            return (DYNAMIC_DISPATCH, reason, fix), node
         match node:
             case ast.GeneratorExp(elt=elt, generators=[first, *others]):
                 if durable_calls(elt, first.target, *first.ifs, *others):
                     fix = "write a list: `[…]` instead of `(…)`"
                     return (
-                        kit314.RULE,
+                        COMPREHENSION_STAYS_TOGETHER,
                         "a generator runs its checkpoints when it is read",
                         fix,
                     ), node
             case ast.Lambda() if durable_calls(node):
                 fix = "call the checkpoint from the flow"
-                return (kit321.RULE, "a lambda calls a checkpoint whenever it is called", fix), node
+                return (
+                    EXPRESSION_STAYS_TOGETHER,
+                    "a lambda calls a checkpoint whenever it is called",
+                    fix,
+                ), node
             case ast.FormattedValue(format_spec=spec) if spec and durable_calls(spec):
                 reason = "a checkpoint is called in a format specification"
                 # Where a field of an f-string lies, Python says from 3.12 on only.
-                return (kit321.RULE, reason, _VARIABLE), stmt
+                return (EXPRESSION_STAYS_TOGETHER, reason, _VARIABLE), stmt
             case ast.Await() | ast.Yield() | ast.YieldFrom():
-                return (kit321.RULE, "`await` and `yield` need one running function", ""), node
+                return (
+                    EXPRESSION_STAYS_TOGETHER,
+                    "`await` and `yield` need one running function",
+                    "",
+                ), node
             case ast.Tuple() if durable_calls(node) and _slices(*node.elts):
-                return (kit321.RULE, "a checkpoint is called beside a slice", _VARIABLE), node
-    if len(durable_calls(*ordered)) < len(durable_calls(stmt)):
-        return (kit321.RULE, "a checkpoint is called where a value is stored", _VARIABLE), stmt
+                return (
+                    EXPRESSION_STAYS_TOGETHER,
+                    "a checkpoint is called beside a slice",
+                    _VARIABLE,
+                ), node
     return None
 
 

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterable
 
 from kitaru_compiler.ir.nodes import durable_calls, durable_of
-from kitaru_compiler.ir.scope import Comprehension, bound_names, read_names
+from kitaru_compiler.ir.scope import Comprehension, bound_names, read_names, target_names
 
 # Methods that put their argument into a container and look at nothing.
 _STORING = frozenset({"add", "append", "extend", "insert", "setdefault", "update"})
@@ -130,9 +130,30 @@ def stored_into(stmt: ast.stmt, futures: set[str]) -> set[str]:
                 if submits(*node.args) or set().union(*map(read_names, node.args)) & futures:
                     found.add(name)
             case ast.Assign() | ast.AnnAssign() | ast.AugAssign() | ast.NamedExpr():
-                if node.value is not None and submits(node.value):
+                if node.value is not None and _holds_future(node.value):
                     found |= bound_names(node) | _stores(node)
     return found
+
+
+def _holds_future(node: ast.AST, futures: frozenset[str] = frozenset()) -> bool:
+    """Say whether a value may hold a future: not what `.result()` gives, whose calls have ended.
+
+    `futures` are the variables of comprehensions around it that stand for submitted calls.
+    """
+    match node:
+        case ast.Call(func=ast.Attribute(attr="result")):
+            return False
+        case ast.Call() if (call := durable_of(node)) is not None and call.kind == "submit":
+            return True
+        case ast.Name(id=name):
+            return name in futures
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            for loop in node.generators:
+                if _holds_future(loop.iter, futures):
+                    futures |= target_names(loop.target)
+            kept = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+            return any(_holds_future(part, futures) for part in kept)
+    return any(_holds_future(child, futures) for child in ast.iter_child_nodes(node))
 
 
 def _stores(node: ast.AST) -> set[str]:

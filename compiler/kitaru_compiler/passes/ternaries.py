@@ -1,4 +1,18 @@
-"""Decides how `x = a() if c else b()` is cut: as the `if` statement that means the same."""
+"""Turn `x = a() if c else b()` into the `if` statement with the same meaning.
+
+Before::
+
+    text = draft(topic) if topic else research(topic)
+    return text
+
+After::
+
+    if topic:  # branch
+        text = draft(topic)
+    else:
+        text = research(topic)
+    return text
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""Decides which loops become straight code: `for` over literals and short constant ranges."""
+"""Unroll `for` loops over literals and short constant ranges into straight code.
+
+Before::
+
+    for item in ("a", "b"):
+        draft(item)
+
+After::
+
+    item = 'a'
+    draft(item)
+    item = 'b'
+    draft(item)
+"""
 
 from __future__ import annotations
 

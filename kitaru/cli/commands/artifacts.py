@@ -7,36 +7,47 @@ from dataclasses import asdict
 import click
 
 from kitaru.cli import options
-from kitaru.cli.clients import client_of
-from kitaru.cli.execution import text_of
-from kitaru.cli.output import Output, table
+from kitaru.cli.clients import reader_of
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output, counted
+from kitaru.cli.paging import part, show_more
+from kitaru.cli.render.execution import text_of
 
 
-@click.group(short_help="List and read what an execution stored.")
+@click.group(cls=Group, short_help="List and read what an execution stored.")
 def artifacts() -> None:
     """Results of invocations, and what they kept with kitaru.save."""
 
 
 @artifacts.command("list")
 @options.execution
+@options.page
 @options.store
 @options.as_json
 @options.pass_output
-def list_artifacts(output: Output, execution: str, store: str | None) -> None:
+def list_artifacts(
+    output: Output, execution: str, limit: int | None, skip: int, store: str | None
+) -> None:
     """List the values of an execution in program order: who made each, its type, its size."""
-    from kitaru.runtime.executions.artifacts import artifacts_of
+    from kitaru.runtime.executions.artifacts import each_artifact
 
-    found = artifacts_of(client_of(store).executions.get(execution).journal)
+    found = each_artifact(reader_of(store).executions.get(execution).journal)
+    some = part(found, output, limit, skip)
     if output.as_json:
-        items = [asdict(one) for one in found]
-        output.document({"exec_id": execution, "items": items, "count": len(items)})
+        items = [asdict(one) for one in some.items]
+        output.document({"exec_id": execution, **some.document(items)})
         return
     rows = [
-        (one.name, one.type, f"{one.size} bytes", f"saved by {one.invocation}" if one.saved else "")
-        for one in found
+        (
+            one.name,
+            one.type,
+            counted(one.size, "byte"),
+            f"saved by {one.invocation}" if one.saved else "",
+        )
+        for one in some.items
     ]
-    for line in table(rows) if rows else ["no artifacts"]:
-        output.say(line)
+    output.table(rows, empty="no artifacts")
+    show_more(output, some)
 
 
 @artifacts.command()
@@ -51,13 +62,13 @@ def get(output: Output, execution: str, name: str, store: str | None) -> None:
     Shown as JSON, whatever it is; nothing of the user's is imported.
     """
     from kitaru.runtime.executions.artifacts import find_artifact
-    from kitaru.runtime.recording.shown import as_json
+    from kitaru.runtime.journal.to_json import as_json
 
-    journal = client_of(store).executions.get(execution).journal
+    journal = reader_of(store).executions.get(execution).journal
     found = find_artifact(journal, name)
     value = as_json(journal.fetch(found))
     if output.as_json:
         shown = {"exec_id": execution, "name": name, "type": found.type, "digest": found.digest}
         output.document({**shown, "value": value})
         return
-    output.say(text_of(value))
+    output.answer(text_of(value))

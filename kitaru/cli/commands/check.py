@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from kitaru.cli import options
-from kitaru.cli.compilation import is_fatal
-from kitaru.cli.locate import locate
 from kitaru.cli.output import Output, show_findings
+from kitaru.cli.render.build import data_lines
+from kitaru.ops.flow_ref import locate
 
 
 @click.command(short_help="Find errors without running anything.", epilog=options.FLOW_HELP)
@@ -21,18 +21,17 @@ def check(output: Output, flow: str, strict: bool, form: str) -> int:
 
     Ends with 1 when there are errors.
     """
-    from kitaru_compiler import check as find
     from kitaru_compiler.diagnostics.render import in_order, to_json
 
-    from kitaru.cli.findings import from_here, named_from_here
+    from kitaru.ops.check import check as find
 
-    location = locate(flow)
-    with named_from_here(location.path):
-        found = find(location.path, location.flow)
-    diagnostics, sources = from_here(*found, location.path)
-    show_findings(diagnostics, sources, output, form)
+    found = find(locate(flow))
+    show_findings(found.findings, found.sources, output, form)
     if output.as_json and form != "sarif":
-        output.document({"diagnostics": [to_json(d) for d in in_order(diagnostics)]})
-    elif form == "text" and not diagnostics:
-        output.say(f"{location.path}: nothing to report")
-    return 1 if is_fatal(diagnostics, strict=strict) else 0
+        output.document({"diagnostics": [to_json(d) for d in in_order(found.findings)]})
+    elif form == "text" and not found.findings:
+        output.say(f"{found.location.path}: nothing to report")
+    if form == "text" and not output.as_json:
+        for line in data_lines(found.data):
+            output.say(line, hang=9)
+    return 1 if found.is_fatal(strict=strict) else 0

@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 
 from kitaru.cli import options
-from kitaru.cli.compilation import (
-    Request,
-    compile_and_write,
-    compile_for_all,
+from kitaru.cli.output import Output, counted, label, show_findings
+from kitaru.cli.render.build import (
     example_inputs,
+    reporting,
     show,
-    store_in_document,
     to_json,
+    warn_of_local_store,
 )
-from kitaru.cli.output import Output, label, show_findings
+from kitaru.ops.compile import Request, compile_all, request
+from kitaru.ops.compile import compile as write
 from kitaru.wire.plan import Granularity
 
 
@@ -40,22 +40,25 @@ def compile(
     What containers take to start is Kitaru's own table for the target, not a measurement; it is
     summed over the longest way through the flow (see `kitaru target list`).
     """
-    wired = store_in_document(store)
-    request = Request(flow, target, directory, granularity, image, delivery, strict, wired)
+    asked = request(
+        flow, target, directory, granularity=granularity, image=image, delivery=delivery,
+        strict=strict, store=store,
+    )  # fmt: skip
     from kitaru_compiler.diagnostics.model import SourceError
 
     try:
         if target == "all":
-            return _for_all(request, output, form)
-        compiled = compile_and_write(request, output, form)
+            return _for_all(asked, output, form, warn_of_local_store(store, target, output))
+        compiled = write(asked, reporting(output, form))
     except SourceError as error:
         if form not in ("sarif", "github"):
             raise
         show_findings(error.diagnostics, error.sources, output, form)
         return 1
+    warnings = warn_of_local_store(store, target, output)
     if output.as_json:
         if form != "sarif":
-            output.document(to_json(compiled))
+            output.document({**to_json(compiled), "warnings": warnings})
         return 0
     show(compiled, output)
     output.say(f"deploy   see {compiled.build.directory / 'DEPLOY.md'}")
@@ -63,17 +66,19 @@ def compile(
     return 0
 
 
-def _for_all(request: Request, output: Output, form: str) -> int:
-    written, refused = compile_for_all(request, output, form)
+def _for_all(asked: Request, output: Output, form: str, warnings: list[str]) -> int:
+    written, refused = compile_all(asked, reporting(output, form))
     if output.as_json:
         if form != "sarif":
             items = [to_json(compiled) for compiled in written]
             errors = {name: error.message for name, error in refused.items()}
-            output.document({"items": items, "count": len(items), "refused": errors})
+            found = {"items": items, "count": len(items), "refused": errors}
+            output.document({**found, "warnings": warnings})
         return 1 if refused else 0
-    for compiled in written:
-        steps = len(compiled.plan.steps)
-        output.say(f"{compiled.target.name:<10}  {steps:>3} steps  {compiled.build.directory}/")
-    for name, error in refused.items():
-        output.say(f"{label(name, 'red')}{' ' * (10 - len(name))}  {error}")
+    rows = [
+        (one.target.name, counted(len(one.plan.steps), "step"), f"{one.build.directory}/")
+        for one in written
+    ]
+    rows += [(label(name, "red"), "refused", str(error)) for name, error in refused.items()]
+    output.table(rows)
     return 1 if refused else 0

@@ -1,30 +1,21 @@
-"""Decides what `kitaru deploy` does: compile, compare with what is deployed, keep, tag."""
+"""Compile a flow, compare it with what is deployed, keep it as a version, move tags."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kitaru.cli import options
-from kitaru.cli.compilation import (
-    Compiled,
-    Request,
-    compile_and_write,
-    example_inputs,
-    store_in_document,
-)
 from kitaru.cli.output import Output, label
+from kitaru.cli.render.build import example_inputs, reporting
 from kitaru.config import setting
-from kitaru.errors import NotFound
+from kitaru.ops.compile import request
 from kitaru.wire.plan import Granularity
 
 if TYPE_CHECKING:
-    from kitaru_targets.compare import Difference
-
-    from kitaru.runtime.executions.deployments import Deployment
+    from kitaru.ops.deploy import Deployed
     from kitaru.stores import Store
 
 
@@ -33,18 +24,23 @@ if TYPE_CHECKING:
     epilog=options.FLOW_HELP,
 )  # fmt: skip
 @options.flow
-@options.target
+@click.option(
+    "--target", "-t", "target", metavar="NAME",
+    help="The target; `kitaru target list` names them. Default: the stack's, else `local`, a "
+    "process that runs the flow from the store alone.",
+)  # fmt: skip
 @click.option(
     "--tag", "tags", multiple=True, metavar="TAG",
-    help="Let this tag point at the version, instead of `default`. Repeatable.",
+    help="Let this tag point at the version. Repeatable. The first version gets `default` as well.",
 )  # fmt: skip
+@options.exclusive
 @click.option("--dry-run", is_flag=True, help="Say what would change, and keep nothing.")
 @options.compilation
 @options.store
 @options.as_json
 @options.pass_output
 def deploy(
-    output: Output, flow: str, target: str, tags: tuple[str, ...], dry_run: bool,
+    output: Output, flow: str, target: str | None, tags: tuple[str, ...], dry_run: bool,
     granularity: Granularity, image: str | None, delivery: str, strict: bool, store: str | None,
 ) -> None:  # fmt: skip
     """Compile a flow, and keep the build in the store as its next version.
@@ -53,88 +49,66 @@ def deploy(
     changed since the version that the tag points at. Nothing runs, and the target's service is not
     reached: `kitaru invoke` hands a version over to it.
     """
-    from kitaru_targets.verification import verify
-
-    from kitaru.runtime.executions.deployments import DEFAULT_TAG, check_tag
+    from kitaru.ops.deploy import LOCAL
+    from kitaru.ops.deploy import deploy as keep
+    from kitaru.runtime.executions.deployments import check_tag
     from kitaru.stores import open_store
 
-    chosen = [check_tag(tag) for tag in tags] or [DEFAULT_TAG]
+    chosen = [check_tag(tag) for tag in tags]
+    asked = request(
+        flow, target, Path(), default=LOCAL, granularity=granularity, image=image,
+        delivery=delivery, strict=strict, store=store,
+    )  # fmt: skip
     opened = open_store(setting("store", argument=store).value)
     try:
-        with tempfile.TemporaryDirectory(prefix="kitaru-deploy-") as folder:
-            wired = store_in_document(store)
-            request = Request(
-                flow, target, Path(folder), granularity, image, delivery, strict, wired
-            )
-            compiled = compile_and_write(request, output)
-            for warning in verify(compiled.build.directory).warnings:
-                output.note(f"{label('warning', 'yellow')}: {warning}")
-            change = _change(compiled, opened, chosen[0])
-            made = None if dry_run else _deployed(compiled, opened, chosen)
+        done = keep(asked, opened, chosen, keeps=not dry_run, report=reporting(output))
+        for warning in done.warnings:
+            output.note(f"{label('warning', 'yellow')}: {warning}", hang=9)
+        if output.as_json:
+            output.document(_json(done))
+        else:
+            _show(done, opened, store, output)
     finally:
         opened.close()
-    if output.as_json:
-        output.document(_json(compiled, change, made))
-    else:
-        _show(compiled, change, made, store, output)
 
 
-def _change(compiled: Compiled, store: Store, tag: str) -> Difference | None:
-    """Return how the build differs from what the tag points at, None where that is nothing."""
-    from kitaru_targets import deployed
-    from kitaru_targets.compare import compare, of_build
+def _json(done: Deployed) -> dict[str, Any]:
+    from kitaru.cli.render.build_diff import to_json
 
-    from kitaru.runtime.executions.deployments import Deployments
-
-    deployments, flow = Deployments(store), compiled.plan.flow
-    try:
-        before = deployments.get(f"{flow}@{tag}")
-    except NotFound:
-        return None
-    with deployed.unpacked(before, store) as old:
-        return compare(of_build(old), of_build(compiled.build))
-
-
-def _deployed(compiled: Compiled, store: Store, tags: list[str]) -> Deployment:
-    from kitaru_targets.deployed import deploy
-
-    from kitaru.runtime.executions.deployments import Deployments
-
-    made = deploy(compiled.build, store)
-    for tag in tags:
-        made = Deployments(store).tag(f"{made.flow}@{made.version}", tag)
-    return made
-
-
-def _json(compiled: Compiled, change: Difference | None, made: Deployment | None) -> dict[str, Any]:
-    from kitaru.cli.differences import to_json
-
+    compiled, made = done.compiled, done.deployment
     return {
         "flow": compiled.plan.flow,
         "target": compiled.target.name,
         "steps": [step.name for step in compiled.plan.steps],
-        "change": None if change is None else to_json(change),
+        "change": None if done.change is None else to_json(done.change),
         "deployment": None if made is None else made.to_dict(),
     }
 
 
-def _show(
-    compiled: Compiled, change: Difference | None, made: Deployment | None, store: str | None,
-    output: Output,
-) -> None:  # fmt: skip
-    from kitaru.cli.differences import show
+def _show(done: Deployed, opened: Store, store: str | None, output: Output) -> None:
+    from kitaru.cli.render.build_diff import show
+    from kitaru.ops.deploy import LOCAL
+    from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployments
 
+    compiled, made = done.compiled, done.deployment
     flow = compiled.plan.flow
-    if change is not None:
-        show(change, output)
+    if done.change is not None:
+        show(done.change, output)
     else:
+        first = f"{flow} for {compiled.target.name}: the first version"
         steps = ", ".join(step.name for step in compiled.plan.steps)
-        output.say(f"{flow} for {compiled.target.name}: nothing to compare with; steps: {steps}")
+        output.say(first if compiled.target.runs_whole else f"{first}; steps: {steps}", hang=2)
     if made is None:
         output.say("nothing was deployed: --dry-run")
         return
     where = f" --store {store}" if store else ""
-    output.say(f"\n{label('deployed', 'green')} {flow} {made.version}, tags {', '.join(made.tags)}")
-    output.say(
-        f"invoke   kitaru invoke {flow}@{made.version}{example_inputs(compiled.plan)}{where}"
-    )
+    tags = f"tags {', '.join(made.tags)}" if made.tags else "no tag"
+    output.say(f"\n{label('deployed', 'green')} {flow} {made.version}, {tags}")
+    named = flow if DEFAULT_TAG in made.tags else f"{flow}@{made.version}"
+    output.say(f"invoke   kitaru invoke {named}{example_inputs(compiled.plan)}{where}")
+    if made.target == LOCAL and not store:
+        output.say(f"from another directory, add: --store {opened.url}")
+    if DEFAULT_TAG not in made.tags:
+        now = Deployments(opened).tags(flow)[DEFAULT_TAG]
+        move = f"kitaru flow tag {flow}@{made.version} {DEFAULT_TAG}{where}"
+        output.say(f"default  v{now}; to move it: {move}")

@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from kitaru.cli import options
-from kitaru.cli.compilation import Request, compile_and_write
 from kitaru.cli.output import Output
+from kitaru.cli.render.build import reporting
 from kitaru.cli.values import parse_answers, parse_inputs
 from kitaru.config import setting
+from kitaru.ops.compile import compile as write
+from kitaru.ops.compile import request
 from kitaru.wire.plan import Granularity
 
 
@@ -26,7 +28,7 @@ from kitaru.wire.plan import Granularity
     help="The answer to a wait: JSON when it parses, else text. Repeatable.",
 )  # fmt: skip
 @click.option("--no-input", is_flag=True, help="Ask nothing: at a wait, end and say so.")
-@options.directory
+@options.rehearsal_directory
 @options.compilation
 @options.store
 @options.as_json
@@ -43,23 +45,18 @@ def dry_run(
     """
     from kitaru.cli.dry_runs import attend_dry_run
     from kitaru.client import KitaruClient
-    from kitaru.runtime.recording import launches
-    from kitaru.stores import open_store
-    from kitaru.wire.ids import new_execution_id
-    from kitaru.wire.records import LaunchRecord
+    from kitaru.ops.dry_run import begin_dry_run
 
     url = setting("store", argument=store).value
     given = parse_answers(answers)
-    request = Request(flow, target, directory, granularity, image, delivery, strict, url)
-    compiled = compile_and_write(request, output)
+    asked = request(
+        flow, target, directory, granularity=granularity, image=image, delivery=delivery,
+        strict=strict, store=url,
+    )  # fmt: skip
+    compiled = write(asked, reporting(output))
     texts = {p.name for p in compiled.plan.parameters if p.type == "str"}
     inputs = parse_inputs(pairs, inputs_from, texts=texts)
-    exec_id = new_execution_id()
-    opened = open_store(url)
-    place = str(compiled.build.directory.resolve())
-    launches.remember(opened, exec_id, LaunchRecord(compiled.plan.flow, inputs, directory=place))
-    opened.close()
-    return attend_dry_run(
-        exec_id, KitaruClient(url), output,
-        url=url, answers=given, asking=output.interactive and not no_input, store=store,
-    )  # fmt: skip
+    exec_id = begin_dry_run(url, compiled, inputs)
+    asking = output.interactive and not no_input
+    client = KitaruClient(url)
+    return attend_dry_run(exec_id, client, output, answers=given, asking=asking, store=store)

@@ -4,51 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kitaru.cli import options
-from kitaru.cli.attend import attend, finish
-from kitaru.cli.clients import client_of, url_of
+from kitaru.cli.clients import client_of, reader_of
+from kitaru.cli.commands.calls import calls, show_calls
 from kitaru.cli.commands.compare import diff, lineage
 from kitaru.cli.commands.logs import logs
 from kitaru.cli.commands.replay import replay
-from kitaru.cli.comparisons import effort, short
-from kitaru.cli.execution import (
+from kitaru.cli.follow import attend, finish
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output, label
+from kitaru.cli.render.comparison import effort, short
+from kitaru.cli.render.execution import (
     COLORS,
+    JSON_PAGE,
     answer_command,
     command,
     moment,
     notes,
     show_execution,
+    versions,
 )
-from kitaru.cli.output import Output, label, table
-from kitaru.cli.remainders import Place, check_stored, submit_rest, write_rest
-from kitaru.cli.telling import tell, tell_end
-from kitaru.cli.values import pairs, parse_answer
+from kitaru.cli.render.notices import show_answer, show_end
+from kitaru.cli.render.submission import show_submission, write
+from kitaru.cli.values import pairs
 from kitaru.errors import AnswerInvalid, UsageError
-from kitaru.wire.records import Status
+from kitaru.ops.resume import Place, check_stored
+from kitaru.runtime.engine.questions import parse_answer
+from kitaru.runtime.journal.states import SHOWN
 
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
     from kitaru.handle import Handle
-    from kitaru.runtime.recording.journal import Journal
-    from kitaru.view import ExecutionView
+    from kitaru.ops.cancel import Cancelled
+    from kitaru.ops.submit import Submission
+    from kitaru.runtime.journal.journal import Journal
 
 
-@click.group(short_help="List, show, answer, resume, replay, compare.")
+@click.group(cls=Group, short_help="List, show, answer, resume, replay, compare.")
 def executions() -> None:
     """What ran, what it waits for, and how to go on."""
 
 
-for command_of in (logs, replay, diff, lineage):
+for command_of in (logs, calls, replay, diff, lineage):
     executions.add_command(command_of)
 
 
 @executions.command("list")
 @click.option("--flow", metavar="NAME", help="Only executions of this flow.")
-@click.option("--status", type=click.Choice(get_args(Status)), help="Only those of this status.")
+@click.option("--status", type=click.Choice(SHOWN), help="Only those of this status.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option(
     "--within",
@@ -58,6 +65,8 @@ for command_of in (logs, replay, diff, lineage):
     metavar="N",
     help="Look at the newest N executions for those.",
 )
+@click.option("--after", metavar="EXEC", default="", help="Only executions older than this one.")
+@click.option("--page", "number", type=click.IntRange(min=1), default=1, help="Which page of them.")
 @options.store
 @options.as_json
 @options.pass_output
@@ -67,46 +76,62 @@ def list_executions(
     status: str | None,
     limit: int,
     within: int,
+    after: str,
+    number: int,
     store: str | None,
 ) -> None:
     """List executions, newest first."""
-    listed = client_of(store).executions
-    page = listed.page(flow=flow, status=status, limit=limit, within=within)
+    client = reader_of(store)
+    listed = client.executions
+    page = listed.page(
+        flow=flow, status=status, limit=limit, within=within, after=after, page=number
+    )
     if output.as_json:
         found = {"items": page.items, "count": len(page.items), "looked_at": page.looked_at}
-        output.document(found)
+        output.document({**found, "next": page.next, "total": page.total})
         return
-    for line in table([_row(item) for item in page.items]):
-        output.say(line)
-    if not page.items:
-        output.say(f"no executions in {url_of(store)}")
+    rows = [_row(item) for item in page.items]
+    output.table(rows, empty=f"no {'more ' * (number > 1)}executions in {client.store.url}")
+    if page.next is not None:
+        shown = f"{'next' if after or number > 1 else 'newest'} {len(page.items):,}"
+        of = f" of {page.total:,}" if page.total is not None else ""
+        output.note(f"showing the {shown}{of}; older ones: --after {page.next}", hang=2)
     if page.looked_at is not None:
-        output.note(f"looked at the newest {page.looked_at:,}; there are older ones: --within N")
+        looked = f"looked at the newest {page.looked_at:,}; there are older ones: --within N"
+        output.note(looked, hang=2)
 
 
 @executions.command()
 @options.execution
+@options.limit
+@click.option("--after", metavar="INVOCATION", default="", help="Only invocations after this one.")
 @options.store
 @options.as_json
 @options.pass_output
-def get(output: Output, execution: str, store: str | None) -> None:
-    """Show an execution: what it did, what it waits for, its result."""
-    from kitaru.cli.progress import failed_attempts, lines
+def get(output: Output, execution: str, limit: int | None, after: str, store: str | None) -> None:
+    """Show an execution: what it did, what it waits for, its result.
 
-    view = client_of(store).executions.get(execution)
-    document = view.to_dict()
+    Of many invocations the first and the last are shown, and how many each checkpoint has.
+    """
+    from kitaru.cli.render.overview import PAGE, TAIL, show_invocations
+
+    view = reader_of(store).executions.get(execution)
+    most = limit or (JSON_PAGE if output.as_json else PAGE)
+    seen = view.overview(limit=most, after=after, tail=0 if limit or after else TAIL)
+    document = view.as_json(seen)
     if output.as_json:
         output.document(document)
         return
     output.note(f"began    {moment(view.started_at)}")
-    for name, value in view.inputs.items():
-        output.note(f"input    {name} = {short(value)}")
-    for line in [*lines(view.invocations), *failed_attempts(view.attempts)]:
-        output.note(line)
-    if view.effort.tokens:
-        output.note(f"took     {effort(view.effort)}")
-    for line in notes(document):
-        output.note(line)
+    for name, value in document["inputs"].items():
+        output.note(f"input    {name} = {short(value)}", hang=9)
+    show_invocations(seen, output, exec_id=view.exec_id, store=store)
+    more = command("calls", view.exec_id, store=store)
+    show_calls(document["calls"], output, more=more)
+    if seen.effort.tokens:
+        output.note(f"took     {effort(seen.effort)}", hang=9)
+    for line in [*notes(document), *versions(document)]:
+        output.note(line, hang=9)
     show_execution(document, output, store=store)
 
 
@@ -114,32 +139,49 @@ def get(output: Output, execution: str, store: str | None) -> None:
 @options.execution
 @click.option("--wait", metavar="NAME", help="Which wait; needed when several are pending.")
 @click.option("--value", metavar="JSON", help="The answer: JSON when it parses, else text.")
-@click.option("--abort", is_flag=True, help="Answer that it shall go no further.")
+@click.option("--abort", is_flag=True, help="Cancel the execution instead of answering.")
+@click.option(
+    "--submit/--no-submit", default=True,
+    help="Whether the remaining steps of a deployed execution are started on its target.",
+)  # fmt: skip
+@options.sets
 @options.store
 @options.as_json
 @options.pass_output
 def answer(
-    output: Output, execution: str, wait: str | None, value: str | None, abort: bool,
-    store: str | None,
+    output: Output, execution: str, wait: str | None, value: str | None, abort: bool, submit: bool,
+    sets: tuple[str, ...], store: str | None,
 ) -> int:  # fmt: skip
-    """Answer what an execution waits for, and go on with it.
+    """Answer what an execution waits for, and continue it.
 
-    Without --value it asks, on a terminal.
+    A local execution continues in this process, a deployed one on its target: its remaining steps
+    are submitted. Without --value it asks, on a terminal.
     """
-    from kitaru.runtime.running.waits import pick
+    from kitaru.loading import is_loadable
+    from kitaru.ops.answer import answer as record
+    from kitaru.ops.cancel import abort as abort_wait
+    from kitaru.runtime.engine.waits import select_wait
 
     if abort and value is not None:
         raise UsageError("--abort and --value exclude each other.")
     client = client_of(store)
     if abort:
-        return _ended(client, client.executions.abort(execution, wait), output, store)
+        return _ended(client, abort_wait(client.store, execution, wait), output, store)
     given = _answer(client, execution, wait, value, output, store)
     journal = client.executions.get(execution).journal
-    name, shown = pick(journal, wait).name, _recorded(journal)
-    handle = client.executions.input(execution, given, wait=name)
-    if tell(journal, name, given, output):
+    name, shown = select_wait(journal, wait).name, _recorded(journal)
+    chosen = pairs(sets, "--set")
+    done = record(client.store, execution, given, name, submits=submit, options=chosen)
+    if journal.execution.mode == "deployed":
+        show_answer(done.notice, output)
+        return _follow(client, done.handle, done.submission, output, store, shown)
+    if journal.end() is None and not is_loadable(journal.execution):
+        flow = journal.execution.flow
+        recorded = "The answer is recorded. Only a process that defines the flow continues it:"
+        output.note(recorded, hang=0)
+        output.note(f"a .wait() that is under way there, or {flow}.resume({execution!r})")
         return finish(execution, client, output, store)
-    code = _go_on(client, execution, lambda: handle, output, store, shown)
+    code = _go_on(client, execution, lambda: done.handle, output, store, shown)
     refused = any(left.name == name for left in journal.pending_waits())
     return AnswerInvalid.exit_code if refused else code
 
@@ -147,33 +189,40 @@ def answer(
 @executions.command()
 @options.execution
 @click.option(
-    "--submit", is_flag=True,
-    help="Hand what is left over to the service that it began on, with the code it began with.",
-)  # fmt: skip
+    "--submit", is_flag=True, hidden=True, help="What happens to a deployed execution anyway."
+)
+@click.option("--again", is_flag=True, help="Submit the remaining steps although a run has them.")
 @options.sets
 @options.place
 @options.store
 @options.as_json
 @options.pass_output
 def resume(
-    output: Output, execution: str, submit: bool, sets: tuple[str, ...], target: str | None,
-    directory: Path, image: str | None, store: str | None,
+    output: Output, execution: str, submit: bool, again: bool, sets: tuple[str, ...],
+    target: str | None, directory: Path, image: str | None, store: str | None,
 ) -> int:  # fmt: skip
-    """Go on with an execution whose process is gone; what is recorded does not run again.
+    """Resume an execution whose process or run is gone; what is recorded does not run again.
 
-    One that runs on a service goes on there with --submit; with --target the pipeline of what is
-    left is written, to be deployed like any other.
+    The remaining steps of a deployed execution are submitted to its target. With --target they are
+    written as a pipeline, to be deployed like any other.
     """
+    from kitaru.ops.resume import resume as start
+
     client = client_of(store)
-    if submit:
-        journal = client.executions.get(execution).journal
-        if journal.end() is None:
-            return submit_rest(journal, pairs(sets, "--set"), output)
+    journal = client.executions.get(execution).journal
+    if submit and journal.execution.mode != "deployed":
+        raise UsageError(
+            f"The execution {execution} runs on this machine, not on a service.",
+            help="Leave --submit out.",
+        )
     if target is not None:
-        journal = client.executions.get(execution).journal
         check_stored(journal)
         if journal.end() is None:
-            return write_rest(journal, Place(target, directory, image), output)
+            return write(journal, Place(target, directory, image), output)
+    if journal.execution.mode == "deployed":
+        shown, chosen = _recorded(journal), pairs(sets, "--set")
+        done = start(client.store, execution, again=again, options=chosen)
+        return _follow(client, done.handle, done.submission, output, store, shown)
     return _go_on(client, execution, lambda: client.executions.resume(execution), output, store)
 
 
@@ -184,7 +233,14 @@ def resume(
 @options.pass_output
 def retry(output: Output, execution: str, store: str | None) -> int:
     """Run a failed execution again: what failed runs, what is recorded does not."""
+    from kitaru.ops.retry import retry as start
+
     client = client_of(store)
+    journal = client.executions.get(execution).journal
+    if journal.execution.mode == "deployed":
+        shown = _recorded(journal)
+        done = start(client.store, execution)
+        return _follow(client, done.handle, done.submission, output, store, shown)
     return _go_on(client, execution, lambda: client.executions.retry(execution), output, store)
 
 
@@ -195,14 +251,29 @@ def retry(output: Output, execution: str, store: str | None) -> int:
 @options.pass_output
 def cancel(output: Output, execution: str, store: str | None) -> int:
     """End an execution for good: wherever it runs, it stops at its next durable operation."""
+    from kitaru.ops.cancel import cancel as end
+
     client = client_of(store)
-    return _ended(client, client.executions.cancel(execution), output, store)
+    return _ended(client, end(client.store, execution), output, store)
 
 
-def _ended(client: KitaruClient, view: ExecutionView, output: Output, store: str | None) -> int:
-    """Let the orchestrator of a cancelled execution end its run, too, and show it."""
-    tell_end(view.journal, output)
-    return finish(view.exec_id, client, output, store)
+def _ended(client: KitaruClient, done: Cancelled, output: Output, store: str | None) -> int:
+    """Show a cancelled execution, and what its orchestrator was told."""
+    show_end(done.notice, output)
+    return finish(done.view.exec_id, client, output, store)
+
+
+def _follow(
+    client: KitaruClient, handle: Handle[Any], run: Submission | None, output: Output,
+    store: str | None, shown: Iterable[str],
+) -> int:  # fmt: skip
+    """Show what continues a deployed execution; attend it where that is a process here."""
+    if run is not None and run.process is not None:
+        asking = output.interactive
+        return attend(handle, client, output, asking=asking, store=store, shown=shown)
+    if run is not None:
+        show_submission(handle.flow, handle.exec_id, run, output)
+    return finish(handle.exec_id, client, output, store)
 
 
 def _go_on(
@@ -217,30 +288,22 @@ def _go_on(
     if journal.execution.mode == "local":
         shown = _recorded(journal) if shown is None else shown
         return attend(start(), client, output, asking=asking, store=store, shown=shown)
-    if journal.end() is not None or journal.execution.mode == "deployed":
+    if journal.end() is not None:
         start()
-        if journal.end() is None and not output.as_json:
-            output.note(
-                "to go on, hand what is left over to the service: "
-                + command("resume", execution, "--submit", store=store)
-            )
         return finish(execution, client, output, store)
-    return attend_dry_run(
-        execution, client, output,
-        url=url_of(store), answers={}, asking=asking, store=store,
-    )  # fmt: skip
+    return attend_dry_run(execution, client, output, answers={}, asking=asking, store=store)
 
 
 def _recorded(journal: Journal) -> list[str]:
     """Return what the progress need not show; asked before a run goes on, for it may be quick."""
-    return [record.id for record in journal.invocations()]
+    return sorted(journal.recorded())
 
 
 def _answer(
     client: KitaruClient, execution: str, wait: str | None, value: str | None, output: Output,
     store: str | None,
 ) -> Any:  # fmt: skip
-    waits = client.executions.get(execution).to_dict()["waits"]
+    waits = client.executions.get(execution).waits_as_json()
     pending = [one for one in waits if wait in (None, one["name"])]
     one = pending[0] if len(pending) == 1 else None
     if value is not None:
@@ -251,9 +314,10 @@ def _answer(
             help="\n".join(answer_command(execution, one, store=store) for one in pending)
             or command("get", execution, store=store),
         )
-    from kitaru.cli.ask import ask
+    from kitaru.runtime.engine.questions import ask
 
-    return ask(one)
+    journal = client.executions.get(execution).journal
+    return ask(one, lambda: journal.wait_answer(one["name"]) is not None)
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:

@@ -37,22 +37,20 @@ def explain(output: Output, code: str | None) -> None:
     try:
         rule = catalogue.load(code)
     except UsageError as error:
-        help = "\n".join(filter(None, (error.help, "kitaru explain lists all of them")))
+        help = "\n".join(filter(None, (error.help, "All codes: kitaru explain")))
         raise UsageError(error.message, help=help) from None
     if output.as_json:
         output.document(asdict(rule))
     else:
-        output.say(explained(rule).rstrip())
+        output.say(explained(rule).rstrip(), block=True)
 
 
 def _explain_checkpoint(output: Output, spec: str) -> None:
-    from kitaru.cli.contents import contents, show, to_json
-    from kitaru.cli.findings import named_from_here
-    from kitaru.cli.locate import locate
+    from kitaru.cli.render.fingerprint import show, to_json
+    from kitaru.ops.fingerprint import fingerprint
+    from kitaru.ops.flow_ref import locate
 
-    location = locate(spec)
-    with named_from_here(location.path):
-        found = contents(location)
+    found = fingerprint(locate(spec))
     if output.as_json:
         output.document(to_json(found))
     else:

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kitaru.cli import options
-from kitaru.cli.clients import client_of
-from kitaru.cli.output import Output, label, table
+from kitaru.cli import completion, options
+from kitaru.cli.clients import client_of, reader_of
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output, label
+from kitaru.cli.render.execution import moment
 from kitaru.errors import UsageError
 
 if TYPE_CHECKING:
     from kitaru.runtime.executions.deployments import Deployment
 
 
-@click.group(short_help="List and show deployed flows, and move tags.")
+@click.group(cls=Group, short_help="List and show deployed flows, and move tags.")
 def flow() -> None:
     """The flows that are deployed: versions that never change, and tags that move."""
 
@@ -26,7 +28,7 @@ def flow() -> None:
 @options.pass_output
 def list_flows(output: Output, store: str | None) -> None:
     """List the deployed flows, each with its newest version and its tags."""
-    deployments = client_of(store).deployments
+    deployments = reader_of(store).deployments
     versions = {name: deployments.list(name) for name in deployments.flows()}
     items = [
         {"flow": name, "newest": found[-1].version, "tags": _tags(found)}
@@ -36,18 +38,17 @@ def list_flows(output: Output, store: str | None) -> None:
         output.document({"items": items, "count": len(items)})
         return
     rows = [(name, found[-1].version, _tagged(_tags(found))) for name, found in versions.items()]
-    for line in table(rows) if rows else ["no flow is deployed"]:
-        output.say(line)
+    output.table(rows, empty="no flow is deployed")
 
 
 @flow.command()
-@click.argument("name", metavar="FLOW[@TAG|@vN]")
+@click.argument("name", metavar="FLOW[@TAG|@vN]", shell_complete=completion.deployed_flows)
 @options.store
 @options.as_json
 @options.pass_output
 def show(output: Output, name: str, store: str | None) -> None:
     """Show the versions of a flow, newest first; or one of them."""
-    deployments = client_of(store).deployments
+    deployments = reader_of(store).deployments
     one = deployments.get(name) if "@" in name else None
     found = [one] if one else deployments.list(name)[::-1]
     if not found:
@@ -56,25 +57,45 @@ def show(output: Output, name: str, store: str | None) -> None:
         items = [version.to_dict() for version in found]
         output.document({"items": items, "count": len(items)})
         return
-    for line in table([_row(version) for version in found]):
-        output.say(line)
+    output.table([_row(version) for version in found])
 
 
 @flow.command()
-@click.argument("name", metavar="FLOW@VERSION")
+@click.argument("name", metavar="FLOW@VERSION", shell_complete=completion.deployed_flows)
+@click.argument("tag", metavar="TAG")
+@click.option("--version", metavar="N", help="The version, where FLOW is written without one.")
+@options.exclusive
+@options.store
+@options.as_json
+@options.pass_output
+def tag(output: Output, name: str, tag: str, version: str | None, store: str | None) -> None:
+    """Let a tag point at a version from now on; executions keep the version they began with."""
+    from kitaru.ops.invoke import find
+
+    if "@" not in name and version is None:
+        raise UsageError("Which version is not said.", help=f"kitaru flow tag {name}@v1 {tag}")
+    client = client_of(store)
+    found = find(client.store, name, version=version)
+    moved = client.deployments.tag(f"{found.flow}@{found.version}", tag)
+    if output.as_json:
+        output.document({"tag": tag, **moved.to_dict()})
+        return
+    output.say(f"{label(tag, 'green')} of {moved.flow} is {moved.version}")
+
+
+@flow.command()
+@click.argument("name", metavar="FLOW", shell_complete=completion.deployed_flows)
 @click.argument("tag", metavar="TAG")
 @options.store
 @options.as_json
 @options.pass_output
-def tag(output: Output, name: str, tag: str, store: str | None) -> None:
-    """Let a tag point at a version from now on; executions keep the version they began with."""
-    if "@" not in name:
-        raise UsageError("Which version is not said.", help=f"kitaru flow tag {name}@v1 {tag}")
-    version = client_of(store).deployments.tag(name, tag)
+def untag(output: Output, name: str, tag: str, store: str | None) -> None:
+    """Take a tag away, so that it points at no version."""
+    client_of(store).deployments.untag(name, tag)
     if output.as_json:
-        output.document({"tag": tag, **version.to_dict()})
+        output.document({"flow": name, "tag": tag, "version": None})
         return
-    output.say(f"{label(tag, 'green')} of {version.flow} is {version.version}")
+    output.say(f"{tag} of {name} points at no version")
 
 
 def _tags(versions: list[Deployment]) -> dict[str, str]:
@@ -86,6 +107,6 @@ def _tagged(tags: dict[str, str]) -> str:
 
 
 def _row(version: Deployment) -> tuple[str, ...]:
-    when = f"{version.deployed_at[:19].replace('T', ' ')} UTC"
+    when = moment(version.deployed_at)
     digest = version.digest.removeprefix("sha256:")[:12]
     return version.flow, version.version, version.target, when, digest, ", ".join(version.tags)

@@ -8,26 +8,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kitaru.cli import options
-from kitaru.cli.locate import locate
+from kitaru.cli import completion, options
 from kitaru.cli.output import Output
 from kitaru.errors import UsageError
+from kitaru.ops.flow_ref import locate
 
 if TYPE_CHECKING:
-    from kitaru_compiler import Compilation
-    from kitaru_targets.base import Target
-    from kitaru_targets.graph import Graph
-
+    from kitaru.ops.graph import Form
     from kitaru.wire.plan import Granularity
 
 FORMATS = ("mermaid", "dot", "svg", "html")
-_ENDINGS = {".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg", ".html": "html"}
+_ENDINGS: dict[str, Form] = {
+    ".mmd": "mermaid",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".svg": "svg",
+    ".html": "html",
+}
 
 
 @click.command(short_help="Draw a flow's steps.", epilog=options.FLOW_HELP)
 @options.flow
 @click.option(
-    "--target", "-t", metavar="NAME",
+    "--target", "-t", metavar="NAME", shell_complete=completion.targets,
     help="Cut for this orchestrator; by default as finely as any of them can.",
 )  # fmt: skip
 @options.granularity
@@ -42,7 +45,7 @@ _ENDINGS = {".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg", ".htm
 @options.as_json
 @options.pass_output
 def graph(
-    output: Output, flow: str, target: str | None, granularity: Granularity, form: str | None,
+    output: Output, flow: str, target: str | None, granularity: Granularity, form: Form | None,
     file: Path | None,
 ) -> None:  # fmt: skip
     """Draw a flow's steps, waits, tests and regions, and where the cuts are.
@@ -50,24 +53,23 @@ def graph(
     `html` is one page with the graph beside the source, and needs no network. With --json the
     document holds nodes and edges.
     """
-    from kitaru_targets.graph import graph_of
+    from kitaru.ops.graph import graph as draw
 
     form = form or _format_of(file)
-    chosen, compilation = _compiled(flow, target, granularity)
-    made = graph_of(compilation.plan, compilation.steps_py, compilation.sources)
+    drawn = draw(locate(flow), target, granularity)
     if file or not output.as_json:
-        text = _text(form, made, compilation, chosen.title if chosen else "")
+        text = drawn.text(form)
         if file:
             file.write_text(text, encoding="utf-8")
         else:
-            output.say(text.removesuffix("\n"))
+            output.say(text.removesuffix("\n"), block=True)
     if output.as_json:
-        output.document({**asdict(made), "file": str(file) if file else None})
+        output.document({**asdict(drawn.graph), "file": str(file) if file else None})
     elif file:
         output.note(f"wrote {file}")
 
 
-def _format_of(file: Path | None) -> str:
+def _format_of(file: Path | None) -> Form:
     if file is None:
         return "mermaid"
     if found := _ENDINGS.get(file.suffix.lower()):
@@ -76,33 +78,3 @@ def _format_of(file: Path | None) -> str:
         f"The name {file} does not say which format is meant.",
         help=f"--format {'|'.join(FORMATS)}, or a FILE ending in {', '.join(_ENDINGS)}",
     )
-
-
-def _compiled(
-    flow: str, name: str | None, granularity: Granularity
-) -> tuple[Target | None, Compilation]:
-    from kitaru_compiler import compile_flow
-    from kitaru_targets import registry
-
-    from kitaru.cli.findings import named_from_here
-
-    location = locate(flow)
-    target = registry.get(name) if name else None
-    profile = {"profile": target.profile} if target else {}
-    with named_from_here(location.path):
-        return target, compile_flow(
-            location.path, location.flow, granularity=granularity, **profile
-        )
-
-
-def _text(form: str, graph: Graph, compilation: Compilation, title: str) -> str:
-    from kitaru_targets.graph import dot, mermaid, page, svg
-
-    match form:
-        case "mermaid":
-            return mermaid(graph)
-        case "dot":
-            return dot(graph)
-        case "svg":
-            return svg(graph)
-    return page(graph, compilation.sources, title)

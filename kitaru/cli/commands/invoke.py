@@ -1,21 +1,20 @@
-"""Decides what `kitaru invoke` does: an execution of a deployed version, there or here."""
+"""Start an execution of a deployed version, on its target or here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kitaru.cli import options
+from kitaru.cli import completion, options
 from kitaru.cli.output import Output, label
-from kitaru.cli.remainders import service_options
 from kitaru.cli.values import pairs as read_pairs
 from kitaru.cli.values import parse_answers, parse_inputs
 from kitaru.config import setting
 from kitaru.errors import UsageError
 
 if TYPE_CHECKING:
+    from kitaru.ops.invoke import Invoked
     from kitaru.runtime.executions.deployments import Deployment
     from kitaru.stores import Store
 
@@ -23,78 +22,79 @@ EPILOG = "VERSION is FLOW (its tag `default`), FLOW@TAG or FLOW@vN: see `kitaru 
 
 
 @click.command(short_help="Start an execution of a deployed version.", epilog=EPILOG)
-@click.argument("name", metavar="VERSION")
+@click.argument("name", metavar="VERSION", shell_complete=completion.deployed_flows)
+@click.option("--tag", metavar="TAG", help="The version that this tag points at.")
+@click.option("--version", metavar="N", help="The version of this number.")
 @options.inputs
 @click.option("--local", is_flag=True, help="Execute the deployed document on this machine.")
 @click.option(
     "--answer", "answers", multiple=True, metavar="WAIT=VALUE",
     help="With --local: the answer to a wait: JSON when it parses, else text. Repeatable.",
 )  # fmt: skip
-@click.option("--no-input", is_flag=True, help="With --local: at a wait, end and say so.")
+@click.option(
+    "--no-input", is_flag=True, help="Of a run on this machine: at a wait, end and say so."
+)
+@click.option(
+    "--id", "exec_id", metavar="EXEC",
+    help="The execution's id. The same id and inputs again start nothing twice.",
+)  # fmt: skip
+@click.option("--no-wait", is_flag=True, help="Of target `local`: start the run, and end.")
 @options.sets
 @options.store
 @options.as_json
 @options.pass_output
 def invoke(
-    output: Output, name: str, pairs: tuple[str, ...], inputs_from: str | None, local: bool,
-    answers: tuple[str, ...], no_input: bool, sets: tuple[str, ...], store: str | None,
+    output: Output, name: str, tag: str | None, version: str | None, pairs: tuple[str, ...],
+    inputs_from: str | None, local: bool, answers: tuple[str, ...], no_input: bool,
+    exec_id: str | None, no_wait: bool, sets: tuple[str, ...], store: str | None,
 ) -> int:  # fmt: skip
     """Start an execution of a deployed version on its target, or here with --local.
 
-    The execution keeps that version, wherever its tag moves while it runs or waits.
+    The execution keeps that version, wherever its tag moves while it runs or waits. Only the store
+    is read: no checkout is needed.
     """
-    from kitaru.cli.dry_runs import attend_dry_run
     from kitaru.client import KitaruClient
-    from kitaru.runtime.executions.deployments import Deployments
-    from kitaru.runtime.recording import launches
-    from kitaru.stores import open_store
-    from kitaru.wire.ids import new_execution_id
-    from kitaru.wire.records import LaunchRecord
+    from kitaru.ops.invoke import find
+    from kitaru.ops.invoke import invoke as start
 
     if answers and not local:
         raise UsageError("--answer is for --local.", help="kitaru executions input EXEC --value …")
-    url = setting("store", argument=store).value
+    if local and exec_id:
+        raise UsageError("--id is for runs of a service.", help="Leave --id or --local out.")
+    client = KitaruClient(setting("store", argument=store).value)
     given = parse_answers(answers)
-    exec_id = new_execution_id()
-    opened = open_store(url)
-    try:
-        version = Deployments(opened).get(name)
-        inputs = _inputs(version, opened, pairs, inputs_from)
-        launches.remember(opened, exec_id, LaunchRecord(version.flow, inputs, version.number))
-        if not local:
-            chosen = {**service_options(version.target), **read_pairs(sets, "--set")}
-            return _submit(version, opened, exec_id, inputs, chosen, output)
-    finally:
-        opened.close()
-    return attend_dry_run(
-        exec_id, KitaruClient(url), output,
-        url=url, answers=given, asking=output.interactive and not no_input, store=store,
-    )  # fmt: skip
+    found = find(client.store, name, tag=tag, version=version)
+    inputs = _inputs(found, client.store, pairs, inputs_from)
+    asking = output.interactive and not no_input
+    if local:
+        from kitaru.cli.dry_runs import attend_dry_run
+        from kitaru.ops.dry_run import begin_version
+
+        dry_run = begin_version(client.store, found, inputs)
+        return attend_dry_run(dry_run, client, output, answers=given, asking=asking, store=store)
+    done = start(client.store, found, inputs, exec_id=exec_id, options=read_pairs(sets, "--set"))
+    for note in done.run.notes:
+        output.note(f"{label('note', 'yellow')}: {note}", hang=6)
+    if done.run.process is None or no_wait:
+        return _show_started(done, output)
+    from kitaru.cli.follow import attend
+
+    return attend(done.handle, client, output, asking=asking, store=store)
 
 
 def _inputs(
     version: Deployment, store: Store, pairs: tuple[str, ...], inputs_from: str | None
 ) -> dict[str, Any]:
-    """Return the inputs that are given, checked against the version's own."""
-    from kitaru_targets.common import parameters
+    """Return the inputs that the options name."""
+    from kitaru.ops.invoke import plan_of
 
-    from kitaru.runtime.executions.deployments import Deployments
-    from kitaru.wire.plan import Plan
-
-    plan = Plan.from_json(Deployments(store).read(version, "plan.json"))
+    plan = plan_of(store, version)
     texts = {p.name for p in plan.parameters if p.type == "str"}
-    inputs = parse_inputs(pairs, inputs_from, texts=texts)
-    parameters.values(plan, inputs)
-    return inputs
+    return parse_inputs(pairs, inputs_from, texts=texts)
 
 
-def _submit(
-    version: Deployment, store: Store, exec_id: str, inputs: Mapping[str, Any],
-    given: Mapping[str, str], output: Output,
-) -> int:  # fmt: skip
-    from kitaru_targets import deployed
-
-    run = deployed.invoke(version, store, inputs=inputs, exec_id=exec_id, options=given)
+def _show_started(done: Invoked, output: Output) -> int:
+    exec_id, version, run = done.handle.exec_id, done.version, done.run
     if output.as_json:
         document = {"exec_id": exec_id, "flow": version.flow, "deployment": version.version}
         output.document({**document, "target": version.target, "run": run.run_id, "url": run.url})

@@ -5,16 +5,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kitaru.cli import options
-from kitaru.cli.execution import moment, text_of
-from kitaru.cli.output import Output, counted, table
-from kitaru.cli.values import parse_value
+from kitaru.cli.clients import reader_of
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output, counted
+from kitaru.cli.paging import part, show_more
+from kitaru.cli.render.execution import moment, text_of
 from kitaru.config import named_stack, setting
 from kitaru.errors import NotFound
+from kitaru.runtime.engine.questions import parse_value
+from kitaru.wire.nearest import suggestion
 
 if TYPE_CHECKING:
     from kitaru.memory import Memories, Version
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(short_help="Read, write, list and purge what flows remember.")
+@click.group(cls=Group, short_help="Read, write, list and purge what flows remember.")
 def memory() -> None:
     """What flows remember: values by key, in numbered versions."""
 
@@ -49,25 +54,51 @@ _expect = click.option(
 )  # fmt: skip
 
 
+def _moment(context: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
+    """Return the moment that people write as `2026-11-01`, `2026-11-01T12:30+01:00` or `2h`."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.now(UTC) - options.age(context, option, text.removesuffix(" ago"))
+    except click.BadParameter:
+        raise click.BadParameter(
+            f"{text!r} is not a moment such as 2026-11-01, 2026-11-01T12:30 or 2h (two hours ago)"
+        ) from None
+
+
 @memory.command()
 @_key
 @click.option("--version", type=click.IntRange(min=1), help="Default: the newest.")
+@click.option(
+    "--at",
+    callback=_moment,
+    metavar="TIME",
+    help="The value at that time: 2026-11-01T12:30 (local time without a zone), or 2h for two "
+    "hours ago.",
+)
 @_common
 @options.pass_output
 def get(
-    output: Output, key: str, version: int | None, scope: str | None, store: str | None
-) -> None:
+    output: Output, key: str, version: int | None, at: datetime | None, scope: str | None,
+    store: str | None,
+) -> None:  # fmt: skip
     """Show the value of a key."""
-    found = _memories(store).show(key, version=version, scope=scope)
+    found = reader_of(store).memory.show(key, version=version, at=at, scope=scope)
     if found is None:
-        raise NotFound(
-            f"{key} has no value{'' if version is None else f' in version {version}'}",
-            help=shlex.join(["kitaru", "memory", "history", key, *_same_place(scope, store)]),
-        )
+        then = "" if version is None else f" in version {version}"
+        then = then if at is None else f" at {at.isoformat(timespec='seconds')}"
+        history = shlex.join(["kitaru", "memory", "history", key, *_same_place(scope, store)])
+        keys = reader_of(store).memory.list(scope=scope)
+        help = history if key in keys else suggestion(key, keys, history)
+        raise NotFound(f"{key} has no value{then}.", help=help)
     if output.as_json:
         output.document(found)
     else:
-        output.say(text_of(found["value"]))
+        output.answer(text_of(found["value"]))
 
 
 @memory.command("set")
@@ -86,16 +117,20 @@ def set_value(
 
 @memory.command("list")
 @click.argument("prefix", metavar="[PREFIX]", default="")
+@options.page
 @_common
 @options.pass_output
-def list_keys(output: Output, prefix: str, scope: str | None, store: str | None) -> None:
+def list_keys(
+    output: Output, prefix: str, limit: int | None, skip: int, scope: str | None, store: str | None
+) -> None:
     """List the keys that have a value."""
-    keys = _memories(store).list(prefix, scope=scope)
+    some = part(reader_of(store).memory.list(prefix, scope=scope), output, limit, skip)
     if output.as_json:
-        output.document({"items": keys, "count": len(keys)})
+        output.document(some.document(some.items))
         return
-    for key in keys or ["no keys"]:
+    for key in some.items or ["no keys"]:
         output.say(key)
+    show_more(output, some)
 
 
 @memory.command()
@@ -107,12 +142,11 @@ def history(
     output: Output, key: str, limit: int | None, scope: str | None, store: str | None
 ) -> None:
     """List the versions of a key, the oldest first: when, by whom, of what size."""
-    versions = _memories(store).history(key, limit=limit, scope=scope)
+    versions = reader_of(store).memory.history(key, limit=limit, scope=scope)
     if output.as_json:
         output.document({"items": [asdict(v) for v in versions], "count": len(versions)})
         return
-    for line in table([_row(version) for version in versions]) if versions else ["no versions"]:
-        output.say(line)
+    output.table([_row(version) for version in versions], empty="no versions")
 
 
 @memory.command()
@@ -140,6 +174,31 @@ def purge(output: Output, key: str, scope: str | None, store: str | None) -> Non
     """
     count = _memories(store).purge(key, scope=scope)
     _say(output, {"key": key, "versions": count}, f"{key} is erased, {counted(count, 'version')}")
+
+
+@memory.group("scope", cls=Group, short_help="List the scopes that have a memory.")
+def scope_group() -> None:
+    """Scopes: namespace:NAME, flow:NAME, execution:ID."""
+
+
+@scope_group.command("list")
+@options.store
+@options.as_json
+@options.pass_output
+def list_scopes(output: Output, store: str | None) -> None:
+    """List the namespaces and flows that have a memory, with their number of keys.
+
+    Memories of executions are part of their executions: name them with --scope execution:ID.
+    """
+    found = _memories(store).scopes()
+    if output.as_json:
+        output.document({"items": found, "count": len(found)})
+        return
+    rows = [
+        (one["scope"], counted(one["keys"], "key"), one["written_at"] and moment(one["written_at"]))
+        for one in found
+    ]
+    output.table(rows, empty="no memory in this store")
 
 
 @memory.command()

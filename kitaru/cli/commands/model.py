@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kitaru import config
 from kitaru.cli import options
-from kitaru.cli.output import Output, table
+from kitaru.cli.clients import reader_of
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output, counted
+from kitaru.cli.render.comparison import dollars
+
+if TYPE_CHECKING:
+    from kitaru.ops.model_usage import By, Usage
 
 
-@click.group(short_help="Say which model each alias stands for.")
+@click.group(cls=Group, short_help="Show which model each alias means, and what models cost.")
 def model() -> None:
     """Aliases of models: [tool.kitaru.models] in pyproject.toml, KITARU_MODELS."""
 
@@ -42,8 +50,71 @@ def list_models(output: Output) -> None:
     if output.as_json:
         output.document({"items": items, "count": len(items)})
         return
-    for line in table([_row(item) for item in items]):
-        output.say(line)
+    output.table([_row(item) for item in items])
+
+
+@model.command()
+@click.option(
+    "--since",
+    required=True,
+    callback=options.age,
+    metavar="AGE",
+    help="Calls made in this time, such as 7d, 12h or 30m.",
+)
+@click.option("--flow", metavar="NAME", help="Only executions of this flow.")
+@click.option(
+    "--by",
+    type=click.Choice(["model", "flow", "execution", "day"]),
+    default="model",
+    show_default=True,
+    help="What to group by.",
+)
+@options.store
+@options.as_json
+@options.pass_output
+def usage(
+    output: Output, since: timedelta, flow: str | None, by: By, store: str | None
+) -> None:  # fmt: skip
+    """Sum model calls, tokens, latency and cost, failed attempts included.
+
+    Calls whose results come from the cache or from a replayed execution were not made again, and
+    do not count.
+    """
+    from kitaru.ops.model_usage import model_usage
+
+    groups, total = model_usage(reader_of(store).store, since, flow=flow, by=by)
+    if output.as_json:
+        items = [asdict(one) for one in groups]
+        output.document({"items": items, "count": len(items), "total": asdict(total)})
+        return
+    rows = [_usage_row(one) for one in (groups if len(groups) == 1 else [*groups, total])]
+    output.table(rows, [by, "calls", "tokens in", "tokens out", "latency", "cost"])
+    if total.unpriced:
+        output.note(f"{counted(total.unpriced, 'call')} without a known price")
+
+
+def _usage_row(one: Usage) -> tuple[str, ...]:
+    tokens = f"{one.prompt_tokens:,}", f"{one.completion_tokens:,}"
+    return one.name, f"{one.calls:,}", *tokens, f"{one.latency_s:.2f} s", dollars(one.cost)
+
+
+@model.command()
+@click.argument("alias", metavar="ALIAS")
+@click.option("--model", "name", required=True, metavar="MODEL", help="Such as openai/gpt-4o.")
+@click.option("--secret", metavar="NAME", help="The secret that is its key.")
+@options.as_json
+@options.pass_output
+def register(output: Output, alias: str, name: str, secret: str | None) -> None:
+    """Let an alias stand for a model, in the configuration of this user.
+
+    An alias of the project, in [tool.kitaru.models] of pyproject.toml, counts before it.
+    """
+    path = config.register_model(alias, name, secret)
+    if output.as_json:
+        item = {"alias": alias, "model": name, "secret": secret, "file": str(path)}
+        output.document(item)
+        return
+    output.say(f"{alias} stands for {name}  (in {path})")
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:

@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING
 import click
 
 from kitaru.cli import options
-from kitaru.cli.attend import attend
 from kitaru.cli.changes import Asked, filters
-from kitaru.cli.clients import client_of, url_of
-from kitaru.cli.cohort import replay_cohort
+from kitaru.cli.clients import client_of
+from kitaru.cli.follow import attend, finish
 from kitaru.cli.output import Output
-from kitaru.cli.remainders import Place, check_stored, write_rest
+from kitaru.cli.render.submission import show_submission, write
 from kitaru.errors import UsageError
+from kitaru.ops.replay import replay as replay_one
+from kitaru.ops.resume import Place, check_stored
+from kitaru.ops.submit import runs_here
 
 if TYPE_CHECKING:
-    from kitaru.client import KitaruClient
-    from kitaru.runtime.recording.journal import Journal
+    from collections.abc import Mapping
+
+    from kitaru.stores.base import Store
 
 
 @click.command(short_help="Run an execution again, from a point, with something changed.")
-@click.argument("execution", metavar="[EXEC]", required=False)
+@options.optional_execution
 @click.option(
     "--where", "wheres", multiple=True, metavar="FIELD=VALUE",
     help="Without EXEC: replay the newest executions with this flow or status. Repeatable.",
@@ -51,7 +54,9 @@ def replay(
 ) -> int:  # fmt: skip
     """Begin a new execution that takes over what EXEC recorded before a point, and run the rest.
 
-    Nothing of EXEC changes. Without --from and --at everything runs again. With --where many are
+    Nothing of EXEC changes. Without --from and --at everything runs again. The remaining steps of a
+    deployed execution are submitted to its target; with --target they are written as a pipeline.
+    With --where many are
     replayed, each in the same way, and a table compares them; exit code 1 when one failed.
     """
     client = client_of(store)
@@ -62,32 +67,43 @@ def replay(
                 "Name one execution, or several with --where.",
                 help="kitaru executions replay --where flow=review --set model.fast=openai/gpt-4o",
             )
-        return replay_cohort(client, asked, filters(wheres), limit, output)
+        return _replay_many(client.store, asked, filters(wheres), limit, output)
     journal = client.executions.get(execution).journal
     asking = output.interactive and not no_input
     if target is not None:
         check_stored(journal)
-        begun = asked.replay(client, execution)
+        begun = replay_one(client.store, execution, asked.changes(journal), submits=False).handle
         rest = client.executions.get(begun.exec_id).journal
-        return write_rest(rest, Place(target, directory, image), output)
-    if journal.execution.mode == "local":
-        handle = asked.replay(client, execution)
+        return write(rest, Place(target, directory, image), output)
+    if runs_here(journal):
+        handle = replay_one(client.store, execution, asked.changes(journal)).handle
         return attend(handle, client, output, asking=asking, store=store)
-    return _dry_run(asked, journal, client, output, asking, store)
-
-
-def _dry_run(
-    asked: Asked, journal: Journal, client: KitaruClient, output: Output, asking: bool,
-    store: str | None,
-) -> int:  # fmt: skip
-    from kitaru.cli.dry_runs import attend_dry_run, begin_replay
-
     if journal.execution.mode == "deployed":
-        raise UsageError(
-            f"The execution {journal.exec_id} does not run here but on its target.",
-            help="Write the pipeline that replays it: --target T -o DIR",
-        )
-    return attend_dry_run(
-        begin_replay(asked, journal, client), client, output,
-        url=url_of(store), answers={}, asking=asking, store=store,
-    )  # fmt: skip
+        done = replay_one(client.store, execution, asked.changes(journal))
+        assert done.submission is not None
+        show_submission(done.handle.flow, done.handle.exec_id, done.submission, output)
+        return finish(done.handle.exec_id, client, output, store)
+    from kitaru.cli.dry_runs import attend_dry_run
+    from kitaru.ops.dry_run import begin_replay
+
+    exec_id = begin_replay(client.store, execution, asked.changes(journal))
+    return attend_dry_run(exec_id, client, output, answers={}, asking=asking, store=store)
+
+
+def _replay_many(
+    store: Store, asked: Asked, where: Mapping[str, str], limit: int, output: Output
+) -> int:
+    """Replay the newest executions of a flow or status, and show how they compare.
+
+    Returns 1 when one could not be replayed or failed, else 0.
+    """
+    from kitaru.cli.render.cohort import show
+    from kitaru.ops.replay_many import replay_many
+
+    def begun(exec_id: str) -> None:
+        if not output.as_json:
+            output.note(f"replaying {exec_id}")
+
+    found = replay_many(store, asked.changes, where, limit, begun)
+    show(found, output)
+    return 1 if any(one.is_failed for one in found) else 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from kitaru.cli import options
-from kitaru.cli.locate import locate
 from kitaru.cli.output import Output
 from kitaru.cli.values import parse_inputs
 from kitaru.config import setting
+from kitaru.ops.flow_ref import locate
 
 
 @click.command(short_help="Run a flow here, durably.", epilog=options.FLOW_HELP)
@@ -34,15 +34,16 @@ def run(
     On a terminal it asks the questions of waits; otherwise it ends with 0 at a wait, and the
     answer goes on from there. A run that is killed is resumed with `kitaru executions resume`.
     """
-    from kitaru.cli.attend import attend
-    from kitaru.cli.load import load_flow, text_inputs
+    from kitaru.cli.follow import attend
     from kitaru.client import KitaruClient
+    from kitaru.ops.run import load_flow, text_inputs
+    from kitaru.ops.run import run as start
 
     location = locate(flow)
     url = setting("store", argument=store).value
     loaded = load_flow(location)
     given = parse_inputs(pairs, inputs_from, texts=text_inputs(loaded))
-    runner = loaded.options(store=url, cache=False if no_cache else None, retries=retries)
-    handle = runner.start(given)
+    cache = False if no_cache else None
+    handle = start(loaded, given, store=url, cache=cache, retries=retries)
     asking = output.interactive and not no_input
     return attend(handle, KitaruClient(url), output, asking=asking, store=store)

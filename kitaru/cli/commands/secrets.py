@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 
 import click
 
-from kitaru import config
 from kitaru.cli import options
-from kitaru.cli.output import Output, table
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output
 from kitaru.errors import NotFound, UsageError
+from kitaru.ops.secrets import place_of, places
 from kitaru.runtime import secrets as keeper
 
 
-@click.group(short_help="Keep secrets for this user, and say where each is found.")
+@click.group(cls=Group, short_help="Keep secrets for this user, and say where each is found.")
 def secrets() -> None:
     """Values that flows read with kitaru.secret(NAME), and that nothing ever shows."""
 
@@ -23,16 +23,24 @@ def secrets() -> None:
 _name = click.argument("name", metavar="NAME")
 
 
-@secrets.command("set")
+@secrets.command("set", context_settings={"ignore_unknown_options": True})
 @_name
+@click.option("--private", is_flag=True, help="Changes nothing: only this user may read it.")
+@click.argument("values", metavar="[--KEY=VALUE]...", nargs=-1, type=click.UNPROCESSED)
 @options.as_json
 @options.pass_output
-def set_secret(output: Output, name: str) -> None:
-    """Keep a secret, read from stdin, in a file that only this user may read.
+def set_secret(output: Output, name: str, private: bool, values: tuple[str, ...]) -> None:
+    """Store a secret, read from stdin, in a file that only this user may read.
 
     On a terminal it asks, without showing what is typed. NAME is that of the environment variable
     that would hold it; the variable, where it is set, comes first.
+
+    With --KEY=VALUE each KEY is a secret of its own, and a single one is also stored as NAME. Such
+    a value stays in the shell's history.
     """
+    if values:
+        _store(output, name, dict(_pairs(values)))
+        return
     if sys.stdin.isatty():
         value = click.prompt(f"value of {name}", hide_input=True, err=True)
     else:
@@ -43,18 +51,51 @@ def set_secret(output: Output, name: str) -> None:
     _say(output, {"name": name, "kept": True}, f"{name} is kept for this user")
 
 
+def _store(output: Output, name: str, values: dict[str, str]) -> None:
+    kept = dict(values)
+    if len(values) == 1:
+        kept[name] = next(iter(values.values()))
+    for key, value in kept.items():
+        keeper.keep(key, value)
+    names = sorted(kept)
+    _say(output, {"name": name, "kept": True, "names": names}, f"{', '.join(names)}: kept")
+
+
+def _pairs(values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    pending = iter(values)
+    for word in pending:
+        key, equals, value = word.partition("=")
+        value = value if equals else next(pending, "")
+        if not key.startswith("--") or not key[2:] or not value:
+            # The word is not shown: it may be the secret.
+            raise UsageError(
+                "A value of the secret is not of the form --KEY=VALUE.",
+                help="kitaru secrets set NAME    # reads one value from stdin",
+            )
+        yield key[2:], value
+
+
+@secrets.command()
+@_name
+@options.as_json
+@options.pass_output
+def show(output: Output, name: str) -> None:
+    """Show where a secret is found; never its value."""
+    found = place_of(name)
+    _say(output, {"name": name, "found": found}, f"{name}  {found}")
+
+
 @secrets.command("list")
 @options.as_json
 @options.pass_output
 def list_secrets(output: Output) -> None:
     """List the secrets that are kept or referred to, and where each is found; never a value."""
-    items = [{"name": name, "found": where} for name, where in sorted(_places())]
+    items = [{"name": name, "found": where} for name, where in places().items()]
     if output.as_json:
         output.document({"items": items, "count": len(items)})
         return
     rows = [(item["name"], item["found"]) for item in items]
-    for line in table(rows) if rows else ["no secrets"]:
-        output.say(line)
+    output.table(rows, empty="no secrets")
 
 
 @secrets.command()
@@ -66,17 +107,6 @@ def delete(output: Output, name: str) -> None:
     if not keeper.forget(name):
         raise NotFound(f"There is no secret {name} kept for this user.", help="kitaru secrets list")
     _say(output, {"name": name, "deleted": True}, f"{name} is deleted")
-
-
-def _places() -> Iterator[tuple[str, str]]:
-    references = config.secrets()
-    for name in {*references, *keeper.kept()}:
-        if os.environ.get(name):
-            yield name, "the environment"
-        elif name in references:
-            yield name, keeper.check_reference(name, references[name])
-        else:
-            yield name, "kept for this user"
 
 
 def _say(output: Output, document: dict[str, object], text: str) -> None:

@@ -8,10 +8,12 @@ import click
 
 from kitaru import config
 from kitaru.cli import options
-from kitaru.cli.output import Output, label, table
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output, label
+from kitaru.cli.values import pairs
 
 
-@click.group(short_help="Say which settings are in force, and which stack names them.")
+@click.group(cls=Group, short_help="Say which settings are in force, and which stack names them.")
 def stack() -> None:
     """Stacks: settings under one name, [tool.kitaru.stacks.NAME] in pyproject.toml."""
 
@@ -31,8 +33,7 @@ def list_stacks(output: Output) -> None:
         output.document({"items": items, "count": len(items)})
         return
     rows = [_row(item, used.origin) for item in items]
-    for line in table(rows) if rows else ["no stacks: [tool.kitaru.stacks.NAME] makes one"]:
-        output.say(line)
+    output.table(rows, empty="no stacks: [tool.kitaru.stacks.NAME] makes one")
 
 
 @stack.command()
@@ -48,8 +49,7 @@ def show(output: Output, store: str | None) -> None:
         settings = [{"name": s.name, "value": s.value, "origin": s.origin} for s in found]
         output.document({"stack": used.value, "settings": settings})
         return
-    for line in table([(s.name, _shown(s.value), f"({s.origin})") for s in found]):
-        output.say(line)
+    output.table([(s.name, _shown(s.value), f"({s.origin})") for s in found])
 
 
 @stack.command()
@@ -66,6 +66,61 @@ def use(output: Output, name: str) -> None:
         output.document({"stack": name, "file": str(path)})
         return
     output.say(f"{label(name, 'green')} is in force here  (from {path})")
+
+
+@stack.command()
+@options.as_json
+@options.pass_output
+def current(output: Output) -> None:
+    """Show the stack in force, and what names it."""
+    used = config.stack()
+    if output.as_json:
+        output.document({"name": used.value, "origin": used.origin})
+        return
+    output.say(f"{used.value}  ({used.origin})" if used.value else "no stack is in force")
+
+
+@stack.command()
+@click.argument("name", metavar="NAME")
+@click.option("--type", "--target", "-t", "target", metavar="T", help="The target: vertex, …")
+@click.option("--store", "--artifact-store", "store", metavar="URL", help="Where executions are.")
+@click.option("--image", metavar="REF", help="The image of every step.")
+@options.sets
+@options.as_json
+@options.pass_output
+def create(
+    output: Output, name: str, target: str | None, store: str | None, image: str | None,
+    sets: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Create a stack in the configuration of this user.
+
+    --set NAME=TEXT is an option of the target's service, as for `kitaru invoke`.
+    """
+    if target not in (None, "local"):
+        from kitaru_targets import registry
+
+        registry.get(str(target))
+    given = {"target": target, "store": store, "image": image, "submit": pairs(sets, "--set")}
+    settings = {key: value for key, value in given.items() if value and value != "local"}
+    path = config.create_stack(name, settings)
+    _done(output, {"name": name, "settings": settings, "file": str(path)}, f"{name}: created")
+
+
+@stack.command()
+@click.argument("name", metavar="NAME")
+@options.as_json
+@options.pass_output
+def delete(output: Output, name: str) -> None:
+    """Delete a stack from the configuration of this user."""
+    path = config.delete_stack(name)
+    _done(output, {"name": name, "deleted": True, "file": str(path)}, f"{name}: deleted")
+
+
+def _done(output: Output, document: dict[str, Any], text: str) -> None:
+    if output.as_json:
+        output.document(document)
+        return
+    output.say(f"{text}  (in {document['file']})")
 
 
 def _row(item: dict[str, Any], origin: str) -> tuple[str, ...]:

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from kitaru.cli import options
-from kitaru.cli.clients import client_of
-from kitaru.cli.output import Output, counted, label, table
+from kitaru.cli.clients import reader_of, url_of
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output, counted, label
+from kitaru.cli.render.execution import moment
 from kitaru.config import setting
 from kitaru.errors import StoreUnsuitable
 
-_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-
-
-def _age(context: click.Context, option: click.Parameter, value: str) -> timedelta:
-    """Return the length of time that people write as `90d`, `12h` or `30m`."""
-    number, unit = value[:-1], value[-1:]
-    if not number.isdecimal() or unit not in _UNITS:
-        raise click.BadParameter(f"{value!r} is no number of days, hours or minutes, such as 90d")
-    return timedelta(**{_UNITS[unit]: int(number)})
-
-
 if TYPE_CHECKING:
-    from kitaru.stores.base import Store
+    from kitaru.ops.backup import Copied
 
 
-@click.group(short_help="Check a store, put a bundle into it, remove what is old.")
+@click.group(cls=Group, short_help="Check, back up and restore a store, remove what is old.")
 def store() -> None:
     """Where executions are kept."""
 
@@ -46,24 +34,100 @@ def store() -> None:
 def check(output: Output, url: str | None, store: str | None) -> None:
     """Check that a store keeps the promises that durability rests on, and how fast it is.
 
-    Ends with 3 when it does not. Writes one small object and deletes it.
+    Ends with 3 when it does not, or when its file is damaged. Writes one small object and deletes
+    it.
     """
+    from kitaru.ops.check_store import check_store
     from kitaru.stores import open_store
 
     found = setting("store", argument=url or store)
     opened = open_store(found.value)
     try:
-        checks = _checks(opened)
+        checks = check_store(opened)
     finally:
         opened.close()
     if output.as_json:
-        output.document(
-            {"store": found.value, "origin": found.origin, "ok": True, "checks": checks}
-        )
+        listed = [{"name": c.name, "ok": True, "milliseconds": c.milliseconds} for c in checks]
+        document = {"store": found.value, "origin": found.origin, "ok": True, "checks": listed}
+        output.document(document)
         return
     output.say(f"{label('good', 'green')}  {found.value}  (from {found.origin})")
-    for line in table([(f"  {c['name']}", f"{c['milliseconds']} ms") for c in checks]):
-        output.say(line)
+    output.table([(f"  {c.name}", f"{c.milliseconds} ms") for c in checks])
+
+
+@store.command()
+@click.argument("to", metavar="TO")
+@options.store
+@options.as_json
+@options.pass_output
+def backup(output: Output, to: str, store: str | None) -> None:
+    """Copy the store to TO while executions run, and verify the copy.
+
+    TO is sqlite:PATH of a new file, or a bucket. A bucket that contains an earlier backup of this
+    store gets what is new. An interrupted backup is continued by the same command.
+    """
+    from kitaru.ops.backup import backup
+
+    _show_copied(output, "backed up", backup(reader_of(store).store, to))
+
+
+@store.command()
+@click.argument("source", metavar="FROM")
+@click.option(
+    "--replace", is_flag=True, help="Set a file that exists aside, under a name of its own."
+)
+@options.store
+@options.as_json
+@options.pass_output
+def restore(output: Output, source: str, replace: bool, store: str | None) -> None:
+    """Make the store of the backup FROM, and verify it.
+
+    Nothing is overwritten: the store must be empty, or be set aside by --replace.
+    """
+    from kitaru.ops.backup import restore
+
+    _show_copied(output, "restored", restore(source, url_of(store), replace=replace))
+
+
+@store.command()
+@click.argument("url", required=False)
+@options.store
+@options.as_json
+@options.pass_output
+def verify(output: Output, url: str | None, store: str | None) -> None:
+    """Read the whole store, and compare every object with its digest.
+
+    Ends with 3 when an object is damaged, or one is missing that another one needs.
+    """
+    from kitaru.ops.verify import verify
+
+    opened = reader_of(url or store).store
+    found = verify(opened)
+    if output.as_json:
+        output.document({"store": opened.url, "ok": not found.findings, **asdict(found)})
+    else:
+        for finding in found.findings:
+            output.say(f"{label('damaged', 'red')}  {finding.key or opened.url}: {finding.what}")
+        for note in found.notes:
+            output.note(f"note     {note}")
+        seen = f"{counted(found.objects, 'object')}, {found.bytes:,} bytes"
+        if not found.findings:
+            output.say(f"{label('good', 'green')}  {opened.url}  {seen}")
+        else:
+            output.say(f"{counted(len(found.findings), 'finding')} in {seen}")
+    if found.findings:
+        raise click.exceptions.Exit(StoreUnsuitable.exit_code)
+
+
+def _show_copied(output: Output, what: str, copied: Copied) -> None:
+    if output.as_json:
+        output.document(asdict(copied))
+        return
+    new = "" if copied.new == copied.objects else f", {copied.new:,} of them new"
+    size = f"{counted(copied.objects, 'object')}{new}, {copied.bytes:,} bytes"
+    output.say(f"{label(what, 'green')}  {copied.url}  {size}")
+    if copied.replaced:
+        output.say(f"{label('aside', 'yellow')}  the files that were there: {copied.replaced}")
 
 
 @store.command()
@@ -73,26 +137,23 @@ def check(output: Output, url: str | None, store: str | None) -> None:
 @options.pass_output
 def upload(output: Output, directory: Path, store: str | None) -> None:
     """Put the bundle of the build in DIR into a store, from where its steps fetch it."""
-    from kitaru_targets import build
-    from kitaru_targets.upload import upload
-
+    from kitaru.ops.upload import upload
     from kitaru.stores import open_store
 
-    written = build.read(directory)
     opened = open_store(setting("store", argument=store).value)
     try:
-        upload(written, opened)
+        digest = upload(opened, directory)
     finally:
         opened.close()
     if output.as_json:
-        output.document({"store": opened.url, "bundle": written.bundle_digest})
+        output.document({"store": opened.url, "bundle": digest})
         return
-    output.say(f"{label('there', 'green')}  {written.bundle_digest}  in {opened.url}")
+    output.say(f"{label('there', 'green')}  {digest}  in {opened.url}")
 
 
 @store.command()
 @click.option(
-    "--older-than", required=True, callback=_age, metavar="AGE",
+    "--older-than", required=True, callback=options.age, metavar="AGE",
     help="How long ago an execution ended or failed, such as 90d, 12h or 30m.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
@@ -107,10 +168,11 @@ def gc(output: Output, older_than: timedelta, dry_run: bool, store: str | None) 
     given inputs stay.
     """
     removed = []
-    for one in client_of(store).executions.collect(older_than, dry_run=dry_run):
+    for one in reader_of(store).executions.collect(older_than, dry_run=dry_run):
         removed.append(one)
         if not output.as_json:
-            output.say(f"{one.started_at[:10]}  {one.exec_id}  {one.flow}  {one.status}")
+            started = moment(one.started_at)
+            output.say(f"{started}  {one.exec_id}  {one.flow}  {one.status}", hang=4)
     if output.as_json:
         items = [asdict(one) for one in removed]
         output.document({"items": items, "count": len(items), "dry_run": dry_run})
@@ -119,28 +181,3 @@ def gc(output: Output, older_than: timedelta, dry_run: bool, store: str | None) 
     what = "to remove" if dry_run else "removed"
     executions = counted(len(removed), "execution")
     output.say(f"{executions} {what}, {counted(objects, 'object')}")
-
-
-def _checks(store: Store) -> list[dict[str, Any]]:
-    key = f"probe/{secrets.token_hex(8)}"
-    value, other = secrets.token_bytes(64), secrets.token_bytes(64)
-    promises: list[tuple[str, Callable[[], bool]]] = [
-        ("an absent object is absent", lambda: store.get(key) is None),
-        ("a create creates", lambda: store.create(key, value)),
-        ("a second create is refused", lambda: not store.create(key, other)),
-        ("the first bytes stay", lambda: store.get(key) == value),
-        ("a list finds it", lambda: store.list(key) == [key]),
-    ]
-    try:
-        return [_checked(store, name, promise) for name, promise in promises]
-    finally:
-        store.delete(key)
-
-
-def _checked(store: Store, name: str, promise: Callable[[], bool]) -> dict[str, Any]:
-    start = time.perf_counter()
-    kept = promise()
-    milliseconds = round((time.perf_counter() - start) * 1000, 2)
-    if not kept:
-        raise StoreUnsuitable(f"{store.url} does not keep a promise: {name}")
-    return {"name": name, "ok": True, "milliseconds": milliseconds}

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kitaru.cli import options
-from kitaru.cli.output import Output, table
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output
 
 if TYPE_CHECKING:
     from kitaru_targets.base import Target
     from kitaru_targets.plugins import Plugin
 
 
-@click.group(short_help="List the targets and what each can do.")
+@click.group(cls=Group, short_help="List the targets and what each can do.")
 def target() -> None:
     """The orchestrators Kitaru compiles for."""
 
@@ -36,9 +37,8 @@ def list_targets(output: Output) -> None:
         brought = [_brought(one) for one in others]
         output.document({"items": items, "count": len(items), "installed": brought})
         return
-    header = ("NAME", "ORCHESTRATOR", "DOCUMENT", "NATIVE", "IN THE STEP", "STEP START")
-    for line in table([header, *map(_row, items)]):
-        output.say(line)
+    heads = ("target", "orchestrator", "document", "native", "in the step", "step start")
+    output.table([*map(_row, items)], heads)
     for one in others:
         output.say(f"{one.name}  installed with {one.distribution} {one.version}; not looked into")
 

@@ -36,4 +36,4 @@ def verify(output: Output, directory: Path) -> None:
         return
     output.say(f"{label('good', 'green')}  {len(found.files)} files  {found.digest}")
     for warning in found.warnings:
-        output.note(f"{label('warning', 'yellow')}: {warning}")
+        output.note(f"{label('warning', 'yellow')}: {warning}", hang=9)

@@ -12,9 +12,10 @@ from contextvars import Token
 from functools import partial
 from typing import Any
 
-from kitaru.errors import FlowError, RecordCorrupt, RecordTooNew, ValueNotEncodable
-from kitaru.runtime.codec import pickled, plain
-from kitaru.runtime.codec.changes import globals_digests
+from kitaru.errors import ClassChanged, FlowError, RecordCorrupt, RecordTooNew, ValueNotEncodable
+from kitaru.runtime.codec import json_fast_path, pickles, round_trip_check, user_codecs
+from kitaru.runtime.codec.builtin_types import dump_bytes, inlined, load_bytes
+from kitaru.runtime.codec.classes import look_from_json
 from kitaru.runtime.codec.decoder import Decoder
 from kitaru.runtime.codec.digests import (
     ArgumentsDigest,
@@ -22,18 +23,16 @@ from kitaru.runtime.codec.digests import (
     shares_mutable,
 )
 from kitaru.runtime.codec.encoder import Encoder, largest
-from kitaru.runtime.codec.held import Modules
-from kitaru.runtime.codec.kinds import dump_bytes, inlined, load_bytes
-from kitaru.runtime.codec.objects import future_factory
-from kitaru.runtime.codec.pickled import MayPickle, always, came_pickled, never
-from kitaru.runtime.codec.places import Place, find, places
-from kitaru.wire import secrecy
+from kitaru.runtime.codec.global_refs import Place, find, places
+from kitaru.runtime.codec.instances import future_factory
+from kitaru.runtime.codec.introspect import Modules
+from kitaru.runtime.codec.pickles import MayPickle, always, came_pickled, never
+from kitaru.wire import redaction
+from kitaru.wire.chunked_bytes import MARK
 from kitaru.wire.limits import PART_BYTES
-from kitaru.wire.parts import MARK, Part
 from kitaru.wire.structs import Struct, fields_of
 
 __all__ = [
-    "GRAPH",
     "ArgumentsDigest",
     "MayPickle",
     "Modules",
@@ -44,7 +43,7 @@ __all__ = [
     "digest_arguments",
     "encode",
     "encode_frame",
-    "globals_digests",
+    "form_of",
     "is_json",
     "largest",
     "never",
@@ -53,6 +52,8 @@ __all__ = [
 ]
 
 GRAPH = "graph/1"
+# A graph with objects of registered types, which earlier releases cannot read.
+GRAPH_OF_OWN = "graph/2"
 # Readers of records may sort the keys of JSON objects; text keeps their order.
 _TEXT = "json/1"
 
@@ -66,8 +67,8 @@ def encode(
         value: what to record.
         where: what paths in errors begin with, such as `result`.
         may_pickle: says of a part without an exact form whether it may be pickled.
-        parts: leave large bytes and texts where they are, as `kitaru.wire.parts` that the document
-            refers to; for whoever stores it before the value can change.
+        parts: leave large bytes and strings where they are, as `kitaru.wire.chunked_bytes` that the
+            document refers to; for a caller that stores it before the value can change.
 
     Raises:
         ValueNotEncodable: a part would not come back the same; its `path` leads there.
@@ -81,19 +82,27 @@ def encode(
     return _encode(value, _Options(where, {}, may_pickle, parts))
 
 
-def decode(document: Any, *, unpickle: bool = False) -> Any:
+def decode(document: Any, *, unpickle: bool = False, where: str = "") -> Any:
     """Return the value of a document, made of fresh objects of the recorded types.
 
     Args:
         unpickle: load what was pickled, which runs what it says.
+        where: what the document records, for errors, such as `The result of "research"`.
 
     Raises:
         PickleRefused: it holds a pickle, and `unpickle` is false.
         RecordCorrupt: this is no document of the codec.
         RecordTooNew: a newer Kitaru wrote it.
-        FlowError: a class or function it names is not there.
+        FlowError: a class or function it names does not exist.
+        ClassChanged: the record does not fit its class, which has changed.
     """
-    return _decode(document, {}, unpickle)
+    try:
+        return _decode(document, {}, unpickle)
+    except ClassChanged as error:
+        if not where:
+            raise
+        message = f"{where} cannot be read: {error.message[0].lower()}{error.message[1:]}"
+        raise ClassChanged(message, help=error.help) from error.__cause__
 
 
 def encode_frame(variables: dict[str, Any], modules: Modules, may_pickle: MayPickle = never) -> Any:
@@ -123,7 +132,12 @@ def decode_frame(document: Any, modules: Modules, *, unpickle: bool = False) -> 
 
 def is_json(document: Any) -> bool:
     """Return whether a document stands for plain JSON, which needs no class to be read."""
-    return not (type(document) is dict and document.get(MARK) == GRAPH)
+    return not (type(document) is dict and document.get(MARK) in (GRAPH, GRAPH_OF_OWN))
+
+
+def form_of(nodes: list[Any]) -> str:
+    """Return the form of a graph with these nodes."""
+    return GRAPH_OF_OWN if any(node[0] == user_codecs.TAG for node in nodes) else GRAPH
 
 
 def set_future_factory(
@@ -146,10 +160,10 @@ class _Options(Struct):
 
 def _encode(value: Any, options: _Options) -> Any:
     document = _document(value, options)
-    if secrecy.remembers() and (name := _secret_in(document)):
+    if redaction.has_values() and (name := redaction.find_secret_in_document(document)):
         where = options.where
         pairs = value.items() if type(value) is dict else ()
-        holders = (k for k, v in pairs if _secret_in(_document(v, options)))
+        holders = (k for k, v in pairs if redaction.find_secret_in_document(_document(v, options)))
         path = next((f"{where}[{json.dumps(key)}]" for key in holders), where)
         raise ValueNotEncodable(
             f"{path or 'the value'} holds the value of the secret {name}, which would lie in the "
@@ -160,35 +174,26 @@ def _encode(value: Any, options: _Options) -> Any:
     return document
 
 
-def _secret_in(document: Any) -> str:
-    apart: list[bytes] = []
-
-    def take(part: Part) -> str:
-        apart.append(part.join())
-        return ""
-
-    text = json.dumps(document, ensure_ascii=False, default=take)
-    if not is_json(document) and "pickle" in document:
-        apart.append(load_bytes(document["pickle"]))
-    texts = (data.decode("utf-8", "replace") for data in apart)
-    return next(filter(None, map(secrecy.held, (text, *texts))), "")
-
-
 def _document(value: Any, options: _Options) -> Any:
     if type(value) is str and value.isascii() and len(value) < PART_BYTES:
         return value
-    copier = plain.Copier(options.placed)
+    copier = json_fast_path.Copier(options.placed)
     try:
         copied = copier.copy(value)
-    except plain.NotPlain:
+    except json_fast_path.NotPlain:
         return _encode_graph(value, options)
-    return copied if copier.ordered else {MARK: _TEXT, "text": plain.to_text(copied)}
+    return copied if copier.ordered else {MARK: _TEXT, "text": json_fast_path.to_text(copied)}
 
 
 def _encode_graph(value: Any, options: _Options) -> Any:
     encoder = Encoder(**fields_of(options))
     nodes, root = encoder.encode(value)
-    document = {MARK: GRAPH, "nodes": nodes, "root": root}
+    form = form_of(nodes)
+    if form == GRAPH_OF_OWN:
+        round_trip_check.check(encoder, nodes, options.where)
+    document = {MARK: form, "nodes": nodes, "root": root}
+    if looks := encoder.classes(nodes):
+        document["classes"] = looks
     if encoder.pickle is not None:
         data = dump_bytes(encoder.pickle.data())
         document["pickle"] = data if options.parts else inlined(data)
@@ -201,7 +206,8 @@ def _encode_graph(value: Any, options: _Options) -> Any:
 def _fragile(nodes: list[Any]) -> bool:
     """Say whether decoding runs a project's own `__hash__` and `__eq__`, which may object."""
     hashed = [slot for node in nodes for slot in _hashed_slots(node)]
-    return any(type(slot) is list for slot in hashed) and any(n[0] == "object" for n in nodes)
+    own_hash = any(node[0] in ("object", user_codecs.TAG) for node in nodes)
+    return any(type(slot) is list for slot in hashed) and own_hash
 
 
 def _hashed_slots(node: list[Any]) -> list[Any]:
@@ -217,7 +223,7 @@ def _try(document: Any, where: str) -> None:
     try:
         loaded = _unpickled(document)
         why = "holds a set or a dict whose keys cannot be hashed while it is built again"
-        Decoder(document["nodes"], lambda _: None, loaded).build(document["root"])
+        _decoder(document, lambda _: None, loaded).build(document["root"])
     except (FlowError, MemoryError):
         raise
     except Exception as error:
@@ -233,7 +239,7 @@ def _try(document: Any, where: str) -> None:
 def _unpickled(document: Any) -> list[Any]:
     if "pickle" not in document:
         return []
-    return list(pickled.load(load_bytes(document["pickle"]), document["pickles"]))
+    return list(pickles.load(load_bytes(document["pickle"]), document["pickles"]))
 
 
 class _AnyFuture:
@@ -243,24 +249,24 @@ class _AnyFuture:
 
 def _decode(document: Any, modules: Modules, unpickle: bool) -> Any:
     if type(document) is not dict or MARK not in document:
-        return plain.fresh(document)
+        return json_fast_path.fresh(document)
     form = document[MARK]
     try:
         if form == _TEXT:
             return json.loads(document["text"])
-        if form == GRAPH:
+        if form in (GRAPH, GRAPH_OF_OWN):
             return _decode_graph(document, modules, unpickle)
     except (KeyError, TypeError, ValueError) as error:
         raise RecordCorrupt(f"A recorded value is damaged: {error}") from error
     raise RecordTooNew(
         f"A recorded value has the form {form!r}, which this Kitaru cannot read.",
-        help="Upgrade: pip install --upgrade kitaru",
+        help="Upgrade Kitaru here to at least the version that recorded it.",
     )
 
 
 def _decode_graph(document: Any, modules: Modules, unpickle: bool) -> Any:
     if "pickle" in document and not unpickle:
-        raise pickled.refused()
+        raise pickles.refused()
     try:
         loaded = _unpickled(document)
     except MemoryError:
@@ -271,8 +277,13 @@ def _decode_graph(document: Any, modules: Modules, unpickle: bool) -> Any:
             help="Install what it was made with, in the same version, or start a new execution.",
         ) from error
     for value in loaded:
-        pickled.remember(value)
-    return Decoder(document["nodes"], partial(find, modules), loaded).build(document["root"])
+        pickles.remember(value)
+    return _decoder(document, partial(find, modules), loaded).build(document["root"])
+
+
+def _decoder(document: Any, placed: Callable[[list[Any]], Any], loaded: list[Any]) -> Decoder:
+    looks = {index: look_from_json(look) for index, look in document.get("classes", ())}
+    return Decoder(document["nodes"], placed, loaded, looks)
 
 
 def _in_frame(error: ValueNotEncodable) -> ValueNotEncodable:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kitaru.errors import KitaruError, RecordCorrupt
-from kitaru.runtime.codec.kinds import Kind, ShellKind
-from kitaru.runtime.codec.library import kind_of_tag
-from kitaru.runtime.codec.objects import OBJECT, TAGGED
+from kitaru.runtime.codec.builtin_types import Kind, ShellKind, ValueKind
+from kitaru.runtime.codec.classes import Look, refit, resembles
+from kitaru.runtime.codec.instances import NAMED_TUPLE, OBJECT
+from kitaru.runtime.codec.registry import kind_of_tag
+from kitaru.runtime.codec.user_codecs import TAG
 
 _UNBUILT = object()
 _NEW, _OPEN, _DONE = 0, 1, 2
@@ -17,10 +19,17 @@ _NEW, _OPEN, _DONE = 0, 1, 2
 class Decoder:
     """Builds one graph; `placed` returns what lies where a way leads in the project's modules.
 
-    `pickled` are the values that came out of the pickle beside it.
+    `pickled` are the values that came out of the pickle beside it, `given` those of nodes that are
+    not built.
 
     Nodes are finished after their children. A shell on a cycle is filled at the end; as a set or a
     dict hashes what it holds, those come last, and texts and numbers of an object are set first.
+
+    An object with a codec is on no cycle, but its form may be, or may lead to one. It is made as
+    soon as all that its form leads to is complete, and what holds it is completed after that:
+
+        tree -> child -> tree       # filled at the end
+        [Box(tree)]                 # Box waits for the tree, and the list for Box
     """
 
     def __init__(
@@ -28,7 +37,15 @@ class Decoder:
         nodes: list[Any],
         placed: Callable[[list[Any]], Any],
         pickled: Sequence[Any] = (),
+        looks: Mapping[int, Look] | None = None,
+        given: Mapping[int, Any] | None = None,
     ) -> None:
+        self._given = given or {}
+        self._looks = looks or {}
+        # By node of a class with a recorded look: whether the class still looks like that.
+        self._same: dict[int, bool] = {}
+        # Objects on cycles whose class has changed; they need whatever they hold complete.
+        self._refitted: list[int] = []
         self._nodes = nodes
         self._pickled = pickled
         self._placed = placed
@@ -38,17 +55,15 @@ class Decoder:
         self._unfilled = [False] * len(nodes)
         self._deferred: list[int] = []
         self._postponed: list[int] = []
+        # Objects with a codec whose forms are not complete; the forms of each lead to earlier ones.
+        self._waiting: list[int] = []
 
     def build(self, root: Any) -> Any:
         """Return the value of slot `root`; raises RecordCorrupt when the graph is damaged."""
         try:
             self._start()
             self._walk(root)
-            self._make_postponed()
-            for hashes in (False, True):
-                for index in self._deferred:
-                    if self._shell(index).hashes is hashes:
-                        self._fill(index)
+            self._complete()
             return self._value(root)
         except (KitaruError, MemoryError):
             raise
@@ -61,11 +76,14 @@ class Decoder:
     def _start(self) -> None:
         """Build the nodes without slots, then make the shells."""
         for index, node in enumerate(self._nodes):
+            if index in self._given:
+                self._built[index], self._state[index] = self._given[index], _DONE
+                continue
             if node[0] in ("global", "pickled"):
                 found = self._placed(node[1]) if node[0] == "global" else self._pickled[node[1][0]]
                 self._built[index], self._state[index] = found, _DONE
                 continue
-            kind = TAGGED.get(node[0]) or kind_of_tag(node[0])
+            kind = kind_of_tag(node[0])
             self._kinds[index] = kind
             if len(node) == 2 and not isinstance(kind, ShellKind):
                 self._built[index] = kind.make(node[1], [])
@@ -100,32 +118,79 @@ class Decoder:
         )
         self._unfilled[index] = waits
         kind = self._kinds[index]
-        if isinstance(kind, ShellKind):
+        if waits and self._nodes[index][0] == TAG:
+            self._waiting.append(index)
+        elif isinstance(kind, ShellKind):
             if waits:
-                self._deferred.append(index)
+                changed = kind is OBJECT and not self._resembles(index)
+                (self._refitted if changed else self._deferred).append(index)
             else:
                 self._fill(index)
         elif self._lacks(index):
             self._postponed.append(index)
-        elif kind is not None:
-            self._built[index] = kind.make(self._nodes[index][1], self._children(index))
+        else:
+            self._make(index)
+
+    def _make(self, index: int) -> None:
+        kind = self._kinds[index]
+        if isinstance(kind, ValueKind):
+            data = self._look(index) if kind is NAMED_TUPLE else self._nodes[index][1]
+            self._built[index] = kind.make(data, self._children(index))
 
     def _lacks(self, index: int) -> bool:
         slots = self._slots(index)
         return any(type(slot) is list and self._built[slot[0]] is _UNBUILT for slot in slots)
 
-    def _make_postponed(self) -> None:
+    def _complete(self) -> None:
+        """Complete what waits: first what an object with a codec leads to, then that object."""
+        roles = self._postponed, self._deferred, self._refitted
+        done: set[int] = set()
+        if self._waiting:
+            members = [set(role) for role in roles]
+            order = {index: at for role in roles for at, index in enumerate(role)}
+            for own in self._waiting:
+                below = sorted(self._below(own, done) & order.keys(), key=order.__getitem__)
+                self._settle(*([one for one in below if one in role] for role in members))
+                self._make(own)
+        self._settle(*([index for index in role if index not in done] for role in roles))
+
+    def _below(self, start: int, done: set[int]) -> set[int]:
+        """Return the nodes that one leads to and that are not `done`, and mark them and it so."""
+        found, pending = set[int](), [start]
+        done.add(start)
+        while pending:
+            for slot in self._slots(pending.pop()):
+                if type(slot) is list and slot[0] not in done:
+                    done.add(slot[0])
+                    found.add(slot[0])
+                    pending.append(slot[0])
+        return found
+
+    def _settle(self, postponed: list[int], deferred: list[int], refitted: list[int]) -> None:
+        self._make_postponed(postponed)
+        for hashes in (False, True):
+            for index in deferred:
+                if self._shell(index).hashes is hashes:
+                    self._fill(index)
+        for index in refitted:
+            self._refit(index)
+
+    def _make_postponed(self, left: list[int]) -> None:
         """Make the tuples that hold one which was being made: a shell is between them."""
-        while self._postponed:
-            left, self._postponed = self._postponed, []
+        while left:
+            lacking = []
             for index in left:
-                self._finish(index)
-            if self._postponed == left:
+                if self._lacks(index):
+                    lacking.append(index)
+                else:
+                    self._make(index)
+            if lacking == left:
                 raise ValueError(f"node {left[0]} holds itself")
+            left = lacking
 
     def _set_atoms(self, index: int) -> None:
         """Give an object its texts and numbers early: its hash may need them on a cycle."""
-        if self._kinds[index] is not OBJECT:
+        if self._kinds[index] is not OBJECT or not self._resembles(index):
             return
         attributes, slots = self._nodes[index][1], self._slots(index)
         own: list[Any] = [None]
@@ -135,7 +200,38 @@ class Decoder:
                 (own if at <= attributes else rest).extend((self._value(slots[at]), slots[at + 1]))
         OBJECT.fill(self._built[index], len(own) - 1, own + rest)
 
+    def _look(self, index: int) -> Look | None:
+        return self._looks.get(self._slots(index)[0][0])
+
+    def _resembles(self, index: int) -> bool:
+        """Say whether an object's class still looks as it was recorded."""
+        cls, look = type(self._built[index]), self._look(index)
+        if look is None:
+            return resembles(cls, None, *self._state_of(index, self._slots(index)))
+        at = self._slots(index)[0][0]
+        if at not in self._same:
+            self._same[at] = resembles(cls, look, {}, {})
+        return self._same[at]
+
+    def _refit(self, index: int) -> None:
+        refit(
+            self._built[index],
+            self._look(index),
+            *self._state_of(index, self._children(index)),
+        )
+
+    def _state_of(self, index: int, parts: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the attributes and the slots of an object among its node's slots or children."""
+        end = 1 + self._nodes[index][1]
+        names = [self._value(slot) for slot in self._slots(index)[1::2]]
+        pairs = list(zip(names, parts[2::2], strict=True))
+        half = (end - 1) // 2
+        return dict(pairs[:half]), dict(pairs[half:])
+
     def _fill(self, index: int) -> None:
+        if self._kinds[index] is OBJECT and not self._resembles(index):
+            self._refit(index)
+            return
         self._shell(index).fill(self._built[index], self._nodes[index][1], self._children(index))
 
     def _shell(self, index: int) -> ShellKind:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-from kitaru.runtime.codec import plain
+from kitaru.runtime.codec import json_fast_path, qualified_names, user_codecs
 from kitaru.runtime.codec.encoder import Encoder
-from kitaru.runtime.codec.held import attributes
+from kitaru.runtime.codec.introspect import attributes
 from kitaru.wire.structs import Struct
 
 # A tree with more nodes is hashed as a graph, which a value that repeats one part needs.
@@ -51,12 +51,12 @@ def digest_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments
 def _digest(call: list[Any]) -> ArgumentsDigest:
     try:
         _Tree().check(call)
-    except plain.NotPlain:
+    except json_fast_path.NotPlain:
         opaque: list[str] = []
         nodes, root = Encoder("", opaque=opaque, parts=True).encode(call)
         digest, size = Merkle(nodes).digest(root)
         return ArgumentsDigest(f"sha256:{digest}", tuple(map(_argument_path, opaque)), size)
-    data = plain.to_text(call).encode("ascii")
+    data = json_fast_path.to_text(call).encode("ascii")
     return ArgumentsDigest(f"sha256:{hashlib.sha256(data).hexdigest()}", (), len(data))
 
 
@@ -74,14 +74,14 @@ class _Tree:
     def check(self, value: Any, depth: int = 0) -> None:
         kind = type(value)
         if kind is not list and kind is not dict:
-            if not plain.is_atom(value):
-                raise plain.NotPlain
+            if not json_fast_path.is_atom(value):
+                raise json_fast_path.NotPlain
             return
         self._left -= len(value)
-        if depth > plain.MAX_DEPTH or self._left < 0:
-            raise plain.NotPlain
-        if kind is dict and not all(type(k) is str and plain.is_text(k) for k in value):
-            raise plain.NotPlain
+        if depth > json_fast_path.MAX_DEPTH or self._left < 0:
+            raise json_fast_path.NotPlain
+        if kind is dict and not all(type(k) is str and json_fast_path.is_text(k) for k in value):
+            raise json_fast_path.NotPlain
         for item in value.values() if kind is dict else value:
             self.check(item, depth + 1)
 
@@ -111,17 +111,22 @@ class Merkle:
 
     def _hash(self, index: int) -> str:
         tag, data = self._nodes[index][:2]
+        if tag == "name":
+            data = qualified_names.first_name(data)
+        elif tag == user_codecs.TAG:
+            # Neither where a codec is registered nor how it shows a value makes values differ.
+            data = data[:2]
         parts = [self._part(slot) for slot in self._slots(index)]
         if tag in ("set", "frozenset"):
             parts.sort()
-        text = plain.to_text([tag, data, parts])
+        text = json_fast_path.to_text([tag, data, parts])
         self._size += len(text)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def _part(self, slot: Any) -> str:
         if type(slot) is list:
             return self._hashes[slot[0]] or "cycle"
-        return plain.to_text([slot])
+        return json_fast_path.to_text([slot])
 
     def _slots(self, index: int) -> list[Any]:
         node = self._nodes[index]

@@ -6,31 +6,33 @@ are first met, so nothing recurses, and an object met twice is one node.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import ValueNotEncodable
-from kitaru.runtime.codec import pickled, plain
-from kitaru.runtime.codec.kinds import BUILTINS, Kind, inlined
-from kitaru.runtime.codec.library import kind_of_type
-from kitaru.runtime.codec.objects import kind_of_object
-from kitaru.runtime.codec.places import Place
-from kitaru.wire.parts import Part
+from kitaru.runtime.codec import json_fast_path, pickles, user_codecs
+from kitaru.runtime.codec.builtin_types import BUILTINS, Kind, Taken, inlined
+from kitaru.runtime.codec.classes import Look, look_of, title
+from kitaru.runtime.codec.global_refs import Place
+from kitaru.runtime.codec.instances import LOOKED_AT, kind_of_object
+from kitaru.runtime.codec.registry import kind_of_type
+from kitaru.wire import modules
+from kitaru.wire.chunked_bytes import Part
 
 # Longer texts are nodes, so that one text with many names is written once.
 _LONG_TEXT = 256
 # What a reference to another node takes, about.
 _SLOT_BYTES = 8
-
-
-class TooLarge(Exception):
-    """The value has more nodes than the caller wants to look at."""
+# An `encode` that returns a new object of its type each time would never end.
+_MAX_DEPTH = 10_000
 
 
 class Encoder:
     """Encodes one graph; `opaque`, when given, collects the paths of what cannot be encoded.
 
     `parts` leaves large bytes and texts where they are, as parts that refer to the value's memory.
+    `stand_ins` are the nodes of some objects, by identity.
     """
 
     def __init__(
@@ -39,45 +41,68 @@ class Encoder:
         *,
         placed: Mapping[int, Place] | None = None,
         opaque: list[str] | None = None,
-        limit: int | None = None,
-        may_pickle: pickled.MayPickle = pickled.never,
+        may_pickle: pickles.MayPickle = pickles.never,
         parts: bool = False,
+        stand_ins: Mapping[int, list[Any]] | None = None,
     ) -> None:
+        self._stand_ins = stand_ins or {}
         self._where = where
         self._placed = placed or {}
         self._opaque = opaque
-        self._limit = limit
         self._may_pickle = may_pickle
-        self._parts = parts
-        self.pickle: pickled.Writer | None = None
+        self.parts = parts
+        self.pickle: pickles.Writer | None = None
         self._index: dict[int, int] = {}
         # Holds every object met, so that no identity is used twice meanwhile.
         self._values: list[Any] = []
         self._origins: list[tuple[int, int]] = []
+        # By value: in how many objects with a codec it is; and that of what the value now holds.
+        self._depths: list[int] = []
+        self._depth = 0
 
     def encode(self, value: Any) -> tuple[list[Any], Any]:
-        """Return (nodes, root slot); raises ValueNotEncodable, or TooLarge over the limit."""
-        root = self._slot(value, (-1, 0))
+        """Return (nodes, root slot); raises ValueNotEncodable."""
+        root = self.add(value)
+        return self.finish(), root
+
+    def add(self, value: Any) -> Any:
+        """Return the slot of a value, for a graph of several."""
+        return self._slot(value, (-1, 0))
+
+    def finish(self) -> list[Any]:
+        """Return the nodes of all values that were added; raises ValueNotEncodable."""
         nodes: list[Any] = []
         while len(nodes) < len(self._values):
-            if self._limit is not None and len(self._values) > self._limit:
-                raise TooLarge
             nodes.append(self._node(len(nodes)))
         self._check_shared(nodes)
-        return nodes, root
+        return nodes
+
+    def classes(self, nodes: list[Any]) -> list[Any]:
+        """Return what documents contain of `looks`."""
+        return [[index, look.to_json()] for index, look in sorted(self.looks(nodes).items())]
+
+    def looks(self, nodes: list[Any]) -> dict[int, Look]:
+        """Return what the classes of a graph's objects and named tuples look like, by node."""
+        found = {
+            node[2][0][0]: self._values[node[2][0][0]] for node in nodes if node[0] in LOOKED_AT
+        }
+        return {index: look_of(cls) for index, cls in found.items()}
 
     def _slot(self, value: Any, origin: tuple[int, int]) -> Any:
-        if plain.is_atom(value) and not (type(value) is str and len(value) > _LONG_TEXT):
+        if json_fast_path.is_atom(value) and not (type(value) is str and len(value) > _LONG_TEXT):
             return value
         index = self._index.get(id(value))
         if index is None:
             index = self._index[id(value)] = len(self._values)
             self._values.append(value)
             self._origins.append(origin)
+            self._depths.append(self._depth)
         return [index]
 
     def _node(self, index: int) -> list[Any]:
         value = self._values[index]
+        if id(value) in self._stand_ins:
+            return self._stand_ins[id(value)]
         kind = kind_of(value)
         place = self._placed.get(id(value))
         if place is not None:
@@ -88,12 +113,41 @@ class Encoder:
                 raise _elsewhere(place, self._path(index))
         if kind is None:
             return self._refuse(index)
-        data, children = kind.take(value)
-        if not self._parts:
+        self._depth = self._depths[index]
+        if kind.tag == user_codecs.TAG:
+            data, children = self._take_own(kind, value, index)
+        else:
+            data, children = kind.take(value)
+        if not self.parts:
             data = inlined(data)
         if not children:
             return [kind.tag, data]
         return [kind.tag, data, [self._slot(c, (index, at)) for at, c in enumerate(children)]]
+
+    def _take_own(self, kind: Kind, value: Any, index: int) -> Taken:
+        self._depth += 1
+        try:
+            if self._depth > _MAX_DEPTH:
+                raise user_codecs.EncodeError(f"leads to objects in objects, {_MAX_DEPTH:,} deep")
+            return kind.take(value)
+        except user_codecs.EncodeError as error:
+            help = "Fix its functions: `encode` returns the parts of an object, `view` JSON."
+            raise self.unfit(index, str(error), help) from error.__cause__
+
+    def unfit(self, index: int, why: str, help: str) -> ValueNotEncodable:
+        """Return the error for an object that its codec does not record."""
+        value, path = self._values[index], self._path(index)
+        codec = user_codecs.codec_of(type(value))
+        return ValueNotEncodable(
+            f"{path or 'the value'} is a {title(type(value))}, which cannot be recorded: "
+            f"{codec.title} {why}",
+            path=path,
+            help=help,
+        )
+
+    def value_of(self, index: int) -> Any:
+        """Return the value of node `index`."""
+        return self._values[index]
 
     def _refuse(self, index: int) -> list[Any]:
         value = self._values[index]
@@ -107,7 +161,7 @@ class Encoder:
     def _pickled(self, value: Any, path: str, label: str) -> list[Any]:
         if not self._may_pickle(value):
             raise refusal(value, path)
-        self.pickle = self.pickle or pickled.Writer()
+        self.pickle = self.pickle or pickles.Writer()
         try:
             return ["pickled", [self.pickle.write(value), label]]
         except MemoryError:
@@ -167,9 +221,11 @@ def kind_of(value: Any) -> Kind | None:
     known = BUILTINS.get(type(value))
     if known is not None:
         return known
-    library = kind_of_type(type(value))
-    if library is not None:
-        return library if library.fits(value) else None
+    registered = kind_of_type(type(value))
+    if registered is not None:
+        return registered if registered.fits(value) else None
+    if user_codecs.codec_of_base(type(value)) is not None:
+        return None
     return kind_of_object(value)
 
 
@@ -201,6 +257,12 @@ def _advice(value: Any) -> str:
         return "Define it at the top level of a module, so that it can be recorded by name."
     if cls.__module__.partition(".")[0] in ("numpy", "pandas", "polars", "PIL"):
         return "Return it in a plain form, such as .copy() or .tolist(), or write it to a file."
+    known = user_codecs.codec_of_base(cls)
+    if known is not None:
+        return (
+            f"Its base {known.cls.__qualname__} has {known.title}, which is for that class alone. "
+            f"Register {cls.__qualname__} as well:\n{_registration(cls)}"
+        )
     if "<locals>" in cls.__qualname__:
         return "Define its class at the top level of a module, so that it can be found by name."
     for base in (list, dict, set, str, bytes, int, float, tuple):
@@ -209,4 +271,21 @@ def _advice(value: Any) -> str:
     return (
         "Return what is needed of it as plain values, or make its class one of the project's own, "
         "at the top level of a module, that neither copies nor ends its objects in its own way."
+    ) + _offer(cls)
+
+
+def _offer(cls: type) -> str:
+    # What Python brings with it are locks, files and the like, which no value stands for.
+    if cls.__module__.partition(".")[0] in (*sys.stdlib_module_names, *modules.OURS):
+        return ""
+    return (
+        f" Or declare how it is recorded, in a module that the flow imports:\n{_registration(cls)}"
+    )
+
+
+def _registration(cls: type) -> str:
+    module = modules.recorded_name(cls.__module__).partition(".")[0]
+    return (
+        f'    kitaru.register_codec({cls.__qualname__}, name="{module}.{cls.__qualname__}", '
+        "encode=…, decode=…)"
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from kitaru import hints
 from kitaru.errors import NotFound, StateError
-from kitaru.runtime.recording import commands
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.executions.model_calls import STORED, calls_of
+from kitaru.runtime.journal.journal import Journal
 from kitaru.wire.records import StoredValue
 from kitaru.wire.structs import Struct
 
@@ -12,11 +15,18 @@ from kitaru.wire.structs import Struct
 def find_artifact(journal: Journal, name: str) -> StoredValue:
     """Return what was saved as `name`, else the result of the invocation `name`.
 
+    The texts of model calls have names such as `draft/call-1/prompt`.
+
     Raises:
         NotFound: neither is there.
         StateError: several invocations saved that name.
     """
-    invocations = journal.invocations()
+    having = [
+        fields["id"]
+        for fields in journal.glances()
+        if fields["id"] == name or any(kept["name"] == name for kept in fields["artifacts"])
+    ]
+    invocations = journal.outcomes(having)
     saved = [
         (invocation.id, kept["value"])
         for invocation in invocations
@@ -30,19 +40,23 @@ def find_artifact(journal: Journal, name: str) -> StoredValue:
             help="Save them under different names, or load an invocation's result by its id.",
         )
     results = [(i.id, i.value) for i in invocations if i.id == name and i.value is not None]
-    for _, value in saved or results:
+    # No other artifact has a slash in its name.
+    calls = _texts(journal) if "/" in name else ()
+    texts = [(own, value) for own, _, _, value in calls if own == name]
+    for _, value in saved or results or texts:
         return value
     raise NotFound(
         f'The execution {journal.exec_id} has no artifact "{name}".',
-        help="Those it has: "
-        + commands.command(journal.store, "artifacts", "list", journal.exec_id),
+        help="Those it has: " + hints.command(journal.store, "artifacts", "list", journal.exec_id),
     )
 
 
 class Artifact(Struct):
-    """A stored value of an execution: saved under `name`, or the result of the invocation `name`.
+    """A stored value of an execution.
 
-    `type` and `size` (bytes of JSON) describe the value, `digest` is its content's.
+    It was saved under `name`, or is the result of the invocation `name`, or the prompt or response
+    of a model call, such as `draft/call-1/prompt`. `type` and `size` (bytes of JSON) describe the
+    value, `digest` is its content's.
     """
 
     name: str
@@ -53,15 +67,22 @@ class Artifact(Struct):
     saved: bool
 
 
-def artifacts_of(journal: Journal) -> list[Artifact]:
-    """Return every artifact of an execution in program order: results, and what was saved."""
-    found = []
-    for invocation in journal.invocations():
+def each_artifact(journal: Journal) -> Iterator[Artifact]:
+    """Yield every artifact of an execution in program order: results, and what was saved."""
+    for invocation in journal.in_order():
         kept = [(one["name"], one["type"], one["value"], True) for one in invocation.artifacts]
         if invocation.value is not None:
             kept.append((invocation.id, invocation.value.type, invocation.value, False))
-        found += [
-            Artifact(name, invocation.id, type, value.size, value.digest, saved)
-            for name, type, value, saved in kept
-        ]
-    return found
+        for name, type, value, saved in kept:
+            yield Artifact(name, invocation.id, type, value.size, value.digest, saved)
+    for name, id, type, value in _texts(journal):
+        yield Artifact(name, id, type, value.size, value.digest, False)
+
+
+def _texts(journal: Journal) -> Iterator[tuple[str, str, str, StoredValue]]:
+    """Yield name, invocation, type and value of each text that was kept of model calls."""
+    for call in calls_of(journal.in_order(), journal.each_attempt()):
+        for type in STORED:
+            value = call.facts.get(type)
+            if isinstance(value, StoredValue):
+                yield f"{call.name}/{type}", call.invocation, type, value

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from itertools import chain
+from sys import intern
 from typing import Any, Literal
 
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.shown import as_json, result_as_json
+from kitaru.runtime.executions.model_calls import calls_of, shown
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.json_diff import Difference, differences
+from kitaru.runtime.journal.to_json import as_json, result_as_json
 from kitaru.wire.records import AttemptRecord, InvocationRecord
-from kitaru.wire.structs import Struct
+from kitaru.wire.structs import Struct, field
 
 Change = Literal["same", "changed", "only a", "only b"]
 
@@ -53,7 +56,9 @@ class Side(Struct):
 class Row(Struct):
     """One invocation in both executions; `a` and `b` say how it came out, None where it is not.
 
-    `inputs` and `result` say whether its arguments and its outcome are the same.
+    `inputs` and `result` say whether its arguments and its outcome are the same. `differences` are
+    the places where they differ, as far as values were recorded: in its result, and in the models
+    and the texts of its model calls. Of other arguments only digests are recorded.
     """
 
     id: str
@@ -62,66 +67,133 @@ class Row(Struct):
     result: bool
     a: dict[str, Any] | None
     b: dict[str, Any] | None
+    differences: tuple[Difference, ...] = ()
 
 
 class Comparison(Struct):
-    """Two executions side by side; `same` when inputs, invocations and results are."""
+    """Two executions side by side; `same` when inputs, invocations and results are.
+
+    `differences` are the places where the flow's inputs and its result differ. `counts` tell how
+    many invocations there are of each change. `rows` are all of them, or, where that is more than
+    was asked for, the first that differ; `next` is how many of those to skip for the rows behind.
+    """
 
     a: Side
     b: Side
     rows: tuple[Row, ...]
     same: bool
+    differences: tuple[Difference, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    next: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON."""
         return asdict(self)
 
 
-def compare(a: Journal, b: Journal) -> Comparison:
-    """Return how execution `b` differs from execution `a`; notes of `kitaru.log` do not count."""
-    left, right = _work(a), _work(b)
-    rows = tuple(_row(id, left.get(id), right.get(id)) for id in _merged(left, right))
+class _Brief(Struct):
+    """What decides whether an invocation is the same in another execution."""
+
+    arguments: tuple[str, str]
+    result: tuple[Any, ...]
+    given: bool
+
+
+def compare(a: Journal, b: Journal, *, limit: int | None = None, skip: int = 0) -> Comparison:
+    """Return how execution `b` differs from execution `a`; notes of `kitaru.log` do not count.
+
+    `limit` and `skip` choose the rows that are returned; see `Comparison`.
+    """
+    left, right = _briefs(a), _briefs(b)
+    changes = {id: _change(left.get(id), right.get(id)) for id in _merged(left, right)}
+    counts = Counter[str](changes.values())
     same = (
         a.execution.inputs_digest == b.execution.inputs_digest
         and _outcome(a) == _outcome(b)
-        and all(row.change == "same" for row in rows)
+        and counts["same"] == len(changes)
     )
-    return Comparison(side(a), side(b), rows, same)
+    ids = list(changes)
+    if limit is not None and len(ids) > limit:
+        ids = [id for id, change in changes.items() if change != "same"]
+    chosen = ids[skip:] if limit is None else ids[skip : skip + limit]
+    records = [{one.id: one for one in each.outcomes(chosen)} for each in (a, b)]
+    rows = tuple(_row(a, b, records[0].get(id), records[1].get(id), id) for id in chosen)
+    sides = side(a), side(b)
+    found = differences("input", sides[0].inputs, sides[1].inputs)
+    if all(each.status == "completed" for each in sides):
+        found += differences("result", sides[0].result, sides[1].result)
+    behind = skip + len(chosen)
+    more = behind if behind < len(ids) else None
+    return Comparison(*sides, rows, same, tuple(found), dict(counts), more)
 
 
 def side(journal: Journal) -> Side:
     """Return what an execution is and what it took."""
-    execution, records = journal.execution, journal.invocations()
-    failed = _sum(effort(attempt) for attempt in journal.attempts())
-    own = [record for record in records if _how(record) == "ran"]
+    execution = journal.execution
+    failed = _sum(effort_of(attempt) for attempt in journal.each_attempt())
+    total, own = Effort(), Effort()
+    took = [0.0, 0.0]
+    for fields in journal.glances():
+        if not is_work(fields["kind"], fields["status"]):
+            continue
+        is_own = not (fields["given"] or fields["adopted_from"] or fields["cached_from"])
+        lasted = seconds(fields["started_at"], fields["ended_at"])
+        took = [took[0] + lasted, took[1] + lasted * is_own]
+        if fields["calls"]:
+            called = effort_of_calls(fields["calls"])
+            total, own = total + called, own + called if is_own else own
     return Side(
         exec_id=execution.exec_id,
         flow=execution.flow,
         status=journal.state().status,
         inputs=as_json(journal.fetch(execution.inputs)),
         result=result_as_json(journal),
-        total=_sum(map(effort, records)) + failed,
-        own=_sum(map(effort, own)) + failed,
+        total=total + Effort(seconds=took[0]) + failed,
+        own=own + Effort(seconds=took[1]) + failed,
     )
 
 
-def effort(of: InvocationRecord | AttemptRecord) -> Effort:
+def effort_of(of: InvocationRecord | AttemptRecord) -> Effort:
     """Return what one invocation, or one failed attempt of one, took; a wait takes nothing."""
-    if of.kind not in _WORK or (isinstance(of, InvocationRecord) and of.status == "failed"):
-        # A sealed failure's attempts are counted one by one.
+    if not is_work(of.kind, of.status if isinstance(of, InvocationRecord) else ""):
         return Effort()
-    # Where nothing may be kept of a call, nothing is known of what it took.
-    calls = _sum(Effort(_tokens(call), call.get("cost")) for call in of.calls)
-    return calls + Effort(seconds=_seconds(of.started_at, of.ended_at))
+    return effort_of_calls(of.calls) + Effort(seconds=seconds(of.started_at, of.ended_at))
 
 
-def effort_of(records: Iterable[InvocationRecord], attempts: Iterable[AttemptRecord]) -> Effort:
-    """Return what the invocations and the failed attempts of one execution took together."""
-    return _sum(effort(one) for one in chain[InvocationRecord | AttemptRecord](records, attempts))
+def is_work(kind: str, status: str) -> bool:
+    """Tell whether something took an effort that counts: `status` is empty for an attempt."""
+    # A sealed failure's attempts are counted one by one.
+    return kind in _WORK and status != "failed"
 
 
-def _work(journal: Journal) -> dict[str, InvocationRecord]:
-    return {record.id: record for record in journal.invocations() if record.kind != "log"}
+def effort_of_calls(calls: Iterable[dict[str, Any]]) -> Effort:
+    """Return tokens and price of model calls, as far as they were kept."""
+    return _sum(Effort(_tokens(call), call.get("cost")) for call in calls)
+
+
+def _briefs(journal: Journal) -> dict[str, _Brief]:
+    """Return what decides of each invocation but notes, by id, in program order."""
+    found = [
+        (fields["position"], fields["id"], _brief(fields))
+        for fields in journal.glances()
+        if fields["kind"] != "log"
+    ]
+    return {id: brief for _, id, brief in sorted(found, key=lambda one: one[:2])}
+
+
+def _brief(fields: Mapping[str, Any]) -> _Brief:
+    stored = fields["value"]
+    digest = stored["$stored"]["digest"] if stored is not None else ""
+    result = fields["status"], digest, fields["failure"]
+    arguments = intern(fields["callee"]), fields["arguments_digest"]
+    return _Brief(arguments, result, fields["given"])
+
+
+def _change(a: _Brief | None, b: _Brief | None) -> Change:
+    if a is None or b is None:
+        return "only b" if a is None else "only a"
+    is_same = a.result == b.result and (a.arguments == b.arguments or a.given or b.given)
+    return "same" if is_same else "changed"
 
 
 def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -138,13 +210,42 @@ def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return [*merged, *rest, *alone]
 
 
-def _row(id: str, a: InvocationRecord | None, b: InvocationRecord | None) -> Row:
+def _row(
+    left: Journal, right: Journal, a: InvocationRecord | None, b: InvocationRecord | None, id: str
+) -> Row:
     if a is None or b is None:
         return Row(id, "only b" if a is None else "only a", False, False, _shown(a), _shown(b))
     inputs = a.callee == b.callee and a.arguments_digest == b.arguments_digest
     result = _came_out(a) == _came_out(b)
-    same = result and (inputs or a.given or b.given)
-    return Row(id, "same" if same else "changed", inputs, result, _shown(a), _shown(b))
+    if result and (inputs or a.given or b.given):
+        return Row(id, "same", inputs, result, _shown(a), _shown(b))
+    found = list(_in_calls(left, a, right, b))
+    # A checkpoint that returns what its model said would show it twice.
+    told = [(one.path, one.old, one.new) for one in found]
+    results = _in_results(left, a, right, b)
+    found += [one for one in results if (one.path, one.old, one.new) not in told]
+    return Row(id, "changed", inputs, result, _shown(a), _shown(b), tuple(found))
+
+
+def _in_results(
+    left: Journal, a: InvocationRecord, right: Journal, b: InvocationRecord
+) -> list[Difference]:
+    if a.value is None or b.value is None or a.value.digest == b.value.digest:
+        return []
+    old, new = as_json(left.fetch(a.value)), as_json(right.fetch(b.value))
+    return differences("result", old, new)
+
+
+def _in_calls(
+    left: Journal, a: InvocationRecord, right: Journal, b: InvocationRecord
+) -> Iterator[Difference]:
+    made = [list(calls_of([record])) for record in (a, b)]
+    for number, (one, other) in enumerate(zip(*made, strict=False), 1):
+        where = "" if len(made[0]) == len(made[1]) == 1 else f"call {number}: "
+        old, new = shown(left, one), shown(right, other)
+        for name in ("model", "prompt", "response"):
+            if name in old and name in new:
+                yield from differences(where + name, old[name], new[name])
 
 
 def _shown(record: InvocationRecord | None) -> dict[str, Any] | None:
@@ -158,7 +259,7 @@ def _shown(record: InvocationRecord | None) -> dict[str, Any] | None:
         "value": as_json(value.data) if inline and value is not None else None,
         "size": value.size if value is not None else 0,
         "error": record.error.message if record.error else None,
-        **asdict(effort(record)),
+        **asdict(effort_of(record)),
     }
 
 
@@ -185,7 +286,8 @@ def _sum(efforts: Iterable[Effort]) -> Effort:
     return sum(efforts, Effort())
 
 
-def _seconds(start: str, end: str) -> float:
+def seconds(start: str, end: str) -> float:
+    """Return the time between two moments of records."""
     moments = [datetime.fromisoformat(moment) for moment in (start, end)]
     return (moments[1] - moments[0]).total_seconds()
 

@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from kitaru.errors import NotFound, RecordCorrupt, UsageError
-from kitaru.runtime.recording.ledger import Ledger
+from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.base import Store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
 from kitaru.wire.names import check_name
+from kitaru.wire.nearest import suggestion
 from kitaru.wire.records import DeploymentRecord, TagRecord
+from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import Struct
 from kitaru.wire.times import now
 
@@ -71,7 +73,7 @@ class Deployments:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._ledger = Ledger(store)
+        self._record_store = RecordStore(store)
 
     def flows(self) -> builtins.list[str]:
         """Return the names of the flows that are deployed, sorted."""
@@ -89,7 +91,9 @@ class Deployments:
         prefix = keys.tags(check_name("flow", flow))
         names = {key.removeprefix(prefix).partition("/")[0] for key in self._store.list(prefix)}
         newest = {name: self._newest(flow, name) for name in sorted(names)}
-        return {name: record.version for name, record in newest.items() if record is not None}
+        return {
+            name: record.version for name, record in newest.items() if record and record.version
+        }
 
     def get(self, name: str) -> Deployment:
         """Return the version that a name means: `FLOW` (its tag `default`), `FLOW@TAG`, `FLOW@vN`.
@@ -101,15 +105,15 @@ class Deployments:
         flow, wanted = parse(name)
         number = wanted if isinstance(wanted, int) else self._tagged(flow, wanted)
         key = keys.deployment(flow, number)
-        record = self._ledger.read(DeploymentRecord, key) if number else None
+        record = self._record_store.read(DeploymentRecord, key) if number else None
         if record is None:
             raise self._unknown(flow, wanted)
         return _deployment(record, self.tags(flow))
 
     def read(self, deployment: Deployment, name: str) -> bytes:
         """Return a file of a version, its digest verified; raises RecordCorrupt."""
-        digest = deployment.files[name]
-        data = self._store.get(keys.deployed_file(digest))
+        digest = deployment.files.get(name, "")
+        data = self._store.get(keys.deployed_file(digest)) if digest else None
         if data is None or canonical.sha256(data) != digest:
             raise RecordCorrupt(
                 f"{name} of {deployment.flow} {deployment.version} is missing in "
@@ -123,6 +127,7 @@ class Deployments:
 
         `files` are those of a build directory by name, `lock.json` among them.
         """
+        refuse_while_importing("client.deployments.add(…)")
         check_name("flow", flow)
         digests = {name: canonical.sha256(data) for name, data in sorted(files.items())}
         versions = self._versions(flow)
@@ -134,7 +139,7 @@ class Deployments:
         while held is None:
             number += 1
             record = DeploymentRecord(flow, number, target, digests[LOCK], digests, now(), VERSION)
-            found = self._ledger.write(keys.deployment(flow, number), record)
+            found = self._record_store.write(keys.deployment(flow, number), record)
             held = found if found.digest == record.digest else None
         return _deployment(held, self.tags(flow))
 
@@ -143,14 +148,34 @@ class Deployments:
 
         Raises what `get` raises, and UsageError for a tag that reads as a version.
         """
+        refuse_while_importing("client.deployments.tag(…)")
         deployment = self.get(name)
         flow, version = deployment.flow, deployment.number
         newest = self._newest(flow, check_tag(tag))
         while newest is None or newest.version != version:
             number = 1 if newest is None else newest.number + 1
             record = TagRecord(flow, tag, number, version, now())
-            newest = self._ledger.write(keys.tag(flow, tag, number), record)
+            newest = self._record_store.write(keys.tag(flow, tag, number), record)
         return self.get(f"{flow}@{deployment.version}")
+
+    def untag(self, flow: str, tag: str) -> None:
+        """Take a tag away, so that it points at no version; executions keep theirs.
+
+        Raises:
+            NotFound: the flow has no such tag.
+            UsageError: it is `default`, which can only be moved.
+        """
+        refuse_while_importing("client.deployments.untag(…)")
+        if check_tag(tag) == DEFAULT_TAG:
+            raise UsageError(
+                f"The tag {DEFAULT_TAG} cannot be taken away: `invoke` needs it.",
+                help=f"Move it: kitaru flow tag {flow}@v2 {DEFAULT_TAG}",
+            )
+        while (newest := self._newest(check_name("flow", flow), tag)) and newest.version:
+            record = TagRecord(flow, tag, newest.number + 1, 0, now())
+            if self._record_store.try_create(keys.tag(flow, tag, record.number), record):
+                return
+        raise self._unknown(flow, tag)
 
     def _versions(self, flow: str) -> builtins.list[DeploymentRecord]:
         def place(number: int) -> str:
@@ -158,16 +183,20 @@ class Deployments:
 
         listed = len(self._store.list(place(0).removesuffix("00000000")))
         places = [place(number) for number in range(1, listed + 1)]
-        found = self._ledger.read_all(DeploymentRecord, places)
-        while (more := self._ledger.read(DeploymentRecord, place(len(found) + 1))) is not None:
+        found = self._record_store.read_all(DeploymentRecord, places)
+        while (
+            more := self._record_store.read(DeploymentRecord, place(len(found) + 1))
+        ) is not None:
             found.append(more)
         return found
 
     def _newest(self, flow: str, tag: str) -> TagRecord | None:
         moves = self._store.list(keys.tag(flow, tag, 0).removesuffix("00000000"))
         number = int(moves[-1].rpartition("/")[2]) if moves else 0
-        newest = self._ledger.read(TagRecord, moves[-1]) if moves else None
-        while (more := self._ledger.read(TagRecord, keys.tag(flow, tag, number + 1))) is not None:
+        newest = self._record_store.read(TagRecord, moves[-1]) if moves else None
+        while (
+            more := self._record_store.read(TagRecord, keys.tag(flow, tag, number + 1))
+        ) is not None:
             newest, number = more, number + 1
         return newest
 
@@ -178,17 +207,19 @@ class Deployments:
     def _unknown(self, flow: str, wanted: str | int) -> NotFound:
         versions = self._versions(flow)
         if not versions:
-            others = ", ".join(self.flows())
+            flows = self.flows()
+            listed = f"Deployed are: {', '.join(flows)}"
             return NotFound(
                 f"The flow {flow} is not deployed in {self._store.url}.",
-                help=f"Deployed are: {others}" if others else "kitaru deploy FLOW --target T",
+                help=suggestion(flow, flows, listed) if flows else "kitaru deploy FLOW --target T",
             )
         tags = [f"{tag} (v{number})" for tag, number in self.tags(flow).items()]
         what = f"version v{wanted}" if isinstance(wanted, int) else f"tag {wanted}"
         newest = f"v1 to v{len(versions)}" if len(versions) > 1 else "v1"
+        listed = f"It has the versions {newest}, and the tags {', '.join(tags) or '(none)'}."
         return NotFound(
             f"The flow {flow} has no {what}.",
-            help=f"It has the versions {newest}, and the tags {', '.join(tags) or '(none)'}.",
+            help=suggestion(str(wanted), self.tags(flow), listed),
         )
 
 

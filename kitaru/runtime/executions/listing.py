@@ -7,17 +7,21 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
-from kitaru.errors import RecordCorrupt
-from kitaru.runtime.recording.ledger import Ledger
-from kitaru.runtime.recording.states import FINAL, read_state, still
+from kitaru.errors import NotFound, RecordCorrupt
+from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.runtime.journal.states import FINAL, read_state, shown_status, still
+from kitaru.status import ExecutionStatus
 from kitaru.stores.base import Store
 from kitaru.wire import keys
+from kitaru.wire.records import ExecutionRecord, Status
 from kitaru.wire.structs import Struct
 from kitaru.wire.times import uninvert
 
 # What a bucket returns for one request.
 _PAGE = 1000
 _AT_ONCE = 20
+# An execution of one of these does nothing until its status changes.
+_AT_REST: tuple[Status, ...] = (*FINAL, "failed", "waiting")
 
 
 class _Hint(Struct):
@@ -28,25 +32,55 @@ class _Hint(Struct):
     flow: str
 
 
+class Listed(dict[str, Any]):
+    """`{"exec_id", "flow", "status", "started_at"}` of an execution, as attributes as well."""
+
+    @property
+    def exec_id(self) -> str:
+        """The execution's id."""
+        return str(self["exec_id"])
+
+    @property
+    def flow_name(self) -> str:
+        """The name of its flow."""
+        return str(self["flow"])
+
+    flow_id = flow_name
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """Its status when it was listed."""
+        return ExecutionStatus(self["status"])
+
+    @property
+    def started_at(self) -> str:
+        """When it started, UTC."""
+        return str(self["started_at"])
+
+
 class Page(Struct):
     """The newest executions of a kind, as `{"exec_id", "flow", "status", "started_at"}`.
 
     `looked_at` is how many were looked at for them where there may be others further back, else
-    None.
+    None. `next` is the execution after which the next page begins, None on the last page. `total`
+    is how many there are of that flow, None where a status is asked for or the store is remote:
+    there counting takes too many requests.
     """
 
-    items: list[dict[str, Any]]
+    items: list[Listed]
     looked_at: int | None = None
+    next: str | None = None
+    total: int | None = None
 
 
 def list_executions(
     store: Store, *, flow: str | None = None, status: str | None = None, limit: int = 20
-) -> list[dict[str, Any]]:
+) -> list[Listed]:
     """Return the newest executions, however far back they are.
 
     Args:
         flow: only executions of this flow.
-        status: only those that have this status now.
+        status: only those that have this status now, `interrupted` included.
         limit: at most so many, newest start first.
 
     Raises:
@@ -55,45 +89,89 @@ def list_executions(
     return list(islice(each_execution(store, flow=flow, status=status), limit))
 
 
-def page_of(store: Store, *, flow: str | None, status: str | None, limit: int, within: int) -> Page:
-    """Return what `list_executions` does, having looked at the newest `within` executions only."""
-    hints = _newest_hints(store)
+def page_of(
+    store: Store,
+    *,
+    flow: str | None,
+    status: str | None,
+    limit: int,
+    within: int,
+    after: str = "",
+    page: int = 1,
+) -> Page:
+    """Return what `list_executions` does, having looked at the newest `within` executions only.
+
+    `after` is the id of the execution that the page before ended with; raises NotFound. `page`
+    counts pages of `limit` executions behind that.
+    """
+    hints = _newest_hints(store, _place_of(store, after) if after else "")
     near = _verified(store, islice(hints, within), flow, status)
-    items = list(islice(near, limit))
+    items = list(islice(near, (page - 1) * limit, page * limit))
+    last = items[-1]["exec_id"] if len(items) == limit and next(near, None) is not None else None
     more = len(items) < limit and next(hints, None) is not None
-    return Page(items, within if more else None)
+    total = None
+    if last is not None and status is None and not store.remote:
+        total = sum(flow in (None, hint.flow) for hint in _newest_hints(store))
+    return Page(items, within if more else None, last, total)
+
+
+def _place_of(store: Store, exec_id: str) -> str:
+    record = RecordStore(store).read(ExecutionRecord, keys.execution(exec_id))
+    if record is None:
+        raise NotFound(f"There is no execution {exec_id} in {store.url}.")
+    # "0" follows "/": the hints of this execution are skipped.
+    return keys.indexed(record.started_at, exec_id)[:-1] + "0"
 
 
 def each_execution(
     store: Store, *, flow: str | None = None, status: str | None = None, started_before: str = ""
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Listed]:
     """Yield the items of `list_executions`, for as long as somebody asks for more.
 
     `started_before` leaves out what started after that moment.
     """
-    yield from _verified(store, _newest_hints(store, started_before), flow, status)
+    after = keys.started_before(started_before) if started_before else ""
+    yield from _verified(store, _newest_hints(store, after), flow, status)
+
+
+def executions_since(store: Store, moment: str, *, flow: str | None = None) -> Iterator[Listed]:
+    """Yield the items of `list_executions` that may have done something since a moment.
+
+    Of those that started before it, the ones that came to their last status earlier are left out:
+    ended, failed or waiting, they have done nothing since. Reads one or two records of each.
+    """
+    found = each_execution(store, flow=flow)
+    while some := list(islice(found, _AT_ONCE)):
+        early = [one for one in some if one["started_at"] < moment and one["status"] in _AT_REST]
+        last: dict[str, str] = {}
+        if early:
+            store.concurrently(*[partial(_learn_last, store, one, last) for one in early])
+        yield from (one for one in some if last.get(one["exec_id"], moment) >= moment)
+
+
+def _learn_last(store: Store, item: dict[str, Any], last: dict[str, str]) -> None:
+    last[item["exec_id"]] = read_state(RecordStore(store), item["exec_id"], item["started_at"]).at
 
 
 def _verified(
     store: Store, hints: Iterator[_Hint], flow: str | None, status: str | None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Listed]:
     asked = (hint for hint in hints if flow in (None, hint.flow) and _may_be(hint, status))
     while some := list(islice(asked, _AT_ONCE)):
         found: dict[str, str] = {}
-        store.together(*[partial(_look, store, hint, found) for hint in some])
+        store.concurrently(*[partial(_look, store, hint, found) for hint in some])
         for hint in some:
             if status in (None, found[hint.exec_id]):
                 yield _item(hint, found[hint.exec_id])
 
 
-def _newest_hints(store: Store, started_before: str = "") -> Iterator[_Hint]:
-    hints = (_parse(key) for key in _index(store, started_before))
+def _newest_hints(store: Store, after: str = "") -> Iterator[_Hint]:
+    hints = (_parse(key) for key in _index(store, after))
     for _, states in groupby(hints, key=lambda hint: (hint.started, hint.exec_id)):
         yield list(states)[-1]
 
 
-def _index(store: Store, started_before: str) -> Iterator[str]:
-    after = keys.started_before(started_before) if started_before else ""
+def _index(store: Store, after: str) -> Iterator[str]:
     while page := store.list(keys.INDEX, after=after, limit=_PAGE):
         yield from page
         after = page[-1]
@@ -115,17 +193,12 @@ def _may_be(hint: _Hint, status: str | None) -> bool:
 def _look(store: Store, hint: _Hint, found: dict[str, str]) -> None:
     found[hint.exec_id] = hint.status
     if hint.status not in FINAL:
-        ledger = Ledger(store)
-        now = still(ledger, hint.exec_id, hint.number)
-        now = now or read_state(ledger, hint.exec_id, uninvert(hint.started))
-        found[hint.exec_id] = now.status
+        record_store = RecordStore(store)
+        now = still(record_store, hint.exec_id, hint.number)
+        now = now or read_state(record_store, hint.exec_id, uninvert(hint.started))
+        found[hint.exec_id] = shown_status(store, hint.exec_id, uninvert(hint.started), now.status)
 
 
-def _item(hint: _Hint, status: str) -> dict[str, Any]:
+def _item(hint: _Hint, status: str) -> Listed:
     started_at = uninvert(hint.started)
-    return {
-        "exec_id": hint.exec_id,
-        "flow": hint.flow,
-        "status": status,
-        "started_at": started_at,
-    }
+    return Listed(exec_id=hint.exec_id, flow=hint.flow, status=status, started_at=started_at)

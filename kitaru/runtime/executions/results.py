@@ -6,8 +6,8 @@ from typing import Any
 
 from kitaru.errors import FlowError, UsageError
 from kitaru.runtime import codec
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.running.schema import from_json
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.schema.types import from_json
 from kitaru.wire.records import InvocationRecord
 
 

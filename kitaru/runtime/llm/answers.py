@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import AnswerInvalid, ModelAnswerInvalid
 from kitaru.runtime.llm.replies import Reply, ToolCall
-from kitaru.runtime.running.schema import from_json, to_json_schema
+from kitaru.runtime.schema.types import askable_schema, from_json, to_json_schema
 
 if TYPE_CHECKING:
-    from kitaru.runtime.llm.providers import Answer
+    from kitaru.runtime.llm.exchange import Answer
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
 _ONLY = "value"
@@ -21,9 +21,11 @@ class Shape:
     """A type to answer in: `schema` is what the provider is told, always that of an object."""
 
     def __init__(self, type: Any) -> None:
-        """Raises UsageError when there is no JSON schema for the type."""
+        """Raises UsageError when there is no JSON schema for the type, or it cannot be honoured."""
         self._type = type
-        own = to_json_schema(type)
+        # A dict has no other judge of the answer than the schema itself.
+        is_dict = isinstance(type, dict)
+        own = askable_schema(type, "the model's answer") if is_dict else to_json_schema(type)
         self._wrapped = own.get("type") != "object"
         self.schema = _around(own) if self._wrapped else own
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from kitaru import config
 from kitaru.errors import UsageError
 from kitaru.runtime import codec
-from kitaru.runtime.observing import redaction
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.running.context import Running
+from kitaru.runtime.engine.context import Running
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.telemetry import log_redaction
 from kitaru.settings import CAPTURES
 
 Capture = Literal["full", "metadata", "off"]
@@ -40,10 +40,12 @@ def keep(journal: Journal, running: Running, facts: dict[str, Any], capture: str
     elif policy == "metadata":
         kept = {name: fact for name, fact in facts.items() if name not in _TEXTS}
     else:
-        shown = {name: redaction.hidden(facts[name]) for name in _TEXTS if facts.get(name)}
+        shown = {name: log_redaction.hidden(facts[name]) for name in _TEXTS if facts.get(name)}
         kept = {**facts, **shown, **{name: _stored(journal, shown.get(name)) for name in _STORED}}
     running.calls.append(kept)
 
 
 def _stored(journal: Journal, shown: Any) -> Any:
-    return journal.put(codec.encode(shown or ""), "str" if isinstance(shown, str) else "messages")
+    return journal.store_document(
+        codec.encode(shown or ""), "str" if isinstance(shown, str) else "messages"
+    )

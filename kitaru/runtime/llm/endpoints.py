@@ -16,8 +16,21 @@ _METADATA = frozenset(
         ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
     )
 )
+# Where clouds answer over IPv4: a network may translate IPv6 addresses with a prefix of its own.
+_WELL_KNOWN = frozenset(
+    {address for address in _METADATA if address.version == 4}
+    | set(map(ipaddress.ip_address, ("169.254.169.254", "169.254.170.2", "169.254.170.23")))
+)
 # IPv6 networks whose addresses are IPv4 ones in their last 32 bits: translated, compatible.
-_AROUND_IPV4 = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96")))
+_AROUND_IPV4 = tuple(
+    map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96"))
+)
+# The first half of the interface of an ISATAP address, whose other half is an IPv4 one.
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+# Where RFC 6052 puts the bytes of an IPv4 address, by the length of the prefix.
+_EMBEDDED = (
+    (4, 5, 6, 7), (5, 6, 7, 9), (6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 15),
+)  # fmt: skip
 _SUFFIXES = ("_API_BASE", "_BASE_URL")
 
 
@@ -31,7 +44,7 @@ def check_endpoint(url: str, origin: str) -> None:
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{origin}: {url!r} is no http or https address.")
     for address in _addresses(parts.hostname):
-        if address.is_link_local or address in _METADATA:
+        if _is_metadata(address):
             raise UsageError(
                 f"{origin}: {parts.hostname} is a metadata address, {address}: it gives out the "
                 "credentials of this machine.",
@@ -54,8 +67,7 @@ def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]
     except (OSError, UnicodeError):
         # Nobody is there: whoever asks the model says so.
         return []
-    addresses = [ipaddress.ip_address(str(text).partition("%")[0]) for text in sorted(found)]
-    return [_inner(address) for address in addresses]
+    return [ipaddress.ip_address(str(text).partition("%")[0]) for text in sorted(found)]
 
 
 def _parts(url: str) -> SplitResult | None:
@@ -65,12 +77,23 @@ def _parts(url: str) -> SplitResult | None:
         return None
 
 
-def _inner(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IPv4 address that an IPv6 one leads to, else the address itself."""
+def _is_metadata(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if address.is_link_local or address in _METADATA:
+        return True
     if isinstance(address, ipaddress.IPv4Address):
-        return address
+        return False
+    data = address.packed
+    if any(ipaddress.IPv4Address(bytes(data[n] for n in at)) in _WELL_KNOWN for at in _EMBEDDED):
+        return True
+    return any(inner.is_link_local or inner in _METADATA for inner in _inner(address))
+
+
+def _inner(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """Return the IPv4 addresses that an IPv6 one leads to."""
+    low = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     if any(address in network for network in _AROUND_IPV4):
-        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour or address
+        found.append(low)
+    if int(address) >> 32 & 0xFFFF_FFFF in _ISATAP:
+        found.append(low)
+    return [inner for inner in found if inner is not None]

@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kitaru.errors import ModelAnswerInvalid
+from kitaru.errors import ModelAnswerInvalid, ModelRequestError
+from kitaru.runtime.engine.calls import Spec
+from kitaru.runtime.engine.context import OpenCall, anywhere, current
+from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.llm.capture import keep
 from kitaru.runtime.llm.models import ModelRequest, Resolved, resolve
-from kitaru.runtime.observing import telemetry
-from kitaru.runtime.running.calls import Spec
-from kitaru.runtime.running.context import anywhere, current
-from kitaru.runtime.running.retries import ONCE
+from kitaru.runtime.telemetry import spans
 from kitaru.wire.names import check_name
 from kitaru.wire.structs import Struct, replace
+from kitaru.wire.times import now
 
 if TYPE_CHECKING:
-    from kitaru.runtime.llm.providers import Answer, Stream
+    from kitaru.runtime.engine.context import Running
+    from kitaru.runtime.journal.journal import Journal
+    from kitaru.runtime.llm.exchange import Answer, Stream
 
 _REPAIRS = 1
 
@@ -42,7 +45,7 @@ def call_llm(name: str | None, call: ModelCall) -> Any:
     Raises:
         ContextError: outside a flow.
         ModelAnswerInvalid: neither answer fits what was asked for.
-        Exception: the provider's error, of litellm's type.
+        ModelRequestError: the provider refused the request or gave no answer.
     """
     scope = anywhere("kitaru.llm")
 
@@ -82,39 +85,89 @@ def ask(
     replay = scope.execution.journal.execution.replay if scope else None
     resolved = resolve(request.model, replay.models if replay else {})
     shown = {"temperature": request.temperature, "max_tokens": request.max_tokens}
-    with telemetry.model_call(resolved.model, shown) as told:
-        found, facts = _asked(request, resolved, stream)
-        told.update(facts)
-    if scope is not None and scope.running is not None:
-        keep(scope.execution.journal, scope.running, facts, capture)
+    running = scope.running if scope else None
+    _load(resolved, running)
+    call = OpenCall(_known(request, resolved), time.perf_counter(), capture)
+    under_way = {} if running is None else running.open_calls
+    under_way[id(call)] = call
+    try:
+        with spans.model_call(resolved.model, shown) as told:
+            found, facts = _asked(request, call, resolved, stream)
+            told.update(facts)
+    except ModelRequestError as error:
+        if scope is not None and running is not None:
+            keep(scope.execution.journal, running, _unanswered(call, error), capture)
+        raise
+    finally:
+        del under_way[id(call)]
+    if scope is not None and running is not None:
+        keep(scope.execution.journal, running, facts, capture)
     return found, facts
 
 
-def _asked(
-    request: ModelRequest, resolved: Resolved, stream: Stream | None
-) -> tuple[Answer, dict[str, Any]]:
+def keep_open_calls(journal: Journal, running: Running) -> None:
+    """Keep the calls of an attempt that ends before they are answered: their cost is not known."""
+    for call in [*running.open_calls.values()]:
+        keep(journal, running, _ended(call, tries=1) | {"finish": "given up"}, call.capture)
+
+
+def _load(resolved: Resolved, running: Running | None) -> None:
+    """Import what reaches the model before any clock of the call starts."""
+    started = time.perf_counter()
     # Most flows start without asking any model.
     from kitaru.runtime.llm import providers
 
-    started = time.perf_counter()
+    providers.load(resolved)
+    if running is not None:
+        running.loading_seconds += time.perf_counter() - started
+
+
+def _asked(
+    request: ModelRequest, call: OpenCall, resolved: Resolved, stream: Stream | None
+) -> tuple[Answer, dict[str, Any]]:
+    from kitaru.runtime.llm import providers
+
     found = providers.ask(request, resolved, stream)
+    facts = _ended(call, found.tries) | {
+        "response": found.text,
+        "tokens": {"prompt": found.prompt_tokens, "completion": found.completion_tokens},
+        "cost": found.cost,
+        "finish": found.finish,
+    }
+    return found, facts | ({"tool_calls": found.tool_calls} if found.tool_calls else {})
+
+
+def _known(request: ModelRequest, resolved: Resolved) -> dict[str, Any]:
+    """Return the facts of a call that are known before its answer."""
     facts: dict[str, Any] = {
+        "started_at": now(),
         "asked": request.model,
         "model": resolved.name,
         "resolved": resolved.model,
         "prompt": request.prompt,
-        "response": found.text,
+        "response": "",
         "system": request.system,
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
-        "tokens": {"prompt": found.prompt_tokens, "completion": found.completion_tokens},
-        "latency_s": round(time.perf_counter() - started, 6),
-        "cost": found.cost,
-        "tries": found.tries,
-        "finish": found.finish,
+        "tokens": {"prompt": 0, "completion": 0},
+        "cost": None,
     }
-    optional = {"tools": request.tools, "schema": request.schema, "tool_calls": found.tool_calls}
-    return found, facts | {name: value for name, value in optional.items() if value}
+    optional = {"tools": request.tools, "schema": request.schema}
+    return facts | {name: value for name, value in optional.items() if value}
+
+
+def _ended(call: OpenCall, tries: int) -> dict[str, Any]:
+    return {**call.facts, "latency_s": _since(call.began), "tries": tries}
+
+
+def _unanswered(call: OpenCall, error: ModelRequestError) -> dict[str, Any]:
+    """Return the facts of a call that failed: a refusal costs nothing, silence may have cost."""
+    cost = None if error.status is None else 0.0
+    return _ended(call, error.tries) | {"cost": cost, "finish": "error", "status": error.status}
+
+
+def _since(began: float) -> float:
+    return round(time.perf_counter() - began, 6)
 
 
 def _repaired(request: ModelRequest, found: Answer, error: ModelAnswerInvalid) -> ModelRequest:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from kitaru import config
 from kitaru.errors import UsageError
+from kitaru.wire.models import OFFLINE, is_alias
 from kitaru.wire.structs import Struct, fields_of
 
-OFFLINE = "offline"
-# Names of models hold a slash, a digit or a hyphen; an alias is plain words.
-_ALIAS = re.compile(r"[a-z]+(_[a-z]+)*")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -62,16 +60,24 @@ class Resolved(Struct):
     secret: str = ""
 
 
+def mock_response() -> str | None:
+    """Return the text that answers every model call, of KITARU_LLM_MOCK_RESPONSE; None for none."""
+    return os.environ.get("KITARU_LLM_MOCK_RESPONSE")
+
+
 def resolve(name: str | None, instead: Mapping[str, str] = _NONE) -> Resolved:
     """Return the model that a name or alias stands for here and now.
 
     `instead` are the models that go before whatever is configured. An alias may stand for another
-    one; one that nothing configures stands for the offline model.
+    one; one that nothing configures stands for the offline model, and so does every model while
+    KITARU_LLM_MOCK_RESPONSE is set.
 
     Raises:
         UsageError: aliases stand for each other in a circle.
     """
     asked = name or str(config.setting("default_model").value)
+    if mock_response() is not None:
+        return Resolved(asked, OFFLINE)
     known = {**config.models(), **instead}
     chain = [asked]
     while isinstance(found := known.get(chain[-1]), str) and found != chain[-1]:
@@ -83,9 +89,14 @@ def resolve(name: str | None, instead: Mapping[str, str] = _NONE) -> Resolved:
             )
     if isinstance(found, dict):
         return Resolved(asked, **found)
-    return Resolved(asked, OFFLINE if _ALIAS.fullmatch(chain[-1]) else chain[-1])
+    return Resolved(asked, OFFLINE if is_alias(chain[-1]) else chain[-1])
 
 
 def same_models(calls: tuple[dict[str, Any], ...]) -> bool:
-    """Say whether recorded model calls would go to the same models now, so that they hold."""
+    """Tell whether recorded model calls would go to the same models now, so that they hold.
+
+    A mock response holds for no other execution: it may have been another text.
+    """
+    if calls and mock_response() is not None:
+        return False
     return all(resolve(call["asked"]).model == call["resolved"] for call in calls)

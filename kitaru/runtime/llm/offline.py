@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kitaru.runtime.running.samples import sample
+from kitaru.runtime.llm.models import mock_response
+from kitaru.runtime.schema.example import sample
 
 _SHOWN = 200
 
@@ -13,8 +14,10 @@ _SHOWN = 200
 def offline_text(asked: str, name: str, schema: dict[str, Any] | None) -> str:
     """Return the answer to a message: the same each time, and it says that no model was asked.
 
-    With a `schema` it is a sample of it.
+    With a `schema` it is a sample of it. Where a mock response is set, it is that text.
     """
+    if (mock := mock_response()) is not None:
+        return mock
     shown = " ".join(asked.split())
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
     text = f'[kitaru offline model: no model is configured for "{name}"] It was asked: {shown}'

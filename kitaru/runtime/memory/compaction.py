@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from kitaru import hints
 from kitaru.errors import MemoryConflict, NotFound, UsageError
+from kitaru.runtime.journal.to_json import as_json
 from kitaru.runtime.llm import model_calls, models
 from kitaru.runtime.llm.models import ModelRequest
 from kitaru.runtime.memory.memories import Memory
-from kitaru.runtime.recording import commands
-from kitaru.runtime.recording.shown import as_json
+from kitaru.wire.models import OFFLINE
 from kitaru.wire.records import MemoryVersion
 from kitaru.wire.structs import Struct, fields_of
 
@@ -63,7 +64,7 @@ def run(memory: Memory, job: Job) -> int:
         raise NotFound(
             f"Nothing is remembered in {memory.scope} under {job.key or job.prefix}.",
             help="See what there is: "
-            + commands.command(memory.store, "memory", "list", "--scope", str(memory.scope)),
+            + hints.command(memory.store, "memory", "list", "--scope", str(memory.scope)),
         )
     answer, facts = model_calls.ask(
         ModelRequest(_prompt(memory, sources, job.instruction), job.model)
@@ -85,7 +86,7 @@ def run(memory: Memory, job: Job) -> int:
 
 def _check_model(model: str | None) -> None:
     resolved = models.resolve(model)
-    if resolved.model == models.OFFLINE:
+    if resolved.model == OFFLINE:
         raise UsageError(
             f'Compaction needs a model, and none is configured for "{resolved.name}".',
             help=f'export KITARU_MODELS=\'{{"{resolved.name}": "openai/gpt-4o-mini"}}\'',

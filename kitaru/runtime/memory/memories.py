@@ -12,15 +12,18 @@ from typing import Any
 
 from kitaru.errors import MemoryConflict, ValueNotEncodable
 from kitaru.runtime import codec
+from kitaru.runtime.journal import blobs
+from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.memory.scopes import MemoryScope
-from kitaru.runtime.recording import values
-from kitaru.runtime.recording.ledger import Ledger
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.names import check_memory_key
 from kitaru.wire.records import MemoryVersion, StoredValue
 from kitaru.wire.structs import Struct
 from kitaru.wire.times import now
+
+# Versions that are read together while one of a moment is searched.
+_BATCH = 50
 
 
 class Entry(Struct):
@@ -70,24 +73,41 @@ class Memory:
         self.operation = operation
         self._begin = begin
         self._home = scope.home
-        self._ledger = Ledger(store)
+        self._record_store = RecordStore(store)
 
     def entry(self, key: str, version: int | None = None) -> Entry | None:
         """Return the newest value or that of a version; None where the key has none."""
         found = self.find(key, version)
         if found is None or found.value is None:
             return None
-        return Entry(key, codec.decode(self.document(found)), found.number, found.at)
+        where = f'Version {found.number} of the memory "{key}"'
+        value = codec.decode(self.document(found), where=where)
+        return Entry(key, value, found.number, found.at)
 
     def find(self, key: str, version: int | None = None) -> MemoryVersion | None:
         """Return the record of the newest version, or of the one with a number."""
         check_memory_key(key)
         return self._newest(key) if version is None else self._version(key, version)
 
+    def find_at(self, key: str, moment: str) -> MemoryVersion | None:
+        """Return the newest version that was written at `moment` or before it.
+
+        `moment` is written as `wire.times.now` does. What counts as newest is the number: the
+        clocks of two writers may disagree.
+        """
+        last = _number(self.find(key))
+        while last > 0:
+            first = max(1, last - _BATCH + 1)
+            for found in reversed(self._read(key, range(first, last + 1))):
+                if found.at <= moment:
+                    return found
+            last = first - 1
+        return None
+
     def document(self, found: MemoryVersion) -> Any:
         """Return the codec document of a version that has a value."""
         assert found.value is not None
-        return values.load_value(self.store, keys.memory_home(self._home, found.key), found.value)
+        return blobs.load_value(self.store, keys.memory_home(self._home, found.key), found.value)
 
     def set(
         self,
@@ -153,7 +173,7 @@ class Memory:
                 # Before the version: a key with a value is never missing from a list.
                 self._mark(key, number, "live")
             made = MemoryVersion(key, number, self.operation, now(), value, compacted)
-            newest = self._ledger.write(keys.memory_version(self._home, key, number), made)
+            newest = self._record_store.write(keys.memory_version(self._home, key, number), made)
             held = newest if newest.operation == self.operation else None
         return held
 
@@ -184,10 +204,10 @@ class Memory:
 
     def _read(self, key: str, numbers: range) -> builtins.list[MemoryVersion]:
         places = [keys.memory_version(self._home, key, number) for number in numbers]
-        return self._ledger.read_all(MemoryVersion, places)
+        return self._record_store.read_all(MemoryVersion, places)
 
     def _mark(self, key: str, number: int, status: str) -> None:
-        values.create_or_read(self.store, keys.memory_mark(self._home, key, number, status), b"")
+        blobs.create_or_read(self.store, keys.memory_mark(self._home, key, number, status), b"")
 
     def _erase(self, places: Iterable[str]) -> None:
         for place in places:
@@ -218,7 +238,7 @@ def _check_expected(key: str, newest: MemoryVersion | None, expect: int | None) 
 
 def _kept(store: Store, home: str, key: str, value: Any) -> StoredValue:
     try:
-        return values.keep(store, home, value, key)
+        return blobs.keep(store, home, value, key)
     except ValueNotEncodable as error:
         raise ValueNotEncodable(
             f"The memory {key} cannot hold the value: {error.message}.",

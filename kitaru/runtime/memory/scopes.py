@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kitaru.errors import UsageError
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.ids import check_execution_id
@@ -33,6 +33,32 @@ class MemoryScope(Struct):
         return keys.memory(self.kind, self.name)
 
 
+def scopes_in(store: Store) -> list[MemoryScope]:
+    """Return the namespaces and flows that have a memory in a store, sorted.
+
+    Memories of executions are part of their executions, and not among them.
+    """
+    found = (keys.memory_scope(key) for key in store.list(keys.MEMORY))
+    return [MemoryScope(kind, name) for kind, name in sorted(set(found))]
+
+
+def written(scope: str | None, kind: str | None) -> str:
+    """Return a scope as it is written, of its name and its kind, or of one of them.
+
+    Raises:
+        UsageError: neither is there, or the kind does not exist.
+    """
+    if kind is not None and kind not in KINDS:
+        raise UsageError(
+            f"scope_type={kind!r} is not a kind of scope.", help=f"Use one of {', '.join(KINDS)}."
+        )
+    if scope is None and kind is None:
+        raise UsageError("A scope needs a name or a type.", help='memory.configure(scope="sales")')
+    if scope is None:
+        return str(kind)
+    return scope if kind is None and ":" in scope else f"{kind or KINDS[0]}:{scope}"
+
+
 def in_flow(text: str | None, journal: Journal) -> MemoryScope:
     """Return the scope that `text` means in a flow's body; None means the flow's own.
 
@@ -51,10 +77,21 @@ def in_flow(text: str | None, journal: Journal) -> MemoryScope:
 def outside(text: str, store: Store) -> MemoryScope:
     """Return the scope that `text` means where no flow runs.
 
+    A plain name is the namespace or the flow of that name which has a memory, and a new namespace
+    where neither has one.
+
     Raises:
-        UsageError: it is none, or does not say which.
+        UsageError: it is not a scope, or does not state which.
         NotFound: there is no such execution.
     """
+    if ":" not in text and text not in KINDS:
+        named = [one for one in scopes_in(store) if one.name == check_name("namespace", text)]
+        if len(named) > 1:
+            raise UsageError(
+                f"{text} is the name of several memories.",
+                help=f"Write one of {', '.join(map(str, named))}.",
+            )
+        return named[0] if named else MemoryScope("namespace", text)
     kind, _, name = text.partition(":")
     scope = _checked(text, kind, "default" if text == "namespace" else name)
     if kind == "execution":

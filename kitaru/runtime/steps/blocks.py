@@ -9,7 +9,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime.steps.activations import Home, call_name, call_of, homes_of
+from kitaru.runtime.steps.helper_frames import Home, call_name, call_of, homes_of
 from kitaru.wire.plan import Block, Plan
 from kitaru.wire.structs import Struct
 
@@ -92,8 +92,17 @@ def located(plan: Plan, steps: str) -> ast.Module:
     """Return the tree of `steps` with every position that of the user's source.
 
     Raises:
-        EnvironmentFailure: `steps` is no Python.
+        EnvironmentFailure: `steps` is no Python, or not that of the plan.
     """
+    try:
+        return _located_tree(plan, steps)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise EnvironmentFailure(
+            f"steps.py is not that of its plan: {type(error).__name__}: {error}.", help=_BROKEN
+        ) from error
+
+
+def _located_tree(plan: Plan, steps: str) -> ast.Module:
     tables = {entry["function"]: _positions(entry) for entry in plan.positions}
     starts = {"": plan.line} | {called.name: called.line for called in plan.activations}
     lines = {block.name: starts[block.activation] for block in plan.blocks}
@@ -107,7 +116,7 @@ def located(plan: Plan, steps: str) -> ast.Module:
 def _parse(steps: str) -> ast.Module:
     try:
         return ast.parse(steps)
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, RecursionError) as error:
         raise EnvironmentFailure(f"steps.py cannot be read: {error}.", help=_BROKEN) from error
 
 

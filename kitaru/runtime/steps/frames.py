@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from kitaru.errors import RecordCorrupt, ValueNotEncodable
 from kitaru.runtime import codec
-from kitaru.runtime.running.futures import Future
+from kitaru.runtime.engine.futures import Future
 from kitaru.wire.plan import Block
 from kitaru.wire.structs import Struct, field
 
 Variables = dict[str, Any]
+
+
+class Lost(Struct):
+    """Globals that the next process would find in another state, sorted by name.
+
+    `kinds` has the type of each whose state cannot be recorded; it is empty where they changed.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
 
 
 class Frame(Struct):
@@ -20,7 +30,7 @@ class Frame(Struct):
 
     `counters` hand out invocation ids, `unread` are failed futures that nobody has asked, `passed`
     the blocks at which a cut was left out since the last one, `promises` the submitted calls that
-    nobody has started yet, as `kitaru.runtime.running.promises` writes them.
+    nobody has started yet, as `kitaru.runtime.engine.promised_calls` writes them.
     """
 
     variables: Variables
@@ -107,30 +117,22 @@ def note_of(error: ValueNotEncodable, variables: Variables, block: Block) -> dic
     return _note(block, name, kind, error.message)
 
 
-def note_of_globals(names: list[str], block: Block) -> dict[str, Any]:
-    """Return the note that says why a cut before `block` was left out: globals were changed."""
-    what = f"the module's {', '.join(names)} changed, which another process would not see"
-    return _note(block, names[0], "", what)
+def note_of_globals(lost: Lost, block: Block) -> dict[str, Any]:
+    """Return the note that says why a cut before `block` was left out: the state of globals."""
+    if not lost.kinds:
+        what = f"the module's {', '.join(lost.names)} changed, which another process would not see"
+        return _note(block, lost.names[0], "", what)
+    named = (f"{name} ({kind})" for name, kind in zip(lost.names, lost.kinds, strict=True))
+    what = (
+        f"the state of the module's {', '.join(named)} cannot be recorded, and code before and "
+        "after this line uses it (kitaru.stateless declares that no result depends on it)"
+    )
+    return _note(block, lost.names[0], lost.kinds[0], what)
 
 
 def note_of_calls(ids: list[str], block: Block) -> dict[str, Any]:
     """Return the note that says why calls that `block` submitted get no nodes of their own."""
     return _note(block, ids[0], "", f"an argument of {', '.join(ids)} cannot be recorded")
-
-
-def changed(
-    before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]], flow: str
-) -> list[str]:
-    """Return the module globals that are not what they were; those of module `flow` by bare name.
-
-    A module that was imported since is as fresh in another process as it was here.
-    """
-    found = []
-    for module in before.keys() & after.keys():
-        old, new = before[module], after[module]
-        names = (n for n in old.keys() | new.keys() if old.get(n) != new.get(n))
-        found += [name if module == flow else f"{module}.{name}" for name in names]
-    return sorted(found)
 
 
 def _note(block: Block, variable: str, kind: str, message: str) -> dict[str, Any]:

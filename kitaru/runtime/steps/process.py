@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kitaru.errors import KitaruError
-from kitaru.runtime.observing import logs, telemetry
-from kitaru.runtime.recording.failures import user_traceback
-from kitaru.runtime.running.host import Stop
-from kitaru.runtime.running.promises import NOTHING
-from kitaru.runtime.steps.given import Given
-from kitaru.runtime.steps.route import END, StepStatus
+from kitaru.errors import EnvironmentFailure, KitaruError
+from kitaru.runtime.engine.host import Stop
+from kitaru.runtime.engine.promised_calls import NOTHING
+from kitaru.runtime.engine.signals import TERMINATED
+from kitaru.runtime.journal.exceptions import user_traceback
+from kitaru.runtime.steps.control_flow import END, StepStatus
+from kitaru.runtime.steps.inputs import InputSource
+from kitaru.runtime.telemetry import logs, spans
 from kitaru.wire.ids import check_execution_id, execution_id_of
+from kitaru.wire.printable import visible
 from kitaru.wire.records import WaitRequest
-from kitaru.wire.secrecy import redacted
+from kitaru.wire.redaction import redacted
 from kitaru.wire.structs import Struct, field
-
-INTERRUPTED = 130
 
 
 class Request(Struct):
@@ -32,7 +35,8 @@ class Request(Struct):
     fields of the outcome: what all nodes are to make before a step, as one text. `answer` is one
     that was given to the orchestrator, as JSON with the `name` of the wait and the `value`.
     `plan_digest` is that of the plan which the document was compiled from, empty where the bundle's
-    own digest is checked. `skip_code` is what a step that has nothing to do ends with.
+    own digest is checked. `skip_code` is what a step that has nothing to do ends with. `existing`
+    says that the execution has begun: its inputs are recorded.
     """
 
     plan: Path
@@ -45,12 +49,13 @@ class Request(Struct):
     status_file: Path | None = None
     items_file: Path | None = None
     outcome_file: Path | None = None
-    given: Given = field(default_factory=Given)
+    given: InputSource = field(default_factory=InputSource)
     target: str = ""
     answer: str = ""
     plan_digest: str = ""
     skip_code: int = 0
     lists: Mapping[str, str] = field(default_factory=dict)
+    existing: bool = False
 
     @property
     def exec_id(self) -> str:
@@ -88,6 +93,15 @@ class Request(Struct):
 
 def stop_process(request: Request, why: Stop, error: BaseException | None) -> NoReturn:
     """End the process, or begin it again where another one was first."""
+    try:
+        _stop_process(request, why, error)
+    except Exception as failure:
+        # Such as a disk without space for the outputs. The flow must not be unwound.
+        say(f"error: {type(failure).__name__}: {failure}")
+        exit_now(EnvironmentFailure.exit_code)
+
+
+def _stop_process(request: Request, why: Stop, error: BaseException | None) -> NoReturn:
     if why == "cancelled":
         request.publish(END, "end")
         exit_now(0)
@@ -97,8 +111,30 @@ def stop_process(request: Request, why: Stop, error: BaseException | None) -> No
     if isinstance(error, KitaruError):
         exit_now(report(error))
     assert error is not None
-    say(user_traceback(error).rstrip())
+    say_failure(error)
     exit_now(1)
+
+
+def terminate(request: Request) -> None:
+    """End the process because it was sent SIGTERM; for the handler of the signal.
+
+    A container is ended with it. The flow is not unwound. What it runs at this moment may hold a
+    lock that the last log lines need, so another thread writes them while it continues.
+    """
+    try:
+        threading.Thread(target=_terminate, args=(request,), name="kitaru-end", daemon=True).start()
+    except (RuntimeError, MemoryError):
+        _terminate(request)
+
+
+def _terminate(request: Request) -> NoReturn:
+    words = ["kitaru", "executions", "resume", request.exec_id]
+    words += ["--store", request.store] if request.store else []
+    say(
+        f"kitaru: step {request.step} of {request.exec_id}: terminated by SIGTERM; what is "
+        f"recorded does not run again\nhelp: start the step again, or: {shlex.join(words)}"
+    )
+    exit_now(TERMINATED)
 
 
 def report(error: KitaruError) -> int:
@@ -109,18 +145,28 @@ def report(error: KitaruError) -> int:
 
 def exit_now(code: int) -> NoReturn:
     """End the process without unwinding anything."""
-    flush()
-    os._exit(code)
+    try:
+        flush()
+    finally:
+        os._exit(code)
 
 
 def flush() -> None:
-    """Write down what this process still holds of its output."""
-    logs.close_all()
-    telemetry.close()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Write down what this process still holds of its output, as far as that is possible."""
+    for write in (logs.close_all, spans.close, sys.stdout.flush, sys.stderr.flush):
+        with suppress(Exception):
+            write()
 
 
 def say(line: str) -> None:
-    """Write a line to the step's log, secrets hidden."""
-    sys.stderr.write(redacted(line) + "\n")
+    """Write a line to the step's log, secrets hidden; a log that takes none ends no step."""
+    with suppress(Exception):
+        sys.stderr.write(visible(redacted(line)) + "\n")
+
+
+def say_failure(error: BaseException) -> None:
+    """Write the traceback of what the flow raised, or as much of it as memory allows."""
+    try:
+        say(user_traceback(error).rstrip())
+    except Exception:
+        say(f"{type(error).__name__}, whose traceback cannot be shown")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime import secrets
-from kitaru.runtime.running import inputs
-from kitaru.runtime.running.retries import Policy
+from kitaru.runtime.engine import inputs, recorded_inputs
+from kitaru.runtime.engine.retries import Policy
 from kitaru.runtime.steps import blocks
 from kitaru.runtime.steps.frames import Variables
+from kitaru.runtime.steps.modules import import_file, leave_checkouts
 from kitaru.wire import canonical
+from kitaru.wire.importing import check_exit, import_module
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, Plan
 from kitaru.wire.structs import Struct
 
@@ -36,7 +37,7 @@ class Program(Struct):
     def policy(self) -> Policy:
         """How checkpoints are tried again that do not say themselves."""
         policy: Policy = self.flow.policy
-        return policy.under(Policy(self.plan.retries))
+        return policy.with_defaults(Policy(self.plan.retries))
 
 
 def read_plan(path: Path, expected: str = "") -> tuple[Plan, str]:
@@ -71,10 +72,9 @@ def load_program(plan: Plan, digest: str, path: Path) -> Program:
         EnvironmentFailure: the bundle is not what was compiled.
     """
     secrets.use_plan_references(plan.secrets)
-    root = next((r for r in path.resolve().parents[:2] if (r / plan.file).is_file()), None)
-    if root is not None and str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    module = importlib.import_module(plan.module)
+    module = _module(plan, path.resolve())
+    for name in plan.codecs:
+        import_module(name)
     flow = _flow(plan, module)
     if plan.blocks[0].kind == "flow":
         return Program(plan, digest, module, flow, {plan.blocks[0].name: _whole(flow)})
@@ -87,16 +87,28 @@ def load_program(plan: Plan, digest: str, path: Path) -> Program:
 def project_modules(program: Program) -> dict[str, dict[str, Any]]:
     """Return the globals of each project module that is loaded, by module name, the flow's first.
 
-    In a bundle the runtime lies beside the project, and is none of it.
+    In a bundle the runtime lies beside the project, and is no part of it.
     """
     own = program.module
     root = str(Path(own.__file__ or "").parents[program.plan.file.count("/")]) + os.sep
     found = {program.plan.module: vars(own)}
+    if _outside[0] != root:
+        _outside[:] = root, {}
+    outside = _outside[1]
     for name, module in list(sys.modules.items()):
+        if outside.get(name) is module:
+            continue
         file = getattr(module, "__file__", None) or ""
         if file.startswith(root) and name.partition(".")[0] not in ("kitaru", "__main__"):
             found.setdefault(name, vars(module))
+        elif file:
+            outside[name] = module
     return found
+
+
+# The root of a project, and the loaded modules that are no part of it: each cut asks, and a process
+# may have loaded thousands.
+_outside: list[Any] = ["", {}]
 
 
 def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> BoundArguments:
@@ -118,10 +130,22 @@ def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> BoundArguments:
     return inputs.bind_json(plan.flow, flow.function, given)
 
 
+def _module(plan: Plan, path: Path) -> ModuleType:
+    # The project's files are beside the folder that the compiler's are in. A flow may be in a file
+    # called steps.py, which is the name of one of the compiler's as well: outside goes first.
+    if os.environ.get("KITARU_MODE") == "dry-run":
+        leave_checkouts(plan.requirements)
+    for root in reversed(path.parents[:2]):
+        if (root / plan.file).is_file():
+            return import_file(root / plan.file, plan.module)
+    return import_module(plan.module)
+
+
 def _flow(plan: Plan, module: ModuleType) -> Any:
     for value in vars(module).values():
         if getattr(type(value), "__name__", "") == "Flow" and value.name == plan.flow:
             return value
+    check_exit(module, f"the flow {plan.flow}")
     raise EnvironmentFailure(
         f"The module {plan.module} has no flow {plan.flow}.",
         help="Compile the flow again: its module defined another one when it ran.",
@@ -130,7 +154,7 @@ def _flow(plan: Plan, module: ModuleType) -> Any:
 
 def _whole(flow: Any) -> blocks.BlockFunction:
     def run(variables: Variables) -> tuple[None, Any]:
-        return None, inputs.call(flow.function, variables)
+        return None, recorded_inputs.call(flow.name, flow.function, variables)
 
     return run
 

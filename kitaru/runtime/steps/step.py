@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Literal
 
 from kitaru.config import secret_names, setting, use_plan
 from kitaru.errors import EnvironmentFailure, FlowError, UsageError, ValueNotEncodable, WaitConflict
+from kitaru.hints import retry_help
 from kitaru.runtime import codec
-from kitaru.runtime.observing import output, telemetry
-from kitaru.runtime.recording import launches
-from kitaru.runtime.recording.commands import retry_help
-from kitaru.runtime.recording.failures import user_traceback
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.recording.values import store_value
-from kitaru.runtime.running import inputs, promises, waits
-from kitaru.runtime.running.context import Scope, entered
-from kitaru.runtime.running.engine import Execution
-from kitaru.runtime.running.host import Stop
+from kitaru.runtime.engine import declared_changes, inputs, promised_calls, waits
+from kitaru.runtime.engine.context import Scope, entered
+from kitaru.runtime.engine.execution import Execution
+from kitaru.runtime.engine.host import Stop
+from kitaru.runtime.engine.recorded_inputs import restore
+from kitaru.runtime.engine.signals import INTERRUPTED
+from kitaru.runtime.journal import launches
+from kitaru.runtime.journal.blobs import store_value
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.llm import preload
+from kitaru.runtime.steps.control_flow import END, ControlFlow, Entry, Outputs
+from kitaru.runtime.steps.fan_out_node import ItemRun
 from kitaru.runtime.steps.frames import (
     Frame,
     Variables,
-    changed,
     decode_frame,
     encode_frame,
     handed_on,
@@ -33,8 +36,14 @@ from kitaru.runtime.steps.frames import (
     note_of_globals,
     promised_in,
 )
-from kitaru.runtime.steps.items import ItemRun
-from kitaru.runtime.steps.process import INTERRUPTED, Request, exit_now, report, say, stop_process
+from kitaru.runtime.steps.process import (
+    Request,
+    exit_now,
+    report,
+    say,
+    say_failure,
+    stop_process,
+)
 from kitaru.runtime.steps.program import (
     Program,
     inputs_of,
@@ -42,10 +51,11 @@ from kitaru.runtime.steps.program import (
     project_modules,
     read_plan,
 )
-from kitaru.runtime.steps.route import END, Outputs, Route
+from kitaru.runtime.steps.state_changes import Finder, Watch
+from kitaru.runtime.telemetry import output, spans
 from kitaru.stores import open_store
 from kitaru.version import VERSION
-from kitaru.wire import canonical, keys, secrecy
+from kitaru.wire import canonical, keys, redaction
 from kitaru.wire.ids import Counters
 from kitaru.wire.plan import Plan, Resources, Step
 from kitaru.wire.records import ExecutionRecord, ExitRecord
@@ -60,42 +70,49 @@ def run_step(request: Request) -> int:
     """
     plan, digest = read_plan(request.plan, request.plan_digest)
     use_plan({**plan.settings, "models": plan.models})
-    secrecy.declare({*plan.secrets, *secret_names()})
+    redaction.register_names({*plan.secrets, *secret_names()})
     step = _named(plan, request.step)
     store = open_store(request.store or None)
     load = _once(lambda: load_program(plan, digest, request.plan))
-    if step.entry == plan.blocks[0].name and not plan.residual_of:
+    begins = step.entry == plan.blocks[0].name and not plan.residual_of
+    if begins and not request.existing:
         journal = _begin(request, load(), store)
     else:
         journal = Journal.open(store, request.exec_id)
-    route = Route(journal, plan, digest, step)
+        journal.inspect()
+    route = ControlFlow(journal, plan, digest, step)
     if journal.end() is not None:
-        came = step.entry == plan.blocks[0].name or route.came_to(step.entry)
+        came = step.entry == plan.blocks[0].name or route.was_reached(step.entry)
         request.publish(END, "end" if came else "skip")
         return 0 if came else request.skip_code
     if request.answer:
         _take(request.answer, journal)
     if step.per_item:
         return ItemRun(request, load, step, journal, route).run()
-    entry, left = route.entry(step.entry)
-    if left is not None:
-        request.publish(*route.hand_on(left))
+    entry = route.entry(step.entry)
+    if entry.left is not None:
+        request.publish(*route.forward(entry.left))
         return 0
-    pointer = route.pointer(entry)
-    if pointer is None and entry != plan.blocks[0].name:
+    pointer = route.pointer(entry.block)
+    if pointer is None and entry.block != plan.blocks[0].name:
         request.publish(END, "skip")
         return request.skip_code
     if pointer is not None and "passed" in pointer:
         request.publish(*route.outputs(pointer["passed"]))
         return 0
-    return StepRun(request, load(), step, journal, route, entry).run()
+    program = load()
+    preload.start(program.functions[entry.block])
+    if request.existing or plan.residual_of:
+        # It was waiting, or had failed, and runs from now on.
+        journal.set_state("running")
+    return StepRun(request, program, step, journal, route, entry).run()
 
 
 def _take(text: str, journal: Journal) -> None:
     """Write down an answer that was given to the orchestrator, unless another one was first."""
     name, value = _named_answer(text)
     try:
-        waits.answer(journal, waits.pick(journal, name), value)
+        waits.answer(journal, waits.select_wait(journal, name), value)
     except WaitConflict as error:
         say(error.message)
 
@@ -120,8 +137,8 @@ class StepRun:
         program: Program,
         step: Step,
         journal: Journal,
-        route: Route,
-        entry: str,
+        route: ControlFlow,
+        entry: Entry,
     ) -> None:
         self.retries_here = True
         self._request = request
@@ -130,11 +147,13 @@ class StepRun:
         self._step = step
         self._journal = journal
         self._route = route
-        self._entry = entry
+        self._entry = entry.block
         self._passed: list[str] = []
         self._notes: list[dict[str, Any]] = []
-        self._waiting: ExitRecord | None = None
-        self._globals = codec.globals_digests(project_modules(program))
+        self._ending = threading.Lock()
+        # A wait that is still not answered is told as it was told before.
+        self._waiting = entry.waited
+        self._watch = Watch(program)
         self._execution = Execution(
             journal,
             self,
@@ -145,22 +164,25 @@ class StepRun:
             max_parallel=program.plan.max_parallel,
             capture=program.flow.capture,
             pickles=program.plan.pickles,
+            is_other_plan=route.is_other_plan,
         )
 
     def run(self) -> int:
         """Run blocks until a cut or the end; return the process's exit code."""
-        telemetry.begin(self._journal, self._step.name)
+        spans.begin(self._journal, self._step.name)
         output.begin(self._execution)
         try:
-            with entered(Scope(self._execution)):
-                return self._run(self._entry, self._variables())
+            with entered(Scope(self._execution)), Finder(self._watch):
+                variables = self._variables()
+                self._watch.entered(variables)
+                return self._run(self._entry, variables)
         except EnvironmentFailure as error:
             return report(error)
         except KeyboardInterrupt:
             return INTERRUPTED
         except BaseException as error:
             self._execution.fail(error, retry_help(self._journal))
-            say(user_traceback(error).rstrip())
+            say_failure(error)
             return 1
         finally:
             output.end()
@@ -169,11 +191,14 @@ class StepRun:
         pointer = self._route.pointer(self._entry)
         if pointer is None:
             recorded = codec.decode(self._journal.fetch(self._journal.execution.inputs))
-            return dict(inputs.restore(self._program.flow.function, recorded).arguments)
+            flow = self._program.flow
+            return dict(restore(flow.name, flow.function, recorded).bound.arguments)
         document = self._route.frame(pointer["from"])
-        self._execution.adopt([promises.read(p, self._execution) for p in promised_in(document)])
+        self._execution.adopt(
+            [promised_calls.read(p, self._execution) for p in promised_in(document)]
+        )
         modules = project_modules(self._program)
-        restored, unpickle = self._execution.restored, self._plan.pickles
+        restored, unpickle = self._execution.restored_future, self._plan.pickles
         frame = decode_frame(document, modules, restored, unpickle=unpickle)
         self._execution.counters = Counters.from_json(frame.counters)
         self._execution.unread = list(frame.unread)
@@ -185,6 +210,7 @@ class StepRun:
             native = self._step.retry == "native" and block in self._step.blocks
             self.retries_here = not native
             self._execution.submitted.promising = self._route.fan_of(block) is not None
+            self._watch.ran(block)
             following, value = self._program.functions[block](variables)
             if following is None:
                 return self._end(value)
@@ -194,12 +220,12 @@ class StepRun:
             if starts.kind == "wait":
                 self._waiting = self._exit("waiting", following, variables)
             elif self._route.cut_before(following) is not None:
-                self._start_what_cannot_cross(block)
+                self._start_unencodable_calls(block)
                 left = self._exit("go", following, variables)
                 if left is not None:
-                    self._request.publish(*self._route.hand_on(self._route.leave(left)))
+                    self._request.publish(*self._route.forward(self._route.record_exit(left)))
                     return 0
-                self._pass(block, following)
+                self._continue_in_process(block, following)
             block = following
 
     def _exit(
@@ -213,23 +239,25 @@ class StepRun:
             self._execution.counters.to_json(),
             tuple(self._execution.unread),
             tuple(self._passed),
-            tuple(promises.write(p, self._journal) for p in self._execution.submitted.promises()),
+            tuple(
+                promised_calls.write(p, self._journal) for p in self._execution.submitted.promises()
+            ),
         )
-        modules = project_modules(self._program)
-        names = changed(self._globals, codec.globals_digests(modules), self._plan.module)
-        if names:
-            self._notes.append(note_of_globals(names, block))
+        lost = self._watch.lost(following, variables)
+        if lost is not None:
+            self._notes.append(note_of_globals(lost, block))
             return None
         try:
+            modules = project_modules(self._program)
             document = encode_frame(frame, modules, self._execution.may_pickle)
-            stored = self._journal.put(document, "frame")
+            stored = self._journal.store_document(document, "frame")
         except ValueNotEncodable as error:
             self._notes.append(note_of(error, variables, block))
             return None
         key = self._route.key(self._entry)
         return ExitRecord(key, status, following, stored, tuple(self._notes))
 
-    def _start_what_cannot_cross(self, block: str) -> None:
+    def _start_unencodable_calls(self, block: str) -> None:
         submitted = self._execution.submitted
         ids = [one.call.id for one in submitted.promises() if not one.may_cross()]
         if ids:
@@ -238,13 +266,13 @@ class StepRun:
             self._need_no_process_of_its_own(self._route.fan_of(block), note)
             submitted.start(*ids)
 
-    def _pass(self, block: str, following: str) -> None:
+    def _continue_in_process(self, block: str, following: str) -> None:
         """Go on in this process with what has a step of its own: promised calls, and a block."""
         note = self._notes[-1]
         self._need_no_process_of_its_own(self._route.fan_of(block), note)
         self._need_no_process_of_its_own(self._route.cut_before(following), note)
         say(f"{note['file']}:{note['line']}: goes on in this process: {note['message']}")
-        self._execution.wanted()
+        self._execution.start_pending()
         self._passed.append(following)
 
     def _need_no_process_of_its_own(self, step: Step | None, note: dict[str, Any]) -> None:
@@ -263,7 +291,7 @@ class StepRun:
     def _end(self, result: Any) -> int:
         self._execution.complete(result)
         key = self._route.key(self._entry)
-        self._route.leave(ExitRecord(key, "end", None, None, tuple(self._notes)))
+        self._route.record_exit(ExitRecord(key, "end", None, None, tuple(self._notes)))
         self._request.publish(END, "end")
         return 0
 
@@ -276,11 +304,13 @@ class StepRun:
     def suspend(self, wait: str) -> None:
         """End the process without unwinding the flow; the answer starts another one."""
         self._execution.drain()
-        outputs = Outputs(END, "waiting")
-        if self._waiting is not None:
-            outputs = self._route.hand_on(self._route.leave(self._waiting))
-        self._request.publish(*outputs, wait=self._journal.wait_request(wait))
-        exit_now(0)
+        # Threads may ask side by side; the first one ends the process, with outputs of its own.
+        with self._ending:
+            outputs = Outputs(END, "waiting")
+            if self._waiting is not None:
+                outputs = self._route.forward(self._route.record_exit(self._waiting))
+            self._request.publish(*outputs, wait=self._journal.wait_request(wait))
+            exit_now(0)
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
         stop_process(self._request, why, error)
@@ -305,6 +335,7 @@ def _begin(request: Request, program: Program, store: Any) -> Journal:
         bundle_digest=os.environ.get("KITARU_BUNDLE", ""),
         kitaru_version=VERSION,
         cache=setting("cache", decorator=flow.cache).value,
+        changes=declared_changes.declared(),
     )
     launches.check_plan(store, request.exec_id, program.digest)
     journal = Journal.create(store, record)

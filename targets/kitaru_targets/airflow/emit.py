@@ -9,12 +9,12 @@ from typing import Any
 from kitaru_templates.render import render
 
 from kitaru.errors import UsageError
+from kitaru.wire import amounts
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Span, Step
-
-from ..base import Emission, Wiring
-from ..common import dag_file, parameters, resources
-from ..common.keys import slug
-from .profile import MAX_NAME
+from kitaru_targets.airflow.profile import MAX_NAME
+from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.common import dag_file, parameters, variables
+from kitaru_targets.common.node_names import slug
 
 _GPU = "nvidia.com/gpu"
 _HOUR = 3_600.0
@@ -32,7 +32,7 @@ class _Task:
     span: Span
 
 
-def emit(plan: Plan, wiring: Wiring) -> Emission:
+def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     """Return `dag.py` for a plan: pods where there is an image, else processes of the worker.
 
     Raises UsageError when a name or value cannot stand in it.
@@ -44,7 +44,7 @@ def emit(plan: Plan, wiring: Wiring) -> Emission:
     values = {
         "image": wiring.image,
         "command": [*wiring.command, *wiring.leading],
-        "environment": resources.environment(wiring.environment),
+        "environment": variables.environment(wiring.environment),
         "inputs": [parameter.name for parameter in plan.parameters],
         "options": {**_OF_EVERY_TASK, **{n: v for n, v in given.items() if n == "pool"}},
         "pod": {n: v for n, v in given.items() if n in _POD},
@@ -121,12 +121,12 @@ def _options(step: Step, *, pods: bool) -> dict[str, Any]:
 def _amounts(asked: Resources) -> dict[str, str]:
     """Return what a step asks for as amounts of a pod's container; raise UsageError on nonsense."""
     if asked.cpu:
-        resources.cores(asked.cpu)
+        amounts.cores(asked.cpu)
     if asked.memory:
-        resources.size(asked.memory)
+        amounts.size(asked.memory)
     gpu = str(asked.gpu) if asked.gpu else ""
-    amounts = {"cpu": asked.cpu, "memory": asked.memory, _GPU: gpu}
-    return {name: amount for name, amount in amounts.items() if amount}
+    found = {"cpu": asked.cpu, "memory": asked.memory, _GPU: gpu}
+    return {name: amount for name, amount in found.items() if amount}
 
 
 def _param(declared: parameters.Declared) -> dict[str, Any]:

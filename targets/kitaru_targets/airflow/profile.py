@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from ..base import Transport
+from kitaru_targets.base import Transport
 
 # Steps run in pods where an image is named, else as processes of Airflow's own workers.
 TRANSPORT = Transport(image="", local=True)

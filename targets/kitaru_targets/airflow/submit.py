@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
-from kitaru.runtime.steps.route import END
+from kitaru.runtime.steps.control_flow import END
 from kitaru.wire.records import ExecutionRecord
+from kitaru_targets.base import Submitted
+from kitaru_targets.common import dag_file
+from kitaru_targets.common.options import check_run
 
-from ..base import Submitted
-from ..common import dag_file
-
-_OPTIONS = frozenset({"url", "token", "run_id"})
+# The id of a run, which Airflow takes once.
+RUN_OPTION = "once"
+_CONFLICT = 409
+_OPTIONS = frozenset({"url", "token", "run_id", RUN_OPTION})
 # Without these it cannot be told of answers.
 CONNECTION = ("url",)
 _SECONDS = 60
@@ -31,7 +34,8 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     """Start a run of the DAG that the document at path `document` defines; Airflow must have it.
 
     Options: `url` of the API server, a `token` for it (default: the one that a server without
-    users gives), and the `run_id`.
+    users gives), and the `run_id`. `once` is a `run_id` as well: a run of that id is not started
+    again.
 
     Raises:
         UsageError: an unknown option, or no `url`.
@@ -40,10 +44,15 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     dag = dag_file.read(Path(document).read_text(encoding="utf-8")).dag["dag_id"]
     airflow = Connection(options)
     made = airflow.client.TriggerDAGRunPostBody
-    body = made(conf=dict(parameters), dag_run_id=options.get("run_id"))
-    started = airflow.call("DagRunApi", "trigger_dag_run", dag, body)
-    run = f"{dag}/{started.dag_run_id}"
-    return Submitted(run, f"{airflow.url}/dags/{dag}/runs/{started.dag_run_id}")
+    once = options.get(RUN_OPTION)
+    body = made(conf=dict(parameters), dag_run_id=options.get("run_id", once))
+    try:
+        run_id = airflow.call("DagRunApi", "trigger_dag_run", dag, body).dag_run_id
+    except EnvironmentFailure as error:
+        if once is None or getattr(error.__cause__, "status", None) != _CONFLICT:
+            raise
+        run_id = once
+    return Submitted(f"{dag}/{run_id}", f"{airflow.url}/dags/{dag}/runs/{run_id}")
 
 
 def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
@@ -163,10 +172,12 @@ class Connection:
     """A connection to one API server; every failure of it is an EnvironmentFailure."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        unknown = sorted(set(options) - _OPTIONS)
-        if unknown or not options.get("url"):
-            found = f"unknown option {unknown[0]!r} for airflow" if unknown else "no url of Airflow"
-            raise UsageError(found, help=f"known: {', '.join(sorted(_OPTIONS))}")
+        check_run("airflow", options, _OPTIONS)
+        if not options.get("url"):
+            raise UsageError(
+                "Airflow needs the option 'url', the address of its API server.",
+                help="--set url=https://AIRFLOW_HOST",
+            )
         self.url = options["url"].rstrip("/")
         try:
             self.client: Any = importlib.import_module("airflow_client.client")

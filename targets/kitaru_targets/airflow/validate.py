@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from kitaru.runtime.running.jsonschema import problem
-
-from ..common import dag_file, parameters
-from .profile import MAX_MAPPED, MAX_NAME
+from kitaru.runtime.schema.validate import problem
+from kitaru_targets.airflow.profile import MAX_MAPPED, MAX_NAME
+from kitaru_targets.common import dag_file, parameters
 
 _ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME}}}", re.ASCII)
 _RETRIES = {"retries", "retry_delay", "retry_exponential_backoff", "max_retry_delay"}
@@ -66,7 +65,9 @@ def _row(document: dag_file.DagFile) -> Iterator[str]:
 
 
 def _params(document: dag_file.DagFile) -> Iterator[str]:
-    needed = {*document.constants["INPUTS"], parameters.EXECUTION, parameters.STORE}
+    inputs = document.constants["INPUTS"]
+    needed = {*inputs, parameters.EXECUTION, parameters.STORE}
+    needed |= {parameters.INPUTS} if inputs else set()
     yield from (f"the parameter {name} is missing" for name in sorted(needed - {*document.params}))
     for name, param in document.params.items():
         reason = problem(param["default"], param["schema"]) if "default" in param else None

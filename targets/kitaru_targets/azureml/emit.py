@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Resources, Step
-
-from ..base import Emission, Wiring
-from ..common import chain, limits, options, parameters, resources, shell, yaml
-from ..common.keys import Keys
-from .profile import COMPUTE, ENVIRONMENT, IDENTITY, LIMITS, OPTIONS, SECONDS
+from kitaru_targets.azureml.profile import COMPUTE, ENVIRONMENT, IDENTITY, LIMITS, OPTIONS, SECONDS
+from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.common import chain, limits, options, parameters, shell, variables, yaml
+from kitaru_targets.common.node_names import Keys
 
 SCHEMA = "https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json"
 # The service sets this for every job of a pipeline; a shell that does not find it stops.
@@ -28,7 +27,7 @@ AFTER = "after"
 _DAY_SECONDS = 86_400
 
 
-def emit(plan: Plan, wiring: Wiring) -> Emission:
+def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     """Return `pipeline.yaml` for a plan.
 
     Raises:
@@ -44,7 +43,7 @@ def emit(plan: Plan, wiring: Wiring) -> Emission:
     return Emission(text, {key: name for name, key in names.items()}, {})
 
 
-def _document(plan: Plan, wiring: Wiring, names: Mapping[str, str]) -> dict[str, Any]:
+def _document(plan: Plan, wiring: ContainerSpec, names: Mapping[str, str]) -> dict[str, Any]:
     order = chain.steps_in(plan.layout)
     return {
         "$schema": SCHEMA,
@@ -64,10 +63,9 @@ def _document(plan: Plan, wiring: Wiring, names: Mapping[str, str]) -> dict[str,
     }
 
 
-def declared(plan: Plan, wiring: Wiring) -> tuple[parameters.Declared, ...]:
+def declared(plan: Plan, wiring: ContainerSpec) -> tuple[parameters.Declared, ...]:
     """Return the inputs of the pipeline."""
-    own = parameters.Declared(parameters.INPUTS, "string", "", "Key of inputs that are too long.")
-    return (*parameters.declared(plan, wiring.store, wiring.execution), own)
+    return parameters.declared(plan, wiring.store, wiring.execution)
 
 
 def _literal(declared: parameters.Declared) -> str | int | float | bool:
@@ -79,7 +77,7 @@ def _literal(declared: parameters.Declared) -> str | int | float | bool:
     return shell.encoded(str(declared.default)) if text else declared.default
 
 
-def _job(plan: Plan, wiring: Wiring, step: Step, before: str) -> dict[str, Any]:
+def _job(plan: Plan, wiring: ContainerSpec, step: Step, before: str) -> dict[str, Any]:
     first = step.entry == plan.blocks[0].name
     inputs = [
         parameter
@@ -108,7 +106,7 @@ def _job(plan: Plan, wiring: Wiring, step: Step, before: str) -> dict[str, Any]:
             "outputs": {OUTCOME: {"type": "uri_file"}},
         },
         "inputs": {**bound, **after},
-        "environment_variables": resources.environment(wiring.environment),
+        "environment_variables": variables.environment(wiring.environment),
         "identity": {"type": plan.options.get(IDENTITY, "managed")},
         "limits": {"timeout": int(plan.options.get(SECONDS, _DAY_SECONDS))},
         # A compute of the workspace has machines of its own.
@@ -125,7 +123,7 @@ def _type(declared: parameters.Declared) -> str:
     return "string" if declared.default is None else declared.type
 
 
-def _command(wiring: Wiring, step: Step, names: list[str]) -> str:
+def _command(wiring: ContainerSpec, step: Step, names: list[str]) -> str:
     """Return the line of shell; all that is not the run's id is in single quotes, or plain."""
     words = [*map(_on_a_line, wiring.command), *wiring.leading, "--step", step.name]
     words += ["--store", _input(parameters.STORE), "--execution", _input(parameters.EXECUTION)]

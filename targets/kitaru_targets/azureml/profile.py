@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from ..base import Transport
-from ..common.limits import Limits, Machine
-from ..common.options import Option
+from kitaru_targets.base import Transport
+from kitaru_targets.common.limits import Limits, Machine
+from kitaru_targets.common.options import Option
 
 COMPUTE, ENVIRONMENT, IDENTITY, SECONDS = "compute", "environment", "identity", "max_seconds"
 OPTIONS = {
@@ -37,7 +37,7 @@ PROFILE = Profile(
 )
 
 # A command is a line of shell into which the service puts texts as they are.
-TRANSPORT = Transport(encoded=True, longest_input=4_096)
+TRANSPORT = Transport(encoded=True, longest_input=4_096, takes_empty=False)
 
 # From the cheapest to the dearest of each kind.
 _MACHINES = (

@@ -10,45 +10,64 @@ from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
-
-from ..base import Submitted
+from kitaru_targets.base import Submitted
+from kitaru_targets.common.options import check_run
 
 _WORKSPACE = ("subscription_id", "resource_group_name", "workspace_name")
-_OPTIONS = frozenset({*_WORKSPACE, "compute", "experiment_name"})
+# The name of a job, which the workspace takes once.
+RUN_OPTION = "once"
+_OPTIONS = frozenset({*_WORKSPACE, "compute", "experiment_name", RUN_OPTION})
 
 
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
     """Start a run of the document at path `document`.
 
     Options: `subscription_id`, `resource_group_name` and `workspace_name`, all three needed, and
-    `compute` (a cluster's name; default: serverless) and `experiment_name`.
+    `compute` (a cluster's name; default: serverless) and `experiment_name`. `once` names the job: a
+    job of that name is not started again.
 
     Raises:
         UsageError: an unknown option, or one of the workspace's is missing.
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
-    unknown = sorted(set(options) - _OPTIONS)
+    check_run("azureml", options, _OPTIONS)
     missing = [name for name in _WORKSPACE if name not in options]
-    if unknown or missing:
-        found = f"unknown option {unknown[0]!r}" if unknown else f"missing option {missing[0]!r}"
-        raise UsageError(f"{found} for azureml.", help=f"known: {sorted(_OPTIONS)}")
+    if missing:
+        raise UsageError(
+            f"Azure ML needs the option {missing[0]!r}.",
+            help=f"--set {missing[0]}=…",
+        )
     try:
         ml: Any = importlib.import_module("azure.ai.ml")
         identity: Any = importlib.import_module("azure.identity")
     except ImportError as error:
         raise EnvironmentFailure(
             "Submitting to Azure ML needs its SDK, which is not installed.",
-            help="pip install azure-ai-ml azure-identity",
+            help="pip install 'azure-ai-ml>=1.20' 'azure-identity>=1.15'",
         ) from error
     try:
         job = ml.load_job(source=document, params_override=_overrides(parameters, options))
         workspace = {name: options[name] for name in _WORKSPACE}
         client = ml.MLClient(credential=identity.DefaultAzureCredential(), **workspace)
         named = {k: options[k] for k in ("experiment_name",) if k in options}
-        started = client.jobs.create_or_update(job=job, **named)
+        started = _created(client, job, options.get(RUN_OPTION, ""), named)
     except Exception as error:
         raise EnvironmentFailure(f"Azure ML did not start the run: {error}") from error
     return Submitted(started.name, started.studio_url or "")
+
+
+def _created(client: Any, job: Any, once: str, named: Mapping[str, str]) -> Any:
+    try:
+        return client.jobs.create_or_update(job=job, **named)
+    except Exception:
+        # A job that has begun cannot be changed: it is the one that was to be started.
+        if not once:
+            raise
+        try:
+            return client.jobs.get(once)
+        except Exception:
+            pass
+        raise
 
 
 def _overrides(parameters: Mapping[str, Any], options: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -59,4 +78,6 @@ def _overrides(parameters: Mapping[str, Any], options: Mapping[str, str]) -> lis
     ]
     if "compute" in options:
         values.append({"settings.default_compute": f"azureml:{options['compute']}"})
+    if RUN_OPTION in options:
+        values.append({"name": options[RUN_OPTION]})
     return values

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from ..common import read
-from .emit import RUN, SCHEMA
-from .profile import LIMITS
+from kitaru_targets.azureml.emit import RUN, SCHEMA
+from kitaru_targets.azureml.profile import LIMITS
+from kitaru_targets.common import read
 
 _NODE = re.compile(r"[a-z_][a-z\d_]*")
 _INPUT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

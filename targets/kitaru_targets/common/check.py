@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from . import check_dag, read
-from .ir import RUN_UUID, SCHEMA_VERSION
-from .keys import KEY
+from kitaru_targets.common import check_dag, read
+from kitaru_targets.common.ir import RUN_UUID, SCHEMA_VERSION
+from kitaru_targets.common.node_names import KEY
 
 _PLACEHOLDER = re.compile(
     r"\{\{\$\.(inputs|outputs)\.parameters\['([A-Za-z_][A-Za-z0-9_-]*)'\](\.output_file)?\}\}"

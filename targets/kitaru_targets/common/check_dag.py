@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import check_loops, conditions
-from .keys import KEY, MAX_KEY, RESERVED_SUFFIX
+from kitaru_targets.common import check_loops, conditions
+from kitaru_targets.common.node_names import KEY, MAX_KEY, RESERVED_SUFFIX
 
 _MAX_DEPTH = 95
 

@@ -7,17 +7,19 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from kitaru.wire import amounts
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Step
-
-from ..base import Emission, Wiring
-from . import conditions, parameters, resources, tree, yaml
-from .keys import slug
+from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.common import conditions, parameters, task_groups, variables, yaml
+from kitaru_targets.common.node_names import slug
 
 # Open-source Kubeflow resolves this only as the whole constant of a task input: it travels as the
 # input `run`, and the container's arguments read that.
 RUN_UUID = "{{$.pipeline_job_uuid}}"
 SCHEMA_VERSION = "2.1.0"
 _STEP_INPUTS = ("step", "run", "execution", "store")
+# The first step's alone: the key of inputs that are in the store.
+_STORED = "inputs"
 _STRING = {"parameterType": "STRING"}
 _LIST = {"parameterType": "LIST"}
 _TYPES: dict[parameters.Native, str] = {
@@ -29,9 +31,9 @@ _TYPES: dict[parameters.Native, str] = {
 _GPU = "nvidia.com/gpu"
 
 
-def emit(plan: Plan, wiring: Wiring, *, longest_name: int, longest_key: int) -> Emission:
+def emit(plan: Plan, wiring: ContainerSpec, *, longest_name: int, longest_key: int) -> Emission:
     """Return the document for a plan; raise UsageError when a name or value cannot stand in it."""
-    root = tree.build(plan, longest=longest_key)
+    root = task_groups.build(plan, longest=longest_key)
     components = _Components(plan, wiring)
     document = {
         "pipelineInfo": _info(plan, longest_name),
@@ -80,9 +82,9 @@ def _resources(asked: Resources) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     if asked.cpu:
-        found |= {"cpuLimit": resources.cores(asked.cpu), "resourceCpuLimit": asked.cpu}
+        found |= {"cpuLimit": amounts.cores(asked.cpu), "resourceCpuLimit": asked.cpu}
     if asked.memory:
-        gigabytes = resources.size(asked.memory) / 10**9
+        gigabytes = amounts.size(asked.memory) / 10**9
         found |= {"memoryLimit": gigabytes, "resourceMemoryLimit": asked.memory}
     if asked.gpu:
         gpu = {"type": _GPU, "count": str(asked.gpu)}
@@ -111,14 +113,14 @@ class _Profile(NamedTuple):
         """The options that name the files of a step's outputs, by output."""
         if self.is_item:
             return {}
-        made = {tree.LIST: "items"} if self.makes_list else {}
+        made = {task_groups.LIST: "items"} if self.makes_list else {}
         return {"next": "next", "status": "status", **made}
 
 
 class _Components:
     """One component and executor per profile of a step; the first step has the flow's inputs."""
 
-    def __init__(self, plan: Plan, wiring: Wiring) -> None:
+    def __init__(self, plan: Plan, wiring: ContainerSpec) -> None:
         self._plan = plan
         self._wiring = wiring
         self._first = plan.blocks[0].name
@@ -141,7 +143,7 @@ class _Components:
     def inputs(self) -> list[str]:
         return [parameter.name for parameter in self._plan.parameters]
 
-    def definitions(self, root: tree.Group) -> dict[str, Any]:
+    def definitions(self, root: task_groups.Group) -> dict[str, Any]:
         shared = {f"comp-{name}": self._component(p) for p, name in self._names.items()}
         groups = [group for group in root.groups() if group is not root]
         return {**shared, **{f"comp-{group.key}": _group(group, self) for group in groups}}
@@ -155,6 +157,8 @@ class _Components:
             root = definitions(self._plan, self._wiring.store)
             for name in self.inputs():
                 types[_own(name)] = {"parameterType": root[name]["parameterType"]}
+            if self.inputs():
+                types[_STORED] = _STRING
         component = {
             "executorLabel": f"exec-{self._names[profile]}",
             "inputDefinitions": {"parameters": types},
@@ -171,7 +175,7 @@ class _Components:
             "args": [*self._wiring.leading, *self._arguments(profile)],
             "env": [
                 {"name": name, "value": value}
-                for name, value in resources.environment(self._wiring.environment).items()
+                for name, value in variables.environment(self._wiring.environment).items()
             ],
         }
         asked = _resources(profile.resources)
@@ -187,6 +191,8 @@ class _Components:
         if profile.is_first:
             for name in self.inputs():
                 arguments += ["--input", f"{name}={_placeholder(_own(name))}"]
+            if self.inputs():
+                arguments += ["--inputs-key", _placeholder(_STORED)]
         return arguments
 
 
@@ -201,7 +207,7 @@ def _producers(items: Iterable[LayoutItem]) -> Iterator[str]:
 
 
 def _type(output: str) -> dict[str, str]:
-    return _LIST if output == tree.LIST else _STRING
+    return _LIST if output == task_groups.LIST else _STRING
 
 
 def _own(name: str) -> str:
@@ -213,7 +219,7 @@ def _placeholder(name: str) -> str:
     return f"{{{{$.inputs.parameters['{name}']}}}}"
 
 
-def _group(group: tree.Group, components: _Components) -> dict[str, Any]:
+def _group(group: task_groups.Group, components: _Components) -> dict[str, Any]:
     types = {"execution": _STRING, "store": _STRING}
     types |= {channel.name: _type(channel.output) for channel in group.channels}
     if group.loop:
@@ -225,11 +231,11 @@ def _group(group: tree.Group, components: _Components) -> dict[str, Any]:
     return {**component, "dag": _dag(group, components)}
 
 
-def _dag(group: tree.Group, components: _Components) -> dict[str, Any]:
+def _dag(group: task_groups.Group, components: _Components) -> dict[str, Any]:
     dag: dict[str, Any] = {
         "tasks": {
             child.key: _step_task(child, group, components)
-            if isinstance(child, tree.Task)
+            if isinstance(child, task_groups.Task)
             else _group_task(child, group)
             for child in group.children
         }
@@ -243,10 +249,14 @@ def _exposed(task: str, output: str) -> dict[str, Any]:
     return {"valueFromParameter": {"producerSubtask": task, "outputParameterKey": output}}
 
 
-def _step_task(task: tree.Task, group: tree.Group, components: _Components) -> dict[str, Any]:
+def _step_task(
+    task: task_groups.Task, group: task_groups.Group, components: _Components
+) -> dict[str, Any]:
     inputs = {"step": _constant(task.step.name), "run": _constant(RUN_UUID), **_context(group)}
     if components.is_first(task.step):
         inputs |= {_own(name): _parent(name) for name in components.inputs()}
+        if components.inputs():
+            inputs[_STORED] = _parent(parameters.INPUTS)
     if group.loop:
         inputs["item"] = _parent(_item(group))
     body = {
@@ -264,7 +274,7 @@ def _step_task(task: tree.Task, group: tree.Group, components: _Components) -> d
     return _task(task.key, task.needs, body)
 
 
-def _group_task(child: tree.Group, group: tree.Group) -> dict[str, Any]:
+def _group_task(child: task_groups.Group, group: task_groups.Group) -> dict[str, Any]:
     inputs = _context(group) | {c.name: _channel(c, group) for c in child.channels}
     body: dict[str, Any] = {
         "componentRef": {"name": f"comp-{child.key}"},
@@ -277,7 +287,7 @@ def _group_task(child: tree.Group, group: tree.Group) -> dict[str, Any]:
     return _task(child.key, child.needs, body)
 
 
-def _iterator(group: tree.Group, loop: tree.Loop) -> dict[str, Any]:
+def _iterator(group: task_groups.Group, loop: task_groups.Loop) -> dict[str, Any]:
     items = {"raw": json.dumps(loop.items)}
     if loop.channel:
         items = {"inputParameter": loop.channel.name}
@@ -287,7 +297,7 @@ def _iterator(group: tree.Group, loop: tree.Loop) -> dict[str, Any]:
     }
 
 
-def _item(group: tree.Group) -> str:
+def _item(group: task_groups.Group) -> str:
     """Return the input by which a loop hands an item to its body."""
     channel = group.loop.channel if group.loop else None
     return f"{channel.name if channel else f'pipelinechannel--{group.key}'}-loop-item"
@@ -299,14 +309,14 @@ def _task(key: str, needs: tuple[str, ...], body: dict[str, Any]) -> dict[str, A
     return {"taskInfo": {"name": key}, **after, **body}
 
 
-def _context(group: tree.Group) -> dict[str, Any]:
+def _context(group: task_groups.Group) -> dict[str, Any]:
     """Pass on what every step needs, from the pipeline's parameters or from the group's inputs."""
     if group.kind == "root":
         return {"execution": _parent(parameters.EXECUTION), "store": _parent(parameters.STORE)}
     return {"execution": _parent("execution"), "store": _parent("store")}
 
 
-def _channel(channel: tree.Channel, group: tree.Group) -> dict[str, Any]:
+def _channel(channel: task_groups.Channel, group: task_groups.Group) -> dict[str, Any]:
     if any(child.key == channel.task for child in group.children):
         source = {"producerTask": channel.task, "outputParameterKey": channel.output}
         return {"taskOutputParameter": source}

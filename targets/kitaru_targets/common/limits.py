@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
-from kitaru_compiler.diagnostics.rules import kit606
+from kitaru_compiler.diagnostics.rules.names import BEYOND_A_LIMIT
 
+from kitaru.wire import amounts
 from kitaru.wire.plan import Plan, Resources, Span
-
-from ..base import Wiring
-from . import resources
-from .parameters import Declared
+from kitaru_targets.base import ContainerSpec
+from kitaru_targets.common.parameters import Declared
 
 _GIB = 2**30
 
@@ -53,8 +52,8 @@ def machine(asked: Resources, limits: Limits) -> Machine | None:
 
     Raises UsageError when the amounts mean nothing.
     """
-    cores = resources.cores(asked.cpu) if asked.cpu else 0
-    memory = resources.size(asked.memory) / _GIB if asked.memory else 0
+    cores = amounts.cores(asked.cpu) if asked.cpu else 0
+    memory = amounts.size(asked.memory) / _GIB if asked.memory else 0
     for one in limits.machines:
         kind = bool(one.gpus) == bool(asked.gpu)
         if kind and one.cores >= cores and one.memory >= memory and one.gpus >= asked.gpu:
@@ -62,7 +61,7 @@ def machine(asked: Resources, limits: Limits) -> Machine | None:
     return None
 
 
-def check(plan: Plan, wiring: Wiring, declared: Sequence[Declared], limits: Limits) -> None:
+def check(plan: Plan, wiring: ContainerSpec, declared: Sequence[Declared], limits: Limits) -> None:
     """Raise SourceError with everything that is more than the target takes."""
     found = (
         *_machines(plan, limits),
@@ -88,11 +87,11 @@ def _machines(plan: Plan, limits: Limits) -> Iterator[Diagnostic]:
             named = {"cpu": asked.cpu, "memory": asked.memory, "gpu": asked.gpu}
             shown = ", ".join(f"{name}={value!r}" for name, value in named.items() if value)
             message = f"{limits.title} has no machine known here that is as large as {shown}"
-            yield Diagnostic(kit606.RULE, step.span, message, "", "ask for less")
+            yield Diagnostic(BEYOND_A_LIMIT, step.span, message, "", "ask for less")
 
 
 def _counts(
-    plan: Plan, wiring: Wiring, declared: Sequence[Declared], limits: Limits
+    plan: Plan, wiring: ContainerSpec, declared: Sequence[Declared], limits: Limits
 ) -> Iterator[Diagnostic]:
     variables = {"PYTHONHASHSEED", *wiring.environment}
     fewer = "take one dict in place of several inputs"
@@ -106,7 +105,7 @@ def _counts(
             yield _of_flow(plan, f"{limits.title} takes {most} {what}, and here are {count}", fix)
 
 
-def _texts(plan: Plan, wiring: Wiring, limits: Limits) -> Iterator[Diagnostic]:
+def _texts(plan: Plan, wiring: ContainerSpec, limits: Limits) -> Iterator[Diagnostic]:
     texts = [
         *(("a variable's name", name, limits.text) for name in wiring.environment),
         *((f"the value of {n}", value, limits.text) for n, value in wiring.environment.items()),
@@ -122,4 +121,4 @@ def _texts(plan: Plan, wiring: Wiring, limits: Limits) -> Iterator[Diagnostic]:
 
 def _of_flow(plan: Plan, message: str, fix: str) -> Diagnostic:
     span = Span(plan.file, plan.line, 1, plan.line, 1)
-    return Diagnostic(kit606.RULE, span, message, "", fix)
+    return Diagnostic(BEYOND_A_LIMIT, span, message, "", fix)

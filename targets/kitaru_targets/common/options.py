@@ -1,12 +1,13 @@
-"""Decides which options a project may give a target in `[tool.kitaru.TARGET]`, and their form."""
+"""Options of a target: those in `[tool.kitaru.TARGET]`, and those of one run (`--set`)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kitaru.errors import UsageError
+from kitaru.wire.nearest import suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def check(target: str, given: Mapping[str, str], known: Mapping[str, Option]) ->
         if name not in known:
             raise UsageError(
                 f"[tool.kitaru.{target}] in pyproject.toml: there is no option {name!r}.",
-                help=f"options: {', '.join(sorted(known))}",
+                help=suggestion(name, known, f"options: {', '.join(sorted(known))}"),
             )
         if not known[name].takes(text):
             most = f" and at most {known[name].most:,}" if known[name].most else ""
@@ -37,3 +38,18 @@ def check(target: str, given: Mapping[str, str], known: Mapping[str, Option]) ->
                 f"[tool.kitaru.{target}] in pyproject.toml: {name} cannot be {text!r}.",
                 help=f"{name} is {known[name].meaning}{most}",
             )
+
+
+def check_run(target: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Check the names of a run's options.
+
+    Raises:
+        UsageError: an option that the target does not have.
+    """
+    unknown = sorted({*given} - {*known})
+    if unknown:
+        listed = f"Options of a run: {', '.join(sorted(known))}"
+        raise UsageError(
+            f"Unknown option {unknown[0]!r} for {target}.",
+            help=suggestion(unknown[0], known, listed),
+        )

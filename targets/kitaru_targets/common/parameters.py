@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kitaru.errors import InputError, UsageError
-from kitaru.wire.plan import OWN_DEFAULT, Parameter, ParameterType, Plan
+from kitaru.runtime.schema.validate import problem
+from kitaru.wire.nearest import suggestion
+from kitaru.wire.plan import OWN_DEFAULT, Parameter, ParameterType, Plan, is_rounded
+from kitaru_targets.base import Transport
+from kitaru_targets.common.annotations import schema_of
 
 EXECUTION = "kitaru_execution"
 STORE = "kitaru_store"
@@ -19,8 +23,6 @@ Native = Literal["string", "integer", "number", "boolean"]
 # Engines take parameter names of these characters only; Python takes more.
 _OURS = "kitaru_"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-# Open-source Kubeflow refuses run parameters over 10,000 bytes: all of them together.
-MAX_DEFAULT_CHARACTERS = 2_000
 _NATIVE: dict[ParameterType, Native] = {
     "str": "string",
     "int": "integer",
@@ -30,8 +32,16 @@ _NATIVE: dict[ParameterType, Native] = {
 }
 # No command line carries these.
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
-# Numbers travel as doubles, which hold integers exactly up to here.
-_MAX_EXACT = 2**53
+# An integer of more bits is described, not shown.
+_LONGEST_BITS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """How inputs travel: `given` as the parameters of a run, `stored` as texts by name."""
+
+    given: dict[str, Any]
+    stored: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +54,15 @@ class Declared:
     description: str = ""
 
 
-def portable(plan: Plan, longest: int = 0) -> Plan:
+def portable(plan: Plan, transport: Transport) -> Plan:
     """Return the plan with defaults that cannot stand in a document left to the flow itself.
 
     Engines expand `{{…}}` wherever they find it, so that no text of the user's that holds it may
     stand in the document. Such a default, a long one, and an integer that no double holds become
-    "the flow's own default", which the step applies; so do those of more than `longest` characters,
-    and empty ones, where a target takes no others.
+    "the flow's own default", which the step applies; so does an empty one, where a target takes
+    none.
     """
-    return plan.replace(parameters=tuple(_portable(p, longest) for p in plan.parameters))
+    return plan.replace(parameters=tuple(_portable(p, transport) for p in plan.parameters))
 
 
 def declared(plan: Plan, store: str, execution: str = "") -> tuple[Declared, ...]:
@@ -66,10 +76,12 @@ def declared(plan: Plan, store: str, execution: str = "") -> tuple[Declared, ...
             )
     goes_on = "Resume this execution; empty starts a new one."
     holds = "URL of the store that holds bundle and journal."
+    stored = Declared(INPUTS, "string", "", "Key of inputs that no parameter can carry.")
     return (
         *map(_declared, plan.parameters),
         Declared(EXECUTION, "string", execution, goes_on),
         Declared(STORE, "string", store or None, holds),
+        *([stored] if plan.parameters else []),
     )
 
 
@@ -89,11 +101,55 @@ def values(plan: Plan, inputs: Mapping[str, Any]) -> dict[str, Any]:
     missing = [p.name for p in plan.parameters if p.required and p.name not in inputs]
     if unknown or missing:
         found = f"unknown input {unknown[0]!r}" if unknown else f"missing input {missing[0]!r}"
+        listed = f"its inputs are: {', '.join(known) or 'none'}"
         raise InputError(
             f"{plan.file}:{plan.line}: {found} for {plan.flow}",
-            help=f"its inputs are: {', '.join(known) or 'none'}",
+            help=suggestion(unknown[0], known, listed) if unknown else listed,
         )
-    return {name: _value(plan, known[name], value) for name, value in inputs.items()}
+    given = {name: _value(plan, known[name], value) for name, value in inputs.items()}
+    for name, value in inputs.items():
+        _check_annotation(plan, known[name], value)
+    return given
+
+
+def carried(plan: Plan, inputs: Mapping[str, Any], transport: Transport) -> Carried:
+    """Return a flow's inputs as the parameters of a target, and as texts for the store.
+
+    A parameter carries no integer beyond 2**53, because engines make a double of it, and no text
+    that is longer than the target allows. The store holds those under one key; in their places
+    are values that the step does not read.
+
+    Raises:
+        InputError: an input is missing, unknown or of the wrong type.
+    """
+    given = values(plan, inputs)
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    stored = {
+        p.name: _as_json(given[p.name])
+        for p in plan.parameters
+        if p.type == "int" and is_rounded(given.get(p.name))
+    }
+    stored |= {
+        name: text
+        for name, text in texts.items()
+        if len(text) > transport.longest_input or not (text or transport.takes_empty)
+    }
+    together = {n: len(_as_json({n: value})) for n, value in given.items() if n not in stored}
+    while transport.longest_together and sum(together.values()) > transport.longest_together:
+        longest = max(together, key=lambda name: (together[name], name))
+        if longest not in texts:
+            break
+        del together[longest]
+        stored[longest] = texts[longest]
+    left = {name: value for name, value in given.items() if name not in stored}
+    for parameter in plan.parameters:
+        if parameter.name not in stored:
+            continue
+        if native_type(parameter) == "string":
+            left[parameter.name] = OWN_DEFAULT
+        elif parameter.required:
+            left[parameter.name] = 0
+    return Carried(left, stored)
 
 
 def _declared(parameter: Parameter) -> Declared:
@@ -108,14 +164,14 @@ def _declared(parameter: Parameter) -> Declared:
     return Declared(parameter.name, native, default, description)
 
 
-def _portable(parameter: Parameter, longest: int) -> Parameter:
+def _portable(parameter: Parameter, transport: Transport) -> Parameter:
     if not parameter.has_literal_default:
         return parameter
     text = _as_json(parameter.default)
-    fits = "{{" not in text and len(text) <= (longest or MAX_DEFAULT_CHARACTERS)
+    fits = "{{" not in text and len(text) <= transport.longest_input
     if (
         fits
-        and not (longest and parameter.default == "")
+        and (transport.takes_empty or parameter.default != "")
         and _is_native(parameter.type, parameter.default)
     ):
         return parameter
@@ -131,23 +187,33 @@ def _is_native(kind: str, value: Any) -> bool:
         case "bool":
             return isinstance(value, bool)
         case "int":
-            exact = isinstance(value, int) and abs(value) <= _MAX_EXACT
-            return exact and not isinstance(value, bool)
+            return type(value) is int and not is_rounded(value)
         case "float":
-            finite = isinstance(value, (int, float)) and math.isfinite(value)
-            return finite and not isinstance(value, bool)
+            return isinstance(value, (int, float)) and _is_finite(value)
     return True
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return not isinstance(number, bool) and math.isfinite(number)
+    except OverflowError:  # an integer beyond the largest float
+        return False
 
 
 def _value(plan: Plan, parameter: Parameter, value: Any) -> Any:
     if parameter.type == "json":
-        return _as_json(value)
+        return _json_text(plan, parameter, value)
     if isinstance(value, str) and _NO_TEXT.search(value):
         raise InputError(
             f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} holds a character "
             "that cannot be handed to a step: a null, or half a surrogate pair.",
             help="remove it, or let a checkpoint read the text from where it lies",
         )
+    as_text = not (parameter.has_literal_default or parameter.required)
+    if parameter.type == "int" and is_rounded(value):
+        return _as_json(value) if as_text else value
+    if parameter.type == "float" and isinstance(value, (int, float)) and _is_infinite(value):
+        raise _not_finite(plan, parameter, _short(value))
     if not _is_native(parameter.type, value):
         raise InputError(
             f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} must be "
@@ -160,9 +226,45 @@ def _value(plan: Plan, parameter: Parameter, value: Any) -> Any:
             f"{OWN_DEFAULT!r}: that text stands for the flow's own default.",
             help="leave the input out for the default",
         )
-    if parameter.has_literal_default or parameter.required:
-        return value
-    return value if isinstance(value, str) else _as_json(value)
+    return _as_json(value) if as_text and not isinstance(value, str) else value
+
+
+def _check_annotation(plan: Plan, parameter: Parameter, value: Any) -> None:
+    """Refuse what the first step would refuse, as far as the text of the annotation says."""
+    schema = schema_of(parameter.annotation)
+    reason = problem(value, schema) if schema else None
+    if reason is not None:
+        raise InputError(
+            f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} does not fit "
+            f"{parameter.annotation}: {reason}.",
+            help=f"give it as --input {parameter.name}=VALUE",
+        )
+
+
+def _is_infinite(number: Any) -> bool:
+    return not isinstance(number, bool) and not _is_finite(number)
+
+
+def _json_text(plan: Plan, parameter: Parameter, value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=True, allow_nan=False)
+    except ValueError:
+        raise _not_finite(plan, parameter, "holding NaN or an infinity") from None
+
+
+def _not_finite(plan: Plan, parameter: Parameter, what: str) -> InputError:
+    return InputError(
+        f"{plan.file}:{plan.line}: input {parameter.name!r} of {plan.flow} is {what}: JSON has no "
+        "number that is not finite, or beyond the largest float (about 1.8e308).",
+        help="give a finite number, or a text that the flow reads",
+    )
+
+
+def _short(number: float) -> str:
+    # Python refuses to write out integers of thousands of digits.
+    if isinstance(number, int) and number.bit_length() > _LONGEST_BITS:
+        return f"an integer of {number.bit_length():,} bits"
+    return str(number)
 
 
 def _as_json(value: Any) -> str:

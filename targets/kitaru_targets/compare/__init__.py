@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .code import Code
-from .side import Side, Unit, of_build, of_execution
+from kitaru_targets.compare.code import Code
+from kitaru_targets.compare.side import Side, Unit, of_build, of_execution
 
 __all__ = ["Change", "Difference", "Reason", "Side", "compare", "of_build", "of_execution"]
 

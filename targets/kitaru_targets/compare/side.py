@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kitaru.errors import StateError
-from kitaru.runtime.recording.journal import Journal
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Block, Parameter, Plan, Resources, Step
-from kitaru_targets import bundle, delivery
+from kitaru_targets import bundle, delivery, plans
 from kitaru_targets.build import Build
+from kitaru_targets.compare.code import Code, Codes, said
+from kitaru_targets.compare.order import arrivals
 from kitaru_targets.graph import decoded, graph_of
-
-from .code import Code, Codes, said
-from .order import arrivals
 
 # What only a build knows of itself: an execution does not say how its code came.
 _LOCKED = ("delivery", "image", "store")
@@ -54,10 +51,9 @@ _GLUE = ("entry", "join", "call", "return")
 
 def of_build(build: Build) -> Side:
     """Return what of a written build is compared."""
-    lock = json.loads((build.directory / "lock.json").read_text("utf-8"))
-    locked = {name: lock[name] for name in _LOCKED}
-    data = (build.directory / "bundle.zip").read_bytes()
-    return _side(build.plan, data, build.target.name, locked)
+    locked = {name: getattr(build.lock, name) for name in _LOCKED}
+    inside = bundle.contents(build.read("bundle.zip"))
+    return _side(build.plan, inside, build.target.name, locked)
 
 
 def of_execution(store: Store, exec_id: str) -> tuple[Plan, Side]:
@@ -79,30 +75,29 @@ def of_execution(store: Store, exec_id: str) -> tuple[Plan, Side]:
             f"What execution {exec_id} ran is not in the store: its code came another way.",
             help="compare with its build instead: kitaru diff build/<flow>/<target> FLOW",
         )
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        plan = Plan.from_json(archive.read(f"{bundle.BUILD}/plan.json"))
-    return plan, _side(plan, data, execution.target, {})
+    inside = bundle.contents(data)
+    plan = plans.read_plan(bundle.written(inside, "plan.json"), f"The code of {exec_id}")
+    return plan, _side(plan, inside, execution.target, {})
 
 
-def _side(plan: Plan, data: bytes, target: str, locked: Mapping[str, Any]) -> Side:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        steps = archive.read(f"{bundle.BUILD}/steps.py").decode()
-    sources = _sources(data)
+def _side(plan: Plan, inside: Mapping[str, bytes], target: str, locked: Mapping[str, Any]) -> Side:
+    steps = bundle.steps(inside)
+    files = bundle.project(inside)
+    sources = {name: decoded(text) for name, text in files.items() if name.endswith(".py")}
     codes = Codes(plan, steps, sources)
     ways = arrivals(graph_of(plan, steps, sources))
     rows = [(plan.block(step.entry).index, _step(plan, step, codes, ways)) for step in plan.steps]
     rows += [(b.index, _wait(b, codes, ways)) for b in plan.blocks if b.kind == "wait"]
     ordered = [unit for _, unit in sorted(rows, key=lambda row: row[0])]
-    return Side(plan.flow, target, (_flow(plan, {"target": target, **locked}, sources), *ordered))
+    return Side(
+        plan.flow, target, (_flow(plan, {"target": target, **locked}, sources, files), *ordered)
+    )
 
 
-def _sources(data: bytes) -> dict[str, str]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = [n for n in archive.namelist() if not n.startswith(bundle.RESERVED)]
-        return {name: decoded(archive.read(name)) for name in names}
-
-
-def _flow(plan: Plan, locked: Mapping[str, Any], sources: Mapping[str, str]) -> Unit:
+def _flow(
+    plan: Plan, locked: Mapping[str, Any], sources: Mapping[str, str], files: Mapping[str, bytes]
+) -> Unit:
+    code = {name: sha256(said(text).encode()) for name, text in sources.items()}
     facts = {
         "flow": plan.flow,
         "granularity": plan.granularity,
@@ -114,7 +109,7 @@ def _flow(plan: Plan, locked: Mapping[str, Any], sources: Mapping[str, str]) -> 
         "model": dict(plan.models),
         "variable": dict(plan.environment),
         "secret": dict(plan.secrets),
-        "file": {name: sha256(said(text).encode()) for name, text in sources.items()},
+        "file": code | {name: sha256(data) for name, data in files.items() if name not in code},
     }
     return Unit("flow", plan.flow, f"{plan.file}:{plan.line}", facts, Code((), {}))
 

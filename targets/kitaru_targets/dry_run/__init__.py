@@ -7,7 +7,6 @@ are the document's, and each step is a process with the very command that the do
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,17 @@ from kitaru.errors import (
     StateError,
     UsageError,
 )
-from kitaru.runtime.recording.journal import Journal
-from kitaru.runtime.running import waits
+from kitaru.runtime.engine import waits
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id
-
-from ..build import Build
-from ..common import parameters
-from ..remainder import remainder
-from ..upload import carry, upload
-from .process import Ended, Machine, Report
+from kitaru_targets import bundle
+from kitaru_targets.build import Build
+from kitaru_targets.common import parameters
+from kitaru_targets.dry_run.process import Ended, Machine, Report
+from kitaru_targets.residual_build import remainder
+from kitaru_targets.upload import carry, upload
 
 __all__ = ["Ended", "Report", "run"]
 
@@ -127,10 +126,9 @@ def _play(
         folder = Path(made) / "image"
         folder.mkdir()
         if left.delivery == "image":
-            with zipfile.ZipFile(left.directory / "bundle.zip") as archive:
-                archive.extractall(folder)
+            bundle.unpack(bundle.contents(left.read("bundle.zip")), folder)
         machine = Machine(folder, Path(made), report, answered)
-        text = left.document.read_text(encoding="utf-8")
+        text = left.read(left.target.document).decode()
         left.target.execute(text, values, run_id, machine)
     for ended in machine.failures.values():
         if ended.code != 1:

@@ -14,10 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from kitaru.errors import InputError
-from kitaru.runtime.running.jsonschema import problem
-
-from ..common import dag_file, parameters
-from .process import Ended, Machine, Start
+from kitaru.runtime.schema.validate import problem
+from kitaru_targets.common import dag_file, parameters
+from kitaru_targets.dry_run.process import Ended, Machine, Start
 
 Outcome = Mapping[str, str]
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.errors import InputError
-
-from ..azureml.emit import OUTCOME
-from ..common import read
-from .process import Machine, Start
+from kitaru_targets.azureml.emit import OUTCOME
+from kitaru_targets.common import read
+from kitaru_targets.dry_run.process import Machine, Start
 
 _BINDING = re.compile(r"\$\{\{([^{}]*)\}\}")
 _OF_JOB = re.compile(r"parent\.jobs\.(\w+)\.outputs\.(\w+)")

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kitaru.errors import InputError
-
-from ..common import conditions, read
-from ..common.ir import RUN_UUID
-from .process import Machine, Start
+from kitaru_targets.common import conditions, read
+from kitaru_targets.common.ir import RUN_UUID
+from kitaru_targets.dry_run.process import Machine, Start
 
 State = Literal["succeeded", "skipped", "failed", "blocked"]
 Values = dict[str, Any]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ class Start:
     """One attempt to run a container: which task and step, and the document's own command.
 
     `command` gives the arguments once it knows the folder that output files go to; `read` what a
-    container which succeeds left there, None when something is missing.
+    container which succeeds left there, None when something is missing. `files` are the open files
+    that it inherits.
     """
 
     task: str
@@ -29,6 +30,7 @@ class Start:
     command: Callable[[Path], list[str]]
     environment: Mapping[str, str]
     read: Callable[[Path], Mapping[str, str] | None]
+    files: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,28 @@ class Ended:
 
 
 Report = Callable[[Ended], None]
+
+
+def run_command(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], files: Sequence[int] = ()
+) -> tuple[int, str]:
+    """Run a process to its end; return its exit code and what it printed, errors included.
+
+    It inherits the open `files`.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        pass_fds=files,
+    )
+    return done.returncode, done.stdout
 
 
 class Machine:
@@ -69,25 +93,17 @@ class Machine:
         with tempfile.TemporaryDirectory(dir=self._scratch) as made:
             folder = Path(made) / "outputs"
             first, *rest = start.command(folder)
-            done = subprocess.run(
-                [sys.executable if first in ("python", "python3") else first, *rest],
-                cwd=self._folder,
-                env=self._environment(start),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-            outputs = start.read(folder) if done.returncode == 0 else None
+            command = [sys.executable if first in ("python", "python3") else first, *rest]
+            environment = self._environment(start)
+            code, log = run_command(command, self._folder, environment, start.files)
+            outputs = start.read(folder) if code == 0 else None
         complete = outputs is not None
         ended = Ended(
             start.task,
             start.step,
             start.attempt,
-            done.returncode,
-            done.stdout,
+            code,
+            log,
             outputs or {},
             complete,
         )
@@ -102,6 +118,8 @@ class Machine:
         here = {k: v for k, v in os.environ.items() if not k.startswith(_LEFT_OUT)}
         # A command may start Python through a shell; it gets the one that runs this.
         here["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{here.get('PATH', os.defpath)}"
+        # As the image's own setting does, where the code is in the image.
+        here["PYTHONPATH"] = str(self._folder)
         # A dry run installs nothing on this machine.
         limits = {"PIP_NO_INDEX": "1", "TMPDIR": str(self._scratch), "KITARU_MODE": "dry-run"}
         return {**here, **start.environment, **limits}

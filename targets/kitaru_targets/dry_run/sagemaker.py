@@ -16,11 +16,10 @@ from typing import Any
 from kitaru.errors import EnvironmentFailure, InputError
 from kitaru.stores import open_store
 from kitaru.wire.plan import OWN_DEFAULT
-
-from ..common.parameters import EXECUTION, STORE
-from ..sagemaker.emit import IMAGE, ITEM, OUTCOME, OUTCOME_FILE, ROLE
-from ..sagemaker.profile import FOLDER, LIMITS, MAX_ITEMS, MAX_TEXT
-from .process import Machine, Start
+from kitaru_targets.common.parameters import EXECUTION, STORE
+from kitaru_targets.dry_run.process import Machine, Start
+from kitaru_targets.sagemaker.emit import IMAGE, ITEM, OUTCOME, OUTCOME_FILE, ROLE
+from kitaru_targets.sagemaker.profile import FOLDER, LIMITS, MAX_ITEMS, MAX_TEXT
 
 # What whoever starts a real run names besides the flow's inputs.
 _STAND_INS = {ROLE: "arn:aws:iam::000000000000:role/dry-run", IMAGE: "dry-run"}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .draw import place
-from .model import Edge, Graph, Kind, Node
-from .text import shortened, visible
+from kitaru.wire.printable import visible
+from kitaru_targets.graph.draw import place
+from kitaru_targets.graph.model import Edge, Graph, Kind, Node
+from kitaru_targets.graph.text import shortened
 
 WIDEST = 60
 _STYLES: dict[Kind, str] = {

@@ -7,9 +7,10 @@ from typing import Any
 
 from kitaru_templates.render import render
 
-from .arrange import GAP, Drawing, arrange, outgoing
-from .model import Edge, Graph, Node
-from .text import columns, shortened, visible
+from kitaru.wire.printable import visible
+from kitaru_targets.graph.layout import GAP, Drawing, arrange, outgoing
+from kitaru_targets.graph.model import Edge, Graph, Node
+from kitaru_targets.graph.text import columns, shortened
 
 MARGIN = 24
 WIDEST = 40
@@ -32,6 +33,7 @@ def drawn(graph: Graph) -> dict[str, Any]:
     drawing = arrange(graph, sizes)
     moved = {n: (x + drawing.left + MARGIN, y + MARGIN) for n, (x, y) in drawing.places.items()}
     forks = {id_: len(edges) > 1 for id_, edges in outgoing(graph).items()}
+    numbers = {node.id: f"node-{number}" for number, node in enumerate(graph.nodes)}
     return {
         "flow": graph.flow,
         "width": drawing.left + drawing.right + 2 * MARGIN,
@@ -40,7 +42,14 @@ def drawn(graph: Graph) -> dict[str, Any]:
             _node(number, node, texts[node.id], moved[node.id], sizes[node.id])
             for number, node in enumerate(graph.nodes)
         ],
-        "edges": [_edge(edge, drawing, moved, sizes, forks[edge.source]) for edge in graph.edges],
+        "edges": [
+            {
+                **_edge(edge, drawing, moved, sizes, forks[edge.source]),
+                "source": numbers[edge.source],
+                "target": numbers[edge.target],
+            }
+            for edge in graph.edges
+        ],
     }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from .draw import place
-from .model import Edge, Graph, Kind, Node
-from .text import shortened
+from kitaru_targets.graph.draw import place
+from kitaru_targets.graph.model import Edge, Graph, Kind, Node
+from kitaru_targets.graph.text import shortened
 
 WIDEST = 60
 _SHAPES: dict[Kind, tuple[str, str]] = {

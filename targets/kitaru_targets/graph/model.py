@@ -13,9 +13,8 @@ from typing import Literal
 from kitaru_compiler.diagnostics.catalogue import load
 
 from kitaru.wire.plan import Block, Parameter, Plan, Span, Step
-
-from .text import lines_of, written
-from .ways import Jump, Perhaps, Test, Way, ways
+from kitaru_targets.graph.control_flow import Jump, Perhaps, Test, Way, ways
+from kitaru_targets.graph.text import lines_of, written
 
 Kind = Literal["start", "step", "region", "wait", "log", "memory", "test", "join", "end"]
 _KINDS: dict[str, Kind] = {

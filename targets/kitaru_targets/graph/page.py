@@ -10,9 +10,10 @@ from typing import Any
 from kitaru_compiler.diagnostics.catalogue import load
 from kitaru_templates.render import render
 
-from .draw import drawn, said
-from .model import Graph, Node
-from .text import lines_of, visible
+from kitaru.wire.printable import visible
+from kitaru_targets.graph.draw import drawn, said
+from kitaru_targets.graph.model import Graph, Node
+from kitaru_targets.graph.text import lines_of
 
 
 def page(graph: Graph, sources: Mapping[str, str], title: str = "") -> str:

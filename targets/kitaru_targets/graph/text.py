@@ -1,4 +1,4 @@
-"""Decides how the user's text is shown: every character visible, every line in its place."""
+"""Decides how the user's text is laid out: every line in its place, as wide as there is room."""
 
 from __future__ import annotations
 
@@ -9,21 +9,7 @@ import tokenize
 import unicodedata
 from collections.abc import Sequence
 
-# What reorders or hides the text around it, so that source would read as what it is not.
-_HIDDEN = [0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF]
-_CONTROL = [*range(0x09), *range(0x0A, 0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)]
-# No XML and no HTML has these.
-_NONCHARACTERS = [0xFFFE, 0xFFFF]
-_SHOWN = {code: f"[U+{code:04X}]" for code in [*_HIDDEN, *_CONTROL, *_NONCHARACTERS]}
-
-
-def visible(text: str) -> str:
-    """Return text with controls, and characters that reorder or hide others, by their numbers.
-
-    >>> visible("a\\x00b")
-    'a[U+0000]b'
-    """
-    return text.translate(_SHOWN)
+from kitaru.wire.printable import visible
 
 
 def decoded(data: bytes) -> str:

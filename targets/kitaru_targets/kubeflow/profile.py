@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from ..base import Transport
+from kitaru_targets.base import Transport
 
 # Labels of a pod, and Argo's node names, are derived from the name.
 MAX_NAME = 120
@@ -22,4 +22,6 @@ PROFILE = Profile(
     fan_out=100,
 )
 
-TRANSPORT = Transport()
+# Open-source Kubeflow refuses parameters of a run over 10,000 bytes: all of them together, Kitaru's
+# own and the punctuation included.
+TRANSPORT = Transport(longest_together=8_000)

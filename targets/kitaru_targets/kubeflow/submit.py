@@ -6,31 +6,32 @@ Written against kfp 2.17. It was never run against a real service.
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.errors import EnvironmentFailure
+from kitaru_targets.base import Submitted
+from kitaru_targets.common.options import check_run
 
-from ..base import Submitted
-
-_OPTIONS = frozenset({"host", "namespace", "experiment_name", "service_account", "run_name"})
+# The name of a run that is started once: the service itself takes any name twice.
+RUN_OPTION = "once"
+_RUN = ("namespace", "experiment_name", "service_account", "run_name")
+_OPTIONS = frozenset({"host", RUN_OPTION, *_RUN})
 
 
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
     """Start a run of the document at path `document`.
 
     Options: `host` and `namespace` of the API server (default: what the SDK finds), and
-    `experiment_name`, `service_account`, `run_name` of the run.
+    `experiment_name`, `service_account`, `run_name` of the run. `once` is a run's name as well: a
+    run of that name is not started again.
 
     Raises:
         UsageError: an unknown option.
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise UsageError(
-            f"Unknown option {unknown[0]!r} for kubeflow.", help=f"known: {sorted(_OPTIONS)}"
-        )
+    check_run("kubeflow", options, _OPTIONS)
     try:
         kfp: Any = importlib.import_module("kfp")
     except ImportError as error:
@@ -39,11 +40,24 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
             help="pip install 'kfp==2.17.0'",
         ) from error
     connection = {k: options[k] for k in ("host", "namespace") if k in options}
-    run = {k: options[k] for k in sorted(_OPTIONS - {"host"}) if k in options}
+    run = {k: options[k] for k in _RUN if k in options}
+    once = options.get(RUN_OPTION, "")
     try:
-        started = kfp.Client(**connection).create_run_from_pipeline_package(
+        client = kfp.Client(**connection)
+        found = _found(client, once, options.get("namespace")) if once else None
+        if found is not None:
+            return Submitted(found.run_id, "")
+        run = {"run_name": once, **run} if once else run
+        started = client.create_run_from_pipeline_package(
             document, arguments=dict(parameters), enable_caching=False, **run
         )
     except Exception as error:
         raise EnvironmentFailure(f"Kubeflow did not start the run: {error}") from error
     return Submitted(started.run_id, getattr(started, "run_url", "") or "")
+
+
+def _found(client: Any, name: str, namespace: str | None) -> Any:
+    """Return the run of that name, None where there is none."""
+    equal = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    listed = client.list_runs(filter=json.dumps({"predicates": [equal]}), namespace=namespace)
+    return next(iter(listed.runs or ()), None)

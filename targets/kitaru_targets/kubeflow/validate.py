@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..common import check
-from .profile import MAX_NAME
+from kitaru_targets.common import check
+from kitaru_targets.kubeflow.profile import MAX_NAME
 
 # The API server refuses larger uploads.
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024

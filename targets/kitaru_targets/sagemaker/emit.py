@@ -12,12 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Span, Step
-
-from ..base import Emission, Wiring
-from ..common import chain, limits, lines, options, parameters, resources
-from ..common.keys import Keys
-from . import profile
-from .profile import FOLDER, LIMITS, MAX_DESCRIPTION, MAX_STEP_NAME, TRANSPORT
+from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.common import chain, json_format, limits, options, parameters, variables
+from kitaru_targets.common.node_names import Keys
+from kitaru_targets.sagemaker import profile
+from kitaru_targets.sagemaker.profile import (
+    FOLDER,
+    LIMITS,
+    MAX_DESCRIPTION,
+    MAX_STEP_NAME,
+    TRANSPORT,
+)
 
 VERSION = "2020-12-01"
 ROLE, IMAGE = "kitaru_role", "kitaru_image"
@@ -54,7 +59,7 @@ _RETRIES = [
 ]
 
 
-def emit(plan: Plan, wiring: Wiring) -> Emission:
+def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     """Return `pipeline.json` for a plan.
 
     Raises:
@@ -70,17 +75,14 @@ def emit(plan: Plan, wiring: Wiring) -> Emission:
         "Parameters": [_parameter(p) for p in _declared(plan, wiring)],
         "Steps": emitter.steps(),
     }
-    text = f"{lines.dump(document)}\n"
+    text = f"{json_format.dump(document)}\n"
     limits.check_size(plan, text, LIMITS)
     return Emission(text, emitter.nodes, emitter.groups, tuple(emitter.asking))
 
 
-def _declared(plan: Plan, wiring: Wiring) -> tuple[parameters.Declared, ...]:
+def _declared(plan: Plan, wiring: ContainerSpec) -> tuple[parameters.Declared, ...]:
     role = plan.options.get(profile.ROLE)
-    own = [
-        parameters.Declared(ROLE, "string", role, "ARN of the role that the steps run as."),
-        parameters.Declared(parameters.INPUTS, "string", "", "Key of inputs that are too long."),
-    ]
+    own = [parameters.Declared(ROLE, "string", role, "ARN of the role that the steps run as.")]
     if not wiring.image:
         own.append(parameters.Declared(IMAGE, "string", None, "An image in Amazon ECR."))
     return (*parameters.declared(plan, wiring.store, wiring.execution), *own)
@@ -94,10 +96,10 @@ def _parameter(declared: parameters.Declared) -> dict[str, Any]:
 
 
 class _Emitter:
-    def __init__(self, plan: Plan, wiring: Wiring) -> None:
+    def __init__(self, plan: Plan, wiring: ContainerSpec) -> None:
         self._plan = plan
         self._wiring = wiring
-        self._environment = resources.environment(wiring.environment)
+        self._environment = variables.environment(wiring.environment)
         self._keys = Keys(longest=MAX_STEP_NAME)
         self._key = {step.name: self._take(step) for step in plan.steps}
         self.nodes: dict[str, str] = {}
@@ -272,7 +274,7 @@ class _Emitter:
         if step.per_item:
             return [*told, "--item", ITEM]
         told += ["--outcome-file", f"{FOLDER}/output/{OUTCOME}/{OUTCOME_FILE}"]
-        if self._is_first(step):
+        if self._is_first(step) and self._plan.parameters:
             told += ["--inputs-env", INPUT_VARIABLE, "--inputs-key", _get(parameters.INPUTS)]
         return told
 

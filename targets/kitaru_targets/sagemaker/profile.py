@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from ..base import Transport
-from ..common.limits import Limits, Machine
-from ..common.options import Option
+from kitaru_targets.base import Transport
+from kitaru_targets.common.limits import Limits, Machine
+from kitaru_targets.common.options import Option
 
 MAX_STEP_NAME = 64
 MAX_PIPELINE_NAME = 256
@@ -60,6 +60,7 @@ TRANSPORT = Transport(
     folder=f"{FOLDER}/input/kitaru",
     inline=False,
     longest_input=MAX_TEXT,
+    takes_empty=False,
 )
 
 

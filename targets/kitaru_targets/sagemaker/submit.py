@@ -17,14 +17,17 @@ from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import OWN_DEFAULT
 from kitaru.wire.records import ExecutionRecord
+from kitaru_targets import lock
+from kitaru_targets.base import Submitted
+from kitaru_targets.common import parameters as names
+from kitaru_targets.common.node_names import slug
+from kitaru_targets.common.options import check_run
+from kitaru_targets.sagemaker.emit import ANSWER, IMAGE, ROLE
+from kitaru_targets.sagemaker.profile import MAX_PIPELINE_NAME
 
-from ..base import Submitted
-from ..common import parameters as names
-from ..common.keys import slug
-from .emit import ANSWER, IMAGE, ROLE
-from .profile import MAX_PIPELINE_NAME
-
-_OPTIONS = frozenset({"role", "image", "region", "pipeline_name", "parallel_steps"})
+# What names a request to start a run, which the service takes once.
+RUN_OPTION = "once"
+_OPTIONS = frozenset({"role", "image", "region", "pipeline_name", "parallel_steps", RUN_OPTION})
 NAME_OPTION = "pipeline_name"
 # The service takes longer definitions from S3 alone.
 _MOST_INLINE = 100 * 1024
@@ -35,6 +38,7 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
 
     Options: `role` (ARN; pipeline and steps run as it), `image` (in Amazon ECR), `region`,
     `pipeline_name` (default: the flow's), and `parallel_steps`, how many run at once at most.
+    `once` is a name: the same one again is the same run.
 
     Raises:
         UsageError: an unknown option, no role, or a store that is not in S3.
@@ -159,16 +163,12 @@ def _sdk() -> Any:
     except ImportError as error:
         raise EnvironmentFailure(
             "Telling SageMaker needs its SDK, which is not installed.",
-            help="pip install boto3",
+            help="pip install 'boto3>=1.35'",
         ) from error
 
 
 def _check(parameters: Mapping[str, Any], options: Mapping[str, str]) -> None:
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise UsageError(
-            f"Unknown option {unknown[0]!r} for sagemaker.", help=f"known: {sorted(_OPTIONS)}"
-        )
+    check_run("sagemaker", options, _OPTIONS)
     if "role" not in options:
         raise UsageError(
             "SageMaker needs a role to run as, and none is named.",
@@ -184,7 +184,7 @@ def _started(
     session: Any, document: Path, parameters: Mapping[str, Any], options: Mapping[str, str]
 ) -> Submitted:
     client = session.client("sagemaker")
-    flow = json.loads((document.parent / "lock.json").read_text(encoding="utf-8"))["flow"]
+    flow = lock.read(document.parent).flow
     name = options.get("pipeline_name") or slug(flow, fallback="flow", longest=MAX_PIPELINE_NAME)
     common: dict[str, Any] = {"PipelineName": name}
     if "parallel_steps" in options:
@@ -198,8 +198,12 @@ def _started(
         client.create_pipeline(**pipeline, Tags=[{"Key": "kitaru:flow", "Value": flow}])
     image = {IMAGE: options["image"]} if "image" in options else {}
     given = {**parameters, ROLE: options["role"], **image}
+    # 32 to 128 characters.
+    digest = sha256(options[RUN_OPTION].encode()) if RUN_OPTION in options else ""
+    once = {"ClientRequestToken": digest.removeprefix("sha256:")} if digest else {}
     started = client.start_pipeline_execution(
         **common,
+        **once,
         # The service takes no empty texts: what is not given has a default.
         PipelineParameters=[
             {"Name": name, "Value": _text(value)}

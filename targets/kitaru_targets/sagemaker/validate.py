@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import profile
-from .emit import ANSWER, ITEM, LIST, OUTCOME, PIPELINE, RUN, VERSION
+from kitaru_targets.sagemaker import profile
+from kitaru_targets.sagemaker.emit import ANSWER, ITEM, LIST, OUTCOME, PIPELINE, RUN, VERSION
 
 _NAME = re.compile(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,63}")
 _PARAMETER = re.compile(r"[A-Za-z0-9_-]{1,256}")

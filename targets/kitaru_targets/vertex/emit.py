@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from kitaru.wire.plan import Plan
+from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.common import ir, node_names
+from kitaru_targets.vertex.profile import MAX_NAME
 
-from ..base import Emission, Wiring
-from ..common import ir, keys
-from .profile import MAX_NAME
 
-
-def emit(plan: Plan, wiring: Wiring) -> Emission:
+def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     """Return `pipeline.yaml` for a plan; raise UsageError when a name cannot stand in it."""
-    return ir.emit(plan, wiring, longest_name=MAX_NAME, longest_key=keys.MAX_KEY)
+    return ir.emit(plan, wiring, longest_name=MAX_NAME, longest_key=node_names.MAX_KEY)

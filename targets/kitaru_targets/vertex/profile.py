@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from ..base import Transport
+from kitaru_targets.base import Transport
 
 # A job id has at most 128 characters, and the SDK appends a time stamp to the pipeline's name.
 MAX_NAME = 113

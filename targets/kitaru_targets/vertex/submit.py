@@ -9,45 +9,60 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from kitaru.errors import EnvironmentFailure, UsageError
-
-from ..base import Submitted
+from kitaru.errors import EnvironmentFailure
+from kitaru_targets.base import Submitted
+from kitaru_targets.common.options import check_run
 
 _JOB = ("project", "location", "pipeline_root", "job_id", "encryption_spec_key_name")
 _RUN = ("service_account", "network")
+# The id of a job, which the service takes once.
+RUN_OPTION = "once"
+_CONFLICT = 409
 
 
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
     """Start a run of the document at path `document`.
 
     Options: `project`, `location` and `pipeline_root` (a `gs://` folder) of the job, `job_id`,
-    `encryption_spec_key_name`, and the `service_account` and `network` it runs with.
+    `encryption_spec_key_name`, and the `service_account` and `network` it runs with. `once` is a
+    `job_id` as well: a job of that id is not started again.
 
     Raises:
         UsageError: an unknown option.
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
-    unknown = sorted(set(options) - {*_JOB, *_RUN})
-    if unknown:
-        raise UsageError(
-            f"Unknown option {unknown[0]!r} for vertex.", help=f"known: {sorted((*_JOB, *_RUN))}"
-        )
+    once = options.get(RUN_OPTION, "")
+    check_run("vertex", {*options} - {RUN_OPTION}, (*_JOB, *_RUN))
     try:
         aiplatform: Any = importlib.import_module("google.cloud.aiplatform")
     except ImportError as error:
         raise EnvironmentFailure(
             "Submitting to Vertex needs its SDK, which is not installed.",
-            help="pip install google-cloud-aiplatform",
+            help="pip install 'google-cloud-aiplatform>=1.100'",
         ) from error
+    chosen = {k: options[k] for k in _JOB if k in options}
     try:
         job = aiplatform.PipelineJob(
             display_name=None,
             template_path=document,
             parameter_values=dict(parameters),
             enable_caching=False,
-            **{k: options[k] for k in _JOB if k in options},
+            **({"job_id": once} if once else {}) | chosen,
         )
-        job.submit(**{k: options[k] for k in _RUN if k in options})
+        if not _began(job, {k: options[k] for k in _RUN if k in options}, once):
+            place = f"projects/{job.project}/locations/{job.location}"
+            return Submitted(f"{place}/pipelineJobs/{once}", "")
     except Exception as error:
         raise EnvironmentFailure(f"Vertex did not start the run: {error}") from error
     return Submitted(job.resource_name, job._dashboard_uri())
+
+
+def _began(job: Any, options: Mapping[str, str], once: str) -> bool:
+    """Start a job; return False where one of the id `once` is there already."""
+    try:
+        job.submit(**options)
+    except Exception as error:
+        if once and getattr(error, "code", None) == _CONFLICT:
+            return False
+        raise
+    return True

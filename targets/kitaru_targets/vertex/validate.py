@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..common import check
-from .profile import MAX_NAME
+from kitaru_targets.common import check
+from kitaru_targets.vertex.profile import MAX_NAME
 
 # The largest request that the service's API takes inline.
 MAX_DOCUMENT_BYTES = 10 * 1024 * 1024

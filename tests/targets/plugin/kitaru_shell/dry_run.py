@@ -19,6 +19,7 @@ def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) 
     store = given.get(parameters.STORE) or script.store
     execution = given.get(parameters.EXECUTION) or script.execution
     told = ["--run", run_id, "--store", store, "--execution", execution, "--inputs-env", INPUT]
+    told += ["--inputs-key", given.get(parameters.INPUTS, "")]
     for name in script.steps:
         command = [*script.command, "--step", name, *told]
         ended = machine.run(Start(name, name, 1, _same(command), variables(given), _nothing))

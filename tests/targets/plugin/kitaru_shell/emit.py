@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from kitaru_targets.base import Emission, Wiring
-from kitaru_targets.common import chain, parameters, resources
+from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.common import chain, parameters, variables
 
 from kitaru.wire.plan import Plan
 
 from .script import Script, render
 
 
-def emit(plan: Plan, wiring: Wiring) -> Emission:
+def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     """Return `run.sh` for a plan; raise UsageError when an input cannot be a variable."""
     parameters.declared(plan, wiring.store, wiring.execution)
-    variables = [f"{n}={v}" for n, v in resources.environment(wiring.environment).items()]
+    pairs = [f"{n}={v}" for n, v in variables.environment(wiring.environment).items()]
     steps = chain.steps_in(plan.layout)
     script = Script(
-        command=("env", *variables, *wiring.command, *wiring.leading),
+        command=("env", *pairs, *wiring.command, *wiring.leading),
         steps=steps,
         store=wiring.store,
         execution=wiring.execution,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 INPUT = "KITARU_INPUT_"
 _TOLD = (
     '--step "$1" --run "$run" --store "${KITARU_STORE:-$store}" '
-    f'--execution "${{KITARU_EXECUTION:-$execution}}" --inputs-env {INPUT}'
+    f'--execution "${{KITARU_EXECUTION:-$execution}}" --inputs-env {INPUT} '
+    '--inputs-key "${KITARU_INPUTS:-}"'
 )
 _FRAME = """\
 #!/bin/sh

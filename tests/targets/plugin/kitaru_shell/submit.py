@@ -17,7 +17,11 @@ from kitaru.errors import EnvironmentFailure
 
 from .script import INPUT
 
-_OWN = {parameters.STORE: "KITARU_STORE", parameters.EXECUTION: "KITARU_EXECUTION"}
+_OWN = {
+    parameters.STORE: "KITARU_STORE",
+    parameters.EXECUTION: "KITARU_EXECUTION",
+    parameters.INPUTS: "KITARU_INPUTS",
+}
 
 
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:

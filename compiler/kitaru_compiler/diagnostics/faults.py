@@ -1,0 +1,52 @@
+"""Faults of the compiler itself, reported as notes instead of ending the command.
+
+A valid program must compile. Where a pass or a check meets what its author did not expect, the
+caller continues without it and reports KIT325, which names the part that failed and the line:
+
+    note[KIT325]: Kitaru's own `hoist` failed (NotNormal: line 11: … at verify.py:85)
+
+With KITARU_TRACEBACK=1 the exception is raised, for reports and for the tests: no test passes while
+a part of the compiler fails.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kitaru.errors import KitaruError
+from kitaru.wire.plan import Span
+from kitaru_compiler.diagnostics.model import Diagnostic
+from kitaru_compiler.diagnostics.rules.cutting import INTERNAL_FAULT
+
+VARIABLE = "KITARU_TRACEBACK"
+HELP = (
+    "this is a fault of Kitaru, and the flow is correct: please report it, with what "
+    f"{VARIABLE}=1 prints"
+)
+
+
+def describe_fault(part: str, error: Exception) -> str:
+    """Return what failed, why and where, in one line.
+
+    Raises `error` where it is no fault of the compiler: a finding, a refusal, source that nests too
+    deeply, or one that the user asked to see.
+    """
+    if isinstance(error, KitaruError | RecursionError) or os.environ.get(VARIABLE):
+        raise error
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"Kitaru's own `{part}` failed ({said} at {Path(frame.filename).name}:{frame.lineno})"
+
+
+def findings_of(
+    check: str, place: Span, find: Callable[[], Iterable[Diagnostic]]
+) -> list[Diagnostic]:
+    """Return what a check of the source at `place` finds, or a note that the check failed."""
+    try:
+        return [*find()]
+    except Exception as error:
+        message = f"{describe_fault(check, error)}: what it would report is missing"
+        return [Diagnostic(INTERNAL_FAULT, place, message, "", HELP)]

@@ -1,0 +1,150 @@
+"""Rules about names, inputs and limits."""
+
+from kitaru_compiler.diagnostics.model import Rule
+
+VARIABLE_INPUTS = Rule(
+    code="KIT601",
+    name="variable-inputs",
+    severity="error",
+    what="The flow takes `*args` or `**kwargs`.",
+    why="A pipeline's parameters are a fixed, named list.",
+    bad="""\
+@flow
+def main(*topics: str): ...
+""",
+    good="""\
+@flow
+def main(topics: list[str]): ...
+""",
+)
+
+RESERVED_INPUT = Rule(
+    code="KIT602",
+    name="reserved-input",
+    severity="error",
+    what="An input's name starts with `kitaru_`.",
+    why="Those are the pipeline parameters that Kitaru adds itself.",
+    bad="""\
+@flow
+def main(kitaru_store: str): ...
+""",
+    good="""\
+@flow
+def main(store: str): ...
+""",
+)
+
+NAME_REFUSED = Rule(
+    code="KIT603",
+    name="name-refused",
+    severity="error",
+    what="The flow's name is one the target refuses.",
+    why=(
+        "Each target has a grammar and a length for names; a name cut off or mangled silently "
+        "would collide with another."
+    ),
+    bad="""\
+@flow
+def résumé_of_a_very_long_name(): ...
+""",
+    good="""\
+@flow(name="resume")
+def résumé(): ...
+""",
+)
+
+DUPLICATE_ID = Rule(
+    code="KIT604",
+    name="duplicate-id",
+    severity="error",
+    what="Two calls on one way through the flow are given the same `id=`.",
+    why="An id names one invocation of an execution, so the second call would stop the flow.",
+    bad="""\
+first = draft(brief, id="draft")
+second = draft(first, id="draft")
+""",
+    good="""\
+first = draft(brief, id="first_draft")
+second = draft(first, id="second_draft")
+""",
+)
+
+NAME_NOT_ALLOWED = Rule(
+    code="KIT605",
+    name="name-not-allowed",
+    severity="error",
+    what="The name of a checkpoint, a wait or a call does not fit the grammar of names.",
+    why=(
+        "Names become parts of keys in the store and of names in the orchestrator: a letter or "
+        "underscore, then letters, digits, underscores or dashes, all ASCII, at most 100 "
+        "characters."
+    ),
+    bad="""\
+ok = kitaru.wait(name="approve draft?")
+""",
+    good="""\
+ok = kitaru.wait(name="approve_draft", question="Approve draft?")
+""",
+)
+
+BEYOND_A_LIMIT = Rule(
+    code="KIT606",
+    name="beyond-a-limit",
+    severity="error",
+    what="The compiled flow has more of something than the target takes.",
+    why=(
+        "The service would refuse the document, or fail one of its steps: too many inputs, a "
+        "variable or an argument that is too long, a machine that there is not, too large a text."
+    ),
+    bad="""\
+@checkpoint(memory="4Ti")
+def embed(texts: list[str]) -> list: ...
+""",
+    good="""\
+@checkpoint(memory="64Gi")
+def embed(texts: list[str]) -> list: ...
+""",
+)
+
+TOO_MANY_STEPS = Rule(
+    code="KIT607",
+    name="too-many-steps",
+    severity="note",
+    what="The flow has more calls than the target's documents have steps.",
+    why=(
+        "A cut that a target cannot express is not made: what comes after the last step that it "
+        "takes runs in that step, still durable call by call."
+    ),
+    bad="""\
+for n in range(60):  # unrolled: 240 steps
+    text = draft(n)
+    publish(revise(clean(text)))
+""",
+    good="""\
+def one(n):
+    text = draft(n)
+    publish(revise(clean(text)))
+
+for n in list(range(60)):  # in one step
+    one(n)
+""",
+)
+
+INPUT_NAME_NOT_ALLOWED = Rule(
+    code="KIT608",
+    name="input-name-not-allowed",
+    severity="error",
+    what="The name of an input holds characters that are not ASCII.",
+    why=(
+        "An input becomes a parameter of the compiled pipeline, and orchestrators take ASCII "
+        "letters, digits and underscores there."
+    ),
+    bad="""\
+@flow
+def main(größe: int): ...
+""",
+    good="""\
+@flow
+def main(groesse: int): ...
+""",
+)

@@ -1,0 +1,337 @@
+"""Rules about the data that crosses a cut."""
+
+from kitaru_compiler.diagnostics.model import Rule
+
+LOCAL_FUNCTION_CROSSES = Rule(
+    code="KIT201",
+    name="local-function-crosses",
+    severity="note",
+    what="A function or class defined in the flow's body is still needed after a cut.",
+    why=(
+        "Local functions are never defined again: doing so would run their defaults and "
+        "decorators twice and lose identity. The cut is left out at run time, so the steps share "
+        "a process."
+    ),
+    bad="""\
+@flow
+def main(text: str):
+    def shorten(s): return s[:10]
+    notes = research(text)
+    return shorten(draft(notes))
+""",
+    good="""\
+def shorten(s): return s[:10]
+
+@flow
+def main(text: str):
+    notes = research(text)
+    return shorten(draft(notes))
+""",
+)
+
+CLOCK_IN_FLOW = Rule(
+    code="KIT202",
+    name="clock-in-flow",
+    severity="warning",
+    what="The flow's body reads the clock.",
+    why=(
+        "The body runs again whenever the execution resumes, and its parts run in processes of "
+        "their own: each would see another time. What a checkpoint returns is recorded, and the "
+        "same ever after."
+    ),
+    bad="""\
+@flow
+def main() -> str:
+    return report(datetime.now().isoformat())
+""",
+    good="""\
+@checkpoint
+def now() -> str:
+    return datetime.now().isoformat()
+
+@flow
+def main() -> str:
+    return report(now())
+""",
+)
+
+RANDOM_IN_FLOW = Rule(
+    code="KIT203",
+    name="random-in-flow",
+    severity="warning",
+    what="The flow's body draws a random number, a UUID or a token.",
+    why=(
+        "The body runs again whenever the execution resumes, and would draw another one; a "
+        "checkpoint that gets it would then be asked for something else than was recorded. The "
+        "state of a random generator does not cross to another process either."
+    ),
+    bad="""\
+@flow
+def main() -> str:
+    return publish(str(uuid.uuid4()))
+""",
+    good="""\
+@checkpoint
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+@flow
+def main() -> str:
+    return publish(new_id())
+""",
+)
+
+ENVIRONMENT_IN_FLOW = Rule(
+    code="KIT204",
+    name="environment-in-flow",
+    severity="warning",
+    what=(
+        "The flow's body reads the environment of its process: a variable, the working directory,"
+        " the host."
+    ),
+    why=(
+        "Each step runs in a container of its own, and a resume on another machine: each may see "
+        "something else, and the flow would take another path than it did before."
+    ),
+    bad="""\
+@flow
+def main(topic: str) -> str:
+    return research(topic, os.environ["REGION"])
+""",
+    good="""\
+@flow
+def main(topic: str, region: str) -> str:
+    return research(topic, region)
+""",
+)
+
+FILE_IN_FLOW = Rule(
+    code="KIT205",
+    name="file-in-flow",
+    severity="warning",
+    what="The flow's body reads a file or a folder.",
+    why=(
+        "Each step has a disk of its own, and a resume may find another content. What a "
+        "checkpoint returns is recorded."
+    ),
+    bad="""\
+@flow
+def main(path: str) -> str:
+    return summarise(open(path).read())
+""",
+    good="""\
+@checkpoint
+def load(path: str) -> str:
+    return Path(path).read_text()
+
+@flow
+def main(path: str) -> str:
+    return summarise(load(path))
+""",
+)
+
+MUTABLE_DEFAULT = Rule(
+    code="KIT206",
+    name="mutable-default",
+    severity="warning",
+    what="A list, dict or set is the default of an input of a flow or a checkpoint.",
+    why=(
+        "Python makes it once and gives every call in a process the same one. What one call "
+        "changes the next one sees, but only where both run in one process: the result then "
+        "depends on where the flow was cut."
+    ),
+    bad="""\
+@checkpoint
+def collect(item: str, seen: list[str] = []) -> list[str]: ...
+""",
+    good="""\
+@checkpoint
+def collect(item: str, seen: list[str] | None = None) -> list[str]:
+    seen = seen or []
+    ...
+""",
+)
+
+GLOBAL_CHANGED = Rule(
+    code="KIT207",
+    name="global-changed",
+    severity="warning",
+    what="A checkpoint changes a variable of its module.",
+    why=(
+        "A recorded checkpoint does not run again, so after a resume, or in the next step's "
+        "process, the change never happened. Only what a checkpoint returns is passed on."
+    ),
+    bad="""\
+FOUND: list[str] = []
+
+@checkpoint
+def search(query: str) -> None:
+    FOUND.append(query)
+""",
+    good="""\
+@checkpoint
+def search(query: str) -> list[str]:
+    return [query]
+""",
+)
+
+SET_ORDER = Rule(
+    code="KIT208",
+    name="set-order",
+    severity="warning",
+    what="The flow's body goes through a set.",
+    why=(
+        "The order of a set of texts differs from process to process. After a resume the same "
+        "calls would come in another order, and each would be given the record of another one."
+    ),
+    bad="""\
+for name in set(names):
+    greet(name)
+""",
+    good="""\
+for name in sorted(set(names)):
+    greet(name)
+""",
+)
+
+IDENTITY_OF_LITERAL = Rule(
+    code="KIT209",
+    name="identity-of-literal",
+    severity="warning",
+    what="The flow's body asks with `is` whether a value is a text or a number.",
+    why=(
+        "Equal texts and numbers are sometimes one object and sometimes not, and no value is the "
+        "same object after it crossed to another process."
+    ),
+    bad="""\
+if kind is "spam":
+    return "dropped"
+""",
+    good="""\
+if kind == "spam":
+    return "dropped"
+""",
+)
+
+VALUE_CANNOT_CROSS = Rule(
+    code="KIT210",
+    name="value-cannot-cross",
+    severity="warning",
+    what="A variable holds an open file, a lock, an iterator or the like across a cut.",
+    why=(
+        "Such a value lives in one process. The steps on both sides of the cut then share one, "
+        "however they were cut, and where the later one needs its own machine the run fails. After "
+        "a resume the value is made again: a file is read from its start, a lock is free."
+    ),
+    bad="""\
+@flow
+def main(names: list[str], texts: list[str]) -> str:
+    pairs = zip(names, texts)
+    draft(names)
+    return draft(dict(pairs))
+""",
+    good="""\
+@flow
+def main(names: list[str], texts: list[str]) -> str:
+    pairs = list(zip(names, texts))
+    draft(names)
+    return draft(dict(pairs))
+""",
+)
+
+ARGUMENT_RETURNED = Rule(
+    code="KIT211",
+    name="argument-returned",
+    severity="warning",
+    what="A checkpoint returns the very list, dict or set that it was given.",
+    why=(
+        "What a checkpoint returns is recorded, and its caller gets a copy of it. In plain Python "
+        "argument and result would be one object, and a change of one would be seen in the other; "
+        "here it is not."
+    ),
+    bad="""\
+@checkpoint
+def checked(rows: list[str]) -> list[str]:
+    print(len(rows))
+    return rows
+""",
+    good="""\
+@checkpoint
+def checked(rows: list[str]) -> list[str]:
+    return [row for row in rows if row]
+""",
+)
+
+ARGUMENT_CHANGED = Rule(
+    code="KIT212",
+    name="argument-changed",
+    severity="warning",
+    what="A checkpoint changes one of its arguments.",
+    why=(
+        "Arguments are copies: a recorded checkpoint does not run again, and a later step runs "
+        "elsewhere, so the change would be missing. Kitaru notices it after the call, and the "
+        "checkpoint fails."
+    ),
+    bad="""\
+@checkpoint
+def collect(found: list[str], topic: str) -> None:
+    found.append(topic)
+""",
+    good="""\
+@checkpoint
+def collect(found: list[str], topic: str) -> list[str]:
+    return [*found, topic]
+""",
+)
+
+PROCESS_CHANGED = Rule(
+    code="KIT213",
+    name="process-changed",
+    severity="warning",
+    what=(
+        "The flow's body changes state of its process: an environment variable, the working"
+        " directory, the decimal context, the locale, a seed, an attribute of an installed module."
+    ),
+    why=(
+        "Each step runs in a process of its own, and so does a resume. It starts without the "
+        "change, and code that depends on it computes something else."
+    ),
+    bad="""\
+@flow
+def main(amount: str) -> str:
+    decimal.getcontext().prec = 5
+    return bill(total(amount))
+""",
+    good="""\
+decimal.getcontext().prec = 5
+
+@flow
+def main(amount: str) -> str:
+    return bill(total(amount))
+""",
+)
+
+MODULE_STATE = Rule(
+    code="KIT214",
+    name="module-state",
+    severity="note",
+    what="The flow uses an iterator, a queue, a connection or the like of its module twice.",
+    why=(
+        "What is in it cannot be passed to another process. So the code between its uses runs in "
+        "one process: that cut is left out, and a resume starts with a fresh one."
+    ),
+    bad="""\
+IDS = itertools.count()
+
+@flow
+def main(topic: str) -> str:
+    text = draft(topic, next(IDS))
+    return check(text, next(IDS))
+""",
+    good="""\
+@flow
+def main(topic: str) -> str:
+    text = draft(topic, 0)
+    return check(text, 1)
+""",
+)

@@ -1,0 +1,376 @@
+"""Find the files and modules that the source of a project refers to by other means than `import`.
+
+Every path that starts at `__file__`, at a package's resources, or, where such a file exists, at the
+working directory counts as a reference, whatever the code does with it: `FileSystemLoader(HERE)`
+reads a folder as `open` reads a file. A reference is a hint for the bundle, never a fact about the
+flow.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from kitaru_compiler.frontend.paths import (
+    WILD,
+    Function,
+    Located,
+    Paths,
+    Scope,
+    Text,
+    Value,
+    scope_of,
+)
+from kitaru_compiler.frontend.source import Source
+
+Kind = Literal[
+    "path", "glob", "pattern", "rglob", "list", "write", "root", "module", "modules",
+    "unknown module",
+]  # fmt: skip
+# Methods and functions that look at what is directly in a folder.
+_LISTS = frozenset({"iterdir"})
+_LIST_FUNCTIONS = frozenset({"os.listdir", "os.scandir"})
+_WALK_FUNCTIONS = frozenset({
+    "os.walk", "pkgutil.iter_modules", "pkgutil.walk_packages", "shutil.copytree",
+})  # fmt: skip
+_GLOB_FUNCTIONS = frozenset({"glob.glob", "glob.iglob"})
+_IMPORTS = frozenset({"importlib.import_module", "__import__"})
+_ADD_ROOT = frozenset({"sys.path.insert", "sys.path.append", "site.addsitedir"})
+# Folders that tools make, in which nothing of the project is.
+TOOLS = frozenset({
+    ".git", ".hg", ".svn", ".kitaru", ".venv", "__pycache__", "node_modules", ".tox", ".nox",
+    ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints", ".idea", ".vscode",
+})  # fmt: skip
+# Calls that show a string and read nothing.
+_SHOW = frozenset({"print", "debug", "info", "warning", "error", "exception", "log", "write_text"})
+_READS = frozenset({"read_text", "read_bytes"})
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One reference: `path` is absolute, or relative to the working directory if `in_cwd`.
+
+    `pattern` is what a glob adds to the path; `module` is the absolute name, or the pattern of
+    names, of the modules that an import makes up at run time. `reads` says that the file is
+    certainly read. `first` says of an import root that it goes before the others.
+    """
+
+    kind: Kind
+    source: Source
+    node: ast.AST
+    path: str = ""
+    in_cwd: bool = False
+    pattern: str = ""
+    module: str = ""
+    reads: bool = False
+    first: bool = False
+
+
+# The bytes of the name of a file, as file systems limit it.
+LONGEST_NAME = 255
+
+
+def references(source: Source, paths: Paths) -> list[Reference]:
+    """Return the references of one file, in source order.
+
+    A variable that only holds a path is followed to where it is used: of
+    `DATA = HERE / "data"` and `open(DATA / "a.json")`, the one file is the reference.
+    """
+    finder = _Finder(source, paths)
+    module = paths.module(source)
+    finder.visit(source.tree, module)
+    for name, value in module.values.items():
+        if value is not None and name not in module.used:
+            finder.located(value, paths.value(value, module))
+    return finder.found
+
+
+class _Finder:
+    def __init__(self, source: Source, paths: Paths) -> None:
+        self._source = source
+        self._paths = paths
+        self._file = paths.file_of(source).as_posix()
+        self.found: list[Reference] = []
+
+    def visit(self, node: ast.AST, scope: Scope) -> None:
+        """Find the references in a node; the largest expression that is a path is one."""
+        if isinstance(node, ast.expr) and self._expression(node, scope):
+            return
+        if isinstance(node, Function):
+            self._function(node, scope)
+            return
+        held = self._held(node, scope)
+        for child in ast.iter_child_nodes(node):
+            if child is not held:
+                self.visit(child, scope)
+
+    def _function(self, node: Function, scope: Scope) -> None:
+        for part in (*node.args.defaults, *node.args.kw_defaults):
+            if part is not None:
+                self.visit(part, scope)
+        for decorator in getattr(node, "decorator_list", ()):
+            self.visit(decorator, scope)
+        inner = scope_of(node, scope)
+        for stmt in node.body if isinstance(node.body, list) else [node.body]:
+            self.visit(stmt, inner)
+        for name, value in inner.values.items():
+            if value is not None and name not in inner.used:
+                self.located(value, self._paths.value(value, inner))
+
+    def _held(self, node: ast.AST, scope: Scope) -> ast.expr | None:
+        """Return the value of an assignment whose variable is followed to where it is used."""
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case _:
+                return None
+        if scope.values.get(name) is not value:
+            return None
+        return value if isinstance(self._paths.value(value, scope), Located) else None
+
+    def _expression(self, node: ast.expr, scope: Scope) -> bool:
+        """Record what an expression refers to; return whether nothing below it is left to see."""
+        if isinstance(node, ast.Call) and self._call(node, scope):
+            return True
+        if isinstance(node, ast.Constant | ast.JoinedStr):
+            return False
+        if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
+            return False
+        return self.located(node, self._paths.value(node, scope))
+
+    def located(self, node: ast.expr, value: Value, *, reads: bool = False) -> bool:
+        if not isinstance(value, Located):
+            return False
+        if not self._contains_itself(value):
+            self._add("path", node, value, reads=reads)
+        return True
+
+    def _contains_itself(self, value: Located) -> bool:
+        """Say whether a path is the module's own file or a folder around it."""
+        return not value.in_cwd and f"{self._file}/".startswith(f"{value.path}/")
+
+    def _add(
+        self,
+        kind: Kind,
+        node: ast.AST,
+        at: Located,
+        pattern: str = "",
+        *,
+        reads: bool = False,
+        first: bool = False,
+    ) -> None:
+        self.found.append(
+            Reference(
+                kind,
+                self._source,
+                node,
+                at.path,
+                at.in_cwd,
+                pattern=pattern,
+                reads=reads,
+                first=first,
+            )
+        )
+
+    def _call(self, node: ast.Call, scope: Scope) -> bool:
+        name = self._paths.dotted(node.func, self._source)
+        if name in _ADD_ROOT:
+            return self._root(node, scope, first=name == "sys.path.insert")
+        if name in _IMPORTS:
+            self._import(node, scope)
+            return False
+        if name == "open" or name == "io.open":
+            return self._open(node, scope)
+        if name in _LIST_FUNCTIONS | _WALK_FUNCTIONS | _GLOB_FUNCTIONS:
+            return self._listed(name, node, scope)
+        if isinstance(node.func, ast.Attribute):
+            return self._method(node.func, node, scope)
+        self._texts(name, node, scope)
+        return False
+
+    def _root(self, node: ast.Call, scope: Scope, *, first: bool) -> bool:
+        value = self._path(node.args[-1], scope) if node.args else None
+        if isinstance(value, Located) and WILD not in value.path:
+            self._add("root", node, value, first=first)
+        return True
+
+    def _import(self, node: ast.Call, scope: Scope) -> None:
+        value = self._paths.value(node.args[0], scope) if node.args else None
+        name = value.text if isinstance(value, Text) else ""
+        if name.startswith("."):
+            packages = [*node.args[1:2], *(k.value for k in node.keywords if k.arg == "package")]
+            package = self._paths.value(packages[0], scope) if packages else None
+            name = f"{package.text}{name}" if isinstance(package, Text) else ""
+        kind: Kind = "module" if name and not name.startswith(WILD) else "unknown module"
+        self.found.append(Reference(kind, self._source, node, module=name))
+
+    def _open(self, node: ast.Call, scope: Scope) -> bool:
+        modes = [*node.args[1:2], *(k.value for k in node.keywords if k.arg == "mode")]
+        mode = modes[0].value if modes and isinstance(modes[0], ast.Constant) else "r"
+        if not modes or (isinstance(mode, str) and not set(mode) & set("wax")):
+            value = self._path(node.args[0], scope) if node.args else None
+            return self.located(node.args[0], value, reads=True) if node.args else False
+        return bool(node.args) and self._written(node, self._path(node.args[0], scope))
+
+    def _listed(self, name: str, node: ast.Call, scope: Scope) -> bool:
+        if not node.args:
+            return False
+        argument = node.args[0]
+        parts = argument.elts if isinstance(argument, ast.List | ast.Tuple) else [argument]
+        for part in parts:
+            value = self._path(part, scope)
+            if not isinstance(value, Located):
+                self.visit(part, scope)
+            elif name in _GLOB_FUNCTIONS:
+                self._add("pattern", node, value)
+            elif name.startswith("pkgutil."):
+                self._add("modules", node, value)
+            else:
+                self._add("list" if name in _LIST_FUNCTIONS else "rglob", node, value, "*")
+        return True
+
+    def _method(self, func: ast.Attribute, node: ast.Call, scope: Scope) -> bool:
+        at = self._paths.value(func.value, scope)
+        if not isinstance(at, Located):
+            self._texts(func.attr, node, scope)
+            return False
+        if func.attr in ("glob", "rglob") and node.args:
+            pattern = self._paths.value(node.args[0], scope)
+            text = pattern.text if isinstance(pattern, Text) else WILD
+            self._add("glob" if func.attr == "glob" else "rglob", node, at, text)
+            return True
+        if func.attr in _LISTS:
+            self._add("list", node, at, "*")
+            return True
+        if func.attr == "walk":
+            self._add("rglob", node, at, "*")
+            return True
+        if func.attr == "open":
+            mode = node.args[0] if node.args else None
+            if isinstance(mode, ast.Constant) and set(str(mode.value)) & set("wax"):
+                return self._written(node, at)
+        if func.attr in ("write_text", "write_bytes", "mkdir", "touch", "unlink"):
+            return self._written(node, at)
+        if func.attr in _READS or func.attr == "open":
+            return self.located(node, at, reads=True)
+        return False
+
+    def _written(self, node: ast.AST, value: Value) -> bool:
+        """Record what the code writes, which is not a file of the project."""
+        if isinstance(value, Located):
+            self._add("write", node, value)
+        return isinstance(value, Located)
+
+    def _texts(self, name: str, node: ast.Call, scope: Scope) -> None:
+        """Record strings that are the name of a file, if one exists; `show` reads none."""
+        if name.rpartition(".")[2] in _SHOW or not node.args:
+            return
+        value = self._path(node.args[0], scope)
+        if isinstance(value, Located) and value.in_cwd and "." in value.path.rpartition("/")[2]:
+            self._add("path", node.args[0], value)
+
+    def _path(self, node: ast.expr, scope: Scope) -> Value:
+        """Return the path of an argument: a string that names a file is one as well."""
+        value = self._paths.value(node, scope)
+        if isinstance(value, Text):
+            if not value.text or value.text.startswith(("/", WILD)) or "\n" in value.text:
+                return None
+            return Located(value.text, in_cwd=True)
+        return value
+
+
+def matched(reference: Reference, base: Path) -> Iterator[Path]:
+    """Yield the files on this disk that a reference names; `base` stands for the working directory.
+
+    Files of folders that it names as a whole are among them.
+    """
+    if reference.kind in ("write", "root", "module", "unknown module"):
+        return
+    where = base / reference.path if reference.in_cwd else Path(reference.path)
+    # A text that is too long for a name, such as a regular expression, names no file.
+    if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in where.parts):
+        return
+    if reference.kind == "pattern":
+        # The path itself is a pattern, as `glob.glob` takes it.
+        fixed = re.split(r"[*?\[\0]", str(where), maxsplit=1)[0].rpartition("/")[0]
+        yield from _globbed(Path(fixed), str(where)[len(fixed) + 1 :])
+        return
+    starts = [where]
+    if WILD in reference.path:
+        starts = list(_wild(reference.path, base))
+    for start in starts:
+        match reference.kind:
+            case "glob":
+                found = _globbed(start, reference.pattern)
+            case "list":
+                found = _globbed(start, "*")
+            case "rglob":
+                found = _globbed(start, f"**/{reference.pattern}")
+            case "modules":
+                found = _globbed(start, "**/*.py")
+            case _ if start.is_dir() and WILD not in reference.path:
+                found = _globbed(start, "**/*")
+            case _:
+                found = iter([start] if start.is_file() else [])
+        yield from found
+
+
+def _wild(path: str, base: Path) -> Iterator[Path]:
+    """Yield what a path with wildcards names; what it does not say is never a folder."""
+    fixed, _, rest = path.partition(WILD)
+    folder = base / fixed.rpartition("/")[0]
+    pattern = _escaped(fixed.rpartition("/")[2] + WILD + rest)
+    yield from _globbed(folder, pattern)
+
+
+def _escaped(text: str) -> str:
+    # Of the characters of a pattern, only those for unknown text are meant.
+    escaped = "".join(f"[{c}]" if c in "*?[" else c for c in text)
+    return escaped.replace(WILD, "*")
+
+
+def _globbed(folder: Path, pattern: str) -> Iterator[Path]:
+    parts = pattern.replace(WILD, "*").strip("/")
+    if parts.startswith("**/") and "**" not in parts[3:]:
+        last = PurePosixPath(parts[3:])
+        yield from (path for path in below(folder) if path.match(last.as_posix()))
+        return
+    if not folder.is_dir():
+        return
+    try:
+        yield from sorted(path for path in folder.glob(parts) if path.is_file())
+    except (ValueError, NotImplementedError, OSError):
+        return
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder in order, without those of tools and builds."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_of_tools(Path(here, name)))
+        yield from (Path(here, name) for name in sorted(files))
+
+
+def _is_of_tools(folder: Path) -> bool:
+    if folder.name in TOOLS or folder.name.endswith((".egg-info", ".dist-info")):
+        return True
+    # A virtual environment, or what `kitaru compile` wrote.
+    return (folder / "pyvenv.cfg").is_file() or (folder / "sourcemap.json").is_file()
+
+
+def files_named(folder: Path, patterns: list[str]) -> Iterator[Path]:
+    """Yield the files below `folder` that patterns name, written as in a .gitignore."""
+    if not patterns:
+        return
+    from pathspec import GitIgnoreSpec
+
+    spec = GitIgnoreSpec.from_lines(patterns)
+    for path in below(folder):
+        if spec.match_file(path.relative_to(folder).as_posix()):
+            yield path

@@ -1,0 +1,356 @@
+"""Evaluate path expressions of the source without running them.
+
+`Path(__file__).parent / "prompts" / f"{name}.md"` names files beside the module; the compiler has
+to know which, because only files in the bundle reach a container. An expression is followed through
+variables that are assigned once, functions of `pathlib`, `os.path` and `importlib.resources`, and
+imports of other modules of the project. What only run time knows becomes a wildcard:
+
+    HERE = Path(__file__).parent                     # /proj/flows
+    HERE / "prompts" / f"{name}.md"                  # /proj/flows/prompts/*.md
+    resources.files("pkg") / "data" / "a.json"       # /proj/pkg/data/a.json
+    open("data.json")                                # data.json, in the working directory
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kitaru_compiler.frontend.source import Source
+
+# Stands in a path for any text without a slash.
+WILD = "\0"
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+# Methods and functions that return the path they get, as far as a bundle is concerned.
+_SAME = frozenset({"resolve", "absolute", "as_posix", "__fspath__", "expanduser"})
+_SAME_FUNCTIONS = frozenset({
+    "os.path.abspath", "os.path.realpath", "os.path.normpath", "os.path.expanduser", "os.fspath",
+    "str", "importlib.resources.as_file", "pathlib.Path.resolve",
+})  # fmt: skip
+_PATHS = frozenset({"pathlib.Path", "pathlib.PurePath", "pathlib.PosixPath"})
+_RESOURCES = frozenset({
+    "open_text", "open_binary", "read_text", "read_binary", "path", "is_resource", "contents",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Located:
+    """A path: absolute if it starts at a file of the project, else `in_cwd`, relative to it."""
+
+    path: str
+    in_cwd: bool = False
+
+    def join(self, text: str) -> Located | None:
+        """Return the path below this one; None for an absolute `text`."""
+        if text.startswith("/"):
+            return None
+        return replace(self, path=posixpath.normpath(posixpath.join(self.path, text)))
+
+    @property
+    def parent(self) -> Located:
+        return replace(self, path=posixpath.dirname(self.path))
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string; `WILD` stands for the parts that only run time knows."""
+
+    text: str
+
+
+Value = Located | Text | None
+
+
+@dataclass
+class Scope:
+    """The variables of a function, or of a module: the value of each that is assigned once."""
+
+    source: Source
+    values: dict[str, ast.expr | None]
+    outer: Scope | None = None
+    used: set[str] = field(default_factory=set)
+
+    def find(self, name: str) -> tuple[Scope, ast.expr | None] | None:
+        """Return the scope that binds `name` and the value, None where only run time knows it."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.values:
+                return scope, scope.values[name]
+            scope = scope.outer
+        return None
+
+
+@dataclass
+class Paths:
+    """Evaluates expressions of the files of one project.
+
+    `find` returns a module's source, `folder_of` the folder of a package of the project.
+    """
+
+    find: Callable[[str], Source | None]
+    folder_of: Callable[[str], Path | None]
+    file_of: Callable[[Source], Path]
+    _modules: dict[str, Scope] = field(default_factory=dict)
+    _imports: dict[str, dict[str, str]] = field(default_factory=dict)
+    _busy: set[int] = field(default_factory=set)
+
+    def module(self, source: Source) -> Scope:
+        """Return the module scope of a file."""
+        if source.file not in self._modules:
+            self._modules[source.file] = Scope(source, assigned_once(source.tree.body))
+        return self._modules[source.file]
+
+    def dotted(self, node: ast.expr, source: Source) -> str:
+        """Return the absolute name that a name or attribute chain means, empty for none."""
+        if source.file not in self._imports:
+            self._imports[source.file] = dict(_imported(source))
+        match node:
+            case ast.Name(id=name):
+                return self._imports[source.file].get(name, name)
+            case ast.Attribute(value=value, attr=attr):
+                root = self.dotted(value, source)
+                return f"{root}.{attr}" if root else ""
+        return ""
+
+    def value(self, node: ast.expr, scope: Scope) -> Value:
+        """Return what a path or string expression is worth, None where nothing can be said."""
+        if id(node) in self._busy:
+            return None
+        self._busy.add(id(node))
+        try:
+            return self._value(node, scope)
+        finally:
+            self._busy.discard(id(node))
+
+    def _value(self, node: ast.expr, scope: Scope) -> Value:
+        match node:
+            case ast.Constant(value=str(text)):
+                return Text(text)
+            case ast.JoinedStr(values=parts):
+                return Text("".join(self._part(part, scope) for part in parts))
+            case ast.FormattedValue(value=value):
+                return self.value(value, scope)
+            case ast.Name(id="__file__"):
+                return Located(self.file_of(scope.source).as_posix())
+            case ast.Name(id="__name__"):
+                return Text(scope.source.module)
+            case ast.Name(id="__package__"):
+                return Text(_package(scope.source))
+            case ast.Name():
+                return self._variable(node, scope)
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                return self._join(self.value(left, scope), [self._known(right, scope)])
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return self._added(self.value(left, scope), self._known(right, scope))
+            case ast.Attribute(value=value, attr="parent"):
+                inner = self.value(value, scope)
+                return inner.parent if isinstance(inner, Located) else None
+            case ast.Attribute(value=ast.Name() as name, attr="__path__"):
+                return self._package_folder(self.dotted(name, scope.source))
+            case ast.Attribute():
+                return self._attribute(node, scope)
+            case ast.Subscript(
+                value=ast.Attribute(value=value, attr="parents"),
+                slice=ast.Constant(value=int(depth)),
+            ):
+                found = self.value(value, scope)
+                for _ in range(depth + 1):
+                    found = found.parent if isinstance(found, Located) else None
+                return found
+            case ast.Call():
+                return self._call(node, scope)
+        return None
+
+    def _part(self, part: ast.expr, scope: Scope) -> str:
+        found = self.value(part, scope)
+        return WILD if found is None else found.text if isinstance(found, Text) else found.path
+
+    def _known(self, node: ast.expr, scope: Scope) -> Value:
+        """Return the value of what is appended to a path: any text where nothing is known."""
+        return self.value(node, scope) or Text(WILD)
+
+    def _variable(self, node: ast.Name, scope: Scope) -> Value:
+        found = scope.find(node.id)
+        if found is not None:
+            home, value = found
+            result = self.value(value, home) if value is not None else None
+            if result is not None:
+                home.used.add(node.id)
+            return result
+        return self._of_module(self.dotted(node, scope.source), scope)
+
+    def _attribute(self, node: ast.Attribute, scope: Scope) -> Value:
+        return self._of_module(self.dotted(node, scope.source), scope)
+
+    def _of_module(self, dotted: str, scope: Scope) -> Value:
+        """Return the value of a variable of another module of the project."""
+        module, _, name = dotted.rpartition(".")
+        source = self.find(module) if module else None
+        if source is None or source.file == scope.source.file:
+            return None
+        other = self.module(source)
+        value = other.values.get(name)
+        if value is None:
+            # The module may have imported the name itself.
+            further = self.dotted(ast.Name(name), source)
+            return self._of_module(further, other) if further != name else None
+        result = self.value(value, other)
+        if result is not None:
+            other.used.add(name)
+        return result
+
+    def _package_folder(self, module: str) -> Value:
+        folder = self.folder_of(module)
+        return Located(folder.as_posix()) if folder else None
+
+    def _call(self, node: ast.Call, scope: Scope) -> Value:
+        name = self.dotted(node.func, scope.source)
+        if name in _PATHS or name == "os.path.join":
+            return self._joined(name, node, scope)
+        if name in _SAME_FUNCTIONS and node.args:
+            return self.value(node.args[0], scope)
+        if name in ("pathlib.Path.cwd", "os.getcwd"):
+            return Located(".", in_cwd=True)
+        if name == "os.path.dirname" and node.args:
+            inner = self.value(node.args[0], scope)
+            return inner.parent if isinstance(inner, Located) else None
+        if name.startswith("importlib.resources.") or name == "pkgutil.get_data":
+            return self._resource(name.rpartition(".")[2], node, scope)
+        if isinstance(node.func, ast.Attribute):
+            return self._method(node.func, node.args, scope)
+        return None
+
+    def _joined(self, name: str, node: ast.Call, scope: Scope) -> Value:
+        values = [self._known(argument, scope) for argument in node.args]
+        if not values:
+            return Located(".", in_cwd=True) if name in _PATHS else None
+        first = values[0]
+        if isinstance(first, Text):
+            if name == "os.path.join" and len(values) > 1:
+                texts = [v.text if isinstance(v, Text) else WILD for v in values]
+                return Text(posixpath.join(*texts))
+            # A path of its own that starts with a text is one below the working directory.
+            if first.text.startswith((WILD, "/")):
+                return None
+            first = Located(posixpath.normpath(first.text), in_cwd=True)
+        return self._join(first, values[1:])
+
+    def _resource(self, function: str, node: ast.Call, scope: Scope) -> Value:
+        package: Value = Text(_package(scope.source))
+        if node.args:
+            package = self.value(node.args[0], scope)
+            if package is None:
+                package = Text(self.dotted(node.args[0], scope.source))
+        if not isinstance(package, Text) or WILD in package.text:
+            return None
+        source = self.find(package.text)
+        named = _package(source) if source else package.text
+        folder = self._package_folder(named)
+        if function == "files":
+            return folder
+        if function in {*_RESOURCES, "get_data"}:
+            return self._join(folder, [self._known(a, scope) for a in node.args[1:2]])
+        return None
+
+    def _method(self, func: ast.Attribute, args: list[ast.expr], scope: Scope) -> Value:
+        inner = self.value(func.value, scope)
+        if not isinstance(inner, Located):
+            return None
+        if func.attr in _SAME:
+            return inner
+        if func.attr == "joinpath":
+            return self._join(inner, [self._known(argument, scope) for argument in args])
+        if func.attr == "with_name" and args:
+            return self._join(inner.parent, [self._known(args[0], scope)])
+        if func.attr == "with_suffix" and args:
+            suffix = self._known(args[0], scope)
+            stem = posixpath.splitext(inner.path)[0]
+            return replace(inner, path=stem + suffix.text) if isinstance(suffix, Text) else None
+        return None
+
+    def _join(self, start: Value, parts: list[Value]) -> Value:
+        found = start
+        for part in parts:
+            if not isinstance(found, Located) or not isinstance(part, Text):
+                return None
+            found = found.join(part.text)
+        return found
+
+    def _added(self, left: Value, right: Value) -> Value:
+        if not isinstance(right, Text) or (left is None and right.text == WILD):
+            return None
+        left = left or Text(WILD)
+        if isinstance(left, Text):
+            return Text(left.text + right.text)
+        return replace(left, path=posixpath.normpath(left.path + right.text))
+
+
+def assigned_once(body: list[ast.stmt]) -> dict[str, ast.expr | None]:
+    """Return the value of each name that statements bind; None for one that is bound twice."""
+    found: dict[str, ast.expr | None] = {}
+    for name, value in _bindings(body):
+        found[name] = None if name in found else value
+    return found
+
+
+def scope_of(function: Function, outer: Scope) -> Scope:
+    """Return the scope of a function's body; its parameters have no known values."""
+    body = function.body if isinstance(function.body, list) else []
+    values = assigned_once(body)
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    named += [extra for extra in (arguments.vararg, arguments.kwarg) if extra]
+    return Scope(outer.source, values | {argument.arg: None for argument in named}, outer)
+
+
+def _bindings(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr | None]]:
+    """Yield the names that statements bind, those in nested functions and classes excepted."""
+    pending: list[ast.AST] = list(reversed(body))
+    while pending:
+        node = pending.pop()
+        children = list(ast.iter_child_nodes(node))
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                yield name, value
+                children = [value]
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield name, value
+                children = [value]
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                yield name, None
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
+                yield name, None
+                continue
+            case ast.Lambda():
+                continue
+        pending += reversed(children)
+
+
+def _imported(source: Source) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    whole = alias.name if alias.asname else alias.name.partition(".")[0]
+                    yield alias.asname or whole, whole
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = module or ""
+                if level:
+                    package = _package(source).split(".")
+                    kept = package[: len(package) - level + 1]
+                    base = ".".join([*kept, base] if base else kept)
+                for alias in names:
+                    yield alias.asname or alias.name, f"{base}.{alias.name}"
+
+
+def _package(source: Source) -> str:
+    if source.file.endswith("__init__.py"):
+        return source.module
+    return source.module.rpartition(".")[0]

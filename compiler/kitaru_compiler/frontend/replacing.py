@@ -1,0 +1,325 @@
+"""Names that the project's code replaces in ways that no assignment of the name shows.
+
+A constant is unrolled, a helper written out and a method followed only where what the source says
+of it holds whenever the flow runs. Code may replace each of them by a name that it makes up:
+
+    globals().update(settings)                  # any name of the module
+    setattr(sys.modules[__name__], key, value)  # any name of any module
+    setattr(self, key, value)                   # any attribute of an object: methods, no constants
+    mock.patch.object(Agent, "ask").start()     # the name "ask", of whatever object
+
+`Replacing` sums up the whole project, since one line anywhere is enough. A name that is made up on
+an object of the code's own (`self`, `cls`, a local bound once to a new object of a class) can be a
+method, never a module's name. A name that is written out makes that name doubtful, and no other.
+Reading (`globals()["x"]`, `name in vars(m)`, `{**globals()}`) replaces nothing.
+
+What stays out of sight: replacing names by compiled code, by `eval` of text that is made up, and by
+a library that is handed the module itself.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from kitaru_compiler.frontend.names import dotted_name
+from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.scope import bound_in, bound_names
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+# The locals of a function that are certainly objects of a class, made there.
+Objects = Callable[[Source, Function], frozenset[str]]
+# What a chain of names stands for, as an absolute name: of the project, or `unittest.mock.patch`.
+Resolve = Callable[[Source, ast.expr], str]
+
+_SETTERS = {"setattr": 3, "delattr": 2, "__setattr__": 3, "__delattr__": 2}
+# The namespaces of functions, frames and modules, whoever asks for them.
+_SPACES = frozenset({"f_globals", "f_locals", "f_builtins", "__globals__", "__dict__"})
+_NAMESPACES = frozenset({"globals", "vars", "locals"})
+# What makes a function or an object another one, its name and its attributes left as they are.
+_IDENTITY = frozenset({"__class__", "__bases__", "__dict__"})
+_FUNCTION = frozenset({"__code__", "__defaults__", "__kwdefaults__"})
+_READS = frozenset({"get", "items", "keys", "values", "copy", "__contains__", "__getitem__"})
+_WRITES = frozenset({"pop", "setdefault", "__setitem__", "__delitem__"})
+# These look at a namespace that they are handed, and keep none of it.
+_LOOKERS = frozenset({
+    "all", "any", "bool", "dict", "enumerate", "eval", "filter", "frozenset", "id", "isinstance",
+    "iter", "len", "list", "max", "min", "print", "repr", "set", "sorted", "str", "tuple", "type",
+    "zip",
+})  # fmt: skip
+_COPIERS = frozenset({
+    "copy", "deepcopy", "dump", "dumps", "extend", "format_map", "pformat", "pprint", "update",
+})  # fmt: skip
+_HIDDEN = frozenset({*_SETTERS, *_SPACES, *_NAMESPACES})
+
+
+@dataclass
+class Replacing:
+    """What the code of a project replaces; `anything` and `methods` say where first, or nothing."""
+
+    anything: str = ""
+    methods: str = ""
+    named: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(sources: Iterable[Source], objects: Objects, resolve: Resolve) -> Replacing:
+        """Return what the code of these modules replaces."""
+        found = Replacing()
+        for source in sources:
+            reader = _Reader(source, found, objects, resolve)
+            reader.visit(source.tree, _Place())
+        return found
+
+    def name(self, name: str) -> str:
+        """Return where a name of a module may be replaced, an empty text where it stays."""
+        return self.anything or self.named.get(name, "")
+
+    def method(self, name: str) -> str:
+        """Return where a method of that name may be replaced, an empty text where it stays."""
+        return self.name(name) or self.methods or self.attributes.get(name, "")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a node stands: in which kind of scope, and below which two nodes.
+
+    `own` are the names that stand for objects there, `hidden` those that are no builtins.
+    """
+
+    scope: str = "module"
+    own: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
+    parent: ast.AST | None = None
+    above: ast.AST | None = None
+
+
+@dataclass
+class _Reader:
+    source: Source
+    found: Replacing
+    objects: Objects
+    resolve: Resolve
+
+    def visit(self, tree: ast.AST, start: _Place) -> None:
+        pending = [(tree, start)]
+        while pending:
+            node, place = pending.pop()
+            self._look(node, place)
+            inner = replace(self._inside(node, place), parent=node, above=place.parent)
+            pending += [(child, inner) for child in ast.iter_child_nodes(node)]
+
+    def _inside(self, node: ast.AST, place: _Place) -> _Place:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                bound = bound_in(node)
+                own = self.objects(self.source, node)
+                static = any(dotted_name(d) == "staticmethod" for d in node.decorator_list)
+                first = [*node.args.posonlyargs, *node.args.args][:1]
+                if place.scope == "class" and first and not static:
+                    rebound = set().union(*map(bound_names, node.body))
+                    own |= {first[0].arg} - rebound
+                return _Place("function", (place.own - bound) | own, place.hidden | bound)
+            case ast.ClassDef():
+                return _Place("class", place.own, place.hidden)
+            case ast.Lambda() if place.scope != "function":
+                return _Place("function", place.own, place.hidden)
+        return place
+
+    def _look(self, node: ast.AST, place: _Place) -> None:
+        match node:
+            case ast.Call():
+                self._call(node, place)
+            case ast.Attribute(ctx=ast.Store() | ast.Del()):
+                self._assigned(node, place)
+            case ast.Attribute(attr=attr, value=value) if attr in _SPACES:
+                self._space(node, place, self._is_own(value, place))
+            case ast.Attribute(attr=attr) if attr in _SETTERS and not _is_callee(node, place):
+                self._made_up(node, f"`{attr}`", False)
+            case ast.Name(id=name, ctx=ast.Load()) if name not in place.hidden:
+                self._mentioned(node, name, place)
+            case ast.Subscript(value=value, ctx=ast.Store() | ast.Del()):
+                if self._means(value, "sys.modules"):
+                    self._made_up(node, "`sys.modules`", False)
+
+    def _mentioned(self, node: ast.Name, name: str, place: _Place) -> None:
+        if name == "__builtins__":
+            self._space(node, place, False)
+        elif name in ("setattr", "delattr", "globals", "vars") and not _is_callee(node, place):
+            self._made_up(node, f"`{name}`", False)
+
+    def _call(self, node: ast.Call, place: _Place) -> None:
+        name = dotted_name(node.func).rpartition(".")[2] or getattr(node.func, "attr", "")
+        plain = isinstance(node.func, ast.Name) and name not in place.hidden
+        if name in _SETTERS and (plain or isinstance(node.func, ast.Attribute)):
+            self._setter(node, name, place)
+        elif plain and name in _NAMESPACES:
+            self._namespace(node, name, place)
+        elif plain and name == "getattr":
+            match node.args:
+                case [_, ast.Constant(value=value), *_] if value in _HIDDEN:
+                    self._made_up(node, f'`getattr(…, "{value}")`', False)
+        elif plain and name == "exec" and len(node.args) + len(node.keywords) < 2:
+            self._made_up(node, "`exec`", False)
+        elif self._means(node.func, "importlib.reload"):
+            self._made_up(node, "`importlib.reload`", False)
+        elif isinstance(node.func, ast.Attribute) and self._means(node.func.value, "sys.modules"):
+            if name not in _READS:
+                self._made_up(node, "`sys.modules`", False)
+        elif kind := self._patch(node.func):
+            self._patched(node, kind)
+
+    def _namespace(self, node: ast.Call, name: str, place: _Place) -> None:
+        own = False
+        if name != "globals" and not node.args:
+            if place.scope == "function":
+                return  # a copy
+            own = place.scope == "class"
+        elif node.args:
+            own = self._is_own(node.args[0], place)
+        self._space(node, place, own)
+
+    def _setter(self, node: ast.Call, name: str, place: _Place) -> None:
+        """`setattr(x, n, v)`, `x.__setattr__(n, v)`, `monkeypatch.setattr("m.n", v)`."""
+        args = node.args
+        receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+        whole = len(args) >= _SETTERS[name]
+        if any(isinstance(argument, ast.Starred) for argument in args) or node.keywords:
+            self._made_up(node, f"`{name}`", False)
+        elif whole or receiver is None or not name.startswith("__"):
+            if not whole and args and isinstance(args[0], ast.Constant):
+                self._named(node, args[0], f"`{name}`", False, dotted=True)
+            elif len(args) > 1:
+                self._named(node, args[1], f"`{name}`", self._is_own(args[0], place))
+        elif args:
+            on_super = isinstance(receiver, ast.Call) and dotted_name(receiver.func) == "super"
+            own = on_super or self._is_own(receiver, place)
+            self._named(node, args[0], f"`{name}`", own)
+
+    def _assigned(self, node: ast.Attribute, place: _Place) -> None:
+        own = self._is_own(node.value, place)
+        if node.attr in _FUNCTION:
+            function = self.resolve(self.source, node.value)
+            if function and dotted_name(node.value).partition(".")[0] not in place.hidden:
+                self._one(node, function.rpartition(".")[2], f"`{node.attr}`", False)
+            else:
+                self._made_up(node, f"`{node.attr}`", False)
+        elif node.attr in _IDENTITY:
+            self._made_up(node, f"`{node.attr}`", own)
+        else:
+            self._one(node, node.attr, "an assignment", own)
+
+    def _space(self, node: ast.expr, place: _Place, own: bool) -> None:
+        """Look at what is done with a namespace: read, written at names, or handed on."""
+        what = f"`{ast.unparse(node)}`"
+        match place.parent:
+            case ast.Subscript(value=value, slice=key, ctx=ctx) if value is node:
+                if not isinstance(ctx, ast.Load):
+                    self._named(node, key, what, own)
+            case ast.Attribute(value=value, attr=attr) if value is node:
+                call = place.above
+                called = isinstance(call, ast.Call) and call.func is place.parent
+                if attr in _READS or attr not in {*_WRITES, "update", "clear", "popitem"}:
+                    return
+                if not called or attr in ("clear", "popitem"):
+                    self._made_up(node, what, own)
+                elif attr == "update":
+                    assert isinstance(call, ast.Call)
+                    self._updated(call, what, own)
+                else:
+                    assert isinstance(call, ast.Call)
+                    key = call.args[0] if call.args else ast.Name("key", ast.Load())
+                    self._named(node, key, what, own)
+            case ast.Compare() | ast.Starred() | ast.BinOp() | ast.Expr() | ast.FormattedValue():
+                return
+            case ast.For() | ast.comprehension() | ast.keyword(arg=None):
+                return
+            case ast.Dict(keys=keys, values=values) if (
+                keys[next(i for i, v in enumerate(values) if v is node)] is None
+            ):
+                return
+            case ast.Call(func=ast.Name(id=name)) if name in _LOOKERS:
+                return
+            case ast.Call(func=ast.Attribute(attr=attr, value=value)) if (
+                attr in _COPIERS and dotted_name(value) != "dict"
+            ):
+                return
+            case ast.keyword() if _is_looked_at(place.above):
+                return
+            case _:
+                self._made_up(node, what, own)
+
+    def _updated(self, call: ast.Call, what: str, own: bool) -> None:
+        """`globals().update(a=1)` writes names out, `globals().update(settings)` does not."""
+        displays = [a for a in call.args if isinstance(a, ast.Dict)]
+        keys = [key for display in displays for key in display.keys]
+        if len(displays) < len(call.args) or any(k.arg is None for k in call.keywords):
+            self._made_up(call, what, own)
+        for key in keys:
+            self._named(call, key or call, what, own)
+        for keyword in call.keywords:
+            self._one(call, keyword.arg or "", what, own)
+
+    def _patch(self, callee: ast.expr) -> str:
+        """Return how `mock.patch` is called: `patch`, `object`, `multiple`; nothing for others."""
+        dotted = self.resolve(self.source, callee) or dotted_name(callee)
+        *_, before, last = ["", "", *dotted.split(".")]
+        known = dotted.startswith(("unittest.", "mock.", "patch", "mocker."))
+        if known and last == "patch":
+            return "patch"
+        return last if known and before == "patch" and last in ("object", "multiple") else ""
+
+    def _patched(self, node: ast.Call, kind: str) -> None:
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        if kind == "multiple":
+            for name in given:
+                if name is None:
+                    self._made_up(node, "`patch`", False)
+                else:
+                    self._one(node, name, "`patch`", False)
+            return
+        index, keyword = (0, "target") if kind == "patch" else (1, "attribute")
+        place = node.args[index] if len(node.args) > index else given.get(keyword)
+        self._named(node, place or node, "`patch`", False, dotted=kind == "patch")
+
+    def _means(self, node: ast.expr, wanted: str) -> bool:
+        dotted = dotted_name(node)
+        return bool(dotted) and wanted in (dotted, self.resolve(self.source, node))
+
+    def _is_own(self, node: ast.expr, place: _Place) -> bool:
+        return isinstance(node, ast.Name) and node.id in place.own
+
+    def _named(
+        self, node: ast.AST, name: ast.AST, what: str, own: bool, *, dotted: bool = False
+    ) -> None:
+        if isinstance(name, ast.Constant) and isinstance(name.value, str):
+            text = name.value.rpartition(".")[2] if dotted else name.value
+            self._one(node, text, what, own)
+        else:
+            self._made_up(node, what, own)
+
+    def _one(self, node: ast.AST, name: str, what: str, own: bool) -> None:
+        names = self.found.attributes if own else self.found.named
+        names.setdefault(name, self._where(node, what))
+
+    def _made_up(self, node: ast.AST, what: str, own: bool) -> None:
+        if own:
+            self.found.methods = self.found.methods or self._where(node, what)
+        else:
+            self.found.anything = self.found.anything or self._where(node, what)
+
+    def _where(self, node: ast.AST, what: str) -> str:
+        return f"{what} in line {getattr(node, 'lineno', 1)} of {self.source.file}"
+
+
+def _is_callee(node: ast.AST, place: _Place) -> bool:
+    return isinstance(place.parent, ast.Call) and place.parent.func is node
+
+
+def _is_looked_at(call: ast.AST | None) -> bool:
+    """Say whether a call looks at its keyword arguments: `sorted(key=…)`, `json.dumps(obj=…)`."""
+    name = ""
+    if isinstance(call, ast.Call):
+        name = getattr(call.func, "id", "") or getattr(call.func, "attr", "")
+    return name in _LOOKERS | _COPIERS

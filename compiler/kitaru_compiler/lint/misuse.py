@@ -1,0 +1,91 @@
+"""Decides what a checkpoint must not call, itself or through helpers, and what is no coroutine."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from kitaru_compiler.diagnostics.model import Diagnostic, Rule
+from kitaru_compiler.diagnostics.rules.primitives import (
+    CHECKPOINT_AWAITED,
+    FLOW_IN_CHECKPOINT,
+    NESTED_CHECKPOINT,
+    WAIT_IN_CHECKPOINT,
+)
+from kitaru_compiler.frontend.calls import Calls
+from kitaru_compiler.frontend.names import Symbol
+from kitaru_compiler.ir.nodes import durable_of
+from kitaru_compiler.lint.body import Body
+from kitaru_compiler.lint.call_graph import reached
+
+# A rule, and the call as people read it.
+_Call = tuple[Rule, str]
+_WHY = {
+    "KIT401": "it suspends or orders the flow",
+    "KIT402": "its result would not be recorded on its own",
+    "KIT403": "a flow is made of checkpoints",
+}
+_FIXES = {
+    "KIT401": "move it to the flow's body, and pass its value to the checkpoint",
+    "KIT402": "call both from the flow, or make the inner one a plain function",
+    "KIT403": "call it from the flow",
+}
+_LOOPS = frozenset(
+    f"asyncio.{name}"
+    for name in ("run", "gather", "create_task", "ensure_future", "wait", "wait_for", "shield")
+)
+
+
+def durable_in_checkpoint(body: Body) -> Iterator[Diagnostic]:
+    """Find waits, memory, checkpoints and flows that a checkpoint calls."""
+    checkpoint = body.definition.name
+    for (rule, name), node in _durable(body):
+        message = f"{name} is called in checkpoint `{checkpoint}`: {_WHY[rule.code]}"
+        yield body.find(rule, node, message, help=_FIXES[rule.code])
+    for found in reached(body, _durable):
+        rule, name = found.fact
+        way = f"through `{found.name}`"
+        message = f"{name} is called in checkpoint `{checkpoint}` {way}: {_WHY[rule.code]}"
+        related = found.related("called here")
+        yield body.find(rule, found.call, message, help=_FIXES[rule.code], related=related)
+
+
+def _durable(body: Body) -> Iterator[tuple[_Call, ast.AST]]:
+    for node, symbol, _ in Calls(body.names, body.source.module).resolved(
+        body.source, body.definition
+    ):
+        if call := _forbidden(symbol):
+            yield call, node
+
+
+def _forbidden(symbol: Symbol) -> _Call | None:
+    name = symbol.name.rpartition(".")[2]
+    match symbol.kind:
+        case "primitive" if symbol.name.partition(".")[0] in ("wait", "memory"):
+            return WAIT_IN_CHECKPOINT, f"`kitaru.{symbol.name}`"
+        case "checkpoint":
+            return NESTED_CHECKPOINT, f"checkpoint `{name}`"
+        case "flow":
+            return FLOW_IN_CHECKPOINT, f"flow `{name}`"
+    return None
+
+
+def awaited_checkpoints(body: Body) -> Iterator[Diagnostic]:
+    """Find calls of checkpoints that are awaited, or given to an event loop."""
+    for node in ast.walk(body.definition):
+        match node:
+            case ast.Await(value=value):
+                given = [value]
+            case ast.Call(func=function, args=given) if body.outside(function) in _LOOPS:
+                pass
+            case _:
+                continue
+        for call in given:
+            durable = durable_of(call)
+            if durable and durable.kind in ("checkpoint", "submit"):
+                gives = "a future" if durable.kind == "submit" else "its result"
+                message = f"`{durable.name}` is no coroutine here: calling it gives {gives}"
+                fix = "call it without `await` and without an event loop"
+                if durable.kind == "submit":
+                    fix += ", and ask the future for its `.result()`"
+                yield body.find(CHECKPOINT_AWAITED, call, message, help=fix)

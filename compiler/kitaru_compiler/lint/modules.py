@@ -1,0 +1,69 @@
+"""Find project modules whose name the standard library or Kitaru needs for a module of its own.
+
+A process has one module of a name. In a step, as under `kitaru run`, the import root is searched
+after the standard library, so `from email import send` never finds an `email.py` of the project.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from kitaru_compiler.diagnostics.model import Diagnostic
+from kitaru_compiler.diagnostics.rules.targets import MODULE_NAME_TAKEN
+from kitaru_compiler.frontend.project import RESERVED, Closure, Project, imports
+from kitaru_compiler.frontend.source import Source
+
+# What the command line has imported, or may still import, when it imports a flow.
+COMMAND_LINE = frozenset({
+    "annotated_types", "click", "jinja2", "jsonschema_rs", "markdown_it", "markupsafe", "mdurl",
+    "obstore", "pathspec", "pydantic", "pydantic_core", "pygments", "rich", "tomlkit",
+    "typing_extensions", "typing_inspection", "yaml",
+})  # fmt: skip
+
+
+def taken_names(project: Project, module: str) -> Iterator[Diagnostic]:
+    """Yield one finding for each module of the flow's project that cannot keep its name."""
+    closure = project.closure(module)
+    for found in closure.sources.values():
+        if owner := _owner(found.module) or _namesake(project, found):
+            own = found.module == module
+            source, node = (found, found.tree) if own else _place(project, closure, found)
+            yield _finding(source, node, found, owner)
+
+
+def _place(project: Project, closure: Closure, found: Source) -> tuple[Source, ast.AST]:
+    """Return where a module is imported: by a statement, or by a call of `import_module`."""
+    for source in closure.sources.values():
+        for name, node in imports(source, project):
+            if name == found.module:
+                return source, node
+    for each in closure.references:
+        if each.module == found.module:
+            return each.source, each.node
+    return found, found.tree
+
+
+def _owner(name: str) -> str:
+    if name in RESERVED or name == "kitaru_build":
+        return "Kitaru"
+    if name in COMMAND_LINE:
+        return "Kitaru's command line"
+    return "the standard library" if name in sys.stdlib_module_names else ""
+
+
+def _namesake(project: Project, found: Source) -> str:
+    """Return the file that has the name which a file such as my.flow.v2.py is imported under."""
+    parts = found.module.split(".")
+    other = project.root.joinpath(*parts[:-1], f"{parts[-1]}.py")
+    renamed = Path(found.file).stem not in (parts[-1], "__init__")
+    return f"`{other.name}`" if renamed and other.is_file() else ""
+
+
+def _finding(source: Source, node: ast.AST, found: Source, owner: str) -> Diagnostic:
+    name = found.module
+    message = f"`{found.file}` cannot be imported: {owner} has a module `{name}` of its own"
+    fix = f"rename it and its imports, for example to my_{name}"
+    return Diagnostic(MODULE_NAME_TAKEN, source.span(node), message, help=fix)

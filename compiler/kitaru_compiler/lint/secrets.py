@@ -1,0 +1,129 @@
+"""Decides which texts of the source are secrets, and hides them wherever the source is shown."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from kitaru.wire import redaction
+from kitaru.wire.plan import Span
+from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
+from kitaru_compiler.diagnostics.rules.source import SECRET_LITERAL
+from kitaru_compiler.frontend.project import Project
+from kitaru_compiler.frontend.source import Source
+
+# Addresses, paths, templates and sentences are no secrets, nor are words put together: such a text
+# names a secret rather than being one.
+_OPAQUE = re.compile(r"[A-Za-z0-9+=_.~!@#%^&*-]{16,}")
+_MASK = "*"
+# A name and its value, as JSON, YAML, TOML, INI and .env write them.
+_PAIR = re.compile(r"""([A-Za-z0-9_-]+)["']?[ \t]*[:=][ \t]*["']?([^\s"',}]{16,})""")
+
+
+def secrets(project: Project, module: str) -> list[Diagnostic]:
+    """Return the secrets written out in `module` and the project files it imports."""
+    # A file that is no Python is told elsewhere; what could be read is looked at all the same.
+    with suppress(SourceError):
+        project.closure(module)
+    read = sorted({s.file: s for s in project.sources.values() if s}.items())
+    return [diagnostic for _, source in read for diagnostic in _in_source(source)]
+
+
+def masked(texts: dict[str, str], found: Iterable[Diagnostic]) -> dict[str, str]:
+    """Return the sources as they may be shown: each secret of `found` is a row of stars."""
+    shown = dict(texts)
+    for diagnostic in found:
+        if diagnostic.rule is SECRET_LITERAL and diagnostic.span.file in shown:
+            shown[diagnostic.span.file] = _mask(shown[diagnostic.span.file], diagnostic.span)
+    return shown
+
+
+def _mask(text: str, span: Span) -> str:
+    lines = text.split("\n")
+    for number in range(span.line, min(span.end_line, len(lines)) + 1):
+        line = lines[number - 1]
+        start = span.column - 1 if number == span.line else 0
+        end = span.end_column - 1 if number == span.end_line else len(line)
+        lines[number - 1] = line[:start] + _MASK * len(line[start:end]) + line[end:]
+    return "\n".join(lines)
+
+
+def _in_source(source: Source) -> Iterator[Diagnostic]:
+    named = {id(value): name for name, value in _named_values(source.tree)}
+    docstrings = {id(node.value) for node in ast.walk(source.tree) if isinstance(node, ast.Expr)}
+    seen: set[Span] = set()
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Constant) or id(node) in docstrings:
+            continue
+        kind = _kind(node.value, named.get(id(node), ""))
+        span = source.span(node)
+        if kind and span not in seen:
+            seen.add(span)
+            fix = (
+                'read it where it is used, `os.environ["API_KEY"]` in a checkpoint, and replace '
+                "it: who has the source has it"
+            )
+            message = f"{kind} is written out in the source"
+            yield Diagnostic(SECRET_LITERAL, span, message, "a secret", fix)
+
+
+def _kind(value: object, name: str) -> str:
+    """Return what kind of secret `value` is, or an empty text."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if not isinstance(text, str):
+        return ""
+    if found := redaction.kind_of(text):
+        return found
+    if redaction.is_secret_name(name) and _OPAQUE.fullmatch(text) and redaction.is_random(text):
+        return f"the value of `{name}`"
+    return ""
+
+
+def kind_in_text(text: str) -> str:
+    """Return what kind of secret a file's text contains, or an empty text."""
+    if found := redaction.kind_of(text.replace("\\n", "\n")):
+        return found
+    pairs = ((match[1], match[2]) for match in _PAIR.finditer(text))
+    return next((kind for name, value in pairs if (kind := _kind(value, name))), "")
+
+
+def _named_values(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """Yield values with the variable, key, attribute or argument that they are given to."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                yield from ((_target_name(target), value) for target in targets)
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                yield _target_name(target), value
+            case ast.keyword(arg=str(name), value=value):
+                yield name, value
+            case ast.Dict(keys=keys, values=values):
+                yield from ((_text(k), v) for k, v in zip(keys, values, strict=True))
+            case ast.arguments():
+                yield from _defaults(node)
+
+
+def _target_name(target: ast.expr) -> str:
+    match target:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case ast.Subscript(slice=key):
+            return _text(key)
+    return ""
+
+
+def _text(node: ast.expr | None) -> str:
+    value = node.value if isinstance(node, ast.Constant) else ""
+    return value if isinstance(value, str) else ""
+
+
+def _defaults(arguments: ast.arguments) -> Iterator[tuple[str, ast.expr]]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    named = positional[len(positional) - len(arguments.defaults) :]
+    for argument, default in zip(named, arguments.defaults, strict=True):
+        yield argument.arg, default
+    for argument, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        if value is not None:
+            yield argument.arg, value

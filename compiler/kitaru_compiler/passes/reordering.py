@@ -1,0 +1,46 @@
+"""Decides which operands may be read after a durable call: those that then give the same."""
+
+from __future__ import annotations
+
+import ast
+
+from kitaru_compiler.ir.known import BUILTINS
+from kitaru_compiler.ir.nodes import FlowIR
+
+
+def same_later(
+    node: ast.expr, ir: FlowIR, bound: frozenset[str], rebound: frozenset[str] = frozenset()
+) -> bool:
+    """Say whether `node` gives the same value, or error, read now or after a durable call.
+
+    `bound` are the names that certainly have a value now, `rebound` those bound in between.
+    """
+    match node:
+        case ast.Constant():
+            return True
+        case ast.Name(id=name) if name in ir.locals:
+            return name in bound and name not in rebound
+        case ast.Name(id=name):
+            # What nothing defines must raise where it stands, and what a function of the module
+            # rebinds must be read where it stands.
+            builtin = name in BUILTINS and name not in ir.globals
+            return builtin or name in ir.constants or name in ir.temporaries
+        case ast.Attribute(value=ast.Name(id=name), attr=method):
+            container = ir.containers.get(name)
+            return hasattr(container, method) and same_later(node.value, ir, bound, rebound)
+        case ast.Tuple(elts=elts):
+            return all(isinstance(item, ast.Constant) for item in elts)
+    return False
+
+
+def same_callee_later(
+    node: ast.expr, ir: FlowIR, bound: frozenset[str], rebound: frozenset[str]
+) -> bool:
+    """Like `same_later` for what is called: functions of modules and classes stay what they are."""
+    root, names = node, set()
+    while isinstance(root, ast.Attribute):
+        names.add(root.attr)
+        root = root.value
+    if names and isinstance(root, ast.Name) and root.id in ir.modules:
+        return not names & ir.replaced
+    return same_later(node, ir, bound, rebound)

@@ -1,0 +1,120 @@
+"""Show a compilation: its findings, the outline of its pipeline, and where its files are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kitaru.cli.output import Output, label, show_findings
+from kitaru.ops.compile import Compiled, checkpoints, local_store
+
+if TYPE_CHECKING:
+    from kitaru_compiler.cut.latency import Starts
+
+    from kitaru.ops.findings import Report
+    from kitaru.wire.plan import LayoutItem, Plan, Span
+
+
+def reporting(output: Output, form: str = "text") -> Report:
+    """Return what shows the findings of a compilation in `form`, a `--format`."""
+    return partial(show_findings, output=output, form=form)
+
+
+_DATA_SHOWN = 8
+
+
+def warn_of_local_store(store: str | None, target: str, output: Output) -> list[str]:
+    """Warn when a pipeline is compiled with a store of this machine; return the warnings."""
+    found = local_store(store, target)
+    if found is None:
+        return []
+    if not output.as_json:
+        output.note(f"{label('warning', 'yellow')}: {found[0]}", hang=9)
+        output.note(f"help: {found[1]}")
+    return [" ".join(found)]
+
+
+def to_json(compiled: Compiled) -> dict[str, Any]:
+    """Return a compilation as the command line's JSON."""
+    from kitaru_compiler.diagnostics.render import in_order
+    from kitaru_compiler.diagnostics.render import to_json as finding
+
+    return {
+        "flow": compiled.plan.flow,
+        "target": compiled.target.name,
+        "directory": str(compiled.build.directory),
+        "document": str(compiled.build.document),
+        "steps": [step.name for step in compiled.plan.steps],
+        "checkpoints": checkpoints(compiled.plan),
+        "starts": asdict(compiled.starts),
+        "data": dict(compiled.data),
+        "diagnostics": [finding(d) for d in in_order(compiled.findings)],
+    }
+
+
+def show(compiled: Compiled, output: Output) -> None:
+    """Write the pipeline's outline and where its files are."""
+    plan, build = compiled.plan, compiled.build
+    title = f"{label(plan.flow, 'green')} for {compiled.target.name}: {_counts(plan)}"
+    output.say(title, hang=2)
+    rows = list(_rows(plan, plan.layout, 1))
+    output.table(rows)
+    output.say(f"\nwrote {build.directory}/")
+    for line in data_lines(compiled.data):
+        output.say(line, hang=9)
+    output.say(f"starts   {_starts(compiled.starts)}", hang=9)
+
+
+def data_lines(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Yield lines about the files that travel beside the modules, the first of many only."""
+    for name, reason in list(reasons.items())[:_DATA_SHOWN]:
+        yield f"takes    {name} ({reason})"
+    if len(reasons) > _DATA_SHOWN:
+        yield f"takes    {len(reasons) - _DATA_SHOWN} more files, all of them in lock.json"
+
+
+def _starts(found: Starts) -> str:
+    from kitaru_compiler.cut.latency import shown
+
+    steps = "1 container" if found.steps == 1 else f"{found.steps} containers in a row"
+    taken, otherwise = shown(found.seconds), shown(found.seconds_of_calls)
+    if found.calls == found.steps:
+        return f"{steps}, about {taken}"
+    instead = f" instead of {otherwise}" if otherwise != taken else ""
+    return f"{found.calls} calls → {steps}, about {taken}{instead}"
+
+
+def example_inputs(plan: Plan) -> str:
+    """Return the options that give every required input of a flow, to show in a command."""
+    names = (parameter.name for parameter in plan.parameters if parameter.required)
+    return "".join(f" --input {name}=…" for name in names)
+
+
+def _counts(plan: Plan) -> str:
+    waits = sum(block.kind == "wait" for block in plan.blocks)
+    counts = [(len(plan.steps), "step"), (len(checkpoints(plan)), "checkpoint"), (waits, "wait")]
+    return ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts if n)
+
+
+def _rows(plan: Plan, layout: Iterable[LayoutItem], depth: int) -> Iterator[tuple[str, str]]:
+    from kitaru.wire.plan import BranchItem, FanItem, StepItem
+
+    indent = "  " * depth
+    for item in layout:
+        if isinstance(item, StepItem):
+            yield f"{indent}{item.step}", _place(plan.step(item.step).span)
+        elif isinstance(item, FanItem):
+            yield f"{indent}{item.fan} × calls", _place(plan.step(item.fan).span)
+        elif isinstance(item, BranchItem):
+            for number, arm in enumerate(item.arms):
+                if arm:
+                    yield f"{indent}{'if' if number == 0 else 'else'}", _place(item.span)
+                    yield from _rows(plan, arm, depth + 1)
+        else:
+            yield f"{indent}wait {item.block}", _place(plan.block(item.block).span)
+
+
+def _place(span: Span) -> str:
+    return f"{span.file}:{span.line}"

@@ -1,0 +1,154 @@
+"""Decides how one execution is shown: what it is, what it waits for, what to paste next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from kitaru.cli.output import Output, label
+from kitaru.config import named_stack
+from kitaru.runtime.engine.questions import example, hint
+
+COLORS = {
+    "completed": "green",
+    "waiting": "yellow",
+    "answered": "yellow",
+    "submitted": "cyan",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "failed": "red",
+    "cancelled": "magenta",
+}
+# Invocations in a JSON document that says nothing of how many.
+JSON_PAGE = 1_000
+_WAITS = 10
+_PASTED = ("answer", "help", "resume")
+
+
+def show_execution(document: dict[str, Any], output: Output, *, store: str | None) -> None:
+    """Write an execution's status and whatever helps to go on; `document` is its JSON.
+
+    `store` is the `--store` the user gave, repeated in the commands to paste.
+    """
+    status = document["status"]
+    head = f"{label(status, COLORS[status]) + ' ' * (7 - len(status))}  {document['flow']}"
+    head = f"{head}  {document['exec_id']}  {document['deployment']}".rstrip()
+    if status == "completed":
+        output.note(head)
+        output.answer(text_of(document["result"]))
+        return
+    if status == "failed" and document["error"]["traceback"]:
+        output.note(document["error"]["traceback"].rstrip())
+    output.say(head)
+    for name, text in _more(document, store):
+        # Commands stay in one piece: they are there to be pasted.
+        output.say(f"{name:<7}  {text}", hang=None if name in _PASTED else 9)
+
+
+def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, str]]:
+    exec_id, error = document["exec_id"], document["error"]
+    if document["replay"]:
+        yield "replay", replay_text(document["replay"])
+    if error:
+        where = f"in {error['invocation']}: " if error["invocation"] else ""
+        yield "error", f"{where}{error['type']}: {error['message']}"
+        yield from (("help", line) for line in error["help"].splitlines())
+    if document["status"] in ("running", "interrupted"):
+        yield "seen", f"{moment(document['last_sign'])}, when it last recorded anything"
+    if document["status"] == "interrupted":
+        again = "its process is gone; what is recorded does not run again"
+        yield "resume", f"{command('resume', exec_id, store=store)}  ({again})"
+    if document["status"] == "running" and not document["submission"]:
+        yield "resume", f"{command('resume', exec_id, store=store)}  (if its process is gone)"
+    if document["status"] == "answered":
+        yield "resume", f"{command('resume', exec_id, store=store)}  (unless its run continues)"
+    if run := document["submission"]:
+        yield "run", f"{run['run']} on {run['target']}, since {moment(run['at'])}"
+        more = ["--again"] if document["status"] == "submitted" else []
+        again = command("resume", exec_id, *more, store=store)
+        yield "resume", f"{again}  (if that run is gone)"
+    for wait in document["waits"][:_WAITS]:
+        question = f": {wait['question']}" if wait["question"] else ""
+        yield "wait", f"{wait['name']}{question} {hint(wait['schema'] or {})}"
+        if wait["metadata"]:
+            yield "about", json.dumps(wait["metadata"], ensure_ascii=False)
+        if wait["refused"]:
+            yield "refused", wait["refused"]
+        yield "answer", answer_command(exec_id, wait, store=store)
+    if (others := len(document["waits"]) - _WAITS) > 0:
+        yield "", f"{others:,} more waits: {command('get', exec_id, '--json', store=store)}"
+
+
+def notes(document: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for what `kitaru.log` said of the execution, and of each checkpoint."""
+    logged = [one for one in document["invocations"] if one["kind"] != "log"]
+    said = [("", document["notes"]), *((f"{one['id']}: ", one["notes"]) for one in logged)]
+    for of, noted in said:
+        if noted:
+            yield f"notes    {of}{json.dumps(noted, ensure_ascii=False)}"
+
+
+def versions(document: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each version of the code, and one for records that nobody asked for."""
+    for code in document["codes"]:
+        short = code["fingerprint"].removeprefix("sha256:")[:12]
+        since = f", since {moment(code['at'])} in {code['process']}" if code["process"] else ""
+        yield f"code     {short}{since}"
+    if document["unasked"]:
+        ids = some(document["unasked"])
+        yield f"unasked  {ids}: recorded by an earlier run, and not called by the last one"
+
+
+def some(names: Sequence[str], most: int = 20) -> str:
+    """Return names as a list, of many the first and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def replay_text(replay: dict[str, Any]) -> str:
+    """Return what an execution replays, from where and with what changed, in one line."""
+    changed = [some(replay["results"])] if replay["results"] else []
+    changed += replay["inputs"]
+    changed += [f"{alias}={model}" for alias, model in replay["models"].items()]
+    start = f" from {replay['start']}" if replay["start"] else ""
+    return f"of {replay['source']}{start}" + (f", with {', '.join(changed)}" if changed else "")
+
+
+def command(verb: str, exec_id: str, *more: str, store: str | None) -> str:
+    """Return a `kitaru executions` command to paste."""
+    tail = ["--store", store] if store else []
+    tail += ["--stack", named] if (named := named_stack()) else []
+    return shlex.join(["kitaru", "executions", verb, exec_id, *more, *tail])
+
+
+def answer_command(exec_id: str, wait: dict[str, Any], *, store: str | None) -> str:
+    """Return the command that answers a wait with an answer of the right type."""
+    value = example(wait["schema"] or {})
+    return command("input", exec_id, "--wait", wait["name"], "--value", value, store=store)
+
+
+def moment(at: str) -> str:
+    """Return a moment of a record as people read it here, such as `2026-11-22 14:06:23 +01:00`.
+
+    In the time zone of this machine, with its offset; `--json` has the recorded text, in UTC.
+    """
+    shown = datetime.fromisoformat(at).astimezone().isoformat(" ", "seconds")
+    return f"{shown[:-6]} {shown[-6:]}"
+
+
+def clock(at: str) -> str:
+    """Return the time of day of a record, in the time zone of this machine: `14:06:23.512`."""
+    return datetime.fromisoformat(at).astimezone().time().isoformat("milliseconds")
+
+
+def text_of(value: Any) -> str:
+    """Return a result as people read it: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def exit_code(document: dict[str, Any]) -> int:
+    """Return what a command that ran this execution ends with: 1 when it failed, else 0."""
+    return 1 if document["status"] == "failed" else 0

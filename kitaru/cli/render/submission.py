@@ -1,0 +1,39 @@
+"""Show what was written, or started, for the remaining steps of an execution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kitaru.cli.output import Output, label
+from kitaru.cli.render.build import show, to_json
+from kitaru.ops.compile import Compiled
+from kitaru.ops.resume import Place, write_residual
+
+if TYPE_CHECKING:
+    from kitaru.ops.submit import Submission
+    from kitaru.runtime.journal.journal import Journal
+
+
+def write(journal: Journal, place: Place, output: Output) -> int:
+    """Write the residual pipeline of an execution, show where, and return the exit code."""
+    build = write_residual(journal, place)
+    compiled = Compiled(build.plan, (), build.target, build, {})
+    if output.as_json:
+        output.document({"exec_id": journal.exec_id, **to_json(compiled)})
+        return 0
+    show(compiled, output)
+    output.say(f"deploy   see {build.directory / 'DEPLOY.md'}")
+    return 0
+
+
+def show_submission(flow: str, exec_id: str, run: Submission, output: Output) -> None:
+    """Show the run that continues an execution."""
+    if output.as_json:
+        return
+    for note in run.notes:
+        output.note(f"{label('note', 'yellow')}: {note}", hang=6)
+    head = label("started", "green") if run.is_new else "started by somebody else"
+    output.note(f"{head}  the remaining steps of {flow}  {exec_id}")
+    output.note(f"run      {run.run_id} on {run.target}")
+    if run.url:
+        output.note(f"see      {run.url}")

@@ -1,0 +1,48 @@
+"""Return which models an execution asked, and what each call took."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from kitaru.errors import NotFound
+from kitaru.ops.show import show
+from kitaru.wire.nearest import suggestion
+
+if TYPE_CHECKING:
+    from kitaru.stores.base import Store
+
+
+def calls(
+    store: Store,
+    exec_id: str,
+    invocation: str | None = None,
+    *,
+    limit: int | None = None,
+    skip: int = 0,
+) -> list[dict[str, Any]]:
+    """Return the model calls of an execution as JSON; see `ExecutionView.calls`.
+
+    Args:
+        invocation: only its calls.
+        limit: how many of them at most; default all.
+        skip: how many to leave out first.
+
+    Raises:
+        NotFound: there is no such execution, or the invocation asked no model.
+
+    Example:
+        [call["cost"] for call in calls(store, exec_id, "draft")]
+    """
+    view = show(store, exec_id)
+    wanted = (call for call in view.each_call() if invocation in (None, call.invocation))
+    stop = None if limit is None else skip + limit
+    found = [view.shown_call(call) for call in islice(wanted, skip, stop)]
+    if invocation is not None and not found and not skip:
+        asked = sorted({call.invocation for call in view.each_call()})
+        listed = f"Model calls were made in: {', '.join(asked) or 'no invocation'}"
+        raise NotFound(
+            f'The execution {view.exec_id} has no model call in "{invocation}".',
+            help=suggestion(invocation, asked, listed),
+        )
+    return found

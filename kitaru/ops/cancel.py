@@ -1,0 +1,67 @@
+"""Cancel an execution: directly, or instead of answering what it waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kitaru import hints
+from kitaru.errors import StateError
+from kitaru.ops.notify import Notice, notify_end
+from kitaru.ops.show import show
+from kitaru.runtime.engine.local_run import running_here
+from kitaru.runtime.engine.waits import select_wait
+from kitaru.runtime.journal.journal import Journal
+from kitaru.wire.records import EndRecord, WaitAnswer
+from kitaru.wire.times import now
+
+if TYPE_CHECKING:
+    from kitaru.stores.base import Store
+    from kitaru.view import ExecutionView
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A cancelled execution, and what its orchestrator was told."""
+
+    view: ExecutionView
+    notice: Notice | None
+
+
+def cancel(store: Store, exec_id: str) -> Cancelled:
+    """End an execution for good: wherever it runs, it stops at its next durable operation.
+
+    What is recorded stays. A run that its orchestrator keeps open is ended there as well.
+    Cancelling a cancelled execution changes nothing.
+
+    Raises:
+        NotFound: there is no such execution.
+        StateError: it is completed.
+        EnvironmentFailure: the orchestrator cannot be told; the execution is cancelled.
+    """
+    journal = Journal.open(store, exec_id)
+    if journal.finish(EndRecord("cancelled", None, now())).status == "completed":
+        raise StateError(
+            f"The execution {exec_id} is completed; there is nothing to cancel.",
+            help=hints.get_help(journal),
+        )
+    run = running_here(journal)
+    if run is not None:
+        run.resume()
+    notice = notify_end(journal) if journal.execution.mode == "deployed" else None
+    return Cancelled(show(store, exec_id), notice)
+
+
+def abort(store: Store, exec_id: str, wait: str | None = None) -> Cancelled:
+    """Cancel an execution instead of answering its pending wait.
+
+    Raises:
+        WaitConflict: the wait was answered before.
+        NotFound: there is no such execution or wait.
+        StateError: nothing was ever asked.
+        EnvironmentFailure: as `cancel` raises it.
+    """
+    journal = Journal.open(store, exec_id)
+    request = select_wait(journal, wait, any_pending=True)
+    journal.answer(WaitAnswer(request.name, "abort", None, now()))
+    return cancel(store, exec_id)

@@ -1,0 +1,52 @@
+"""Find errors in a flow without importing or running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kitaru.ops.flow_ref import Location
+
+if TYPE_CHECKING:
+    from kitaru_compiler.diagnostics.model import Diagnostic
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check found.
+
+    `findings` name files relative to the working directory, and `sources` are their texts. `data`
+    gives the reason for each file that would travel beside the modules.
+    """
+
+    location: Location
+    findings: tuple[Diagnostic, ...]
+    sources: dict[str, str]
+    data: Mapping[str, str]
+
+    def is_fatal(self, *, strict: bool = False) -> bool:
+        """Return whether a compilation would be refused: for errors, with `strict` for any."""
+        from kitaru.ops.findings import is_fatal
+
+        return is_fatal(self.findings, strict=strict)
+
+
+def check(location: Location) -> Checked:
+    """Find errors in a flow, or in all flows of a file; nothing is imported, written or run.
+
+    Raises:
+        SourceError: the file is not Python, or has no such flow.
+
+    Example:
+        [finding.code for finding in check(locate("review.py")).findings]
+    """
+    from kitaru_compiler import check as find
+    from kitaru_compiler import data_files
+
+    from kitaru.ops.findings import from_here, named_from_here
+
+    with named_from_here(location):
+        found = find(location.path, location.flow, location.module)
+    findings, sources = from_here(*found, location)
+    return Checked(location, findings, sources, data_files(location.path, location.module))

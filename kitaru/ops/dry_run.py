@@ -1,0 +1,190 @@
+"""Execute the build that an execution was started from on this machine, waits and all.
+
+A dry run is begun by recording what it is started from: a build directory, or a deployed version.
+Whatever continues it later, after an answer or a kill, finds the same build by that record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kitaru.errors import AnswerInvalid, StateError
+from kitaru.hints import command
+from kitaru.ops.answer import answer
+from kitaru.ops.replay import replay
+from kitaru.ops.show import show
+from kitaru.runtime.engine.questions import command_of
+from kitaru.runtime.executions.deployments import Deployments
+from kitaru.runtime.journal import launches, processes
+from kitaru.runtime.journal.journal import Journal
+from kitaru.stores import open_store, resolve_store
+from kitaru.wire.ids import new_execution_id
+from kitaru.wire.records import LaunchRecord
+
+if TYPE_CHECKING:
+    from kitaru_targets.build import Build
+    from kitaru_targets.dry_run import Report
+
+    from kitaru.ops.compile import Compiled
+    from kitaru.runtime.executions.deployments import Deployment
+    from kitaru.runtime.executions.replay import Changes
+    from kitaru.stores.base import Store
+    from kitaru.view import ExecutionView
+
+Ask = Callable[[], bool]
+"""Answers what an execution waits for; returns False where nobody answers."""
+Read = Callable[[Any, Any], Any]
+"""Returns the answer that is meant by what was passed for a wait with this JSON schema."""
+
+
+def begin_dry_run(store: str | Store, compiled: Compiled, inputs: Mapping[str, Any]) -> str:
+    """Record that an execution is started from a build directory; return its id.
+
+    Raises:
+        InputError: an input is missing, unknown or of the wrong type; nothing is recorded.
+    """
+    from kitaru_targets.common import parameters
+
+    parameters.values(compiled.build.plan, inputs)
+    place = str(compiled.build.directory.resolve())
+    launch = LaunchRecord(compiled.plan.flow, dict(inputs), directory=place)
+    return _begin(resolve_store(store), launch)
+
+
+def begin_version(store: Store, version: Deployment, inputs: Mapping[str, Any]) -> str:
+    """Record that an execution is a dry run of a deployed version; return its id.
+
+    Raises:
+        InputError: an input is missing, unknown or of the wrong type; nothing is recorded.
+    """
+    from kitaru_targets.common import parameters
+
+    from kitaru.ops.invoke import plan_of
+
+    parameters.values(plan_of(store, version), inputs)
+    return _begin(store, LaunchRecord(version.flow, dict(inputs), version.number))
+
+
+def begin_replay(store: Store, exec_id: str, changes: Changes) -> str:
+    """Begin the replay of a dry run, as a dry run of the same build; return its id.
+
+    Raises:
+        StateError: this machine does not have the build.
+        KitaruError: as `kitaru.ops.replay.replay` raises them.
+    """
+    with _unpacked(_launched(store, exec_id), store):
+        return replay(store, exec_id, changes, submits=False).handle.exec_id
+
+
+def dry_run(
+    store: Store,
+    exec_id: str,
+    *,
+    answers: Mapping[str, Any] | None = None,
+    read: Read = lambda value, schema: value,
+    ask: Ask | None = None,
+    report: Report | None = None,
+) -> ExecutionView:
+    """Execute the build of a dry run until it has ended, or waits for an answer that is missing.
+
+    Finished steps do not run again.
+
+    Args:
+        answers: the answer to each wait, by its name.
+        read: turns an entry of `answers` into JSON; default as it is.
+        ask: answers the waits that `answers` does not.
+        report: is called with each attempt of a step as it ends.
+
+    Raises:
+        NotFound: there is no such execution.
+        StateError: this machine does not have the build, or an answer is for no pending wait.
+        AnswerInvalid: an answer does not fit its wait's schema; the execution still waits.
+        FlowError, EnvironmentFailure: a step ended without a word in the journal.
+    """
+    left = dict(answers or {})
+
+    def is_answered() -> bool:
+        if show(store, exec_id).status != "waiting":
+            return False
+        return _answer(store, exec_id, left, read) or (ask is not None and ask())
+
+    _play(exec_id, store.url, ask=is_answered, **({} if report is None else {"report": report}))
+    return show(store, exec_id)
+
+
+def play(store: Store, exec_id: str) -> None:
+    """Execute the build of a dry run until it has ended or waits."""
+    _play(exec_id, store.url)
+
+
+def _begin(store: Store, launch: LaunchRecord) -> str:
+    exec_id = new_execution_id()
+    launches.record_launch(store, exec_id, launch)
+    return exec_id
+
+
+def _answer(store: Store, exec_id: str, answers: dict[str, Any], read: Read) -> bool:
+    """Answer the pending waits that an answer was passed for; return whether there was one."""
+    journal = Journal.open(store, exec_id)
+    waits = journal.pending_waits()
+    known = [wait for wait in waits if wait.name in answers]
+    if answers and not known:
+        pending = ", ".join(wait.name for wait in waits)
+        raise StateError(
+            f"The execution {exec_id} waits for {pending}, not for {', '.join(answers)}.",
+            help="\n".join(command_of(journal, wait) for wait in waits),
+        )
+    for wait in known:
+        value = read(answers.pop(wait.name), wait.schema)
+        try:
+            answer(store, exec_id, value, wait.name)
+        except AnswerInvalid as error:
+            again = command_of(journal, wait)
+            raise AnswerInvalid(error.message, help=f"{error.help}\n{again}") from None
+    return bool(known)
+
+
+def _play(exec_id: str, url: str, **told: Any) -> None:
+    from kitaru_targets import dry_run as rehearsal
+
+    opened = open_store(url)
+    try:
+        launch = _launched(opened, exec_id)
+        processes.join(opened, exec_id)
+        with _unpacked(launch, opened) as build:
+            rehearsal.run(
+                build, inputs=launch.inputs, answers={}, store_url=url, exec_id=exec_id, **told
+            )
+    finally:
+        opened.close()
+
+
+def _launched(store: Store, exec_id: str) -> LaunchRecord:
+    """Return what an execution was started from; raise StateError when no record says it."""
+    launch = launches.recall(store, exec_id)
+    if launch is None:
+        raise StateError(
+            f"The execution {exec_id} does not run here.",
+            help="Compile what is left: "
+            + command(store, "executions", "resume", exec_id, "--target", "T"),
+        )
+    return launch
+
+
+@contextmanager
+def _unpacked(launch: LaunchRecord, store: Store) -> Iterator[Build]:
+    """Yield the build of a launch: from this disk, or the store.
+
+    Raises StateError when this machine does not have the build, and what reading a version does.
+    """
+    from kitaru_targets import build, deploy
+
+    if not launch.deployment:
+        yield build.read(Path(launch.directory))
+        return
+    version = Deployments(store).get(f"{launch.flow}@v{launch.deployment}")
+    with deploy.unpacked(version, store) as written:
+        yield written

@@ -1,0 +1,56 @@
+"""Decides under which path a finding names its file: one that the reader can open from here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
+
+from kitaru.ops.flow_ref import Location
+from kitaru.wire.plan import Span
+
+Findings = tuple[tuple[Diagnostic, ...], dict[str, str]]
+Report = Callable[[tuple[Diagnostic, ...], dict[str, str]], None]
+"""Is called with the findings of a source, and its texts by file, before anything is written."""
+
+
+def is_fatal(diagnostics: Iterable[Diagnostic], *, strict: bool) -> bool:
+    """Return whether findings forbid a compilation: errors do, with `strict` all of them."""
+    return any(not d.silenced and (strict or d.severity == "error") for d in diagnostics)
+
+
+def from_here(
+    diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], location: Location
+) -> Findings:
+    """Return findings and sources with files relative to the working directory.
+
+    The compiler names files relative to the base folder of the project, because what it writes
+    must not depend on where it ran.
+    """
+    from kitaru_compiler.frontend.project import base_of
+
+    root = base_of(location.path, location.module)
+
+    def named(file: str) -> str:
+        return os.path.relpath(root / file) if (root / file).exists() else file
+
+    def moved(span: Span) -> Span:
+        return replace(span, file=named(span.file))
+
+    found = tuple(
+        replace(d, span=moved(d.span), related=tuple((moved(s), text) for s, text in d.related))
+        for d in diagnostics
+    )
+    return found, {named(file): text for file, text in sources.items()}
+
+
+@contextmanager
+def named_from_here(location: Location) -> Iterator[None]:
+    """Raise SourceErrors again with files that can be opened from the working directory."""
+    try:
+        yield
+    except SourceError as error:
+        raise SourceError(*from_here(error.diagnostics, error.sources, location)) from None

@@ -1,0 +1,264 @@
+"""Start an execution of a deployed version, on its target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kitaru.errors import (
+    EnvironmentFailure,
+    InputError,
+    KitaruError,
+    NotFound,
+    StateError,
+    UsageError,
+)
+from kitaru.handle import Handle
+from kitaru.ops.submit import ProcessHandle, Submission, service_options
+from kitaru.runtime.executions.deployments import (
+    DEFAULT_TAG,
+    Deployment,
+    Deployments,
+    check_tag,
+    parse,
+)
+from kitaru.runtime.journal import launches
+from kitaru.runtime.journal.journal import Journal
+from kitaru.status import ExecutionStatus
+from kitaru.stores import resolve_store
+from kitaru.wire.ids import new_execution_id
+from kitaru.wire.plan import Plan
+from kitaru.wire.records import LaunchRecord
+from kitaru.wire.starts import refuse_while_importing
+
+if TYPE_CHECKING:
+    from kitaru.stores.base import Store
+
+
+class FlowHere(Protocol):
+    """A flow that this program defines, such as a `kitaru.flow.Flow`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def function(self) -> Callable[..., Any]: ...
+
+
+class StartedHandle(Handle[Any]):
+    """An execution that a service was asked for; its first step begins some time later."""
+
+    def __init__(self, store: Store, exec_id: str, flow: str) -> None:
+        self.exec_id = exec_id
+        self.flow = flow
+        self._store = store
+        self._run = None
+        self._found: Journal | None = None
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """The status of the execution, `running` while its first step has not begun."""
+        try:
+            return super().status
+        except NotFound:
+            return ExecutionStatus.RUNNING
+
+    @property
+    def _journal(self) -> Journal:  # type: ignore[override]
+        if self._found is None:
+            self._found = Journal.open(self._store, self.exec_id)
+        return self._found
+
+
+@dataclass(frozen=True, slots=True)
+class Invoked:
+    """An execution that was started: its handle, the version it runs, and the run of its target."""
+
+    handle: Handle[Any]
+    version: Deployment
+    run: Submission
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FlowDeployment:
+    """A version of a deployed flow, to be invoked.
+
+    `record` says what was deployed, and which tags point at it.
+
+    Example:
+        review_flow.deployment(tag="stable").invoke(topic="kayaks").wait()
+    """
+
+    record: Deployment
+    store: Store
+
+    @property
+    def flow(self) -> str:
+        """The name of the flow."""
+        return self.record.flow
+
+    @property
+    def version(self) -> str:
+        """The version, such as `v3`."""
+        return self.record.version
+
+    @property
+    def target(self) -> str:
+        """The name of the target it was compiled for."""
+        return self.record.target
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that pointed at it when it was read."""
+        return self.record.tags
+
+    def __repr__(self) -> str:
+        return f"<FlowDeployment {self.flow} {self.version} of the target {self.target}>"
+
+    def invoke(self, **inputs: Any) -> Handle[Any]:
+        """Start an execution of this version; see `Flow.invoke`."""
+        refuse_while_importing(f"{self.flow}.deployment(…).invoke(…)")
+        return invoke(self.store, self.record, as_json(self.flow, inputs)).handle
+
+
+def find(
+    store: Store, flow: str, *, tag: str | None = None, version: int | str | None = None
+) -> Deployment:
+    """Return the version of a flow that a tag or a number means; default the tag `default`.
+
+    `flow` may be `FLOW@TAG` or `FLOW@vN` as well. `version` is 3, "3" or "v3".
+
+    Raises:
+        NotFound: no such flow is deployed, or it has no such version or tag.
+        UsageError: both a tag and a version are named, or one is not valid.
+    """
+    if sum(named is not None for named in (tag, version)) + ("@" in flow) > 1:
+        raise UsageError(
+            f"More than one version of {flow.partition('@')[0]} is named.",
+            help="Name a tag or a version, once.",
+        )
+    if tag is not None:
+        name = f"{flow}@{check_tag(tag)}"
+    elif version is not None:
+        name = f"{flow}@v{str(version).removeprefix('v')}"
+        if not isinstance(parse(name)[1], int):
+            raise UsageError(f"{version!r} is not a version.", help="such as 3 or v3")
+    else:
+        name = flow if "@" in flow else f"{flow}@{DEFAULT_TAG}"
+    return Deployments(store).get(name)
+
+
+def invoke(
+    store: Store,
+    version: Deployment,
+    inputs: Mapping[str, Any],
+    *,
+    exec_id: str | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Invoked:
+    """Start an execution of a version: a run of its target's service, or a process here.
+
+    The execution keeps that version, wherever its tags move. Only the store is read.
+
+    Args:
+        inputs: the flow's inputs by name, as JSON.
+        exec_id: the execution's id. The same id, version and inputs again are the same run, where
+            an earlier call failed before the service had confirmed it. Default: a new id.
+        options: of the target's service, over those of the settings.
+
+    Raises:
+        InputError: an input is missing, unknown or of the wrong type; nothing was started.
+        StateError: the execution `exec_id` was started otherwise.
+        UsageError: the service cannot reach the store, or an option is unknown.
+        EnvironmentFailure: the SDK or a package is missing, or store or service refused.
+        FlowError: the flow's module does not import.
+    """
+    from kitaru_targets import deploy, registry
+    from kitaru_targets.common import parameters
+
+    parameters.values(plan_of(store, version), inputs)
+    asked = LaunchRecord(version.flow, dict(inputs), version.number)
+    exec_id = exec_id or new_execution_id()
+    if launches.record_launch(store, exec_id, asked) != asked:
+        raise StateError(
+            f"The execution {exec_id} was started from another version, or with other inputs.",
+            help="Leave its id out to start another one.",
+        )
+    chosen = {**service_options(version.target), **(options or {})}
+    try:
+        run = deploy.invoke(version, store, inputs=inputs, exec_id=exec_id, options=chosen)
+    except EnvironmentFailure as error:
+        raise _unconfirmed(error, version, exec_id) from error
+    handle: Handle[Any] = StartedHandle(store, exec_id, version.flow)
+    if run.process is not None:
+        handle = ProcessHandle(Journal.open(store, exec_id), run.process)
+    title = registry.get(version.target).title
+    submission = Submission(
+        version.target, title, run.run_id, run.url, notes=run.notes, process=run.process
+    )
+    return Invoked(handle, version, submission)
+
+
+def _unconfirmed(error: EnvironmentFailure, version: Deployment, exec_id: str) -> KitaruError:
+    """Return an error that says how to start the same run again, which may have begun."""
+    again = f"kitaru invoke {version.flow}@{version.version} --id {exec_id} …"
+    said = f"With the same inputs this starts one run, whether it began or not: {again}"
+    return type(error)(error.message, help=f"{error.help}\n{said}" if error.help else said)
+
+
+def plan_of(store: Store, version: Deployment) -> Plan:
+    """Return the plan of a version; raises RecordCorrupt, and StateError when it is no plan."""
+    from kitaru_targets.plans import read_plan
+
+    data = Deployments(store).read(version, "plan.json")
+    return read_plan(data, f"{version.flow} {version.version}")
+
+
+def invoke_named(
+    store: Store,
+    flow: str,
+    inputs: Mapping[str, Any],
+    *,
+    tag: str | None = None,
+    version: int | str | None = None,
+    exec_id: str | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Handle[Any]:
+    """Start an execution of the version that `find` returns, with inputs as Python has them."""
+    found = find(store, flow, tag=tag, version=version)
+    return invoke(store, found, as_json(flow, inputs), exec_id=exec_id, options=options).handle
+
+
+def invoke_flow(flow: FlowHere, args: Sequence[Any], inputs: Mapping[str, Any]) -> Handle[Any]:
+    """Start an execution of what the tag `default` of a flow of this program points at."""
+    from inspect import signature
+
+    # The version may have other inputs than the code here: it binds them.
+    named = dict(zip(signature(flow.function).parameters, args, strict=False))
+    return invoke_named(resolve_store(None), flow.name, {**named, **inputs})
+
+
+def deployment_of(
+    flow: FlowHere, tag: str | None, version: int | str | None, store: str | Store | None
+) -> FlowDeployment:
+    """Return a version of a flow of this program; see `Flow.deployment`."""
+    where = resolve_store(store)
+    return FlowDeployment(find(where, flow.name, tag=tag, version=version), where)
+
+
+def deployments_of(flow: FlowHere, store: str | Store | None) -> list[FlowDeployment]:
+    """Return the versions of a flow of this program, the oldest first."""
+    where = resolve_store(store)
+    return [FlowDeployment(one, where) for one in Deployments(where).list(flow.name)]
+
+
+def as_json(flow: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    try:
+        return {name: to_jsonable_python(value) for name, value in inputs.items()}
+    except PydanticSerializationError as error:
+        raise InputError(
+            f"The inputs of {flow} cannot be sent to a deployed version: {error}",
+            help="Inputs travel as JSON: texts, numbers, lists, objects, dataclasses, models.",
+        ) from None

@@ -1,0 +1,97 @@
+"""Tell the orchestrator on which an execution runs of an answer, or of its end."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from kitaru.config import setting
+from kitaru.errors import StateError
+
+if TYPE_CHECKING:
+    from kitaru_targets.base import Target
+
+    from kitaru.runtime.journal.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What an orchestrator was told.
+
+    `title` names the orchestrator. `outcome` is `told`; `known` where a step has taken the answer
+    already; or `unreachable` where `variable`, which holds its address, is not set.
+    """
+
+    title: str
+    outcome: Literal["told", "known", "unreachable"]
+    variable: str = ""
+
+
+def notify_answer(journal: Journal, wait: str, value: Any) -> Notice | None:
+    """Let a run that its orchestrator keeps open continue; return None where there is no such run.
+
+    Raises EnvironmentFailure when the orchestrator cannot be told; the answer is recorded anyway.
+    """
+    target = _target(journal)
+    if target is None or target.answered is None:
+        return None
+    if wait in journal.recorded():
+        return Notice(target.title, "known")
+    reached = connection(target)
+    if reached is None:
+        return _unreachable(target)
+    told = target.answered(journal.execution, wait, value, reached)
+    return Notice(target.title, "told") if told else None
+
+
+def notify_end(journal: Journal) -> Notice | None:
+    """End the run of a cancelled execution on its orchestrator; return None where none is open.
+
+    Raises EnvironmentFailure when it cannot be told; the execution is cancelled anyway.
+    """
+    target = _target(journal)
+    if target is None or target.cancelled is None:
+        return None
+    reached = connection(target)
+    if reached is None:
+        return _unreachable(target)
+    return Notice(target.title, "told") if target.cancelled(journal.execution, reached) else None
+
+
+def connection(target: Target) -> dict[str, str] | None:
+    """Return how the orchestrator is reached, None where no setting says where it is."""
+    found = {name: setting(f"{target.name}_{name}").value for name in target.connection}
+    token = os.environ.get(_variable(target, "TOKEN"))
+    return {**found, **({"token": token} if token else {})} if all(found.values()) else None
+
+
+def _target(journal: Journal) -> Target | None:
+    from kitaru_targets import registry
+
+    # What a record names is not what a person named: it loads no plug-in.
+    name = journal.execution.target
+    told = name in registry.names() and journal.execution.mode == "deployed"
+    target = registry.get(name) if told else None
+    return target if target and _stays_open(target, journal) else None
+
+
+def _stays_open(target: Target, journal: Journal) -> bool:
+    """Say whether a run of an execution's pipeline may stay open for an answer."""
+    from kitaru_targets.residual_build import kept, plan_of
+
+    if not target.profile.waits_need:
+        return target.profile.waits == "native"
+    try:
+        options = plan_of(kept(journal)).options
+    except StateError:
+        options = setting(target.name).value
+    return target.profile.with_options(options).waits == "native"
+
+
+def _unreachable(target: Target) -> Notice:
+    return Notice(target.title, "unreachable", _variable(target, "URL"))
+
+
+def _variable(target: Target, what: str) -> str:
+    return f"KITARU_{target.name.upper()}_{what}"

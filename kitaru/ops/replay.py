@@ -1,0 +1,69 @@
+"""Replay an execution from a point, with something changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kitaru.errors import KitaruError
+from kitaru.flow import replay as replay_here
+from kitaru.loading import load_flow
+from kitaru.ops.resume import Resumed
+from kitaru.ops.submit import (
+    check_process,
+    check_service,
+    handle_of,
+    recorded,
+    runs_here,
+    submit,
+)
+from kitaru.runtime.engine.inputs import changed_json
+from kitaru.runtime.executions.replay import Changes, adopt
+from kitaru.runtime.journal import launches
+from kitaru.runtime.journal.journal import Journal
+from kitaru.wire.structs import replace
+
+if TYPE_CHECKING:
+    from kitaru.stores.base import Store
+
+
+def replay(store: Store, exec_id: str, changes: Changes, *, submits: bool = True) -> Resumed:
+    """Begin a new execution that reuses what precedes a point, and runs the rest again.
+
+    A local one runs in this process, one of the target `local` in a process of its own. The
+    remaining steps of one that runs on a service are submitted to it. A dry run is only created:
+    it runs where its build is.
+
+    Args:
+        submits: whether a run is started for a deployed one; else it is only created.
+
+    Raises:
+        NotFound: there is no such execution or invocation.
+        StateError: it is to be replayed at a failure that it had not.
+        UsageError: a name stands for several invocations, or a result cannot be injected.
+        InputError: an input is unknown or does not fit its annotation.
+        FlowError: the flow's module does not import.
+        EnvironmentFailure: a package or an SDK is missing, or store or service refused.
+    """
+    source = Journal.open(store, exec_id)
+    if source.execution.mode == "local":
+        return Resumed(replay_here(load_flow(source.execution), source, changes))
+    document = None
+    if changes.inputs:
+        earlier = source.fetch(source.execution.inputs)
+        document = changed_json(source.execution.flow, earlier, changes.inputs)
+    submits = submits and source.execution.mode == "deployed"
+    if submits:
+        (check_process if runs_here(source) else check_service)(source)
+    replayed = adopt(source, changes, document)
+    launch = launches.recall(store, exec_id)
+    if launch is not None:
+        inputs = {**launch.inputs, **changes.inputs}
+        launches.record_launch(store, replayed.exec_id, replace(launch, inputs=inputs))
+    if not submits:
+        return Resumed(handle_of(replayed, None))
+    try:
+        submission = submit(replayed)
+    except KitaruError as error:
+        what = f"The replay {replayed.exec_id} is recorded, but not submitted:"
+        raise recorded(error, replayed, what) from error
+    return Resumed(handle_of(replayed, submission), submission)

@@ -1,0 +1,109 @@
+"""Replay the newest executions of a flow or a status, and compare each with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from kitaru.errors import EnvironmentFailure, KitaruError, StateError
+from kitaru.ops.dry_run import begin_replay, play
+from kitaru.ops.replay import replay
+from kitaru.ops.submit import runs_here
+from kitaru.runtime.executions import listing
+from kitaru.runtime.executions.comparison import Comparison, compare
+from kitaru.runtime.journal.journal import Journal
+
+if TYPE_CHECKING:
+    from kitaru.runtime.executions.replay import Changes
+    from kitaru.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One execution of several: how its replay compares, or why there is no replay."""
+
+    source: str
+    comparison: Comparison | None = None
+    error: str = ""
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both ended with the same status and result, whatever the path."""
+        if self.comparison is None:
+            return False
+        a, b = self.comparison.a, self.comparison.b
+        return (a.status, a.result) == (b.status, b.result)
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether there is no replay, or the replay failed."""
+        return self.comparison is None or self.comparison.b.status == "failed"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        if self.comparison is None:
+            return {"source": self.source, "replay": None, "same": False, "error": self.error}
+        sides = {"a": asdict(self.comparison.a), "b": asdict(self.comparison.b)}
+        replay = self.comparison.b.exec_id
+        return {"source": self.source, "replay": replay, "same": self.is_same, **sides}
+
+
+def replay_many(
+    store: Store,
+    changes: Callable[[Journal], Changes],
+    where: Mapping[str, str],
+    limit: int = 20,
+    begun: Callable[[str], None] | None = None,
+) -> list[Replayed]:
+    """Replay the newest executions of a flow or status, one after the other, and compare them.
+
+    Each replay runs until it has ended or waits. Running executions and replays are left out.
+
+    Args:
+        changes: returns what the replay of an execution changes.
+        where: `flow` and `status`, each optional.
+        limit: how many executions at most.
+        begun: is called with the id of each before it is replayed.
+
+    Raises:
+        EnvironmentFailure: the store cannot be used; any other error is part of the result.
+    """
+    found = []
+    for source in list(islice(_sources(store, where), limit)):
+        if begun is not None:
+            begun(source.exec_id)
+        found.append(_replayed(store, source, changes))
+    return found
+
+
+def _sources(store: Store, where: Mapping[str, str]) -> Iterator[Journal]:
+    listed = listing.each_execution(store, flow=where.get("flow"), status=where.get("status"))
+    for item in listed:
+        journal = Journal.open(store, item["exec_id"])
+        if item["status"] != "running" and journal.execution.replay is None:
+            yield journal
+
+
+def _replayed(store: Store, source: Journal, changes: Callable[[Journal], Changes]) -> Replayed:
+    try:
+        if source.execution.mode == "deployed" and not runs_here(source):
+            raise StateError("It does not run here but on its target.")
+        exec_id = _run(store, source, changes(source))
+    except EnvironmentFailure:
+        raise
+    except KitaruError as error:
+        return Replayed(source.exec_id, error=error.message)
+    return Replayed(source.exec_id, compare(source, Journal.open(store, exec_id)))
+
+
+def _run(store: Store, source: Journal, changes: Changes) -> str:
+    """Replay an execution until the replay has ended or waits; return the id of the replay."""
+    if runs_here(source):
+        handle = replay(store, source.exec_id, changes).handle
+        handle.settle()
+        return handle.exec_id
+    exec_id = begin_replay(store, source.exec_id, changes)
+    play(store, exec_id)
+    return exec_id

@@ -1,0 +1,147 @@
+"""Resume an execution: where it ran before, or as a pipeline of its remaining steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kitaru import hints
+from kitaru.config import setting
+from kitaru.errors import StateError, UsageError
+from kitaru.flow import handle_of_ended, run_execution
+from kitaru.handle import Handle
+from kitaru.loading import load_flow
+from kitaru.ops.submit import Submission, handle_of, submit
+from kitaru.runtime.engine.local_run import running_here
+from kitaru.runtime.journal.journal import Journal
+
+if TYPE_CHECKING:
+    from kitaru_targets.build import Build
+
+    from kitaru.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a residual pipeline is to run: its target, the folder it is written to, its image."""
+
+    target: str
+    directory: Path
+    image: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A resumed execution; `submission` is the run of its target, None for a local execution."""
+
+    handle: Handle[Any]
+    submission: Submission | None = None
+
+
+def resume(
+    store: Store,
+    exec_id: str,
+    *,
+    again: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> Resumed:
+    """Resume an execution whose process or run is gone; what is recorded does not run again.
+
+    A local execution runs in this process, a deployed one is handed to its target.
+
+    Args:
+        again: start another run although one was started since the execution waits.
+        options: of the target's service, over those of the settings.
+
+    Raises:
+        NotFound: there is no such execution.
+        StateError: it was cancelled, waits for an answer, runs in this process, or is a dry run.
+        EnvironmentFailure: the SDK is missing, or store or service refused.
+    """
+    journal = Journal.open(store, exec_id)
+    if journal.execution.mode == "deployed":
+        return _resume_there(journal, again, options or {})
+    run = running_here(journal)
+    # What the journal says counts: the body may still be on its way to where it rests.
+    if run is not None and run.phase == "running" and journal.state().status == "running":
+        raise StateError(
+            f"The execution {exec_id} is running in this process.",
+            help="Wait for it with .wait() of its handle.",
+        )
+    return Resumed(continue_here(journal))
+
+
+def _resume_there(journal: Journal, again: bool, options: Mapping[str, str]) -> Resumed:
+    end = journal.end()
+    if end is not None:
+        return Resumed(handle_of_ended(journal, end))
+    pending = journal.pending_waits()
+    if pending and journal.state().status == "waiting":
+        raise StateError(
+            f"The execution {journal.exec_id} waits for an answer to {pending[0].name}.",
+            help=hints.input_help(journal, pending[0].name),
+        )
+    submission = submit(journal, again=again, options=options)
+    if not submission.is_new and not again:
+        raise StateError(
+            f"The execution {journal.exec_id} is submitted already, as {submission.run_id} on "
+            f"{submission.title}, and has not started there.",
+            help="If that run is gone: "
+            + hints.command(journal.store, "executions", "resume", journal.exec_id, "--again"),
+        )
+    return Resumed(handle_of(journal, submission), submission)
+
+
+def continue_here(journal: Journal, *, cache: bool | None = None) -> Handle[Any]:
+    """Run an execution in this process until it ends; one that has ended is returned as it is.
+
+    `cache` overrides whether results of other executions may be used.
+
+    Raises StateError when it was cancelled, or does not run locally.
+    """
+    end = journal.end()
+    if end is not None:
+        return handle_of_ended(journal, end)
+    run = running_here(journal)
+    if run is not None:
+        run.resume()
+        return Handle(journal, run)
+    if journal.execution.mode != "local":
+        raise StateError(
+            f"The execution {journal.exec_id} does not run here but on "
+            f"{journal.execution.target or 'its target'}.",
+            help="Compile what is left: "
+            + hints.command(
+                journal.store, "executions", "resume", journal.exec_id, "--target", "T"
+            ),
+        )
+    return run_execution(load_flow(journal.execution), journal, cache=cache)
+
+
+def check_stored(journal: Journal) -> None:
+    """Raise what writing a residual pipeline would, before anything is done."""
+    from kitaru_targets.residual_build import kept
+
+    if journal.execution.mode == "local":
+        raise UsageError(
+            f"The execution {journal.exec_id} runs on this machine; it has no pipeline.",
+            help="Leave --target out.",
+        )
+    kept(journal)
+
+
+def write_residual(journal: Journal, place: Place) -> Build:
+    """Write the residual pipeline of an execution, for any target.
+
+    Only the store is read: the code is the one that the execution began with. Raises StateError
+    when the store does not hold it, UsageError for an unknown target.
+    """
+    from kitaru_targets import registry
+    from kitaru_targets.residual_build import stored
+
+    target = registry.get(place.target)
+    folder = place.directory / journal.execution.flow / f"{target.name}-{journal.exec_id}"
+    image = setting("image", argument=place.image).value
+    return stored(journal, target, folder, image=image)

@@ -1,0 +1,54 @@
+"""Retry a failed execution under its own id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kitaru import hints
+from kitaru.errors import StateError
+from kitaru.ops.resume import Resumed, continue_here
+from kitaru.ops.submit import handle_of, submit
+from kitaru.runtime.engine.local_run import running_here
+from kitaru.runtime.journal.journal import Journal
+
+if TYPE_CHECKING:
+    from kitaru.stores.base import Store
+
+
+def retry(store: Store, exec_id: str) -> Resumed:
+    """Run a failed execution again: failed checkpoints run again, recorded ones do not.
+
+    A deployed execution is handed to its target.
+
+    Raises:
+        NotFound: there is no such execution.
+        StateError: it has not failed.
+        EnvironmentFailure: the SDK is missing, or store or service refused.
+    """
+    journal = Journal.open(store, exec_id)
+    status = journal.state().status
+    if status != "failed":
+        raise StateError(
+            f"The execution {exec_id} has not failed, it is {status}.",
+            help=_instead(journal, status),
+        )
+    if journal.execution.mode == "deployed":
+        submission = submit(journal)
+        return Resumed(handle_of(journal, submission), submission)
+    run = running_here(journal)
+    if run is not None:
+        # The failure is recorded; its thread is about to end, and no other can take its place.
+        run.wait_until_idle()
+    return Resumed(continue_here(journal, cache=False))
+
+
+def _instead(journal: Journal, status: str) -> str:
+    """Return what can be done with an execution that has not failed."""
+    if status == "waiting":
+        waits = [request.name for request in journal.pending_waits()] or ["NAME"]
+        return f"Answer it: {hints.input_help(journal, waits[0])}"
+    if status == "running":
+        return f"If its process is gone: {hints.resume_command(journal)}"
+    if status == "cancelled":
+        return hints.new_help(journal)
+    return f"Start a new execution instead. {hints.get_help(journal)}"

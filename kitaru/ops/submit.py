@@ -1,0 +1,365 @@
+"""Start the run that continues a deployed execution on its service, once.
+
+Two people may answer at the same time, or one answers while another resumes: both would start a
+run. Each execution has a number that grows with every change of its status, here called the round.
+Who is to start a run in a round first creates a claim in the store. Who finds another's claim waits
+for the note of its run for a while, and reports that run as its own. A claim without a run, whose
+starter was killed, holds up the next one for that while only. Runs are also named after execution,
+round and attempt, so that a service which knows names starts one of them alone.
+
+A service may start a run although its answer never comes back. The same submission again has the
+same name. Where that run has begun meanwhile, which makes another round, the note `unanswered` of
+the earlier one keeps a second run from starting.
+
+A waiting execution has one run in a round: a second one needs `again`. One that runs, or has
+failed, is resumed because its run is gone: each call that finds the earlier ones noted starts
+another run.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kitaru import hints
+from kitaru.config import setting
+from kitaru.errors import EnvironmentFailure, KitaruError, StateError, UsageError
+from kitaru.handle import Handle
+from kitaru.ops.complete import complete_here
+from kitaru.ops.notify import connection
+from kitaru.runtime.engine.signals import Terminated
+from kitaru.runtime.executions.deployments import LOCK, Deployments
+from kitaru.runtime.journal import launches
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.wire import keys
+from kitaru.wire.records import LaunchRecord, SubmissionRecord
+from kitaru.wire.structs import replace
+from kitaru.wire.times import now
+
+if TYPE_CHECKING:
+    from kitaru_targets.base import Submitted, Target
+    from kitaru_targets.local.process import Process
+
+    from kitaru.stores.base import Store
+
+_CLAIM_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
+# Stands for the run of an execution that was completed by the command that answered.
+_HERE = "this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A run that a target was asked for: `title` names the target.
+
+    `is_new` is false for a run that another call has started.
+    """
+
+    target: str
+    title: str
+    run_id: str
+    url: str
+    is_new: bool = True
+    notes: tuple[str, ...] = ()
+    process: Process | None = None
+
+
+def runs_here(journal: Journal) -> bool:
+    """Say whether an execution runs on this machine: in its starter's process, or its own."""
+    execution = journal.execution
+    return execution.mode == "local" or (execution.mode, execution.target) == ("deployed", "local")
+
+
+class ProcessHandle(Handle[Any]):
+    """An execution that a process of this machine runs, which this program started."""
+
+    def __init__(self, journal: Journal, process: Process) -> None:
+        super().__init__(journal, None)
+        self._process = process
+
+    def _is_settled(self, deadline: float | None, until_waiting: bool) -> bool:
+        if self._process.popen.poll() is None:
+            return False
+        # Exit code 0 means that it stopped at a wait: the process that answered runs the rest.
+        if self.status == "running" and self._process.popen.returncode != 0:
+            failure = self._process.failure()
+            help = hints.resume_help(self._journal)
+            raise type(failure)(failure.message, help=help)
+        return super()._is_settled(deadline, until_waiting)
+
+    def _wait(self, timeout: float | None, *, until_waiting: bool) -> None:
+        try:
+            super()._wait(timeout, until_waiting=until_waiting)
+        except (KeyboardInterrupt, Terminated):
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the process, which has no terminal to be interrupted from; the execution stays."""
+        self._process.popen.terminate()
+
+
+def handle_of(journal: Journal, submission: Submission | None) -> Handle[Any]:
+    """Return the handle of an execution that a submission runs."""
+    process = submission.process if submission is not None else None
+    return Handle(journal, None) if process is None else ProcessHandle(journal, process)
+
+
+def answered(journal: Journal, options: Mapping[str, str]) -> Submission | None:
+    """Start what continues an execution whose wait is answered, as `submit` does.
+
+    Returns None where nothing durable was left and it completed, or failed, on this machine.
+    """
+    found = _submit(journal, again=False, options=options, completes=True)
+    return None if found.run_id == _HERE else found
+
+
+def submit(
+    journal: Journal, *, again: bool = False, options: Mapping[str, str] | None = None
+) -> Submission:
+    """Start a run of an execution's remaining steps on the target that it began on.
+
+    Code and image are those that the execution began with: only the store is read.
+
+    Args:
+        again: start another run although one was started since the execution waits.
+        options: of the target's service, over those of the settings.
+
+    Raises:
+        StateError: the store does not have its code, or a run was started already.
+        UsageError: an unknown option.
+        EnvironmentFailure: the SDK is missing, or store or service refused.
+    """
+    return _submit(journal, again=again, options=options or {}, completes=False)
+
+
+def _submit(
+    journal: Journal, *, again: bool, options: Mapping[str, str], completes: bool
+) -> Submission:
+    from kitaru_targets import registry
+    from kitaru_targets.base import Submitted
+
+    target, state = registry.get(journal.execution.target), journal.state()
+    record_store = RecordStore(journal.store)
+    earlier = launches.submissions(journal.store, journal.exec_id, state.number)
+    if earlier and state.status == "waiting" and not again:
+        return _known(target, earlier[-1])
+    if state.status == "running" and not again:
+        _check_unanswered(journal, record_store, state.number - 1, target)
+    record = SubmissionRecord(state.number, len(earlier) + 1, target.name, now())
+    claim = _key(journal, record, "claim")
+    if not record_store.try_create(claim, record):
+        held = _noted(record_store, _key(journal, record, "run"))
+        if held is not None:
+            return _known(target, held)
+    try:
+        is_over = completes and complete_here(journal)
+        run = Submitted(_HERE, "") if is_over else _start(journal, target, record, options)
+    except KitaruError as error:
+        if isinstance(error, EnvironmentFailure):
+            record_store.try_create(_key(journal, record, "unanswered"), record)
+        # Who may not delete leaves the claim: the next submission waits for a while, then goes on.
+        with suppress(KitaruError):
+            journal.store.delete(claim)
+        raise
+    noted = replace(record, run=run.run_id, url=run.url)
+    record_store.write(_key(journal, record, "run"), noted)
+    return Submission(
+        target.name, target.title, run.run_id, run.url, notes=run.notes, process=run.process
+    )
+
+
+def _check_unanswered(
+    journal: Journal, record_store: RecordStore, round: int, target: Target
+) -> None:
+    """Raise StateError where an execution runs since a submission that no service confirmed."""
+    attempt = len(launches.submissions(journal.store, journal.exec_id, round)) + 1
+    key = keys.submission(journal.exec_id, round, attempt, "unanswered")
+    if record_store.read(SubmissionRecord, key) is None:
+        return
+    again = hints.command(journal.store, "executions", "resume", journal.exec_id, "--again")
+    raise StateError(
+        f"The execution {journal.exec_id} runs on {target.title}, which did not confirm it.",
+        help=f"Look at its run there. If that is gone: {again}",
+    )
+
+
+def check_process(journal: Journal) -> None:
+    """Raise what keeps `submit` from starting the process of an execution of the target `local`.
+
+    A new execution that is to run the same version is recorded only after this.
+
+    Raises:
+        StateError: no record says from which version it was started.
+        EnvironmentFailure: the store lacks the version's code, or this Python a package.
+    """
+    from kitaru_targets.local import submit as local
+
+    launch, python = _process_of(journal, service_options(journal.execution.target))
+    document = _document(journal.store, launch.flow, launch.deployment)
+    held, _ = local.prepared(document, journal.store, python)
+    with held:
+        pass
+
+
+def check_service(journal: Journal) -> None:
+    """Raise what keeps `submit` from handing a replay of an execution to its service.
+
+    Raises:
+        StateError: the store does not have the execution's code.
+        UsageError: the service cannot reach the store, or its target is of another distribution.
+    """
+    from kitaru_targets import registry
+    from kitaru_targets.residual_build import kept
+    from kitaru_targets.upload import check_reach
+
+    kept(journal)
+    name = journal.execution.target
+    if not registry.is_own(name):
+        # A person names the target of another distribution; a record does not.
+        raise UsageError(
+            f"The execution {journal.exec_id} runs on {name}, a target of another distribution.",
+            help="Write the pipeline that replays it: "
+            + hints.command(
+                journal.store, "executions", "replay", journal.exec_id, "--target", name
+            ),
+        )
+    check_reach(registry.get(name), journal.store)
+
+
+def service_options(target: str) -> dict[str, str]:
+    """Return the options of a target's service that the settings contain."""
+    from kitaru_targets import registry
+
+    found = registry.get(target)
+    # A stack's options are those of the stack's target.
+    named = setting("target").value
+    is_other = named not in (None, target) or (named is None and target == registry.LOCAL)
+    return {**(connection(found) or {}), **({} if is_other else setting("submit").value)}
+
+
+def start_process(
+    store: Store, flow: str, number: int, exec_id: str, given: Mapping[str, Any], python: str
+) -> Submitted:
+    """Start the process of a version for the target `local`."""
+    from kitaru_targets.common import parameters
+    from kitaru_targets.local import submit as local
+
+    values = {**given, parameters.STORE: store.url, parameters.EXECUTION: exec_id}
+    return local.start(_document(store, flow, number), values, python)
+
+
+def _document(store: Store, flow: str, number: int) -> dict[str, Any]:
+    from kitaru_targets import registry
+
+    deployments = Deployments(store)
+    version = deployments.get(f"{flow}@v{number}")
+    document: dict[str, Any] = json.loads(
+        deployments.read(version, registry.get(version.target).document)
+    )
+    return document
+
+
+def _start(
+    journal: Journal, target: Target, record: SubmissionRecord, options: Mapping[str, str]
+) -> Submitted:
+    from kitaru_targets import registry
+
+    chosen = {**service_options(target.name), **options}
+    if target.name != registry.LOCAL:
+        token = f"kitaru-{journal.exec_id}-{record.round}-{record.attempt}"
+        return start_residual(journal, image=setting("image").value, token=token, options=chosen)
+    launch, python = _process_of(journal, chosen)
+    return start_process(journal.store, launch.flow, launch.deployment, journal.exec_id, {}, python)
+
+
+def start_residual(
+    journal: Journal, *, image: str | None = None, token: str, options: Mapping[str, str]
+) -> Submitted:
+    """Start a run of the residual pipeline of an execution, on the service that it began on.
+
+    Only the store is read: code and image are those that the execution began with; `image` stands
+    in for the image of one that no version began. `token` names the run: where the service knows
+    names, the same one again is the same run.
+
+    Raises:
+        StateError: the store does not hold the code of the execution.
+        UsageError, EnvironmentFailure: as `kitaru_targets.upload.submit` raises them.
+    """
+    from kitaru_targets import deploy, registry
+    from kitaru_targets.residual_build import stored
+    from kitaru_targets.upload import submit as hand_over
+
+    target = registry.get(journal.execution.target)
+    with tempfile.TemporaryDirectory(prefix="kitaru-rest-") as folder:
+        rest = stored(journal, target, Path(folder) / "rest", image=_image(journal) or image)
+        return hand_over(
+            rest,
+            inputs={},
+            store_url=journal.store.url,
+            exec_id=journal.exec_id,
+            options={
+                **deploy.names(target, journal.execution.flow, journal.exec_id),
+                **deploy.run_token(target, token),
+                **options,
+            },
+        )
+
+
+def _image(journal: Journal) -> str:
+    """Return the image of the version that an execution was started from, if any."""
+    from kitaru_targets import lock
+
+    version = launches.version(journal.store, journal.exec_id)
+    if not version:
+        return ""
+    deployments = Deployments(journal.store)
+    deployed = deployments.get(f"{journal.execution.flow}@{version}")
+    return lock.parse(deployments.read(deployed, LOCK), f"{deployed.flow} {deployed.version}").image
+
+
+def _process_of(journal: Journal, options: Mapping[str, str]) -> tuple[LaunchRecord, str]:
+    """Return what an execution of the target `local` was started from, and its interpreter."""
+    from kitaru_targets.common.options import check_run
+
+    check_run("local", options, ["python"])
+    launch = launches.recall(journal.store, journal.exec_id)
+    if launch is None:
+        raise StateError(
+            f"No record says from which version the execution {journal.exec_id} was started.",
+            help=hints.get_help(journal),
+        )
+    return launch, options.get("python", "")
+
+
+def _noted(record_store: RecordStore, key: str) -> SubmissionRecord | None:
+    """Return the run that another call starts just now, None where it does not come to that."""
+    for _ in range(round(_CLAIM_SECONDS / _LOOK_SECONDS)):
+        held = record_store.read(SubmissionRecord, key)
+        if held is not None:
+            return held
+        time.sleep(_LOOK_SECONDS)
+    return None
+
+
+def _known(target: Target, record: SubmissionRecord) -> Submission:
+    return Submission(target.name, target.title, record.run, record.url, is_new=False)
+
+
+def _key(journal: Journal, record: SubmissionRecord, what: str) -> str:
+    return keys.submission(journal.exec_id, record.round, record.attempt, what)
+
+
+def recorded(error: KitaruError, journal: Journal, what: str) -> KitaruError:
+    """Return an error of a submission that says what is recorded, and how to submit it."""
+    command = hints.command(journal.store, "executions", "resume", journal.exec_id)
+    help = f"{error.help}\nThen: {command}" if error.help else f"Then: {command}"
+    kind = EnvironmentFailure if isinstance(error, EnvironmentFailure) else type(error)
+    return kind(f"{what} {error.message}", help=help)

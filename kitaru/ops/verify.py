@@ -1,0 +1,199 @@
+"""Verify a store: each object is what was written, and nothing that one refers to is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kitaru.errors import NotFound, RecordCorrupt, RecordTooNew
+from kitaru.runtime.executions.backups import incomplete_backup
+from kitaru.store_urls import sqlite_path
+from kitaru.stores.base import existing
+from kitaru.stores.sqlite import SqliteStore
+from kitaru.stores.sqlite_damage import damaged
+from kitaru.wire import keys
+from kitaru.wire.chunked_bytes import referred
+from kitaru.wire.envelope import decode
+from kitaru.wire.records import DeploymentRecord, Record, StoredValue
+from kitaru.wire.structs import fields_of
+
+if TYPE_CHECKING:
+    from kitaru.stores.base import Store
+
+# What is stored under its own digest.
+_BY_DIGEST = ("bundle/", "inputs/", "deployment/file/")
+# What is a record, by the segment after the execution's id, or the first one.
+_RECORDS = {"execution", "state", "end", "inv", "attempt", "wait", "exit", "frame", "intent"}
+_RECORDS |= {"launch", "submission", "log"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong in a store: `key` is the object, empty for the store itself."""
+
+    key: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was looked at: how many objects, their bytes, and how many have a digest of their own.
+
+    `notes` are about the store and no damage: others may read its file, for example.
+    """
+
+    objects: int
+    bytes: int
+    with_digest: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+
+def verify(store: Store) -> Verified:
+    """Read every object of a store and compare it with its digest; look for what is missing.
+
+    Executions may run meanwhile. What each object must be is told by its own digest, and what must
+    be there by the objects that refer to it: large values, and states that are numbered.
+
+    Raises:
+        NotFound: there is no such file.
+        EnvironmentFailure: the store cannot be read.
+    """
+    check_exists(store.url)
+    findings = [Finding("", what) for what in structure(store)]
+    try:
+        if (unfinished := incomplete_backup(store)) is not None:
+            findings.append(Finding(unfinished, "a backup into this store was interrupted"))
+        found = store.list("")
+    except RecordCorrupt as error:
+        return Verified(0, 0, 0, (*findings, Finding("", error.message)), _notes(store))
+    count = size = with_digest = 0
+    present, needed = set(found), dict[str, str]()
+    for key, data in existing(store, found):
+        count, size = count + 1, size + len(data)
+        try:
+            record, has_digest = checked(key, data)
+            with_digest += has_digest
+            needed.update((one, key) for one in _needs(store, key, record))
+        except (RecordCorrupt, RecordTooNew) as error:
+            findings.append(Finding(key, error.message))
+    missing = [key for key in needed if key not in present]
+    # What was written meanwhile is there now, and of what was removed so is neither.
+    for key in missing:
+        if store.get(key) is None and store.get(needed[key]) is not None:
+            findings.append(Finding(key, f"{needed[key]} refers to it, and it is missing"))
+    findings += _gaps(store, found)
+    return Verified(count, size, with_digest, tuple(findings), _notes(store))
+
+
+def check_exists(url: str) -> None:
+    """Raise NotFound where a URL names a file that does not exist."""
+    if url.startswith("sqlite:") and not (path := sqlite_path(url[7:])).exists():
+        raise NotFound(
+            f"There is no store at {path}.", help="Name another one: --store sqlite:PATH"
+        )
+
+
+def structure(store: Store) -> list[str]:
+    """Return what is wrong with the files of a store, whatever they contain."""
+    return store.damage() if isinstance(store, SqliteStore) else []
+
+
+def check_structure(store: Store) -> None:
+    """Raise RecordCorrupt where the files of a store are damaged, whatever they contain."""
+    if isinstance(store, SqliteStore) and (found := store.damage()):
+        raise damaged(store.path, f"{found[0]}.")
+
+
+def checked(key: str, data: bytes) -> tuple[Record | None, bool]:
+    """Verify an object by itself; return the record that it is, and whether it has a digest.
+
+    Raises:
+        RecordCorrupt: it is not what was written there.
+        RecordTooNew: a newer Kitaru wrote it.
+    """
+    if "/blob/" in key or key.startswith(_BY_DIGEST):
+        if hashlib.sha256(data).hexdigest() != key.rpartition("/")[2]:
+            raise RecordCorrupt(f"The stored object {key} is damaged: its digest is another one.")
+        return None, True
+    return (decode(key, data), True) if _is_record(key) else (None, False)
+
+
+def _is_record(key: str) -> bool:
+    first, *rest = key.split("/")
+    if first == "x" and len(rest) > 1:
+        return rest[1] in _RECORDS or (rest[1] == "memory" and "version" in rest)
+    if first == "memory":
+        return keys.is_version(key)
+    return first == "cache" or key.startswith((keys.deployments(), "deployment/tag/"))
+
+
+def _needs(store: Store, key: str, record: Record | None) -> Iterator[str]:
+    """Yield the keys of the objects that a record refers to."""
+    if isinstance(record, DeploymentRecord):
+        yield from (keys.deployed_file(digest) for digest in record.files.values())
+    if record is None:
+        return
+    home = key.partition("/version/")[0] + "/" if "/version/" in key else _home(key)
+    for value in _values(fields_of(record)):
+        owner = value.home or home
+        if value.blob is not None:
+            yield keys.blob(owner, value.blob)
+        if value.outside:
+            yield from _chunks(store, owner, value)
+
+
+def _home(key: str) -> str:
+    return "/".join(key.split("/")[:2]) + "/"
+
+
+def _values(item: Any) -> Iterator[StoredValue]:
+    if isinstance(item, StoredValue):
+        yield item
+    elif isinstance(item, dict):
+        for each in item.values():
+            yield from _values(each)
+    elif isinstance(item, (list, tuple)):
+        for each in item:
+            yield from _values(each)
+
+
+def _chunks(store: Store, home: str, value: StoredValue) -> Iterator[str]:
+    """Yield the keys of the parts of a large value."""
+    hashes: list[str] = []
+
+    def note(document: dict[str, Any]) -> Any:
+        part = referred(document, lambda _: ())
+        if part is not document:
+            hashes.extend(part.hashes)
+        return document
+
+    if value.blob is None:
+        text = json.dumps(value.data)
+    else:
+        text = (store.get(keys.blob(home, value.blob)) or b"null").decode()
+    json.loads(text, object_hook=note)
+    yield from (keys.blob(home, hash) for hash in hashes)
+
+
+def _gaps(store: Store, found: Iterable[str]) -> Iterator[Finding]:
+    """Yield what is missing among objects that are numbered from 1."""
+    numbers: dict[str, set[int]] = {}
+    for key in found:
+        if key.startswith("x/") and "/state/" in key:
+            numbers.setdefault(key.rpartition("/")[0], set()).add(keys.state_number(key))
+    for place, there in numbers.items():
+        for number in range(1, max(there)):
+            key = f"{place}/{number:08d}"
+            execution = keys.execution(place.split("/")[1])
+            if number not in there and store.get(key) is None and store.get(execution) is not None:
+                yield Finding(key, "a later one is there, and it is missing")
+
+
+def _notes(store: Store) -> tuple[str, ...]:
+    if not isinstance(store, SqliteStore) or not store.path.stat().st_mode & 0o077:
+        return ()
+    return (f"Other users of this machine may use the file: chmod 600 {store.path}*",)

@@ -1,0 +1,114 @@
+"""Decides which values are plain JSON already, and copies those at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container
+from math import isfinite
+from typing import Any
+
+from kitaru.wire.chunked_bytes import MARK, reference
+from kitaru.wire.limits import PART_BYTES
+
+# A parser recurses into nested JSON; deeper values take the flat form of the graph.
+MAX_DEPTH = 32
+# Python refuses to parse integers of more than 4300 digits.
+MAX_INT_BITS = 4096
+_write = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=reference).encode
+
+
+class NotPlain(Exception):
+    """The value is not a tree of exact JSON types."""
+
+
+def is_text(value: str) -> bool:
+    """Say whether JSON keeps `value`: surrogates would be joined or refused by a reader."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_atom(value: Any) -> bool:
+    """Say whether `value` is exactly a null, boolean, number or short text that JSON keeps."""
+    kind = type(value)
+    if kind is str:
+        return len(value) < PART_BYTES and is_text(value)
+    if kind is int:
+        return bool(value.bit_length() <= MAX_INT_BITS)
+    if kind is float:
+        return isfinite(value)
+    return value is None or kind is bool
+
+
+def _is_easy(value: Any) -> bool:
+    return type(value) is str and value.isascii() and len(value) < PART_BYTES
+
+
+class Copier:
+    """Copies one tree; `ordered` tells afterwards whether all its keys were sorted."""
+
+    __slots__ = ("_placed", "_seen", "ordered")
+
+    def __init__(self, placed: Container[int] = ()) -> None:
+        self._seen: set[int] = set()
+        self._placed = placed
+        self.ordered = True
+
+    def copy(self, value: Any, depth: int = 0) -> Any:
+        """Return a copy of `value`; raises NotPlain when it is anything but a tree of JSON."""
+        kind = type(value)
+        if kind is list:
+            self._enter(value, depth)
+            return [item if _is_easy(item) else self.copy(item, depth + 1) for item in value]
+        if kind is dict:
+            self._enter(value, depth)
+            self._check_keys(list(value))
+            if MARK in value:
+                raise NotPlain
+            return {
+                key: item if _is_easy(item) else self.copy(item, depth + 1)
+                for key, item in value.items()
+            }
+        if is_atom(value):
+            return value
+        raise NotPlain
+
+    def _enter(self, value: Any, depth: int) -> None:
+        identity = id(value)
+        if depth > MAX_DEPTH or identity in self._seen or identity in self._placed:
+            raise NotPlain
+        self._seen.add(identity)
+
+    def _check_keys(self, keys: list[Any]) -> None:
+        for key in keys:
+            if type(key) is not str or not is_text(key):
+                raise NotPlain
+        if self.ordered and keys != sorted(keys):
+            self.ordered = False
+
+
+def to_text(value: Any) -> str:
+    """Return compact JSON text that keeps the order of keys."""
+    return _write(value)
+
+
+def json_text(value: Any) -> str | None:
+    """Return some JSON text of `value`, in which tuples are lists; None when it has none."""
+    try:
+        return to_text(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def fresh(document: Any) -> Any:
+    """Return a copy of a plain document that shares no container with it."""
+    kind = type(document)
+    if kind is list:
+        return [item if type(item) is str else fresh(item) for item in document]
+    if kind is dict:
+        return {key: item if type(item) is str else fresh(item) for key, item in document.items()}
+    return document

@@ -1,0 +1,126 @@
+"""Decides which objects are recorded by name: those that a module holds under that very name."""
+
+from __future__ import annotations
+
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+from kitaru.errors import ClassChanged, FlowError
+from kitaru.wire import modules
+
+# Classes that were moved or renamed, by the place that earlier records name, and the reverse.
+_moved: dict[tuple[str, str], type] = {}
+_moved_callees: dict[str, str] = {}
+_BY_NAME = (type, FunctionType, BuiltinFunctionType)
+
+
+def name_of(value: Any) -> tuple[str, str] | None:
+    """Return (module, qualified name) under which `value` itself is found, or None."""
+    module: Any
+    qualname: Any
+    if isinstance(value, _BY_NAME):
+        module, qualname = value.__module__, value.__qualname__
+    else:
+        state = instance_dict(value)
+        module, qualname = state.get("__module__"), state.get("__qualname__")
+    if not isinstance(module, str) or not isinstance(qualname, str):
+        return None
+    recorded = modules.recorded_name(module)
+    home = modules.loaded(recorded)
+    return (recorded, qualname) if home and _follow(home, qualname) is value else None
+
+
+def module_name(value: ModuleType) -> str | None:
+    """Return the name under which the module `value` is imported, or None."""
+    recorded = modules.recorded_name(value.__name__)
+    return recorded if modules.loaded(recorded) is value else None
+
+
+def declare_moved(old: tuple[str, str], cls: type) -> None:
+    """Find `cls` from now on where records name `old`, a module and a qualified name."""
+    _moved[old] = cls
+
+
+def declare_moved_callee(old: str, new: str) -> None:
+    """Take a record of the function `old` for one of `new` from now on."""
+    _moved_callees[old] = new
+
+
+def is_same_callee(recorded: str, now: str) -> bool:
+    """Say whether a recorded function is the one that is called `now`, moved perhaps."""
+    seen: set[str] = set()
+    while recorded != now and recorded in _moved_callees and recorded not in seen:
+        seen.add(recorded)
+        recorded = _moved_callees[recorded]
+    return recorded == now
+
+
+def moved_to(module: str, qualname: str) -> type | None:
+    """Return the class that was declared to have moved from there, or None."""
+    return _moved.get((module, qualname))
+
+
+def first_name(name: list[str]) -> list[str]:
+    """Return the oldest name that is declared for what has a name now.
+
+    Digests use it, so that the arguments of recorded calls stay equal when their class moves.
+    """
+    if _moved:
+        now = tuple(name)
+        for old, cls in _moved.items():
+            if (modules.recorded_name(cls.__module__), cls.__qualname__) == now:
+                return list(old)
+    return name
+
+
+def find(module: str, qualname: str) -> Any:
+    """Return what `module` calls `qualname`; raises FlowError when it does not exist."""
+    found = moved_to(module, qualname)
+    if found is None:
+        found = _follow(load_module(module, qualname), qualname)
+    if found is None:
+        raise ClassChanged(
+            f"A recorded value needs {module}.{qualname}, which does not exist any more.",
+            help=f"Restore {qualname} in {module}. If it is a class that was moved or renamed, "
+            f'declare it where it is now:\n    kitaru.moved("{module}:{qualname}", '
+            f"{qualname.rpartition('.')[2]})",
+        )
+    return found
+
+
+def load_module(name: str, qualname: str = "") -> ModuleType:
+    """Return the module `name`; raises FlowError when it cannot be imported.
+
+    `qualname` is what a record needs of it, for the error.
+    """
+    # Most values need no module, and most flows need no more than these.
+    from kitaru.wire import importing
+
+    try:
+        return importing.load(name)
+    except ImportError as error:
+        help = "Run the command where the flow's project and its requirements are importable."
+        if qualname:
+            help += (
+                " If the class was moved, or its file renamed, declare it where it is now:\n"
+                f'    kitaru.moved("{name}:{qualname}", {qualname.rpartition(".")[2]})'
+            )
+        raise FlowError(
+            f"A recorded value needs the module {name}, which cannot be imported: {error}",
+            help=help,
+        ) from error
+
+
+def instance_dict(value: Any) -> dict[str, Any]:
+    """Return the object's own attributes without running its attribute code."""
+    try:
+        state = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return state if type(state) is dict else {}
+
+
+def _follow(home: Any, qualname: str) -> Any:
+    for part in qualname.split("."):
+        home = getattr(home, part, None) if part != "<locals>" else None
+    return home

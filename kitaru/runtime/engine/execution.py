@@ -1,0 +1,559 @@
+"""The engine: the life of a durable call.
+
+    draft(notes)                       a call in the body of a flow
+        |
+      begin          take the next id in program order; digest the arguments; seal the failures
+        |            that the body has passed since the last call
+        |
+      recorded? ---- yes: check that it is the same call; return its value or raise its failure
+        | no
+      cached?   ---- yes: record the cached result under this id; return it
+        | no
+      attempt        run the function once
+        |  |
+        |  failure:  attempts left, retried here     pause, then attempt again
+        |            attempts left, retried outside  stop; the orchestrator starts the process again
+        |            none left                       raise it in the body, unsealed
+      value
+        |
+      commit         create the record if the id has none; a record that is there already wins
+        |
+      return         the value of the record that won
+
+A failure is *unsealed* while the body may still fail because of it: then the execution fails, and
+`retry` runs the call again. The next durable call *seals* it, by recording the failure: the body
+has caught it and depends on it, so every later run must see it too.
+
+`submit` begins a call the same way and performs the rest on another thread. `wait` has an answer
+for a value. Without one it suspends: the host ends the process, or parks the thread until an answer
+comes. `stop` ends the run from any thread: `_check_running` parks each thread at its next call.
+
+Nothing of the flow is ever unwound on the way. Where the body must not continue, its thread is
+parked or its process ends, so that no `except` and no `finally` of the user's sees it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
+
+from kitaru import hints
+from kitaru.errors import ClassChanged, Diverged, EnvironmentFailure, KitaruError
+from kitaru.hints import retry_help
+from kitaru.runtime import codec
+from kitaru.runtime.engine import attempts
+from kitaru.runtime.engine.caching import key_of
+from kitaru.runtime.engine.call_order import Course
+from kitaru.runtime.engine.calls import (
+    Args,
+    Call,
+    Kwargs,
+    Spec,
+    call_site,
+    codes_beside,
+)
+from kitaru.runtime.engine.futures import Future
+from kitaru.runtime.engine.host import Host, Stop, park
+from kitaru.runtime.engine.outcomes import (
+    Outcome,
+    answer_of,
+    check_same,
+    error_info,
+    origin_of,
+    release_frames,
+    value_of,
+)
+from kitaru.runtime.engine.retries import ONCE, Policy, chance
+from kitaru.runtime.engine.submissions import Submission, Submitted, submission
+from kitaru.runtime.engine.unused_results import warn_unasked
+from kitaru.runtime.engine.waits import next_valid_answer
+from kitaru.runtime.journal import processes
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.llm.models import same_models
+from kitaru.runtime.telemetry import spans
+from kitaru.runtime.telemetry.logs import Log
+from kitaru.wire.ids import Counters
+from kitaru.wire.limits import DEFAULT_PARALLEL
+from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
+from kitaru.wire.structs import replace
+from kitaru.wire.times import now
+
+_POLL_SECONDS = 0.2
+_LOOK_SECONDS = 5.0
+
+
+class Execution:
+    """One run of a flow's body against its journal; safe for threads."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        host: Host,
+        *,
+        cache: bool = True,
+        policy: Policy = ONCE,
+        counters: Counters | None = None,
+        attempted: bool = False,
+        run: str = "",
+        max_parallel: int = DEFAULT_PARALLEL,
+        capture: str | None = None,
+        pickles: bool = True,
+        is_other_plan: bool = False,
+    ) -> None:
+        """`attempted` says that earlier processes may have left failed attempts to be counted.
+
+        `is_other_plan` says that this step belongs to another plan than the execution began with.
+        `run` is the run of the pipeline that this process belongs to, empty where there is none,
+        `capture` what is to be kept of model calls, `pickles` whether pickles may cross a cut.
+        """
+        self.journal = journal
+        # The invocations that run now, and since when by the monotonic clock: only to be shown.
+        self.attempting: dict[str, float] = {}
+        self.capture, self.pickles = capture, pickles
+        self.may_pickle = codec.came_pickled if pickles else codec.never
+        self.log = Log(journal.store, journal.exec_id)
+        self.counters = counters or Counters()
+        self.unread: list[str] = []
+        self.attempted = attempted
+        self.run = run
+        self.policy = policy
+        # A rehearsal shows what runs, and its results are no one else's.
+        self._cache = cache and journal.execution.mode != "dry-run"
+        self._keys: dict[str, str] = {}
+        self._host = host
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self.submitted = Submitted(self._perform_submitted, max_parallel)
+        self._unsealed: dict[str, Outcome] = {}
+        self._stopped = False
+        self._is_local = journal.execution.mode == "local"
+        if counters is None:
+            self.counters.ordinal = 0
+        # Where another process has run it, and maybe other code. What a replay changes is meant: a
+        # step of one belongs to another plan from the start.
+        self._is_resumed = (attempted and self._is_local) or is_other_plan
+        compares = self._is_resumed and (self._is_local or journal.execution.replay is None)
+        self._course = Course(journal, lambda: self.counters, compares=compares)
+
+    # Durable calls
+
+    def invoke(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Any:
+        """Return the value recorded for this call, running the function when there is none yet."""
+        call = self._begin(spec, args, kwargs, id)
+        with self._recording():
+            outcome = self._recorded_outcome(call) or self._resolve(
+                call, here=self._host.retries_here
+            )
+            value, error = value_of(self.journal, outcome, unpickle=spec.pickle)
+        if error is None:
+            return value
+        if not outcome.sealed:
+            self._unsealed[call.id] = outcome
+        raise error
+
+    def submit(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Future[Any]:
+        """Start the call on another thread; its id is taken now, in program order."""
+        call = self._begin(spec, args, kwargs, id)
+        future: Future[Any] = Future(self, call.id, pickle=spec.pickle)
+        self.submitted.add(submission(call, future, self.may_pickle))
+        return future
+
+    def start_pending(self) -> None:
+        """Start what was only promised: somebody here asks for a result."""
+        self.submitted.start()
+
+    def adopt(self, promised: list[Submission]) -> None:
+        """Take over what another process promised, and learn or make what became of it."""
+        self.attempted = self.attempted or bool(promised)
+        for one in promised:
+            self.submitted.add(one)
+
+    def read(self, future: Future[Any]) -> tuple[Any, Exception | None]:
+        """Return a settled future's value or exception, and count it as read."""
+        self._check_running()
+        with self._recording():
+            outcome = future.outcome or Outcome(self._recorded(future.id))
+            future.outcome = outcome
+            if future.id in self.unread:
+                self.unread.remove(future.id)
+            return value_of(self.journal, outcome, unpickle=future.pickle)
+
+    def note_raised(self, future: Future[Any]) -> None:
+        """Note that a future's failure surfaces in the body now."""
+        outcome = future.outcome
+        if outcome is not None and not outcome.sealed:
+            self._unsealed[future.id] = outcome
+
+    def restored_future(self, id: str) -> Future[Any]:
+        """Return the future of an invocation that another process submitted."""
+        return self.submitted.future(id) or Future(self, id, settled=True, pickle=self.pickles)
+
+    def _begin(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Call:
+        self._check_running()
+        site = call_site()
+        with self._lock:
+            self._seal()
+            called = spec.name if id is None else id
+            with self._environment():
+                name = self._course.name_of(spec.kind, called)
+            take = self.counters.take if id is None else self.counters.take_explicit
+            taken = take(name)
+            at, ordinal = self.counters.position, self._course.count(spec.kind, spec.name)
+        digest = codec.digest_arguments(args, kwargs)
+        return Call(
+            spec, taken, args, kwargs, digest.digest, digest.opaque, digest.size, site, at, ordinal,
+            renamed=name != called,
+        )  # fmt: skip
+
+    def _perform_submitted(self, submitted: Submission) -> None:
+        if self._stopped:
+            park()
+        try:
+            with self._recording():
+                outcome = self._recorded_outcome(submitted.call)
+                if outcome is None:
+                    call = submitted.ready()
+                    here = self.submitted.retries_here
+                    outcome = self._failed_in_this_run(call) or self._resolve(call, here=here)
+            submitted.future.settle(outcome)
+            if outcome.record.status == "completed":
+                self.submitted.close(submitted.call.id)
+        except BaseException as error:
+            # This thread is nobody's: whoever waits for the future must not wait for ever.
+            submitted.future.fail(error)
+
+    def _recorded_outcome(self, call: Call) -> Outcome | None:
+        record = self._outcome(call.id)
+        if record is None:
+            return None
+        check_same(self.journal, call, record)
+        self._course.found(call, record)
+        return Outcome(record)
+
+    def _resolve(self, call: Call, *, here: bool) -> Outcome:
+        """Return how a call comes out that has no record yet.
+
+        `here` says whether a failed attempt is tried again in this process.
+        """
+        self._course.check_may_run(call)
+        record = self._from_cache(call)
+        if record is None:
+            return self._run_with_retries(call, here=here)
+        check_same(self.journal, call, record)
+        return Outcome(record)
+
+    def _failed_in_this_run(self, call: Call) -> Outcome | None:
+        """Return the failure with which another process of this run gave up on a call.
+
+        One of an earlier run does not count: to start another is to try again.
+        """
+        last = self.journal.attempts(call.id)[-1:] if self.run else []
+        policy = call.spec.policy.with_defaults(self.policy)
+        outcomes = [attempts.outcome_of(call, kept) for kept in last if kept.run == self.run]
+        return next((outcome for outcome in outcomes if policy.is_exhausted(outcome)), None)
+
+    def _run_with_retries(self, call: Call, *, here: bool) -> Outcome:
+        policy = call.spec.policy.with_defaults(self.policy)
+        failed = len(self.journal.attempts(call.id)) if self.attempted else 0
+        while True:
+            outcome = attempts.run_attempt(self, call, policy, failed)
+            if self._stopped:
+                park()
+            if outcome.record.status == "completed":
+                return self._commit(call, outcome.record)
+            if policy.is_exhausted(outcome):
+                return outcome
+            failed = outcome.record.attempts
+            if not here:
+                self.stop("retry", outcome.error)
+            self._pause(policy.pause(failed, chance()))
+            # The pause may last an hour, in which another process may record a result.
+            held = self._recorded_outcome(call)
+            if held is not None:
+                return held
+
+    def _pause(self, seconds: float) -> None:
+        while seconds > 0:
+            self._host.pause(min(seconds, _LOOK_SECONDS))
+            self._check_running()
+            self._check_cancelled(self.journal.end())
+            seconds -= _LOOK_SECONDS
+
+    def _commit(self, call: Call, record: InvocationRecord) -> Outcome:
+        key = self._keys.pop(call.id, "")
+        # A call that changed what it reads did not run under its key alone.
+        key = key if key and key == self._cache_key(call) else ""
+        held = self.journal.record(replace(record, cache_key=key), cache_key=key)
+        check_same(self.journal, call, held)
+        return Outcome(held)
+
+    def _from_cache(self, call: Call) -> InvocationRecord | None:
+        key = self._keys[call.id] = self._cache_key(call)
+        found = self.journal.cached(key, call.id, lambda: codes_beside(call.spec)) if key else None
+        if found is None or not same_models(found.calls):
+            return None
+        return self.journal.record(attempts.from_cache(call, found))
+
+    def _cache_key(self, call: Call) -> str:
+        return key_of(call) if self._cache else ""
+
+    def _recorded(self, id: str) -> InvocationRecord:
+        record = self.journal.invocation(id)
+        if record is None:
+            raise Diverged(f'The future "{id}" crossed a cut, but nothing was recorded for it.')
+        return record
+
+    # Waits
+
+    def wait(self, request: WaitRequest, timeout: float, read: Callable[[Any], Any]) -> Any:
+        """Return the answer, as JSON, to a question; suspends until there is one.
+
+        `request.name` is the wait's plain name; `timeout` is how many seconds to look for the
+        answer before giving the compute away. `read` raises AnswerInvalid for one that is none.
+        """
+        self._check_running()
+        site = call_site()
+        with self._lock:
+            self._seal()
+            with self._environment():
+                name = self._course.name_of("wait", request.name)
+            id = self.counters.take(name)
+            at, ordinal = self.counters.position, self._course.count("wait", request.name)
+        spec = Spec(request.name, read, "kitaru.wait", kind="wait", compared=False)
+        call = Call(spec, id, (), {}, "", (), 0, site, at, ordinal)
+        with self._recording():
+            held = self._recorded_outcome(call)
+            if held is not None:
+                return answer_of(self.journal, call, held.record)
+            self._course.check_may_run(call)
+            record = self._answered(call, request, timeout)
+            check_same(self.journal, call, record)
+            return value_of(self.journal, Outcome(record), unpickle=False)[0]
+
+    def _answered(self, call: Call, request: WaitRequest, timeout: float) -> InvocationRecord:
+        answer = next_valid_answer(self.journal, call, lambda: self._ask(call, request, timeout))
+        if answer.kind == "abort":
+            self.cancel()
+        value = self.journal.store_value(answer.value, "answer")
+        return self.journal.record(attempts.completed_record(call, value))
+
+    def _ask(self, call: Call, request: WaitRequest, timeout: float) -> WaitAnswer:
+        id = call.id
+        place = {"position": call.position, "ordinal": call.ordinal}
+        self.journal.request_wait(replace(request, name=id, asked_at=now(), **place))
+        answer = self.journal.wait_answer(id)
+        if answer is not None:
+            return answer
+        if self.journal.execution.mode == "local":
+            # Before it polls, too: people must see that the execution waits for them. A step that
+            # polls stays running: an answer must not start another run beside it.
+            self.journal.set_state("waiting")
+        answer = self._poll(id, timeout)
+        while answer is None:
+            self.journal.set_state("waiting")
+            self._host.suspend(id)
+            self._check_cancelled(self.journal.end())
+            answer = self.journal.wait_answer(id)
+        self.journal.set_state("running")
+        return answer
+
+    def _poll(self, id: str, timeout: float) -> WaitAnswer | None:
+        if timeout <= 0:
+            return self.journal.wait_answer(id)
+        deadline = time.monotonic() + timeout
+        with processes.attending(self.journal.store, self.journal.exec_id):
+            while (answer := self.journal.wait_answer(id)) is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._check_cancelled(self.journal.end())
+                time.sleep(min(_POLL_SECONDS, left))
+        return answer
+
+    # Going on, and ending
+
+    def settle(self) -> None:
+        """Await futures and seal all failures, read or not: the flow goes on past them."""
+        self._check_running()
+        with self._environment():
+            self._seal()
+            for future in self.submitted.failed():
+                assert future.outcome is not None
+                held = self.journal.record(future.outcome.record)
+                future.outcome = Outcome(held)
+                if held.status == "failed":
+                    self.unread.append(future.id)
+
+    def complete(self, result: Any) -> EndRecord:
+        """End the execution with `result`; raises what a future raised that nobody read."""
+        self.leave_fork()
+        self._check_running()
+        with self._environment():
+            unasked = self._unasked()
+        # Whoever sees the end finds all the output there.
+        self.log.close()
+        with self._environment():
+            self._seal()
+            self._raise_unread()
+            value = self.journal.store_value(result, "result", may_pickle=self.may_pickle)
+            end = self.journal.finish(EndRecord("completed", value, now(), unasked))
+        spans.ended(self.journal, end.status)
+        if end.status == "cancelled":
+            self.stop("cancelled", None)
+        return end
+
+    def _unasked(self) -> tuple[str, ...]:
+        """Return the records that this run never asked for, and log them.
+
+        Where no other process has run the execution, with other code, there are none.
+        """
+        is_replay = self.journal.execution.replay is not None
+        if not (is_replay or self._is_resumed):
+            return ()
+        unasked = tuple(one.id for one in self._course.unasked())
+        if unasked:
+            warn_unasked(self.journal, unasked)
+        return unasked
+
+    def leave_fork(self, error: BaseException | None = None) -> None:
+        """End this process if it is a forked child that came back into the flow.
+
+        The parent runs the flow and records it; a child that returned would do both again.
+        """
+        if os.getpid() == self._process:
+            return
+        code = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            sys.stderr.write(
+                "kitaru: a forked child returned into the flow, which its parent runs; it ends "
+                "here. Let it end with os._exit(0), or use multiprocessing.\n"
+            )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+
+    def fail(self, error: BaseException, help: str) -> None:
+        """Note that the body raised `error`, which `retry` may still repair.
+
+        Raises nothing: what failed the body (no memory, no threads) may fail this as well. Then as
+        much is noted as can be. Where that is nothing, the execution is one whose process is gone.
+        """
+        self.leave_fork(error)
+        self._check_running()
+        for end in (self.submitted.start, self.submitted.drain, self.log.close):
+            with suppress(Exception):
+                end()
+        self._note_failure(error, help)
+
+    def _note_failure(self, error: BaseException, help: str = "") -> None:
+        for describe in (self._error_info, _in_short):
+            try:
+                self._set_failed(describe(error, help))
+                return
+            except Exception:
+                # The frames of the body may hold the memory that is missing.
+                release_frames(error)
+
+    def _error_info(self, error: BaseException, help: str) -> ErrorInfo:
+        return error_info(error, invocation=origin_of(error, self._unsealed), help=help)
+
+    def _set_failed(self, info: ErrorInfo) -> None:
+        with self._environment():
+            if self.journal.end() is None:
+                self.journal.set_state("failed", info)
+                spans.ended(self.journal, "failed")
+
+    def cancel(self) -> NoReturn:
+        """End the execution as cancelled."""
+        self.journal.finish(EndRecord("cancelled", None, now()))
+        spans.ended(self.journal, "cancelled")
+        self.stop("cancelled", None)
+
+    def stop(self, why: Stop, error: BaseException | None) -> NoReturn:
+        """Let no thread of this run go on."""
+        self._stopped = True
+        # What the host raises all the same would unwind the flow.
+        with suppress(Exception):
+            self._host.stop(why, error)
+        park()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait for all submitted checkpoints; False when `timeout` seconds were not enough."""
+        return self.submitted.drain(timeout)
+
+    def _check_running(self) -> None:
+        if self._stopped:
+            park()
+
+    def _outcome(self, id: str) -> InvocationRecord | None:
+        found = self.journal.outcome_or_end(id)
+        if isinstance(found, InvocationRecord):
+            return found
+        self._check_cancelled(found)
+        return None
+
+    def _check_cancelled(self, end: EndRecord | None) -> None:
+        if end is not None and end.status == "cancelled":
+            self.stop("cancelled", None)
+
+    @contextmanager
+    def _environment(self) -> Iterator[None]:
+        # Neither is the flow's to catch: a body that went on would record a lie.
+        try:
+            yield
+        except EnvironmentFailure as error:
+            error.help = hints.name_execution(error.help, self.journal)
+            self.stop("failed", error)
+        except (Diverged, ClassChanged) as error:
+            self._stopped = True
+            help = retry_help(self.journal) if isinstance(error, ClassChanged) else ""
+            self._note_failure(error, help)
+            self.stop("failed", error)
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Do what `_environment` does, and keep Kitaru's own failures from the flow, too.
+
+        A body that caught a MemoryError of the recording would continue past a call that has no
+        outcome.
+        """
+        try:
+            with self._environment():
+                yield
+        except (MemoryError, OSError, RuntimeError) as error:
+            if isinstance(error, KitaruError):
+                raise
+            self._stop_failed(error)
+
+    def _stop_failed(self, error: Exception) -> NoReturn:
+        self._stopped = True
+        self._note_failure(error, retry_help(self.journal))
+        self.stop("failed", error)
+
+    def _seal(self) -> None:
+        with self._lock:
+            for id, outcome in list(self._unsealed.items()):
+                with self._environment():
+                    held = self.journal.record(outcome.record)
+                if held.failure != outcome.record.failure or held.status != "failed":
+                    # Another process recorded another outcome, and the body has seen this one.
+                    self.stop("superseded", None)
+                outcome.sealed = True
+                del self._unsealed[id]
+
+    def _raise_unread(self) -> None:
+        for id in list(self.unread):
+            self.restored_future(id).result()
+        for future in self.submitted.failed():
+            if future.id not in self._unsealed:
+                future.result()
+
+
+def _in_short(error: BaseException, help: str) -> ErrorInfo:
+    """Return what can be said of an error without looking at it: it may need no memory at all."""
+    return ErrorInfo(type(error).__qualname__, "", "", help, "")

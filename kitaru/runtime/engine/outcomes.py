@@ -1,0 +1,211 @@
+"""Decides how an invocation's record becomes a value or an exception in the flow's body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from kitaru import hints
+from kitaru.errors import AnswerInvalid, Diverged, KitaruError, PickleRefused
+from kitaru.runtime import codec
+from kitaru.runtime.codec.qualified_names import is_same_callee
+from kitaru.runtime.engine.argument_texts import arguments_of, changes
+from kitaru.runtime.engine.calls import Call
+from kitaru.runtime.journal import exceptions
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.to_json import as_json
+from kitaru.wire.records import ErrorInfo, InvocationRecord
+from kitaru.wire.redaction import redacted
+
+
+class Outcome:
+    """How an invocation came out.
+
+    `record` is the one the store holds, or for a failure that nothing has gone on past yet
+    (`sealed` is false) the one that it would become. `error` is that failure as it was raised here,
+    and `final` says that trying again would not help.
+    """
+
+    __slots__ = ("error", "final", "record", "sealed")
+
+    def __init__(
+        self,
+        record: InvocationRecord,
+        *,
+        sealed: bool = True,
+        error: Exception | None = None,
+        final: bool = False,
+    ) -> None:
+        self.record = record
+        self.sealed = sealed
+        self.error = error
+        self.final = final
+
+
+def value_of(journal: Journal, outcome: Outcome, *, unpickle: bool) -> tuple[Any, Exception | None]:
+    """Return a fresh decode of the value, or the exception to raise.
+
+    Raises:
+        Diverged: it was pickled, and whoever asks did not allow to load it.
+    """
+    record = outcome.record
+    if record.status == "failed":
+        return None, outcome.error or _decoded(record)
+    if record.value is None:
+        return None, None
+    try:
+        where = f'The result of "{record.id}" of execution {journal.exec_id}'
+        return codec.decode(journal.fetch(record.value), unpickle=unpickle, where=where), None
+    except PickleRefused as error:
+        raise Diverged(
+            f'What is recorded as "{record.id}" holds a pickle, and {record.callee} does not say '
+            "that its results may be pickled.",
+            help=f"Say @checkpoint(pickle=True), or start a new execution. {error.help}",
+        ) from None
+
+
+def answer_of(journal: Journal, call: Call, record: InvocationRecord) -> Any:
+    """Return the recorded answer to a wait.
+
+    Raises:
+        Diverged: the flow's code asks for something else now, which the answer does not fit.
+    """
+    value = value_of(journal, Outcome(record), unpickle=False)[0]
+    try:
+        call.spec.function(value)
+    except AnswerInvalid as error:
+        raise Diverged(
+            f'The wait "{call.id}" was answered, and its code now asks for something else '
+            f"(now at {call.site}). {error.message}",
+            help="Let the wait take answers of both kinds, or ask the new question under another "
+            f'name:\n    kitaru.removed(wait="{call.spec.name}")\n'
+            f"The answer stays recorded. {hints.retry_help(journal)}",
+        ) from None
+    return value
+
+
+def error_info(error: BaseException, *, invocation: str = "", help: str = "") -> ErrorInfo:
+    """Return an exception as records show it to people."""
+    cls = type(error)
+    own = error.help if isinstance(error, KitaruError) else ""
+    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
+    return ErrorInfo(
+        type=module + cls.__qualname__,
+        message=redacted(error.message if isinstance(error, KitaruError) else str(error)),
+        traceback=redacted(exceptions.user_traceback(error)),
+        help=redacted("\n".join(filter(None, (own, help)))),
+        invocation=invocation,
+    )
+
+
+def origin_of(error: BaseException | None, failed: Mapping[str, Outcome]) -> str:
+    """Return the id of the failed invocation that an exception comes from, or nothing."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        for name, outcome in failed.items():
+            if outcome.error is error:
+                return name
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def release_frames(error: BaseException) -> None:
+    """Drop the variables of the frames that raised an exception: they may hold all memory."""
+    frames = error.__traceback__
+    while frames is not None:
+        # One that still runs, such as the caller's own, keeps its variables.
+        with suppress(RuntimeError):
+            frames.tb_frame.clear()
+        frames = frames.tb_next
+
+
+def check_same(journal: Journal, call: Call, record: InvocationRecord) -> None:
+    """Compare a call with what was recorded under its id.
+
+    Raises:
+        Diverged: another function was called there, or with other arguments.
+    """
+    spec, details, declare = call.spec, "", ""
+    is_known = call.renamed or is_same_callee(record.callee, spec.callee)
+    if record.kind != spec.kind or not is_known:
+        what = f"{record.callee} was recorded, now it is {spec.callee}"
+        if record.kind == spec.kind == "checkpoint":
+            old, new = record.callee.replace(".", ":", 1), spec.callee.partition(".")[2]
+            declare = f'If it was moved, declare it:\n    kitaru.moved("{old}", {new})\n'
+    elif spec.compared and not record.given and record.arguments_digest != call.digest:
+        what = f"{record.callee} was recorded with other arguments"
+        details = changed_arguments(call, record)
+    else:
+        return
+    raise Diverged(
+        f'The execution went another way than before at "{call.id}": {what} '
+        f"(recorded at {record.site or 'an unknown line'}, now at {call.site}).{details}",
+        help=declare + _way_out(journal, record),
+    )
+
+
+def changed_arguments(call: Call, record: InvocationRecord) -> str:
+    """Return which arguments of a call differ from the recorded ones, as lines of a message."""
+    now_shown = arguments_of(call) if record.arguments else {}
+    lines = changes(record.arguments, now_shown) if now_shown else []
+    if lines:
+        return "".join(f"\n  {line}" for line in lines)
+    if now_shown:
+        return " The values look the same: one is passed by keyword now, or is of another type."
+    was, now = _short(record.arguments_digest), _short(call.digest)
+    return f" They cannot be shown; their digest was {was} and is {now}."
+
+
+def _way_out(journal: Journal, record: InvocationRecord) -> str:
+    if not record.adopted_from:
+        return (
+            "A flow's body must do the same again: take times, random numbers and other outside "
+            "values inside checkpoints. If the flow's code changed, restore it and retry, or "
+            "replay from here with the new code:\n"
+            + hints.command(
+                journal.store, "executions", "replay", journal.exec_id, "--from", record.id
+            )
+        )
+    return (
+        "The replay took this result over, and another input or other code now asks for something "
+        "else. Let it run, too:\n"
+        f"{_replay_again(journal, record.id)}\n"
+        f"or say what it shall return: --set {record.kind}.{record.id}=VALUE"
+    )
+
+
+def _replay_again(journal: Journal, start: str) -> str:
+    """Return how to make a replay again that reuses only what precedes `start`."""
+    replay = journal.execution.replay
+    assert replay is not None, "only a replay reuses anything"
+    changed = [f"model.{alias}={model}" for alias, model in replay.models.items()]
+    changed += [_injected(journal, id) for id in replay.results]
+    inputs = as_json(journal.fetch(journal.execution.inputs)) if replay.inputs else {}
+    words = [word for text in changed for word in ("--set", text)]
+    words += [w for name in replay.inputs for w in ("--input", f"{name}={_json(inputs[name])}")]
+    return hints.command(
+        journal.store, "executions", "replay", replay.source, "--from", start, *words
+    )
+
+
+def _injected(journal: Journal, id: str) -> str:
+    record = journal.invocation(id)
+    assert record is not None and record.value is not None, "what was injected is recorded"
+    return f"{record.kind}.{id}={_json(as_json(journal.fetch(record.value)))}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _decoded(record: InvocationRecord) -> Exception:
+    error = exceptions.decode_exception(record.failure or {})
+    assert isinstance(error, Exception), "only exceptions are ever recorded"
+    return error
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]

@@ -1,0 +1,111 @@
+"""Decides how the promise of a submitted call is written down, and how long lists become nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kitaru.errors import EnvironmentFailure
+from kitaru.runtime.engine.calls import Call, spec_at
+from kitaru.runtime.engine.execution import Execution
+from kitaru.runtime.engine.futures import Future
+from kitaru.runtime.engine.submissions import Submission
+from kitaru.runtime.journal.journal import Journal
+from kitaru.wire.records import StoredValue
+from kitaru.wire.structs import fields_of
+
+# The item of a node that has nothing to do, where a list may not be empty.
+NOTHING = "-"
+# The shortest that a target's arguments may be at most.
+_LONGEST = 256
+
+
+def write(promised: Submission, journal: Journal) -> dict[str, Any]:
+    """Return the promise as JSON; its arguments are stored first, when they are large."""
+    assert promised.arguments is not None, "only calls whose arguments are recorded are promised"
+    call = promised.call
+    module, qualname = call.spec.place()
+    return {
+        "id": call.id,
+        "module": module,
+        "qualname": qualname,
+        "arguments": fields_of(journal.store_document(promised.arguments(), "arguments")),
+        "digest": call.digest,
+        "opaque": list(call.opaque),
+        "size": call.size,
+        "site": call.site,
+        "position": call.position,
+        "ordinal": call.ordinal,
+    }
+
+
+def read(document: dict[str, Any], execution: Execution) -> Submission:
+    """Return a promise that another process wrote, its future pending.
+
+    Raises:
+        EnvironmentFailure: this bundle has no such checkpoint.
+    """
+    spec = spec_at(document["module"], document["qualname"])
+    if spec is None:
+        raise EnvironmentFailure(
+            f"There is no checkpoint {document['qualname']} in {document['module']}, which the "
+            f"flow submitted as {document['id']}.",
+            help="Run the execution with the bundle it was started with.",
+        )
+    call = Call(
+        spec,
+        document["id"],
+        (),
+        {},
+        document["digest"],
+        tuple(document["opaque"]),
+        document["size"],
+        document["site"],
+        document["position"],
+        # Releases up to 0.1 did not count calls.
+        document.get("ordinal", 0),
+    )
+    stored = StoredValue(**document["arguments"])
+    future: Future[Any] = Future(execution, call.id, pickle=spec.pickle)
+    return Submission(
+        call, future, lambda: execution.journal.fetch(stored), unpickle=execution.pickles
+    )
+
+
+def items(promised: list[dict[str, Any]], journal: Journal, most: int) -> list[str]:
+    """Return one text for each of at most `most` nodes: which promises it keeps.
+
+    A promise that is known to be kept needs no node. The text is a position in the list of all
+    promises, as `4`, or several, as `4,7-9`.
+    """
+    kept = journal.recorded()
+    left = [n for n, one in enumerate(promised) if one["id"] not in kept]
+    each = -(-len(left) // most)
+    groups = [left[start : start + each] for start in range(0, len(left), each or 1)]
+    return [_written(group) for group in groups]
+
+
+def chosen(promised: list[dict[str, Any]], item: str) -> list[dict[str, Any]]:
+    """Return the promises that an item names; raise ValueError or IndexError when it names none."""
+    found = []
+    for part in item.split(","):
+        first, _, last = part.partition("-")
+        positions = range(int(first), int(last or first) + 1)
+        if not positions:
+            raise ValueError(part)
+        found += [promised[n] for n in positions]
+    return found
+
+
+def _written(group: list[int]) -> str:
+    """Return positions in ascending order as text; what an argument cannot hold is left out.
+
+    Whoever gathers makes what no node made.
+    """
+    runs: list[list[int]] = []
+    for position in group:
+        if runs and runs[-1][-1] == position - 1:
+            runs[-1].append(position)
+        else:
+            runs.append([position])
+    text = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return text if len(text) <= _LONGEST else text[:_LONGEST].rpartition(",")[0]

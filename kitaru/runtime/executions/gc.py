@@ -1,0 +1,148 @@
+"""Decides which executions are garbage, and in which order one goes, so that none is ever half.
+
+An execution is marked first; then nobody may refer to it any more. It ends, so that nobody goes on
+with it; it leaves the listing and the cache; its record goes, with which it is no execution any
+more; the rest follows. Its mark and its end stay until a later collection: a process that outlived
+its execution finds that it has ended, and whatever it wrote is removed then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from kitaru.runtime.executions.listing import each_execution
+from kitaru.runtime.journal.cache import cache_key
+from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.runtime.journal.states import read_state
+from kitaru.stores.base import Store
+from kitaru.wire import keys
+from kitaru.wire.records import CacheHint, EndRecord, ExecutionRecord, InvocationRecord
+from kitaru.wire.structs import Struct
+from kitaru.wire.times import ago, now
+
+_OVER = ("completed", "cancelled", "failed")
+# More than lies between two operations of a process that is not gone.
+_SETTLED = timedelta(hours=1)
+_AT_ONCE = 20
+
+
+class Removed(Struct):
+    """An execution that was removed, or would be: how it had ended, and how many objects it was."""
+
+    exec_id: str
+    flow: str
+    status: str
+    started_at: str
+    objects: int
+
+
+def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> Iterator[Removed]:
+    """Remove the executions that ended, or failed, so long ago; yield each when it is gone.
+
+    Those stay that run or wait, and those that a replay which stays was made from: it refers to
+    their large values. Results in the cache go with their execution; what memory holds beyond an
+    execution, bundles and given inputs stay. May be ended at any moment, and begun again.
+
+    Args:
+        older_than: how long ago an execution must have come to its last status.
+        dry_run: yield what would be removed, and remove nothing.
+
+    Raises:
+        EnvironmentFailure: the store cannot be read or written.
+    """
+    if not dry_run:
+        for mark in store.list(keys.GARBAGE):
+            _remove(store, mark.removeprefix(keys.GARBAGE))
+    gone: set[str] = set()
+    for item in _old(store, ago(older_than)):
+        exec_id = item["exec_id"]
+        if _is_kept(store, exec_id, gone):
+            continue
+        objects = len(store.list(keys.home(exec_id)))
+        if dry_run or _mark_and_remove(store, exec_id):
+            gone.add(exec_id)
+            yield Removed(objects=objects, **item)
+
+
+def _old(store: Store, moment: str) -> Iterator[dict[str, Any]]:
+    """Yield the executions that came to an end before a moment, newest start first."""
+    candidates = each_execution(store, started_before=moment)
+    over = (item for item in candidates if item["status"] in _OVER)
+    while some := list(islice(over, _AT_ONCE)):
+        found: dict[str, str] = {}
+        store.concurrently(*[partial(_learn_when, store, item, found) for item in some])
+        yield from (item for item in some if found[item["exec_id"]] < moment)
+
+
+def _learn_when(store: Store, item: dict[str, Any], found: dict[str, str]) -> None:
+    found[item["exec_id"]] = read_state(RecordStore(store), item["exec_id"], item["started_at"]).at
+
+
+def _is_kept(store: Store, exec_id: str, gone: Container[str] = ()) -> bool:
+    """Say whether a replay refers to an execution, which is none of those that are `gone`."""
+    notes = store.list(keys.replays(exec_id))
+    replays = [note.rpartition("/")[2] for note in notes]
+    records = store.get_all([keys.execution(replay) for replay in replays])
+    return any(
+        replay not in gone and (record is not None or _is_recent(store, note))
+        for note, replay, record in zip(notes, replays, records, strict=True)
+    )
+
+
+def _is_recent(store: Store, note: str) -> bool:
+    """Say whether whoever wrote a note may still be about to do what it says."""
+    written = store.get(note)
+    return written is not None and written.decode("ascii") > ago(_SETTLED)
+
+
+def _mark_and_remove(store: Store, exec_id: str) -> bool:
+    store.create(keys.garbage(exec_id), now().encode("ascii"))
+    return _remove(store, exec_id)
+
+
+def _remove(store: Store, exec_id: str) -> bool:
+    """Remove a marked execution, or what is left of it; False when it has to stay."""
+    record_store = RecordStore(store)
+    record = record_store.read(ExecutionRecord, keys.execution(exec_id))
+    if record is None:
+        _sweep(store, exec_id)
+        return True
+    state = read_state(record_store, exec_id, record.started_at)
+    if state.status not in _OVER or _is_kept(store, exec_id):
+        if not _is_recent(store, keys.garbage(exec_id)):
+            store.delete(keys.garbage(exec_id))
+        return False
+    record_store.write(keys.end(exec_id), EndRecord("cancelled", None, state.at))
+    store.delete(*store.list(keys.indexed(record.started_at, exec_id)))
+    store.delete(*_hints(record_store, exec_id))
+    store.delete(keys.execution(exec_id))
+    if record.replay is not None:
+        store.delete(keys.replay(record.replay.source, exec_id))
+    _sweep(store, exec_id)
+    return True
+
+
+def _hints(record_store: RecordStore, exec_id: str) -> list[str]:
+    """Return where the cache leads to an execution."""
+    records = record_store.read_all(
+        InvocationRecord, record_store.store.list(keys.invocations(exec_id))
+    )
+    places = [keys.cache(cache_key(record)) for record in records if record.fingerprint]
+    found = zip(places, record_store.store.get_all(places), strict=True)
+    hints = [(p, record_store.verify(CacheHint, p, data)) for p, data in found if data is not None]
+    return [place for place, hint in hints if hint.exec_id == exec_id]
+
+
+def _sweep(store: Store, exec_id: str) -> None:
+    """Remove what is left of an execution that is none any more; results before their values."""
+    end, mark = keys.end(exec_id), keys.garbage(exec_id)
+    store.delete(*store.list(keys.invocations(exec_id)))
+    store.delete(*[key for key in store.list(keys.home(exec_id)) if key != end])
+    for note in store.list(keys.replays(exec_id)):
+        store.delete(*store.list(keys.home(note.rpartition("/")[2])), note)
+    if not _is_recent(store, mark):
+        store.delete(end, mark)

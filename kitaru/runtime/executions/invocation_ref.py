@@ -1,0 +1,156 @@
+"""Find the execution, and the invocation in it, that a person names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from kitaru import hints
+from kitaru.errors import NotFound, StateError, UsageError
+from kitaru.runtime.executions.listing import list_executions
+from kitaru.runtime.journal.journal import Journal
+from kitaru.stores.base import Store
+from kitaru.wire import keys
+from kitaru.wire.ids import check_execution_id
+from kitaru.wire.nearest import suggestion
+from kitaru.wire.records import InvocationKind, InvocationRecord
+from kitaru.wire.structs import Struct
+
+LATEST = "latest"
+SHORTEST_PREFIX = 4
+_CANDIDATES = 10
+
+
+def execution_id(store: Store, named: str) -> str:
+    """Return the id of the execution that a person names.
+
+    Args:
+        named: an id, a prefix of at least 4 characters that only one id has, or `latest` for the
+            execution that started last. An execution whose id is `named` comes first, so that an
+            id chosen by the user always works.
+
+    Raises:
+        NotFound: the store has no such execution.
+        UsageError: `named` cannot be an id, or several ids begin with it.
+
+    Example:
+        execution_id(store, "8dfe")     # '8dfe02ab-0kq7w1x3m'
+    """
+    if _exists(store, check_execution_id(named)):
+        return named
+    if named == LATEST:
+        for newest in list_executions(store, limit=1):
+            return str(newest["exec_id"])
+        raise NotFound(f"There are no executions in {store.url}.", help="kitaru run FLOW")
+    found = executions_with(store, named) if len(named) >= SHORTEST_PREFIX else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        shown = found[:_CANDIDATES] + (["…"] if len(found) > _CANDIDATES else [])
+        raise UsageError(
+            f"Several executions have an id that begins with {named}.", help="\n".join(shown)
+        )
+    # People believe "there is no such execution": it must not be the effect of damage.
+    store.inspect(keys.home(named))
+    short = f" A prefix has at least {SHORTEST_PREFIX} characters." * (len(named) < SHORTEST_PREFIX)
+    raise NotFound(
+        f"There is no execution {named} in {store.url}.{short}",
+        help=f"List the executions: {hints.command(store, 'executions', 'list')}",
+    )
+
+
+def executions_with(store: Store, prefix: str, limit: int = _CANDIDATES + 1) -> list[str]:
+    """Return the ids that begin with `prefix`, in order, at most `limit` of them.
+
+    Costs one look into the store for each id, however many records an execution has.
+    """
+    return list(islice(_ids_with(store, prefix), limit))
+
+
+def _ids_with(store: Store, prefix: str) -> Iterator[str]:
+    after = ""
+    while page := store.list(keys.home(prefix)[:-1], after=after, limit=1):
+        id = page[0].split("/")[1]
+        # "0" follows "/": the other keys of this execution are skipped.
+        after = keys.home(id)[:-1] + "0"
+        if _exists(store, id):
+            yield id
+
+
+def _exists(store: Store, exec_id: str) -> bool:
+    places = keys.execution(exec_id), keys.launch(exec_id)
+    return any(one is not None for one in store.get_all(places))
+
+
+class Known(Struct):
+    """One invocation of an execution, as far as its journal knows it.
+
+    `record` is None while it has no outcome: it failed, or waits for an answer.
+    """
+
+    id: str
+    name: str
+    kind: InvocationKind
+    callee: str
+    position: int
+    record: InvocationRecord | None = None
+
+
+def known(journal: Journal) -> list[Known]:
+    """Return the invocations of an execution that left any trace, in program order."""
+    recorded = [Known(r.id, r.name, r.kind, r.callee, r.position, r) for r in journal.invocations()]
+    ids = {one.id for one in recorded}
+    failed = [Known(a.id, a.id, a.kind, a.callee, a.position) for a in journal.attempts()]
+    # Not the pending ones alone: an execution that was aborted has answers, and no record of them.
+    asked = [
+        Known(w.name, w.name, "wait", "kitaru.wait", w.position) for w in journal.wait_requests()
+    ]
+    others = {one.id: one for one in (*failed, *asked) if one.id not in ids}
+    return sorted([*recorded, *others.values()], key=lambda one: one.position)
+
+
+def select(journal: Journal, calls: Sequence[Known], selector: str) -> Known:
+    """Return the invocation with the id `selector`, else the only one of that name.
+
+    Raises:
+        NotFound: there is none.
+        UsageError: several have that name.
+    """
+    found = [one for one in calls if one.id == selector]
+    found = found or [one for one in calls if one.name == selector]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(
+            f'Several invocations of {journal.exec_id} are called "{selector}".',
+            help=f"Name one by its id: {_ids(found)}",
+        )
+    raise NotFound(
+        f'The execution {journal.exec_id} has no invocation "{selector}".',
+        help=suggestion(selector, _names(calls), f"It has: {_ids(calls) or 'none'}"),
+    )
+
+
+def failure(journal: Journal, calls: Sequence[Known]) -> Known | None:
+    """Return the invocation that an execution failed in; None where it broke off in between.
+
+    Raises:
+        StateError: it is completed.
+    """
+    state = journal.state()
+    if state.status == "completed":
+        raise StateError(
+            f"The execution {journal.exec_id} did not fail, it is completed.",
+            help=f"Name where to replay from: --from {_ids(calls) or 'ID'}\n"
+            + hints.get_help(journal),
+        )
+    failed = state.error.invocation if state.status == "failed" and state.error else ""
+    return next((one for one in calls if one.id == failed), None)
+
+
+def _names(calls: Iterable[Known]) -> set[str]:
+    return {name for one in calls for name in (one.id, one.name)}
+
+
+def _ids(calls: Iterable[Known]) -> str:
+    return ", ".join(one.id for one in calls)

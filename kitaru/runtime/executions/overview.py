@@ -1,0 +1,215 @@
+"""Count what an execution did, and pick what to show of it, however many invocations it has.
+
+The invocations are read once, in no order, and forgotten: what stays are counts, and the few that
+come first, last or failed in program order. A page goes on behind the last id of the page before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import nlargest, nsmallest
+from typing import Any
+
+from kitaru import hints
+from kitaru.errors import NotFound
+from kitaru.runtime.executions.comparison import (
+    Effort,
+    effort_of,
+    effort_of_calls,
+    is_work,
+    seconds,
+)
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.to_json import as_json
+from kitaru.wire.records import AttemptRecord, InvocationKind, InvocationRecord
+from kitaru.wire.structs import Struct
+
+# How many are looked at before all but the first and the last are forgotten.
+_BATCH = 4_096
+_FAILED = 10
+
+Place = tuple[int, str]
+
+
+class Count(Struct):
+    """How many invocations of one name there are, how many of them failed or were not run here.
+
+    `reused` ones came from the cache, or from the execution that this one replays. `seconds` is
+    what all of them took.
+    """
+
+    name: str
+    kind: InvocationKind
+    count: int
+    failed: int
+    reused: int
+    seconds: float
+
+
+class Overview(Struct):
+    """What an execution did: counts, and some of its invocations and attempts.
+
+    `page` are the invocations of the page that was asked for, `next` is the id to ask for the page
+    behind it with, None on the last one. `last` are the last ones, `failed` the first that failed;
+    both are empty where the page has them all. `attempts` are the first that failed.
+    """
+
+    total: int
+    counts: tuple[Count, ...]
+    page: list[InvocationRecord]
+    next: str | None
+    last: list[InvocationRecord]
+    failed: list[InvocationRecord]
+    attempts: list[AttemptRecord]
+    attempts_total: int
+    effort: Effort
+    last_sign: str
+    notes: dict[str, Any]
+
+
+def overview(
+    journal: Journal, *, limit: int | None = None, after: str = "", tail: int = 0
+) -> Overview:
+    """Return counts of all invocations, and a page of them in program order.
+
+    Args:
+        limit: how many invocations, and how many failed attempts; None for all.
+        after: the id of the invocation that the page before ended with.
+        tail: how many of the last ones to return as well.
+
+    Raises:
+        NotFound: there is no invocation `after`.
+    """
+    behind = _place(journal, after) if after else (-1, "")
+    seen = _Seen(behind, limit, tail)
+    for fields in journal.glances():
+        seen.add(fields)
+    attempts, failed_effort, last_attempt, count = _attempts(journal, limit)
+    first = seen.first.smallest()
+    has_more = limit is not None and len(first) > limit
+    shown = [id for _, id in (first[:limit] if has_more else first)]
+    page = journal.outcomes(shown)
+    others = {id for _, id in seen.last.largest()} - {*shown} if has_more else set()
+    failed = (
+        {id for _, id in seen.failed.smallest()} - {*shown} - others
+        if has_more and limit
+        else set()
+    )
+    return Overview(
+        total=seen.total,
+        counts=tuple(seen.counts()),
+        page=page,
+        next=shown[-1] if has_more and shown else None,
+        last=journal.outcomes(others),
+        failed=journal.outcomes(failed),
+        attempts=attempts,
+        attempts_total=count,
+        effort=seen.effort + failed_effort,
+        last_sign=max(seen.last_sign, last_attempt),
+        notes=seen.notes(),
+    )
+
+
+def _place(journal: Journal, id: str) -> Place:
+    record = journal.invocation(id)
+    if record is None:
+        raise NotFound(
+            f'The execution {journal.exec_id} has no invocation "{id}".',
+            help="Ask for the first page: "
+            + hints.command(journal.store, "executions", "get", journal.exec_id),
+        )
+    return record.position, record.id
+
+
+class _Few:
+    """The first or the last of many places, of which few are in memory."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._places: list[Place] = []
+
+    def smallest(self) -> list[Place]:
+        return sorted(self._places) if self._most is None else nsmallest(self._most, self._places)
+
+    def largest(self) -> list[Place]:
+        return nlargest(self._most or 0, self._places)
+
+    def add(self, place: Place, *, last: bool = False) -> None:
+        self._places.append(place)
+        if self._most is not None and len(self._places) > self._most + _BATCH:
+            self._places = self.largest() if last else self.smallest()
+
+
+class _Seen:
+    def __init__(self, behind: Place, limit: int | None, tail: int) -> None:
+        self._behind = behind
+        self.first = _Few(None if limit is None else limit + 1)
+        self.last = _Few(tail)
+        self.failed = _Few(_FAILED)
+        self.total = 0
+        self._called = Effort()
+        self._seconds = 0.0
+        self.last_sign = ""
+        self._counts: dict[tuple[str, InvocationKind], list[float]] = {}
+        self._notes: dict[str, tuple[Place, Any]] = {}
+
+    def add(self, fields: dict[str, Any]) -> None:
+        place = fields["position"], fields["id"]
+        self.total += 1
+        self.last_sign = max(self.last_sign, fields["ended_at"])
+        if place > self._behind:
+            self.first.add(place)
+        if fields["kind"] == "log":
+            for key, value in fields["metadata"].items():
+                if key not in self._notes or self._notes[key][0] < place:
+                    self._notes[key] = place, value
+            return
+        self.last.add(place, last=True)
+        took = 0.0
+        if is_work(fields["kind"], fields["status"]):
+            # Most have no model calls, and an effort for each of them takes longer than the rest.
+            took = seconds(fields["started_at"], fields["ended_at"])
+            self._seconds += took
+            if fields["calls"]:
+                self._called += effort_of_calls(fields["calls"])
+        failed = fields["status"] == "failed"
+        if failed:
+            self.failed.add(place)
+        counts = self._counts.setdefault((fields["name"], fields["kind"]), [0, 0, 0, 0.0])
+        counts[0] += 1
+        counts[1] += failed
+        counts[2] += bool(fields["cached_from"] or fields["adopted_from"])
+        counts[3] += took
+
+    @property
+    def effort(self) -> Effort:
+        return self._called + Effort(seconds=self._seconds)
+
+    def counts(self) -> Iterable[Count]:
+        """Yield the counts of each name, the most frequent first."""
+        order = sorted(self._counts.items(), key=lambda item: -item[1][0])
+        for (name, kind), (count, failed, reused, took) in order:
+            yield Count(name, kind, int(count), int(failed), int(reused), round(took, 6))
+
+    def notes(self) -> dict[str, Any]:
+        """Return what `kitaru.log` said, of each key the last."""
+        order = sorted(self._notes.items(), key=lambda item: item[1][0])
+        return {key: as_json(value) for key, (_, value) in order}
+
+
+def _attempts(journal: Journal, limit: int | None) -> tuple[list[AttemptRecord], Effort, str, int]:
+    """Return the first failed attempts, what all took, when the last one ended, their number."""
+    kept: list[AttemptRecord] = []
+    total, last, count = Effort(), "", 0
+
+    def first() -> list[AttemptRecord]:
+        return sorted(kept, key=lambda attempt: attempt.started_at)[:limit]
+
+    for attempt in journal.each_attempt():
+        count += 1
+        total += effort_of(attempt)
+        last = max(last, attempt.ended_at)
+        kept.append(attempt)
+        if limit is not None and len(kept) > limit + _BATCH:
+            kept = first()
+    return first(), total, last, count

@@ -1,0 +1,177 @@
+"""Decides what a replay takes over from its source, and that it is there whole or not at all.
+
+What is adopted are copies of the source's records; large values stay where they are, and are
+referred to. The record of the execution itself is written last: until then nobody sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+from typing import Any
+
+from kitaru.errors import NotFound, UsageError
+from kitaru.runtime.executions.invocation_ref import Known, failure, known, select
+from kitaru.runtime.executions.results import alike
+from kitaru.runtime.journal import blobs
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.memory.snapshot import inherit
+from kitaru.runtime.schema.types import check_answer
+from kitaru.runtime.steps.frames import counters_in
+from kitaru.version import VERSION
+from kitaru.wire import keys
+from kitaru.wire.ids import Counters, new_execution_id
+from kitaru.wire.records import (
+    InvocationRecord,
+    Record,
+    Replay,
+    StoredValue,
+    with_values,
+)
+from kitaru.wire.structs import Struct, field, replace
+from kitaru.wire.times import now
+
+_REPLACEABLE = ("checkpoint", "llm", "wait")
+
+
+class Changes(Struct):
+    """What a replay does otherwise than its source.
+
+    `start` is the invocation to run again from, by id or name, empty for the first one;
+    `at_failure` means the one that failed, or else all that was not recorded. `results` are values
+    by invocation, `inputs` JSON by name, `models` the models by alias.
+    """
+
+    start: str = ""
+    at_failure: bool = False
+    results: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
+def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
+    """Begin a replay of `source`: a new execution that holds what precedes its start already.
+
+    `inputs` is the document of the flow's inputs, None where they are the source's.
+
+    Raises:
+        NotFound: an invocation that `changes` name is not in the source, or that is being removed.
+        UsageError: a name stands for several invocations, or a result cannot be given.
+        StateError: it is to replay at the failure of an execution that is completed.
+    """
+    exec_id = new_execution_id()
+    _refer(source, exec_id)
+    calls = known(source)
+    start, before = _start(source, calls, changes)
+    given = {select(source, calls, name).id: value for name, value in changes.results.items()}
+    named = [one for one in calls if one.id in given]
+    stored = _inputs(source, exec_id, inputs)
+    taken = [_adopted(source, one.record) for one in calls if _precedes(one, before, given)]
+    taken += [_given(source, exec_id, one, given[one.id]) for one in named]
+    inherit(source, exec_id, {record.id for record in taken if record})
+    records: list[tuple[str, Record]] = [(keys.invocation(exec_id, r.id), r) for r in taken if r]
+    if inputs is None and before:
+        again = {*given, *([start] if start else [])}
+        records += _route(source, exec_id, again)
+    replayed = Replay(
+        source=source.exec_id,
+        start=start,
+        results=tuple(one.id for one in named),
+        inputs=tuple(changes.inputs),
+        models=dict(changes.models),
+    )
+    record = replace(
+        source.execution,
+        exec_id=exec_id,
+        inputs=stored,
+        inputs_digest=stored.digest,
+        started_at=now(),
+        kitaru_version=VERSION,
+        replay=replayed,
+        # What a replay says it runs again, it runs.
+        cache=False,
+    )
+    return Journal.adopting(source.store, record, records)
+
+
+def _refer(source: Journal, exec_id: str) -> None:
+    """Note that `exec_id` refers to `source`, so that nobody removes it from now on."""
+    source.store.create(keys.replay(source.exec_id, exec_id), now().encode("ascii"))
+    if source.store.get(keys.garbage(source.exec_id)) is not None:
+        raise NotFound(
+            f"The execution {source.exec_id} is being removed.",
+            help="`kitaru store gc` was told that it is old enough. Replay another one: "
+            "kitaru executions list",
+        )
+
+
+def _start(source: Journal, calls: Sequence[Known], changes: Changes) -> tuple[str, float]:
+    """Return the id to replay from, and the position before which everything is adopted."""
+    if changes.at_failure and changes.start:
+        raise UsageError("A replay begins at the failure or from an invocation, not at both.")
+    if changes.at_failure:
+        failed = failure(source, calls)
+        return (failed.id, failed.position) if failed else ("", inf)
+    if not changes.start:
+        return "", 0
+    found = select(source, calls, changes.start)
+    return found.id, found.position
+
+
+def _precedes(one: Known, before: float, given: Mapping[str, Any]) -> bool:
+    return one.position < before and one.id not in given
+
+
+def _inputs(source: Journal, exec_id: str, document: Any) -> StoredValue:
+    if document is None:
+        return blobs.shared(source.execution.inputs, source.home)
+    return blobs.store_value(source.store, keys.home(exec_id), document, "inputs")
+
+
+def _adopted(source: Journal, record: InvocationRecord | None) -> InvocationRecord | None:
+    if record is None:
+        return None
+    shared = with_values(record, lambda value: blobs.shared(value, source.home))
+    return replace(shared, adopted_from=f"{source.exec_id}/{record.id}")
+
+
+def _given(source: Journal, exec_id: str, one: Known, value: Any) -> InvocationRecord:
+    if one.kind not in _REPLACEABLE:
+        raise UsageError(f'"{one.id}" is a {one.kind}: it has no result that could be given.')
+    if one.kind == "wait" and (asked := source.wait_request(one.id)):
+        check_answer(value, asked.schema, one.id)
+    if one.record is not None:
+        value = alike(value, source, one.record)
+    home, at = keys.home(exec_id), now()
+    return InvocationRecord(
+        id=one.id,
+        name=one.name,
+        kind=one.kind,
+        callee=one.callee,
+        arguments_digest="",
+        status="completed",
+        value=blobs.keep(source.store, home, value, one.id),
+        attempts=0,
+        started_at=at,
+        ended_at=at,
+        given=True,
+        position=one.position,
+    )
+
+
+def _route(source: Journal, exec_id: str, again: set[str]) -> Iterator[tuple[str, Record]]:
+    """Yield the frames that were handed on before any invocation of `again` was called."""
+    reached = set()
+    for left in source.exits():
+        if left.frame is None or left.next is None:
+            continue
+        counters = Counters.from_json(counters_in(source.fetch(left.frame)))
+        if not any(counters.has(id) for id in again):
+            frame = blobs.shared(left.frame, source.home)
+            yield keys.exit(exec_id, left.block), replace(left, frame=frame)
+            reached.add(left.block)
+    pointers = source.frame_pointers()
+    arrived = {block for block, pointer in pointers if pointer.source in reached}
+    for block, pointer in pointers:
+        if block in arrived or pointer.passed in arrived:
+            yield keys.frame(exec_id, block), pointer

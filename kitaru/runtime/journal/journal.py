@@ -1,0 +1,511 @@
+"""Decides what an execution remembers, and that each thing is remembered once.
+
+Promise: a checkpoint's result is recorded at most once; its function runs at least once until
+recorded; everyone downstream sees the one record.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from kitaru.errors import NotFound, RecordCorrupt, RecordTooNew, StateError, WaitConflict
+from kitaru.runtime import codec
+from kitaru.runtime.journal import blobs, processes, states
+from kitaru.runtime.journal.cache import Cache
+from kitaru.runtime.journal.presence import Presence
+from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.runtime.journal.segments import SegmentReader, SegmentWriter
+from kitaru.stores.base import Store, existing, listed
+from kitaru.version import VERSION
+from kitaru.wire import canonical, keys
+from kitaru.wire.envelope import glance
+from kitaru.wire.ids import check_execution_id
+from kitaru.wire.records import (
+    AttemptRecord,
+    CacheHint,
+    CodeRecord,
+    EndRecord,
+    ErrorInfo,
+    ExecutionRecord,
+    ExitRecord,
+    FramePointer,
+    IntentRecord,
+    InvocationRecord,
+    Record,
+    StateRecord,
+    Status,
+    StoredValue,
+    WaitAnswer,
+    WaitRefusal,
+    WaitRequest,
+)
+from kitaru.wire.structs import replace
+from kitaru.wire.times import now
+
+T = TypeVar("T")
+_AT_ONCE = 500
+
+
+class Journal:
+    """The records of one execution; make one with `create` or `open`.
+
+    Every method that writes a record returns what the store holds: the caller's record, or the one
+    that another process wrote first. All may raise `EnvironmentFailure`: the same call may then be
+    made again. Safe for threads.
+    """
+
+    def __init__(self, store: Store, execution: ExecutionRecord, *, began: bool = False) -> None:
+        """`began` says that this process created the execution, and nothing in it."""
+        self.store = store
+        self.execution = execution
+        self.exec_id = execution.exec_id
+        self.home = keys.home(execution.exec_id)
+        self._record_store = RecordStore(store)
+        self.writer = self._record_store.writer
+        self._cache = Cache(self._record_store, self.exec_id)
+        self._presence = Presence(store, self.exec_id, began=began)
+        self._segment_writer = SegmentWriter(self._record_store, self.exec_id)
+        self._segment_reader = SegmentReader(self._record_store, self.exec_id, self._segment_writer)
+
+    @classmethod
+    def create(cls, store: Store, record: ExecutionRecord) -> Journal:
+        """Begin an execution, or attach to the one of that id that has the same flow and inputs.
+
+        Raises:
+            StateError: there is one with another flow or other inputs.
+            UsageError: the id is not an execution id.
+        """
+        record_store = RecordStore(store)
+        key = keys.execution(check_execution_id(record.exec_id))
+        # In the same commit: an execution without a mark is taken for one that may be running.
+        began = record_store.try_create(key, record, *states.mark(store, record))
+        held = (None if began else record_store.read(ExecutionRecord, key)) or record
+        if (held.flow, held.inputs_digest) != (record.flow, record.inputs_digest):
+            other = "flow" if held.flow != record.flow else "inputs"
+            raise StateError(
+                f"Execution {record.exec_id} exists already, with another {other}: it runs "
+                f"{held.flow}, started at {held.started_at}.",
+                next_step="see or start new",
+                store_url=store.url,
+                exec_id=record.exec_id,
+            )
+        states.write_first_state(record_store, held)
+        return cls(store, held, began=began)
+
+    @classmethod
+    def adopting(
+        cls, store: Store, record: ExecutionRecord, records: Sequence[tuple[str, Record]]
+    ) -> Journal:
+        """Begin an execution of a new id that has these records, by key, from the first moment."""
+        record_store = RecordStore(store)
+        record_store.write_all(records)
+        mark = states.mark(store, record)
+        held = record_store.write(keys.execution(record.exec_id), record, *mark)
+        states.write_first_state(record_store, held)
+        return cls(store, held)
+
+    @classmethod
+    def open(cls, store: Store, exec_id: str) -> Journal:
+        """Open an execution that exists.
+
+        Raises:
+            NotFound: this store has no such execution.
+        """
+        record = RecordStore(store).read(
+            ExecutionRecord, keys.execution(check_execution_id(exec_id))
+        )
+        if record is None:
+            # People believe "there is no such execution": it must not be the effect of damage.
+            store.inspect(keys.home(exec_id))
+        if record is None and store.get(keys.launch(exec_id)) is not None:
+            raise NotFound(
+                f"The execution {exec_id} was started, and its first step has not begun yet.",
+                help="Look again later; its target's own page says whether the step is waiting.",
+            )
+        if record is None:
+            raise NotFound(
+                f"There is no execution {exec_id} in {store.url}.",
+                next_step="list executions",
+                store_url=store.url,
+                exec_id=exec_id,
+            )
+        return cls(store, record)
+
+    def inspect(self) -> None:
+        """Look for damage, before anything runs or is decided because it is not recorded.
+
+        Raises:
+            RecordCorrupt: records of this execution may be lost.
+        """
+        self.store.inspect(self.home)
+
+    def mark_running(self) -> None:
+        """Note that the execution runs, in a process that finds records of others.
+
+        Raises:
+            RecordCorrupt: records of this execution may be lost.
+        """
+        self.inspect()
+        if self.execution.mode == "local":
+            processes.join(self.store, self.exec_id)
+        running = partial(states.write_state, self._record_store, self.execution, "running")
+        if self.store.remote:
+            self._segment_reader.begin(running)
+        else:
+            running()
+
+    def note_code(self, fingerprint: str) -> None:
+        """Note that this process runs the execution with other code than it began with, if so."""
+        if not self.execution.code or fingerprint in ("", self.execution.code):
+            return
+        process = f"{os.uname().nodename}:{os.getpid()}"
+        key = keys.code(self.exec_id, fingerprint)
+        self._record_store.write(key, CodeRecord(fingerprint, now(), process, VERSION))
+
+    def codes(self) -> list[CodeRecord]:
+        """Return with which other code the execution ran, in the order of the first time."""
+        found = self._record_store.read_all(CodeRecord, self.store.list(keys.codes(self.exec_id)))
+        return sorted(found, key=lambda record: record.at)
+
+    def invocation(self, id: str) -> InvocationRecord | None:
+        """Return the outcome of an invocation, or None when it certainly has none yet."""
+        if (held := self._segment_reader.take(id)) is not None:
+            return held
+        return self._record_store.read(InvocationRecord, keys.invocation(self.exec_id, id))
+
+    def outcome_or_end(self, id: str) -> InvocationRecord | EndRecord | None:
+        """Return an invocation's outcome; while it has none, how the execution ended, or None."""
+        if (held := self._segment_reader.take(id)) is not None:
+            return held
+        if self._presence.is_sole_writer():
+            return None
+        # The outcome last: nothing happens between its absence and the call but the way back.
+        places = keys.end(self.exec_id), keys.invocation(self.exec_id, id)
+        read: list[bytes | None] = []
+        self.store.concurrently(
+            self._presence.announce, lambda: read.extend(self.store.get_all(places))
+        )
+        end, outcome = read
+        if outcome is not None:
+            return self._record_store.verify(InvocationRecord, places[1], outcome)
+        return None if end is None else self._record_store.verify(EndRecord, places[0], end)
+
+    def recorded(self) -> set[str]:
+        """Return the ids of the invocations that have an outcome; a hint only."""
+        found = self.store.list(keys.invocations(self.exec_id))
+        return {key.rpartition("/")[2] for key in found}
+
+    def outcomes(self, ids: Iterable[str]) -> list[InvocationRecord]:
+        """Return the outcomes of these invocations, in program order of the calls."""
+        places = [keys.invocation(self.exec_id, id) for id in sorted(ids)]
+        read = self._record_store.read_all(InvocationRecord, places) if places else []
+        return sorted(read, key=lambda record: (record.position, record.id))
+
+    def invocations(self, besides: Collection[str] = ()) -> list[InvocationRecord]:
+        """Return all outcomes but those of the ids `besides`, in program order of the calls."""
+        read = self._read_each(partial(self._record_store.verify, InvocationRecord), besides)
+        return sorted(read, key=lambda record: (record.position, record.id))
+
+    def glances(self) -> Iterator[dict[str, Any]]:
+        """Yield the fields of each outcome as JSON, in no order; few are in memory at once.
+
+        For what counts and sorts many: they are compared with their checksums, and no more.
+        """
+        return self._read_each(glance)
+
+    def in_order(self) -> Iterator[InvocationRecord]:
+        """Yield what `invocations` returns, a few in memory at once: each is read twice."""
+        order = sorted((fields["position"], fields["id"]) for fields in self.glances())
+        for start in range(0, len(order), _AT_ONCE):
+            yield from self.outcomes(id for _, id in order[start : start + _AT_ONCE])
+
+    def record(self, rec: InvocationRecord, *, cache_key: str = "") -> InvocationRecord:
+        """Record an invocation's outcome: one commit.
+
+        Args:
+            cache_key: when given, later executions find the result under it (see `cached`).
+        """
+        key = keys.invocation(self.exec_id, rec.id)
+        also = [self._hint(rec, cache_key)] if cache_key and rec.status == "completed" else []
+        written = partial(self._record_store.put_with_bytes, key, rec, *also)
+        held, data = self.store.concurrently(
+            written, self._presence.refresh, *self._segment_writer.due()
+        )
+        self._segment_writer.add(held, data)
+        return held
+
+    def cached(
+        self, cache_key: str, id: str, beside: Callable[[], Iterable[str]] = tuple
+    ) -> InvocationRecord | None:
+        """Return the completed invocation that another execution recorded under a cache key.
+
+        Args:
+            cache_key: `CODE/ARGUMENTS`, each a text without `/`.
+            id: the invocation that asks.
+            beside: the codes that are likely to be asked for as well.
+
+        One invocation of this execution gets it, the first that asks: a flow that calls again with
+        the same arguments looks again, a poll for example. `cached_from` says where it is from.
+        Its large values are copied here first, so that a record made from it can be read for as
+        long as this execution exists.
+        """
+        return self._cache.find(cache_key, id, beside)
+
+    def attempts(self, id: str | None = None) -> list[AttemptRecord]:
+        """Return the failed attempts of an invocation, or of all, the first one first."""
+        return list(self.each_attempt(id))
+
+    def each_attempt(self, id: str | None = None) -> Iterator[AttemptRecord]:
+        """Yield what `attempts` returns; few are in memory at once."""
+        of = keys.all_attempts(self.exec_id) if id is None else keys.attempts(self.exec_id, id)
+        for page in listed(self.store, of):
+            for key, data in existing(self.store, page):
+                yield self._record_store.verify(AttemptRecord, key, data)
+
+    def add_attempt(self, rec: AttemptRecord) -> AttemptRecord:
+        """Keep a failed attempt under the next free number, and return it with that number."""
+        number = len(self.store.list(keys.attempts(self.exec_id, rec.id)))
+        while True:
+            number += 1
+            numbered = replace(rec, number=number)
+            if self._record_store.try_create(keys.attempt(self.exec_id, rec.id, number), numbered):
+                return numbered
+
+    def state(self) -> StateRecord:
+        """Return the execution's state; an end outweighs every state record."""
+        return states.read_state(self._record_store, self.exec_id, self.execution.started_at)
+
+    def set_state(self, status: Status, error: ErrorInfo | None = None) -> None:
+        """Note a status change; nothing is written when the newest state says the same."""
+        pausing = self._segment_writer.due(pausing=status != "running")
+        noted = partial(states.write_state, self._record_store, self.execution, status, error)
+        self.store.concurrently(noted, *pausing)
+        if status != "running":
+            self.store.flush()
+
+    def end(self) -> EndRecord | None:
+        """Return how the execution ended for good, or None; a failed one may go on."""
+        return states.read_end(self._record_store, self.exec_id)
+
+    def finish(self, record: EndRecord) -> EndRecord:
+        """End the execution for good, or return the end that it has already."""
+        held = self._record_store.write(keys.end(self.exec_id), record)
+        self.set_state(held.status)
+        return held
+
+    def request_wait(self, request: WaitRequest) -> WaitRequest:
+        """Ask a question, once; once more when the flow's code asks something else now."""
+        held = self._record_store.write(keys.wait_request(self.exec_id, request.name), request)
+        held = self._revised(held)
+        while _question(held) != _question(request):
+            number = held.revision + 1
+            key = keys.wait_revision(self.exec_id, request.name, number)
+            held = self._record_store.write(key, replace(request, revision=number))
+        return held
+
+    def wait_request(self, name: str) -> WaitRequest | None:
+        """Return the question of a wait as it counts now, or None when it was not asked yet."""
+        first = self._record_store.read(WaitRequest, keys.wait_request(self.exec_id, name))
+        return None if first is None else self._revised(first)
+
+    def _revised(self, request: WaitRequest) -> WaitRequest:
+        while True:
+            key = keys.wait_revision(self.exec_id, request.name, request.revision + 1)
+            later = self._record_store.read(WaitRequest, key)
+            if later is None:
+                return request
+            request = later
+
+    def answer(self, answer: WaitAnswer) -> WaitAnswer:
+        """Answer or abort a wait; it need not have been asked yet.
+
+        The first answer counts that the flow does not refuse.
+
+        Raises:
+            WaitConflict: another answer was first.
+        """
+        number = 1
+        while (held := self._answered(answer, number)) is None:
+            number += 1
+        if _meaning(held) != _meaning(answer):
+            was = "aborted" if held.kind == "abort" else f"answered with {_short(held.value)}"
+            raise WaitConflict(
+                f'The wait "{answer.name}" of execution {self.exec_id} was {was} already, '
+                f"at {held.answered_at}.",
+                next_step="see first answer",
+                store_url=self.store.url,
+                exec_id=self.exec_id,
+            )
+        return held
+
+    def wait_answer(self, name: str) -> WaitAnswer | None:
+        """Return the answer of a wait, or None when there certainly is none yet."""
+        number = 1
+        while True:
+            key = keys.wait_answer(self.exec_id, name, number)
+            held = self._record_store.read(WaitAnswer, key)
+            if held is None or self._refusal(name, number) is None:
+                return held
+            number += 1
+
+    def refuse(self, answer: WaitAnswer, reason: str) -> None:
+        """Note that an answer is none for the flow: the wait is pending again."""
+        refusal = WaitRefusal(answer.name, answer.number, reason)
+        key = keys.wait_refusal(self.exec_id, answer.name, answer.number)
+        self._record_store.write(key, refusal)
+
+    def refused(self, name: str) -> str:
+        """Return why the latest answer that was refused is none; empty when none was."""
+        number, reason = 1, ""
+        while (refusal := self._refusal(name, number)) is not None:
+            number, reason = number + 1, refusal.reason
+        return reason
+
+    def pending_waits(self) -> list[WaitRequest]:
+        """Return the questions that have no answer, the oldest first."""
+        found = self._wait_keys()
+        names = (name for name, what in found if what == "request")
+        return self._requests(n for n in names if found[n, "answer"] == found[n, "refusal"])
+
+    def wait_requests(
+        self, is_wanted: Callable[[str], bool] = lambda name: True
+    ) -> list[WaitRequest]:
+        """Return all questions that were ever asked, of waits that are wanted, the oldest first."""
+        names = (name for name, what in self._wait_keys() if what == "request")
+        return self._requests(filter(is_wanted, names))
+
+    def _wait_keys(self) -> Counter[tuple[str, str]]:
+        """Return how often each wait was asked, answered, and its answer refused."""
+        place = keys.waits(self.exec_id)
+        parts = (key.removeprefix(place).split("/") for key in self.store.list(place))
+        return Counter((name, what) for name, what, *_ in parts)
+
+    def _requests(self, names: Iterable[str]) -> list[WaitRequest]:
+        places = [keys.wait_request(self.exec_id, name) for name in names]
+        asked = [self._revised(first) for first in self._record_store.read_all(WaitRequest, places)]
+        return sorted(asked, key=lambda request: (request.asked_at, request.name))
+
+    def exit(self, block: str) -> ExitRecord | None:
+        """Return how the process segment that started at `block` ended, or None."""
+        return self._record_store.read(ExitRecord, keys.exit(self.exec_id, block))
+
+    def exits(self) -> list[ExitRecord]:
+        """Return how all process segments ended."""
+        return self._record_store.read_all(ExitRecord, self.store.list(keys.exits(self.exec_id)))
+
+    def record_exit(self, record: ExitRecord) -> ExitRecord:
+        """Record how a process segment ended, and the frame it hands on, once."""
+        key = keys.exit(self.exec_id, record.block)
+        pausing = self._segment_writer.due(pausing=True)
+        return self.store.concurrently(lambda: self._record_store.write(key, record), *pausing)
+
+    def frame_pointers(self) -> list[tuple[str, FramePointer]]:
+        """Return where each block that control came to finds its frame, with the block."""
+        prefix = keys.frames(self.exec_id)
+        found = self.store.list(prefix)
+        blocks = [key.removeprefix(prefix) for key in found]
+        return list(zip(blocks, self._record_store.read_all(FramePointer, found), strict=True))
+
+    def frame_pointer(self, block: str) -> dict[str, str] | None:
+        """Return `{"from": block}` or `{"passed": block}`, None when control has not come there."""
+        pointer = self._record_store.read(FramePointer, keys.frame(self.exec_id, block))
+        if pointer is None:
+            return None
+        return {"passed": pointer.passed} if pointer.passed else {"from": pointer.source}
+
+    def set_frame_pointer(self, block: str, pointer: dict[str, str]) -> None:
+        """Say where `block` finds its frame, or which block control went on to, once."""
+        record = FramePointer(source=pointer.get("from", ""), passed=pointer.get("passed", ""))
+        self._record_store.write(keys.frame(self.exec_id, block), record)
+
+    def declare_write(self, id: str, floor: int) -> int:
+        """Note that an invocation is about to write a version above `floor`; return the first."""
+        return self._record_store.write(
+            keys.intent(self.exec_id, id), IntentRecord(id, floor)
+        ).floor
+
+    def store_value(
+        self,
+        value: Any,
+        where: str,
+        *,
+        may_pickle: codec.MayPickle = codec.never,
+        type: str = "",
+    ) -> StoredValue:
+        """Encode a value and keep it, as `kitaru.runtime.journal.blobs.keep` does."""
+        return blobs.keep(self.store, self.home, value, where, may_pickle=may_pickle, type=type)
+
+    def store_document(self, document: Any, type: str = "") -> StoredValue:
+        """Keep a codec document: inline up to 64 KiB, else in a blob that is durable on return.
+
+        Raises:
+            ValueNotEncodable: it is not JSON.
+            ValueTooLarge: it is larger than a value may be.
+        """
+        return blobs.store_value(self.store, self.home, document, type)
+
+    def fetch(self, value: StoredValue) -> Any:
+        """Return the document of a stored value, its digest verified; do not change it.
+
+        Raises:
+            RecordCorrupt: its blob is missing or is not what was stored.
+        """
+        return blobs.load_value(self.store, self.home, value)
+
+    def _read_each(
+        self, read: Callable[[str, bytes], T], besides: Collection[str] = ()
+    ) -> Iterator[T]:
+        for key, data in self._each(besides):
+            try:
+                yield read(key, data)
+            except (RecordCorrupt, RecordTooNew):
+                # A copy of the record may be wrong.
+                exact = self.store.get(key)
+                if exact == data:
+                    raise
+                if exact is not None:
+                    yield read(key, exact)
+
+    def _each(self, besides: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield the key and the bytes of each outcome as they are read, in no order."""
+        if self.store.remote and not besides:
+            reader = SegmentReader(self._record_store, self.exec_id)
+            reader.begin()
+            yield from reader.each()
+            return
+        prefix = keys.invocations(self.exec_id)
+        for page in listed(self.store, prefix):
+            yield from existing(
+                self.store, (key for key in page if key.removeprefix(prefix) not in besides)
+            )
+
+    def _answered(self, answer: WaitAnswer, number: int) -> WaitAnswer | None:
+        """Return the answer of that number, None when it was refused."""
+        key = keys.wait_answer(self.exec_id, answer.name, number)
+        held = self._record_store.write(key, replace(answer, number=number))
+        return held if self._refusal(answer.name, number) is None else None
+
+    def _refusal(self, name: str, number: int) -> WaitRefusal | None:
+        return self._record_store.read(WaitRefusal, keys.wait_refusal(self.exec_id, name, number))
+
+    def _hint(self, rec: InvocationRecord, cache_key: str) -> tuple[str, bytes]:
+        hint = CacheHint(self.exec_id, rec.id, rec.arguments_digest, rec.fingerprint)
+        where = keys.cache(cache_key)
+        return where, self._record_store.encode(where, hint)
+
+
+def _meaning(answer: WaitAnswer) -> tuple[str, bytes]:
+    return answer.kind, canonical.dumps(answer.value)
+
+
+def _question(request: WaitRequest) -> tuple[str, bytes]:
+    return request.question, canonical.dumps(request.schema)
+
+
+def _short(value: Any) -> str:
+    text = canonical.dumps(value).decode("ascii")
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,64 @@
+"""Decides what is remembered of how an execution was started: from which version, or which build.
+
+It is written before the first step begins, and is what later commands go on with: an execution
+keeps its version wherever a tag moves meanwhile.
+"""
+
+from __future__ import annotations
+
+from kitaru.errors import EnvironmentFailure
+from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.stores.base import Store
+from kitaru.wire import keys
+from kitaru.wire.ids import check_execution_id
+from kitaru.wire.records import DeploymentRecord, LaunchRecord, SubmissionRecord
+
+PLAN = "plan.json"
+
+
+def record_launch(store: Store, exec_id: str, launch: LaunchRecord) -> LaunchRecord:
+    """Note what an execution is started from, once; return what is noted."""
+    return RecordStore(store).write(keys.launch(check_execution_id(exec_id)), launch)
+
+
+def recall(store: Store, exec_id: str) -> LaunchRecord | None:
+    """Return what an execution was started from, None where nobody noted it."""
+    return RecordStore(store).read(LaunchRecord, keys.launch(check_execution_id(exec_id)))
+
+
+def check_plan(store: Store, exec_id: str, plan_digest: str) -> None:
+    """Raise EnvironmentFailure when an execution was started from a version with another plan.
+
+    A service that keeps documents by name may have been given a later one meanwhile.
+    """
+    launch = recall(store, exec_id)
+    if launch is None or not launch.deployment:
+        return
+    key = keys.deployment(launch.flow, launch.deployment)
+    deployed = RecordStore(store).read(DeploymentRecord, key)
+    if deployed is not None and deployed.files[PLAN] != plan_digest:
+        raise EnvironmentFailure(
+            f"The execution {exec_id} is one of {launch.flow} v{launch.deployment}, and this step "
+            "belongs to another compilation: nothing of it was run.",
+            next_step="see flow",
+            store_url=store.url,
+            exec_id=exec_id,
+            flow=launch.flow,
+        )
+
+
+def version(store: Store, exec_id: str) -> str:
+    """Return the version that an execution runs, such as `v3`, empty where it is none."""
+    launch = recall(store, exec_id)
+    return f"v{launch.deployment}" if launch and launch.deployment else ""
+
+
+def submissions(store: Store, exec_id: str, round: int) -> list[SubmissionRecord]:
+    """Return the runs that continue an execution since its state of that number, in order."""
+    record_store, found = RecordStore(store), list[SubmissionRecord]()
+    while True:
+        key = keys.submission(exec_id, round, len(found) + 1, "run")
+        held = record_store.read(SubmissionRecord, key)
+        if held is None:
+            return found
+        found.append(held)

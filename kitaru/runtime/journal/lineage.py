@@ -1,0 +1,179 @@
+"""Decides which invocation made a value from which: by content, so that every process agrees.
+
+A record keeps a digest of each argument, and of what stands in its lists, tuples and dicts. Whoever
+asks matches them with the results of earlier invocations: nothing is tracked while a flow runs, and
+it does not matter in which process, or after which cut, a value was handed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from sys import intern
+from typing import Any
+
+from kitaru.errors import ValueNotEncodable
+from kitaru.runtime import codec
+from kitaru.runtime.codec.subvalues import field_of, values_inside
+from kitaru.wire import canonical
+from kitaru.wire.records import StoredValue
+from kitaru.wire.structs import Struct
+
+# 64 bits tell the values of one execution apart, and keep records small.
+_DIGITS = 16
+_PARTS = 128
+_DEPTH = 3
+_MEMORY_READS = ("kitaru.memory.get", "kitaru.memory.entry")
+_SIZED = (str, list, dict, tuple)
+
+
+def argument_digests(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+    """Return short digests of arguments and of their parts, three levels down, at most 128.
+
+    None, truth values and empty containers are left out, and so is what cannot be recorded.
+    """
+    found: dict[str, None] = {}
+    for part in _parts([*args, *kwargs.values()]):
+        if len(found) >= _PARTS:
+            break
+        if not _is_mute(part):
+            try:
+                found[_short(canonical.digest(codec.encode(part, parts=True)))] = None
+            except ValueNotEncodable:
+                continue
+    return tuple(found)
+
+
+class Trace(Struct):
+    """What is known of an invocation for its lineage; nothing of it is large.
+
+    `uses` are the digests of its arguments and their parts, `whole` those of its result, `held`
+    those of the parts of its result. `line` tells the calls of one line of the flow.
+    """
+
+    position: int
+    id: str
+    line: tuple[str, str]
+    uses: tuple[str, ...]
+    whole: tuple[str, ...]
+    held: tuple[str, ...]
+
+
+def trace(fields: Mapping[str, Any]) -> Trace:
+    """Return the trace of an invocation from the fields of its record, as JSON."""
+    whole, held = [], []
+    stored = fields["value"]
+    if stored is not None:
+        value = StoredValue(**stored["$stored"])
+        whole.append(_short(value.digest))
+        held += _held_by(value)
+        if (read := _read_from_memory(fields, value)) is not None and not _is_mute(read):
+            whole.append(_short(canonical.digest(read)))
+            held += _parts_of(read)
+    line = (intern(fields["callee"]), intern(fields["site"]))
+    uses = tuple(fields["uses"])
+    return Trace(fields["position"], fields["id"], line, uses, tuple(whole), tuple(held))
+
+
+def parents_by_content(traces: Iterable[Trace]) -> dict[str, tuple[str, ...]]:
+    """Return, by id, the invocations whose results each one was given, whole or in part.
+
+    Of several with the same result it is the last one before the call that another line made, so
+    that the calls of a fan-out are not each other's, else the last. A part counts where it is in no
+    result that was given whole:
+
+        letter(city, weather, found[0])  # from forecast, and from offers, whose first part it got
+
+    `traces` are those of one execution, in any order.
+    """
+    whole: dict[str, list[Trace]] = {}
+    held: dict[str, list[Trace]] = {}
+    found: dict[str, tuple[str, ...]] = {}
+    for record in sorted(traces, key=lambda trace: (trace.position, trace.id)):
+        givers = _latest(whole, record, record.uses)
+        others = {giver.id for giver in givers if giver.line != record.line}
+        parts = [
+            digest
+            for digest in record.uses
+            if not any(
+                maker.id in others for maker in (*whole.get(digest, ()), *held.get(digest, ()))
+            )
+        ]
+        givers += _latest(held, record, parts)
+        found[record.id] = tuple(dict.fromkeys(giver.id for giver in givers))
+        _note(whole, record.whole, record)
+        _note(held, record.held, record)
+    return found
+
+
+def _latest(made: Mapping[str, list[Trace]], taker: Trace, digests: Iterable[str]) -> list[Trace]:
+    found = []
+    for digest in digests:
+        makers = made.get(digest, [])
+        others = [one for one in makers if one.line != taker.line]
+        found += (others or makers)[-1:]
+    return found
+
+
+def _note(made: dict[str, list[Trace]], digests: Iterable[str], maker: Trace) -> None:
+    for digest in digests:
+        # The last one, and the last that another line made, are all that is ever asked for.
+        others = [one for one in made.get(digest, ()) if one.line != maker.line]
+        made[digest] = [*others[-1:], maker]
+
+
+def _read_from_memory(fields: Mapping[str, Any], value: StoredValue) -> Any:
+    """Return the document of what a read of a memory found; it is recorded with its version."""
+    is_read = fields["kind"] == "memory" and fields["callee"] in _MEMORY_READS
+    return field_of(value.data, "value") if is_read and value.blob is None else None
+
+
+def _held_by(value: StoredValue) -> list[str]:
+    return _parts_of(value.data) if value.blob is None else []
+
+
+def _parts_of(document: Any) -> list[str]:
+    """Return the digests of the parts of a value from its document; numbers say nothing."""
+    inside = values_inside(document, _DEPTH)
+    return [
+        _short(canonical.digest(part))
+        for part in islice(inside, _PARTS)
+        if not _is_mute(part) and type(part) not in (int, float)
+    ]
+
+
+def ancestors_and_descendants(
+    made: Mapping[str, tuple[str, ...]], id: str
+) -> dict[str, tuple[str, ...]]:
+    """Return of `parents` what `id` was made from and what was made from it, itself included."""
+    kept = {id}
+    for one in reversed(list(made)):
+        if one in kept:
+            kept.update(made[one])
+    after = {id}
+    for one, givers in made.items():
+        if after & set(givers):
+            after.add(one)
+    return {one: givers for one, givers in made.items() if one in kept | after}
+
+
+def _parts(level: list[Any]) -> Iterator[Any]:
+    for _ in range(1 + _DEPTH):
+        yield from level
+        level = [part for value in level for part in _inside(value)][:_PARTS]
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) in (list, tuple) else ()
+
+
+def _is_mute(value: Any) -> bool:
+    # So many results are one of these that equality says nothing.
+    kind = type(value)
+    return value is None or kind is bool or (kind in _SIZED and not value)
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:_DIGITS]

@@ -1,0 +1,152 @@
+"""Which process runs an execution, and whether that process is certainly gone.
+
+A process that is killed records nothing, so the last state of its execution stays `running`. To
+show such an execution as `interrupted`, each process that runs one on this machine leaves a mark in
+a local store before it starts. The mark names the process by
+
+    machine - boot - PID namespace - PID - start time
+
+because a PID alone is used again. A reader compares the parts with its own machine:
+
+    another machine, another PID namespace     it cannot know: the process may be alive
+    the same machine, another boot             gone: the machine was started again
+    the same boot, no such PID                 gone
+    the same boot and PID, other start time    gone: the PID belongs to another process
+
+Only evidence counts; no clock is read. In a bucket nothing is marked, because its readers are on
+other machines: there the time of the last record is all that can be shown. Nothing that an
+execution does depends on a mark. It is there for people.
+
+A second mark, `attending`, stands as long as a process waits for an answer and continues the
+execution by itself when there is one: a script in `.wait()`, `kitaru run` at its question. A
+process that answers then leaves the rest to it, so that the checkpoints behind the wait run in one
+process and not in two at the same time. The journal holds either way, and a mark of a process that
+is gone counts for nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kitaru.stores.base import Store
+from kitaru.wire import keys
+
+_UNKNOWN = "0"
+_numbers = itertools.count()
+
+
+def mark(store: Store, exec_id: str) -> tuple[str, bytes] | None:
+    """Return the object that says this process runs an execution, None for a remote store."""
+    return None if store.remote else (keys.process(exec_id, _token(os.getpid())), b"")
+
+
+def join(store: Store, exec_id: str) -> None:
+    """Say that this process runs an execution, which others may have run before."""
+    if made := mark(store, exec_id):
+        store.create(*made)
+
+
+def all_gone(store: Store, exec_id: str) -> bool:
+    """Say whether every process that ran an execution is certainly gone.
+
+    False where it cannot be known: in a bucket, on another machine, for executions of a Kitaru that
+    left no marks.
+    """
+    if store.remote:
+        return False
+    place = keys.processes(exec_id)
+    tokens = [key.removeprefix(place) for key in store.list(place)]
+    return bool(tokens) and all(_is_gone(token) for token in tokens)
+
+
+@contextmanager
+def attending(store: Store, exec_id: str) -> Iterator[None]:
+    """Mark, while the block runs, that this process continues the execution once it is answered."""
+    if store.remote:
+        yield
+        return
+    key = keys.attendant(exec_id, _token(os.getpid()), next(_numbers))
+    store.create(key, b"")
+    try:
+        yield
+    finally:
+        store.delete(key)
+
+
+def is_attended(store: Store, exec_id: str) -> bool:
+    """Tell whether another process of this machine continues the execution once it is answered."""
+    if store.remote:
+        return False
+    place, own = keys.attendants(exec_id), _token(os.getpid())
+    tokens = {key.removeprefix(place).partition("/")[0] for key in store.list(place)}
+    return any(token != own and not _is_gone(token) for token in tokens)
+
+
+def _is_gone(token: str) -> bool:
+    parts = token.split("-")
+    if len(parts) != 5 or not parts[3].isdecimal():
+        return False
+    machine, boot, namespace, pid, started = parts
+    here_machine, here_boot, here_namespace = _place()
+    if machine != here_machine or namespace != here_namespace:
+        return False
+    if _UNKNOWN not in (boot, here_boot) and boot != here_boot:
+        return machine != _UNKNOWN
+    if not _exists(int(pid)):
+        return True
+    now = _start_time(int(pid))
+    return _UNKNOWN not in (started, now) and started != now
+
+
+def _token(pid: int) -> str:
+    return "-".join([*_place(), str(pid), _start_time(pid)])
+
+
+def _place() -> tuple[str, str, str]:
+    """Return the machine, its boot and the PID namespace, each `0` where the system does not say.
+
+    A container has a machine id of its own, or none, and a PID namespace of its own.
+    """
+    machine = _read("/etc/machine-id")
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    try:
+        namespace = str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        namespace = _UNKNOWN
+    return _short(machine or os.uname().nodename), _short(boot), namespace
+
+
+def _start_time(pid: int) -> str:
+    # The command, in parentheses, may hold anything; field 22 of proc(5) is the 20th after it.
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 else _UNKNOWN
+
+
+def _exists(pid: int) -> bool:
+    state = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[:1]
+    if state in (["Z"], ["X"]):
+        # It has ended, and its parent has not asked how yet.
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else _UNKNOWN

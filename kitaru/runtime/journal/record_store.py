@@ -1,0 +1,87 @@
+"""Decides what writing a record means: create it, or adopt the one that is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+from kitaru.errors import RecordCorrupt
+from kitaru.runtime.journal.blobs import create_or_read
+from kitaru.stores.base import Store
+from kitaru.wire.envelope import decode, encode, reread
+from kitaru.wire.records import Record
+
+_AT_ONCE = 256
+
+R = TypeVar("R", bound=Record)
+
+
+class RecordStore:
+    """Records in a store, written under one token, so that no two writers' bytes are ever equal."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.writer = os.urandom(8).hex()
+
+    def read(self, kind: type[R], key: str) -> R | None:
+        """Return the record at `key`, verified, or None when there certainly is none."""
+        data = self.store.get(key)
+        return None if data is None else self.verify(kind, key, data)
+
+    def verify(self, kind: type[R], key: str, data: bytes) -> R:
+        """Return the record in the bytes that lie at `key`."""
+        return _expect(kind, key, decode(key, data))
+
+    def read_all(self, kind: type[R], keys: Sequence[str]) -> list[R]:
+        """Return the records at these keys, those that exist."""
+        found = zip(keys, self.store.get_all(keys), strict=True)
+        return [self.verify(kind, key, data) for key, data in found if data is not None]
+
+    def write(self, key: str, record: R, *also: tuple[str, bytes]) -> R:
+        """Return the record that is at `key` from now on: this one, or an earlier writer's.
+
+        `also` are objects to create in the same commit where the store can.
+        """
+        return self.put_with_bytes(key, record, *also)[0]
+
+    def put_with_bytes(self, key: str, record: R, *also: tuple[str, bytes]) -> tuple[R, bytes]:
+        """Do what `write` does; return the bytes in which the store holds the record as well."""
+        data = self.encode(key, record)
+        held = self._create_or_get(key, data, also)
+        # One's own bytes need no verifying, but are read back: JSON may know fewer types.
+        found = _expect(type(record), key, reread(held) if held is data else decode(key, held))
+        return found, held
+
+    def write_all(self, records: Sequence[tuple[str, Record]]) -> None:
+        """Create records, by key, in as few commits as the store can.
+
+        Raises:
+            RecordCorrupt: something else lies at one of the keys already.
+        """
+        for start in range(0, len(records), _AT_ONCE):
+            batch = [(key, self.encode(key, r)) for key, r in records[start : start + _AT_ONCE]]
+            created = self.store.create_all(batch)
+            for (key, data), new in zip(batch, created, strict=True):
+                if not new and create_or_read(self.store, key, data) != data:
+                    raise RecordCorrupt(f"The stored object {key} was written by somebody else.")
+
+    def try_create(self, key: str, record: R, *also: tuple[str, bytes]) -> bool:
+        """Return whether `record` is at `key` from now on; False when an earlier writer's is."""
+        data = self.encode(key, record)
+        return self._create_or_get(key, data, also) == data
+
+    def encode(self, key: str, record: Record) -> bytes:
+        """Return the bytes that this writer puts at `key`."""
+        return encode(key, self.writer, record)
+
+    def _create_or_get(self, key: str, data: bytes, also: Sequence[tuple[str, bytes]]) -> bytes:
+        if also and self.store.create_all([(key, data), *also])[0]:
+            return data
+        return create_or_read(self.store, key, data)
+
+
+def _expect(kind: type[R], key: str, record: Record) -> R:
+    if not isinstance(record, kind):
+        raise RecordCorrupt(f"The stored object {key} holds a {type(record).__name__}.")
+    return record

@@ -1,0 +1,103 @@
+"""Decides which status an execution has: its end if there is one, else its newest state record."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from kitaru.runtime.journal import processes
+from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.stores.base import Store
+from kitaru.wire import keys
+from kitaru.wire.records import EndRecord, ErrorInfo, ExecutionRecord, StateRecord, Status
+from kitaru.wire.times import now
+
+ShownStatus = Status | Literal["interrupted"]
+SHOWN: tuple[ShownStatus, ...] = (*get_args(Status), "interrupted")
+FINAL: tuple[Status, ...] = ("completed", "cancelled")
+
+
+def read_end(record_store: RecordStore, exec_id: str) -> EndRecord | None:
+    """Return how the execution ended for good, or None."""
+    return record_store.read(EndRecord, keys.end(exec_id))
+
+
+def read_state(record_store: RecordStore, exec_id: str, started_at: str) -> StateRecord:
+    """Return the execution's state; one that has recorded none is running, as number 0."""
+    newest = _newest(record_store, exec_id, started_at)
+    end = read_end(record_store, exec_id)
+    # A process that outlived its successor may have added a state after the end.
+    return StateRecord(newest.number, end.status, end.at) if end is not None else newest
+
+
+def still(record_store: RecordStore, exec_id: str, number: int) -> StateRecord | None:
+    """Return the state of that number if it is the newest and nothing has ended; a single look."""
+    places = keys.state(exec_id, number), keys.state(exec_id, number + 1), keys.end(exec_id)
+    state, later, end = record_store.store.get_all(places)
+    if state is None or later is not None or end is not None:
+        return None
+    return record_store.verify(StateRecord, places[0], state)
+
+
+def write_state(
+    record_store: RecordStore,
+    execution: ExecutionRecord,
+    status: Status,
+    error: ErrorInfo | None = None,
+) -> None:
+    """Add a state and its listing hint, unless the newest state says the same already."""
+    newest = _newest(record_store, execution.exec_id, execution.started_at)
+    # A list may be old: whoever holds the next number tells where to go on.
+    while (newest.status, newest.error) != (status, error):
+        newest = _add(record_store, execution, StateRecord(newest.number + 1, status, now(), error))
+
+
+def write_first_state(record_store: RecordStore, execution: ExecutionRecord) -> None:
+    """Write state 1, running, and its hint, where a crash or another process has not."""
+    also = mark(record_store.store, execution)
+    _add(record_store, execution, StateRecord(1, "running", execution.started_at), *also)
+
+
+def mark(store: Store, execution: ExecutionRecord) -> list[tuple[str, bytes]]:
+    """Return the objects that say this process runs an execution: one, or none."""
+    made = processes.mark(store, execution.exec_id) if execution.mode == "local" else None
+    return [made] if made else []
+
+
+def shown_status(store: Store, exec_id: str, started_at: str, status: Status) -> ShownStatus:
+    """Return the status that people see: `interrupted` where `running` is certainly not true.
+
+    Args:
+        status: the recorded status that was just read.
+    """
+    if status != "running" or not processes.all_gone(store, exec_id):
+        return status
+    # The process may have recorded its end between the first look and its own.
+    now_recorded = read_state(RecordStore(store), exec_id, started_at).status
+    return "interrupted" if now_recorded == "running" else now_recorded
+
+
+def _add(
+    record_store: RecordStore,
+    execution: ExecutionRecord,
+    state: StateRecord,
+    *also: tuple[str, bytes],
+) -> StateRecord:
+    exec_id, number = execution.exec_id, state.number
+    hint = keys.index(execution.started_at, exec_id, number, state.status, execution.flow)
+    return record_store.write(keys.state(exec_id, number), state, (hint, b""), *also)
+
+
+def _newest(record_store: RecordStore, exec_id: str, started_at: str) -> StateRecord:
+    listed = record_store.store.list(keys.states(exec_id))
+    newest = StateRecord(keys.state_number(listed[-1]) if listed else 0, "running", started_at)
+    # A list may be old: the next number is asked for by its exact key, until there is none.
+    while found := _read(record_store, exec_id, newest.number):
+        if found[-1].number == newest.number:
+            return found[-1]
+        newest = found[-1]
+    return newest
+
+
+def _read(record_store: RecordStore, exec_id: str, number: int) -> list[StateRecord]:
+    places = [keys.state(exec_id, n) for n in (number, number + 1)]
+    return record_store.read_all(StateRecord, places)

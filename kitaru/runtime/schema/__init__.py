@@ -1,0 +1,1 @@
+"""JSON schemas of answers, inputs and model output: made from types, validated by a library."""

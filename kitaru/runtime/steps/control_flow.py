@@ -1,0 +1,139 @@
+"""Decides where control goes between the steps of a flow, as the journal knows it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from kitaru.errors import EnvironmentFailure
+from kitaru.runtime.engine import promised_calls
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.steps.frames import passed_in, promised_in
+from kitaru.wire.plan import Plan, Step
+from kitaru.wire.records import ExitRecord
+
+StepStatus = Literal["go", "end", "waiting", "skip"]
+END = "end"
+
+
+def scope(journal: Journal, digest: str) -> str:
+    """Return what the names of a plan's blocks begin with in a journal; `digest` is the plan's.
+
+    Frames fit the plan they were written with; under any other the journal is replayed. A residual
+    plan goes on with those of the plan it is the rest of.
+    """
+    own = journal.execution.plan_digest == digest
+    return "" if own else f"{digest.removeprefix('sha256:')[:12]}."
+
+
+class Outputs(NamedTuple):
+    """A step's native outputs: the step to go on with, how it ended, a fan-out's list."""
+
+    next: str
+    status: StepStatus
+    items: tuple[str, ...] = ()
+
+
+class Entry(NamedTuple):
+    """Where a step continues: a block, how its segment was left, and the wait it stands at.
+
+    `left` is None where no process ended the segment yet. `waited` is how an earlier process of
+    this step ended at the wait of `block`, None where control came here another way.
+    """
+
+    block: str
+    left: ExitRecord | None
+    waited: ExitRecord | None
+
+
+class ControlFlow:
+    """Where control goes between steps, as the journal knows it."""
+
+    def __init__(self, journal: Journal, plan: Plan, digest: str, step: Step) -> None:
+        """`step` is the one whose container this is."""
+        self.journal = journal
+        self._plan = plan
+        self._entries = {step.entry: step for step in plan.steps if not step.per_item}
+        self._fans = {step.entry: step for step in plan.steps if step.per_item}
+        self._submits = frozenset(step.blocks)
+        self._scope = scope(journal, plan.residual_of or digest)
+
+    @property
+    def is_other_plan(self) -> bool:
+        """Whether the execution began with another plan, whose frames do not fit this one."""
+        return bool(self._scope)
+
+    def key(self, block: str) -> str:
+        """Return the name under which the journal keeps what belongs to a block of this plan."""
+        return self._scope + block
+
+    def step_at(self, block: str) -> str:
+        """Return the name of the step that starts at `block`."""
+        return self._entries[block].name
+
+    def cut_before(self, block: str) -> Step | None:
+        """Return the step that starts at `block`, None where control stays in this process."""
+        return self._entries.get(block)
+
+    def fan_of(self, block: str) -> Step | None:
+        """Return the step whose nodes make the calls that `block` submits, None for none."""
+        return next((step for step in self._fans.values() if step.blocks == (block,)), None)
+
+    def entry(self, block: str) -> Entry:
+        """Return where to continue from `block`, behind every wait that an earlier process left."""
+        waited, left = None, self.journal.exit(self.key(block))
+        while left is not None and left.status == "waiting" and left.next is not None:
+            self.forward(left)  # whoever wrote this may have died before it could
+            block, waited = left.next, left
+            left = self.journal.exit(self.key(block))
+        return Entry(block, left, waited)
+
+    def was_reached(self, block: str) -> bool:
+        """Say whether control ever came to `block`, or passed it."""
+        return self.journal.frame_pointer(self.key(block)) is not None
+
+    def pointer(self, block: str) -> dict[str, str] | None:
+        """Return where the frame of `block` is, or which block control passed on to."""
+        pointer = self.journal.frame_pointer(self.key(block))
+        return None if pointer is None else {k: self._bare(v) for k, v in pointer.items()}
+
+    def frame(self, source: str) -> Any:
+        """Return the document of the frame that the segment from `source` left."""
+        left = self.journal.exit(self.key(source))
+        if left is None or left.frame is None:
+            raise EnvironmentFailure(f"The frame that {source} handed on is gone.")
+        return self.journal.fetch(left.frame)
+
+    def record_exit(self, record: ExitRecord) -> ExitRecord:
+        """Record how this segment ends, or learn how another process ended it."""
+        return self.journal.record_exit(record)
+
+    def outputs(self, block: str) -> Outputs:
+        """Return the native outputs of a step that hands on to `block`, whose frame is there."""
+        fan = self._fans.get(block)
+        # Another step's list starts other nodes, also where this process did that step's work.
+        items = self._items(fan) if fan and self._submits.issuperset(fan.blocks) else []
+        return Outputs(self.step_at(block), "go", tuple(items))
+
+    def _items(self, fan: Step) -> list[str]:
+        pointer = self.pointer(fan.entry) or {}
+        promised = promised_in(self.frame(pointer["from"])) if "from" in pointer else []
+        return promised_calls.items(promised, self.journal, fan.per_item) if promised else []
+
+    def forward(self, left: ExitRecord) -> Outputs:
+        """Point all concerned blocks to what was left; return the native outputs.
+
+        May be done again after a crash: it says the same every time.
+        """
+        if left.next is None or left.frame is None:
+            return Outputs(END, "end")
+        if left.status == "go":
+            for block in passed_in(self.journal.fetch(left.frame)):
+                self.journal.set_frame_pointer(self.key(block), {"passed": self.key(left.next)})
+        self.journal.set_frame_pointer(self.key(left.next), {"from": left.block})
+        if left.status == "waiting":
+            after = self.cut_before(left.next)
+            return Outputs(after.name if after else END, "waiting")
+        return self.outputs(left.next)
+
+    def _bare(self, key: str) -> str:
+        return key.removeprefix(self._scope)

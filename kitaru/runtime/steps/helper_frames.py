@@ -1,0 +1,86 @@
+"""Decides where the code of a compiled flow lives: in its own module, or in that of a helper."""
+
+from __future__ import annotations
+
+import ast
+from types import ModuleType
+from typing import Any
+
+from kitaru.errors import EnvironmentFailure
+from kitaru.wire import importing
+from kitaru.wire.plan import Activation, Plan
+from kitaru.wire.structs import Struct
+
+
+class Home(Struct):
+    """The function that blocks belong to: `function` is its qualified name in `module`.
+
+    `called` is None for the flow's own.
+    """
+
+    module: ModuleType
+    file: str
+    function: str
+    futures: tuple[str, ...]
+    called: Activation | None = None
+
+    @property
+    def name(self) -> str:
+        """The function's name without the classes around it."""
+        return self.function.rpartition(".")[2]
+
+
+def homes_of(plan: Plan, module: ModuleType, futures: tuple[str, ...]) -> dict[str, Home]:
+    """Return the home of each activation by name; `module` is the flow's, with its `futures`.
+
+    Raises:
+        EnvironmentFailure: a helper is not there, or is not the function that was compiled.
+    """
+    homes = {"": Home(module, module.__file__ or plan.file, plan.flow, futures)}
+    for called in plan.activations:
+        home = module if called.module == plan.module else _loaded(called)
+        _check(called, home)
+        file = home.__file__ or called.file
+        homes[called.name] = Home(home, file, called.function, called.futures, called)
+    return homes
+
+
+def call_of(called: Activation) -> ast.FunctionDef:
+    """Return a function that runs a helper's block from where the user calls the helper."""
+    (function,) = ast.parse("def call(run, frame): return run(frame)").body
+    assert isinstance(function, ast.FunctionDef)
+    function.name = call_name(called)
+    for node in ast.walk(function):
+        if isinstance(node, ast.expr | ast.stmt | ast.arg):
+            place = called.call
+            node.lineno, node.col_offset, node.end_lineno, node.end_col_offset = place
+    return function
+
+
+def call_name(called: Activation) -> str:
+    """Return what `call_of` is called, as no block can be."""
+    return f"{called.name}()"
+
+
+def _loaded(called: Activation) -> ModuleType:
+    try:
+        return importing.load(called.module)
+    except ImportError as error:
+        raise EnvironmentFailure(
+            f"The module {called.module} cannot be imported: {error}.",
+            help="Compile the flow again where the project is complete.",
+        ) from error
+
+
+def _check(called: Activation, module: ModuleType) -> None:
+    found: Any = module
+    for part in called.function.split("."):
+        found = getattr(found, part, None)
+    # A flow that is called in a flow.
+    found = getattr(found, "function", found)
+    if getattr(getattr(found, "__code__", None), "co_qualname", "") != called.function:
+        raise EnvironmentFailure(
+            f"{called.module}.{called.function} is not the function of {called.file}:"
+            f"{called.line} that was compiled: something replaces it when it is imported.",
+            help="Decorate it where it is defined; then it stays one call in one step.",
+        )

@@ -1,0 +1,167 @@
+"""Decides which invocation a piece of output belongs to: the one whose code wrote it.
+
+`sys.stdout` and `sys.stderr` stay what they are for whoever looks at the terminal or the container:
+every text goes there first, as it is. A reader that closes its end of a pipe, such as `head`, is
+no reason for a checkpoint to fail: what is written from then on is only recorded. That holds with
+the setting `logs = false` as well, where nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from kitaru.config import setting
+from kitaru.runtime.engine.context import current
+
+if TYPE_CHECKING:
+    from kitaru.runtime.engine.execution import Execution
+
+_STREAMS = ("stdout", "stderr")
+_busy = threading.local()
+_lock = threading.Lock()
+_captures = 0
+_process: Execution | None = None
+
+
+class Tee:
+    """A stream that hands on what is written to it, and notes it with the invocation that wrote."""
+
+    def __init__(self, stream: Any, name: str, *, notes: bool) -> None:
+        self.inner = stream
+        self._name = name
+        self._notes = notes
+
+    def write(self, text: str) -> Any:
+        outer = not getattr(_busy, "writing", False)
+        _busy.writing = True
+        try:
+            return self.inner.write(text)
+        except BrokenPipeError:
+            _discard(self.inner)
+            return len(text)
+        finally:
+            if outer:
+                _busy.writing = False
+                if self._notes:
+                    _note(self._name, text)
+
+    def flush(self) -> None:
+        try:
+            self.inner.flush()
+        except BrokenPipeError:
+            _discard(self.inner)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.inner)
+
+
+def begin(process: Execution | None = None) -> None:
+    """Capture output until `end` is called as often as this.
+
+    `process` is the execution that this whole process is for: code of no invocation writes for it.
+    """
+    global _captures, _process
+    with _lock:
+        _process = process or _process
+        _captures += 1
+        _put_on_top()
+
+
+def end() -> None:
+    """Stop capturing, once everybody has."""
+    global _captures, _process
+    with _lock:
+        _captures -= 1
+        if _captures == 0:
+            _process = None
+            for name in _STREAMS:
+                stream = getattr(sys, name)
+                if isinstance(stream, Tee):
+                    _exchange(name, stream, stream.inner)
+
+
+@contextmanager
+def on_top() -> Iterator[None]:
+    """Capture also above a stream that somebody puts in place for a while.
+
+    Below it the texts would arrive as it makes them: wrapped to the width of a terminal.
+    """
+    with _lock:
+        before = {name: getattr(sys, name) for name in _STREAMS}
+        if _captures:
+            _put_on_top()
+    try:
+        yield
+    finally:
+        for name, stream in before.items():
+            _exchange(name, getattr(sys, name), stream)
+
+
+def _forget() -> None:
+    """Print past every execution, in a forked child: their threads, and maybe locks, are away."""
+    global _captures, _process, _lock, _busy
+    _lock, _busy = threading.Lock(), threading.local()
+    _captures, _process = 0, None
+    for name in _STREAMS:
+        stream = getattr(sys, name)
+        while isinstance(stream, Tee):
+            _exchange(name, stream, stream.inner)
+            stream = stream.inner
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _discard(stream: Any) -> None:
+    """Send what a stream writes, also what it has buffered, to nowhere: nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        # It is not backed by a file: the next write may fail again, and is caught again.
+        pass
+    finally:
+        os.close(nowhere)
+
+
+def _put_on_top() -> None:
+    notes = bool(setting("logs").value)
+    for name in _STREAMS:
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, Tee):
+            _exchange(name, stream, Tee(stream, name, notes=notes))
+
+
+def _exchange(name: str, old: Any, new: Any) -> None:
+    """Put a stream in the place of another, also where handlers of logging hold it."""
+    setattr(sys, name, new)
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", ()):
+            if getattr(handler, "stream", None) is old and hasattr(handler, "setStream"):
+                handler.setStream(new)
+
+
+def _note(stream: str, text: str) -> None:
+    # Whoever prints must not learn that nobody keeps it.
+    with suppress(Exception):
+        scope = current()
+        execution = scope.execution if scope else _process
+        if execution is not None and text:
+            running = scope.running if scope else None
+            execution.log.add(running.invocation if running else "", stream, text)

@@ -1,0 +1,227 @@
+"""Find damage of a SQLite store: what is absent must be absent, not lost.
+
+A checkpoint that the store does not contain runs. So "there is no such record" must never be the
+effect of a flipped bit. SQLite verifies no page of its database, and of a damaged log it uses what
+precedes the damage, without an error. The evidence is taken from what is there twice:
+
+    two indexes         Each object is entered in the index of the primary key and in a second one,
+                        `object_witness`. They share no page. A key is absent when both say so; an
+                        insert is refused by either. (`SqliteStore` does this at every read.)
+    the log's index     `kitaru.db-shm` contains how many pages of the log were committed and
+                        synced. A process that is killed leaves it. When the log contains fewer
+                        valid pages, commits are missing that were acknowledged.
+    the generation      Each checkpoint of the log writes a number into the database first. A log
+                        whose number does not follow that of its database belongs to another copy.
+    the whole file      `PRAGMA integrity_check` follows all pages. It takes 3 to 6 ms for each
+                        mebibyte, so it runs when an execution is joined, up to a size.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sqlite3
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kitaru.errors import RecordCorrupt
+
+# More pages than these are not summed up in Python, which takes 20 µs for each.
+_MOST_PAGES = 4096
+_HEADER_BYTES = 32
+_FRAME_BYTES = 24
+_MAGIC = (0x377F0682, 0x377F0683)
+# Processes that are killed between a commit and the checkpoint for which it was counted.
+_MOST_PENDING = 16
+_LOOKS, _PAUSE_SECONDS = 4, 0.05
+
+
+def damaged(path: Path, what: str, remedy: str = "") -> RecordCorrupt:
+    """Return the error for a damaged store; `what` is a sentence, `remedy` lines of help."""
+    url = shlex.quote(f"sqlite:{path}")
+    return RecordCorrupt(
+        f"The store {path} is damaged: {what}",
+        help=remedy
+        or "Nothing was run because of it. See what is damaged:\n"
+        f"kitaru store verify {url}\n"
+        "Restore a backup, or copy what can still be read and verified to another file:\n"
+        f"kitaru store restore BACKUP --store {url} --replace\n"
+        f"kitaru store restore {url} --store sqlite:OTHER.db",
+    )
+
+
+def structural(connection: sqlite3.Connection, most: int = 20) -> list[str]:
+    """Return what SQLite finds wrong in the structure of a database; nothing when it is sound."""
+    try:
+        found = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({most})")]
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        return [str(error)]
+    return [] if found == ["ok"] else found
+
+
+def check_log(path: Path) -> None:
+    """Raise RecordCorrupt where the log of a database is not the one that was acknowledged.
+
+    No connection of this process may have the store open: to close a file that it reads would drop
+    the locks of the connection.
+    """
+    looks = 1
+    while (wrong := _wrong_log(path)) is not None:
+        if looks == _LOOKS:
+            raise wrong
+        # Processes that write meanwhile change several files, one after the other.
+        time.sleep(_PAUSE_SECONDS)
+        looks += 1
+
+
+def _wrong_log(path: Path) -> RecordCorrupt | None:
+    index_path, log_path = (path.with_name(path.name + suffix) for suffix in ("-shm", "-wal"))
+    index = _Index.read(index_path)
+    header = _head(path, 100)
+    data = _head(log_path, None)
+    log = _Log.read(data)
+    remove = f"rm {shlex.quote(str(log_path))} {shlex.quote(str(index_path))}"
+    if index is not None and (log is None or log.salts == index.salts):
+        found = 0 if log is None else log.valid_pages(index)
+        is_lost = found < index.committed and _Index.read(index_path) == index
+        if is_lost and index.committed > index.written:
+            return damaged(
+                path,
+                f"its log {log_path} contains {found} of {index.committed} pages that were "
+                "committed.",
+                "Restore a backup, or accept that what was recorded shortly before the end of the "
+                f"last process runs again:\nkitaru store restore BACKUP --store sqlite:{path} "
+                f"--replace\nrm {shlex.quote(str(index_path))}",
+            )
+        if is_lost and found:
+            # SQLite would use the pages before the damage, which are older than the database's.
+            return damaged(
+                path,
+                f"its log {log_path} is. The database contains all of it already.",
+                f"Remove the log, then run the command again:\n{remove}",
+            )
+    newest = log.newest_header() if log is not None else None
+    if newest is None or len(header) < 100:
+        return None
+    in_log, in_file = _generation(newest), _generation(header)
+    is_other = _store(newest) != _store(header) and 0 not in (_store(newest), _store(header))
+    if is_other or not in_file <= in_log <= in_file + _MOST_PENDING:
+        return damaged(
+            path,
+            f"its log {log_path} belongs to another copy of it (generation {in_log}, the "
+            f"database has {in_file}).",
+            "Put the database back that belongs to the log. If the database alone is what you "
+            f"want:\n{remove}",
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What the index of a log (`-shm`, "wal-index" in SQLite's file format) contains."""
+
+    committed: int
+    written: int
+    salts: bytes
+    sums: tuple[int, int]
+
+    @classmethod
+    def read(cls, path: Path) -> _Index | None:
+        data = _head(path, 100)
+        # Two equal copies of the header, or it is being written, or damaged itself.
+        if len(data) < 100 or data[:48] != data[48:96] or not data[12]:
+            return None
+        committed, _, *sums = struct.unpack("=4I", data[16:32])
+        (written,) = struct.unpack("=I", data[96:100])
+        return cls(committed, written, data[32:40], (sums[0], sums[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """A write-ahead log, as SQLite's file format describes it."""
+
+    data: bytes
+    order: str
+    page: int
+    salts: bytes
+
+    @classmethod
+    def read(cls, data: bytes) -> _Log | None:
+        """Return None where there is no log, or its header is not valid."""
+        if len(data) < _HEADER_BYTES:
+            return None
+        magic, _, page = struct.unpack(">3I", data[:12])
+        if magic not in _MAGIC or page < 512 or page & (page - 1):
+            return None
+        order = ">" if magic & 1 else "<"
+        if _summed((0, 0), data[:24], order) != struct.unpack(">2I", data[24:32]):
+            return None
+        return cls(data, order, page, data[16:24])
+
+    def valid_pages(self, index: _Index) -> int:
+        """Return how many of the committed pages are there, one after the other, unchanged."""
+        size = _FRAME_BYTES + self.page
+        there = min((len(self.data) - _HEADER_BYTES) // size, index.committed)
+        if there < index.committed:
+            return there
+        if there <= _MOST_PAGES:
+            return min(sum(1 for _ in self._valid_frames()), there)
+        last = self.data[_HEADER_BYTES + (there - 1) * size :][:_FRAME_BYTES]
+        return there if struct.unpack(">2I", last[16:24]) == index.sums else 0
+
+    def newest_header(self) -> bytes | None:
+        """Return the header of the database that was committed last, None without one."""
+        if len(self.data) > _MOST_PAGES * (_FRAME_BYTES + self.page):
+            return None
+        committed = pending = None
+        for number, size, content in self._valid_frames():
+            if number == 1:
+                pending = content[:100]
+            if size:
+                committed = pending
+        return committed
+
+    def _valid_frames(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the number of each page, the size of the database where it commits, and the page,
+        as far as SQLite uses the log."""
+        size = _FRAME_BYTES + self.page
+        sums: tuple[int, ...] = struct.unpack(">2I", self.data[24:32])
+        for at in range(_HEADER_BYTES, len(self.data) - size + 1, size):
+            head = self.data[at : at + _FRAME_BYTES]
+            content = self.data[at + _FRAME_BYTES : at + size]
+            sums = _summed((sums[0], sums[1]), head[:8], self.order)
+            sums = _summed((sums[0], sums[1]), content, self.order)
+            if head[8:16] != self.salts or sums != struct.unpack(">2I", head[16:24]):
+                return
+            number, database_size = struct.unpack(">2I", head[:8])
+            yield number, database_size, content
+
+
+def _summed(sums: tuple[int, int], data: bytes, order: str) -> tuple[int, int]:
+    """Continue SQLite's checksum of a log over `data`, a multiple of 8 bytes."""
+    first, second = sums
+    words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
+    for one, other in zip(words, words, strict=True):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + other + first) & 0xFFFFFFFF
+    return first, second
+
+
+def _head(path: Path, size: int | None) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(-1 if size is None else size)
+    except FileNotFoundError:
+        return b""
+
+
+def _generation(header: bytes) -> int:
+    (found,) = struct.unpack(">i", header[60:64])
+    return int(found)
+
+
+def _store(header: bytes) -> int:
+    (found,) = struct.unpack(">i", header[68:72])
+    return int(found)

@@ -1,0 +1,207 @@
+"""Imports of the files that contain flows: an import defines, it starts nothing.
+
+A script often ends with the line that starts its flow:
+
+    @flow
+    def review_flow(topic: str) -> str: ...
+
+    handle = review_flow.run("kayaks")
+    print(handle.wait())
+
+`python script.py` starts an execution. Kitaru imports the same file as well: to answer or resume
+that execution from another process, to start one with `kitaru run`, and in every container. None
+of these may start another execution, and none may lose what the file defines further down.
+
+So whatever starts or changes an execution calls `refuse_while_importing` first. While Kitaru
+imports, that raises `NotStarted`, and the loader below abandons the one top-level statement that
+led there, then continues with the next. Names that the statement binds stay unbound, rather than
+bound to something that is not true (`handle` above). A later top-level statement that needs such a
+name is abandoned as well (`print(handle.wait())`). Everything else runs as in any other import. A
+`sys.exit()` at the top level ends the module there, as it ends the script.
+
+Modules that a flow's file imports are treated the same way, as long as they are the project's own.
+"""
+
+from __future__ import annotations
+import __future__
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import decode_source, spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+from typing import TYPE_CHECKING
+
+from kitaru.errors import FlowError
+from kitaru.wire.modules import is_project, loaded
+from kitaru.wire.starts import NotStarted, importing, imports
+
+if TYPE_CHECKING:
+    import ast
+
+_FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+
+# Where the modules are that are imported from a file of theirs, whatever `sys.path` says.
+_files: dict[str, Path] = {}
+_exits: dict[str, str] = {}
+
+
+def load(name: str) -> ModuleType:
+    """Return the module recorded as `name`, importing it when needed; raises ImportError."""
+    return loaded(name) or import_module(name)
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module of a project; what its top level would start is not started."""
+    if _Finder not in sys.meta_path:
+        # In front of the one that it asks, behind whatever was put in front of that.
+        places = [at for at, finder in enumerate(sys.meta_path) if finder is PathFinder]
+        sys.meta_path.insert(places[0] if places else len(sys.meta_path), _Finder)
+    with imports():
+        return importlib.import_module(name)
+
+
+def import_path(file: Path, name: str) -> ModuleType:
+    """Import `file` as the module `name`; what its top level would start is not started."""
+    _files[name] = file
+    try:
+        return import_module(name)
+    finally:
+        _files.pop(name, None)
+
+
+def check_exit(module: ModuleType, wanted: str) -> None:
+    """Raise where a module ended itself with `sys.exit` before it defined what is `wanted`.
+
+    Raises:
+        FlowError: it did.
+    """
+    exit = _exits.get(module.__name__)
+    if exit is not None:
+        raise FlowError(
+            f"{module.__file__}:{exit} ended the module before it defined {wanted}.",
+            help='Put what only a script does under `if __name__ == "__main__":`.',
+        )
+
+
+class _Finder:
+    """Finds the project's modules for `_Loader` while Kitaru imports; otherwise finds nothing."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not importing():
+            return None
+        if name in _files:
+            file = str(_files[name])
+            return spec_from_file_location(name, file, loader=_Loader(name, file))
+        spec = PathFinder.find_spec(name, path, target)
+        # Other loaders do work of their own.
+        loader = spec.loader if spec is not None else None
+        if type(loader) is SourceFileLoader and is_project(Path(loader.path)):
+            assert spec is not None
+            spec.loader = _Loader(name, loader.path)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    """Executes a module, without the top-level statements that start something."""
+
+    starts_nothing = True
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the module."""
+        code = self.get_code(module.__name__)
+        assert code is not None, "a source file has code"
+        top = _TopLevel(module, self)
+        while code is not None:
+            try:
+                exec(code, vars(module))
+                return
+            except NotStarted as stop:
+                code = top.after(code, stop.__traceback__)
+            except BaseExceptionGroup as group:
+                # Several tasks of an event loop.
+                if group.split(NotStarted)[1] is not None:
+                    raise
+                code = top.after(code, group.__traceback__)
+            except SystemExit as stop:
+                line, _ = top.place(stop.__traceback__)
+                _exits[module.__name__] = f"{line}: SystemExit: {stop}"
+                return
+            except NameError as error:
+                if error.name not in top.unbound:
+                    raise
+                code = top.after(code, error.__traceback__)
+
+
+class _TopLevel:
+    """The statements of a module that are still to be executed; `unbound` are names it lacks."""
+
+    def __init__(self, module: ModuleType, loader: SourceFileLoader) -> None:
+        self.unbound: set[str] = set()
+        self._module = module
+        self._loader = loader
+        self._statements: list[ast.stmt] | None = None
+
+    def after(self, code: CodeType, traceback: TracebackType | None) -> CodeType | None:
+        """Return the code after the statement in which `code` ended; None when there is none."""
+        import ast
+
+        if self._statements is None:
+            source = decode_source(self._loader.get_data(self._loader.path))
+            self._statements = ast.parse(source).body
+        place = self.place(traceback)
+        at = max(n for n, one in enumerate(self._statements) if n == 0 or _start(one) <= place)
+        for name in _bound(self._statements[at]):
+            self.unbound.add(name)
+            vars(self._module).pop(name, None)
+        self._statements = self._statements[at + 1 :]
+        if not self._statements:
+            return None
+        # A text at the front would become the docstring.
+        tree = ast.Module([ast.fix_missing_locations(ast.Pass()), *self._statements], [])
+        rest: CodeType = compile(
+            tree, self._loader.path, "exec", code.co_flags & _FUTURE, dont_inherit=True
+        )
+        return rest
+
+    def place(self, traceback: TracebackType | None) -> tuple[int, int]:
+        """Return the line and column at which the module's own code was left."""
+        while traceback is not None:
+            frame = traceback.tb_frame
+            if frame.f_globals is vars(self._module) and frame.f_code.co_name == "<module>":
+                positions = list(frame.f_code.co_positions())
+                line, _, column, _ = positions[traceback.tb_lasti // 2]
+                return line or traceback.tb_lineno, column or 0
+            traceback = traceback.tb_next
+        raise AssertionError("what a module raises passes through its own code")
+
+
+def _start(statement: ast.stmt) -> tuple[int, int]:
+    decorators = getattr(statement, "decorator_list", [])
+    return min((node.lineno, node.col_offset) for node in [statement, *decorators])
+
+
+def _bound(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names that a statement of a module's top level binds in the module."""
+    import ast
+
+    scopes = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+    pending: list[ast.AST] = [statement]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name.partition(".")[0]
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar | scopes):
+            name = getattr(node, "name", None)
+            yield from [name] if name else []
+        if isinstance(node, ast.comprehension):
+            pending += [node.iter, *node.ifs]
+        elif not isinstance(node, scopes):
+            pending += ast.iter_child_nodes(node)

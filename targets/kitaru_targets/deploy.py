@@ -1,0 +1,90 @@
+"""Decides how a build becomes a version of a deployed flow, and a version a run of its target."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kitaru.errors import StateError
+from kitaru.runtime.executions.deployments import LOCK, Deployment, Deployments
+from kitaru.stores import Store
+from kitaru.wire.canonical import sha256
+from kitaru_targets import build as builds
+from kitaru_targets import lock
+from kitaru_targets.base import Submitted, Target
+from kitaru_targets.build import Build
+from kitaru_targets.common.node_names import slug
+from kitaru_targets.upload import submit, upload
+
+
+def deploy(build: Build, store: Store) -> Deployment:
+    """Keep a build in the store as a version of its flow, with the bundle where steps fetch it.
+
+    The same build is the same version. Raises StateError when a file is not what was compiled.
+    """
+    files = {name: build.read(name) for name in build.lock.files}
+    files[LOCK] = lock.read_file(build.directory, LOCK)
+    if sha256(files[LOCK]) != build.lock.digest:
+        raise StateError(
+            f"{build.directory / LOCK} changed after it was compiled.",
+            help="Compile again: kitaru compile FLOW --target T",
+        )
+    upload(build, store)
+    return Deployments(store).add(build.plan.flow, build.target.name, files)
+
+
+@contextmanager
+def unpacked(deployment: Deployment, store: Store) -> Iterator[Build]:
+    """Write a version to a directory for as long as the block runs; everything is verified.
+
+    Raises RecordCorrupt when a file is not what was deployed, UsageError for an unknown target.
+    """
+    deployments = Deployments(store)
+    with tempfile.TemporaryDirectory(prefix="kitaru-deployed-") as folder:
+        where = f"{deployment.flow} {deployment.version}"
+        locked = lock.parse(deployments.read(deployment, LOCK), where)
+        # The lock's names are checked: none leads out of the folder.
+        for name in (*locked.files, LOCK):
+            (Path(folder) / name).write_bytes(deployments.read(deployment, name))
+        yield builds.read(Path(folder))
+
+
+def names(target: Target, flow: str, what: str) -> dict[str, str]:
+    """Return the option that gives what the service keeps a name of its own, if it keeps any."""
+    name = target.submitted_name
+    return {name: f"{slug(flow, fallback='flow')}-{what}"} if name else {}
+
+
+def run_token(target: Target, token: str) -> dict[str, str]:
+    """Return the option that makes runs of the same token one run, if the service has one."""
+    return {target.run_option: slug(token, fallback="run")} if target.run_option else {}
+
+
+def invoke(
+    deployment: Deployment,
+    store: Store,
+    *,
+    inputs: Mapping[str, Any],
+    exec_id: str,
+    options: Mapping[str, str],
+) -> Submitted:
+    """Start a run of a version on its target's service, as the execution `exec_id`.
+
+    What the service itself keeps under a name is named after the version, so that no later one
+    changes it. Raises what `kitaru_targets.upload.submit` raises.
+    """
+    with unpacked(deployment, store) as build:
+        return submit(
+            build,
+            inputs=inputs,
+            store_url=store.url,
+            exec_id=exec_id,
+            options={
+                **names(build.target, deployment.flow, deployment.version),
+                **run_token(build.target, f"kitaru-{exec_id}"),
+                **options,
+            },
+        )

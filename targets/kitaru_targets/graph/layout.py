@@ -1,0 +1,168 @@
+"""Decides where each node is drawn: program order from top to bottom, arms side by side.
+
+Everything that is not in an arm stands on one axis. An arm ends where all ways that go on meet
+again; an arm without nodes keeps a lane, so that its edge passes beside the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kitaru_targets.graph.model import Edge, Graph
+
+GAP = 40
+LANE = 30
+Sizes = Mapping[str, tuple[int, int]]
+
+
+@dataclass(slots=True)
+class Drawing:
+    """Nodes around an axis at x = 0: `places` are their upper middles, `lanes` the x of an edge.
+
+    It reaches from -`left` to `right` and from 0 to `height`, in pixels.
+    """
+
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    lanes: dict[Edge, int] = field(default_factory=dict)
+    left: int = 0
+    right: int = 0
+    height: int = 0
+
+    def put(self, node: str, size: tuple[int, int]) -> None:
+        """Add a node on the axis, below everything."""
+        self.places[node] = (0, self.height)
+        self.widen(-size[0] // 2, size[0] // 2)
+        self.height += size[1]
+
+    def take(self, arm: Drawing, x: int, y: int) -> None:
+        """Add what an arm holds, its axis at `x` and its top at `y`."""
+        self.places |= {node: (px + x, py + y) for node, (px, py) in arm.places.items()}
+        self.lanes |= {edge: lane + x for edge, lane in arm.lanes.items()}
+        self.widen(x - arm.left, x + arm.right)
+        self.height = max(self.height, y + arm.height)
+
+    def lane(self, edge: Edge, x: int) -> None:
+        """Lead an edge down at `x`."""
+        self.lanes[edge] = x
+        self.widen(x, x)
+
+    def widen(self, left: int, right: int) -> None:
+        self.left, self.right = max(self.left, -left), max(self.right, right)
+
+
+def arrange(graph: Graph, sizes: Sizes) -> Drawing:
+    """Return where to draw each node, given its width and height in pixels."""
+    out = outgoing(graph)
+    reach = _reach(graph, out)
+    return _Arranger(sizes, out, reach, _meetings(out, reach)).chain(graph.nodes[0].id, None)
+
+
+def outgoing(graph: Graph) -> dict[str, list[Edge]]:
+    """Return the edges that leave each node, in their order."""
+    found: dict[str, list[Edge]] = {node.id: [] for node in graph.nodes}
+    for edge in graph.edges:
+        found[edge.source].append(edge)
+    return found
+
+
+@dataclass
+class _Arranger:
+    sizes: Sizes
+    out: dict[str, list[Edge]]
+    reach: dict[str, int]
+    meetings: dict[str, str | None]
+    placed: set[str] = field(default_factory=set)
+
+    def chain(self, first: str, stop: str | None) -> Drawing:
+        """Draw what follows from `first` up to where the arms around it meet."""
+        drawing = Drawing()
+        node: str | None = first
+        while node is not None and node != stop and node not in self.placed:
+            drawing.height += GAP if drawing.places else 0
+            self.placed.add(node)
+            drawing.put(node, self.sizes[node])
+            edges = self.out[node]
+            node = self.meetings[node]
+            if len(edges) > 1:
+                self._fork(drawing, edges, node or stop)
+        return drawing
+
+    def _fork(self, drawing: Drawing, edges: list[Edge], meeting: str | None) -> None:
+        arms = {e: self.chain(e.target, meeting) for e in edges if e.target != meeting}
+        furthest = max(self.reach[edge.target] for edge in edges)
+        going = [edge for edge in edges if self.reach[edge.target] == furthest]
+        middle = [edge for edge in going if edge in arms] or going[:1]
+        xs = _columns([arms.get(edge, Drawing()) for edge in middle])
+        places = dict(zip(middle, xs, strict=True))
+        right = max(x + arms[e].right if e in arms else 0 for e, x in places.items())
+        for edge in edges:
+            if edge not in places:
+                arm = arms.get(edge, Drawing())
+                places[edge] = max(right, self._half(edge)) + LANE + arm.left
+                right = places[edge] + arm.right
+        top = drawing.height + GAP
+        for edge, x in places.items():
+            if edge in arms:
+                drawing.take(arms[edge], x, top)
+            else:
+                drawing.lane(edge, x)
+
+    def _half(self, edge: Edge) -> int:
+        return self.sizes[edge.source][0] // 2
+
+
+def _columns(arms: list[Drawing]) -> list[int]:
+    """Return the axis of each arm, side by side around 0."""
+    xs, cursor = [], 0
+    for arm in arms:
+        xs.append(cursor + arm.left)
+        cursor = xs[-1] + arm.right + LANE
+    middle = (xs[0] + xs[-1]) // 2
+    return [x - middle for x in xs]
+
+
+def _reach(graph: Graph, out: dict[str, list[Edge]]) -> dict[str, int]:
+    """Return the last end that can be reached from each node, later nodes first."""
+    place = {node.id: index for index, node in enumerate(graph.nodes)}
+    found: dict[str, int] = {}
+    for node in reversed(_in_order(graph, out)):
+        found[node] = max((found[edge.target] for edge in out[node]), default=place[node])
+    return found
+
+
+def _meetings(out: dict[str, list[Edge]], reach: dict[str, int]) -> dict[str, str | None]:
+    """Return where the ways from a node meet again, not counting those that end before others.
+
+    These are the immediate post-dominators, found from the ends towards the start.
+    """
+    found: dict[str, str | None] = {}
+    depth: dict[str | None, int] = {None: 0}
+    for node in reach:
+        ways: list[str | None] = [e.target for e in out[node] if reach[e.target] == reach[node]]
+        meeting = ways[0] if ways else None
+        for way in ways[1:]:
+            while meeting != way:
+                if depth[meeting] > depth[way]:
+                    meeting = found[meeting or ""]
+                else:
+                    way = found[way or ""]
+        found[node], depth[node] = meeting, depth[meeting] + 1
+    return found
+
+
+def _in_order(graph: Graph, out: dict[str, list[Edge]]) -> list[str]:
+    """Return the nodes so that every edge leads to a later one."""
+    waiting = {node.id: 0 for node in graph.nodes}
+    for edge in graph.edges:
+        waiting[edge.target] += 1
+    ready = [node for node, count in waiting.items() if not count]
+    ordered = []
+    while ready:
+        node = ready.pop()
+        ordered.append(node)
+        for edge in out[node]:
+            waiting[edge.target] -= 1
+            if not waiting[edge.target]:
+                ready.append(edge.target)
+    return ordered

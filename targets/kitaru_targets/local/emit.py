@@ -1,0 +1,52 @@
+"""Write `process.json`: which process runs a flow on this machine, and from which bundle."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kitaru.errors import UsageError
+from kitaru.wire.plan import Plan
+from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.common import parameters
+
+SCHEMA = 1
+# Stands for the folder that the bundle is unpacked to.
+FOLDER = "{bundle}"
+
+
+def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
+    """Return `process.json` for a plan, which has one step.
+
+    Raises UsageError when the code is not in the store, or a name cannot be an input.
+    """
+    if not wiring.leading[0].startswith("sha256:"):
+        raise UsageError(
+            "A process on this machine reads its code from the store.",
+            help="Leave --delivery out.",
+        )
+    bundle, *middle = wiring.leading[: wiring.leading.index("step")]
+    (step,) = plan.steps
+    document = {
+        "schema": SCHEMA,
+        "flow": plan.flow,
+        "bundle": bundle,
+        "requirements": middle,
+        "environment": dict(wiring.environment),
+        "inputs": {one.name: _input(one) for one in _declared(plan, wiring)},
+        "command": [
+            *("-m", "kitaru.runtime", "step", "--plan", f"{FOLDER}/kitaru_build/plan.json"),
+            *("--step", step.name, "--target", "local"),
+        ],
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return Emission(text, {step.name: step.name}, {})
+
+
+def _declared(plan: Plan, wiring: ContainerSpec) -> tuple[parameters.Declared, ...]:
+    return parameters.declared(plan, wiring.store, wiring.execution)
+
+
+def _input(declared: parameters.Declared) -> dict[str, Any]:
+    required = declared.default is None
+    return {"type": declared.type, **({} if required else {"default": declared.default})}

@@ -1,0 +1,19 @@
+"""What the compiler may expect of a process on this machine."""
+
+from __future__ import annotations
+
+from kitaru_compiler.cut.profile import Profile
+
+from kitaru_targets.base import Transport
+
+# Longer arguments of a process are cut off, or refused, by some systems.
+TRANSPORT = Transport(image="", inline=False, longest_input=4_096, takes_empty=False, local=True)
+
+PROFILE = Profile(
+    name="local",
+    branches=False,
+    retry="shim",
+    waits="suspended",
+    max_depth=1,
+    start_seconds=(0, 1),
+)

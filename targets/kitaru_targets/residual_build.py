@@ -1,0 +1,137 @@
+"""Decides what is left to run of an execution: a build that starts where control stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kitaru_compiler.residual import residual
+
+from kitaru.errors import StateError
+from kitaru.runtime.engine.promised_calls import items
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.steps.control_flow import scope
+from kitaru.runtime.steps.frames import promised_in
+from kitaru.wire import keys
+from kitaru.wire.canonical import sha256
+from kitaru.wire.plan import Plan
+from kitaru_targets import bundle, plans
+from kitaru_targets.base import Target
+from kitaru_targets.build import Build, write
+
+
+def remainder(build: Build, journal: Journal, directory: Path) -> Build:
+    """Write to `directory` the build that goes on with an execution of `build`, and return it.
+
+    Finished steps are gone from its pipeline, and so are the flow's inputs. Returns `build` itself
+    where the plan is inside an image. Raises what `kitaru_targets.build.write` does.
+
+        remainder(read(Path("build/review/vertex")), journal, Path("build/review/rest"))
+    """
+    if build.delivery == "image":
+        return build
+    return write(
+        left(_Bundle(bundle.contents(build.read("bundle.zip"))), journal),
+        build.target,
+        directory,
+        image=build.lock.image,
+        store=build.lock.store,
+        delivery=build.delivery,
+        execution=journal.exec_id,
+    )
+
+
+def stored(journal: Journal, target: Target, directory: Path, *, image: str | None = None) -> Build:
+    """Write what `remainder` does from the store alone, for a pipeline whose build is elsewhere.
+
+    Raises:
+        StateError: the store does not hold the bundle that the execution runs from.
+    """
+    compiled = left(kept(journal), journal)
+    url, exec_id = journal.store.url, journal.exec_id
+    return write(compiled, target, directory, image=image, store=url, execution=exec_id)
+
+
+def kept(journal: Journal) -> _Bundle:
+    """Return the bundle that an execution runs from; raise StateError when the store has none."""
+    digest = journal.execution.bundle_digest
+    data = journal.store.get(keys.bundle(digest)) if digest else None
+    if data is None or sha256(data) != digest:
+        raise StateError(
+            f"The store {journal.store.url} does not hold the code that {journal.exec_id} runs: it "
+            "came in an image or in the document.",
+            help=f"Run the same document again with kitaru_execution={journal.exec_id}: finished "
+            "steps do not run again.",
+        )
+    return _Bundle(bundle.contents(data))
+
+
+def plan_of(whole: _Bundle) -> Plan:
+    """Return the plan in a bundle; raise StateError when it is damaged."""
+    return plans.read_plan(whole.read("plan.json"), "The bundle")
+
+
+def left(whole: _Bundle, journal: Journal) -> Left:
+    """Return the compilation of what is left of an execution that began with the bundle `whole`."""
+    text = whole.read("plan.json")
+    plan, digest = plan_of(whole), sha256(text)
+    prefix = scope(journal, plan.residual_of or digest)
+    block = standing(plan, journal, prefix) or plan.blocks[0].name
+    rest = residual(plan, block, digest, _items(plan, block, journal, prefix))
+    rest = rest.replace(parameters=())
+    return Left(rest, bundle.steps(whole.inside), whole)
+
+
+def standing(plan: Plan, journal: Journal, prefix: str) -> str | None:
+    """Return the last block that has been handed a frame, None when the first step hands on yet.
+
+    `prefix` is what the names of the plan's blocks begin with in the journal. What is found only
+    spares containers: every step asks its own guard.
+    """
+    held = set(journal.store.list(keys.frames(journal.exec_id)))
+    for block in reversed(plan.blocks):
+        name = prefix + block.name
+        if keys.frame(journal.exec_id, name) not in held:
+            continue
+        if "from" in (journal.frame_pointer(name) or {}):
+            return block.name
+    return None
+
+
+def _items(plan: Plan, block: str, journal: Journal, prefix: str) -> tuple[str, ...]:
+    """Return what the nodes of the fan-out that `block` gathers still have to do, if it does."""
+    fan = next((step for step in plan.steps if step.per_item and step.entry == block), None)
+    handed = journal.frame_pointer(prefix + block) or {}
+    exit = journal.exit(handed["from"]) if fan and "from" in handed else None
+    if fan is None or exit is None or exit.frame is None:
+        return ()
+    return tuple(items(promised_in(journal.fetch(exit.frame)), journal, fan.per_item))
+
+
+@dataclass(frozen=True)
+class Left:
+    """A compilation of a rest, to be written like any other."""
+
+    plan: Plan
+    steps_py: str
+    travel: _Bundle
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """What a compilation put into its bundle: the compiler's own files, and the project's."""
+
+    inside: Mapping[str, bytes]
+
+    def read(self, name: str) -> bytes:
+        return bundle.written(self.inside, name)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return bundle.project(self.inside)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why the data files are there; the lock of the whole compilation says it."""
+        return {}

@@ -1,0 +1,176 @@
+"""Run Python commands in forks of a process that has imported what they import.
+
+To start Python and import Kitaru takes up to half a second, a fork a few milliseconds, and few of
+the suite's commands and steps are about how a process starts. `run` is `subprocess.run` for the
+others: each command is a process of its own, with the folder, variables, input and files that it is
+given. There are two servers, started at their first use:
+
+- `command`, for `python -m kitaru.cli`, has imported command line, compiler and targets;
+- `step`, for all else, has imported what Kitaru needs of the standard library, but not Kitaru: a
+  step imports the copy in its bundle. It has compiled Kitaru, which takes most of a step's time.
+
+A test whose subject is the start of a process (what it imports, a terminal, hash seeds) starts one
+with `subprocess`. So does `run` where a fork cannot be what the command asks for.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from tests.fork_client import Ask
+
+ROOT = Path(__file__).resolve().parents[1]
+# Variables that are read when a process starts; a fork has started already.
+_READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ")
+# Of these, the ones that a fork heeds all the same, or that change no result.
+_IMITATED = {"PYTHONPATH", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+# What documents set for their steps; a command that sets no seed may get any.
+SEED = "0"
+SHELL_PYTHON = """\
+#!{python} -SE
+import sys
+sys.path.insert(0, {folder!r})
+from fork_client import main
+main({address!r}, {python!r})
+"""
+
+servers: dict[str, str] = {}
+# The processes of the servers that this process started.
+pids: list[int] = []
+_starting = threading.RLock()
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    input: str = "",
+    merge: bool = False,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and return its exit code and output, as `subprocess.run` does.
+
+    Args:
+        merge: write the errors into `stdout`, among the output.
+        timeout: seconds after which the command is killed and TimeoutExpired is raised.
+    """
+    words = [str(word) for word in command]
+    environment = dict(os.environ if env is None else env)
+    with (
+        tempfile.TemporaryFile() as stdin,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+    ):
+        stdin.write(input.encode())
+        stdin.seek(0)
+        files = (stdin, out, out if merge else err)
+        code = _code(words, str(cwd or Path.cwd()), environment, files, timeout)
+        return subprocess.CompletedProcess(words, code, _text(out), _text(err))
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    text = file.read().decode(errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _code(
+    words: list[str],
+    folder: str,
+    environment: Mapping[str, str],
+    files: Sequence[IO[bytes]],
+    timeout: float | None,
+) -> int:
+    if not can_fork(words, environment):
+        stdin, out, err = files
+        return subprocess.run(
+            words, cwd=folder, env=environment, stdin=stdin, stdout=out, stderr=err,
+            timeout=timeout, check=False,
+        ).returncode  # fmt: skip
+    kind = "command" if words[1:3] == ["-m", "kitaru.cli"] else "step"
+    numbers = [file.fileno() for file in files]
+    try:
+        return Ask(address(kind), words, folder, environment, numbers, timeout).wait()
+    except TimeoutError:
+        raise subprocess.TimeoutExpired(words, timeout or 0) from None
+
+
+def can_fork(words: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether a fork is what the command would be as a new process."""
+    first, *rest = words
+    rest = rest[1:] if rest[:1] == ["-P"] else rest
+    is_plain = first == sys.executable and rest and (rest[0] in ("-c", "-m") or rest[0][0] != "-")
+    seed = environment.get("PYTHONHASHSEED", SEED)
+    return bool(is_plain) and seed == SEED and _at_start(environment) == _at_start(os.environ)
+
+
+def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(_READ_AT_START) and name not in _IMITATED
+    }
+
+
+def run_step(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], files: Sequence[int] = ()
+) -> tuple[int, str]:
+    """Run a step of a dry run; return its exit code and its log.
+
+    A shell finds a `python3` that asks for forks. A process that inherits files is a new one.
+    """
+    if files:
+        new = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", check=False, pass_fds=files,
+        )  # fmt: skip
+        return new.returncode, new.stdout
+    if command[0] != sys.executable:
+        beside = str(Path(address("step")).parent)
+        environment = {**environment, "PATH": f"{beside}{os.pathsep}{environment['PATH']}"}
+    done = run(command, cwd=folder, env=environment, merge=True)
+    return done.returncode, done.stdout
+
+
+def address(kind: str) -> str:
+    """Return where a server listens; start it at its first use in this process."""
+    with _starting:
+        if kind not in servers:
+            if kind == "command":
+                # A dry run is a command that starts steps.
+                address("step")
+            servers[kind] = _started(kind)
+        return servers[kind]
+
+
+def _started(kind: str) -> str:
+    folder = Path(tempfile.mkdtemp(prefix="forks-"))
+    path = str(folder / kind)
+    shell = folder / "python3"
+    beside = str(Path(__file__).parent)
+    shell.write_text(SHELL_PYTHON.format(python=sys.executable, folder=beside, address=path))
+    shell.chmod(0o755)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.fork_server", kind, path, json.dumps(servers)],
+        cwd=ROOT, env={**kept, "PYTHONHASHSEED": SEED},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    pids.append(server.pid)
+    assert server.stdout is not None and server.stdin is not None
+    assert server.stdout.readline() == b"ready\n", f"the fork server for {kind} did not start"
+    server.stdout.close()
+    # It ends with its standard input, however this process ends.
+    atexit.register(server.wait)
+    atexit.register(server.stdin.close)
+    return path

@@ -1,0 +1,96 @@
+"""Text is plain technical English: the phrases of words.toml do not occur.
+
+Documents contain none of them. Sources still do: words_kept.toml lists how many each file contains,
+and the numbers only fall. After a rewrite, store the smaller numbers:
+
+    KITARU_WRITE=1 .venv/bin/pytest tests/project/test_words.py
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tokenize
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT, tracked
+
+HERE = Path(__file__).parent
+KEPT = HERE / "words_kept.toml"
+PHRASES = [
+    (re.compile(one["pattern"].replace(" ", r"\s+"), re.IGNORECASE), one["instead"])
+    for one in tomllib.loads((HERE / "words.toml").read_text("utf-8"))["phrase"]
+]
+# The list itself, and its test.
+EXCEPT = {"tests/project/words.toml", "tests/project/test_words.py"}
+
+
+def documents() -> list[Path]:
+    return [p for p in tracked("*.md") if not p.is_relative_to(ROOT / "tests")]
+
+
+def sources() -> list[Path]:
+    patterns = ("*.py", "*.j2", "pyproject.toml", "website/*.yml", "tests/*.md")
+    return [p for p in tracked(*patterns) if str(p.relative_to(ROOT)) not in EXCEPT]
+
+
+def prose(path: Path) -> str:
+    """Return what people read in a file: of Python its comments and strings."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".py":
+        return text
+    kinds = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)}
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    parts = [t.string.removeprefix("# ") for t in tokens if t.type in kinds]
+    return "\n".join(parts)
+
+
+def found(text: str) -> list[str]:
+    hits = [(m.start(), m[0], use) for phrase, use in PHRASES for m in phrase.finditer(text)]
+    return [f"{' '.join(words.split())!r}: use {use}" for _, words, use in sorted(hits)]
+
+
+@cache
+def counted() -> dict[str, int]:
+    counts = {str(path.relative_to(ROOT)): len(found(prose(path))) for path in sources()}
+    return {path: count for path, count in sorted(counts.items()) if count}
+
+
+def kept() -> dict[str, int]:
+    counts: dict[str, int] = tomllib.loads(KEPT.read_text("utf-8"))["kept"]
+    return counts
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_documents_have_none_of_the_phrases(document: Path) -> None:
+    assert found(document.read_text("utf-8")) == []
+
+
+def test_sources_have_no_more_of_the_phrases_than_before() -> None:
+    if os.environ.get("KITARU_WRITE"):
+        write()
+    before = kept()
+    more = {path: found(prose(ROOT / path)) for path, count in counted().items()
+            if count > before.get(path, 0)}  # fmt: skip
+    assert more == {}, "rewrite these; for a file that moved, run this test with KITARU_WRITE=1"
+
+
+def write() -> None:
+    """Store today's numbers, unless there are more phrases than before."""
+    total, allowed = sum(counted().values()), sum(kept().values())
+    assert total <= allowed, f"{total} phrases, {allowed} before"
+    lines = [f'"{path}" = {count}' for path, count in counted().items()]
+    KEPT.write_text("[kept]\n" + "\n".join(lines) + "\n", "utf-8")
+
+
+def test_a_phrase_is_found_across_lines_and_a_word_alone_is_not() -> None:
+    assert found("It is gone\non with. Whoever does.") == [
+        "'gone on': use resume, continue",
+        "'Whoever': use the caller, the process that, everybody who",
+    ]
+    assert found("It continues. Nobody does. Done so far.") == []

@@ -1,0 +1,62 @@
+"""Run one seed, and say what became of it."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+
+from tests.simulation.checks import check
+from tests.simulation.processes import simulated
+from tests.simulation.service import Chaos
+from tests.simulation.world import Report, Scenario, World
+
+
+def simulate(
+    seed: int,
+    *,
+    scenario: Scenario | None = None,
+    chaos: Chaos | None = None,
+    keeps_trace: bool = False,
+    wrong: Sequence[AbstractContextManager[object]] = (),
+) -> Report:
+    """Run a seed; `failure` of the report is what did not hold, None where everything did.
+
+    Args:
+        scenario, chaos: instead of those that the seed decides, to shrink a failing run.
+        wrong: patches that make the product wrong, for tests of the simulation itself.
+    """
+    failure: BaseException | None = None
+    ended: Counter[str] = Counter()
+    # When cycles are collected is no decision of the seed.
+    gc.disable()
+    try:
+        with ExitStack() as stack:
+            for patch in wrong:
+                stack.enter_context(patch)
+            world = World(scenario or Scenario.drawn(seed), chaos=chaos, keeps_trace=keeps_trace)
+            with simulated(world.run), world.watched():
+                try:
+                    world.run.run(world.harness.start(world.play))
+                except Exception as error:
+                    failure = error
+            if failure is None:
+                try:
+                    ended.update(check(world).values())
+                except AssertionError as error:
+                    failure = error
+    finally:
+        gc.enable()
+    return Report(
+        seed,
+        world.run.fingerprint(),
+        world.run.steps,
+        world.service.operations,
+        len(world.processes),
+        Counter(world.chaos.met),
+        len(world.executions()),
+        ended,
+        world.run.trace,
+        failure,
+    )

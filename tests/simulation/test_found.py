@@ -1,0 +1,138 @@
+"""The faults of the product that the simulation found, each shown without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from kitaru import KitaruClient, checkpoint, flow
+from kitaru.errors import Diverged
+from kitaru.runtime import codec
+from kitaru.runtime.engine import declared_changes
+from kitaru.runtime.engine.local_run import LocalRun
+from kitaru.runtime.journal.journal import Journal
+from kitaru.stores.memory import MemoryStore
+from kitaru.wire import keys
+from kitaru.wire.records import InvocationRecord
+from tests.simulation.programs import load
+
+called: list[str] = []
+
+
+@checkpoint(retries=1, retry_delay=30)
+def unreliable() -> str:
+    called.append("unreliable")
+    raise ConnectionError("not reachable")
+
+
+@flow
+def asks_once() -> str:
+    return unreliable()
+
+
+def test_a_retry_takes_what_another_process_recorded_in_its_pause() -> None:
+    store = MemoryStore()
+    called.clear()
+
+    def other_process(run: LocalRun, seconds: float) -> None:
+        journal = Journal.open(store, "e1")
+        journal.record(
+            InvocationRecord(
+                id="unreliable",
+                name="unreliable",
+                kind="checkpoint",
+                callee=unreliable.spec.callee,
+                arguments_digest=codec.digest_arguments((), {}).digest,
+                status="completed",
+                value=journal.store_value("theirs", "result"),
+            )
+        )
+
+    with patch.object(LocalRun, "pause", other_process):
+        assert asks_once.options(store=store, exec_id="e1").run().wait() == "theirs"
+    assert called == ["unreliable"]
+
+
+class Commits(MemoryStore):
+    """A store that notes what it is given together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[list[str]] = []
+
+    def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
+        self.seen.append([key for key, _ in objects])
+        return super().create_all(objects)
+
+
+@checkpoint
+def first(n: int) -> int:
+    return n + 1
+
+
+@flow
+def simple(n: int) -> int:
+    return first(n)
+
+
+def test_an_execution_and_the_mark_of_its_process_are_one_commit() -> None:
+    store = Commits()
+    simple.options(store=store, exec_id="e1").run(1).wait()
+    replay = KitaruClient(store).executions.get("e1").exec_id
+    handle = simple.replay(replay, store=store)
+    handle.wait()
+    for exec_id in ("e1", handle.exec_id):
+        (commit,) = [seen for seen in store.seen if keys.execution(exec_id) in seen]
+        assert any(key.startswith(keys.processes(exec_id)) for key in commit)
+
+
+CODE = """
+import kitaru
+from kitaru import checkpoint, flow
+
+@checkpoint
+def research(n: int) -> int:
+    return n + 1
+
+@checkpoint
+def {pay}(n: int) -> int:
+    kitaru.log(paid=n)
+    return n
+
+@checkpoint
+def check(n: int) -> int:
+    if n > 0:
+        raise ConnectionError("not reachable")
+    return n
+
+@flow
+def simulated(n: int) -> int:
+    return check({pay}(research(n)))
+"""
+
+
+def test_a_resumed_replay_runs_nothing_again_under_another_name() -> None:
+    """It took over `research`, and recorded `send` itself; then the code was changed."""
+    store = MemoryStore()
+    before, after = (load(CODE.format(pay=name))[0] for name in ("send", "pay"))
+    before.simulated.options(store=store, exec_id="e1").run(1).settle()
+    handle = before.simulated.replay("e1", start="send", store=store)
+    handle.settle()
+    journal = Journal.open(store, handle.exec_id)
+    assert journal.invocation("send") is not None
+    with pytest.raises(Diverged, match="send"):
+        after.simulated.resume(handle.exec_id, store=store).wait()
+    assert journal.invocation("pay") is None
+
+
+def test_a_replay_may_run_other_code_than_its_source() -> None:
+    store = MemoryStore()
+    before, after = (load(CODE.format(pay=name))[0] for name in ("send", "pay"))
+    before.simulated.options(store=store, exec_id="e1").run(1).settle()
+    handle = after.simulated.replay("e1", start="check", store=store)
+    handle.settle()
+    assert Journal.open(store, handle.exec_id).invocation("pay") is not None
+    assert not declared_changes.declared() and Path(after.__file__ or "").is_file()
