@@ -61,14 +61,83 @@ _WORDS = r"(?:[A-Za-z]+|[0-9]+)(?:[-_.]+(?:[A-Za-z]+|[0-9]+))+"
 _YAML = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\0": r"\0", "\x85": r"\N", "\xa0": r"\_"}
 # As much of compressed bytes is looked at; more would be a bomb.
 _MOST_UNPACKED = 16 * 1024 * 1024
-_known: dict[str, str] = {}
+# The widths of UTF-16 and UTF-32, and their encodings in both orders of bytes.
+_WIDE = {2: ("utf-16-le", "utf-16-be"), 4: ("utf-32-le", "utf-32-be")}
+
+
+class Known:
+    """The values that `kitaru.secret` returned, each in every form in which it may be written.
+
+    A thread may read a secret while another one searches, so what is searched is replaced, never
+    changed.
+    """
+
+    def __init__(self) -> None:
+        self.forms: dict[str, str] = {}
+        self._values: set[tuple[str, str]] = set()
+        self._shortest: dict[str, str] = {}
+        self._encoded: list[tuple[str, bytes, dict[int, bytes]]] = []
+
+    def add(self, name: str, value: str) -> None:
+        """Add a value. A value that is known stays as it is."""
+        if len(value) < SHORTEST or (name, value) in self._values:
+            return
+        self._values.add((name, value))
+        self.forms = {**self.forms, **dict.fromkeys(_written(value), name)}
+        self._shortest = _without_longer(self.forms)
+        self._encoded = [
+            (form, _encoded(form, "utf-8"), {width: _low_bytes(form, width) for width in _WIDE})
+            for form in self._shortest
+        ]
+
+    def find_in(self, text: str) -> str:
+        """Return the name of a secret that a text contains, or an empty string."""
+        return next((name for form, name in self._shortest.items() if form in text), "")
+
+    def find_in_bytes(self, data: bytes) -> str:
+        """Return the name of a secret that bytes contain in UTF-8, -16 or -32, or an empty string.
+
+        Each form is searched among all bytes, among every second and among every fourth byte.
+        UTF-16 and UTF-32 put the low bytes of a text that far apart, in either order of bytes.
+        Only where the low bytes are found is the whole form searched. To search each encoding is
+        slow in bytes that are mostly zero, such as numbers and tables, which look like the
+        beginning of every text in UTF-32.
+        """
+        wide = [(width, [data[at::width] for at in range(width)]) for width in _WIDE]
+        for form, narrow, low in self._encoded:
+            if narrow in data or any(
+                any(low[width] in part for part in parts)
+                and any(_encoded(form, encoding) in data for encoding in _WIDE[width])
+                for width, parts in wide
+            ):
+                return self._shortest[form]
+        return ""
+
+
+def _without_longer(forms: dict[str, str]) -> dict[str, str]:
+    """Return the forms that contain no other form: what contains another contains these."""
+    kept: dict[str, str] = {}
+    for form in sorted(forms, key=len):
+        if not any(each in form for each in kept):
+            kept[form] = forms[form]
+    return kept
+
+
+def _encoded(form: str, encoding: str) -> bytes:
+    return form.encode(encoding, "surrogatepass")
+
+
+def _low_bytes(form: str, width: int) -> bytes:
+    return _encoded(form, _WIDE[width][0])[::width]
+
+
+_known = Known()
 _declared: set[str] = set()
 
 
 def register_value(name: str, value: str) -> None:
     """Hide `value` from now on, however it is written, wherever this process shows a text."""
-    if len(value) >= SHORTEST:
-        _known.update(dict.fromkeys(_written(value), name))
+    _known.add(name, value)
 
 
 def register_names(names: Iterable[str]) -> None:
@@ -78,7 +147,7 @@ def register_names(names: Iterable[str]) -> None:
 
 def find_secret_in(text: str) -> str:
     """Return the name of a secret that `kitaru.secret` returned and `text` holds, or nothing."""
-    return next((name for value, name in _known.items() if value in text), "")
+    return _known.find_in(text)
 
 
 def find_secret_in_document(document: Any) -> str:
@@ -111,8 +180,8 @@ def find_secret_in_bytes(data: bytes) -> str:
 
     Bytes of zlib and gzip, and the members of a zip archive, are unpacked, up to 16 MiB together.
     """
-    found = _held_plain(data)
-    return found or next(filter(None, map(_held_plain, _unpacked(data))), "")
+    found = _known.find_in_bytes(data)
+    return found or next(filter(None, map(_known.find_in_bytes, _unpacked(data))), "")
 
 
 def _unpacked(data: bytes) -> Iterator[bytes]:
@@ -134,14 +203,6 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
                     return
 
 
-def _held_plain(data: bytes) -> str:
-    for encoding in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
-        for value, name in _known.items():
-            if value.encode(encoding, "surrogatepass") in data:
-                return name
-    return ""
-
-
 def _held_in_base64(text: str) -> str:
     if len(text) < SHORTEST or len(text) % 4 or re.fullmatch(f"[{_B64}]+", text) is None:
         return ""
@@ -153,7 +214,7 @@ def _held_in_base64(text: str) -> str:
 
 def has_values() -> bool:
     """Say whether `kitaru.secret` returned anything in this process."""
-    return bool(_known)
+    return bool(_known.forms)
 
 
 def redacted(text: str) -> str:
@@ -186,7 +247,7 @@ def redacted_json(document: Any) -> Any:
 
 def _secrets() -> list[str]:
     """Return the secrets of this moment as they may be written, the longest first."""
-    return sorted({*_known, *_in_environment()}, key=len, reverse=True)
+    return sorted({*_known.forms, *_in_environment()}, key=len, reverse=True)
 
 
 def _redacted(text: str, secrets: Iterable[str]) -> str:

@@ -204,7 +204,8 @@ def test_a_value_that_changes_meanwhile_is_not_recorded() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_secret_in_a_part_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_known", {"q7Zp2LxV9c": "API_KEY"})
+    monkeypatch.setattr(redaction, "_known", redaction.Known())
+    redaction.register_value("API_KEY", "q7Zp2LxV9c")
     for value in ("x" * 200 + "q7Zp2LxV9c", b"x" * 200 + b"q7Zp2LxV9c"):
         with pytest.raises(ValueNotEncodable, match="secret API_KEY"):
             codec.encode({"deep": [value]}, parts=True)

@@ -124,7 +124,8 @@ def test_a_pickled_key_of_a_dict() -> None:
 
 
 def test_a_secret_in_a_pickle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_known", {"q7Zp2LxV9c": "API_KEY"})
+    monkeypatch.setattr(redaction, "_known", redaction.Known())
+    redaction.register_value("API_KEY", "q7Zp2LxV9c")
     with pytest.raises(ValueNotEncodable, match="secret API_KEY"):
         encode({"client": Model("q7Zp2LxV9c")}, may_pickle=always)
 

@@ -265,12 +265,9 @@ def waiting(invoked: Invoked, place: int, folder: Path) -> str:
 
 def test_aws_secrets_manager(aws: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> None:
     boto3 = pytest.importorskip("boto3")
-    for module, name in (
-        (redaction, "_known"),
-        (secrets, "_values"),
-        (secrets, "_plan_references"),
-    ):
-        monkeypatch.setattr(module, name, {})
+    monkeypatch.setattr(redaction, "_known", redaction.Known())
+    for name in ("_values", "_plan_references"):
+        monkeypatch.setattr(secrets, name, {})
     made = boto3.client("secretsmanager").create_secret(Name="prod/key", SecretString="a value")
     for place in ("prod/key", made["ARN"]):
         secrets.use_plan_references({"SERVICE_KEY": f"aws:{place}"})

@@ -122,12 +122,9 @@ def places(place: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module, name in (
-        (redaction, "_known"),
-        (secrets, "_values"),
-        (secrets, "_plan_references"),
-    ):
-        monkeypatch.setattr(module, name, {})
+    monkeypatch.setattr(redaction, "_known", redaction.Known())
+    for name in ("_values", "_plan_references"):
+        monkeypatch.setattr(secrets, name, {})
     yield
 
 

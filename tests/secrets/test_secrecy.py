@@ -35,7 +35,7 @@ FORMS = {
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(redaction, "_known", {})
+    monkeypatch.setattr(redaction, "_known", redaction.Known())
     yield
 
 
@@ -104,6 +104,57 @@ def test_a_secret_that_was_read_is_hidden_however_it_is_written(value: str, form
     redaction.register_value("NAME", value)
     written = FORMS[form](value)
     assert written not in redaction.redacted(f"before {written} after")
+
+
+ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+ALPHABET = st.text('ab\0"é漢🙂\ud83d', min_size=8, max_size=12)
+
+
+def searched_one_by_one(values: dict[str, str], data: bytes) -> set[str]:
+    """Return the names of the secrets that bytes contain, each form in each encoding."""
+    forms = ((name, form) for name, value in values.items() for form in redaction._written(value))
+    return {
+        name
+        for name, form in forms
+        if any(form.encode(encoding, "surrogatepass") in data for encoding in ENCODINGS)
+    }
+
+
+@st.composite
+def bytes_near_secrets(draw: st.DrawFn) -> tuple[dict[str, str], bytes]:
+    """Draw secrets, and bytes that contain them whole, cut off, or at any distance of zeros."""
+    values = {f"N{at}": value for at, value in enumerate(draw(st.lists(ALPHABET, max_size=3)))}
+    texts = [
+        *values.values(),
+        "ab",
+        "\0",
+        *(f for v in values.values() for f in sorted(redaction._written(v))),
+    ]
+    pieces = []
+    for _ in range(draw(st.integers(0, 4))):
+        piece = draw(st.sampled_from(texts)).encode(
+            draw(st.sampled_from(ENCODINGS)), "surrogatepass"
+        )
+        first, last = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+        pieces += [
+            piece[first : len(piece) - last],
+            draw(st.sampled_from([b"", b"\0", b"a", b"\0\0\0"])),
+        ]
+    return values, b"".join(pieces)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=bytes_near_secrets())
+def test_the_search_finds_what_a_search_for_each_form_finds(
+    drawn: tuple[dict[str, str], bytes],
+) -> None:
+    values, data = drawn
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redaction, "_known", redaction.Known())
+        for name, value in values.items():
+            redaction.register_value(name, value)
+        found, expected = redaction.find_secret_in_bytes(data), searched_one_by_one(values, data)
+    assert found in expected if expected else not found
 
 
 def test_documents_keep_their_form() -> None:

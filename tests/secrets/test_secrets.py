@@ -29,12 +29,9 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("KITARU_SECRETS", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("")
-    for module, name in (
-        (redaction, "_known"),
-        (secrets, "_values"),
-        (secrets, "_plan_references"),
-    ):
-        monkeypatch.setattr(module, name, {})
+    monkeypatch.setattr(redaction, "_known", redaction.Known())
+    for name in ("_values", "_plan_references"):
+        monkeypatch.setattr(secrets, name, {})
     yield
 
 
