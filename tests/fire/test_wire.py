@@ -15,7 +15,7 @@ from tests.stores.servers.real import serving
 from .faults import Schedule, Way, random_schedule
 from .wire import WIRE_FAULTS, bucket
 
-# To wait for no answer takes a second each time.
+# To wait for no answer takes seconds each time.
 QUICK = {fault: with_ for fault, with_ in WIRE_FAULTS.items() if "stall" not in fault}
 
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from math import inf
+from unittest.mock import patch
 
 import pytest
 
@@ -15,11 +16,12 @@ from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores import Store, object_store, open_store
+from kitaru.stores.object_store import ObjectStore
 from kitaru.wire.records import CacheHint, InvocationRecord
 from tests.journal.harness import execution
 
 from .conftest import BUCKETS
-from .servers.proxy import Proxy
+from .servers.proxy import Proxy, proxied
 
 PAUSE_SECONDS = object_store._PAUSE_SECONDS
 PASSING = ["429", "500", "503", "reset", "stall"]
@@ -43,18 +45,47 @@ def store(proxy: Proxy) -> Iterator[Store]:
 
 
 @pytest.fixture
-def hasty(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """A store that does not wait long for an answer."""
-    monkeypatch.setattr(object_store, "_TIMEOUT", timedelta(seconds=1))
-    store = open_store(f"{proxy.url}/{secrets.token_hex(4)}")
-    yield store
-    store.close()
+def hasty(
+    store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[ObjectStore, Proxy]]:
+    """The same store, half a second after which no answer counts, and a proxy of its own.
+
+    Only what never gets an answer may use it: a busy server may need seconds for any request.
+    """
+    monkeypatch.setattr(object_store, "_SILENCE", timedelta(seconds=0.5))
+    # The proxy may need seconds to see a request.
+    monkeypatch.setattr(object_store, "_TRIES", 50)
+    with proxied(proxy.server) as other:
+        for name, value in other.environment.items():
+            monkeypatch.setenv(name, value)
+        with patch.object(ObjectStore, "_probe"):
+            hasty = ObjectStore(store.url)
+        yield hasty, other
+        hasty.close()
 
 
-def once(fault: str, method: str) -> Callable[[str, str], str]:
-    """A fault that only the first request of a method sees."""
-    left = [fault]
-    return lambda seen, key: left.pop() if left and seen == method else ""
+Meet = Callable[[str, str], None]
+
+
+@pytest.fixture
+def meet(store: ObjectStore, proxy: Proxy, hasty: tuple[ObjectStore, Proxy]) -> Meet:
+    """Return what lets the next request of a method meet a fault."""
+
+    def meet(fault: str, method: str) -> None:
+        left, patient = [fault], store._store
+        met = proxy
+
+        def on_request(seen: str, key: str) -> str:
+            store._store = patient
+            return left.pop() if left and seen == method else ""
+
+        if fault.endswith("stall"):
+            # Where a second request is sent before the first one is seen, both of them stall.
+            store._store, met = hasty[0]._store, hasty[1]
+            left *= 50
+        met.fault = on_request
+
+    return meet
 
 
 everywhere = pytest.mark.parametrize("proxy", BUCKETS, indirect=True)
@@ -62,47 +93,62 @@ everywhere = pytest.mark.parametrize("proxy", BUCKETS, indirect=True)
 
 @everywhere
 @pytest.mark.parametrize("fault", [*PASSING, *(f"after-{fault}" for fault in PASSING)])
-def test_a_create_survives_a_passing_fault(hasty: Store, proxy: Proxy, fault: str) -> None:
-    proxy.fault = once(fault, "PUT")
-    created = hasty.create("a/b", b"mine")
-    assert hasty.get("a/b") == b"mine"
+def test_a_create_survives_a_passing_fault(store: Store, meet: Meet, fault: str) -> None:
+    meet(fault, "PUT")
+    created = store.create("a/b", b"mine")
+    assert store.get("a/b") == b"mine"
     # After an answer that was lost, the store cannot know whose bytes are there: the journal can.
     assert created or fault.startswith("after")
 
 
 @everywhere
 @pytest.mark.parametrize("fault", [*PASSING, "after-short"])
-def test_reads_survive_a_passing_fault(hasty: Store, proxy: Proxy, fault: str) -> None:
+def test_reads_survive_a_passing_fault(store: Store, meet: Meet, fault: str) -> None:
     value = b"1" * 100_000
-    hasty.create("a/b", value)
-    for read, expected in ((lambda: hasty.get("a/b"), value), (lambda: hasty.list("a/"), ["a/b"])):
-        proxy.fault = once(fault, "GET")
+    store.create("a/b", value)
+    for read, expected in ((lambda: store.get("a/b"), value), (lambda: store.list("a/"), ["a/b"])):
+        meet(fault, "GET")
         assert read() == expected
 
 
+@pytest.mark.parametrize(
+    ("method", "use"),
+    [
+        ("PUT", lambda store: store.create("a/c", b"1")),
+        ("GET", lambda store: store.get("a/b") == b"1"),
+        ("GET", lambda store: store.list("a/") == ["a/b"]),
+    ],
+    ids=["create", "get", "list"],
+)
 def test_an_answer_that_does_not_begin_is_asked_for_again(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    meet: Meet,
+    hasty: tuple[ObjectStore, Proxy],
+    method: str,
+    use: Callable[[Store], bool],
 ) -> None:
-    """A value that goes up may take its time, everything else is over sooner."""
-    monkeypatch.setattr(object_store, "_SILENCE", timedelta(seconds=0.5))
-    store = open_store(f"{proxy.url}/{secrets.token_hex(4)}")
-    for method, use in (
-        ("PUT", lambda: store.create("a/b", b"1")),
-        ("GET", lambda: store.get("a/b")),
-        ("GET", lambda: store.list("a/")),
-    ):
-        proxy.fault = once("stall", method)
-        assert use()
+    store.create("a/b", b"1")
+    meet("stall", method)
+    assert use(store)
+    assert method in dict(hasty[1].requests)
+
+
+def test_a_large_value_may_take_longer_to_go_up_than_an_answer_to_begin(
+    hasty: tuple[ObjectStore, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, proxy = hasty
+    monkeypatch.setattr(object_store, "_TRIES", 1)
     monkeypatch.setattr(proxy, "delay", 0.7)
+    with pytest.raises(StoreUnavailable):
+        store.create("a/small", b"1")
     assert store.create("a/large", b"1" * object_store._LARGE_BYTES)
-    store.close()
 
 
 def test_a_record_whose_answer_was_lost_is_ones_own_and_written_once(
-    store: Store, proxy: Proxy
+    store: Store, proxy: Proxy, meet: Meet
 ) -> None:
     journal = Journal.create(store, execution(store))
-    proxy.fault = once("after-reset", "PUT")
+    meet("after-reset", "PUT")
     mine = InvocationRecord(
         "a", "a", "checkpoint", "m.a", "sha256:0", "completed", journal.store_document(1)
     )
@@ -217,9 +263,9 @@ def test_credentials_that_expire_in_mid_run_lose_nothing(store: Store, proxy: Pr
 
 @pytest.mark.parametrize("after", ["", "after-"])
 def test_a_conflict_that_s3_calls_exists_is_not_an_error(
-    store: Store, proxy: Proxy, after: str
+    store: Store, meet: Meet, after: str
 ) -> None:
-    proxy.fault = once(f"{after}409", "PUT")
+    meet(f"{after}409", "PUT")
     assert create_or_read(store, "a/b", b"1") == b"1"
     assert store.get("a/b") == b"1"
 
@@ -261,7 +307,7 @@ def test_prefixes_are_separate_stores(store: Store) -> None:
 
 
 @everywhere
-def test_whatever_else_passes_the_record_is_one(hasty: Store, proxy: Proxy) -> None:
+def test_whatever_else_passes_the_record_is_one(store: Store, proxy: Proxy) -> None:
     """Every fault before the first, second and third request of a write and of its reading."""
     faults = [*PASSING[1:4], "409", "after-500", "after-reset"]
     for at, fault in itertools.product(range(3), faults):
@@ -269,5 +315,5 @@ def test_whatever_else_passes_the_record_is_one(hasty: Store, proxy: Proxy) -> N
         proxy.fault = lambda method, _, at=at, fault=fault, seen=seen: (  # type: ignore[misc]
             fault if next(seen) == at and (method == "PUT" or fault != "409") else ""
         )
-        assert create_or_read(hasty, key, b"first") == b"first"
-        assert create_or_read(hasty, key, b"second") == b"first"
+        assert create_or_read(store, key, b"first") == b"first"
+        assert create_or_read(store, key, b"second") == b"first"

@@ -44,8 +44,9 @@ class Message:
 class Proxy:
     """A way to a server; `fault(method, key)` names what goes wrong with a request, or nothing.
 
-    Each request takes `delay` seconds longer than the server does. A fault is `reset`, `stall`,
-    `short` (half an answer) or one of `CODES`, with `after-` when the server has acted already.
+    Each request takes `delay` seconds longer than the server does. A fault is `reset`, `stall`
+    (no answer while the proxy runs), `short` (half an answer) or one of `CODES`, with `after-`
+    when the server has acted already.
     """
 
     def __init__(self, server: Server) -> None:
@@ -65,7 +66,7 @@ class Proxy:
         return self.server.kind.url
 
     def forward(self, asked: Message) -> Message:
-        connection = http.client.HTTPConnection(HOST, self.server.port, timeout=60)
+        connection = http.client.HTTPConnection(HOST, self.server.port, timeout=300)
         try:
             connection.request(asked.head, asked.path, asked.body or None, asked.headers)
             answer = connection.getresponse()
@@ -107,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _break_off(self, fault: str) -> None:
         if fault == "stall":
-            self.proxy.ended.wait(20)
+            self.proxy.ended.wait()
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 

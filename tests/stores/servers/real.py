@@ -26,7 +26,7 @@ AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
-_PATIENCE_SECONDS = 90
+_PATIENCE_SECONDS = 300
 
 Environment = Callable[[int], dict[str, str]]
 Command = Callable[[Path, int], Sequence[str | Path]]
@@ -74,7 +74,7 @@ def free_ports(count: int) -> list[int]:
 
 def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> int:
     """Return the status of one request; raise OSError while nobody answers."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    connection = http.client.HTTPConnection(HOST, port, timeout=60)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, named)
