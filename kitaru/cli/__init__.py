@@ -1,4 +1,4 @@
-"""Decides where the command `kitaru` begins."""
+"""Entry point of the `kitaru` command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and end the process: 0 done, 1 failed, 2 usage, 3 environment."""
+    """Run the command line and exit: 0 success, 1 failure, 2 usage error, 3 environment error."""
     _open_closed_streams()
     from kitaru.cli.app import run
 
@@ -22,14 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """Lead the streams that the caller has closed (`kitaru run flow.py >&-`) to nowhere.
+    """Open /dev/null for streams that the caller has closed, as in `kitaru run flow.py >&-`.
 
-    Python has None in their place, and the next file that is opened gets the closed number: what a
-    library writes to stderr would end up in that file.
+    Python sets such a stream to None, and the next file that is opened gets its descriptor. Then a
+    library that writes to stderr would write to that file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            # The lowest free number, so this one.
+            # The system assigns the lowest free descriptor, which is this one.
             os.open(os.devnull, os.O_RDWR)
             mode = "r" if number == 0 else "w"
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))

@@ -1,4 +1,4 @@
-"""Decides which commands there are, how they are found, and what an error ends with."""
+"""The `kitaru` command: its subcommands, how they load, and exit codes."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ from kitaru.wire.nearest import nearest
 # Help lists every command without importing one: a command loads when it runs.
 SECTIONS: dict[str, dict[str, str]] = {
     "Write": {
-        "init": "Start a project: a flow, a pyproject.toml.",
+        "init": "Create a project: a flow and a pyproject.toml.",
         "check": "Find errors without running anything.",
-        "explain": "Say what a diagnostic code means.",
+        "explain": "Explain a diagnostic code or a fingerprint.",
     },
     "Run": {
         "run": "Run a flow here, durably.",
-        "executions": "List, show, answer, resume, replay, compare.",
-        "artifacts": "List and read what an execution stored.",
-        "memory": "Read, write, list and purge what flows remember.",
+        "executions": "List, show, answer, resume, replay and compare.",
+        "artifacts": "List and read the values of an execution.",
+        "memory": "Read, write, list and purge the memory of flows.",
     },
     "Compile": {
         "compile": "Write the pipeline for a target.",
         "dry-run": "Compile, then execute the written pipeline here.",
         "graph": "Draw a flow's steps: Mermaid, DOT, SVG, HTML.",
-        "diff": "Say how two builds differ, and why.",
-        "verify": "Check that a build is what was compiled.",
+        "diff": "Compare two builds, and explain each change.",
+        "verify": "Check that a build is unchanged since it was compiled.",
         "target": "List the targets and what each can do.",
     },
     "Deploy": {
-        "deploy": "Keep a compiled flow as a version, and let tags point at it.",
+        "deploy": "Store a compiled flow as a version, and tag it.",
         "invoke": "Start an execution of a deployed version.",
         "flow": "List and show deployed flows, and move tags.",
     },
     "Set up": {
-        "stack": "Say which settings are in force, and which stack names them.",
-        "model": "Show which model each alias means, and what models cost.",
-        "store": "Check that a store keeps its promises.",
-        "secrets": "Keep secrets for this user, and say where each is found.",
+        "stack": "Show the settings in force, and manage stacks.",
+        "model": "Show model aliases, and what models cost.",
+        "store": "Check, back up and verify a store; remove old executions.",
+        "secrets": "Store secrets for this user, and show where each is found.",
     },
 }
-EPILOG = """Exit codes: 0 done (a run that waits is done for now), 1 the flow failed or its source
-has errors, 2 usage, 3 environment. Every command takes --json, and --output json, which
-adds {"command": …} around the document."""
+EPILOG = """Exit codes: 0 success (also when an execution waits), 1 the flow failed or its source
+has errors, 2 usage error, 3 environment error. Every command accepts --json. --output json
+wraps the same document in {"command": …}."""
 
 
 class Commands(click.Group):
@@ -116,14 +116,14 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
-    help="Say which version this is.",
+    help="Print the version of Kitaru.",
 )  # fmt: skip
 def cli() -> None:
     """Durable agent flows in plain Python, compiled for the orchestrator you already run."""
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; every error is shown, none escapes."""
+    """Run one command and return its exit code. Every error is printed; none is raised."""
     if instruction := os.environ.get(completion.VARIABLE):
         return completion.answer(cli, instruction)
     try:
@@ -138,7 +138,7 @@ def run(arguments: list[str]) -> int:
         with _as_kitaru_errors(), signals.raised():
             return _invoke(arguments, output)
     except BrokenPipeError:
-        # Whoever read our output has seen enough, and the flush at exit must not complain.
+        # The reader closed the pipe. The flush at exit must not report that as an error.
         discard(1)
         return 0
     except KitaruError as error:
@@ -161,7 +161,7 @@ def _interrupted(message: str, output: Output, code: int) -> int:
 
 
 def _asks_for_a_document(arguments: list[str]) -> bool:
-    """Read before parsing, so that what is wrong with the arguments is told as JSON as well."""
+    """Return whether JSON output is asked for, before parsing: usage errors obey it too."""
     given = " ".join(arguments).replace("--format=", "--format ")
     return "--json" in arguments or any(f"--format {f}" in given for f in ("json", "sarif"))
 

@@ -1,4 +1,4 @@
-"""Decides what the options of a replay mean: results, inputs and models that are other ones."""
+"""Parse the options of a replay: changed results, inputs and models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RESULTS = ("checkpoint", "wait", "llm")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the user asked to be otherwise, as texts."""
+    """The changes that the user passed, as strings."""
 
     start: str | None
     at: str | None
@@ -32,7 +32,7 @@ class Asked:
     inputs_from: str | None
 
     def changes(self, journal: Journal) -> Changes:
-        """Return what a replay of an execution changes."""
+        """Return the changes for the replay of an execution."""
         results, models = _sets(self.sets)
         return Changes(
             start=self.start or "",
@@ -43,21 +43,21 @@ class Asked:
         )
 
     def _inputs(self, journal: Journal) -> dict[str, Any]:
-        """Return the inputs that are to be other ones than those of an execution."""
+        """Return the changed inputs."""
         recorded = as_json(journal.fetch(journal.execution.inputs))
         texts = {name for name, value in recorded.items() if isinstance(value, str)}
         return parse_inputs(self.inputs, self.inputs_from, texts=texts)
 
 
 def _sets(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the texts of results by invocation, and models by alias."""
+    """Return result strings by invocation, and models by alias."""
     results: dict[str, str] = {}
     models: dict[str, str] = {}
     for name, text in pairs(given, "--set").items():
         kind, _, of = name.partition(".")
         if not of or kind not in (*_RESULTS, "model"):
             raise UsageError(
-                f"--set {name} is none of checkpoint.ID, wait.NAME, llm.ID and model.ALIAS.",
+                f"--set {name} is not one of checkpoint.ID, wait.NAME, llm.ID and model.ALIAS.",
                 help="--set checkpoint.draft='a better draft'   --set model.fast=openai/gpt-4o",
             )
         (models if kind == "model" else results)[of] = text
@@ -71,14 +71,14 @@ def _result(journal: Journal, id: str, text: str) -> Any:
     quoted = f"checkpoint.{id}={json.dumps(text)}"
     if value is text and type not in ("", "str", "NoneType"):
         raise UsageError(
-            f"--set {id}: {text!r} is not JSON, and {id} returned a value of type {type}",
-            help=f"If a text is what you mean: --set {shlex.quote(quoted)}",
+            f"--set {id}: {text!r} is not JSON, and {id} returned a value of type {type}.",
+            help=f"To set a string: --set {shlex.quote(quoted)}",
         )
     return value
 
 
 def filters(given: Sequence[str]) -> Mapping[str, str]:
-    """Return `--where` pairs; raise UsageError for one that is not about flow or status."""
+    """Return `--where` pairs. Raise UsageError for a field other than flow and status."""
     named = pairs(given, "--where")
     unknown = [name for name in named if name not in ("flow", "status")]
     if unknown:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def client_of(store: str | None) -> KitaruClient:
-    """Return the client of a store, which is made when it does not exist.
+    """Return the client of a store, which is created if it does not exist.
 
     Args:
         store: the `--store` that the user passed; None for the configured store.
@@ -27,9 +27,9 @@ def client_of(store: str | None) -> KitaruClient:
 
 
 def reader_of(store: str | None) -> KitaruClient:
-    """Return the client of a store for a command that only reads: it never makes a file.
+    """Return the client of a store for a command that only reads. It never creates a file.
 
-    A store that does not exist reads as an empty one, under the absolute path where it would be.
+    A missing store reads as empty. Its URL contains the absolute path where it would be.
     """
     from kitaru.client import KitaruClient
 
@@ -41,22 +41,22 @@ def reader_of(store: str | None) -> KitaruClient:
 
 
 def _could_be_made(path: Path) -> bool:
-    """Say whether nothing is at `path`, and something could be: a file in its way is an error."""
+    """Return whether `path` does not exist but can be created. A file in its way is an error."""
     log = path.with_name(f"{path.name}-wal")
     if log.exists() and log.stat().st_size > 0:
-        # Its database was moved away: to open it tells what to do.
+        # The database was moved away. Opening it raises an error with the remedy.
         return False
     nearest = next((each for each in (path, *path.parents) if each.exists()), path)
     return nearest != path and nearest.is_dir()
 
 
 def url_of(store: str | None) -> str:
-    """Return the URL of the store that is meant."""
+    """Return the store URL that applies to a command."""
     return str(setting("store", argument=store).value)
 
 
 class _MissingStore(MemoryStore):
-    """A SQLite store whose file does not exist: it holds nothing and takes nothing."""
+    """A SQLite store whose file does not exist. It is empty and rejects writes."""
 
     def create(self, key: str, value: bytes) -> NoReturn:
         raise StoreUnavailable(f"There is no store at {self.url}.")

@@ -1,8 +1,7 @@
-"""Complete what is being typed in a shell: executions, flows, targets, stacks.
+"""Shell completion of executions, flows, targets and stacks.
 
-Each function is called by click while the user presses TAB. It answers with what this directory and
-its store hold. It never writes, imports no user code, and an error means no suggestion: a shell has
-no place to show a message.
+Click calls these functions when the user presses TAB. They read this directory and its store, write
+nothing and import no user code. An error means no suggestion, since a shell cannot show a message.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _completes(find: Callable[[click.Context, str], Found]) -> Complete:
-    """Return click's form of a function that finds candidates and a help text for each."""
+    """Wrap a function that yields candidates with help texts, in the form that click expects."""
 
     def complete(
         context: click.Context, parameter: click.Parameter, typed: str
@@ -40,7 +39,7 @@ def _executions(context: click.Context, typed: str) -> Found:
     from kitaru.runtime.executions.invocation_ref import LATEST
 
     listed = reader_of(context.params.get("store")).executions.list(limit=_EXECUTIONS)
-    yield LATEST, "the one that started last"
+    yield LATEST, "the execution that started last"
     for item in listed:
         yield item["exec_id"], f"{item['flow']}, {item['status']}"
 
@@ -67,7 +66,7 @@ def _stacks(context: click.Context, typed: str) -> Found:
 
 
 def flows(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Complete `path.py`, and `path.py:flow_name` once the path is there."""
+    """Complete `path.py`, then `path.py:flow_name`."""
     path, colon, name = typed.rpartition(":")
     if not colon or not path.endswith(".py"):
         return [CompletionItem(typed, type="file")]
@@ -77,7 +76,7 @@ def flows(context: click.Context, parameter: click.Parameter, typed: str) -> lis
 
 
 def _flows_in(path: Path) -> list[str]:
-    # Reading the file is enough: a flow is a function that a decorator called flow marks.
+    # Parsing the file is enough: a flow is a function with a decorator named flow.
     import ast
 
     try:
@@ -104,7 +103,7 @@ stacks = _completes(_stacks)
 
 
 def answer(command: click.Group, instruction: str) -> int:
-    """Answer the shell: `SHELL_source` wants its script, `SHELL_complete` the candidates.
+    """Answer the shell: `SHELL_source` asks for the script, `SHELL_complete` for candidates.
 
     Returns the exit code, as click's protocol defines it.
     """

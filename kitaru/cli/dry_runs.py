@@ -1,4 +1,4 @@
-"""Attend a dry run: its steps, the questions of its waits, Ctrl-C."""
+"""Follow a dry run: its steps, prompts for waits, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def attend_dry_run(
     asking: bool,
     store: str | None,
 ) -> int:
-    """Execute the build of a dry run until it has ended or waits; show it.
+    """Execute the build of a dry run until it ends or waits, and show it.
 
-    `answers` are the texts that answer waits by name; `asking` asks for the others. Raises
-    StateError when this machine does not have the build, or an answer is for no wait.
+    `answers` maps wait names to answers, as strings. With `asking`, other answers are prompted for.
+    Raises StateError if this machine does not have the build, or if an answer names no wait.
     """
 
     def ask() -> bool:

@@ -1,4 +1,4 @@
-"""Decides what happens beside an execution that runs here: progress, questions, ctrl-C."""
+"""Follow an execution that runs here: progress, prompts for waits, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def attend(
     store: str | None,
     shown: Iterable[str] = (),
 ) -> int:
-    """See an execution through to its end or to a wait, show it, and return the exit code.
+    """Follow an execution until it ends or waits, show it, and return the exit code.
 
-    `asking` puts the questions of its waits to whoever sits at the terminal. Ctrl-C ends the
-    process and says how to resume; `store` is the `--store` the user gave. `shown` are invocations
-    that the progress leaves out: they were recorded before this process began.
+    With `asking`, the questions of its waits are prompted for at the terminal. Ctrl-C ends the
+    process and prints how to resume. `store` is the `--store` that the user passed. `shown` are
+    invocations that the progress omits, because they were recorded before this process started.
     """
     exec_id = handle.exec_id
     progress = Progress(client.executions.get(exec_id).journal, output, shown)
@@ -61,16 +61,16 @@ def attend(
             handle.stop()
         logs.close_all()
         code = interrupted(interruption, exec_id, client, output, store)
-        # A checkpoint in flight cannot be stopped; it is not recorded and runs again on resume.
+        # A running checkpoint cannot be stopped. It is not recorded, and runs again on resume.
         sys.stderr.flush()
         os._exit(code)
     return finish(exec_id, client, output, store)
 
 
 def answer_waits(client: KitaruClient, exec_id: str, output: Output) -> Handle[Any] | None:
-    """Ask everything an execution waits for, and return the handle of what continues it.
+    """Prompt for the answers of all pending waits, and return the handle that continues.
 
-    Returns None when the person would rather not say.
+    Returns None if the user ends the input without an answer.
     """
     view = client.executions.get(exec_id)
     handle: Handle[Any] | None = Handle(view.journal, running_here(view.journal))
@@ -84,13 +84,13 @@ def answer_waits(client: KitaruClient, exec_id: str, output: Output) -> Handle[A
     except EOFError:
         return None
     if not waits:
-        # Somebody else has answered, and what continues it has not recorded that yet.
+        # Another process has answered. The one that continues has not recorded it yet.
         time.sleep(LAST_LOOK)
     return handle
 
 
 def finish(exec_id: str, client: KitaruClient, output: Output, store: str | None) -> int:
-    """Show what has become of an execution and return the exit code."""
+    """Show the status of an execution, and return the exit code."""
     document = client.executions.get(exec_id).to_dict(limit=JSON_PAGE if output.as_json else 0)
     try:
         if output.as_json:
@@ -98,7 +98,7 @@ def finish(exec_id: str, client: KitaruClient, output: Output, store: str | None
         else:
             show_execution(document, output, store=store)
     except BrokenPipeError:
-        # The exit code still tells how the execution ended.
+        # The exit code still reports how the execution ended.
         discard(1)
     return exit_code(document)
 
@@ -110,7 +110,7 @@ def interrupted(
     output: Output,
     store: str | None,
 ) -> int:
-    """Report how to resume the execution, or to answer it; return the exit code."""
+    """Print how to resume or answer the execution, and return the exit code."""
     code = code_of(interruption)
     view = client.executions.get(exec_id)
     if view.status == "waiting":
@@ -135,6 +135,6 @@ def _answer(
         output.note(error.message, hang=2)
         return None
     except (AnsweredElsewhere, WaitConflict) as error:
-        # Another process was first, and that answer counts.
+        # Another process answered first. Its answer is the recorded one.
         output.note(error.message, hang=2)
         return Handle(journal, running_here(journal))

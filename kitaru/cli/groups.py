@@ -1,4 +1,4 @@
-"""Groups of commands: whole summaries in the help, and a suggestion for a mistyped name."""
+"""Command groups with complete summaries in the help, and suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import click
 from kitaru.errors import UsageError
 from kitaru.wire.nearest import nearest
 
-# Longer than any summary: click would cut one off with "..." to fit a line, and wraps it otherwise.
+# Longer than any summary. Otherwise click shortens a summary with "..." to fit one line.
 _WHOLE = 10_000
 
 
 class Group(click.Group):
-    """A group whose help shows each command's first sentence as a whole."""
+    """A group whose help shows the complete first sentence of each command."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,19 +1,19 @@
 """Tables and lines that fit a terminal.
 
-A table as wide as its cells need is the easiest to read, and what a file or a pipe gets. A terminal
-that is narrower breaks its lines anywhere, in the middle of a word or an id. So a line breaks at a
-space, and continues below what it belongs to:
+A file or a pipe gets tables as wide as their cells need. A narrower terminal would break lines
+anywhere, in the middle of a word or an id. So a line breaks at a space, and continues below its
+column:
 
     editor_approves  waiting  Do the facts hold, as
                               far as you can tell?
 
-Where that leaves no room for the last column, a row continues with whole cells, each after the name
-of its column if it has one:
+If that leaves no room for the last column, a row continues with whole cells, each after the name of
+its column, if there is one:
 
     3sa75frx-1m8kc6yk1  took: 0.06 s
         now: 0.04 s
 
-A word longer than a line, such as a path, stays whole, so that it can be copied.
+A word that is longer than a line, such as a path, is not broken, so that it can be copied.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from kitaru.wire.printable import plain as unstyled
 
 _GAP = "  "
 _HANG = 4
-# Fewer columns than this are a stack of single words.
+# In fewer columns than this, a text becomes a stack of single words.
 _LEAST_ROOM = 12
 
 
 def columns(stream: TextIO) -> int:
-    """Return how many columns a terminal has; 0 for a file or a pipe, whose lines never break."""
+    """Return the width of a terminal; 0 for a file or a pipe, whose lines are never broken."""
     try:
         if not stream.isatty():
             return 0
@@ -42,7 +42,7 @@ def columns(stream: TextIO) -> int:
 
 
 def wrap(text: str, width: int, hang: int) -> str:
-    """Break lines at spaces, so that they fit `width` columns; 0 leaves them as they are.
+    """Break lines at spaces so that they fit `width` columns. 0 means no limit.
 
     Continued lines start at column `hang`.
     """
@@ -52,9 +52,9 @@ def wrap(text: str, width: int, hang: int) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], width: int = 0, heads: Sequence[str] = ()) -> list[str]:
-    """Return rows as aligned lines that fit `width` columns; 0: as wide as the cells need.
+    """Return rows as aligned lines that fit `width` columns. 0 means no limit.
 
-    One string for each row, that of the heads first; a row that continues has line breaks.
+    Returns one string per row, the heads first. A row that continues contains line breaks.
     """
     titled = [heads, *rows] if heads else rows
     shown = [[cell.replace("\n", " ") for cell in row] for row in titled]
@@ -63,7 +63,7 @@ def table(rows: Sequence[Sequence[str]], width: int = 0, heads: Sequence[str] = 
         return aligned
     if heads:
         return [_stacked(row, heads, width) for row in shown[1:]]
-    # A single row that is too wide need not break the others.
+    # One row that is too wide must not break the other rows.
     narrow = _aligned([row for row in shown if _breadth(row) <= width], width)
     rest = iter(narrow or ())
     fits = [narrow is not None and _breadth(row) <= width for row in shown]
@@ -74,7 +74,7 @@ def table(rows: Sequence[Sequence[str]], width: int = 0, heads: Sequence[str] = 
 
 
 def cells(text: str) -> int:
-    """Return how many columns a text takes; styles take none, wide characters two."""
+    """Return the display width of a text. Styles take no column, wide characters two."""
     plain = unstyled(text)
     if plain.isascii():
         return len(plain)
@@ -97,7 +97,7 @@ def _broken(line: str, width: int, hang: int) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]], width: int) -> list[str] | None:
-    """Return rows with aligned columns, the last one broken; None where it has no room."""
+    """Return rows with aligned columns, the last one wrapped; None if there is no room."""
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     lead = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
     if width and lead + max(widths[-1:], default=0) > width:

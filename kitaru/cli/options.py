@@ -1,4 +1,4 @@
-"""Decides how the options that several commands share are written."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -22,42 +22,46 @@ pass_output = click.make_pass_decorator(Output)
 
 
 def as_json(function: F) -> F:
-    """Add `--json`; the flag itself is read before parsing, so that usage errors obey it too."""
+    """Add `--json`. The flag is read before parsing, so usage errors obey it too."""
     return click.option(
-        "--json", is_flag=True, expose_value=False, help="One JSON document on stdout."
+        "--json", is_flag=True, expose_value=False, help="Print one JSON document to stdout."
     )(function)
 
 
 def store(function: F) -> F:
-    """Add `--store URL`, and `--stack NAME`, which says where else."""
+    """Add `--store URL`, and `--stack NAME`, whose settings may name the store."""
     return click.option(
         "--store",
         metavar="URL",
-        help="Where executions are kept, such as sqlite:PATH. Default: KITARU_STORE, the project's "
-        "settings, then sqlite:.kitaru/kitaru.db.",
+        help="Store URL, such as sqlite:PATH. Default: KITARU_STORE, then the project's settings, "
+        "then sqlite:.kitaru/kitaru.db.",
     )(stack(function))
 
 
 def stack(function: F) -> F:
-    """Add `--stack NAME`, for every setting that the command asks for."""
+    """Add `--stack NAME`, for every setting that the command reads."""
     return click.option(
         "--stack", metavar="NAME", expose_value=False, shell_complete=completion.stacks,
         callback=lambda ctx, parameter, name: config.command_stack(name),
-        help="The stack whose settings count; `kitaru stack list` names them.",
+        help="Use the settings of this stack. `kitaru stack list` lists the stacks.",
     )(function)  # fmt: skip
 
 
 def limit(function: F) -> F:
-    """Add `--limit N`, how much of a long list is shown; None where it is not given."""
+    """Add `--limit N`, the number of entries to show; None if the option is not passed."""
     return click.option(
-        "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most so many."
+        "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N entries."
     )(function)
 
 
 def page(function: F) -> F:
-    """Add `--limit N` and `--skip N`, which part of a long list is shown."""
+    """Add `--limit N` and `--skip N`, the part of a long list to show."""
     skip = click.option(
-        "--skip", type=click.IntRange(min=0), default=0, metavar="N", help="Leave the first N out."
+        "--skip",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Skip the first N entries.",
     )
     return limit(skip(function))
 
@@ -66,10 +70,12 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def age(context: click.Context, option: click.Parameter, value: str) -> timedelta:
-    """Return the length of time that people write as `90d`, `12h` or `30m`: a callback."""
+    """Parse a duration such as `90d`, `12h` or `30m`. A click callback."""
     number, unit = value[:-1], value[-1:]
     if not number.isdecimal() or unit not in _UNITS:
-        raise click.BadParameter(f"{value!r} is no number of days, hours or minutes, such as 90d")
+        raise click.BadParameter(
+            f"{value!r} is not a number of days, hours or minutes, such as 90d"
+        )
     return timedelta(**{_UNITS[unit]: int(number)})
 
 
@@ -81,18 +87,18 @@ def flow(function: F) -> F:
 def execution(function: F) -> F:
     """Add the argument `EXEC`: an id, a prefix that only one id has, or `latest`.
 
-    The command gets the whole id as `execution`; its `--store` is looked into for that.
+    The command gets the whole id as `execution`. The id is looked up in the command's `--store`.
     """
     return _executions("execution")(function)
 
 
 def optional_execution(function: F) -> F:
-    """Add the argument `EXEC`, which may be left out."""
+    """Add the optional argument `EXEC`."""
     return _executions("execution", required=False)(function)
 
 
 def two_executions(function: F) -> F:
-    """Add the arguments `EXEC_A` and `EXEC_B`, which mean what `EXEC` does."""
+    """Add the arguments `EXEC_A` and `EXEC_B`, which accept what `EXEC` accepts."""
     return _executions("a", "b", metavar="EXEC_{}")(function)
 
 
@@ -129,20 +135,20 @@ def inputs(function: F) -> F:
     """Add `--input` and `--inputs`."""
     one = click.option(
         "--input", "-i", "pairs", multiple=True, metavar="NAME=VALUE",
-        help="One flow input: JSON when it parses, else text. Repeatable.",
+        help="One flow input: JSON if it parses, otherwise a string. Repeatable.",
     )  # fmt: skip
     many = click.option(
         "--inputs", "inputs_from", metavar="FILE|JSON",
-        help="All flow inputs: a JSON file, or a JSON object. --input wins over it.",
+        help="All flow inputs: a JSON file or a JSON object. --input overrides it.",
     )  # fmt: skip
     return one(many(function))
 
 
 def findings_format(function: F) -> F:
-    """Add `--format`, how findings are written."""
+    """Add `--format`, the output format of findings."""
     return click.option(
         "--format", "form", type=click.Choice(["text", "json", "sarif", "github"]), default="text",
-        show_default=True, help="How findings are written: for people, or for a code host.",
+        show_default=True, help="Output format of findings: for people, or for a code host.",
     )(function)  # fmt: skip
 
 
@@ -151,7 +157,7 @@ def target(function: F) -> F:
     return click.option(
         "--target", "-t", "target", callback=_target, metavar="NAME",
         shell_complete=completion.targets,
-        help="The orchestrator; `kitaru target list` names them. Default: the stack's.",
+        help="Target to compile for; see `kitaru target list`. Default: the stack's target.",
     )(function)  # fmt: skip
 
 
@@ -163,20 +169,22 @@ def _target(ctx: click.Context, parameter: click.Parameter, given: str | None) -
 
 
 def place(function: F) -> F:
-    """Add `--target`, `--output` and `--image`, for the pipeline that goes on with an execution."""
+    """Add `--target`, `--output` and `--image`, for a residual pipeline."""
     target = click.option(
         "--target", "-t", "target", metavar="NAME", shell_complete=completion.targets,
-        help="Write the pipeline of what is left, to be deployed: only the store is read.",
+        help="Write the pipeline of the remaining steps instead. Reads only the store.",
     )  # fmt: skip
-    image = click.option("--image", metavar="REF", help="With --target: the image of every step.")
+    image = click.option(
+        "--image", metavar="REF", help="With --target: container image of every step."
+    )
     return target(directory(image(function)))
 
 
 def exclusive(function: F) -> F:
-    """Add `--exclusive`, which Kitaru 0.21 had: here a tag never points at two versions."""
+    """Add `--exclusive`, an option of Kitaru 0.21. A tag now always points at one version."""
     return click.option(
         "--exclusive", is_flag=True, expose_value=False, hidden=True,
-        help="Point the tag at this version alone, as every tag does.",
+        help="No effect: a tag always points at one version.",
     )(function)  # fmt: skip
 
 
@@ -184,7 +192,7 @@ def sets(function: F) -> F:
     """Add `--set NAME=TEXT`, for the target's service."""
     return click.option(
         "--set", "sets", multiple=True, metavar="NAME=TEXT",
-        help="An option of the target's service, such as project=… for vertex. Repeatable.",
+        help="Option of the target's service, such as project=ID for vertex. Repeatable.",
     )(function)  # fmt: skip
 
 
@@ -192,12 +200,12 @@ def directory(function: F, default: str = "build") -> F:
     """Add `--output DIR`."""
     return click.option(
         "--output", "-o", "directory", type=click.Path(path_type=Path), default=Path(default),
-        show_default=True, metavar="DIR", help="Written to DIR/<flow>/<target>/.",
+        show_default=True, metavar="DIR", help="Write to DIR/<flow>/<target>/.",
     )(function)  # fmt: skip
 
 
 def rehearsal_directory(function: F) -> F:
-    """Add `--output DIR`; without it a rehearsal leaves the build alone that is to be deployed."""
+    """Add `--output DIR`. Its default keeps a dry run from overwriting a build to be deployed."""
     return directory(function, ".kitaru/dry-run")
 
 
@@ -205,20 +213,20 @@ def granularity(function: F) -> F:
     """Add `--granularity`."""
     return click.option(
         "--granularity", type=click.Choice(["checkpoint", "fused", "single"]),
-        default="checkpoint", show_default=True, help="How much of the flow becomes one step.",
+        default="checkpoint", show_default=True, help="Size of a step.",
     )(function)  # fmt: skip
 
 
 def compilation(function: F) -> F:
-    """Add what shapes a compilation: `--granularity`, `--image`, `--delivery`, `--strict`."""
+    """Add the options of a compilation: `--granularity`, `--image`, `--delivery`, `--strict`."""
     options = [
         granularity,
-        click.option("--image", metavar="REF", help="The container image of every step."),
+        click.option("--image", metavar="REF", help="Container image of every step."),
         click.option(
             "--delivery", type=click.Choice(["store", "image", "inline"]), default="store",
-            show_default=True, help="How the code gets into the container.",
+            show_default=True, help="How the code reaches the container.",
         ),
-        click.option("--strict", is_flag=True, help="Warnings and notes are errors."),
+        click.option("--strict", is_flag=True, help="Treat warnings and notes as errors."),
     ]  # fmt: skip
     for option in reversed(options):
         function = option(function)

@@ -1,4 +1,4 @@
-"""Decides what goes to which stream: documents and results to stdout, everything else to stderr."""
+"""Output of commands: documents and results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ COLORS = {
 
 
 class Output:
-    """Where a command writes.
+    """The output streams of a command.
 
-    With `--json`, stdout carries one document and nothing else: whatever flows, libraries and
-    child processes write to it is sent to stderr instead. Secrets are hidden wherever it writes.
+    With `--json`, stdout contains exactly one document. Anything else that flows, libraries and
+    child processes write to stdout is sent to stderr. Secrets are hidden on both streams.
     """
 
     def __init__(self, as_json: bool, *, enveloped: bool = False) -> None:
-        """`enveloped` writes `{command, item}`, or `{command, items, count}` for a list."""
+        """With `enveloped`, write `{command, item}`, or `{command, items, count}` for a list."""
         self.as_json = as_json
         self._enveloped = enveloped
         self._stdout: int | None = None
@@ -45,7 +45,7 @@ class Output:
             os.dup2(2, 1)
 
     def document(self, document: Any) -> None:
-        """Write the command's one JSON document."""
+        """Write the JSON document of the command."""
         assert self._stdout is not None
         sys.stdout.flush()
         if self._enveloped:
@@ -57,27 +57,27 @@ class Output:
             stream.write(data)
 
     def say(self, text: str = "", hang: int | None = None, *, block: bool = False) -> None:
-        """Write a line of the command's answer for people.
+        """Write a line of the command's result for people.
 
-        Lines after the first are indented, so that a value with a line break forges none; those of
-        a `block` are not.
+        Lines after the first are indented, so that a value with a line break cannot imitate a line
+        of output. Lines of a `block` are not indented.
 
-        A line with `hang` is broken between words where the terminal ends, and continues at that
-        column. Commands to paste and the user's own text are written without.
+        With `hang`, a line is wrapped at the width of the terminal, and continues at that column.
+        Commands to paste and the user's own text are written without `hang`.
         """
         click.echo(_fitted(text, sys.stdout, hang, block), color=True)
 
     def answer(self, text: str) -> None:
-        """Write what a flow returned, or an artifact: as it is, unless to a terminal."""
+        """Write a flow's result or an artifact. It is written unchanged, except to a terminal."""
         if sys.stdout.isatty():
             self.say(text)
         else:
             click.echo(_encodable(redacted(text), sys.stdout), color=True)
 
     def note(self, text: str = "", hang: int | None = None, *, block: bool = False) -> None:
-        """Write a line about how it goes; never part of the answer.
+        """Write a line about progress to stderr. It is never part of the result.
 
-        A reader that has closed stderr misses it, and the command continues.
+        If the reader has closed stderr, the line is lost and the command continues.
         """
         try:
             click.echo(_fitted(text, sys.stderr, hang, block), err=True, color=True)
@@ -87,36 +87,36 @@ class Output:
     def table(
         self, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), *, empty: str = ""
     ) -> None:
-        """Write rows as a table that fits the terminal; without rows, write `empty`."""
+        """Write rows as a table that fits the terminal. Without rows, write `empty`."""
         for line in self.rows(rows, heads) if rows else [empty]:
             self.say(line, block=True)
 
     def rows(
         self, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), *, err: bool = False
     ) -> list[str]:
-        """Return a table for stdout, or stderr: one string for each row, and the heads before."""
-        # Hidden before lines break: a secret may have spaces.
+        """Return a table for stdout or stderr: one string per row, the heads first."""
+        # Secrets are hidden before lines are broken, because a secret may contain spaces.
         shown = [[visible(redacted(cell)) for cell in row] for row in rows]
         return layout.table(shown, layout.columns(sys.stderr if err else sys.stdout), heads)
 
     @property
     def live(self) -> bool:
-        """Whether progress may be drawn over and over: a terminal, and no document asked for."""
+        """Whether progress may be redrawn in place: on a terminal, without `--json`."""
         return not self.as_json and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     @property
     def interactive(self) -> bool:
-        """Whether a person is there to ask."""
+        """Whether the command can prompt a person."""
         return not self.as_json and sys.stdin.isatty() and sys.stderr.isatty()
 
     @property
     def color(self) -> bool:
-        """Whether stderr takes ANSI styles."""
+        """Whether stderr accepts ANSI styles."""
         return not self.as_json and sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
     @property
     def width(self) -> int:
-        """How many columns the terminal has that stderr is; 0 when it is none, or says nothing."""
+        """Width of the terminal of stderr in columns; 0 without a terminal, or if unknown."""
         return layout.columns(sys.stderr)
 
 
@@ -129,14 +129,14 @@ def _envelope(document: Any) -> dict[str, Any]:
 
 
 def discard(descriptor: int) -> None:
-    """Send what is written to a file descriptor, buffered text included, to nowhere."""
+    """Discard everything that is written to a file descriptor, including buffered text."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
 def label(text: str, color: str) -> str:
-    """Return a word that stands out, in bold and `color`."""
+    """Return a word in bold and `color`."""
     return styled(text, f"{COLORS[color]};1")
 
 
@@ -146,14 +146,14 @@ def counted(number: int, noun: str) -> str:
 
 
 def show_error(error: KitaruError, output: Output) -> None:
-    """Write an error to stderr, as JSON when the command was asked for JSON."""
+    """Write an error to stderr, as JSON with `--json`."""
     diagnostics, sources = _diagnostics(error)
     if output.as_json:
         _write_json_error(error, diagnostics)
     elif diagnostics:
         show_diagnostics(diagnostics, sources, output)
     else:
-        # Line by line, because each is broken where the terminal ends.
+        # Each line is wrapped on its own.
         for number, line in enumerate(error.message.split("\n")):
             output.note(f"{label('error', 'red') + ':' if number == 0 else ' '} {line}", hang=7)
         _show_help(error.help, output)
@@ -167,7 +167,7 @@ def _show_help(help: str, output: Output) -> None:
 def show_diagnostics(
     diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], output: Output
 ) -> None:
-    """Write findings to stderr, and how many there are."""
+    """Write findings and their number to stderr."""
     from kitaru_compiler.diagnostics.render import render, summary
 
     width = {"width": output.width} if output.width else {}
@@ -180,7 +180,7 @@ def show_diagnostics(
 def show_findings(
     diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], output: Output, form: str
 ) -> None:
-    """Write findings in the `--format` asked for; those in `json` are the command's to write."""
+    """Write findings in the chosen `--format`. The command itself writes the format `json`."""
     if form == "sarif":
         from kitaru_compiler.diagnostics.sarif import to_sarif
 
@@ -199,15 +199,15 @@ def show_interrupted(output: Output, message: str, help: str, code: int) -> None
     if output.as_json:
         _write_json("Interrupted", message, help, code, [])
         return
-    # The terminal shows ^C on the line that is under way.
+    # The terminal shows ^C on the current line.
     output.note(f"\n{message}")
     _show_help(help, output)
 
 
 def internal_error(error: Exception, output: Output) -> int:
-    """Say that Kitaru itself is wrong: one line, and the traceback for whoever asks for it."""
-    message = f"this is a bug in Kitaru: {type(error).__name__}: {error}"
-    help = "set KITARU_TRACEBACK=1 to see where, and please report it"
+    """Report a bug in Kitaru in one line, with a traceback if KITARU_TRACEBACK is set."""
+    message = f"This is a bug in Kitaru: {type(error).__name__}: {error}"
+    help = "Set KITARU_TRACEBACK=1 to see the traceback, and please report the bug."
     if os.environ.get("KITARU_TRACEBACK"):
         import traceback
 
@@ -221,7 +221,7 @@ def internal_error(error: Exception, output: Output) -> int:
 
 
 def _diagnostics(error: KitaruError) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:
-    # Only the compiler raises these, so its module is there when the error is one.
+    # Only the compiler raises these errors, so its module is loaded by then.
     model = sys.modules.get("kitaru_compiler.diagnostics.model")
     if model is not None and isinstance(error, model.SourceError):
         return error.diagnostics, error.sources
@@ -250,7 +250,7 @@ def _color(stream: Any) -> bool:
 
 
 def _fitted(text: str, stream: Any, hang: int | None, block: bool) -> str:
-    """Return what a stream can show of a text: secrets hidden, broken between words to fit it."""
+    """Return a text as a stream can show it: secrets hidden, lines wrapped at its width."""
     shown = visible(redacted(text))
     if not block:
         start = len(shown) - len(shown.lstrip("\n"))

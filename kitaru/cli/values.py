@@ -1,4 +1,4 @@
-"""Decides what the text of an input or an answer means: JSON when it parses, else text."""
+"""Parse inputs and answers: JSON if it parses, otherwise a string."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kitaru.runtime.engine.questions import no_constant, parse_value
 def parse_inputs(
     options: Sequence[str], inputs_from: str | None, *, texts: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the flow inputs given by `--input` pairs over `--inputs`.
+    """Return the flow inputs of `--inputs`, overridden by `--input` pairs.
 
-    `texts` are the names of the inputs declared as `str`. Raises UsageError on a pair without
-    `=`, on a name given twice, and when `inputs_from` is not a JSON object.
+    `texts` are the names of the inputs declared as `str`. Raises UsageError for a pair without `=`,
+    for a repeated name, and if `inputs_from` is not a JSON object.
     """
     given = pairs(options, "--input")
     named = {name: parse_value(text, is_text=name in texts) for name, text in given.items()}
@@ -25,19 +25,19 @@ def parse_inputs(
 
 
 def parse_answers(given: Sequence[str]) -> dict[str, str]:
-    """Return the texts given by `--answer WAIT=VALUE` pairs, by wait."""
+    """Return the strings of `--answer WAIT=VALUE` pairs, by wait."""
     return pairs(given, "--answer")
 
 
 def pairs(given: Sequence[str], option: str) -> dict[str, str]:
-    """Return the texts of `NAME=TEXT` pairs by name; `option` is what they are given with."""
+    """Return the strings of `NAME=TEXT` pairs by name. `option` is the option for messages."""
     named: dict[str, str] = {}
     for pair in given:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
             raise UsageError(f"{option} {pair!r} is not NAME=VALUE.", help=f"{option} topic=kayaks")
         if name.strip() in named:
-            raise UsageError(f"{option} {name.strip()} is given twice.")
+            raise UsageError(f"{option} {name.strip()} is passed twice.")
         named[name.strip()] = text
     return named
 
@@ -51,7 +51,9 @@ def _read_object(source: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InputError(f"{place} must hold a JSON object.", help="""--inputs '{"topic": "…"}'""")
+        raise InputError(
+            f"{place} must contain a JSON object.", help="""--inputs '{"topic": "…"}'"""
+        )
     return value
 
 
@@ -60,5 +62,6 @@ def _read_file(source: str) -> str:
         return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"--inputs {source}: {error}", help="""a JSON file, or '{"topic": "…"}' itself"""
+            f"--inputs {source}: {error}",
+            help="""Pass a JSON file, or a JSON object: '{"topic": "…"}'""",
         ) from None

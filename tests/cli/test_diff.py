@@ -64,7 +64,7 @@ def test_a_configured_image_counts(review: Kitaru) -> None:
         ([BUILD, "absent.py"], 2, "absent.py does not exist"),
         ([BUILD, "build"], 2, "build is a directory, but no build"),
         ([BUILD, "absent"], 2, "absent"),
-        ([BUILD], 2, "Two sides"),
+        ([BUILD], 2, "A comparison needs two sides"),
         ([BUILD, "broken.py"], 1, "KIT101"),
     ],
 )

@@ -51,8 +51,11 @@ def test_a_changed_flow_says_what_and_why(ran: tuple[Kitaru, str]) -> None:
 def test_what_has_nothing_to_compare_with(ran: tuple[Kitaru, str]) -> None:
     kitaru, exec_id = ran
     both = kitaru("diff", "review.py", "review.py", "--deployed", exec_id, "--json", code=2).error
-    assert "Two sides" in both["message"]
-    assert "Two sides" in kitaru("diff", "review.py", "--json", code=2).error["message"]
+    assert "A comparison needs two sides" in both["message"]
+    assert (
+        "A comparison needs two sides"
+        in kitaru("diff", "review.py", "--json", code=2).error["message"]
+    )
     absent = kitaru("diff", "review.py", "--deployed", "absent", "--json", code=2).error
     assert "absent" in absent["message"]
     local = kitaru("run", "review.py", "--input", "topic=tea", "--no-input", "--json").document

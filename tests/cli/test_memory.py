@@ -121,7 +121,7 @@ def test_the_value_at_a_time(filled: Kitaru) -> None:
     before = filled(*at, "2001-02-03", "--json", code=2).error
     assert before["type"] == "NotFound" and "2001-02-03" in before["message"]
     assert "no value" in filled(*at, "1h", code=2).err
-    assert "not a moment" in filled(*at, "yesterday", code=2).err
+    assert "not a time" in filled(*at, "yesterday", code=2).err
     both = filled(*at, "1h", "--version", "1", "--json", code=2).error
     assert "exclude" in both["message"]
 

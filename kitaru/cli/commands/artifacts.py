@@ -1,4 +1,4 @@
-"""Decides what `kitaru artifacts` shows: the stored values of an execution."""
+"""`kitaru artifacts`: the recorded values of an execution."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kitaru.cli.paging import part, show_more
 from kitaru.cli.render.execution import text_of
 
 
-@click.group(cls=Group, short_help="List and read what an execution stored.")
+@click.group(cls=Group, short_help="List and read the values of an execution.")
 def artifacts() -> None:
-    """Results of invocations, and what they kept with kitaru.save."""
+    """List and read the results of invocations, and values saved with kitaru.save."""
 
 
 @artifacts.command("list")
@@ -28,7 +28,7 @@ def artifacts() -> None:
 def list_artifacts(
     output: Output, execution: str, limit: int | None, skip: int, store: str | None
 ) -> None:
-    """List the values of an execution in program order: who made each, its type, its size."""
+    """List the values of an execution in program order: name, type, size, invocation."""
     from kitaru.runtime.executions.artifacts import each_artifact
 
     found = each_artifact(reader_of(store).executions.get(execution).journal)
@@ -57,9 +57,9 @@ def list_artifacts(
 @options.as_json
 @options.pass_output
 def get(output: Output, execution: str, name: str, store: str | None) -> None:
-    """Show a value: what was saved as NAME, or the result of the invocation NAME.
+    """Show the value saved as NAME, or the result of the invocation NAME.
 
-    Shown as JSON, whatever it is; nothing of the user's is imported.
+    Every type of value is shown as JSON. No code of the project is imported.
     """
     from kitaru.runtime.executions.artifacts import find_artifact
     from kitaru.runtime.journal.to_json import as_json

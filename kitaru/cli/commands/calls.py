@@ -1,4 +1,4 @@
-"""`kitaru executions calls`: what models were asked in an execution, and what it took."""
+"""`kitaru executions calls`: the model calls of an execution, with tokens, latency and cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kitaru.cli.render.comparison import dollars, short
 from kitaru.cli.render.execution import text_of
 
 _UNANSWERED = {"error": "failed ({})", "given up": "given up"}
-# So many are an overview; a flow may ask a model a thousand times.
+# The number of calls in an overview. A flow may call a model a thousand times.
 _MOST = 10
 _TEXTS = ("system", "prompt", "response", "tool_calls")
 
@@ -32,8 +32,9 @@ def calls(
 ) -> None:  # fmt: skip
     """Show every model call of an execution with its prompt and its response.
 
-    With INVOCATION only its calls. Texts are missing where `capture` kept none. Each text is an
-    artifact as well: kitaru artifacts get EXEC INVOCATION/call-1/response
+    With INVOCATION, show only the calls of that invocation. Prompts and responses are missing if
+    `capture` excluded them. Each is also an artifact:
+    kitaru artifacts get EXEC INVOCATION/call-1/response
     """
     from kitaru.ops.calls import calls as calls_of
 
@@ -57,9 +58,9 @@ def calls(
 
 
 def show_calls(calls: list[dict[str, Any]], output: Output, *, more: str) -> None:
-    """Write a line for each of the first calls, with its prompt and its response cut short.
+    """Print a line for each of the first calls, with its prompt and response shortened.
 
-    `more` is the command that shows all of them, as a whole.
+    `more` is the command that shows all calls in full.
     """
     if not calls:
         return

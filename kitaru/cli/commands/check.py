@@ -1,4 +1,4 @@
-"""Decides what `kitaru check` says."""
+"""`kitaru check`: find errors in a flow."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kitaru.ops.flow_ref import locate
 
 @click.command(short_help="Find errors without running anything.", epilog=options.FLOW_HELP)
 @options.flow
-@click.option("--strict", is_flag=True, help="Warnings and notes are errors.")
+@click.option("--strict", is_flag=True, help="Treat warnings and notes as errors.")
 @options.findings_format
 @options.as_json
 @options.pass_output
 def check(output: Output, flow: str, strict: bool, form: str) -> int:
     """Find errors in a flow without importing or running it.
 
-    Ends with 1 when there are errors.
+    Exit code 1 if there are errors.
     """
     from kitaru_compiler.diagnostics.render import in_order, to_json
 

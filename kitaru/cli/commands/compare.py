@@ -1,4 +1,4 @@
-"""Decides what `kitaru executions diff` and `kitaru executions lineage` do."""
+"""`kitaru executions diff` and `kitaru executions lineage`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from kitaru.cli.output import Output
 from kitaru.cli.paging import JSON_ITEMS, LINES, part, show_more
 from kitaru.cli.render.execution import some as some_of
 
-EPILOG = """Exit codes: 0 the same inputs, invocations and results; 1 they differ; 2 usage. What
-they took, and what `kitaru.log` noted, does not count."""
+EPILOG = """Exit codes: 0 same inputs, invocations and results; 1 they differ; 2 usage error.
+Durations, tokens and notes of `kitaru.log` are not compared."""
 
 
-@click.command(short_help="Say how two executions differ.", epilog=EPILOG)
+@click.command(short_help="Compare two executions.", epilog=EPILOG)
 @options.two_executions
 @click.option("--full", is_flag=True, help="Show every line of every difference.")
 @options.page
@@ -24,7 +24,7 @@ they took, and what `kitaru.log` noted, does not count."""
 def diff(
     output: Output, a: str, b: str, full: bool, limit: int | None, skip: int, store: str | None
 ) -> int:
-    """Show two executions side by side: inputs, which invocations ran, results, tokens, time."""
+    """Compare two executions: inputs, invocations, results, tokens and time."""
     from kitaru.cli.render.comparison import show
 
     most = limit or (JSON_ITEMS if output.as_json else LINES)
@@ -36,7 +36,7 @@ def diff(
     return 0 if found.same else 1
 
 
-@click.command(short_help="Say which invocation made what from what.")
+@click.command(short_help="Show which earlier results each invocation used.")
 @options.execution
 @click.argument("invocation", metavar="[INVOCATION]", required=False)
 @options.page
@@ -47,10 +47,10 @@ def lineage(
     output: Output, execution: str, invocation: str | None, limit: int | None, skip: int,
     store: str | None,
 ) -> None:  # fmt: skip
-    """Show which invocations' results each one was given, whole or inside an argument.
+    """Show which earlier results each invocation used, whole or inside an argument.
 
-    With INVOCATION only what its result was made from, and what was made from it. Results are found
-    by content: an argument that equals a result counts as that result.
+    With INVOCATION, show only the ancestors and descendants of its result. Results are matched by
+    content: an argument that equals a result counts as that result.
     """
     from kitaru.ops.lineage import lineage as made_from
 

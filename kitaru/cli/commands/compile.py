@@ -1,4 +1,4 @@
-"""Decides what `kitaru compile` says."""
+"""`kitaru compile`: write a flow's pipeline for a target."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def compile(
 ) -> int:  # fmt: skip
     """Write a flow's pipeline for a target, or for every target with `--target all`.
 
-    Imports and runs nothing of yours, needs no network and no credentials.
+    Your code is neither imported nor run. No network or credentials are needed.
 
-    What containers take to start is Kitaru's own table for the target, not a measurement; it is
-    summed over the longest way through the flow (see `kitaru target list`).
+    The start time of containers is an estimate from Kitaru's table for the target, summed over the
+    longest path through the flow (see `kitaru target list`). It is not a measurement.
     """
     asked = request(
         flow, target, directory, granularity=granularity, image=image, delivery=delivery,

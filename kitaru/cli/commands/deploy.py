@@ -1,4 +1,4 @@
-"""Compile a flow, compare it with what is deployed, keep it as a version, move tags."""
+"""`kitaru deploy`: compile a flow, compare it with the deployed version, store it, move tags."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Keep a compiled flow as a version, and let tags point at it.",
+    short_help="Store a compiled flow as a version, and tag it.",
     epilog=options.FLOW_HELP,
 )  # fmt: skip
 @options.flow
 @click.option(
     "--target", "-t", "target", metavar="NAME",
-    help="The target; `kitaru target list` names them. Default: the stack's, else `local`, a "
-    "process that runs the flow from the store alone.",
+    help="Target to compile for; see `kitaru target list`. Default: the stack's target, then "
+    "`local`, a process that runs the flow from the store alone.",
 )  # fmt: skip
 @click.option(
     "--tag", "tags", multiple=True, metavar="TAG",
-    help="Let this tag point at the version. Repeatable. The first version gets `default` as well.",
+    help="Move this tag to the version. Repeatable. The first version also gets `default`.",
 )  # fmt: skip
 @options.exclusive
-@click.option("--dry-run", is_flag=True, help="Say what would change, and keep nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and store nothing.")
 @options.compilation
 @options.store
 @options.as_json
@@ -43,11 +43,11 @@ def deploy(
     output: Output, flow: str, target: str | None, tags: tuple[str, ...], dry_run: bool,
     granularity: Granularity, image: str | None, delivery: str, strict: bool, store: str | None,
 ) -> None:  # fmt: skip
-    """Compile a flow, and keep the build in the store as its next version.
+    """Compile a flow, and store the build as the flow's next version.
 
-    A build that is deployed already is that version. Says which steps were added, removed and
-    changed since the version that the tag points at. Nothing runs, and the target's service is not
-    reached: `kitaru invoke` hands a version over to it.
+    If the same build is already deployed, that version is used. The output lists the steps that
+    were added, removed or changed since the version that the tag points at. Nothing runs, and the
+    target's service is not contacted: `kitaru invoke` submits a version to it.
     """
     from kitaru.ops.deploy import LOCAL
     from kitaru.ops.deploy import deploy as keep

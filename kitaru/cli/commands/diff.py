@@ -1,4 +1,4 @@
-"""Decides what `kitaru diff` compares, and what it ends with."""
+"""`kitaru diff`: compare two builds, or a build with what an execution ran."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from kitaru.errors import UsageError
 if TYPE_CHECKING:
     from kitaru_targets.compare import Difference
 
-EPILOG = """A and B are build directories, such as build/review/vertex; one of them may be a FLOW:
-path.py, path.py:flow_name or module:flow_name. With --deployed there is one of them, and A is what
-the execution ran. Exit codes: 0 they do the same, 1 they differ (or the flow's source has errors),
-2 usage, or there is nothing to compare with, 3 the store."""
+EPILOG = """A and B are build directories, such as build/review/vertex. One of them may be a FLOW:
+path.py, path.py:flow_name or module:flow_name. With --deployed, pass one side; it is compared with
+what the execution ran. Exit codes: 0 no difference, 1 the builds differ or the flow's source has
+errors, 2 usage error or nothing to compare with, 3 store error."""
 
 
-@click.command(short_help="Say how two builds differ, and why.", epilog=EPILOG)
+@click.command(short_help="Compare two builds, and explain each change.", epilog=EPILOG)
 @click.argument("a")
 @click.argument("b", required=False)
 @click.option(
     "--deployed", metavar="EXEC", shell_complete=completion.executions,
-    help="Compare with what this execution ran: a run on an orchestrator, or a dry run.",
+    help="Compare with what this execution ran, on an orchestrator or as a dry run.",
 )  # fmt: skip
 @options.store
 @options.as_json
 @options.pass_output
 def diff(output: Output, a: str, b: str | None, deployed: str | None, store: str | None) -> int:
-    """Say how build B differs from build A: steps added, removed and changed, and why.
+    """Compare build B with build A: steps added, removed and changed, and why.
 
-    A flow is compiled as the other side was, without writing anything. Comments, layout and
-    docstrings do not count.
+    A flow is compiled with the options of the other side, without writing anything. Comments,
+    layout and docstrings are ignored.
     """
     from kitaru.cli.render.build_diff import show, to_json
     from kitaru.ops.build_diff import diff_builds
 
     if (b is None) == (deployed is None):
         raise UsageError(
-            "Two sides are compared: A and B, or one of them and --deployed EXEC.",
+            "A comparison needs two sides: A and B, or A and --deployed EXEC.",
             help="kitaru diff build/<flow>/<target> FLOW",
         )
     found = diff_builds(a, b) if b else _with_deployed(a, deployed or "", store)

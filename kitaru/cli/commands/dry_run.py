@@ -1,4 +1,4 @@
-"""Decides what `kitaru dry-run` does."""
+"""`kitaru dry-run`: compile a flow, and execute the written pipeline on this machine."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from kitaru.wire.plan import Granularity
 @options.inputs
 @click.option(
     "--answer", "answers", multiple=True, metavar="WAIT=VALUE",
-    help="The answer to a wait: JSON when it parses, else text. Repeatable.",
+    help="Answer to a wait: JSON if it parses, otherwise a string. Repeatable.",
 )  # fmt: skip
-@click.option("--no-input", is_flag=True, help="Ask nothing: at a wait, end and say so.")
+@click.option(
+    "--no-input", is_flag=True, help="Do not prompt: end at a wait, and print how to answer."
+)
 @options.rehearsal_directory
 @options.compilation
 @options.store
@@ -40,8 +42,8 @@ def dry_run(
 ) -> int:  # fmt: skip
     """Compile a flow, then execute the written pipeline on this machine.
 
-    Each step is a process with the very command that the document holds; order, conditions,
-    retries and waits are the document's.
+    Each step is a process that runs the command in the document. Order, conditions, retries and
+    waits follow the document.
     """
     from kitaru.cli.dry_runs import attend_dry_run
     from kitaru.client import KitaruClient

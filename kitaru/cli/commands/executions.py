@@ -1,4 +1,4 @@
-"""Decides what `kitaru executions` does: what ran, what it waits for, and how to go on."""
+"""`kitaru executions`: list, show, answer, resume, retry and cancel executions."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from kitaru.runtime.journal.journal import Journal
 
 
-@click.group(cls=Group, short_help="List, show, answer, resume, replay, compare.")
+@click.group(cls=Group, short_help="List, show, answer, resume, replay and compare.")
 def executions() -> None:
-    """What ran, what it waits for, and how to go on."""
+    """List executions, answer their waits, and resume, retry, replay or compare them."""
 
 
 for command_of in (logs, calls, replay, diff, lineage):
@@ -55,7 +55,7 @@ for command_of in (logs, calls, replay, diff, lineage):
 
 @executions.command("list")
 @click.option("--flow", metavar="NAME", help="Only executions of this flow.")
-@click.option("--status", type=click.Choice(SHOWN), help="Only those of this status.")
+@click.option("--status", type=click.Choice(SHOWN), help="Only executions with this status.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option(
     "--within",
@@ -63,10 +63,12 @@ for command_of in (logs, calls, replay, diff, lineage):
     default=10_000,
     show_default=True,
     metavar="N",
-    help="Look at the newest N executions for those.",
+    help="Search the newest N executions.",
 )
 @click.option("--after", metavar="EXEC", default="", help="Only executions older than this one.")
-@click.option("--page", "number", type=click.IntRange(min=1), default=1, help="Which page of them.")
+@click.option(
+    "--page", "number", type=click.IntRange(min=1), default=1, help="Number of the page to show."
+)
 @options.store
 @options.as_json
 @options.pass_output
@@ -111,7 +113,7 @@ def list_executions(
 def get(output: Output, execution: str, limit: int | None, after: str, store: str | None) -> None:
     """Show an execution: what it did, what it waits for, its result.
 
-    Of many invocations the first and the last are shown, and how many each checkpoint has.
+    If there are many invocations, the first and the last are shown, and a count per checkpoint.
     """
     from kitaru.cli.render.overview import PAGE, TAIL, show_invocations
 
@@ -137,12 +139,12 @@ def get(output: Output, execution: str, limit: int | None, after: str, store: st
 
 @executions.command("input")
 @options.execution
-@click.option("--wait", metavar="NAME", help="Which wait; needed when several are pending.")
-@click.option("--value", metavar="JSON", help="The answer: JSON when it parses, else text.")
+@click.option("--wait", metavar="NAME", help="Name of the wait. Required if several are pending.")
+@click.option("--value", metavar="JSON", help="The answer: JSON if it parses, otherwise a string.")
 @click.option("--abort", is_flag=True, help="Cancel the execution instead of answering.")
 @click.option(
     "--submit/--no-submit", default=True,
-    help="Whether the remaining steps of a deployed execution are started on its target.",
+    help="Submit the remaining steps of a deployed execution to its target.",
 )  # fmt: skip
 @options.sets
 @options.store
@@ -154,8 +156,8 @@ def answer(
 ) -> int:  # fmt: skip
     """Answer what an execution waits for, and continue it.
 
-    A local execution continues in this process, a deployed one on its target: its remaining steps
-    are submitted. Without --value it asks, on a terminal.
+    A local execution continues in this process. The remaining steps of a deployed execution are
+    submitted to its target. Without --value, the command prompts on a terminal.
     """
     from kitaru.loading import is_loadable
     from kitaru.ops.answer import answer as record
@@ -177,9 +179,9 @@ def answer(
         return _follow(client, done.handle, done.submission, output, store, shown)
     if journal.end() is None and not is_loadable(journal.execution):
         flow = journal.execution.flow
-        recorded = "The answer is recorded. Only a process that defines the flow continues it:"
+        recorded = "The answer is recorded. Only a process that defines the flow can continue it:"
         output.note(recorded, hang=0)
-        output.note(f"a .wait() that is under way there, or {flow}.resume({execution!r})")
+        output.note(f"a .wait() that is already running there, or {flow}.resume({execution!r})")
         return finish(execution, client, output, store)
     code = _go_on(client, execution, lambda: done.handle, output, store, shown)
     refused = any(left.name == name for left in journal.pending_waits())
@@ -189,9 +191,11 @@ def answer(
 @executions.command()
 @options.execution
 @click.option(
-    "--submit", is_flag=True, hidden=True, help="What happens to a deployed execution anyway."
+    "--submit", is_flag=True, hidden=True, help="No effect: a deployed execution is submitted."
 )
-@click.option("--again", is_flag=True, help="Submit the remaining steps although a run has them.")
+@click.option(
+    "--again", is_flag=True, help="Submit the remaining steps even if a run already has them."
+)
 @options.sets
 @options.place
 @options.store
@@ -201,10 +205,10 @@ def resume(
     output: Output, execution: str, submit: bool, again: bool, sets: tuple[str, ...],
     target: str | None, directory: Path, image: str | None, store: str | None,
 ) -> int:  # fmt: skip
-    """Resume an execution whose process or run is gone; what is recorded does not run again.
+    """Resume an execution whose process or run has ended. Recorded calls do not run again.
 
-    The remaining steps of a deployed execution are submitted to its target. With --target they are
-    written as a pipeline, to be deployed like any other.
+    The remaining steps of a deployed execution are submitted to its target. With --target, they are
+    written as a pipeline instead.
     """
     from kitaru.ops.resume import resume as start
 
@@ -232,7 +236,7 @@ def resume(
 @options.as_json
 @options.pass_output
 def retry(output: Output, execution: str, store: str | None) -> int:
-    """Run a failed execution again: what failed runs, what is recorded does not."""
+    """Retry a failed execution. Failed checkpoints run again; recorded ones do not."""
     from kitaru.ops.retry import retry as start
 
     client = client_of(store)
@@ -250,7 +254,7 @@ def retry(output: Output, execution: str, store: str | None) -> int:
 @options.as_json
 @options.pass_output
 def cancel(output: Output, execution: str, store: str | None) -> int:
-    """End an execution for good: wherever it runs, it stops at its next durable operation."""
+    """Cancel an execution. It stops at its next durable operation and cannot be resumed."""
     from kitaru.ops.cancel import cancel as end
 
     client = client_of(store)
@@ -258,7 +262,7 @@ def cancel(output: Output, execution: str, store: str | None) -> int:
 
 
 def _ended(client: KitaruClient, done: Cancelled, output: Output, store: str | None) -> int:
-    """Show a cancelled execution, and what its orchestrator was told."""
+    """Show a cancelled execution, and whether its orchestrator was notified."""
     show_end(done.notice, output)
     return finish(done.view.exec_id, client, output, store)
 
@@ -267,7 +271,7 @@ def _follow(
     client: KitaruClient, handle: Handle[Any], run: Submission | None, output: Output,
     store: str | None, shown: Iterable[str],
 ) -> int:  # fmt: skip
-    """Show what continues a deployed execution; attend it where that is a process here."""
+    """Show what continues a deployed execution. Follow it if that is a local process."""
     if run is not None and run.process is not None:
         asking = output.interactive
         return attend(handle, client, output, asking=asking, store=store, shown=shown)
@@ -280,7 +284,7 @@ def _go_on(
     client: KitaruClient, execution: str, start: Callable[[], Handle[Any]], output: Output,
     store: str | None, shown: Iterable[str] | None = None,
 ) -> int:  # fmt: skip
-    """Run an execution on where it ran before: in this process, or as the dry run that it is."""
+    """Continue an execution where it ran before: in this process, or as a dry run."""
     from kitaru.cli.dry_runs import attend_dry_run
 
     journal = client.executions.get(execution).journal
@@ -295,7 +299,7 @@ def _go_on(
 
 
 def _recorded(journal: Journal) -> list[str]:
-    """Return what the progress need not show; asked before a run goes on, for it may be quick."""
+    """Return the ids that the progress omits. Read them before the run continues."""
     return sorted(journal.recorded())
 
 

@@ -1,4 +1,4 @@
-"""Decides what `kitaru explain` says."""
+"""`kitaru explain`: explain a diagnostic code or a checkpoint's fingerprint."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from kitaru.cli.output import Output
 from kitaru.errors import UsageError
 
 
-@click.command(short_help="Say what a diagnostic code means.")
+@click.command(short_help="Explain a diagnostic code or a fingerprint.")
 @click.argument("code", metavar="CODE|FLOW:CHECKPOINT", required=False)
 @options.as_json
 @options.pass_output
 def explain(output: Output, code: str | None) -> None:
-    """Say what a diagnostic code means and what to write instead; without CODE, list them all.
+    """Explain a diagnostic code, and what to write instead. Without CODE, list all codes.
 
-    FLOW:CHECKPOINT is path.py:name or module:name, and shows the checkpoint's fingerprint: its
-    recorded results are used again until one of the definitions in it changes.
+    With FLOW:CHECKPOINT (path.py:name or module:name), show the checkpoint's fingerprint. Recorded
+    results are reused until one of the definitions in the fingerprint changes.
     """
     if code is not None and ":" in code:
         _explain_checkpoint(output, code)

@@ -1,4 +1,4 @@
-"""Decides what `kitaru flow` says of deployed flows, and how a tag moves."""
+"""`kitaru flow`: list and show deployed flows, and move their tags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group, short_help="List and show deployed flows, and move tags.")
 def flow() -> None:
-    """The flows that are deployed: versions that never change, and tags that move."""
+    """List and show deployed flows, and move their tags. Versions never change."""
 
 
 @flow.command("list")
@@ -47,12 +47,12 @@ def list_flows(output: Output, store: str | None) -> None:
 @options.as_json
 @options.pass_output
 def show(output: Output, name: str, store: str | None) -> None:
-    """Show the versions of a flow, newest first; or one of them."""
+    """Show all versions of a flow, newest first, or one version."""
     deployments = reader_of(store).deployments
     one = deployments.get(name) if "@" in name else None
     found = [one] if one else deployments.list(name)[::-1]
     if not found:
-        deployments.get(name)  # says that it is not deployed, and which flows are
+        deployments.get(name)  # raises NotFound, which lists the deployed flows
     if output.as_json:
         items = [version.to_dict() for version in found]
         output.document({"items": items, "count": len(items)})
@@ -63,17 +63,17 @@ def show(output: Output, name: str, store: str | None) -> None:
 @flow.command()
 @click.argument("name", metavar="FLOW@VERSION", shell_complete=completion.deployed_flows)
 @click.argument("tag", metavar="TAG")
-@click.option("--version", metavar="N", help="The version, where FLOW is written without one.")
+@click.option("--version", metavar="N", help="Number of the version, if FLOW names none.")
 @options.exclusive
 @options.store
 @options.as_json
 @options.pass_output
 def tag(output: Output, name: str, tag: str, version: str | None, store: str | None) -> None:
-    """Let a tag point at a version from now on; executions keep the version they began with."""
+    """Move a tag to a version. Executions keep the version that they started with."""
     from kitaru.ops.invoke import find
 
     if "@" not in name and version is None:
-        raise UsageError("Which version is not said.", help=f"kitaru flow tag {name}@v1 {tag}")
+        raise UsageError("The version is missing.", help=f"kitaru flow tag {name}@v1 {tag}")
     client = client_of(store)
     found = find(client.store, name, version=version)
     moved = client.deployments.tag(f"{found.flow}@{found.version}", tag)
@@ -90,7 +90,7 @@ def tag(output: Output, name: str, tag: str, version: str | None, store: str | N
 @options.as_json
 @options.pass_output
 def untag(output: Output, name: str, tag: str, store: str | None) -> None:
-    """Take a tag away, so that it points at no version."""
+    """Remove a tag. Its version stays deployed."""
     client_of(store).deployments.untag(name, tag)
     if output.as_json:
         output.document({"flow": name, "tag": tag, "version": None})

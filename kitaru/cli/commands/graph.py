@@ -1,4 +1,4 @@
-"""Decides what `kitaru graph` says."""
+"""`kitaru graph`: draw a flow's steps."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _ENDINGS: dict[str, Form] = {
 @options.flow
 @click.option(
     "--target", "-t", metavar="NAME", shell_complete=completion.targets,
-    help="Cut for this orchestrator; by default as finely as any of them can.",
+    help="Target to cut for. Default: the finest cut that any target supports.",
 )  # fmt: skip
 @options.granularity
 @click.option(
     "--format", "form", type=click.Choice(FORMATS),
-    help="What to write. Default: by the ending of FILE, else mermaid.",
+    help="Output format. Default: from the extension of FILE, then mermaid.",
 )  # fmt: skip
 @click.option(
     "--output", "-o", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Where to write it; by default to stdout.",
+    help="Output file. Default: stdout.",
 )  # fmt: skip
 @options.as_json
 @options.pass_output
@@ -48,10 +48,10 @@ def graph(
     output: Output, flow: str, target: str | None, granularity: Granularity, form: Form | None,
     file: Path | None,
 ) -> None:  # fmt: skip
-    """Draw a flow's steps, waits, tests and regions, and where the cuts are.
+    """Draw a flow's steps, waits, conditions, regions and cuts.
 
-    `html` is one page with the graph beside the source, and needs no network. With --json the
-    document holds nodes and edges.
+    `html` is one page with the graph next to the source; it needs no network. With --json, the
+    document contains nodes and edges.
     """
     from kitaru.ops.graph import graph as draw
 
@@ -75,6 +75,6 @@ def _format_of(file: Path | None) -> Form:
     if found := _ENDINGS.get(file.suffix.lower()):
         return found
     raise UsageError(
-        f"The name {file} does not say which format is meant.",
-        help=f"--format {'|'.join(FORMATS)}, or a FILE ending in {', '.join(_ENDINGS)}",
+        f"The format cannot be determined from the name {file}.",
+        help=f"Pass --format {'|'.join(FORMATS)}, or a FILE ending in {', '.join(_ENDINGS)}.",
     )

@@ -1,4 +1,4 @@
-"""Start a project, and show the files that were written."""
+"""`kitaru init`: create a project, and show the files that were written."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kitaru.cli.output import Output, label
 from kitaru.ops.init import init as start
 
 
-@click.command(short_help="Start a project: a flow, a pyproject.toml.")
+@click.command(short_help="Create a project: a flow and a pyproject.toml.")
 @click.argument("directory", type=click.Path(path_type=Path), default=Path())
 @options.as_json
 @options.pass_output
 def init(output: Output, directory: Path) -> None:
-    """Start a project in DIRECTORY (default: here).
+    """Create a project in DIRECTORY (default: the current directory).
 
-    Files that exist are left alone; a flow that exists is an error.
+    Existing files are left unchanged. An existing review_flow.py is an error.
     """
     written = start(directory)
     if output.as_json:

@@ -1,4 +1,4 @@
-"""Start an execution of a deployed version, on its target or here."""
+"""`kitaru invoke`: start an execution of a deployed version, on its target or here."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ EPILOG = "VERSION is FLOW (its tag `default`), FLOW@TAG or FLOW@vN: see `kitaru 
 
 @click.command(short_help="Start an execution of a deployed version.", epilog=EPILOG)
 @click.argument("name", metavar="VERSION", shell_complete=completion.deployed_flows)
-@click.option("--tag", metavar="TAG", help="The version that this tag points at.")
-@click.option("--version", metavar="N", help="The version of this number.")
+@click.option("--tag", metavar="TAG", help="Tag of the version.")
+@click.option("--version", metavar="N", help="Number of the version.")
 @options.inputs
 @click.option("--local", is_flag=True, help="Execute the deployed document on this machine.")
 @click.option(
     "--answer", "answers", multiple=True, metavar="WAIT=VALUE",
-    help="With --local: the answer to a wait: JSON when it parses, else text. Repeatable.",
+    help="With --local: answer to a wait, JSON if it parses, otherwise a string. Repeatable.",
 )  # fmt: skip
 @click.option(
-    "--no-input", is_flag=True, help="Of a run on this machine: at a wait, end and say so."
+    "--no-input", is_flag=True, help="For a run on this machine: end at a wait; do not prompt."
 )
 @click.option(
     "--id", "exec_id", metavar="EXEC",
-    help="The execution's id. The same id and inputs again start nothing twice.",
+    help="Execution id. Repeating a call with the same id and inputs starts no second run.",
 )  # fmt: skip
-@click.option("--no-wait", is_flag=True, help="Of target `local`: start the run, and end.")
+@click.option(
+    "--no-wait", is_flag=True, help="With target `local`: start the run, and do not wait for it."
+)
 @options.sets
 @options.store
 @options.as_json
@@ -50,8 +52,8 @@ def invoke(
 ) -> int:  # fmt: skip
     """Start an execution of a deployed version on its target, or here with --local.
 
-    The execution keeps that version, wherever its tag moves while it runs or waits. Only the store
-    is read: no checkout is needed.
+    The execution keeps its version even if the tag moves while it runs or waits. Only the store is
+    read; no checkout is needed.
     """
     from kitaru.client import KitaruClient
     from kitaru.ops.invoke import find
@@ -85,7 +87,7 @@ def invoke(
 def _inputs(
     version: Deployment, store: Store, pairs: tuple[str, ...], inputs_from: str | None
 ) -> dict[str, Any]:
-    """Return the inputs that the options name."""
+    """Return the inputs that the options set."""
     from kitaru.ops.invoke import plan_of
 
     plan = plan_of(store, version)

@@ -1,4 +1,4 @@
-"""Decides what `kitaru executions logs` shows: the output of an execution, line by line."""
+"""`kitaru executions logs`: the recorded output of an execution, line by line."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kitaru.cli.paging import part
 from kitaru.cli.render.execution import clock
 from kitaru.errors import UsageError
 
-# Output is shown without the colors that it was written in.
+# Colors are removed from recorded output.
 _SGR = re.compile("\x1b\\[[0-9;]*m")
 
 
 @click.command()
 @options.execution
 @click.option("--invocation", metavar="ID", help="Only the output of this invocation.")
-@click.option("--follow", is_flag=True, help="Go on until the execution has ended.")
+@click.option("--follow", is_flag=True, help="Continue until the execution has ended.")
 @options.page
 @options.store
 @options.as_json
@@ -45,4 +45,4 @@ def logs(
         output.say(f"{clock(line.at)}  {line.invocation or '-'}  {_SGR.sub('', line.text)}")
         empty = False
     if empty:
-        output.note("no output was kept")
+        output.note("no output was recorded")

@@ -1,4 +1,4 @@
-"""Decides what `kitaru memory` does: what is remembered, who wrote it, and how to mend it."""
+"""`kitaru memory`: read, write, list, compact and purge the memory of flows."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(cls=Group, short_help="Read, write, list and purge what flows remember.")
+@click.group(cls=Group, short_help="Read, write, list and purge the memory of flows.")
 def memory() -> None:
-    """What flows remember: values by key, in numbered versions."""
+    """Read and write the memory of flows: values by key, in numbered versions."""
 
 
 def _memories(store: str | None) -> Memories:
@@ -50,12 +50,12 @@ def _common(function: F) -> F:
 _key = click.argument("key", metavar="KEY")
 _expect = click.option(
     "--expect", type=click.IntRange(min=0), metavar="VERSION",
-    help="Only if this version is the newest; 0: only if there is no value.",
+    help="Fail unless this is the newest version. 0: fail if there is a value.",
 )  # fmt: skip
 
 
 def _moment(context: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
-    """Return the moment that people write as `2026-11-01`, `2026-11-01T12:30+01:00` or `2h`."""
+    """Parse a time such as `2026-11-01`, `2026-11-01T12:30+01:00` or `2h`. A click callback."""
     if text is None:
         return None
     try:
@@ -66,19 +66,21 @@ def _moment(context: click.Context, option: click.Parameter, text: str | None) -
         return datetime.now(UTC) - options.age(context, option, text.removesuffix(" ago"))
     except click.BadParameter:
         raise click.BadParameter(
-            f"{text!r} is not a moment such as 2026-11-01, 2026-11-01T12:30 or 2h (two hours ago)"
+            f"{text!r} is not a time such as 2026-11-01, 2026-11-01T12:30 or 2h (two hours ago)"
         ) from None
 
 
 @memory.command()
 @_key
-@click.option("--version", type=click.IntRange(min=1), help="Default: the newest.")
+@click.option(
+    "--version", type=click.IntRange(min=1), help="Number of the version. Default: the newest."
+)
 @click.option(
     "--at",
     callback=_moment,
     metavar="TIME",
-    help="The value at that time: 2026-11-01T12:30 (local time without a zone), or 2h for two "
-    "hours ago.",
+    help="Show the value at this time: 2026-11-01T12:30 (local time unless a zone is set), or 2h "
+    "for two hours ago.",
 )
 @_common
 @options.pass_output
@@ -110,7 +112,7 @@ def get(
 def set_value(
     output: Output, key: str, value: str, expect: int | None, scope: str | None, store: str | None
 ) -> None:
-    """Write a value: JSON when it parses, else text."""
+    """Write a value: JSON if it parses, otherwise a string."""
     version = _memories(store).set(key, parse_value(value), expect=expect, scope=scope)
     _say(output, {"key": key, "version": version}, f"{key} has version {version}")
 
@@ -135,13 +137,13 @@ def list_keys(
 
 @memory.command()
 @_key
-@click.option("--limit", type=click.IntRange(min=1), help="Only the last so many.")
+@click.option("--limit", type=click.IntRange(min=1), help="Show only the last N versions.")
 @_common
 @options.pass_output
 def history(
     output: Output, key: str, limit: int | None, scope: str | None, store: str | None
 ) -> None:
-    """List the versions of a key, the oldest first: when, by whom, of what size."""
+    """List the versions of a key, oldest first: time, size, and the operation that wrote it."""
     versions = reader_of(store).memory.history(key, limit=limit, scope=scope)
     if output.as_json:
         output.document({"items": [asdict(v) for v in versions], "count": len(versions)})
@@ -157,7 +159,7 @@ def history(
 def delete(
     output: Output, key: str, expect: int | None, scope: str | None, store: str | None
 ) -> None:
-    """Take a key's value away; its earlier versions stay readable by number."""
+    """Delete a key's value. Earlier versions can still be read by number."""
     deleted = _memories(store).delete(key, expect=expect, scope=scope)
     text = f"{key} is deleted" if deleted else f"{key} had no value"
     _say(output, {"key": key, "deleted": deleted}, text)
@@ -168,9 +170,9 @@ def delete(
 @_common
 @options.pass_output
 def purge(output: Output, key: str, scope: str | None, store: str | None) -> None:
-    """Erase a key with all its versions, for good.
+    """Erase a key and all its versions permanently.
 
-    What executions have read of it stays in their records.
+    Values that executions have read stay in their records.
     """
     count = _memories(store).purge(key, scope=scope)
     _say(output, {"key": key, "versions": count}, f"{key} is erased, {counted(count, 'version')}")
@@ -178,7 +180,7 @@ def purge(output: Output, key: str, scope: str | None, store: str | None) -> Non
 
 @memory.group("scope", cls=Group, short_help="List the scopes that have a memory.")
 def scope_group() -> None:
-    """Scopes: namespace:NAME, flow:NAME, execution:ID."""
+    """List scopes: namespace:NAME, flow:NAME, execution:ID."""
 
 
 @scope_group.command("list")
@@ -188,7 +190,7 @@ def scope_group() -> None:
 def list_scopes(output: Output, store: str | None) -> None:
     """List the namespaces and flows that have a memory, with their number of keys.
 
-    Memories of executions are part of their executions: name them with --scope execution:ID.
+    The memory of an execution is not listed. Select it with --scope execution:ID.
     """
     found = _memories(store).scopes()
     if output.as_json:
@@ -203,17 +205,17 @@ def list_scopes(output: Output, store: str | None) -> None:
 
 @memory.command()
 @click.argument("key", metavar="[KEY]", required=False)
-@click.option("--prefix", help="Instead of KEY: all keys that start so.")
-@click.option("--into", metavar="KEY", help="Which key gets the text. Default: KEY itself.")
-@click.option("--model", help="An alias or a model. Default: the default model.")
-@click.option("--instruction", help="What the model is told to do with the notes.")
+@click.option("--prefix", help="Instead of KEY: all keys with this prefix.")
+@click.option("--into", metavar="KEY", help="Key to write the text to. Default: KEY.")
+@click.option("--model", help="Model or alias. Default: the default model.")
+@click.option("--instruction", help="Instruction for the model.")
 @_common
 @options.pass_output
 def compact(
     output: Output, key: str | None, prefix: str | None, into: str | None, model: str | None,
     instruction: str | None, scope: str | None, store: str | None,
 ) -> None:  # fmt: skip
-    """Let a model merge the versions of a key, or all keys of a prefix, into one text."""
+    """Merge the versions of a key, or all keys with a prefix, into one text. A model does it."""
     told = {} if instruction is None else {"instruction": instruction}
     memories = _memories(store)
     version = memories.compact(key, prefix=prefix, into=into, model=model, scope=scope, **told)

@@ -1,4 +1,4 @@
-"""Decides what `kitaru model` says: which model each alias stands for, and whether it has a key."""
+"""`kitaru model`: aliases, the models they stand for, and what model calls cost."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from kitaru.ops.model_usage import By, Usage
 
 
-@click.group(cls=Group, short_help="Show which model each alias means, and what models cost.")
+@click.group(cls=Group, short_help="Show model aliases, and what models cost.")
 def model() -> None:
-    """Aliases of models: [tool.kitaru.models] in pyproject.toml, KITARU_MODELS."""
+    """Show model aliases and costs. Aliases are set in [tool.kitaru.models] and KITARU_MODELS."""
 
 
 @model.command("list")
@@ -29,9 +29,9 @@ def model() -> None:
 @options.as_json
 @options.pass_output
 def list_models(output: Output) -> None:
-    """List the aliases in force, the models they stand for, and where each key is looked for.
+    """List the aliases in force, the model of each, and the secret that contains its key.
 
-    An alias that is not configured is answered by the built-in offline model, which says so.
+    If an alias is not configured, the built-in offline model answers. It says so in its answer.
     """
     from kitaru.runtime.llm.models import resolve
 
@@ -59,7 +59,7 @@ def list_models(output: Output) -> None:
     required=True,
     callback=options.age,
     metavar="AGE",
-    help="Calls made in this time, such as 7d, 12h or 30m.",
+    help="Include calls made within this time, such as 7d, 12h or 30m.",
 )
 @click.option("--flow", metavar="NAME", help="Only executions of this flow.")
 @click.option(
@@ -67,7 +67,7 @@ def list_models(output: Output) -> None:
     type=click.Choice(["model", "flow", "execution", "day"]),
     default="model",
     show_default=True,
-    help="What to group by.",
+    help="Group by this.",
 )
 @options.store
 @options.as_json
@@ -75,10 +75,10 @@ def list_models(output: Output) -> None:
 def usage(
     output: Output, since: timedelta, flow: str | None, by: By, store: str | None
 ) -> None:  # fmt: skip
-    """Sum model calls, tokens, latency and cost, failed attempts included.
+    """Sum model calls, tokens, latency and cost, including failed attempts.
 
-    Calls whose results come from the cache or from a replayed execution were not made again, and
-    do not count.
+    Results that were reused from the cache or by a replay are not counted: those calls were not
+    made again.
     """
     from kitaru.ops.model_usage import model_usage
 
@@ -100,14 +100,16 @@ def _usage_row(one: Usage) -> tuple[str, ...]:
 
 @model.command()
 @click.argument("alias", metavar="ALIAS")
-@click.option("--model", "name", required=True, metavar="MODEL", help="Such as openai/gpt-4o.")
-@click.option("--secret", metavar="NAME", help="The secret that is its key.")
+@click.option(
+    "--model", "name", required=True, metavar="MODEL", help="Model, such as openai/gpt-4o."
+)
+@click.option("--secret", metavar="NAME", help="Secret that contains the API key.")
 @options.as_json
 @options.pass_output
 def register(output: Output, alias: str, name: str, secret: str | None) -> None:
-    """Let an alias stand for a model, in the configuration of this user.
+    """Set the model of an alias, in the configuration of this user.
 
-    An alias of the project, in [tool.kitaru.models] of pyproject.toml, counts before it.
+    The project's [tool.kitaru.models] in pyproject.toml overrides it.
     """
     path = config.register_model(alias, name, secret)
     if output.as_json:

@@ -1,4 +1,4 @@
-"""Decides what `kitaru executions replay` does: one execution again from a point, or a cohort."""
+"""`kitaru executions replay`: replay one execution, or several that match a filter."""
 
 from __future__ import annotations
 
@@ -24,24 +24,28 @@ if TYPE_CHECKING:
     from kitaru.stores.base import Store
 
 
-@click.command(short_help="Run an execution again, from a point, with something changed.")
+@click.command(short_help="Run an execution again from a chosen point, with changes.")
 @options.optional_execution
 @click.option(
     "--where", "wheres", multiple=True, metavar="FIELD=VALUE",
-    help="Without EXEC: replay the newest executions with this flow or status. Repeatable.",
+    help="Replay the newest executions with this flow or status, instead of EXEC. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True,
-    help="With --where: at most so many.",
+    help="With --where: replay at most this many executions.",
 )  # fmt: skip
-@click.option("--from", "start", metavar="ID", help="Run this invocation and what follows again.")
-@click.option("--at", type=click.Choice(["failure"]), help="Run again from where it failed.")
+@click.option(
+    "--from", "start", metavar="ID", help="Rerun this invocation and everything after it."
+)
+@click.option("--at", type=click.Choice(["failure"]), help="Rerun from the failure.")
 @click.option(
     "--set", "sets", multiple=True, metavar="WHAT=VALUE",
     help="checkpoint.ID=VALUE, wait.NAME=VALUE or model.ALIAS=MODEL. Repeatable.",
 )  # fmt: skip
 @options.inputs
-@click.option("--no-input", is_flag=True, help="Ask nothing: at a wait, end and say so.")
+@click.option(
+    "--no-input", is_flag=True, help="Do not prompt: end at a wait, and print how to answer."
+)
 @options.place
 @options.store
 @options.as_json
@@ -52,12 +56,14 @@ def replay(
     inputs_from: str | None, no_input: bool, target: str | None, directory: Path,
     image: str | None, store: str | None,
 ) -> int:  # fmt: skip
-    """Begin a new execution that takes over what EXEC recorded before a point, and run the rest.
+    """Start a new execution that reuses what EXEC recorded before a point, and run the rest.
 
-    Nothing of EXEC changes. Without --from and --at everything runs again. The remaining steps of a
-    deployed execution are submitted to its target; with --target they are written as a pipeline.
-    With --where many are
-    replayed, each in the same way, and a table compares them; exit code 1 when one failed.
+    EXEC itself does not change. Without --from and --at, everything runs again. The remaining steps
+    of a deployed execution are submitted to its target. With --target, they are written as a
+    pipeline instead.
+
+    With --where, several executions are replayed with the same changes, and a table compares them.
+    Exit code 1 if one of them failed.
     """
     client = client_of(store)
     asked = Asked(start, at, sets, pairs, inputs_from)
@@ -93,9 +99,9 @@ def replay(
 def _replay_many(
     store: Store, asked: Asked, where: Mapping[str, str], limit: int, output: Output
 ) -> int:
-    """Replay the newest executions of a flow or status, and show how they compare.
+    """Replay the newest executions of a flow or status, and compare them in a table.
 
-    Returns 1 when one could not be replayed or failed, else 0.
+    Returns 1 if a replay failed or could not start, otherwise 0.
     """
     from kitaru.cli.render.cohort import show
     from kitaru.ops.replay_many import replay_many

@@ -1,4 +1,4 @@
-"""Decides what `kitaru run` does."""
+"""`kitaru run`: run a flow in this process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kitaru.ops.flow_ref import locate
 @click.command(short_help="Run a flow here, durably.", epilog=options.FLOW_HELP)
 @options.flow
 @options.inputs
-@click.option("--no-input", is_flag=True, help="Ask nothing: at a wait, end and say so.")
 @click.option(
-    "--no-cache", is_flag=True, help="Run every checkpoint, whatever was recorded before."
+    "--no-input", is_flag=True, help="Do not prompt: end at a wait, and print how to answer."
 )
+@click.option("--no-cache", is_flag=True, help="Run every checkpoint; reuse no cached results.")
 @click.option(
     "--retries", type=click.IntRange(min=0), metavar="N",
-    help="Try a failed checkpoint that does not say itself so often again.",
+    help="Default number of retries for checkpoints that set none.",
 )  # fmt: skip
 @options.store
 @options.as_json
@@ -29,10 +29,11 @@ def run(
     output: Output, flow: str, pairs: tuple[str, ...], inputs_from: str | None, no_input: bool,
     no_cache: bool, retries: int | None, store: str | None,
 ) -> int:  # fmt: skip
-    """Run a flow in this process, each checkpoint recorded as it ends.
+    """Run a flow in this process. Each checkpoint is recorded as it completes.
 
-    On a terminal it asks the questions of waits; otherwise it ends with 0 at a wait, and the
-    answer goes on from there. A run that is killed is resumed with `kitaru executions resume`.
+    On a terminal, the questions of waits are prompted for. Otherwise the command ends at a wait
+    with exit code 0, and the answer resumes the execution. To resume a killed run, use
+    `kitaru executions resume`.
     """
     from kitaru.cli.follow import attend
     from kitaru.client import KitaruClient

@@ -1,4 +1,4 @@
-"""Decides what `kitaru secrets` does: keep, list and delete secrets, and never show one."""
+"""`kitaru secrets`: store, list and delete secrets. No command shows a value."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from kitaru.ops.secrets import place_of, places
 from kitaru.runtime import secrets as keeper
 
 
-@click.group(cls=Group, short_help="Keep secrets for this user, and say where each is found.")
+@click.group(cls=Group, short_help="Store secrets for this user, and show where each is found.")
 def secrets() -> None:
-    """Values that flows read with kitaru.secret(NAME), and that nothing ever shows."""
+    """Store and list secrets, which flows read with kitaru.secret(NAME). Values are never shown."""
 
 
 _name = click.argument("name", metavar="NAME")
@@ -25,18 +25,18 @@ _name = click.argument("name", metavar="NAME")
 
 @secrets.command("set", context_settings={"ignore_unknown_options": True})
 @_name
-@click.option("--private", is_flag=True, help="Changes nothing: only this user may read it.")
+@click.option("--private", is_flag=True, help="No effect: only this user can read a secret.")
 @click.argument("values", metavar="[--KEY=VALUE]...", nargs=-1, type=click.UNPROCESSED)
 @options.as_json
 @options.pass_output
 def set_secret(output: Output, name: str, private: bool, values: tuple[str, ...]) -> None:
-    """Store a secret, read from stdin, in a file that only this user may read.
+    """Read a secret from stdin, and store it in a file that only this user can read.
 
-    On a terminal it asks, without showing what is typed. NAME is that of the environment variable
-    that would hold it; the variable, where it is set, comes first.
+    On a terminal, the value is prompted for and not echoed. NAME is also the name of an environment
+    variable. If the variable is set, it overrides the stored secret.
 
-    With --KEY=VALUE each KEY is a secret of its own, and a single one is also stored as NAME. Such
-    a value stays in the shell's history.
+    With --KEY=VALUE, each KEY is stored as a separate secret. A single one is also stored as NAME.
+    A value on the command line stays in the shell's history.
     """
     if values:
         _store(output, name, dict(_pairs(values)))
@@ -48,7 +48,7 @@ def set_secret(output: Output, name: str, private: bool, values: tuple[str, ...]
     if not value:
         raise UsageError("The value is empty.", help=f"printf %s VALUE | kitaru secrets set {name}")
     keeper.keep(name, value)
-    _say(output, {"name": name, "kept": True}, f"{name} is kept for this user")
+    _say(output, {"name": name, "kept": True}, f"{name} is stored for this user")
 
 
 def _store(output: Output, name: str, values: dict[str, str]) -> None:
@@ -58,7 +58,7 @@ def _store(output: Output, name: str, values: dict[str, str]) -> None:
     for key, value in kept.items():
         keeper.keep(key, value)
     names = sorted(kept)
-    _say(output, {"name": name, "kept": True, "names": names}, f"{', '.join(names)}: kept")
+    _say(output, {"name": name, "kept": True, "names": names}, f"{', '.join(names)}: stored")
 
 
 def _pairs(values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -69,7 +69,7 @@ def _pairs(values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         if not key.startswith("--") or not key[2:] or not value:
             # The word is not shown: it may be the secret.
             raise UsageError(
-                "A value of the secret is not of the form --KEY=VALUE.",
+                "A value of the secret does not have the form --KEY=VALUE.",
                 help="kitaru secrets set NAME    # reads one value from stdin",
             )
         yield key[2:], value
@@ -80,7 +80,7 @@ def _pairs(values: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 @options.as_json
 @options.pass_output
 def show(output: Output, name: str) -> None:
-    """Show where a secret is found; never its value."""
+    """Show where a secret is found, never its value."""
     found = place_of(name)
     _say(output, {"name": name, "found": found}, f"{name}  {found}")
 
@@ -89,7 +89,7 @@ def show(output: Output, name: str) -> None:
 @options.as_json
 @options.pass_output
 def list_secrets(output: Output) -> None:
-    """List the secrets that are kept or referred to, and where each is found; never a value."""
+    """List stored and referenced secrets, and where each is found. Values are never shown."""
     items = [{"name": name, "found": where} for name, where in places().items()]
     if output.as_json:
         output.document({"items": items, "count": len(items)})
@@ -103,9 +103,9 @@ def list_secrets(output: Output) -> None:
 @options.as_json
 @options.pass_output
 def delete(output: Output, name: str) -> None:
-    """Delete a secret that is kept for this user."""
+    """Delete a secret that is stored for this user."""
     if not keeper.forget(name):
-        raise NotFound(f"There is no secret {name} kept for this user.", help="kitaru secrets list")
+        raise NotFound(f"No secret {name} is stored for this user.", help="kitaru secrets list")
     _say(output, {"name": name, "deleted": True}, f"{name} is deleted")
 
 

@@ -1,4 +1,4 @@
-"""Decides what `kitaru stack` says: which settings are in force, and where each comes from."""
+"""`kitaru stack`: show the settings in force and where each comes from, and manage stacks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kitaru.cli.output import Output, label
 from kitaru.cli.values import pairs
 
 
-@click.group(cls=Group, short_help="Say which settings are in force, and which stack names them.")
+@click.group(cls=Group, short_help="Show the settings in force, and manage stacks.")
 def stack() -> None:
-    """Stacks: settings under one name, [tool.kitaru.stacks.NAME] in pyproject.toml."""
+    """Show settings and manage stacks. A stack is a named group of settings in pyproject.toml."""
 
 
 @stack.command("list")
@@ -33,7 +33,7 @@ def list_stacks(output: Output) -> None:
         output.document({"items": items, "count": len(items)})
         return
     rows = [_row(item, used.origin) for item in items]
-    output.table(rows, empty="no stacks: [tool.kitaru.stacks.NAME] makes one")
+    output.table(rows, empty="no stacks; define one in [tool.kitaru.stacks.NAME]")
 
 
 @stack.command()
@@ -41,7 +41,7 @@ def list_stacks(output: Output) -> None:
 @options.as_json
 @options.pass_output
 def show(output: Output, store: str | None) -> None:
-    """Show every setting that is in force, and where its value comes from."""
+    """Show every setting, its value, and where the value comes from."""
     used = config.stack()
     given = {"store": store}
     found = [config.setting(name, argument=given.get(name)) for name in config.names()]
@@ -57,9 +57,10 @@ def show(output: Output, store: str | None) -> None:
 @options.as_json
 @options.pass_output
 def use(output: Output, name: str) -> None:
-    """Let a stack be the one in force in this project, for you.
+    """Select a stack for this project on this machine.
 
-    It is noted in .kitaru/stack beside pyproject.toml; --stack and KITARU_STACK go before it.
+    The choice is stored in .kitaru/stack next to pyproject.toml. --stack and KITARU_STACK override
+    it.
     """
     path = config.use_stack(name)
     if output.as_json:
@@ -72,7 +73,7 @@ def use(output: Output, name: str) -> None:
 @options.as_json
 @options.pass_output
 def current(output: Output) -> None:
-    """Show the stack in force, and what names it."""
+    """Show the stack in force, and where it was selected."""
     used = config.stack()
     if output.as_json:
         output.document({"name": used.value, "origin": used.origin})
@@ -82,9 +83,9 @@ def current(output: Output) -> None:
 
 @stack.command()
 @click.argument("name", metavar="NAME")
-@click.option("--type", "--target", "-t", "target", metavar="T", help="The target: vertex, …")
-@click.option("--store", "--artifact-store", "store", metavar="URL", help="Where executions are.")
-@click.option("--image", metavar="REF", help="The image of every step.")
+@click.option("--type", "--target", "-t", "target", metavar="T", help="Target, such as vertex.")
+@click.option("--store", "--artifact-store", "store", metavar="URL", help="Store URL.")
+@click.option("--image", metavar="REF", help="Container image of every step.")
 @options.sets
 @options.as_json
 @options.pass_output
@@ -94,7 +95,7 @@ def create(
 ) -> None:  # fmt: skip
     """Create a stack in the configuration of this user.
 
-    --set NAME=TEXT is an option of the target's service, as for `kitaru invoke`.
+    --set NAME=TEXT sets an option of the target's service, as in `kitaru invoke`.
     """
     if target not in (None, "local"):
         from kitaru_targets import registry

@@ -1,4 +1,4 @@
-"""Decides what `kitaru store` says."""
+"""`kitaru store`: check, back up, restore, verify and clean up a store."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from kitaru.ops.backup import Copied
 
 
-@click.group(cls=Group, short_help="Check, back up and restore a store, remove what is old.")
+@click.group(cls=Group, short_help="Check, back up and verify a store; remove old executions.")
 def store() -> None:
-    """Where executions are kept."""
+    """Check, back up, restore or verify a store, and remove old executions."""
 
 
 @store.command()
@@ -32,10 +32,10 @@ def store() -> None:
 @options.as_json
 @options.pass_output
 def check(output: Output, url: str | None, store: str | None) -> None:
-    """Check that a store keeps the promises that durability rests on, and how fast it is.
+    """Check that a store has the properties that durability needs, and measure its speed.
 
-    Ends with 3 when it does not, or when its file is damaged. Writes one small object and deletes
-    it.
+    Writes one small object and deletes it. Exit code 3 if a check fails, or if the file of the
+    store is damaged.
     """
     from kitaru.ops.check_store import check_store
     from kitaru.stores import open_store
@@ -63,8 +63,9 @@ def check(output: Output, url: str | None, store: str | None) -> None:
 def backup(output: Output, to: str, store: str | None) -> None:
     """Copy the store to TO while executions run, and verify the copy.
 
-    TO is sqlite:PATH of a new file, or a bucket. A bucket that contains an earlier backup of this
-    store gets what is new. An interrupted backup is continued by the same command.
+    TO is sqlite:PATH of a new file, or a bucket. If a bucket contains an earlier backup of this
+    store, only new objects are copied. To continue an interrupted backup, run the same command
+    again.
     """
     from kitaru.ops.backup import backup
 
@@ -73,16 +74,14 @@ def backup(output: Output, to: str, store: str | None) -> None:
 
 @store.command()
 @click.argument("source", metavar="FROM")
-@click.option(
-    "--replace", is_flag=True, help="Set a file that exists aside, under a name of its own."
-)
+@click.option("--replace", is_flag=True, help="Rename an existing store file instead of failing.")
 @options.store
 @options.as_json
 @options.pass_output
 def restore(output: Output, source: str, replace: bool, store: str | None) -> None:
-    """Make the store of the backup FROM, and verify it.
+    """Restore the store from the backup FROM, and verify it.
 
-    Nothing is overwritten: the store must be empty, or be set aside by --replace.
+    Nothing is overwritten: the store must be empty. --replace renames an existing store file.
     """
     from kitaru.ops.backup import restore
 
@@ -97,7 +96,7 @@ def restore(output: Output, source: str, replace: bool, store: str | None) -> No
 def verify(output: Output, url: str | None, store: str | None) -> None:
     """Read the whole store, and compare every object with its digest.
 
-    Ends with 3 when an object is damaged, or one is missing that another one needs.
+    Exit code 3 if an object is damaged, or if an object that another one refers to is missing.
     """
     from kitaru.ops.verify import verify
 
@@ -136,7 +135,7 @@ def _show_copied(output: Output, what: str, copied: Copied) -> None:
 @options.as_json
 @options.pass_output
 def upload(output: Output, directory: Path, store: str | None) -> None:
-    """Put the bundle of the build in DIR into a store, from where its steps fetch it."""
+    """Upload the bundle of the build in DIR to a store. The steps of the build fetch it there."""
     from kitaru.ops.upload import upload
     from kitaru.stores import open_store
 
@@ -154,18 +153,18 @@ def upload(output: Output, directory: Path, store: str | None) -> None:
 @store.command()
 @click.option(
     "--older-than", required=True, callback=options.age, metavar="AGE",
-    help="How long ago an execution ended or failed, such as 90d, 12h or 30m.",
+    help="Minimum time since an execution ended or failed, such as 90d, 12h or 30m.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@click.option("--dry-run", is_flag=True, help="List what would be removed, and remove nothing.")
 @options.store
 @options.as_json
 @options.pass_output
 def gc(output: Output, older_than: timedelta, dry_run: bool, store: str | None) -> None:
-    """Remove whole executions that ended or failed long ago.
+    """Remove executions that ended or failed long ago, with all their records.
 
-    Those that run or wait stay, and those that replays which stay were made from. It may be
-    interrupted: run it again. Their results leave the cache with them. Memory, bundles and
-    given inputs stay.
+    Running and waiting executions are kept, and so are the sources of replays that are kept.
+    Results of removed executions leave the cache. Memory, bundles and uploaded inputs are kept.
+    To continue after an interruption, run the command again.
     """
     removed = []
     for one in reader_of(store).executions.collect(older_than, dry_run=dry_run):

@@ -1,4 +1,4 @@
-"""Decides what `kitaru target` says."""
+"""`kitaru target`: list the targets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group, short_help="List the targets and what each can do.")
 def target() -> None:
-    """The orchestrators Kitaru compiles for."""
+    """List the orchestrators that Kitaru compiles for."""
 
 
 @target.command("list")
@@ -27,7 +27,7 @@ def target() -> None:
 def list_targets(output: Output) -> None:
     """List the targets and what each can do.
 
-    Those of other distributions are named, and imported only when you name them.
+    Targets of other distributions are listed by name. They are imported only when you use them.
     """
     from kitaru_targets import plugins, registry
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def reporting(output: Output, form: str = "text") -> Report:
-    """Return what shows the findings of a compilation in `form`, a `--format`."""
+    """Return a function that shows the findings of a compilation in `form`, a `--format`."""
     return partial(show_findings, output=output, form=form)
 
 
@@ -26,7 +26,7 @@ _DATA_SHOWN = 8
 
 
 def warn_of_local_store(store: str | None, target: str, output: Output) -> list[str]:
-    """Warn when a pipeline is compiled with a store of this machine; return the warnings."""
+    """Warn if a pipeline is compiled with a store on this machine, and return the warnings."""
     found = local_store(store, target)
     if found is None:
         return []
@@ -55,7 +55,7 @@ def to_json(compiled: Compiled) -> dict[str, Any]:
 
 
 def show(compiled: Compiled, output: Output) -> None:
-    """Write the pipeline's outline and where its files are."""
+    """Write the outline of the pipeline, and the location of its files."""
     plan, build = compiled.plan, compiled.build
     title = f"{label(plan.flow, 'green')} for {compiled.target.name}: {_counts(plan)}"
     output.say(title, hang=2)
@@ -68,11 +68,11 @@ def show(compiled: Compiled, output: Output) -> None:
 
 
 def data_lines(reasons: Mapping[str, str]) -> Iterator[str]:
-    """Yield lines about the files that travel beside the modules, the first of many only."""
+    """Yield a line for each bundled data file. If there are many, only the first are listed."""
     for name, reason in list(reasons.items())[:_DATA_SHOWN]:
         yield f"takes    {name} ({reason})"
     if len(reasons) > _DATA_SHOWN:
-        yield f"takes    {len(reasons) - _DATA_SHOWN} more files, all of them in lock.json"
+        yield f"takes    {len(reasons) - _DATA_SHOWN} more files, all listed in lock.json"
 
 
 def _starts(found: Starts) -> str:
@@ -87,7 +87,7 @@ def _starts(found: Starts) -> str:
 
 
 def example_inputs(plan: Plan) -> str:
-    """Return the options that give every required input of a flow, to show in a command."""
+    """Return `--input` options for every required input of a flow, to show in a command."""
     names = (parameter.name for parameter in plan.parameters if parameter.required)
     return "".join(f" --input {name}=…" for name in names)
 

@@ -1,4 +1,4 @@
-"""Decides how a difference between two builds is shown: a line per change, details below it."""
+"""Show the difference between two builds: a line per change, with details below it."""
 
 from __future__ import annotations
 

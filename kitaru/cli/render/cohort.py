@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show(found: list[Replayed], output: Output) -> None:
-    """Write a row for each execution that was to be replayed, and their sum."""
+    """Write a row for each execution of the cohort, and their sum."""
     if output.as_json:
         items = [one.to_dict() for one in found]
         same = sum(bool(item["same"]) for item in items)

@@ -1,4 +1,4 @@
-"""Decides how executions side by side are shown: what differs, and what each took."""
+"""Show two executions side by side: their differences, duration, tokens and cost."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def _json(value: Any) -> str:
 
 
 def took(side: Side) -> str:
-    """Return what an execution took, and how much of that it ran itself."""
+    """Return the effort of an execution, and the part that it ran itself."""
     total = effort(side.total)
     return total if side.total == side.own else f"{total} (own: {effort(side.own)})"
 
 
 def effort(found: Effort) -> str:
-    """Return seconds, tokens and price as people read them."""
+    """Format seconds, tokens and price."""
     facts = [f"{found.seconds:.2f} s"]
     facts += [f"{found.tokens} tokens"] if found.tokens else []
     facts += [dollars(found.cost)] if found.cost else []
@@ -103,7 +103,7 @@ def effort(found: Effort) -> str:
 
 
 def dollars(cost: float) -> str:
-    """Return a price in US dollars as people read it, such as `$0.0123`."""
+    """Format a price in US dollars, such as `$0.0123`."""
     if not cost:
         return "$0"
     # A short call of a small model costs thousandths of a cent.

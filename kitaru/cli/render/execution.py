@@ -1,4 +1,4 @@
-"""Decides how one execution is shown: what it is, what it waits for, what to paste next."""
+"""Show one execution: its status, pending waits, and the commands to run next."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ COLORS = {
     "failed": "red",
     "cancelled": "magenta",
 }
-# Invocations in a JSON document that says nothing of how many.
+# Default number of invocations in a JSON document.
 JSON_PAGE = 1_000
 _WAITS = 10
 _PASTED = ("answer", "help", "resume")
 
 
 def show_execution(document: dict[str, Any], output: Output, *, store: str | None) -> None:
-    """Write an execution's status and whatever helps to go on; `document` is its JSON.
+    """Write an execution's status and the commands that continue it. `document` is its JSON.
 
-    `store` is the `--store` the user gave, repeated in the commands to paste.
+    `store` is the `--store` that the user passed. It is repeated in the commands.
     """
     status = document["status"]
     head = f"{label(status, COLORS[status]) + ' ' * (7 - len(status))}  {document['flow']}"
@@ -44,7 +44,7 @@ def show_execution(document: dict[str, Any], output: Output, *, store: str | Non
         output.note(document["error"]["traceback"].rstrip())
     output.say(head)
     for name, text in _more(document, store):
-        # Commands stay in one piece: they are there to be pasted.
+        # Commands are not wrapped, so that they can be pasted.
         output.say(f"{name:<7}  {text}", hang=None if name in _PASTED else 9)
 
 
@@ -59,7 +59,7 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
     if document["status"] in ("running", "interrupted"):
         yield "seen", f"{moment(document['last_sign'])}, when it last recorded anything"
     if document["status"] == "interrupted":
-        again = "its process is gone; what is recorded does not run again"
+        again = "its process is gone; recorded calls do not run again"
         yield "resume", f"{command('resume', exec_id, store=store)}  ({again})"
     if document["status"] == "running" and not document["submission"]:
         yield "resume", f"{command('resume', exec_id, store=store)}  (if its process is gone)"
@@ -83,7 +83,7 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
 
 
 def notes(document: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for what `kitaru.log` said of the execution, and of each checkpoint."""
+    """Yield a line for the notes of `kitaru.log`: of the execution, and of each checkpoint."""
     logged = [one for one in document["invocations"] if one["kind"] != "log"]
     said = [("", document["notes"]), *((f"{one['id']}: ", one["notes"]) for one in logged)]
     for of, noted in said:
@@ -92,7 +92,7 @@ def notes(document: dict[str, Any]) -> Iterator[str]:
 
 
 def versions(document: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each version of the code, and one for records that nobody asked for."""
+    """Yield a line for each version of the code, and one for records that were not used."""
     for code in document["codes"]:
         short = code["fingerprint"].removeprefix("sha256:")[:12]
         since = f", since {moment(code['at'])} in {code['process']}" if code["process"] else ""
@@ -103,13 +103,13 @@ def versions(document: dict[str, Any]) -> Iterator[str]:
 
 
 def some(names: Sequence[str], most: int = 20) -> str:
-    """Return names as a list, of many the first and how many more there are."""
+    """Return names as a comma-separated list, shortened to `most` names."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def replay_text(replay: dict[str, Any]) -> str:
-    """Return what an execution replays, from where and with what changed, in one line."""
+    """Return the source, start and changes of a replay in one line."""
     changed = [some(replay["results"])] if replay["results"] else []
     changed += replay["inputs"]
     changed += [f"{alias}={model}" for alias, model in replay["models"].items()]
@@ -125,30 +125,30 @@ def command(verb: str, exec_id: str, *more: str, store: str | None) -> str:
 
 
 def answer_command(exec_id: str, wait: dict[str, Any], *, store: str | None) -> str:
-    """Return the command that answers a wait with an answer of the right type."""
+    """Return a command that answers a wait with an example of the right type."""
     value = example(wait["schema"] or {})
     return command("input", exec_id, "--wait", wait["name"], "--value", value, store=store)
 
 
 def moment(at: str) -> str:
-    """Return a moment of a record as people read it here, such as `2026-11-22 14:06:23 +01:00`.
+    """Return the time of a record in local time, such as `2026-11-22 14:06:23 +01:00`.
 
-    In the time zone of this machine, with its offset; `--json` has the recorded text, in UTC.
+    `--json` contains the recorded time, in UTC.
     """
     shown = datetime.fromisoformat(at).astimezone().isoformat(" ", "seconds")
     return f"{shown[:-6]} {shown[-6:]}"
 
 
 def clock(at: str) -> str:
-    """Return the time of day of a record, in the time zone of this machine: `14:06:23.512`."""
+    """Return the local time of day of a record, such as `14:06:23.512`."""
     return datetime.fromisoformat(at).astimezone().time().isoformat("milliseconds")
 
 
 def text_of(value: Any) -> str:
-    """Return a result as people read it: text as it is, everything else as JSON."""
+    """Return a result for people: a string unchanged, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def exit_code(document: dict[str, Any]) -> int:
-    """Return what a command that ran this execution ends with: 1 when it failed, else 0."""
+    """Return the exit code for this execution: 1 if it failed, otherwise 0."""
     return 1 if document["status"] == "failed" else 0

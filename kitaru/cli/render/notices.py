@@ -1,4 +1,4 @@
-"""Show what an orchestrator was told of an answer, or of the end of an execution."""
+"""Show whether an orchestrator was notified of an answer, or of a cancelled execution."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def show_answer(notice: Notice | None, output: Output) -> None:
     if notice is None:
         return
     if notice.outcome == "told":
-        output.note(f"told {notice.title}: the run goes on")
+        output.note(f"notified {notice.title}: the run continues")
     elif notice.outcome == "unreachable":
         output.note(
-            f"recorded; {notice.title} is not told without {notice.variable}: there any response "
-            "lets a task that asks go on with it, and a run that has ended goes on when its last "
-            "successful task is cleared with what is behind it",
+            f"recorded; {notice.title} was not notified, because {notice.variable} is not set. On its "
+            "page, any response continues a waiting task with this answer. A run that has ended "
+            "continues after you clear its last successful task and the tasks behind it.",
             hang=0,
         )
 
@@ -29,10 +29,10 @@ def show_end(notice: Notice | None, output: Output) -> None:
     if notice is None:
         return
     if notice.outcome == "told":
-        output.note(f"told {notice.title}: the run has ended")
+        output.note(f"notified {notice.title}: the run has ended")
     else:
         output.note(
-            f"recorded; the run on {notice.title} ends at its next step, and one that asks stays: "
-            f"mark it as failed there, or name {notice.variable} to this command",
+            f"recorded; the run on {notice.title} ends at its next step. A run that waits does not "
+            f"end: mark it as failed there, or set {notice.variable} and run this command again.",
             hang=0,
         )

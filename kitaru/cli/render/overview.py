@@ -1,6 +1,6 @@
-"""Show what an execution did: every invocation of a few; of many the first, the last, and counts.
+"""Show the invocations of an execution. If there are many, show the first, the last, and counts.
 
-For example, of an execution of 100,000 checkpoints:
+For example, for an execution of 100,000 checkpoints:
 
       ✓ step              0.00 s
       ✓ other             0.00 s
@@ -24,14 +24,14 @@ from kitaru.cli.render.progress import failed_attempts, lines
 if TYPE_CHECKING:
     from kitaru.runtime.executions.overview import Count, Overview
 
-# An execution of so many invocations is shown as a whole.
+# An execution with up to this many invocations is shown completely.
 PAGE = 50
 TAIL = 10
 _COUNTS = 20
 
 
 def show_invocations(seen: Overview, output: Output, *, exec_id: str, store: str | None) -> None:
-    """Write the invocations of a page, and where there are others, what is to be known of them."""
+    """Write a page of invocations, and a summary of the others."""
     for line in lines(seen.page):
         output.note(line, hang=4)
     if seen.next is not None:

@@ -1,4 +1,4 @@
-"""Show what was written, or started, for the remaining steps of an execution."""
+"""Show the residual pipeline of an execution, or the run that was started for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def write(journal: Journal, place: Place, output: Output) -> int:
-    """Write the residual pipeline of an execution, show where, and return the exit code."""
+    """Write the residual pipeline of an execution, show its location, and return the exit code."""
     build = write_residual(journal, place)
     compiled = Compiled(build.plan, (), build.target, build, {})
     if output.as_json:
@@ -32,7 +32,7 @@ def show_submission(flow: str, exec_id: str, run: Submission, output: Output) ->
         return
     for note in run.notes:
         output.note(f"{label('note', 'yellow')}: {note}", hang=6)
-    head = label("started", "green") if run.is_new else "started by somebody else"
+    head = label("started", "green") if run.is_new else "started by another process"
     output.note(f"{head}  the remaining steps of {flow}  {exec_id}")
     output.note(f"run      {run.run_id} on {run.target}")
     if run.url:
