@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Decides how this repository is set up, shown and checked; needs Python >= 3.11 and nothing else.
+"""Set up, demonstrate and check this repository. Needs Python >= 3.11 and nothing else.
 
 python3 dev.py demo        the main job, end to end, on this machine
 python3 dev.py check       what to run before each commit: format, lint, types, imports, quick tests

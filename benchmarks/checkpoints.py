@@ -1,4 +1,4 @@
-"""Decides what a durable checkpoint costs: a local run against bare fsynced SQLite commits.
+"""Cost of a durable checkpoint: a local run against bare fsynced SQLite commits.
 
 The floor is one autocommit insert of a record of the same size into a table of the same shape, on
 the same disk, in the same process. Both are taken in turns, so that a busy disk is busy for both.

@@ -1,4 +1,4 @@
-"""Decides how a figure is taken: the best of several runs, a process in CPU seconds."""
+"""Helpers for measurements: the best of several runs, the CPU seconds of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what compiling costs: `kitaru compile` against kfp, Hera and flytekit, whole processes.
+"""Cost of compiling: `kitaru compile` against kfp, Hera and flytekit, as whole processes.
 
 Each builds and compiles the same pipeline, a chain of as many steps, in an environment of its own.
 None of the three analyses source: the user's program runs and makes the steps.

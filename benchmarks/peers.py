@@ -1,4 +1,4 @@
-"""Decides what durability costs elsewhere: the same chain of trivial steps on each engine.
+"""Cost of durability in other engines: the same chain of trivial steps on each.
 
 Each engine runs in an environment of its own, made by `python3 dev.py bench peers`, all in turns,
 on the same disk. What each records before it goes on differs; the programs say how they are set.

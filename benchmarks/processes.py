@@ -1,4 +1,4 @@
-"""Decides what starting costs: `import kitaru`, the command line, a step of a compiled pipeline."""
+"""Cost of starting: `import kitaru`, the command line, a step of a compiled pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides the report: every figure as a ratio taken in one run; `python3 dev.py bench` calls it."""
+"""The report: every figure as a ratio, measured in one run of `python3 dev.py bench`."""
 
 from __future__ import annotations
 

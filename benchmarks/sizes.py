@@ -1,4 +1,4 @@
-"""Decides how large documents are told to be: a chain of so many checkpoints for each target."""
+"""Sizes of documents: chains of N checkpoints for each target."""
 
 from __future__ import annotations
 

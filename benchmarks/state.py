@@ -1,4 +1,4 @@
-"""Decides what it costs to compare the state of modules, as each process of a step does."""
+"""Cost of comparing the state of modules, which each process of a step does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a store costs: listing 100,000 executions, 100,000 checkpoints, a distant bucket."""
+"""Cost of a store: listing 100,000 executions, 100,000 checkpoints, a distant bucket."""
 
 from __future__ import annotations
 

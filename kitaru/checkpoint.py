@@ -1,4 +1,4 @@
-"""Decides what `@checkpoint` makes of a function: calls whose results are recorded once."""
+"""The `@checkpoint` decorator: functions whose results are recorded once."""
 
 from __future__ import annotations
 

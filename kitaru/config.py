@@ -1,4 +1,4 @@
-"""Decides what each setting is, and says where the value came from.
+"""Settings: the value of each, and where the value comes from.
 
 High to low: argument > decorator > `kitaru.configure()` > `KITARU_*` > `[tool.kitaru]` in the
 nearest pyproject.toml > the user's `kitaru/config.toml` > what a step's plan carries > default.

@@ -1,4 +1,4 @@
-"""Decides which errors Kitaru raises, and which exit code each one means.
+"""The errors that Kitaru raises, and the exit code of each.
 
     KitaruError                     base of everything below; never raised itself
     ├── UsageError                  exit 2: the call or the command is wrong

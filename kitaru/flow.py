@@ -1,4 +1,4 @@
-"""Decides what `@flow` makes of a function: something to run, durably, under an execution id."""
+"""The `@flow` decorator: functions that run durably, under an execution id."""
 
 from __future__ import annotations
 

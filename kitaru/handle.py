@@ -1,4 +1,4 @@
-"""Decides what a caller can do with an execution: look, wait for its result, get it."""
+"""Handles of executions: read the status, wait for the result, cancel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a model call is to the author: one line, recorded, never made twice."""
+"""`kitaru.llm`: recorded model calls, which are never made twice."""
 
 from __future__ import annotations
 

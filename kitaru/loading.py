@@ -1,4 +1,4 @@
-"""Decides how the flow of a recorded execution is found again."""
+"""Find the flow of a recorded execution again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what authors have of memory: values that outlive an execution, in numbered versions.
+"""`kitaru.memory`: values that outlive an execution, in numbered versions.
 
 In a flow's body each operation is a durable call: what it read or wrote is recorded, and a resumed
 execution sees that. Outside flows the same functions work on the configured store.

@@ -1,4 +1,4 @@
-"""Decides which settings there are, and what a value of each may be."""
+"""The settings of Kitaru, and the allowed values of each."""
 
 from __future__ import annotations
 

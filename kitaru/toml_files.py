@@ -1,4 +1,4 @@
-"""Decides where configuration files lie, and how one is read."""
+"""Locate and read configuration files."""
 
 from __future__ import annotations
 

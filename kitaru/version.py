@@ -1,3 +1,3 @@
-"""Decides which version of Kitaru this is."""
+"""The version of Kitaru."""
 
 VERSION = "0.1.0"

@@ -1,4 +1,4 @@
-"""Decides what an execution is seen to be at one moment: its status, its waits, what ran in it."""
+"""A snapshot of an execution: its status, its waits and its invocations."""
 
 from __future__ import annotations
 

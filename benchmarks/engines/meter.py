@@ -1,4 +1,4 @@
-"""Decides how one engine's run is measured, inside its own process and its server's.
+"""Measure one engine's run, inside its own process and its server's.
 
 Each program here takes a folder, a number of steps and a phase: `run` does all of it, `crash` ends
 the process after the last step, before the flow is done, and `resume` goes on with that in a new

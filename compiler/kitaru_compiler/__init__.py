@@ -1,4 +1,4 @@
-"""Decides what other packages call: `compile_flow`, `check` and `data_files`."""
+"""Public functions of the compiler: `compile_flow`, `check` and `data_files`."""
 
 from kitaru_compiler.compile import Compilation, check, compile_flow, data_files
 

@@ -1,4 +1,4 @@
-"""Decides what a compilation is: source in; plan, code and findings out; nothing is run."""
+"""Compile a flow: source in; plan, code and findings out. Nothing is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides that `python -m kitaru.cli` is the command `kitaru`."""
+"""Run the `kitaru` command with `python -m kitaru.cli`."""
 
 from kitaru.cli import main
 

@@ -1,4 +1,4 @@
-"""Decides under which path a finding names its file: one that the reader can open from here."""
+"""Paths in findings, relative to the current directory."""
 
 from __future__ import annotations
 

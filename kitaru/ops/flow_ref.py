@@ -1,4 +1,4 @@
-"""Decides which file and which flow in it `FLOW` means, without importing anything."""
+"""Resolve a `FLOW` argument to a file and a flow in it, without importing anything."""
 
 from __future__ import annotations
 

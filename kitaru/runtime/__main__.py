@@ -1,4 +1,4 @@
-"""Decides what a step's command line means: `python -m kitaru.runtime step --plan … --step …`."""
+"""Command line of a step: `python -m kitaru.runtime step --plan … --step …`."""
 
 from __future__ import annotations
 

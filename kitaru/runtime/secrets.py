@@ -1,4 +1,4 @@
-"""Decides where the value of a secret is found: the environment, a reference, this user's files.
+"""Find the value of a secret: in the environment, by a reference, in this user's files.
 
 A secret has the name of the environment variable that would hold it. What travels is a reference,
 never a value: `aws:NAME`, `gcp:projects/P/secrets/S`, `azure:VAULT/NAME`, `file:/PATH`, `env:NAME`.

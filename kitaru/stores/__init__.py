@@ -1,4 +1,4 @@
-"""Decides which store a URL names."""
+"""Open a store by its URL."""
 
 from __future__ import annotations
 

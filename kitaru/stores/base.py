@@ -1,4 +1,4 @@
-"""Decides what a store must promise: create one whole object if absent, and nothing more clever."""
+"""The interface of a store. Its only requirement: create a whole object if absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a store in this process's memory behaves: like the others, but for tests."""
+"""A store in this process's memory, for tests. It behaves like the others."""
 
 from __future__ import annotations
 

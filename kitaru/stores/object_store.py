@@ -1,4 +1,4 @@
-"""Decides how a journal lives in a bucket of S3, Google Cloud Storage or Azure Blob."""
+"""A store in a bucket of S3, Google Cloud Storage or Azure Blob."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides on which threads work goes on beside a caller: few, and none that holds the process."""
+"""A small pool of daemon threads, which never keep the process alive."""
 
 from __future__ import annotations
 

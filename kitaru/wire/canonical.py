@@ -1,4 +1,4 @@
-"""Decides the one byte form of a JSON document, so that equal documents have equal digests."""
+"""Canonical JSON: equal documents have equal bytes, and so equal digests."""
 
 from __future__ import annotations
 

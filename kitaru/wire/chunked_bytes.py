@@ -1,4 +1,4 @@
-"""Decides how large bytes lie beside the document that mentions them: in chunks, by digest.
+"""Large bytes, stored in chunks by digest outside of the document that refers to them.
 
 Neither who writes them nor who reads them holds more than a few chunks, and a store needs to know
 nothing new: each chunk is an object like any other.

@@ -1,4 +1,4 @@
-"""Decides what a module defines at its top level, and what each definition mentions."""
+"""The top-level definitions of a module, and the names that each mentions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a record is written down, and what is verified when one is read.
+"""The file format of a record, and the checks when a record is read.
 
 A record is one line of canonical JSON (kind, schema, key, writer, body) and one line with the
 SHA-256 of the first: a torn, flipped or misplaced record is noticed before anything in it is used.

@@ -1,4 +1,4 @@
-"""Decides when a checkpoint's code counts as changed: when it, or what it mentions, is different.
+"""Fingerprints of checkpoints: digests of their code and everything that it mentions.
 
 The fingerprint covers a definition and, from name to name, the project's definitions it mentions,
 in whatever module they are. Comments, layout, docstrings and unmentioned definitions do not count.

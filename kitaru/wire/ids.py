@@ -1,4 +1,4 @@
-"""Decides what executions and invocations are called."""
+"""Ids of executions and invocations."""
 
 from __future__ import annotations
 

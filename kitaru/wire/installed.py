@@ -1,4 +1,4 @@
-"""Decides of which version an imported package is, without importing it.
+"""Find the version of an imported package without importing it.
 
 `importlib.metadata` says the same, but takes a tenth of a second to import and half a second to
 look through a hundred distributions: too long for every step.

@@ -1,4 +1,4 @@
-"""Decides where in a store everything lies: one function per kind of key."""
+"""Keys of a store: one function per kind of key."""
 
 from __future__ import annotations
 

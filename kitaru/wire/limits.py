@@ -1,4 +1,4 @@
-"""Decides how large the things that Kitaru stores may be, in bytes unless a name says otherwise."""
+"""Size limits of what Kitaru stores, in bytes unless a name says otherwise."""
 
 INLINE_VALUE_BYTES = 64 * 1024
 """A value whose document is at most this long lives inside its record; a longer one is a blob."""

@@ -1,4 +1,4 @@
-"""Decides under which module name a definition is recorded, and which modules are the project's."""
+"""Module names under which definitions are recorded, and the modules of the project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a flow, checkpoint, wait or artifact may be called: one grammar for all of them.
+"""The grammar of names of flows, checkpoints, waits and artifacts.
 
 Names become parts of keys, file names and node names, so they are plain ASCII words. Keys of a
 memory are only ever keys and may hold more. Text for people (questions, display names) is data and

@@ -1,4 +1,4 @@
-"""Decides what the compiler tells targets and steps: the plan, plain data in one versioned file.
+"""The plan: the compiler's output for targets and steps, as plain versioned data.
 
 A flow's normal form is a list of blocks in program order; control only ever jumps forward. A block
 that some step starts at is a cut: whoever arrives there writes the frame and ends its process.

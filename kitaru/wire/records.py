@@ -1,4 +1,4 @@
-"""Decides what the records of a store hold; `kitaru.wire.envelope` decides how they are written."""
+"""The records of a store. `kitaru.wire.envelope` writes and reads them."""
 
 from __future__ import annotations
 

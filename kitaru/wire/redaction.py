@@ -1,4 +1,4 @@
-"""Decides which texts are secrets, and hides them in whatever people or records are shown.
+"""Find secrets in texts, and hide them in output and records.
 
 Known by value: what `kitaru.secret` returned in this process, and variables of the environment that
 are named like secrets, or declared to be some. Known by shape: keys and tokens of well-known

@@ -1,4 +1,4 @@
-"""Decides what a class of named values is: a frozen dataclass that costs nothing until it is used.
+"""Structs: frozen classes like dataclasses, which cost nothing until they are used.
 
 The standard library writes and compiles the methods of every dataclass when it is defined. For the
 classes of this package that took a third of `import kitaru`, and of each start of a step.

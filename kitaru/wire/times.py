@@ -1,4 +1,4 @@
-"""Decides how moments are written down: UTC text that sorts, and microseconds in index keys.
+"""Formats of times: sortable UTC strings, and microseconds in index keys.
 
 Clocks order listings and are shown to people. Nothing else may depend on them.
 """

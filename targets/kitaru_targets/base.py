@@ -1,4 +1,4 @@
-"""Decides what a target is: a profile for the compiler, an emitter, a check and a way to submit."""
+"""The interface of a target: profile, emitter, validation and submission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a compilation leaves on disk, and that it is there whole or not at all."""
+"""Write a build directory, completely or not at all."""
 
 from __future__ import annotations
 

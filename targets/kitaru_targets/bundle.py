@@ -1,4 +1,4 @@
-"""Decides what travels to a step's container: the project's sources, the plan and the runtime.
+"""The bundle of a step's container: the project's sources, the plan and the runtime.
 
 A bundle is read in one place, `contents`, and never by a path on a disk: what is checked is what is
 used. An archive that would unpack to more than a bundle may hold is refused before it is unpacked.

@@ -1,4 +1,4 @@
-"""Decides how a step's code reaches its container: in the image, from the store, or inline."""
+"""Deliver a step's code to its container: in the image, from the store, or inline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a build becomes a version of a deployed flow, and a version a run of its target."""
+"""Turn a build into a version of a deployed flow, and a version into a run of its target."""
 
 from __future__ import annotations
 

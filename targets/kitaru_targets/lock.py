@@ -1,4 +1,4 @@
-"""Decides what `lock.json` says of a build, and how a build's files are read.
+"""Write `lock.json`, the digests of a build, and read a build's files.
 
 A build may come from another machine or person. So its files are read with limits, nothing outside
 of its directory is read, and what is damaged is an error that names the file.

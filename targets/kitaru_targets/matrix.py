@@ -1,4 +1,4 @@
-"""Decides how it is told what each target can do itself, and what happens where it cannot.
+"""The table of capabilities: what each target does natively, and what replaces the rest.
 
 python -m kitaru_targets.matrix > docs/reference/targets.md
 """

@@ -1,4 +1,4 @@
-"""Decides whether a plan that was read is one: every value of its type, every name one of its own.
+"""Validate a plan that was read: the types of all values, and unique names.
 
 A step runs from the plan that was compiled, and its digest says so. Commands read plans of builds
 and stores that may be damaged or made by hand: what is wrong there is an error, never a defect.

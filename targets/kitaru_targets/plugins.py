@@ -1,4 +1,4 @@
-"""Decides how a target of another distribution is found, and that only one named is loaded."""
+"""Find targets of other distributions. Only a target that is named is imported."""
 
 from __future__ import annotations
 

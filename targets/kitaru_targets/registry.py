@@ -1,4 +1,4 @@
-"""Decides which targets there are; one is imported when it is asked for."""
+"""The registry of targets. A target is imported when it is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what is left to run of an execution: a build that starts where control stands."""
+"""Build the residual pipeline of an execution, which starts where control is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a node of the document leads back to the user's source, and a line to its node."""
+"""Map nodes of a document to source lines, and source lines to nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what has to be in the store before a run starts, and how a run is started."""
+"""Upload what a run needs to the store, and start the run."""
 
 from __future__ import annotations
 

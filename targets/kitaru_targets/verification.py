@@ -1,4 +1,4 @@
-"""Decides whether a build directory is still what was compiled, file by file."""
+"""Verify every file of a build directory against the digests of its compilation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how templates are filled: the only place where Jinja2 is used."""
+"""Fill templates. This is the only module that uses Jinja2."""
 
 from __future__ import annotations
 

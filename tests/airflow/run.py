@@ -1,4 +1,4 @@
-"""Decides how a test follows a run on a real Airflow, and answers it as a person does."""
+"""Follow a run on a real Airflow, and answer it as a person does."""
 
 from __future__ import annotations
 

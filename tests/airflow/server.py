@@ -1,4 +1,4 @@
-"""Decides how a test has a real Airflow: scheduler and API server on loopback, and a database.
+"""A real Airflow for tests: scheduler and API server on loopback, and a database.
 
 Both are processes of the environment `.envs/airflow`, each the leader of a group that is ended by
 its id. Whether they are ready is asked of them.

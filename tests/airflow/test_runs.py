@@ -1,4 +1,4 @@
-"""Decides that real Airflow runs a flow to the end that `kitaru run` comes to.
+"""Real Airflow runs a flow to the same end as `kitaru run`.
 
 One Airflow runs all of them side by side; a test looks at one run.
 """

@@ -1,4 +1,4 @@
-"""Decides what `python -m tests.fire` prints: everything, where a test run tries a part.
+"""`python -m tests.fire`: run all faults and kills, of which a test run tries a part.
 
 python -m tests.fire model                          the journal, explored further
 python -m tests.fire faults [--stores …]            faults × stores

@@ -1,4 +1,4 @@
-"""Decides what goes wrong between a process and the server of its bucket, request by request."""
+"""Inject faults between a process and the server of its bucket, request by request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how tests of the graph get one: a flow's body in, the graph and its sources out."""
+"""Fixtures for graph tests: from a flow's body to its graph and sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides whether a struct is to everybody else what a frozen dataclass is."""
+"""A struct behaves like a frozen dataclass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a provider is in these tests: an OpenAI-compatible server with a script."""
+"""A scripted provider for tests: an OpenAI-compatible server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides, in an environment of its own, what Airflow says of DAG files.
+"""Run in its own environment: report how Airflow reads DAG files.
 
 Reads a list of jobs as JSON from standard input: `path` of a file, and `conf` to start it with.
 Writes as JSON a list of {"problems", "dag", "schedule", "tasks", "params", "bytes", "again"}: what

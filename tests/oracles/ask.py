@@ -1,4 +1,4 @@
-"""Decides how a test asks a vendor's SDK, which lives in an environment of its own."""
+"""Call a vendor's SDK, which is installed in an environment of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides, in an environment of its own, what the SDK of Azure ML says of documents.
+"""Run in its own environment: report how the SDK of Azure ML reads documents.
 
 Reads a list of jobs as JSON from standard input: `path` of a document and the `arguments` of a run.
 Writes a list of {"problems", "inputs", "jobs"} as JSON: what the SDK found, and the inputs and

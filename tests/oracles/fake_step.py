@@ -1,4 +1,4 @@
-"""Decides what a step of a played path answers, in place of the step runtime.
+"""Stand-in for the step runtime: the answers of a step on a scripted path.
 
 usage: fake_step.py step --step NAME … --next-file FILE --status-file FILE [--input NAME=TEXT …]
 

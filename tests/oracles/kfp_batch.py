@@ -1,4 +1,4 @@
-"""Decides, in an environment of its own, what the tools of Kubeflow Pipelines say of documents.
+"""Run in its own environment: report how the tools of Kubeflow Pipelines read documents.
 
 Reads a list of jobs as JSON from standard input: `path` of a document, and `arguments` to run it
 with in `kfp.local`, or null to only load it, and `environment` variables for the run. Writes a

@@ -1,4 +1,4 @@
-"""Decides, in an environment of its own, what the SDK of SageMaker says of documents.
+"""Run in its own environment: report how the SDK of SageMaker reads documents.
 
 Reads a list of jobs as JSON from standard input: `path` of a document, and to run it in the SDK's
 local mode also `parameters` and the `environment` of each step, else null. Writes a list of

@@ -1,4 +1,4 @@
-"""Decides what stands in for a container in the SDK's local mode: a process of this machine."""
+"""Stand-in for a container in the SDK's local mode: a process on this machine."""
 
 from __future__ import annotations
 

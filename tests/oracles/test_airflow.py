@@ -1,4 +1,4 @@
-"""Decides that Airflow itself reads every DAG file, and takes the inputs that Kitaru gives."""
+"""Airflow itself reads every DAG file, and accepts the inputs that Kitaru passes."""
 
 from __future__ import annotations
 

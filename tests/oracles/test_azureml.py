@@ -1,4 +1,4 @@
-"""Decides that Azure ML's own SDK takes our documents, and would send what they say."""
+"""Azure ML's own SDK accepts our documents, and would send their contents."""
 
 from __future__ import annotations
 

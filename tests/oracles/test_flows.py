@@ -1,4 +1,4 @@
-"""Decides that real flows mean the same run by Kitaru here and by `kfp.local` from the document."""
+"""Real flows run alike in Kitaru and in `kfp.local` from the document."""
 
 from __future__ import annotations
 

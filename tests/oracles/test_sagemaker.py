@@ -1,4 +1,4 @@
-"""Decides that SageMaker's own SDK and API model agree with our definitions, and run them alike.
+"""SageMaker's own SDK and API model accept our definitions, and run them alike.
 
 The SDK builds the same pipeline and the two definitions are compared; each request that the service
 would make is held against its API model; and the SDK's local mode runs the definition, a process in

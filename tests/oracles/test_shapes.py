@@ -1,4 +1,4 @@
-"""Decides that the vendors' own tools take our documents, and run them along the right path."""
+"""The vendors' own tools accept our documents, and run them along the right path."""
 
 from __future__ import annotations
 

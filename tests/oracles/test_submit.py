@@ -1,4 +1,4 @@
-"""Decides that a submission calls the vendors' SDKs as they can be called; nothing is reached."""
+"""Submissions call the vendors' SDKs with valid arguments. No service is contacted."""
 
 from __future__ import annotations
 

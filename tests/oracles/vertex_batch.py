@@ -1,4 +1,4 @@
-"""Decides, in an environment of its own, what the SDK of Vertex AI says of documents.
+"""Run in its own environment: report how the SDK of Vertex AI reads documents.
 
 Reads a list of jobs as JSON from standard input: `path` of a document and the `arguments` of a run.
 Writes a list of {"problems", "parameters"} as JSON. Nothing is sent anywhere.

@@ -1,4 +1,4 @@
-"""Decides what these tests stand on: the built wheel, and an environment made of it."""
+"""Fixtures for project tests: the built wheel, and an environment with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how tests of the targets compile: a flow's source in, a written build out."""
+"""Fixtures for target tests: from a flow's source to a written build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what test programs look like: small control flow, its plan, and every path through it.
+"""Test programs: small control flow, its plan, and every path through it.
 
 A program is a line of steps and branches. From it come a plan, as the compiler would make it, and
 the paths that an execution can take; a fake runtime then plays one path against a document.

@@ -1,4 +1,4 @@
-"""Decides that a DAG file is what its template is, and that only literals vary in it."""
+"""A DAG file equals its template, except for literals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides that an Azure ML job runs every path of a flow, and that no text gets into its shell."""
+"""An Azure ML job runs every path of a flow, and no text reaches its shell unquoted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides that a container without Kitaru starts safely: digest first, nothing unsafe unpacked."""
+"""A container without Kitaru starts safely: it checks the digest before it unpacks anything."""
 
 from __future__ import annotations
 

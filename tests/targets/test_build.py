@@ -1,4 +1,4 @@
-"""Decides what a build directory holds, and that it is replaced whole or not at all."""
+"""A build directory has the documented files, and is replaced completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides that the structural check finds what the vendors' own tools let pass."""
+"""The structural check finds errors that the vendors' own tools accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides that the emitted document itself, executed here, gives what the flow means."""
+"""The emitted document, executed here, has the same result as the flow."""
 
 from __future__ import annotations
 

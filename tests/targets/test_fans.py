@@ -1,4 +1,4 @@
-"""Decides that a fan-out runs as nodes side by side, and only what is left starts again."""
+"""A fan-out runs as nodes side by side, and a retry starts only the unfinished ones."""
 
 from __future__ import annotations
 

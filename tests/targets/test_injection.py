@@ -1,4 +1,4 @@
-"""Decides that no text of a user's changes a document: it stands there as a literal or not at all.
+"""No text of a user changes a document: it is quoted as a literal, or rejected.
 
 Attacks on every emitter: texts that an engine expands, that a reader takes for something else than
 a string, that close a quote or a block, as defaults of inputs, variables, names of files, flows and

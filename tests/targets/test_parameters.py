@@ -1,4 +1,4 @@
-"""Decides how inputs, resources, environment and names stand in a document."""
+"""Inputs, resources, environment and names are written to a document correctly."""
 
 from __future__ import annotations
 

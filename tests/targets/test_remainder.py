@@ -1,4 +1,4 @@
-"""Decides that going on with an execution starts containers for what is left alone."""
+"""Resuming an execution starts containers for the remaining steps only."""
 
 from __future__ import annotations
 

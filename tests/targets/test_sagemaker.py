@@ -1,4 +1,4 @@
-"""Decides that a SageMaker definition runs every path of a flow, and keeps the service's limits."""
+"""A SageMaker definition runs every path of a flow, within the service's limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides that a run on SageMaker stays open for an answer where it asked, and nowhere else."""
+"""A run on SageMaker stays open at a pending wait, and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides that the structural check finds in a SageMaker definition what the service would not."""
+"""The structural check finds errors in a SageMaker definition that the service accepts."""
 
 from __future__ import annotations
 

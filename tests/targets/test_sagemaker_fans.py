@@ -1,4 +1,4 @@
-"""Decides that a fan-out on SageMaker is a ForEach, and what its list and its names may be."""
+"""A fan-out on SageMaker is a ForEach, with valid lists and names."""
 
 from __future__ import annotations
 

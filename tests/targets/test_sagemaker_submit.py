@@ -1,4 +1,4 @@
-"""Decides that a submission to SageMaker makes requests that the service's API model takes."""
+"""A submission to SageMaker makes requests that the service's API model accepts."""
 
 from __future__ import annotations
 

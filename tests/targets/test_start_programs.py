@@ -1,4 +1,4 @@
-"""Decides that a step starts what was compiled: one read of its bundle, no module beside it.
+"""A step starts what was compiled: it reads its bundle once, and no other module.
 
 The documents are run as the dry run does, each start program in a new process, whose working
 directory or whose store somebody else writes to.

@@ -1,4 +1,4 @@
-"""Decides that every path through a flow runs in the document, in order, and little else does."""
+"""Every path through a flow runs in the document, in order, and little else runs."""
 
 from __future__ import annotations
 

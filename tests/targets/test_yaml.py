@@ -1,4 +1,4 @@
-"""Decides that a document means the same to every reader, byte for byte."""
+"""A document has the same meaning for every parser, and stable bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a block is while it is being made, and the structure that blocks stand in."""
+"""Draft blocks, and the structure that contains them during a compilation."""
 
 from __future__ import annotations
 

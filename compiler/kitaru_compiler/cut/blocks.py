@@ -1,4 +1,4 @@
-"""Decides where blocks begin and how control goes from one to the next, always forward.
+"""Divide a flow into blocks, with control that only moves forward.
 
 A block begins at the entry, at each durable call or region, at each join after a branch that holds
 one, and where a helper is entered and left. Every statement appears once, whatever the granularity.

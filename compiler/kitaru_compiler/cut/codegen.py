@@ -1,4 +1,4 @@
-"""Decides the text of `steps.py`: a function per block, and a table back to the user's lines.
+"""Generate `steps.py`: a function per block, and a table back to the user's lines.
 
 Statements keep their text, comments included, wherever the text still says what the block must do;
 whatever a pass changed is written out anew. Each function is parsed again and compared, so text

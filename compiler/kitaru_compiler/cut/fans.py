@@ -1,4 +1,4 @@
-"""Decides which submitted calls become nodes of their own, and what those nodes ask for."""
+"""Select the submitted calls that become nodes of their own, and their resources."""
 
 from __future__ import annotations
 

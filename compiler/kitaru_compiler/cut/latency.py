@@ -1,4 +1,4 @@
-"""Decides what container starts a run waits for, at most, by the table in the target's profile.
+"""Estimate the start time of containers on the longest path, from the target's table.
 
 The table is ours, not a measurement; the number of starts is exact. Steps that start side by side
 count once, arms of a branch count as the longest of them where the target has conditions.

@@ -1,4 +1,4 @@
-"""Decides which blocks start a step, and how the steps stand to one another."""
+"""Select the blocks that start a step, and arrange the steps."""
 
 from __future__ import annotations
 

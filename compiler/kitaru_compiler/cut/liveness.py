@@ -1,4 +1,4 @@
-"""Decides what crosses each boundary: the variables still read, and those surely bound.
+"""The variables that cross each boundary: those read later, and those surely bound.
 
 Variables go by their names in the flow's frame, those of an inlined helper by its activation's.
 """

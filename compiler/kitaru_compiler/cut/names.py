@@ -1,4 +1,4 @@
-"""Decides what blocks are called: for what they do, in letters that every target takes."""
+"""Names of blocks, in characters that every target accepts."""
 
 from __future__ import annotations
 

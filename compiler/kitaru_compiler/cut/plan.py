@@ -1,4 +1,4 @@
-"""Decides the finished plan: blocks, steps and layout as plain data, and what to say of them."""
+"""Build the plan: blocks, steps and layout as plain data, and notes about them."""
 
 from __future__ import annotations
 

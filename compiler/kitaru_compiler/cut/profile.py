@@ -1,4 +1,4 @@
-"""Decides what the compiler needs to know of a target before it cuts: its profile, plain data."""
+"""Profiles of targets: plain data that the compiler needs before it cuts."""
 
 from __future__ import annotations
 

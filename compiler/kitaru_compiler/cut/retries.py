@@ -1,4 +1,4 @@
-"""Decides who tries a step again: an orchestrator, where it can do all that is asked, or itself."""
+"""Choose who retries a step: the orchestrator if it supports the policy, else the step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a block ends with: the statement that names the next one, or ends the flow."""
+"""The last statement of a block: it names the next block, or ends the flow."""
 
 from __future__ import annotations
 

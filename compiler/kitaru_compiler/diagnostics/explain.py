@@ -1,4 +1,4 @@
-"""Decides how a rule is explained: on a terminal, and as the reference page of all rules.
+"""Explanations of rules, on a terminal and as the reference page of all rules.
 
 python -m kitaru_compiler.diagnostics.explain > docs/reference/rules.md
 """

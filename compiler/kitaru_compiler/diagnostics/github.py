@@ -1,4 +1,4 @@
-"""Decides how findings look as the workflow commands that GitHub shows beside the lines."""
+"""Findings as GitHub workflow commands, which GitHub shows next to the lines."""
 
 from __future__ import annotations
 

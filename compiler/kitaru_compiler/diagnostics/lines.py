@@ -1,4 +1,4 @@
-"""Decides how a line of source looks on a terminal: nothing hidden, as wide as there is room."""
+"""Source lines on a terminal: no hidden characters, wrapped at the width of the terminal."""
 
 from __future__ import annotations
 

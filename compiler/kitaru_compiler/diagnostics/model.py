@@ -1,4 +1,4 @@
-"""Decides what a diagnostic is: a code, a place, a reason and a fix."""
+"""Diagnostics: a code, a place, a reason and a fix."""
 
 from __future__ import annotations
 

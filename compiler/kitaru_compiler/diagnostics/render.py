@@ -1,4 +1,4 @@
-"""Decides how a diagnostic looks: on a terminal, and as JSON."""
+"""Render diagnostics on a terminal and as JSON."""
 
 from __future__ import annotations
 

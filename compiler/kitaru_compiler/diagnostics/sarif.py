@@ -1,4 +1,4 @@
-"""Decides how findings look as a SARIF 2.1.0 document, which code hosts and editors read."""
+"""Findings as a SARIF 2.1.0 document, which code hosts and editors read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which calls in a flow's body record something: marks each one on its node."""
+"""Find the durable calls in a flow's body, and mark each on its node."""
 
 from __future__ import annotations
 

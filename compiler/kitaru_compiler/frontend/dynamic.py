@@ -1,4 +1,4 @@
-"""Decides which calls may reach a checkpoint through a value: a table, a variable, an object."""
+"""Find calls that may reach a checkpoint through a value: a table, a variable, an object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which functions are flows, and what their inputs and options are."""
+"""Find the flows of a module, with their inputs and options."""
 
 from __future__ import annotations
 

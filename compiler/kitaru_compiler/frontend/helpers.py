@@ -1,4 +1,4 @@
-"""Decides which functions may be written out where the flow calls them, and why the others not."""
+"""Find helpers that can be inlined where the flow calls them, and explain the others."""
 
 from __future__ import annotations
 

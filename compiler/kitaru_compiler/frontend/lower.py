@@ -1,4 +1,4 @@
-"""Decides what the passes start from: a flow's body as code, and the facts about its names."""
+"""The input of the passes: a flow's body as code, and facts about its names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which method a call certainly reaches: one written plainly in a class of the project.
+"""Resolve a method call that certainly reaches a method of a class of the project.
 
 The receiver's class is certain for a variable that is bound once, to a new object of the class, and
 for `self` of a method that was itself reached in this way.

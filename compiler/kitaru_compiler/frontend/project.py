@@ -1,4 +1,4 @@
-"""Decides which modules belong to a flow: its import roots and what it imports from there."""
+"""The modules of a flow: its import roots, and what it imports from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how source text is read: encoding, limits, syntax, and where a node lies in it."""
+"""Read source text: encoding, limits, syntax, and positions of nodes."""
 
 from __future__ import annotations
 

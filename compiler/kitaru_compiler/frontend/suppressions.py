@@ -1,4 +1,4 @@
-"""Decides which findings a comment in the source silences: `# kitaru: ignore[KIT202, KIT310]`."""
+"""Comments that suppress findings: `# kitaru: ignore[KIT202, KIT310]`."""
 
 from __future__ import annotations
 

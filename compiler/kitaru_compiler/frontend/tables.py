@@ -1,4 +1,4 @@
-"""Decides what a variable of a module may hold: the checkpoints and functions put into it.
+"""The checkpoints and functions that a variable of a module may contain.
 
 Tables and registries are filled where the variable is bound, by `TOOLS["a"] = search`, by
 `add(search)`, or by a decorator. Which call puts what where is known only when the modules are

@@ -1,4 +1,4 @@
-"""Decides how small pieces of AST are made: every one lies where the code it stands for lies."""
+"""Build small AST nodes. Each has the position of the code that it stands for."""
 
 from __future__ import annotations
 

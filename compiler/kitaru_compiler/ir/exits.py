@@ -1,4 +1,4 @@
-"""Decides which jumps leave which scope: `break` and `continue` of a loop that is unrolled."""
+"""Jumps that leave a scope: `break` and `continue` of an unrolled loop."""
 
 from __future__ import annotations
 

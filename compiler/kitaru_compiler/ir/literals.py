@@ -1,4 +1,4 @@
-"""Decides which expressions give the same value, one that cannot change, whenever they are read."""
+"""Expressions with the same immutable value whenever they are evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides the shape of a flow between source and blocks: a few nodes over Python's own AST.
+"""The representation between source and blocks: a few nodes over Python's own AST.
 
 Code is Python's `ast` because what must be exact is Python's meaning and its positions; every
 statement keeps the positions of the source it came from, or of the source it was made for.

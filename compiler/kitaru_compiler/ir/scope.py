@@ -1,4 +1,4 @@
-"""Decides which flow variables a piece of code reads, binds and deletes, nested scopes included."""
+"""The flow variables that code reads, binds and deletes, including nested scopes."""
 
 from __future__ import annotations
 

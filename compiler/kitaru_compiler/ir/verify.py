@@ -1,4 +1,4 @@
-"""Decides whether a flow is in normal form; a pass that breaks it is a bug of ours."""
+"""Verify that a flow is in normal form. A pass that breaks it is a bug of the compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a flow is warned of although it compiles: values, names and futures that go wrong.
+"""Warnings about flows that compile: values, names and futures that go wrong.
 
 Each adviser is a function from one function's body to findings. All of them look at what is certain
 in the source alone: a wrong finding costs more trust than a missed one.

@@ -1,4 +1,4 @@
-"""Decides which checkpoints change an argument or hand it back, although values are copies."""
+"""Find checkpoints that change or return an argument, although values are copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which characters of the source show people another program than the one that runs."""
+"""Find characters that make the source look like a different program."""
 
 from __future__ import annotations
 

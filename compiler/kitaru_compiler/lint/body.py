@@ -1,4 +1,4 @@
-"""Decides what advisers see of a function: the nodes of its own scope, and what its names mean."""
+"""The view of a function for lint rules: the nodes of its own scope, and its names."""
 
 from __future__ import annotations
 

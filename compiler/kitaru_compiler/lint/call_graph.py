@@ -1,4 +1,4 @@
-"""Decides what a function does by calling the project's helpers, and which calls lead there."""
+"""Effects of a function through the project's helpers, and the calls that reach them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which code of a flow never runs, and which futures nobody reads."""
+"""Find code of a flow that never runs, and futures that are never read."""
 
 from __future__ import annotations
 

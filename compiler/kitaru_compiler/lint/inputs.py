@@ -1,4 +1,4 @@
-"""Decides which inputs of a flow no JSON value, and so no pipeline parameter, can ever be."""
+"""Find inputs of a flow that no JSON value, and so no pipeline parameter, can represent."""
 
 from __future__ import annotations
 

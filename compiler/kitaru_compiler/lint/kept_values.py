@@ -1,4 +1,4 @@
-"""Decides which objects of a module keep state that a flow needs on both sides of a checkpoint."""
+"""Find module-level objects with state that a flow needs on both sides of a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a checkpoint must not call, itself or through helpers, and what is no coroutine."""
+"""Find calls that a checkpoint must not make, and misuse of coroutines."""
 
 from __future__ import annotations
 

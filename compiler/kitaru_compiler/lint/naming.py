@@ -1,4 +1,4 @@
-"""Decides which names and ids in the source the runtime would refuse."""
+"""Find names and ids that the runtime would reject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which reads in a flow's body would give another process something else."""
+"""Find reads in a flow's body that return something else in another process."""
 
 from __future__ import annotations
 

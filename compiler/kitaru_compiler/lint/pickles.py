@@ -1,4 +1,4 @@
-"""Decides which checkpoints leave open whether their results may be pickled."""
+"""Find checkpoints that do not declare whether their results may be pickled."""
 
 from __future__ import annotations
 

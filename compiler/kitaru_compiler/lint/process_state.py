@@ -1,4 +1,4 @@
-"""Decides which lines of a flow change their process, which no other process sees."""
+"""Find lines of a flow that change their process, which no other process sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which texts of the source are secrets, and hides them wherever the source is shown."""
+"""Find secrets in the source, and hide them wherever the source is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which values one call shares with the next, through the process they both run in."""
+"""Find values that calls share through the process that they run in."""
 
 from __future__ import annotations
 

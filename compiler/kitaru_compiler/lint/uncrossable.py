@@ -1,4 +1,4 @@
-"""Decides which local variables certainly hold what no other process can have."""
+"""Find local variables with values that no other process can have."""
 
 from __future__ import annotations
 

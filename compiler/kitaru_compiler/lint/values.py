@@ -1,4 +1,4 @@
-"""Decides which orders and identities in a flow's body no other process keeps."""
+"""Find orders and identities in a flow's body that differ between processes."""
 
 from __future__ import annotations
 

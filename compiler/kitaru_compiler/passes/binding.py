@@ -1,4 +1,4 @@
-"""Decides which parameter of a helper each argument of a call is, as Python would bind them."""
+"""Bind the arguments of a helper call to parameters, as Python does."""
 
 from __future__ import annotations
 

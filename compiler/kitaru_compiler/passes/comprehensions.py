@@ -1,4 +1,4 @@
-"""Decides which comprehensions become the list that they make: those over a few constants."""
+"""Replace comprehensions over a few constants with the list that they produce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what an expression becomes whose durable calls run before it: temporaries, in order."""
+"""Move durable calls out of an expression, into temporaries in evaluation order."""
 
 from __future__ import annotations
 

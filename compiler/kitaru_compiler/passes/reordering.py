@@ -1,4 +1,4 @@
-"""Decides which operands may be read after a durable call: those that then give the same."""
+"""Find operands that may be evaluated after a durable call with the same result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a statement does with futures: only submits, stores them, or looks at them.
+"""Classify what a statement does with futures: submit, store or read them.
 
 Nothing here is needed for a right result, since a result that is asked for early is waited for; it
 decides what becomes nodes of its own.

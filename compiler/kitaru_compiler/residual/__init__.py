@@ -1,4 +1,4 @@
-"""Decides what remains of a plan once control stands at a block: resume is a compilation, too."""
+"""Residual plans: the remaining steps of a plan when control is at a given block."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Decides what each command does: one module per command, loaded when it runs."""
+"""The commands of `kitaru`: one module per command, loaded when it runs."""

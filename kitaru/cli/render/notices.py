@@ -17,9 +17,9 @@ def show_answer(notice: Notice | None, output: Output) -> None:
         output.note(f"notified {notice.title}: the run continues")
     elif notice.outcome == "unreachable":
         output.note(
-            f"recorded; {notice.title} was not notified, because {notice.variable} is not set. On its "
-            "page, any response continues a waiting task with this answer. A run that has ended "
-            "continues after you clear its last successful task and the tasks behind it.",
+            f"recorded; {notice.title} was not notified, because {notice.variable} is not "
+            "set. On its page, any response continues a waiting task with this answer. A run that "
+            "has ended continues after you clear its last successful task and the tasks behind it.",
             hang=0,
         )
 

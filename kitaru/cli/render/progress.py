@@ -1,4 +1,4 @@
-"""Decides how progress is shown: a line for each invocation that ends, a clock in between."""
+"""Progress of a run: a line for each invocation that ends, and a clock in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how values and frames are recorded: exactly, or not at all.
+"""Encode values and frames. A value that cannot be restored exactly is rejected.
 
 A value that is a tree of JSON is recorded as that JSON. Everything else becomes a graph, in which
 sharing, cycles and types survive. What cannot come back the same is refused with the path to it.

@@ -1,4 +1,4 @@
-"""Decides how arrays, data frames and images are recorded, without importing their libraries.
+"""Codecs for arrays, data frames and images, without importing their libraries.
 
 Whoever holds one has imported them. Of each library the plain part is taken, and where its own
 format may lose something, what was written is read back and compared before it counts.

@@ -1,4 +1,4 @@
-"""Decides what a node of the graph looks like for each built-in type: what it says, what it holds.
+"""Codecs for built-in types: the fields and children of each kind of node.
 
 A *value* is built at once from its children and cannot change; a *shell* is made empty and filled
 later, so that it can hold itself.

@@ -1,4 +1,4 @@
-"""Decides in which order a graph is built again, so that sharing and cycles come back."""
+"""Rebuild a graph of values in an order that restores sharing and cycles."""
 
 from __future__ import annotations
 

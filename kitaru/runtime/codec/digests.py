@@ -1,4 +1,4 @@
-"""Decides when two values count as equal: a digest of what they hold, whatever shares what.
+"""Digests of values: equal contents have equal digests, whatever objects are shared.
 
 Equal tuples may be one object in one process and two in another, and a set has no order of its own,
 so that neither sharing nor the order of a set's elements enters the digest.

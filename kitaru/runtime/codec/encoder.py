@@ -1,4 +1,4 @@
-"""Decides how a value becomes a graph of nodes, and refuses what would not come back the same.
+"""Encode a value as a graph of nodes. Reject values that would not be restored exactly.
 
 A node is `[tag, data, slots]`; a slot is an atom, or `[n]` for node n. Nodes are numbered as they
 are first met, so nothing recurses, and an object met twice is one node.

@@ -1,4 +1,4 @@
-"""Decides where in the project's modules an object lies, so that a frame refers to it there.
+"""References from a frame to objects that are stored in the project's modules.
 
 A copy of it would be another object: what one process changes in it, nobody would see who asks the
 module. So a frame holds the way to it. Where there is none that leads to the same object in another

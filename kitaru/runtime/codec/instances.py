@@ -1,4 +1,4 @@
-"""Decides how named things and instances of a project's classes are recorded.
+"""Codecs for functions, classes and instances of a project's classes.
 
 Instances are rebuilt from their whole state; no `__init__`, validator or `__reduce__` runs.
 """

@@ -1,4 +1,4 @@
-"""Decides what an object holds that code may reach and change, and how it is reached."""
+"""List the objects that code can reach through an object, and how it reaches them."""
 
 from __future__ import annotations
 

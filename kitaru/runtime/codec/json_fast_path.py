@@ -1,4 +1,4 @@
-"""Decides which values are plain JSON already, and copies those at once."""
+"""A fast path for values that are already plain JSON: copy them at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what is pickled, and when a pickle may be loaded: both only where somebody allowed it.
+"""Pickling as a fallback. Writing and loading a pickle each need a permission.
 
 All that one value pickles goes into one pickle, so that its parts share what they shared. What they
 share with the rest of the value they would not share any more: that is refused.

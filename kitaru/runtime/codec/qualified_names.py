@@ -1,4 +1,4 @@
-"""Decides which objects are recorded by name: those that a module holds under that very name."""
+"""Objects that are recorded by name: those that their module contains under that name."""
 
 from __future__ import annotations
 

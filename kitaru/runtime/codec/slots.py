@@ -1,4 +1,4 @@
-"""Decides whose instances are their attributes and nothing else, and in which slots those lie.
+"""Classes whose instances consist of attributes only, and the slots that store these.
 
 A dataclass, an attrs class and a pydantic model say so. Of other classes only the project's own are
 taken: what a library keeps beside an object, such as a finalizer's registry, nobody can see.

@@ -1,4 +1,4 @@
-"""Decides how values of the standard library are recorded, without importing their modules.
+"""Codecs for types of the standard library, without importing their modules.
 
 Whoever holds a `Decimal` has imported `decimal`; the others do not pay for it.
 """

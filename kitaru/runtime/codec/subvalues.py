@@ -1,4 +1,4 @@
-"""Decides what the parts of a recorded value would be recorded as, from its document alone."""
+"""Documents of the parts of a recorded value, taken from its document."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Decides how the body of a flow runs in a process: durable calls, attempts, futures, waits."""
+"""Run the body of a flow in a process: durable calls, attempts, futures, waits."""

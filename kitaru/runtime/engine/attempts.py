@@ -1,4 +1,4 @@
-"""Decides what one attempt of a checkpoint leaves behind: a record of its value, or a failure."""
+"""Run one attempt of a checkpoint, and turn its outcome into a record."""
 
 from __future__ import annotations
 

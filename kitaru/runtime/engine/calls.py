@@ -1,4 +1,4 @@
-"""Decides what identifies one call of a durable function: who is called, with what, from where."""
+"""The identity of a durable call: callee, arguments and call site."""
 
 from __future__ import annotations
 

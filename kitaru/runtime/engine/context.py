@@ -1,4 +1,4 @@
-"""Decides what running code knows of where it runs: a flow's body, a checkpoint, or neither."""
+"""The context of running code: a flow's body, a checkpoint, or neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a submitted checkpoint gives back: a future that keeps its value or exception."""
+"""Futures of submitted checkpoints."""
 
 from __future__ import annotations
 

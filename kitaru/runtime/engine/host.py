@@ -1,4 +1,4 @@
-"""Decides what the engine asks of the process that a flow's body runs in."""
+"""The interface between the engine and the process that runs a flow's body."""
 
 from __future__ import annotations
 

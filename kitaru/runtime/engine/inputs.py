@@ -1,4 +1,4 @@
-"""Decides which inputs a flow is run with: bound like a Python call, and their types checked."""
+"""Bind the inputs of a flow like a Python call, and check their types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a flow runs in this process: on a thread that can be parked, but never unwound."""
+"""Run a flow in this process, on a thread that can be parked but never unwound."""
 
 from __future__ import annotations
 

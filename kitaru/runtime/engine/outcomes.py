@@ -1,4 +1,4 @@
-"""Decides how an invocation's record becomes a value or an exception in the flow's body."""
+"""Turn the record of an invocation into a value or an exception in the flow's body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how the promise of a submitted call is written down, and how long lists become nodes."""
+"""Record submitted calls for later nodes, and divide long lists of them among nodes."""
 
 from __future__ import annotations
 

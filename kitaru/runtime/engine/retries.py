@@ -1,4 +1,4 @@
-"""Decides when a checkpoint is tried again, after how long, and how long one attempt may take."""
+"""Retry policies for checkpoints, and the time limit of an attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides when submitted calls run: at once on threads, or later, by whoever keeps the promise."""
+"""Run submitted calls: at once on threads, or later in the nodes of a fan-out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which wait of an execution an answer is for, and whether it is one."""
+"""Select the wait that an answer is for, and validate the answer."""
 
 from __future__ import annotations
 

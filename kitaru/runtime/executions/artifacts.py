@@ -1,4 +1,4 @@
-"""Decides which stored values an execution has, and which one a name means."""
+"""List the stored values of an execution, and find one by name."""
 
 from __future__ import annotations
 

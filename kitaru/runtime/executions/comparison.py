@@ -1,4 +1,4 @@
-"""Decides how two executions compare: what went in, what ran, what came out, what it took."""
+"""Compare two executions: inputs, invocations, results and effort."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what is deployed: numbered versions of flows that never change, and tags that move.
+"""Deployed flows: numbered versions that never change, and tags that move.
 
 Versions and moves are numbered 1 to n without a gap, each created once, so that exact reads alone
 say which is the newest; a list only says where to begin. Who loses the race for a number looks at

@@ -1,4 +1,4 @@
-"""Decides which executions are garbage, and in which order one goes, so that none is ever half.
+"""Garbage collection of executions, in an order that never leaves a partial execution.
 
 An execution is marked first; then nobody may refer to it any more. It ends, so that nobody goes on
 with it; it leaves the listing and the cache; its record goes, with which it is no execution any

@@ -1,4 +1,4 @@
-"""Decides which executions a listing shows: newest start first, hints verified."""
+"""List executions, newest first, from index entries that are verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a replay takes over from its source, and that it is there whole or not at all.
+"""Copy the records that a replay reuses: all of them, or none.
 
 What is adopted are copies of the source's records; large values stay where they are, and are
 referred to. The record of the execution itself is written last: until then nobody sees it.

@@ -1,4 +1,4 @@
-"""Decides what a result is that a person gives for an invocation: of the type that was recorded."""
+"""Check a result that a person injects against the recorded type."""
 
 from __future__ import annotations
 

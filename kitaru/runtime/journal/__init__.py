@@ -1,1 +1,1 @@
-"""Decides what is written down of an execution, and that it never changes."""
+"""The journal of an execution. Records never change once they are written."""

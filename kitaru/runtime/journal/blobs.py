@@ -1,4 +1,4 @@
-"""Decides where a value lies: small ones in their record, large ones in a blob before it."""
+"""Storage of values: small ones in their record, large ones in a blob before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which results of other executions a flow gets: those that a hint leads to."""
+"""Find cached results of other executions through hints in the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what of an exception is recorded, so that it is raised again the same on every replay."""
+"""Record exceptions so that every replay raises them again identically."""
 
 from __future__ import annotations
 

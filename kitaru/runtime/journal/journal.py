@@ -1,4 +1,4 @@
-"""Decides what an execution remembers, and that each thing is remembered once.
+"""The journal of one execution: every fact is recorded once.
 
 Promise: a checkpoint's result is recorded at most once; its function runs at least once until
 recorded; everyone downstream sees the one record.

@@ -1,4 +1,4 @@
-"""Decides what is remembered of how an execution was started: from which version, or which build.
+"""Record how an execution was started: from which version, or from which build.
 
 It is written before the first step begins, and is what later commands go on with: an execution
 keeps its version wherever a tag moves meanwhile.

@@ -1,4 +1,4 @@
-"""Decides which invocation made a value from which: by content, so that every process agrees.
+"""Lineage of values, matched by content, so that every process computes the same.
 
 A record keeps a digest of each argument, and of what stands in its lists, tuples and dicts. Whoever
 asks matches them with the results of earlier invocations: nothing is tracked while a flow runs, and

@@ -1,4 +1,4 @@
-"""Decides when a record is absent for certain without being asked for: nobody else is here."""
+"""Know that a record is absent without reading it: this process is the sole writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what writing a record means: create it, or adopt the one that is there."""
+"""Write records: create one, or return the existing one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which records a distant store hands out together: a hint, and never what is recorded.
+"""Copies of many records in one object, to read them from a remote store at once.
 
 A segment holds copies of records that the store has already. Each is verified like the one that it
 copies; what no segment holds, or holds wrongly, is read by its exact key.

@@ -1,4 +1,4 @@
-"""Decides which status an execution has: its end if there is one, else its newest state record."""
+"""Status of an execution: its end if there is one, otherwise its newest state record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a recorded value is shown as JSON: from its document alone, importing nothing."""
+"""Show a recorded value as JSON, from its document alone and without imports."""
 
 from __future__ import annotations
 

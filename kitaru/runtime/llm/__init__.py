@@ -1,1 +1,1 @@
-"""Decides how a model is chosen and asked, and what is kept of its answer."""
+"""Choose and call a model, and record its answer."""

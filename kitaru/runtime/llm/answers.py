@@ -1,4 +1,4 @@
-"""Decides what value a model's answer is: its text, a reply with tool calls, or an instance."""
+"""Turn a model's answer into text, a reply with tool calls, or an instance of a type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what of a model call is kept with the attempt that made it."""
+"""The parts of a model call that are recorded with its attempt."""
 
 from __future__ import annotations
 

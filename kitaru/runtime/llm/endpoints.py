@@ -1,4 +1,4 @@
-"""Decides where a model may be asked: never where a machine keeps its secrets."""
+"""Allowed endpoints of models. Metadata services of cloud machines are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a model call is where it stands: durable in a flow, part of a checkpoint in one."""
+"""Model calls: durable in a flow's body, part of the checkpoint inside a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which model answers a call: a configured one, by alias or name, or the offline one."""
+"""Resolve a model by alias or name. Without a configured model, use the offline one."""
 
 from __future__ import annotations
 

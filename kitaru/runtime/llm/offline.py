@@ -1,4 +1,4 @@
-"""Decides what the offline model answers: what it was asked, in the shape that was asked for."""
+"""The offline model: it repeats the prompt, in the shape of the requested answer."""
 
 from __future__ import annotations
 

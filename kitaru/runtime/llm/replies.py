@@ -1,4 +1,4 @@
-"""Decides what a model's reply is where it may call tools: values that cross cuts and replays."""
+"""Replies of models with tool calls: values that cross cuts and replays."""
 
 from __future__ import annotations
 

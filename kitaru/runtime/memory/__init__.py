@@ -1,1 +1,1 @@
-"""Decides what flows remember beyond their own execution."""
+"""Values that flows store beyond their own execution."""

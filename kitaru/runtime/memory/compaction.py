@@ -1,4 +1,4 @@
-"""Decides how a model merges what is remembered into one text, and what is kept of how it did."""
+"""Let a model merge several values of a memory into one text, and record how."""
 
 from __future__ import annotations
 

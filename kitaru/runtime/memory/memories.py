@@ -1,4 +1,4 @@
-"""Decides how the versions of a memory's keys are found and written: numbered, each created once.
+"""Find and write the versions of a memory's keys. Each version is created once.
 
 A key has the versions 1 to n without a gap, so that n is found by exact reads alone; a list only
 says where to begin. Who loses the race for a number takes the next one.

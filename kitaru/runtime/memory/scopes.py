@@ -1,4 +1,4 @@
-"""Decides whose memory is meant: a namespace's, a flow's or an execution's."""
+"""Scopes of memory: a namespace, a flow or an execution."""
 
 from __future__ import annotations
 

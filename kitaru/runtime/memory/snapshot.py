@@ -1,4 +1,4 @@
-"""Decides which memory of its own a replay begins with: what its source had written by then."""
+"""The memory that a replay starts with: what its source had written by that point."""
 
 from __future__ import annotations
 

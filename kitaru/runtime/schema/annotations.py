@@ -1,4 +1,4 @@
-"""Decides what the annotations of a function mean, as far as they can be resolved.
+"""Resolve the annotations of a function, as far as possible.
 
 Names under `if TYPE_CHECKING:` do not exist when a program runs. The function's source tells where
 they come from. Only modules that the steps of a pipeline have as well are imported for them, the

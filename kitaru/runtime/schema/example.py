@@ -1,4 +1,4 @@
-"""Decides which JSON stands for any that fits a schema: what it gives itself, or the shortest.
+"""Example JSON for a schema: the schema's own example, or the shortest valid value.
 
 A truth value is true: the command that is shown with a wait is pasted by people who agree, and an
 object is no place where they look for the one word that makes it a refusal.

@@ -1,4 +1,4 @@
-"""Decides what a good answer to a wait is: a type as JSON schema, and JSON as the type."""
+"""Schemas for the answers of waits: a type as JSON Schema, and JSON as the type."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Decides how one step of a compiled flow runs: its code, the frame in, the frame out."""
+"""Run one step of a compiled flow: its code, the frame in, the frame out."""

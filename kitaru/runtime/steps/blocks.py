@@ -1,4 +1,4 @@
-"""Decides how the generated `steps.py` becomes functions that look like the user's source."""
+"""Turn the generated `steps.py` into functions that look like the user's source."""
 
 from __future__ import annotations
 

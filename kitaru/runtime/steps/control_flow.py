@@ -1,4 +1,4 @@
-"""Decides where control goes between the steps of a flow, as the journal knows it."""
+"""Control flow between the steps of a flow, as recorded in the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how one node of a fan-out makes the calls that a step before it submitted."""
+"""Run the calls of one node of a fan-out, which an earlier step submitted."""
 
 from __future__ import annotations
 

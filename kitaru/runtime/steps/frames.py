@@ -1,4 +1,4 @@
-"""Decides what crosses a cut: the live variables as one graph, and how far the run has come."""
+"""Frames: the live variables at a cut as one graph, and the position in the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides where the code of a compiled flow lives: in its own module, or in that of a helper."""
+"""The modules that the code of a compiled flow runs in: its own, or a helper's."""
 
 from __future__ import annotations
 

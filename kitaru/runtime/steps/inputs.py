@@ -1,4 +1,4 @@
-"""Decides where a first step finds the flow's inputs: its arguments, its environment, the store.
+"""Find the flow's inputs in a first step: in arguments, the environment or the store.
 
 Engines carry numbers as doubles, and limit how long a text may be. `kitaru invoke` puts an input
 that does not survive that into the store, and the run's parameter `kitaru_inputs` is its key.

@@ -1,4 +1,4 @@
-"""Decides how the file that holds a flow is imported: once, and under the name that is recorded.
+"""Import the file of a flow once, under the module name that is recorded.
 
 The import root comes after the standard library and before everything else on `sys.path`, in every
 process that Kitaru starts. So a project module may have the name of an installed package, as

@@ -1,4 +1,4 @@
-"""Decides how the process of one container begins and ends: its command line, outputs and codes."""
+"""The process of one container: command line, outputs and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a step runs: the plan, its block functions, and the user's module they live in."""
+"""The code of a step: the plan, its block functions, and the user's module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a step of a pipeline goes on with a flow: guard, frame in, blocks, frame out."""
+"""Run a step of a pipeline: guard, frame in, blocks, frame out."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Decides what can be watched of a running execution: its output, spans and metrics."""
+"""Output, spans and metrics of a running execution."""

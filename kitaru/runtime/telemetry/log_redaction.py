@@ -1,4 +1,4 @@
-"""Decides what is hidden of texts before they are kept: secrets, and what the hook hides."""
+"""Hide secrets in recorded texts, and apply the project's redaction hook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how the output of an execution is kept: in chunks beside its records, never in their way.
+"""Record the output of an execution in chunks, without delaying its records.
 
 Output is taken in memory and written by a thread of its own. Where the store is slow or gone it is
 output that is lost, and said to be, never time or a record.

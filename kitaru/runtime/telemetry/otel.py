@@ -1,4 +1,4 @@
-"""Decides what spans and metrics say: executions, steps, attempts and model calls, never a text."""
+"""OpenTelemetry spans and metrics of executions, steps, attempts and model calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which invocation a piece of output belongs to: the one whose code wrote it.
+"""Attribute each piece of output to the invocation whose code wrote it.
 
 `sys.stdout` and `sys.stderr` stay what they are for whoever looks at the terminal or the container:
 every text goes there first, as it is. A reader that closes its end of a pipe, such as `head`, is

@@ -1,4 +1,4 @@
-"""Decides when spans and metrics are made: only where somebody asked for them; else nothing loads.
+"""Start spans and metrics only where they are configured. Otherwise nothing is loaded.
 
 An execution is one trace, whatever processes it runs in, today or after a resume: the trace's id
 and that of its first span come from the execution's id.

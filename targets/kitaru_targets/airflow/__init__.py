@@ -1,1 +1,1 @@
-"""Decides how a plan runs on Airflow 3."""
+"""The target for Airflow 3."""

@@ -1,4 +1,4 @@
-"""Decides the DAG file for Airflow 3: one row of tasks, each of which may find nothing to do."""
+"""Write the DAG file for Airflow 3: one row of tasks, each of which may have nothing to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what the compiler may expect of Airflow 3."""
+"""The compiler's profile of Airflow 3."""
 
 from __future__ import annotations
 

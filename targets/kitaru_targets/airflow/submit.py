@@ -1,4 +1,4 @@
-"""Decides how Airflow is told of runs and answers: through its own client, imported here only.
+"""Start runs and deliver answers on Airflow, with its own client, imported only here.
 
 Run against apache-airflow-client 3.3 and Airflow 3.3.
 """

@@ -1,4 +1,4 @@
-"""Decides whether a DAG file is one that Airflow runs as it is meant."""
+"""Validate that Airflow runs a DAG file as intended."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Decides how a plan runs on Azure Machine Learning pipelines."""
+"""The target for Azure Machine Learning pipelines."""

@@ -1,4 +1,4 @@
-"""Decides the document for Azure ML: a chain of commands that ask their guards.
+"""Write the document for Azure ML: a chain of commands that check their guards.
 
 There are no conditions to use and no order but that of data: each step reads what the one before it
 wrote about its end. Texts are put into a line of shell as they are, so that every word of it stands

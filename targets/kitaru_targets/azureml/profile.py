@@ -1,4 +1,4 @@
-"""Decides what the compiler may expect of Azure ML pipelines, and the limits a document keeps."""
+"""The compiler's profile of Azure ML pipelines, and the limits of a document."""
 
 from __future__ import annotations
 

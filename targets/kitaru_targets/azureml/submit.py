@@ -1,4 +1,4 @@
-"""Decides how a run is started on Azure ML: through its own SDK, imported here only.
+"""Start a run on Azure ML with its own SDK, imported only here.
 
 Written against azure-ai-ml 1.35. It was never run against the real service.
 """

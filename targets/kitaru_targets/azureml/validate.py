@@ -1,4 +1,4 @@
-"""Decides whether a document is one that Azure ML runs as it is meant.
+"""Validate that Azure ML runs a document as intended.
 
 The SDK's own validation does not see an output of a job that is not there, a circle, an input that
 nobody declared, a value of another type, or a word of a command that a shell would take apart.

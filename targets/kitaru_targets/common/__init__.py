@@ -1,1 +1,1 @@
-"""Decides what Kubeflow and Vertex share: the intermediate representation both of them run."""
+"""Code that Kubeflow and Vertex share: the intermediate representation that both run."""

@@ -1,4 +1,4 @@
-"""Decides the order of steps where a target has no groups, and where it may branch once or wait."""
+"""The order of steps on targets without groups, and the single branch or wait they allow."""
 
 from __future__ import annotations
 

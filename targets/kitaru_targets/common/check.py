@@ -1,4 +1,4 @@
-"""Decides whether a document is sound in what the vendors' own tools do not look at.
+"""Check documents for errors that the vendors' own tools do not find.
 
 Parsers, loaders and local runners accept a missing order, an input nobody declared, a wrong
 placeholder or a condition on something that is not there; a cluster fails on it, or, worse, drops

@@ -1,4 +1,4 @@
-"""Decides whether the graphs of a document are sound: order, inputs, conditions, nesting."""
+"""Check the graphs of a document: order, inputs, conditions, nesting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides whether a task that runs once for each item of a list is sound."""
+"""Check a task that runs once for each item of a list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a condition is written and read: the subset of CEL that all engines read alike.
+"""Write and read conditions in the subset of CEL that all engines evaluate alike.
 
 The Go driver evaluates CEL, `kfp.local` translates it to Python. Both agree on comparisons of one
 string input with words, and on `&&` between them.

@@ -1,4 +1,4 @@
-"""Decides what a DAG file is as data: the constants, parameters and tasks in a frame that is fixed.
+"""A DAG file as data: the constants, parameters and tasks in a fixed frame.
 
 A file is read from its syntax tree. Whatever is no literal in a place for literals has to be, node
 by node, what the template holds there.

@@ -1,4 +1,4 @@
-"""Decides what a plan looks like as a pipeline document of IR schema 2.1.0."""
+"""Turn a plan into a pipeline document of IR schema 2.1.0."""
 
 from __future__ import annotations
 

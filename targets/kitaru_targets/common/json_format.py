@@ -1,4 +1,4 @@
-"""Decides how a JSON document is written: what fits on a line stands on one."""
+"""Format a JSON document: whatever fits on a line is written on one."""
 
 from __future__ import annotations
 

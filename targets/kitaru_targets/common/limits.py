@@ -1,4 +1,4 @@
-"""Decides whether a plan keeps a target's limits, and says where in the source it does not."""
+"""Check a plan against a target's limits, and report source lines that exceed them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how nodes of a pipeline document are called, so that every engine accepts the names."""
+"""Names of nodes in pipeline documents, which every engine accepts."""
 
 from __future__ import annotations
 

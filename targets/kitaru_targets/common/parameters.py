@@ -1,4 +1,4 @@
-"""Decides how a flow's inputs become typed pipeline parameters, and values for them."""
+"""Turn a flow's inputs into typed pipeline parameters, and values for them."""
 
 from __future__ import annotations
 

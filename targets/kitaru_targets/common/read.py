@@ -1,4 +1,4 @@
-"""Decides how a document is read back: one YAML document, without anchors, as plain data."""
+"""Read a document back: one YAML document, without anchors, as plain data."""
 
 from __future__ import annotations
 

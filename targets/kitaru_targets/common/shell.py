@@ -1,4 +1,4 @@
-"""Decides how texts stand where an engine puts them into a line of shell as they are."""
+"""Quote texts that an engine inserts into a shell command unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides which tasks and groups a layout becomes, and which of them are conditional.
+"""Turn a layout into tasks and groups, some of them conditional.
 
 Control runs along *lines*. A line lives in a group; as soon as the flow may have ended or been
 suspended on it, its rest becomes a *segment*: a group beside it, conditional on what one step that

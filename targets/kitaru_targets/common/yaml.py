@@ -1,4 +1,4 @@
-"""Decides how a document is written: YAML that every reader takes for the same, byte for byte."""
+"""Write YAML that every parser reads alike, with stable bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how two compilations differ: steps and waits added, removed and changed, and why."""
+"""Compare two compilations: steps and waits added, removed and changed, and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what the code of a step is: its blocks without the jumps, and what they call."""
+"""The code of a step for a comparison: its blocks without jumps, and their callees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what comes right before a step, and on what conditions it is reached."""
+"""The predecessors of a step, and the conditions under which it is reached."""
 
 from __future__ import annotations
 

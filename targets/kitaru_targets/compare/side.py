@@ -1,4 +1,4 @@
-"""Decides what of a compilation is compared: facts of the flow, each step and each wait by name."""
+"""One side of a comparison: facts about the flow, its steps and its waits, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what a dry run is: the emitted document, executed on this machine, waits and all.
+"""Dry runs: execute the emitted document on this machine, including waits.
 
 It reads the document, never the plan beside it: order, conditions, inputs, environment and retries
 are the document's, and each step is a process with the very command that the document holds.

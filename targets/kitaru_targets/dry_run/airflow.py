@@ -1,4 +1,4 @@
-"""Decides what runs from a DAG file, by Airflow's rules and without Airflow.
+"""Execute a DAG file by Airflow's rules, without Airflow.
 
 What a step is started with is computed by the file's own functions. A question that nobody has
 answered parks the run, as it does in Airflow; a dry run goes on by the journal.

@@ -1,4 +1,4 @@
-"""Decides what runs, and in which order, from an Azure ML job alone, as the service would.
+"""Execute an Azure ML job from its document alone, in the order of the service.
 
 Each command is run by a shell, as there, after the service's `${{…}}` were replaced by the texts
 themselves: whatever a text could do to a command, it does here as well.

@@ -1,4 +1,4 @@
-"""Decides what runs, and in which order, from the emitted document alone, as a cluster would.
+"""Execute a Kubeflow or Vertex document alone, in the order of a cluster.
 
 A task that depends on a skipped one is skipped as well, and one that depends on a failed one does
 not run: this is stricter than the vendors' local runners.

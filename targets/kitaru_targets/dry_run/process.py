@@ -1,4 +1,4 @@
-"""Decides how a dry run starts a container: its own command, as a process of this machine."""
+"""Start a container of a dry run: its command, as a process on this machine."""
 
 from __future__ import annotations
 

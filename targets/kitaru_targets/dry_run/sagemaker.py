@@ -1,4 +1,4 @@
-"""Decides what runs, and in which order, from a SageMaker definition alone, as the service would.
+"""Execute a SageMaker definition alone, in the order of the service.
 
 A step whose predecessor failed does not run, and texts longer than the service's API takes stop the
 run before anything starts: this is stricter than the vendor's local mode.

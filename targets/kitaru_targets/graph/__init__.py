@@ -1,4 +1,4 @@
-"""Decides how a compiled flow is shown as a graph: Mermaid, DOT, SVG and a page of its own."""
+"""Show a compiled flow as a graph: Mermaid, DOT, SVG and an HTML page."""
 
 from kitaru_targets.graph.dot import dot
 from kitaru_targets.graph.draw import svg

@@ -1,4 +1,4 @@
-"""Decides where control may go at the end of each block: the tests in `steps.py`, what follows."""
+"""Successors of each block, read from the conditions in `steps.py`."""
 
 from __future__ import annotations
 

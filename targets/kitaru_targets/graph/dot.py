@@ -1,4 +1,4 @@
-"""Decides what a graph is in DOT, as Graphviz draws it."""
+"""Write a graph as DOT, the language of Graphviz."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what the drawing of a graph looks like: sizes, shapes and lines, in pixels."""
+"""Draw a graph: sizes, shapes and lines, in pixels."""
 
 from __future__ import annotations
 

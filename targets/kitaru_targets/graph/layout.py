@@ -1,4 +1,4 @@
-"""Decides where each node is drawn: program order from top to bottom, arms side by side.
+"""Lay out a graph: program order from top to bottom, arms side by side.
 
 Everything that is not in an arm stands on one axis. An arm ends where all ways that go on meet
 again; an arm without nodes keeps a lane, so that its edge passes beside the others.

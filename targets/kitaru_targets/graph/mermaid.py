@@ -1,4 +1,4 @@
-"""Decides what a graph is in Mermaid, as Markdown pages draw it."""
+"""Write a graph as Mermaid, which Markdown pages render."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what the graph of a flow is: steps, waits, tests, joins, ends, and what leads where.
+"""The graph of a flow: steps, waits, conditions, joins, ends, and edges between them.
 
 It is made from what is on disk after compiling: the plan, the generated blocks and the sources.
 """

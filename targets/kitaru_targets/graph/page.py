@@ -1,4 +1,4 @@
-"""Decides what the page of a graph shows: the drawing beside the source, in one file of its own."""
+"""An HTML page that shows the graph next to the source, in one file."""
 
 from __future__ import annotations
 

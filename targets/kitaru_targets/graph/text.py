@@ -1,4 +1,4 @@
-"""Decides how the user's text is laid out: every line in its place, as wide as there is room."""
+"""Lay out the user's text: every line in its place, in the available width."""
 
 from __future__ import annotations
 

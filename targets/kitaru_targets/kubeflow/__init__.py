@@ -1,1 +1,1 @@
-"""Decides how a plan runs on Kubeflow Pipelines 2."""
+"""The target for Kubeflow Pipelines 2."""

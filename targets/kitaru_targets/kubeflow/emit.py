@@ -1,4 +1,4 @@
-"""Decides the document for Kubeflow Pipelines."""
+"""Write the document for Kubeflow Pipelines."""
 
 from __future__ import annotations
 

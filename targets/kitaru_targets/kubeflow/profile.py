@@ -1,4 +1,4 @@
-"""Decides what the compiler may expect of Kubeflow Pipelines."""
+"""The compiler's profile of Kubeflow Pipelines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a run is started on Kubeflow Pipelines: through its own SDK, imported here only.
+"""Start a run on Kubeflow Pipelines with its own SDK, imported only here.
 
 Written against kfp 2.17. It was never run against a real service.
 """

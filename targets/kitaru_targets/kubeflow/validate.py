@@ -1,4 +1,4 @@
-"""Decides whether a document is one that Kubeflow Pipelines runs as it is meant."""
+"""Validate that Kubeflow Pipelines runs a document as intended."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Decides how a plan runs on Amazon SageMaker Pipelines."""
+"""The target for Amazon SageMaker Pipelines."""

@@ -1,4 +1,4 @@
-"""Decides the document for SageMaker Pipelines: a chain of processing steps that ask their guards.
+"""Write the document for SageMaker: a chain of processing steps that check their guards.
 
 A step that depends on one of a branch that was not taken never runs, and nothing can depend on a
 condition: there is no join. So the steps stand in program order, each depending on the one before,

@@ -1,4 +1,4 @@
-"""Decides how SageMaker Pipelines is told of runs and answers: through boto3, imported here only.
+"""Start runs and deliver answers on SageMaker Pipelines, with boto3, imported only here.
 
 Written against boto3 1.44. It was never run against the real service.
 """

@@ -1,4 +1,4 @@
-"""Decides whether a document is one that SageMaker Pipelines runs as it is meant.
+"""Validate that SageMaker Pipelines runs a document as intended.
 
 No tool of the vendor's checks a definition before the service does, and the service finds much of
 it only when a step starts.

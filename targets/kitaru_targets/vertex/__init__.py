@@ -1,1 +1,1 @@
-"""Decides how a plan runs on Vertex AI Pipelines."""
+"""The target for Vertex AI Pipelines."""

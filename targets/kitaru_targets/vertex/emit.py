@@ -1,4 +1,4 @@
-"""Decides the document for Vertex AI Pipelines."""
+"""Write the document for Vertex AI Pipelines."""
 
 from __future__ import annotations
 

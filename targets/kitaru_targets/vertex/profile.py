@@ -1,4 +1,4 @@
-"""Decides what the compiler may expect of Vertex AI Pipelines."""
+"""The compiler's profile of Vertex AI Pipelines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a run is started on Vertex AI Pipelines: through its own SDK, imported here only.
+"""Start a run on Vertex AI Pipelines with its own SDK, imported only here.
 
 Written against google-cloud-aiplatform 2.7. It was never run against a real service.
 """

@@ -1,4 +1,4 @@
-"""Decides whether a document is one that Vertex AI Pipelines runs as it is meant."""
+"""Validate that Vertex AI Pipelines runs a document as intended."""
 
 from __future__ import annotations
 

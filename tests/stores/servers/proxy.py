@@ -1,4 +1,4 @@
-"""Decides what goes wrong between a store and the real server behind it, as a test scripts it."""
+"""Inject faults between a store and the real server behind it, by a script."""
 
 from __future__ import annotations
 

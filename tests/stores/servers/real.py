@@ -1,4 +1,4 @@
-"""Decides how each real server of the tests is started on loopback, waited for, and ended."""
+"""Start, await and stop the real servers of the tests on loopback."""
 
 from __future__ import annotations
 

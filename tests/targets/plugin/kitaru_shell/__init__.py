@@ -1,4 +1,4 @@
-"""Decides how a plan runs as a script of a POSIX shell."""
+"""A target that runs a plan as a POSIX shell script."""
 
 from kitaru_targets.base import Target
 

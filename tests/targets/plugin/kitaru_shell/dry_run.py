@@ -1,4 +1,4 @@
-"""Decides what runs from a script, as a shell would: one step after the other, until one fails."""
+"""Execute a script as a shell does: one step after the other, until one fails."""
 
 from __future__ import annotations
 

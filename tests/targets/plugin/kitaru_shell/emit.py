@@ -1,4 +1,4 @@
-"""Decides the document: a script that runs the steps in program order, each asking its guard."""
+"""Write the document: a script that runs the steps in order, each checking its guard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what the compiler may expect of a shell: commands in a row, and nothing else."""
+"""The compiler's profile of a shell: commands in sequence, nothing else."""
 
 from __future__ import annotations
 

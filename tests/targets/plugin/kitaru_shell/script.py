@@ -1,4 +1,4 @@
-"""Decides what the script is: four things that vary, in a frame that is fixed."""
+"""The script as data: four values in a fixed frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides how a run is started, by Kitaru and by hand: as a process of this machine."""
+"""Start a run, by Kitaru and by hand: a process on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides whether a script is one that a shell runs as it is meant."""
+"""Validate that a shell runs a script as intended."""
 
 from __future__ import annotations
 
