@@ -253,7 +253,7 @@ def timed(title: str, action: Callable[[], None]) -> None:
 
 
 def passes(command: list[str]) -> bool:
-    """Run one check; one that fails is told at the end, and does not hide the others."""
+    """Run one check. A failure is reported at the end, and does not hide the others."""
     try:
         timed(" ".join(command), lambda: run([bin_of(VENV, command[0]), *command[1:]]))
     except subprocess.CalledProcessError:
@@ -350,7 +350,7 @@ def bench() -> None:
 
 
 def peers(lists: Path) -> None:
-    """Make an environment for each other engine; one that cannot be installed is told as such."""
+    """Make an environment for each other engine. One that cannot be installed is reported."""
     for wanted in sorted(set(lists.glob("*.txt")) - {lists / "others.txt"}):
         try:
             install(ENVS / wanted.stem, ["--requirement", str(wanted)], [wanted])

@@ -93,7 +93,7 @@ def measure(count: int) -> Line:
 
 
 def going_on(count: int) -> Line:
-    """Take the CPU of going on, in a warm process, with steps that are all recorded."""
+    """Measure the CPU time of a resume in a warm process, with all steps recorded."""
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         store = open_store(f"sqlite:{folder}/kitaru.db")
@@ -109,7 +109,7 @@ def going_on(count: int) -> Line:
         took = min(again() for _ in range(10))
         store.close()
     return Line(
-        what=f"going on with {count:,} recorded checkpoints, warm",
+        what=f"resume with {count:,} recorded checkpoints, warm",
         ours=f"{took * 1000:.1f} ms CPU",
         against="",
         ratio=None,

@@ -1,7 +1,8 @@
 """Cost of durability in other engines: the same chain of trivial steps on each.
 
 Each engine runs in an environment of its own, made by `python3 dev.py bench peers`, all in turns,
-on the same disk. What each records before it goes on differs; the programs say how they are set.
+on the same disk. The engines differ in what they record before they continue. The programs document
+their settings.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SERVER = ENVS / "restate" / "node_modules/@restatedev/restate-server-linux-x64/b
 RUNS = {100: 1, 1_000: 1}
 # The largest number of steps that does not take minutes.
 MOST = {"Prefect": 100, "Temporal, activities": 100}
-# Seconds for one phase; an engine that takes longer, or fails, is told as such beside the others.
+# Seconds for one phase. An engine that takes longer, or fails, is reported as such.
 PATIENCE = 120
 OURS = "kitaru"
 
@@ -113,7 +114,7 @@ def figures_of(program: subprocess.Popen[str], name: str) -> Figures:
 
 
 def once(engine: Engine, count: int) -> Figures:
-    """Run `count` steps, and go on with as many; return the figures of both."""
+    """Run `count` steps, and resume with as many. Return the figures of both."""
     folder = SCRATCH / engine.name
     shutil.rmtree(folder, ignore_errors=True)
     figures = phase(engine, folder / "run", count, "run")

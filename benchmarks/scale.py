@@ -31,9 +31,9 @@ from kitaru.wire import ids, keys
 
 PER_DAY = 1_000_000
 AT_ONCE = 10_000
-# A short execution, from which requests and costs are told, and a long one for the partitions.
+# A short execution, to compute requests and costs, and a long one for the partitions.
 CHECKPOINTS, MANY = 20, 100
-# The busiest minute of a day has so many times the average.
+# The load of the busiest minute of a day, as a multiple of the average.
 PEAK = 10
 # S3 documents at least so many for each partition; a comment of AWS there gives 30 to 60 minutes
 # for a split. GCS documents a bucket's first capacity, and that it grows by ranges of keys.
@@ -198,7 +198,7 @@ class Epoch:
 
 
 def partitioned(of: Measured, make: Callable[[float], str], rate: float) -> list[Epoch]:
-    """Let a bucket split its busy partitions, each in two, as often as `SPLITS`."""
+    """Let a bucket split its busy partitions, each in two, `SPLITS` times."""
     borders: list[str] = []
     epochs, start = [], 1_790_000_000.0
     for _ in range(SPLITS):

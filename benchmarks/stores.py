@@ -224,7 +224,7 @@ def _round_trips(store: Store, proxy: Proxy) -> Iterator[Line]:
     ended = _trips(proxy, lambda: again(ended=True)) - looked
     yield _line(f"the result of an execution of {MANY}", ended, "")
     rest = _trips(proxy, lambda: again(ended=False)) - looked - 1
-    yield _line(f"going on after {MANY} checkpoints, to the end", rest, "")
+    yield _line(f"a resume after {MANY} checkpoints, to the end", rest, "")
 
 
 def _trips(proxy: Proxy, work: Callable[[], object]) -> float:

@@ -1,8 +1,8 @@
 """An agent that picks its own tools until it is done: a `while` loop and dynamic dispatch.
 
 No compiler can know how often the loop runs or which tool it calls, so the loop stays together in
-one step of the compiled pipeline. Every checkpoint inside it is recorded on its own all the same:
-killed in its third round, the agent goes on in its third round.
+one step of the compiled pipeline. Every checkpoint inside it is still recorded on its own: an agent
+that is killed in its third round continues in its third round.
 """
 
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 from kitaru import checkpoint, flow
 
 LIBRARY = {
-    "durable execution": "A program that goes on after a crash where it stopped.",
-    "journal": "A durable program writes each result down before it goes on.",
-    "replay": "After a crash the program runs again and reads what the journal holds.",
+    "durable execution": "After a crash, a program continues where it stopped.",
+    "journal": "A durable program records each result before it continues.",
+    "replay": "After a crash, the program runs again and reads the recorded results.",
 }
 
 

@@ -130,7 +130,7 @@ class Checkpoint(Generic[P, R]):
         self.type = type
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return the recorded result; the function runs only when there is none.
+        """Return the recorded result. The function runs only if no result is recorded.
 
         Raises:
             ContextError: called outside a flow's body.
@@ -364,9 +364,9 @@ def checkpoint(
         retry_on: the exception class, or a tuple of some, after which it is tried again; default
             what the flow says, which is any `Exception`.
         timeout: seconds that one attempt may take, after which it counts as failed with
-            `kitaru.errors.CheckpointTimeout`; default no limit. An async function is cancelled.
-            A thread cannot be stopped: any other goes on in its own until it ends by itself or with
-            the process, on copies of its arguments, and what it returns or raises is dropped.
+            `kitaru.errors.CheckpointTimeout`; default no limit. An async function is cancelled. A
+            thread cannot be stopped: any other function continues in its thread, on copies of its
+            arguments, until it returns or the process ends. Its result or exception is dropped.
         cache: false to never use a result of another execution; by default the setting `cache`
             decides, which is off.
         depends_on: what its code reads beside arguments and globals, for the cache: patterns of

@@ -617,7 +617,7 @@ class Executions(Explaining):
         at any moment, and begun again.
 
         Args:
-            older_than: how long ago an execution must have come to its last status.
+            older_than: minimum time since an execution reached its last status.
             dry_run: yield what would be removed, and remove nothing.
 
         Example:
@@ -641,10 +641,10 @@ class Executions(Explaining):
         """Yield the output that was kept of an execution, in order of time; raises NotFound.
 
         Args:
-            invocation: leave out the output of all others; `""` is the flow's body.
-            follow: go on until the execution has completed, failed or been cancelled.
-            checkpoint: another name of `invocation`.
-            limit: how many lines at most; default all.
+            invocation: return only the output of this invocation. `""` is the flow's body.
+            follow: continue until the execution has completed, failed or been cancelled.
+            checkpoint: alias of `invocation`.
+            limit: maximum number of lines. Default: all.
 
         Example:
             for line in client.executions.logs(exec_id, "draft"):
@@ -838,7 +838,7 @@ class Executions(Explaining):
         submit: bool = True,
         **changed: Any,
     ) -> ReplayHandle[Any]:
-        """Begin a new execution that takes over what precedes `start`, and runs the rest again.
+        """Start a new execution that reuses the records before `start`, and run the rest again.
 
         One that runs locally runs in this process. The remaining steps of a deployed one are
         started on its target.

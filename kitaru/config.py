@@ -112,7 +112,7 @@ def secret_names(start: Path | None = None) -> set[str]:
 
 
 def project_settings(start: Path | None = None) -> dict[str, Any]:
-    """Return `[tool.kitaru]` of the nearest pyproject.toml, `{}` when there is none."""
+    """Return `[tool.kitaru]` of the nearest pyproject.toml; `{}` without such a file."""
     return _project(start)[0]
 
 

@@ -20,7 +20,7 @@
     │   ├── NotFound                no such execution, wait, artifact or block
     │   ├── WaitConflict            the wait was answered differently before
     │   ├── MemoryConflict          the newest version of a memory is not the expected one
-    │   └── WaitTimeout             `handle.wait(timeout)` elapsed; the run goes on
+    │   └── WaitTimeout             `handle.wait(timeout)` elapsed; the run continues
     ├── AnswerInvalid               exit 2: the answer does not fit the wait's schema; still waiting
     └── EnvironmentFailure          exit 3: store, target or credentials
         ├── StoreUnavailable        the store did not answer, after retries
@@ -89,7 +89,7 @@ class InputError(UsageError):
 
 
 class PickleRefused(UsageError):
-    """A recorded value holds a pickle, and whoever reads it did not allow to load one."""
+    """A recorded value contains a pickle, and loading pickles is not allowed here."""
 
 
 class FlowError(KitaruError):
@@ -180,7 +180,7 @@ class MemoryConflict(StateError):
 
 
 class WaitTimeout(StateError, TimeoutError):
-    """`handle.wait(timeout)` elapsed; the run goes on."""
+    """`handle.wait(timeout)` elapsed. The execution continues."""
 
 
 class AnswerInvalid(KitaruError):

@@ -190,9 +190,10 @@ class Flow(Explaining, Generic[P, R]):
         """Return something to `.run(…)` that does so in another way.
 
         Args:
-            store: where the journal lies, `sqlite:PATH` for example; default as configured.
-            exec_id: the execution's id; one that exists, with equal inputs, is gone on with.
-            cache: whether results of other executions may be used; default as decorated.
+            store: URL of the store, such as `sqlite:PATH`. Default: as configured.
+            exec_id: execution id. If it already exists with the same inputs, that execution is
+                resumed.
+            cache: whether results of other executions may be reused. Default: as decorated.
             retries: how often a checkpoint that does not say itself is tried again; default as
                 decorated.
 
@@ -205,7 +206,7 @@ class Flow(Explaining, Generic[P, R]):
         return Runner(self, store=store, exec_id=exec_id, cache=cache, retries=retries)
 
     def resume(self, exec_id: str, *, store: str | Store | None = None) -> Handle[R]:
-        """Go on with an execution of this flow: what is recorded does not run again.
+        """Resume an execution of this flow. Recorded calls do not run again.
 
         Raises:
             NotFound: there is no such execution.
@@ -225,7 +226,7 @@ class Flow(Explaining, Generic[P, R]):
         models: Mapping[str, str] | None = None,
         store: str | Store | None = None,
     ) -> Handle[R]:
-        """Begin a new execution that takes over what precedes `start`, and runs the rest again.
+        """Start a new execution that reuses the records before `start`, and run the rest again.
 
         Args:
             start: the invocation, by id or name, to run again from; default the first one.
@@ -262,10 +263,10 @@ class Flow(Explaining, Generic[P, R]):
         The first version gets the tag `default`; later, tags move where they are named.
 
         Args:
-            target: the name of a target; default as configured, else `local`, a process that reads
-                nothing but the store.
-            tag: one tag, or several, to point at the version.
-            image: the container image of its steps.
+            target: name of a target. Default: as configured, then `local`, a process that reads
+                only the store.
+            tag: tag, or list of tags, to move to the version.
+            image: container image of the steps.
 
         Raises:
             SourceError: the source has errors.
@@ -444,7 +445,7 @@ def handle_of_ended(journal: Journal, end: EndRecord) -> Handle[Any]:
     if end.status == "completed":
         return Handle(journal, None)
     raise StateError(
-        f"The execution {journal.exec_id} was cancelled; it cannot go on.",
+        f"The execution {journal.exec_id} was cancelled; it cannot be resumed.",
         help=hints.new_help(journal),
     )
 
@@ -496,8 +497,8 @@ def _check_synchronous(function: Callable[..., Any]) -> None:
         kind = "async" if code.co_flags & _COROUTINE else "a generator"
         raise UsageError(
             f"The flow {function.__name__} is {kind}.",
-            help="Make it an ordinary function (`def`, no `yield`); checkpoints may be async, and "
-            "run beside each other with .submit(…) and .map(…).",
+            help="Make it an ordinary function (`def`, no `yield`). Checkpoints may be async; use "
+            ".submit(…) and .map(…) to run them concurrently.",
         )
 
 

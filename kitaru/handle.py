@@ -91,7 +91,7 @@ class Handle(Generic[R]):
             timeout: seconds; `None` for no limit.
 
         Raises:
-            WaitTimeout: `timeout` elapsed; the execution goes on.
+            WaitTimeout: `timeout` elapsed. The execution continues.
             CheckpointFailed: a checkpoint failed; `__cause__` is what it raised.
             FlowError: the flow's body raised; `__cause__` is what it raised.
             Diverged: the body did something else than was recorded.
@@ -105,7 +105,7 @@ class Handle(Generic[R]):
         """Wait until the execution has ended or is waiting for an answer; return which.
 
         Raises:
-            WaitTimeout: `timeout` seconds elapsed; the execution goes on.
+            WaitTimeout: `timeout` seconds elapsed. The execution continues.
             EnvironmentFailure: the store failed; the execution can be resumed.
         """
         self._wait(timeout, until_waiting=True)
@@ -177,7 +177,7 @@ class Handle(Generic[R]):
 
     def _wait(self, timeout: float | None, *, until_waiting: bool) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        # Only whoever waits for the result continues the execution when it is answered.
+        # Only a caller that waits for the result continues the execution after an answer.
         continues = self._run is not None and not until_waiting
         journal = self._journal
         attending = processes.attending(journal.store, journal.exec_id)
@@ -203,7 +203,7 @@ class Handle(Generic[R]):
     _look = _FIRST_LOOK
 
     def _is_settled(self, deadline: float | None, until_waiting: bool) -> bool:
-        """Say whether there is nothing to wait for; let a run whose wait was answered go on."""
+        """Return whether there is nothing to wait for. Resume a run whose wait was answered."""
         run = self._run
         if run is None:
             status = self.status
@@ -261,8 +261,8 @@ class Handle(Generic[R]):
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise WaitTimeout(
-                f"The execution {self.exec_id} had not ended in time; it goes on.",
-                help="Wait again with .wait(), or look at .status.",
+                f"The execution {self.exec_id} had not ended in time; it continues to run.",
+                help="Wait again with .wait(), or read .status.",
             )
         if self._run is not None and self._run.phase == "running":
             return

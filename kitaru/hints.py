@@ -94,7 +94,7 @@ def retry_help(execution: Recorded) -> str:
 
 def resume_help(execution: Recorded) -> str:
     """Return how to resume an execution whose process is gone."""
-    return f"To go on: {resume_command(execution)}"
+    return f"To resume: {resume_command(execution)}"
 
 
 def resume_command(execution: Recorded) -> str:
@@ -119,7 +119,7 @@ def get_help(execution: Recorded) -> str:
 
 def new_help(execution: Recorded) -> str:
     """Return how to continue from what a cancelled execution recorded."""
-    return f"Go on with a new one: {_of(execution, 'replay', '--at', 'failure')}"
+    return f"Continue in a new execution: {_of(execution, 'replay', '--at', 'failure')}"
 
 
 def _of(execution: Recorded, verb: str, *more: str) -> str:

@@ -79,7 +79,7 @@ def _missing_library(error: Exception) -> str:
     name = (getattr(error, "name", None) or "").partition(".")[0]
     if not isinstance(error, ModuleNotFoundError) or not name:
         return ""
-    # A module of a package that is there, or a name that only Python itself can have.
+    # A module of an installed package, or a name that only Python itself uses.
     return "" if name in sys.modules or find_spec(name) is not None else name
 
 

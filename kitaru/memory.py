@@ -63,10 +63,11 @@ __all__ = [
 class Memories:
     """Memory as `kitaru.memory` offers it where the caller is, and `KitaruClient().memory` outside.
 
-    Every operation takes a `scope`: `namespace:NAME` is shared by whoever names it, `flow:NAME` by
-    the executions of a flow, `execution:ID` belongs to one execution. In a flow's body the default
-    is `flow`, that flow's own; `execution` and `namespace` (the one called `default`) need no name
-    there. Outside flows the default is the setting `memory_scope`, and there is none without it.
+    Every operation accepts a `scope`. `namespace:NAME` is shared by everybody who uses that name,
+    `flow:NAME` by the executions of a flow, and `execution:ID` belongs to one execution. In a
+    flow's body the default is `flow`, the scope of that flow. `execution` and `namespace` (the
+    namespace `default`) need no name there. Outside flows the default is the setting
+    `memory_scope`. Without that setting, the scope is required.
 
     Keys are ASCII: a letter, digit or underscore, then also `. : / @ + = , ~ -`, at most 100.
 
@@ -121,10 +122,10 @@ class Memories:
         strict: bool = False,
         scope: str | None = None,
     ) -> Any:
-        """Return the newest value of a key, or that of a version; `default` where there is none.
+        """Return the newest value of a key, or the value of a version; otherwise `default`.
 
         Raises:
-            NotFound: with `strict`, there is none.
+            NotFound: there is no value, and `strict` is set.
 
         Example:
             tone = memory.get("tone", "friendly")
@@ -139,7 +140,7 @@ class Memories:
     def entry(
         self, key: str, *, version: int | None = None, scope: str | None = None
     ) -> Entry | None:
-        """Return a value with the version that it is, for `expect=`; None where there is none.
+        """Return a value with its version, for `expect=`; None if there is no value.
 
         Example:
             entry = memory.entry("count")
@@ -213,8 +214,8 @@ class Memories:
         it was made of, by which model, at what cost.
 
         Args:
-            instruction: what the model is told to do with the notes.
-            model: an alias or a model, as for `kitaru.llm`; one must be configured.
+            instruction: what the model is asked to do with the notes.
+            model: an alias or a model, as for `kitaru.llm`. One must be configured.
 
         Raises:
             UsageError: not exactly one of `key` and `prefix`, no `into`, or no model is configured.

@@ -156,8 +156,8 @@ def secret(name: str) -> str:
 
     Raises:
         NotFound: there is no such secret here.
-        EnvironmentFailure: whoever keeps it does not answer, or refuses.
-        UsageError: the name or its reference is none.
+        EnvironmentFailure: the secret manager does not answer, or denies access.
+        UsageError: the name or its reference is not valid.
 
     Example:
         client = Client(api_key=kitaru.secret("SERVICE_API_KEY"))

@@ -79,7 +79,7 @@ class ExecutionView(Explaining):
 
     @property
     def pending_wait(self) -> WaitRequest | None:
-        """The first question that is not answered; None where there is none."""
+        """The first wait without an answer; None if no wait is pending."""
         return self.waits[0] if self.waits else None
 
     @property

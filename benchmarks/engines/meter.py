@@ -1,8 +1,7 @@
 """Measure one engine's run, inside its own process and its server's.
 
-Each program here takes a folder, a number of steps and a phase: `run` does all of it, `crash` ends
-the process after the last step, before the flow is done, and `resume` goes on with that in a new
-process.
+Each program here takes a folder, a number of steps and a phase. `run` does everything, `crash` ends
+the process after the last step, before the flow is done, and `resume` continues in a new process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Prefect: a flow of tasks whose results are kept; going on runs it again with what is kept.
+"""Prefect: a flow of tasks with persisted results. A resume runs it again with these results.
 
-Its server is the one that it starts itself, for this process; what that one uses is not counted.
+Prefect starts a server for this process. The resources of the server are not counted.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Temporal: a workflow of activities, or of local ones, on its development server with SQLite.
 
-Going on after a crash waits for a lease first; what is measured is fetching and replaying a
+A resume after a crash waits for a lease first. The measurement covers fetching and replaying a
 finished history.
 """
 

@@ -215,7 +215,7 @@ def check(
             else:
                 problems = []
             if not flows:
-                # A misspelt `flow` is why there is none.
+                # A misspelt `flow` may be the reason.
                 problems += misused_api(names, source.module)
             for one in flows:
                 calls = Calls(names, source.module)

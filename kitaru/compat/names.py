@@ -113,7 +113,7 @@ def list_stacks() -> list[StackInfo]:
 
 
 def current_stack() -> StackInfo:
-    """Return the stack in force; raises NotFound where there is none."""
+    """Return the stack in force. Raises NotFound if no stack is in force."""
     found = next((one for one in list_stacks() if one.is_active), None)
     if found is None:
         raise NotFound("No stack is in force.", help="kitaru stack use NAME")

@@ -1,8 +1,8 @@
 """Answer what an execution waits for, and let it continue where it runs.
 
-The answer is recorded first, whatever comes of the rest: an orchestrator that keeps a run open for
-it is told; a pipeline that has ended is started again with its remaining steps; where those call
-nothing durable any more, they run here instead of in a container.
+The answer is recorded first, so it stays recorded if a later part fails. Then an orchestrator that
+keeps a run open is notified. If the run has ended, a pipeline of the remaining steps is started. If
+the remaining steps make no durable call, they run here instead of in a container.
 """
 
 from __future__ import annotations

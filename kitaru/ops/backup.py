@@ -1,9 +1,10 @@
 """Back up a store while executions run, and restore one.
 
 From SQLite, a copy is one snapshot, made by SQLite's backup API. From a bucket, objects are copied
-one by one, while others are written. What is copied must still be a store as it could have been at
-some moment: a record without the value that it refers to, or without the checkpoint before it, is
-none. Objects never change, and each refers only to objects that are older, so the order decides:
+one by one, while others are written. The copy must still be a state that the store had at one
+moment. It must contain no record without the value that it refers to, or without the checkpoint
+before it. Objects never change, and each refers only to older objects, so a suitable order is
+enough:
 
     executions first     Each is listed again until a list finds nothing new. Then the list before
                          was complete at the moment when it ended.

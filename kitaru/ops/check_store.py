@@ -42,7 +42,7 @@ def check_store(store: Store) -> list[Kept]:
         ("a second create is refused", lambda: not store.create(key, other)),
         ("the first bytes stay", lambda: store.get(key) == value),
         ("a list finds it", lambda: store.list(key) == [key]),
-        ("nothing is lost", lambda: _is_sound(store)),
+        ("no object is damaged", lambda: _is_sound(store)),
     ]
     try:
         return [_tried(store, name, promise) for name, promise in promises]

@@ -168,7 +168,7 @@ def _launched(store: Store, exec_id: str) -> LaunchRecord:
     if launch is None:
         raise StateError(
             f"The execution {exec_id} does not run here.",
-            help="Compile what is left: "
+            help="Compile the remaining steps: "
             + command(store, "executions", "resume", exec_id, "--target", "T"),
         )
     return launch

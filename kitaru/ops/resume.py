@@ -112,7 +112,7 @@ def continue_here(journal: Journal, *, cache: bool | None = None) -> Handle[Any]
         raise StateError(
             f"The execution {journal.exec_id} does not run here but on "
             f"{journal.execution.target or 'its target'}.",
-            help="Compile what is left: "
+            help="Compile the remaining steps: "
             + hints.command(
                 journal.store, "executions", "resume", journal.exec_id, "--target", "T"
             ),

@@ -165,7 +165,8 @@ def _submit(
     except KitaruError as error:
         if isinstance(error, EnvironmentFailure):
             record_store.try_create(_key(journal, record, "unanswered"), record)
-        # Who may not delete leaves the claim: the next submission waits for a while, then goes on.
+        # Without the right to delete, the claim remains. The next submission waits until it
+        # expires.
         with suppress(KitaruError):
             journal.store.delete(claim)
         raise
@@ -340,7 +341,7 @@ def _process_of(journal: Journal, options: Mapping[str, str]) -> tuple[LaunchRec
 
 
 def _noted(record_store: RecordStore, key: str) -> SubmissionRecord | None:
-    """Return the run that another call starts just now, None where it does not come to that."""
+    """Return the run that a concurrent call starts; None if that call starts none."""
     for _ in range(round(_CLAIM_SECONDS / _LOOK_SECONDS)):
         held = record_store.read(SubmissionRecord, key)
         if held is not None:

@@ -55,8 +55,8 @@ class Verified:
 def verify(store: Store) -> Verified:
     """Read every object of a store and compare it with its digest; look for what is missing.
 
-    Executions may run meanwhile. What each object must be is told by its own digest, and what must
-    be there by the objects that refer to it: large values, and states that are numbered.
+    Executions may run meanwhile. The digest of each object proves its content. Objects that others
+    refer to must exist: large values, and numbered states.
 
     Raises:
         NotFound: there is no such file.

@@ -37,7 +37,7 @@ def use_configuration(source: Callable[[], Mapping[str, str]]) -> None:
 
 
 def find(name: str) -> str | None:
-    """Return the value of a secret, None when there is none: see `kitaru.secret`."""
+    """Return the value of a secret; None if it is not found. See `kitaru.secret`."""
     value = os.environ.get(check_name("secret", name)) or _referred(name) or _kept(name)
     if value:
         redaction.register_value(name, value)
@@ -50,12 +50,12 @@ def references() -> dict[str, str]:
 
 
 def check_reference(name: str, reference: str) -> str:
-    """Return a reference; raise UsageError when it is none, without showing it."""
+    """Return a valid reference. Otherwise raise UsageError, which does not show it."""
     scheme, colon, place = reference.partition(":")
     if colon and place and scheme in _READERS:
         return reference
     raise UsageError(
-        f"The reference of the secret {name} is none: it begins with none of "
+        f"The reference of the secret {name} is not valid: it starts with none of "
         f"{', '.join(f'{known}:' for known in _READERS)}",
         help=f"A reference says where the value is, and is never the value: {name} = "
         '"aws:prod/service"',

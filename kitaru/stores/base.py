@@ -42,7 +42,7 @@ class Store(Protocol):
         ...
 
     def get(self, key: str) -> bytes | None:
-        """Return the object, or None when there certainly is none."""
+        """Return the object, or None if it certainly does not exist."""
         ...
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -66,7 +66,7 @@ class Store(Protocol):
         ...
 
     def delete(self, *keys: str) -> None:
-        """Remove objects, in no order; no error where there is none. For garbage and hints only."""
+        """Remove objects, in any order. Missing ones are no error. For garbage and hints only."""
         ...
 
     def inspect(self, prefix: str) -> None:

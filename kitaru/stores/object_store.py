@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _MARKER = "kitaru-store"
 _MARK = b"This prefix is a Kitaru store, and its bucket refuses a second create.\n"
-# obstore reports a bucket that is gone like a key that is not there.
+# obstore reports a missing bucket like a missing key.
 _NO_BUCKET = (
     "NoSuchBucket",
     "ContainerNotFound",
@@ -270,7 +270,8 @@ def _connect(scheme: str, bucket: str, prefix: str, **limits: timedelta) -> Any:
         # Client options given here hide the variable that obstore would read otherwise.
         "allow_http": os.environ.get(f"{variables}_ALLOW_HTTP", "").lower() in {"1", "true"},
     }
-    # Whoever repeats knows when: obstore would do so at once, even of a store that is too busy.
+    # Retries are made here, after a pause. obstore would retry at once, even if the store is
+    # overloaded.
     once = {"max_retries": 0}
     make = getattr(import_module("obstore.store"), name)
     return make(bucket, prefix=prefix or None, client_options=options, retry_config=once)

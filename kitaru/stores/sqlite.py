@@ -186,7 +186,7 @@ class SqliteStore:
         return found
 
     def delete(self, *keys: str) -> None:
-        # Some at a time: whoever writes meanwhile waits for one commit only.
+        # In batches, so that a concurrent writer waits for one commit only.
         for start in range(0, len(keys), _AT_ONCE):
             some = [(key,) for key in keys[start : start + _AT_ONCE]]
             with self._writing, _translated(self.path), self._transaction():
@@ -337,7 +337,8 @@ class SqliteStore:
         return found + 1
 
     def _write_log(self, generation: int) -> None:
-        # An error here is none of the commit's, which is durable in the log: the next one retries.
+        # An error here does not affect the commit, which is durable in the log. The next commit
+        # retries.
         with suppress(sqlite3.OperationalError):
             busy, size, written = self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if not busy and size == written:

@@ -49,7 +49,7 @@ def copy(connection: sqlite3.Connection, target: Path) -> str:
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let the connection see one state of the database inside the block, whoever writes."""
+    """Give the connection a snapshot of the database inside the block, despite other writers."""
     connection.execute("BEGIN")
     try:
         connection.execute("SELECT 1 FROM object LIMIT 1").fetchall()

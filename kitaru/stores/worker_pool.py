@@ -13,11 +13,11 @@ _LOOK_SECONDS = 1.0
 
 
 class Pool:
-    """At most `size` daemon threads, started when there is work and gone when there is none.
+    """At most `size` daemon threads, started when there is work and ended without work.
 
-    Daemons, because a suspended or interrupted execution must not hold the interpreter: whatever
-    was not recorded runs again. An executor of the standard library takes no work any more once
-    the main thread has ended, while an execution may still go on.
+    They are daemons, because a suspended or interrupted execution must not keep the interpreter
+    alive: calls without a record run again. An executor of the standard library accepts no work
+    after the main thread has ended, while an execution may still continue.
     """
 
     def __init__(self, size: int, name: str = "kitaru-checkpoint") -> None:

@@ -15,7 +15,7 @@ _CPU = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 
 
 def cores(text: str) -> float:
-    """Return an amount of CPU in cores; raise UsageError when it is none.
+    """Return an amount of CPU in cores. Raise UsageError if `text` is not one.
 
     >>> cores("500m")
     0.5
@@ -27,7 +27,7 @@ def cores(text: str) -> float:
 
 
 def size(text: str) -> float:
-    """Return an amount of memory in bytes; raise UsageError when it is none.
+    """Return an amount of memory in bytes. Raise UsageError if `text` is not one.
 
     >>> size("4Ki")
     4096.0

@@ -75,7 +75,7 @@ class Part:
 
 
 def of_bytes(data: Any) -> Part:
-    """Return the part for any contiguous bytes, which it goes on referring to."""
+    """Return the part for any contiguous bytes. The part refers to them without a copy."""
     view = memoryview(data).cast("B")
 
     def chunks() -> Iterator[Chunk]:
@@ -104,7 +104,7 @@ def reference(part: Any) -> dict[str, Any]:
 
 
 def referred(document: dict[str, Any], chunks: Callable[[tuple[str, ...]], Iterable[Chunk]]) -> Any:
-    """Return the part that a JSON object stands for, the object itself where it is none.
+    """Return the part that a JSON object represents, or the object itself.
 
     `chunks` reads the chunks with these hashes.
     """

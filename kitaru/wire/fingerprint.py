@@ -126,7 +126,7 @@ class _Walk:
         self._pending: list[tuple[str, tuple[str, ...], Imports]] = []
 
     def cover(self, module: str, name: str) -> bool:
-        """Add definition `name` and all it mentions; False when there is none."""
+        """Add definition `name` and all it mentions. Return False if it does not exist."""
         if not self._add(module, (name,), {}):
             return False
         while self._pending:

@@ -75,8 +75,8 @@ def idempotency_key(exec_id: str, invocation: str) -> str:
 def execution_id_of(run: str) -> str:
     """Return the execution id of a run that an orchestrator has named.
 
-    A name that is an execution id stays; of any other, what is left of it as one comes first, and
-    then a digest of all of it, so that no two runs share an id.
+    A valid execution id is returned unchanged. Any other name is reduced to the allowed characters,
+    and a digest of the whole name is appended, so that no two runs share an id.
 
     Example:
         >>> execution_id_of("review/manual__2026-11-22T06:00:00+00:00")
@@ -138,7 +138,7 @@ class Counters:
         return id
 
     def newest(self, name: str) -> str | None:
-        """Return the id of `name` that was taken last, None where there is none."""
+        """Return the id of `name` that was taken last; None if none was taken."""
         number = self._highest.get(name)
         if number is None:
             return None
@@ -150,7 +150,7 @@ class Counters:
 
     @classmethod
     def from_json(cls, data: Mapping[str, int]) -> Counters:
-        """Return counters that go on where those that wrote `data` stood."""
+        """Return counters that continue from the state in `data`."""
         counters = cls()
         counters._highest = {name: number for name, number in data.items() if name}
         counters._position = sum(counters._highest.values())

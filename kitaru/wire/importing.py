@@ -148,7 +148,7 @@ class _TopLevel:
         self._statements: list[ast.stmt] | None = None
 
     def after(self, code: CodeType, traceback: TracebackType | None) -> CodeType | None:
-        """Return the code after the statement in which `code` ended; None when there is none."""
+        """Return the code after the statement in which `code` ended; None if it was the last."""
         import ast
 
         if self._statements is None:

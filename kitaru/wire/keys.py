@@ -286,7 +286,7 @@ def memory_marks(scope: str, prefix: str) -> str:
 
 
 def memory_mark(scope: str, key: str, number: int, status: str) -> str:
-    """Return the listing hint of a version with which a key came to have a value, or lost it."""
+    """Return the listing hint of a version in which a key got its first value, or lost it."""
     return f"{memory_marks(scope, key)}/{LAST_VERSION - number:08d}/{status}"
 
 

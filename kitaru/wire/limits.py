@@ -19,7 +19,7 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 """The longest record: what a checkpoint logs and its model calls add up to, next to its value."""
 
 MAX_ANSWER_DEPTH = 200
-"""How deep the answer to a wait may nest: whoever reads JSON recurses."""
+"""How deep the answer to a wait may nest: JSON readers are recursive."""
 
 DEFAULT_PARALLEL = 8
 """How many submitted calls of a flow run at the same time, on threads or as nodes, unless told."""

@@ -21,8 +21,8 @@ _MEMORY_KEY = re.compile(
 def check_name(kind: str, name: str) -> str:
     """Return `name` when it is a legal name; `kind` ("checkpoint", "wait", …) is for the message.
 
-    A name starts with a letter or underscore, goes on with letters, digits, `_` or `-`, all ASCII,
-    and has at most 100 characters.
+    A name starts with a letter or underscore and continues with letters, digits, `_` or `-`. It is
+    ASCII and has at most 100 characters.
 
     Raises:
         UsageError: `name` is not text or does not fit the grammar.
@@ -43,8 +43,8 @@ def check_name(kind: str, name: str) -> str:
 def check_memory_key(key: str) -> str:
     """Return `key` when a memory can have it.
 
-    It starts with a letter, digit or underscore, goes on with those and `. : / @ + = , ~ -`, all
-    ASCII, and has at most 100 characters.
+    It starts with a letter, digit or underscore and continues with those and `. : / @ + = , ~ -`.
+    It is ASCII and has at most 100 characters.
 
     Raises:
         UsageError: `key` is not text or does not fit the grammar.

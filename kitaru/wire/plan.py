@@ -1,8 +1,8 @@
 """The plan: the compiler's output for targets and steps, as plain versioned data.
 
-A flow's normal form is a list of blocks in program order; control only ever jumps forward. A block
-that some step starts at is a cut: whoever arrives there writes the frame and ends its process.
-Every other block runs in the process that reached it.
+A flow's normal form is a list of blocks in program order. Control only jumps forward. A block where
+a step starts is a cut: a process that reaches it writes the frame and ends. Every other block runs
+in the process that reached it.
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ class Block(Struct):
     `live` are the variables its frame holds on entry, those that are bound at all; those of an
     activation as `activation.variable`. `activation` is the one whose variables the block's own are
     and whose module it lives in, empty for the flow's. It returns its own variables by their bare
-    names, and by its full name what it passes to another activation: arguments, or its result.
-    A block of kind `flow` has no function: the flow's own is called as it is.
-    A `fan` submits calls and goes on to its `gather`, where they may first be waited for.
-    `calls` are the durable calls seen in it (callee names, in source order), `may_wait` whether one
-    of them can suspend the execution. `reason` is the code of the diagnostic that explains why a
-    region was not cut further, or empty; `why` and `fix` are what that one says here.
+    names, and by its full name what it passes to another activation: arguments, or its result. A
+    block of kind `flow` has no function: the flow's own is called as it is. A `fan` submits calls.
+    Control continues to its `gather`, the first place that may wait for them. `calls` are the
+    durable calls seen in it (callee names, in source order), `may_wait` whether one of them can
+    suspend the execution. `reason` is the code of the diagnostic that explains why a region was not
+    cut further, or empty; `why` and `fix` are what that one says here.
     """
 
     index: int
@@ -201,21 +201,27 @@ LayoutItem = StepItem | WaitItem | BranchItem | FanItem
 
 
 class Plan(Struct):
-    """Everything a target emits from and a step runs from.
+    """The input of a target's emitter and of a step.
 
-    `module` is the dotted name to import in a step, `file` its path below the project's import
-    root, both with `/`. `positions` maps lines of `steps.py` to the user's source (see
-    `kitaru.runtime.steps.blocks`), `activations` are the helpers written out in it. `models` are
-    the model aliases of the project, `asked` the models and aliases that its code names: the
-    default model where a call names none. `settings` are others that its steps go by,
-    `requirements` the pinned distributions a container needs, `environment` its plain variables,
-    `secrets` where the value of each secret is, never the value, `image` the one that the flow's
-    decorator names, if any, `options` what the target itself is told.
-    `residual_of` is the digest of the plan whose frames this one goes on with, empty for a
-    compilation of its own. `retries` is how often a checkpoint is tried again where neither it nor
-    the flow says, `max_parallel` how many submitted calls run at the same time, on threads or as
-    nodes. `pickles` says that the flow may call a checkpoint whose result may be pickled. `codecs`
-    are the modules to import because they register codecs, beside the flow's own.
+    Attributes:
+        module: dotted name of the module to import in a step.
+        file: path of that module below the project's import root, with `/`.
+        positions: lines of `steps.py` mapped to the user's source (see
+            `kitaru.runtime.steps.blocks`).
+        activations: the helpers that are inlined in `steps.py`.
+        models: the model aliases of the project.
+        asked: the models and aliases that the code names; the default model if a call names none.
+        settings: other settings that the steps use.
+        requirements: the pinned distributions that a container needs.
+        environment: plain environment variables of a container.
+        secrets: where the value of each secret is found, never the value.
+        image: the container image that the flow's decorator names, if any.
+        options: options of the target.
+        residual_of: for a residual plan, the digest of the plan whose frames it reads; else empty.
+        retries: default number of retries for checkpoints, if neither they nor the flow set one.
+        max_parallel: maximum number of concurrent submitted calls, on threads or as nodes.
+        pickles: whether the flow may call a checkpoint whose result may be pickled.
+        codecs: modules to import because they register codecs, in addition to the flow's own.
     """
 
     flow: str
@@ -247,14 +253,14 @@ class Plan(Struct):
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:
-        """Return the block called `name`; raise KeyError when there is none."""
+        """Return the block called `name`. Raise KeyError if there is no such block."""
         for block in self.blocks:
             if block.name == name:
                 return block
         raise KeyError(name)
 
     def step(self, name: str) -> Step:
-        """Return the step called `name`; raise KeyError when there is none."""
+        """Return the step called `name`. Raise KeyError if there is no such step."""
         for step in self.steps:
             if step.name == name:
                 return step

@@ -15,9 +15,10 @@ InvocationKind = Literal["checkpoint", "llm", "log", "memory", "wait"]
 class StoredValue(Struct):
     """A value: inline as the codec's JSON document `data`, or in the blob with digest `blob`.
 
-    `digest` is that of the canonical document, which mentions its parts by theirs; `outside` are
-    the bytes of those parts, `size` all bytes together, `type` is for people. Blob and parts lie
-    below the keys `home`, empty for those of whoever's record this is.
+    `digest` is the digest of the canonical document, which refers to its parts by their digests.
+    `outside` is the size of those parts in bytes, `size` the size of everything. `type` is for
+    people. Blob and parts are stored below the keys of the execution `home`; if it is empty, of the
+    execution that this record belongs to.
     """
 
     data: Any = None
@@ -31,7 +32,7 @@ class StoredValue(Struct):
 
 
 class ErrorInfo(Struct):
-    """A failure as people read it: `traceback` holds the user's frames only."""
+    """A failure for people. `traceback` contains only the user's frames."""
 
     type: str
     message: str
@@ -41,10 +42,10 @@ class ErrorInfo(Struct):
 
 
 class Replay(Struct):
-    """What an execution replays: the execution `source`, from the invocation `start` on.
+    """The replay of the execution `source`, starting at the invocation `start`.
 
-    `start` is empty where everything runs again. `results` are the invocations whose results were
-    given, `inputs` the inputs that were, `models` the model of each alias that is another one now.
+    If `start` is empty, everything runs again. `results` are the invocations with injected results,
+    `inputs` the names of changed inputs, `models` the new model of each changed alias.
     """
 
     source: str
@@ -55,14 +56,16 @@ class Replay(Struct):
 
 
 class ExecutionRecord(Struct):
-    """What an execution is: written once. Digests are empty where there is nothing.
+    """The facts about an execution, written once. Digests may be empty.
 
-    `target` is where it runs and `run` what it is called there; both are empty for this machine.
-    `replay` says which execution it replays; large values that it took over still lie there.
-    `cache` says whether results of other executions may be used: whoever resumes it keeps to what
-    it was begun with. `retries` is how often this run tries again what does not say itself, None
-    where it is the flow's, or the configuration's, to say. `changes` are the declared changes that
-    its code had when it began, `code` the fingerprint of that code, empty where it has none.
+    Attributes:
+        target: where the execution runs; empty on this machine.
+        run: the id of its run on the target; empty on this machine.
+        replay: the execution that it replays. Large values that it reuses stay stored there.
+        cache: whether results of other executions may be reused. A resume uses the same value.
+        retries: default number of retries of this run; None if the flow or the settings decide.
+        changes: the declared changes (`kitaru.renamed` and others) of its code at the start.
+        code: fingerprint of the code; empty if it has none.
     """
 
     exec_id: str
@@ -86,7 +89,7 @@ class ExecutionRecord(Struct):
 
 
 class StateRecord(Struct):
-    """One status change of an execution; the highest number counts until there is an end."""
+    """One status change of an execution. The highest number is current until there is an end."""
 
     number: int
     status: Status
@@ -95,9 +98,9 @@ class StateRecord(Struct):
 
 
 class EndRecord(Struct):
-    """How an execution ended for good: completed with a result, or cancelled.
+    """The end of an execution: completed with a result, or cancelled.
 
-    `unasked` are the ids of what earlier runs of it recorded and the last one never asked for.
+    `unasked` are the ids of records that earlier runs wrote and the last run did not use.
     """
 
     status: Literal["completed", "cancelled"]
@@ -107,17 +110,23 @@ class EndRecord(Struct):
 
 
 class InvocationRecord(Struct):
-    """The one outcome of an invocation: its value, or the failure that the flow went on past.
+    """The outcome of an invocation: its value, or a failure that the flow caught.
 
-    `callee` is the dotted name of the function, `failure` the codec's encoded exception,
-    `cached_from` and, in a replay, `adopted_from` are `<execution>/<invocation>` or empty; the
-    value of a `given` one was named by whoever started the replay, whatever the arguments are.
-    `site` is `flow.py:12`. `position` ascends in program order of the calls. `uses` are what
-    `kitaru.runtime.journal.lineage` knows the arguments by. `calls` are the model calls inside,
-    `artifacts` are `{name, type, value}`; a value directly in one of their dicts may be a
-    `StoredValue`. `cache_key` is where other executions find the result, empty for nowhere.
-    `ordinal` is the call's place in the order of the flow's body, 0 where that order is not exact.
-    `arguments` shows small arguments by name, as JSON without secrets.
+    Attributes:
+        callee: dotted name of the function.
+        failure: the exception, encoded by the codec.
+        cached_from: `<execution>/<invocation>` of a cached result, else empty.
+        adopted_from: in a replay, `<execution>/<invocation>` of a reused result, else empty.
+        given: whether the result was injected into a replay, for any arguments.
+        site: call site, such as `flow.py:12`.
+        position: ascends in program order of the calls.
+        uses: digests of the arguments, for `kitaru.runtime.journal.lineage`.
+        calls: the model calls inside.
+        artifacts: `{name, type, value}`. A value directly in one of their dicts may be a
+            `StoredValue`.
+        cache_key: where other executions find the result; empty if it is not cached.
+        ordinal: the call's place in the order of the flow's body; 0 if that order is not exact.
+        arguments: small arguments by name, as JSON without secrets.
     """
 
     id: str
@@ -148,11 +157,12 @@ class InvocationRecord(Struct):
 
 
 class AttemptRecord(Struct):
-    """A failed attempt of the invocation `id`, kept to be looked at.
+    """A failed attempt of the invocation `id`, recorded for inspection.
 
-    It decides nothing, but for a call that a node of its own made: whoever gathers it in the same
-    `run` of the pipeline takes the failure from here. `kind`, `callee` and `position` are those of
-    the invocation, which may have no record yet. `final` says that trying again would not help.
+    It has no influence on the execution, with one exception: if a node of a fan-out made the call,
+    the gathering step in the same `run` of the pipeline reads the failure from here. `kind`,
+    `callee` and `position` are those of the invocation, which may have no record yet. `final` means
+    that a retry would not help.
     """
 
     id: str
@@ -286,9 +296,9 @@ class TagRecord(Struct):
 
 
 class LaunchRecord(Struct):
-    """What an execution was started from: version `deployment` of its flow, or a build here.
+    """How an execution was started: from version `deployment` of its flow, or from a local build.
 
-    `deployment` is 0 where it was none, and `directory` empty where it was one. `inputs` are JSON
+    `deployment` is 0 for a build, and `directory` is empty for a version. `inputs` are JSON values
     by name.
     """
 

@@ -25,14 +25,14 @@ class _Factory:
 
 
 def field(*, default_factory: Callable[[], T]) -> T:
-    """Give a field a default that is made anew for each object."""
+    """Give a field a default that is created for each object."""
     return _Factory(default_factory)  # type: ignore[return-value]
 
 
 class _OfDataclass:
-    """Tells `dataclasses`, `pprint` and whoever else looks there that a struct is a dataclass.
+    """Makes structs look like dataclasses to `dataclasses`, `pprint` and other readers.
 
-    Made when a class is first asked, and kept there.
+    Created when a class is first read, and stored in the class.
     """
 
     def __init__(self, name: str) -> None:

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 class ContainerSpec:
     """How a step's container starts, the same for every step of a document.
 
-    `image` is the container image, empty when the submitter has to name it; `command` and `leading`
-    come before the arguments of the step runtime, `command` being what the container's entry point
-    is replaced by. `store` is the store URL known at compile time, or empty likewise. `environment`
-    holds plain variables for every container. `execution` is the one the document goes on with, if
-    any. `bundle` is the key in the store of what the target's service has to bring to
-    `Transport.folder`, empty when a step fetches its code or has it.
+    Attributes:
+        image: the container image; empty if it is set at submission.
+        command: replaces the entry point of the container.
+        leading: arguments before those of the step runtime.
+        store: the store URL that is known at compile time; empty if it is set at submission.
+        environment: plain environment variables of every container.
+        execution: the execution that the document resumes, if any.
+        bundle: the key of a bundle that the target's service must copy to `Transport.folder`;
+            empty if a step fetches its code, or already has it.
     """
 
     image: str

@@ -76,9 +76,9 @@ def write(
 
     Args:
         image: the container image; by default a plain Python one, for the delivery `store` only.
-        store: URL of the store that steps use; empty: whoever submits names it.
+        store: URL of the store that steps use. Empty: it is set at submission.
         delivery: how the code reaches a container: `store`, `image` or `inline`.
-        execution: the execution that a run of the document goes on with; empty: a new one.
+        execution: the execution that a run of the document resumes. Empty: a new one.
 
     Raises:
         UsageError: the directory cannot be written or holds something else, or the delivery does
@@ -106,7 +106,7 @@ def read(directory: Path) -> Build:
     """Return the build that was written to `directory`.
 
     Raises:
-        StateError: there is none, or a file is damaged or not what was written.
+        StateError: there is no build, or one of its files is damaged or was changed.
         UsageError: its target is unknown to this Kitaru.
 
     Example:

@@ -43,8 +43,8 @@ def get(name: str) -> Target:
     """Return the target called `name`: `local`, an orchestrator, or one of another distribution.
 
     Raises:
-        UsageError: there is none, or several distributions bring one of this name.
-        EnvironmentFailure: the distribution that brings it is broken.
+        UsageError: there is no target of this name, or several distributions provide one.
+        EnvironmentFailure: the distribution that provides it is broken.
 
     >>> get("vertex").document
     'pipeline.yaml'

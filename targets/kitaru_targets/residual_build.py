@@ -22,7 +22,7 @@ from kitaru_targets.build import Build, write
 
 
 def remainder(build: Build, journal: Journal, directory: Path) -> Build:
-    """Write to `directory` the build that goes on with an execution of `build`, and return it.
+    """Write the residual build of an execution of `build` to `directory`, and return it.
 
     Finished steps are gone from its pipeline, and so are the flow's inputs. Returns `build` itself
     where the plan is inside an image. Raises what `kitaru_targets.build.write` does.
@@ -73,7 +73,7 @@ def plan_of(whole: _Bundle) -> Plan:
 
 
 def left(whole: _Bundle, journal: Journal) -> Left:
-    """Return the compilation of what is left of an execution that began with the bundle `whole`."""
+    """Return the residual compilation of an execution that started with the bundle `whole`."""
     text = whole.read("plan.json")
     plan, digest = plan_of(whole), sha256(text)
     prefix = scope(journal, plan.residual_of or digest)

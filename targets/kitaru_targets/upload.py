@@ -16,7 +16,7 @@ from kitaru_targets.common import parameters, shell
 def upload(build: Build, store: Store) -> None:
     """Put the bundle into the store under its digest; nothing is written twice.
 
-    Whoever starts a version that was deployed needs no right to write code.
+    Starting a deployed version needs no right to write code.
 
     Raises StateError when the bundle is not the one that was compiled.
     """
@@ -79,8 +79,8 @@ def submit(
     Args:
         inputs: the flow's inputs by name.
         store_url: where bundle and journal are; a bucket that the cluster reaches.
-        exec_id: go on with this execution; by default a new one.
-        options: the target's own, see `submit` of the target.
+        exec_id: resume this execution. Default: a new one.
+        options: options of the target, see `submit` of the target.
 
     Raises:
         InputError: an input is missing, unknown or of the wrong type.

@@ -27,7 +27,7 @@ class Verification:
 
 
 def verify(directory: Path) -> Verification:
-    """Compare a build with the digests in its `lock.json`; raise StateError where there is none.
+    """Compare a build with the digests in its `lock.json`. Raise StateError if there is no lock.
 
     The lock is not signed: who can change it can change everything. Keep the digest, or deploy the
     build, to know it again.

@@ -54,7 +54,7 @@ def literal(value: Any) -> str:
 
 
 def word(value: Any) -> str:
-    """Return a name of the template's own as it is; raise TypeError when it is none."""
+    """Return a name of the template's own unchanged. Raise TypeError if it is not a name."""
     if type(value) is str and value.isidentifier() and value.isascii():
         return _Code(value)
     raise TypeError(f"{value!r} is no name")

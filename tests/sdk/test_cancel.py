@@ -47,7 +47,7 @@ def test_it_stops_at_the_next_durable_operation_and_nothing_is_unwound() -> None
     handle = two_steps.run()
     assert BEGAN.wait(20)
     assert client.executions.cancel(handle.exec_id).status == "cancelled"
-    with pytest.raises(errors.StateError, match="cannot go on"):
+    with pytest.raises(errors.StateError, match="cannot be resumed"):
         client.executions.resume(handle.exec_id)
     GATE.set()
     with pytest.raises(errors.StateError, match="was cancelled"):
@@ -72,7 +72,7 @@ def test_twice_is_fine_and_a_completed_one_says_so() -> None:
     for _ in range(2):
         view = client.executions.cancel(waiting.exec_id)
         assert (view.status, view.waits) == ("cancelled", ())
-    with pytest.raises(errors.StateError, match="cannot go on"):
+    with pytest.raises(errors.StateError, match="cannot be resumed"):
         client.executions.resume(waiting.exec_id)
     with pytest.raises(errors.StateError, match="was cancelled"):
         waiting.wait(20)

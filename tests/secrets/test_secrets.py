@@ -76,7 +76,7 @@ def test_a_kept_secret_is_this_users_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reference", ["plain", "aws:", "vault:x", VALUE])
 def test_a_value_in_the_place_of_a_reference_is_not_repeated(reference: str) -> None:
     secrets.use_plan_references({NAME: reference})
-    with pytest.raises(UsageError, match="begins with none") as raised:
+    with pytest.raises(UsageError, match="starts with none") as raised:
         kitaru.secret(NAME)
     assert VALUE not in str(raised.value)
 

@@ -298,7 +298,7 @@ def test_calls_run_here_when_the_variables_cannot_cross(tmp_path: Path) -> None:
     program = make(tmp_path, KEPT)
     ran = program.run("split", topic="a,b")
     assert (ran.status, ran.items) == ("end", [])
-    assert "goes on in this process" in ran.log
+    assert "continues in this process" in ran.log
     assert result(program) == "A+B"
     assert program.run("draft", item="0").code == 0
     assert program.calls().count("draft-a") == 1

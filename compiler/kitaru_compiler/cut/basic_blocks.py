@@ -82,7 +82,7 @@ class Fork:
 
     @property
     def certain(self) -> bool:
-        """Whether control reaches the arm that holds something whenever the flow goes on."""
+        """Whether the non-empty arm is reached whenever the flow continues."""
         return any(ends and not arm for arm, ends in zip(self.arms, self.ends, strict=True))
 
 

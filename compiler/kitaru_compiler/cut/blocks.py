@@ -161,7 +161,7 @@ class _Builder:
     def _inline(
         self, node: Inline, tail: list[ast.stmt], arm: list[Place | Fork]
     ) -> DraftBlock | None:
-        """Add a helper's body; return the block where its caller goes on, if it ever returns."""
+        """Add a helper's body. Return the block where its caller continues, if it ever returns."""
         inner = node.activation
         back = DraftBlock("return", node.stmt, self.activation)
         builder = _Builder(self.blocks, inner, result_to(back, inner))
@@ -218,7 +218,7 @@ class _Builder:
         arm: list[Place | Fork],
         after: After,
     ) -> DraftBlock | None:
-        """Add a scope; return the block that leaving it goes on at, if anything is left for it."""
+        """Add a scope. Return the block where control continues after leaving it, if any."""
         join = self._join(pending)
         then = self.leaving[node.label] = goes_on_at(join) if join else after
         stmts, structure = self.emit(node.body, then)
@@ -300,7 +300,7 @@ def _ends(stmt: ast.stmt) -> bool:
 
 
 def _surely_leaves(nodes: list[Node]) -> bool:
-    """Say whether control never goes on at what follows `nodes`."""
+    """Return whether control never reaches the code after `nodes`."""
     if not nodes:
         return False
     match nodes[-1]:

@@ -37,7 +37,7 @@ def nodes_of(block: DraftBlock, profile: Profile) -> Step:
 
 
 def takes_in(element: Place | Fork) -> bool:
-    """Say whether the step that gathers can go on with what follows: its container runs anyway."""
+    """Return whether the gathering step can also run what follows. Its container runs anyway."""
     if isinstance(element, Fork):
         return False
     block = element.block

@@ -34,7 +34,7 @@ RETRY_IS_WORTH = 30
 
 
 class Entry(NamedTuple):
-    """Where a step starts is told by its place; it is called `name` and does what `block` does."""
+    """The start of a step: its name, and the block that it starts with."""
 
     name: str
     block: DraftBlock
@@ -91,7 +91,8 @@ class Cutter:
         items: list[LayoutItem] = []
         for element in structure:
             if isinstance(element, Fork) and element.certain:
-                # `if …: return` and the rest: the decider's status says whether the flow goes on.
+                # `if …: return` and what follows: the decider's status shows whether the flow
+                # continues.
                 rest = [place for arm in element.arms for place in arm]
                 inner, decider = self._items(rest, decider, last, depth, gathering)
                 items += inner
@@ -196,7 +197,7 @@ class Cutter:
         return False
 
     def _cuts(self) -> frozenset[int]:
-        """Return where a process surely ends: a wait is asked by the one that comes to it."""
+        """Return where a process surely ends. A wait is asked by the process that reaches it."""
         return frozenset(i for i in self.entries if self.blocks[i].kind != "wait")
 
     def _step(self, index: int, cuts: frozenset[int]) -> Step:
@@ -255,7 +256,7 @@ def absorb_next(
     first = steps[0]
     following = [name for name in first.exits if name is not None]
     busy = any(kinds[name] not in IDLE for name in first.blocks)
-    # After the answer another step goes on, and it must find the next one where it was.
+    # After the answer, another step continues. It must find the next step in its place.
     asks = any(step.entry in first.blocks for step in steps[1:])
     if busy or asks or len(following) != 1:
         return steps, layout

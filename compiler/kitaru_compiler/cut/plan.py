@@ -212,7 +212,7 @@ def _counted(draft: DraftBlock) -> str:
 def _guard_notes(cutter: Cutter) -> list[Diagnostic]:
     notes = []
     for span, too_deep in cutter.undecided_branches.items():
-        message = "several steps come to this test: in each arm the first step starts"
+        message = "several steps reach this test: in each arm the first step starts"
         fix = "call a checkpoint that always runs between the join and this test"
         if too_deep:
             most = cutter.profile.max_depth

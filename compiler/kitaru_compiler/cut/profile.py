@@ -13,16 +13,21 @@ WaitMode = Literal["native", "suspended"]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What one target can express.
+    """The capabilities of one target.
 
-    `branches`: native conditions. `retry`: who starts a failed step again. `retry_pauses`: whether
-    that waits as long before as it is told. `waits`: whether a node of its own asks and a step of
-    its own goes on after the answer, or the run ends and another one goes on. `waits_need`: the
-    project's option for the target without which waits are suspended. `max_depth`: how deep
-    conditions may nest before the rest is left to guards. `start_seconds`: what one container start
-    costs, low and high, in seconds. `fan_out`: how many nodes a list known only at run time may
-    become, 0 where it cannot become nodes. `max_steps`: how many steps a document may have, None
-    where that is not known; the last takes in the rest.
+    Attributes:
+        branches: whether the document can have native conditions.
+        retry: who starts a failed step again.
+        retry_pauses: whether the orchestrator pauses before a retry for as long as requested.
+        waits: `native` if a node of the document waits and another step continues after the answer;
+            `suspended` if the run ends at a wait and another run continues.
+        waits_need: the project's option for the target without which waits are suspended.
+        max_depth: how deep conditions may nest. Deeper ones are decided by guards.
+        start_seconds: estimated start time of one container: low and high, in seconds.
+        fan_out: maximum number of nodes for a list that is known only at run time; 0 if the target
+            cannot create nodes from a list.
+        max_steps: maximum number of steps in a document, None if unknown. The last step contains
+            all further ones.
     """
 
     name: str

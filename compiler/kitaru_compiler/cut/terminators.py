@@ -18,7 +18,7 @@ Leave = Callable[[ast.AST, ast.expr | None], ast.stmt]
 
 
 def goes_on_at(block: DraftBlock) -> After:
-    """Return what ends an arm that goes on at `block`."""
+    """Return the terminator of an arm that continues at `block`."""
     return lambda place: [jump(block, place)]
 
 
@@ -47,7 +47,7 @@ def call(block: DraftBlock, activation: Activation, arguments: Arguments) -> ast
 
 
 def result_to(block: DraftBlock, activation: Activation) -> Leave:
-    """Return what hands a helper's result to `block`, where its caller goes on."""
+    """Return a terminator that passes a helper's result to `block`, where the caller continues."""
 
     def leave(place: ast.AST, value: ast.expr | None) -> ast.stmt:
         result = ast.Dict([ast.Constant(activation.result)], [value or ast.Constant(None)])

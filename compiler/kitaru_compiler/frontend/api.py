@@ -116,7 +116,7 @@ class Api:
         return found
 
     def attribute(self, of: Member, name: str) -> Member | None:
-        """Return an attribute, None when there is none of that name."""
+        """Return an attribute; None if there is no attribute of that name."""
         if name.startswith("__") and name.endswith("__"):
             return UNKNOWN
         match of:
@@ -410,7 +410,7 @@ def _definition(cls: Class) -> ast.ClassDef:
 
 @cache
 def _module(name: str) -> dict[str, Bound]:
-    """Return what binds each name of a module, nothing for one that is not there."""
+    """Return the binding of each name of a module. A missing module has no names."""
     tree = _tree(name)
     return dict(_bindings(tree.body, name)) if tree else {}
 

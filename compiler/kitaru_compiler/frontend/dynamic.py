@@ -44,7 +44,7 @@ class DynamicCalls:
     # Whether what is called gives data, nothing that could be called.
     gives_data: Callable[[Symbol], bool]
     _variables: dict[str, Found] = field(default_factory=dict)
-    # The variables that hold what they do through an object that was made of it.
+    # Variables that contain these values inside an object that was built from them.
     _made: set[str] = field(default_factory=set)
     _locals: set[str] = field(default_factory=set)
     # The names in comprehensions that stand for the comprehensions' own variables.

@@ -88,7 +88,7 @@ def find_flows(source: Source, names: Names) -> list[FlowDefinition]:
 def select_flow(
     source: Source, names: Names, wanted: str | None
 ) -> tuple[FlowDefinition | None, list[Diagnostic]]:
-    """Return the flow called `wanted`, or the only one, and what is wrong when there is none."""
+    """Return the flow named `wanted`, or the only flow. Without one, return diagnostics."""
     flows = find_flows(source, names)
     known = ", ".join(flow.name for flow in flows)
     if wanted:

@@ -295,7 +295,7 @@ def _common(project: Project, module: str, folder: Path) -> Path:
     try:
         found = project.closure(module).references
     except SourceError:
-        return project.base  # read again, and reported, by whoever needs the closure
+        return project.base  # read again, and reported, where the closure is needed
     base = project.base
     for each in found:
         fixed, wild, _ = each.path.partition(WILD)

@@ -34,7 +34,7 @@ Objects = Callable[[Source, Function], frozenset[str]]
 Resolve = Callable[[Source, ast.expr], str]
 
 _SETTERS = {"setattr": 3, "delattr": 2, "__setattr__": 3, "__delattr__": 2}
-# The namespaces of functions, frames and modules, whoever asks for them.
+# Attributes with the namespaces of functions, frames and modules.
 _SPACES = frozenset({"f_globals", "f_locals", "f_builtins", "__globals__", "__dict__"})
 _NAMESPACES = frozenset({"globals", "vars", "locals"})
 # What makes a function or an object another one, its name and its attributes left as they are.

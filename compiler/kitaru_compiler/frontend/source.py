@@ -17,7 +17,7 @@ from kitaru_compiler.diagnostics.rules.source import SOURCE_TOO_LARGE, SYNTAX_ER
 
 MAX_SOURCE_BYTES = 1024 * 1024
 MAX_DEPTH = 200
-# What Python reads and writes in decimal, unless it is told otherwise.
+# Python's default limit for integers in decimal notation.
 MAX_DIGITS = 4300
 
 

@@ -15,7 +15,7 @@ def mark_exit(node: ast.stmt, label: str) -> None:
 
 
 def exit_of(node: ast.AST) -> str:
-    """Return the label of the scope that the jump at `node` leaves, empty when it is none."""
+    """Return the label of the scope that a jump leaves; empty if `node` is not such a jump."""
     return getattr(node, "leaves", "")
 
 

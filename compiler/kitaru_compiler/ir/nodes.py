@@ -157,7 +157,7 @@ class Return:
 
 @dataclass(slots=True)
 class Scope:
-    """Nodes that an exit may leave: it goes on with what follows the scope.
+    """Nodes that an exit may leave. Control then continues after the scope.
 
     `source` is the statement that they were made from.
     """

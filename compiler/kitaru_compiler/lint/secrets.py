@@ -24,7 +24,7 @@ _PAIR = re.compile(r"""([A-Za-z0-9_-]+)["']?[ \t]*[:=][ \t]*["']?([^\s"',}]{16,}
 
 def secrets(project: Project, module: str) -> list[Diagnostic]:
     """Return the secrets written out in `module` and the project files it imports."""
-    # A file that is no Python is told elsewhere; what could be read is looked at all the same.
+    # A file that is not valid Python is reported elsewhere. Files read so far are still checked.
     with suppress(SourceError):
         project.closure(module)
     read = sorted({s.file: s for s in project.sources.values() if s}.items())

@@ -97,7 +97,7 @@ def _fix(body: Body, value: ast.expr) -> str:
 
 
 def _bindings(stmt: ast.stmt) -> Iterator[str]:
-    """Yield every name that a statement binds, as often as it does."""
+    """Yield every name that a statement binds, once per binding."""
     for node in ast.walk(stmt):
         parts: tuple[Any, ...] = ()
         match node:

@@ -42,7 +42,7 @@ def bind(call: ast.Call, helper: FlowIR) -> Bound | Why:
         reason = f"the default of `{unsafe[0]}` in {name} is one object for all calls"
         return reason, f"pass `{unsafe[0]}`, or use None as its default"
     values = [*unnamed, *(k.value for k in call.keywords)]
-    # What is None has been refused.
+    # A default of None (not constant) was rejected before.
     made = [assign(value, n, value) for n in missing if (value := defaults[n]) is not None]
     return Bound(list(zip(given, values, strict=True)), [*made])
 

@@ -37,7 +37,7 @@ class Expressions:
     prelude: list[Node] = field(default_factory=list)
 
     def lower(self, node: ast.expr) -> ast.expr:
-        """Return what is left to evaluate in place of `node` once `prelude` has run."""
+        """Return the expression that replaces `node` after `prelude` has run."""
         if not durable_calls(node):
             return node
         call = durable_of(node)

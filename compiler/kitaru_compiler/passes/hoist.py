@@ -86,7 +86,7 @@ class _Hoister(Expressions):
     """Hoists out of one statement."""
 
     def statement(self, stmt: ast.stmt) -> Node:
-        """Return what is left of a statement once `prelude` has run."""
+        """Return the statement that remains after `prelude` has run."""
         stmt = copy.copy(stmt)
         match stmt:
             case ast.AugAssign():

@@ -78,8 +78,8 @@ class _Unroller:
     def _rounds(self, loop: ast.For, items: list[ast.expr]) -> list[Node]:
         """Return the rounds: `continue` leaves the scope of its round, `break` that of the loop.
 
-        A loop with a scope in it is one scope as a whole: whoever has to keep some of it in one
-        process keeps the loop as it was written.
+        A loop that contains a scope is one scope. If a part of it must stay in one process, the
+        whole loop stays as it was written.
         """
         before, bodies = _in_order(self.ir, loop, items)
         label = f"loop {next(self.numbers)}"
@@ -103,7 +103,7 @@ def copies(loop: ast.For) -> int:
 
 
 def obstacle(loop: ast.For) -> tuple[str, str] | None:
-    """Return why the rounds of a loop cannot be told apart, whatever it runs over, and the fix."""
+    """Return why the rounds of a loop cannot become separate steps, and the fix."""
     held = held_exit(loop.body)
     if held:
         word = type(held).__name__.lower()

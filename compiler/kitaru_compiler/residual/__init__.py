@@ -12,10 +12,10 @@ from kitaru_compiler.cut.layout import absorb_next
 def residual(plan: Plan, block: str, digest: str, items: Sequence[str] = ()) -> Plan:
     """Return the plan of what still has to run when control stands at `block`.
 
-    Finished steps are gone; the first one that is left starts at `block` and takes in the next
-    where there is just one, since its container runs anyway. `digest` is that of the original plan,
-    whose frames the new one reads. Where `block` gathers a fan-out, `items` are those of its nodes
-    that still have work. Raises KeyError when the plan has no such block.
+    Finished steps are removed. The first remaining step starts at `block`. If exactly one step
+    follows, it is merged into the first, whose container runs anyway. `digest` is the digest of the
+    original plan, whose frames the new plan reads. Where `block` gathers a fan-out, `items` are
+    those of its nodes that still have work. Raises KeyError when the plan has no such block.
 
         residual(plan, "approve_draft", digest).steps  # what comes after the answer
     """

@@ -1,7 +1,8 @@
 """Codecs for arrays, data frames and images, without importing their libraries.
 
-Whoever holds one has imported them. Of each library the plain part is taken, and where its own
-format may lose something, what was written is read back and compared before it counts.
+A process that has such a value has imported its library. Only the plain types of each library are
+supported. If the library's own format may be lossy, the encoded value is decoded and compared
+before it is accepted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """References from a frame to objects that are stored in the project's modules.
 
-A copy of it would be another object: what one process changes in it, nobody would see who asks the
-module. So a frame holds the way to it. Where there is none that leads to the same object in another
-process, as below a library's own objects, a mutable one cannot cross.
+A copy would be another object: code that reads the module would not see changes to the copy. So a
+frame contains the path to the object. If no path leads to the same object in another process, as
+for a library's own objects, a mutable object cannot cross.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Copier:
         self.ordered = True
 
     def copy(self, value: Any, depth: int = 0) -> Any:
-        """Return a copy of `value`; raises NotPlain when it is anything but a tree of JSON."""
+        """Return a copy of `value`. Raises NotPlain unless it is a tree of JSON values."""
         kind = type(value)
         if kind is list:
             self._enter(value, depth)

@@ -57,7 +57,7 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        # Whoever pickles nothing need not import it.
+        # Imported only when a pickle is needed.
         import pickle
 
         self.seen: dict[int, Any] = {}

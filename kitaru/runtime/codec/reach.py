@@ -726,7 +726,7 @@ class State:
         """Say whether it makes no difference to compute these results of `function` again."""
         if not all(self._is_constant(one) for one in results):
             return False
-        # What it reaches is no part of this state here, and is followed in any case.
+        # The values that it reaches are not part of this state here. They are followed anyway.
         inner = State(stateless=self._stateless, exact=self._exact)
         if results:
             inner.add(function, where)
@@ -882,7 +882,7 @@ def _is_in_place(function: FunctionType) -> bool:
 def _slots(value: Any) -> Iterator[tuple[str, Any]]:
     for cls in type(value).__mro__:
         for name, member in list(vars(cls).items()):
-            # A C member of a builtin base is told with its content.
+            # A C member of a builtin base is included in its content.
             if type(member) is MemberDescriptorType and cls.__flags__ & _HEAP_TYPE:
                 try:
                     yield f"{cls.__qualname__}.{name}", member.__get__(value)

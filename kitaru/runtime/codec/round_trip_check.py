@@ -21,7 +21,7 @@ from kitaru.runtime.codec.digests import Merkle
 from kitaru.runtime.codec.encoder import Encoder
 from kitaru.runtime.codec.user_codecs import TAG
 
-# What is not made anew, and stands for itself: the same object is found, or nothing may run for it.
+# Nodes that are not rebuilt: the decoder finds the same object, and runs no code for it.
 _GIVEN = ("global", "pickled", "future", "name", "module")
 _UNUSED = ["ellipsis", None]
 

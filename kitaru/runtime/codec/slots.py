@@ -16,7 +16,7 @@ _HEAP_TYPE = 1 << 9
 _POINTER = 8
 # Bases without anything of their own, by name: not every project imports their modules.
 _EMPTY = {("abc", "ABC"), ("typing", "Generic"), ("typing", "Protocol")}
-# Whoever writes one of these makes, copies or ends objects in a way of his own.
+# A class with one of these methods creates, copies or destroys objects in its own way.
 _UNUSUAL = (
     "__new__", "__del__", "__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__",
     "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__",
@@ -25,7 +25,7 @@ _layouts: dict[type, dict[str, Any] | None] = {}
 
 
 def layout_of(cls: type) -> dict[str, Any] | None:
-    """Return the slots of a class whose instances are nothing but attributes, None for others."""
+    """Return the slots of a class whose instances consist of attributes; None for others."""
     if cls not in _layouts:
         _layouts[cls] = _find_layout(cls)
     return _layouts[cls]

@@ -1,6 +1,6 @@
 """Codecs for types of the standard library, without importing their modules.
 
-Whoever holds a `Decimal` has imported `decimal`; the others do not pay for it.
+A process that has a `Decimal` has imported `decimal`. Other processes do not pay for the import.
 """
 
 from __future__ import annotations

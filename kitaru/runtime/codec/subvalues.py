@@ -18,7 +18,7 @@ class _Shared(Exception):
 def values_inside(document: Any, depth: int) -> Iterator[Any]:
     """Yield the documents of what stands in the lists, tuples and dicts of a value, `depth` deep.
 
-    Each is what `codec.encode` makes of that part. No class is needed for it.
+    Each equals the output of `codec.encode` for that part. No class is needed for it.
 
     Example:
         >>> list(values_inside([1, [2, "a"]], 2))
@@ -73,7 +73,7 @@ def _document(document: Any, slot: Any) -> Any:
 
 
 def _tree(nodes: list[Any], slot: Any, seen: set[int]) -> Any:
-    """Return a slot's value where it is a tree of JSON; raises _Shared where it is none."""
+    """Return a slot's value as a tree of JSON. Raises _Shared if it is not a tree."""
     if not isinstance(slot, list):
         return slot
     tag, data, slots = _node(nodes, slot)

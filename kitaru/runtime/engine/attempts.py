@@ -131,7 +131,7 @@ def _call_unchanged(call: Call) -> Any:
     try:
         value = call.spec.function(*call.args, **call.kwargs)
     except Exception:
-        # Before a retry, or the body's `except`, goes on with what this attempt left.
+        # Check before a retry, or the body's `except`, continues with the changes of this attempt.
         _check_watched(call, watched)
         raise
     _check_watched(call, watched)

@@ -16,8 +16,8 @@ an event loop, come in any order. They are not counted, and not compared. In a c
 count travels with the frames; calls are compared where a step belongs to another plan than the one
 that the execution began with.
 
-A replay may go another way than its source. A process that resumes it compares the calls with what
-earlier processes of the replay recorded, and not with what the replay took over.
+A replay may take another path than its source. A process that resumes it compares the calls with
+the records of earlier processes of the replay, not with the reused records.
 
 A call that has a record sets the count to the place of that record. So one removed or added call
 does not shift all that follow.

@@ -72,7 +72,7 @@ class Call(Struct):
 
 
 def spec_at(module: str, qualname: str) -> Spec | None:
-    """Return what the engine must know of the checkpoint of that name, None when there is none."""
+    """Return the spec of the checkpoint with that name; None if there is no such checkpoint."""
     from kitaru.wire import importing
 
     try:

@@ -179,8 +179,8 @@ def earlier_name(later: Sequence[Change], kind: str, name: str) -> str:
     if earlier == name and any(c.kind == kind and c.old == name and c.new for c in later):
         new = next(c.new for c in later if c.kind == kind and c.old == name and c.new)
         raise Diverged(
-            f'The {kind} "{name}" has the name that kitaru.renamed declares as the earlier one of '
-            f'"{new}": in executions that began before, the two cannot be told apart.',
+            f'The {kind} "{name}" has the name that kitaru.renamed declares as the earlier name of '
+            f'"{new}". In executions that started before, the two cannot be distinguished.',
             help=f"Give the new {kind} a name that was never used.",
         )
     return earlier

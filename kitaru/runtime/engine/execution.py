@@ -16,7 +16,7 @@
         |            none left                       raise it in the body, unsealed
       value
         |
-      commit         create the record if the id has none; a record that is there already wins
+      commit         create the record if the id has none; an existing record wins
         |
       return         the value of the record that won
 
@@ -107,9 +107,10 @@ class Execution:
     ) -> None:
         """`attempted` says that earlier processes may have left failed attempts to be counted.
 
-        `is_other_plan` says that this step belongs to another plan than the execution began with.
-        `run` is the run of the pipeline that this process belongs to, empty where there is none,
-        `capture` what is to be kept of model calls, `pickles` whether pickles may cross a cut.
+        `is_other_plan`: this step belongs to another plan than the one that the execution started
+            with. `run`: the run of the pipeline that this process belongs to, empty outside
+            pipelines. `capture`: which parts of model calls are recorded. `pickles`: whether
+            pickles may cross a cut.
         """
         self.journal = journal
         # The invocations that run now, and since when by the monotonic clock: only to be shown.
@@ -143,7 +144,7 @@ class Execution:
     # Durable calls
 
     def invoke(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Any:
-        """Return the value recorded for this call, running the function when there is none yet."""
+        """Return the recorded value of this call. Run the function if no value is recorded."""
         call = self._begin(spec, args, kwargs, id)
         with self._recording():
             outcome = self._recorded_outcome(call) or self._resolve(
@@ -168,7 +169,7 @@ class Execution:
         self.submitted.start()
 
     def adopt(self, promised: list[Submission]) -> None:
-        """Take over what another process promised, and learn or make what became of it."""
+        """Continue the submitted calls of another process: read their outcomes or run them."""
         self.attempted = self.attempted or bool(promised)
         for one in promised:
             self.submitted.add(one)
@@ -224,7 +225,7 @@ class Execution:
             if outcome.record.status == "completed":
                 self.submitted.close(submitted.call.id)
         except BaseException as error:
-            # This thread is nobody's: whoever waits for the future must not wait for ever.
+            # No caller sees this thread's exception. Pass it on, or a reader would wait forever.
             submitted.future.fail(error)
 
     def _recorded_outcome(self, call: Call) -> Outcome | None:
@@ -313,8 +314,8 @@ class Execution:
     def wait(self, request: WaitRequest, timeout: float, read: Callable[[Any], Any]) -> Any:
         """Return the answer, as JSON, to a question; suspends until there is one.
 
-        `request.name` is the wait's plain name; `timeout` is how many seconds to look for the
-        answer before giving the compute away. `read` raises AnswerInvalid for one that is none.
+        `request.name` is the plain name of the wait. `timeout` is how many seconds to poll for the
+        answer before the process is released. `read` raises AnswerInvalid for an invalid answer.
         """
         self._check_running()
         site = call_site()
@@ -375,10 +376,10 @@ class Execution:
                 time.sleep(min(_POLL_SECONDS, left))
         return answer
 
-    # Going on, and ending
+    # Sealing, checking and ending
 
     def settle(self) -> None:
-        """Await futures and seal all failures, read or not: the flow goes on past them."""
+        """Await futures and seal all failures, read or not: the flow continues past them."""
         self._check_running()
         with self._environment():
             self._seal()
@@ -395,7 +396,7 @@ class Execution:
         self._check_running()
         with self._environment():
             unasked = self._unasked()
-        # Whoever sees the end finds all the output there.
+        # A reader that sees the end must find all the output.
         self.log.close()
         with self._environment():
             self._seal()
@@ -410,7 +411,7 @@ class Execution:
     def _unasked(self) -> tuple[str, ...]:
         """Return the records that this run never asked for, and log them.
 
-        Where no other process has run the execution, with other code, there are none.
+        Returns an empty result unless another process has run the execution with other code.
         """
         is_replay = self.journal.execution.replay is not None
         if not (is_replay or self._is_resumed):
@@ -475,7 +476,7 @@ class Execution:
         self.stop("cancelled", None)
 
     def stop(self, why: Stop, error: BaseException | None) -> NoReturn:
-        """Let no thread of this run go on."""
+        """Stop all threads of this run at their next durable operation."""
         self._stopped = True
         # What the host raises all the same would unwind the flow.
         with suppress(Exception):
@@ -503,7 +504,7 @@ class Execution:
 
     @contextmanager
     def _environment(self) -> Iterator[None]:
-        # Neither is the flow's to catch: a body that went on would record a lie.
+        # The flow must catch neither: a body that continued would record false results.
         try:
             yield
         except EnvironmentFailure as error:

@@ -15,7 +15,7 @@ class Host(Protocol):
     """What the engine asks of the process it runs in."""
 
     retries_here: bool
-    """Whether a failed attempt is tried again in this process, or by whoever starts it again."""
+    """Whether failed attempts are retried in this process, or by the orchestrator."""
 
     def pause(self, seconds: float) -> None:
         """Return after so many seconds, or sooner where this run of the body ends."""
@@ -24,7 +24,7 @@ class Host(Protocol):
         """Give the compute away until `wait` may have been answered; need not return."""
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
-        """Learn that this run of the body must not go on; need not return."""
+        """Stop this run of the body. May not return."""
 
 
 def park() -> NoReturn:

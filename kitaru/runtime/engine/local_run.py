@@ -37,9 +37,9 @@ _registry = threading.Lock()
 class LocalRun:
     """One execution in this process, from `start` until it ends or the process does.
 
-    The body runs on a daemon thread; a second, ordinary thread keeps the interpreter alive for as
-    long as the body can go on by itself. At a wait that nobody answered the body is parked, and the
-    interpreter may end: the journal knows the rest.
+    The body runs on a daemon thread. A second, ordinary thread keeps the interpreter alive as long
+    as the body can continue by itself. At a wait without an answer, the body is parked, and the
+    interpreter may end: the journal has everything that a resume needs.
     """
 
     retries_here = True
@@ -127,7 +127,7 @@ class LocalRun:
         return dict(execution.attempting) if execution is not None else {}
 
     def wait_until_idle(self, timeout: float | None = None) -> bool:
-        """Wait until the body cannot go on by itself; False when `timeout` seconds elapsed."""
+        """Wait until the body cannot continue by itself; False if `timeout` seconds elapsed."""
         deadline = inf if timeout is None else time.monotonic() + timeout
         with self._changed:
             while self._phase == "running":
@@ -141,9 +141,9 @@ class LocalRun:
         return True
 
     def resume(self) -> bool:
-        """Let the body go on if a wait it is parked at was answered, or the execution cancelled.
+        """Continue the body if its pending wait was answered, or if the execution was cancelled.
 
-        Returns whether there was anything to go on for.
+        Returns whether the body continues.
         """
         answered = any(self.journal.wait_answer(name) for name in list(self._parked))
         if not answered and self.journal.end() is None:
@@ -158,7 +158,7 @@ class LocalRun:
         return True
 
     def detach(self) -> None:
-        """Let the interpreter end although the body could go on: it was interrupted."""
+        """Let the interpreter end although the body could continue, after an interruption."""
         self._close_log()
         with self._changed:
             if self._phase == "running":

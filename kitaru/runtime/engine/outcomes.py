@@ -23,9 +23,9 @@ from kitaru.wire.redaction import redacted
 class Outcome:
     """How an invocation came out.
 
-    `record` is the one the store holds, or for a failure that nothing has gone on past yet
-    (`sealed` is false) the one that it would become. `error` is that failure as it was raised here,
-    and `final` says that trying again would not help.
+    `record` is the record in the store. For a failure that is not sealed yet (`sealed` is false),
+    it is the record that would be written. `error` is that failure as it was raised here, and
+    `final` means that a retry would not help.
     """
 
     __slots__ = ("error", "final", "record", "sealed")
@@ -48,7 +48,7 @@ def value_of(journal: Journal, outcome: Outcome, *, unpickle: bool) -> tuple[Any
     """Return a fresh decode of the value, or the exception to raise.
 
     Raises:
-        Diverged: it was pickled, and whoever asks did not allow to load it.
+        Diverged: it was pickled, and the reader does not allow loading pickles.
     """
     record = outcome.record
     if record.status == "failed":

@@ -14,10 +14,10 @@ process can continue by itself. Then Python is made to forget the parked threads
 with them as it does with daemons. So are threads that wait without a limit for a parked one (the
 worker of an outer pool), once no thread is left that could wake them.
 
-A thread is forgotten, never taken for ended: that would wake whoever joins it, such as the body of
-the flow, which would continue past its wait. Where Python has no way to forget a thread (one that
-parks when Python joins it already, and with 3.13 one that is no daemon) the process is ended after
-its `atexit` handlers have run.
+A parked thread is forgotten, but never marked as ended: that would wake threads that join it, such
+as the body of the flow, which would then continue past its wait. If Python has no way to forget a
+thread (one that parks when Python joins it already, and with 3.13 one that is no daemon) the
+process is ended after its `atexit` handlers have run.
 
 `settle` has to come before the standard library's own hook, which stops all pools: a flow that
 continues after the last line of its script may still use one. That is why `prepare` imports the

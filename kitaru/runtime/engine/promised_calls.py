@@ -99,7 +99,7 @@ def chosen(promised: list[dict[str, Any]], item: str) -> list[dict[str, Any]]:
 def _written(group: list[int]) -> str:
     """Return positions in ascending order as text; what an argument cannot hold is left out.
 
-    Whoever gathers makes what no node made.
+    The gathering step runs the calls that no node ran.
     """
     runs: list[list[int]] = []
     for position in group:

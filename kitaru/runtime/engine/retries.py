@@ -55,8 +55,8 @@ class Policy(Struct):
     def is_exhausted(self, outcome: Outcome) -> bool:
         """Whether no further attempt follows a failed one by itself.
 
-        By its number alone, which goes on counting after a `retry`, so that every process agrees
-        whose attempt was the last.
+        Only the number decides, and it keeps counting after a `retry`. So every process agrees on
+        the last attempt.
         """
         return outcome.final or outcome.record.attempts % (1 + (self.retries or 0)) == 0
 
@@ -114,7 +114,7 @@ def bounded(work: Callable[[], T], seconds: float, name: str) -> T:
     """Return what `work` returns, run on a thread of its own; raises what it raises.
 
     Raises:
-        CheckpointTimeout: it took longer. Its thread goes on, and nobody takes what it returns.
+        CheckpointTimeout: it took longer. Its thread continues, but its result is dropped.
     """
     context = contextvars.copy_context()
     ended: list[tuple[Any, BaseException | None]] = []

@@ -23,8 +23,8 @@ _SHOWN = 60
 def select_wait(journal: Journal, name: str | None, *, any_pending: bool = False) -> WaitRequest:
     """Return the wait called `name`; without a name the only pending one, else the last asked.
 
-    An answered wait is found as well: the same answer twice is no mistake, and another one is told
-    what the first one was.
+    An answered wait is found as well. Repeating its answer is no error. For a different answer, the
+    error contains the first one.
 
     Raises:
         NotFound: there is no wait of that name.

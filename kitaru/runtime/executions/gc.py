@@ -1,9 +1,9 @@
 """Garbage collection of executions, in an order that never leaves a partial execution.
 
-An execution is marked first; then nobody may refer to it any more. It ends, so that nobody goes on
-with it; it leaves the listing and the cache; its record goes, with which it is no execution any
-more; the rest follows. Its mark and its end stay until a later collection: a process that outlived
-its execution finds that it has ended, and whatever it wrote is removed then.
+An execution is marked first. From then on, no new replay may refer to it. Its end is recorded, so
+that no process resumes it. It is removed from the listing and the cache. Then its execution record
+is removed, and everything else after that. Its mark and its end stay until a later collection: a
+process that outlived its execution finds that it has ended, and whatever it wrote is removed then.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> It
     execution, bundles and given inputs stay. May be ended at any moment, and begun again.
 
     Args:
-        older_than: how long ago an execution must have come to its last status.
+        older_than: minimum time since an execution reached its last status.
         dry_run: yield what would be removed, and remove nothing.
 
     Raises:
@@ -83,7 +83,7 @@ def _learn_when(store: Store, item: dict[str, Any], found: dict[str, str]) -> No
 
 
 def _is_kept(store: Store, exec_id: str, gone: Container[str] = ()) -> bool:
-    """Say whether a replay refers to an execution, which is none of those that are `gone`."""
+    """Return whether a replay refers to an execution. Replays that are `gone` do not count."""
     notes = store.list(keys.replays(exec_id))
     replays = [note.rpartition("/")[2] for note in notes]
     records = store.get_all([keys.execution(replay) for replay in replays])
@@ -94,7 +94,7 @@ def _is_kept(store: Store, exec_id: str, gone: Container[str] = ()) -> bool:
 
 
 def _is_recent(store: Store, note: str) -> bool:
-    """Say whether whoever wrote a note may still be about to do what it says."""
+    """Return whether the writer of a note may still be about to act on it."""
     written = store.get(note)
     return written is not None and written.decode("ascii") > ago(_SETTLED)
 
@@ -105,7 +105,7 @@ def _mark_and_remove(store: Store, exec_id: str) -> bool:
 
 
 def _remove(store: Store, exec_id: str) -> bool:
-    """Remove a marked execution, or what is left of it; False when it has to stay."""
+    """Remove a marked execution completely. Return False if it has to stay."""
     record_store = RecordStore(store)
     record = record_store.read(ExecutionRecord, keys.execution(exec_id))
     if record is None:
@@ -138,7 +138,7 @@ def _hints(record_store: RecordStore, exec_id: str) -> list[str]:
 
 
 def _sweep(store: Store, exec_id: str) -> None:
-    """Remove what is left of an execution that is none any more; results before their values."""
+    """Remove the remaining objects of a removed execution: results before their values."""
     end, mark = keys.end(exec_id), keys.garbage(exec_id)
     store.delete(*store.list(keys.invocations(exec_id)))
     store.delete(*[key for key in store.list(keys.home(exec_id)) if key != end])

@@ -113,7 +113,7 @@ def select(journal: Journal, calls: Sequence[Known], selector: str) -> Known:
     """Return the invocation with the id `selector`, else the only one of that name.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such invocation.
         UsageError: several have that name.
     """
     found = [one for one in calls if one.id == selector]

@@ -137,8 +137,8 @@ def each_execution(
 def executions_since(store: Store, moment: str, *, flow: str | None = None) -> Iterator[Listed]:
     """Yield the items of `list_executions` that may have done something since a moment.
 
-    Of those that started before it, the ones that came to their last status earlier are left out:
-    ended, failed or waiting, they have done nothing since. Reads one or two records of each.
+    Executions that reached their last status before it are omitted: whether ended, failed or
+    waiting, they have done nothing since. Reads one or two records per execution.
     """
     found = each_execution(store, flow=flow)
     while some := list(islice(found, _AT_ONCE)):

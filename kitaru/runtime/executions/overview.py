@@ -1,7 +1,7 @@
 """Count what an execution did, and pick what to show of it, however many invocations it has.
 
-The invocations are read once, in no order, and forgotten: what stays are counts, and the few that
-come first, last or failed in program order. A page goes on behind the last id of the page before.
+The invocations are read once, in no order, and not kept in memory. Only counts remain, and the
+first, last and failed ones in program order. A page starts after the last id of the previous page.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def create_or_read(store: Store, key: str, data: bytes) -> bytes:
     """Create the object, or return what is there already; what is returned is durable.
 
     Raises:
-        StoreUnavailable: the store keeps saying that there is one and that there is none.
+        StoreUnavailable: the store reports in turn that the object exists and that it does not.
     """
     for _ in range(_CONFLICTS):
         if store.create(key, data):

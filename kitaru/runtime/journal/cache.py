@@ -20,9 +20,8 @@ _LISTED = 1000
 class Cache:
     """The results of other executions, as the execution `exec_id` finds them.
 
-    A cache key is `CODE/ARGUMENTS`: what was called, and what with. A remote store is asked for the
-    hints of a code once, in one list: a result that comes to be there later is not found, which is
-    no more than another run of the function.
+    A cache key is `CODE/ARGUMENTS`. The hints of a code are listed once from a remote store. A
+    result that is stored later is not found, which only means that the function runs again.
     """
 
     def __init__(self, record_store: RecordStore, exec_id: str) -> None:
@@ -51,7 +50,7 @@ class Cache:
         if not self._store.remote:
             return True
         code = key.partition("/")[0]
-        # One thread lists for all: whoever comes meanwhile wants the same.
+        # One thread lists for all: concurrent threads need the same list.
         with self._listing:
             if code not in self._listed:
                 wanted = sorted({code, *beside()} - self._listed.keys())
@@ -77,7 +76,7 @@ class Cache:
         try:
             copies = with_values(found, copied)
         except RecordCorrupt:
-            # Whoever removes an execution removes its records first, and then their values.
+            # Garbage collection removes the records of an execution before their values.
             if self._store.get(key) is None:
                 return None
             raise

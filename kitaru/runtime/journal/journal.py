@@ -288,7 +288,7 @@ class Journal:
             self.store.flush()
 
     def end(self) -> EndRecord | None:
-        """Return how the execution ended for good, or None; a failed one may go on."""
+        """Return how the execution ended, or None. A failed execution has not ended."""
         return states.read_end(self._record_store, self.exec_id)
 
     def finish(self, record: EndRecord) -> EndRecord:
@@ -343,7 +343,7 @@ class Journal:
         return held
 
     def wait_answer(self, name: str) -> WaitAnswer | None:
-        """Return the answer of a wait, or None when there certainly is none yet."""
+        """Return the answer of a wait, or None if it certainly has no answer yet."""
         number = 1
         while True:
             key = keys.wait_answer(self.exec_id, name, number)
@@ -353,13 +353,13 @@ class Journal:
             number += 1
 
     def refuse(self, answer: WaitAnswer, reason: str) -> None:
-        """Note that an answer is none for the flow: the wait is pending again."""
+        """Record that the flow rejected an answer: the wait is pending again."""
         refusal = WaitRefusal(answer.name, answer.number, reason)
         key = keys.wait_refusal(self.exec_id, answer.name, answer.number)
         self._record_store.write(key, refusal)
 
     def refused(self, name: str) -> str:
-        """Return why the latest answer that was refused is none; empty when none was."""
+        """Return why the latest rejected answer was rejected; empty if none was."""
         number, reason = 1, ""
         while (refusal := self._refusal(name, number)) is not None:
             number, reason = number + 1, refusal.reason
@@ -404,7 +404,7 @@ class Journal:
         return self.store.concurrently(lambda: self._record_store.write(key, record), *pausing)
 
     def frame_pointers(self) -> list[tuple[str, FramePointer]]:
-        """Return where each block that control came to finds its frame, with the block."""
+        """Return each block that control reached, with the location of its frame."""
         prefix = keys.frames(self.exec_id)
         found = self.store.list(prefix)
         blocks = [key.removeprefix(prefix) for key in found]
@@ -418,7 +418,7 @@ class Journal:
         return {"passed": pointer.passed} if pointer.passed else {"from": pointer.source}
 
     def set_frame_pointer(self, block: str, pointer: dict[str, str]) -> None:
-        """Say where `block` finds its frame, or which block control went on to, once."""
+        """Record the location of the frame of `block`, or the block where control continued."""
         record = FramePointer(source=pointer.get("from", ""), passed=pointer.get("passed", ""))
         self._record_store.write(keys.frame(self.exec_id, block), record)
 

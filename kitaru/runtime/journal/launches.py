@@ -1,7 +1,7 @@
 """Record how an execution was started: from which version, or from which build.
 
-It is written before the first step begins, and is what later commands go on with: an execution
-keeps its version wherever a tag moves meanwhile.
+The record is written before the first step starts. Later commands continue from it, so an execution
+keeps its version when a tag moves.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check_plan(store: Store, exec_id: str, plan_digest: str) -> None:
 
 
 def version(store: Store, exec_id: str) -> str:
-    """Return the version that an execution runs, such as `v3`, empty where it is none."""
+    """Return the version that an execution runs, such as `v3`; empty without a deployment."""
     launch = recall(store, exec_id)
     return f"v{launch.deployment}" if launch and launch.deployment else ""
 

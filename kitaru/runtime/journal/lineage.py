@@ -1,8 +1,8 @@
 """Lineage of values, matched by content, so that every process computes the same.
 
-A record keeps a digest of each argument, and of what stands in its lists, tuples and dicts. Whoever
-asks matches them with the results of earlier invocations: nothing is tracked while a flow runs, and
-it does not matter in which process, or after which cut, a value was handed on.
+A record contains a digest of each argument, and of the items in its lists, tuples and dicts. A
+query matches these with the results of earlier invocations. Nothing is tracked while a flow runs,
+and it does not matter in which process, or after which cut, a value was passed on.
 """
 
 from __future__ import annotations

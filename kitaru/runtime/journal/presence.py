@@ -16,10 +16,11 @@ _FRESH_SECONDS = 1.0
 class Presence:
     """Whether other processes run an execution too, in a store where every question is a journey.
 
-    Whoever runs an execution that it did not begin says so before it records anything. As long as
-    nobody has, every record is of the process that began it, which knows them all. So one question,
-    whose key is known before the next call is, stands for the read of that call's exact key, and
-    travels together with the record before. In a store that is not remote nothing is asked or said.
+    A process that joins an execution writes a `joined` marker before its first record. As long as
+    there is no marker, every record was written by the process that started the execution, which
+    knows them all. So one question, whose key is known before the next call is, stands for the read
+    of that call's exact key, and travels together with the record before. In a store that is not
+    remote nothing is asked or said.
     """
 
     def __init__(self, store: Store, exec_id: str, *, began: bool) -> None:

@@ -25,7 +25,7 @@ class RecordStore:
         self.writer = os.urandom(8).hex()
 
     def read(self, kind: type[R], key: str) -> R | None:
-        """Return the record at `key`, verified, or None when there certainly is none."""
+        """Return the verified record at `key`, or None if it certainly does not exist."""
         data = self.store.get(key)
         return None if data is None else self.verify(kind, key, data)
 

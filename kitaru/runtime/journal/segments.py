@@ -64,7 +64,7 @@ class SegmentWriter:
         try:
             self._record_store.store.create(key, data)
         except EnvironmentFailure:
-            # The records themselves are durable: whoever needs them reads each.
+            # The records themselves are durable. Without the segment, each is read on its own.
             return
 
 

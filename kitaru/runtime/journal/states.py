@@ -46,7 +46,7 @@ def write_state(
 ) -> None:
     """Add a state and its listing hint, unless the newest state says the same already."""
     newest = _newest(record_store, execution.exec_id, execution.started_at)
-    # A list may be old: whoever holds the next number tells where to go on.
+    # A list may be stale: the record with the next number shows where to continue.
     while (newest.status, newest.error) != (status, error):
         newest = _add(record_store, execution, StateRecord(newest.number + 1, status, now(), error))
 
@@ -90,7 +90,7 @@ def _add(
 def _newest(record_store: RecordStore, exec_id: str, started_at: str) -> StateRecord:
     listed = record_store.store.list(keys.states(exec_id))
     newest = StateRecord(keys.state_number(listed[-1]) if listed else 0, "running", started_at)
-    # A list may be old: the next number is asked for by its exact key, until there is none.
+    # A list may be stale: read the next numbers by their exact keys until one is missing.
     while found := _read(record_store, exec_id, newest.number):
         if found[-1].number == newest.number:
             return found[-1]

@@ -18,7 +18,7 @@ _ONLY = "value"
 
 
 class Shape:
-    """A type to answer in: `schema` is what the provider is told, always that of an object."""
+    """The type of an answer. `schema` is sent to the provider, and always describes an object."""
 
     def __init__(self, type: Any) -> None:
         """Raises UsageError when there is no JSON schema for the type, or it cannot be honoured."""

@@ -24,7 +24,7 @@ def check_capture(where: str, given: Any) -> Capture | None:
     """Return what a decorator or a call says; raises UsageError when there is no such policy."""
     if given not in (None, *CAPTURES):
         known = ", ".join(CAPTURES)
-        raise UsageError(f"{where}: capture={given!r} is none of {known}.")
+        raise UsageError(f"{where}: capture={given!r} is not one of {known}.")
     return given  # type: ignore[no-any-return]
 
 

@@ -65,7 +65,7 @@ def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
-        # Nobody is there: whoever asks the model says so.
+        # The host cannot be resolved. The model call reports that.
         return []
     return [ipaddress.ip_address(str(text).partition("%")[0]) for text in sorted(found)]
 

@@ -61,7 +61,7 @@ def call_llm(name: str | None, call: ModelCall) -> Any:
 
 
 def answer(call: ModelCall) -> Any:
-    """Ask, and ask once more where the answer does not fit; return what `read` makes of it."""
+    """Call the model, and repeat the call if the answer is invalid. Return the result of `read`."""
     request = call.request
     for repairs in range(_REPAIRS + 1):
         found, _ = ask(request, call.stream, call.capture)

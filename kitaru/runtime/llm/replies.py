@@ -38,7 +38,7 @@ class Reply(Struct):
     tool_calls: tuple[ToolCall, ...] = ()
 
     def message(self) -> dict[str, Any]:
-        """Return the message that this reply is in the conversation that goes on."""
+        """Return this reply as a message, to continue the conversation."""
         calls = [
             {
                 "id": call.id,

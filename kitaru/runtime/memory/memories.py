@@ -56,9 +56,9 @@ class Memory:
     """One scope of a store, as one operation sees it; safe for threads and processes to share.
 
     Args:
-        operation: who writes. It writes one version of a key, however often it is tried.
-        begin: is told, before a write, which version was the newest, and returns what it was told
-            the first time that this operation was tried.
+        operation: the writer. It writes one version of a key, even if it is retried.
+        begin: called before a write with the newest version. Returns the version that it received
+            on the first attempt of this operation.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ def in_flow(text: str | None, journal: Journal) -> MemoryScope:
     """Return the scope that `text` means in a flow's body; None means the flow's own.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the scope is not valid.
     """
     own = {
         "namespace": "default",

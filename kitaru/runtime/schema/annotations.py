@@ -72,7 +72,7 @@ def _imported(node: ast.stmt, package: str) -> dict[str, Any]:
                 module = _module(alias.name)
                 top = alias.name.partition(".")[0]
                 found[alias.asname or top] = module if alias.asname else _module(top)
-        except Exception:  # a module that is not there or fails
+        except Exception:  # a missing module, or one that fails
             continue
     return found
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
 
 _MOST_BACKTRACKS = 100_000
-# So many reasons are told, and so much of a value is shown.
+# At most this many reasons, and this many characters of a value, are shown.
 _MOST_REASONS = 3
 _SHOWN = 60
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples"})

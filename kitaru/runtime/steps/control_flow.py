@@ -18,15 +18,15 @@ END = "end"
 def scope(journal: Journal, digest: str) -> str:
     """Return what the names of a plan's blocks begin with in a journal; `digest` is the plan's.
 
-    Frames fit the plan they were written with; under any other the journal is replayed. A residual
-    plan goes on with those of the plan it is the rest of.
+    Frames fit only the plan that they were written with. Under any other plan, the journal is
+    replayed. A residual plan uses the frames of its original plan.
     """
     own = journal.execution.plan_digest == digest
     return "" if own else f"{digest.removeprefix('sha256:')[:12]}."
 
 
 class Outputs(NamedTuple):
-    """A step's native outputs: the step to go on with, how it ended, a fan-out's list."""
+    """A step's native outputs: the next step, how this one ended, a fan-out's list."""
 
     next: str
     status: StepStatus
@@ -82,13 +82,13 @@ class ControlFlow:
         """Return where to continue from `block`, behind every wait that an earlier process left."""
         waited, left = None, self.journal.exit(self.key(block))
         while left is not None and left.status == "waiting" and left.next is not None:
-            self.forward(left)  # whoever wrote this may have died before it could
+            self.forward(left)  # the process that wrote this may have died before it could
             block, waited = left.next, left
             left = self.journal.exit(self.key(block))
         return Entry(block, left, waited)
 
     def was_reached(self, block: str) -> bool:
-        """Say whether control ever came to `block`, or passed it."""
+        """Return whether control ever reached or passed `block`."""
         return self.journal.frame_pointer(self.key(block)) is not None
 
     def pointer(self, block: str) -> dict[str, str] | None:

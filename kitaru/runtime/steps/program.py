@@ -44,8 +44,7 @@ def read_plan(path: Path, expected: str = "") -> tuple[Plan, str]:
     """Return the plan in a file and its digest.
 
     Raises:
-        EnvironmentFailure: there is none that this Kitaru can read, or its digest is not the one
-            that is `expected`.
+        EnvironmentFailure: this Kitaru cannot read it, or its digest is not `expected`.
     """
     try:
         data = path.read_bytes()
@@ -87,7 +86,7 @@ def load_program(plan: Plan, digest: str, path: Path) -> Program:
 def project_modules(program: Program) -> dict[str, dict[str, Any]]:
     """Return the globals of each project module that is loaded, by module name, the flow's first.
 
-    In a bundle the runtime lies beside the project, and is no part of it.
+    In a bundle, the runtime is stored next to the project, but it is not part of it.
     """
     own = program.module
     root = str(Path(own.__file__ or "").parents[program.plan.file.count("/")]) + os.sep
@@ -106,8 +105,8 @@ def project_modules(program: Program) -> dict[str, dict[str, Any]]:
     return found
 
 
-# The root of a project, and the loaded modules that are no part of it: each cut asks, and a process
-# may have loaded thousands.
+# The root of a project, and the loaded modules outside of it. Each cut needs them, and a process
+# may have loaded thousands of modules.
 _outside: list[Any] = ["", {}]
 
 

@@ -241,7 +241,8 @@ def _holders(function: Any) -> Iterator[Any]:
 class Finder:
     """Tells a watch when the process imports modules of the project.
 
-    The watch is told after the outermost import has ended: until then, modules set each other up.
+    The watch is notified after the outermost import has ended. Until then, modules set each other
+    up.
     """
 
     def __init__(self, watch: Watch) -> None:

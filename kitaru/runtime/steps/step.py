@@ -151,7 +151,7 @@ class StepRun:
         self._passed: list[str] = []
         self._notes: list[dict[str, Any]] = []
         self._ending = threading.Lock()
-        # A wait that is still not answered is told as it was told before.
+        # A wait without an answer is reported as before.
         self._waiting = entry.waited
         self._watch = Watch(program)
         self._execution = Execution(
@@ -267,11 +267,11 @@ class StepRun:
             submitted.start(*ids)
 
     def _continue_in_process(self, block: str, following: str) -> None:
-        """Go on in this process with what has a step of its own: promised calls, and a block."""
+        """Continue in this process with the next step: its submitted calls, and its block."""
         note = self._notes[-1]
         self._need_no_process_of_its_own(self._route.fan_of(block), note)
         self._need_no_process_of_its_own(self._route.cut_before(following), note)
-        say(f"{note['file']}:{note['line']}: goes on in this process: {note['message']}")
+        say(f"{note['file']}:{note['line']}: continues in this process: {note['message']}")
         self._execution.start_pending()
         self._passed.append(following)
 

@@ -97,9 +97,9 @@ class Log:
             self._start()
 
     def close(self, timeout: float = _LAST_WORDS) -> None:
-        """Write down what is left, as far as `timeout` seconds allow; more may still be added.
+        """Write the remaining output, within `timeout` seconds. More may still be added.
 
-        Never raises: an execution that ends must end also where its last words cannot be written.
+        Never raises: an execution must be able to end if its last output cannot be written.
         """
         with suppress(Exception):
             self._take_begun()
@@ -181,7 +181,7 @@ def _entry(line: LogLine) -> list[str]:
 
 
 def close_all() -> None:
-    """Write down what is left of every run in this process, which is about to end."""
+    """Write the remaining output of every run in this process, which is about to end."""
     for log in list(_open.values()):
         log.close()
 
@@ -203,7 +203,7 @@ def lines(journal: Journal, invocation: str | None, follow: bool) -> Iterator[Lo
 
 def _sorted(journal: Journal) -> list[LogLine]:
     found = [line for _, chunk in read(journal.store, journal.exec_id) for line in chunk]
-    # Runs that overlap wrote beside each other; within one, order is that of writing.
+    # Concurrent runs wrote separate chunks. Within one run, the order is that of writing.
     return sorted(found, key=lambda line: line.at)
 
 

@@ -1,8 +1,9 @@
 """Attribute each piece of output to the invocation whose code wrote it.
 
-`sys.stdout` and `sys.stderr` stay what they are for whoever looks at the terminal or the container:
-every text goes there first, as it is. A reader that closes its end of a pipe, such as `head`, is
-no reason for a checkpoint to fail: what is written from then on is only recorded. That holds with
+`sys.stdout` and `sys.stderr` show the same output on the terminal or in the container as without
+Kitaru: every text is written there first, unchanged. A reader that closes its end of a pipe, such
+    as
+`head`, does not make a checkpoint fail: from then on, output is only recorded. That holds with
 the setting `logs = false` as well, where nothing is recorded.
 """
 
@@ -68,9 +69,10 @@ class Tee:
 
 
 def begin(process: Execution | None = None) -> None:
-    """Capture output until `end` is called as often as this.
+    """Capture output until `end` has been called once for each call of this function.
 
-    `process` is the execution that this whole process is for: code of no invocation writes for it.
+    `process` is the execution that this whole process runs. Output outside of invocations belongs
+    to it.
     """
     global _captures, _process
     with _lock:
@@ -158,7 +160,7 @@ def _exchange(name: str, old: Any, new: Any) -> None:
 
 
 def _note(stream: str, text: str) -> None:
-    # Whoever prints must not learn that nobody keeps it.
+    # A `print` must not fail because its output cannot be recorded.
     with suppress(Exception):
         scope = current()
         execution = scope.execution if scope else _process

@@ -70,7 +70,7 @@ def model_call(model: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]
 
 
 def close() -> None:
-    """Send what is left: this process may end without another word."""
+    """Send the remaining spans, because this process may end now."""
     if _active is not None:
         with suppress(Exception):
             _active.close()

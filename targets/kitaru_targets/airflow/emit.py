@@ -80,7 +80,7 @@ def _dag_id(flow: str) -> str:
 
 
 def _tasks(plan: Plan, *, pods: bool) -> Iterator[_Task]:
-    """Yield the tasks in program order; a wait asks before the step that goes on after it."""
+    """Yield the tasks in program order. A wait's task stands before the step that continues."""
     lists = {item.fan: item for item in _fans(plan.layout)}
     for step in plan.steps:
         entry, options = plan.block(step.entry), _options(step, pods=pods)

@@ -56,9 +56,9 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
 
 
 def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
-    """Let an execution's run go on with the answer to `wait`; False when it does not wait for it.
+    """Continue an execution's run with the answer to `wait`. Return False if no task waits for it.
 
-    What is in the journal counts; Airflow only has to be told that there is something. A task that
+    The answer in the journal counts. Airflow only has to be notified. A task that
     asks is given a response, again where Airflow was still parking it. A step that ended at the
     wait is cleared with all that is behind it. Options and errors are those of `submit`.
     """
@@ -77,9 +77,9 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
         came = place.wait == wait
         time.sleep(1)
     raise EnvironmentFailure(
-        f"Airflow at {there.airflow.url} has not come to {wait} in {_LOOKS} s; the answer is "
+        f"Airflow at {there.airflow.url} has not reached {wait} in {_LOOKS} s. The answer is "
         "recorded.",
-        help=f"look at the run {record.run} on its page, or give the same answer again",
+        help=f"Look at the run {record.run} on its page, or send the same answer again.",
     )
 
 

@@ -61,7 +61,7 @@ def _row(document: dag_file.DagFile) -> Iterator[str]:
         if "asks_for" in task.options and "IMAGE" not in document.constants:
             yield f"the task {task.id} asks for a pod's resources, and runs in none"
     if document.tasks and document.tasks[-1].operator != "Step":
-        yield f"nothing goes on after {document.tasks[-1].id}"
+        yield f"no step follows {document.tasks[-1].id}"
 
 
 def _params(document: dag_file.DagFile) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Validate that Azure ML runs a document as intended.
 
-The SDK's own validation does not see an output of a job that is not there, a circle, an input that
-nobody declared, a value of another type, or a word of a command that a shell would take apart.
+The SDK's own validation does not find a missing output of a job, a cycle, an undeclared input, a
+value of the wrong type, or a word of a command that a shell would split.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def asks(plan: Plan, decider: str) -> tuple[Ask, ...]:
 
 
 def _behind(plan: Plan, name: str) -> frozenset[str]:
-    """Return the steps that control may come to from a step, and the nodes they wait for."""
+    """Return the steps that control may reach from a step, and the nodes they wait for."""
     found: set[str] = set()
     ahead = [name]
     while ahead:
@@ -121,7 +121,7 @@ def _behind(plan: Plan, name: str) -> frozenset[str]:
 def takers(plan: Plan) -> frozenset[str]:
     """Return the steps that have work only after a run that stayed open for an answer.
 
-    Where the run ends at the wait instead, what is left of the flow starts with such a step.
+    If the run ends at the wait instead, the residual pipeline starts with such a step.
     """
     return frozenset(s.name for s in plan.steps[1:] if plan.block(s.entry).kind == "wait")
 

@@ -1,8 +1,8 @@
 """Check documents for errors that the vendors' own tools do not find.
 
-Parsers, loaders and local runners accept a missing order, an input nobody declared, a wrong
-placeholder or a condition on something that is not there; a cluster fails on it, or, worse, drops
-the task silently. Every emitted document passes here before it is written.
+Parsers, loaders and local runners accept a missing dependency, an undeclared input, a wrong
+placeholder or a condition on a missing output. A cluster fails on it or, worse, drops the task
+silently. Every emitted document is checked here before it is written.
 """
 
 from __future__ import annotations

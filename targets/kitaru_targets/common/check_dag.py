@@ -27,7 +27,7 @@ class _Dag:
         return dict(self.component.get("inputDefinitions", {}).get("parameters", {}))
 
     def called(self, task: str) -> dict[str, Any]:
-        """Return the component that a task runs, empty when there is none."""
+        """Return the component that a task runs; empty if it has no component."""
         name = self.tasks.get(task, {}).get("componentRef", {}).get("name", "")
         return dict(self.components.get(name, {}))
 

@@ -48,9 +48,9 @@ class Limits:
 
 
 def machine(asked: Resources, limits: Limits) -> Machine | None:
-    """Return the machine for what a step asks, None when there is none as large.
+    """Return the smallest machine with the requested resources; None if none is large enough.
 
-    Raises UsageError when the amounts mean nothing.
+    Raises UsageError for amounts that are not valid.
     """
     cores = amounts.cores(asked.cpu) if asked.cpu else 0
     memory = amounts.size(asked.memory) / _GIB if asked.memory else 0

@@ -11,7 +11,7 @@ _TEXT = "tag:yaml.org,2002:str"
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return a document's content; raise ValueError or yaml.YAMLError when it is none."""
+    """Return a document's content. Raise ValueError or yaml.YAMLError if it is not valid."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()

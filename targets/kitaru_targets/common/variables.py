@@ -16,8 +16,8 @@ _DENIED = re.compile(r"(LD_.*|DYLD_.*|PYTHON.*|PATH|BASH_ENV|ENV|IFS|KITARU_STOR
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a step, sorted.
 
-    Raises UsageError on a name that must not be set, and on a secret: whoever sees the document
-    would see it.
+    Raises UsageError for a name that must not be set, and for a secret, which every reader of the
+    document would see.
     """
     for name, value in variables.items():
         if redaction.is_secret_name(name) or redaction.redacted(value) != value:

@@ -17,8 +17,8 @@ __all__ = ["Change", "Difference", "Reason", "Side", "compare", "of_build", "of_
 class Reason:
     """Why a unit counts as changed: what of it, what it was and what it is.
 
-    `before` is None for what is new, `after` for what is gone. `lines` are the changed lines of
-    code, each after `- ` or `+ `, of which neither holds a text then.
+    `before` is None for an addition, `after` for a removal. `lines` are the changed lines of code,
+    each after `- ` or `+ `; then `before` and `after` are empty.
     """
 
     what: str

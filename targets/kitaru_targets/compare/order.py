@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from kitaru_targets.graph import Edge, Graph, Node
 
-# Ways through tests multiply; more than these are told apart, but not listed.
+# The number of paths through conditions multiplies. More than this are counted, but not listed.
 MOST = 16
 _PASSED = ("join", "log", "memory", "test")
 

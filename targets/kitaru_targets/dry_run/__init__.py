@@ -60,8 +60,8 @@ def run(
         inputs: the flow's inputs by name, as JSON values.
         answers: an answer for each wait that is to be answered, by the wait's name.
         store_url: where bundle and journal are; not `memory:`, because steps are processes.
-        exec_id: go on with this execution; by default a new one.
-        report: told of each attempt of a step as it ends.
+        exec_id: resume this execution. Default: a new one.
+        report: called after each attempt of a step.
         ask: called where no more of `answers` fits, to answer what the execution waits for, if
             anything; says whether it did.
 
@@ -81,7 +81,7 @@ def run(
         left = dict(answers)
         if exec_id and answers and store.get(keys.execution(exec_id)) is not None:
             _answer(store, exec_id, left)
-        # An execution that no parameter names is called like its first run; later ones go on.
+        # Without a parameter, an execution gets the id of its first run. Later runs continue it.
         run_id = new_execution_id() if exec_id else chosen
 
         def answered() -> bool:
@@ -116,7 +116,7 @@ def _play(
     report: Report,
     answered: Callable[[], bool],
 ) -> None:
-    """Execute what is left of the document, once, as one run."""
+    """Execute the remaining steps of the document once, as one run."""
     with tempfile.TemporaryDirectory(prefix="kitaru-dry-run-") as made:
         left = _left(build, store, exec_id, Path(made) / "rest")
         upload(left, store)
@@ -137,7 +137,7 @@ def _play(
 
 
 def _left(build: Build, store: Store, exec_id: str, directory: Path) -> Build:
-    """Return what is left to run: all of it where nothing has run, or all has."""
+    """Return the build of the remaining steps; the whole build if no step or every step ran."""
     try:
         journal = Journal.open(store, exec_id)
     except NotFound:
@@ -146,7 +146,7 @@ def _left(build: Build, store: Store, exec_id: str, directory: Path) -> Build:
 
 
 def _check_recorded(given: Mapping[str, Any], exec_id: str, ended: Ended) -> None:
-    """A flow's failure is in the journal; anything else that ends a step with 1 is told here."""
+    """Raise an error if a step ended with code 1 and the journal has no failure of the flow."""
     store = open_store(str(given[parameters.STORE]))
     try:
         if Journal.open(store, exec_id).state().status == "failed":

@@ -1,7 +1,7 @@
 """Execute a DAG file by Airflow's rules, without Airflow.
 
-What a step is started with is computed by the file's own functions. A question that nobody has
-answered parks the run, as it does in Airflow; a dry run goes on by the journal.
+The file's own functions compute the command of a step. A wait without an answer parks the run, as
+in Airflow. A dry run continues from the journal.
 """
 
 from __future__ import annotations

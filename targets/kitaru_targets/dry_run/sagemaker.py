@@ -21,7 +21,7 @@ from kitaru_targets.dry_run.process import Machine, Start
 from kitaru_targets.sagemaker.emit import IMAGE, ITEM, OUTCOME, OUTCOME_FILE, ROLE
 from kitaru_targets.sagemaker.profile import FOLDER, LIMITS, MAX_ITEMS, MAX_TEXT
 
-# What whoever starts a real run names besides the flow's inputs.
+# Parameters of a real run besides the flow's inputs.
 _STAND_INS = {ROLE: "arn:aws:iam::000000000000:role/dry-run", IMAGE: "dry-run"}
 Values = Mapping[str, Any]
 Outcome = Mapping[str, str]
@@ -46,14 +46,14 @@ class Call:
 
 # Runs a step; returns its outcome, or None when it failed.
 Run = Callable[[Call], Outcome | None]
-# Waits at a callback; returns what its answer is told to be, or None while nobody answers.
+# Waits at a callback. Returns the answer sent to it, or None without an answer.
 Wait = Callable[[str], str | None]
 
 
 def execute(text: str, given: Values, run_id: str, machine: Machine) -> None:
     """Execute a definition with the given parameters, each step as a process of `machine`.
 
-    A callback goes on with the answer that the dry run was given, once that is in the journal.
+    A callback continues with the answer that was passed to the dry run, once it is in the journal.
     """
     # Names of runs become ids of executions; here the run is called like its execution.
     named = {**given, EXECUTION: given.get(EXECUTION) or run_id}
@@ -185,8 +185,8 @@ def _called(step: Mapping[str, Any], values: Values) -> Call:
     for text in texts:
         if len(text) > MAX_TEXT:
             raise InputError(
-                f"{LIMITS.title} takes {MAX_TEXT} characters where a step is told {text[:40]!r}…",
-                help="put the inputs into the store, as DEPLOY.md says",
+                f"{LIMITS.title} accepts {MAX_TEXT} characters per argument: {text[:40]!r}…",
+                help="Put the inputs into the store, as DEPLOY.md describes.",
             )
     return call
 

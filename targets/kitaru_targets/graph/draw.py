@@ -54,7 +54,7 @@ def drawn(graph: Graph) -> dict[str, Any]:
 
 
 def said(node: Node) -> str:
-    """Return what a node is, in words, for whoever hovers over it or does not see it."""
+    """Return a text that describes a node, for tooltips and screen readers."""
     kind = {"start": "flow", "test": "test", "end": "early end" if node.early else "end"}
     parts = [f"{kind.get(node.kind, node.kind)} {node.title}", place(node)]
     parts += node.details

@@ -1,7 +1,7 @@
 """Lay out a graph: program order from top to bottom, arms side by side.
 
-Everything that is not in an arm stands on one axis. An arm ends where all ways that go on meet
-again; an arm without nodes keeps a lane, so that its edge passes beside the others.
+Everything outside of arms is placed on one axis. An arm ends where all continuing paths join. An
+arm without nodes keeps a lane, so that its edge passes next to the others.
 """
 
 from __future__ import annotations

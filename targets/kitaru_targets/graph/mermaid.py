@@ -20,7 +20,7 @@ _SHAPES: dict[Kind, tuple[str, str]] = {
     "join": ("((", "))"),
     "end": ("([", "])"),
 }
-# Mermaid reads labels as Markdown and HTML; what is none of these is written by its number.
+# Mermaid reads labels as Markdown and HTML. All other characters are written as entities.
 _SPECIAL = re.compile(r"[^A-Za-z0-9_ .,:()=+/-]")
 
 

@@ -73,7 +73,7 @@ class Graph:
     edges: tuple[Edge, ...]
 
     def node(self, id: str) -> Node:
-        """Return the node with this id; raise KeyError when there is none."""
+        """Return the node with this id. Raise KeyError if there is no such node."""
         return {node.id: node for node in self.nodes}[id]
 
 

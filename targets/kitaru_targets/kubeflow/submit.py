@@ -57,7 +57,7 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
 
 
 def _found(client: Any, name: str, namespace: str | None) -> Any:
-    """Return the run of that name, None where there is none."""
+    """Return the run of that name; None if there is no such run."""
     equal = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
     listed = client.list_runs(filter=json.dumps({"predicates": [equal]}), namespace=namespace)
     return next(iter(listed.runs or ()), None)

@@ -115,7 +115,7 @@ def _cache() -> Path:
 def _used(folder: Path) -> IO[bytes] | None:
     """Return the lock of a folder, shared, its time set to now; None without locks."""
     while (lock := _locked(_lock_of(folder), fcntl.LOCK_SH)) is not None:
-        # Whoever removed the folder in between removed this file as well.
+        # A process that removed the folder in between removed this file as well.
         if _is_current(lock, _lock_of(folder)):
             os.utime(lock.fileno())
             return lock

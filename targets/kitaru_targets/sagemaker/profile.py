@@ -14,9 +14,9 @@ MAX_DESCRIPTION = 3_072
 # Of one argument, and of the name and the value of one variable.
 MAX_TEXT = 256
 MAX_ARGUMENTS = 100
-# What the step runtime itself is told takes no more than this.
+# The maximum number of arguments of the step runtime itself.
 _OWN_ARGUMENTS = 20
-# Of a ForEach: how many it makes of a list, and runs at a time.
+# Limits of a ForEach: the length of its list, and the number of concurrent iterations.
 MAX_ITEMS = 100
 MAX_CONCURRENCY = 50
 

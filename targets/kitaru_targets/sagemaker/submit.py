@@ -54,14 +54,14 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
 
 
 def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
-    """Let the callbacks at which an execution's runs wait go on; False when no run is open.
+    """Continue the callbacks at which an execution's runs wait. Return False if no run is open.
 
-    They are only told that there is an answer: steps read it from the journal. The account and the
+    The callbacks are only notified. Steps read the answer from the journal. The account and the
     region are those of the environment, as for the AWS command line. `options` has none.
 
     Raises:
-        EnvironmentFailure: the SDK is missing, the service refused, or a run is not yet where it
-            waits. Nothing is lost: the same answer may be given again.
+        EnvironmentFailure: the SDK is missing, the service refused, or a run has not reached its
+            wait yet. The answer is recorded, and the same answer may be sent again.
     """
     del wait, value, options
     by_hand = _by_hand(record)

@@ -162,7 +162,7 @@ def _condition(step: dict[str, Any], seen: _Seen, others: list[_Words]) -> Itera
     yield from _chain(arguments["IfSteps"], seen, inside="asked" if waiting else "IfSteps")
     yield from _chain(arguments["ElseSteps"], seen, inside="ElseSteps")
     if arguments["ElseSteps"] and len(others) > 1:
-        yield f"step {name}: goes on in a run for which the condition beside it holds"
+        yield f"step {name}: is reached in a run where the condition before it is true"
 
 
 def _test(test: dict[str, Any], seen: _Seen, tested: _Words) -> Iterator[str]:
