@@ -135,7 +135,7 @@ def test_a_region_is_explained_where_it_ends(show: Show) -> None:
     assert order[order.index(why) - 1] == f"line-0-{FIRST + 4}"
     what, rule, fix = found.text("p")[-3:]
     assert (what, fix[:5]) == ("KIT310 while depends on results", "help:")
-    assert "loop natively" in rule and "range" in fix
+    assert "native loops" in rule and "range" in fix
     assert "while" in found.text("samp") and "`" not in what + rule + fix
     assert found.by_id(why)[0] == "div"
 

@@ -14,10 +14,10 @@ from kitaru_compiler.diagnostics.model import Rule
 
 WIDTH = 96
 HEAD = """
-Made from the rules themselves; `kitaru explain CODE` prints one. Where a warning or a note is
-meant, a comment at the end of the line silences it: `# kitaru: ignore[KIT202]`, several codes
-separated by commas. Errors cannot be silenced. `kitaru check` says which comments silence nothing;
-JSON and SARIF list silenced findings as such, and `--strict` does not count them.
+Generated from the rules. `kitaru explain CODE` prints one of them. To silence an intended warning
+or note, add a comment at the end of the line: `# kitaru: ignore[KIT202]`, with several codes
+separated by commas. Errors cannot be silenced. `kitaru check` reports comments that silence
+nothing. JSON and SARIF mark silenced findings, and `--strict` does not count them.
 """
 FAMILIES = {
     "1": "Source",
@@ -33,11 +33,11 @@ def explain(rule: Rule) -> str:
     """Return a rule as text for a terminal."""
     parts = [f"{rule.code} {rule.name} ({rule.severity})", _wrap(rule.what), _wrap(rule.why)]
     if rule.bad:
-        parts.append("Instead of\n\n" + _code(rule.bad))
+        parts.append("Instead of:\n\n" + _code(rule.bad))
     if rule.good:
-        parts.append(("write" if rule.bad else "For example") + "\n\n" + _code(rule.good))
+        parts.append(("Write:" if rule.bad else "For example:") + "\n\n" + _code(rule.good))
     if rule.severity != "error":
-        parts.append(f"Where it is meant, end the line with  # kitaru: ignore[{rule.code}]")
+        parts.append(f"If this is intended, end the line with  # kitaru: ignore[{rule.code}]")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -57,9 +57,9 @@ def _section(rule: Rule) -> list[str]:
     parts = [f"### {rule.code} {rule.name}", f"*{rule.severity}.* {_flow(rule.what)}"]
     parts.append(_flow(rule.why))
     if rule.bad:
-        parts += ["Instead of", _fence(rule.bad)]
+        parts += ["Instead of:", _fence(rule.bad)]
     if rule.good:
-        parts += ["write" if rule.bad else "For example", _fence(rule.good)]
+        parts += ["Write:" if rule.bad else "For example:", _fence(rule.good)]
     return [part for part in parts if part]
 
 

@@ -8,9 +8,9 @@ WHILE_STAYS_TOGETHER = Rule(
     severity="note",
     what="A `while` loop with checkpoints stays in one step.",
     why=(
-        "How often it runs depends on results, and no orchestrator of ours can loop natively. "
-        "Each checkpoint inside is still recorded on its own, so a crash loses at most the one in"
-        " flight."
+        "The number of rounds depends on results, and no supported orchestrator has native "
+        "loops. Each checkpoint inside is still recorded on its own, so after a crash at most "
+        "the running one runs again."
     ),
     bad="""\
 while not good(text):
@@ -28,8 +28,9 @@ FOR_STAYS_TOGETHER = Rule(
     severity="note",
     what="A `for` loop with checkpoints stays in one step.",
     why=(
-        "It runs over a value known only at run time, has too many rounds to be written out, or is "
-        "left through a `finally`. Each checkpoint inside is still recorded on its own."
+        "The loop runs over a value that is known only at run time, has too many rounds to "
+        "unroll, or is left through a `finally`. Each checkpoint inside is still recorded on "
+        "its own."
     ),
     bad="""\
 for topic in topics:
@@ -47,9 +48,9 @@ TRY_STAYS_TOGETHER = Rule(
     severity="note",
     what="A `try` statement with checkpoints stays in one step.",
     why=(
-        "The handler must see what the body raises, and an exception does not cross from one "
-        "container to the next. A failure that is caught is recorded, and raised again the same "
-        "way on every replay."
+        "The handler must receive what the body raises, and an exception does not cross from "
+        "one container to the next. A caught failure is recorded, and every replay raises it "
+        "again."
     ),
     bad="""\
 try:
@@ -65,7 +66,7 @@ WITH_STAYS_TOGETHER = Rule(
     name="with-stays-together",
     severity="note",
     what="A `with` block with checkpoints stays in one step.",
-    why="What it opens (a file, a lock, a connection) lives in one process.",
+    why="The resource that it opens (a file, a lock, a connection) exists in one process only.",
     bad="""\
 with open_client() as client:
     text = draft(client.read())
@@ -79,8 +80,8 @@ COMPREHENSION_STAYS_TOGETHER = Rule(
     severity="note",
     what="A comprehension or generator with checkpoints stays in one step.",
     why=(
-        "It runs over a value known only at run time; a generator even runs its checkpoints only "
-        "when something reads it."
+        "It runs over a value that is known only at run time. A generator even runs its "
+        "checkpoints only when it is read."
     ),
     bad="notes = [research(t) for t in topics]",
     good="notes = research.map(topics)  # side by side, results in order",
@@ -92,8 +93,9 @@ MATCH_STAYS_TOGETHER = Rule(
     severity="note",
     what="A `match` statement with a checkpoint in a guard stays in one step.",
     why=(
-        "Patterns and guards are asked in one go, and which guard is asked depends on the patterns "
-        "before it. Checkpoints in the bodies of the cases alone are cut."
+        "Python evaluates patterns and guards together, and the patterns before a guard decide "
+        "whether it is evaluated. If only the bodies of the cases contain checkpoints, these "
+        "are cut."
     ),
     bad="""\
 match ticket:
@@ -112,15 +114,13 @@ HELPER_STAYS_TOGETHER = Rule(
     code="KIT316",
     name="helper-stays-together",
     severity="note",
-    what=(
-        "A call to a function that itself calls checkpoints stays in one step: it cannot be written"
-        " out where it is called."
-    ),
+    what="A call to a function that calls checkpoints stays in one step: it cannot be inlined.",
     why=(
-        "Such a function is cut like the flow's own body when it is certain which one is called and"
-        " with which arguments. A function that calls itself, is decorated, async or a generator,"
-        " sees its own frame, takes any number of arguments, or needs a default that is one object"
-        " for all calls, is called as it is; its checkpoints are recorded one by one all the same."
+        "Such a function is cut like the flow's own body if the compiler knows which function "
+        "is called, and with which arguments. A function is called as a whole if it calls "
+        "itself, is decorated, async or a generator, inspects its frame, accepts any number of "
+        "arguments, or needs a default that all calls share. Its checkpoints are still recorded "
+        "one by one."
     ),
     bad="""\
 def refine(text, rounds):
@@ -147,10 +147,10 @@ LOCAL_FUNCTION_CALLS_CHECKPOINTS = Rule(
     name="local-function-calls-checkpoints",
     severity="note",
     what=(
-        "A function defined in the flow's body calls checkpoints; what follows stays in one step, "
-        "up to its last call."
+        "A function defined in the flow's body calls checkpoints. The code that follows stays "
+        "in one step, up to the last call of that function."
     ),
-    why="Its variables live in the running function, which does not cross a cut.",
+    why="The function uses variables of the running flow, which do not cross a cut.",
     bad="""\
 @flow
 def main(topic: str):
@@ -169,8 +169,8 @@ CLOSURE_OVER_CHANGING_VARIABLE = Rule(
     name="closure-over-changing-variable",
     severity="note",
     what=(
-        "A function, lambda, generator or class captures a variable of the flow that changes; the"
-        " rest of the flow stays in one step."
+        "A function, lambda, generator or class captures a variable of the flow that changes. "
+        "The rest of the flow stays in one step."
     ),
     why=(
         "The captured variable is one shared cell, and a cell does not cross a cut: the closure "
@@ -194,11 +194,11 @@ FLOW_SEES_ITS_FRAME = Rule(
     name="flow-sees-its-frame",
     severity="note",
     what=(
-        "The flow uses `global`, `locals()`, `eval` or the like; the whole flow stays in one step."
+        "The flow uses `global`, `locals()`, `eval` or the like. The whole flow stays in one step."
     ),
     why=(
-        "Generated functions have other frames and names than the user's function, and this code "
-        "could tell."
+        "Generated functions have other frames and names than the user's function, and this "
+        "code could observe the difference."
     ),
     bad="""\
 total = 0
@@ -219,11 +219,12 @@ WORK_BESIDE_SUBMITTED_CALLS = Rule(
     code="KIT320",
     name="work-beside-submitted-calls",
     severity="note",
-    what="Submitted checkpoints run beside other work, or side by side within one step.",
+    what="Submitted checkpoints run concurrently with other work, or side by side within one step.",
     why=(
-        "What is submitted and then gathered becomes nodes of its own. Where the flow calls another"
-        " checkpoint before it asks for the results, that one runs beside them, and a cut would"
-        " wait first. So all of it stays in one step, on threads, each result recorded on its own."
+        "Calls that are submitted and then gathered become nodes of their own. If the flow "
+        "calls another checkpoint before it reads the results, that checkpoint runs "
+        "concurrently with them, and a cut would wait for them first. So all of it stays in one "
+        "step, on threads. Each result is recorded on its own."
     ),
     bad="""\
 words = count.submit(text)
@@ -242,10 +243,11 @@ EXPRESSION_STAYS_TOGETHER = Rule(
     code="KIT321",
     name="expression-stays-together",
     severity="note",
-    what=(
-        "A checkpoint is called where its order among the other expressions cannot be written down."
+    what="A checkpoint is called inside an expression that fixes no order of evaluation.",
+    why=(
+        "Lambdas, asserts, format specifications and the like evaluate the call lazily, or not "
+        "at all."
     ),
-    why="Lambdas, asserts, format specifications and the like run it lazily or not at all.",
     bad='assert good(text), "bad draft"',
     good="""\
 ok = good(text)
@@ -257,12 +259,12 @@ GUARDS_DECIDE = Rule(
     code="KIT322",
     name="guards-decide",
     severity="note",
-    what="No one step decides a branch, so steps of it start and ask their own guard.",
+    what="No single step decides a branch, so steps of the branch start and check their guards.",
     why=(
-        "A native condition needs one step that decides. Here the test follows a join, or a loop "
-        "may have been left before it, and it is computed at the end of whichever step came last: "
-        "in each arm the first step starts, and decides for the others. Deeper than the target "
-        "nests conditions, each step starts."
+        "A native condition needs one step that decides. Here the test follows a join, or a "
+        "loop may have been left early before it. So the step that ran last computes the test. "
+        "In each arm, the first step starts and decides for the others. If conditions nest "
+        "deeper than the target supports, every step starts."
     ),
     bad="""\
 if a:
@@ -289,8 +291,8 @@ DYNAMIC_DISPATCH = Rule(
     severity="note",
     what="A call may reach a checkpoint through a value, such as a table of tools.",
     why=(
-        "Which checkpoint runs is known only at run time, so no single step can be made for it; "
-        "its call is still recorded under its own name."
+        "The checkpoint is known only at run time, so it cannot become a step of its own. The "
+        "call is still recorded under the checkpoint's name."
     ),
     bad="""\
 TOOLS = {"search": search, "calc": calc}
@@ -309,11 +311,11 @@ TOO_MANY_STEPS = Rule(
     code="KIT324",
     name="too-many-steps",
     severity="note",
-    what="The flow calls more checkpoints than a pipeline has room for; it stays in one step.",
+    what="The flow calls more checkpoints than a pipeline can have nodes. It stays in one step.",
     why=(
-        "Each call that is cut is a container and a node in the orchestrator's console, and every "
-        "variable that lives across them is carried past each one. Every call is still recorded "
-        "on its own, so a crash loses at most the one in flight."
+        "Each call that is cut becomes a container and a node in the orchestrator's console, "
+        "and every live variable crosses each cut. Every call is still recorded on its own, so "
+        "after a crash at most the running one runs again."
     ),
     bad="""\
 @flow
@@ -333,13 +335,13 @@ INTERNAL_FAULT = Rule(
     code="KIT325",
     name="internal-fault",
     severity="note",
-    what="A part of the compiler failed on this flow; the flow is compiled without it.",
+    what="A part of the compiler failed on this flow. The flow is compiled without that part.",
     why=(
-        "This is a fault of Kitaru and not of the flow. Where a pass failed, the whole flow stays "
-        "in one step, in which its own function runs as it is: the pipeline is correct, and every "
-        "call is recorded on its own. Where a check failed, only its findings are missing. Please "
-        "report the note; with the environment variable KITARU_TRACEBACK=1 the command stops with "
-        "the traceback instead."
+        "This is a bug in Kitaru, not in the flow. If a pass failed, the whole flow stays in "
+        "one step that runs its own function unchanged. The pipeline is correct, and every call "
+        "is recorded on its own. If a check failed, only its findings are missing. Please "
+        "report the note. With KITARU_TRACEBACK=1 in the environment, the command stops with "
+        "the traceback."
     ),
     bad="",
     good="KITARU_TRACEBACK=1 kitaru check flows.py:main",
@@ -350,7 +352,7 @@ UNREACHABLE_CODE = Rule(
     name="unreachable-code",
     severity="warning",
     what="Code of the flow follows a `return`, `raise`, `break` or `continue` and never runs.",
-    why="No step is made for it; a checkpoint or a wait that stands there will never be reached.",
+    why="The code gets no step. A checkpoint or a wait in it is never reached.",
     bad="""\
 @flow
 def main(topic: str) -> str:
@@ -370,12 +372,12 @@ CLEANUP_AROUND_WAIT = Rule(
     code="KIT331",
     name="cleanup-around-wait",
     severity="note",
-    what="A `finally`, a `with` or a handler for everything stands around a wait.",
+    what="A wait is inside a `finally`, a `with`, or a handler for all exceptions.",
     why=(
-        "When a flow suspends its process ends right there: nothing is unwound, as if the wait had "
-        "not returned yet, which may take days. What is cleaned up after the wait is cleaned up "
-        "after the answer; until then a lease or a lock in another system stays taken. Resuming "
-        "runs the code before the wait again, except for what is recorded."
+        "When a flow suspends, its process ends without unwinding, as if the wait had not "
+        "returned. That may take days. Cleanup after the wait runs only after the answer. Until "
+        "then, a lease or a lock in another system stays taken. A resume runs the code before "
+        "the wait again, except for recorded calls."
     ),
     bad="""\
 @flow

@@ -7,7 +7,7 @@ VARIABLE_INPUTS = Rule(
     name="variable-inputs",
     severity="error",
     what="The flow takes `*args` or `**kwargs`.",
-    why="A pipeline's parameters are a fixed, named list.",
+    why="A pipeline's parameters are a fixed list of names.",
     bad="""\
 @flow
 def main(*topics: str): ...
@@ -23,7 +23,7 @@ RESERVED_INPUT = Rule(
     name="reserved-input",
     severity="error",
     what="An input's name starts with `kitaru_`.",
-    why="Those are the pipeline parameters that Kitaru adds itself.",
+    why="These names are reserved for the pipeline parameters that Kitaru adds.",
     bad="""\
 @flow
 def main(kitaru_store: str): ...
@@ -38,10 +38,10 @@ NAME_REFUSED = Rule(
     code="KIT603",
     name="name-refused",
     severity="error",
-    what="The flow's name is one the target refuses.",
+    what="The target does not accept the flow's name.",
     why=(
-        "Each target has a grammar and a length for names; a name cut off or mangled silently "
-        "would collide with another."
+        "Each target limits the characters and the length of names. A name that was shortened "
+        "or changed silently could collide with another one."
     ),
     bad="""\
 @flow
@@ -57,8 +57,8 @@ DUPLICATE_ID = Rule(
     code="KIT604",
     name="duplicate-id",
     severity="error",
-    what="Two calls on one way through the flow are given the same `id=`.",
-    why="An id names one invocation of an execution, so the second call would stop the flow.",
+    what="Two calls on one path through the flow have the same `id=`.",
+    why="An id identifies one invocation of an execution, so the second call would stop the flow.",
     bad="""\
 first = draft(brief, id="draft")
 second = draft(first, id="draft")
@@ -73,11 +73,11 @@ NAME_NOT_ALLOWED = Rule(
     code="KIT605",
     name="name-not-allowed",
     severity="error",
-    what="The name of a checkpoint, a wait or a call does not fit the grammar of names.",
+    what="The name of a checkpoint, a wait or a call is not valid.",
     why=(
-        "Names become parts of keys in the store and of names in the orchestrator: a letter or "
-        "underscore, then letters, digits, underscores or dashes, all ASCII, at most 100 "
-        "characters."
+        "Names become parts of keys in the store and of names in the orchestrator. A name is a "
+        "letter or underscore, then letters, digits, underscores or dashes. It is ASCII and has "
+        "at most 100 characters."
     ),
     bad="""\
 ok = kitaru.wait(name="approve draft?")
@@ -91,10 +91,11 @@ BEYOND_A_LIMIT = Rule(
     code="KIT606",
     name="beyond-a-limit",
     severity="error",
-    what="The compiled flow has more of something than the target takes.",
+    what="The compiled flow exceeds a limit of the target.",
     why=(
-        "The service would refuse the document, or fail one of its steps: too many inputs, a "
-        "variable or an argument that is too long, a machine that there is not, too large a text."
+        "The service would reject the document, or fail one of its steps: too many inputs, a "
+        "variable or argument that is too long, a machine that does not exist, a text that is "
+        "too large."
     ),
     bad="""\
 @checkpoint(memory="4Ti")
@@ -110,10 +111,10 @@ TOO_MANY_STEPS = Rule(
     code="KIT607",
     name="too-many-steps",
     severity="note",
-    what="The flow has more calls than the target's documents have steps.",
+    what="The flow has more calls than a document of the target may have steps.",
     why=(
-        "A cut that a target cannot express is not made: what comes after the last step that it "
-        "takes runs in that step, still durable call by call."
+        "A cut that a target cannot express is not made. The code after the last possible step "
+        "runs in that step. Each call in it is still recorded."
     ),
     bad="""\
 for n in range(60):  # unrolled: 240 steps
@@ -134,10 +135,10 @@ INPUT_NAME_NOT_ALLOWED = Rule(
     code="KIT608",
     name="input-name-not-allowed",
     severity="error",
-    what="The name of an input holds characters that are not ASCII.",
+    what="The name of an input contains characters that are not ASCII.",
     why=(
-        "An input becomes a parameter of the compiled pipeline, and orchestrators take ASCII "
-        "letters, digits and underscores there."
+        "An input becomes a parameter of the compiled pipeline. Orchestrators accept ASCII "
+        "letters, digits and underscores in its name."
     ),
     bad="""\
 @flow

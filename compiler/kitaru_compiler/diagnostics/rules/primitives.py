@@ -8,8 +8,8 @@ WAIT_IN_CHECKPOINT = Rule(
     severity="error",
     what="A wait or a memory operation is called in a checkpoint.",
     why=(
-        "A checkpoint is ordinary Python whose result is recorded; it cannot suspend the "
-        "execution, and what it read would change from one attempt to the next."
+        "A checkpoint is ordinary Python with a recorded result. It cannot suspend the "
+        "execution, and the value that it reads would differ between attempts."
     ),
     bad="""\
 @checkpoint
@@ -30,8 +30,8 @@ NESTED_CHECKPOINT = Rule(
     severity="error",
     what="A checkpoint is called in a checkpoint.",
     why=(
-        "The inner result would be recorded as part of the outer one, and be lost when the outer "
-        "one runs again."
+        "The inner result would be part of the outer one, and would be lost when the outer "
+        "checkpoint runs again."
     ),
     bad="""\
 @checkpoint
@@ -49,8 +49,8 @@ FLOW_IN_CHECKPOINT = Rule(
     severity="error",
     what="A flow is called in a checkpoint.",
     why=(
-        "A checkpoint is one recorded unit; a flow consists of checkpoints. Called in a flow's "
-        "body, a flow runs as a part of that execution."
+        "A checkpoint is one recorded unit, and a flow consists of checkpoints. A flow that is "
+        "called in a flow's body runs as a part of that execution."
     ),
     bad="""\
 @checkpoint
@@ -66,11 +66,11 @@ FUTURE_NEVER_READ = Rule(
     code="KIT404",
     name="future-never-read",
     severity="note",
-    what="Nothing reads the future that a `.submit()` or `.map()` gave.",
+    what="The future of a `.submit()` or `.map()` is never read.",
     why=(
-        "The flow waits for it before it ends all the same, and its failure fails the flow there,"
-        " where no `try` of the flow can catch it. A name that starts with `_` says that this is "
-        "meant."
+        "The flow still waits for the call before it ends. A failure then fails the flow at its "
+        "end, where no `try` of the flow can catch it. If that is intended, start the "
+        "variable's name with `_`."
     ),
     bad="""\
 publish.submit(text)
@@ -87,11 +87,11 @@ CHECKPOINT_AWAITED = Rule(
     code="KIT405",
     name="checkpoint-awaited",
     severity="error",
-    what="A checkpoint's call is awaited, or given to an event loop.",
+    what="The call of a checkpoint is awaited, or passed to an event loop.",
     why=(
-        "Called from a flow, a checkpoint gives its result, also when it is async: Kitaru runs its "
-        "coroutine. An event loop refuses what is no coroutine. What should run side by side is "
-        "started with `.submit()`."
+        "In a flow, the call of a checkpoint returns its result, even if the checkpoint is "
+        "async: Kitaru runs the coroutine. An event loop rejects a value that is not a "
+        "coroutine. Use `.submit()` to run calls concurrently."
     ),
     bad="""\
 @flow
@@ -111,9 +111,8 @@ MODEL_CALL_REFUSED = Rule(
     severity="error",
     what="`kitaru.llm` is called with both tools and a schema.",
     why=(
-        "A model either asks for tools or answers in a shape, so that a call returns either a "
-        "`kitaru.Reply` or an instance. Both together are refused when the call is made, in the "
-        "middle of a run."
+        "A call with tools returns a `kitaru.Reply`, and a call with a schema returns an "
+        "instance. A call with both is rejected when it is made, in the middle of a run."
     ),
     bad="""\
 @flow
@@ -132,10 +131,10 @@ PICKLE_NOT_LITERAL = Rule(
     code="KIT407",
     name="pickle-not-literal",
     severity="error",
-    what="What `@checkpoint` says of `pickle` is neither `True` nor `False`.",
+    what="The option `pickle` of `@checkpoint` is neither `True` nor `False`.",
     why=(
-        "A pickle runs code when it is loaded. Every reader of the source, and every step of the "
-        "pipeline, must see which checkpoints allow that, without running anything."
+        "Loading a pickle runs code. Every reader of the source, and every step of the "
+        "pipeline, must know which checkpoints allow it without running anything."
     ),
     bad="""\
 @checkpoint(pickle=os.environ["TRUSTED"] == "1")
@@ -156,7 +155,7 @@ CODEC_REGISTERED_LATE = Rule(
     what="`kitaru.register_codec` is called in a function or in a branch.",
     why=(
         "A step imports the modules that register codecs before it decodes a value. A call in a "
-        "function, under an `if` or in an `except` may not have been made by then, and the value "
+        "function, under an `if` or in an `except` may not have run by then, and the value "
         "cannot be read."
     ),
     bad="""\
@@ -184,10 +183,10 @@ WRONG_ARGUMENTS = Rule(
     code="KIT411",
     name="wrong-arguments",
     severity="error",
-    what="A call of Kitaru, a flow or a checkpoint has arguments that do not fit its signature.",
+    what="The arguments of a call of Kitaru, a flow or a checkpoint do not match its signature.",
     why=(
-        "Python raises TypeError where the call is made: at import for a decorator, and in the "
-        "middle of a run for anything else, after earlier steps were paid for."
+        "Python raises TypeError when the call is made: at import for a decorator, otherwise in "
+        "the middle of a run, after earlier steps were paid for."
     ),
     bad="""\
 @checkpoint(retrys=3)
@@ -203,10 +202,10 @@ UNKNOWN_NAME = Rule(
     code="KIT412",
     name="unknown-name",
     severity="error",
-    what="The source uses a name that Kitaru, or an object of it, does not have.",
+    what="The source uses a name that does not exist in Kitaru, or in one of its objects.",
     why=(
-        "Python raises ImportError when the file is imported, or AttributeError when the line is "
-        "reached, which may be hours into a run."
+        "Python raises ImportError when the file is imported, or AttributeError when the line "
+        "is reached, which may be hours into a run."
     ),
     bad="""\
 @flow
@@ -225,10 +224,10 @@ WRONG_ARGUMENT_TYPE = Rule(
     code="KIT413",
     name="wrong-argument-type",
     severity="error",
-    what="A literal argument of a call of Kitaru has another type than the parameter.",
+    what="A literal argument of a call of Kitaru has a wrong type.",
     why=(
-        "The value is refused when the call is made: at import for a decorator, and in the middle "
-        "of a run for anything else."
+        "The value is rejected when the call is made: at import for a decorator, otherwise in "
+        "the middle of a run."
     ),
     bad="""\
 @checkpoint(retries="3")
@@ -244,10 +243,10 @@ LONG_POLLING = Rule(
     code="KIT414",
     name="long-polling",
     severity="warning",
-    what="`kitaru.wait` looks for the answer for more than ten minutes before it suspends.",
+    what="`kitaru.wait` polls for the answer for more than ten minutes before it suspends.",
     why=(
-        "`timeout` is not a deadline: it is how long the process, and the container it runs in, "
-        "stay up for the answer. A suspended execution waits just as long and costs nothing."
+        "`timeout` is not a deadline. It is how long the process and its container stay up for "
+        "the answer. A suspended execution waits as long as needed, and costs nothing."
     ),
     bad="""\
 @flow

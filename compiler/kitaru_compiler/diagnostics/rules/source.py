@@ -7,10 +7,7 @@ SYNTAX_ERROR = Rule(
     name="syntax-error",
     severity="error",
     what="The file is not valid Python.",
-    why=(
-        "Nothing can be compiled from source that Python itself refuses; the message is Python's "
-        "own."
-    ),
+    why="Source that Python itself rejects cannot be compiled. The message is Python's own.",
     bad="""\
 @flow
 def main(:
@@ -27,10 +24,10 @@ SOURCE_TOO_LARGE = Rule(
     code="KIT102",
     name="source-too-large",
     severity="error",
-    what="The file is larger, or nested deeper, than the compiler follows.",
+    what="The file is larger, or nested deeper, than the compiler supports.",
     why=(
-        "Limits keep hostile or generated source from taking the compiler down; no hand-written "
-        "flow comes near them."
+        "The limits protect the compiler from hostile or generated source. Hand-written flows "
+        "do not reach them."
     ),
     bad="value = 1 + 1 + …  # 100,000 times",
     good="value = sum(1 for _ in range(100_000))",
@@ -41,10 +38,7 @@ NO_FLOW = Rule(
     name="no-flow",
     severity="error",
     what="The file defines no flow.",
-    why=(
-        "A flow is the function Kitaru compiles; it is found by its decorator, under any import "
-        "alias."
-    ),
+    why="Kitaru compiles flows. A flow is found by its decorator, under any import alias.",
     bad="def main(topic: str): ...",
     good="""\
 from kitaru import flow
@@ -71,8 +65,8 @@ SEVERAL_FLOWS = Rule(
     code="KIT105",
     name="several-flows",
     severity="error",
-    what="The file has several flows, and none was named.",
-    why="One compilation is one flow.",
+    what="The file has several flows, and none was selected.",
+    why="One compilation compiles one flow.",
     bad="kitaru compile flows.py --target vertex",
     good="kitaru compile flows.py:review --target vertex",
 )
@@ -83,8 +77,8 @@ ASYNC_OR_GENERATOR_FLOW = Rule(
     severity="error",
     what="The flow is an async function or a generator.",
     why=(
-        "A flow's body runs once, in order, and is cut into steps: there is no event loop between"
-        " two containers, and a generator would run nothing when called."
+        "A flow's body runs once, in order, and is cut into steps. No event loop spans two "
+        "containers, and a call of a generator function runs nothing."
     ),
     bad="""\
 @flow
@@ -102,10 +96,13 @@ FLOW_NOT_IMPORTABLE = Rule(
     code="KIT107",
     name="flow-not-importable",
     severity="error",
-    what="The flow is not defined at the top level of its module, or not by @flow alone.",
+    what=(
+        "The flow is not defined at the top level of its module, or has other decorators than "
+        "@flow."
+    ),
     why=(
-        "A step imports the module and looks the flow up by name; a nested function or one "
-        "wrapped by another decorator is not there."
+        "A step imports the module and looks up the flow by name. A nested function, or one "
+        "that another decorator wraps, cannot be found this way."
     ),
     bad="""\
 def make():
@@ -125,9 +122,9 @@ SECRET_LITERAL = Rule(
     severity="error",
     what="A key, password or token is written out in the source.",
     why=(
-        "The project's source goes into the bundle, into every container, and onto the screens of"
-        " all who read a log of it. Kitaru masks the text wherever it shows the line; who already"
-        " has the source has the secret, so it must be replaced as well."
+        "The project's source is copied into the bundle and into every container, and it "
+        "appears in logs. Kitaru masks the text wherever it shows the line. But everybody with "
+        "the source has the secret, so replace the secret too."
     ),
     bad="""\
 api_key = "sk-…"
@@ -149,10 +146,12 @@ TEXT_IN_ANOTHER_ORDER = Rule(
     code="KIT109",
     name="text-in-another-order",
     severity="warning",
-    what="The source holds an invisible character that turns the order of the text around it.",
+    what=(
+        "The source contains an invisible character that reverses the order of the text around it."
+    ),
     why=(
-        "Editors and review pages then show another program than the one that runs: what looks "
-        "like a comment may be code, and the other way round."
+        "Editors and review pages then show a different program from the one that runs: a "
+        "comment may look like code, and code may look like a comment."
     ),
     bad="""\
 @flow
@@ -170,11 +169,11 @@ IGNORE_WITHOUT_EFFECT = Rule(
     code="KIT110",
     name="ignore-without-effect",
     severity="note",
-    what="A comment asks to ignore a finding that is not on its line, or that cannot be ignored.",
+    what="A comment ignores a finding that is not on its line, or that cannot be ignored.",
     why=(
-        "`# kitaru: ignore[CODE]` silences the warnings and notes of these codes on its own line. "
-        "What it no longer silences it would hide when it comes back. Errors are never silenced: "
-        "the flow could not run."
+        "`# kitaru: ignore[CODE]` silences warnings and notes with these codes on its own line. "
+        "A comment without effect would hide the finding if it came back. Errors cannot be "
+        "silenced, because the flow could not run."
     ),
     bad="""\
 @flow

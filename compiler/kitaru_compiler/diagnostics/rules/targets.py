@@ -8,8 +8,8 @@ REQUIREMENT_NOT_PINNED = Rule(
     severity="warning",
     what="A requirement has no exact version.",
     why=(
-        "A step installs what the plan names; without `==` two runs of one compilation may run "
-        "different code."
+        "A step installs the requirements of the plan. Without `==`, two runs of one "
+        "compilation may run different code."
     ),
     bad="pandas>=2",
     good="pandas==2.2.3",
@@ -20,10 +20,9 @@ IMPORT_NOT_IN_IMAGE = Rule(
     name="import-not-in-image",
     severity="warning",
     what=(
-        "A module is imported that neither the project, the standard library nor its requirements"
-        " provide."
+        "A module is imported that is not in the project, the standard library or the requirements."
     ),
-    why="The step would fail when it imports it, unless the base image has it.",
+    why="The import fails in the step, unless the base image contains the module.",
     bad="import pandas  # and no requirements.txt",
     good="""\
 # requirements.txt
@@ -35,11 +34,11 @@ INPUT_WITHOUT_JSON = Rule(
     code="KIT503",
     name="input-without-json",
     severity="warning",
-    what="An input of the flow is of a type that no JSON value can be.",
+    what="An input of the flow has a type that JSON cannot represent.",
     why=(
-        "A pipeline's parameters, the command line and the console of an orchestrator all hand "
-        "over JSON. Text, numbers, booleans, lists, dicts, dataclasses and pydantic models are "
-        "made from it; a data frame, a function or a class of one's own is not."
+        "A pipeline's parameters, the command line and the console of an orchestrator all pass "
+        "JSON. Strings, numbers, booleans, lists, dicts, dataclasses and pydantic models can be "
+        "built from it. A data frame, a function or another class cannot."
     ),
     bad="""\
 class Brief:
@@ -67,9 +66,9 @@ FILE_NOT_IN_BUNDLE = Rule(
     severity="warning",
     what="The code reads a file, or imports a module, that no container of the pipeline has.",
     why=(
-        "A step has what is in the bundle: the modules that the flow imports, the files that its"
-        " code names, and those of `[tool.kitaru] include`. Files that .gitignore or `exclude`"
-        " name, and files that look like credentials, are never among them."
+        "A step has the files of the bundle: the modules that the flow imports, the files that "
+        "its code names, and those of `[tool.kitaru] include`. Files that .gitignore or "
+        "`exclude` names, and files that look like credentials, are never included."
     ),
     bad="""\
 import importlib
@@ -101,10 +100,11 @@ MODULE_NAME_TAKEN = Rule(
     severity="error",
     what="A module of the project has the name of another module that a process needs.",
     why=(
-        "With `email.py` beside the flow there are two modules called `email`, and a process can"
-        " only have one. `python flow.py` uses the project's for both, until the first HTTP request"
-        " fails in the standard library. Kitaru never replaces the standard library, nor the"
-        " packages of its own command line, so the flow would import the other module."
+        "With an `email.py` in the project, there are two modules called `email`, and a process "
+        "can load only one. `python flow.py` uses the project's module for both, until the "
+        "first HTTP request fails in the standard library. Kitaru never replaces the standard "
+        "library, nor the packages of its own command line, so the flow would import the other "
+        "module."
     ),
     bad="""\
 # calendar.py is beside the flow
@@ -120,10 +120,10 @@ BUNDLE_TOO_LARGE = Rule(
     code="KIT506",
     name="bundle-too-large",
     severity="error",
-    what="The files of the project take more room than a bundle may.",
+    what="The files of the project are larger than a bundle may be.",
     why=(
-        "Every step fetches the bundle when it starts. Models and data sets belong in a bucket or"
-        " in the image; what the flow does not read can be excluded."
+        "Every step fetches the bundle when it starts. Store models and data sets in a bucket "
+        "or in the image, and exclude files that the flow does not read."
     ),
     bad="""\
 # weights.bin of 40 MB is beside the flow
@@ -140,10 +140,10 @@ START_AT_IMPORT = Rule(
     severity="note",
     what="The top level of a module starts an execution.",
     why=(
-        "`python flow.py` starts it, as written. Kitaru imports the same file to answer, resume "
-        "or run a flow, and in every container, and an import starts nothing: the statement is "
-        "left out there, what follows it is executed, and the names that the statement binds are "
-        'not defined. Under `if __name__ == "__main__":` that is visible in the source.'
+        "`python flow.py` starts the execution, as written. Kitaru imports the same file to "
+        "answer, resume or run a flow, and in every container. Such an import starts nothing: "
+        "the statement is skipped, the statements after it run, and the names that it binds are "
+        'not defined. Under `if __name__ == "__main__":`, the source shows this.'
     ),
     bad="""\
 @flow
@@ -168,10 +168,10 @@ MODEL_KNOWN_AT_RUN_TIME = Rule(
     code="KIT508",
     name="model-known-at-run-time",
     severity="note",
-    what="The source does not show which model a call asks.",
+    what="The source does not show which model a call uses.",
     why=(
-        "A step has only the libraries that reach the models named in the code and in"
-        " [tool.kitaru.models]. The call fails in the step if its model needs another library."
+        "A step has only the libraries for the models named in the code and in "
+        "[tool.kitaru.models]. The call fails in the step if its model needs another library."
     ),
     bad="""\
 @flow

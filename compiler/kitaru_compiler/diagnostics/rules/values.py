@@ -8,9 +8,9 @@ LOCAL_FUNCTION_CROSSES = Rule(
     severity="note",
     what="A function or class defined in the flow's body is still needed after a cut.",
     why=(
-        "Local functions are never defined again: doing so would run their defaults and "
-        "decorators twice and lose identity. The cut is left out at run time, so the steps share "
-        "a process."
+        "Local functions are never defined a second time: that would run their defaults and "
+        "decorators twice, and create another object. So the cut is not made at run time, and "
+        "the steps share a process."
     ),
     bad="""\
 @flow
@@ -35,9 +35,8 @@ CLOCK_IN_FLOW = Rule(
     severity="warning",
     what="The flow's body reads the clock.",
     why=(
-        "The body runs again whenever the execution resumes, and its parts run in processes of "
-        "their own: each would see another time. What a checkpoint returns is recorded, and the "
-        "same ever after."
+        "The body runs again on every resume, and its parts run in separate processes. Each "
+        "would read another time. The result of a checkpoint is recorded and stays the same."
     ),
     bad="""\
 @flow
@@ -59,11 +58,11 @@ RANDOM_IN_FLOW = Rule(
     code="KIT203",
     name="random-in-flow",
     severity="warning",
-    what="The flow's body draws a random number, a UUID or a token.",
+    what="The flow's body generates a random number, a UUID or a token.",
     why=(
-        "The body runs again whenever the execution resumes, and would draw another one; a "
-        "checkpoint that gets it would then be asked for something else than was recorded. The "
-        "state of a random generator does not cross to another process either."
+        "The body runs again on every resume, and would generate another value. A checkpoint "
+        "that receives it would be called with other arguments than recorded. The state of a "
+        "random generator does not cross to another process either."
     ),
     bad="""\
 @flow
@@ -86,12 +85,12 @@ ENVIRONMENT_IN_FLOW = Rule(
     name="environment-in-flow",
     severity="warning",
     what=(
-        "The flow's body reads the environment of its process: a variable, the working directory,"
-        " the host."
+        "The flow's body reads the environment of its process: a variable, the working "
+        "directory, the host name."
     ),
     why=(
-        "Each step runs in a container of its own, and a resume on another machine: each may see "
-        "something else, and the flow would take another path than it did before."
+        "Each step runs in its own container, and a resume may run on another machine. Each may "
+        "read another value, and the flow would take another path than before."
     ),
     bad="""\
 @flow
@@ -109,10 +108,10 @@ FILE_IN_FLOW = Rule(
     code="KIT205",
     name="file-in-flow",
     severity="warning",
-    what="The flow's body reads a file or a folder.",
+    what="The flow's body reads a file or a directory.",
     why=(
-        "Each step has a disk of its own, and a resume may find another content. What a "
-        "checkpoint returns is recorded."
+        "Each step has its own disk, and a resume may read other contents. The result of a "
+        "checkpoint is recorded."
     ),
     bad="""\
 @flow
@@ -136,8 +135,8 @@ MUTABLE_DEFAULT = Rule(
     severity="warning",
     what="A list, dict or set is the default of an input of a flow or a checkpoint.",
     why=(
-        "Python makes it once and gives every call in a process the same one. What one call "
-        "changes the next one sees, but only where both run in one process: the result then "
+        "Python creates the default once, and all calls in a process share it. A change by one "
+        "call is visible to the next one only if both run in the same process. Then the result "
         "depends on where the flow was cut."
     ),
     bad="""\
@@ -158,8 +157,8 @@ GLOBAL_CHANGED = Rule(
     severity="warning",
     what="A checkpoint changes a variable of its module.",
     why=(
-        "A recorded checkpoint does not run again, so after a resume, or in the next step's "
-        "process, the change never happened. Only what a checkpoint returns is passed on."
+        "A recorded checkpoint does not run again. After a resume, or in the next step's "
+        "process, the change is missing. Only the result of a checkpoint is passed on."
     ),
     bad="""\
 FOUND: list[str] = []
@@ -179,10 +178,10 @@ SET_ORDER = Rule(
     code="KIT208",
     name="set-order",
     severity="warning",
-    what="The flow's body goes through a set.",
+    what="The flow's body iterates over a set.",
     why=(
-        "The order of a set of texts differs from process to process. After a resume the same "
-        "calls would come in another order, and each would be given the record of another one."
+        "The order of a set of strings differs between processes. After a resume, the same "
+        "calls would be made in another order, and would match each other's records."
     ),
     bad="""\
 for name in set(names):
@@ -198,9 +197,9 @@ IDENTITY_OF_LITERAL = Rule(
     code="KIT209",
     name="identity-of-literal",
     severity="warning",
-    what="The flow's body asks with `is` whether a value is a text or a number.",
+    what="The flow's body compares a value with a string or a number by `is`.",
     why=(
-        "Equal texts and numbers are sometimes one object and sometimes not, and no value is the "
+        "Equal strings and numbers are sometimes one object and sometimes not. No value is the "
         "same object after it crossed to another process."
     ),
     bad="""\
@@ -217,11 +216,11 @@ VALUE_CANNOT_CROSS = Rule(
     code="KIT210",
     name="value-cannot-cross",
     severity="warning",
-    what="A variable holds an open file, a lock, an iterator or the like across a cut.",
+    what="A variable contains an open file, a lock, an iterator or the like across a cut.",
     why=(
-        "Such a value lives in one process. The steps on both sides of the cut then share one, "
-        "however they were cut, and where the later one needs its own machine the run fails. After "
-        "a resume the value is made again: a file is read from its start, a lock is free."
+        "Such a value exists in one process only. So the steps on both sides of the cut share a "
+        "process. If the later step needs a machine of its own, the run fails. After a resume, "
+        "the value is created again: a file is read from its start, and a lock is free."
     ),
     bad="""\
 @flow
@@ -243,11 +242,11 @@ ARGUMENT_RETURNED = Rule(
     code="KIT211",
     name="argument-returned",
     severity="warning",
-    what="A checkpoint returns the very list, dict or set that it was given.",
+    what="A checkpoint returns the list, dict or set that was passed to it.",
     why=(
-        "What a checkpoint returns is recorded, and its caller gets a copy of it. In plain Python "
-        "argument and result would be one object, and a change of one would be seen in the other; "
-        "here it is not."
+        "The result of a checkpoint is recorded, and its caller gets a copy. In plain Python, "
+        "argument and result would be one object, and a change of one would be visible in the "
+        "other. Here it is not."
     ),
     bad="""\
 @checkpoint
@@ -268,9 +267,9 @@ ARGUMENT_CHANGED = Rule(
     severity="warning",
     what="A checkpoint changes one of its arguments.",
     why=(
-        "Arguments are copies: a recorded checkpoint does not run again, and a later step runs "
-        "elsewhere, so the change would be missing. Kitaru notices it after the call, and the "
-        "checkpoint fails."
+        "Arguments are copies. A recorded checkpoint does not run again, and a later step runs "
+        "elsewhere, so the change would be missing. Kitaru detects the change after the call, "
+        "and the checkpoint fails."
     ),
     bad="""\
 @checkpoint
@@ -289,12 +288,13 @@ PROCESS_CHANGED = Rule(
     name="process-changed",
     severity="warning",
     what=(
-        "The flow's body changes state of its process: an environment variable, the working"
-        " directory, the decimal context, the locale, a seed, an attribute of an installed module."
+        "The flow's body changes the state of its process: an environment variable, the working "
+        "directory, the decimal context, the locale, a seed, an attribute of an installed "
+        "module."
     ),
     why=(
-        "Each step runs in a process of its own, and so does a resume. It starts without the "
-        "change, and code that depends on it computes something else."
+        "Each step runs in its own process, and so does a resume. It starts without the change, "
+        "and code that depends on the change computes something else."
     ),
     bad="""\
 @flow
@@ -315,10 +315,10 @@ MODULE_STATE = Rule(
     code="KIT214",
     name="module-state",
     severity="note",
-    what="The flow uses an iterator, a queue, a connection or the like of its module twice.",
+    what="The flow uses a module-level iterator, queue, connection or similar object twice.",
     why=(
-        "What is in it cannot be passed to another process. So the code between its uses runs in "
-        "one process: that cut is left out, and a resume starts with a fresh one."
+        "Its state cannot be passed to another process. So the code between its uses runs in "
+        "one process: the cut is not made, and a resume starts with a new object."
     ),
     bad="""\
 IDS = itertools.count()
