@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kitaru.ops.compile import Compiled
     from kitaru.ops.deploy import Deployed
     from kitaru.ops.fingerprint import Contents
+    from kitaru.ops.fix import Fixed
     from kitaru.ops.graph import Drawn
     from kitaru.ops.model_usage import By, Usage
     from kitaru.ops.replay_many import Replayed
@@ -144,6 +145,22 @@ class KitaruClient(Explaining):
         from kitaru.ops.flow_ref import locate
 
         return check(locate(flow))
+
+    def fix(self, flow: str, *, unsafe_fixes: bool = False, diff: bool = False) -> Fixed:
+        """Fix what a check finds in a flow, where the fix is certain; see `kitaru.ops.fix.fix`.
+
+        Raises:
+            UsageError: there is no such file or module.
+            StateError: a file was changed meanwhile; it is left as it is.
+            EnvironmentFailure: a file cannot be written.
+
+        Example:
+            print(client.fix("review.py", diff=True).diff)
+        """
+        from kitaru.ops.fix import fix
+        from kitaru.ops.flow_ref import locate
+
+        return fix(locate(flow), unsafe_fixes=unsafe_fixes, diff=diff)
 
     def graph(
         self, flow: str, target: str | None = None, *, granularity: Granularity = "checkpoint"

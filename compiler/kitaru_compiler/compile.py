@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,16 +198,20 @@ def _no_image(flow: FlowDefinition, line: int) -> UsageError:
 
 
 def check(
-    path: Path, flow: str | None = None, module: str = ""
+    path: Path,
+    flow: str | None = None,
+    module: str = "",
+    unsaved: Mapping[Path, str] | None = None,
 ) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:
     """Return every finding in the file's flows (or in `flow` alone), and the sources they name.
 
     Comments that silence nothing are findings as well: only here all flows of the file are seen.
+    `unsaved` has texts that replace those of files, by resolved path.
     Raises UsageError when the file cannot be read; errors in the source are findings here.
     """
     try:
         with _room_for_deep_source(path):
-            project, names, source = _open(path, module)
+            project, names, source = _open(path, module, unsaved)
             flows = find_flows(source, names)
             if flow or not flows:
                 chosen, problems = select_flow(source, names, flow)
@@ -248,8 +252,10 @@ def data_files(path: Path, module: str = "") -> dict[str, str]:
         return {}
 
 
-def _open(path: Path, module: str) -> tuple[Project, Names, Source]:
-    project, source = open_project(path, module)
+def _open(
+    path: Path, module: str, unsaved: Mapping[Path, str] | None = None
+) -> tuple[Project, Names, Source]:
+    project, source = open_project(path, module, unsaved)
     return project, Names(project), source
 
 

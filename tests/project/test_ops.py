@@ -34,7 +34,7 @@ PLACES: dict[str, type] = {
 # By command, the methods that together do what it does.
 SAME = {
     "run": "run",
-    "check": "check",
+    "check": "check fix",
     "compile": "compile compile_all",
     "dry-run": "dry_run",
     "graph": "graph",
@@ -111,6 +111,7 @@ ALIASES = {
     "run no_cache": "cache",
     "explain code": "checkpoint",
     "check strict": "self",
+    "check fix": "self",
     "diff deployed": "exec_id",
     "invoke name": "flow",
     "invoke local": "answers",

@@ -17,7 +17,9 @@ HEAD = """
 Generated from the rules. `kitaru explain CODE` prints one of them. To silence an intended warning
 or note, add a comment at the end of the line: `# kitaru: ignore[KIT202]`, with several codes
 separated by commas. Errors cannot be silenced. `kitaru check` reports comments that silence
-nothing. JSON and SARIF mark silenced findings, and `--strict` does not count them.
+nothing. JSON and SARIF mark silenced findings, and `--strict` does not count them. With `--fix`,
+it makes the safe changes listed here and keeps formatting and comments: see
+[fix a flow](../how-to/fixing.md).
 """
 FAMILIES = {
     "1": "Source",
@@ -36,6 +38,7 @@ def explain(rule: Rule) -> str:
         parts.append("Instead of:\n\n" + _code(rule.bad))
     if rule.good:
         parts.append(("Write:" if rule.bad else "For example:") + "\n\n" + _code(rule.good))
+    parts.append(_wrap(_fix(rule)))
     if rule.severity != "error":
         parts.append(f"If this is intended, end the line with  # kitaru: ignore[{rule.code}]")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -60,7 +63,17 @@ def _section(rule: Rule) -> list[str]:
         parts += ["Instead of:", _fence(rule.bad)]
     if rule.good:
         parts += ["Write:" if rule.bad else "For example:", _fence(rule.good)]
+    parts.append(_flow(_fix(rule)))
     return [part for part in parts if part]
+
+
+def _fix(rule: Rule) -> str:
+    """Return what `kitaru check --fix` does about a finding of the rule."""
+    if rule.fix is None:
+        return "No automatic fix."
+    if rule.fix.is_safe:
+        return f"Fixed by `kitaru check --fix`. {rule.fix.what}"
+    return f"Fixed by `kitaru check --fix --unsafe-fixes`. {rule.fix.what}"
 
 
 def _wrap(text: str) -> str:

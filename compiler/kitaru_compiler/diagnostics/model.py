@@ -12,10 +12,23 @@ Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True, slots=True)
+class Fix:
+    """What `kitaru check --fix` changes to make a finding disappear.
+
+    A safe fix leaves the meaning of working code as it is. One that is not safe may change it, and
+    is applied with `--unsafe-fixes` only.
+    """
+
+    what: str
+    is_safe: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One kind of finding: what it is, why it matters, a bad and a good example.
 
-    `explain` prints it, and the docs' rule pages are generated from it.
+    `explain` prints it, and the docs' rule pages are generated from it. Without a `fix`, only a
+    person can decide what the code should be.
     """
 
     code: str
@@ -25,6 +38,7 @@ class Rule:
     why: str
     bad: str
     good: str
+    fix: Fix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,7 @@ class Diagnostic:
     `related` are further spans that help to understand it, each with a short label; `help` is a fix
     that can be pasted, or what to do next; `label` is the text beside the carets. `silenced` says
     that a comment on the line asks not to be told.
+    `replacement` is what a fix writes, where only the finding knows: a name, a number, a function.
     """
 
     rule: Rule
@@ -43,6 +58,7 @@ class Diagnostic:
     help: str = ""
     related: tuple[tuple[Span, str], ...] = ()
     silenced: bool = False
+    replacement: str = ""
 
     @property
     def code(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -56,7 +56,8 @@ class Project:
 
     `root` is the import root, which is on `sys.path` in a step. `base` is the root, or a folder
     above it that the code refers to as well; files are named relative to it, also in the bundle.
-    `included` are the files that `[tool.kitaru] include` names.
+    `included` are the files that `[tool.kitaru] include` names. `unsaved` has texts that replace
+    those of files, such as an editor's, by resolved path.
     """
 
     root: Path
@@ -64,6 +65,7 @@ class Project:
     sources: dict[str, Source | None] = field(default_factory=dict)
     roots: list[Path] = field(default_factory=list)
     included: tuple[Path, ...] = ()
+    unsaved: Mapping[Path, str] = field(default_factory=dict)
     _closures: dict[str, Closure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,7 +86,8 @@ class Project:
             stem = root.joinpath(*parts)
             for path in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")):
                 if path.is_file() and path.is_relative_to(self.base):
-                    return read(path, module, path.relative_to(self.base).as_posix())
+                    file = path.relative_to(self.base).as_posix()
+                    return read(path, module, file, self.unsaved)
         return None
 
     def is_package(self, module: str) -> bool:
@@ -255,10 +258,13 @@ class Project:
         return ""
 
 
-def open_project(path: Path, module: str = "") -> tuple[Project, Source]:
+def open_project(
+    path: Path, module: str = "", unsaved: Mapping[Path, str] | None = None
+) -> tuple[Project, Source]:
     """Return the project of the file at `path` and the file's source, which is one of its modules.
 
-    `module` is the dotted name that the user wrote, if any; see `place_of`.
+    `module` is the dotted name that the user wrote, if any; see `place_of`. `unsaved` has texts
+    that replace those of files, by resolved path.
 
     Raises UsageError when the file cannot be read and SourceError when it is not valid Python.
     """
@@ -269,8 +275,8 @@ def open_project(path: Path, module: str = "") -> tuple[Project, Source]:
     included = tuple(files_named(folder, compiled_settings(path.parent).get("include", [])))
     base = Path(os.path.commonpath([root, *included]))
     while True:
-        project = Project(root, base, included=included)
-        source = read(path, name, path.relative_to(base).as_posix())
+        project = Project(root, base, included=included, unsaved=unsaved or {})
+        source = read(path, name, path.relative_to(base).as_posix(), unsaved)
         project.sources[name] = source
         wider = _common(project, name, folder)
         if wider == base:

@@ -6,6 +6,7 @@ import ast
 import io
 import tokenize
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,12 +71,13 @@ class Source:
         return len(text.encode()[:offset].decode(errors="ignore")) + 1
 
 
-def read(path: Path, module: str, file: str) -> Source:
-    """Read and parse one file.
+def read(path: Path, module: str, file: str, unsaved: Mapping[Path, str] | None = None) -> Source:
+    """Read and parse one file, or the text that `unsaved` has for its path.
 
     Raises UsageError when it cannot be read, and SourceError when it is no Python.
     """
-    return parse(read_text(path, file), module, file)
+    text = (unsaved or {}).get(path)
+    return parse(read_text(path, file) if text is None else text, module, file)
 
 
 def read_text(path: Path, file: str) -> str:

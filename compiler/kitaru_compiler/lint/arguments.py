@@ -53,7 +53,9 @@ def returned_arguments(body: Body) -> Iterator[Diagnostic]:
                 )
                 fix = f"return `{_copy(kinds[name], name)}` to say so, or nothing"
                 related = ((_place(body, name), "given here"),)
-                yield body.find(ARGUMENT_RETURNED, value, message, "the argument", fix, related)
+                yield body.find(
+                    ARGUMENT_RETURNED, value, message, "the argument", fix, related, kinds[name]
+                )
 
 
 def _changes(body: Body) -> Iterator[tuple[str, ast.AST]]:

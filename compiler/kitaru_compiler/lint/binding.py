@@ -251,7 +251,8 @@ class _Reader:
             owner = where.cls.name
         instead = ATTRIBUTES.get(f"{owner}.{name}") if owner else REMOVED.get(name)
         help = instead or _meant(name, self.api.names(where))
-        self._report(UNKNOWN_NAME, node, message, scope, help)
+        close = "" if instead else nearest(name, self.api.names(where)) or ""
+        self._report(UNKNOWN_NAME, node, message, scope, help, close)
 
     def _check_call(self, node: ast.Call, scope: _Scope) -> None:
         callee = self._member(node.func, scope)
@@ -334,9 +335,9 @@ class _Reader:
                 given[keyword.arg] = keyword.value
             elif not signature.named:
                 message = f"`{shown}` has no parameter `{keyword.arg}`"
-                self._report(
-                    WRONG_ARGUMENTS, keyword, message, scope, _meant(keyword.arg, by_keyword)
-                )
+                help = _meant(keyword.arg, by_keyword)
+                close = nearest(keyword.arg, by_keyword) or ""
+                self._report(WRONG_ARGUMENTS, keyword, message, scope, help, close)
         if not spread:
             self._check_missing(node, shown, signature, given, scope)
         for parameter in signature.arguments:
@@ -369,9 +370,9 @@ class _Reader:
         if literals:
             wanted = f"one of {', '.join(literals)}"
         message = f"`{argument.name}` of `{shown}` must be {wanted}, not {ast.unparse(value)}"
-        self._report(
-            WRONG_ARGUMENT_TYPE, value, message, scope, _converted(value, argument.name, fitting)
-        )
+        help = _converted(value, argument.name, fitting)
+        number = _number(value, fitting)
+        self._report(WRONG_ARGUMENT_TYPE, value, message, scope, help, number)
 
     def _kinds(self, value: ast.expr, scope: _Scope) -> set[str]:
         """Return what a literal counts as, nothing where that is not certain."""
@@ -402,10 +403,17 @@ class _Reader:
         return set()
 
     def _report(
-        self, rule: Rule, node: ast.AST, message: str, scope: _Scope, help: str = ""
+        self,
+        rule: Rule,
+        node: ast.AST,
+        message: str,
+        scope: _Scope,
+        help: str = "",
+        replacement: str = "",
     ) -> None:
         if not _CAUGHT[rule.code] & scope.caught:
-            self.found.append(Diagnostic(rule, self.source.span(node), message, help=help))
+            span = self.source.span(node)
+            self.found.append(Diagnostic(rule, span, message, help=help, replacement=replacement))
 
 
 def _is_kitaru(module: str) -> bool:
@@ -432,16 +440,23 @@ def _written(shown: str, signature: Signature) -> str:
 
 def _converted(value: ast.expr, name: str, fitting: frozenset[str]) -> str:
     """Return the argument as it may have been meant, where that is plain."""
+    if number := _number(value, fitting):
+        return f"write {name}={number}"
     match value:
-        case ast.Constant(value=str(text)):
-            for kind, convert in (("int", int), ("float", float)):
-                with suppress(ValueError):
-                    if kind in fitting:
-                        return f"write {name}={convert(text)}"
         case ast.Call(func=function) if "timedelta" in dotted_name(function) and "float" in fitting:
             return f"write {name}={ast.unparse(value)}.total_seconds()"
     close = nearest(ast.unparse(value), fitting)
     return f"did you mean {name}={close}?" if close else ""
+
+
+def _number(value: ast.expr, fitting: frozenset[str]) -> str:
+    """Return a number that is written as a string, as Python writes it, else nothing."""
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        for kind, convert in (("int", int), ("float", float)):
+            with suppress(ValueError):
+                if kind in fitting:
+                    return str(convert(value.value))
+    return ""
 
 
 def _described(where: Member) -> str:

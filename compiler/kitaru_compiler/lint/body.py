@@ -137,6 +137,8 @@ class Body:
         label: str = "",
         help: str = "",
         related: tuple[tuple[Span, str], ...] = (),
+        replacement: str = "",
     ) -> Diagnostic:
         """Return a finding at `node`."""
-        return Diagnostic(rule, self.source.span(node), message, label, help, related)
+        span = self.source.span(node)
+        return Diagnostic(rule, span, message, label, help, related, replacement=replacement)

@@ -88,4 +88,7 @@ def awaited_checkpoints(body: Body) -> Iterator[Diagnostic]:
                 fix = "call it without `await` and without an event loop"
                 if durable.kind == "submit":
                     fix += ", and ask the future for its `.result()`"
-                yield body.find(CHECKPOINT_AWAITED, call, message, help=fix)
+                replacement = "result" if durable.kind == "submit" else ""
+                yield body.find(
+                    CHECKPOINT_AWAITED, call, message, help=fix, replacement=replacement
+                )

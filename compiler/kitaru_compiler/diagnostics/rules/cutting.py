@@ -1,6 +1,6 @@
 """Rules about control flow that stays together or guards a cut."""
 
-from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.model import Fix, Rule
 
 WHILE_STAYS_TOGETHER = Rule(
     code="KIT310",
@@ -85,6 +85,10 @@ COMPREHENSION_STAYS_TOGETHER = Rule(
     ),
     bad="notes = [research(t) for t in topics]",
     good="notes = research.map(topics)  # side by side, results in order",
+    fix=Fix(
+        "Writes `.map(…).result()`: the calls run concurrently instead of one after the other.",
+        is_safe=False,
+    ),
 )
 
 MATCH_STAYS_TOGETHER = Rule(
@@ -253,6 +257,10 @@ EXPRESSION_STAYS_TOGETHER = Rule(
 ok = good(text)
 assert ok, "bad draft"
 """,
+    fix=Fix(
+        "Assigns what an `assert` calls to a variable first; `python -O` then calls it as well.",
+        is_safe=False,
+    ),
 )
 
 GUARDS_DECIDE = Rule(
@@ -366,6 +374,7 @@ def main(topic: str) -> str:
     publish(text)
     return text
 """,
+    fix=Fix("Removes the statements that never run.", is_safe=False),
 )
 
 CLEANUP_AROUND_WAIT = Rule(

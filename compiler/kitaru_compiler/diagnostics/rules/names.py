@@ -1,6 +1,6 @@
 """Rules about names, inputs and limits."""
 
-from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.model import Fix, Rule
 
 VARIABLE_INPUTS = Rule(
     code="KIT601",
@@ -51,6 +51,7 @@ def résumé_of_a_very_long_name(): ...
 @flow(name="resume")
 def résumé(): ...
 """,
+    fix=Fix("Gives the decorator a `name=` of ASCII characters.", is_safe=False),
 )
 
 DUPLICATE_ID = Rule(
@@ -67,6 +68,7 @@ second = draft(first, id="draft")
 first = draft(brief, id="first_draft")
 second = draft(first, id="second_draft")
 """,
+    fix=Fix("Adds a number to the second id.", is_safe=True),
 )
 
 NAME_NOT_ALLOWED = Rule(
@@ -85,6 +87,10 @@ ok = kitaru.wait(name="approve draft?")
     good="""\
 ok = kitaru.wait(name="approve_draft", question="Approve draft?")
 """,
+    fix=Fix(
+        "Replaces the characters that are not allowed. A wait keeps its text as the question.",
+        is_safe=True,
+    ),
 )
 
 BEYOND_A_LIMIT = Rule(

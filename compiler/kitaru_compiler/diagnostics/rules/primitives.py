@@ -1,6 +1,6 @@
 """Rules about misused primitives of the Kitaru API."""
 
-from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.model import Fix, Rule
 
 WAIT_IN_CHECKPOINT = Rule(
     code="KIT401",
@@ -81,6 +81,7 @@ done = publish.submit(text)
 done.result()
 return text
 """,
+    fix=Fix("Adds `.result()`: the flow waits for the call there.", is_safe=False),
 )
 
 CHECKPOINT_AWAITED = Rule(
@@ -103,6 +104,7 @@ def main(topic: str) -> str:
 def main(topic: str) -> str:
     return research(topic)  # also when research is async
 """,
+    fix=Fix("Removes `await` or `asyncio.run(…)` around the call.", is_safe=True),
 )
 
 MODEL_CALL_REFUSED = Rule(
@@ -196,6 +198,7 @@ def draft(topic: str) -> str: ...
 @checkpoint(retries=3)
 def draft(topic: str) -> str: ...
 """,
+    fix=Fix("Renames a keyword argument to the parameter that was probably meant.", is_safe=False),
 )
 
 UNKNOWN_NAME = Rule(
@@ -218,6 +221,7 @@ def main(topic: str) -> str:
 def pause(seconds: int) -> None:
     time.sleep(seconds)
 """,
+    fix=Fix("Writes the name that was probably meant.", is_safe=False),
 )
 
 WRONG_ARGUMENT_TYPE = Rule(
@@ -237,6 +241,7 @@ def draft(topic: str) -> str: ...
 @checkpoint(retries=3)
 def draft(topic: str) -> str: ...
 """,
+    fix=Fix("Writes a number for its text, and seconds for a `timedelta`.", is_safe=True),
 )
 
 LONG_POLLING = Rule(
@@ -258,4 +263,8 @@ def main(text: str):
 def main(text: str):
     return kitaru.wait(name="ok", timeout=60)
 """,
+    fix=Fix(
+        "Removes `timeout`: the process ends at once, and the answer resumes the execution.",
+        is_safe=False,
+    ),
 )

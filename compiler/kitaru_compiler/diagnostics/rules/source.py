@@ -1,6 +1,6 @@
 """Rules about the source itself: what can be read and found in it."""
 
-from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.model import Fix, Rule
 
 SYNTAX_ERROR = Rule(
     code="KIT101",
@@ -163,6 +163,10 @@ def main(role: str) -> str:
 def main(role: str) -> str:
     return draft(role)  # only for admins
 """,
+    fix=Fix(
+        "Removes the character from a comment; in a string that is not raw, writes its escape.",
+        is_safe=True,
+    ),
 )
 
 IGNORE_WITHOUT_EFFECT = Rule(
@@ -185,4 +189,7 @@ def main(topic: str) -> str:
 def main(topic: str) -> str:
     return draft(topic, time.time())  # kitaru: ignore[KIT202]
 """,
+    fix=Fix(
+        "Removes the code from the comment, and the comment when no code is left.", is_safe=True
+    ),
 )

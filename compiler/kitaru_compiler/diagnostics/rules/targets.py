@@ -1,6 +1,6 @@
 """Rules about what a target allows and what travels to it."""
 
-from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.model import Fix, Rule
 
 REQUIREMENT_NOT_PINNED = Rule(
     code="KIT501",
@@ -162,6 +162,10 @@ if __name__ == "__main__":
     handle = main.run("kayaks")
     print(handle.wait())
 """,
+    fix=Fix(
+        "Puts the statement, and those that read what it binds, under a test of `__name__`.",
+        is_safe=True,
+    ),
 )
 
 MODEL_KNOWN_AT_RUN_TIME = Rule(

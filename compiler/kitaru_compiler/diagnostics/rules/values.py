@@ -1,6 +1,6 @@
 """Rules about the data that crosses a cut."""
 
-from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.diagnostics.model import Fix, Rule
 
 LOCAL_FUNCTION_CROSSES = Rule(
     code="KIT201",
@@ -52,6 +52,7 @@ def now() -> str:
 def main() -> str:
     return report(now())
 """,
+    fix=Fix("Moves the expression to a new checkpoint, which adds a step.", is_safe=False),
 )
 
 RANDOM_IN_FLOW = Rule(
@@ -78,6 +79,7 @@ def new_id() -> str:
 def main() -> str:
     return publish(new_id())
 """,
+    fix=Fix("Moves the expression to a new checkpoint, which adds a step.", is_safe=False),
 )
 
 ENVIRONMENT_IN_FLOW = Rule(
@@ -127,6 +129,10 @@ def load(path: str) -> str:
 def main(path: str) -> str:
     return summarise(load(path))
 """,
+    fix=Fix(
+        "Moves the expression to a new checkpoint, which adds a step and records the content.",
+        is_safe=False,
+    ),
 )
 
 MUTABLE_DEFAULT = Rule(
@@ -149,6 +155,10 @@ def collect(item: str, seen: list[str] | None = None) -> list[str]:
     seen = seen or []
     ...
 """,
+    fix=Fix(
+        "Makes the default in the body: each call has its own, where calls shared one before.",
+        is_safe=False,
+    ),
 )
 
 GLOBAL_CHANGED = Rule(
@@ -191,6 +201,7 @@ for name in set(names):
 for name in sorted(set(names)):
     greet(name)
 """,
+    fix=Fix("Wraps the set in `sorted(…)`, which fails if its items have no order.", is_safe=False),
 )
 
 IDENTITY_OF_LITERAL = Rule(
@@ -210,6 +221,10 @@ if kind is "spam":
 if kind == "spam":
     return "dropped"
 """,
+    fix=Fix(
+        "Writes `==` for `is` and `!=` for `is not`; equal values of another type are equal too.",
+        is_safe=False,
+    ),
 )
 
 VALUE_CANNOT_CROSS = Rule(
@@ -236,6 +251,10 @@ def main(names: list[str], texts: list[str]) -> str:
     draft(names)
     return draft(dict(pairs))
 """,
+    fix=Fix(
+        "Reads an iterator at once, `list(…)`; binds a pattern or a logger at the top level.",
+        is_safe=False,
+    ),
 )
 
 ARGUMENT_RETURNED = Rule(
@@ -259,6 +278,7 @@ def checked(rows: list[str]) -> list[str]:
 def checked(rows: list[str]) -> list[str]:
     return [row for row in rows if row]
 """,
+    fix=Fix("Returns a copy, which is another object in plain Python too.", is_safe=False),
 )
 
 ARGUMENT_CHANGED = Rule(
@@ -309,6 +329,9 @@ decimal.getcontext().prec = 5
 def main(amount: str) -> str:
     return bill(total(amount))
 """,
+    fix=Fix(
+        "Moves the statement in front of the flow, where every import executes it.", is_safe=False
+    ),
 )
 
 MODULE_STATE = Rule(

@@ -1,0 +1,112 @@
+"""Source files that a command changes: read with their encoding, written whole or not at all."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import os
+import tempfile
+import tokenize
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from kitaru.errors import EnvironmentFailure, StateError
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A Python file as it was read: its bytes, and its text with `\\n` at the end of each line."""
+
+    path: Path
+    data: bytes
+    text: str
+    encoding: str
+
+    def changed_to(self, text: str) -> bytes:
+        """Return the bytes of a changed text, with encoding, byte order mark and line ends kept.
+
+        A line that was there before keeps its own line end; a new one gets the most frequent.
+        """
+        decoded = self.data.decode(self.encoding)
+        before = io.StringIO(decoded, newline="").readlines()
+        plain = io.StringIO(self.text).readlines()
+        after = io.StringIO(text).readlines()
+        ends = Counter(_end(line) for line in before if _end(line))
+        usual = ends.most_common(1)[0][0] if ends else "\n"
+        result: list[str] = []
+        matcher = difflib.SequenceMatcher(None, plain, after, autojunk=False)
+        for tag, start, end, new_start, new_end in matcher.get_opcodes():
+            if tag == "equal":
+                result += before[start:end]
+            else:
+                result += [line.replace("\n", usual) for line in after[new_start:new_end]]
+        return "".join(result).encode(self.encoding)
+
+    def write(self, text: str) -> None:
+        """Replace the file by a changed text at once, with the permissions of before.
+
+        Raises:
+            StateError: the file is no longer what was read.
+            EnvironmentFailure: it cannot be written.
+        """
+        path = self.path.resolve()
+        data = self.changed_to(text)
+        try:
+            if not os.access(path, os.W_OK):
+                raise PermissionError(13, "Permission denied", str(path))
+            mode = path.stat().st_mode & 0o7777
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            try:
+                with os.fdopen(descriptor, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fchmod(stream.fileno(), mode)
+                    os.fsync(stream.fileno())
+                self.check_unchanged()
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise EnvironmentFailure(f"Cannot write {self.path}: {error.strerror}") from error
+
+    def check_unchanged(self) -> None:
+        """Raise StateError if the file is no longer what was read."""
+        if self.path.read_bytes() != self.data:
+            raise StateError(
+                f"The file {self.path} was changed meanwhile; it was left as it is.",
+                help="Run the command again.",
+            )
+
+    def diff(self, text: str) -> str:
+        """Return the difference to a changed text, as `diff -u` writes it."""
+        name = os.path.relpath(self.path)
+        lines = difflib.unified_diff(
+            self.text.splitlines(keepends=True), text.splitlines(keepends=True), name, name
+        )
+        return "".join(
+            line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+            for line in lines
+        )
+
+
+def read_source(path: Path) -> SourceFile:
+    """Read a Python file.
+
+    Raises:
+        EnvironmentFailure: it cannot be read, or its encoding is unknown.
+    """
+    try:
+        data = path.read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        text = io.StringIO(data.decode(encoding), newline=None).read()
+    except OSError as error:
+        raise EnvironmentFailure(f"Cannot read {path}: {error.strerror}") from error
+    except (SyntaxError, UnicodeError, LookupError) as error:
+        raise EnvironmentFailure(f"Cannot decode {path}: {error}") from error
+    return SourceFile(path, data, text, encoding)
+
+
+def _end(line: str) -> str:
+    return line[len(line.rstrip("\r\n")) :]
