@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ def find(name: str) -> str | None:
     if value:
         redaction.register_value(name, value)
     return value or None
+
+
+def register_local(names: Iterable[str]) -> None:
+    """Hide the values of these secrets that this machine has, without a request to a service."""
+    for name in names:
+        scheme = references().get(name, "").partition(":")[0]
+        if name in os.environ or scheme not in _SDKS:
+            # What cannot be read here cannot be searched for either.
+            with suppress(Exception):
+                find(name)
 
 
 def references() -> dict[str, str]:

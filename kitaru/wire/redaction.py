@@ -91,8 +91,13 @@ class Known:
         ]
 
     def find_in(self, text: str) -> str:
-        """Return the name of a secret that a text contains, or an empty string."""
-        return next((name for form, name in self._shortest.items() if form in text), "")
+        """Return the name of a secret that a text contains, or an empty string.
+
+        YAML breaks long texts into lines, also in the middle of a secret.
+        """
+        texts = (text, _unfolded(text)) if "\n" in text else (text,)
+        forms = self._shortest.items()
+        return next((name for each in texts for form, name in forms if form in each), "")
 
     def find_in_bytes(self, data: bytes) -> str:
         """Return the name of a secret that bytes contain in UTF-8, -16 or -32, or an empty string.
@@ -123,6 +128,15 @@ def _without_longer(forms: dict[str, str]) -> dict[str, str]:
     return kept
 
 
+def _unfolded(text: str) -> str:
+    """Return a text with the line breaks undone that YAML adds to long texts.
+
+    Within double quotes `\\` ends a line, and another one precedes a space at the beginning of the
+    next. Elsewhere a line break stands for a space.
+    """
+    return re.sub(r"\n *", " ", re.sub(r"\\\n *(?:\\(?= ))?", "", text))
+
+
 def _encoded(form: str, encoding: str) -> bytes:
     return form.encode(encoding, "surrogatepass")
 
@@ -138,6 +152,13 @@ _declared: set[str] = set()
 def register_value(name: str, value: str) -> None:
     """Hide `value` from now on, however it is written, wherever this process shows a text."""
     _known.add(name, value)
+
+
+def register_environment() -> None:
+    """Treat as read what the environment has under the name of a secret and looks random."""
+    for name, value in os.environ.items():
+        if (name in _declared or _is_secret_variable(name)) and is_random(value):
+            register_value(name, value)
 
 
 def register_names(names: Iterable[str]) -> None:

@@ -14,10 +14,13 @@ from typing import Any, Protocol
 from kitaru_templates.render import render
 
 from kitaru.errors import FlowError, StateError, UsageError
+from kitaru.runtime import secrets as local_secrets
 from kitaru.runtime.executions.deployments import LOCK
+from kitaru.wire import redaction
 from kitaru.wire.canonical import sha256
 from kitaru.wire.models import reached
 from kitaru.wire.plan import Plan
+from kitaru.wire.redaction import redacted
 from kitaru_targets import bundle, delivery, graph, lock, plans, registry, sourcemap
 from kitaru_targets.base import ContainerSpec, Emission, Target, Transport
 from kitaru_targets.common import node_names, parameters
@@ -81,8 +84,8 @@ def write(
         execution: the execution that a run of the document resumes. Empty: a new one.
 
     Raises:
-        UsageError: the directory cannot be written or holds something else, or the delivery does
-            not fit.
+        UsageError: the directory cannot be written or holds something else, the delivery does not
+            fit, or the build would contain the value of a secret that this machine has.
         FlowError: the emitted document does not pass its check.
 
     Example:
@@ -165,6 +168,9 @@ def _make(
     way = delivery.check(how)
     plan = parameters.portable(compilation.plan, target.transport)
     sources = compilation.travel.files
+    if not execution:
+        # The remainder of an execution is made of what is stored already.
+        _check_secrets(plan, sources, {"the image": image or "", "the URL of the store": store})
     written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
     start = {"bootstrap.py": delivery.program().encode()} if target.transport.folder else {}
     data = bundle.make(sources, written | start, with_runtime=way != "inline")
@@ -180,6 +186,30 @@ def _make(
     files[LOCK] = _json(_lock(plan, target, wiring, way, files, compilation.travel.reasons))
     lock.check_sizes(files)
     return _Made(files, plan, way, sha256(data))
+
+
+def _check_secrets(plan: Plan, sources: Mapping[str, bytes], named: Mapping[str, str]) -> None:
+    """Raise UsageError where the value of a secret that this machine has would be in a build.
+
+    Everything in a build is made of these: the plan, the project's files, and what is named here.
+    """
+    models = (model.get("secret") for model in plan.models.values() if isinstance(model, dict))
+    local_secrets.register_local({*plan.secrets, *filter(None, models)})
+    redaction.register_environment()
+    if not redaction.has_values():
+        return
+    fields = json.loads(plan.to_json())
+    places = {f"`{name}` of the plan": value for name, value in fields.items()} | dict(named)
+    found = {place: redaction.find_secret_in_document(value) for place, value in places.items()}
+    for name, data in sources.items():
+        found[name] = redaction.find_secret_in(name) or redaction.find_secret_in_bytes(data)
+    for place, secret in found.items():
+        if secret:
+            raise UsageError(
+                f"The value of the secret {secret} would be in the build: {redacted(place)} "
+                "contains it.",
+                help=f'Remove it there, and call kitaru.secret("{secret}") where it is used.',
+            )
 
 
 def _check(target: Target, emission: Emission) -> None:

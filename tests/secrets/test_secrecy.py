@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+import yaml
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kitaru.wire import redaction
@@ -104,6 +105,20 @@ def test_a_secret_that_was_read_is_hidden_however_it_is_written(value: str, form
     redaction.register_value("NAME", value)
     written = FORMS[form](value)
     assert written not in redaction.redacted(f"before {written} after")
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    value=st.text("ab7 \"'é漢🙂\\", min_size=8, max_size=40).filter(lambda s: s == s.strip()),
+    width=st.sampled_from([20, 40, 80]),
+)
+@example(value="correct horse battery staple", width=20)
+def test_a_secret_that_yaml_breaks_into_lines(value: str, width: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redaction, "_known", redaction.Known())
+        redaction.register_value("NAME", value)
+        text = yaml.safe_dump({"key": [f"some words {value}"]}, width=width)
+        assert redaction.find_secret_in_document({"text": text}) == "NAME"
 
 
 ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")

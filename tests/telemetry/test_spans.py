@@ -81,7 +81,7 @@ def body(prompt: str = "secret question") -> list[str]:
 
 def test_one_trace_whose_ids_come_from_the_execution(watch: Watch) -> None:
     handle = body.run()
-    handle.wait(30)
+    handle.wait(300)
     trace_id, root_id = ids_of(handle.exec_id)
     spans = watch.spans()
     root = spans["execution body"]
@@ -97,7 +97,7 @@ def test_one_trace_whose_ids_come_from_the_execution(watch: Watch) -> None:
 
 def test_what_runs_in_a_checkpoint_lies_below_it(watch: Watch) -> None:
     handle = body.run()
-    seen = handle.wait(30)[1:]
+    seen = handle.wait(300)[1:]
     own = [
         format(span.context.span_id, "x")
         for span in watch._spans.get_finished_spans()
@@ -107,7 +107,7 @@ def test_what_runs_in_a_checkpoint_lies_below_it(watch: Watch) -> None:
 
 
 def test_a_model_call_by_the_conventions_and_without_a_text(watch: Watch) -> None:
-    body.run().wait(30)
+    body.run().wait(300)
     attributes = dict(watch.spans()["chat m-1"].attributes or {})
     assert attributes == {
         "gen_ai.operation.name": "chat",
@@ -132,26 +132,26 @@ def test_providers_have_the_names_of_the_conventions() -> None:
 def test_each_attempt_has_its_span_and_what_is_recorded_has_none(watch: Watch) -> None:
     FAILS.append(True)
     handle = body.run()
-    handle.wait(30)
+    handle.wait(300)
     attempts = [s for s in watch._spans.get_finished_spans() if s.name == "checkpoint asks"]
     assert [(s.attributes or {})["kitaru.attempt"] for s in attempts] == [1, 2]
     assert [s.status.is_ok for s in attempts] == [False, True]
     assert (attempts[0].attributes or {})["error.type"] == "ValueError"
     before = watch.names()
-    assert body.resume(handle.exec_id).wait(30) == handle.get()
+    assert body.resume(handle.exec_id).wait(300) == handle.get()
     assert watch.names() == before
 
 
 def test_a_failed_run(watch: Watch) -> None:
     handle = body.run("fail")
     with pytest.raises(errors.CheckpointFailed):
-        handle.wait(30)
+        handle.wait(300)
     assert watch.names() == ["chat m-1"] * 2 + ["checkpoint asks"] * 2 + ["execution body"]
     assert not watch.spans()["execution body"].status.is_ok
 
 
 def test_metrics(watch: Watch) -> None:
-    body.run().wait(30)
+    body.run().wait(300)
     points = watch.points()
     assert set(points) == {
         "kitaru.checkpoint.duration",

@@ -28,6 +28,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from kitaru.runtime.engine.calls import Call
 from kitaru.runtime.journal.journal import Journal
 from kitaru.version import VERSION
+from kitaru.wire.redaction import redacted, redacted_json
 
 _LAST_WORDS_MS = 5000
 _PATIENCE = 2.0
@@ -107,9 +108,7 @@ class Telemetry:
         execution = journal.execution
         attributes = {"kitaru.step": step, "kitaru.target": execution.target}
         context = self._root(journal)
-        self._step = self._tracer.start_span(
-            f"step {step}", context, attributes={**_about(journal), **attributes}
-        )
+        self._step = self._start(f"step {step}", context, {**_about(journal), **attributes})
 
     def ended(self, journal: Journal, status: str) -> None:
         """Make the first span of an execution's trace, now that it has an end."""
@@ -117,10 +116,10 @@ class Telemetry:
         about = {**_about(journal), "kitaru.execution.status": status}
         token = _given.set(ids_of(journal.exec_id))
         try:
-            span = self._tracer.start_span(
+            span = self._start(
                 f"execution {journal.execution.flow}",
                 contexts.Context(),
-                attributes=about,
+                about,
                 start_time=int(started * 1e9),
             )
         finally:
@@ -173,6 +172,16 @@ class Telemetry:
         self._tracers.force_flush(_LAST_WORDS_MS)
         self._meters.force_flush(_LAST_WORDS_MS)
 
+    def _start(
+        self, name: str, parent: contexts.Context | None, about: Mapping[str, Any], **options: Any
+    ) -> Span:
+        """Start a span with the secrets in its texts hidden.
+
+        The span of an attempt starts before the id of its invocation is recorded, or refused.
+        """
+        attributes = redacted_json(about)
+        return self._tracer.start_span(redacted(name), parent, attributes=attributes, **options)
+
     @contextmanager
     def _timed(
         self,
@@ -183,19 +192,19 @@ class Telemetry:
         measured: dict[str, Any],
         kind: SpanKind = SpanKind.INTERNAL,
     ) -> Iterator[Span]:
-        span = self._tracer.start_span(name, parent, kind, about)
+        span = self._start(name, parent, about, kind=kind)
         started, token = time.perf_counter(), contexts.attach(trace.set_span_in_context(span))
         try:
             yield span
         except BaseException as error:
-            measured["error.type"] = type(error).__qualname__
-            span.set_attribute("error.type", type(error).__qualname__)
+            measured["error.type"] = redacted(type(error).__qualname__)
+            span.set_attribute("error.type", measured["error.type"])
             span.set_status(StatusCode.ERROR)
             raise
         finally:
             contexts.detach(token)
             span.end()
-            metric.record(time.perf_counter() - started, measured)
+            metric.record(time.perf_counter() - started, redacted_json(measured))
 
     def _told(self, span: Span, facts: dict[str, Any], measured: dict[str, Any]) -> None:
         for kind, count in (("input", "prompt"), ("output", "completion")):
