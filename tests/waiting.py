@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+
+from kitaru.runtime.engine import retries
 
 # Far more than anything takes on a busy machine.
-SECONDS = 60.0
+SECONDS = 240.0
 MOST_ATTEMPTS = 1000
 
 
@@ -24,8 +28,29 @@ def wait_until(holds: Callable[[], object], seconds: float = SECONDS) -> None:
 
 
 def wait_for_file(path: Path) -> None:
-    """Return as soon as there is a file at `path`, at most a minute later."""
+    """Return as soon as there is a file at `path`, at the latest after `SECONDS`."""
     wait_until(path.exists)
+
+
+def time_hangs(patch: Callable[[object, str, object], None] = setattr) -> threading.Event:
+    """Return an event that an attempt sets before it hangs; its timeout counts from then on.
+
+    A timeout is short in a test. A busy machine must not decide what an attempt has done by then,
+    and an attempt that ends has all the time that it needs.
+
+    Args:
+        patch: what sets an attribute, `monkeypatch.setattr` where the change is to be undone.
+    """
+    hanging = threading.Event()
+
+    class Limit(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            wait_until(lambda: self.is_set() or hanging.is_set())
+            hanging.clear()
+            return super().wait(timeout)
+
+    patch(retries, "threading", SimpleNamespace(Event=Limit, Thread=threading.Thread))
+    return hanging
 
 
 def attempts(most: int = MOST_ATTEMPTS) -> Iterator[int]:

@@ -14,7 +14,7 @@ from kitaru.view import ExecutionView
 from kitaru.wire.ids import execution_id_of
 from tests.airflow.server import Airflow
 
-_SECONDS = 240
+_SECONDS = 480
 
 
 @dataclass(frozen=True)

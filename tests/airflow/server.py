@@ -23,7 +23,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-_SECONDS = 240
+_SECONDS = 480
 _MEMORY = Path("/dev/shm")
 
 
@@ -72,14 +72,14 @@ def _environment(python: Path, home: Path, port: int, database: Path) -> dict[st
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_FOLDER": str(home / "dags"),
         "CORE__PARALLELISM": "4",
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}?timeout=30",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}?timeout=240",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "API__HOST": "127.0.0.1",
         "API__WORKERS": "1",
         "API_AUTH__JWT_SECRET": secrets.token_hex(32),
-        "WORKERS__EXECUTION_API_TIMEOUT": "60",
+        "WORKERS__EXECUTION_API_TIMEOUT": "240",
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     }
     return {
@@ -134,7 +134,7 @@ def _wait_until_healthy(url: str, started: list[subprocess.Popen[bytes]], home: 
 
 def _healthy(url: str) -> bool:
     try:
-        with urlopen(f"{url}/api/v2/monitor/health", timeout=10) as response:
+        with urlopen(f"{url}/api/v2/monitor/health", timeout=60) as response:
             found: dict[str, Any] = json.load(response)
     except (URLError, ValueError, OSError):
         return False

@@ -64,7 +64,7 @@ def test_code_without_a_file_is_never_served_from_the_cache(how: str) -> None:
         words = ["-"] if how == "stdin" else ["-c", source]
         done = subprocess.run(
             [sys.executable, *words], input=source if how == "stdin" else "",
-            capture_output=True, text=True, timeout=60, check=True,
+            capture_output=True, text=True, timeout=240, check=True,
         )  # fmt: skip
         said.append(done.stdout.strip())
     assert said == ["one tea", "two tea"]

@@ -60,7 +60,7 @@ class Kitaru:
     def _run(self, arguments: Sequence[str], stdin: str, env: Mapping[str, str]) -> Done:
         ran = forks.run(
             self.command(arguments), cwd=self.folder, env={**self.environ, **env}, input=stdin,
-            timeout=120,
+            timeout=240,
         )  # fmt: skip
         return Done(ran.returncode, ran.stdout, ran.stderr)
 

@@ -130,7 +130,7 @@ def test_ctrl_c_leaves_an_execution_that_can_be_resumed(kitaru: Kitaru) -> None:
     wait_for_file(folder / "slow-began")
     # As ctrl-C does: to the command and to the step it runs.
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     exec_id = kitaru("executions", "list", "--json").document["items"][0]["exec_id"]
     assert err.endswith(f"help: kitaru executions resume {exec_id}\n")

@@ -196,7 +196,7 @@ def test_an_interrupted_invocation_can_be_resumed(kitaru: Kitaru) -> None:
     )  # fmt: skip
     wait_for_file(kitaru.folder / "slow-began")
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert (process.returncode, out) == (130, "")
     error = json.loads(err.splitlines()[-1])["error"]
     assert error["exit_code"] == 130

@@ -41,7 +41,7 @@ def unread(kitaru: Kitaru, command: list[str], *streams: str) -> int:
     os.close(reading)
     chosen = {name: writing if name in streams else subprocess.DEVNULL for name in STREAMS}
     ran = subprocess.run(
-        command, cwd=kitaru.folder, env=kitaru.environ, timeout=120, check=False,
+        command, cwd=kitaru.folder, env=kitaru.environ, timeout=240, check=False,
         stdout=chosen["stdout"], stderr=chosen["stderr"],
     )  # fmt: skip
     os.close(writing)
@@ -95,7 +95,7 @@ def test_streams_that_are_closed(command: str, closed: str, kitaru: Kitaru) -> N
     kitaru.write("chatty.py", CHATTY)
     line = f"{shlex.join(kitaru.command(command.split()))} {closed}"
     ran = subprocess.run(
-        line, shell=True, cwd=kitaru.folder, env=kitaru.environ, timeout=120, check=False,
+        line, shell=True, cwd=kitaru.folder, env=kitaru.environ, timeout=240, check=False,
         capture_output=True, text=True,
     )  # fmt: skip
     assert ran.returncode == (2 if command == "gone" else 0), ran.stderr

@@ -320,7 +320,7 @@ def test_an_interrupted_run_is_resumed(number: signal.Signals, kitaru: Kitaru) -
     )  # fmt: skip
     wait_for_file(kitaru.folder / "slow-began")
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert out == ""
     listed = kitaru("executions", "list", "--json").document["items"][0]
     assert listed["status"] == "interrupted"

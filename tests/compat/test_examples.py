@@ -228,7 +228,7 @@ def test_the_program_runs_as_it_is(
     path.write_text(HEAD + source)
     done = subprocess.run(
         [sys.executable, str(path)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == expected

@@ -18,7 +18,7 @@ from tests.endings import seed
 from tests.endings.injector import Injector
 from tests.waiting import attempts
 
-SECONDS = 20
+SECONDS = 240
 
 
 def end(how: str, number: int, failure: str) -> None:

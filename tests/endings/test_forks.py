@@ -71,7 +71,7 @@ def once() -> int:
         squares = pool.map(work, range(4))
     process = multiprocessing.get_context("fork").Process(target=sys.exit, args=(0,))
     process.start()
-    process.join(20)
+    process.join(60)
     assert process.exitcode == 0
     pid = os.fork()
     if not pid:
@@ -100,7 +100,7 @@ def test_a_flow_that_forks(
     monkeypatch.chdir(tmp_path)
     Path("seed.py").write_text(FLOW + program)
     done = subprocess.run(
-        [sys.executable, "seed.py"], capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "seed.py"], capture_output=True, text=True, timeout=240, check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert (done.returncode, done.stderr.split()[-1:]) == (0, [result]), done.stderr

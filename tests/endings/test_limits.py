@@ -66,7 +66,7 @@ def test_a_process_without(what: str, tmp_path: Path, monkeypatch: pytest.Monkey
     Path("work.py").write_text(SCRIPT.replace("BREAK", BREAKS[what]))
     Path("broken").touch()
     run = [sys.executable, "work.py"]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(run, capture_output=True, text=True, timeout=240, check=False)
     (item,) = KitaruClient().executions.list()
     exec_id = item["exec_id"]
     if what == "threads":
@@ -80,7 +80,7 @@ def test_a_process_without(what: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert f"kitaru executions {verb} {exec_id}" in done.stderr
     again = subprocess.run(
         [sys.executable, "-m", "kitaru.cli", "executions", verb, exec_id],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (again.returncode, again.stdout.split()[-1]) == (0, "2"), again.stderr
     assert Path("ran").read_text() == "first "

@@ -63,7 +63,7 @@ def terminated(process: subprocess.Popen[str], when: str) -> tuple[int, str, str
         while when not in (line := process.stderr.readline()):
             assert line, "it ended before"
         process.terminate()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     finally:
         process.kill()
         process.communicate()

@@ -41,7 +41,7 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
 }
 # What nobody but the store may notice.
 PASSING = {"conflict", "old list"}
-_PATIENCE_SECONDS = 30
+_PATIENCE_SECONDS = 240
 
 
 def killed() -> SystemExit:

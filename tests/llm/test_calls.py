@@ -67,7 +67,7 @@ def tool(name: str, arguments: str) -> dict[str, str]:
 def ran(body: Callable[[], Any], **options: Any) -> tuple[Any, list[InvocationRecord]]:
     """Run a body as a flow; return its result, the same from the journal, and the records."""
     handle = flow(name="body", **options)(body).run()
-    first = handle.wait(30)
+    first = handle.wait(60)
     journal = Journal.open(open_store(), handle.exec_id)
     assert codec.decode(journal.fetch(journal.end().result)) == first  # type: ignore[union-attr,arg-type]
     return first, journal.invocations()
@@ -159,8 +159,8 @@ def test_pieces_are_seen_once_and_the_whole_is_recorded(model: Model) -> None:
         return kitaru.llm("x", model=MODEL, stream=pieces.append)
 
     handle = streams.run()
-    assert handle.wait(30) == "one two" and pieces == ["one", "two"]
-    assert streams.resume(handle.exec_id).wait(30) == "one two"
+    assert handle.wait(60) == "one two" and pieces == ["one", "two"]
+    assert streams.resume(handle.exec_id).wait(60) == "one two"
     assert pieces == ["one", "two"] and len(model.asked) == 1
 
 
@@ -237,7 +237,7 @@ def test_tokens_and_cost_are_summed(model: Model) -> None:
         return kitaru.llm("x", model=MODEL, schema=City), kitaru.llm("y", model=MODEL)
 
     handle = asks.run()
-    handle.wait(30)
+    handle.wait(60)
     view = KitaruClient().executions.get(handle.exec_id)
     assert (view.effort.tokens, view.effort.cost) == (45, 0.75)
     assert view.to_dict()["effort"]["tokens"] == 45

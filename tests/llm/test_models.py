@@ -156,7 +156,7 @@ def test_wrong_types(arguments: dict[str, object]) -> None:
 def test_durable_in_a_body_and_a_child_in_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KITARU_STORE", "memory:llm-durable")
     handle = asks.run("tea")
-    handle.wait(30)
+    handle.wait(60)
     first, second, third = handle.get()
     assert all("offline model" in text for text in (first, second, third))
     records = {record.id: record for record in _records(handle.exec_id)}

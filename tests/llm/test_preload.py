@@ -89,7 +89,7 @@ def test_only_what_the_flow_needs_is_imported_early(
     monkeypatch.setenv("KITARU_DEFAULT_MODEL", default)
     preload.start(body)
     if preload._thread is not None:
-        preload._thread.join(10)
+        preload._thread.join(60)
     assert fresh == expected
 
 
@@ -99,7 +99,7 @@ def test_a_checkpoint_that_asks_waits_for_the_import_and_no_other_does(
     go, order = threading.Event(), list[str]()
 
     def load(resolved: Any) -> None:
-        go.wait(10)
+        go.wait(60)
         order.append("loaded")
 
     monkeypatch.setattr(providers, "load", load)
@@ -134,7 +134,7 @@ def test_the_import_is_not_time_of_the_checkpoint(
 
     NAMED["checkpoint"] = asks_alias
     handle = asks.run()
-    handle.wait(30)
+    handle.wait(60)
     view = KitaruClient().executions.get(handle.exec_id)
     [record] = view.invocations
     # The clock of the record starts when the import has ended.
@@ -189,7 +189,7 @@ def test_an_import_that_failed_half_way_is_begun_anew(error: str, tmp_path: Path
         "print('loaded')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False,
         env={"PYTHONPATH": str(tmp_path), "BREAK": "1"},
     )  # fmt: skip
     assert done.stdout == "loaded\n", done.stderr

@@ -53,7 +53,7 @@ CASES = {
     "again": Case([SLOW, Says("busy", 503), Says("third time")]),
     "lost": Case([Says(lost=True), Says("back")]),
     "empty": Case([Says(empty=True), Says("something")]),
-    "timeout": Case([Says(silent=True), Says("in time")], {**REQUEST, "timeout": 0.2}),
+    "timeout": Case([Says(silent=True), Says("in time")], {**REQUEST, "timeout": 5.0}),
     "given up": Case([SLOW] * 3),
     "at its pace": Case([Says("slow", 429, after="7"), Says("busy", 503, after=NEVER), Says("k")]),
     "much later": Case([Says("tomorrow", 429, after="86400")]),

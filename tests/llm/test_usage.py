@@ -15,8 +15,9 @@ from kitaru import KitaruClient, checkpoint, flow
 from kitaru.errors import CheckpointFailed, CheckpointTimeout, ModelRequestError
 from kitaru.ops.model_usage import Usage, model_usage
 from kitaru.runtime.executions.listing import executions_since
+from tests.waiting import time_hangs
 
-from .scripted import Says, serving
+from .scripted import Provider, Says, serving
 
 LONG_AGO = "2020-01-01T00:00:00.000000Z"
 DAY = timedelta(days=1)
@@ -121,6 +122,8 @@ def test_a_call_without_an_answer_has_no_known_cost(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_call_that_a_timeout_gives_up_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, hangs = Provider.next, time_hangs(monkeypatch.setattr)
+    monkeypatch.setattr(Provider, "next", lambda *of: hangs.set() or asked(*of))
     calls = run(asks_briefly, [Says(silent=True)], monkeypatch)
     assert told(calls) == [(1, "given up", None, 1, 0)]
     assert calls[0]["latency_s"] >= 0.3

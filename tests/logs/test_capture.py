@@ -32,7 +32,7 @@ def configuration() -> Iterator[None]:
 
 
 def kept(handle: Any, invocation: str | None = None) -> list[tuple[str, str, str]]:
-    handle.wait(30)
+    handle.wait(60)
     lines = KitaruClient().executions.logs(handle.exec_id, invocation)
     return [(line.invocation, line.stream, line.text) for line in lines]
 
@@ -68,7 +68,7 @@ def test_threads_of_a_fan_out_do_not_mix(capsys: Seen) -> None:
 
     @checkpoint(cache=False)
     def speaks(name: str) -> None:
-        together.wait(30)
+        together.wait(60)
         for number in range(50):
             for part in (name, " ", str(number), "\n"):
                 sys.stdout.write(part)
@@ -116,7 +116,7 @@ def test_the_streams_are_given_back(capsys: Seen, monkeypatch: pytest.MonkeyPatc
         return isinstance(sys.stdout, Tee) and isinstance(sys.stderr, Tee)
 
     before = sys.stdout, sys.stderr
-    assert body.run().wait(30) is True
+    assert body.run().wait(60) is True
     assert (sys.stdout, sys.stderr) == before
 
 
@@ -126,7 +126,7 @@ def test_above_a_stream_that_is_put_in_place_for_a_while(capsys: Seen) -> None:
     @checkpoint(cache=False)
     def speaks() -> None:
         entered.set()
-        left.wait(30)
+        left.wait(60)
         print("wide")
 
     @flow
@@ -138,7 +138,7 @@ def test_above_a_stream_that_is_put_in_place_for_a_while(capsys: Seen) -> None:
             return below.write("-".join(text))
 
     handle = body.run()
-    assert entered.wait(30)
+    assert entered.wait(60)
     below, narrow = sys.stdout, Narrow()
     sys.stdout = narrow
     with output.on_top():
@@ -188,7 +188,7 @@ def test_a_wait_keeps_what_was_said_before() -> None:
         print("after")
 
     handle = body.run()
-    assert handle.settle(30) == "waiting"
+    assert handle.settle(60) == "waiting"
     found = KitaruClient().executions
     assert [line.text for line in found.logs(handle.exec_id)] == ["before"]
     found.input(handle.exec_id, True)
@@ -202,7 +202,7 @@ def test_following_ends_with_the_execution(monkeypatch: pytest.MonkeyPatch) -> N
     @checkpoint(cache=False)
     def speaks() -> None:
         print("first")
-        go_on.wait(30)
+        go_on.wait(60)
         print("last")
 
     @flow
@@ -266,7 +266,7 @@ class Failing(MemoryStore):
 def test_a_lost_log_is_no_lost_record(capsys: Seen) -> None:
     store = Failing("memory:failing")
     handle = flow(says.function).options(store=store).run("lost", 3)
-    assert handle.wait(30) == "lost"
+    assert handle.wait(60) == "lost"
     assert list(KitaruClient(store).executions.logs(handle.exec_id)) == []
     assert capsys.readouterr().out.count("\n") == 3
 

@@ -127,7 +127,7 @@ def test_a_scope_whose_name_came_out_empty_is_nobodys(kind: str) -> None:
     with pytest.raises(errors.UsageError, match="not the scope"):
         memory.set("tone", "dry", scope=f"{kind}:")
     with pytest.raises(errors.FlowError, match="not the scope"):
-        forgets.run("").wait(20)
+        forgets.run("").wait(60)
 
 
 @checkpoint

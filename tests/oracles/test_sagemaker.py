@@ -78,7 +78,7 @@ def answer(server: subprocess.Popen[bytes], request: urllib.request.Request) -> 
     def answers() -> bool:
         assert server.poll() is None, "the S3 server ended before it began"
         with suppress(urllib.error.URLError, ConnectionError):
-            urllib.request.urlopen(request, timeout=10).close()
+            urllib.request.urlopen(request, timeout=240).close()
             return True
         return False
 

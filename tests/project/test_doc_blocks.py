@@ -68,7 +68,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 def execute(words: list[str], folder: Path) -> str:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
-    done = forks.run([sys.executable, *words], cwd=folder, env=kept, merge=True, timeout=120)
+    done = forks.run([sys.executable, *words], cwd=folder, env=kept, merge=True, timeout=240)
     assert done.returncode == 0, done.stdout
     return done.stdout
 

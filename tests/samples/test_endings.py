@@ -44,7 +44,7 @@ def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def script(end: str, *options: str) -> subprocess.CompletedProcess[str]:
     Path("seed.py").write_text(FLOW + end)
     return subprocess.run(
-        [sys.executable, *options, "seed.py"], capture_output=True, text=True, timeout=120,
+        [sys.executable, *options, "seed.py"], capture_output=True, text=True, timeout=240,
         check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -130,7 +130,7 @@ def test_a_process_that_is_not_the_script_s_own_is_left_alone(how: str) -> None:
     if how == "interactive":
         done = subprocess.run(
             [sys.executable, "-i", "-q"], input=FLOW + "\nreview.run('broken')\n",
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
     else:
         Path("test_seed.py").write_text(
@@ -139,7 +139,7 @@ def test_a_process_that_is_not_the_script_s_own_is_left_alone(how: str) -> None:
         )
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_seed.py"],
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "failed   review" not in done.stderr + done.stdout
@@ -157,10 +157,10 @@ def test_wait_prints_the_question_once_and_continues_when_another_process_answer
     assert command[:3] == ["kitaru", "executions", "input"]
     answer = subprocess.run(
         [sys.executable, "-m", "kitaru.cli", *command[1:]], capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=240, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert (process.returncode, out, err) == (0, "draft of owls\nhandler\n", "")
     assert only().status == "completed"
 
@@ -293,7 +293,7 @@ def test_kitaru_run_ends_at_a_wait_in_any_thread(place: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "kitaru.cli", "run", "seed.py:threads", "-i", f"how={place}",
          "-i", "stop=wait"],
-        capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert only().status == "waiting"

@@ -167,11 +167,11 @@ def test_the_process_that_imports_may_start_executions_meanwhile_and_later() -> 
     meeting.__dict__.update(imports=imports, done=import_file_done)
     ready = imported(HEAD, "ready")
     Path("slow.py").write_text(
-        f"{HEAD}import meeting\nmeeting.imports.set()\nmeeting.done.wait(20)"
+        f"{HEAD}import meeting\nmeeting.imports.set()\nmeeting.done.wait(60)"
     )
     importer = threading.Thread(target=import_file, args=(Path("slow.py"),))
     importer.start()
-    assert imports.wait(20)
+    assert imports.wait(60)
     try:
         assert ready.review.run("owls").wait() == "draft of owls"
     finally:

@@ -68,7 +68,7 @@ def views() -> list[Any]:
 
 def waiting(process: subprocess.Popen[str]) -> str:
     """Return the id of the execution that `process` starts, once it waits."""
-    for _ in range(1200):
+    for _ in range(2400):
         found = [view.exec_id for view in views() if view.status == "waiting"]
         if found:
             return str(found[0])

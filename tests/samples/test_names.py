@@ -101,7 +101,7 @@ STARTS = {
 def python(folder: Path, *arguments: str, stdin: str | None = None) -> None:
     done = subprocess.run(
         [PYTHON, *arguments], cwd=folder, input=stdin, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
@@ -190,7 +190,7 @@ def spawning(topic: str) -> str:
 
 
 def test_a_script_that_multiprocessing_imports_again_starts_one_execution(tmp_path: Path) -> None:
-    guarded = 'if __name__ == "__main__":\n    spawning.run("owls").wait(timeout=60)\n'
+    guarded = 'if __name__ == "__main__":\n    spawning.run("owls").wait(timeout=240)\n'
     now = SPAWNS.replace('    kitaru.wait(name="go")\n', "")
     (tmp_path / "seed.py").write_text(FLOW + now + guarded)
     python(tmp_path, "seed.py")
@@ -204,7 +204,7 @@ def test_a_start_that_multiprocessing_repeats_is_refused(tmp_path: Path) -> None
     )  # fmt: skip
     (tmp_path / "seed.py").write_text(text)
     done = subprocess.run(
-        [PYTHON, "seed.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [PYTHON, "seed.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
     )
     assert "was called while multiprocessing imports the script" in done.stderr
     assert KitaruClient().executions.list() == []

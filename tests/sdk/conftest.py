@@ -48,7 +48,7 @@ class Script:
 
     def run(self, code: str) -> tuple[int, str, str]:
         process = self.start(code)
-        output, log = process.communicate(timeout=60)
+        output, log = process.communicate(timeout=240)
         return process.returncode, output.strip(), log
 
     def calls(self) -> list[str]:

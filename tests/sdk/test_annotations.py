@@ -51,7 +51,7 @@ def documented(n: Annotated[int, "how many"]) -> int:
 
 def test_names_for_type_checkers_leave_the_others_checked() -> None:
     given = {"day": "2021-06-30", "level": "high", "names": ["a"]}
-    result = partly.options().start(given).wait(30)  # type: ignore[attr-defined]
+    result = partly.options().start(given).wait(60)  # type: ignore[attr-defined]
     assert result == ["datetime.date(2021, 6, 30)", "<Level.HIGH: 'high'>", ["a"]]
     with pytest.raises(InputError, match="day"):
         partly.options().start({**given, "day": "soon"})
@@ -72,8 +72,8 @@ def test_names_for_type_checkers_leave_the_others_checked() -> None:
 def test_constraints_are_checked_before_anything_runs(
     of: Any, name: str, good: Any, bad: Any
 ) -> None:
-    assert of.run(**{name: good}).wait(30) == good
-    assert of.options().start({name: good}).wait(30) == good
+    assert of.run(**{name: good}).wait(60) == good
+    assert of.options().start({name: good}).wait(60) == good
     with pytest.raises(InputError, match=name):
         of.run(**{name: bad})
     with pytest.raises(InputError, match=name):
@@ -81,7 +81,7 @@ def test_constraints_are_checked_before_anything_runs(
 
 
 def test_an_annotation_may_hold_words() -> None:
-    assert documented.run(3).wait(30) == 3
+    assert documented.run(3).wait(60) == 3
     with pytest.raises(InputError):
         documented.run("3")  # type: ignore[arg-type]
 
@@ -95,13 +95,13 @@ def chosen(level: Literal[Level.HIGH, Level.LOW], n: Literal[1, True] = 1) -> li
 @pytest.mark.parametrize(("n", "kept"), [(1, "1"), (True, "True")])
 def test_members_of_an_enum_may_be_the_choices(n: Any, kept: str) -> None:
     handle = chosen.options().start({"level": "low", "n": n})
-    assert handle.settle(30) == "waiting"
+    assert handle.settle(60) == "waiting"
     executions = KitaruClient().executions
     [wait] = executions.get(handle.exec_id).waits
     assert wait.schema == {"enum": ["high"]}
     with pytest.raises(AnswerInvalid):
         executions.input(handle.exec_id, "low")
-    result = executions.input(handle.exec_id, "high").wait(30)
+    result = executions.input(handle.exec_id, "high").wait(60)
     assert result == ["<Level.LOW: 'low'>", "<Level.HIGH: 'high'>", kept]
     with pytest.raises(InputError, match="level"):
         chosen.options().start({"level": "other"})
@@ -140,7 +140,7 @@ def test_what_is_imported_for_type_checkers_is_found_where_steps_have_it(
     main = importlib.import_module(f"flow_{name}").main
     unknown = {"a": "a", "b": "b", "c": "c"}
     known = {"when": "2021-06-30", "price": "1.50", "order": {"count": 3}, "rows": [1], "n": 4}
-    assert main.options().start({**known, **unknown}).wait(30) == [
+    assert main.options().start({**known, **unknown}).wait(60) == [
         "datetime.date(2021, 6, 30)",
         "Decimal('1.50')",
         "Order(count=3)",

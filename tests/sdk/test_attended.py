@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from kitaru import KitaruClient
 from kitaru.runtime.journal.processes import attending, is_attended
 from kitaru.stores import open_store
+from tests.waiting import attempts, wait_until
 
 SCRIPT = """
 import os, sys
@@ -59,18 +61,21 @@ def script(
 def waiting() -> str:
     """Return the execution's id once its process waits for the answer."""
     store = open_store()
-    for _ in range(600):
+
+    def is_waiting() -> bool:
         found = KitaruClient().executions.list()
-        if found and found[0]["status"] == "waiting" and is_attended(store, found[0]["exec_id"]):
-            return str(found[0]["exec_id"])
-        time.sleep(0.1)
-    raise AssertionError("the script never waited")
+        return bool(
+            found and found[0]["status"] == "waiting" and is_attended(store, found[0]["exec_id"])
+        )
+
+    wait_until(is_waiting)
+    return str(KitaruClient().executions.list()[0]["exec_id"])
 
 
 def answer(exec_id: str) -> dict[str, object]:
     command = ["executions", "input", exec_id, "--value", "true", "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "kitaru.cli", *command], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "kitaru.cli", *command], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     document: dict[str, object] = json.loads(done.stdout)
@@ -81,7 +86,7 @@ def test_the_script_alone_runs_what_follows(script: subprocess.Popen[str]) -> No
     exec_id = waiting()
     document = answer(exec_id)
     assert (document["status"], document["result"]) == ("completed", 3)
-    assert script.communicate(timeout=60)[0] == "3\n"
+    assert script.communicate(timeout=240)[0] == "3\n"
     assert Path("paid.txt").read_text() == f"{script.pid}\n"
     assert not is_attended(open_store(), exec_id)
 
@@ -95,21 +100,32 @@ def test_a_script_that_was_killed_is_replaced(script: subprocess.Popen[str]) -> 
     assert paid != str(script.pid)
 
 
+def stop(script: subprocess.Popen[str]) -> None:
+    """Stop a process at a moment at which it does not lock the store."""
+    for _ in attempts():
+        os.kill(script.pid, signal.SIGSTOP)
+        os.waitpid(script.pid, os.WUNTRACED)
+        with closing(sqlite3.connect("kitaru.db", timeout=0)) as store:
+            try:
+                store.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(script.pid, signal.SIGCONT)
+            else:
+                return
+
+
 def test_a_script_that_dies_after_the_answer_is_replaced(script: subprocess.Popen[str]) -> None:
     exec_id = waiting()
-    os.kill(script.pid, signal.SIGSTOP)
+    stop(script)
     command = ["executions", "input", exec_id, "--value", "true", "--json"]
     answering = subprocess.Popen(
         [sys.executable, "-m", "kitaru.cli", *command], stdout=subprocess.PIPE, text=True
     )
     view = KitaruClient().executions.get(exec_id)
-    for _ in range(600):
-        if view.journal.wait_answer("ok") is not None:
-            break
-        time.sleep(0.1)
+    wait_until(lambda: view.journal.wait_answer("ok") is not None)
     os.kill(script.pid, signal.SIGKILL)
     script.wait()
-    assert json.loads(answering.communicate(timeout=120)[0])["status"] == "completed"
+    assert json.loads(answering.communicate(timeout=240)[0])["status"] == "completed"
 
 
 def test_a_mark_ends_with_its_block(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def callables(x: int) -> list[int]:
 
 def test_functions_made_in_other_ways_are_checkpoints() -> None:
     handle = callables.run(1)
-    assert handle.wait(30) == [3, 4, 2]
+    assert handle.wait(60) == [3, 4, 2]
     ids = [one.id for one in KitaruClient().executions.get(handle.exec_id).invocations]
     assert ids == ["bound", "lambdas", "named"]
 
@@ -108,7 +108,7 @@ def keywords(user: int) -> list[Any]:
 
 def test_any_keyword_of_a_function_that_takes_any_is_its_own() -> None:
     handle = keywords.run(42)
-    assert handle.wait(30) == [
+    assert handle.wait(60) == [
         ["/user", ("full", True), ("id", 42)],
         ["/user", ("after", "x"), ("id", 42)],
         ["/user", ("id", "same")],

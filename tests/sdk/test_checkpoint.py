@@ -288,7 +288,7 @@ def test_what_no_record_can_hold_is_raised_where_the_future_is_read(read: bool) 
 
     handle = submitting.run()
     with pytest.raises(errors.KitaruError, match="SystemExit: nothing to do"):
-        handle.wait(10)
+        handle.wait(60)
     assert [r.id for r in KitaruClient().executions.get(handle.exec_id).invocations] == (
         [] if read else ["after"]
     )
@@ -321,7 +321,7 @@ def test_ids_are_taken_in_the_order_of_the_submits(order: tuple[int, ...]) -> No
     @checkpoint
     def ordered(number: int) -> int:
         at = order.index(number)
-        assert at == 0 or finished[at - 1].wait(10)
+        assert at == 0 or finished[at - 1].wait(60)
         return number
 
     @flow
@@ -351,7 +351,7 @@ def test_at_most_eight_run_at_once() -> None:
             most[0] = max(most[0], running[0])
             if running[0] == 8:
                 full.set()
-        full.wait(10)
+        full.wait(60)
         with lock:
             running[0] -= 1
         return number
@@ -369,7 +369,7 @@ def test_a_submitted_checkpoint_gets_its_own_arguments() -> None:
 
     @checkpoint
     def late(items: list) -> list:
-        gate.wait(10)
+        gate.wait(60)
         return items
 
     @flow
@@ -509,9 +509,9 @@ def test_a_flow_that_asks_again_gets_what_is_said_then() -> None:
             rounds += 1
         return rounds
 
-    assert polling.run().wait(10) == 3
+    assert polling.run().wait(60) == 3
     # The first answer is the earlier execution's; then the job is asked.
-    assert polling.run().wait(10) == 3
+    assert polling.run().wait(60) == 3
     assert len(CALLS) == 5
 
 

@@ -59,7 +59,7 @@ def _models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ran(*args: Any, **options: Any) -> str:
     handle = either.options(**options).run(*args)
-    handle.wait(20)
+    handle.wait(60)
     return handle.exec_id
 
 
@@ -87,7 +87,7 @@ def rounds(count: int) -> int:
 def test_what_only_one_of_them_ran_stands_where_it_ran() -> None:
     handles = [rounds.run(count) for count in (1, 3)]
     for handle in handles:
-        handle.wait(20)
+        handle.wait(60)
     found = diff(*(handle.exec_id for handle in handles))
     assert [row.id for row in found.rows] == ["one", "two", "two_2", "two_3", "one_2"]
     back = diff(*(handle.exec_id for handle in reversed(handles)))
@@ -110,10 +110,10 @@ def test_another_way() -> None:
 def test_other_arguments_and_a_given_result() -> None:
     source = ran("two")
     given = either.replay(source, start="two", results={"one": 1})
-    given.wait(20)
+    given.wait(60)
     assert diff(source, given.exec_id).same, "the same result, given"
     other = either.replay(source, inputs={"n": 2})
-    other.wait(20)
+    other.wait(60)
     rows = {row.id: row for row in diff(source, other.exec_id).rows}
     assert rows["asks"].change == "changed" and rows["asks"].result and not rows["asks"].inputs
     assert rows["one"].change == "changed" and not rows["one"].result
@@ -123,7 +123,7 @@ def test_failed_attempts_cost_as_well_and_adopted_work_is_not_its_own() -> None:
     FAILS.append(True)
     source = ran("two", cache=False)
     replayed = either.replay(source, start="two")
-    replayed.wait(20)
+    replayed.wait(60)
     found = diff(source, replayed.exec_id)
     assert (found.a.total.tokens, found.a.total.cost, found.a.own.cost) == (30, 0.5, 0.5)
     assert (found.b.total.tokens, found.b.own.tokens, found.b.own.cost) == (15, 0, None)

@@ -62,7 +62,7 @@ def test_a_comparison_tells_where_results_differ() -> None:
     ids = []
     for topic in ("tea", "owls"):
         handle = planned.run(topic)
-        handle.wait(20)
+        handle.wait(60)
         ids.append(handle.exec_id)
     found = KitaruClient().executions.diff(*ids)
     assert [(one.path, one.old, one.new) for one in found.rows[0].differences] == [

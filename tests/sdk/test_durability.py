@@ -75,7 +75,9 @@ def caught():
 @checkpoint
 def pause(number):
     import time
-    time.sleep(0.05)
+    end = time.monotonic() + 240
+    while number > 4 and not Path("go").exists() and time.monotonic() < end:
+        time.sleep(0.01)
     note(f"pause{number}")
     return number
 
@@ -153,8 +155,9 @@ def test_two_processes_resume_at_once(script: Callable[[str], Script]) -> None:
     wait_until(lambda: "pause2" in flows.calls())
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+    flows.file.with_name("go").touch()
     both = [flows.start("print(client.executions.resume('e1').wait())") for _ in range(2)]
-    found = [one.communicate(timeout=60) for one in both]
+    found = [one.communicate(timeout=240) for one in both]
     assert [output.strip() for output, _ in found] == [str(list(range(8)))] * 2, found
     records = KitaruClient().executions.get("e1").invocations
     assert len(records) == 8
@@ -168,17 +171,17 @@ def test_ctrl_c_leaves_a_resumable_execution(script: Callable[[str], Script]) ->
     process = flows.start("flows.slow.options(exec_id='e1').run().wait()")
     wait_until(flows.calls)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=240)
     assert process.returncode != 0
-    done = len(flows.calls())
-    assert done < 8
+    assert len(flows.calls()) <= 5
+    flows.file.with_name("go").touch()
     code, output, log = flows.run("print(client.executions.resume('e1').wait())")
     assert (code, output) == (0, str(list(range(8)))), log
 
 
 def test_a_script_that_ends_early_still_finishes_the_run(script: Callable[[str], Script]) -> None:
     flows = script(SOURCE)
-    flows.run("flows.slow.options(exec_id='e1').run()")
+    flows.run("flows.slow.options(exec_id='e1').run()\nopen('go', 'w').close()")
     assert KitaruClient().executions.get("e1").result == list(range(8))
 
 
@@ -220,7 +223,7 @@ def test_resume_of_what_runs_here_is_refused_and_of_what_ended_is_not() -> None:
 
     @checkpoint
     def held() -> int:
-        gate.wait(10)
+        gate.wait(60)
         return 1
 
     @flow
@@ -256,7 +259,7 @@ def test_a_failure_that_is_shown_can_be_retried(monkeypatch: pytest.MonkeyPatch)
 
     def late(run: LocalRun, error: BaseException | None) -> None:
         assert KitaruClient().executions.get(run.journal.exec_id).status != "running"
-        asked.wait(20)
+        asked.wait(60)
         ends(run, error)
 
     monkeypatch.setattr(LocalRun, "keep_process_alive", lambda run: None)
@@ -264,7 +267,7 @@ def test_a_failure_that_is_shown_can_be_retried(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(LocalRun, "wait_until_idle", waits)
     handle = mended.run()
     wait_until(lambda: handle.status != "running")
-    assert KitaruClient().executions.retry(handle.exec_id).wait(20) == "up"
+    assert KitaruClient().executions.retry(handle.exec_id).wait(60) == "up"
 
 
 def other_process(exec_id: str) -> None:
@@ -309,7 +312,7 @@ def test_another_way_than_before_stops_the_run(change: dict[str, Any], said: str
     other_process(handle.exec_id)
     again = chooses.resume(handle.exec_id)
     with pytest.raises(errors.Diverged, match=said):
-        again.wait(10)
+        again.wait(60)
     assert again.status == "failed"
 
 
@@ -332,7 +335,7 @@ def test_a_divergence_cannot_be_swallowed() -> None:
     other_process(handle.exec_id)
     again = body.resume(handle.exec_id)
     with pytest.raises(errors.Diverged):
-        again.wait(10)
+        again.wait(60)
     assert after == []
 
 
@@ -371,11 +374,11 @@ def test_a_failing_store_is_not_the_flows_to_catch() -> None:
         runner = body.options(store=store, exec_id=f"e{creates}")
         try:
             handle = runner.run()
-            result = handle.wait(10)
+            result = handle.wait(60)
         except errors.StoreUnavailable:
             failures += 1
             store.left = 1000
-            result = runner.run().wait(10)
+            result = runner.run().wait(60)
         assert result == 3
     assert swallowed == []
     assert 5 < failures < 20
@@ -417,7 +420,7 @@ def test_a_caught_failure_that_another_process_saw_succeed(store: str, tmp_path:
         )
 
     handle = body.options(exec_id="e1").run()
-    assert handle.wait(10) == "fine"
+    assert handle.wait(60) == "fine"
     assert ways == ["failed", "fine"]
     records = {r.id: r.status for r in KitaruClient().executions.get("e1").invocations}
     assert records == {"contested": "completed", "noted": "completed"}

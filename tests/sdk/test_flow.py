@@ -118,7 +118,7 @@ def test_run_returns_at_once_and_get_waits_for_nobody() -> None:
 
     @checkpoint
     def held() -> int:
-        gate.wait(10)
+        gate.wait(60)
         return 1
 
     @flow

@@ -45,7 +45,7 @@ def traced(record: InvocationRecord) -> lineage.Trace:
 
 def made(body: Any) -> dict[str, list[str]]:
     handle = flow(body).run()
-    handle.wait(20)
+    handle.wait(60)
     found = KitaruClient().executions.lineage(handle.exec_id)
     return {id: list(parents) for id, parents in found.items()}
 
@@ -233,7 +233,7 @@ def from_memory() -> list[str]:
 
 def test_what_was_read_from_a_memory_is_where_a_value_is_from() -> None:
     handle = from_memory.run()
-    handle.wait(20)
+    handle.wait(60)
     found = KitaruClient().executions.lineage(handle.exec_id)
     assert [found[id] for id in ("toned", "toned_2", "toned_3", "toned_4")] == [
         ("memory_get",), ("memory_get_2",), ("memory_get_2",), (),

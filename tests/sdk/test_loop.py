@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from kitaru import checkpoint, flow
+from tests.waiting import time_hangs
 
 from .conftest import Script
 
@@ -137,13 +138,16 @@ def test_what_ends_a_checkpoint_does_not_end_the_loop_of_the_others(error: BaseE
     assert works.run().wait() == 2
 
 
-def test_a_timeout_cancels_the_coroutine_and_the_client_lives_on() -> None:
-    cancelled = threading.Event()
+def test_a_timeout_cancels_the_coroutine_and_the_client_lives_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cancelled, hanging = threading.Event(), time_hangs(monkeypatch.setattr)
     Shared.client = Client()
 
     @checkpoint(cache=False, timeout=0.05)
     async def hangs() -> None:
         try:
+            hanging.set()
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.set()
@@ -159,7 +163,7 @@ def test_a_timeout_cancels_the_coroutine_and_the_client_lives_on() -> None:
         return []
 
     assert body.run().wait() == [1, 2]
-    assert cancelled.wait(20)
+    assert cancelled.wait(60)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

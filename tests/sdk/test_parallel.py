@@ -27,7 +27,7 @@ def counts(item: int) -> int:
 
 @checkpoint
 def meets(item: int) -> int:
-    together.wait(30)
+    together.wait(60)
     return item
 
 

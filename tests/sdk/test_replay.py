@@ -84,7 +84,7 @@ def client() -> Executions:
 def done(run: Any, *args: Any) -> str:
     """Run to the end, forget what ran, and return the execution's id."""
     handle = run.run(*args)
-    handle.wait(20)
+    handle.wait(60)
     RAN.clear()
     return str(handle.exec_id)
 
@@ -103,7 +103,7 @@ def test_what_precedes_is_adopted_and_the_rest_runs(client: Executions) -> None:
     before = snapshot(source)
     WORLD["less"] = 1
     handle = chain.replay(source, start="b")
-    assert handle.wait(20) == 3
+    assert handle.wait(60) == 3
     assert RAN == ["b 2", "c 4"]
     assert handle.exec_id != source
     view = client.get(handle.exec_id)
@@ -116,11 +116,11 @@ def test_what_precedes_is_adopted_and_the_rest_runs(client: Executions) -> None:
 def test_the_cache_hides_nothing_and_learns_nothing(client: Executions) -> None:
     source = done(chain)
     WORLD["less"] = 1
-    assert chain.replay(source).wait(20) == 3
+    assert chain.replay(source).wait(60) == 3
     assert RAN == ["a 1", "b 2", "c 4"]
     RAN.clear()
     WORLD.clear()
-    assert chain.run().wait(20) == 4, "the replay's results are not in the cache"
+    assert chain.run().wait(60) == 4, "the replay's results are not in the cache"
     assert RAN == []
 
 
@@ -141,14 +141,14 @@ def test_a_selector_that_means_nothing_or_too_much(client: Executions) -> None:
     with pytest.raises(errors.UsageError):
         named.replay(source, start="b", at_failure=True)
     assert len(client.list()) == 1, "nothing was begun"
-    named.replay(source, start="b_2").wait(20)
+    named.replay(source, start="b_2").wait(60)
     assert RAN == ["b 2"]
 
 
 def test_a_given_result_is_seen(client: Executions) -> None:
     source = done(chain)
     handle = chain.replay(source, start="b", results={"a": 10})
-    assert handle.wait(20) == 20
+    assert handle.wait(60) == 20
     assert RAN == ["b 10", "c 20"]
     record = client.get(handle.exec_id).invocations[0]
     assert (record.id, record.given, record.attempts) == ("a", True, 0)
@@ -156,7 +156,7 @@ def test_a_given_result_is_seen(client: Executions) -> None:
 
 def test_a_given_result_counts_whatever_the_call_is_now(client: Executions) -> None:
     source = done(chain)
-    assert chain.replay(source, results={"b": 7}, inputs={"n": 5}).wait(20) == 7
+    assert chain.replay(source, results={"b": 7}, inputs={"n": 5}).wait(60) == 7
     assert RAN == ["a 5", "c 7"]
 
 
@@ -168,8 +168,8 @@ def test_a_given_result_becomes_what_was_recorded() -> None:
 
     source = done(typed)
     json = {"topic": "kites", "words": 4}
-    assert typed.replay(source, results={"brief": json}).wait(20) == "Brief kites 4"
-    assert typed.replay(source, results={"brief": Brief("x", 1)}).wait(20) == "Brief x 1"
+    assert typed.replay(source, results={"brief": json}).wait(60) == "Brief kites 4"
+    assert typed.replay(source, results={"brief": Brief("x", 1)}).wait(60) == "Brief x 1"
     with pytest.raises(errors.AnswerInvalid, match="brief"):
         typed.replay(source, results={"brief": {"topic": "kites"}})
 
@@ -186,14 +186,14 @@ def test_json_cannot_stand_for_a_list_of_objects() -> None:
     source = done(listing)
     with pytest.raises(errors.UsageError, match="list that holds objects"):
         listing.replay(source, results={"briefs": [{"topic": "x", "words": 1}]})
-    assert listing.replay(source, results={"briefs": [Brief("x", 1)] * 3}).wait(20) == 3
+    assert listing.replay(source, results={"briefs": [Brief("x", 1)] * 3}).wait(60) == 3
 
 
 def test_an_input_that_adopted_work_read_is_refused(client: Executions) -> None:
     source = done(chain)
     handle = chain.replay(source, start="b", inputs={"n": 5})
     with pytest.raises(errors.Diverged) as error:
-        handle.wait(20)
+        handle.wait(60)
     assert '"a"' in error.value.message and "arguments" in error.value.message
     assert f"kitaru executions replay {source} --from a" in error.value.help
     assert RAN == []
@@ -219,7 +219,7 @@ def branching(way: str) -> int:
 def test_another_branch_runs(client: Executions) -> None:
     source = done(branching, "b")
     handle = branching.replay(source, start="b", inputs={"way": "c"})
-    assert handle.wait(20) == 6
+    assert handle.wait(60) == 6
     assert RAN == ["c 2", "b 2"]
     assert ids(client, handle.exec_id) == ["a", "c", "b"]
 
@@ -228,10 +228,10 @@ def test_a_result_that_nobody_asks_for_is_told(
     client: Executions, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = done(branching, "b")
-    branching.replay(source, results={"a": 1, "b": 7}, inputs={"way": "c"}).wait(20)
+    branching.replay(source, results={"a": 1, "b": 7}, inputs={"way": "c"}).wait(60)
     assert not caplog.messages
     other = done(branching, "c")
-    branching.replay(other, results={"c": 7}, inputs={"way": "b"}).wait(20)
+    branching.replay(other, results={"c": 7}, inputs={"way": "b"}).wait(60)
     (told,) = caplog.messages
     assert told.endswith(f"this replay of {other} reused: c")
 
@@ -246,7 +246,7 @@ def test_what_came_after_the_start_is_never_adopted() -> None:
         return c(1)
 
     source = done(skips)
-    skips.replay(source, start="b", inputs={"skip": True}).wait(20)
+    skips.replay(source, start="b", inputs={"skip": True}).wait(60)
     assert RAN == ["c 1"]
 
 
@@ -254,14 +254,14 @@ def test_at_the_failure(client: Executions) -> None:
     WORLD["broken"] = "b"
     handle = chain.run()
     with pytest.raises(errors.CheckpointFailed):
-        handle.wait(20)
+        handle.wait(60)
     RAN.clear()
     WORLD.clear()
     again = chain.replay(handle.exec_id, at_failure=True)
-    assert again.wait(20) == 4
+    assert again.wait(60) == 4
     assert RAN == ["b 2", "c 4"]
     RAN.clear()
-    assert chain.replay(handle.exec_id, at_failure=True, results={"b": 9}).wait(20) == 9
+    assert chain.replay(handle.exec_id, at_failure=True, results={"b": 9}).wait(60) == 9
     assert RAN == ["c 9"]
     assert client.get(handle.exec_id).status == "failed", "the source may still be retried"
     with pytest.raises(errors.StateError, match="did not fail"):
@@ -285,11 +285,11 @@ def test_from_a_caught_failure_it_is_tried_again(client: Executions) -> None:
         "completed",
     ]
     adopted = catches.replay(source, start="c")
-    assert adopted.wait(20) == 2
+    assert adopted.wait(60) == 2
     assert RAN == ["c 2"], "the sealed failure was adopted"
     RAN.clear()
     WORLD.clear()
-    assert catches.replay(source, start="b").wait(20) == 4
+    assert catches.replay(source, start="b").wait(60) == 4
     assert RAN == ["b 2"]
 
 
@@ -302,17 +302,17 @@ def test_waits_before_the_start_keep_their_answer_and_later_ones_ask(client: Exe
 
     handle = asks.run()
     for answer in (3, 4):
-        handle.settle(20)
+        handle.settle(60)
         client.input(handle.exec_id, answer)
-    assert handle.wait(20) == [3, 4, 4]
+    assert handle.wait(60) == [3, 4, 4]
     RAN.clear()
     again = asks.replay(handle.exec_id, start="a")
-    assert again.settle(20) == "waiting"
+    assert again.settle(60) == "waiting"
     assert RAN == ["a 3"]
     assert [wait.name for wait in client.get(again.exec_id).waits] == ["second"]
-    assert client.input(again.exec_id, 9).wait(20) == [3, 4, 9]
+    assert client.input(again.exec_id, 9).wait(60) == [3, 4, 9]
     given = asks.replay(handle.exec_id, start="a", results={"second": 8})
-    assert given.wait(20) == [3, 4, 8]
+    assert given.wait(60) == [3, 4, 8]
     with pytest.raises(errors.AnswerInvalid):
         asks.replay(handle.exec_id, start="a", results={"second": "eight"})
 
@@ -323,10 +323,10 @@ def test_from_a_wait_that_is_pending(client: Executions) -> None:
         return a(2) + int(kitaru.wait(name="n", schema=int))
 
     waiting = asks.run()
-    waiting.settle(20)
+    waiting.settle(60)
     RAN.clear()
     again = asks.replay(waiting.exec_id, start="n", results={"n": 5})
-    assert again.wait(20) == 8
+    assert again.wait(60) == 8
     assert RAN == []
     assert client.get(waiting.exec_id).status == "waiting"
     client.cancel(waiting.exec_id)
@@ -339,8 +339,8 @@ def test_large_values_are_referred_to_also_by_a_replay_of_a_replay() -> None:
 
     source = done(sizes)
     first = sizes.replay(source, start="length")
-    second = sizes.replay(first.exec_id if first.wait(20) else "", start="length")
-    assert second.wait(20) == len(LARGE)
+    second = sizes.replay(first.exec_id if first.wait(60) else "", start="length")
+    assert second.wait(60) == len(LARGE)
     assert RAN == ["length", "length"]
     store = open_store()
     assert not [key for key in store.list(f"x/{second.exec_id}/") if "/blob/" in key]
@@ -353,7 +353,7 @@ def test_submitted_calls_keep_their_place(client: Executions) -> None:
         return [future.result() for future in futures] + [c(1)]
 
     source = done(many)
-    assert many.replay(source, start="b_2").wait(20) == [2, 4, 6, 1]
+    assert many.replay(source, start="b_2").wait(60) == [2, 4, 6, 1]
     assert sorted(RAN) == ["b 2", "b 3", "c 1"]
 
 
@@ -377,7 +377,7 @@ def test_another_model(client: Executions, monkeypatch: pytest.MonkeyPatch) -> N
 
     source = done(talks)
     handle = talks.replay(source, start="llm", models={"fast": "vendor/big-1"})
-    assert handle.wait(20)[1:] == ["by vendor/big-1"] * 2
+    assert handle.wait(60)[1:] == ["by vendor/big-1"] * 2
     assert handle.get()[0].startswith("[kitaru offline model")
     assert asked == ["vendor/big-1"] * 2
     calls = [call for record in client.get(handle.exec_id).invocations for call in record.calls]
@@ -386,7 +386,7 @@ def test_another_model(client: Executions, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_clients_replay_finds_the_flow_again(client: Executions) -> None:
     source = done(chain)
-    assert client.replay(source, start="c").wait(20) == 4
+    assert client.replay(source, start="c").wait(60) == 4
     with pytest.raises(errors.NotFound):
         client.replay("nobody")
 
@@ -421,13 +421,13 @@ def test_an_executions_own_memory_is_as_it_was_at_the_start(client: Executions) 
         ]
 
     first = remembers.run()
-    assert first.wait(20) == [2, 2, len(LARGE), ["large", "later", "n"], 1]
+    assert first.wait(60) == [2, 2, len(LARGE), ["large", "later", "n"], 1]
     for start, shared in (("a", 2), ("memory_set_4", 3), ("memory_set_5", 4), ("", 5)):
         again = remembers.replay(first.exec_id, start=start)
-        assert again.wait(20) == [2, 2, len(LARGE), ["large", "later", "n"], shared], start
+        assert again.wait(60) == [2, 2, len(LARGE), ["large", "later", "n"], shared], start
     memory = KitaruClient().memory
     replayed = remembers.replay(first.exec_id, start="memory_list")
-    replayed.wait(20)
+    replayed.wait(60)
     scope = f"execution:{replayed.exec_id}"
     assert [v.operation for v in memory.history("n", scope=scope)] == [
         f"{replayed.exec_id}/memory_set",

@@ -15,6 +15,7 @@ import kitaru
 from kitaru import KitaruClient, checkpoint, config, errors, flow
 from kitaru.runtime.engine.local_run import LocalRun
 from kitaru.runtime.engine.retries import LONGEST_DELAY, Policy
+from tests.waiting import time_hangs
 
 calls: list[Any] = []
 gate = threading.Event()
@@ -189,7 +190,8 @@ def hangs(work: list[str], times: int) -> str:
     number = len(calls) + 1
     calls.append(number)
     if number <= times:
-        gate.wait(30)
+        hanging[0].set()
+        gate.wait(60)
         work.append("late")
         kitaru.save("late", number)
         late.set()
@@ -198,6 +200,12 @@ def hangs(work: list[str], times: int) -> str:
 
 
 late = threading.Event()
+hanging: list[threading.Event] = []
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging[:] = [time_hangs(monkeypatch.setattr)]
 
 
 @flow
@@ -208,10 +216,11 @@ def waits_for_it(times: int) -> Any:
     except TimeoutError as error:
         result = type(error).__name__
     gate.set()
-    late.wait(30)
+    late.wait(60)
     return [result, work]
 
 
+@pytest.mark.usefixtures("timed")
 def test_an_attempt_that_takes_too_long_is_dropped() -> None:
     late.clear()
     handle = waits_for_it.run(1)
@@ -225,6 +234,7 @@ def test_an_attempt_that_takes_too_long_is_dropped() -> None:
     assert "longer than its timeout of 0.05 s" in attempt.error.message
 
 
+@pytest.mark.usefixtures("timed")
 def test_a_timeout_can_be_caught_and_is_recorded() -> None:
     late.clear()
     handle = waits_for_it.run(2)
@@ -240,6 +250,7 @@ async def hangs_asleep() -> None:
     import asyncio
 
     try:
+        hanging[0].set()
         await asyncio.sleep(3600)
     finally:
         calls.append("cancelled")
@@ -255,15 +266,16 @@ def waits_asleep() -> list[str]:
     try:
         hangs_asleep()
     except errors.CheckpointTimeout:
-        cancelled.wait(30)
+        cancelled.wait(60)
     return list(calls)
 
 
+@pytest.mark.usefixtures("timed")
 def test_an_async_function_is_cancelled() -> None:
     assert waits_asleep.run().wait() == ["cancelled"]
 
 
-@checkpoint(timeout=30)
+@checkpoint(timeout=240)
 def in_time(how: str) -> str:
     if how == "raise":
         raise Odd("in time")

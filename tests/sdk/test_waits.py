@@ -178,7 +178,7 @@ def test_a_living_script_goes_on_by_itself(script: Callable[[str], Script]) -> N
     from kitaru.wire.records import WaitAnswer
 
     Journal.open(open_store(), "e1").answer(WaitAnswer("approve", "value", True))
-    output, log = process.communicate(timeout=30)
+    output, log = process.communicate(timeout=240)
     assert output.strip() == "DRAFT OF KAYAKS", log
     assert flows.calls() == ["draft", "publish"]
 
@@ -244,7 +244,7 @@ def test_an_answer_that_only_the_type_refuses_leaves_it_waiting() -> None:
         (wait,) = client.executions.get(handle.exec_id).to_dict()["waits"]
         assert wait["refused"].endswith("does not fit: number: Value error, odd.")
     client.executions.input(handle.exec_id, {"number": 2})
-    assert (handle.wait(20), ran) == (2, ["draft"])
+    assert (handle.wait(60), ran) == (2, ["draft"])
     assert client.executions.get(handle.exec_id).waits == ()
 
 
@@ -360,7 +360,7 @@ def test_abort_cancels_and_nothing_later_runs() -> None:
     handle.settle()
     assert KitaruClient().executions.abort(handle.exec_id).status == "cancelled"
     with pytest.raises(errors.StateError, match="cancelled"):
-        handle.wait(5)
+        handle.wait(60)
     assert (handle.status, later) == ("cancelled", [])
     with pytest.raises(errors.StateError, match="cancelled"):
         asks.resume(handle.exec_id)
@@ -371,14 +371,14 @@ def test_abort_cancels_and_nothing_later_runs() -> None:
 def test_a_timeout_looks_for_the_answer_before_it_suspends() -> None:
     @flow
     def asks() -> bool:
-        return kitaru.wait(name="ok", timeout=30)
+        return kitaru.wait(name="ok", timeout=240)
 
     handle = asks.run()
     from kitaru.wire.records import WaitAnswer
 
     wait_until(lambda: handle._journal.wait_request("ok") is not None)
     handle._journal.answer(WaitAnswer("ok", "value", True))
-    assert handle.wait(20) is True
+    assert handle.wait(60) is True
     states = {handle._journal.state().status}
     assert states == {"completed"}
 
@@ -467,7 +467,7 @@ def test_metadata_is_json_in_any_order(about: dict[str, Any]) -> None:
         return kitaru.wait(name="ok", metadata=about)
 
     handle = asks.run()
-    handle.settle(20)
+    handle.settle(60)
     [wait] = KitaruClient().executions.get(handle.exec_id).waits
     assert wait.metadata == about
 
@@ -487,4 +487,4 @@ def test_metadata_that_is_no_json_is_refused_by_its_place(about: Any, place: str
         return kitaru.wait(name="ok", metadata=about)
 
     with pytest.raises(errors.FlowError, match=re.escape(place)):
-        asks.run().wait(20)
+        asks.run().wait(60)

@@ -245,7 +245,7 @@ def execute(project: Project, folder: Path) -> Outcome:
         environment = kept | ({"PYTHONPATH": path} if path else {})
         return subprocess.run(
             [sys.executable, *start, *command], cwd=work, env=environment, capture_output=True,
-            text=True, timeout=120, check=False,
+            text=True, timeout=240, check=False,
         )  # fmt: skip
 
     checked = run("check", project.kitaru)

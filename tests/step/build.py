@@ -43,7 +43,7 @@ def end_zygote() -> None:
     """End the process that the steps were forked from."""
     while _zygotes:
         process = _zygotes.pop()
-        process.communicate("", timeout=10)
+        process.communicate("", timeout=240)
 
 
 def block(

@@ -16,7 +16,7 @@ from kitaru.stores.object_store import ObjectStore
 from kitaru.stores.sqlite import SqliteStore
 from tests.endings.injector import Injector
 
-_SECONDS = 30
+_SECONDS = 240
 
 OPERATIONS = ("create", "create_all", "get", "get_all", "list")
 

@@ -27,7 +27,7 @@ def asking(folder: Path) -> Program:
 
 def run(program: Program, name: str, *options: str) -> tuple[int, dict[str, Any], str]:
     process = program.start(name, options=["--outcome-file", "out/outcome", *options])
-    log = process.communicate(timeout=60)[1]
+    log = process.communicate(timeout=240)[1]
     outcome = program.folder / "out" / "outcome"
     return process.returncode, json.loads(outcome.read_text()), log
 

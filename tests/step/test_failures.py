@@ -119,9 +119,12 @@ def slow(folder: Path, retry: Any) -> Program:
     """Return the program whose `flaky` hangs, instead of raising, until its last attempt."""
     program = make(folder, retry)
     hanging = SOURCE.replace("@checkpoint(retries=2)", "@checkpoint(retries=2, timeout=0.2)")
-    hanging = hanging.replace("raise ValueError(", "__import__('time').sleep(3600 or").replace(
-        '"not yet")', "0)"
+    hanging = hanging.replace(
+        "import Path\n", "import Path; from tests.waiting import time_hangs; hang = time_hangs()\n"
     )
+    hanging = hanging.replace(
+        "raise ValueError(", "hang.set() or __import__('time').sleep(3600 or"
+    ).replace('"not yet")', "0)")
     (folder / "project.py").write_text(hanging)
     return program
 
@@ -326,7 +329,7 @@ def test_a_body_that_saw_another_outcome_starts_again(tmp_path: Path) -> None:
     steps = (step("one", "one"), step("two", "two"))
     program = Program(tmp_path, CONTESTED_SOURCE, steps_py, blocks, steps)
     process = program.start("one")
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=240)
     assert process.returncode == 0, log
     assert program.walk() == ["one:go", "two:end"]
     assert result(program) == "done elsewhere!"

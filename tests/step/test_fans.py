@@ -261,7 +261,7 @@ def test_two_nodes_may_keep_one_promise(tmp_path: Path) -> None:
     program.run("split", topic="a,b")
     racing = [program.start("draft", item="0") for _ in range(4)]
     for process in racing:
-        _, log = process.communicate(timeout=60)
+        _, log = process.communicate(timeout=240)
         assert process.returncode == 0, log
     assert program.run("publish").status == "end"
     assert result(program) == "A+B"

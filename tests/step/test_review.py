@@ -122,7 +122,7 @@ def test_two_processes_run_one_step_at_once(tmp_path: Path) -> None:
     program = review(tmp_path)
     for name in ("research", "draft"):
         processes = [program.start(name) for _ in range(3)]
-        logs = [process.communicate(timeout=60)[1] for process in processes]
+        logs = [process.communicate(timeout=240)[1] for process in processes]
         assert [process.returncode for process in processes] == [0, 0, 0], logs
     answer(program, True)
     assert program.walk() == ["research:go", "draft:go", "publish:end"]

@@ -24,7 +24,7 @@ from .filling import STEPS
 
 def test_files_that_may_not_grow_and_then_may(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.stores.filling", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     for one in found:
@@ -40,7 +40,7 @@ def test_files_that_may_not_grow_and_then_may(tmp_path: Path) -> None:
 def test_a_disk_that_fails_a_sync_or_a_write_or_is_full(tmp_path: Path) -> None:
     """The kernel refuses the calls from each checkpoint on; another process goes on with a disk."""
     command = [sys.executable, "-m", "tests.stores.refusing", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert len(found) == len(refusing.FAILURES) * refusing.STEPS

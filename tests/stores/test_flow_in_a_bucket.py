@@ -128,7 +128,7 @@ def test_a_checkpoint_is_one_round_trip(
     """Its record, the cache's hint and the two questions for the next one are under way at once."""
     # The event says when to count; no result depends on it.
     monkeypatch.setenv("KITARU_STATELESS", '["threading.Event"]')
-    together, met = threading.Barrier(4, timeout=30), list[str]()
+    together, met = threading.Barrier(4, timeout=240), list[str]()
 
     def meet(method: str, key: str) -> str:
         if counting.is_set():
@@ -160,7 +160,7 @@ def test_a_script_may_end_while_its_flow_goes_on(tmp_path: Path, url: str, proxy
     script = FLOW + "report.options(exec_id='left').run(2)\n"
     environment = {**os.environ, "KITARU_STORE": url}
     command = [sys.executable, "-c", script]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=240)
     ids = [id for id, _ in outcomes(url, "left")]
     assert ids == ["memory_get", "memory_set", "double", "double_2"]
 

@@ -104,7 +104,7 @@ def become(
 def kitaru(*arguments: str, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "kitaru.cli", *arguments],
-        capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr

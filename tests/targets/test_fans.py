@@ -31,7 +31,7 @@ LISTS = """
     @checkpoint
     def meet(number: int, all: int) -> int:
         (MARKS / f"here-{{number}}").touch()
-        for _ in range(600):
+        for _ in range(2400):
             if len(list(MARKS.glob("here-*"))) == all:
                 return number
             time.sleep(0.1)

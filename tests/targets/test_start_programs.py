@@ -193,7 +193,7 @@ def test_what_is_hashed_is_what_runs(tmp_path: Path) -> None:
     ) as started:  # fmt: skip
         pipe.write_bytes(data)
         try:
-            said, _ = started.communicate(timeout=60)
+            said, _ = started.communicate(timeout=240)
         finally:
             started.kill()
     assert "usage" in said, said

@@ -305,7 +305,7 @@ def begun(folder: Path, source: str = SOURCE) -> Store:
     with imports():
         module: Any = import_file(file, MODULE)
     handle = module.main.options(store=store, exec_id=ID).run("alice")
-    assert handle.settle(20) == "waiting"
+    assert handle.settle(60) == "waiting"
     return store
 
 
@@ -350,7 +350,7 @@ def outcome(case: Case) -> Outcome:
 def _continued(store: Store, case: Case) -> tuple[str, str, str]:
     try:
         done = answer(store, ID, case.value)
-        done.handle.settle(20)
+        done.handle.settle(60)
         if done.handle.status == "waiting":
             pending = Journal.open(store, ID).pending_waits()
             return "waits", ", ".join(f"{one.name} {one.schema}" for one in pending), ""

@@ -15,7 +15,7 @@ def test_each_version_of_the_code_is_noted_with_its_process() -> None:
         view = KitaruClient(store).executions.get(ID)
         assert [code["process"] for code in view.codes] == [""]
         edited(folder, (("Ship?", "Ship it?"),))
-        assert answer(store, ID, True).handle.wait(20) == "paid alice, from Oslo"
+        assert answer(store, ID, True).handle.wait(60) == "paid alice, from Oslo"
         first, second = KitaruClient(store).executions.get(ID).codes
     assert first["fingerprint"].startswith("sha256:")
     assert first["fingerprint"] != second["fingerprint"]
@@ -26,7 +26,7 @@ def test_unchanged_code_is_one_version() -> None:
     with workplace() as folder:
         store = begun(folder)
         edited(folder, (("@flow", "# Only a comment.\n@flow"),))
-        answer(store, ID, True).handle.wait(20)
+        answer(store, ID, True).handle.wait(60)
         assert len(KitaruClient(store).executions.get(ID).codes) == 1
 
 
@@ -40,7 +40,7 @@ def test_records_that_nobody_asked_for_are_in_the_data() -> None:
                 ("ship(paid, way)", 'ship(paid, Route("Here", "There"))'),
             ),
         )
-        answer(store, ID, True).handle.wait(20)
+        answer(store, ID, True).handle.wait(60)
         view = KitaruClient(store).executions.get(ID)
         assert view.unasked == ("route",)
         assert view.to_dict()["unasked"] == ["route"]
@@ -71,7 +71,7 @@ def main() -> int:
         file.write_text(source)
         module: Any = import_file(file, "secretive")
         store = MemoryStore("memory:secretive")
-        module.main.options(store=store, exec_id=ID).run().wait(20)
+        module.main.options(store=store, exec_id=ID).run().wait(60)
         (record,) = KitaruClient(store).executions.get(ID).invocations
     assert record.arguments == {
         "api_key": "***",

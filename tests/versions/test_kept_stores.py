@@ -82,21 +82,21 @@ def test_all_are_listed_and_shown(store: Store) -> None:
 
 def test_a_waiting_one_is_answered_and_completes(store: Store) -> None:
     handle = KitaruClient(store).executions.input("waits", True)
-    assert handle.wait(20) == "published owls: 70000, not reviewed"
+    assert handle.wait(60) == "published owls: 70000, not reviewed"
     assert ran() == ["publish"]
 
 
 def test_a_failed_one_is_retried(store: Store) -> None:
     Path("repaired").touch()
     client = KitaruClient(store)
-    assert client.executions.retry("failed").settle(20) == "waiting"
-    assert client.executions.input("failed", True).wait(20).endswith("reviewed cats")
+    assert client.executions.retry("failed").settle(60) == "waiting"
+    assert client.executions.input("failed", True).wait(60).endswith("reviewed cats")
     assert ran() == ["review", "publish"]
 
 
 def test_a_completed_one_is_replayed(store: Store) -> None:
     handle = KitaruClient(store).executions.replay("done", start="publish")
-    assert handle.wait(20) == "published dogs: 70000, not reviewed"
+    assert handle.wait(60) == "published dogs: 70000, not reviewed"
     assert ran() == ["publish"]
 
 

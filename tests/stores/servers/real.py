@@ -74,7 +74,7 @@ def free_ports(count: int) -> list[int]:
 
 def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> int:
     """Return the status of one request; raise OSError while nobody answers."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=60)
+    connection = http.client.HTTPConnection(HOST, port, timeout=240)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, named)
