@@ -357,6 +357,10 @@ class SqliteStore:
             self._watch.look()
         except FileLost as lost:
             raise self._rescued(lost) from None
+        except (KitaruError, sqlite3.Error):
+            # What SQLite reports may come from a file that was damaged in use.
+            self._check_files()
+            raise
 
     def _check_files(self) -> None:
         """Raise where a file is not what it was: what it does not contain says nothing then."""
@@ -430,6 +434,12 @@ def _make_durable(connection: sqlite3.Connection, path: Path) -> None:
     level = connection.execute("PRAGMA synchronous").fetchone()[0]
     mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     if (level, mode) != (2, "wal"):
+        if not path.stat().st_size:
+            raise StoreUnsuitable(
+                f"{path} is empty: it is not a Kitaru store.",
+                help="Where it was one, restore a backup:\n"
+                f"kitaru store restore BACKUP --store sqlite:{path} --replace",
+            )
         raise StoreUnsuitable(
             f"SQLite does not make commits durable in {path} (synchronous={level}, "
             f"journal_mode={mode}).",

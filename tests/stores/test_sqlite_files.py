@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kitaru.errors import KitaruError, StoreUnavailable
+from kitaru.errors import KitaruError, StoreUnavailable, StoreUnsuitable
 from kitaru.stores import sqlite, sqlite_watch
 from kitaru.stores.sqlite import SqliteStore
 from kitaru.stores.sqlite_watch import read_header
@@ -105,11 +105,28 @@ def test_a_damage_in_use_is_noticed_before_the_next_acknowledgement(
     with pytest.raises(KitaruError) as told:
         uses[use]()
     assert told.value.exit_code == 3
+    assert str(told.value).startswith("The store was damaged while it was in use."), told.value
     assert "\nrm -f " in told.value.help or "kitaru " in told.value.help
     # It stays so: nothing is acknowledged any more.
     for each in uses.values():
         with pytest.raises(KitaruError):
             each()
+
+
+@pytest.mark.parametrize("damage", ["database emptied", "database shortened", "database zeroed"])
+def test_an_error_of_sqlite_names_the_file_that_was_damaged(
+    store: SqliteStore, damage: str
+) -> None:
+    """SQLite may notice first, in the middle of a commit."""
+    with pytest.raises(StoreUnavailable, match="was damaged while it was in use"), store._watched():
+        DAMAGES[damage](store)
+        raise sqlite3.DatabaseError("file is not a database")
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(StoreUnsuitable, match=r"empty\.db is empty"):
+        SqliteStore(tmp_path / "empty.db")
 
 
 @pytest.mark.parametrize("damage", sorted(DAMAGES.keys() - LOSES - SPOILS))
