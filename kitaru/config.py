@@ -11,15 +11,18 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kitaru import toml_files
 from kitaru.errors import UsageError
-from kitaru.settings import KINDS, Kind
-from kitaru.wire import redaction
+from kitaru.settings import FALSE, KINDS, Kind
+from kitaru.wire import disk, redaction
 from kitaru.wire.names import check_name
 from kitaru.wire.nearest import suggestion
 from kitaru.wire.structs import Struct
+
+if TYPE_CHECKING:
+    from kitaru.wire.disk_cache import DiskCache
 
 
 class Setting(Struct):
@@ -89,6 +92,28 @@ def use_plan(settings: Mapping[str, Any]) -> None:
     """Take the settings that a step's plan carries; whatever this process says goes before them."""
     _plan.clear()
     _plan.update(settings)
+
+
+def is_configured() -> bool:
+    """Return whether `configure()` has set anything in this process."""
+    return bool(_configured)
+
+
+def compile_cache(kind: Literal["analyses", "builds"]) -> DiskCache | None:
+    """Return where the compiler stores results of this kind, None where it must not."""
+    folder = setting("compile_cache").value
+    if folder in FALSE:
+        return None
+    if folder is None:
+        try:
+            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        except RuntimeError:
+            return None  # this user has no home
+        folder = Path(base) / "kitaru"
+    # Only a compilation needs it.
+    from kitaru.wire.disk_cache import DiskCache
+
+    return DiskCache(Path(folder).expanduser() / kind)
 
 
 def models(start: Path | None = None) -> dict[str, Any]:
@@ -218,7 +243,7 @@ def _stack_file(start: Path | None) -> Path:
 
 def _used_stack(start: Path | None) -> str | None:
     try:
-        return _stack_file(start).read_text(encoding="utf-8").strip() or None
+        return disk.read_text(_stack_file(start)).strip() or None
     except OSError:
         return None
 

@@ -110,5 +110,6 @@ KINDS: Mapping[str, Kind] = {
     "include": Kind([], _is_list, 'a list of patterns, ["prompts/**"]', json.loads),
     "exclude": Kind([], _is_list, 'a list of patterns, ["prompts/old/**"]', json.loads),
     "requirements": Kind(None, _is_text, "the path of a requirements file"),
+    "compile_cache": Kind(None, _is_text, "the path of a folder, or off"),
     "sagemaker": Kind({}, _is_texts, 'a table of options, {"queue": "https://…"}', json.loads),
 }

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.errors import UsageError
+from kitaru.settings import FALSE
+from kitaru.wire import disk
 
 
 def project_file(start: Path | None = None) -> Path | None:
     """Return the nearest pyproject.toml at or above `start` (default: the working directory)."""
-    directory = (start or Path.cwd()).resolve()
+    directory = disk.resolved(start or Path.cwd())
     for candidate in (directory, *directory.parents):
-        if (candidate / "pyproject.toml").is_file():
+        if disk.is_file(candidate / "pyproject.toml"):
             return candidate / "pyproject.toml"
     return None
 
@@ -42,30 +44,33 @@ def anchored(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
     """Return settings in which a relative file means relative to the file that they stand in."""
     moved = dict(settings)
     store, requirements = settings.get("store"), settings.get("requirements")
+    cache = settings.get("compile_cache")
     if isinstance(store, str) and store.startswith("sqlite:"):
         path = store.removeprefix("sqlite:")
         tail = "/" if path.endswith("/") else ""
         moved["store"] = f"sqlite:{directory / path}{tail}"
     if isinstance(requirements, str):
         moved["requirements"] = str(directory / requirements)
+    if isinstance(cache, str) and cache not in FALSE and not cache.startswith("~"):
+        moved["compile_cache"] = str(directory / cache)
     return moved
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        seen = path.stat()
+        data = disk.read_bytes(path)
     except OSError:
         return {}
-    return _parsed(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
+    return _parsed(path, data)
 
 
 @lru_cache(maxsize=8)
-def _parsed(path: Path, *_seen: int) -> dict[str, Any]:
+def _parsed(path: Path, data: bytes) -> dict[str, Any]:
     # Half a millisecond that `import kitaru` need not pay.
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(disk.decoded(data))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
 
@@ -81,7 +86,7 @@ def write(path: Path, names: tuple[str, ...], value: Any) -> Path:
 
     *tables, last = names
     try:
-        document = tomlkit.parse(path.read_text(encoding="utf-8") if path.is_file() else "")
+        document = tomlkit.parse(disk.read_text(path) if disk.is_file(path) else "")
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     place: Any = document

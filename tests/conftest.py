@@ -28,6 +28,9 @@ settings.load_profile("busy")
 os.environ["KITARU_TRACEBACK"] = "1"
 # Off by default; tests of the cache need it, and all others show that it changes nothing.
 os.environ["KITARU_CACHE"] = "true"
+# No test uses a build that the user, or an earlier run of the tests, has stored;
+# `tests/compiler/test_compile_cache.py` has a cache of its own.
+os.environ["KITARU_COMPILE_CACHE"] = "off"
 os.environ["KITARU_STATELESS"] = '["tests.recorder.Calls"]'
 
 START = process.run_command

@@ -45,6 +45,9 @@ SETTINGS = {
     "include": "Files that travel with the flow, besides those that its code names.",
     "exclude": "Files that do not travel with the flow.",
     "requirements": "The requirements file of steps.",
+    "compile_cache": "Folder for the results of `kitaru compile` and `kitaru check` that an "
+    "unchanged source uses again; `off` stores none. Default: `kitaru` in `$XDG_CACHE_HOME`, or "
+    "in `~/.cache`.",
     "sagemaker": "Options of the SageMaker target.",
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kitaru.config import compiled_settings, setting
 from kitaru.errors import UsageError
@@ -35,7 +35,7 @@ from kitaru_compiler.frontend.flows import (
 )
 from kitaru_compiler.frontend.lower import bare, lower
 from kitaru_compiler.frontend.names import Names
-from kitaru_compiler.frontend.project import Project, open_project
+from kitaru_compiler.frontend.project import Project, base_of, open_project
 from kitaru_compiler.frontend.requirements import requirement_texts, requirements
 from kitaru_compiler.frontend.schemas import with_validator
 from kitaru_compiler.frontend.source import MAX_DEPTH, Source, refused
@@ -63,8 +63,8 @@ ANY_TARGET = Profile("any", True, "native", "suspended", 90, (0, 0), retry_pause
 class Compilation:
     """One flow compiled for one target.
 
-    `steps_py` is the text of the generated blocks, `sources` the text of each project file by
-    relative path, `travel` the files that go into the bundle.
+    `steps_py` is the text of the generated blocks, `sources` the text of each project file by its
+    path relative to `base`, `travel` the files that go into the bundle.
     """
 
     plan: Plan
@@ -72,6 +72,21 @@ class Compilation:
     diagnostics: tuple[Diagnostic, ...]
     sources: dict[str, str]
     travel: Travel
+    base: Path
+
+
+class Checked(NamedTuple):
+    """What a check found.
+
+    `findings` and `sources`, the texts of the project files, name files relative to `base`. `data`
+    gives the reason for each file that would travel beside the modules; it is empty if the source
+    has errors.
+    """
+
+    findings: tuple[Diagnostic, ...]
+    sources: dict[str, str]
+    base: Path
+    data: dict[str, str]
 
 
 def compile_flow(
@@ -142,7 +157,7 @@ def compile_flow(
     texts = _texts(project) | requirement_texts(project, settings)
     notes = [note for note in result.notes if granularity != "single" or not _is_of_cuts(note)]
     findings = _finished([*found, *notes, *about_pins, *about_models], texts)
-    return Compilation(plan, result.generated.text, findings, texts, packed)
+    return Compilation(plan, result.generated.text, findings, texts, packed, project.base)
 
 
 def _is_of_cuts(note: Diagnostic) -> bool:
@@ -202,7 +217,7 @@ def check(
     flow: str | None = None,
     module: str = "",
     unsaved: Mapping[Path, str] | None = None,
-) -> tuple[tuple[Diagnostic, ...], dict[str, str]]:
+) -> Checked:
     """Return every finding in the file's flows (or in `flow` alone), and the sources they name.
 
     Comments that silence nothing are findings as well: only here all flows of the file are seen.
@@ -229,6 +244,7 @@ def check(
                     result = cut(_normal_form(one, calls), "checkpoint", ANY_TARGET)
                     problems += [*result.notes, *_about_crossing(one, names, result)]
             texts = _texts(project)
+            data = _reasons(project, source)
             if flows:
                 settings = compiled_settings(path.parent)
                 pins, about_pins = requirements(project, source, settings)
@@ -236,20 +252,17 @@ def check(
                 problems += travel(project, source).findings
                 texts |= requirement_texts(project, settings)
             parts = [part for one in flows for part in advised(one, names)]
-            return _finished(problems, texts, parts), masked(texts, problems)
+            shown = masked(texts, problems)
+            return Checked(_finished(problems, texts, parts), shown, project.base, data)
     except SourceError as error:
-        return error.diagnostics, error.sources
+        return Checked(error.diagnostics, error.sources, base_of(path, module), {})
 
 
-def data_files(path: Path, module: str = "") -> dict[str, str]:
-    """Return the files that travel beside the modules of the flow at `path`, and why each does.
-
-    Empty if the source has errors.
-    """
+def _reasons(project: Project, source: Source) -> dict[str, str]:
     try:
-        return dict(travel(*open_project(path, module)).reasons)
+        return dict(travel(project, source).reasons)
     except SourceError:
-        return {}
+        return {}  # a module without a flow may import what is not Python
 
 
 def _open(

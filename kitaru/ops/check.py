@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kitaru.ops import build_cache
 from kitaru.ops.flow_ref import Location
+from kitaru.wire import disk
 
 if TYPE_CHECKING:
     from kitaru_compiler.diagnostics.model import Diagnostic
@@ -41,12 +43,24 @@ def check(location: Location) -> Checked:
     Example:
         [finding.code for finding in check(locate("review.py")).findings]
     """
+    key = build_cache.key("check", repr(location))
+    stored = build_cache.load(key)
+    if stored is not None:
+        findings = build_cache.findings_of(stored)
+        return Checked(location, findings, stored.values["sources"], stored.values["data"])
+    with disk.recorded() as answers:
+        found = _check(location)
+    values = build_cache.with_findings(found.findings, found.sources)
+    build_cache.store(key, answers, build_cache.Stored({**values, "data": dict(found.data)}))
+    return found
+
+
+def _check(location: Location) -> Checked:
     from kitaru_compiler import check as find
-    from kitaru_compiler import data_files
 
     from kitaru.ops.findings import from_here, named_from_here
 
     with named_from_here(location):
         found = find(location.path, location.flow, location.module)
-    findings, sources = from_here(*found, location)
-    return Checked(location, findings, sources, data_files(location.path, location.module))
+    findings, sources = from_here(found.findings, found.sources, found.base)
+    return Checked(location, findings, sources, found.data)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kitaru.config import setting
 from kitaru.errors import FlowError, KitaruError, UsageError
+from kitaru.ops import build_cache
 from kitaru.ops.flow_ref import Location, locate
+from kitaru.wire import disk
 
 if TYPE_CHECKING:
     from kitaru_compiler import Compilation
@@ -52,25 +55,48 @@ class Draft:
     sources: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Compiled:
     """A compilation and the directory it was written to.
 
-    `data` says of each file that travels beside the modules why it does.
+    `data` says of each file that travels beside the modules why it does. `starts` is what a run
+    waits for, by the target's own table. `written` is the build where this process made it.
     """
 
     plan: Plan
     findings: tuple[Diagnostic, ...]
-    target: Target
-    build: Build
+    target_name: str
+    directory: Path
+    document: Path
+    starts: Starts
     data: Mapping[str, str]
+    written: Build | None = None
 
-    @property
-    def starts(self) -> Starts:
-        """What a run of it waits for, by the target's own table."""
-        from kitaru_compiler.cut.latency import starts
+    @cached_property
+    def target(self) -> Target:
+        """The target that the flow was compiled for."""
+        from kitaru_targets import registry
 
-        return starts(self.plan, self.target.profile)
+        return registry.get(self.target_name)
+
+    @cached_property
+    def build(self) -> Build:
+        """The build in the directory; raises what `kitaru_targets.build.read` does."""
+        from kitaru_targets import build
+
+        return self.written or build.read(self.directory)
+
+
+def compiled_as(
+    build: Build, plan: Plan, findings: tuple[Diagnostic, ...], data: Mapping[str, str]
+) -> Compiled:
+    """Return the compilation that a build was written from."""
+    from kitaru_compiler.cut.latency import starts
+
+    found = starts(plan, build.target.profile)
+    return Compiled(
+        plan, findings, build.target.name, build.directory, build.document, found, data, build
+    )
 
 
 def request(
@@ -126,9 +152,9 @@ def compile(request: Request, report: Report | None = None) -> Compiled:
         compile(Request(locate("review.py"), "vertex", Path("build"))).build.directory
     """
     with uncollected():
-        draft = compile_draft(request)
-        report_drafts([draft], request, report)
-        return write_draft(draft, request)
+        made = _Cached(request)
+        report_drafts([made], request, report)
+        return made.write()
 
 
 def compile_all(
@@ -141,28 +167,98 @@ def compile_all(
     """
     from kitaru_targets import registry
 
-    requests = [replace(request, target=name) for name in registry.names()]
-    drafts = [compile_draft(each) for each in requests]
-    report_drafts(drafts, request, report)
+    every = [_Cached(replace(request, target=name)) for name in registry.names()]
+    report_drafts(every, request, report)
     written, refused = [], {}
-    for draft, each in zip(drafts, requests, strict=True):
+    for each in every:
         try:
-            written.append(write_draft(draft, each))
+            written.append(each.write())
         except KitaruError as error:
-            refused[each.target] = error
+            refused[each.request.target] = error
     if not written:
         raise next(iter(refused.values()))
     return written, refused
 
 
-def report_drafts(drafts: list[Draft], request: Request, report: Report | None) -> None:
+class _Cached:
+    """A compilation that is either stored, of an unchanged source, or made now and stored."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._key = build_cache.key("compile", repr(request))
+        self._stored = build_cache.load(self._key)
+        if self._stored is not None:
+            self.findings = build_cache.findings_of(self._stored)
+            self.sources: dict[str, str] = self._stored.values["sources"]
+            return
+        with disk.recorded() as self._answers:
+            self._draft = compile_draft(request)
+        self.findings, self.sources = self._draft.findings, self._draft.sources
+
+    def write(self) -> Compiled:
+        """Write the build directory."""
+        if self._stored is not None:
+            return _write_stored(self._stored, self.findings, self.request)
+        with disk.recorded(self._answers):
+            written = write_draft(self._draft, self.request)
+        self._store(written)
+        return written
+
+    def _store(self, written: Compiled) -> None:
+        from kitaru_targets import registry
+
+        # What a target of another distribution reads is not known.
+        if self._key and registry.is_own(written.target_name):
+            # Not those of the directory, which another process may have replaced.
+            files = dict(written.build.contents)
+            values = {
+                "plan": written.plan.to_json(),
+                "document": written.document.name,
+                "starts": asdict(written.starts),
+                "data": dict(written.data),
+                **build_cache.with_findings(self.findings, self.sources),
+            }
+            build_cache.store(self._key, self._answers, build_cache.Stored(values, files))
+
+
+def _write_stored(
+    stored: build_cache.Stored, findings: tuple[Diagnostic, ...], request: Request
+) -> Compiled:
+    """Write the files of a stored compilation, importing neither compiler nor target."""
+    from kitaru_compiler.cut.latency import Starts
+    from kitaru_targets import build_directory, build_secrets
+
+    from kitaru.wire.plan import Plan
+
+    # This machine may have learned another secret since.
+    build_secrets.check_files(stored.files)
+    values = stored.values
+    plan = Plan.from_json(values["plan"])
+    directory = _directory(request, plan, request.target)
+    build_directory.replace(directory, stored.files)
+    starts = Starts(**{name: _pair(value) for name, value in values["starts"].items()})
+    document = directory / values["document"]
+    return Compiled(plan, findings, request.target, directory, document, starts, values["data"])
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _directory(request: Request, plan: Plan, target: str) -> Path:
+    return request.directory / plan.flow / target
+
+
+def report_drafts(
+    drafts: Sequence[Draft | _Cached], request: Request, report: Report | None
+) -> None:
     """Report each finding once; raise FlowError where `strict` and there is any."""
     from kitaru.ops.findings import is_fatal
 
     found = [finding for draft in drafts for finding in draft.findings]
     findings = tuple(one for place, one in enumerate(found) if one not in found[:place])
     if report is not None:
-        report(findings, drafts[0].sources)
+        report(findings, {k: text for draft in drafts for k, text in draft.sources.items()})
     if is_fatal(findings, strict=request.strict):
         codes = ", ".join(sorted({d.code for d in findings if not d.silenced}))
         raise FlowError(f"--strict: the source has findings ({codes}), nothing was written.")
@@ -191,7 +287,7 @@ def compile_draft(request: Request) -> Draft:
             profile=target.profile,
             module=location.module,
         )
-    found = from_here(compilation.diagnostics, compilation.sources, location)
+    found = from_here(compilation.diagnostics, compilation.sources, compilation.base)
     return Draft(compilation, target, location, *found)
 
 
@@ -207,7 +303,7 @@ def write_draft(draft: Draft, request: Request) -> Compiled:
     image = setting(
         "image", argument=request.image, decorator=named, start=location.path.parent
     ).value
-    folder = request.directory / compilation.plan.flow / target.name
+    folder = _directory(request, compilation.plan, target.name)
     try:
         with uncollected():
             written = build.write(
@@ -220,8 +316,9 @@ def write_draft(draft: Draft, request: Request) -> Compiled:
                 delivery=request.delivery,
             )
     except SourceError as error:
-        raise SourceError(*from_here(error.diagnostics, draft.sources, location)) from None
-    return Compiled(compilation.plan, draft.findings, target, written, compilation.travel.reasons)
+        found = from_here(error.diagnostics, draft.sources, compilation.base)
+        raise SourceError(*found) from None
+    return compiled_as(written, compilation.plan, draft.findings, compilation.travel.reasons)
 
 
 def store_in_document(store: str | None) -> str:

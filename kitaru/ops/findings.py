@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
 
 from kitaru.ops.flow_ref import Location
+from kitaru.wire import disk
 from kitaru.wire.plan import Span
 
 Findings = tuple[tuple[Diagnostic, ...], dict[str, str]]
@@ -22,20 +24,15 @@ def is_fatal(diagnostics: Iterable[Diagnostic], *, strict: bool) -> bool:
     return any(not d.silenced and (strict or d.severity == "error") for d in diagnostics)
 
 
-def from_here(
-    diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], location: Location
-) -> Findings:
+def from_here(diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], base: Path) -> Findings:
     """Return findings and sources with files relative to the working directory.
 
-    The compiler names files relative to the base folder of the project, because what it writes
-    must not depend on where it ran.
+    The compiler names files relative to `base`, the base folder of the project, because what it
+    writes must not depend on where it ran.
     """
-    from kitaru_compiler.frontend.project import base_of
-
-    root = base_of(location.path, location.module)
 
     def named(file: str) -> str:
-        return os.path.relpath(root / file) if (root / file).exists() else file
+        return os.path.relpath(base / file) if disk.exists(base / file) else file
 
     def moved(span: Span) -> Span:
         return replace(span, file=named(span.file))
@@ -53,4 +50,7 @@ def named_from_here(location: Location) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        raise SourceError(*from_here(error.diagnostics, error.sources, location)) from None
+        from kitaru_compiler.frontend.project import base_of
+
+        base = base_of(location.path, location.module)
+        raise SourceError(*from_here(error.diagnostics, error.sources, base)) from None

@@ -52,7 +52,6 @@ def fix(location: Location, *, unsafe_fixes: bool = False, diff: bool = False) -
     Example:
         print(fix(locate("review.py"), diff=True).diff)
     """
-    from kitaru_compiler import data_files
     from kitaru_compiler.fixes.rounds import Fixing
     from kitaru_compiler.frontend.project import base_of
 
@@ -69,10 +68,9 @@ def fix(location: Location, *, unsafe_fixes: bool = False, diff: bool = False) -
             file.check_unchanged()
         for file, text in changes:
             file.write(text)
-    findings, sources = from_here(fixes.findings, fixes.sources, location)
-    applied, _ = from_here(fixes.applied, {}, location)
-    data = data_files(location.path, location.module)
-    checked = Checked(location, findings, sources, data)
+    findings, sources = from_here(fixes.findings, fixes.sources, base)
+    applied, _ = from_here(fixes.applied, {}, base)
+    checked = Checked(location, findings, sources, fixes.data)
     return Fixed(checked, applied, tuple(changes))
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from kitaru.wire import disk
+
 OURS = ("kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_templates")
 SCRIPT = "__main__"
 # What `multiprocessing` calls the script where it imports it in a process of its own.
@@ -138,7 +140,7 @@ def place_of(file: Path, module: str = "") -> tuple[Path, str]:
     """
     parts = [] if file.stem == "__init__" else [file.stem.replace(".", "_")]
     folder = file.parent
-    while (folder / "__init__.py").is_file():
+    while disk.is_file(folder / "__init__.py"):
         parts.insert(0, folder.name)
         folder = folder.parent
     if module.count(".") >= len(parts):

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from kitaru_templates.render import render
 
-from kitaru.errors import FlowError, StateError, UsageError
-from kitaru.runtime import secrets as local_secrets
+from kitaru.errors import FlowError, StateError
 from kitaru.runtime.executions.deployments import LOCK
-from kitaru.wire import redaction
 from kitaru.wire.canonical import sha256
 from kitaru.wire.models import reached
 from kitaru.wire.plan import Plan
-from kitaru.wire.redaction import redacted
-from kitaru_targets import bundle, delivery, graph, lock, plans, registry, sourcemap
+from kitaru_targets import (
+    build_directory,
+    build_secrets,
+    bundle,
+    delivery,
+    graph,
+    lock,
+    plans,
+    registry,
+    sourcemap,
+)
 from kitaru_targets.base import ContainerSpec, Emission, Target, Transport
 from kitaru_targets.common import node_names, parameters
 
@@ -48,7 +52,8 @@ class Compiled(Protocol):
 class Build:
     """A written compilation: where it is, its document, its files by name, and what it was.
 
-    `lock` says how it was compiled, and has the digest of each file.
+    `lock` says how it was compiled, and has the digest of each file. `contents` are the files as
+    they were written, empty for a build that was read from its directory.
     """
 
     directory: Path
@@ -59,6 +64,7 @@ class Build:
     delivery: delivery.Delivery
     bundle_digest: str
     lock: lock.Lock
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, name: str) -> bytes:
         """Return a file of the build; raise StateError when it is not what was compiled."""
@@ -92,7 +98,7 @@ def write(
         >>> write(compile_flow(Path("flow.py")), get("vertex"), Path("build/flow/vertex"))
     """
     made = _make(compilation, target, delivery, image=image, store=store, execution=execution)
-    _replace(directory, made.files)
+    build_directory.replace(directory, made.files)
     return Build(
         directory=directory,
         document=directory / target.document,
@@ -102,6 +108,7 @@ def write(
         delivery=made.delivery,
         bundle_digest=made.digest,
         lock=lock.parse(made.files[LOCK], str(directory)),
+        contents=made.files,
     )
 
 
@@ -170,7 +177,9 @@ def _make(
     sources = compilation.travel.files
     if not execution:
         # The remainder of an execution is made of what is stored already.
-        _check_secrets(plan, sources, {"the image": image or "", "the URL of the store": store})
+        build_secrets.check(
+            plan, sources, {"the image": image or "", "the URL of the store": store}
+        )
     written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
     start = {"bootstrap.py": delivery.program().encode()} if target.transport.folder else {}
     data = bundle.make(sources, written | start, with_runtime=way != "inline")
@@ -186,30 +195,6 @@ def _make(
     files[LOCK] = _json(_lock(plan, target, wiring, way, files, compilation.travel.reasons))
     lock.check_sizes(files)
     return _Made(files, plan, way, sha256(data))
-
-
-def _check_secrets(plan: Plan, sources: Mapping[str, bytes], named: Mapping[str, str]) -> None:
-    """Raise UsageError where the value of a secret that this machine has would be in a build.
-
-    Everything in a build is made of these: the plan, the project's files, and what is named here.
-    """
-    models = (model.get("secret") for model in plan.models.values() if isinstance(model, dict))
-    local_secrets.register_local({*plan.secrets, *filter(None, models)})
-    redaction.register_environment()
-    if not redaction.has_values():
-        return
-    fields = json.loads(plan.to_json())
-    places = {f"`{name}` of the plan": value for name, value in fields.items()} | dict(named)
-    found = {place: redaction.find_secret_in_document(value) for place, value in places.items()}
-    for name, data in sources.items():
-        found[name] = redaction.find_secret_in(name) or redaction.find_secret_in_bytes(data)
-    for place, secret in found.items():
-        if secret:
-            raise UsageError(
-                f"The value of the secret {secret} would be in the build: {redacted(place)} "
-                "contains it.",
-                help=f'Remove it there, and call kitaru.secret("{secret}") where it is used.',
-            )
 
 
 def _check(target: Target, emission: Emission) -> None:
@@ -303,46 +288,3 @@ def _lock(
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
-
-
-def _replace(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Stage the files beside the directory and rename it into place."""
-    try:
-        _check_replaceable(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        staged = directory.with_name(f".{directory.name}.{secrets.token_hex(6)}")
-        try:
-            staged.mkdir()
-            for name, data in files.items():
-                (staged / name).write_bytes(data)
-            _swap(staged, directory)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-    except OSError as error:
-        raise UsageError(
-            f"Cannot write {directory}: {error.strerror or error}",
-            help="choose another directory: kitaru compile … -o DIR",
-        ) from error
-
-
-def _check_replaceable(directory: Path) -> None:
-    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
-        raise UsageError(f"{directory} is not a directory.", help="remove it, or use -o DIR")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / LOCK).is_file():
-        raise UsageError(
-            f"{directory} holds something that Kitaru did not write.",
-            help="remove it, or use -o DIR",
-        )
-
-
-def _swap(staged: Path, directory: Path) -> None:
-    old = staged.with_name(f"{staged.name}.old")
-    if directory.exists():
-        os.rename(directory, old)  # noqa: PTH104 - Path.rename would hide that this is one call
-    try:
-        os.rename(staged, directory)  # noqa: PTH104
-    except OSError:
-        if old.exists():
-            os.rename(old, directory)  # noqa: PTH104
-        raise
-    shutil.rmtree(old, ignore_errors=True)

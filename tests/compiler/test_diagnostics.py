@@ -77,7 +77,7 @@ def test_code_and_place(name: str, tmp_path: Path) -> None:
     path = tmp_path / "program.py"
     path.write_text(source)
     flow = "main" if "def main" in source and "other" in source else None
-    found, sources = check(path, flow)
+    found, sources, *_ = check(path, flow)
     assert [(d.code, d.span.line, d.span.column) for d in found] == expected
     assert all(d.span.file == "program.py" for d in found)
     assert "program.py" in sources
@@ -107,7 +107,7 @@ def test_several_flows_and_one_that_is_not_there(tmp_path: Path) -> None:
 def test_requirements_that_are_not_pinned(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(f"{KITARU}import pandas\n{A}{MAIN}    a()\n")
     (tmp_path / "requirements.txt").write_text("# data\npandas>=2  # not ==\nrich==1.0 --hash=x\n")
-    found, _ = check(tmp_path / "program.py")
+    found, *_ = check(tmp_path / "program.py")
     place = [(d.code, d.span.file, d.span.line, d.span.column) for d in found]
     assert place == [("KIT501", "requirements.txt", 2, 1)]
     assert "`pandas>=2`" in found[0].message
@@ -116,7 +116,7 @@ def test_requirements_that_are_not_pinned(tmp_path: Path) -> None:
 def test_a_misuse_in_another_file_is_shown_there(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text(f"{KITARU}{A}@checkpoint\ndef b():\n    a()\n")
     (tmp_path / "program.py").write_text(f"{KITARU}import beside\n{MAIN}    beside.b()\n")
-    found, sources = check(tmp_path / "program.py")
+    found, sources, *_ = check(tmp_path / "program.py")
     assert [(d.code, d.span.file, d.span.line) for d in found] == [("KIT402", "beside.py", 7)]
     assert set(sources) == {"beside.py", "program.py"}
 

@@ -39,7 +39,7 @@ path = Path(sys.argv[1])
 compilation = compile_flow(path)
 sys.stdout.buffer.write((compilation.plan.to_json() + compilation.steps_py).encode())
 sys.stdout.buffer.write(render(compilation.diagnostics, compilation.sources).encode())
-sys.stdout.buffer.write(render(*check(path)).encode())
+sys.stdout.buffer.write(render(*check(path)[:2]).encode())
 """
 
 

@@ -7,6 +7,7 @@ import re
 import zipfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kitaru_compiler import Compilation, check, compile_flow
@@ -225,14 +226,14 @@ def test_a_file_that_cannot_be_read_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, {"d/a.md": "x"})
-    read = Path.read_bytes
+    before = Path.open
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.name == "a.md":
             raise PermissionError(13, "Permission denied")
-        return read(path)
+        return before(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     found = compiled(tmp_path, 'LOAD = lambda: list((HERE / "d").iterdir())', {})
     assert data(found) == [] and codes(found) == ["KIT504"]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitaru_compiler.compile import check
+from kitaru_compiler.compile import Checked, check
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.fixes.catalogue import FIXES
 from kitaru_compiler.fixes.module import Edits, Module, Unreadable
@@ -29,8 +29,8 @@ Findings = tuple[Diagnostic, ...]
 class Fixes:
     """What was fixed.
 
-    `texts` are the changed texts and `originals` those of before, by path; `findings` and `sources`
-    are what a check has afterwards.
+    `texts` are the changed texts and `originals` those of before, by path; `findings`, `sources`
+    and `data` are what a check has afterwards.
     """
 
     texts: dict[Path, str]
@@ -38,6 +38,7 @@ class Fixes:
     applied: Findings
     findings: Findings
     sources: dict[str, str]
+    data: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +70,23 @@ class Fixing:
         """Return what can be fixed; nothing is written."""
         texts: dict[Path, str] = {}
         applied: list[Diagnostic] = []
-        findings, sources = self._check(texts)
+        found = self._check(texts)
         for _ in range(MOST_ROUNDS):
-            candidates = list(self._candidates(findings, texts))
+            candidates = list(self._candidates(found.findings, texts))
             for chosen in self._choices(candidates):
                 changed = texts | _edited(chosen)
-                after, new_sources = self._check(changed)
-                if _is_better(findings, after, chosen) and self._keeps_comments(changed, chosen):
-                    texts, findings, sources = changed, after, new_sources
+                after = self._check(changed)
+                better = _is_better(found.findings, after.findings, chosen)
+                if better and self._keeps_comments(changed, chosen):
+                    texts, found = changed, after
                     applied += [candidate.finding for candidate in chosen]
                     break
             else:
                 break
-        return Fixes(texts, self._originals, tuple(applied), findings, sources)
+        of_check = (found.findings, found.sources, found.data)
+        return Fixes(texts, self._originals, tuple(applied), *of_check)
 
-    def _check(self, texts: dict[Path, str]) -> tuple[Findings, dict[str, str]]:
+    def _check(self, texts: dict[Path, str]) -> Checked:
         return check(*self._asked, unsaved=texts)
 
     def _candidates(self, findings: Findings, texts: dict[Path, str]) -> Iterator[_Candidate]:

@@ -122,7 +122,9 @@ class _Reader:
             for child in ast.iter_child_nodes(node):
                 visit(child, place)
 
-        for source in self.sources:
+        # A call that asks a model, or passes one on, has a name for it that some import gives.
+        near = self.names.near_kitaru()
+        for source in (source for source in self.sources if source.module in near):
             visit(source.tree, _Place(source))
         return found
 

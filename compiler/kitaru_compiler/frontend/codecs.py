@@ -45,7 +45,7 @@ def registers(source: Source) -> bool:
 
 def _names(source: Source) -> Iterator[str]:
     """Yield what the file calls `kitaru.register_codec`."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes.imports:
         match node:
             case ast.Import(names=names):
                 for alias in names:

@@ -9,13 +9,14 @@ flow.
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from kitaru.wire import disk
+from kitaru_compiler.frontend.node_index import children
 from kitaru_compiler.frontend.paths import (
     WILD,
     Function,
@@ -49,6 +50,10 @@ TOOLS = frozenset({
 # Calls that show a string and read nothing.
 _SHOW = frozenset({"print", "debug", "info", "warning", "error", "exception", "log", "write_text"})
 _READS = frozenset({"read_text", "read_bytes"})
+# The expressions that `Paths.value` may find to be a path.
+_MAYBE_LOCATED = (
+    ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.Subscript, ast.FormattedValue,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class _Finder:
             self._function(node, scope)
             return
         held = self._held(node, scope)
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if child is not held:
                 self.visit(child, scope)
 
@@ -139,7 +144,7 @@ class _Finder:
         """Record what an expression refers to; return whether nothing below it is left to see."""
         if isinstance(node, ast.Call) and self._call(node, scope):
             return True
-        if isinstance(node, ast.Constant | ast.JoinedStr):
+        if not isinstance(node, _MAYBE_LOCATED):
             return False
         if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
             return False
@@ -315,10 +320,10 @@ def matched(reference: Reference, base: Path) -> Iterator[Path]:
                 found = _globbed(start, f"**/{reference.pattern}")
             case "modules":
                 found = _globbed(start, "**/*.py")
-            case _ if start.is_dir() and WILD not in reference.path:
+            case _ if disk.is_dir(start) and WILD not in reference.path:
                 found = _globbed(start, "**/*")
             case _:
-                found = iter([start] if start.is_file() else [])
+                found = iter([start] if disk.is_file(start) else [])
         yield from found
 
 
@@ -342,26 +347,21 @@ def _globbed(folder: Path, pattern: str) -> Iterator[Path]:
         last = PurePosixPath(parts[3:])
         yield from (path for path in below(folder) if path.match(last.as_posix()))
         return
-    if not folder.is_dir():
-        return
-    try:
-        yield from sorted(path for path in folder.glob(parts) if path.is_file())
-    except (ValueError, NotImplementedError, OSError):
-        return
+    yield from disk.glob(folder, parts)
 
 
 def below(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder in order, without those of tools and builds."""
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_of_tools(Path(here, name)))
-        yield from (Path(here, name) for name in sorted(files))
+    for here, folders, files in disk.walk(folder):
+        folders[:] = [name for name in folders if not _is_of_tools(here / name)]
+        yield from (here / name for name in files)
 
 
 def _is_of_tools(folder: Path) -> bool:
     if folder.name in TOOLS or folder.name.endswith((".egg-info", ".dist-info")):
         return True
     # A virtual environment, or what `kitaru compile` wrote.
-    return (folder / "pyvenv.cfg").is_file() or (folder / "sourcemap.json").is_file()
+    return any(disk.is_file(folder / name) for name in ("pyvenv.cfg", "sourcemap.json"))
 
 
 def files_named(folder: Path, patterns: list[str]) -> Iterator[Path]:

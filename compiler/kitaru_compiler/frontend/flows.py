@@ -112,9 +112,9 @@ def select_flow(
 
 
 def _no_flow(source: Source, names: Names) -> list[Diagnostic]:
-    for node in ast.walk(source.tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
+    functions: list[ast.FunctionDef | ast.AsyncFunctionDef]
+    functions = [*source.nodes.of(ast.FunctionDef), *source.nodes.of(ast.AsyncFunctionDef)]
+    for node in sorted(functions, key=lambda function: function.lineno):
         for decorator in node.decorator_list:
             target = decorator.func if isinstance(decorator, ast.Call) else decorator
             symbol = names.resolve(source, target)
@@ -228,9 +228,7 @@ def every_checkpoint(names: Names) -> tuple[CheckpointOptions, ...]:
     """Return the options of every checkpoint that the project's sources define or make."""
     found = []
     for source in filter(None, names.project.sources.values()):
-        for node in ast.walk(source.tree):
-            if not isinstance(node, ast.Call):
-                continue
+        for node in source.nodes.of(ast.Call):
             made = names.resolve(source, node.func)
             if made and (made.kind, made.name) == ("primitive", "checkpoint"):
                 found.append(_options("checkpoint", node.keywords))

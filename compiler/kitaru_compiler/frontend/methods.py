@@ -34,8 +34,9 @@ class Methods:
         """The attributes that the project's code assigns or deletes, of whatever object."""
         return frozenset(
             node.attr
-            for node in self._nodes
-            if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+            for source in self.sources
+            for node in source.nodes.of(ast.Attribute)
+            if not isinstance(node.ctx, ast.Load)
         )
 
     @cached_property
@@ -43,8 +44,8 @@ class Methods:
         """The absolute names that the project's code assigns as attributes of its modules."""
         found = set()
         for source in self.sources:
-            for node in ast.walk(source.tree):
-                if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            for node in source.nodes.of(ast.Attribute):
+                if not isinstance(node.ctx, ast.Load):
                     symbol = self.names.resolve(source, node.value)
                     if symbol and symbol.kind == "module":
                         found.add(f"{symbol.name}.{node.attr}")
@@ -56,10 +57,6 @@ class Methods:
         project = self.names.project
         project.closure(self.module)
         return tuple(source for source in project.sources.values() if source)
-
-    @cached_property
-    def _nodes(self) -> tuple[ast.AST, ...]:
-        return tuple(node for source in self.sources for node in ast.walk(source.tree))
 
     @cached_property
     def replacing(self) -> Replacing:

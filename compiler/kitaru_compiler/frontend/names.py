@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kitaru_compiler.frontend.project import Project, absolute
+from kitaru_compiler.frontend.project import Project
+from kitaru_compiler.frontend.relevance import near_kitaru
 from kitaru_compiler.frontend.scopes import Origin, Scopes
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import bound_names
@@ -42,6 +43,14 @@ class Names:
     _scopes: dict[str, Scopes] = field(default_factory=dict)
     _definitions: dict[str, dict[str, Definition]] = field(default_factory=dict)
     _found: dict[tuple[str, str, str], Symbol | None] = field(default_factory=dict)
+    _near: tuple[int, frozenset[str]] = (-1, frozenset())
+
+    def near_kitaru(self) -> frozenset[str]:
+        """Return the modules read so far in which a name can mean something of Kitaru's."""
+        read = [source for source in self.project.sources.values() if source]
+        if len(read) != self._near[0]:
+            self._near = (len(read), near_kitaru(read))
+        return self._near[1]
 
     def resolve(self, source: Source, expression: ast.expr, function: str = "") -> Symbol | None:
         """Return what the name or attribute chain `expression` means in `function` of `source`.
@@ -230,8 +239,7 @@ def _is_static(definition: Definition | None) -> bool:
 def _absolute(source: Source, origin: Origin, rest: str) -> str:
     """Return the absolute name of `rest` of what a module imports."""
     level = len(origin.name) - len(origin.name.lstrip("."))
-    package = source.file.endswith("__init__.py")
-    name = absolute(source.module, package, level, origin.name[level:])
+    name = source.absolute(level, origin.name[level:])
     return f"{name}.{rest}" if rest else name
 
 

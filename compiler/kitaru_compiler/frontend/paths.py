@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kitaru_compiler.frontend.node_index import children
 from kitaru_compiler.frontend.source import Source
 
 # Stands in a path for any text without a slash.
 WILD = "\0"
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_BINDS_NOTHING = (ast.Constant, ast.Lambda, ast.Import, ast.ImportFrom)
 # Methods and functions that return the path they get, as far as a bundle is concerned.
 _SAME = frozenset({"resolve", "absolute", "as_posix", "__fspath__", "expanduser"})
 _SAME_FUNCTIONS = frozenset({
@@ -311,30 +313,26 @@ def _bindings(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr | None]]:
     pending: list[ast.AST] = list(reversed(body))
     while pending:
         node = pending.pop()
-        children = list(ast.iter_child_nodes(node))
+        if isinstance(node, _BINDS_NOTHING):
+            continue
         match node:
+            case ast.Name(id=name):
+                if not isinstance(node.ctx, ast.Load):
+                    yield name, None
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 yield name, value
-                children = [value]
+                pending.append(value)
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 yield name, value
-                children = [value]
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                yield name, None
-            case (
-                ast.FunctionDef(name=name)
-                | ast.AsyncFunctionDef(name=name)
-                | ast.ClassDef(name=name)
-            ):
-                yield name, None
-                continue
-            case ast.Lambda():
-                continue
-        pending += reversed(children)
+                pending.append(value)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name, None
+            case _:
+                pending += reversed(children(node))
 
 
 def _imported(source: Source) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(source.tree):
+    for node in source.nodes.imports:
         match node:
             case ast.Import(names=names):
                 for alias in names:

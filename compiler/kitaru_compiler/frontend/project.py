@@ -13,6 +13,7 @@ from pathlib import Path
 from kitaru.config import compiled_settings
 from kitaru.errors import UsageError
 from kitaru.toml_files import project_file
+from kitaru.wire import disk
 from kitaru.wire.modules import place_of
 from kitaru_compiler.diagnostics.model import SourceError
 from kitaru_compiler.frontend.codecs import registers, registrations
@@ -85,7 +86,7 @@ class Project:
         for root in self.roots:
             stem = root.joinpath(*parts)
             for path in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")):
-                if path.is_file() and path.is_relative_to(self.base):
+                if disk.is_file(path) and path.is_relative_to(self.base):
                     file = path.relative_to(self.base).as_posix()
                     return read(path, module, file, self.unsaved)
         return None
@@ -100,7 +101,7 @@ class Project:
         if not all(parts) or parts[0] in RESERVED:
             return None
         folders = (root.joinpath(*parts) for root in self.roots)
-        return next((folder for folder in folders if folder.is_dir()), None)
+        return next((folder for folder in folders if disk.is_dir(folder)), None)
 
     def closure(self, module: str) -> Closure:
         """Follow the imports from `module`, those that the code makes up at run time included.
@@ -156,7 +157,7 @@ class Project:
         for path in below(self.root):
             if _TEST.search(path.relative_to(self.root).as_posix()):
                 continue
-            if path.suffix == ".py" and b"kitaru" in (data := path.read_bytes()):
+            if path.suffix == ".py" and b"kitaru" in (data := disk.read_bytes(path)):
                 if not any(word in data for word in _WRITES) or not (name := self._tried(path)):
                     continue
                 source = self.find(name)
@@ -170,11 +171,11 @@ class Project:
         """
         known = {source.module for source in closure.sources.values()} | outside
         folders = {(self.base / file).parent for file in closure.sources}
-        for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+        for path in sorted(path for folder in folders for path in disk.glob(folder, "*.py")):
             file = path.relative_to(self.base).as_posix()
             if file in closure.sources or _TEST.search(file):
                 continue
-            if b"register_codec" not in path.read_bytes():
+            if b"register_codec" not in disk.read_bytes(path):
                 continue
             before = set(self.sources)
             name = self._tried(path)
@@ -192,16 +193,13 @@ class Project:
             for one in registrations(source)
             if one.cls is not None and not one.inside
         }
-        package = source.file.endswith("__init__.py")
-        for node in ast.walk(source.tree):
-            if not isinstance(node, ast.Import | ast.ImportFrom):
-                continue
+        for node in source.nodes.imports:
             for alias in node.names:
                 if (alias.asname or alias.name.partition(".")[0]) not in roots:
                     continue
                 name = alias.name
                 if isinstance(node, ast.ImportFrom):
-                    name = absolute(source.module, package, node.level, node.module or "")
+                    name = source.absolute(node.level, node.module or "")
                     yield f"{name}.{alias.name}"
                 yield name
                 # Of packages from outside it is known that they are imported, not which modules.
@@ -217,7 +215,7 @@ class Project:
     def _add_roots(self, found: list[Reference]) -> None:
         for each in found:
             folder = self.base / each.path
-            if each.kind == "root" and folder.is_dir() and folder not in self.roots:
+            if each.kind == "root" and disk.is_dir(folder) and folder not in self.roots:
                 self.roots.insert(0 if each.first else len(self.roots), folder)
                 self.sources = {n: s for n, s in self.sources.items() if s is not None}
 
@@ -268,10 +266,10 @@ def open_project(
 
     Raises UsageError when the file cannot be read and SourceError when it is not valid Python.
     """
-    path = path.resolve()
+    path = disk.resolved(path)
     root, name = place_of(path, module)
     start = project_file(path.parent)
-    folder = start.parent.resolve() if start else root
+    folder = disk.resolved(start.parent) if start else root
     included = tuple(files_named(folder, compiled_settings(path.parent).get("include", [])))
     base = Path(os.path.commonpath([root, *included]))
     while True:
@@ -289,8 +287,8 @@ def base_of(path: Path, module: str = "") -> Path:
     """Return the folder that the files of a project are named relative to."""
     try:
         return open_project(path, module)[0].base
-    except SourceError:
-        return place_of(path.resolve(), module)[0]
+    except (SourceError, RecursionError):
+        return place_of(disk.resolved(path), module)[0]
 
 
 def _common(project: Project, module: str, folder: Path) -> Path:
@@ -312,42 +310,35 @@ def _common(project: Project, module: str, folder: Path) -> Path:
             # A file beside the flow, or else one that a command in the project's folder finds.
             here = any(matched(each, base)) or not any(matched(each, folder))
             base = base if here else Path(os.path.commonpath([base, folder]))
-        elif path.exists() and path not in (Path(path.anchor), Path.home()):
+        elif disk.exists(path) and path not in (Path(path.anchor), Path.home()):
             base = Path(os.path.commonpath([base, path]))
     return base
 
 
 def _reads_records(source: Source) -> bool:
     """Say whether a file may read what other executions recorded: memories and artifacts."""
-    for node in ast.walk(source.tree):
-        match node:
-            case ast.ImportFrom(module="kitaru", names=names):
-                if {"memory", "load"} & {alias.name for alias in names}:
-                    return True
+    if "kitaru" not in source.text:
+        return False
+    for node in source.nodes.imports:
+        names = {alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
+        if names & {"memory", "load"} and getattr(node, "module", "") == "kitaru":
+            return True
+    for attribute in source.nodes.of(ast.Attribute):
+        match attribute:
             case ast.Attribute(value=ast.Name(id="kitaru"), attr="memory" | "load"):
                 return True
     return False
 
 
-def absolute(module: str, is_package: bool, level: int, name: str) -> str:
-    """Return the absolute name of a relative import in `module`."""
-    if not level:
-        return name
-    base = module.split(".")
-    base = base[: len(base) - level + is_package]
-    return ".".join([*base, name] if name else base)
-
-
 def imports(source: Source, project: Project) -> Iterator[tuple[str, ast.stmt]]:
     """Yield the absolute name of each module that a file imports anywhere, and the statement."""
-    package = source.file.endswith("__init__.py")
-    for node in ast.walk(source.tree):
+    for node in source.nodes.imports:
         match node:
             case ast.Import(names=names):
                 for alias in names:
                     yield from ((prefix, node) for prefix in _prefixes(alias.name))
             case ast.ImportFrom(module=name, names=names, level=level):
-                base = absolute(source.module, package, level, name or "")
+                base = source.absolute(level, name or "")
                 yield from ((prefix, node) for prefix in _prefixes(base) if prefix)
                 for alias in names:
                     member = f"{base}.{alias.name}"

@@ -20,7 +20,7 @@ a library that is handed the module itself.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from kitaru_compiler.frontend.names import dotted_name
@@ -28,6 +28,7 @@ from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import bound_in, bound_names
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 # The locals of a function that are certainly objects of a class, made there.
 Objects = Callable[[Source, Function], frozenset[str]]
 # What a chain of names stands for, as an absolute name: of the project, or `unittest.mock.patch`.
@@ -52,6 +53,10 @@ _COPIERS = frozenset({
     "copy", "deepcopy", "dump", "dumps", "extend", "format_map", "pformat", "pprint", "update",
 })  # fmt: skip
 _HIDDEN = frozenset({*_SETTERS, *_SPACES, *_NAMESPACES})
+# The nodes that are looked at, by their names.
+_CALLS = frozenset({*_SETTERS, *_NAMESPACES, "getattr", "exec"})
+_ATTRIBUTES = frozenset({*_SETTERS, *_SPACES})
+_NAMES = frozenset({"__builtins__", "setattr", "delattr", "globals", "vars"})
 
 
 @dataclass
@@ -66,10 +71,10 @@ class Replacing:
     @staticmethod
     def of(sources: Iterable[Source], objects: Objects, resolve: Resolve) -> Replacing:
         """Return what the code of these modules replaces."""
-        found = Replacing()
-        for source in sources:
-            reader = _Reader(source, found, objects, resolve)
-            reader.visit(source.tree, _Place())
+        found, read = Replacing(), tuple(sources)
+        mentioned = frozenset().union(*(source.nodes.identifiers for source in read))
+        for source in read:
+            _Reader(source, found, objects, resolve, mentioned).read()
         return found
 
     def name(self, name: str) -> str:
@@ -101,14 +106,52 @@ class _Reader:
     found: Replacing
     objects: Objects
     resolve: Resolve
+    mentioned: frozenset[str]
+    _parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
+    _inner: dict[ast.AST, _Place] = field(default_factory=dict)
 
-    def visit(self, tree: ast.AST, start: _Place) -> None:
-        pending = [(tree, start)]
-        while pending:
-            node, place = pending.pop()
-            self._look(node, place)
-            inner = replace(self._inside(node, place), parent=node, above=place.parent)
-            pending += [(child, inner) for child in ast.iter_child_nodes(node)]
+    def read(self) -> None:
+        """Look at the nodes that may replace a name, each in its place."""
+        suspects = sorted(self._suspects(), key=lambda node: (node.lineno, node.col_offset))
+        if suspects:
+            self._parents = self.source.nodes.parents()
+        for node in suspects:
+            parent = self._parents[node]
+            above = self._parents.get(parent)
+            self._look(node, replace(self._scope_at(parent), parent=parent, above=above))
+
+    def _suspects(self) -> Iterator[ast.expr]:
+        """Yield the nodes that `_look` looks at, but for most of those that it lets pass.
+
+        A call may have another name for `reload` or `patch`, which some import of the project
+        gives it.
+        """
+        nodes = self.source.nodes
+        aliased = not self.mentioned.isdisjoint(("reload", "patch"))
+        modules = "modules" in self.mentioned
+        for call in nodes.of(ast.Call):
+            function = call.func
+            name = getattr(function, "id", "") or getattr(function, "attr", "")
+            if aliased or name in _CALLS or (modules and isinstance(function, ast.Attribute)):
+                yield call
+        for attribute in nodes.of(ast.Attribute):
+            if not isinstance(attribute.ctx, ast.Load) or attribute.attr in _ATTRIBUTES:
+                yield attribute
+        yield from (name for name in nodes.of(ast.Name) if name.id in _NAMES)
+        if modules:
+            yield from nodes.of(ast.Subscript)
+
+    def _scope_at(self, node: ast.AST) -> _Place:
+        """Return the scope of what is directly below a node."""
+        around: ast.AST | None = node
+        while around is not None and not isinstance(around, Scope):
+            around = self._parents.get(around)
+        if around is None:
+            return _Place()
+        if around not in self._inner:
+            outer = self._scope_at(self._parents[around])
+            self._inner[around] = self._inside(around, outer)
+        return self._inner[around]
 
     def _inside(self, node: ast.AST, place: _Place) -> _Place:
         match node:
@@ -146,7 +189,7 @@ class _Reader:
     def _mentioned(self, node: ast.Name, name: str, place: _Place) -> None:
         if name == "__builtins__":
             self._space(node, place, False)
-        elif name in ("setattr", "delattr", "globals", "vars") and not _is_callee(node, place):
+        elif name in _NAMES and not _is_callee(node, place):
             self._made_up(node, f"`{name}`", False)
 
     def _call(self, node: ast.Call, place: _Place) -> None:

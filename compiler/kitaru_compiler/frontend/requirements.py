@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.toml_files import project_file, table
+from kitaru.wire import disk
 from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.targets import IMPORT_NOT_IN_IMAGE, REQUIREMENT_NOT_PINNED
@@ -144,24 +145,24 @@ def _lists(project: Project, settings: dict[str, Any]) -> _Lists:
     files = [project.root / DEFAULT_FILE, folder / DEFAULT_FILE]
     if named := settings.get("requirements"):
         files = [Path(named)]
-    file = next((path for path in files if path.is_file()), None)
+    file = next((path for path in files if disk.is_file(path)), None)
     if file is not None:
         _read_list(file, file.name, lists, set())
     if start is not None:
         _read_project(start, lists, with_dependencies=file is None and not named)
     for name in _LOCKS:
         path = folder / name
-        if path.is_file():
+        if disk.is_file(path):
             _read_lock(path, lists)
             break
     return lists
 
 
 def _read_list(path: Path, name: str, lists: _Lists, seen: set[Path]) -> None:
-    if path in seen or not path.is_file():
+    if path in seen or not disk.is_file(path):
         return
     seen.add(path)
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = disk.read_text(path, "replace")
     lists.texts[name] = text
     for number, line in enumerate(text.splitlines(), 1):
         said = line.partition(" #")[0].partition(" --hash")[0].strip().rstrip("\\").strip()
@@ -180,14 +181,14 @@ def _read_list(path: Path, name: str, lists: _Lists, seen: set[Path]) -> None:
 
 
 def _constraints(path: Path) -> dict[str, str]:
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
+    lines = disk.read_text(path, "replace").splitlines() if disk.is_file(path) else []
     plain = (line.partition(";")[0].partition(" ")[0].strip() for line in lines)
     pairs = (line.partition("==") for line in plain if PINNED.match(line))
     return {_normal(name.partition("[")[0]): version for name, _, version in pairs}
 
 
 def _read_project(path: Path, lists: _Lists, *, with_dependencies: bool) -> None:
-    text = path.read_text(encoding="utf-8")
+    text = disk.read_text(path)
     lines = text.splitlines()
 
     def listed(said: Any) -> Iterator[_Listed]:
@@ -215,7 +216,7 @@ def _read_project(path: Path, lists: _Lists, *, with_dependencies: bool) -> None
 
 def _read_lock(path: Path, lists: _Lists) -> None:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(disk.read_text(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         return  # the tool that wrote it says what is wrong
     packages = [p for p in _tables(document, "package") if "name" in p]
@@ -279,7 +280,7 @@ def _namespace_above(project: Project, name: str) -> Path | None:
     for folder in project.root.parents:
         if start is None or not folder.is_relative_to(start.parent):
             return None
-        if (folder / name).is_dir() or (folder / f"{name}.py").is_file():
+        if disk.is_dir(folder / name) or disk.is_file(folder / f"{name}.py"):
             return folder
     return None
 
@@ -299,10 +300,18 @@ def _imported(project: Project, source: Source) -> dict[str, tuple[Source, ast.A
     outside = closure.outside - RESERVED - set(sys.stdlib_module_names) - {"__future__"}
     found: dict[str, tuple[Source, ast.AST]] = {}
     for each in closure.sources.values():
+        if outside.isdisjoint(_imported_anywhere(each)):
+            continue
         for name, node in _unguarded(each.tree.body):
             if name in outside:
                 found.setdefault(name, (each, node))
     return found
+
+
+def _imported_anywhere(source: Source) -> Iterator[str]:
+    for node in source.nodes.imports:
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else node.names
+        yield from (str(getattr(name, "name", name)).partition(".")[0] for name in names)
 
 
 def _unguarded(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:

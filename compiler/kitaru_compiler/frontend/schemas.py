@@ -34,13 +34,11 @@ def with_validator(pins: tuple[str, ...], names: Names, module: str) -> tuple[st
 
 
 def _needs_validator(source: Source, names: Names) -> bool:
-    for node in ast.walk(source.tree):
-        if not isinstance(node, ast.Call):
-            continue
-        asked = _asked(node, source, names)
+    for node in source.nodes.of(ast.Call):
         # Those of `**options` are known when the call is made.
-        schemas = [k.value for k in node.keywords if asked and k.arg in ("schema", None)]
-        if any(not _is_light(value, asked, source, names) for value in schemas):
+        schemas = [k.value for k in node.keywords if k.arg in ("schema", None)]
+        asked = _asked(node, source, names) if schemas else ""
+        if asked and any(not _is_light(value, asked, source, names) for value in schemas):
             return True
     return False
 

@@ -12,14 +12,17 @@ from functools import cached_property
 from pathlib import Path
 
 from kitaru.errors import UsageError
+from kitaru.wire import disk
 from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic, Rule, SourceError
 from kitaru_compiler.diagnostics.rules.source import SOURCE_TOO_LARGE, SYNTAX_ERROR
+from kitaru_compiler.frontend.node_index import NodeIndex
 
 MAX_SOURCE_BYTES = 1024 * 1024
 MAX_DEPTH = 200
 # Python's default limit for integers in decimal notation.
 MAX_DIGITS = 4300
+_TOO_LARGE = 10**MAX_DIGITS
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Source:
         return io.StringIO(self.text, newline=None).readlines()
 
     @cached_property
+    def nodes(self) -> NodeIndex:
+        """The nodes of the tree by kind."""
+        return NodeIndex(self.tree, MAX_DEPTH)
+
+    @cached_property
     def futures(self) -> tuple[str, ...]:
         """The names that the module imports from `__future__`, which change what its code means."""
         return tuple(
@@ -45,6 +53,19 @@ class Source:
             if isinstance(stmt, ast.ImportFrom) and stmt.module == "__future__"
             for alias in stmt.names
         )
+
+    @property
+    def is_package(self) -> bool:
+        """Whether the file is the `__init__.py` of a package."""
+        return self.file.endswith("__init__.py")
+
+    def absolute(self, level: int, name: str) -> str:
+        """Return the absolute name of what the module imports with `level` dots before `name`."""
+        if not level:
+            return name
+        base = self.module.split(".")
+        base = base[: len(base) - level + self.is_package]
+        return ".".join([*base, name] if name else base)
 
     def span(self, node: ast.AST) -> Span:
         """Return where `node` lies; a node without a position lies at the start of the file."""
@@ -83,8 +104,7 @@ def read(path: Path, module: str, file: str, unsaved: Mapping[Path, str] | None 
 def read_text(path: Path, file: str) -> str:
     """Return the decoded text of a source file, within the size limit."""
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_SOURCE_BYTES + 1)
+        data = disk.read_bytes(path, MAX_SOURCE_BYTES + 1)
     except OSError as error:
         raise UsageError(
             f"Cannot read {path}: {error.strerror}", help="name a Python file that holds a @flow"
@@ -120,8 +140,8 @@ def parse(text: str, module: str, file: str) -> Source:
         ) from error
     source = Source(module, file, text, tree)
     for node, message in (
-        (_too_deep(tree), f"the code is nested more than {MAX_DEPTH} levels deep"),
-        (_too_long(tree), f"this number has more than {MAX_DIGITS:,} digits"),
+        (source.nodes.too_deep, f"the code is nested more than {MAX_DEPTH} levels deep"),
+        (_too_long(source.nodes), f"this number has more than {MAX_DIGITS:,} digits"),
     ):
         if node is not None:
             place = source.span(node)
@@ -129,20 +149,10 @@ def parse(text: str, module: str, file: str) -> Source:
     return source
 
 
-def _too_deep(tree: ast.Module) -> ast.AST | None:
-    level: list[ast.AST] = [tree]
-    for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
-            return None
-    return next((node for node in level if hasattr(node, "lineno")), level[0])
-
-
-def _too_long(tree: ast.Module) -> ast.AST | None:
+def _too_long(nodes: NodeIndex) -> ast.AST | None:
     """Return a number that Python would read in hexadecimal, and refuse to write."""
-    most = 10**MAX_DIGITS
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and type(node.value) is int and node.value >= most:
+    for node in nodes.of(ast.Constant):
+        if type(node.value) is int and node.value >= _TOO_LARGE:
             return node
     return None
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.config import compiled_settings
 from kitaru.toml_files import project_file
+from kitaru.wire import disk
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.targets import BUNDLE_TOO_LARGE, FILE_NOT_IN_BUNDLE
 from kitaru_compiler.frontend.files import Reference, below, matched
@@ -92,7 +93,7 @@ class _Packing:
         start = (project.base / source.file).parent
         file = project_file(start)
         settings: dict[str, Any] = compiled_settings(start)
-        self._folder = file.parent.resolve() if file else project.root
+        self._folder = disk.resolved(file.parent) if file else project.root
         self._excluded = _spec(settings.get("exclude", []))
         self._top = self._repository()
         self._ignores: dict[Path, GitIgnoreSpec | None] = {}
@@ -100,7 +101,7 @@ class _Packing:
     def packed(self) -> Travel:
         base, found = self._project.base, self._travel
         for name in self._closure.sources:
-            found.files[name] = (base / name).read_bytes()
+            found.files[name] = disk.read_bytes(base / name)
             self._sizes[name] = len(found.files[name])
         for name in self._closure.writers:
             found.reasons[name] = "it writes records that the flow may read"
@@ -119,7 +120,7 @@ class _Packing:
         """Return the folder from which on ignore files count: the repository's or the project's."""
         base = self._project.base
         above = [base, *base.parents]
-        top = next((folder for folder in above if (folder / ".git").exists()), self._folder)
+        top = next((folder for folder in above if disk.exists(folder / ".git")), self._folder)
         return top if base.is_relative_to(top) else base
 
     def _candidates(self) -> Iterator[_Candidate]:
@@ -145,12 +146,12 @@ class _Packing:
             return
         try:
             why = self._why_not(candidate)
-            size = path.stat().st_size
+            size = disk.size(path)
             if not why:
                 self._sizes[name] = size
                 # Beyond the limit nothing is compiled, so nothing more needs to be read.
                 if sum(self._sizes.values()) <= MAX_BYTES:
-                    self._travel.files[name] = path.read_bytes()
+                    self._travel.files[name] = disk.read_bytes(path)
                     self._travel.reasons[name] = candidate.reason
         except OSError as error:
             why = f"cannot be read ({error.strerror})"
@@ -159,7 +160,7 @@ class _Packing:
 
     def _why_not(self, candidate: _Candidate) -> str:
         path = candidate.path
-        if not path.resolve().is_relative_to(self._project.base.resolve()):
+        if not disk.resolved(path).is_relative_to(disk.resolved(self._project.base)):
             return "is a link to a file outside the project"
         if _SECRET_NAME.fullmatch(path.name) or not _SECRET_FOLDERS.isdisjoint(path.parts):
             return "has the name of a file of credentials"
@@ -170,7 +171,7 @@ class _Packing:
                 return _EXCLUDED
             if self._is_ignored(path):
                 return "is ignored by .gitignore or .kitaruignore"
-        if path.stat().st_size <= MAX_BYTES and (kind := _secret_in(path.read_bytes())):
+        if disk.size(path) <= MAX_BYTES and (kind := _secret_in(disk.read_bytes(path))):
             return f"contains {kind}"
         return ""
 
@@ -192,7 +193,7 @@ class _Packing:
     def _ignore_of(self, folder: Path) -> GitIgnoreSpec | None:
         if folder not in self._ignores:
             files = (folder / name for name in _IGNORE_FILES)
-            texts = (f.read_text("utf-8", errors="replace") for f in files if f.is_file())
+            texts = (disk.read_text(f, "replace") for f in files if disk.is_file(f))
             self._ignores[folder] = _spec([line for text in texts for line in text.splitlines()])
         return self._ignores[folder]
 
@@ -278,10 +279,7 @@ def _is_secret(why: str) -> bool:
 def _is_store(path: Path) -> bool:
     for beside in _BESIDE_A_STORE:
         path = path.with_name(path.name.removesuffix(beside))
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return _STORE.match(file.read(_FIRST_PAGES)) is not None
+    return disk.is_file(path) and _STORE.match(disk.read_bytes(path, _FIRST_PAGES)) is not None
 
 
 def _spec(lines: list[str]) -> GitIgnoreSpec | None:
@@ -296,7 +294,7 @@ def _data_of(package: Path) -> Iterator[Path]:
     """Yield the data files in a package's folder and in its subfolders that are not packages."""
     for path in below(package):
         between = (folder for folder in path.relative_to(package).parents if folder.name)
-        nested = any((package / folder / "__init__.py").is_file() for folder in between)
+        nested = any(disk.is_file(package / folder / "__init__.py") for folder in between)
         if path.suffix.lower() in DATA and not nested:
             yield path
 

@@ -60,18 +60,20 @@ def misused_api(names: Names, module: str) -> list[Diagnostic]:
     with suppress(SourceError):
         names.project.closure(module)
     sources = sorted({s.file: s for s in names.project.sources.values() if s}.items())
-    if not any("kitaru" in source.text for _, source in sources):
+    near = names.near_kitaru()
+    if not near:
         return []
     api = Api()
     assigned = {
         node.attr
         for _, source in sources
-        for node in ast.walk(source.tree)
-        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+        for node in source.nodes.of(ast.Attribute)
+        if not isinstance(node.ctx, ast.Load)
     }
     return [
         diagnostic
         for _, source in sources
+        if source.module in near
         for diagnostic in _Reader(names, source, api, frozenset(assigned)).read()
     ]
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from kitaru.wire import disk
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.targets import MODULE_NAME_TAKEN
 from kitaru_compiler.frontend.project import RESERVED, Closure, Project, imports
@@ -59,7 +60,7 @@ def _namesake(project: Project, found: Source) -> str:
     parts = found.module.split(".")
     other = project.root.joinpath(*parts[:-1], f"{parts[-1]}.py")
     renamed = Path(found.file).stem not in (parts[-1], "__init__")
-    return f"`{other.name}`" if renamed and other.is_file() else ""
+    return f"`{other.name}`" if renamed and disk.is_file(other) else ""
 
 
 def _finding(source: Source, node: ast.AST, found: Source, owner: str) -> Diagnostic:

@@ -11,6 +11,7 @@ from kitaru.wire import redaction
 from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
 from kitaru_compiler.diagnostics.rules.source import SECRET_LITERAL
+from kitaru_compiler.frontend.node_index import NodeIndex
 from kitaru_compiler.frontend.project import Project
 from kitaru_compiler.frontend.source import Source
 
@@ -51,15 +52,14 @@ def _mask(text: str, span: Span) -> str:
 
 
 def _in_source(source: Source) -> Iterator[Diagnostic]:
-    named = {id(value): name for name, value in _named_values(source.tree)}
-    docstrings = {id(node.value) for node in ast.walk(source.tree) if isinstance(node, ast.Expr)}
+    named = {id(value): name for name, value in _named_values(source.nodes)}
+    docstrings = {id(node.value) for node in source.nodes.of(ast.Expr)}
     seen: set[Span] = set()
-    for node in ast.walk(source.tree):
-        if not isinstance(node, ast.Constant) or id(node) in docstrings:
+    for node in source.nodes.of(ast.Constant):
+        if id(node) in docstrings:
             continue
         kind = _kind(node.value, named.get(id(node), ""))
-        span = source.span(node)
-        if kind and span not in seen:
+        if kind and (span := source.span(node)) not in seen:
             seen.add(span)
             fix = (
                 'read it where it is used, `os.environ["API_KEY"]` in a checkpoint, and replace '
@@ -89,20 +89,21 @@ def kind_in_text(text: str) -> str:
     return next((kind for name, value in pairs if (kind := _kind(value, name))), "")
 
 
-def _named_values(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+def _named_values(nodes: NodeIndex) -> Iterator[tuple[str, ast.expr]]:
     """Yield values with the variable, key, attribute or argument that they are given to."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Assign(targets=targets, value=value):
-                yield from ((_target_name(target), value) for target in targets)
-            case ast.AnnAssign(target=target, value=ast.expr() as value):
-                yield _target_name(target), value
-            case ast.keyword(arg=str(name), value=value):
-                yield name, value
-            case ast.Dict(keys=keys, values=values):
-                yield from ((_text(k), v) for k, v in zip(keys, values, strict=True))
-            case ast.arguments():
-                yield from _defaults(node)
+    for assign in nodes.of(ast.Assign):
+        yield from ((_target_name(target), assign.value) for target in assign.targets)
+    for annotated in nodes.of(ast.AnnAssign):
+        if annotated.value is not None:
+            yield _target_name(annotated.target), annotated.value
+    for keyword in nodes.of(ast.keyword):
+        if keyword.arg is not None:
+            yield keyword.arg, keyword.value
+    for display in nodes.of(ast.Dict):
+        pairs = zip(display.keys, display.values, strict=True)
+        yield from ((_text(key), value) for key, value in pairs)
+    for arguments in nodes.of(ast.arguments):
+        yield from _defaults(arguments)
 
 
 def _target_name(target: ast.expr) -> str:

@@ -22,7 +22,9 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 def starts_at_import(names: Names, module: str) -> Iterator[Diagnostic]:
     """Yield one finding for each top-level statement that starts an execution."""
-    for source in names.project.closure(module).sources.values():
+    sources = names.project.closure(module).sources.values()
+    near = names.near_kitaru()
+    for source in (source for source in sources if source.module in near):
         for statement in source.tree.body:
             if not _is_main_guard(statement) and (call := _start(names, source, statement, set())):
                 message = "an import by Kitaru does not execute this start of an execution"

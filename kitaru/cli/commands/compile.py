@@ -61,7 +61,7 @@ def compile(
             output.document({**to_json(compiled), "warnings": warnings})
         return 0
     show(compiled, output)
-    output.say(f"deploy   see {compiled.build.directory / 'DEPLOY.md'}")
+    output.say(f"deploy   see {compiled.directory / 'DEPLOY.md'}")
     output.say(f"try it   kitaru dry-run {flow} --target {target}{example_inputs(compiled.plan)}")
     return 0
 
@@ -76,7 +76,7 @@ def _for_all(asked: Request, output: Output, form: str, warnings: list[str]) -> 
             output.document({**found, "warnings": warnings})
         return 1 if refused else 0
     rows = [
-        (one.target.name, counted(len(one.plan.steps), "step"), f"{one.build.directory}/")
+        (one.target_name, counted(len(one.plan.steps), "step"), f"{one.directory}/")
         for one in written
     ]
     rows += [(label(name, "red"), "refused", str(error)) for name, error in refused.items()]

@@ -43,9 +43,9 @@ def to_json(compiled: Compiled) -> dict[str, Any]:
 
     return {
         "flow": compiled.plan.flow,
-        "target": compiled.target.name,
-        "directory": str(compiled.build.directory),
-        "document": str(compiled.build.document),
+        "target": compiled.target_name,
+        "directory": str(compiled.directory),
+        "document": str(compiled.document),
         "steps": [step.name for step in compiled.plan.steps],
         "checkpoints": checkpoints(compiled.plan),
         "starts": asdict(compiled.starts),
@@ -56,12 +56,12 @@ def to_json(compiled: Compiled) -> dict[str, Any]:
 
 def show(compiled: Compiled, output: Output) -> None:
     """Write the outline of the pipeline, and the location of its files."""
-    plan, build = compiled.plan, compiled.build
-    title = f"{label(plan.flow, 'green')} for {compiled.target.name}: {_counts(plan)}"
+    plan = compiled.plan
+    title = f"{label(plan.flow, 'green')} for {compiled.target_name}: {_counts(plan)}"
     output.say(title, hang=2)
     rows = list(_rows(plan, plan.layout, 1))
     output.table(rows)
-    output.say(f"\nwrote {build.directory}/")
+    output.say(f"\nwrote {compiled.directory}/")
     for line in data_lines(compiled.data):
         output.say(line, hang=9)
     output.say(f"starts   {_starts(compiled.starts)}", hang=9)

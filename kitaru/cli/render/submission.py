@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kitaru.cli.output import Output, label
 from kitaru.cli.render.build import show, to_json
-from kitaru.ops.compile import Compiled
+from kitaru.ops.compile import compiled_as
 from kitaru.ops.resume import Place, write_residual
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def write(journal: Journal, place: Place, output: Output) -> int:
     """Write the residual pipeline of an execution, show its location, and return the exit code."""
     build = write_residual(journal, place)
-    compiled = Compiled(build.plan, (), build.target, build, {})
+    compiled = compiled_as(build, build.plan, (), {})
     if output.as_json:
         output.document({"exec_id": journal.exec_id, **to_json(compiled)})
         return 0

@@ -1,0 +1,110 @@
+"""The nodes of a module by kind, collected in one pass.
+
+A compilation asks many questions of each module: what it imports, which attributes it assigns,
+which strings it contains. Each of them concerns few kinds of nodes. One pass sorts the nodes by
+kind and finds the depth of the tree, so that no question walks the tree again:
+
+    index = NodeIndex(tree)
+    index.of(ast.Global)              # every `global` statement, the outermost first
+    index.imports                     # `import` and `from … import`, in the order of ast.walk
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain
+from typing import TypeVar
+
+Node = TypeVar("Node", bound=ast.AST)
+# Fields that contain names, flags and operators, which nobody looks for.
+_PLAIN = frozenset({
+    "arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "level", "lineno",
+    "module", "op", "ops", "simple", "tag", "type_comment",
+})  # fmt: skip
+_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
+    kind: tuple(name for name in kind._fields if name not in _PLAIN)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """Return the nodes directly below `node`, operators and contexts left out."""
+    found: list[ast.AST] = []
+    for name in _FIELDS[node.__class__]:
+        value = getattr(node, name, None)
+        if value.__class__ is list:
+            found += [item for item in value if isinstance(item, ast.AST)]
+        elif isinstance(value, ast.AST):
+            found.append(value)
+    return found
+
+
+class NodeIndex:
+    """The nodes of `tree`; operators and contexts, which are no code of their own, are left out.
+
+    Nodes of one kind are in the order in which `ast.walk` yields them. `too_deep` is a node at
+    depth `limit`, if the tree has one.
+    """
+
+    def __init__(self, tree: ast.Module, limit: int) -> None:
+        self.too_deep: ast.AST | None = None
+        # Both kinds of import share a list, for their order counts.
+        self._found: dict[type[ast.AST], list[ast.AST]] = {kind: [] for kind in _FIELDS}
+        self._found[ast.ImportFrom] = self._found[ast.Import]
+        level: list[ast.AST] = [tree]
+        depth = 0
+        while level:
+            if depth == limit:
+                self.too_deep = next((node for node in level if hasattr(node, "lineno")), level[0])
+                return
+            level = self._next_level(level)
+            depth += 1
+
+    def _next_level(self, level: list[ast.AST]) -> list[ast.AST]:
+        below: list[ast.AST] = []
+        add, found, fields = below.append, self._found, _FIELDS
+        for node in level:
+            kind = node.__class__
+            found[kind].append(node)
+            for name in fields[kind]:
+                value = getattr(node, name, None)
+                if value.__class__ is list:
+                    for item in value:
+                        if isinstance(item, ast.AST):
+                            add(item)
+                elif isinstance(value, ast.AST):
+                    add(value)
+        return below
+
+    @cached_property
+    def identifiers(self) -> frozenset[str]:
+        """Every name that code of the module can read: variables, attributes, what it imports."""
+        found = {name.id for name in self.of(ast.Name)}
+        found.update(attribute.attr for attribute in self.of(ast.Attribute))
+        for statement in self.imports:
+            for alias in statement.names:
+                found.update(alias.name.split("."))
+        return frozenset(found)
+
+    def parents(self) -> dict[ast.AST, ast.AST]:
+        """Return the node around each node: a new dict, larger than the index."""
+        nodes = chain.from_iterable(self._lists())
+        return {child: node for node in nodes for child in children(node)}
+
+    def _lists(self) -> Iterator[list[ast.AST]]:
+        for kind, nodes in self._found.items():
+            if kind is not ast.ImportFrom:
+                yield nodes
+
+    def of(self, *kinds: type[Node]) -> Iterator[Node]:
+        """Yield the nodes of these kinds, one kind after the other."""
+        for kind in kinds:
+            yield from self._found[kind]  # type: ignore[misc]
+
+    @property
+    def imports(self) -> list[ast.Import | ast.ImportFrom]:
+        """The import statements of the module and of everything in it."""
+        return self._found[ast.Import]  # type: ignore[return-value]

@@ -1,0 +1,86 @@
+"""A folder of results that can be computed again: by key, safe to delete, to damage and to share.
+
+Each entry is one file. Its first line is a digest of the key and the contents, so that a damaged
+entry, or one under another key's name, counts as missing. A write goes to a temporary file that is
+renamed, so that a reader finds a whole entry or none. Everybody who may write to the folder may
+change what readers get: share it only with those whose code you would run.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+MAX_BYTES = 200 * 1024 * 1024
+# A larger entry is not worth its place.
+_MAX_ENTRY = MAX_BYTES // 4
+_EXTENSION = ".entry"
+
+
+class DiskCache:
+    """Entries below `folder`; beyond `most` bytes those that were used longest ago are deleted.
+
+    No method raises OSError: a cache that cannot be used is an empty one.
+
+        cache = DiskCache(Path("~/.cache/kitaru/builds").expanduser())
+        cache.put("0" * 64, b"contents")
+        cache.get("0" * 64)                     # b"contents"
+    """
+
+    def __init__(self, folder: Path, most: int = MAX_BYTES) -> None:
+        self._folder = folder
+        self._most = most
+
+    def get(self, key: str) -> bytes | None:
+        """Return the contents stored under a key, None for a missing or damaged entry."""
+        path = self._path(key)
+        try:
+            with path.open("rb") as stream:
+                digest, contents = stream.readline(100), stream.read(_MAX_ENTRY + 1)
+        except OSError:
+            return None
+        if digest != _digest(key, contents):
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return contents
+
+    def put(self, key: str, contents: bytes) -> None:
+        """Store contents under a key, and delete what is beyond the limit."""
+        if len(contents) > min(_MAX_ENTRY, self._most):
+            return
+        with suppress(OSError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            number, name = tempfile.mkstemp(dir=self._folder)
+            staged = Path(name)
+            try:
+                with os.fdopen(number, "wb") as stream:
+                    stream.write(_digest(key, contents))
+                    stream.write(contents)
+                staged.replace(self._path(key))
+            finally:
+                staged.unlink(missing_ok=True)
+            self._evict()
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}{_EXTENSION}"
+
+    def _evict(self) -> None:
+        with os.scandir(self._folder) as found:
+            entries = [entry for entry in found if entry.name.endswith(_EXTENSION)]
+            seen = [(entry.path, entry.stat()) for entry in entries]
+        total = sum(each.st_size for _, each in seen)
+        for path, each in sorted(seen, key=lambda pair: pair[1].st_mtime_ns):
+            if total <= self._most:
+                return
+            Path(path).unlink(missing_ok=True)
+            total -= each.st_size
+
+
+def _digest(key: str, contents: bytes) -> bytes:
+    found = sha256(key.encode())
+    found.update(contents)
+    return found.hexdigest().encode() + b"\n"

@@ -1,0 +1,52 @@
+"""Refuse a build that would contain the value of a secret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from kitaru.errors import UsageError
+from kitaru.runtime import secrets as local_secrets
+from kitaru.runtime.executions.deployments import LOCK
+from kitaru.wire import redaction
+from kitaru.wire.plan import Plan
+from kitaru.wire.redaction import redacted
+from kitaru_targets import bundle
+
+
+def check(plan: Plan, sources: Mapping[str, bytes], named: Mapping[str, str]) -> None:
+    """Raise UsageError where the value of a secret that this machine has would be in a build.
+
+    Everything in a build is made of these: the plan, the project's files, and what is named here.
+    """
+    if not are_known(plan):
+        return
+    fields = json.loads(plan.to_json())
+    places = {f"`{name}` of the plan": value for name, value in fields.items()} | dict(named)
+    found = {place: redaction.find_secret_in_document(value) for place, value in places.items()}
+    for name, data in sources.items():
+        found[name] = redaction.find_secret_in(name) or redaction.find_secret_in_bytes(data)
+    for place, secret in found.items():
+        if secret:
+            raise UsageError(
+                f"The value of the secret {secret} would be in the build: {redacted(place)} "
+                "contains it.",
+                help=f'Remove it there, and call kitaru.secret("{secret}") where it is used.',
+            )
+
+
+def check_files(files: Mapping[str, bytes]) -> None:
+    """Do what `check` does, for the files of a finished build."""
+    plan = Plan.from_json(files["plan.json"])
+    if are_known(plan):
+        wiring = json.loads(files[LOCK])
+        named = {"the image": wiring["image"], "the URL of the store": wiring["store"]}
+        check(plan, bundle.project(bundle.contents(files["bundle.zip"])), named)
+
+
+def are_known(plan: Plan) -> bool:
+    """Return whether this machine has values of secrets, which a build must not contain."""
+    models = (model.get("secret") for model in plan.models.values() if isinstance(model, dict))
+    local_secrets.register_local({*plan.secrets, *filter(None, models)})
+    redaction.register_environment()
+    return redaction.has_values()
