@@ -301,7 +301,7 @@ def _type_name(function: Any) -> str:
 def _check_runtime(runtime: Runtime | None) -> Runtime | None:
     if runtime not in (None, "inline", "isolated"):
         raise UsageError(
-            f"runtime={runtime!r} is not a way to run a checkpoint.",
+            f"runtime={runtime!r} is not a valid runtime of a checkpoint.",
             help='Use runtime="inline" (never a step of its own) or "isolated" (always one).',
         )
     return runtime
@@ -320,8 +320,8 @@ def _check_depends_on(depends_on: Sequence[str]) -> tuple[str, ...]:
 def _check_pickle(pickle: bool) -> bool:
     if type(pickle) is not bool:
         raise UsageError(
-            f"pickle={pickle!r} does not say whether the result may be pickled.",
-            help="Use pickle=True, or leave it out.",
+            f"pickle={pickle!r} is not a boolean.",
+            help="Use pickle=True, or omit it.",
         )
     return pickle
 
@@ -331,10 +331,10 @@ def _synchronous(function: Callable[..., Any], timeout: float | None) -> Callabl
         return function
 
     async def cancelled_in_time(*args: Any, **kwargs: Any) -> Any:
-        # On the loop's own thread, so it is imported by now.
+        # This runs on the loop's own thread, so asyncio is already imported.
         import asyncio
 
-        # After the attempt has been given up, so that its error is the timeout of the attempt.
+        # Later than the timeout of the attempt, so that the attempt's own error is raised.
         async with asyncio.timeout(None if timeout is None else timeout + _GRACE_SECONDS):
             return await function(*args, **kwargs)
 
@@ -353,37 +353,37 @@ def checkpoint(
 def checkpoint(
     function: Callable[P, R] | None = None, /, **options: Unpack[CheckpointOptions]
 ) -> Checkpoint[P, R] | Callable[[Callable[P, R]], Checkpoint[P, R]]:
-    """Make a function a checkpoint; used as `@checkpoint` or `@checkpoint(…)`.
+    """Turn a function into a checkpoint. Use it as `@checkpoint` or `@checkpoint(…)`.
 
     Args:
-        name: what its invocations are called after; default the function's name.
-        retries: attempts after the first when it raises; default what the flow says, which is 0.
-        retry_delay: seconds before the first retry; default what the flow says, which is 0.
-        backoff: how many times longer each further retry waits, at most an hour; default what the
-            flow says, which is 2. Up to half of each wait is left out at random.
-        retry_on: the exception class, or a tuple of some, after which it is tried again; default
-            what the flow says, which is any `Exception`.
-        timeout: seconds that one attempt may take, after which it counts as failed with
-            `kitaru.errors.CheckpointTimeout`; default no limit. An async function is cancelled. A
+        name: name of its invocations. Default: the function's name.
+        retries: number of attempts after the first, if it raises. Default: the flow's, which is 0.
+        retry_delay: seconds before the first retry. Default: the flow's, which is 0.
+        backoff: factor by which each further pause grows, up to an hour. Default: the flow's, which
+            is 2. Each pause is shortened at random by up to half.
+        retry_on: exception class, or tuple of classes, to retry. Default: the flow's, which is
+            `Exception`.
+        timeout: maximum seconds for one attempt, which then fails with
+            `kitaru.errors.CheckpointTimeout`. Default: no limit. An async function is cancelled. A
             thread cannot be stopped: any other function continues in its thread, on copies of its
             arguments, until it returns or the process ends. Its result or exception is dropped.
-        cache: false to never use a result of another execution; by default the setting `cache`
-            decides, which is off.
-        depends_on: what its code reads beside arguments and globals, for the cache: patterns of
+        cache: false to never reuse a result of another execution. Default: the setting `cache`,
+            which is off.
+        depends_on: inputs of its code besides arguments and globals, for the cache: patterns of
             files from the working directory, and variables as `env:NAME`. Without it, code that
             reads files or the environment is not cached.
-        runtime: `inline` for never a pipeline step of its own, `isolated` for always one.
-        cpu, memory, gpu: what its step asks of the machine, as `0.5`, `"4Gi"` and a count.
-        capture: what is kept of its model calls: `full`, `metadata` (no texts) or `off`; default
-            what the flow says.
-        pickle: whether parts of its result that nothing else keeps may be pickled; default false.
-            A pickle runs code when it is loaded: only this flow's own processes ever load it, and
-            `kitaru.load` in a checkpoint that says the same.
-        type: a label for people, such as `llm_call`; it changes nothing.
+        runtime: `inline` to never make it a pipeline step, `isolated` to always make it one.
+        cpu, memory, gpu: resources of its step, such as `0.5`, `"4Gi"` and a number of GPUs.
+        capture: what is recorded of its model calls: `full`, `metadata` (no texts) or `off`.
+            Default: the flow's.
+        pickle: whether parts of its result without an exact form may be pickled. Default: false.
+            Loading a pickle runs code. Only this flow's own processes load it, and `kitaru.load` in
+            a checkpoint with the same option.
+        type: label for people, such as `llm_call`. It has no effect.
 
     Raises:
-        UsageError: an option is wrong, or it is no function made by `def`: a `functools.partial`,
-            an `lru_cache`, a builtin, a class or an object that is called.
+        UsageError: an option is wrong, or the object is not a function made by `def`: a
+            `functools.partial`, an `lru_cache`, a builtin, a class or a callable object.
 
     Example:
         @checkpoint(retries=2, retry_delay=5, retry_on=ConnectionError, timeout=60)

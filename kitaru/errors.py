@@ -1,35 +1,31 @@
 """The errors that Kitaru raises, and the exit code of each.
 
-    KitaruError                     base of everything below; never raised itself
-    ├── UsageError                  exit 2: the call or the command is wrong
-    │   ├── ContextError            a primitive used where it has no meaning
-    │   ├── InputError              a flow input is missing, unknown or of the wrong type
-    │   └── PickleRefused           a recorded value holds a pickle that nobody allowed to load
-    ├── FlowError                   exit 1: the flow failed, or its source has errors
-    │   ├── CheckpointFailed        a checkpoint raised, and nothing caught it
-    │   ├── CheckpointTimeout       an attempt of a checkpoint took longer than its timeout
-    │   ├── ValueNotEncodable       a value cannot be recorded
-    │   │   └── ValueTooLarge       it is larger than a value may be
-    │   ├── ArgumentChanged         a checkpoint changed one of its arguments
-    │   ├── ModelAnswerInvalid      a model's answer does not fit what was asked for
-    │   ├── ModelRequestError       a model's provider refused the request, or gave no answer
-    │   ├── Diverged                a replay asked for something else than was recorded
-    │   ├── ClassChanged            a recorded value does not fit its class, which has changed
-    │   └── SourceError             the compiler found errors; carries the diagnostics
-    ├── StateError                  exit 2: the execution is not in a state that allows this
-    │   ├── NotFound                no such execution, wait, artifact or block
-    │   ├── WaitConflict            the wait was answered differently before
-    │   ├── MemoryConflict          the newest version of a memory is not the expected one
-    │   └── WaitTimeout             `handle.wait(timeout)` elapsed; the run continues
-    ├── AnswerInvalid               exit 2: the answer does not fit the wait's schema; still waiting
-    └── EnvironmentFailure          exit 3: store, target or credentials
-        ├── StoreUnavailable        the store did not answer, after retries
-        ├── StoreDenied             the store refused the credentials
+    KitaruError                     base of everything below; never raised itself ├── UsageError
+    exit 2: the call or the command is wrong │   ├── ContextError            a primitive used where
+    it has no meaning │   ├── InputError              a flow input is missing, unknown or of the
+    wrong type │   └── PickleRefused           a recorded value contains a pickle that may not be
+    loaded ├── FlowError                   exit 1: the flow failed, or its source has errors │   ├──
+    CheckpointFailed        a checkpoint raised, and nothing caught it │   ├── CheckpointTimeout an
+    attempt of a checkpoint took longer than its timeout │   ├── ValueNotEncodable       a value
+    cannot be recorded │   │   └── ValueTooLarge       it is larger than a value may be │   ├──
+    ArgumentChanged         a checkpoint changed one of its arguments     │   ├── ModelAnswerInvalid
+    a model's answer does not match the schema or the tools │   ├── ModelRequestError       a
+    model's provider rejected the request, or did not answer │   ├── Diverged
+    non-deterministic replay: another call than was recorded │   ├── ClassChanged            a
+    recorded value does not match its changed class │   └── SourceError             the compiler
+    found errors; carries the diagnostics ├── StateError                  exit 2: the execution is
+    not in a state that allows this │   ├── NotFound                no such execution, wait,
+    artifact or block │ ├── WaitConflict            the wait was answered differently before │   ├──
+    MemoryConflict the newest version of a memory is not the expected one │   └── WaitTimeout
+    `handle.wait(timeout)` elapsed; the run continues     ├── AnswerInvalid               exit 2:
+    the answer does not match the schema; still waiting └── EnvironmentFailure          exit 3:
+    store, target or credentials ├── StoreUnavailable        the store did not answer, after retries
+            ├── StoreDenied             the store rejected the credentials
         ├── StoreUnsuitable         the store ignores create-if-absent, or does not exist
-        ├── RecordCorrupt           a stored object is not what was written
-        └── RecordTooNew            written by a newer Kitaru
+        ├── RecordCorrupt           a stored object is damaged └── RecordTooNew            written
+        by a newer Kitaru
 
-Every error has a message that says what happened and why, and a `help` that says what to do next.
+Every error has a message with what happened and why, and a `help` with what to do next.
 """
 
 from __future__ import annotations
@@ -39,14 +35,14 @@ from kitaru.hints import NextStep
 
 
 class KitaruError(Exception):
-    """Base of all errors that Kitaru raises on purpose.
+    """Base class of all errors that Kitaru raises on purpose.
 
-    `help` is one or more lines that say what to do next, with a command to paste where there is
-    one; empty when there is nothing to add. `exit_code` is what the command line ends with.
+    `help` contains one or more lines with what to do next, often with a command to paste. It may be
+    empty. `exit_code` is the exit code of the command line.
 
-    A layer that knows no command line names the step instead: `next_step`, of the execution
-    `exec_id` in the store `store_url`, or of the deployed flow `flow`. `kitaru.hints` renders it as
-    the end of `help`.
+    A layer that does not know the command line sets `next_step` instead, for the execution
+    `exec_id` in the store `store_url`, or for the deployed flow `flow`. `kitaru.hints` renders it
+    as the end of `help`.
     """
 
     exit_code = 1
@@ -97,15 +93,15 @@ class FlowError(KitaruError):
 
 
 class CheckpointFailed(FlowError):
-    """A checkpoint raised and nothing caught it; `__cause__` is the user's exception."""
+    """A checkpoint raised, and nothing caught it. `__cause__` is the user's exception."""
 
 
 class CheckpointTimeout(FlowError, TimeoutError):
-    """An attempt of a checkpoint took longer than its `timeout`; what it still returns is lost."""
+    """An attempt of a checkpoint took longer than its `timeout`. Its later result is dropped."""
 
 
 class ValueNotEncodable(FlowError):
-    """A value cannot be recorded exactly; `path` leads to it inside the outer value."""
+    """A value cannot be recorded exactly. `path` is its path inside the outer value."""
 
     def __init__(self, message: str, *, path: str = "", help: str = "") -> None:
         super().__init__(message, help=help)
@@ -113,7 +109,7 @@ class ValueNotEncodable(FlowError):
 
 
 class ValueTooLarge(ValueNotEncodable):
-    """A value is larger than a value may be; `path` leads to its largest part."""
+    """A value is too large to be recorded. `path` is the path of its largest part."""
 
 
 class ArgumentChanged(FlowError):
@@ -121,14 +117,14 @@ class ArgumentChanged(FlowError):
 
 
 class ModelAnswerInvalid(FlowError):
-    """A model's answer does not fit the schema or the tools it was given, asked twice."""
+    """Two answers of a model did not match the schema or the tools."""
 
 
 class ModelRequestError(FlowError):
-    """A model's provider refused the request or gave no answer, after the retries of the call.
+    """A model's provider rejected the request or did not answer, after the retries of the call.
 
-    `status` is the HTTP status that the provider answered with, None when no answer came. The same
-    for every provider, whatever library reaches it. `tries` is how many requests were made.
+    The error is the same for every provider and library. `status` is the HTTP status, or None
+    without a response. `tries` is the number of requests.
 
     Example:
         @checkpoint(retries=3, retry_delay=30, retry_on=kitaru.errors.ModelRequestError)
@@ -143,11 +139,11 @@ class ModelRequestError(FlowError):
 
 
 class Diverged(FlowError):
-    """A replay asked for the same invocation with another callee or other arguments."""
+    """Non-deterministic replay: the flow calls something else than was recorded."""
 
 
 class ClassChanged(FlowError):
-    """A recorded value does not fit its class, which has changed since it was recorded.
+    """A recorded value does not match its class, which has changed since it was recorded.
 
     The record is intact: restore the class, give new fields a default, or declare `kitaru.moved` or
     `kitaru.migrate`, then resume.
@@ -169,9 +165,9 @@ class WaitConflict(StateError):
 
 
 class MemoryConflict(StateError):
-    """The newest version of a memory is not the one that was expected; `version` says which it is.
+    """The newest version of a memory is not the expected one.
 
-    `version` is 0 where the key has no value.
+    `version` is the newest version, or 0 if the key has no value.
     """
 
     def __init__(self, message: str, *, version: int, help: str = "") -> None:
@@ -184,7 +180,7 @@ class WaitTimeout(StateError, TimeoutError):
 
 
 class AnswerInvalid(KitaruError):
-    """The answer does not fit the wait's schema; the wait is still pending."""
+    """The answer does not match the wait's schema. The wait is still pending."""
 
     exit_code = 2
 
@@ -200,7 +196,7 @@ class StoreUnavailable(EnvironmentFailure):
 
 
 class StoreDenied(EnvironmentFailure):
-    """The store refused the credentials."""
+    """The store rejected the credentials."""
 
 
 class StoreUnsuitable(EnvironmentFailure):
@@ -208,11 +204,11 @@ class StoreUnsuitable(EnvironmentFailure):
 
 
 class RecordCorrupt(EnvironmentFailure):
-    """A stored object is not what was written."""
+    """A stored object is damaged."""
 
 
 class RecordTooNew(EnvironmentFailure):
-    """A stored object was written by a newer Kitaru; upgrade to read it."""
+    """A stored object was written by a newer Kitaru. Upgrade to read it."""
 
 
 # The names of Kitaru 0.21 and earlier.

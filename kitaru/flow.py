@@ -60,7 +60,7 @@ __all__ = ["Flow", "Handle", "Runner", "flow"]
 
 
 class FlowOptions(TypedDict, total=False):
-    """The options of `@flow`; `flow` documents each."""
+    """The options of `@flow`, which documents them."""
 
     name: str | None
     cache: bool | None
@@ -75,10 +75,10 @@ class FlowOptions(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """What `.run(…)` takes beside the inputs of the flow; an input of the same name wins.
+    """Options of `.run(…)` in addition to the flow's inputs. An input of the same name wins.
 
-    `cache` and `retries` are those of `.options(…)`. `stack` names the stack whose store is used.
-    `image` is for containers, and changes nothing here.
+    `cache` and `retries` are the options of `.options(…)`. `stack` is the stack whose store is
+    used. `image` is for containers and has no effect here.
     """
 
     cache: bool | None
@@ -88,11 +88,14 @@ class RunOptions(TypedDict, total=False):
 
 
 class Flow(Explaining, Generic[P, R]):
-    """A flow: run it with `.run(…)`; made by `@flow`.
+    """A flow, created by `@flow`. Run it with `.run(…)`.
 
-    `name` is what executions call it, `function` the decorated function, `module` the name under
-    which another process imports it, `file` the path of its source. Code that no file contains
-    (standard input, `python -c`, a notebook) has the module `__main__` and no file.
+    Attributes:
+        name: the name in its executions.
+        function: the decorated function.
+        module: the name under which another process imports it.
+        file: the path of its source. Code without a file (standard input, `python -c`, a notebook)
+            has the module `__main__` and no file.
     """
 
     def __init__(
@@ -187,18 +190,17 @@ class Flow(Explaining, Generic[P, R]):
         cache: bool | None = None,
         retries: int | None = None,
     ) -> Runner[P, R]:
-        """Return something to `.run(…)` that does so in another way.
+        """Return a runner with other options. Call `.run(…)` on it.
 
         Args:
             store: URL of the store, such as `sqlite:PATH`. Default: as configured.
             exec_id: execution id. If it already exists with the same inputs, that execution is
                 resumed.
             cache: whether results of other executions may be reused. Default: as decorated.
-            retries: how often a checkpoint that does not say itself is tried again; default as
-                decorated.
+            retries: default number of retries for checkpoints that set none. Default: as decorated.
 
         Raises:
-            UsageError: `exec_id` is no execution id, or `retries` no number of attempts.
+            UsageError: `exec_id` is not a valid execution id, or `retries` is not a valid number.
 
         Example:
             review_flow.options(cache=False).run("kayaks")
@@ -229,17 +231,17 @@ class Flow(Explaining, Generic[P, R]):
         """Start a new execution that reuses the records before `start`, and run the rest again.
 
         Args:
-            start: the invocation, by id or name, to run again from; default the first one.
+            start: id or name of the first invocation to run again. Default: everything.
             at_failure: run again from the invocation that failed.
-            results: by invocation, what it shall have returned, however it is called now.
+            results: results to inject, by invocation. They are returned for any arguments.
             inputs: inputs to change, as JSON by name.
-            models: by alias, the model to ask instead of the one that is configured.
+            models: models to use instead of the configured ones, by alias.
 
         Raises:
             NotFound: there is no such execution or invocation.
-            StateError: it belongs to another flow, or is to be replayed at a failure it had not.
-            UsageError: a name stands for several invocations, or a result cannot be given.
-            InputError: an input is unknown or does not fit its annotation.
+            StateError: it belongs to another flow, or `at_failure` is set and it did not fail.
+            UsageError: a name matches several invocations, or a result cannot be injected.
+            InputError: an input is unknown or does not match its annotation.
 
         Example:
             review_flow.replay(exec_id, start="draft", models={"fast": "openai/gpt-4o"}).wait()
@@ -258,9 +260,9 @@ class Flow(Explaining, Generic[P, R]):
         image: str | None = None,
         store: str | Store | None = None,
     ) -> FlowDeployment:
-        """Compile this flow from its file, and keep the build in the store as its next version.
+        """Compile this flow from its file, and store the build as its next version.
 
-        The first version gets the tag `default`; later, tags move where they are named.
+        The first version gets the tag `default`. Later, only the named tags move.
 
         Args:
             target: name of a target. Default: as configured, then `local`, a process that reads
@@ -288,7 +290,7 @@ class Flow(Explaining, Generic[P, R]):
         Raises:
             NotFound: the flow is not deployed in the configured store.
             InputError: the inputs are not those of the version.
-            EnvironmentFailure: the SDK or a package is missing, or store or service refused.
+            EnvironmentFailure: the SDK or a package is missing, or the store or service failed.
 
         Example:
             review_flow.invoke(topic="kayaks").wait()
@@ -311,9 +313,9 @@ class Flow(Explaining, Generic[P, R]):
         version: int | str | None = None,
         store: str | Store | None = None,
     ) -> FlowDeployment:
-        """Return one deployed version of this flow; default the one tagged `default`.
+        """Return one deployed version of this flow. Default: the version of the tag `default`.
 
-        Raises NotFound when there is no such version or tag.
+        Raises NotFound if there is no such version or tag.
         """
         from kitaru.ops.invoke import deployment_of
 
@@ -323,7 +325,7 @@ class Flow(Explaining, Generic[P, R]):
         journal = Journal.open(resolve_store(store), exec_id)
         if journal.execution.flow != self.name:
             raise StateError(
-                f"The execution {exec_id} is one of {journal.execution.flow}, not of {self.name}.",
+                f"The execution {exec_id} belongs to {journal.execution.flow}, not to {self.name}.",
                 help=hints.get_help(journal),
             )
         return journal

@@ -18,7 +18,7 @@ Prompt = str | Sequence[dict[str, Any]]
 
 
 class Options(TypedDict, total=False):
-    """What every form of `llm` takes; the meaning of each stands there."""
+    """The options of all forms of `llm`, which documents them."""
 
     model: str | None
     system: str | None
@@ -54,39 +54,41 @@ def llm(
     capture: Capture | None = None,
     name: str | None = None,
 ) -> Any:
-    """Ask a model and return its text; on a resume the recorded text, without asking again.
+    """Call a model and return its text. A resume returns the recorded text without a call.
 
-    In a flow's body this is a durable call of its own; in a checkpoint it belongs to it.
+    In a flow's body this is a durable call of its own. In a checkpoint it belongs to the
+    checkpoint.
 
     Args:
-        prompt: the user message; or the messages of a conversation, `{"role", "content"}` each.
+        prompt: the user message, or the messages of a conversation as `{"role", "content"}`.
         model: an alias, such as `fast`, or a model, such as `openai/gpt-4o` or any of litellm's.
-            Default: `KITARU_DEFAULT_MODEL`, else `fast`. Aliases come from `KITARU_MODELS` and
-            `[tool.kitaru.models]`; one that is not configured is answered by the offline model,
-            whose text says so.
-        system: the system message; default none.
-        temperature: 0 to 2, as the model takes it; default the model's own.
-        max_tokens: the most tokens to return; default the model's own.
-        tools: what the model may ask to be called, as OpenAI writes it; with it a `kitaru.Reply`
-            is returned: the text, and the calls with their arguments.
-        schema: the type to answer in: a pydantic model, a dataclass, `list[int]`, …; with it an
-            instance is returned. An answer that does not fit is sent back once.
-        stream: is given the text piece by piece as it comes, and nothing on a resume; from the
-            first piece on a failed request is not made again.
-        retries: how often a request is made again after a rate limit, a timeout or a fault of the
-            provider's, at its pace (`Retry-After`, at most 60 s); default 2. The checkpoint's own
-            retries come after.
-        timeout: seconds for one request; default 600.
-        capture: what is kept beside the value: `full`, `metadata` (no texts) or `off`; default what
-            the checkpoint, the flow or the configuration says, which is `full`.
-        name: the invocation's name in a flow's body; default `llm`.
+            Default: `KITARU_DEFAULT_MODEL`, then `fast`. Aliases come from `KITARU_MODELS` and
+            `[tool.kitaru.models]`. If an alias is not configured, the offline model answers; its
+            text says so.
+        system: the system message. Default: none.
+        temperature: 0 to 2. Default: the model's default.
+        max_tokens: maximum number of tokens to return. Default: the model's default.
+        tools: tools that the model may call, in OpenAI's format. With tools, a `kitaru.Reply` is
+            returned: the text, and the tool calls with their arguments.
+        schema: type of the answer: a pydantic model, a dataclass, `list[int]`, …. With a schema, an
+            instance is returned. An invalid answer is sent back once.
+        stream: function that receives the text piece by piece. It is not called on a resume. After
+            the first piece, a failed request is not retried.
+        retries: how often to retry a request after a rate limit, a timeout or a fault of the
+            provider, after the pause in `Retry-After` (at most 60 s). Default: 2. The retries of
+            the checkpoint come after these.
+        timeout: seconds for one request. Default: 600.
+        capture: what is recorded in addition to the value: `full`, `metadata` (no texts) or `off`.
+            Default: the setting of the checkpoint, the flow or the configuration, which is `full`.
+        name: name of the invocation in a flow's body. Default: `llm`.
 
     Raises:
-        ContextError: outside a flow.
-        UsageError: an argument is wrong, or the model's address is one that must not be asked.
-        ModelAnswerInvalid: neither answer fits `schema`, or calls `tools` with JSON objects.
-        EnvironmentFailure: the library that reaches the model or a credential is missing.
-        ModelRequestError: the provider refused the request or gave no answer.
+        ContextError: the call is outside a flow.
+        UsageError: an argument is wrong, or the model's address is not allowed.
+        ModelAnswerInvalid: both answers do not match `schema`, or call `tools` with arguments that
+            are not JSON objects.
+        EnvironmentFailure: the library for the model or a credential is missing.
+        ModelRequestError: the provider rejected the request or did not answer.
 
     Example:
         brief = kitaru.llm(f"Research: {topic}", model="fast")
@@ -111,7 +113,9 @@ def llm(
     return call_llm(name, ModelCall(request, read, stream, capture))
 
 
-_ONE_OF = "Let the model call tools first; then ask for the shape, with what they returned."
+_ONE_OF = (
+    "Let the model call tools first. Then call it with the schema and the results of the tools."
+)
 _KINDS: tuple[tuple[str, Any], ...] = (
     ("model", str | None),
     ("system", str | None),
@@ -134,20 +138,20 @@ def _check(request: ModelRequest, stream: Any, capture: Any) -> None:
         raise UsageError("kitaru.llm: retries must be 0 or more, and timeout more than 0 seconds.")
     if stream is not None and not callable(stream):
         raise UsageError(
-            "kitaru.llm: stream must be a function of a text.",
+            "kitaru.llm: stream must be a function that accepts a string.",
             help='For example stream=lambda text: print(text, end="", flush=True)',
         )
     check_capture("kitaru.llm", capture)
 
 
 def _json(name: str, given: Any) -> list[dict[str, Any]]:
-    """Return a copy of what a provider takes as a list of JSON objects."""
+    """Return a copy of a list of JSON objects for a provider."""
     try:
         copy = json.loads(json.dumps(list(given)))
     except (TypeError, ValueError):
         copy = None
     if not copy or not all(isinstance(item, dict) for item in copy):
-        what = "a text, or messages" if name == "prompt" else "a list of tools"
+        what = "a string, or messages" if name == "prompt" else "a list of tools"
         raise UsageError(
             f"kitaru.llm: {name} must be {what}: JSON objects, at least one.",
             help='For example prompt=[{"role": "user", "content": "Hello"}]',

@@ -35,22 +35,22 @@ def wait(
     timeout: float | timedelta | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Any:
-    """Ask somebody, and suspend until there is an answer; in a flow's body.
+    """Suspend the execution until somebody answers, and return the answer. Only in a flow's body.
 
     Args:
-        name: what the answer is addressed to; default `wait`, numbered when it is used again.
-        question: what people are shown.
-        schema: the answer's type: bool (default, also for None), int, float, str, list, dict, a
-            pydantic model or a dataclass, or a JSON schema (draft 2020-12) as a dict.
-        timeout: how long the process looks for the answer before it ends and releases its compute,
-            in seconds or as a timedelta; default 0. It is never a deadline: the execution waits on.
-            The status is `waiting` all the time. An answer later than that resumes the execution.
-        metadata: JSON shown beside the question.
+        name: name of the wait, used to answer it. Default: `wait`, numbered when it is repeated.
+        question: text to show to people.
+        schema: type of the answer: bool (default, also for None), int, float, str, list, dict, a
+            pydantic model or a dataclass, or a JSON Schema (draft 2020-12) as a dict.
+        timeout: how long the process polls for the answer before it ends and releases its compute,
+            in seconds or as a timedelta. Default: 0. It is not a deadline: the status stays
+            `waiting`, and a later answer resumes the execution.
+        metadata: JSON to show with the question.
 
     Raises:
-        ContextError: used outside a flow's body.
-        UsageError: the schema is not a type that JSON can express, or is a JSON schema that
-            cannot be honoured; or `timeout` is not a time.
+        ContextError: the call is outside a flow's body.
+        UsageError: JSON cannot express the type, or the JSON Schema cannot be checked; or `timeout`
+            is not a time.
         EnvironmentFailure: the schema needs pydantic or jsonschema-rs, which is not installed.
 
     Example:
@@ -70,12 +70,12 @@ def wait(
 
 
 def log(**metadata: Any) -> None:
-    """Keep notes with the checkpoint that runs, or in a flow's body with the execution.
+    """Record notes with the running checkpoint or, in a flow's body, with the execution.
 
-    Values are merged by key, the last one counts.
+    Notes are merged by key. The last value of a key counts.
 
     Raises:
-        ContextError: used outside a flow.
+        ContextError: the call is outside a flow.
 
     Example:
         kitaru.log(rows=1200, source="crm")
@@ -85,30 +85,30 @@ def log(**metadata: Any) -> None:
     if scope.running is not None:
         scope.running.metadata.update(noted)
         return
-    # A note may hold the time; nothing depends on it, so a replay may ask for another one.
+    # A note may contain the time. No result depends on it, so a replay may log another value.
     spec = Spec("log", _note, "kitaru.log", kind="log", policy=ONCE, compared=False)
     scope.execution.invoke(spec, (), noted, None)
 
 
 def save(name: str, value: Any, type: str = "", tags: Sequence[str] | None = None) -> None:
-    """Keep a value as an artifact of the checkpoint that runs.
+    """Save a value as an artifact of the running checkpoint.
 
     Args:
-        name: how `kitaru.load` finds it.
-        value: anything that can be recorded.
-        type: what it is, for people; default the name of its class.
-        tags: labels, for people; stored with the artifact.
+        name: name of the artifact, for `kitaru.load`.
+        value: any value that can be recorded.
+        type: type of the artifact, for people. Default: the name of its class.
+        tags: labels for people, stored with the artifact.
 
     Raises:
-        ContextError: used outside a checkpoint.
+        ContextError: the call is outside a checkpoint.
         ValueNotEncodable: the value cannot be recorded.
     """
     execution, running = context.in_checkpoint("kitaru.save")
     check_name("artifact", name)
     if any(kept["name"] == name for kept in running.artifacts):
         raise UsageError(
-            f'The checkpoint {running.invocation} saved the artifact "{name}" already.',
-            help="Artifacts are never overwritten; use another name.",
+            f'The checkpoint {running.invocation} has already saved the artifact "{name}".',
+            help="Artifacts cannot be overwritten. Use another name.",
         )
     stored = execution.journal.store_value(value, name, type=type)
     kept: dict[str, Any] = {"name": name, "type": stored.type, "value": stored}
@@ -118,15 +118,15 @@ def save(name: str, value: Any, type: str = "", tags: Sequence[str] | None = Non
 
 
 def load(exec_id: str, name: str) -> Any:
-    """Return an artifact of an execution, in a checkpoint.
+    """Return an artifact of an execution. Only in a checkpoint.
 
-    `name` is what it was saved as; or an invocation's id, for that invocation's result.
+    `name` is the name of the artifact, or the id of an invocation to load its result.
 
     Raises:
-        ContextError: used outside a checkpoint.
+        ContextError: the call is outside a checkpoint.
         NotFound: there is no such execution or artifact.
         StateError: several invocations saved an artifact of that name.
-        PickleRefused: it holds a pickle, and the checkpoint does not say `pickle=True`.
+        PickleRefused: the value contains a pickle, and the checkpoint does not set `pickle=True`.
     """
     execution, running = context.in_checkpoint("kitaru.load")
     journal = Journal.open(execution.journal.store, exec_id)
@@ -136,23 +136,23 @@ def load(exec_id: str, name: str) -> Any:
 
 
 def idempotency_key() -> str:
-    """Return a key that is the same in every attempt of the checkpoint that runs, and in no other.
+    """Return a key that is the same in every attempt of the running checkpoint, and unique to it.
 
-    For effects outside that must happen once: hand it to the service that has them.
+    Pass it to an external service whose effect must happen only once, such as a payment.
 
     Raises:
-        ContextError: used outside a checkpoint.
+        ContextError: the call is outside a checkpoint.
     """
     execution, running = context.in_checkpoint("kitaru.idempotency_key")
     return ids.idempotency_key(execution.journal.exec_id, running.invocation)
 
 
 def secret(name: str) -> str:
-    """Return the value of a secret, which is masked from now on wherever Kitaru shows a text.
+    """Return the value of a secret. From then on, Kitaru masks the value in all of its output.
 
-    An environment variable of that name comes first, then the reference in
-    `[tool.kitaru.secrets]`, then what `kitaru secrets set NAME` keeps for this user. A result, a
-    frame or a memory that holds the value is refused: it would lie in the store.
+    The value comes from the environment variable of that name, then from the reference in
+    `[tool.kitaru.secrets]`, then from `kitaru secrets set NAME` of this user. A result, a frame or
+    a memory that contains the value is rejected, so that the store never contains a secret.
 
     Raises:
         NotFound: there is no such secret here.
@@ -166,14 +166,14 @@ def secret(name: str) -> str:
     if value is None:
         raise NotFound(
             f"There is no secret {name} here: no variable {name} in the environment, no reference "
-            "in [tool.kitaru.secrets], nothing kept for this user.",
+            "in [tool.kitaru.secrets], no secret stored for this user.",
             help=f"kitaru secrets set {name}    # reads the value from stdin",
         )
     return value
 
 
 def _seconds(timeout: Any) -> float:
-    """Return how long to poll; a timedelta is known by what it has, so that nothing is imported."""
+    """Return the polling time in seconds. A timedelta is recognised without importing datetime."""
     if timeout is None:
         return 0.0
     seconds = timeout.total_seconds() if hasattr(timeout, "total_seconds") else timeout
@@ -181,8 +181,8 @@ def _seconds(timeout: Any) -> float:
     if number and 0 <= seconds < math.inf:
         return float(seconds)
     raise UsageError(
-        f"kitaru.wait: timeout={timeout!r} is not a time to look for the answer.",
-        help="Use seconds, 0 or more, or a timedelta; leave it out to release the compute at once.",
+        f"kitaru.wait: timeout={timeout!r} is not a valid time.",
+        help="Use seconds, 0 or more, or a timedelta. Omit it to release the compute at once.",
     )
 
 
@@ -192,7 +192,7 @@ def _note(**metadata: Any) -> None:
 
 
 def _json(value: dict[str, Any], where: str) -> dict[str, Any]:
-    # Refuses secrets, and makes a copy that does not change any more.
+    # Rejects secrets, and makes a copy that later changes do not affect.
     plain: dict[str, Any] = codec.decode(codec.encode(value, where=where))
     reason = not_json(plain, where) if isinstance(plain, dict) else f"{where} is no dict"
     if reason:
@@ -203,7 +203,7 @@ def _json(value: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _references() -> Mapping[str, str]:
-    # Reads files, which a flow without secrets need not wait for.
+    # Reads files, which a flow without secrets does not need.
     from kitaru import config
 
     return config.secrets()
