@@ -88,7 +88,7 @@ def test_a_run_that_does_not_come_to_the_wait_is_left_alone(
 ) -> None:
     script = Script([place])
     monkeypatch.setattr(submit, "_Run", script)
-    with pytest.raises(EnvironmentFailure, match="has not come to ok"):
+    with pytest.raises(EnvironmentFailure, match="has not reached ok"):
         submit.answered(RECORD, "ok", 7, {"url": "http://airflow"})
     assert script.done == []
 
