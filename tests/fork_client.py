@@ -1,7 +1,7 @@
 """Asks a fork server of `tests.forks` for a process, and waits for its end.
 
-As a program, it is the `python3` of a dry run's shell: its own file knows the address. It imports
-little, since it starts as often as a step does.
+As a program, it is the `python3` of a dry run's shell; its own file contains the address. It
+imports little, because it starts for every step.
 """
 
 from __future__ import annotations

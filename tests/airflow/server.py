@@ -48,7 +48,7 @@ def _running(python: Path, home: Path, database: Path) -> Iterator[Airflow]:
     environment = _environment(python, home, steps, database)
     url = f"http://127.0.0.1:{port}"
     _once(environment, home, "db", "migrate")
-    # Who reads holds up nobody who writes: many runs go on at once.
+    # Readers must not block writers, because many runs are active at once.
     with closing(sqlite3.connect(database)) as opened:
         opened.execute("PRAGMA journal_mode=WAL")
     # What people ask writes to the database from the server's one loop, which then cannot end what

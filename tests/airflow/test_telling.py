@@ -1,4 +1,4 @@
-"""What Airflow is told of an answer, wherever its run stands: by a stand-in of its API."""
+"""Airflow is notified of an answer in every state of its run, tested with a stand-in of its API."""
 
 from __future__ import annotations
 

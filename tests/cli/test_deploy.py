@@ -57,7 +57,7 @@ def test_an_execution_keeps_its_version_while_the_tag_moves(deployed: Kitaru) ->
     begun = deployed(*local).document
     assert (begun["status"], begun["deployment"]) == ("waiting", "v1")
     deployed("flow", "tag", "review@v2", "moving")
-    # Neither the source nor the version that the tag points at now is what goes on.
+    # The execution continues with its own version, not with the source or the tag's new version.
     done = deployed("executions", "input", begun["exec_id"], "--value", "true", "--json").document
     assert (done["result"], done["deployment"]) == ("draft of brief on tea", "v1")
     assert "v1" in deployed("executions", "get", begun["exec_id"]).err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .conftest import Kitaru
 
-# Whoever loads a `Marked` leaves a file behind.
+# A process that loads a `Marked` creates a file.
 MARKING = """\
 from pathlib import Path
 

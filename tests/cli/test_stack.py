@@ -31,7 +31,7 @@ target = "kubeflow"
 submit = {namespace = "agents"}
 models = {fast = "openai/gpt-4o"}
 """
-# Of each setting: two values that are told apart, in Python and as TOML and the environment write.
+# For each setting: two different values, in Python, as TOML and as environment variables.
 SETTINGS: dict[str, list[tuple[Any, str, str]]] = {
     "stack": [("dev", '"dev"', "dev"), ("prod", '"prod"', "prod")],
     "image": [("r/a", '"r/a"', "r/a"), ("r/b", '"r/b"', "r/b")],

@@ -24,7 +24,7 @@ REGISTRY: list[int] = [1]
 
 
 class Model:
-    """Says itself how it is copied, so that nothing but a pickle keeps it."""
+    """Defines how it is copied, so that only a pickle can record it."""
 
     def __init__(self, *held: Any) -> None:
         self.held = held

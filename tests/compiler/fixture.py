@@ -22,7 +22,7 @@ _BLOCK = re.compile(r"^```python *(?P<info>.*)\n(?P<code>(?s:.*?))^```$", re.M)
 
 @dataclass
 class Fixture:
-    """One page: `text` is what a person wrote, `expected` what the compiler made of it."""
+    """One page: `text` is written by a person, `expected` is the compiler's output."""
 
     path: Path
     text: str
@@ -67,7 +67,7 @@ def write(fixture: Fixture) -> None:
 
 
 def _steps(plan: Plan) -> Iterator[str]:
-    yield "| step | starts at | runs | goes on to |\n|---|---|---|---|"
+    yield "| step | starts at | runs | continues at |\n|---|---|---|---|"
     for step in plan.steps:
         exits = ", ".join(name or "the end" for name in step.exits) or "–"
         notes = "".join(f"; {note}" for note in _notes(step))

@@ -1,4 +1,4 @@
-"""What is left to run after a wait or a crash."""
+"""Residual plans: the remaining steps after a wait or a crash."""
 
 from __future__ import annotations
 

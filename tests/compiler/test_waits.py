@@ -1,4 +1,4 @@
-"""Where a target asks by a node of its own, a step of its own goes on after the answer."""
+"""On a target with native waits, a separate step continues after the answer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_wait_has_a_step_that_goes_on_after_it(tmp_path: Path) -> None:
         ("ok_answer", "ok", ("b", None)),
         ("b", "b", (None,)),
     ]
-    assert plan.step("a").may_wait and "ok" in plan.step("a").blocks, "it asks, and may go on"
+    assert plan.step("a").may_wait and "ok" in plan.step("a").blocks, "it asks, and may continue"
     wait, after = plan.layout[1:3]
     assert (wait, after) == (WaitItem("ok"), StepItem("ok_answer"))
 

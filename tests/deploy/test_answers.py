@@ -96,7 +96,7 @@ def waiting(make: Make, tmp_path: Path, body: Path) -> Waiting:
 
 
 def answer_the_first(waiting: Waiting) -> None:
-    """Answer the first wait, and run the step that goes on to the second one."""
+    """Answer the first wait, and run the step that continues to the second one."""
     waiting.client.executions.input(waiting.exec_id, False, "publish", submit=False)
     waiting.step("draft")
     assert waiting.status == "waiting"

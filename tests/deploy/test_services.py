@@ -88,7 +88,7 @@ class Invoked:
         return done.returncode, done.stderr
 
     def known(self, name: str) -> None:
-        """Make a pipeline: of one that is not there, moto says something else than the service."""
+        """Create a pipeline: moto's response for a missing one is not the service's."""
         token = {"ClientRequestToken": "t" * 32}
         self.service.create_pipeline(
             PipelineName=name, PipelineDefinition="{}", RoleArn=ROLE, **token

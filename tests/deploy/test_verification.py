@@ -1,4 +1,4 @@
-"""A build that is not what was compiled is told by the file that changed; a step refuses it."""
+"""A changed build is reported with the changed file, and a step rejects it."""
 
 from __future__ import annotations
 

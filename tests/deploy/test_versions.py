@@ -1,4 +1,4 @@
-"""Versions are numbered and never change, tags move, whoever races and whoever is killed."""
+"""Versions are numbered and never change, and tags move, despite races and kills."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_tags_move_and_versions_stay(store: Store) -> None:
     assert deployments.read(deployments.get("f@stable"), "plan.json") == b"a"
     moves = store.list(keys.tags("f"))
     deployments.tag("f@v2", "default")
-    assert store.list(keys.tags("f")) == moves, "a tag that is there already does not move"
+    assert store.list(keys.tags("f")) == moves, "an existing tag does not move"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_killed_at_every_write_it_is_deployed_once(fault: str) -> None:
                 f"f@{Deployments(store).add('f', 'vertex', files('a')).version}", "default"
             )
         except (Killed, KitaruError):
-            # Whoever reads meanwhile sees a whole version or none.
+            # A concurrent reader sees a complete version or none.
             for version in Deployments(store).list("f"):
                 assert {n: Deployments(store).read(version, n) for n in version.files} == files("a")
         reached = store.left <= 0

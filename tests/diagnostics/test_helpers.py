@@ -1,4 +1,4 @@
-"""What a helper does is told where it is called, and the way to it is shown."""
+"""Findings in a helper are reported at its call, with the path to it."""
 
 from __future__ import annotations
 

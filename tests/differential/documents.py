@@ -49,8 +49,8 @@ def run_document(
 class _Steps:
     """The journal of one run, and what a step's process does with it.
 
-    `frames` are the encoded frames by the block that they are for, `passed` the blocks that a step
-    before went through in its own process, and where control went on.
+    `frames` are the encoded frames by block. `passed` are the blocks that an earlier step ran in
+    its own process, with the block where control continued.
     """
 
     compilation: Compilation

@@ -115,8 +115,8 @@ def _ran(url: str, exec_id: str, trace: Path) -> Ran:
     view = KitaruClient(url).executions.get(exec_id)
     document = view.to_dict()
     error = document["error"]
-    # Glue runs again where a failed step is started again, and where a wait inside a region, or
-    # with a variable that cannot cross, begins anew at the last frame.
+    # Code between checkpoints runs again when a failed step is retried, and when a wait inside a
+    # region, or with a variable that cannot cross, restarts at the last frame.
     once = document["status"] == "completed" and all(r.kind != "wait" for r in view.invocations)
     return Ran(
         status=document["status"],

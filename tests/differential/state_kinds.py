@@ -1,4 +1,4 @@
-"""Kinds of state that a program keeps outside its frame, and programs made of them.
+"""Kinds of state that a program stores outside its frame, and programs that use them.
 
 A kind is what its module defines, and an expression that changes the state and returns what can be
 seen of it. `{n}` is a number that is different in each program.

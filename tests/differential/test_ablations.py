@@ -100,7 +100,7 @@ def what_later_operands_bind_counts(patch: Patch) -> None:
     patch.setattr(expressions, "_bound", lambda *_: frozenset())
 
 
-@caught_by("A method that is not there raises before the checkpoint runs")
+@caught_by("A missing method raises before the checkpoint runs")
 def methods_are_looked_up_first(patch: Patch) -> None:
     patch.setattr(expressions, "same_callee_later", lambda *_: True)
 
@@ -187,7 +187,7 @@ def what_changes_on_the_way_out_is_kept_together(patch: Patch) -> None:
     patch.setattr(import_module("kitaru_compiler.passes.unroll"), "held_exit", lambda _: None)
 
 
-@caught_by("What comes after a try that is left may be unbound")
+@caught_by("A variable after a try with an early exit may be unbound")
 def a_jump_knows_what_is_bound_where_it_stands(patch: Patch) -> None:
     module = import_module("kitaru_compiler.cut.liveness")
     after, jumps = module._after, module.jumps
@@ -295,7 +295,7 @@ def helpers_live_in_their_own_module(patch: Patch) -> None:
     patch.setattr(running, "homes_of", moved)
 
 
-@caught_by("A helper's early returns go on where it was called")
+@caught_by("A helper's early returns continue at its call")
 def a_helpers_return_is_no_end_of_the_flow(patch: Patch) -> None:
     patch.setattr("kitaru_compiler.cut.blocks.result_to", lambda block, activation: end)
 

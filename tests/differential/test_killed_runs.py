@@ -1,4 +1,4 @@
-"""Random flows end the same when their process is killed at every record and gone on with.
+"""Random flows have the same result when their process is killed at every record and resumed.
 
 Each program runs twice, in processes forked from this one: once undisturbed, and once so that every
 process dies at the first invocation it records, in turn just before and just after the record is
@@ -43,7 +43,7 @@ CALLEES = ("program.ca", "program.cb", "program.cc", "program.boom", "other.oa",
 TELL = 'trace("ran " + kitaru.idempotency_key());'
 SIDE_BY_SIDE = re.compile(r"\.(submit|map|product)\(")
 Moment = Literal["never", "before", "after"]
-# Failures that the flow goes on past, with every kind of operation after them.
+# Failures that the flow catches, with every kind of operation after them.
 CAUGHT = """
 @flow
 def main(a=1, xs=()):
@@ -118,7 +118,7 @@ def check_killed(here: Path, source: str) -> None:
         code = _run(path, killed, moment)
         now = _ran(killed) - ran
         assert not recorded & now.keys(), shown
-        # A process makes a call as often as Python does, and never to look whether it was made.
+        # A process makes a call exactly when Python does, and never to check whether it was made.
         assert now <= expected.ran, shown
         ran += now
         if code == 0:
@@ -149,7 +149,7 @@ def _was_checkpoint(home: Path) -> bool:
 
 
 def _run(path: Path, home: Path, moment: Moment) -> int:
-    """Run or go on with the execution in a forked process; return how that ended."""
+    """Run or resume the execution in a forked process. Return how that ended."""
     home.mkdir(exist_ok=True)
     child = os.fork()
     if child == 0:

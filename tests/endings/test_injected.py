@@ -35,7 +35,7 @@ class Zygote:
         )  # fmt: skip
 
     def run(self, folder: Path, how: str, number: int = 0, failure: str = "MemoryError") -> str:
-        """Return the exit code of an ending in `folder`, `hang` where there is none."""
+        """Return the exit code of an ending in `folder`, or `hang` if the process does not end."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{folder} {how} {number} {failure}\n")
         self._process.stdin.flush()

@@ -1,4 +1,4 @@
-"""Whatever fails while a step ends, its process ends with a code, and the service's retry goes on.
+"""If anything fails while a step ends, its process ends with a code, and a retry continues.
 
 As in `test_injected`, every call of Kitaru's after the marker fails once. All of them:
 
@@ -97,7 +97,7 @@ def _wrong(made: Program, name: str, ran: Ran) -> str:
 
 
 def _unfinished(made: Program, name: str) -> str:
-    """Start the step again, as its service does, and go on to the end."""
+    """Start the step again, as its service does, and continue to the end."""
     for each in _STEPS[_STEPS.index(name) :]:
         ran = made.run(each)
         if ran.code != 0:

@@ -97,7 +97,7 @@ def failed(what: str, store: str, only: str, why: str) -> None:
 
 @contextmanager
 def place(name: str, folder: Path) -> Iterator[tuple[Look, Way]]:
-    """Yield what opens a new store of this kind, and how processes come to it."""
+    """Yield a function that opens a new store of this kind, and the way processes open it."""
     if name == "memory":
         yield lambda label: MemoryStore(f"memory:{label}"), FaultyStore
     elif name == "far":

@@ -2,8 +2,8 @@
 
 To learn what a process does next, its code is run again from the start with the answers that it
 had. So a state is small: the objects in the store, and of each process the answers it was given.
-Each state is visited once; from it every process may go on, lose an answer, or crash and begin
-anew.
+Each state is visited once. From it, every process may continue, lose an answer, or crash and
+restart.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Asking:
         self.asked: Ask | None = None
 
     def note(self, what: str, of: str, value: Any = None) -> None:
-        """Keep what the process did, for whoever checks it."""
+        """Store the actions of the process for later checks."""
         self.notes.append((what, of, value))
 
     def create(self, key: str, value: bytes) -> bool:
@@ -150,7 +150,7 @@ class Model:
 
     `holds(before, after, process, next)` is asked of every transition, `ended(objects, outcomes)`
     of every end. `faults` is how many answers may be lost or wrong, `crashes` how many processes
-    may die and begin anew.
+    may crash and restart.
     """
 
     processes: Sequence[Process]
@@ -276,7 +276,7 @@ def perform(ask: Ask, objects: Objects) -> tuple[Objects, Any]:
 
 
 def wrongly(ask: Ask, before: Objects, after: Objects) -> Iterator[tuple[Objects, Any]]:
-    """Yield what an operation may do instead: objects, and what the process is told."""
+    """Yield the faulty outcomes of an operation: objects, and the response to the process."""
     match ask.operation:
         case "create" | "put":
             yield after, LOST

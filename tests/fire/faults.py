@@ -1,4 +1,4 @@
-"""Runs a use of a flow with faults at chosen store operations, goes on after it, holds I1 to I6."""
+"""Run a flow with faults at chosen store operations, resume it, and check I1 to I6."""
 
 from __future__ import annotations
 
@@ -84,8 +84,7 @@ class FaultyStore:
         return self.inner.concurrently(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
-        # What is remembered, and what can be replayed, is told by lists alone: every store that is
-        # supported lists everything.
+        # Memory and replays rely on lists: every supported store lists everything.
         operation = "exact list" if "/mark/" in prefix or prefix.endswith("/inv/") else "list"
         ask = lambda: self.inner.list(prefix, after=after, limit=limit)  # noqa: E731
         return list[str](self._do(operation, ask))
@@ -200,7 +199,7 @@ def _bury(store: FaultyStore, before: set[threading.Thread]) -> None:
             run._parked.clear()
             run._changed.notify_all()
     local_run._running.clear()
-    # Those that are being started by such a thread just now come to see that it is gone as well.
+    # Threads that such a thread has just started will also notice that it is gone.
     while left := [t for t in set(threading.enumerate()) - before if _is_ours(t)]:
         thread = left[0]
         thread.join(_PATIENCE_SECONDS)
@@ -300,7 +299,7 @@ def is_record(key: str) -> bool:
 
 
 def readable(store: Store) -> None:
-    """I5, I2: whoever looks at any time sees whole things, and no failure of the flow's."""
+    """I5, I2: a reader at any time sees complete objects, and no failure of the flow."""
     client = KitaruClient(store)
     for item in list_executions(store):
         view = client.executions.get(item["exec_id"])

@@ -89,7 +89,7 @@ def each(n: int, large: str) -> list[Any]:
 
 @checkpoint(retries=2)
 def flaky(n: int) -> str:
-    # As often again after a retry of the execution, which may be in the same process.
+    # The same number again after a retry of the execution, which may be in the same process.
     world().called("flaky", attempts=6)
     with world().lock:
         world().failed["flaky"] += 1

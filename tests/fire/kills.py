@@ -1,4 +1,4 @@
-"""Kills a real process at a store operation of a flow of 20 checkpoints; another one goes on."""
+"""Kill a real process at a store operation of a flow of 20 checkpoints; another one resumes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Place:
     environment: dict[str, str] = field(default_factory=dict)
 
     def kill(self, moment: str, at: int, tally: Tally) -> bool:
-        """Kill a process at an operation, go on; return False when it came to its end before."""
+        """Kill a process at an operation, and resume. Return False if it ended before."""
         url = self.url.format(f"{moment}-{at}")
         folder = self.folder / f"{moment}-{at}"
         folder.mkdir()
@@ -162,7 +162,7 @@ Moment = tuple[str, int]
 
 
 def kill_all(place: Place, moments: Iterable[Moment]) -> Tally:
-    """Kill at one moment after the other, until a process comes to its end before."""
+    """Kill at one moment after the other, until a process ends before the kill."""
     tally = Tally()
     for moment, at in moments:
         if not place.kill(moment, at, tally) and moment == "after":

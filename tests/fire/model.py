@@ -1,6 +1,6 @@
-"""What processes of one execution may do beside each other.
+"""Scenarios of concurrent processes of one execution.
 
-What runs is the engine itself, on a store that `explore` answers for.
+They run the engine itself, on a store that `explore` simulates.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ SCENARIOS = {
         ((0, 1), (1, 0)),
         ((1, 1), (2, 1), (2, 2)),
     ),
-    "one who began, and one who goes on, far away": Scenario(
+    "one who began, and one who resumes, far away": Scenario(
         (
             runner(two_steps, remote=True, began=True),
             runner(two_steps, remote=True, goes_on=True),

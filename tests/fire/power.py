@@ -1,8 +1,8 @@
 """Takes the power from a process that records in SQLite, before every time it waits for its disk.
 
-What it wrote, and when it waited, is told by `strace`. After a loss of power a file holds what was
-written before the last sync of it; of what was written since, each sector is there or is not. A
-file is there if its directory was synced after it was made, else perhaps.
+`strace` records its writes and syncs. After a power loss, a file contains everything that was
+written before its last sync. Each sector that was written later may or may not be there. A file
+exists if its directory was synced after the file was created; otherwise it may exist.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _calls(folder: Path, synchronous: str) -> Iterator[tuple[str, list[bytes], i
 
 
 def hold(folder: Path, said: int) -> None:
-    """Assert that whoever comes after finds what was said to be durable, and nothing torn."""
+    """Assert that a later process finds everything that was reported durable, and nothing torn."""
     with closing(SqliteStore(folder / "kitaru.db")) as store:
         ((sound,),) = store._read("PRAGMA integrity_check", ())
         assert sound == "ok", sound

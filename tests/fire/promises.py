@@ -63,7 +63,7 @@ def holds(before: Objects, after: Objects, process: Process, next: Next, store: 
 
 
 def assert_whole(key: str, objects: Objects) -> None:
-    """Assert I2 of what is new, and I5: whoever reads now sees no half of anything."""
+    """Assert I2 for new objects, and I5: a reader sees nothing incomplete."""
     apart = ("/blob/", "/mark/", "/segment/", "/joined", "/process/", "/attending/")
     notes = any(part in key for part in apart)
     if key.startswith("x/") and not notes:
@@ -119,7 +119,7 @@ def one_value(objects: Objects, outcomes: list[Any]) -> None:
 
 
 def one_end(objects: Objects, outcomes: list[Any]) -> None:
-    """Whoever came first, completing or cancelling: all say the same."""
+    """All processes report the same end, completed or cancelled."""
     journal = Journal(as_store(objects), RECORD)
     end = journal.end()
     assert end is not None and journal.state().status == end.status

@@ -1,6 +1,6 @@
-"""A fault at the store's operations, one or many, in the use of every feature; then going on.
+"""One or many faults at the store's operations, in the use of every feature, and then a resume.
 
-A part of what `python -m tests.fire faults` tries.
+This runs a part of `python -m tests.fire faults`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def test_one_fault(use: str) -> None:
 @pytest.mark.parametrize("start", range(0, 60, 20))
 def test_many_faults(start: int) -> None:
     met = [len(random_schedule(seed).run(MemoryStore()).met) for seed in range(start, start + 20)]
-    # Threads decide which operations come to be; most of these schedules meet a fault.
+    # Threads decide which operations happen. Most of these schedules meet a fault.
     assert sum(met) > 10
 
 

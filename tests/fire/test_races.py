@@ -186,7 +186,7 @@ def relay(port: int, most: int) -> Iterator[tuple[int, threading.Event]]:
                     server.sendall(data)
                 if left[0] <= 0:
                     full.set()
-                    # Until whoever sends is gone: what else it sends never arrives.
+                    # Until the sender is gone: the rest of its data never arrives.
                     while self.request.recv(65536):
                         pass
                 server.shutdown(socket.SHUT_WR)

@@ -1,6 +1,6 @@
-"""Faults between processes and the server of a bucket, request by request; then going on.
+"""Faults between processes and the server of a bucket, request by request, and then a resume.
 
-A part of what `python -m tests.fire faults` tries.
+This runs a part of `python -m tests.fire faults`.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ WIRE_FAULTS: Mapping[str, tuple[str, ...]] = {
     "crash after": ("create",),
 }
 STALL_TIMEOUT = timedelta(seconds=5)
-# What the store survives by itself; the others end the process, which another one goes on for.
+# Faults that the store survives by itself. The others end the process, and another one resumes.
 WIRE_PASSING = frozenset(WIRE_FAULTS) - {"403", "400", "down", "crash before", "crash after"}
 
 
@@ -95,9 +95,10 @@ class Wired(FaultyStore):
 
 @contextmanager
 def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
-    """Yield what opens a prefix of the server's bucket, and how processes come to it, faults met.
+    """Yield a function that opens a prefix of the bucket, and the way processes open it, with
+    faults.
 
-    What looks at the bucket has a way of its own, on which nothing goes wrong.
+    Checks of the bucket use a separate connection without faults.
     """
     with (
         untouched(server) as (url, environment),

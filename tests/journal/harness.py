@@ -154,7 +154,7 @@ def flow(world: World, store: Store) -> Any:
     checkpoint(world, journal, "large", LARGE)
     journal.record_exit(ExitRecord("large", "go", "wait", journal.store_document({"v": LARGE})))
     journal.set_frame_pointer("wait", {"from": "large"})
-    journal.request_wait(WaitRequest("ok", "Go on?", {"type": "boolean"}, {}, now()))
+    journal.request_wait(WaitRequest("ok", "Continue?", {"type": "boolean"}, {}, now()))
     journal.set_state("waiting")
     journal.answer(WaitAnswer("ok", "value", True, now()))
     journal.set_state("running")

@@ -87,7 +87,7 @@ def test_a_fault_at_every_operation(fault: Fault) -> None:
             adopt(Journal.open(store, EXEC), Changes(start="c"))
         for exec_id in others(world.store):
             missing = ADOPTED - held(world.store, exec_id)
-            assert missing <= {"state/00000001"}, "an execution that is there is there whole"
+            assert missing <= {"state/00000001"}, "an existing execution is complete"
         world.look()
         begun = adopt(Journal.open(world.store, EXEC), Changes(start="c"))
         assert held(world.store, begun.exec_id) == ADOPTED

@@ -1,4 +1,4 @@
-"""Hints of the cache in a store that is a journey away: listed once, whoever asks meanwhile."""
+"""Cache hints in a remote store are listed once, also for concurrent readers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_calls_that_are_made_at_once_list_once() -> None:
 
     def beside() -> list[str]:
         meanwhile.start()
-        # It comes to its end here if nothing holds it.
+        # It ends here unless something blocks it.
         meanwhile.join(0.2)
         return ["code"]
 

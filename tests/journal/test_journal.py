@@ -260,7 +260,7 @@ def test_the_first_end_counts_and_outweighs_late_states(journal: Journal) -> Non
 
 def ask(journal: Journal, name: str = "ok", asked_at: str = "1") -> WaitRequest:
     return journal.request_wait(
-        WaitRequest(name, "Go on?", {"type": "boolean"}, {"k": 1}, asked_at)
+        WaitRequest(name, "Continue?", {"type": "boolean"}, {"k": 1}, asked_at)
     )
 
 

@@ -1,4 +1,4 @@
-"""Real processes on a real disk: killed with -9 anywhere, fifty at once, and what is left of it."""
+"""Real processes on a real disk: killed with -9 at any point, and fifty at once."""
 
 from __future__ import annotations
 

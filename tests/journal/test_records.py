@@ -1,4 +1,4 @@
-"""Bad data: whatever a record was turned into, it is told and never used."""
+"""Damaged records are reported and never used."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _made(calls: str, folder: Path) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    # Nothing but the document: litellm's own talk on stdout would break `--json`.
+    # Only the document: output of litellm on stdout would break `--json`.
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

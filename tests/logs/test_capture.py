@@ -1,4 +1,4 @@
-"""What a flow writes is kept with whoever wrote it, and nothing waits for that."""
+"""The output of a flow is recorded with the invocation that wrote it, without any waiting."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A fault at every store operation of an execution that uses memory; after each, it goes on.
+"""A fault at every store operation of an execution that uses memory, each followed by a resume.
 
-What a process does is what the engine does: ask the journal, perform, record.
+A process does what the engine does: read the journal, perform, record.
 """
 
 from __future__ import annotations

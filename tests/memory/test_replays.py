@@ -1,4 +1,4 @@
-"""A replay begins with the memory of its own that its source had when it came to that point."""
+"""A replay starts with the execution-scoped memory that its source had at that point."""
 
 from __future__ import annotations
 

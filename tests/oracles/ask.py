@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def python(oracle: str) -> Path:
-    """Return the interpreter of the oracle's environment; skip where there is none."""
+    """Return the interpreter of the oracle's environment. Skip the test without one."""
     found = ROOT / ".envs" / oracle / "bin" / "python"
     if not found.exists():
         pytest.skip(f"no {oracle} SDK here: python3 dev.py test installs it")

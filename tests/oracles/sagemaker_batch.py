@@ -372,7 +372,7 @@ def within(value: Any, shape: Any, place: str) -> Any:
         if "pattern" in rules and not re.fullmatch(posix(rules["pattern"]), value):
             yield f"{place}: {value!r} does not match {rules['pattern']}"
         if getattr(shape, "enum", None) and value not in shape.enum:
-            yield f"{place}: {value!r} is none of {len(shape.enum)} values"
+            yield f"{place}: {value!r} is not one of {len(shape.enum)} values"
     match shape.type_name, value:
         case "structure", dict():
             for key, item in value.items():

@@ -76,7 +76,7 @@ class Ran:
         return executions.get(item["exec_id"])
 
     def answer(self) -> None:
-        """Answer what it waits for, so that the next run goes on."""
+        """Answer the pending wait, so that the next run continues."""
         view = self.view()
         assert view.status == "waiting"
         KitaruClient(self.url).executions.input(view.exec_id, self.left.pop(0), submit=False)

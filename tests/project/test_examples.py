@@ -39,7 +39,7 @@ CASES = [
     Case("triage.py", "sent: [kitaru offline model", ("ticket=How do I log in?",)),
     Case("triage.py", "sent: Refund proposed", ("ticket=refund me",), ("approve_refund=true",)),
     Case("triage.py", "refund refused", ("ticket=refund me",), ("approve_refund=false",)),
-    Case("research_agent.py", "durable execution: A program that goes on"),
+    Case("research_agent.py", "durable execution: After a crash, a program"),
     Case("fan_out.py", "10 words: One thing happened; Two more followed; Then it rained"),
 ]
 

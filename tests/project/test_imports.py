@@ -37,7 +37,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_one_module_knows_pickles() -> None:
-    """Whoever reads a store reads data, unless a checkpoint allows what that module does."""
+    """Reading a store only reads data, unless a checkpoint permits loading pickles."""
     root = Path(__file__).parents[2]
     packages = ("kitaru", "compiler", "targets", "templates")
     files = [path for package in packages for path in (root / package).rglob("*.py")]

@@ -2,8 +2,8 @@
 
 A `while` is bounded if it looks at the clock, takes from a list of work, counts, reads a stream to
 its end, or walks a chain. All others wait for the code under test: `wait_until` and `attempts` of
-`tests.waiting` fail where that never comes. In sources that lie in strings, only loops that do
-nothing but wait are looked at.
+`tests.waiting` fail where that never comes. In sources inside strings, only loops that just wait
+are checked.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from kitaru import errors
 
 ROOT = Path(__file__).parents[2]
-# What a value is not is said after where it is: whoever catches this one makes the sentence.
+# The handler of this error completes the sentence with the place of the value.
 CLAUSES = {"ValueNotEncodable"}
 RAISED = {name for name in vars(errors) if isinstance(getattr(errors, name), type)} - CLAUSES
 # A capital, a value, or a name from the source or the command line; `{}` stands for a value.

@@ -226,7 +226,7 @@ def test_a_caught_failure_is_the_same_on_replay(store: str) -> None:
 
 
 def replay_in_another_place(body: Any, exec_id: str, answer: Any) -> Any:
-    """Go on as another process would: with no run of it under way here."""
+    """Resume like another process: without a run of it in this process."""
     from kitaru.runtime.engine import local_run
 
     local_run._running.clear()
@@ -429,11 +429,11 @@ def test_a_submitted_failure_that_is_caught_is_sealed() -> None:
         try:
             future.result()
         except ValueError:
-            return noted("went on")
+            return noted("continued")
         return "no"
 
     handle = body.run()
-    assert handle.wait() == "went on"
+    assert handle.wait() == "continued"
     assert {i: r.status for i, r in invocations(handle).items()} == {
         "failing": "failed",
         "noted": "completed",

@@ -357,7 +357,7 @@ class Failing(MemoryStore):
 
 
 def test_a_failing_store_is_not_the_flows_to_catch() -> None:
-    """At every write: the run stops, says so, and goes on once the store answers again."""
+    """At every write, the run stops with an error, and a resume continues once the store works."""
     swallowed: list[BaseException] = []
 
     @flow

@@ -1,4 +1,4 @@
-"""Which invocation made what from which: by content, the same for whoever asks."""
+"""Lineage: which earlier results each invocation used, by content, the same for every reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A replay: what precedes is taken over, the rest runs again, and the source stays as it is."""
+"""A replay reuses earlier records and runs the rest again. Its source does not change."""
 
 from __future__ import annotations
 
@@ -399,7 +399,7 @@ def test_the_clients_replay_finds_the_flow_again(client: Executions) -> None:
 
 
 def test_an_executions_own_memory_is_as_it_was_at_the_start(client: Executions) -> None:
-    """And that of the flow is as it is now: it is no part of the execution."""
+    """The memory of the flow has its present values: it is not part of the execution."""
 
     @flow
     def remembers() -> list[Any]:

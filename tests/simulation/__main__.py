@@ -19,9 +19,9 @@ from tests.simulation.world import Report
 def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds at least")
-    parser.add_argument("--steps", type=int, default=0, help="go on until so many steps")
-    parser.add_argument("--seconds", type=float, default=0, help="go on for so long")
+    parser.add_argument("--seeds", type=int, default=1, help="minimum number of seeds")
+    parser.add_argument("--steps", type=int, default=0, help="continue until this many steps")
+    parser.add_argument("--seconds", type=float, default=0, help="continue for this many seconds")
     parser.add_argument("--trace", action="store_true", help="print what happens, step by step")
     parser.add_argument("--shrink", action="store_true", help="reduce the first run that fails")
     parser.add_argument("--mutants", action="store_true", help="show how soon each is caught")

@@ -34,7 +34,7 @@ def _fail(text: str) -> None:
 
 
 def _check_everything_is_still_there(world: World) -> None:
-    """I1: nothing is lost but what was collected."""
+    """I1: no object is lost, except garbage that was collected."""
     objects = world.service.objects
     for key, (_, _, value) in world.commits.items():
         if not world._is_record(key) or objects.get(key) == value:

@@ -148,7 +148,7 @@ class Scheduler:
                 self._give(following)
 
     def _end(self) -> None:
-        """Unwind all threads that are left, one after the other, and wake the caller of `run`."""
+        """Unwind all remaining threads, one after the other, and wake the caller of `run`."""
         self._is_over = True
         for task in self.tasks:
             task.process.is_dead = True

@@ -30,7 +30,7 @@ class Smallest:
 def shrink(seed: int, tries: int = 200) -> Smallest:
     """Return the smallest run of a seed that still fails; raises ValueError when it does not fail.
 
-    A part that is left out changes what follows, so that the smaller run may fail otherwise.
+    Removing a part changes what follows, so the smaller run may fail in another way.
     """
     best = _run(Scenario.drawn(seed), Chaos.drawn(seed))
     if best is None:

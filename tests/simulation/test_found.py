@@ -115,7 +115,7 @@ def simulated(n: int) -> int:
 
 
 def test_a_resumed_replay_runs_nothing_again_under_another_name() -> None:
-    """It took over `research`, and recorded `send` itself; then the code was changed."""
+    """It reused `research`, and recorded `send` itself. Then the code was changed."""
     store = MemoryStore()
     before, after = (load(CODE.format(pay=name))[0] for name in ("send", "pay"))
     before.simulated.options(store=store, exec_id="e1").run(1).settle()

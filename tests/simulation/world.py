@@ -145,7 +145,7 @@ class World:
         if scenario.calm:
             self.chaos.faults = self.chaos.kills = 0
         if scenario.collects:
-            # What is old enough to be removed is told by clocks, and an hour is longer than any
+            # Clocks determine what is old enough to be removed, and an hour is longer than any
             # pause of a process.
             self.run.hurry, self.run.by_priority = 0.0, False
         self.kept = Kept()
@@ -187,7 +187,7 @@ class World:
         parts = key.split("/")
         if key.startswith("x/"):
             if keys.execution(parts[1]) not in self.commits:
-                # A replay that was not begun to the end is none.
+                # A replay without its execution record does not exist.
                 return False
             return parts[2] in ("execution", "state", "end", "inv", "attempt", "wait", "intent",
                                 "code") and not self.was_collected(parts[1])  # fmt: skip
@@ -297,7 +297,7 @@ class World:
                 began = self._began_at.get(process.pid, 0)
                 if alias not in self.commits or self.commits[alias][0] > began:
                     continue
-                # What a replay took over, its code need not ask for.
+                # The code of a replay need not use the records that it reused.
                 record = decode(alias, self.commits[alias][2])
                 assert isinstance(record, InvocationRecord)
                 if not (record.adopted_from or record.given):
@@ -518,7 +518,7 @@ class World:
     def _runner(self, exec_id: str) -> Process:
         code = self._code(exec_id)
         if exec_id not in self.executions():
-            # Several may begin it at once: which one did is told by the names in its record.
+            # Several processes may start it at once. The names in its record show which one did.
             code = self.kept.began_with.get(exec_id, code)
         action = self.chance.choice(["run", "run", "resume", "retry"])
         after = self.chance.choice(["wait", "settle", "look", "nothing"])
@@ -599,7 +599,7 @@ class World:
             self.fail(f"I4: {process.name} got {type(error).__name__} for no reason: {text}")
 
     def _gave_up(self, exec_id: str) -> bool:
-        """Say whether a checkpoint failed as often as it is tried."""
+        """Return whether all attempts of a checkpoint failed."""
         failed = Counter(
             key.split("/")[3] for key in self.commits if key.startswith(keys.all_attempts(exec_id))
         )

@@ -113,7 +113,7 @@ class Program:
         item: str = "",
         run_id: str = "",
     ) -> list[str]:
-        """Return the arguments of a step; a later run, `run_id`, goes on with `exec_id`."""
+        """Return the arguments of a step. A later run, `run_id`, resumes `exec_id`."""
         arguments = ["step", "--plan", "kitaru_build/plan.json", "--step", name]
         arguments += ["--run", run_id or exec_id, "--execution", exec_id if run_id else ""]
         arguments += ["--store", self.url, "--item", item, "--items-file", "out/items"]

@@ -18,7 +18,7 @@ from tests.step.test_review import result
 
 
 def asking(folder: Path) -> Program:
-    """The review flow, with a step that goes on after the answer."""
+    """The review flow, with a step that continues after the answer."""
     program = review(folder)
     program.steps = (*program.steps[:2], step("answered", "wait_approve"), *program.steps[2:])
     program.__post_init__()

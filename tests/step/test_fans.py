@@ -189,7 +189,7 @@ def test_nodes_share_out_what_is_left(count: int, kept: set[int], most: int) -> 
     assert len(items) <= most and all(len(item) <= 256 for item in items)
     made = [one["id"] for item in items for one in promised_calls.chosen(promised, item)]
     left = [one["id"] for one in promised if int(one["id"]) not in kept]
-    # Of what no argument holds, whoever gathers makes the rest.
+    # The gathering step makes the calls that no argument contains.
     short = all(len(item) < 240 for item in items)
     assert made == left if short else set(made) < set(left)
     assert len(made) == len(set(made))
@@ -404,7 +404,7 @@ def gather_2(frame):
 
 
 def test_a_list_is_given_to_the_nodes_of_its_own_fan_out(tmp_path: Path) -> None:
-    """The first list's nodes have nothing to do where its step went on to submit the second."""
+    """Nodes of the first list have nothing to do if its step continued to submit the second."""
     blocks = (
         block("split", "checkpoint", ("submit",), ("topic",)),
         block("submit", "fan", ("gather",), ("parts",)),

@@ -86,8 +86,8 @@ def test_a_step_that_is_run_again_runs_no_code_of_the_flow(tmp_path: Path) -> No
 
 
 def test_killed_before_every_store_operation(tmp_path: Path) -> None:
-    """Every step is killed before its operation n = 1, 2, …, each time from the same store; run
-    again it goes on as if nothing had been, and no recorded checkpoint runs again."""
+    """Every step is killed before its operation n = 1, 2, …, each time from the same store. When it
+    runs again, it continues normally, and no recorded checkpoint runs again."""
     program = review(tmp_path / "0")
     for name, status in (
         ("research", "go"),

@@ -1,4 +1,4 @@
-"""What goes wrong before a bucket of a real server: each fault told apart, or survived."""
+"""Faults in front of a bucket of a real server: each is survived, or reported distinctly."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_files_that_may_not_grow_and_then_may(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not refusing.NUMBERS, reason="only Linux refuses a process its calls")
 def test_a_disk_that_fails_a_sync_or_a_write_or_is_full(tmp_path: Path) -> None:
-    """The kernel refuses the calls from each checkpoint on; another process goes on with a disk."""
+    """The kernel rejects the calls from each checkpoint on. Another process resumes with a disk."""
     command = [sys.executable, "-m", "tests.stores.refusing", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr

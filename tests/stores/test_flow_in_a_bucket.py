@@ -137,7 +137,7 @@ def test_a_checkpoint_is_one_round_trip(
         return ""
 
     proxy.fault = meet
-    # Not through the command, which looks at the execution as often as time passes.
+    # Not through the command, which polls the execution.
     assert chain.options(store=url).run(10).wait() == 10
     assert sorted(met) == ["GET"] * 40 + ["PUT"] * 40
 

@@ -1,4 +1,4 @@
-"""Damage of a SQLite store is told: nothing recorded is taken for absent because of it."""
+"""Damage of a SQLite store is reported. It never makes a record look absent."""
 
 from __future__ import annotations
 

@@ -104,8 +104,8 @@ def plan(
 ) -> Plan:
     """Return the plan of a program that starts with a step, with one block for each step.
 
-    With `options`, which tell the target something, a wait is a block of its own, and a step of its
-    own, `<name>_answer`, goes on after it.
+    With `options` of the target, a wait is a separate block, and a separate step, `<name>_answer`,
+    continues after it.
     """
     exits: dict[str, dict[str | None, None]] = {}
     for path in paths(program):
@@ -191,7 +191,7 @@ def _layout(
         else:
             arms = tuple(tuple(_layout(arm, decider, lines, asks=asks)) for arm in item.arms)
             yield BranchItem(decider, arms, span(line))
-            # Steps of the arms decide what follows, unless there is none in any of them.
+            # Steps of the arms decide what follows, unless no arm has a step.
             decider = None if any(dos((item,))) else decider
 
 
@@ -208,7 +208,7 @@ def fans(layout: tuple[LayoutItem, ...]) -> dict[str, tuple[str, str]]:
 
 
 class Played:
-    """A fake runtime that plays one path; `together` are steps that go on in their predecessor.
+    """A fake runtime that plays one path. `together` are steps that run in their predecessor.
 
     A cut before such a step was elided: the step before it does its work, and the step itself, when
     the document starts it, passes on the pointer. `producers` make the list that a step gathers.

@@ -316,7 +316,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     "a default that is code": ("Param('sqlite:/tmp/x.db'", "Param(open('x')", "cannot be read"),
     "an f-string": ("schedule=None", "schedule=f'{1}'", "cannot be read"),
     "broken": ("with Flow(", "with Flow((", "cannot be read"),
-    "an id that is none": ("'d'", "'d d'", "cannot be an id"),
+    "an invalid id": ("'d'", "'d d'", "cannot be an id"),
     "one id twice": ("'d'", "'a'", "two tasks are called a"),
     "a lost task": ("        Step(task_id='a', doc='flow.py:10'),\n", "", "not that of the tasks"),
     "an unknown option": ("doc='flow.py:30'", "pool='x'", "unknown option pool"),

@@ -55,7 +55,7 @@ def test_a_wait_ends_the_run_and_its_answer_goes_on(make: Make, run: Watched) ->
     assert run.steps == [("draft", "waiting")]
     done = run(build, {"approve": True}, waiting["exec_id"], topic="owls")
     assert done["result"] == "published: owls owls"
-    assert run.steps == [("publish", "end")], "one container does what is left"
+    assert run.steps == [("publish", "end")], "one container runs the remaining steps"
     records = KitaruClient(run.url).executions.get(done["exec_id"]).invocations
     assert [record.id for record in records if record.kind == "checkpoint"] == ["draft", "publish"]
 
@@ -117,7 +117,7 @@ def test_retries_that_only_the_configuration_asks_for_are_the_builds(
 ) -> None:
     monkeypatch.setenv("KITARU_RETRIES", "2")
     made = make(trying(tmp_path, options))
-    # Whoever runs a build does not say how often: its document and its plan do.
+    # The number of retries comes from the document and the plan, not from the runner of a build.
     monkeypatch.delenv("KITARU_RETRIES")
     assert run(made)["result"] == 3
     attempts = [(1, 1), (2, 1), (3, 0)] if "retry_on" not in options else [(1, 0)]

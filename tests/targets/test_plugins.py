@@ -70,7 +70,7 @@ def test_a_sixth_target_lists_compiles_and_runs(site: Path, tmp_path: Path) -> N
     assert compiled["target"] == "shell"
     build = next(tmp_path.glob("build/*/shell"))
     assert "sh run.sh" in (build / "DEPLOY.md").read_text()
-    # What the dry run said is what a shell does: to the wait, and after it with what is left.
+    # A shell does the same as the dry run: up to the wait, and the remaining steps after it.
     kitaru(site, tmp_path, "store", "upload", str(build), "--store", store)
     environment = {**os.environ, "KITARU_INPUT_topic": "kites", "KITARU_RUN": "by-hand"}
     subprocess.run(["sh", str(build / "run.sh")], env=environment, capture_output=True, check=True)

@@ -130,7 +130,7 @@ def test_only_what_runs_again_starts(make: Make, tmp_path: Path, target: str) ->
     found = chain.replay(source, {"ok": True}, start="more_2")
     assert found["result"] == "low 2 4 100000"
     assert [step for step, _ in chain.worked] == ["more", "last"]
-    assert chain.marks() == ["more", "last"], "the loop goes on in its second round"
+    assert chain.marks() == ["more", "last"], "the loop continues in its second round"
     found = chain.replay(source, {"ok": False}, start="ok")
     assert found["result"] == "no"
     # A wait asks in a process, and its answer starts the one that does the rest.

@@ -35,7 +35,7 @@ def document(program: Program) -> dict[str, Any]:
 
 
 class Asked(Played):
-    """A fake runtime that asks at the tail of `asks`, and goes on with a step of its own."""
+    """A fake runtime that asks at the end of `asks`, and continues in a separate step."""
 
     def __init__(self, path: Path, program: Program, asks: str = "") -> None:
         lists = producers(program).items()

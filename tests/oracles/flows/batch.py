@@ -46,7 +46,7 @@ def batch(text: str = "hello you/win now/how are you", length: int = 5, ask: boo
             kinds.append(str(error))
     total = sum(count.result() for count in counts)
     if ask:
-        approved = kitaru.wait(name="approved", question=f"Go on with {kinds}?", schema=bool)
+        approved = kitaru.wait(name="approved", question=f"Continue with {kinds}?", schema=bool)
         lengths = {"length": length} if approved else {}
         summaries = summarise.map(found, kinds, **lengths).result()
     else:

@@ -59,7 +59,7 @@ class Server:
 
 
 def program(path: str) -> Path:
-    """Return an installed program; skip where there is none."""
+    """Return an installed program. Skip the test if it is missing."""
     found = HERE / path
     if found.exists():
         return found
