@@ -98,6 +98,9 @@ class Paths:
     _modules: dict[str, Scope] = field(default_factory=dict)
     _imports: dict[str, dict[str, str]] = field(default_factory=dict)
     _busy: set[int] = field(default_factory=set)
+    # By the id of an expression, which is kept here so that no other one gets its id.
+    _values: dict[int, tuple[ast.expr, Scope, Value]] = field(default_factory=dict)
+    _circles: int = 0
 
     def module(self, source: Source) -> Scope:
         """Return the module scope of a file."""
@@ -120,12 +123,21 @@ class Paths:
     def value(self, node: ast.expr, scope: Scope) -> Value:
         """Return what a path or string expression is worth, None where nothing can be said."""
         if id(node) in self._busy:
+            self._circles += 1
             return None
+        known = self._values.get(id(node))
+        if known is not None and known[1] is scope:
+            return known[2]
+        circles = self._circles
         self._busy.add(id(node))
         try:
-            return self._value(node, scope)
+            found = self._value(node, scope)
         finally:
             self._busy.discard(id(node))
+        # What a circle cut short may be worth more where the circle is entered elsewhere.
+        if circles == self._circles:
+            self._values[id(node)] = (node, scope, found)
+        return found
 
     def _value(self, node: ast.expr, scope: Scope) -> Value:
         match node:
