@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from kitaru_compiler import Compilation, check, compile_flow
 from kitaru_compiler.diagnostics.model import SourceError
 from kitaru_compiler.lint.modules import COMMAND_LINE
 from kitaru_targets import build, registry
+from packaging.requirements import Requirement
 
 from kitaru.errors import UsageError
 from kitaru.runtime.steps.modules import import_file
@@ -305,10 +305,12 @@ def test_a_file_whose_module_would_have_the_name_of_another_is_refused(tmp_path:
 def test_the_names_of_the_command_line_are_those_that_it_needs() -> None:
     needed, pending = set[str](), ["kitaru"]
     while pending:
-        for requirement in importlib.metadata.requires(pending.pop()) or ():
-            name = re.split(r"[<>=!~;\[ (]", requirement, maxsplit=1)[0]
-            if "extra ==" not in requirement and name.lower() not in needed | {"colorama"}:
-                needed.add(name.lower())
+        for text in importlib.metadata.requires(pending.pop()) or ():
+            requirement = Requirement(text)
+            name = requirement.name.lower()
+            asked = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if asked and name not in needed:
+                needed.add(name)
                 pending.append(name)
     modules = {
         module

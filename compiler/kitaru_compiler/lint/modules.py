@@ -19,8 +19,8 @@ from kitaru_compiler.frontend.source import Source
 
 # What the command line has imported, or may still import, when it imports a flow.
 COMMAND_LINE = frozenset({
-    "annotated_types", "click", "jinja2", "jsonschema_rs", "markdown_it", "markupsafe", "mdurl",
-    "obstore", "pathspec", "pydantic", "pydantic_core", "pygments", "rich", "tomlkit",
+    "annotated_types", "click", "jinja2", "jsonschema_rs", "libcst", "markdown_it", "markupsafe",
+    "mdurl", "obstore", "pathspec", "pydantic", "pydantic_core", "pygments", "rich", "tomlkit",
     "typing_extensions", "typing_inspection", "yaml",
 })  # fmt: skip
 
