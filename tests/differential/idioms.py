@@ -367,6 +367,21 @@ class _Writer:
                 "        s = str(error)",
             ],
             lambda: [
+                f"{f}, {f}s = cb.submit({i()}), cb.map({ints()})",
+                f"n = cb({f}.result()) + sum(cb(g.result()) for g in {f}s)",
+                f"d[0] = cb(len(list(zip({f}s.result(), [g.result() for g in {f}s]))))",
+            ],
+            lambda: [
+                f"{f} = [cb.submit(v) for v in {ints()}]",
+                f"for g in {f}:",
+                f"    acc[0] += cb(g.result()) + {i()}",
+            ],
+            lambda: [
+                f"{f} = [cb.submit(v) for v in {ints()}]",
+                f"if any(g.result() > {i()} for g in {f}):",
+                f"    m = cb(sum(g.result() for g in {f}))",
+            ],
+            lambda: [
                 f"{f} = {{v: cb.submit(v) for v in {ints()}}}",
                 f"k = sum({f}[v].result() for v in {f})",
             ],

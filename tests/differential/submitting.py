@@ -50,7 +50,7 @@ def futures(writer: Writer) -> list[str]:
     call, last = writer.call(1), submit(writer, 1)
     items = one("(1, 2)", "xs", "glue([3, 4, 5])", "()", f"[{atom()}]", "Noisy(3)", "ca(7)")
     beside = one("", "", f"glue({name()})", f"{name()} = {call}", "xs = [0]")
-    match writer.draw(st.integers(0, 8)):
+    match writer.draw(st.integers(0, 11)):
         case 0:
             lines = [f"hs = [ca.submit(v) for v in {items}]", beside]
             return [*lines, f"{name()} = [h.result() for h in hs]"]
@@ -76,6 +76,29 @@ def futures(writer: Writer) -> list[str]:
         case 7:
             lines = ["for v in ('x', 'y'):", f"    hs = ca.map([v, {atom()}])"]
             return [*lines, f"    {beside or 'pass'}", f"    c = ca({one('hs', 'hs[0]')})"]
+        case 8:
+            lines = [f"hs = [ca.submit(v) for v in {items}]", f"h = {last}", beside]
+            return [*lines, one(*_gathers(writer))]
+        case 9:
+            lines = [f"hs = ca.map({items})", beside, f"for {one('h', 'a')} in hs:"]
+            ways = (f"    c = cb({one('h', 'hs[0]')}.result())", f"    d = ca({atom()})")
+            return [*lines, *ways, one("    if d: break", "    trace(str(c))", "    continue")]
+        case 10:
+            lines = [f"hs = [ca.submit(v) for v in {items}]", f"if {one('not hs', 'len(hs)')}:"]
+            return [*lines, *writer.indented(1), f"{name()} = [h.result() for h in hs]"]
         case _:
             lines = [f"h = {last}", f"if {writer.expr(1)}:", *writer.indented(1)]
             return [*lines, f"{name()} = h.result()"]
+
+
+def _gathers(writer: Writer) -> list[str]:
+    """Return statements that gather `hs` and `h`, and call checkpoints on what they get."""
+    name = writer.name()
+    return [
+        f"{name} = cb([ca(h.result()) for h in hs], y=h.result())",
+        f"{name} = (cb([h.result() for h in hs]), cb(h.result(), y={writer.atom()}))",
+        f"{name} = list(zip([h.result() for h in hs], [cb(g.result()) for g in hs])), ca(h)",
+        f"{name} = {{'k': h.result(), 'j': [h.result() for h in hs], 'i': {writer.call(1)}}}",
+        f"{name} = cb(h.result()) if any(h.result() for h in hs) else ca({writer.atom()})",
+        f"if [h.result() for h in hs] and h.result(): {name} = {writer.call(1)}",
+    ]

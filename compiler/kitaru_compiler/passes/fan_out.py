@@ -1,6 +1,6 @@
 """Turn submitted calls that nothing else runs beside into a native fan-out.
 
-Where a durable call stands between a submit and the last use of its future, the user wrote work
+Where a durable call stands between a submit and the first use of a future, the user wrote work
 that runs concurrently: both stay in one process, since a cut would wait first.
 
 Before::
@@ -99,37 +99,40 @@ def _follow(
 ) -> tuple[int, str]:
     """Return where the futures submitted from `start` on are all used, or why they stay."""
     pending: set[str] = set()
-    looked = False
+    # Those that were pending when some of them were asked for.
+    gathered: set[str] = set()
     for index in range(start, len(nodes)):
         pending &= read_after[index - 1] if index else set()
         if index > start and not pending:
             return index, ""
         node = nodes[index]
-        beside = _beside(ir, node, pending, looked)
+        beside = _beside(ir, node, pending, gathered)
         if beside:
             why = f"{_submitted(nodes[start : index + 1])} run beside {beside}"
             return _last_use(nodes, start), why
         (stmt,) = _stmts(node)
-        seen = looked_at(stmt, pending)
-        pending -= seen
-        looked = looked or bool(seen)
+        if seen := looked_at(stmt, pending):
+            gathered |= pending
+            pending -= seen
         pending |= stored_into(stmt, pending)
     return len(nodes), ""
 
 
-def _beside(ir: FlowIR, node: Node, pending: set[str], looked: bool) -> str:
+def _beside(ir: FlowIR, node: Node, pending: set[str], gathered: set[str]) -> str:
     """Say what would not run beside the pending calls any more, if they ended before it."""
+    if isinstance(node, If) and looked_at(ast.Expr(node.test), pending):
+        return ""
     if not isinstance(node, Code):
         return "a branch" if pending and not isinstance(node, Return) else ""
     stmt = node.stmt
     if submits(stmt):
         why = split_reason(stmt, ir.locals.union(ir.temporaries))
         rest = pending - looked_at(stmt, pending)
-        if not why and rest and (looked or rest != pending):
+        if not why and rest and (gathered or rest != pending):
             why = "what is submitted later"
         if why:
             return why
-    return others_beside(stmt, pending)
+    return others_beside(stmt, pending - gathered)
 
 
 def _fan(ir: FlowIR, node: Node) -> Node:

@@ -7,7 +7,7 @@ decides what becomes nodes of its own.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from kitaru_compiler.ir.nodes import durable_calls, durable_of
 from kitaru_compiler.ir.scope import Comprehension, bound_names, read_names, target_names
@@ -169,6 +169,11 @@ def _stores(node: ast.AST) -> set[str]:
 
 def looked_at(stmt: ast.stmt, futures: set[str]) -> set[str]:
     """Return the names among `futures` through which `stmt` may ask for results."""
+    return {node.id for node in _looks(stmt, futures)}
+
+
+def _looks(stmt: ast.stmt, futures: set[str]) -> set[ast.Name]:
+    """Return where `stmt` reads `futures`, except to put something into them."""
     if not futures & read_names(stmt):
         return set()
     only_stored: set[ast.AST] = set()
@@ -181,7 +186,7 @@ def looked_at(stmt: ast.stmt, futures: set[str]) -> set[str]:
             case ast.AugAssign(target=ast.Name() as target):
                 only_stored.add(target)
     return {
-        node.id
+        node
         for node in ast.walk(stmt)
         if isinstance(node, ast.Name)
         and isinstance(node.ctx, ast.Load)
@@ -228,28 +233,54 @@ def _each_round(node: Comprehension) -> list[ast.AST]:
 
 
 def others_beside(stmt: ast.stmt, pending: Iterable[str]) -> str:
-    """Name a call that would run beside pending ones, or beside those that `stmt` submits."""
-    pending = set(pending)
-    calls = [node for node in ast.walk(stmt) if isinstance(node, ast.Call)]
-    submitted = [node for node in calls if _kind(node) == "submit"]
-    for node in calls:
-        if _kind(node) in ("", "submit"):
+    """Name a call that would run beside pending ones, or beside those that `stmt` submits.
+
+    Calls that were submitted together are gathered from the first result that is asked for:
+
+        pages, links = fetch.submit(url), search.submit(url)
+        return index(pages.result()) + index(links.result())
+
+    `index` needs one of them, so waiting for both loses little: each becomes a node.
+    """
+    waiting = set(pending)
+    looks = _looks(stmt, waiting)
+    submitted = [node for node in ast.walk(stmt) if _kind(node) == "submit"]
+    for node in _in_order(stmt):
+        if node in looks:
+            waiting.clear()
+        call = durable_of(node)
+        if call is None or call.kind == "submit":
             continue
-        waits = set().union(*(looked_at(ast.Expr(part), pending) for part in _parts(node)))
-        alone = pending - waits or any(not _ordered(stmt, node, other) for other in submitted)
-        if alone:
-            call = durable_of(node)
-            return f"`{call.name}`" if call else ""
+        if waiting or any(not _ordered(stmt, node, other) for other in submitted):
+            return f"`{call.name}`"
     return ""
 
 
-def _kind(node: ast.Call) -> str:
+def _in_order(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what a statement evaluates, in Python's order, each after its parts."""
+    parts: Iterable[ast.AST | None] = ast.iter_child_nodes(node)
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            parts = [value, *targets]
+        case ast.AnnAssign(target=target, value=value) | ast.AugAssign(target=target, value=value):
+            parts = [value, target]
+        case ast.For(target=target, iter=iterable, body=body, orelse=orelse):
+            parts = [iterable, target, *body, *orelse]
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            parts = [test, body, orelse]
+        case ast.Dict(keys=keys, values=values):
+            parts = [part for pair in zip(keys, values, strict=True) for part in pair]
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            parts = [node.generators[0].iter, *_each_round(node)]
+    for part in parts:
+        if part is not None:
+            yield from _in_order(part)
+    yield node
+
+
+def _kind(node: ast.AST) -> str:
     call = durable_of(node)
     return call.kind if call else ""
-
-
-def _parts(node: ast.Call) -> list[ast.expr]:
-    return [*node.args, *(keyword.value for keyword in node.keywords)]
 
 
 def _ordered(stmt: ast.stmt, call: ast.AST, submit: ast.AST) -> bool:

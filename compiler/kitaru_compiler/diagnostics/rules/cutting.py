@@ -226,7 +226,7 @@ WORK_BESIDE_SUBMITTED_CALLS = Rule(
     what="Submitted checkpoints run concurrently with other work, or side by side within one step.",
     why=(
         "Calls that are submitted and then gathered become nodes of their own. If the flow "
-        "calls another checkpoint before it reads the results, that checkpoint runs "
+        "calls another checkpoint before it reads the first result, that checkpoint runs "
         "concurrently with them, and a cut would wait for them first. So all of it stays in one "
         "step, on threads. Each result is recorded on its own."
     ),
