@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,20 @@ def test_a_process_without(what: str, tmp_path: Path, monkeypatch: pytest.Monkey
     )  # fmt: skip
     assert (again.returncode, again.stdout.split()[-1]) == (0, "2"), again.stderr
     assert Path("ran").read_text() == "first "
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc loads it so late")
+def test_what_ends_threads_is_loaded_while_there_is_memory(tmp_path: Path) -> None:
+    """glibc aborts a process that cannot load libgcc_s when its first daemon thread ends."""
+    (tmp_path / "work.py").write_text(
+        "from pathlib import Path\n"
+        "from kitaru import flow\n\n"
+        "@flow\n"
+        "def work() -> bool:\n"
+        '    return "libgcc_s.so.1" in Path("/proc/self/maps").read_text()\n\n'
+        'if __name__ == "__main__":\n'
+        '    print(work.options(store="memory:endings").run().wait())\n'
+    )
+    run = [sys.executable, "work.py"]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout == "True\n", done.stderr

@@ -32,7 +32,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -72,6 +72,7 @@ def prepare(
     global _prepared
     if _prepared:
         return
+    _load_unwinder()
     ends = threading.Event()
 
     def end() -> None:
@@ -160,6 +161,21 @@ def _is_interrupted() -> bool:
     # An interpreter that somebody types at continues after Ctrl-C.
     is_last = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     return signals.came() or (is_last and not hasattr(sys, "ps1"))
+
+
+def _load_unwinder() -> None:
+    """Load the library that glibc ends threads with.
+
+    Daemons end while Python does, and glibc loads the library for the first of them. Where no
+    memory is left for it, glibc aborts the process: "libgcc_s.so.1 must be installed for
+    pthread_exit to work".
+    """
+    if sys.platform == "linux":
+        # Without ctypes, whose import takes five times as long. Other libraries for C have none.
+        with suppress(ImportError, OSError):
+            import _ctypes
+
+            _ctypes.dlopen("libgcc_s.so.1", 0)
 
 
 def _forget_all(is_running: Callable[[], bool]) -> None:
