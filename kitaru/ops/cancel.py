@@ -40,6 +40,8 @@ def cancel(store: Store, exec_id: str) -> Cancelled:
         EnvironmentFailure: the orchestrator cannot be told; the execution is cancelled.
     """
     journal = Journal.open(store, exec_id)
+    # Nobody writes a state of a cancelled execution any more if this process is killed now.
+    journal.ensure_listed()
     if journal.finish(EndRecord("cancelled", None, now())).status == "completed":
         raise StateError(
             f"The execution {exec_id} is completed; there is nothing to cancel.",

@@ -10,9 +10,12 @@ import pytest
 
 from kitaru import KitaruClient, checkpoint, flow
 from kitaru.errors import Diverged
+from kitaru.ops.cancel import cancel
 from kitaru.runtime import codec
 from kitaru.runtime.engine import declared_changes
 from kitaru.runtime.engine.local_run import LocalRun
+from kitaru.runtime.executions.listing import list_executions
+from kitaru.runtime.journal import states
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys
@@ -136,3 +139,21 @@ def test_a_replay_may_run_other_code_than_its_source() -> None:
     handle.settle()
     assert Journal.open(store, handle.exec_id).invocation("pay") is not None
     assert not declared_changes.declared() and Path(after.__file__ or "").is_file()
+
+
+def killed(*_: object) -> None:
+    raise SystemExit
+
+
+def test_an_execution_that_was_cancelled_before_it_was_listed_is_listed() -> None:
+    """Its process was killed after its first record, and so was the one that cancelled it."""
+    store = MemoryStore()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(states, "write_first_state", killed)
+        asks_once.options(store=store, exec_id="e1").run()
+    assert not list_executions(store)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(states, "write_state", killed)
+        cancel(store, "e1")
+    (item,) = list_executions(store)
+    assert (item["exec_id"], item["status"]) == ("e1", "cancelled")

@@ -287,6 +287,10 @@ class Journal:
         if status != "running":
             self.store.flush()
 
+    def ensure_listed(self) -> None:
+        """Let the execution be listed, also where the process that began it was killed first."""
+        states.ensure_listed(self._record_store, self.execution)
+
     def end(self) -> EndRecord | None:
         """Return how the execution ended, or None. A failed execution has not ended."""
         return states.read_end(self._record_store, self.exec_id)

@@ -53,7 +53,13 @@ def write_state(
 
 def write_first_state(record_store: RecordStore, execution: ExecutionRecord) -> None:
     """Write state 1, running, and its hint, where a crash or another process has not."""
-    also = mark(record_store.store, execution)
+    ensure_listed(record_store, execution, *mark(record_store.store, execution))
+
+
+def ensure_listed(
+    record_store: RecordStore, execution: ExecutionRecord, *also: tuple[str, bytes]
+) -> None:
+    """Write state 1 and its hint where a process was killed before it wrote them."""
     _add(record_store, execution, StateRecord(1, "running", execution.started_at), *also)
 
 
