@@ -343,15 +343,25 @@ class KitaruClient(Explaining):
 
         return diff_deployed(self.store, execution_id(self.store, exec_id), name)
 
-    def verify(self, directory: str | Path) -> Verification:
-        """Compare every file of a build with what was compiled; `problems` says what differs.
+    def verify(self, directory: str | Path, *, sbom: str | Path | None = None) -> Verification:
+        """Compare every file of a build with what was compiled; `problems` names what differs.
+
+        Args:
+            sbom: a file to write the build's bill of materials to if nothing differs.
 
         Raises:
             StateError: there is no build in the directory.
+            EnvironmentFailure: `sbom`, and the library of the extra `sbom` is missing.
+            UsageError: the file `sbom` cannot be written.
         """
         from kitaru_targets.verification import verify
 
-        return verify(Path(directory))
+        found = verify(Path(directory))
+        if sbom is not None and not found.problems:
+            from kitaru_targets.sbom import write_sbom
+
+            write_sbom(Path(directory), Path(sbom))
+        return found
 
     def upload(self, directory: str | Path) -> str:
         """Put the bundle of a build into the store, and return its digest.

@@ -107,6 +107,8 @@ KINDS: Mapping[str, Kind] = {
     "environment": Kind({}, _is_environment, 'a table of variables, {"LOG": "debug"}', json.loads),
     "airflow": Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
     "airflow_url": Kind(None, _is_text, "the URL of Airflow's API server"),
+    "base_image": Kind(None, _is_text, "an image reference"),
+    "require_hashes": Kind(False, lambda v: type(v) is bool, "true or false", _parse_bool),
     "include": Kind([], _is_list, 'a list of patterns, ["prompts/**"]', json.loads),
     "exclude": Kind([], _is_list, 'a list of patterns, ["prompts/old/**"]', json.loads),
     "requirements": Kind(None, _is_text, "the path of a requirements file"),

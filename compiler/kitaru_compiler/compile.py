@@ -33,6 +33,8 @@ from kitaru_compiler.frontend.flows import (
     parameters,
     select_flow,
 )
+from kitaru_compiler.frontend.images import about_images
+from kitaru_compiler.frontend.lock_files import Locked
 from kitaru_compiler.frontend.lower import bare, lower
 from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.frontend.project import Project, base_of, open_project
@@ -64,7 +66,8 @@ class Compilation:
     """One flow compiled for one target.
 
     `steps_py` is the text of the generated blocks, `sources` the text of each project file by its
-    path relative to `base`, `travel` the files that go into the bundle.
+    path relative to `base`, `travel` the files that go into the bundle, `locked` what the project's
+    lock and lists know of the distributions that containers install.
     """
 
     plan: Plan
@@ -72,6 +75,7 @@ class Compilation:
     diagnostics: tuple[Diagnostic, ...]
     sources: dict[str, str]
     travel: Travel
+    locked: tuple[Locked, ...]
     base: Path
 
 
@@ -123,8 +127,10 @@ def compile_flow(
         packed = travel(project, source)
         found += packed.findings
         _stop_on_errors(found, project)
-        pins, about_pins = requirements(project, source, settings)
-        asked, about_models = _asked(names, source, settings, pins)
+        needed = requirements(project, source, settings)
+        asked, about_models = _asked(names, source, settings, needed.pins)
+        image = _image(chosen)
+        images, image_texts = about_images(chosen, image, project, settings)
         plan = Plan(
             flow=chosen.name,
             module=source.module,
@@ -142,7 +148,7 @@ def compile_flow(
             models=dict(sorted(settings.get("models", {}).items())),
             asked=asked,
             settings={name: settings[name] for name in CARRIED if name in settings},
-            requirements=with_validator(pins, names, source.module),
+            requirements=with_validator(needed.pins, names, source.module),
             environment=dict(sorted(settings.get("environment", {}).items())),
             retries=retries,
             max_parallel=setting(
@@ -151,13 +157,15 @@ def compile_flow(
             pickles=result.pickles,
             codecs=tuple(n for n in project.closure(source.module).codecs if n != source.module),
             secrets=dict(sorted(settings.get("secrets", {}).items())),
-            image=_image(chosen),
+            image=image,
             options=options,
         )
-    texts = _texts(project) | requirement_texts(project, settings)
+    texts = _texts(project) | requirement_texts(project, settings) | image_texts
     notes = [note for note in result.notes if granularity != "single" or not _is_of_cuts(note)]
-    findings = _finished([*found, *notes, *about_pins, *about_models], texts)
-    return Compilation(plan, result.generated.text, findings, texts, packed, project.base)
+    findings = _finished([*found, *notes, *needed.findings, *about_models, *images], texts)
+    return Compilation(
+        plan, result.generated.text, findings, texts, packed, needed.locked, project.base
+    )
 
 
 def _is_of_cuts(note: Diagnostic) -> bool:
@@ -247,10 +255,14 @@ def check(
             data = _reasons(project, source)
             if flows:
                 settings = compiled_settings(path.parent)
-                pins, about_pins = requirements(project, source, settings)
-                problems += [*about_pins, *_asked(names, source, settings, pins)[1]]
+                needed = requirements(project, source, settings)
+                problems += [*needed.findings, *_asked(names, source, settings, needed.pins)[1]]
                 problems += travel(project, source).findings
                 texts |= requirement_texts(project, settings)
+            for one in flows:
+                images, image_texts = about_images(one, _image(one), project, settings)
+                problems += [image for image in images if image not in problems]
+                texts |= image_texts
             parts = [part for one in flows for part in advised(one, names)]
             shown = masked(texts, problems)
             return Checked(_finished(problems, texts, parts), shown, project.base, data)

@@ -115,11 +115,15 @@ class _Like:
     image: str | None = None
     store: str = ""
     delivery: str = "store"
+    base_image: str = ""
 
 
 def _compiled(flow: str, like: Build, folder: Path) -> Build:
     """Compile a flow as `like` was."""
-    how = _Like(like.target, like.plan.granularity, like.lock.image, like.lock.store, like.delivery)
+    lock = like.lock
+    how = _Like(
+        like.target, like.plan.granularity, lock.image, lock.store, like.delivery, lock.base_image
+    )
     return _compile(flow, how, folder)
 
 
@@ -149,4 +153,5 @@ def _compile(flow: str, like: _Like, folder: Path) -> Build:
         image=image,
         store=like.store,
         delivery=like.delivery,
+        base_image=setting("base_image", start=location.path.parent).value or like.base_image,
     )

@@ -300,9 +300,8 @@ def write_draft(draft: Draft, request: Request) -> Compiled:
 
     compilation, target, location = draft.compilation, draft.target, draft.location
     named = compilation.plan.image or None
-    image = setting(
-        "image", argument=request.image, decorator=named, start=location.path.parent
-    ).value
+    start = location.path.parent
+    image = setting("image", argument=request.image, decorator=named, start=start).value
     folder = _directory(request, compilation.plan, target.name)
     try:
         with uncollected():
@@ -314,6 +313,8 @@ def write_draft(draft: Draft, request: Request) -> Compiled:
                 # A version of the target `local` is in the store that it runs from.
                 store="" if target.runs_whole else request.store,
                 delivery=request.delivery,
+                base_image=setting("base_image", start=start).value or "",
+                require_hashes=setting("require_hashes", start=start).value,
             )
     except SourceError as error:
         found = from_here(error.diagnostics, draft.sources, compilation.base)

@@ -144,4 +144,5 @@ def write_residual(journal: Journal, place: Place) -> Build:
     target = registry.get(place.target)
     folder = place.directory / journal.execution.flow / f"{target.name}-{journal.exec_id}"
     image = setting("image", argument=place.image).value
-    return stored(journal, target, folder, image=image)
+    base_image = setting("base_image").value or ""
+    return stored(journal, target, folder, image=image, base_image=base_image)

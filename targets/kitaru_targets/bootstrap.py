@@ -1,6 +1,6 @@
 """Fetches a bundle by its digest, checks it, puts it on the path and runs one step from it.
 
-usage: python3 -P -c PROGRAM BUNDLE [NAME==VERSION ...] step ... --store URL ...
+usage: python3 -P -c PROGRAM BUNDLE [REQUIREMENT ...] step ... --store URL ...
 """
 
 import base64
@@ -24,21 +24,35 @@ def stop(reason: str) -> None:
     raise SystemExit(3)
 
 
-def install(pins: list[str]) -> None:
-    # A dry run takes the versions that are here.
-    here = os.environ.get("KITARU_MODE") == "dry-run"
-    missing = []
-    for pin in pins:
-        name, _, version = pin.partition("==")
+def lacking(lines: list[str]) -> str:
+    found = []
+    dry = os.environ.get("KITARU_MODE") == "dry-run"
+    for line in [] if dry else lines:
+        name, version = line.split()[0].split("==")
         try:
-            found = importlib.metadata.version(re.split(r"[\[;\s]", name)[0])
+            here = importlib.metadata.version(name.split("[")[0])
         except importlib.metadata.PackageNotFoundError:
-            found = ""
-        if found != version and not (here and found):
-            missing.append(pin)
-    pip = [sys.executable, "-P", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    if missing and subprocess.run([*pip, "--", *missing], stdout=sys.stderr).returncode:
-        stop("cannot install " + " ".join(missing) + "; put them into the image")
+            here = ""
+        if here != version:
+            found.append(name + "==" + version)
+    return " ".join(found)
+
+
+def install(lines: list[str]) -> None:
+    hashed = [line for line in lines if " --hash=" in line]
+    bare = [line for line in lines if line not in hashed]
+    # What a hashed one needs may be in the second list.
+    closed = ["--require-hashes", *(["--no-deps"] if bare else [])]
+    for some, options in ((hashed, closed), (bare, [])):
+        if not (missing := lacking(some)):
+            continue
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write("\n".join(some))
+            file.flush()
+            pip = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "install"]
+            done = subprocess.run([*pip, "-q", *options, "-r", file.name], stdout=sys.stderr)
+            if done.returncode:
+                stop("cannot install " + missing + "; put it into the image")
 
 
 def fetch(url: str, key: str) -> bytes:
@@ -74,16 +88,25 @@ def unpack(data: bytes, root: str) -> None:
         archive.extractall(root)
 
 
+def listed(root: str, store: str) -> list[str]:
+    lists = pathlib.Path(root, "kitaru_build").glob("requirements*.txt")
+    some = [p.read_text() for p in lists if store[:7] != "sqlite:" or "store" not in p.name]
+    return sorted(set(filter(None, re.sub(r"\\\n *", "", "".join(some)).split("\n"))))
+
+
 def main(bundle: str, *rest: str) -> None:
-    pins, arguments = rest[: rest.index("step")], rest[rest.index("step") :]
+    lines, arguments = list(rest[: rest.index("step")]), rest[rest.index("step") :]
     store = arguments[arguments.index("--store") + 1]
-    install([pin for pin in pins if store[:7] != "sqlite:" or pin[:7] != "obstore"])
     kind, _, text = bundle.partition(":")
     if kind == "inline":
         data = base64.b64decode(text)
+        if missing := lacking(lines):
+            stop("the image lacks " + missing + ": build it again from the Dockerfile")
     elif not text:
         data = globals()["brought"]  # read once, and checked
     else:
+        if store[:7] != "sqlite:":
+            install(lines)
         try:
             data = fetch(store, "bundle/" + text)
         except Exception as error:
@@ -94,6 +117,7 @@ def main(bundle: str, *rest: str) -> None:
         os.environ["KITARU_BUNDLE"] = "sha256:" + text
     root = tempfile.mkdtemp(prefix="kitaru-")
     unpack(data, root)
+    install(listed(root, store))
     sys.path[:0] = [root]
     # The working directory is the bundle, as in an image; outputs stay where they were named.
     pairs = zip(("", *arguments), arguments, strict=False)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from kitaru_compiler.frontend.lock_files import Locked
 from kitaru_templates.render import render
 
-from kitaru.errors import FlowError, StateError
+from kitaru.errors import FlowError, StateError, UsageError
 from kitaru.runtime.executions.deployments import LOCK
 from kitaru.wire.canonical import sha256
 from kitaru.wire.models import reached
@@ -21,6 +22,7 @@ from kitaru_targets import (
     bundle,
     delivery,
     graph,
+    installs,
     lock,
     plans,
     registry,
@@ -46,6 +48,8 @@ class Compiled(Protocol):
     def steps_py(self) -> str: ...
     @property
     def travel(self) -> _Travel: ...
+    @property
+    def locked(self) -> Sequence[Locked]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ def write(
     store: str = "",
     delivery: str = "store",
     execution: str = "",
+    base_image: str = "",
+    require_hashes: bool = False,
 ) -> Build:
     """Write a compilation for `target` to `directory`, replacing an earlier one.
 
@@ -88,16 +94,29 @@ def write(
         store: URL of the store that steps use. Empty: it is set at submission.
         delivery: how the code reaches a container: `store`, `image` or `inline`.
         execution: the execution that a run of the document resumes. Empty: a new one.
+        base_image: the image with Python that the Dockerfile builds on, and that steps run on
+            where no image is named. Empty: the target's.
+        require_hashes: refuse what has no hash: a requirement, or an image that is named by a tag.
 
     Raises:
         UsageError: the directory cannot be written or holds something else, the delivery does not
-            fit, or the build would contain the value of a secret that this machine has.
+            fit, the build would contain the value of a secret that this machine has, or a hash is
+            required and is missing.
         FlowError: the emitted document does not pass its check.
 
     Example:
         >>> write(compile_flow(Path("flow.py")), get("vertex"), Path("build/flow/vertex"))
     """
-    made = _make(compilation, target, delivery, image=image, store=store, execution=execution)
+    made = _make(
+        compilation,
+        target,
+        delivery,
+        image=image,
+        store=store,
+        execution=execution,
+        base_image=base_image or Transport().image,
+        require_hashes=require_hashes,
+    )
     build_directory.replace(directory, made.files)
     return Build(
         directory=directory,
@@ -171,30 +190,83 @@ def _make(
     image: str | None,
     store: str,
     execution: str,
+    base_image: str,
+    require_hashes: bool,
 ) -> _Made:
     way = delivery.check(how)
+    delivery.check_image(base_image)
     plan = parameters.portable(compilation.plan, target.transport)
     sources = compilation.travel.files
     if not execution:
         # The remainder of an execution is made of what is stored already.
-        build_secrets.check(
-            plan, sources, {"the image": image or "", "the URL of the store": store}
-        )
+        images = {"the image": image or "", "the base image": base_image}
+        build_secrets.check(plan, sources, {**images, "the URL of the store": store})
     written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
     start = {"bootstrap.py": delivery.program().encode()} if target.transport.folder else {}
-    data = bundle.make(sources, written | start, with_runtime=way != "inline")
-    wiring = delivery.wire(plan, way, data, target, image=image, store=store, execution=execution)
+    found = delivery.installed(plan, compilation.locked)
+    lists = {} if way == "inline" else _lists(found)
+    data = bundle.make(sources, written | start | lists, with_runtime=way != "inline")
+    wiring = delivery.wire(
+        plan,
+        way,
+        data,
+        found,
+        target,
+        image=image,
+        base_image=base_image,
+        store=store,
+        execution=execution,
+    )
+    if require_hashes:
+        _check_hashes(found, wiring.image, base_image)
     emission = target.emit(plan, wiring)
     _check(target, emission)
     files = written | {target.document: emission.text.encode(), "bundle.zip": data}
     if way == "inline":
         files["runtime.zip"] = bundle.make({}, {}, with_runtime=True)
     files["sourcemap.json"] = _json(sourcemap.make(plan, target.document, emission))
-    files |= _documents(plan, target, wiring, way, sha256(data), emission.asks)
+    files |= installs.files(found.all)
+    files |= _documents(plan, target, wiring, way, found, base_image, sha256(data), emission.asks)
     files["index.html"] = _page(plan, compilation.steps_py, sources, target)
-    files[LOCK] = _json(_lock(plan, target, wiring, way, files, compilation.travel.reasons))
+    reasons = compilation.travel.reasons
+    files[LOCK] = _json(_lock(plan, target, wiring, way, base_image, files, reasons))
     lock.check_sizes(files)
     return _Made(files, plan, way, sha256(data))
+
+
+def _lists(found: installs.Installs) -> dict[str, bytes]:
+    """Return the lists of a bundle; what reaches a bucket is in one of its own."""
+    return installs.files(found.others) | {installs.STORE: installs.text(found.store).encode()}
+
+
+def _check_hashes(found: installs.Installs, *images: str) -> None:
+    """Raise UsageError where a container would install, or run on, something without a hash."""
+    if bare := [f"{one.name}=={one.version}" for one in found.unhashed]:
+        raise UsageError(
+            f"No hash is known of {', '.join(bare)}, and require_hashes is set: nothing was "
+            "written.",
+            help="Lock the project with `uv lock`, or name a list in [tool.kitaru] requirements "
+            "that `uv pip compile --generate-hashes` wrote.",
+        )
+    for image in images:
+        if problem := image_without_digest(image):
+            raise UsageError(
+                f"The {problem}, and require_hashes is set: nothing was written.",
+                help=f"Set its digest, which `docker buildx imagetools inspect {image}` prints, in "
+                "[tool.kitaru]: "
+                f'{"base_image" if image == images[-1] else "image"} = "{image}@sha256:…"',
+            )
+
+
+def image_without_digest(image: str) -> str:
+    """Return what is wrong with the name of an image that is not certain to be the same tomorrow.
+
+    >>> image_without_digest("python:3.11-slim")
+    'image python:3.11-slim is named by a tag, which can move'
+    """
+    if not image or "@sha256:" in image:
+        return ""
+    return f"image {image} is named by a tag, which can move"
 
 
 def _check(target: Target, emission: Emission) -> None:
@@ -208,7 +280,14 @@ def _check(target: Target, emission: Emission) -> None:
 
 
 def _documents(
-    plan: Plan, target: Target, wiring: ContainerSpec, way: str, digest: str, asks: tuple[str, ...]
+    plan: Plan,
+    target: Target,
+    wiring: ContainerSpec,
+    way: str,
+    found: installs.Installs,
+    base_image: str,
+    digest: str,
+    asks: tuple[str, ...],
 ) -> dict[str, bytes]:
     values = {
         "flow": plan.flow,
@@ -219,10 +298,12 @@ def _documents(
         "image": wiring.image,
         "brought": bool(wiring.bundle),
         "pipeline": node_names.slug(plan.flow, fallback="flow"),
-        "base_image": Transport().image,
+        "base_image": base_image,
         "store": wiring.store,
         "key": f"bundle/{digest.removeprefix('sha256:')}",
         "requirements": delivery.requirements(plan),
+        "hashed": any(one.hashes for one in found.all),
+        "unhashed": [f"{one.name}=={one.version}" for one in found.unhashed],
         "parameters": [_parameter(p) for p in plan.parameters],
         "models": [(alias, _named(model)) for alias, model in sorted(plan.models.items())],
         "written": sorted(reached(set(plan.asked) - plan.models.keys(), plan.models)),
@@ -268,6 +349,7 @@ def _lock(
     target: Target,
     wiring: ContainerSpec,
     way: str,
+    base_image: str,
     files: Mapping[str, bytes],
     reasons: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -279,6 +361,7 @@ def _lock(
         "granularity": plan.granularity,
         "delivery": way,
         "image": wiring.image,
+        "base_image": base_image,
         "store": wiring.store,
         "requirements": list(delivery.requirements(plan)),
         "data": dict(reasons),

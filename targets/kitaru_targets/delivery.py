@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import Literal, get_args
+
+from kitaru_compiler.frontend.lock_files import Locked
 
 from kitaru.errors import UsageError
 from kitaru.runtime.secrets import check_reference
@@ -15,6 +18,7 @@ from kitaru.wire.models import is_direct, reached
 from kitaru.wire.plan import Plan
 from kitaru_targets import bundle
 from kitaru_targets.base import ContainerSpec, Target, Transport
+from kitaru_targets.installs import Installs, installs, line
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 
@@ -43,7 +47,7 @@ CHECKED = (
 # With -P neither the working directory nor a script's folder is on the import path: a file there
 # that is called like a module of the standard library is not imported.
 PYTHON = ("python3", "-P")
-# What stands in a Dockerfile's line of shell, and among the arguments of pip.
+# What is a line of the lists that pip reads.
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?==[A-Za-z0-9.!+*_-]+")
 # Argo copies resolved arguments into a node's status about four times, and refuses above 1 MB.
 MAX_INLINE_BYTES = 20 * 1024
@@ -78,6 +82,16 @@ def requirements(plan: Plan) -> tuple[str, ...]:
     return tuple(pins)
 
 
+def installed(plan: Plan, locked: Sequence[Locked]) -> Installs:
+    """Return what containers install, given what the project's lists know of its requirements.
+
+    Raises UsageError as `requirements` does.
+    """
+    pins = requirements(plan)
+    client = next(pin for pin in pins if _name(pin) == _name(OBSTORE))
+    return installs(pins, locked, client)
+
+
 def _clients(plan: Plan) -> list[str]:
     """Return what reaches the models of the plan: litellm only where one of them needs it."""
     models = reached([*plan.models, *plan.asked], plan.models)
@@ -95,13 +109,18 @@ def wire(
     plan: Plan,
     delivery: Delivery,
     data: bytes,
+    found: Installs,
     target: Target,
     *,
     image: str | None,
+    base_image: str,
     store: str,
     execution: str = "",
 ) -> ContainerSpec:
-    """Return how containers of `target` start, given the bundle's bytes.
+    """Return how containers of `target` start, given the bundle's bytes and what they install.
+
+    The arguments of a step that fetches its bundle list what it needs for that; the bundle lists
+    everything else.
 
     Raises UsageError when an image is needed and none is given, or when the bundle cannot travel
     inside the document.
@@ -117,19 +136,15 @@ def wire(
             help="kitaru compile … --image REGISTRY/NAME@sha256:…; the Dockerfile written with it "
             "builds that image",
         )
-    if image and not _IMAGE.fullmatch(image):
-        # It also stands in the Dockerfile, where a line break would start another instruction.
-        raise UsageError(
-            f"{image!r} cannot be a container image.",
-            help="Name it as a registry does: REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
-        )
-    pins, brought = requirements(plan), delivery == "store" and bool(target.transport.folder)
+    if image:
+        check_image(image)
+    brought = delivery == "store" and bool(target.transport.folder)
     if brought:
-        command, leading = _brought(target.transport, pins, data)
+        command, leading = _brought(target.transport, data)
     else:
-        command, leading = _start(plan, delivery, pins, data)
+        command, leading = _start(plan, delivery, found, data)
     return ContainerSpec(
-        image or target.transport.image,
+        image or (base_image if target.transport.image else ""),
         command,
         (*leading, "--target", target.name),
         store.rstrip("/"),
@@ -139,28 +154,42 @@ def wire(
     )
 
 
+def check_image(image: str) -> None:
+    """Raise UsageError where a text cannot name a container image.
+
+    It is also written to the Dockerfile, where a line break would start another instruction.
+    """
+    if not _IMAGE.fullmatch(image):
+        raise UsageError(
+            f"{image!r} cannot be a container image.",
+            help="Name it as a registry does: REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST",
+        )
+
+
 def program() -> str:
     """Return the program that a container without Kitaru starts with."""
     return (resources.files("kitaru_targets") / "bootstrap.py").read_text(encoding="utf-8").strip()
 
 
-def _brought(
-    transport: Transport, pins: tuple[str, ...], data: bytes
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _brought(transport: Transport, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     digest = sha256(data).removeprefix("sha256:")
-    return (*PYTHON, "-c", CHECKED), (f"{transport.folder}/{digest}", *pins, "step")
+    return (*PYTHON, "-c", CHECKED), (f"{transport.folder}/{digest}", "step")
 
 
 def _start(
-    plan: Plan, delivery: Delivery, pins: tuple[str, ...], data: bytes
+    plan: Plan, delivery: Delivery, found: Installs, data: bytes
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if delivery == "image":
         # An image's tag may have moved: what is in it need not be what was compiled.
         compiled = ("--plan-digest", sha256(plan.to_json().encode()))
         where = ("step", "--plan", f"{bundle.BUILD}/plan.json")
         return (*PYTHON, "-m", "kitaru.runtime"), (*where, *compiled)
-    source = sha256(data) if delivery == "store" else f"inline:{_inline(data)}"
-    return (*PYTHON, "-c", program()), (source, *pins, "step")
+    if delivery == "store":
+        source, lines = sha256(data), [line(one) for one in found.store]
+    else:
+        # Hashes would take more room than the flow itself: its image has everything.
+        source, lines = f"inline:{_inline(data)}", list(requirements(plan))
+    return (*PYTHON, "-c", program()), (source, *lines, "step")
 
 
 def _inline(data: bytes) -> str:

@@ -44,6 +44,7 @@ class Lock:
     granularity: str
     delivery: str
     image: str
+    base_image: str
     store: str
     files: Mapping[str, str]
 
@@ -125,7 +126,10 @@ def _checked(content: Any, digest: str) -> Lock:
     if len(files) > _FILES or not {"plan.json", "steps.py", "bundle.zip"} <= files.keys():
         raise ValueError("does not list the files of a build")
     own = {name: content[name] for name in _TYPES if name not in ("schema", "requirements")}
-    return Lock(digest=digest, **own)
+    base_image = content.get("base_image", "")
+    if not isinstance(base_image, str):
+        raise ValueError("has a base_image that is not of the type str")
+    return Lock(digest=digest, base_image=base_image, **own)
 
 
 def _is_name(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kitaru_compiler.frontend.lock_files import Locked
 from kitaru_compiler.residual import residual
 
 from kitaru.errors import StateError
@@ -16,7 +17,7 @@ from kitaru.runtime.steps.frames import promised_in
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import Plan
-from kitaru_targets import bundle, plans
+from kitaru_targets import bundle, installs, plans
 from kitaru_targets.base import Target
 from kitaru_targets.build import Build, write
 
@@ -32,17 +33,31 @@ def remainder(build: Build, journal: Journal, directory: Path) -> Build:
     if build.delivery == "image":
         return build
     return write(
-        left(_Bundle(bundle.contents(build.read("bundle.zip"))), journal),
+        left(_Bundle(bundle.contents(build.read("bundle.zip")), _locked(build)), journal),
         build.target,
         directory,
         image=build.lock.image,
         store=build.lock.store,
         delivery=build.delivery,
         execution=journal.exec_id,
+        base_image=build.lock.base_image,
     )
 
 
-def stored(journal: Journal, target: Target, directory: Path, *, image: str | None = None) -> Build:
+def _locked(build: Build) -> dict[str, bytes]:
+    """Return the lists of what containers of a build install."""
+    names = (installs.HASHED, installs.UNHASHED)
+    return {name: build.read(name) for name in names if name in build.lock.files}
+
+
+def stored(
+    journal: Journal,
+    target: Target,
+    directory: Path,
+    *,
+    image: str | None = None,
+    base_image: str = "",
+) -> Build:
     """Write what `remainder` does from the store alone, for a pipeline whose build is elsewhere.
 
     Raises:
@@ -50,7 +65,15 @@ def stored(journal: Journal, target: Target, directory: Path, *, image: str | No
     """
     compiled = left(kept(journal), journal)
     url, exec_id = journal.store.url, journal.exec_id
-    return write(compiled, target, directory, image=image, store=url, execution=exec_id)
+    return write(
+        compiled,
+        target,
+        directory,
+        image=image,
+        store=url,
+        execution=exec_id,
+        base_image=base_image,
+    )
 
 
 def kept(journal: Journal) -> _Bundle:
@@ -64,7 +87,10 @@ def kept(journal: Journal) -> _Bundle:
             help=f"Run the same document again with kitaru_execution={journal.exec_id}: finished "
             "steps do not run again.",
         )
-    return _Bundle(bundle.contents(data))
+    inside = bundle.contents(data)
+    names = (installs.HASHED, installs.UNHASHED, installs.STORE)
+    paths = {name: f"{bundle.BUILD}/{name}" for name in names}
+    return _Bundle(inside, {n: inside[path] for n, path in paths.items() if path in inside})
 
 
 def plan_of(whole: _Bundle) -> Plan:
@@ -117,12 +143,23 @@ class Left:
     steps_py: str
     travel: _Bundle
 
+    @property
+    def locked(self) -> tuple[Locked, ...]:
+        """What the build that the execution began with knows of its requirements."""
+        return self.travel.locked
+
 
 @dataclass(frozen=True)
 class _Bundle:
     """What a compilation put into its bundle: the compiler's own files, and the project's."""
 
     inside: Mapping[str, bytes]
+    lists: Mapping[str, bytes]
+
+    @property
+    def locked(self) -> tuple[Locked, ...]:
+        found = (one for n, data in self.lists.items() for one in installs.parse(data, n))
+        return tuple(dict.fromkeys(found))
 
     def read(self, name: str) -> bytes:
         return bundle.written(self.inside, name)

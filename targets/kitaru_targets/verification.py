@@ -9,7 +9,8 @@ from pathlib import Path
 from kitaru.errors import StateError
 from kitaru.runtime.executions.deployments import LOCK
 from kitaru.wire.canonical import sha256
-from kitaru_targets import lock
+from kitaru_targets import installs, lock
+from kitaru_targets.build import image_without_digest
 from kitaru_targets.bundle import BUILD, contents
 
 # What lies in the directory and in the bundle has to be the same: steps run the bundle's.
@@ -35,8 +36,11 @@ def verify(directory: Path) -> Verification:
     found = lock.read(directory)
     read = {name: _read(directory, name) for name in sorted(found.files)}
     problems = (*_changed(read, found), *_bundle(read), *_strange(directory, found))
-    warnings = tuple(image_warnings(found.image))
-    return Verification(tuple(read), found.digest, problems, warnings)
+    images = dict.fromkeys((found.image, found.base_image))
+    warnings = [warning for image in images for warning in image_warnings(image)]
+    if not problems:
+        warnings += _install_warnings(read)
+    return Verification(tuple(read), found.digest, problems, tuple(warnings))
 
 
 def _read(directory: Path, name: str) -> bytes | StateError:
@@ -48,8 +52,15 @@ def _read(directory: Path, name: str) -> bytes | StateError:
 
 def image_warnings(image: str) -> Iterator[str]:
     """Yield why an image is not certain to be the same tomorrow."""
-    if image and "@sha256:" not in image:
-        yield f"the image {image} is named by a tag, which can move: name its digest, …@sha256:…"
+    if problem := image_without_digest(image):
+        yield f"the {problem}: name its digest, …@sha256:…"
+
+
+def _install_warnings(read: Mapping[str, bytes | StateError]) -> Iterator[str]:
+    data = read.get(installs.UNHASHED)
+    if isinstance(data, bytes):
+        bare = ", ".join(one.name for one in installs.parse(data, installs.UNHASHED))
+        yield f"no hash is known of {bare}: see {installs.UNHASHED}"
 
 
 def _changed(read: Mapping[str, bytes | StateError], found: lock.Lock) -> Iterator[str]:

@@ -109,7 +109,7 @@ def test_requirements_that_are_not_pinned(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("# data\npandas>=2  # not ==\nrich==1.0 --hash=x\n")
     found, *_ = check(tmp_path / "program.py")
     place = [(d.code, d.span.file, d.span.line, d.span.column) for d in found]
-    assert place == [("KIT501", "requirements.txt", 2, 1)]
+    assert place == [("KIT501", "requirements.txt", 2, 1), ("KIT509", "requirements.txt", 3, 1)]
     assert "`pandas>=2`" in found[0].message
 
 

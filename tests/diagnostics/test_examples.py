@@ -38,7 +38,17 @@ WRITTEN_OUT = {
 }
 # No flow at all, a list of requirements or a command; a fault of the compiler; or found for one
 # target alone.
-ELSEWHERE = {"KIT104", "KIT105", "KIT325", "KIT501", "KIT502", "KIT606", "KIT607"}
+ELSEWHERE = {
+    "KIT104",
+    "KIT105",
+    "KIT325",
+    "KIT501",
+    "KIT502",
+    "KIT509",
+    "KIT511",
+    "KIT606",
+    "KIT607",
+}
 # Files as they are: what is wrong with them is that there is no flow to be read in them.
 WHOLE = {"KIT101", "KIT102", "KIT103"}
 CODES = [code for code in catalogue.codes() if code not in ELSEWHERE]
@@ -150,7 +160,10 @@ def test_the_examples_of_a_command_and_of_requirements(tmp_path: Path) -> None:
     assert [d.code for d in check(path, "mian")[0]] == ["KIT104"]
     (tmp_path / "requirements.txt").write_text(catalogue.load("KIT501").bad)
     assert [d.code for d in check(path)[0]] == ["KIT501"]
-    (tmp_path / "requirements.txt").write_text(catalogue.load("KIT502").good)
+    for bare in (catalogue.load("KIT502").good, catalogue.load("KIT509").bad):
+        (tmp_path / "requirements.txt").write_text(bare)
+        assert [d.code for d in check(path)[0]] == ["KIT509"]
+    (tmp_path / "requirements.txt").write_text(catalogue.load("KIT509").good)
     assert check(path)[0] == ()
     path.write_text(flow + "@flow\ndef review(): return 1\n")
     with pytest.raises(SourceError) as caught:

@@ -194,6 +194,7 @@ def guided(target: str, text: str) -> str:
         "flow": "work", "target": target, "title": "T", "document": "d", "delivery": "store",
         "image": "registry/image:1", "brought": False, "pipeline": "work", "base_image": "python",
         "store": f"s3://{text}", "key": "bundle/1", "requirements": [f"pin=={text}"],
+        "hashed": True, "unhashed": [f"pin=={text}"],
         "parameters": [parameter], "models": [(text, text)], "written": [text],
         "secrets": [("KEY", f"env:{text}")], "waits": ["ok"], "asks": ("ok",),
         "options": {"role": text, "queue": text}, "steps": ["a"],

@@ -14,8 +14,8 @@ from .conftest import ROOT, tracked
 
 # The packages that the extras bring, and modules of Kitaru that import them at once.
 PACKAGES = (
-    *("airflow_client", "azure", "boto3", "botocore", "genai_prices", "google.cloud", "httpx"),
-    *("kfp", "litellm", "obstore", "openai", "opentelemetry"),
+    *("airflow_client", "azure", "boto3", "botocore", "cyclonedx", "genai_prices", "google.cloud"),
+    *("httpx", "kfp", "litellm", "obstore", "openai", "opentelemetry"),
 )
 IMPORTERS = ("otel", "walk_packages")
 SKIPPING = """

@@ -118,11 +118,19 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_program_says_what_it_cannot_install(tmp_path: Path) -> None:
-    done = start(inline(GOOD), tmp_path / "kitaru.db", pins=["no-such-thing==1.0"])
+    files = {**GOOD, "kitaru_build/requirements-unhashed.txt": b"no-such-thing==1.0\n"}
+    store = tmp_path / "kitaru.db"
+    done = start(stored(store, archive(files)), store)
     assert done.returncode == 3
     assert "cannot install no-such-thing==1.0" in done.stderr
 
 
+def test_the_image_of_an_inline_flow_has_what_it_needs(tmp_path: Path) -> None:
+    done = start(inline(GOOD), tmp_path / "kitaru.db", pins=["no-such-thing==1.0"])
+    assert done.returncode == 3
+    assert "the image lacks no-such-thing==1.0: build it again" in done.stderr
+
+
 def test_the_program_can_stand_in_a_document() -> None:
     assert "{{" not in delivery.program() and "}}" not in delivery.program()
-    assert len(delivery.program()) < 4_000
+    assert len(delivery.program()) < 5_000

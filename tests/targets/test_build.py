@@ -19,7 +19,7 @@ def test_a_build_has_everything_and_a_digest_of_it(make: Make) -> None:
     made = make(REVIEW)
     assert made.files == (
         "DEPLOY.md", "Dockerfile", "bundle.zip", "index.html", "lock.json", "pipeline.yaml",
-        "plan.json", "sourcemap.json", "steps.py",
+        "plan.json", "requirements.txt", "sourcemap.json", "steps.py",
     )  # fmt: skip
     assert sorted(path.name for path in made.directory.iterdir()) == sorted(made.files)
     lock = json.loads((made.directory / "lock.json").read_text())

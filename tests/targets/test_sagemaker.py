@@ -170,7 +170,6 @@ LIMITS: dict[str, tuple[Program, tuple[Parameter, ...], ContainerSpec, str]] = {
     "name": ((Do("a"),), (), wired(environment={"A" * 257: "x"}), "a variable's name has 257"),
     "image": ((Do("a"),), (), wired(image="x" * 256), "the image's name has 256"),
     "store": ((Do("a"),), (), wired(store="s3://" + "x" * 252), "the store's URL has 257"),
-    "pins": ((Do("a"),), (), wired(leading=("a==1",) * 90), "takes 80 requirements"),
 }
 
 

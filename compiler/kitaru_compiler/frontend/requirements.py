@@ -5,6 +5,9 @@ beside the flow or beside pyproject.toml, `[project] dependencies` of pyproject.
 ranges gets its versions from a constraints file (`-c`) or from a lock file: uv.lock, pylock.toml,
 poetry.lock or pdm.lock. Of the optional groups of pyproject.toml, a step gets those distributions
 that the flow's code imports.
+
+The same lists have the hashes of what is installed: a lock file those of its packages and of all
+that these need, a requirements file those after `--hash`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from __future__ import annotations
 import ast
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +24,28 @@ from kitaru.toml_files import project_file, table
 from kitaru.wire import disk
 from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic
-from kitaru_compiler.diagnostics.rules.targets import IMPORT_NOT_IN_IMAGE, REQUIREMENT_NOT_PINNED
+from kitaru_compiler.diagnostics.rules.targets import (
+    IMPORT_NOT_IN_IMAGE,
+    REQUIREMENT_NOT_IN_INDEX,
+    REQUIREMENT_NOT_PINNED,
+    REQUIREMENT_WITHOUT_HASH,
+)
+from kitaru_compiler.frontend.lock_files import (
+    NAMES,
+    Lock,
+    Locked,
+    Need,
+    condition,
+    need_of,
+    normal,
+    read_lock,
+)
 from kitaru_compiler.frontend.project import RESERVED, Project
 from kitaru_compiler.frontend.source import Source
 
 DEFAULT_FILE = "requirements.txt"
 PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?==[A-Za-z0-9.!+*_-]+\Z")
-_LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
+_HASH = re.compile(r"--hash[= ](sha256:[0-9a-f]{64})(?=\s|$)")
 # Modules whose distribution has a name that does not contain theirs.
 _DISTRIBUTIONS = {
     "attr": "attrs", "bs4": "beautifulsoup4", "crypto": "pycryptodome", "cv2": "opencv-python",
@@ -40,16 +57,18 @@ _DISTRIBUTIONS = {
 
 @dataclass(frozen=True)
 class _Listed:
-    """One requirement: `text` without markers and comments, and where it stands."""
+    """One requirement: `text` without its marker, hashes and comment, and where it is listed."""
 
     text: str
     file: str
     line: int
     width: int
+    marker: str = ""
+    hashes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return _normal(re.split(r"[\[=<>!~;@ (]", self.text, maxsplit=1)[0])
+        return normal(re.split(r"[\[=<>!~;@ (]", self.text, maxsplit=1)[0])
 
     @property
     def span(self) -> Span:
@@ -60,39 +79,54 @@ class _Listed:
 class _Lists:
     """What the project says it needs.
 
-    `groups` are the requirements of optional groups, `versions` what locks and constraints pin,
-    `needs` the edges of a lock, `texts` the files that findings are about.
+    `groups` are the requirements of optional groups, `versions` what constraints pin, `lock` the
+    project's lock file, `texts` the files that findings are about.
     """
 
     listed: list[_Listed] = field(default_factory=list)
     groups: list[_Listed] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
-    locked: frozenset[str] = frozenset()
-    needs: dict[str, list[str]] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
     texts: dict[str, str] = field(default_factory=dict)
     of_project: bool = False
 
 
-def requirements(
-    project: Project, source: Source, settings: dict[str, Any]
-) -> tuple[tuple[str, ...], list[Diagnostic]]:
-    """Return the requirements of a flow's steps, sorted, and what is doubtful about them.
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What the steps of a flow install.
+
+    `pins` are `NAME==VERSION`, sorted: what the project lists, and what a lock adds on every
+    platform. `locked` is all that the project's lists know of it: more distributions, which some
+    containers need, and the hashes. `findings` are about what is doubtful.
+    """
+
+    pins: tuple[str, ...]
+    locked: tuple[Locked, ...]
+    findings: tuple[Diagnostic, ...]
+
+
+def requirements(project: Project, source: Source, settings: dict[str, Any]) -> Requirements:
+    """Return the requirements of a flow's steps.
 
     A requirement of pyproject.toml that nothing pins is not among them, and reported if the flow
-    imports it.
+    imports it. One that a lock takes from elsewhere than an index is not among them either.
     """
     lists = _lists(project, settings)
     imported = _imported(project, source)
-    chosen = [*lists.listed]
-    for each in lists.groups:
-        if any(_provides(each.name, module) for module in imported):
-            chosen.append(each)
     found: list[Diagnostic] = []
     pins: dict[str, str] = {}
-    for each in chosen:
-        if lists.of_project and each.name in RESERVED:
-            continue  # the runtime travels in the bundle
+    chosen: dict[str, _Listed] = {}
+    several: list[Need] = []
+    for each in _chosen(lists, imported):
+        if origin := lists.lock.origin(each.name):
+            found.append(_elsewhere(each, origin))
+            continue
         pin = _pinned(each, lists)
+        if not PINNED.match(pin) and each.name in lists.lock.packages:
+            # The lock has a version for each Python.
+            several.append(need_of(each.text))
+            chosen.setdefault(each.name, each)
+            continue
         if not PINNED.match(pin):
             # A list of a whole project has more than one flow needs.
             if not lists.of_project or any(_provides(each.name, name) for name in imported):
@@ -100,11 +134,79 @@ def requirements(
             if lists.of_project:
                 continue
         pins.setdefault(each.name, pin)
-    for name in _reached(pins, lists.needs):
-        if name in lists.versions and name not in RESERVED:
-            pins.setdefault(name, f"{name}=={lists.versions[name]}")
-    known = {each.name for each in (*lists.listed, *lists.groups)} | lists.locked
-    return tuple(sorted(pins.values())), [*found, *_missing(project, imported, known)]
+        chosen.setdefault(each.name, each)
+    for name in lists.lock.needed_everywhere(pins):
+        version = lists.versions.get(name) or lists.lock.version(name)
+        if version and name not in RESERVED and not lists.lock.origin(name):
+            pins.setdefault(name, f"{name}=={version}")
+    locked = _locked(pins, chosen, several, lists)
+    found += _without_hash(pins, chosen, locked)
+    known = {each.name for each in (*lists.listed, *lists.groups)} | lists.lock.packages.keys()
+    found += _missing(project, imported, known)
+    return Requirements(tuple(sorted(pins.values())), locked, tuple(found))
+
+
+def _chosen(lists: _Lists, imported: Iterable[str]) -> Iterator[_Listed]:
+    """Yield the listed requirements that a container of the flow has."""
+    wanted = [e for e in lists.groups if any(_provides(e.name, module) for module in imported)]
+    for each in (*lists.listed, *wanted):
+        is_runtime = lists.of_project and each.name in RESERVED  # it travels in the bundle
+        if not is_runtime and condition(each.marker) is not None:
+            yield each
+
+
+def _locked(
+    pins: dict[str, str], chosen: dict[str, _Listed], several: list[Need], lists: _Lists
+) -> tuple[Locked, ...]:
+    """Return what the lists know about the pins, and about all that a lock says they need."""
+    versions = {name: pin.partition("==")[2] for name, pin in pins.items()}
+    own: dict[str, Locked] = {}
+    for name, each in chosen.items():
+        if each.hashes and PINNED.match(pins.get(name, "")):
+            marker = condition(each.marker) or ""
+            own[name] = Locked(name, versions[name], marker, each.hashes)
+    roots = [
+        need_of(pin)
+        for name, pin in pins.items()
+        if any(p.version == versions[name] for p in lists.lock.packages.get(name, []))
+    ]
+    roots += several
+    found = [
+        each
+        for each in (lists.lock.closure(roots) if roots else ())
+        if each.name not in RESERVED | own.keys()
+        and each.version == versions.get(each.name, each.version)
+        and not lists.lock.origin(each.name)
+    ]
+    return tuple(sorted([*found, *own.values()], key=lambda each: (each.name, each.version)))
+
+
+def _without_hash(
+    pins: dict[str, str], chosen: dict[str, _Listed], locked: tuple[Locked, ...]
+) -> Iterator[Diagnostic]:
+    hashed = {each.name for each in locked if each.hashes}
+    pinned = {name for name, pin in pins.items() if PINNED.match(pin)}
+    bare = sorted({*pinned, *(each.name for each in locked)} - hashed)
+    if not bare or not chosen:
+        return
+    first = next((chosen[name] for name in bare if name in chosen), next(iter(chosen.values())))
+    shown = ", ".join(f"`{name}`" for name in bare[:3]) + (", …" if len(bare) > 3 else "")
+    yield Diagnostic(
+        REQUIREMENT_WITHOUT_HASH,
+        first.span,
+        f"no hash is known of {shown}: a step installs any file that the index has under its"
+        " version, and any version of what it needs",
+        help="lock the project with `uv lock`, or list hashes: `uv pip compile --generate-hashes`",
+    )
+
+
+def _elsewhere(each: _Listed, origin: str) -> Diagnostic:
+    return Diagnostic(
+        REQUIREMENT_NOT_IN_INDEX,
+        each.span,
+        f"`{each.name}` comes from {origin}, so no step installs it",
+        help="use an image that has it, or publish it to an index",
+    )
 
 
 def requirement_texts(project: Project, settings: dict[str, Any]) -> dict[str, str]:
@@ -113,10 +215,11 @@ def requirement_texts(project: Project, settings: dict[str, Any]) -> dict[str, s
 
 
 def _pinned(each: _Listed, lists: _Lists) -> str:
-    if PINNED.match(each.text) or each.name not in lists.versions:
+    version = lists.versions.get(each.name) or lists.lock.version(each.name)
+    if PINNED.match(each.text) or not version:
         return each.text
     extras = re.search(r"\[[^\]]*\]", each.text)
-    return f"{each.name}{extras[0] if extras else ''}=={lists.versions[each.name]}"
+    return f"{each.name}{extras[0] if extras else ''}=={version}"
 
 
 def _unpinned(each: _Listed, lists: _Lists) -> Diagnostic:
@@ -126,16 +229,6 @@ def _unpinned(each: _Listed, lists: _Lists) -> Diagnostic:
         message = f"`{each.text}` has no exact version, so no step installs it"
         help = "lock the project, for example with `uv lock`, or pin it with =="
     return Diagnostic(REQUIREMENT_NOT_PINNED, each.span, message, help=help)
-
-
-def _reached(names: Iterable[str], needs: dict[str, list[str]]) -> list[str]:
-    seen, pending = set[str](), list(names)
-    while pending:
-        name = pending.pop()
-        if name not in seen:
-            seen.add(name)
-            pending += needs.get(name, [])
-    return sorted(seen)
 
 
 def _lists(project: Project, settings: dict[str, Any]) -> _Lists:
@@ -150,11 +243,9 @@ def _lists(project: Project, settings: dict[str, Any]) -> _Lists:
         _read_list(file, file.name, lists, set())
     if start is not None:
         _read_project(start, lists, with_dependencies=file is None and not named)
-    for name in _LOCKS:
-        path = folder / name
-        if disk.is_file(path):
-            _read_lock(path, lists)
-            break
+    lock = next((folder / name for name in NAMES if disk.is_file(folder / name)), None)
+    if lock is not None:
+        lists.lock = read_lock(lock)
     return lists
 
 
@@ -164,9 +255,10 @@ def _read_list(path: Path, name: str, lists: _Lists, seen: set[Path]) -> None:
     seen.add(path)
     text = disk.read_text(path, "replace")
     lists.texts[name] = text
-    for number, line in enumerate(text.splitlines(), 1):
-        said = line.partition(" #")[0].partition(" --hash")[0].strip().rstrip("\\").strip()
-        option = re.match(r"(-r|--requirement|-c|--constraint)[ =]?\s*(\S+)", said)
+    for number, width, line in _logical_lines(text):
+        hashes = tuple(sorted(set(_HASH.findall(line))))
+        content = line.partition(" --hash")[0].strip()
+        option = re.match(r"(-r|--requirement|-c|--constraint)[ =]?\s*(\S+)", content)
         if option:
             other = path.parent / option[2]
             if option[1] in ("-r", "--requirement"):
@@ -174,17 +266,30 @@ def _read_list(path: Path, name: str, lists: _Lists, seen: set[Path]) -> None:
             else:
                 lists.versions |= _constraints(other)
             continue
-        if not said or said.startswith(("#", "-", ".", "/")) or "://" in said:
+        if not content or content.startswith(("#", "-", ".", "/")) or "://" in content:
             continue
-        plain = said.partition(";")[0].strip()
-        lists.listed.append(_Listed(plain, name, number, len(line)))
+        plain, _, marker = content.partition(";")
+        lists.listed.append(_Listed(plain.strip(), name, number, width, marker.strip(), hashes))
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield the number and width of a line, and its content with the lines that continue it."""
+    number, width, parts = 0, 0, list[str]()
+    for at, line in enumerate([*text.splitlines(), ""], 1):
+        if not parts:
+            number, width = at, len(line)
+        content = f" {line}".partition(" #")[0].rstrip()
+        parts.append(content.removesuffix("\\"))
+        if not content.endswith("\\"):
+            yield number, width, " ".join(parts).strip()
+            parts = []
 
 
 def _constraints(path: Path) -> dict[str, str]:
     lines = disk.read_text(path, "replace").splitlines() if disk.is_file(path) else []
     plain = (line.partition(";")[0].partition(" ")[0].strip() for line in lines)
     pairs = (line.partition("==") for line in plain if PINNED.match(line))
-    return {_normal(name.partition("[")[0]): version for name, _, version in pairs}
+    return {normal(name.partition("[")[0]): version for name, _, version in pairs}
 
 
 def _read_project(path: Path, lists: _Lists, *, with_dependencies: bool) -> None:
@@ -195,8 +300,9 @@ def _read_project(path: Path, lists: _Lists, *, with_dependencies: bool) -> None
         for each in said if isinstance(said, list) else ():
             if isinstance(each, str):
                 at = next((n for n, line in enumerate(lines, 1) if each in line), 1)
-                plain = each.partition(";")[0].strip().replace(" ", "")
-                yield _Listed(plain, path.name, at, len(lines[at - 1]) if lines else 0)
+                plain, _, marker = each.partition(";")
+                width = len(lines[at - 1]) if lines else 0
+                yield _Listed(plain.replace(" ", ""), path.name, at, width, marker.strip())
 
     whole = table(path, "project")
     poetry = table(path, "tool", "poetry")
@@ -212,47 +318,6 @@ def _read_project(path: Path, lists: _Lists, *, with_dependencies: bool) -> None
     groups += [[*g.get("dependencies", {})] for g in poetry.get("group", {}).values()]
     for group in groups:
         lists.groups += listed(group)
-
-
-def _read_lock(path: Path, lists: _Lists) -> None:
-    try:
-        document = tomllib.loads(disk.read_text(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        return  # the tool that wrote it says what is wrong
-    packages = [p for p in _tables(document, "package") if "name" in p]
-    packages += [p for p in _tables(document, "packages") if "name" in p]
-    versions: dict[str, set[str]] = {}
-    for package in packages:
-        name = _normal(str(package["name"]))
-        source = package.get("source", {})
-        if isinstance(source, dict) and {"virtual", "editable", "directory"} & source.keys():
-            continue  # the project itself, or a member of its workspace
-        versions.setdefault(name, set()).add(str(package.get("version", "")))
-        lists.needs.setdefault(name, []).extend(_needs(package.get("dependencies", [])))
-    lists.locked = frozenset(versions)
-    # Of a distribution with several versions only a marker says which one counts.
-    sure = {name: next(iter(found)) for name, found in versions.items() if len(found) == 1}
-    lists.versions = {name: v for name, v in sure.items() if v} | lists.versions
-
-
-def _tables(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = document.get(name, [])
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-
-
-def _needs(dependencies: Any) -> Iterator[str]:
-    """Yield what a locked distribution needs on every platform, as the four formats write it."""
-    if isinstance(dependencies, dict):
-        for name, said in dependencies.items():
-            plain = not isinstance(said, dict) or not {"markers", "optional"} & said.keys()
-            if plain and not isinstance(said, list):
-                yield _normal(name)
-        return
-    for each in dependencies if isinstance(dependencies, list) else ():
-        if isinstance(each, str) and ";" not in each:
-            yield _normal(re.split(r"[\[=<>!~ (]", each, maxsplit=1)[0])
-        elif isinstance(each, dict) and "name" in each and "marker" not in each:
-            yield _normal(str(each["name"]))
 
 
 def _missing(
@@ -286,12 +351,8 @@ def _namespace_above(project: Project, name: str) -> Path | None:
 
 
 def _provides(distribution: str, module: str) -> bool:
-    name = _DISTRIBUTIONS.get(_normal(module), _normal(module))
+    name = _DISTRIBUTIONS.get(normal(module), normal(module))
     return name in distribution or distribution in name
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _imported(project: Project, source: Source) -> dict[str, tuple[Source, ast.AST]]:

@@ -30,7 +30,7 @@ class Machine:
 class Limits:
     """What a target takes at most.
 
-    `parameters`, `variables` and `arguments` are counts; `document`, `text` (one argument, the name
+    `parameters` and `variables` are counts; `document`, `text` (one argument, the name
     or the value of a variable), `image` and `store` are characters; 0 means that none is known.
     `machines` are the instance types, from the cheapest to the dearest: a step gets the first that
     is large enough.
@@ -41,7 +41,6 @@ class Limits:
     machines: tuple[Machine, ...]
     parameters: int = 0
     variables: int = 0
-    arguments: int = 0
     text: int = 0
     image: int = 0
     store: int = 0
@@ -98,7 +97,6 @@ def _counts(
     counts = [
         (len(declared), limits.parameters, "pipeline parameters", fewer),
         (len(plan.parameters) + len(variables), limits.variables, "variables of a step", fewer),
-        (len(wiring.leading), limits.arguments, "requirements", "use --delivery image"),
     ]
     for count, most, what, fix in counts:
         if most and count > most:

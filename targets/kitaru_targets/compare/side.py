@@ -20,7 +20,7 @@ from kitaru_targets.compare.order import arrivals
 from kitaru_targets.graph import decoded, graph_of
 
 # What only a build knows of itself: an execution does not say how its code came.
-_LOCKED = ("delivery", "image", "store")
+_LOCKED = ("delivery", "image", "base_image", "store")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from kitaru.errors import UsageError
 from kitaru.wire.plan import Plan
+from kitaru_targets import delivery
 from kitaru_targets.base import ContainerSpec, Emission
 from kitaru_targets.common import parameters
 
@@ -25,13 +26,12 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
             "A process on this machine reads its code from the store.",
             help="Leave --delivery out.",
         )
-    bundle, *middle = wiring.leading[: wiring.leading.index("step")]
     (step,) = plan.steps
     document = {
         "schema": SCHEMA,
         "flow": plan.flow,
-        "bundle": bundle,
-        "requirements": middle,
+        "bundle": wiring.leading[0],
+        "requirements": list(delivery.requirements(plan)),
         "environment": dict(wiring.environment),
         "inputs": {one.name: _input(one) for one in _declared(plan, wiring)},
         "command": [

@@ -14,8 +14,6 @@ MAX_DESCRIPTION = 3_072
 # Of one argument, and of the name and the value of one variable.
 MAX_TEXT = 256
 MAX_ARGUMENTS = 100
-# The maximum number of arguments of the step runtime itself.
-_OWN_ARGUMENTS = 20
 # Limits of a ForEach: the length of its list, and the number of concurrent iterations.
 MAX_ITEMS = 100
 MAX_CONCURRENCY = 50
@@ -101,7 +99,6 @@ LIMITS = Limits(
     document=1_048_576,
     parameters=200,
     variables=100,
-    arguments=MAX_ARGUMENTS - _OWN_ARGUMENTS,
     text=MAX_TEXT,
     image=255,
     store=MAX_TEXT,

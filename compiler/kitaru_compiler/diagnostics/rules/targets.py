@@ -190,3 +190,60 @@ def main(topic: str, size: str) -> str:
     return kitaru.llm(f"Write about {topic}.", model=MODELS[size])
 """,
 )
+
+REQUIREMENT_WITHOUT_HASH = Rule(
+    code="KIT509",
+    name="requirement-without-hash",
+    severity="note",
+    what="The hash of a requirement's files is in none of the project's lists.",
+    why=(
+        "A container checks each file that it installs against the hashes of the project's lock"
+        " or requirements file. Without one it installs any file that the index has under that"
+        " version. `require_hashes = true` in [tool.kitaru] refuses to compile such a flow."
+    ),
+    bad="pandas==2.2.3",
+    good="""\
+pandas==2.2.3 \\
+    --hash=sha256:4f18ba62b61d7e192368b84517265a99b4d7ee8912f8708660fb4a366cc82667
+""",
+)
+
+IMAGE_WITHOUT_DIGEST = Rule(
+    code="KIT510",
+    name="image-without-digest",
+    severity="note",
+    what="The image of a flow is named by a tag only.",
+    why=(
+        "A tag can be moved to another image, so that tomorrow's steps run other code. A digest"
+        " names one image for ever."
+    ),
+    bad="""\
+@flow(image="registry.example/agents:1.4")
+def main(topic: str) -> str:
+    return draft(topic)
+""",
+    good="""\
+@flow(image="registry.example/agents:1.4@sha256:7c1c…")
+def main(topic: str) -> str:
+    return draft(topic)
+""",
+)
+
+REQUIREMENT_NOT_IN_INDEX = Rule(
+    code="KIT511",
+    name="requirement-not-in-index",
+    severity="warning",
+    what="A requirement comes from a repository, an address or a file, and not from an index.",
+    why=(
+        "A container installs by name and version. In an index that name may belong to somebody"
+        " else, so a step installs nothing under it."
+    ),
+    bad="""\
+[tool.uv.sources]
+pricing = { git = "https://git.example/pricing" }
+""",
+    good="""\
+[tool.uv.sources]
+pricing = { index = "company" }
+""",
+)
