@@ -85,7 +85,7 @@ WRONG = [
     (("invoke", "review", *TOPIC, "--answer", "a=1"), "--answer is for --local", "input"),
     (("invoke", "review", *TOPIC), "cannot reach the store", "--store s3://"),
     (("invoke", "review", *TOPIC, "--set", "x"), "is not NAME=VALUE", "--set"),
-    (("flow", "tag", "review", "x"), "Which version", "review@v1"),
+    (("flow", "tag", "review", "x"), "The version is missing", "review@v1"),
     (("flow", "tag", "review@v1", "v2"), "reads as a version", "stable"),
     (("deploy", "review.py", "-t", "vertex", "--tag", "a b"), "name of a tag", "letters"),
 ]

@@ -92,7 +92,7 @@ def test_what_cannot_be_meant_is_refused(kitaru: Kitaru, source: str) -> None:
     listing = kitaru("run", "listing.py", "--json").document["exec_id"]
     error = kitaru("executions", "replay", listing, "--set", "checkpoint.found=[1", code=2).err
     assert "'[1' is not JSON, and found returned a value of type list" in error
-    pasted = shlex.split(error.splitlines()[1].partition("mean: ")[2])
+    pasted = shlex.split(error.splitlines()[1].partition("string: ")[2])
     assert document(kitaru, "replay", listing, *pasted)["result"] == 2
     where = kitaru("executions", "replay", "--where", "status=done", code=2)
     assert "one of running, waiting, failed" in where.err
