@@ -110,7 +110,7 @@ print(json.dumps([time.process_time() - before, int(peak.split()[1]) / 1024]))
 def growth() -> Iterator[Line]:
     """Each in a process of its own; its highest use of memory is the kernel's figure.
 
-    The file is in memory where there is a place for that: the disk is another benchmark's.
+    The file is in memory if possible. Another benchmark measures the disk.
     """
     fast = Path("/dev/shm")
     scratch = fast if fast.is_dir() else SCRATCH

@@ -28,7 +28,7 @@ def read(title: str) -> str:
 
 @checkpoint
 def decide(question: str, notes: list[str], unread: list[str], rounds: int) -> dict[str, Any]:
-    """Say which tool to call next: a model would do this in a real agent."""
+    """Return the next tool to call. In a real agent, a model would choose it."""
     if rounds == 0:
         return {"tool": "search", "arguments": {"query": question}}
     if unread:

@@ -1,6 +1,6 @@
-"""Flows, executions, deployed flows and memory from outside, as the command line has them.
+"""The client: flows, executions, deployed flows and memory, for programs.
 
-Each method that changes something calls the operation of `kitaru.ops` that its command calls.
+Each method that changes something calls the same operation of `kitaru.ops` as its command.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 
 
 class KitaruClient(Explaining):
-    """The executions, the deployed flows and the memory in one store, and the flows of files.
+    """The executions, deployed flows and memory of one store, and flows in files.
 
-    `flow` names a flow as the command line does: `review.py`, `review.py:review_flow` or
-    `reviews.flows:review_flow`.
+    `flow` is `review.py`, `review.py:review_flow` or `reviews.flows:review_flow`, as on the command
+    line.
 
     Example:
         client = KitaruClient()
@@ -68,7 +68,7 @@ class KitaruClient(Explaining):
     """
 
     def __init__(self, store: str | Store | None = None) -> None:
-        """`store` is a URL such as `sqlite:PATH`; default as configured."""
+        """`store` is a URL such as `sqlite:PATH`. Default: as configured."""
         self.store = resolve_store(store)
         # What a document names, as `--store` of a command does.
         self._named = store if store is None or isinstance(store, str) else store.url
@@ -81,10 +81,10 @@ class KitaruClient(Explaining):
     def model_usage(
         self, since: timedelta, *, flow: str | None = None, by: By = "model"
     ) -> tuple[builtins.list[Usage], Usage]:
-        """Return what models were asked and what it took, by group, and the sum of all.
+        """Return the model calls of a period with tokens, latency and cost, by group and in total.
 
         Args:
-            since: how far back the calls were made.
+            since: include calls made within this time.
             flow: only executions of this flow.
             by: `model`, `flow`, `execution` or `day`.
 
@@ -108,11 +108,11 @@ class KitaruClient(Explaining):
         cache: bool | None = None,
         retries: int | None = None,
     ) -> Handle[Any]:
-        """Run a flow of a file in this process, and return at once.
+        """Start a flow in this process, and return its handle at once.
 
         Args:
             inputs: the flow's inputs by name, as JSON.
-            cache: whether results of other executions may be used; default as decorated.
+            cache: whether results of other executions may be reused. Default: as decorated.
             retries: default number of retries for checkpoints that set none.
 
         Raises:
@@ -132,7 +132,7 @@ class KitaruClient(Explaining):
         return run(loaded, inputs or {}, store=self.store, cache=cache, retries=retries)
 
     def check(self, flow: str) -> Checked:
-        """Find errors in a flow without importing or running it; see `kitaru.ops.check.check`.
+        """Find errors in a flow without importing or running it. See `kitaru.ops.check.check`.
 
         Raises:
             UsageError: there is no such file or module.
@@ -165,7 +165,7 @@ class KitaruClient(Explaining):
     def graph(
         self, flow: str, target: str | None = None, *, granularity: Granularity = "checkpoint"
     ) -> Drawn:
-        """Return the graph of a flow; see `kitaru.ops.graph.graph`.
+        """Return the graph of a flow. See `kitaru.ops.graph.graph`.
 
         Raises:
             SourceError: the source has errors.
@@ -180,7 +180,7 @@ class KitaruClient(Explaining):
         return graph(locate(flow), target, granularity)
 
     def fingerprint(self, checkpoint: str) -> Contents:
-        """Return what the fingerprint of a checkpoint covers, such as `review.py:draft`.
+        """Return the definitions in the fingerprint of a checkpoint, such as `review.py:draft`.
 
         Raises:
             UsageError: there is no such file or checkpoint.
@@ -202,17 +202,17 @@ class KitaruClient(Explaining):
         delivery: str = "store",
         strict: bool = False,
     ) -> Compiled:
-        """Write the pipeline of a flow for a target; nothing of yours is imported or run.
+        """Write the pipeline of a flow for a target. Your code is neither imported nor run.
 
-        The document names the store of this client. Where that is the configured one, and on this
-        machine, it names none.
+        The document contains the store URL of this client, unless it is the configured store on
+        this machine.
 
         Args:
-            target: the name of a target; default as configured.
+            target: name of a target. Default: as configured.
             directory: the build is written to `directory/FLOW/TARGET`.
-            granularity: how much of the flow becomes one step.
-            image: the container image of every step; default as configured.
-            delivery: how the code gets into the container: `store`, `image` or `inline`.
+            granularity: size of a step.
+            image: container image of every step. Default: as configured.
+            delivery: how the code reaches the container: `store`, `image` or `inline`.
             strict: whether warnings and notes are errors.
 
         Raises:
@@ -248,10 +248,10 @@ class KitaruClient(Explaining):
         delivery: str = "store",
         strict: bool = False,
     ) -> tuple[list[Compiled], dict[str, KitaruError]]:
-        """Write the pipeline of a flow for every target; the options are those of `compile`.
+        """Write the pipeline of a flow for every target, with the options of `compile`.
 
-        Returns what was written, and by target why it was refused. Raises what `compile` does where
-        it holds for every target.
+        Returns the compilations, and the error of each target that rejected the flow. Raises the
+        errors of `compile` that apply to every target.
         """
         refuse_while_importing("client.compile_all(…)")
         from kitaru.ops.compile import compile_all, request
@@ -283,17 +283,17 @@ class KitaruClient(Explaining):
     ) -> ExecutionView:
         """Compile a flow, then execute the written pipeline here until it ends or waits.
 
-        `client.executions.dry_run` continues it. The other options are those of `compile`.
+        To continue it, use `client.executions.dry_run`. The other options are those of `compile`.
 
         Args:
             inputs: the flow's inputs by name, as JSON.
-            answers: the answer to each wait, by its name.
+            answers: answers by the name of the wait.
 
         Raises:
-            InputError: an input is missing, unknown or of the wrong type; nothing was started.
-            AnswerInvalid: an answer does not fit its wait's schema; the execution still waits.
-            StateError: an answer is for no pending wait.
-            KitaruError: as `compile` raises them.
+            InputError: an input is missing, unknown or of the wrong type. Nothing was started.
+            AnswerInvalid: an answer does not match its wait's schema. The execution still waits.
+            StateError: an answer names no pending wait.
+            KitaruError: the errors of `compile`.
 
         Example:
             client.dry_run("review.py", {"topic": "tea"}, "vertex", answers={"ok": True}).result
@@ -316,7 +316,8 @@ class KitaruClient(Explaining):
         return dry_run(self.store, exec_id, answers=answers)
 
     def diff(self, a: str, b: str) -> Difference:
-        """Return how build `b` differs from build `a`; see `kitaru.ops.build_diff.diff_builds`.
+        """Return the differences of build `b` from build `a`. See
+        `kitaru.ops.build_diff.diff_builds`.
 
         Args:
             a, b: build directories; one of them may be a flow.
@@ -344,10 +345,10 @@ class KitaruClient(Explaining):
         return diff_deployed(self.store, execution_id(self.store, exec_id), name)
 
     def verify(self, directory: str | Path, *, sbom: str | Path | None = None) -> Verification:
-        """Compare every file of a build with what was compiled; `problems` names what differs.
+        """Check the digest of every file of a build. The result lists differences in `problems`.
 
         Args:
-            sbom: a file to write the build's bill of materials to if nothing differs.
+            sbom: file to write the bill of materials to, if there are no differences.
 
         Raises:
             StateError: there is no build in the directory.
@@ -376,11 +377,12 @@ class KitaruClient(Explaining):
         return upload(self.store, Path(directory))
 
     def check_store(self) -> list[Kept]:
-        """Check that the store keeps its promises, and return how long each took.
+        """Check the properties that durability needs from the store, and return the time of each
+        check.
 
         Raises:
-            StoreUnsuitable: it does not keep one.
-            EnvironmentFailure: it cannot be reached, or is damaged.
+            StoreUnsuitable: a check failed.
+            EnvironmentFailure: the store cannot be reached, or is damaged.
         """
         from kitaru.ops.check_store import check_store
 
@@ -411,7 +413,8 @@ class KitaruClient(Explaining):
 
     @staticmethod
     def restore(source: str, to: str, *, replace: bool = False) -> Copied:
-        """Make the store `to` of the backup `source`, both URLs; see `kitaru.ops.backup.restore`.
+        """Restore the store `to` from the backup `source`, both URLs. See
+        `kitaru.ops.backup.restore`.
 
         Raises:
             NotFound: there is no such file.
@@ -814,7 +817,7 @@ class Executions(Explaining):
     ) -> Build:
         """Write the residual pipeline of an execution: its remaining steps, to be deployed.
 
-        Only the store is read: the code is the one that the execution began with.
+        Only the store is read: the code is the one that the execution started with.
 
         Args:
             target: the name of a target.

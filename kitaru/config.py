@@ -184,7 +184,7 @@ def _known_stacks(given: str, known: Iterable[str]) -> str:
 
 
 def command_stack(name: str | None) -> None:
-    """Say which stack the command of this process names; it goes before any other."""
+    """Set the stack that the command of this process names. It overrides any other."""
     global _command_stack
     _command_stack = name
 
@@ -195,7 +195,7 @@ def named_stack() -> str | None:
 
 
 def use_stack(name: str, start: Path | None = None) -> Path:
-    """Let a stack be the one in force for this project and user; return the file that says so."""
+    """Select a stack for this project and user. Return the file that stores the choice."""
     if name not in stacks(start):
         raise UsageError(f"There is no stack {name!r}.", help=_known_stacks(name, stacks(start)))
     path = _stack_file(start)
@@ -231,7 +231,7 @@ def delete_stack(name: str) -> Path:
 
 
 def register_model(alias: str, model: str, secret: str | None = None) -> Path:
-    """Let an alias stand for a model in the user's configuration; return its file."""
+    """Set the model of an alias in the user's configuration. Return its file."""
     value: Any = {"model": model, "secret": secret} if secret else model
     _checked("models", {alias: value}, "kitaru model register")
     return toml_files.write(toml_files.user_file(), ("models", alias), value)
@@ -348,7 +348,7 @@ def _user() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 def _settings(
     table: dict[str, Any], path: Path, where: str
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the settings that stand in a file, and those of its stacks by name."""
+    """Return the settings in a file, and those of its stacks by name."""
     place = f"{where} in {path}".strip()
     found = table.pop("stacks", {})
     if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):

@@ -402,8 +402,9 @@ def run_execution(
 ) -> Handle[R]:
     """Run an execution's body in this process, unless it has ended; what is recorded is replayed.
 
-    `fresh` says that no process ran it before. `cache` overrides what the execution was begun with.
-    `module` is the flow's where a script calls, which is then told at its end what became of it.
+    `fresh` means that no process ran it before. `cache` overrides what the execution was started
+    with. `module` is the flow's where a script calls, which is then told at its end what became of
+    it.
 
     Raises:
         StateError: it was cancelled, or is running in this process already.

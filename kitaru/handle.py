@@ -83,7 +83,7 @@ class Handle(Generic[R]):
         """Wait until the execution has ended and return the flow's result.
 
         While the execution waits for an answer, a person at a terminal is asked for it, as
-        `kitaru run` does. Elsewhere, and where there is a `timeout`, the question is printed once
+        `kitaru run` does. Elsewhere, and if there is a `timeout`, the question is printed once
         to stderr with the command that answers it; the answer may come from any process. If this
         process dies meanwhile, another one can resume the execution.
 

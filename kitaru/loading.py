@@ -99,7 +99,7 @@ def _normal(name: str) -> str:
 
 
 def is_loadable(execution: ExecutionRecord) -> bool:
-    """Say whether this process could import the flow of an execution, or defines it."""
+    """Return whether this process could import the flow of an execution, or defines it."""
     return execution.module != SCRIPT or _flow_here(execution) is not None
 
 

@@ -170,7 +170,7 @@ class Memories:
         return self._perform("set", scope, arguments, lambda m: m.set(key, value, expect))
 
     def delete(self, key: str, *, expect: int | None = None, scope: str | None = None) -> bool:
-        """Take a key's value away, with a version that says so; False where it had none.
+        """Delete a key's value, by writing a version without a value. Return False without a value.
 
         Earlier versions stay and can be read by number; `purge` erases them.
 
@@ -192,7 +192,7 @@ class Memories:
     def history(
         self, key: str, *, limit: int | None = None, scope: str | None = None
     ) -> builtins.list[Version]:
-        """Return the versions of a key, the oldest first, or with `limit` the last so many."""
+        """Return the versions of a key, oldest first; with `limit`, only the newest ones."""
         arguments = {"key": key, "limit": limit}
         return self._perform("history", scope, arguments, lambda m: m.history(key, limit))
 
@@ -251,7 +251,7 @@ class Memories:
     ) -> dict[str, Any] | None:
         """Return `{"key", "version", "value", "written_at"}` as JSON.
 
-        None where there is no value. Imports no class of the value. Not in a flow.
+        None if there is no value. Imports no class of the value. Not in a flow.
 
         Args:
             version: a version's number; default the newest.

@@ -51,7 +51,7 @@ def _is_texts(value: Any) -> bool:
 
 
 def _is_environment(value: Any) -> bool:
-    """Say whether a process can have these variables."""
+    """Return whether a process can have these variables."""
     return _is_texts(value) and all(
         name and "=" not in name and "\0" not in name + text for name, text in value.items()
     )

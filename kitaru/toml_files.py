@@ -28,7 +28,7 @@ def user_file() -> Path:
 
 
 def table(path: Path, *names: str) -> dict[str, Any]:
-    """Return a table of a TOML file by its path of names, `{}` where there is no file or table.
+    """Return a table of a TOML file by its path of names, `{}` if there is no file or table.
 
     Raises UsageError when the file is no TOML, or something else stands there.
     """

@@ -168,7 +168,7 @@ class ExecutionView(Explaining):
 
     @property
     def codes(self) -> list[dict[str, str]]:
-        """The versions of the flow's code that ran it, as JSON, the one that it began with first.
+        """The versions of the flow's code that ran it, as JSON, the one that it started with first.
 
         Each is `{"fingerprint", "at", "process"}`. A later one says which process was the first
         that ran it. Empty where the code is in no file, and for compiled flows, whose steps run

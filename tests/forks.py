@@ -31,7 +31,7 @@ from tests.fork_client import Ask
 ROOT = Path(__file__).resolve().parents[1]
 # Variables that are read when a process starts; a fork has started already.
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ")
-# Of these, the ones that a fork heeds all the same, or that change no result.
+# Of these, the ones that a fork still obeys, or that change no result.
 _IMITATED = {"PYTHONPATH", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 # What documents set for their steps; a command that sets no seed may get any.
 SEED = "0"

@@ -169,7 +169,7 @@ def compile_flow(
 
 
 def _is_of_cuts(note: Diagnostic) -> bool:
-    """Say whether a note is about what stays together, which one step for all does not ask."""
+    """Return whether a note is about what stays together, which one step for all does not ask."""
     return "KIT310" <= note.code < "KIT325"
 
 

@@ -66,7 +66,7 @@ def answer(
         WaitConflict: it was answered before, with another value.
         NotFound: there is no such execution or wait.
         StateError: nothing was ever asked.
-        InputError: the answer is recorded, and the flow has other inputs than it began with.
+        InputError: the answer is recorded, and the flow has other inputs than it started with.
         ClassChanged: the answer is recorded, and the class of an input has changed.
         EnvironmentFailure: the answer is recorded, and the orchestrator cannot be told.
     """

@@ -165,7 +165,7 @@ def _is_empty(path: Path) -> bool:
 def _fill(source: Store, draft: Path) -> None:
     """Copy all objects of a store into a file that nobody else uses yet."""
     with closing(SqliteStore(draft)) as made:
-        # From the table itself, where there is one: an index that is damaged hides nothing.
+        # From the table itself, if there is one: an index that is damaged hides nothing.
         found = source.objects() if isinstance(source, SqliteStore) else _objects(source)
         for some in _batches(found):
             for key, data in some:

@@ -1,7 +1,7 @@
 """Results of earlier compilations and checks, which an unchanged source uses again.
 
 A result is stored under what the command was asked and where: its arguments, the working directory,
-the variables of the environment that are settings, Kitaru's own code, and the libraries beside it.
+the variables of the environment that are settings, Kitaru's own code, and the libraries next to it.
 With it are the answers that the file system gave meanwhile (`kitaru.wire.disk`): every file that
 was read, every path that was missing, every folder that was listed. The result is used again only
 if the file system gives the same answers.

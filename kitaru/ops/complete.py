@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def complete_here(journal: Journal) -> bool:
-    """Run what follows an answered wait on this machine; say whether that completed or failed it.
+    """Run the code after an answered wait on this machine. Return whether the execution ended.
 
     Only where nothing durable can be called any more: the rest of the flow's body is what a
     container would be started for. Where this machine lacks what the code imports, or the store
@@ -49,7 +49,7 @@ _PLAIN = frozenset({"join", "return"})
 
 
 def _is_plain(plan: Plan) -> bool:
-    """Say whether the blocks of a residual plan call nothing durable, but for the wait itself."""
+    """Return whether the blocks of a residual plan make no durable call after the wait."""
     (first, *others) = plan.steps
     if others:
         return False

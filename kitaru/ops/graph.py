@@ -28,7 +28,7 @@ class Drawn:
     target: Target | None
 
     def text(self, form: Form = "mermaid") -> str:
-        """Return the graph as Mermaid, DOT, SVG, or an HTML page with the source beside it."""
+        """Return the graph as Mermaid, DOT, SVG, or an HTML page with the source next to it."""
         from kitaru_targets.graph import dot, mermaid, page, svg
 
         match form:

@@ -29,7 +29,7 @@ class Notice:
 
 
 def notify_answer(journal: Journal, wait: str, value: Any) -> Notice | None:
-    """Let a run that its orchestrator keeps open continue; return None where there is no such run.
+    """Let a run that its orchestrator keeps open continue; return None if there is no such run.
 
     Raises EnvironmentFailure when the orchestrator cannot be told; the answer is recorded anyway.
     """
@@ -77,7 +77,7 @@ def _target(journal: Journal) -> Target | None:
 
 
 def _stays_open(target: Target, journal: Journal) -> bool:
-    """Say whether a run of an execution's pipeline may stay open for an answer."""
+    """Return whether a run of an execution's pipeline may stay open for an answer."""
     from kitaru_targets.residual_build import kept, plan_of
 
     if not target.profile.waits_need:

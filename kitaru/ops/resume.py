@@ -135,7 +135,7 @@ def check_stored(journal: Journal) -> None:
 def write_residual(journal: Journal, place: Place) -> Build:
     """Write the residual pipeline of an execution, for any target.
 
-    Only the store is read: the code is the one that the execution began with. Raises StateError
+    Only the store is read: the code is the one that the execution started with. Raises StateError
     when the store does not hold it, UsageError for an unknown target.
     """
     from kitaru_targets import registry

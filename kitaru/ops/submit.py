@@ -72,7 +72,7 @@ class Submission:
 
 
 def runs_here(journal: Journal) -> bool:
-    """Say whether an execution runs on this machine: in its starter's process, or its own."""
+    """Return whether an execution runs on this machine: in its starter's process, or its own."""
     execution = journal.execution
     return execution.mode == "local" or (execution.mode, execution.target) == ("deployed", "local")
 
@@ -126,7 +126,7 @@ def submit(
 ) -> Submission:
     """Start a run of an execution's remaining steps on the target that it began on.
 
-    Code and image are those that the execution began with: only the store is read.
+    Code and image are those that the execution started with: only the store is read.
 
     Args:
         again: start another run although one was started since the execution waits.
@@ -286,7 +286,7 @@ def start_residual(
 ) -> Submitted:
     """Start a run of the residual pipeline of an execution, on the service that it began on.
 
-    Only the store is read: code and image are those that the execution began with; `image` stands
+    Only the store is read: code and image are those that the execution started with; `image` stands
     in for the image of one that no version began. `token` names the run: where the service knows
     names, the same one again is the same run.
 

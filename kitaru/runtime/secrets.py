@@ -32,7 +32,7 @@ def use_plan_references(references: Mapping[str, str]) -> None:
 
 
 def use_configuration(source: Callable[[], Mapping[str, str]]) -> None:
-    """Say where the references of this process come from."""
+    """Set the source of the references to secrets in this process."""
     global _configuration
     _configuration = source
 
@@ -91,7 +91,7 @@ def keep(name: str, value: str) -> None:
 
 
 def forget(name: str) -> bool:
-    """Delete a secret that is kept for this user; say whether there was one."""
+    """Delete a secret that is kept for this user; return whether there was one."""
     try:
         (folder_of_secrets() / check_name("secret", name)).unlink()
     except FileNotFoundError:

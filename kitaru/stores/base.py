@@ -25,7 +25,7 @@ class Store(Protocol):
     Every method may raise `StoreUnavailable` (no answer, after retries; the same call may be made
     again), `StoreDenied` or `StoreUnsuitable`. None of these ever means "absent".
 
-    `remote` says that every request is a journey: one is worth sparing, and several made together
+    `remote` means that every request is a journey: one is worth sparing, and several made together
     take no longer than one.
     """
 

@@ -149,7 +149,7 @@ class _Log:
 
     @classmethod
     def read(cls, data: bytes) -> _Log | None:
-        """Return None where there is no log, or its header is not valid."""
+        """Return None if there is no log, or its header is not valid."""
         if len(data) < _HEADER_BYTES:
             return None
         magic, _, page = struct.unpack(">3I", data[:12])

@@ -58,7 +58,7 @@ def _written(connection: sqlite3.Connection, path: Path) -> str:
 
 
 def _copied(connection: sqlite3.Connection, path: Path) -> str:
-    """Copy a database that has lost its name to a file beside it."""
+    """Copy a database that has lost its name to a file next to it."""
     try:
         saved = _free(path)
         copy(connection, saved)

@@ -77,7 +77,7 @@ class Pool:
 
     def _work(self, worker: threading.Thread | _Caller | None = None) -> None:
         while (work := self._next(worker or threading.current_thread())) is not None:
-            # What it raises all the same must not end the thread: others wait for what is next.
+            # What it raises anyway must not end the thread: others wait for what is next.
             with suppress(Exception):
                 work()
 

@@ -35,12 +35,12 @@ def state(exec_id: str, number: int) -> str:
 
 
 def state_number(key: str) -> int:
-    """Return the number of the state that lies at `key`."""
+    """Return the number of the state at `key`."""
     return int(key.rpartition("/")[2])
 
 
 def codes(exec_id: str) -> str:
-    """Return what the notes about other code than an execution began with begin with."""
+    """Return what the notes about other code than an execution started with begin with."""
     return f"x/{exec_id}/code/"
 
 
@@ -53,7 +53,9 @@ def processes(exec_id: str) -> str:
 
 
 def process(exec_id: str, token: str) -> str:
-    """Return where it says that a process of a machine with a local store runs an execution."""
+    """Return the key of the marker that a process of a machine with a local store runs an
+    execution.
+    """
     return f"x/{exec_id}/process/{token}"
 
 
@@ -62,7 +64,7 @@ def attendants(exec_id: str) -> str:
 
 
 def attendant(exec_id: str, token: str, number: int) -> str:
-    """Return where a process of a machine with a local store says that it waits for an answer."""
+    """Return the key of the marker that a process waits for an answer, in a local store."""
     return f"x/{exec_id}/attending/{token}/{number:08d}"
 
 
@@ -185,9 +187,9 @@ def launch(exec_id: str) -> str:
 
 
 def submission(exec_id: str, round: int, attempt: int, what: str) -> str:
-    """Return where it says that a run is about to be started (`claim`), or which was (`run`).
+    """Return the key of the claim to start a run (`claim`), or of the started run (`run`).
 
-    `unanswered` says that the service was asked for it and did not confirm it.
+    `unanswered` is the key of a run that the service was asked for and did not confirm.
     """
     return f"x/{exec_id}/submission/{round:08d}/{attempt:04d}/{what}"
 
@@ -216,12 +218,12 @@ def replays(source: str) -> str:
 
 
 def replay(source: str, exec_id: str) -> str:
-    """Return where it says, before anything else does, that `exec_id` replays `source`."""
+    """Return the key of the first marker of a replay: `exec_id` replays `source`."""
     return f"{replays(source)}{exec_id}"
 
 
 def garbage(exec_id: str) -> str:
-    """Return where it says that an execution is about to be removed, or was."""
+    """Return the key of the marker that an execution is about to be removed, or was."""
     return f"{GARBAGE}{exec_id}"
 
 
@@ -231,7 +233,9 @@ def backup(number: int, what: str) -> str:
 
 
 def joined(exec_id: str) -> str:
-    """Return where it says that more processes run an execution than the one that began it."""
+    """Return the key of the marker that more processes run an execution than the one that started
+    it.
+    """
     return f"x/{exec_id}/joined"
 
 
@@ -291,12 +295,12 @@ def memory_mark(scope: str, key: str, number: int, status: str) -> str:
 
 
 def is_version(key: str) -> bool:
-    """Say whether a version lies at `key`, or what else belongs to a memory."""
+    """Return whether the object at `key` is a version, not another object of a memory."""
     return key.split("/")[-2] == "version"
 
 
 def version_number(key: str) -> int:
-    """Return the number of the version that lies at `key`."""
+    """Return the number of the version at `key`."""
     return LAST_VERSION - int(key.rpartition("/")[2])
 
 

@@ -168,7 +168,7 @@ def file_of(name: str) -> Path | None:
 
 
 def of_project(name: str) -> bool:
-    """Say whether the loaded module recorded as `name` is the project's own source."""
+    """Return whether the loaded module recorded as `name` is the project's own source."""
     if name == SCRIPT:
         # What is typed into a notebook or an interpreter.
         return True
@@ -178,7 +178,7 @@ def of_project(name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_project(file: Path) -> bool:
-    """Say whether a source file is neither the standard library's nor an installed package's."""
+    """Return whether a source file is neither the standard library's nor an installed package's."""
     return not any(part in _OUTSIDE for part in file.parts) and not file.is_relative_to(_stdlib())
 
 

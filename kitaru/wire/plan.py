@@ -69,7 +69,7 @@ class Parameter(Struct):
 
 
 def is_rounded(value: Any) -> bool:
-    """Say whether a value is an integer that an engine's parameter may turn into another one."""
+    """Return whether a value is an integer that an engine's parameter may turn into another one."""
     return type(value) is int and abs(value) >= _FIRST_ROUNDED
 
 
@@ -131,8 +131,9 @@ class Block(Struct):
 class Step(Struct):
     """A node of the target's pipeline: starts at block `entry`, may run on through `blocks`.
 
-    `exits` are the steps that it may hand on to by a cut, `None` standing for the end of the flow;
-    `may_wait` says that the run may end waiting in it. `isolated` forbids running its entry in
+    `exits` are the steps that control may continue at by a cut, `None` standing for the end of the
+    flow; `may_wait` means that the run may end waiting in it. `isolated` forbids running its entry
+    in
     another step's process.
 
     `retries` counts attempts after the first; the second waits `retry_delay` seconds, each further
@@ -140,8 +141,8 @@ class Step(Struct):
     the container again, once per attempt, and `shim` where the runtime tries again in the process.
 
     `per_item` is the most nodes that a fan-out's own step may be, 0 for every other step. Such a
-    step runs no blocks: each of its nodes makes one of the calls that its one block submitted, or
-    a range of them where there are more calls than nodes; `entry` is where they are gathered.
+    step runs no blocks: each of its nodes makes one of the calls that its one block submitted, or a
+    range of them if there are more calls than nodes; `entry` is where they are gathered.
     """
 
     name: str

@@ -324,7 +324,7 @@ class SubmissionRecord(Struct):
 
 
 class CodeRecord(Struct):
-    """That a process ran an execution with other code than it began with, once for each code.
+    """That a process ran an execution with other code than it started with, once for each code.
 
     `process` names it as `host:pid`, `kitaru_version` its Kitaru.
     """

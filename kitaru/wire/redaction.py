@@ -234,7 +234,7 @@ def _held_in_base64(text: str) -> str:
 
 
 def has_values() -> bool:
-    """Say whether `kitaru.secret` returned anything in this process."""
+    """Return whether `kitaru.secret` returned anything in this process."""
     return bool(_known.forms)
 
 
@@ -291,12 +291,12 @@ def kind_of(text: str) -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Say whether a variable of that name holds a secret, as `OPENAI_API_KEY` does."""
+    """Return whether a variable of that name holds a secret, as `OPENAI_API_KEY` does."""
     return re.search(_NAME, name) is not None
 
 
 def is_random(text: str) -> bool:
-    """Say whether a text looks drawn at random: letters and digits mixed, no words, no example."""
+    """Return whether a text looks random: letters and digits mixed, no words, no example."""
     if re.search(_PLACEHOLDER, text) or re.fullmatch(_WORDS, text):
         return False
     mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)

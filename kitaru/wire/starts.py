@@ -46,7 +46,7 @@ def refuse_while_importing(what: str, module: str = "") -> None:
 
 
 def importing() -> bool:
-    """Say whether Kitaru imports a module in this thread or task."""
+    """Return whether Kitaru imports a module in this thread or task."""
     return _importing.get()
 
 
@@ -61,7 +61,7 @@ def imports() -> Iterator[None]:
 
 
 def _is_being_imported(module: str) -> bool:
-    """Say whether Kitaru imports a module at this moment, perhaps on another thread."""
+    """Return whether Kitaru imports a module at this moment, perhaps on another thread."""
     spec = getattr(sys.modules.get(module), "__spec__", None)
     ours = getattr(getattr(spec, "loader", None), "starts_nothing", False)
     return ours is True and getattr(spec, "_initializing", False) is True

@@ -46,11 +46,11 @@ class Transport:
 
     `image` is the one used when none is named, empty when the target takes no public one. `folder`
     is where the target's service puts the bundle, empty when it brings nothing and a step fetches
-    it. `inline` says whether a document may hold the bundle. A text of more than `longest_input`
+    it. `inline` shows whether a document may hold the bundle. A text of more than `longest_input`
     characters travels through the store, and so does an empty one unless `takes_empty`, and the
     longest of those that have more than `longest_together` bytes, where that is not 0.
-    `encoded` says that texts are percent-encoded, because the target puts them into other text.
-    `local` says that steps without an image are processes of the service's own machine, which may
+    `encoded` means that texts are percent-encoded, because the target puts them into other text.
+    `local` means that steps without an image are processes of the service's own machine, which may
     reach a store in a file.
     """
 
@@ -141,7 +141,7 @@ class Target:
     `submitted_name` is the option that names what the service keeps of a document, empty where each
     run brings its own. `run_option` is the option that names a run, such that a second one of that
     name is not started. `connection` names the settings without which the service cannot be told of
-    answers, such as `url`, which is `KITARU_AIRFLOW_URL`. `runs_whole` says that the flow is one
+    answers, such as `url`, which is `KITARU_AIRFLOW_URL`. `runs_whole` means that the flow is one
     step, whatever granularity is asked for.
     """
 

@@ -34,7 +34,7 @@ def names() -> tuple[str, ...]:
 
 
 def is_own(name: str) -> bool:
-    """Say whether a target is Kitaru's: a name that a record gives loads no other distribution."""
+    """Return whether a target is Kitaru's own. A name in a record loads no other distribution."""
     return name in _KNOWN
 
 

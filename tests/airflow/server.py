@@ -38,7 +38,7 @@ class Airflow:
 @contextmanager
 def running(python: Path, home: Path) -> Iterator[Airflow]:
     """Start an Airflow that has the DAG files in `home/dags`; end it with the block."""
-    # Its database in memory, where there is such a folder: no commit waits for a disk.
+    # Its database is in memory if there is such a directory, so that no commit waits for a disk.
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as held:
         yield from _running(python, home, Path(held) / "airflow.db")
 

@@ -113,5 +113,5 @@ def test_without_its_address_it_is_said_what_to_do_there(
     show_answer(notify_answer(journal, "ok", True), output)
     show_end(notify_end(journal), output)
     answered, ended = capsys.readouterr().err.splitlines()
-    assert "KITARU_AIRFLOW_URL" in answered and "cleared" in answered
+    assert "KITARU_AIRFLOW_URL" in answered and "clear" in answered
     assert "KITARU_AIRFLOW_URL" in ended and "mark it as failed" in ended

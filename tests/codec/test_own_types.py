@@ -93,7 +93,7 @@ def back(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Say whether two values are alike, and share alike what has an identity."""
+    """Return whether two values are alike, and share alike what has an identity."""
     pairs: dict[int, int] = {}
     kept, pending = [], [(one, other)]
     while pending:

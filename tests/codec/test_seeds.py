@@ -83,7 +83,7 @@ def digests() -> dict[str, list[str]]:
     }
 
 
-# Sets of objects have no order that is no process's own; as arguments they are equal all the same.
+# The order of sets of objects differs between processes. As arguments, they are still equal.
 BY_CONTENT = "set of objects"
 
 

@@ -329,7 +329,7 @@ def scripted(answer: Callable[[Heard], Any]) -> Iterator[tuple[str, list[Heard]]
         do_GET = do_POST = do_PUT = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)

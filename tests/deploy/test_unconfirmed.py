@@ -73,7 +73,7 @@ class Service:
     asked: list[str] = field(default_factory=list)
 
     def start(self, name: str, run: Any, twice: Any = None) -> Any:
-        """Start a run once; `twice` is the answer where there is one of this name already."""
+        """Start a run once. `twice` is the response if a run of this name already exists."""
         self.asked.append(name)
         is_new = name not in self.runs
         self.runs.setdefault(name, run)

@@ -44,7 +44,7 @@ ABLATIONS: dict[str, tuple[Switch, str, Callable[[hazards.Hazard], bool]]] = {}
 
 
 def differs(hazard: hazards.Hazard) -> bool:
-    """Say whether the program means something else when it is cut, or cannot be compiled."""
+    """Return whether the program means something else when it is cut, or cannot be compiled."""
     try:
         compilation, path = compile_text(hazard.source, beside=hazard.beside)
     except (AssertionError, SyntaxError):
@@ -55,7 +55,7 @@ def differs(hazard: hazards.Hazard) -> bool:
 
 
 def is_never_cut(hazard: hazards.Hazard) -> bool:
-    """Say whether no frame crosses: what a rule lets cross stays behind without it."""
+    """Return whether no frame crosses: what a rule lets cross stays behind without it."""
     compilation, path = compile_text(hazard.source, beside=hazard.beside)
     inputs = hazards.inputs_for(compilation.plan, hazards.INPUTS[0])
     return run_cut(compilation, path, inputs, everywhere=True).cuts == 0

@@ -143,7 +143,7 @@ def _telling(source: str, checkpoints: tuple[str, ...]) -> str:
 
 
 def _was_checkpoint(home: Path) -> bool:
-    """Say whether the record that the process died at was a checkpoint's."""
+    """Return whether the record that the process died at was a checkpoint's."""
     line, _, _ = (home / "died").read_text().partition("\n")
     return json.loads(line)["body"]["callee"] in CALLEES
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES = int(os.environ.get("KITARU_REPLAY_EXAMPLES", "60"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 ANSWERS = {"ok": True, "no": False, "number": True}
-# At most so many starts of one program, spread over it.
+# The maximum number of starts of one program, spread over it.
 STARTS = 6
 OWN_MEMORY = """
 class own_memory:

@@ -184,7 +184,7 @@ def goes_on(store: Asking) -> Any:
 
 
 def failing_late(store: Asking) -> None:
-    """Say that the execution failed, as a process does that outlived its successor."""
+    """Record that the execution failed, like a process that outlived its successor."""
     Journal(store, RECORD).set_state("failed")
 
 

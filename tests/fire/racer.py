@@ -43,7 +43,7 @@ def meet(folder: str | None, exec_id: str) -> None:
 
 
 def wait_at(gate: str | None) -> None:
-    """Say that this process is here, and wait until the gate is open."""
+    """Report that this process is ready, and wait until the gate is open."""
     if gate is not None:
         Path(gate, "called").touch()
         wait_for_file(Path(gate, "open"))

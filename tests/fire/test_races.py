@@ -173,7 +173,7 @@ def test_out_of_memory(tmp_path: Path) -> None:
 
 @contextmanager
 def relay(port: int, most: int) -> Iterator[tuple[int, threading.Event]]:
-    """Listen before a server; let at most so many bytes to it, and say when they have gone."""
+    """Listen in front of a server, pass at most N bytes to it, and report when they were sent."""
     left, full = [most], threading.Event()
 
     class Handler(socketserver.BaseRequestHandler):
@@ -222,7 +222,7 @@ def test_ended_while_a_value_goes_up(server: Server) -> None:
         tell(ended, "e1")
         assert full.wait(60)
         ended.terminate()
-        # Its logs would go to the store that hangs; the process ends all the same.
+        # Its logs would go to the hanging store, but the process still ends.
         assert ended.wait(60) == 143
     with patch.dict(os.environ, server.environment):
         assert not [key for key in look_at(url) if "/blob/" in key or "/inv/" in key]

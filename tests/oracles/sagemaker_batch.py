@@ -265,7 +265,7 @@ class Builder:
 
 
 def built_alike(document: dict[str, Any]) -> list[str]:
-    """Say where the SDK's own definition of the same pipeline differs."""
+    """Report where the SDK's own definition of the same pipeline differs."""
     session = PipelineSession(boto3.Session(region_name="us-east-1"), default_bucket="bucket")
     made = json.loads(Builder(document, session).pipeline().definition())
     # Neither says anything of these; the SDK writes that down.

@@ -152,7 +152,7 @@ VALUES = st.recursive(
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Say what one strictness means, from its definition."""
+    """Return the meaning of one strictness, from its definition."""
     if annotation in PLAIN:
         return PLAIN[annotation](value)
     origin, parts = getattr(annotation, "__origin__", None), annotation.__args__

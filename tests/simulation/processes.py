@@ -113,7 +113,7 @@ class Process:
         return self._random.randbytes(size)
 
     def refuses_thread(self) -> bool:
-        """Say whether the system refuses to start a thread now."""
+        """Return whether the system refuses to start a thread now."""
         refuses = bool(self.thread_faults) and self._random.random() < self.thread_faults
         if refuses:
             self.met.append("no thread")

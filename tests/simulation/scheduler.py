@@ -52,7 +52,7 @@ class Task:
 
 
 class Scheduler:
-    """Decides which thread runs next; one instance per run.
+    """Chooses the thread that runs next. One instance per run.
 
     `stickiness` is the chance that a thread keeps its turn at a switch point. With `by_priority`
     the runnable thread of the highest random priority runs, and priorities change rarely: this

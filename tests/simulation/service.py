@@ -85,7 +85,7 @@ class Chaos:
         return kind
 
     def kills_now(self, run: Scheduler) -> bool:
-        """Say whether a process is killed at this switch point."""
+        """Return whether a process is killed at this switch point."""
         if self.random.random() >= self.kill_rate or not self.kills or run.steps > self.until_step:
             return False
         self.kills -= 1
@@ -94,7 +94,7 @@ class Chaos:
 
 
 def _may_be_old(prefix: str) -> bool:
-    """Say whether a list may miss what was just written: only hints are read by such lists."""
+    """Return whether a list may miss what was just written: only hints are read by such lists."""
     return prefix.endswith(("/state/", "/segment/")) or prefix.startswith("cache/")
 
 

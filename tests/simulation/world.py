@@ -194,7 +194,7 @@ class World:
         return key.startswith("memory/") and "/version/" in key
 
     def was_collected(self, exec_id: str) -> bool:
-        """Say whether somebody began to remove an execution, or the source that it refers to."""
+        """Return whether somebody began to remove an execution, or the source that it refers to."""
         return keys.garbage(exec_id) in self.commits
 
     def _disturb(self, task: Any) -> None:
@@ -367,7 +367,7 @@ class World:
         return True
 
     def _is_late(self) -> bool:
-        """Say whether the run has had its share of steps: processes that poll use many."""
+        """Return whether the run has had its share of steps: processes that poll use many."""
         return self.run.steps > _LATE_STEPS
 
     def _rest(self, seconds: float) -> None:
@@ -467,14 +467,14 @@ class World:
         self.fail(f"stuck: {exec_id} does not end in 12 processes without a fault")
 
     def _is_replay_of_another_way(self, exec_id: str) -> bool:
-        """Say whether a replay stopped because an override leads elsewhere than its source went."""
+        """Return whether a replay stopped because an override took another path than its source."""
         if not self.kept.replays.get(exec_id, ("", {}))[1]:
             return False
         error = self.journal(exec_id).state().error
         return error is not None and "Diverged" in error.type
 
     def is_consistent(self, exec_id: str) -> bool:
-        """Say whether all code that an execution met calls things by the same names."""
+        """Return whether all code that an execution met calls things by the same names."""
         used = self.kept.codes.get(exec_id, set())
         began = self.kept.began_with.get(exec_id)
         source = self.kept.replays.get(exec_id, ("", {}))[0]
@@ -498,7 +498,7 @@ class World:
         self.kept.inputs[exec_id] = self.kept.inputs[source]
 
     def _is_renamed(self, exec_id: str) -> bool:
-        """Say whether code that declares a rename continued what earlier code had begun."""
+        """Return whether code that declares a rename continued what earlier code had begun."""
         used = self.kept.codes.get(exec_id, set())
         source = self.kept.replays.get(exec_id, ("", {}))[0]
         return used >= {"renamed"} or bool(source and self._is_renamed(source))
@@ -746,7 +746,7 @@ class World:
                 self.operate(found, 3)
 
     def _is_loadable(self, exec_id: str) -> bool:
-        """Say whether a replay asks its source only for artifacts that the source has."""
+        """Return whether a replay asks its source only for artifacts that the source has."""
         end = self.end(exec_id)
         is_free = self.program.waits or "namespace:" in self.program.sources["first"]
         return end is not None and end.status == "completed" and not is_free

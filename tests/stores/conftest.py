@@ -50,7 +50,7 @@ def behind(
 
 @pytest.fixture
 def in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in memory, where there is one: for what need not survive, and waits for no disk."""
+    """A directory in memory if there is one, for temporary data that needs no disk."""
     memory = Path("/dev/shm")
     base = memory if memory.is_dir() else tmp_path_factory.mktemp("files")
     with TemporaryDirectory(dir=base) as folder:

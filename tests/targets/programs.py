@@ -256,7 +256,7 @@ class Played:
         return {}
 
     def _had(self, name: str) -> bool:
-        """Say whether the step that did this one's work has run."""
+        """Return whether the step that did this one's work has run."""
         index = self.path.index(name)
         owner = next(n for n in reversed(self.path[: index + 1]) if n in self.own)
         return owner in self.ran

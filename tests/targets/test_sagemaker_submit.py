@@ -82,7 +82,7 @@ SUCCESS = {
 
 
 def runs(service: Any, **status: str) -> None:
-    """Say that the pipeline has these runs."""
+    """Set the runs of the pipeline."""
     found = [
         {"PipelineExecutionArn": ARN.replace("2DRR2511NGO3", run), "PipelineExecutionStatus": how}
         for run, how in status.items()
@@ -99,7 +99,7 @@ def works_on(service: Any, run: str, execution: str) -> None:
 
 
 def steps(service: Any, run: str, *callbacks: str) -> None:
-    """Say which steps a run has: one that is done, and callbacks in these states."""
+    """Set the steps of a run: one that is done, and callbacks in these states."""
     made = [{"StepName": "draft", "StepStatus": "Succeeded", "Metadata": {"ProcessingJob": {}}}]
     made += [
         {"StepName": "ok", "StepStatus": how, "Metadata": {"Callback": {"CallbackToken": TOKEN}}}

@@ -134,7 +134,7 @@ class _Builder:
         return first, structure
 
     def _ends(self, nodes: list[Node]) -> bool:
-        """Say whether the flow ends with `nodes`, wherever control goes in them."""
+        """Return whether the flow ends with `nodes`, wherever control goes in them."""
         return _surely_leaves(nodes) and not any(map(self._may_leave, nodes))
 
     def _durable(self, node: Durable | Region) -> DraftBlock:
@@ -181,7 +181,7 @@ class _Builder:
         return with_jumps(stmt, self.leave, self.leaving)
 
     def _may_leave(self, node: Node) -> bool:
-        """Say whether a scope, or a helper, may be left in a node: what follows may not run."""
+        """Return whether a scope, or a helper, may be left in a node: what follows may not run."""
         returns = self.activation.caller is not None and _returns(node)
         return returns or bool(self.leaving and escapes([node]))
 
@@ -278,7 +278,7 @@ def _source(node: Node) -> ast.AST:
 
 
 def _returns(node: Node) -> bool:
-    """Say whether a function may return in a node; a helper called there returns to it."""
+    """Return whether a function may return in a node; a helper called there returns to it."""
     match node:
         case If(body=body, orelse=orelse):
             return any(map(_returns, [*body, *orelse]))

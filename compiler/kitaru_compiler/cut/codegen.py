@@ -1,7 +1,7 @@
 """Generate `steps.py`: a function per block, and a table back to the user's lines.
 
 Statements keep their text, comments included, wherever the text still says what the block must do;
-whatever a pass changed is written out anew. Each function is parsed again and compared, so text
+whatever a pass changed is written again. Each function is parsed again and compared, so text
 and tree cannot drift apart.
 """
 

@@ -10,7 +10,7 @@ from kitaru_compiler.cut.retries import retrying
 
 
 def is_native(block: DraftBlock, granularity: Granularity, profile: Profile) -> bool:
-    """Say whether the calls that a block submits become nodes; else they run on threads."""
+    """Return whether the calls that a block submits become nodes; else they run on threads."""
     if block.kind != "fan" or not profile.fan_out:
         return False
     runtimes = {call.options.runtime for call in block.calls if call.options}
@@ -45,6 +45,6 @@ def takes_in(element: Place | Fork) -> bool:
 
 
 def asks(block: DraftBlock) -> bool:
-    """Say whether a block wants a machine of some size."""
+    """Return whether a block wants a machine of some size."""
     wanted = resources(block)
     return bool(wanted.cpu or wanted.memory or wanted.gpu)

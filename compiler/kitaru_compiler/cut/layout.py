@@ -184,7 +184,7 @@ class Cutter:
         return self._has_room(block)
 
     def _shares(self, block: DraftBlock, last: DraftBlock) -> bool:
-        """Say whether a start would cost more than it gives: a machine, or a retry, of its own."""
+        """Return whether a separate start costs more than its benefit: a machine or a retry."""
         cheap = self.profile.start_seconds[1] <= RETRY_IS_WORTH and self.profile.retry == "native"
         retried = option(block, "retries") or option(last, "retries")
         return resources(block) == resources(last) and not (cheap and retried)
@@ -224,7 +224,7 @@ class Cutter:
 def reachable(
     successors: list[list[int | None]], entry: int, entries: frozenset[int]
 ) -> tuple[list[int], list[int | None]]:
-    """Return the blocks one process may run from `entry`, and the entries it may hand on to."""
+    """Return the blocks that one process may run from `entry`, and the entries that may follow."""
     inside, exits, ends = {entry}, set(), False
     pending = [entry]
     while pending:
@@ -241,7 +241,7 @@ def reachable(
 
 
 def rides_along(block: DraftBlock) -> bool:
-    """Say whether a block needs no step of its own, whatever stands before it."""
+    """Return whether a block needs no step of its own, whatever stands before it."""
     cheap = bool(block.calls) and all(call.kind in ("log", "memory") for call in block.calls)
     return block.kind in RIDES_ALONG or (block.kind == "region" and cheap)
 

@@ -186,7 +186,7 @@ def _region_notes(drafts: list[DraftBlock]) -> list[Diagnostic]:
 
 
 def _makes_one_call(region: Region) -> bool:
-    """Say whether a `try` makes one call, once: a step of its own loses nothing to it.
+    """Return whether a `try` makes one call, once: a step of its own loses nothing to it.
 
     try:
         found = search(query)

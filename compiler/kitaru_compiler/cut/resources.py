@@ -20,7 +20,7 @@ def option(block: DraftBlock, name: str) -> object:
 
 
 def isolated(block: DraftBlock) -> bool:
-    """Say whether a checkpoint of the block must have a process of its own."""
+    """Return whether a checkpoint of the block must have a process of its own."""
     if block.kind == "fan":
         return any(c.options and c.options.runtime == "isolated" for c in block.calls)
     return option(block, "runtime") == "isolated"
@@ -32,7 +32,7 @@ def resources(*blocks: DraftBlock) -> Resources:
 
 
 def pickles(blocks: Iterable[DraftBlock]) -> bool:
-    """Say whether a checkpoint that the blocks may call allows its result to be pickled."""
+    """Return whether a checkpoint that the blocks may call allows its result to be pickled."""
     return may_pickle(asked_by(call for block in blocks for call in block.calls))
 
 
@@ -42,7 +42,7 @@ def asked_by(calls: Iterable[DurableCall]) -> list[CheckpointOptions]:
 
 
 def may_pickle(options: Iterable[CheckpointOptions]) -> bool:
-    """Say whether one of the checkpoints allows its result to be pickled."""
+    """Return whether one of the checkpoints allows its result to be pickled."""
     return any(one.pickle for one in options)
 
 

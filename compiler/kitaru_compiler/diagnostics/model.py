@@ -46,7 +46,7 @@ class Diagnostic:
     """One finding in one place.
 
     `related` are further spans that help to understand it, each with a short label; `help` is a fix
-    that can be pasted, or what to do next; `label` is the text beside the carets. `silenced` says
+    that can be pasted, or what to do next; `label` is the text beside the carets. `silenced` means
     that a comment on the line asks not to be told.
     `replacement` is what a fix writes, where only the finding knows: a name, a number, a function.
     """

@@ -39,7 +39,7 @@ class Calls:
     names: Names
     # The flow's module, whose imports are the project's code.
     module: str
-    # How often a checkpoint is tried again where neither it nor its flow says.
+    # How often a checkpoint is retried where neither it nor its flow says.
     retries: int = 0
     helpers: dict[str, Helper] = field(default_factory=dict)
     # The fault of this compiler that ended `mark`: what the flow calls is then unknown.
@@ -91,7 +91,7 @@ class Calls:
         return Tables(self.names, self.methods.sources)
 
     def _is_certain(self, source: Source, callee: ast.expr, own: set[str], name: str) -> bool:
-        """Say whether the callee is `name`, whenever it is called, by a name of the module."""
+        """Return whether the callee is `name`, whenever it is called, by a name of the module."""
         root = dotted_name(callee).partition(".")[0]
         if source.module not in self._constants:
             self._constants[source.module] = constants(source.tree)
@@ -134,7 +134,7 @@ class Calls:
         yield from dynamic.find(definition, known)
 
     def _gives_data(self, symbol: Symbol) -> bool:
-        """Say whether what a call of `symbol` gives cannot be called in its turn.
+        """Return whether what a call of `symbol` gives cannot be called in its turn.
 
         What a checkpoint gives is recorded. A function may make functions, or hand on one that it
         mentions.

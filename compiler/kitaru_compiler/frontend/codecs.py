@@ -39,7 +39,7 @@ def registrations(source: Source) -> list[Registration]:
 
 
 def registers(source: Source) -> bool:
-    """Say whether an import of the file registers a codec."""
+    """Return whether an import of the file registers a codec."""
     return any(not one.inside for one in registrations(source))
 
 

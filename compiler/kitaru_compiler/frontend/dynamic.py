@@ -97,7 +97,7 @@ class DynamicCalls:
         return {name: s for value in values for name, s in self._mentioned(value).items()}
 
     def _makes(self, value: ast.expr) -> bool:
-        """Say whether an expression's value is an object, made by a call, that may call things."""
+        """Return whether an expression creates an object whose calls may reach checkpoints."""
         match value:
             case ast.Name() | ast.Attribute():
                 return self._is_object(value)
@@ -161,7 +161,7 @@ class DynamicCalls:
         return found
 
     def _is_entry(self, callee: ast.expr) -> bool:
-        """Say whether a callee is what a table or variable holds, not a name of the module."""
+        """Return whether a callee is what a table or variable holds, not a name of the module."""
         if isinstance(callee, ast.Name):
             return callee.id in self._locals
         return not isinstance(callee, ast.Attribute)

@@ -16,7 +16,7 @@ Why = tuple[str, str]
 class Helper:
     """A function of the project that makes durable calls; `kind` is what its name stands for.
 
-    `recursive` says that it may call itself, through others or not.
+    `recursive` means that it may call itself, through others or not.
     """
 
     definition: FlowDefinition
@@ -57,7 +57,7 @@ _PLAIN = "call an undecorated function, or the checkpoints themselves"
 
 
 def _needs_its_class(node: ast.AST) -> bool:
-    """Say whether code means something else outside the class: its cell, or a mangled name."""
+    """Return whether code means something else outside the class: its cell, or a mangled name."""
     name = getattr(node, "id", "") or getattr(node, "attr", "")
     private = name.startswith("__") and not name.endswith("__")
     return private or name in ("super", "__class__")

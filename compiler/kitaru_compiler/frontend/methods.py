@@ -140,7 +140,7 @@ class Methods:
         return self.names.method(owner.source, owner.definition, name)
 
     def _is_plain(self, symbol: Symbol) -> bool:
-        """Say whether calling the class gives an object of exactly this class."""
+        """Return whether calling the class gives an object of exactly this class."""
         definition, source = symbol.definition, symbol.source
         assert isinstance(definition, ast.ClassDef) and source is not None
         decorators = [d.func if isinstance(d, ast.Call) else d for d in definition.decorator_list]

@@ -92,7 +92,7 @@ class Project:
         return None
 
     def is_package(self, module: str) -> bool:
-        """Say whether `module` is a package of the project."""
+        """Return whether `module` is a package of the project."""
         return self.folder_of(module) is not None
 
     def folder_of(self, module: str) -> Path | None:
@@ -316,7 +316,7 @@ def _common(project: Project, module: str, folder: Path) -> Path:
 
 
 def _reads_records(source: Source) -> bool:
-    """Say whether a file may read what other executions recorded: memories and artifacts."""
+    """Return whether a file may read what other executions recorded: memories and artifacts."""
     if "kitaru" not in source.text:
         return False
     for node in source.nodes.imports:

@@ -121,7 +121,7 @@ class _Reader:
             self._look(node, replace(self._scope_at(parent), parent=parent, above=above))
 
     def _suspects(self) -> Iterator[ast.expr]:
-        """Yield the nodes that `_look` looks at, but for most of those that it lets pass.
+        """Yield the nodes that `_look` looks at, except most of those that it lets pass.
 
         A call may have another name for `reload` or `patch`, which some import of the project
         gives it.
@@ -361,7 +361,7 @@ def _is_callee(node: ast.AST, place: _Place) -> bool:
 
 
 def _is_looked_at(call: ast.AST | None) -> bool:
-    """Say whether a call looks at its keyword arguments: `sorted(key=…)`, `json.dumps(obj=…)`."""
+    """Return whether a call uses its keyword arguments: `sorted(key=…)`, `json.dumps(obj=…)`."""
     name = ""
     if isinstance(call, ast.Call):
         name = getattr(call.func, "id", "") or getattr(call.func, "attr", "")

@@ -35,7 +35,7 @@ class Tables:
         return self._held.get(variable, {}).values()
 
     def is_object(self, variable: str) -> bool:
-        """Say whether it is an object made by a call, whose methods may call what it holds."""
+        """Return whether it is an object made by a call, whose methods may call what it holds."""
         return variable in self._objects
 
     @cached_property
@@ -149,7 +149,7 @@ def _root(target: ast.expr) -> str:
 
 
 def _chains(values: list[ast.expr]) -> Iterator[str]:
-    """Yield the chains of names in expressions, but for those that are called there."""
+    """Yield the chains of names in expressions, except those that are called there."""
     pending: list[ast.AST] = list(reversed(values))
     while pending:
         node = pending.pop()

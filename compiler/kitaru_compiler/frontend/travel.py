@@ -181,7 +181,7 @@ class _Packing:
         return self._excluded.match_file(path.relative_to(self._folder).as_posix())
 
     def _is_ignored(self, path: Path) -> bool:
-        """Say whether ignore files name a path: the deepest of those that say anything decides."""
+        """Return whether ignore files match a path. The deepest file with a match decides."""
         ignored = False
         for folder in reversed(path.parents):
             spec = self._ignore_of(folder) if folder.is_relative_to(self._top) else None

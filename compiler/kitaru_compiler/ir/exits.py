@@ -10,7 +10,7 @@ from kitaru_compiler.ir.scope import inner_statements, own_statements
 
 
 def mark_exit(node: ast.stmt, label: str) -> None:
-    """Say that the jump at `node` leaves the scope called `label`; copies of the node keep it."""
+    """Mark that the jump at `node` leaves the scope `label`. Copies of the node keep the mark."""
     node.leaves = label  # type: ignore[attr-defined]
 
 

@@ -6,7 +6,7 @@ import ast
 
 
 def is_literal(node: ast.expr) -> bool:
-    """Say whether `node` is a constant, a number with a sign, or a tuple of such."""
+    """Return whether `node` is a constant, a number with a sign, or a tuple of such."""
     match node:
         case ast.Constant():
             return True

@@ -25,7 +25,7 @@ CallKind = Literal["checkpoint", "llm", "wait", "log", "memory", "submit", "help
 class CheckpointOptions:
     """The literal arguments of `@checkpoint(...)`, `None` where absent or not a literal.
 
-    What it leaves open of retries is the flow's. `native_retry` says that an orchestrator can do
+    What it leaves open of retries is the flow's. `native_retry` means that an orchestrator can do
     all of what is said of them; of exceptions it knows nothing.
     """
 
@@ -226,7 +226,7 @@ class FlowIR:
     temporaries: list[str] = field(default_factory=list)
 
     def is_builtin(self, name: str, wanted: frozenset[str]) -> bool:
-        """Say whether `name` is one of the builtins `wanted`, shadowed by nothing."""
+        """Return whether `name` is one of the builtins `wanted`, shadowed by nothing."""
         return name in wanted and name not in self.locals and name not in self.globals
 
     def literal(self, node: ast.expr) -> ast.expr:

@@ -77,7 +77,7 @@ class Body:
         return frozenset(node.id for node in found if isinstance(node, ast.Name))
 
     def hides(self, name: str) -> bool:
-        """Say whether `name` is the function's own, or a comprehension's in it."""
+        """Return whether `name` is the function's own, or a comprehension's in it."""
         return name in self._hidden or name in self.locals
 
     def symbol(self, expression: ast.expr) -> Symbol | None:
@@ -118,7 +118,7 @@ class Body:
         return symbol.name if symbol and symbol.kind == "module" and not symbol.source else ""
 
     def is_builtin(self, expression: ast.expr, *wanted: str) -> bool:
-        """Say whether `expression` is one of the builtins `wanted`, which nothing shadows."""
+        """Return whether `expression` is one of the builtins `wanted`, which nothing shadows."""
         if not isinstance(expression, ast.Name) or expression.id not in wanted:
             return False
         if self.hides(expression.id):

@@ -45,7 +45,7 @@ def inputs_without_json(body: Body) -> Iterator[Diagnostic]:
 
 
 def _has_codec(body: Body, annotation: ast.expr) -> bool:
-    """Say whether a codec is registered for a class, whose encoded form is then the JSON."""
+    """Return whether a codec is registered for a class, whose encoded form is then the JSON."""
     symbol = body.symbol(annotation)
     sources = body.names.project.closure(body.source.module).sources.values()
     classes = ((source, one.cls) for source in sources for one in registrations(source))

@@ -69,7 +69,7 @@ def _refused(kind: str, given: ast.expr) -> list[tuple[str, str]]:
 
 
 def _takes_no_id(body: Body, call: ast.Call, durable: DurableCall) -> bool:
-    """Say whether `id=` is the invocation's: a checkpoint's own parameter of that name wins.
+    """Return whether `id=` is the invocation's: a checkpoint's own parameter of that name wins.
 
     So do its `**parameters`, which take any keyword.
     """

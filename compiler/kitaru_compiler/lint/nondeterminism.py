@@ -137,7 +137,7 @@ def _reads_file(body: Body, call: ast.Call) -> bool:
 
 
 def _reads(call: ast.Call, position: int) -> bool:
-    """Say whether an `open` is certain to read: its mode is absent, or a literal that reads."""
+    """Return whether an `open` is certain to read: its mode is absent, or a literal that reads."""
     given = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
     given += call.args[position : position + 1]
     if any(keyword.arg is None for keyword in call.keywords):
@@ -149,7 +149,7 @@ def _reads(call: ast.Call, position: int) -> bool:
 
 
 def _is_path(body: Body, expression: ast.expr) -> bool:
-    """Say whether `expression` is a `Path(…)`, or one joined with `/`."""
+    """Return whether `expression` is a `Path(…)`, or one joined with `/`."""
     while isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Div):
         expression = expression.left
     if not isinstance(expression, ast.Call):

@@ -49,7 +49,7 @@ def structure(ir: FlowIR, stmts: list[ast.stmt]) -> list[Node]:
 
 
 def _chooses(stmt: ast.Match) -> bool:
-    """Say whether only the bodies of the cases are durable: guards are asked while it matches."""
+    """Return whether only the bodies of the cases are durable, and no guard is."""
     guards = [case.guard for case in stmt.cases if case.guard]
     return not durable_calls(*guards) and bool(durable_calls(*stmt.cases))
 
@@ -83,7 +83,7 @@ def _always_matches(case: ast.match_case) -> bool:
 
 
 def _irrefutable(pattern: ast.pattern | None) -> bool:
-    """Say what Python says: it allows no other case after one of these."""
+    """Return whether a case is irrefutable: Python allows no case after it."""
     match pattern:
         case None:
             return True

@@ -115,7 +115,7 @@ def _targets(stmt: ast.stmt) -> list[ast.expr]:
 
 
 def _leaves_closures(function: ast.AST) -> bool:
-    """Say whether a call may leave something behind that shares the function's variables.
+    """Return whether a call may leave something behind that shares the function's variables.
 
     def each():                 # a generator runs on after the call
         yield n
@@ -183,7 +183,7 @@ def _consumed(stmt: ast.stmt, ir: FlowIR) -> Iterator[ast.AST]:
 
 
 def _changes(name: str, closure: ast.AST, ir: FlowIR) -> bool:
-    """Say whether `name` is bound anew, unbound, or bound first, where the closure could tell."""
+    """Return whether `name` is bound, rebound or unbound where the closure could observe it."""
     start = (closure.lineno, closure.col_offset)  # type: ignore[attr-defined]
     bindings = int(name in ir.parameters)
     for stmt in ir.definition.body:

@@ -44,7 +44,7 @@ def written_out(
 
 
 def _formats(elt: ast.expr, name: str) -> bool:
-    """Say whether an f-string reads `name`: before Python 3.12 not every text fits into one."""
+    """Return whether an f-string reads `name`: before Python 3.12 not every text fits into one."""
     strings = (node for node in ast.walk(elt) if isinstance(node, ast.JoinedStr))
     return any(isinstance(n, ast.Name) and n.id == name for s in strings for n in ast.walk(s))
 

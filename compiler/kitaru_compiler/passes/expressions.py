@@ -211,7 +211,7 @@ class Expressions:
     ) -> list[ast.expr | None]:
         """Lower operands evaluated from left to right; keep what precedes the last durable one.
 
-        `called` says that the first is what gets called.
+        `called` means that the first is what gets called.
         """
         last = max(
             (

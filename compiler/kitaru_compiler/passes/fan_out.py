@@ -119,7 +119,7 @@ def _follow(
 
 
 def _beside(ir: FlowIR, node: Node, pending: set[str], gathered: set[str]) -> str:
-    """Say what would not run beside the pending calls any more, if they ended before it."""
+    """Return what would no longer run concurrently with the pending calls after a cut."""
     if isinstance(node, If) and looked_at(ast.Expr(node.test), pending):
         return ""
     if not isinstance(node, Code):

@@ -11,7 +11,7 @@ from kitaru_compiler.ir.nodes import FlowIR
 def same_later(
     node: ast.expr, ir: FlowIR, bound: frozenset[str], rebound: frozenset[str] = frozenset()
 ) -> bool:
-    """Say whether `node` gives the same value, or error, read now or after a durable call.
+    """Return whether `node` gives the same value, or error, read now or after a durable call.
 
     `bound` are the names that certainly have a value now, `rebound` those bound in between.
     """

@@ -21,12 +21,12 @@ _SPLIT = (*_SIMPLE.__args__, ast.Return, ast.Raise, ast.If, ast.For, ast.With, a
 
 
 def submits(*nodes: ast.AST) -> bool:
-    """Say whether something in `nodes` submits a call."""
+    """Return whether something in `nodes` submits a call."""
     return any(call.kind == "submit" for call in durable_calls(*nodes))
 
 
 def is_only_submitting(stmt: ast.stmt, variables: frozenset[str]) -> bool:
-    """Say whether a statement submits, keeps the futures in `variables`, and waits for none."""
+    """Return whether a statement submits, keeps the futures in `variables`, and waits for none."""
     return submits(stmt) and _is_storing_statement(stmt, variables)
 
 
@@ -53,7 +53,7 @@ def _is_storing_statement(stmt: ast.stmt, variables: frozenset[str]) -> bool:
 
 
 def _is_place(target: ast.expr, variables: frozenset[str]) -> bool:
-    """Say whether a target is a variable or lies in one: what else holds a future stays behind."""
+    """Return whether a target is in a flow variable. Futures elsewhere do not cross a cut."""
     match target:
         case ast.Name(id=name) | ast.Subscript(value=ast.Name(id=name)):
             return name in variables and _is_free(target)
@@ -65,7 +65,7 @@ def _is_place(target: ast.expr, variables: frozenset[str]) -> bool:
 
 
 def _is_submitting_body(stmts: list[ast.stmt], variables: frozenset[str]) -> bool:
-    """Say whether statements that may be repeated only submit and keep, whatever their order."""
+    """Return whether statements that may be repeated only submit and keep, whatever their order."""
     futures: set[str] = set()
     for stmt in stmts:
         futures |= stored_into(stmt, futures)
@@ -86,7 +86,7 @@ def _is_harmless(stmt: ast.stmt, futures: set[str], variables: frozenset[str]) -
 
 
 def _is_kept(node: ast.expr) -> bool:
-    """Say whether futures in the value of `node` come out of it as they are."""
+    """Return whether futures in the value of `node` come out of it as they are."""
     match node:
         case ast.Call() if (call := durable_of(node)) is not None:
             inside = [*node.args, *(keyword.value for keyword in node.keywords)]
@@ -136,7 +136,7 @@ def stored_into(stmt: ast.stmt, futures: set[str]) -> set[str]:
 
 
 def _holds_future(node: ast.AST, futures: frozenset[str] = frozenset()) -> bool:
-    """Say whether a value may hold a future: not what `.result()` gives, whose calls have ended.
+    """Return whether a value may hold a future: not what `.result()` gives, whose calls have ended.
 
     `futures` are the variables of comprehensions around it that stand for submitted calls.
     """
@@ -196,7 +196,7 @@ def _looks(stmt: ast.stmt, futures: set[str]) -> set[ast.Name]:
 
 
 def split_reason(stmt: ast.stmt, variables: frozenset[str]) -> str:
-    """Say what keeps the submits of a statement from standing before what else it does."""
+    """Return why the submits of a statement cannot move before its other operations."""
     if is_only_submitting(stmt, variables):
         return ""
     if not isinstance(stmt, _SPLIT):
@@ -218,7 +218,7 @@ def _field(stmt: ast.stmt, name: str) -> list[ast.AST]:
 
 
 def _is_chained(node: ast.ListComp | ast.SetComp | ast.DictComp) -> bool:
-    """Say whether one round of a comprehension submits and also waits, or submits twice."""
+    """Return whether one round of a comprehension submits and also waits, or submits twice."""
     *others, kept = _each_round(node)
     return submits(*others, kept) and not (
         isinstance(kept, ast.expr) and _is_kept(kept) and _is_free(*others)
@@ -284,7 +284,7 @@ def _kind(node: ast.AST) -> str:
 
 
 def _ordered(stmt: ast.stmt, call: ast.AST, submit: ast.AST) -> bool:
-    """Say whether a call needs the submitted one's future, or ends before it is submitted."""
+    """Return whether a call needs the submitted one's future, or ends before it is submitted."""
     if _within(submit, call) or _within(call, submit):
         return True
     comprehensions = [node for node in ast.walk(stmt) if isinstance(node, Comprehension)]

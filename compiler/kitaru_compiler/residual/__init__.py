@@ -10,7 +10,7 @@ from kitaru_compiler.cut.layout import absorb_next
 
 
 def residual(plan: Plan, block: str, digest: str, items: Sequence[str] = ()) -> Plan:
-    """Return the plan of what still has to run when control stands at `block`.
+    """Return the plan of what still has to run when control is at `block`.
 
     Finished steps are removed. The first remaining step starts at `block`. If exactly one step
     follows, it is merged into the first, whose container runs anyway. `digest` is the digest of the

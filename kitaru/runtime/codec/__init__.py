@@ -143,7 +143,7 @@ def form_of(nodes: list[Any]) -> str:
 def set_future_factory(
     factory: Callable[[str], Any] | None,
 ) -> Token[Callable[[str], Any] | None]:
-    """Say how this context makes a future from its id when a frame that holds one is decoded.
+    """Set how this context creates a future from its id when a frame with a future is decoded.
 
     A future has `id`; one that has `frame_state()` and `set_frame_state(state)` carries its decoded
     outcome with the frame, `None` standing for nothing to carry.
@@ -166,10 +166,10 @@ def _encode(value: Any, options: _Options) -> Any:
         holders = (k for k, v in pairs if redaction.find_secret_in_document(_document(v, options)))
         path = next((f"{where}[{json.dumps(key)}]" for key in holders), where)
         raise ValueNotEncodable(
-            f"{path or 'the value'} holds the value of the secret {name}, which would lie in the "
-            "store",
+            f"{path or 'the value'} contains the value of the secret {name}, which must not be in "
+            "the store",
             path=path,
-            help=f'Hand on the name, and call kitaru.secret("{name}") where the value is used.',
+            help=f'Pass the name, and call kitaru.secret("{name}") where the value is used.',
         )
     return document
 
@@ -204,7 +204,7 @@ def _encode_graph(value: Any, options: _Options) -> Any:
 
 
 def _fragile(nodes: list[Any]) -> bool:
-    """Say whether decoding runs a project's own `__hash__` and `__eq__`, which may object."""
+    """Return whether decoding runs a project's own `__hash__` and `__eq__`, which may object."""
     hashed = [slot for node in nodes for slot in _hashed_slots(node)]
     own_hash = any(node[0] in ("object", user_codecs.TAG) for node in nodes)
     return any(type(slot) is list for slot in hashed) and own_hash

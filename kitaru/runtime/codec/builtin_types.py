@@ -28,7 +28,7 @@ def _no_piece(value: Any, position: int) -> str:
 
 
 def has_no_more(value: Any) -> bool:
-    """Say whether nobody has given `value` attributes of its own."""
+    """Return whether nobody has given `value` attributes of its own."""
     return not qualified_names.instance_dict(value)
 
 
@@ -49,7 +49,7 @@ class ValueKind(Struct):
 class ShellKind(Struct):
     """Like a value kind, but made in two steps: `create` from data and first child, then `fill`.
 
-    `hashes` says that filling needs its children complete.
+    `hashes` means that filling needs its children complete.
     """
 
     tag: str
@@ -69,7 +69,7 @@ class LibraryType(Struct):
     """A type of a library, which is not imported before a value of the type is met.
 
     `tag` is the module and the name of the type, and what records call it. `build` takes the tag
-    and the module and returns the kind. `subclasses` says that the kind is that of all subclasses
+    and the module and returns the kind. `subclasses` means that the kind is that of all subclasses
     that the library itself defines.
     """
 

@@ -221,7 +221,7 @@ def _type_text(annotation: Any) -> str:
 
 
 def resembles(cls: Any, look: Look | None, attributes: Fields, slots: Fields) -> bool:
-    """Say whether an object's record fits the class as it is."""
+    """Return whether an object's record fits the class as it is."""
     now = look_of(cls)
     if look is not None:
         return look == now
@@ -489,7 +489,7 @@ def new_object(cls: Any) -> Any:
 
 
 def kind_name(cls: Any) -> str:
-    """Return the kind of what stands in the place of a recorded class."""
+    """Return the kind of the content of the place of a recorded class."""
     if not isinstance(cls, type):
         return "function" if callable(cls) else type(cls).__name__
     if hasattr(cls, "__members__"):

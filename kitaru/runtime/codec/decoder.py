@@ -19,7 +19,7 @@ _NEW, _OPEN, _DONE = 0, 1, 2
 class Decoder:
     """Builds one graph; `placed` returns what lies where a way leads in the project's modules.
 
-    `pickled` are the values that came out of the pickle beside it, `given` those of nodes that are
+    `pickled` are the values that came out of the pickle next to it, `given` those of nodes that are
     not built.
 
     Nodes are finished after their children. A shell on a cycle is filled at the end; as a set or a
@@ -204,7 +204,7 @@ class Decoder:
         return self._looks.get(self._slots(index)[0][0])
 
     def _resembles(self, index: int) -> bool:
-        """Say whether an object's class still looks as it was recorded."""
+        """Return whether an object's class still looks as it was recorded."""
         cls, look = type(self._built[index]), self._look(index)
         if look is None:
             return resembles(cls, None, *self._state_of(index, self._slots(index)))

@@ -137,7 +137,7 @@ class Merkle:
 
 
 def shares_mutable(result: Any, arguments: Any) -> bool:
-    """Say whether `result` holds a mutable object that `arguments` hold too.
+    """Return whether `result` holds a mutable object that `arguments` hold too.
 
     Looks at no more than 100,000 objects of each.
     """

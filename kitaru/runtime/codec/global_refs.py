@@ -32,7 +32,7 @@ _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
 class Root:
-    """A global of a module; `known` says that any change below it is noticed."""
+    """A global of a module; `known` means that any change below it is noticed."""
 
     __slots__ = ("known", "module", "name")
 
@@ -140,7 +140,7 @@ class _Walk:
             self._unsaid += ((held, root, True) for _, held in held_by(value, self._modules))
 
     def _is_known(self, holder: Any, place: Place) -> bool:
-        """Say whether the digests of module globals see what changes in `holder`."""
+        """Return whether the digests of module globals see what changes in `holder`."""
         if place.holder is None and type(holder).__module__ in self._modules:
             return True
         if isinstance(holder, type):

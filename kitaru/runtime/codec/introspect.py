@@ -58,7 +58,7 @@ def attributes(value: Any) -> dict[str, Any]:
 
 
 def is_dunder(name: str) -> bool:
-    """Say whether Python gave a name its meaning."""
+    """Return whether Python gave a name its meaning."""
     return name.startswith("__") and name.endswith("__")
 
 

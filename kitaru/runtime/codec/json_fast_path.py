@@ -22,7 +22,7 @@ class NotPlain(Exception):
 
 
 def is_text(value: str) -> bool:
-    """Say whether JSON keeps `value`: surrogates would be joined or refused by a reader."""
+    """Return whether JSON keeps `value`: surrogates would be joined or refused by a reader."""
     if value.isascii():
         return True
     try:
@@ -33,7 +33,7 @@ def is_text(value: str) -> bool:
 
 
 def is_atom(value: Any) -> bool:
-    """Say whether `value` is exactly a null, boolean, number or short text that JSON keeps."""
+    """Return whether `value` is exactly a null, boolean, number or short text that JSON keeps."""
     kind = type(value)
     if kind is str:
         return len(value) < PART_BYTES and is_text(value)

@@ -21,17 +21,17 @@ MayPickle = Callable[[Any], bool]
 
 
 def never(value: Any) -> bool:
-    """Say that nothing may be pickled."""
+    """Allow no pickles."""
     return False
 
 
 def always(value: Any) -> bool:
-    """Say that whatever has no exact form may be pickled: a checkpoint allowed it."""
+    """Allow pickles of values without an exact form, because a checkpoint permits it."""
     return True
 
 
 def came_pickled(value: Any) -> bool:
-    """Say whether `value` came out of a pickle in this process, and so may go into one again."""
+    """Return whether `value` came out of a pickle in this process, and so may go into one again."""
     known = _loaded.get(id(value))
     return known is not None and known() is value
 

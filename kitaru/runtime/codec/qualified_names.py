@@ -47,7 +47,7 @@ def declare_moved_callee(old: str, new: str) -> None:
 
 
 def is_same_callee(recorded: str, now: str) -> bool:
-    """Say whether a recorded function is the one that is called `now`, moved perhaps."""
+    """Return whether a recorded function is the one that is called `now`, moved perhaps."""
     seen: set[str] = set()
     while recorded != now and recorded in _moved_callees and recorded not in seen:
         seen.add(recorded)

@@ -247,7 +247,7 @@ def _constant(value: Any) -> Any:
 
 
 def is_project(name: Any) -> bool:
-    """Say whether code of the module `name` is followed: all but installed and standard modules.
+    """Return whether code of the module `name` is followed: all but installed and standard modules.
 
     A module without a file, such as a notebook's or one from standard input, is the project's.
     """
@@ -506,7 +506,7 @@ class State:
     def _mention(
         self, module: ModuleType, made: frozenset[str], attributes: frozenset[str]
     ) -> None:
-        """Follow a module that code names, and the attributes beside it."""
+        """Follow a module that code names, and the attributes next to it."""
         self._say("module", module.__name__)
         if made & (_OWN_NAMES | _MADE_NAMES) and is_project(module.__name__):
             return self._whole(module)
@@ -723,7 +723,7 @@ class State:
             self._all(results, where)
 
     def _is_found_again(self, results: list[Any], function: Any, where: str) -> bool:
-        """Say whether it makes no difference to compute these results of `function` again."""
+        """Return whether it makes no difference to compute these results of `function` again."""
         if not all(self._is_constant(one) for one in results):
             return False
         # The values that it reaches are not part of this state here. They are followed anyway.
@@ -779,7 +779,7 @@ class State:
             self._slot(kind, where)
 
     def _is_memo(self, kind: type, name: str, held: Any, where: str) -> bool:
-        """Say whether an attribute is the result of a pure `cached_property`."""
+        """Return whether an attribute is the result of a pure `cached_property`."""
         for cls in kind.__mro__:
             member = vars(cls).get(name)
             if member is not None:
@@ -829,7 +829,7 @@ def _instance_dict(value: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _is_written_in_python(cls: type) -> bool:
-    """Say whether a `class` statement made a class, so that it adds no hidden state of C's."""
+    """Return whether a `class` statement made a class, so that it adds no hidden state of C's."""
     own = vars(cls)
     for name, held in own.items():
         kind = type(held)
@@ -872,7 +872,7 @@ def _containers(value: Any) -> list[Any] | None:
 
 
 def _is_in_place(function: FunctionType) -> bool:
-    """Say whether a function from outside is the one that its module shows under its name."""
+    """Return whether a function from outside is the one that its module shows under its name."""
     found: Any = sys.modules.get(function.__module__)
     for part in function.__qualname__.split("."):
         found = getattr(found, part, None) if part != "<locals>" else None
@@ -895,7 +895,7 @@ def _has_atoms(value: Any) -> bool:
 
 
 def _is_foreign(value: Any, home: str) -> bool:
-    """Say whether the project or a mock has put `value` into a module from outside."""
+    """Return whether the project or a mock has put `value` into a module from outside."""
     if isinstance(value, ModuleType):
         return False
     if type(value) is FunctionType:

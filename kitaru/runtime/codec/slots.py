@@ -68,7 +68,7 @@ def _slots_of(classes: list[type]) -> dict[str, Any] | None:
 
 
 def _has_hidden_state(cls: type, slots: int) -> bool:
-    """Say whether instances are larger than their attributes, or made by native code."""
+    """Return whether instances are larger than their attributes, or made by native code."""
     try:
         object.__new__(cls)
     except TypeError:

@@ -16,7 +16,7 @@ class _Shared(Exception):
 
 
 def values_inside(document: Any, depth: int) -> Iterator[Any]:
-    """Yield the documents of what stands in the lists, tuples and dicts of a value, `depth` deep.
+    """Yield the documents of the content of the lists, tuples and dicts of a value, `depth` deep.
 
     Each equals the output of `codec.encode` for that part. No class is needed for it.
 

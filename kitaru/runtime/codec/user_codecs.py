@@ -337,7 +337,7 @@ def _check_unique(codec: Codec, caller: FrameType) -> None:
 
 
 def _is_reload(earlier: Codec, codec: Codec, caller: FrameType) -> bool:
-    """Say whether the same module registers again, because it was executed again."""
+    """Return whether the same module registers again, because it was executed again."""
     same = (earlier.module, _title(earlier.cls)) == (codec.module, _title(codec.cls))
     # What is typed into a notebook has no file.
     typed = not Path(caller.f_code.co_filename).is_file()

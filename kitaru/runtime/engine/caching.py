@@ -51,7 +51,7 @@ def key_of(call: Call) -> str:
 
 
 def test_run() -> str:
-    """Return what tells the test that runs now from all others; empty outside tests.
+    """Return what distinguishes the test that runs now from all others; empty outside tests.
 
     A test patches what no digest shows, a method of an installed class for example. Its results
     are found by the same test of the same test process alone. A process that a test starts finds

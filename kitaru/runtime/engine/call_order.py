@@ -14,7 +14,7 @@ execution stops: only the author knows what `pay` is (`kitaru.runtime.engine.dec
 The count is exact only where order is: calls from threads that the body started, or from tasks of
 an event loop, come in any order. They are not counted, and not compared. In a compiled flow the
 count travels with the frames; calls are compared where a step belongs to another plan than the one
-that the execution began with.
+that the execution started with.
 
 A replay may take another path than its source. A process that resumes it compares the calls with
 the records of earlier processes of the replay, not with the reused records.
@@ -136,7 +136,7 @@ class Course:
 
 
 def _is_reused(record: InvocationRecord) -> bool:
-    """Say whether a replay took a record over: its code may go another way than its source did."""
+    """Return whether a replay reused a record. Its code may take another path than the source."""
     return bool(record.adopted_from) or record.given
 
 

@@ -25,7 +25,7 @@ class Spec(Struct):
     `policy` says how often it is tried. `compared` is false where the arguments may differ on a
     replay because nothing depends on them. `fingerprint` tells the version of the code, empty where
     no cache may ask. `capture` is what its decorator says is to be kept of model calls. `pickle`
-    says that its result may be pickled where nothing else keeps it. `depends_on` are the files and
+    means that its result may be pickled where nothing else keeps it. `depends_on` are the files and
     variables that its cache key covers.
     """
 
@@ -42,7 +42,7 @@ class Spec(Struct):
     depends_on: tuple[str, ...] = ()
 
     def is_importable(self) -> bool:
-        """Say whether another process finds the same function where its name says."""
+        """Return whether another process finds the same function where its name says."""
         return spec_at(*self.place()) is self
 
     def place(self) -> tuple[str, str]:
@@ -54,7 +54,7 @@ class Call(Struct):
     """One invocation under way: its id is taken and its arguments are known by digest.
 
     `position` is the one that the counters had when the id was taken, `ordinal` the place in the
-    order of the flow's body, 0 where that is not exact. `renamed` says that the execution knows it
+    order of the flow's body, 0 where that is not exact. `renamed` means that the execution knows it
     by an earlier name.
     """
 
@@ -86,7 +86,7 @@ def spec_at(module: str, qualname: str) -> Spec | None:
 
 
 def cache_code(spec: Spec) -> str:
-    """Return what tells a piece of code from all others in the cache."""
+    """Return what distinguishes a piece of code from all others in the cache."""
     return code_of(spec.callee, spec.name, spec.fingerprint())
 
 

@@ -1,6 +1,6 @@
 """Declared changes of a flow's code, for executions that began before the change.
 
-An execution outlives the code that began it: it waits for days, and meanwhile a checkpoint is
+An execution outlives the code that started it: it waits for days, and meanwhile a checkpoint is
 called `pay` that was called `send_payment`. To the journal these are two names. Which of the new
 names stands for which old one, only the author knows:
 
@@ -157,12 +157,12 @@ def input_names(name: str) -> list[str]:
 
 
 def is_removed_input(name: str) -> bool:
-    """Say whether a recorded input is declared to be needed no more."""
+    """Return whether a recorded input is declared to be needed no more."""
     return Change("input", name, "") in _declared
 
 
 def later_than(history: Sequence[str]) -> tuple[Change, ...]:
-    """Return the declarations that are not among those that an execution began with, in order."""
+    """Return the declarations that are not among those that an execution started with, in order."""
     return tuple(change for change in _declared if str(change) not in history)
 
 

@@ -105,7 +105,7 @@ class Execution:
         pickles: bool = True,
         is_other_plan: bool = False,
     ) -> None:
-        """`attempted` says that earlier processes may have left failed attempts to be counted.
+        """`attempted` means that earlier processes may have left failed attempts to be counted.
 
         `is_other_plan`: this step belongs to another plan than the one that the execution started
             with. `run`: the run of the pipeline that this process belongs to, empty outside
@@ -239,7 +239,7 @@ class Execution:
     def _resolve(self, call: Call, *, here: bool) -> Outcome:
         """Return how a call comes out that has no record yet.
 
-        `here` says whether a failed attempt is tried again in this process.
+        `here` shows whether a failed attempt is retried in this process.
         """
         self._course.check_may_run(call)
         record = self._from_cache(call)
@@ -352,7 +352,7 @@ class Execution:
             return answer
         if self.journal.execution.mode == "local":
             # Before it polls, too: people must see that the execution waits for them. A step that
-            # polls stays running: an answer must not start another run beside it.
+            # polls stays running: an answer must not start another run next to it.
             self.journal.set_state("waiting")
         answer = self._poll(id, timeout)
         while answer is None:
@@ -478,7 +478,7 @@ class Execution:
     def stop(self, why: Stop, error: BaseException | None) -> NoReturn:
         """Stop all threads of this run at their next durable operation."""
         self._stopped = True
-        # What the host raises all the same would unwind the flow.
+        # What the host raises anyway would unwind the flow.
         with suppress(Exception):
             self._host.stop(why, error)
         park()

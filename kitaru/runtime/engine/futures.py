@@ -20,7 +20,7 @@ class Future(Generic[T]):
     """The result of a submitted checkpoint, to be had with `.result()`.
 
     `id` is the invocation's. It decodes its value or its exception once: asking twice gives the
-    same object. `pickle` says whether the value may come out of a pickle.
+    same object. `pickle` shows whether the value may come out of a pickle.
 
     Example:
         drafts = [draft.submit(topic) for topic in topics]

@@ -199,7 +199,7 @@ def _is_constrained(hint: Any) -> bool:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Say no only where it is certain."""
+    """Return False only if it is certain."""
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
         return _fits(value, typing.get_args(hint)[0])

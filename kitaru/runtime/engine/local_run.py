@@ -56,7 +56,7 @@ class LocalRun:
         capture: str | None = None,
         module: str = "",
     ) -> None:
-        """`attempted` says that an earlier process ran this execution.
+        """`attempted` means that an earlier process ran this execution.
 
         `module` is the one of the flow where a script started it: what becomes of the run is then
         reported when the script ends.

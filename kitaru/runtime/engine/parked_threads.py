@@ -7,7 +7,7 @@ for those when a process ends:
 
     main thread                     worker of a pool                body (daemon)
     script ends                     kitaru.wait(…): parked          waits for the worker
-    joins the worker, for ever
+    joins the worker, forever
 
 So the first thing that happens when a process ends is `settle`: it waits until no flow of this
 process can continue by itself. Then Python is made to forget the parked threads, so that it ends
@@ -65,7 +65,7 @@ def prepare(
     """Arrange for the end of the process, once.
 
     `settle` returns when no flow of this process can continue by itself; `abandon` gives those up
-    that can, because the process is interrupted; `is_running` says whether one can.
+    that can, because the process is interrupted; `is_running` shows whether one can.
 
     Raises RuntimeError or MemoryError where no thread can be started.
     """
@@ -157,7 +157,7 @@ class _Exit:
 
 
 def _is_interrupted() -> bool:
-    """Say whether Ctrl-C or SIGTERM ended the main thread."""
+    """Return whether Ctrl-C or SIGTERM ended the main thread."""
     # An interpreter that somebody types at continues after Ctrl-C.
     is_last = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     return signals.came() or (is_last and not hasattr(sys, "ps1"))
@@ -189,7 +189,7 @@ def _forget_all(is_running: Callable[[], bool]) -> None:
 
 
 def _is_stuck(is_running: Callable[[], bool]) -> bool:
-    """Say whether the process only waits for parked threads, and for those that wait for them."""
+    """Return whether the process waits only for parked threads, and for threads that join them."""
     found = []
     for _ in range(2):
         holding = [t for t in threading.enumerate() if _holds_process(t) and not _is_idle(t)]
@@ -210,7 +210,7 @@ def _holds_process(thread: threading.Thread) -> bool:
 
 
 def _is_idle(thread: threading.Thread) -> bool:
-    """Say whether a thread is a worker without work, which its pool ends."""
+    """Return whether a thread is a worker without work, which its pool ends."""
     frame = sys._current_frames().get(thread.ident or 0)
     pools = sys.modules.get("concurrent.futures.thread")
     file = getattr(pools, "__file__", None)
@@ -251,7 +251,7 @@ def _forget(thread: threading.Thread) -> None:
 def _end_hard() -> None:
     try:
         atexit._run_exitfuncs()
-        # Ends the process with the code of `exit_with`, where there is one.
+        # Ends the process with the code of `exit_with`, if there is one.
         vars(sys).pop(_EXIT, None)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

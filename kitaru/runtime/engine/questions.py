@@ -32,7 +32,7 @@ class AnsweredElsewhere(StateError):
 
 
 def is_terminal() -> bool:
-    """Say whether a person can be asked: a terminal that this process may read from."""
+    """Return whether a person can be asked: a terminal that this process may read from."""
     try:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
@@ -72,7 +72,7 @@ def ask(wait: dict[str, Any], is_answered: Callable[[], bool]) -> Any:
 def parse_value(text: str, *, is_text: bool = False) -> Any:
     """Return what `text` stands for: JSON when it parses, else text.
 
-    `is_text` says that a `str` is wanted: then `2` and `true` are text, and only a quoted JSON
+    `is_text` means that a `str` is wanted: then `2` and `true` are text, and only a quoted JSON
     string is read as JSON.
     """
     try:
@@ -131,7 +131,7 @@ def _prompt(text: str) -> None:
 
 
 def _is_typed() -> bool:
-    """Say whether a line can be read, after a while."""
+    """Return whether a line can be read, after a while."""
     import select
 
     try:

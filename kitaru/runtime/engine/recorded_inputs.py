@@ -71,7 +71,7 @@ def check(flow: str, function: Function, recorded: Mapping[str, Any]) -> None:
     """Raise what `restore` raises, and log which inputs are new and got their defaults."""
     filled = restore(flow, function, recorded).filled
     if filled:
-        # Costs milliseconds to import, and most executions have the inputs that they began with.
+        # Costs milliseconds to import, and most executions have the inputs that they started with.
         import logging
 
         parameters = signature_of(function).parameters
@@ -110,7 +110,7 @@ def _is_new(name: str, parameter: Parameter, values: Mapping[str, Any]) -> bool:
 
 
 def _is_default(value: Any, parameter: Parameter) -> bool:
-    """Say whether a value is the default, which need not be of the annotated type."""
+    """Return whether a value is the default, which need not be of the annotated type."""
     if parameter.default is parameter.empty:
         return False
     try:

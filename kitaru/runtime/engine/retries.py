@@ -29,7 +29,7 @@ class Policy(Struct):
 
     `retries` counts attempts after the first. `delay` is in seconds, before the first retry, and
     each further one waits `backoff` times longer, at most an hour. `on` are the exceptions after
-    which it is tried again. `timeout` is the seconds that one attempt may take.
+    which it is retried. `timeout` is the seconds that one attempt may take.
     """
 
     retries: int | None = None

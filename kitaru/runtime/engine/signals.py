@@ -44,14 +44,14 @@ def code_of(interruption: BaseException) -> int:
 
 
 def came() -> bool:
-    """Say whether SIGTERM arrived and was raised."""
+    """Return whether SIGTERM arrived and was raised."""
     return _came
 
 
 def raise_when(is_needed: Callable[[], bool]) -> None:
     """Raise `Terminated` in the main thread on SIGTERM from now on, unless another handler is set.
 
-    `is_needed` says whether there is something to end well; otherwise the process ends at once, as
+    `is_needed` shows whether there is something to end well; otherwise the process ends at once, as
     without a handler.
     """
     _handle(lambda: _raise() if is_needed() else _end_at_once())

@@ -19,7 +19,7 @@ class Submission(Struct):
 
     `arguments` gives the codec's document of what it was submitted with: the body may change its
     own objects meanwhile. It is None where those cannot be recorded, and `call` holds them.
-    `unpickle` says whether a pickle among them may be loaded.
+    `unpickle` shows whether a pickle among them may be loaded.
     """
 
     call: Call
@@ -28,7 +28,7 @@ class Submission(Struct):
     unpickle: bool = True
 
     def may_cross(self) -> bool:
-        """Say whether another process could make the call."""
+        """Return whether another process could make the call."""
         return self.arguments is not None and self.call.spec.is_importable()
 
     def ready(self) -> Call:
@@ -52,7 +52,7 @@ class Submitted:
     """The submitted calls of one run of a body, in the order of their submission.
 
     While `promising`, calls are not started but promised, until they cross a cut or somebody wants
-    them here. `retries_here` says whether a failed attempt is tried again in this process.
+    them here. `retries_here` shows whether a failed attempt is retried in this process.
     """
 
     def __init__(self, run: Callable[[Submission], None], most: int) -> None:

@@ -56,7 +56,7 @@ class Side(Struct):
 class Row(Struct):
     """One invocation in both executions; `a` and `b` say how it came out, None where it is not.
 
-    `inputs` and `result` say whether its arguments and its outcome are the same. `differences` are
+    `inputs` and `result` show whether its arguments and its outcome are the same. `differences` are
     the places where they differ, as far as values were recorded: in its result, and in the models
     and the texts of its model calls. Of other arguments only digests are recorded.
     """

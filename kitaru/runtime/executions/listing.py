@@ -81,7 +81,7 @@ def list_executions(
     Args:
         flow: only executions of this flow.
         status: only those that have this status now, `interrupted` included.
-        limit: at most so many, newest start first.
+        limit: at most this many, newest start first.
 
     Raises:
         EnvironmentFailure: the store cannot be read.

@@ -84,7 +84,9 @@ class Cache:
 
 
 def code_of(callee: str, name: str, fingerprint: str) -> str:
-    """Return what tells a version of a piece of code from all others: the first half of a key."""
+    """Return what distinguishes a version of a piece of code from all others: the first half of a
+    key.
+    """
     return canonical.digest([callee, name, fingerprint]).removeprefix("sha256:")
 
 

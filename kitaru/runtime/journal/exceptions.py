@@ -125,7 +125,7 @@ def without_own_frames(exc: BaseException) -> None:
     """Take Kitaru's own frames out of the tracebacks of an exception and its causes.
 
     Python prints them where a script does not catch the error: twenty frames of the engine around
-    the two that matter. They stay with `KITARU_TRACEBACK=1`, and where there are no others.
+    the two that matter. They stay with `KITARU_TRACEBACK=1`, and if there are no others.
     """
     pending: list[BaseException | None] = [exc]
     seen: set[int] = set()
@@ -265,7 +265,7 @@ def _encode_checked(exc: BaseException, depth: int) -> dict[str, Any]:
 
 
 def _comes_back(exc: BaseException, document: dict[str, Any]) -> bool:
-    """Say whether the document decodes to the same class with the same text."""
+    """Return whether the document decodes to the same class with the same text."""
     try:
         again = _decode(document)
         return type(again) is type(exc) and str(again) == redacted(str(exc))

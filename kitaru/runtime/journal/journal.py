@@ -59,7 +59,7 @@ class Journal:
     """
 
     def __init__(self, store: Store, execution: ExecutionRecord, *, began: bool = False) -> None:
-        """`began` says that this process created the execution, and nothing in it."""
+        """`began` means that this process created the execution, and nothing in it."""
         self.store = store
         self.execution = execution
         self.exec_id = execution.exec_id
@@ -159,7 +159,7 @@ class Journal:
             running()
 
     def note_code(self, fingerprint: str) -> None:
-        """Note that this process runs the execution with other code than it began with, if so."""
+        """Note that this process runs the execution with other code than it started with, if so."""
         if not self.execution.code or fingerprint in ("", self.execution.code):
             return
         process = f"{os.uname().nodename}:{os.getpid()}"

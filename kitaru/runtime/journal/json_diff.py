@@ -20,7 +20,7 @@ class Difference(Struct):
 
     `of` is what the values are, such as `result` or `prompt`; `path` leads into them, such as
     `$.plan[2].title`, and is `$` for the whole. `old` and `new` are the parts there, None where
-    `how` says that the part was `added` or `removed`. `lines` are the unified diff of two texts of
+    `how` means that the part was `added` or `removed`. `lines` are the unified diff of two texts of
     which one is long or has several lines, without its header; long lines are wrapped for it.
     """
 

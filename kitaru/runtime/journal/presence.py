@@ -24,7 +24,7 @@ class Presence:
     """
 
     def __init__(self, store: Store, exec_id: str, *, began: bool) -> None:
-        """`began` says that this process created the execution, which has no other records."""
+        """`began` means that this process created the execution, which has no other records."""
         self._store = store
         self._joined, self._end = keys.joined(exec_id), keys.end(exec_id)
         self._alone = began and store.remote
@@ -32,7 +32,7 @@ class Presence:
         self._asked = -inf
 
     def is_sole_writer(self) -> bool:
-        """Say whether, a moment ago, nobody else had joined, or ended the execution."""
+        """Return whether, a moment ago, no other process had joined or ended the execution."""
         return self._alone and time.monotonic() - self._asked < _FRESH_SECONDS
 
     def refresh(self) -> None:
@@ -46,7 +46,7 @@ class Presence:
         self._asked = now
 
     def announce(self) -> None:
-        """Say that this process, which did not begin the execution, records in it, once."""
+        """Write the `joined` marker once, for a process that did not start the execution."""
         if not self._said:
             # A step of a pipeline finds that the one before has said so.
             if self._store.get(self._joined) is None:

@@ -46,13 +46,13 @@ def mark(store: Store, exec_id: str) -> tuple[str, bytes] | None:
 
 
 def join(store: Store, exec_id: str) -> None:
-    """Say that this process runs an execution, which others may have run before."""
+    """Write a marker that this process runs an execution."""
     if made := mark(store, exec_id):
         store.create(*made)
 
 
 def all_gone(store: Store, exec_id: str) -> bool:
-    """Say whether every process that ran an execution is certainly gone.
+    """Return whether every process that ran an execution is certainly gone.
 
     False where it cannot be known: in a bucket, on another machine, for executions of a Kitaru that
     left no marks.

@@ -30,7 +30,7 @@ class RecordStore:
         return None if data is None else self.verify(kind, key, data)
 
     def verify(self, kind: type[R], key: str, data: bytes) -> R:
-        """Return the record in the bytes that lie at `key`."""
+        """Return the record in the bytes at `key`."""
         return _expect(kind, key, decode(key, data))
 
     def read_all(self, kind: type[R], keys: Sequence[str]) -> list[R]:

@@ -47,7 +47,7 @@ class SegmentWriter:
     def due(self, *, pausing: bool = False) -> list[Callable[[], None]]:
         """Return what is to be done beside the next write: nothing, or to write a segment.
 
-        `pausing` says that this process may not write another record.
+        `pausing` means that this process may not write another record.
         """
         with self._lock:
             count = len(self._kept)

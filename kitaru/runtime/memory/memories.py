@@ -140,7 +140,7 @@ class Memory:
         return sorted(key for key, status in newest.items() if status == "live")
 
     def history(self, key: str, limit: int | None = None) -> builtins.list[Version]:
-        """Return the versions of a key, the oldest first; with `limit` only the last so many."""
+        """Return the versions of a key, the oldest first; with `limit` only the last N."""
         newest = _number(self.find(key))
         first = 1 if limit is None else max(1, newest - limit + 1)
         return [_version(found) for found in self._read(key, range(first, newest + 1))]

@@ -95,7 +95,7 @@ def problem(value: Any, schema: Any) -> str | None:
 def check_schema(schema: dict[str, Any], what: str, *, of_type: bool = False) -> None:
     """Check that answers can be held against a schema, `what` asks for them.
 
-    `of_type` says that the schema was made of a Python type.
+    `of_type` means that the schema was made of a Python type.
 
     Raises:
         UsageError: the schema cannot be honoured; the message names the keyword.
@@ -122,7 +122,7 @@ def at(path: str, reason: str) -> str:
 
 
 def short(value: Any, most: int = _SHOWN) -> str:
-    """Return a value as JSON, cut to so many characters."""
+    """Return a value as JSON, cut to this many characters."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= most else text[: most - 3] + "..."
 

@@ -59,7 +59,7 @@ class ControlFlow:
 
     @property
     def is_other_plan(self) -> bool:
-        """Whether the execution began with another plan, whose frames do not fit this one."""
+        """Whether the execution started with another plan, whose frames do not fit this one."""
         return bool(self._scope)
 
     def key(self, block: str) -> str:

@@ -105,7 +105,7 @@ def _is_checkout(entry: str, kept: Iterable[Path]) -> bool:
 
 
 def _finds_checkout(finder: object, required: Iterable[str]) -> bool:
-    """Say whether a finder is one that setuptools adds for a package in editable mode."""
+    """Return whether a finder is one that setuptools adds for a package in editable mode."""
     module = getattr(finder, "__module__", "")
     of_required = any(f"__editable___{name}_" in module.lower() for name in required)
     return module.startswith("__editable__") and not of_required

@@ -36,7 +36,7 @@ class Request(Struct):
     that was given to the orchestrator, as JSON with the `name` of the wait and the `value`.
     `plan_digest` is that of the plan which the document was compiled from, empty where the bundle's
     own digest is checked. `skip_code` is what a step that has nothing to do ends with. `existing`
-    says that the execution has begun: its inputs are recorded.
+    means that the execution has begun: its inputs are recorded.
     """
 
     plan: Path
@@ -138,7 +138,7 @@ def _terminate(request: Request) -> NoReturn:
 
 
 def report(error: KitaruError) -> int:
-    """Say what is wrong; return the exit code for it."""
+    """Print an error, and return its exit code."""
     say(f"error: {error}")
     return error.exit_code
 

@@ -35,7 +35,7 @@ class Program(Struct):
 
     @property
     def policy(self) -> Policy:
-        """How checkpoints are tried again that do not say themselves."""
+        """How checkpoints are retried that do not say themselves."""
         policy: Policy = self.flow.policy
         return policy.with_defaults(Policy(self.plan.retries))
 

@@ -189,7 +189,7 @@ def close_all() -> None:
 def read(
     store: Store, exec_id: str, seen: Container[str] = ()
 ) -> Iterator[tuple[str, list[LogLine]]]:
-    """Yield the chunks that an execution's runs wrote, each with its key, but for those seen."""
+    """Yield the chunks that an execution's runs wrote, each with its key, except those seen."""
     found = [key for key in store.list(keys.logs(exec_id)) if key not in seen]
     for key, chunk in zip(found, RecordStore(store).read_all(LogChunk, found), strict=True):
         yield key, [LogLine(*line) for line in chunk.lines]

@@ -47,7 +47,7 @@ _given: ContextVar[tuple[int, int] | None] = ContextVar("kitaru_span_ids", defau
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, but for the span whose ids are given."""
+    """Random ids, except the span whose ids are given."""
 
     def generate_trace_id(self) -> int:
         given = _given.get()

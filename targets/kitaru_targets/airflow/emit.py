@@ -33,9 +33,9 @@ class _Task:
 
 
 def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
-    """Return `dag.py` for a plan: pods where there is an image, else processes of the worker.
+    """Return `dag.py` for a plan: pods if there is an image, else processes of the worker.
 
-    Raises UsageError when a name or value cannot stand in it.
+    Raises UsageError when a name or value cannot be in it.
     """
     declared = parameters.declared(plan, wiring.store, wiring.execution)
     given = _checked(plan, declared)

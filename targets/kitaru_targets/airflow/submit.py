@@ -126,7 +126,7 @@ class _Run:
         return _Place(task, outcome["next"], outcome.get("wait", {}).get("name", ""))
 
     def respond(self, following: str, value: Any) -> bool:
-        """Answer the task before `following`, where it asks; say whether it took an answer."""
+        """Answer the task before `following`, where it asks; return whether it took an answer."""
         asked = self._call("TaskInstanceApi", "get_hitl_details", self._run)
         for detail in asked.hitl_details:
             task = detail.task_instance

@@ -32,7 +32,7 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
 
     Raises:
         SourceError: something is larger than the service takes.
-        UsageError: a name cannot stand in the document.
+        UsageError: a name cannot be in the document.
     """
     options.check("azureml", plan.options, OPTIONS)
     limits.check(plan, wiring, declared(plan, wiring), LIMITS)

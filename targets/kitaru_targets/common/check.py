@@ -143,7 +143,7 @@ def _placeholders(name: str, component: dict[str, Any], container: dict[str, Any
 
 
 def _expansions(value: Any, place: str) -> Iterator[str]:
-    """Engines expand what stands in double braces, wherever it stands."""
+    """Engines expand the content of double braces, wherever it stands."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _expansions(key, f"{place}.{key}")

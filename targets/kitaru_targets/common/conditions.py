@@ -38,7 +38,7 @@ class Comparison:
         return f"!({inside})" if self.negated else inside
 
     def holds(self, value_of: Callable[[str], object]) -> bool:
-        """Say whether it holds, given the inputs' values."""
+        """Return whether it holds, given the inputs' values."""
         return (value_of(self.name) in self.words) != self.negated
 
 

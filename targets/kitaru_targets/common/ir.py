@@ -32,7 +32,7 @@ _GPU = "nvidia.com/gpu"
 
 
 def emit(plan: Plan, wiring: ContainerSpec, *, longest_name: int, longest_key: int) -> Emission:
-    """Return the document for a plan; raise UsageError when a name or value cannot stand in it."""
+    """Return the document for a plan; raise UsageError when a name or value cannot be in it."""
     root = task_groups.build(plan, longest=longest_key)
     components = _Components(plan, wiring)
     document = {

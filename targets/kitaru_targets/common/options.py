@@ -19,7 +19,7 @@ class Option:
     most: int = 0
 
     def takes(self, text: str) -> bool:
-        """Say whether a text is a value of this option."""
+        """Return whether a text is a value of this option."""
         fits = re.fullmatch(self.pattern, text, re.ASCII) is not None
         return fits and not (self.most and int(text) > self.most)
 

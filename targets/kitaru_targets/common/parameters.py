@@ -58,7 +58,7 @@ def portable(plan: Plan, transport: Transport) -> Plan:
     """Return the plan with defaults that cannot stand in a document left to the flow itself.
 
     Engines expand `{{…}}` wherever they find it, so that no text of the user's that holds it may
-    stand in the document. Such a default, a long one, and an integer that no double holds become
+    be in the document. Such a default, a long one, and an integer that no double holds become
     "the flow's own default", which the step applies; so does an empty one, where a target takes
     none.
     """

@@ -1,7 +1,7 @@
 """Turn a layout into tasks and groups, some of them conditional.
 
 Control runs along *lines*. A line lives in a group; as soon as the flow may have ended or been
-suspended on it, its rest becomes a *segment*: a group beside it, conditional on what one step that
+suspended on it, its rest becomes a *segment*: a group next to it, conditional on what one step that
 always ran has said. Segments are siblings, so that their number adds no depth. An `if` becomes a
 *wrapper* that always runs, and in it one conditional group per arm: what follows depends on the
 wrapper alone, because a task that depends on a skipped group would be dropped silently.

@@ -79,7 +79,7 @@ def _scalar(value: Any) -> str:
 
 def _string(text: str) -> str:
     text.encode()  # half a surrogate pair is nothing that a reader takes
-    # A JSON string is a YAML double-quoted one, but for characters that YAML does not print.
+    # A JSON string is a YAML double-quoted one, except characters that YAML does not print.
     quoted = json.dumps(text, ensure_ascii=False)
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
 

@@ -1,6 +1,6 @@
 """Dry runs: execute the emitted document on this machine, including waits.
 
-It reads the document, never the plan beside it: order, conditions, inputs, environment and retries
+It reads the document, never the plan next to it: order, conditions, inputs, environment and retries
 are the document's, and each step is a process with the very command that the document holds.
 """
 
@@ -165,7 +165,7 @@ def _failure(ended: Ended) -> KitaruError:
 
 
 def _answer(store: Store, exec_id: str, answers: dict[str, Any]) -> bool:
-    """Answer the pending waits that an answer is given for; say whether there was one."""
+    """Answer the pending waits that an answer is given for; return whether there was one."""
     journal = Journal.open(store, exec_id)
     if journal.state().status != "waiting":
         return False

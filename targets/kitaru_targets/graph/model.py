@@ -56,7 +56,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Control may go from one node to another; `cut` says that a new container starts there."""
+    """Control may go from one node to another; `cut` means that a new container starts there."""
 
     source: str
     target: str

@@ -9,5 +9,5 @@ from kitaru_targets.kubeflow.profile import MAX_NAME
 
 
 def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
-    """Return `pipeline.yaml` for a plan; raise UsageError when a name cannot stand in it."""
+    """Return `pipeline.yaml` for a plan; raise UsageError when a name cannot be in it."""
     return ir.emit(plan, wiring, longest_name=MAX_NAME, longest_key=node_names.MAX_KEY)

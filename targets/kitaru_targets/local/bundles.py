@@ -125,7 +125,7 @@ def _used(folder: Path) -> IO[bytes] | None:
 
 @contextmanager
 def _alone(cache: Path) -> Iterator[bool]:
-    """Hold the lock of the cache while the block runs; False where there are no locks."""
+    """Hold the lock of the cache while the block runs; False if there are no locks."""
     lock = _locked(cache / _LOCK, fcntl.LOCK_EX)
     try:
         yield lock is not None

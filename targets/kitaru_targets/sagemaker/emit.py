@@ -64,7 +64,7 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
 
     Raises:
         SourceError: something is larger than the service takes.
-        UsageError: a name, or an option of the project for the target, cannot stand in it.
+        UsageError: a name, or an option of the project for the target, cannot be in it.
     """
     options.check("sagemaker", plan.options, profile.OPTIONS)
     limits.check(plan, wiring, _declared(plan, wiring), LIMITS)
@@ -110,7 +110,7 @@ class _Emitter:
         self._always: list[dict[str, Any]] = []
 
     def steps(self) -> list[dict[str, Any]]:
-        """Return the chain, which ends in the conditions where there are any."""
+        """Return the chain, which ends in the conditions, if any."""
         split, order = chain.split(self._plan), chain.order(self._plan)
         if split is None:
             return self._chain(order)

@@ -197,7 +197,7 @@ def _exclude(one: _Words, other: _Words) -> bool:
 
 
 def _callback(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
-    """A callback waits for ever where nobody was asked: it stands behind a condition that knows."""
+    """A callback waits forever where nobody was asked: it stands behind a condition that knows."""
     yield from _references(step["Arguments"], seen)
     if not profile.OPTIONS[profile.QUEUE].takes(step["SqsQueueUrl"]):
         yield f"{step['SqsQueueUrl']!r} is no queue"
