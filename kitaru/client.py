@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kitaru.ops.fingerprint import Contents
     from kitaru.ops.fix import Fixed
     from kitaru.ops.graph import Drawn
+    from kitaru.ops.migrate import Migration
     from kitaru.ops.model_usage import By, Usage
     from kitaru.ops.replay_many import Replayed
     from kitaru.ops.verify import Verified
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.telemetry.logs import LogLine
     from kitaru.stores.base import Store
     from kitaru.view import ExecutionView
+    from kitaru.wire.migrations import Library
     from kitaru.wire.plan import Granularity
     from kitaru.wire.records import WaitRequest
 
@@ -161,6 +163,22 @@ class KitaruClient(Explaining):
         from kitaru.ops.flow_ref import locate
 
         return fix(locate(flow), unsafe_fixes=unsafe_fixes, diff=diff)
+
+    def migrate(self, library: Library, file: str, *, diff: bool = False) -> Migration:
+        """Rewrite a program of another engine as a flow; see `kitaru.ops.migrate.migrate`.
+
+        Raises:
+            SourceError: the file is not Python.
+            UsageError: there is no such file, or it cannot be migrated.
+            StateError: the file was changed meanwhile; it is left as it is.
+            EnvironmentFailure: the file cannot be written.
+
+        Example:
+            client.migrate("temporal", "review.py", diff=True).marks
+        """
+        from kitaru.ops.migrate import migrate
+
+        return migrate(library, Path(file), diff=diff)
 
     def graph(
         self, flow: str, target: str | None = None, *, granularity: Granularity = "checkpoint"

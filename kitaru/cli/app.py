@@ -29,6 +29,7 @@ from kitaru.wire.nearest import nearest
 SECTIONS: dict[str, dict[str, str]] = {
     "Write": {
         "init": "Create a project: a flow and a pyproject.toml.",
+        "migrate": "Rewrite a program of another engine as a flow.",
         "check": "Find errors without running anything.",
         "explain": "Explain a diagnostic code or a fingerprint.",
     },

@@ -35,6 +35,7 @@ PLACES: dict[str, type] = {
 SAME = {
     "run": "run",
     "check": "check fix",
+    "migrate": "migrate",
     "compile": "compile compile_all",
     "dry-run": "dry_run",
     "graph": "graph",
