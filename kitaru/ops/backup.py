@@ -85,7 +85,7 @@ def backup(store: Store, to: str) -> Copied:
     with closing(open_store(to)) as target:
         if target.list("") not in ([], [_MARKER]) and not is_backup(target):
             raise StateError(
-                f"{to} is not empty, and no backup: it may be a store in use.",
+                f"{to} is not empty, and it is not a backup. It may be a store in use.",
                 help="Name another prefix for the backup.",
             )
         return _to_objects(store, target)
@@ -116,7 +116,7 @@ def restore(source: str, to: str, *, replace: bool = False) -> Copied:
         if not isinstance(backed_up, SqliteStore) and incomplete_backup(backed_up) is not None:
             raise RecordCorrupt(
                 f"The backup at {source} is incomplete: it was interrupted.",
-                help=f"Make it again: kitaru store backup {source}",
+                help=f"Run it again: kitaru store backup {source}",
             )
         if to.startswith("sqlite:"):
             return _restored(backed_up, _file(to), replace)
@@ -191,8 +191,8 @@ def _to_objects(source: Store, target: Store) -> Copied:
             for (key, data), there in zip(some, held, strict=True):
                 if there is None or _digest(there) != _digest(data):
                     raise StateError(
-                        f"{target.url} contains another object at {key}: it is no backup of this "
-                        "store, or was used since.",
+                        f"{target.url} contains another object at {key}: it is not a backup of "
+                        "this store, or it was used since.",
                         help="Name another prefix for the backup.",
                     )
             count, size = count + len(some), size + sum(len(data) for _, data in some)

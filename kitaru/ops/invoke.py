@@ -134,8 +134,8 @@ def find(
     """
     if sum(named is not None for named in (tag, version)) + ("@" in flow) > 1:
         raise UsageError(
-            f"More than one version of {flow.partition('@')[0]} is named.",
-            help="Name a tag or a version, once.",
+            f"More than one version of {flow.partition('@')[0]} was selected.",
+            help="Pass one tag or one version.",
         )
     if tag is not None:
         name = f"{flow}@{check_tag(tag)}"
@@ -182,7 +182,7 @@ def invoke(
     if launches.record_launch(store, exec_id, asked) != asked:
         raise StateError(
             f"The execution {exec_id} was started from another version, or with other inputs.",
-            help="Leave its id out to start another one.",
+            help="Omit its id to start another one.",
         )
     chosen = {**service_options(version.target), **(options or {})}
     try:
@@ -260,5 +260,5 @@ def as_json(flow: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
     except PydanticSerializationError as error:
         raise InputError(
             f"The inputs of {flow} cannot be sent to a deployed version: {error}",
-            help="Inputs travel as JSON: texts, numbers, lists, objects, dataclasses, models.",
+            help="Inputs are sent as JSON: strings, numbers, lists, objects, dataclasses, models.",
         ) from None

@@ -127,7 +127,7 @@ def check_stored(journal: Journal) -> None:
     if journal.execution.mode == "local":
         raise UsageError(
             f"The execution {journal.exec_id} runs on this machine; it has no pipeline.",
-            help="Leave --target out.",
+            help="Omit --target.",
         )
     kept(journal)
 

@@ -334,7 +334,7 @@ def _process_of(journal: Journal, options: Mapping[str, str]) -> tuple[LaunchRec
     launch = launches.recall(journal.store, journal.exec_id)
     if launch is None:
         raise StateError(
-            f"No record says from which version the execution {journal.exec_id} was started.",
+            f"The store has no record of the version that the execution {journal.exec_id} runs.",
             help=hints.get_help(journal),
         )
     return launch, options.get("python", "")

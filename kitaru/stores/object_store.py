@@ -158,7 +158,8 @@ class ObjectStore:
         self.create(_MARKER, _MARK)
         if self.create(_MARKER, b"overwritten") or self.get(_MARKER) != _MARK:
             raise StoreUnsuitable(
-                f"{self.url} cannot hold a journal: it lets a create overwrite an object.",
+                f"{self.url} cannot be used as a store: it ignores conditional writes "
+                "(If-None-Match).",
                 help="Use a service that honours `If-None-Match: *` on PUT, such as S3, GCS, Azure "
                 "Blob or a current MinIO.",
             )

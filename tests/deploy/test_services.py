@@ -132,7 +132,7 @@ def parameters_of(service: Any, run: str) -> dict[str, str]:
 def test_a_service_that_runs_another_version_runs_nothing(invoked: Invoked, tmp_path: Path) -> None:
     exec_id = invoked.started[1]["exec_id"]
     code, log = invoked.step("v1", "research", exec_id, tmp_path)
-    assert code == 3 and "belongs to another compilation" in log
+    assert code == 3 and "compiled from a different version" in log
     error = invoked.kitaru("executions", "get", exec_id, "--stack", "aws", code=2).err
     assert "has not begun yet" in error
 

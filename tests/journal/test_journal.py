@@ -160,7 +160,7 @@ def test_a_store_that_says_exists_and_absent(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal.store, "create", lambda key, value: False)
-    with pytest.raises(StoreUnavailable, match="exists, and that it does not"):
+    with pytest.raises(StoreUnavailable, match="exists and that it does not"):
         journal.record(invocation())
 
 

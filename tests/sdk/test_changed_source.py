@@ -75,7 +75,7 @@ def test_what_still_matches_is_adopted(script: Callable[[str], Script]) -> None:
 
 def test_what_no_longer_matches_is_named(script: Callable[[str], Script]) -> None:
     said, called = replayed(script, ("text = draft(notes)", "text = draft(notes.upper())"))
-    assert said.startswith('diverged: The execution went another way than before at "draft"')
+    assert said.startswith('diverged: Non-deterministic replay at "draft"')
     assert "recorded at flow_file.py:32, now at flow_file.py:32" in said
     assert "--from draft" in said
     assert called == []

@@ -109,7 +109,7 @@ def test_a_checkpoint_that_did_not_allow_it_hands_no_model_back() -> None:
     with pytest.raises(CheckpointFailed) as caught:
         around.run().wait()
     assert caught.value.__cause__ is not None
-    assert "handed_back returned what cannot be recorded" in str(caught.value.__cause__)
+    assert "handed_back returned a value that cannot be recorded" in str(caught.value.__cause__)
 
 
 def test_a_record_is_loaded_only_while_the_checkpoint_allows_it(
@@ -119,7 +119,7 @@ def test_a_record_is_loaded_only_while_the_checkpoint_allows_it(
     handle.wait()
     monkeypatch.setitem(vars(fit), "spec", replace(fit.spec, pickle=False))
     LOADED.clear()
-    with pytest.raises(Diverged, match="does not say that its results may be pickled"):
+    with pytest.raises(Diverged, match="does not set pickle=True"):
         KitaruClient().executions.replay(handle.exec_id, start="weigh").wait()
     assert not LOADED
 

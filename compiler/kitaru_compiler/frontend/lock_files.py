@@ -278,7 +278,7 @@ def _add(known: list[_Package], package: dict[str, Any], files: list[tuple[str, 
 
 
 def _is_of_project(package: Mapping[str, Any]) -> bool:
-    """Say whether a package is the project itself, or a member of its workspace."""
+    """Return whether a package is the project itself, or a member of its workspace."""
     source = package.get("source")
     in_source = isinstance(source, dict) and {"virtual", "editable", "directory"} & source.keys()
     return bool(in_source) or isinstance(package.get("directory"), dict)

@@ -184,7 +184,8 @@ def _keep_result(execution: Execution, call: Call, value: Any) -> StoredValue:
     except ValueNotEncodable as error:
         or_else = "" if call.spec.pickle else _pickle_help(value)
         raise ValueNotEncodable(
-            f"The checkpoint {call.spec.name} returned what cannot be recorded: {error.message}.",
+            f"The checkpoint {call.spec.name} returned a value that cannot be recorded: "
+            f"{error.message}.",
             path=error.path,
             help="\n".join(filter(None, (error.help, or_else))),
         ) from None

@@ -160,24 +160,24 @@ def _diverged(journal: Journal, call: Call, other: Unasked) -> Diverged:
     old, new = (other.name, name) if name != other.name else (other.id, call.id)
     lines = [
         *(
-            [f'    kitaru.renamed("{old}", {kind}="{new}")    # it has another name now']
+            [f'    kitaru.renamed("{old}", {kind}="{new}")    # it was renamed']
             if kind == other.kind
             else []
         ),
         f'    kitaru.added({kind}="{name}")    # {name} is new',
-        f'    kitaru.removed({other.kind}="{other.name}")    # it is not called any more',
+        f'    kitaru.removed({other.kind}="{other.name}")    # it is no longer called',
     ]
     return Diverged(
-        f'The execution went another way than before: it {what} {other.kind} "{other.id}" here, '
-        f'and its code now calls {kind} "{call.id}" ({at}now at {call.site}). {call.id} did not '
-        "run.",
+        f'Non-deterministic replay: the execution {what} {other.kind} "{other.id}" here, and its '
+        f'code now calls {kind} "{call.id}" ({at}now at {call.site}). {call.id} did not run.',
         help="\n".join(
             [
-                f'If the code changed, declare at the top level of its file what "{other.id}" is:',
+                "If the code changed, declare the change of "
+                f'"{other.id}" at the top level of its file:',
                 *lines,
                 f"Then: {hints.command(journal.store, 'executions', 'retry', journal.exec_id)}",
-                "If it did not change, the body does not do the same each time: take times, random "
-                "numbers and other outside values inside checkpoints.",
+                "If it did not change, the body is not deterministic: read times, random numbers "
+                "and other external values inside checkpoints.",
             ]
         ),
     )

@@ -114,7 +114,7 @@ def changed_json(flow: str, document: Any, given: Mapping[str, Any]) -> Any:
     """
     if not codec.is_json(document):
         raise InputError(
-            f"The inputs of {flow} are not plain JSON; without its code none can be changed.",
+            f"The inputs of {flow} are not plain JSON, so they cannot be changed without its code.",
             help="Start a new execution with the inputs that you want.",
         )
     values = codec.decode(document)
@@ -250,7 +250,7 @@ def _check_finite(flow: str, name: str, value: Any) -> None:
             raise InputError(
                 f"{flow}: the input {name} holds {part}, which is no JSON: its number is not "
                 "finite, or beyond the largest float (about 1.8e308).",
-                help="Give a finite number, or a text that the flow reads.",
+                help="Pass a finite number, or a string that the flow parses.",
             )
         if isinstance(part, dict):
             pending += part.values()

@@ -60,9 +60,9 @@ def value_of(journal: Journal, outcome: Outcome, *, unpickle: bool) -> tuple[Any
         return codec.decode(journal.fetch(record.value), unpickle=unpickle, where=where), None
     except PickleRefused as error:
         raise Diverged(
-            f'What is recorded as "{record.id}" holds a pickle, and {record.callee} does not say '
-            "that its results may be pickled.",
-            help=f"Say @checkpoint(pickle=True), or start a new execution. {error.help}",
+            f'The record of "{record.id}" contains a pickle, and {record.callee} does not set '
+            "pickle=True.",
+            help=f"Set @checkpoint(pickle=True), or start a new execution. {error.help}",
         ) from None
 
 
@@ -70,17 +70,17 @@ def answer_of(journal: Journal, call: Call, record: InvocationRecord) -> Any:
     """Return the recorded answer to a wait.
 
     Raises:
-        Diverged: the flow's code asks for something else now, which the answer does not fit.
+        Diverged: the flow's code now expects another type, which the answer does not match.
     """
     value = value_of(journal, Outcome(record), unpickle=False)[0]
     try:
         call.spec.function(value)
     except AnswerInvalid as error:
         raise Diverged(
-            f'The wait "{call.id}" was answered, and its code now asks for something else '
+            f'The wait "{call.id}" was answered, but its code now expects another type '
             f"(now at {call.site}). {error.message}",
-            help="Let the wait take answers of both kinds, or ask the new question under another "
-            f'name:\n    kitaru.removed(wait="{call.spec.name}")\n'
+            help="Let the wait accept answers of both types, or ask the new question under "
+            f'another name:\n    kitaru.removed(wait="{call.spec.name}")\n'
             f"The answer stays recorded. {hints.retry_help(journal)}",
         ) from None
     return value
@@ -113,7 +113,7 @@ def origin_of(error: BaseException | None, failed: Mapping[str, Outcome]) -> str
 
 
 def release_frames(error: BaseException) -> None:
-    """Drop the variables of the frames that raised an exception: they may hold all memory."""
+    """Clear the variables of the frames that raised an exception, to free their memory."""
     frames = error.__traceback__
     while frames is not None:
         # One that still runs, such as the caller's own, keeps its variables.
@@ -131,7 +131,7 @@ def check_same(journal: Journal, call: Call, record: InvocationRecord) -> None:
     spec, details, declare = call.spec, "", ""
     is_known = call.renamed or is_same_callee(record.callee, spec.callee)
     if record.kind != spec.kind or not is_known:
-        what = f"{record.callee} was recorded, now it is {spec.callee}"
+        what = f"{record.callee} was recorded, but the flow now calls {spec.callee}"
         if record.kind == spec.kind == "checkpoint":
             old, new = record.callee.replace(".", ":", 1), spec.callee.partition(".")[2]
             declare = f'If it was moved, declare it:\n    kitaru.moved("{old}", {new})\n'
@@ -141,7 +141,7 @@ def check_same(journal: Journal, call: Call, record: InvocationRecord) -> None:
     else:
         return
     raise Diverged(
-        f'The execution went another way than before at "{call.id}": {what} '
+        f'Non-deterministic replay at "{call.id}": {what} '
         f"(recorded at {record.site or 'an unknown line'}, now at {call.site}).{details}",
         help=declare + _way_out(journal, record),
     )
@@ -154,15 +154,15 @@ def changed_arguments(call: Call, record: InvocationRecord) -> str:
     if lines:
         return "".join(f"\n  {line}" for line in lines)
     if now_shown:
-        return " The values look the same: one is passed by keyword now, or is of another type."
+        return " The values look equal: one is now passed by keyword, or has another type."
     was, now = _short(record.arguments_digest), _short(call.digest)
-    return f" They cannot be shown; their digest was {was} and is {now}."
+    return f" They cannot be shown; their digest was {was} and is now {now}."
 
 
 def _way_out(journal: Journal, record: InvocationRecord) -> str:
     if not record.adopted_from:
         return (
-            "A flow's body must do the same again: take times, random numbers and other outside "
+            "A flow's body must be deterministic: read times, random numbers and other external "
             "values inside checkpoints. If the flow's code changed, restore it and retry, or "
             "replay from here with the new code:\n"
             + hints.command(
@@ -170,10 +170,10 @@ def _way_out(journal: Journal, record: InvocationRecord) -> str:
             )
         )
     return (
-        "The replay took this result over, and another input or other code now asks for something "
-        "else. Let it run, too:\n"
+        "The replay reused this result, but a changed input or changed code now makes another "
+        "call. Run it again as well:\n"
         f"{_replay_again(journal, record.id)}\n"
-        f"or say what it shall return: --set {record.kind}.{record.id}=VALUE"
+        f"or inject its result: --set {record.kind}.{record.id}=VALUE"
     )
 
 

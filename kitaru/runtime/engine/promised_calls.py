@@ -49,7 +49,7 @@ def read(document: dict[str, Any], execution: Execution) -> Submission:
         raise EnvironmentFailure(
             f"There is no checkpoint {document['qualname']} in {document['module']}, which the "
             f"flow submitted as {document['id']}.",
-            help="Run the execution with the bundle it was started with.",
+            help="Run the execution with the bundle that it started with.",
         )
     call = Call(
         spec,

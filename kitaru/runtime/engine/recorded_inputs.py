@@ -132,8 +132,8 @@ def _check_type(flow: str, signature: Signature, name: str, value: Any, hint: An
         check_type(flow, signature, name, value, hint)
     except InputError as error:
         raise InputError(
-            f"An input has another type than when this execution began. {error.message}",
-            help="Let the flow take values of the recorded type as well, or start a new execution. "
+            f"An input has another type than when this execution started. {error.message}",
+            help="Let the flow accept values of the recorded type too, or start a new execution. "
             + error.help,
         ) from None
 

@@ -131,7 +131,7 @@ def bounded(work: Callable[[], T], seconds: float, name: str) -> T:
     if not over.wait(seconds):
         raise CheckpointTimeout(
             f"The checkpoint {name} took longer than its timeout of {seconds:g} s.",
-            help="Give it more time with timeout=…, or let what it calls give up sooner.",
+            help="Increase timeout=…, or set a shorter time limit for the calls that it makes.",
         )
     value, error = ended[0]
     if error is not None:

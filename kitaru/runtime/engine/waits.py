@@ -110,7 +110,7 @@ def not_json(value: Any, name: str) -> str:
         elif type(part) is list:
             pending += [(held, f"{path}[{at}]", depth + 1) for at, held in enumerate(part)]
         elif not (is_atom(part) or (type(part) is str and is_text(part))):
-            return f"{path} is nothing that JSON tells every reader"
+            return f"{path} is not valid JSON data"
     return ""
 
 

@@ -36,7 +36,7 @@ def create_or_read(store: Store, key: str, data: bytes) -> bytes:
         if (held := store.get(key)) is not None:
             return held
     raise StoreUnavailable(
-        f"The store {store.url} says that {key} exists, and that it does not.",
+        f"The store {store.url} reports in turn that {key} exists and that it does not.",
         next_step="check store",
         store_url=store.url,
     )

@@ -87,7 +87,7 @@ class Journal:
         if (held.flow, held.inputs_digest) != (record.flow, record.inputs_digest):
             other = "flow" if held.flow != record.flow else "inputs"
             raise StateError(
-                f"Execution {record.exec_id} exists already, with another {other}: it runs "
+                f"Execution {record.exec_id} already exists, with another {other}: it runs "
                 f"{held.flow}, started at {held.started_at}.",
                 next_step="see or start new",
                 store_url=store.url,
@@ -124,7 +124,7 @@ class Journal:
         if record is None and store.get(keys.launch(exec_id)) is not None:
             raise NotFound(
                 f"The execution {exec_id} was started, and its first step has not begun yet.",
-                help="Look again later; its target's own page says whether the step is waiting.",
+                help="Try again later. The page of its target shows whether the step is waiting.",
             )
         if record is None:
             raise NotFound(

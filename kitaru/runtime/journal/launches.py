@@ -38,8 +38,8 @@ def check_plan(store: Store, exec_id: str, plan_digest: str) -> None:
     deployed = RecordStore(store).read(DeploymentRecord, key)
     if deployed is not None and deployed.files[PLAN] != plan_digest:
         raise EnvironmentFailure(
-            f"The execution {exec_id} is one of {launch.flow} v{launch.deployment}, and this step "
-            "belongs to another compilation: nothing of it was run.",
+            f"The execution {exec_id} runs {launch.flow} v{launch.deployment}, and this step was "
+            "compiled from a different version. Nothing ran.",
             next_step="see flow",
             store_url=store.url,
             exec_id=exec_id,
