@@ -131,6 +131,7 @@ def compile_flow(
         asked, about_models = _asked(names, source, settings, needed.pins)
         image = _image(chosen)
         images, image_texts = about_images(chosen, image, project, settings)
+        names.store()
         plan = Plan(
             flow=chosen.name,
             module=source.module,
@@ -264,6 +265,7 @@ def check(
                 problems += [image for image in images if image not in problems]
                 texts |= image_texts
             parts = [part for one in flows for part in advised(one, names)]
+            names.store()
             shown = masked(texts, problems)
             return Checked(_finished(problems, texts, parts), shown, project.base, data)
     except SourceError as error:

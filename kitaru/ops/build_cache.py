@@ -89,6 +89,7 @@ def store(key: str, answers: disk.Answers, stored: Stored) -> None:
     values = {**stored.values, "answers": answers.lines(), "files": sizes}
     header = json.dumps(values, separators=(",", ":")).encode()
     cache.put(key, b"\n".join([header, b"".join(stored.files.values())]))
+    cache.evict()
 
 
 def with_findings(findings: tuple[Any, ...], sources: Mapping[str, str]) -> dict[str, Any]:

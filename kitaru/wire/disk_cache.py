@@ -21,7 +21,7 @@ _EXTENSION = ".entry"
 
 
 class DiskCache:
-    """Entries below `folder`; beyond `most` bytes those that were used longest ago are deleted.
+    """Entries below `folder`, of which `evict` leaves `most` bytes.
 
     No method raises OSError: a cache that cannot be used is an empty one.
 
@@ -49,7 +49,7 @@ class DiskCache:
         return contents
 
     def put(self, key: str, contents: bytes) -> None:
-        """Store contents under a key, and delete what is beyond the limit."""
+        """Store contents under a key."""
         if len(contents) > min(_MAX_ENTRY, self._most):
             return
         with suppress(OSError):
@@ -63,6 +63,10 @@ class DiskCache:
                 staged.replace(self._path(key))
             finally:
                 staged.unlink(missing_ok=True)
+
+    def evict(self) -> None:
+        """Delete the entries beyond the limit that were used longest ago."""
+        with suppress(OSError):
             self._evict()
 
     def _path(self, key: str) -> Path:

@@ -326,6 +326,7 @@ def test_entries_that_were_not_used_for_long_are_deleted(tmp_path: Path) -> None
         os.utime(tmp_path / f"cache/{number}.entry", (number, number))
     cache.get("0")
     cache.put("3", b"x" * 300)
+    cache.evict()
     assert [cache.get(str(n)) is not None for n in range(4)] == [True, False, True, True]
     cache.put("large", b"x" * 2000)
     assert cache.get("large") is None

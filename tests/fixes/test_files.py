@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -175,12 +176,23 @@ def test_a_masked_secret_is_not_written_into_the_file(flow: Path) -> None:
     assert flow.read_text(encoding="utf-8") == f'api_key = "{key}"\n{FIXED}'
 
 
-def test_only_a_fix_imports_libcst(flow: Path) -> None:
+def test_a_source_that_was_read_before_needs_no_libcst(flow: Path) -> None:
     flow.write_text(FIXED, encoding="utf-8")
-    program = (
-        "import sys; from kitaru.cli.app import run\n"
-        f"assert run(['check', {str(flow)!r}]) == 0\n"
-        f"assert run(['compile', {str(flow)!r}, '-t', 'vertex', '-o', {str(flow.parent)!r}]) == 0\n"
-        "assert 'libcst' not in sys.modules and 'networkx' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+    def run(target: str, expected: str) -> None:
+        program = (
+            "import sys; from kitaru.cli.app import run\n"
+            f"assert run(['compile', {str(flow)!r}, '-t', '{target}', '-o', "
+            f"{str(flow.parent)!r}]) == 0\n"
+            f"assert {expected} and 'networkx' not in sys.modules\n"
+            "assert 'libcst.matchers' not in sys.modules"
+        )
+        cache = {"KITARU_COMPILE_CACHE": str(flow.parent / "cache")}
+        command = [sys.executable, "-c", program]
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | cache)
+
+    run("vertex", "'libcst' in sys.modules")
+    # Compiled again, for another target, from stored analyses.
+    run("kubeflow", "'kitaru_compiler.compile' in sys.modules and 'libcst' not in sys.modules")
+    # Not compiled again.
+    run("vertex", "'kitaru_compiler.compile' not in sys.modules and 'libcst' not in sys.modules")

@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kitaru.config import compile_cache
+from kitaru.wire.disk_cache import DiskCache
 from kitaru_compiler.frontend.project import Project
 from kitaru_compiler.frontend.relevance import near_kitaru
 from kitaru_compiler.frontend.scopes import Origin, Scopes
@@ -43,6 +45,7 @@ class Names:
     _scopes: dict[str, Scopes] = field(default_factory=dict)
     _definitions: dict[str, dict[str, Definition]] = field(default_factory=dict)
     _found: dict[tuple[str, str, str], Symbol | None] = field(default_factory=dict)
+    _cache: DiskCache | None = field(default_factory=lambda: compile_cache("analyses"))
     _near: tuple[int, frozenset[str]] = (-1, frozenset())
 
     def near_kitaru(self) -> frozenset[str]:
@@ -119,8 +122,15 @@ class Names:
 
     def _scopes_of(self, source: Source) -> Scopes:
         if source.module not in self._scopes:
-            self._scopes[source.module] = Scopes(source.tree)
+            self._scopes[source.module] = Scopes(source, self._cache)
         return self._scopes[source.module]
+
+    def store(self) -> None:
+        """Store what had to be read of the modules' scopes, for the next compilation."""
+        for scopes in self._scopes.values():
+            scopes.store()
+        if self._cache is not None:
+            self._cache.evict()
 
     def _imported(self, dotted: str, importer: str) -> Symbol | None:
         """Follow an absolute name; `importer` is the module whose import it is.

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kitaru.wire.disk_cache import DiskCache
+from kitaru_compiler.frontend.analysis import Analysis, Bound
+from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import Comprehension, Function, argument_names, definition_time
 
 
@@ -30,23 +33,27 @@ Bindings = dict[str, set[Origin]]
 class Scopes:
     """The scopes of one module; a function's is read when it is first asked for."""
 
-    tree: ast.Module
+    source: Source
+    cache: DiskCache | None = None
     _read: dict[str, tuple[Bindings, frozenset[str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        nodes = list(_scope_nodes(self.tree.body))
-        bindings = _bindings(nodes, "module")
-        # A function that says `global` may bind the name whenever it is called.
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Global):
-                for name in node.names:
-                    bindings.setdefault(name, set()).add(Origin("module", name))
-        self._module = bindings
+        self._analysis = Analysis(self.source, self.cache)
         self._functions = {
             stmt.name: stmt
-            for stmt in self.tree.body
+            for stmt in self.source.tree.body
             if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef)
         }
+        bindings, _ = self._origins(self._analysis.module(self._module_by_ast), "module")
+        # A function that says `global` may bind the name whenever it is called.
+        for node in self.source.nodes.of(ast.Global):
+            for name in node.names:
+                bindings.setdefault(name, set()).add(Origin("module", name))
+        self._module = bindings
+
+    def store(self) -> None:
+        """Store what had to be read, for the next compilation."""
+        self._analysis.store()
 
     def origins(self, name: str, function: str = "") -> set[Origin]:
         """Return what `name` may be in the top-level `function`, or the module's own scope.
@@ -66,13 +73,30 @@ class Scopes:
             return {}, frozenset()
         if name not in self._read:
             definition = self._functions[name]
-            nodes = list(_scope_nodes(definition.body))
-            bindings = _bindings(nodes, "local")
-            for argument in argument_names(definition.args):
-                bindings.setdefault(argument, set()).add(Origin("local", argument))
-            declared = (n.names for n in nodes if isinstance(n, ast.Global))
-            self._read[name] = bindings, frozenset(n for names in declared for n in names)
+            bound = self._analysis.function(definition, lambda: _function_by_ast(definition))
+            self._read[name] = self._origins(bound, "local")
         return self._read[name]
+
+    @staticmethod
+    def _origins(bound: Bound, kind: Literal["module", "local"]) -> tuple[Bindings, frozenset[str]]:
+        bindings = {
+            name: {Origin("import", place) if place else Origin(kind, name) for place in places}
+            for name, places in bound.names.items()
+        }
+        return bindings, frozenset(bound.outside)
+
+    def _module_by_ast(self) -> Bound:
+        return _bound_by_ast(list(_scope_nodes(self.source.tree.body)))
+
+
+def _function_by_ast(definition: ast.FunctionDef | ast.AsyncFunctionDef) -> Bound:
+    nodes = list(_scope_nodes(definition.body))
+    found = _bound_by_ast(nodes)
+    for argument in argument_names(definition.args):
+        found.names.setdefault(argument, []).append("")
+    declared = (node.names for node in nodes if isinstance(node, ast.Global))
+    found.outside.extend(name for names in declared for name in names)
+    return found
 
 
 def _scope_nodes(body: Iterable[ast.stmt]) -> Iterator[ast.AST]:
@@ -87,13 +111,13 @@ def _scope_nodes(body: Iterable[ast.stmt]) -> Iterator[ast.AST]:
             pending += ast.iter_child_nodes(node)
 
 
-def _bindings(nodes: list[ast.AST], kind: Literal["module", "local"]) -> Bindings:
-    found: Bindings = {}
+def _bound_by_ast(nodes: list[ast.AST]) -> Bound:
+    found = Bound({}, [])
     hidden = _comprehension_targets(nodes)
     for node in nodes:
         if node not in hidden:
-            for name, origin in _bound(node, kind):
-                found.setdefault(name, set()).add(origin)
+            for name, imported in _bound(node):
+                found.names.setdefault(name, []).append(imported)
     return found
 
 
@@ -107,22 +131,23 @@ def _comprehension_targets(nodes: list[ast.AST]) -> set[ast.AST]:
     }
 
 
-def _bound(node: ast.AST, kind: Literal["module", "local"]) -> Iterator[tuple[str, Origin]]:
+def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield the names that a node binds, and what of an import each is."""
     match node:
         case ast.Import(names=names):
             for alias in names:
                 # Without `as` it is the first package that is bound.
                 first = alias.name.partition(".")[0]
                 target = alias.name if alias.asname else first
-                yield alias.asname or first, Origin("import", target)
+                yield alias.asname or first, target
         case ast.ImportFrom(module=module, names=names, level=level):
             base = "." * level + (f"{module}." if module else "")
             for alias in names:
-                yield alias.asname or alias.name, Origin("import", base + alias.name)
+                yield alias.asname or alias.name, base + alias.name
         case _:
             name = _named(node)
             if name:
-                yield name, Origin(kind, name)
+                yield name, ""
 
 
 def _named(node: ast.AST) -> str | None:
