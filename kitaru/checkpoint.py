@@ -20,12 +20,15 @@ from typing import (
 )
 
 from kitaru.errors import UsageError
-from kitaru.runtime.engine import context, event_loop
+from kitaru.runtime.engine import event_loop
 from kitaru.runtime.engine.calls import Spec, callee_name
+from kitaru.runtime.engine.execution import in_body
 from kitaru.runtime.engine.futures import Future, Futures, resolve_futures
 from kitaru.runtime.engine.options import check_option
 from kitaru.runtime.engine.retries import RetryOn, policy
+from kitaru.runtime.llm import preload
 from kitaru.runtime.llm.capture import Capture, check_capture
+from kitaru.runtime.llm.models import same_models
 from kitaru.wire.fingerprint import fingerprint_function
 from kitaru.wire.modules import undecorated
 from kitaru.wire.names import check_name
@@ -138,7 +141,7 @@ class Checkpoint(Generic[P, R]):
             ValueNotEncodable: its result cannot be recorded.
             ArgumentChanged: it changed one of its arguments.
         """
-        execution = context.in_body(f"The checkpoint {self.name}")
+        execution = in_body(f"The checkpoint {self.name}")
         given, id = self._split(kwargs)
         return execution.invoke(self.spec, resolve_futures(args), resolve_futures(given), id)  # type: ignore[no-any-return]
 
@@ -149,7 +152,7 @@ class Checkpoint(Generic[P, R]):
             future = research.submit("kayaks")
             brief = future.result()
         """
-        execution = context.in_body(f"The checkpoint {self.name}")
+        execution = in_body(f"The checkpoint {self.name}")
         given, id = self._split(kwargs)
         return execution.submit(self.spec, resolve_futures(args), resolve_futures(given), id)
 
@@ -210,6 +213,8 @@ class Checkpoint(Generic[P, R]):
             fingerprint=lambda: self._fingerprint,
             capture=self.capture,
             pickle=self.pickle,
+            is_valid=same_models,
+            prepare=preload.finish,
         )
 
     @cached_property

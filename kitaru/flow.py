@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -22,7 +22,8 @@ from kitaru.config import is_image, setting, stacks
 from kitaru.errors import ContextError, StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.runtime import codec
-from kitaru.runtime.engine import context, declared_changes, inputs, recorded_inputs
+from kitaru.runtime.engine import declared_changes, exit_report, inputs, recorded_inputs
+from kitaru.runtime.engine.execution import current, in_body
 from kitaru.runtime.engine.local_run import LocalRun
 from kitaru.runtime.engine.options import check_option
 from kitaru.runtime.engine.retries import Policy, RetryOn, policy
@@ -138,12 +139,12 @@ class Flow(Explaining, Generic[P, R]):
             UsageError: called outside a flow.
             ContextError: called inside a checkpoint.
         """
-        if context.current() is None:
+        if current() is None:
             raise UsageError(
                 f"The flow {self.name} was called like a function.",
                 help=f"Run it with {self.name}.run(…).wait(), or from a shell: kitaru run FILE.py",
             )
-        context.in_body(f"the flow {self.name}")
+        in_body(f"the flow {self.name}")
         return self.function(*args, **kwargs)
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
@@ -365,7 +366,7 @@ class Runner(Generic[P, R]):
 
     def _start(self, bound: BoundArguments) -> Handle[R]:
         flow = self._flow
-        if context.current() is not None:
+        if current() is not None:
             raise ContextError(
                 f"The flow {flow.name} was run inside a flow: every replay would run it again.",
                 help=f"Call it: {flow.name}(…) runs its body as a part of this execution.",
@@ -424,7 +425,7 @@ def run_execution(
         attempted=not fresh,
         max_parallel=setting("max_parallel", decorator=flow.max_parallel).value,
         capture=flow.capture,
-        module=module,
+        before_start=partial(exit_report.watch, module=module) if module else None,
     )
     if not fresh or journal.execution.replay:
         journal.mark_running()

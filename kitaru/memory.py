@@ -20,14 +20,14 @@ import builtins
 import os
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from kitaru import config
 from kitaru.config import setting
 from kitaru.errors import ContextError, NotFound, UsageError
 from kitaru.runtime import codec
-from kitaru.runtime.engine import context
 from kitaru.runtime.engine.calls import Spec
+from kitaru.runtime.engine.execution import Execution, current, in_body, in_checkpoint
 from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.runtime.memory import compaction, scopes
@@ -36,9 +36,6 @@ from kitaru.stores import resolve_store
 from kitaru.stores.base import Store
 from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.times import written
-
-if TYPE_CHECKING:
-    from kitaru.runtime.engine.execution import Execution
 
 T = TypeVar("T")
 # What the invocations of `configure` are called.
@@ -103,11 +100,11 @@ class Memories:
             memory.configure(scope="sales", scope_type="namespace")
         """
         text = scopes.written(scope, scope_type)
-        if context.current() is None or self._store is not None:
+        if current() is None or self._store is not None:
             scopes.outside(text, self._store or resolve_store(None))
             config.configure(memory_scope=text)
             return
-        execution = context.in_body("kitaru.memory.configure")
+        execution = in_body("kitaru.memory.configure")
         where = scopes.in_flow(text, execution.journal)
         seen = where.seen_from(execution.journal.exec_id)
         spec = Spec(_CONFIGURE, _same, "kitaru.memory.configure", kind="memory", policy=ONCE)
@@ -234,7 +231,7 @@ class Memories:
         interrupted, run it again. What executions have read stays in their records.
         """
         refuse_while_importing("kitaru.memory.purge(…)")
-        if context.current() is not None:
+        if current() is not None:
             raise ContextError(
                 "kitaru.memory.purge was used in a flow: a replay could not see what it erased.",
                 help="Use memory.delete there; purge outside: kitaru memory purge KEY",
@@ -291,9 +288,9 @@ class Memories:
         arguments: dict[str, Any],
         operate: Callable[[Memory], T],
     ) -> T:
-        if context.current() is None or self._store is not None:
+        if current() is None or self._store is not None:
             return operate(self._outside(scope))
-        execution = context.in_body(f"kitaru.memory.{name}")
+        execution = in_body(f"kitaru.memory.{name}")
         where = scopes.in_flow(scope or _configured(execution), execution.journal)
 
         def run(**_: Any) -> T:
@@ -304,7 +301,7 @@ class Memories:
         return execution.invoke(spec, (), said, None)  # type: ignore[no-any-return]
 
     def _outside(self, scope: str | None) -> Memory:
-        if context.current() is not None:
+        if current() is not None:
             raise ContextError(
                 "A client's memory was used in a flow: what it read would not be recorded.",
                 help="Use kitaru.memory in the flow's body.",
@@ -346,7 +343,7 @@ def _configured(execution: Execution) -> str | None:
 
 def _within(scope: scopes.MemoryScope) -> Memory:
     """Return the memory as the invocation that runs sees it."""
-    execution, running = context.in_checkpoint("kitaru.memory")
+    execution, running = in_checkpoint("kitaru.memory")
     journal, id = execution.journal, running.invocation
     operation = f"{journal.exec_id}/{id}"
     return Memory(journal.store, scope, operation, lambda newest: journal.declare_write(id, newest))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import NotFound, UsageError
 from kitaru.runtime import codec, secrets
-from kitaru.runtime.engine import context
 from kitaru.runtime.engine.calls import Spec
+from kitaru.runtime.engine.execution import anywhere, in_body, in_checkpoint
 from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.engine.waits import not_json
 from kitaru.runtime.executions.artifacts import find_artifact
@@ -56,7 +56,7 @@ def wait(
     Example:
         approved = kitaru.wait(name="approve_draft", question="Approve draft?", schema=bool)
     """
-    execution = context.in_body("kitaru.wait")
+    execution = in_body("kitaru.wait")
     schema = bool if schema is None else schema
     name = check_name("wait", name or "wait")
     request = WaitRequest(
@@ -80,7 +80,7 @@ def log(**metadata: Any) -> None:
     Example:
         kitaru.log(rows=1200, source="crm")
     """
-    scope = context.anywhere("kitaru.log")
+    scope = anywhere("kitaru.log")
     noted = {key: codec.encode(value, where=key) for key, value in metadata.items()}
     if scope.running is not None:
         scope.running.metadata.update(noted)
@@ -103,7 +103,7 @@ def save(name: str, value: Any, type: str = "", tags: Sequence[str] | None = Non
         ContextError: the call is outside a checkpoint.
         ValueNotEncodable: the value cannot be recorded.
     """
-    execution, running = context.in_checkpoint("kitaru.save")
+    execution, running = in_checkpoint("kitaru.save")
     check_name("artifact", name)
     if any(kept["name"] == name for kept in running.artifacts):
         raise UsageError(
@@ -128,7 +128,7 @@ def load(exec_id: str, name: str) -> Any:
         StateError: several invocations saved an artifact of that name.
         PickleRefused: the value contains a pickle, and the checkpoint does not set `pickle=True`.
     """
-    execution, running = context.in_checkpoint("kitaru.load")
+    execution, running = in_checkpoint("kitaru.load")
     journal = Journal.open(execution.journal.store, exec_id)
     document = journal.fetch(find_artifact(journal, name))
     where = f'"{name}" of execution {exec_id}'
@@ -143,7 +143,7 @@ def idempotency_key() -> str:
     Raises:
         ContextError: the call is outside a checkpoint.
     """
-    execution, running = context.in_checkpoint("kitaru.idempotency_key")
+    execution, running = in_checkpoint("kitaru.idempotency_key")
     return ids.idempotency_key(execution.journal.exec_id, running.invocation)
 
 
@@ -187,7 +187,7 @@ def _seconds(timeout: Any) -> float:
 
 
 def _note(**metadata: Any) -> None:
-    _, running = context.in_checkpoint("kitaru.log")
+    _, running = in_checkpoint("kitaru.log")
     running.metadata.update(metadata)
 
 

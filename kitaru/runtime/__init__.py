@@ -3,6 +3,6 @@
 
 def _get_current_execution_id() -> str:
     """Return what `kitaru.current_execution_id` returns; flows of Kitaru 0.21 import it here."""
-    from kitaru.runtime.engine import context
+    from kitaru.runtime.engine.execution import anywhere
 
-    return context.anywhere("kitaru.current_execution_id").execution.journal.exec_id
+    return anywhere("kitaru.current_execution_id").execution.journal.exec_id

@@ -14,8 +14,7 @@ import pytest
 from kitaru import checkpoint, flow
 from kitaru.errors import UsageError
 from kitaru.runtime.codec.reach import State
-from kitaru.runtime.engine.context import Scope, entered
-from kitaru.runtime.engine.execution import Execution
+from kitaru.runtime.engine.execution import Execution, Scope, entered
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
 from kitaru.wire.structs import replace

@@ -55,6 +55,3 @@ class Submitted:
         document, error = self.outcomes[future.id]
         self.unread.pop(future.id, None)
         return codec.decode(document), error
-
-    def note_raised(self, future: Future[Any]) -> None:
-        """Seal nothing: there is no journal."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow, memory
-from kitaru.runtime.engine import context
+from kitaru.runtime.engine.execution import current
 from kitaru.stores import Store
 from kitaru.wire import keys
 
@@ -54,7 +54,7 @@ class World:
 
 
 def current_id() -> str:
-    scope = context.current()
+    scope = current()
     assert scope is not None
     return scope.execution.journal.exec_id
 

@@ -16,16 +16,6 @@ PACKAGES = {
     "kitaru_targets": ROOT / "targets" / "kitaru_targets",
     "kitaru_templates": ROOT / "templates" / "kitaru_templates",
 }
-ENGINE = "kitaru.runtime.engine"
-# May only become shorter: a circle that is gone is removed here as well.
-KNOWN = {
-    frozenset({f"{ENGINE}.argument_texts", f"{ENGINE}.calls", f"{ENGINE}.outcomes",
-               f"{ENGINE}.retries"}),
-    frozenset({"kitaru.runtime.llm.capture", "kitaru.runtime.llm.model_calls",
-               f"{ENGINE}.attempts", f"{ENGINE}.context", f"{ENGINE}.execution",
-               f"{ENGINE}.futures", f"{ENGINE}.submissions"}),
-    frozenset({f"{ENGINE}.exit_report", f"{ENGINE}.local_run"}),
-}  # fmt: skip
 
 
 @cache
@@ -102,5 +92,4 @@ def test_circles_are_found() -> None:
 def test_no_modules_import_each_other() -> None:
     graph = {name: set(imports(name)) for name in modules()}
     assert sum(map(len, graph.values())) > 1500
-    found = set(circles(graph))
-    assert found == KNOWN, f"{len(found)} circles"
+    assert list(map(sorted, circles(graph))) == []

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
-from kitaru.runtime.engine import attempts, execution
+from kitaru.runtime.engine import execution
 from kitaru.runtime.engine.call_order import Course
 from kitaru.runtime.engine.execution import Execution
 from kitaru.runtime.engine.retries import chance
@@ -83,10 +83,10 @@ def _runs_again(self: Execution, call: Any, *, here: bool) -> Any:
     policy = call.spec.policy.with_defaults(self.policy)
     failed = len(self.journal.attempts(call.id)) if self.attempted else 0
     while True:
-        outcome = attempts.run_attempt(self, call, policy, failed)
+        outcome = self._attempt(call, policy, failed)
         if outcome.record.status == "completed":
             return self._commit(call, outcome.record)
-        if policy.is_exhausted(outcome):
+        if policy.is_exhausted(outcome.record.attempts, final=outcome.final):
             return outcome
         failed = outcome.record.attempts
         self._pause(policy.pause(failed, chance()))

@@ -33,7 +33,7 @@ from kitaru.errors import (
 )
 from kitaru.ops import replay as replay_use_case
 from kitaru.ops import resume as resume_use_case
-from kitaru.runtime.engine import attempts, context, outcomes
+from kitaru.runtime.engine import attempts, outcomes
 from kitaru.runtime.engine import execution as engine
 from kitaru.runtime.engine.calls import Call
 from kitaru.runtime.journal.journal import Journal
@@ -214,11 +214,11 @@ class World:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Watch, while the block runs, what the engine asks of user code and hands to it."""
-        call_unchanged, run_attempt = attempts._call_unchanged, attempts.run_attempt
+        call_unchanged, attempt = attempts._call_unchanged, engine.Execution._attempt
         held, pause = engine.Execution._recorded_outcome, engine.Execution._pause
 
         def watched_call(call: Call) -> Any:
-            scope = context.current()
+            scope = engine.current()
             assert scope is not None
             self._calls(scope.execution.journal.exec_id, call)
             return call_unchanged(call)
@@ -228,7 +228,7 @@ class World:
             if place in self._tried:
                 self._looked[place] = self._paused[self._task()]
             self._tried.add(place)
-            return run_attempt(execution, call, *rest)
+            return attempt(execution, call, *rest)
 
         def watched_held(execution: Any, call: Call) -> Any:
             place = (primitives.current().pid, execution.journal.exec_id, call.id)
@@ -249,7 +249,7 @@ class World:
         with ExitStack() as stack:
             for place, name, watching in (
                 (attempts, "_call_unchanged", watched_call),
-                (attempts, "run_attempt", watched_attempt),
+                (engine.Execution, "_attempt", watched_attempt),
                 (engine.Execution, "_recorded_outcome", watched_held),
                 (engine.Execution, "_pause", watched_pause),
                 (engine, "value_of", watched_value),

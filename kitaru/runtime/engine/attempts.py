@@ -2,76 +2,63 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from kitaru.errors import (
-    ArgumentChanged,
-    EnvironmentFailure,
-    ValueNotEncodable,
-    ValueTooLarge,
-)
+from kitaru.errors import ArgumentChanged, ValueNotEncodable, ValueTooLarge
 from kitaru.runtime import codec
 from kitaru.runtime.engine.argument_texts import arguments_of, labelled
 from kitaru.runtime.engine.calls import Call
-from kitaru.runtime.engine.context import Running, Scope, entered
 from kitaru.runtime.engine.outcomes import Outcome, error_info
 from kitaru.runtime.engine.retries import Policy, bounded
 from kitaru.runtime.journal import exceptions, lineage
-from kitaru.runtime.llm import preload
-from kitaru.runtime.telemetry import spans
+from kitaru.runtime.journal.journal import Journal
 from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
 from kitaru.wire.structs import replace
 from kitaru.wire.times import later, now
-
-if TYPE_CHECKING:
-    from kitaru.runtime.engine.execution import Execution
 
 # Above this, watching the arguments would cost more than the checkpoint.
 _WATCHED_BYTES = 1024 * 1024
 _IMMUTABLE = (str, int, float, bool, type(None), bytes, complex)
 
 
-def run_attempt(execution: Execution, call: Call, policy: Policy, failed: int) -> Outcome:
-    """Run the function once, after `failed` failed attempts, and return what is to be recorded.
+class Running:
+    """One attempt of one invocation, and what it leaves beside its value.
 
-    A failed attempt is kept in the journal; a value is not recorded yet.
+    `capture` is what the decorators say is to be kept of its model calls, None for nothing,
+    `pickle` whether it may load pickles. `loading_seconds` is how long it waited for the import of
+    a library that reaches a model, which is not time of its own. `open_calls` are the model calls
+    that have not been answered yet, each with what records it: an attempt that is given up leaves
+    them behind.
     """
-    preload.finish(call.spec.function)
-    running = Running(call.id, call.spec.capture or execution.capture, call.spec.pickle)
-    started = now()
-    execution.attempting[call.id] = time.monotonic()
-    try:
-        span = spans.attempt(execution.journal, call, failed + 1)
-        with entered(Scope(execution, running)), span:
-            value = _call(call, policy.timeout)
-            execution.leave_fork()
-            stored = _keep_result(execution, call, value)
-    except EnvironmentFailure:
-        raise
-    except Exception as error:
-        execution.leave_fork(error)
-        # The same code would break the same rule again.
-        broken = isinstance(error, ValueNotEncodable | ArgumentChanged)
-        final = broken or not policy.retries_on(error)
-        return _failed(execution, call, running, error, started, final)
-    finally:
-        execution.attempting.pop(call.id, None)
-    record = completed_record(call, stored, _without_loading(started, running))
-    return Outcome(
-        replace(
-            record,
-            attempts=failed + 1,
-            calls=tuple(running.calls),
-            artifacts=tuple(running.artifacts),
-            metadata=running.metadata,
-        )
+
+    __slots__ = (
+        "artifacts",
+        "calls",
+        "capture",
+        "invocation",
+        "loading_seconds",
+        "metadata",
+        "open_calls",
+        "pickle",
+        "started",
     )
 
+    def __init__(self, invocation: str, capture: str | None = None, pickle: bool = False) -> None:
+        self.invocation = invocation
+        self.capture = capture
+        self.pickle = pickle
+        self.calls: list[dict[str, Any]] = []
+        self.open_calls: dict[int, Callable[[], None]] = {}
+        self.artifacts: list[dict[str, Any]] = []
+        self.metadata: dict[str, Any] = {}
+        self.loading_seconds = 0.0
+        self.started = now()
 
-def _without_loading(started: str, running: Running) -> str:
-    """Return when the attempt started, less the time that it waited for the import of a library."""
-    return later(started, running.loading_seconds) if running.loading_seconds else started
+    @property
+    def started_at(self) -> str:
+        """When it started, less the time that it waited for the import of a library."""
+        return later(self.started, self.loading_seconds) if self.loading_seconds else self.started
 
 
 def completed_record(call: Call, value: StoredValue | None, started: str = "") -> InvocationRecord:
@@ -109,7 +96,26 @@ def from_cache(call: Call, found: InvocationRecord) -> InvocationRecord:
     )
 
 
-def _call(call: Call, timeout: float | None) -> Any:
+def completed(call: Call, running: Running, value: StoredValue, attempts: int) -> Outcome:
+    """Return the outcome of an attempt that completed; it is not recorded yet."""
+    return Outcome(
+        replace(
+            completed_record(call, value, running.started_at),
+            attempts=attempts,
+            calls=tuple(running.calls),
+            artifacts=tuple(running.artifacts),
+            metadata=running.metadata,
+        )
+    )
+
+
+def call_function(call: Call, timeout: float | None) -> Any:
+    """Return what the function of a call returns, within so many seconds.
+
+    Raises:
+        ArgumentChanged: it changed an argument.
+        CheckpointTimeout: it took longer.
+    """
     if timeout is None:
         return _call_unchanged(call)
     # An attempt that outlives its time must not change what the next one, or the body, works on.
@@ -171,10 +177,15 @@ def _warn_shared(call: Call) -> None:
     )
 
 
-def _keep_result(execution: Execution, call: Call, value: Any) -> StoredValue:
+def store_result(journal: Journal, call: Call, value: Any) -> StoredValue:
+    """Store what the function of a call returned.
+
+    Raises:
+        ValueNotEncodable: it cannot be recorded.
+    """
     allowed = codec.always if call.spec.pickle else codec.never
     try:
-        return execution.journal.store_value(value, "result", may_pickle=allowed)
+        return journal.store_value(value, "result", may_pickle=allowed)
     except ValueTooLarge as error:
         raise ValueTooLarge(
             f"The result of the checkpoint {call.spec.name} cannot be recorded: {error.message}.",
@@ -201,22 +212,17 @@ def _pickle_help(value: Any) -> str:
     )
 
 
-def _failed(
-    execution: Execution,
-    call: Call,
-    running: Running,
-    error: Exception,
-    started: str,
-    final: bool,
+def failed(
+    journal: Journal, call: Call, running: Running, error: Exception, policy: Policy, run: str
 ) -> Outcome:
+    """Record a failed attempt, made in a `run` of a pipeline, and return its outcome."""
+    # The same code would break the same rule again.
+    broken = isinstance(error, ValueNotEncodable | ArgumentChanged)
     failure = exceptions.encode_exception(error)
     info = error_info(error, invocation=call.id)
-    if running.open_calls:
-        from kitaru.runtime.llm.model_calls import keep_open_calls
-
-        keep_open_calls(execution.journal, running)
-    calls, metadata = tuple(running.calls), running.metadata
-    kept = execution.journal.add_attempt(
+    for record_open_call in [*running.open_calls.values()]:
+        record_open_call()
+    kept = journal.add_attempt(
         AttemptRecord(
             id=call.id,
             number=0,
@@ -225,12 +231,12 @@ def _failed(
             position=call.position,
             error=info,
             failure=failure,
-            started_at=_without_loading(started, running),
+            started_at=running.started_at,
             ended_at=now(),
-            calls=calls,
-            metadata=metadata,
-            run=execution.run,
-            final=final,
+            calls=tuple(running.calls),
+            metadata=running.metadata,
+            run=run,
+            final=broken or not policy.retries_on(error),
         )
     )
     # The body sees what every replay will see, with the traceback that only this run has.

@@ -19,6 +19,14 @@ Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
 
+def _always(_: object) -> bool:
+    return True
+
+
+def _nothing(_: object) -> None:
+    pass
+
+
 class Spec(Struct):
     """What the engine must know of a durable function.
 
@@ -26,7 +34,9 @@ class Spec(Struct):
     replay because nothing depends on them. `fingerprint` tells the version of the code, empty where
     no cache may ask. `capture` is what its decorator says is to be kept of model calls. `pickle`
     means that its result may be pickled where nothing else keeps it. `depends_on` are the files and
-    variables that its cache key covers.
+    variables that its cache key covers. `is_valid` tells from the model calls of a cached result
+    whether it still holds. `prepare` waits, before the clock of an attempt starts, for what the
+    function needs.
     """
 
     name: str
@@ -40,6 +50,8 @@ class Spec(Struct):
     capture: str | None = None
     pickle: bool = False
     depends_on: tuple[str, ...] = ()
+    is_valid: Callable[[tuple[dict[str, Any], ...]], bool] = _always
+    prepare: Callable[[Callable[..., Any]], None] = _nothing
 
     def is_importable(self) -> bool:
         """Return whether another process finds the same function where its name says."""

@@ -40,10 +40,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from kitaru import hints
-from kitaru.errors import ClassChanged, Diverged, EnvironmentFailure, KitaruError
+from kitaru.errors import ClassChanged, ContextError, Diverged, EnvironmentFailure, KitaruError
 from kitaru.hints import retry_help
 from kitaru.runtime import codec
 from kitaru.runtime.engine import attempts
@@ -57,7 +58,7 @@ from kitaru.runtime.engine.calls import (
     call_site,
     codes_beside,
 )
-from kitaru.runtime.engine.futures import Future
+from kitaru.runtime.engine.futures import Future, Submission, Submitted, submission
 from kitaru.runtime.engine.host import Host, Stop, park
 from kitaru.runtime.engine.outcomes import (
     Outcome,
@@ -69,18 +70,16 @@ from kitaru.runtime.engine.outcomes import (
     value_of,
 )
 from kitaru.runtime.engine.retries import ONCE, Policy, chance
-from kitaru.runtime.engine.submissions import Submission, Submitted, submission
 from kitaru.runtime.engine.unused_results import warn_unasked
 from kitaru.runtime.engine.waits import next_valid_answer
 from kitaru.runtime.journal import processes
 from kitaru.runtime.journal.journal import Journal
-from kitaru.runtime.llm.models import same_models
 from kitaru.runtime.telemetry import spans
 from kitaru.runtime.telemetry.logs import Log
 from kitaru.wire.ids import Counters
 from kitaru.wire.limits import DEFAULT_PARALLEL
 from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
-from kitaru.wire.structs import replace
+from kitaru.wire.structs import Struct, replace
 from kitaru.wire.times import now
 
 _POLL_SECONDS = 0.2
@@ -129,7 +128,7 @@ class Execution:
         self._host = host
         self._process = os.getpid()
         self._lock = threading.RLock()
-        self.submitted = Submitted(self._perform_submitted, max_parallel)
+        self.submitted = Submitted(self._perform_submitted, self._read, max_parallel)
         self._unsealed: dict[str, Outcome] = {}
         self._stopped = False
         self._is_local = journal.execution.mode == "local"
@@ -160,13 +159,9 @@ class Execution:
     def submit(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Future[Any]:
         """Start the call on another thread; its id is taken now, in program order."""
         call = self._begin(spec, args, kwargs, id)
-        future: Future[Any] = Future(self, call.id, pickle=spec.pickle)
+        future: Future[Any] = Future(self.submitted, call.id, pickle=spec.pickle)
         self.submitted.add(submission(call, future, self.may_pickle))
         return future
-
-    def start_pending(self) -> None:
-        """Start what was only promised: somebody here asks for a result."""
-        self.submitted.start()
 
     def adopt(self, promised: list[Submission]) -> None:
         """Continue the submitted calls of another process: read their outcomes or run them."""
@@ -174,25 +169,26 @@ class Execution:
         for one in promised:
             self.submitted.add(one)
 
-    def read(self, future: Future[Any]) -> tuple[Any, Exception | None]:
-        """Return a settled future's value or exception, and count it as read."""
+    def _read(self, future: Future[Any]) -> tuple[Any, BaseException | None]:
+        """Return a settled future's value or exception, and count it as read.
+
+        An exception surfaces in the body now.
+        """
         self._check_running()
         with self._recording():
             outcome = future.outcome or Outcome(self._recorded(future.id))
             future.outcome = outcome
             if future.id in self.unread:
                 self.unread.remove(future.id)
-            return value_of(self.journal, outcome, unpickle=future.pickle)
-
-    def note_raised(self, future: Future[Any]) -> None:
-        """Note that a future's failure surfaces in the body now."""
-        outcome = future.outcome
-        if outcome is not None and not outcome.sealed:
+            value, error = value_of(self.journal, outcome, unpickle=future.pickle)
+        if error is not None and not outcome.sealed:
             self._unsealed[future.id] = outcome
+        return value, error
 
     def restored_future(self, id: str) -> Future[Any]:
         """Return the future of an invocation that another process submitted."""
-        return self.submitted.future(id) or Future(self, id, settled=True, pickle=self.pickles)
+        found = self.submitted.future(id)
+        return found or Future(self.submitted, id, settled=True, pickle=self.pickles)
 
     def _begin(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Call:
         self._check_running()
@@ -256,18 +252,18 @@ class Execution:
         last = self.journal.attempts(call.id)[-1:] if self.run else []
         policy = call.spec.policy.with_defaults(self.policy)
         outcomes = [attempts.outcome_of(call, kept) for kept in last if kept.run == self.run]
-        return next((outcome for outcome in outcomes if policy.is_exhausted(outcome)), None)
+        return next((one for one in outcomes if _is_last(policy, one)), None)
 
     def _run_with_retries(self, call: Call, *, here: bool) -> Outcome:
         policy = call.spec.policy.with_defaults(self.policy)
         failed = len(self.journal.attempts(call.id)) if self.attempted else 0
         while True:
-            outcome = attempts.run_attempt(self, call, policy, failed)
+            outcome = self._attempt(call, policy, failed)
             if self._stopped:
                 park()
             if outcome.record.status == "completed":
                 return self._commit(call, outcome.record)
-            if policy.is_exhausted(outcome):
+            if _is_last(policy, outcome):
                 return outcome
             failed = outcome.record.attempts
             if not here:
@@ -277,6 +273,29 @@ class Execution:
             held = self._recorded_outcome(call)
             if held is not None:
                 return held
+
+    def _attempt(self, call: Call, policy: Policy, failed: int) -> Outcome:
+        """Run the function once, after `failed` failed attempts, and return the outcome.
+
+        A failure is recorded as an attempt; a value is not recorded yet.
+        """
+        call.spec.prepare(call.spec.function)
+        running = attempts.Running(call.id, call.spec.capture or self.capture, call.spec.pickle)
+        self.attempting[call.id] = time.monotonic()
+        try:
+            span = spans.attempt(self.journal, call, failed + 1)
+            with entered(Scope(self, running)), span:
+                value = attempts.call_function(call, policy.timeout)
+                self.leave_fork()
+                stored = attempts.store_result(self.journal, call, value)
+        except EnvironmentFailure:
+            raise
+        except Exception as error:
+            self.leave_fork(error)
+            return attempts.failed(self.journal, call, running, error, policy, self.run)
+        finally:
+            self.attempting.pop(call.id, None)
+        return attempts.completed(call, running, stored, failed + 1)
 
     def _pause(self, seconds: float) -> None:
         while seconds > 0:
@@ -296,7 +315,7 @@ class Execution:
     def _from_cache(self, call: Call) -> InvocationRecord | None:
         key = self._keys[call.id] = self._cache_key(call)
         found = self.journal.cached(key, call.id, lambda: codes_beside(call.spec)) if key else None
-        if found is None or not same_models(found.calls):
+        if found is None or not call.spec.is_valid(found.calls):
             return None
         return self.journal.record(attempts.from_cache(call, found))
 
@@ -555,6 +574,84 @@ class Execution:
                 future.result()
 
 
+def _is_last(policy: Policy, outcome: Outcome) -> bool:
+    return policy.is_exhausted(outcome.record.attempts, final=outcome.final)
+
+
 def _in_short(error: BaseException, help: str) -> ErrorInfo:
     """Return what can be said of an error without looking at it: it may need no memory at all."""
     return ErrorInfo(type(error).__qualname__, "", "", help, "")
+
+
+# Where the calling code runs
+
+
+class Scope(Struct):
+    """The execution that code belongs to; `running` is `None` in the flow's body."""
+
+    execution: Execution
+    running: attempts.Running | None = None
+
+
+_scope: ContextVar[Scope | None] = ContextVar("kitaru_scope", default=None)
+
+
+# A forked child is not part of the execution: another process records that.
+os.register_at_fork(after_in_child=lambda: _scope.set(None))
+
+
+def current() -> Scope | None:
+    """Return where the caller runs; `None` outside any flow."""
+    return _scope.get()
+
+
+@contextmanager
+def entered(scope: Scope) -> Iterator[None]:
+    """Make `scope` the current one of this thread or task."""
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def in_body(what: str) -> Execution:
+    """Return the execution of the flow body that calls `what`.
+
+    Raises:
+        ContextError: the caller is not in a flow's body.
+    """
+    scope = anywhere(what)
+    if scope.running is not None:
+        raise ContextError(
+            f"{what} was used inside the checkpoint {scope.running.invocation}.",
+            help=f"Call {what} in the flow's body: a checkpoint is one recorded unit.",
+        )
+    return scope.execution
+
+
+def in_checkpoint(what: str) -> tuple[Execution, attempts.Running]:
+    """Return the execution and the attempt of the checkpoint that calls `what`.
+
+    Raises:
+        ContextError: the caller is not in a checkpoint.
+    """
+    scope = current()
+    if scope is None or scope.running is None:
+        raise ContextError(
+            f"{what} was used outside a checkpoint.",
+            help=f"Call {what} in a function decorated with @checkpoint.",
+        )
+    return scope.execution, scope.running
+
+
+def anywhere(what: str) -> Scope:
+    """Return where the caller runs, body or checkpoint; raise ContextError outside a flow."""
+    scope = current()
+    if scope is None:
+        raise ContextError(
+            f"{what} was used outside a flow, or in a thread that the flow started itself.",
+            help="Call it in the body of a function decorated with @flow, started with .run(…); "
+            "for concurrency use .submit(…) or .map(…) of a checkpoint.",
+        )
+    return scope

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 from kitaru import hints
 from kitaru.errors import KitaruError
 from kitaru.runtime.engine import signals
+from kitaru.runtime.engine.local_run import LocalRun
 from kitaru.runtime.engine.parked_threads import exit_with
 from kitaru.runtime.engine.questions import command_of, hint
 from kitaru.wire.modules import OURS, SCRIPT, is_project, script
 from kitaru.wire.printable import line
 
 if TYPE_CHECKING:
-    from kitaru.runtime.engine.local_run import LocalRun
     from kitaru.runtime.journal.journal import Journal
     from kitaru.wire.records import WaitRequest
 

@@ -14,9 +14,7 @@ from weakref import WeakValueDictionary
 from kitaru.config import secret_names
 from kitaru.errors import EnvironmentFailure
 from kitaru.hints import resume_command, resume_help, retry_help
-from kitaru.runtime.engine import exit_report
-from kitaru.runtime.engine.context import Scope, entered
-from kitaru.runtime.engine.execution import Execution
+from kitaru.runtime.engine.execution import Execution, Scope, entered
 from kitaru.runtime.engine.host import Stop
 from kitaru.runtime.engine.parked_threads import parked, prepare
 from kitaru.runtime.engine.retries import ONCE, Policy
@@ -54,12 +52,12 @@ class LocalRun:
         attempted: bool = False,
         max_parallel: int = DEFAULT_PARALLEL,
         capture: str | None = None,
-        module: str = "",
+        before_start: Callable[[LocalRun], None] | None = None,
     ) -> None:
         """`attempted` means that an earlier process ran this execution.
 
-        `module` is the one of the flow where a script started it: what becomes of the run is then
-        reported when the script ends.
+        `before_start` is called before the body runs, and not where the execution is under way in
+        this process already.
 
         `is_delivered` becomes true when the caller got the outcome, `is_abandoned` when the run was
         interrupted; `told` contains the waits whose questions this process printed.
@@ -69,7 +67,7 @@ class LocalRun:
         self.is_delivered = self.is_abandoned = False
         self.told: set[tuple[str, str]] = set()
         self._body = body
-        self._module = module
+        self._before_start = before_start
         self._options: dict[str, Any] = {
             "cache": cache,
             "policy": policy,
@@ -94,9 +92,9 @@ class LocalRun:
                 return present
             _running[key] = self
         try:
-            if self._module:
-                # Before the body runs: SIGTERM may come at any moment from then on.
-                exit_report.watch(self, self._module)
+            if self._before_start is not None:
+                # SIGTERM may come at any moment from then on.
+                self._before_start(self)
             self._begin()
         except (RuntimeError, MemoryError, OSError) as error:
             self.is_delivered = True

@@ -7,8 +7,7 @@ from typing import Any
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime.engine.calls import Call, spec_at
 from kitaru.runtime.engine.execution import Execution
-from kitaru.runtime.engine.futures import Future
-from kitaru.runtime.engine.submissions import Submission
+from kitaru.runtime.engine.futures import Future, Submission
 from kitaru.runtime.journal.journal import Journal
 from kitaru.wire.records import StoredValue
 from kitaru.wire.structs import fields_of
@@ -65,7 +64,7 @@ def read(document: dict[str, Any], execution: Execution) -> Submission:
         document.get("ordinal", 0),
     )
     stored = StoredValue(**document["arguments"])
-    future: Future[Any] = Future(execution, call.id, pickle=spec.pickle)
+    future: Future[Any] = Future(execution.submitted, call.id, pickle=spec.pickle)
     return Submission(
         call, future, lambda: execution.journal.fetch(stored), unpickle=execution.pickles
     )

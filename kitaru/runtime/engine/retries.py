@@ -7,13 +7,10 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from kitaru.errors import CheckpointTimeout, UsageError
 from kitaru.wire.structs import Struct
-
-if TYPE_CHECKING:
-    from kitaru.runtime.engine.outcomes import Outcome
 
 T = TypeVar("T")
 
@@ -52,13 +49,13 @@ class Policy(Struct):
             timeout=first(self.timeout, flow.timeout),
         )
 
-    def is_exhausted(self, outcome: Outcome) -> bool:
-        """Whether no further attempt follows a failed one by itself.
+    def is_exhausted(self, attempts: int, *, final: bool) -> bool:
+        """Return whether no attempt follows the last of so many failed ones by itself.
 
-        Only the number decides, and it keeps counting after a `retry`. So every process agrees on
-        the last attempt.
+        `final` says that another attempt would not help. Otherwise only the number decides, and it
+        keeps counting after a `retry`. So every process agrees on the last attempt.
         """
-        return outcome.final or outcome.record.attempts % (1 + (self.retries or 0)) == 0
+        return final or attempts % (1 + (self.retries or 0)) == 0
 
     def retries_on(self, error: BaseException) -> bool:
         """Whether an exception is one after which to try again."""

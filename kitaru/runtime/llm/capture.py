@@ -7,7 +7,7 @@ from typing import Any, Literal
 from kitaru import config
 from kitaru.errors import UsageError
 from kitaru.runtime import codec
-from kitaru.runtime.engine.context import Running
+from kitaru.runtime.engine.attempts import Running
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.telemetry import log_redaction
 from kitaru.settings import CAPTURES

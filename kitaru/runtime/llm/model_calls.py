@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import ModelAnswerInvalid, ModelRequestError
 from kitaru.runtime.engine.calls import Spec
-from kitaru.runtime.engine.context import OpenCall, anywhere, current
+from kitaru.runtime.engine.execution import anywhere, current
 from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.llm.capture import keep
 from kitaru.runtime.llm.models import ModelRequest, Resolved, resolve
@@ -18,11 +18,17 @@ from kitaru.wire.structs import Struct, replace
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
-    from kitaru.runtime.engine.context import Running
-    from kitaru.runtime.journal.journal import Journal
+    from kitaru.runtime.engine.attempts import Running
     from kitaru.runtime.llm.exchange import Answer, Stream
 
 _REPAIRS = 1
+
+
+class OpenCall(Struct):
+    """A model call under way: the facts that are known, and when it began by `perf_counter`."""
+
+    facts: dict[str, Any]
+    began: float
 
 
 class ModelCall(Struct):
@@ -87,28 +93,29 @@ def ask(
     shown = {"temperature": request.temperature, "max_tokens": request.max_tokens}
     running = scope.running if scope else None
     _load(resolved, running)
-    call = OpenCall(_known(request, resolved), time.perf_counter(), capture)
+    call = OpenCall(_known(request, resolved), time.perf_counter())
+
+    def record(facts: dict[str, Any]) -> None:
+        if scope is not None and running is not None:
+            keep(scope.execution.journal, running, facts, capture)
+
+    def record_unanswered() -> None:
+        """Record that the attempt ended before the answer: the cost is not known."""
+        record(_ended(call, tries=1) | {"finish": "given up"})
+
     under_way = {} if running is None else running.open_calls
-    under_way[id(call)] = call
+    under_way[id(call)] = record_unanswered
     try:
         with spans.model_call(resolved.model, shown) as told:
             found, facts = _asked(request, call, resolved, stream)
             told.update(facts)
     except ModelRequestError as error:
-        if scope is not None and running is not None:
-            keep(scope.execution.journal, running, _unanswered(call, error), capture)
+        record(_unanswered(call, error))
         raise
     finally:
         del under_way[id(call)]
-    if scope is not None and running is not None:
-        keep(scope.execution.journal, running, facts, capture)
+    record(facts)
     return found, facts
-
-
-def keep_open_calls(journal: Journal, running: Running) -> None:
-    """Keep the calls of an attempt that ends before they are answered: their cost is not known."""
-    for call in [*running.open_calls.values()]:
-        keep(journal, running, _ended(call, tries=1) | {"finish": "given up"}, call.capture)
 
 
 def _load(resolved: Resolved, running: Running | None) -> None:

@@ -14,8 +14,7 @@ from kitaru.errors import EnvironmentFailure, FlowError, UsageError, ValueNotEnc
 from kitaru.hints import retry_help
 from kitaru.runtime import codec
 from kitaru.runtime.engine import declared_changes, inputs, promised_calls, waits
-from kitaru.runtime.engine.context import Scope, entered
-from kitaru.runtime.engine.execution import Execution
+from kitaru.runtime.engine.execution import Execution, Scope, entered
 from kitaru.runtime.engine.host import Stop
 from kitaru.runtime.engine.recorded_inputs import restore
 from kitaru.runtime.engine.signals import INTERRUPTED
@@ -272,7 +271,7 @@ class StepRun:
         self._need_no_process_of_its_own(self._route.fan_of(block), note)
         self._need_no_process_of_its_own(self._route.cut_before(following), note)
         say(f"{note['file']}:{note['line']}: continues in this process: {note['message']}")
-        self._execution.start_pending()
+        self._execution.submitted.start()
         self._passed.append(following)
 
     def _need_no_process_of_its_own(self, step: Step | None, note: dict[str, Any]) -> None:

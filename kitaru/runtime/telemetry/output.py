@@ -14,13 +14,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kitaru.config import setting
-from kitaru.runtime.engine.context import current
-
-if TYPE_CHECKING:
-    from kitaru.runtime.engine.execution import Execution
+from kitaru.runtime.engine.execution import Execution, current
 
 _STREAMS = ("stdout", "stderr")
 _busy = threading.local()
