@@ -27,7 +27,7 @@ from kitaru.runtime.engine.futures import Future, Futures, resolve_futures
 from kitaru.runtime.engine.options import check_option
 from kitaru.runtime.engine.retries import RetryOn, policy
 from kitaru.runtime.llm import preload
-from kitaru.runtime.llm.capture import Capture, check_capture
+from kitaru.runtime.llm.model_calls import Capture, check_capture
 from kitaru.runtime.llm.models import same_models
 from kitaru.wire.fingerprint import fingerprint_function
 from kitaru.wire.modules import undecorated

@@ -17,8 +17,7 @@ from kitaru import toml_files
 from kitaru.errors import UsageError
 from kitaru.settings import FALSE, KINDS, Kind
 from kitaru.wire import disk, redaction
-from kitaru.wire.names import check_name
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import check_name, suggestion
 from kitaru.wire.structs import Struct
 
 if TYPE_CHECKING:

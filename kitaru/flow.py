@@ -30,15 +30,14 @@ from kitaru.runtime.engine.retries import Policy, RetryOn, policy
 from kitaru.runtime.journal.blobs import store_value
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.llm import preload
-from kitaru.runtime.llm.capture import Capture, check_capture
+from kitaru.runtime.llm.model_calls import Capture, check_capture
 from kitaru.stores import resolve_store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
 from kitaru.wire.fingerprint import fingerprint_function
 from kitaru.wire.ids import check_execution_id, new_execution_id
 from kitaru.wire.modules import SCRIPT, file_of, home_name, undecorated
-from kitaru.wire.names import check_name
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import check_name, suggestion
 from kitaru.wire.records import EndRecord, ExecutionRecord
 from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import replace

@@ -8,8 +8,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from kitaru.errors import UsageError
 from kitaru.runtime.llm import answers
-from kitaru.runtime.llm.capture import Capture, check_capture
-from kitaru.runtime.llm.model_calls import ModelCall, call_llm
+from kitaru.runtime.llm.model_calls import Capture, ModelCall, call_llm, check_capture
 from kitaru.runtime.llm.models import ModelRequest
 from kitaru.runtime.llm.replies import Reply
 

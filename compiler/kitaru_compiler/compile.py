@@ -45,10 +45,8 @@ from kitaru_compiler.frontend.suppressions import ignores, silence, without_effe
 from kitaru_compiler.frontend.travel import Travel, travel
 from kitaru_compiler.ir.nodes import FlowIR
 from kitaru_compiler.lint import advise, advised
-from kitaru_compiler.lint.bidi_characters import hidden_order
 from kitaru_compiler.lint.binding import misused_api
-from kitaru_compiler.lint.codecs import late_codecs
-from kitaru_compiler.lint.modules import taken_names
+from kitaru_compiler.lint.modules import hidden_order, late_codecs, taken_names
 from kitaru_compiler.lint.secrets import masked, secrets
 from kitaru_compiler.lint.starts import starts_at_import
 from kitaru_compiler.lint.uncrossable import crossing

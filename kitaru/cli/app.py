@@ -23,7 +23,7 @@ from kitaru.compat.command_line import rewrite
 from kitaru.compat.removed import COMMANDS, VARIABLES
 from kitaru.errors import EnvironmentFailure, KitaruError, UsageError
 from kitaru.runtime.engine import signals
-from kitaru.wire.nearest import nearest
+from kitaru.wire.names import nearest
 
 # Help lists every command without importing one: a command loads when it runs.
 SECTIONS: dict[str, dict[str, str]] = {

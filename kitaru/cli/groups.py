@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kitaru.errors import UsageError
-from kitaru.wire.nearest import nearest
+from kitaru.wire.names import nearest
 
 # Longer than any summary. Otherwise click shortens a summary with "..." to fit one line.
 _WHOLE = 10_000

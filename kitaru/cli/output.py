@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from kitaru_compiler.diagnostics.model import Diagnostic
 
 INTERNAL = 70
+# Default page sizes: for people, and in a JSON document.
+LINES = 100
+JSON_ITEMS = 1_000
+T = TypeVar("T")
+
 COLORS = {
     name: 30 + number
     for number, name in enumerate(
@@ -263,3 +270,32 @@ def _fitted(text: str, stream: Any, hang: int | None, block: bool) -> str:
 def _encodable(text: str, stream: Any) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+@dataclass(frozen=True)
+class Part(Generic[T]):
+    """A page of a list. `next` is how many items to skip for the next page, None at the end."""
+
+    items: list[T]
+    next: int | None
+
+    def document(self, items: list[Any]) -> dict[str, Any]:
+        """Return this page as JSON. `items` are its items as JSON."""
+        return {"items": items, "count": len(items), "next": self.next}
+
+
+def part(found: Iterable[T], output: Output, limit: int | None, skip: int) -> Part[T]:
+    """Return the page of a list that a command shows. Later items are not read."""
+    most = limit or (JSON_ITEMS if output.as_json else LINES)
+    return part_of(list(islice(found, skip, skip + most + 1)), most, skip)
+
+
+def part_of(some: list[T], most: int, skip: int) -> Part[T]:
+    """Return the page after `skip` items. `some` contains one item more if a page follows."""
+    return Part(some[:most], skip + most if len(some) > most else None)
+
+
+def show_more(output: Output, of: Part[Any]) -> None:
+    """Print how to get the next page, if there is one."""
+    if of.next is not None:
+        output.note(f"there are more: --skip {of.next}", hang=2)

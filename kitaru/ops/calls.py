@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import NotFound
 from kitaru.ops.show import show
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 
 if TYPE_CHECKING:
     from kitaru.stores.base import Store

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kitaru.errors import UsageError
 from kitaru.ops.flow_ref import Location
 from kitaru.wire.fingerprint import Parts, fingerprint_parts, sources_under
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 
 if TYPE_CHECKING:
     from kitaru_compiler.frontend.names import Names, Symbol

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kitaru.errors import UsageError
-from kitaru.wire.nearest import nearest
+from kitaru.wire.names import nearest
 
 FORMS = "path.py, path.py:flow_name or module:flow_name"
 

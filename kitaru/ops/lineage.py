@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kitaru.errors import NotFound
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.lineage import ancestors_and_descendants, parents_by_content, trace
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 
 if TYPE_CHECKING:
     from kitaru.stores.base import Store

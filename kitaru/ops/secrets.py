@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from kitaru import config
 from kitaru.errors import NotFound
 from kitaru.runtime import secrets as keeper
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 
 
 def places() -> dict[str, str]:

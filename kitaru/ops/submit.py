@@ -31,7 +31,6 @@ from kitaru import hints
 from kitaru.config import setting
 from kitaru.errors import EnvironmentFailure, KitaruError, StateError, UsageError
 from kitaru.handle import Handle
-from kitaru.ops.complete import complete_here
 from kitaru.ops.notify import connection
 from kitaru.runtime.engine.signals import Terminated
 from kitaru.runtime.executions.deployments import LOCK, Deployments
@@ -47,11 +46,14 @@ if TYPE_CHECKING:
     from kitaru_targets.base import Submitted, Target
     from kitaru_targets.local.process import Process
 
+    from kitaru.runtime.journal.journal import Journal
     from kitaru.stores.base import Store
+    from kitaru.wire.plan import Plan
 
 _CLAIM_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
 # Stands for the run of an execution that was completed by the command that answered.
+_PLAIN = frozenset({"join", "return"})
 _HERE = "this machine"
 
 
@@ -364,3 +366,44 @@ def recorded(error: KitaruError, journal: Journal, what: str) -> KitaruError:
     help = f"{error.help}\nThen: {command}" if error.help else f"Then: {command}"
     kind = EnvironmentFailure if isinstance(error, EnvironmentFailure) else type(error)
     return kind(f"{what} {error.message}", help=help)
+
+
+def complete_here(journal: Journal) -> bool:
+    """Run the code after an answered wait on this machine. Return whether the execution ended.
+
+    Only where nothing durable can be called any more: the rest of the flow's body is what a
+    container would be started for. Where this machine lacks what the code imports, or the store
+    lacks the code, nothing is recorded and a run of the service does it.
+    """
+    from kitaru_targets import bundle, registry, residual_build
+    from kitaru_targets.local import submit as local
+
+    if journal.execution.target == registry.LOCAL:
+        return False
+    try:
+        plan = residual_build.left(residual_build.kept(journal), journal).plan
+    except StateError:
+        return False
+    if not _is_plain(plan):
+        return False
+    from kitaru_targets.common.parameters import EXECUTION, STORE
+
+    with tempfile.TemporaryDirectory(prefix="kitaru-rest-") as made:
+        target = registry.get(registry.LOCAL)
+        build = residual_build.stored(journal, target, Path(made) / "rest")
+        folder = Path(made) / "bundle"
+        bundle.unpack(bundle.contents(build.read("bundle.zip")), folder)
+        document = json.loads(build.read(build.target.document))
+        given = {STORE: journal.store.url, EXECUTION: journal.exec_id}
+        local.run(document, folder, given).popen.wait()
+    return journal.end() is not None or journal.state().status == "failed"
+
+
+def _is_plain(plan: Plan) -> bool:
+    """Return whether the blocks of a residual plan make no durable call after the wait."""
+    (first, *others) = plan.steps
+    if others:
+        return False
+    start, *rest = (plan.block(name) for name in first.blocks)
+    asks = start.kind == "wait" and start.calls == ("wait",)
+    return asks and all(block.kind in _PLAIN and not block.calls for block in rest)

@@ -1,4 +1,4 @@
-"""The grammar of names of flows, checkpoints, waits and artifacts.
+"""The grammar of names, such as those of flows, and suggestions for mistyped ones.
 
 Names become parts of keys, file names and node names, so they are plain ASCII words. Keys of a
 memory are only ever keys and may hold more. Text for people (questions, display names) is data and
@@ -8,6 +8,7 @@ never passes through here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from kitaru.errors import UsageError
 from kitaru.wire.limits import MAX_MEMORY_KEY_CHARACTERS, MAX_NAME_CHARACTERS
@@ -65,3 +66,27 @@ def check_memory_key(key: str) -> str:
 def _short(name: object) -> str:
     shown = ascii(name)
     return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def nearest(given: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """Return the known name that is most like `given`, empty when none is like it.
+
+    `alike` is how like it has to be, from 0 to 1.
+
+    >>> nearest("vertx", ["vertex", "airflow"])
+    'vertex'
+    """
+    # Costs milliseconds that a command without a mistake need not pay.
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(given, sorted(known), n=1, cutoff=alike)), "")
+
+
+def suggestion(given: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the help of an error about an unknown name: what was meant, then `otherwise`.
+
+    >>> suggestion("vertx", ["vertex", "airflow"], "kitaru target list")
+    'Did you mean vertex?\\nkitaru target list'
+    """
+    near = nearest(given, known)
+    return f"Did you mean {near}?\n{otherwise}" if near else otherwise

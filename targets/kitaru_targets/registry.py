@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import UsageError
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 from kitaru_targets import plugins
 from kitaru_targets.base import Execute, Target
 

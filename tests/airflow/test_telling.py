@@ -11,7 +11,7 @@ from kitaru_targets.airflow import submit
 from kitaru_targets.airflow.submit import _Place
 
 from kitaru.cli.output import Output
-from kitaru.cli.render.notices import show_answer, show_end
+from kitaru.cli.render.submission import show_answer, show_end
 from kitaru.errors import EnvironmentFailure
 from kitaru.ops.notify import notify_answer, notify_end
 from kitaru.runtime.journal.journal import Journal

@@ -15,8 +15,7 @@ from unittest.mock import patch
 from kitaru import checkpoint, memory, wait
 from kitaru.errors import WaitConflict
 from kitaru.runtime import codec
-from kitaru.runtime.engine.execution import Execution, Scope, entered
-from kitaru.runtime.engine.host import Stop
+from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
 from kitaru.runtime.journal import blobs, presence, segments
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 from kitaru.wire.plan import Parameter, ParameterType
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.names import (

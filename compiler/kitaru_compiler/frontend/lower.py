@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from kitaru_compiler.frontend.flows import FlowDefinition
 from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.frontend.replacing import Replacing
-from kitaru_compiler.ir.known import BUILTINS, CONSUMERS, FRAME_READERS
-from kitaru_compiler.ir.literals import is_literal
+from kitaru_compiler.ir.known import BUILTINS, CONSUMERS, FRAME_READERS, is_literal
 from kitaru_compiler.ir.nodes import Code, FlowIR
 from kitaru_compiler.ir.scope import (
     argument_names,

@@ -1,7 +1,8 @@
-"""Builtins of which the compiler knows what they do with frames, functions and generators."""
+"""Builtins whose effect on frames, functions and generators is known, and literal expressions."""
 
 from __future__ import annotations
 
+import ast
 import builtins
 
 BUILTINS = frozenset(dir(builtins))
@@ -10,3 +11,15 @@ FRAME_READERS = frozenset({"locals", "vars", "dir", "eval", "exec", "globals"})
 CONSUMERS = frozenset(
     {"all", "any", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple"}
 )
+
+
+def is_literal(node: ast.expr) -> bool:
+    """Return whether `node` is a constant, a number with a sign, or a tuple of such."""
+    match node:
+        case ast.Constant():
+            return True
+        case ast.UnaryOp(operand=ast.Constant(value=int() | float() | complex())):
+            return True
+        case ast.Tuple(elts=elts):
+            return all(map(is_literal, elts))
+    return False

@@ -20,8 +20,12 @@ from kitaru_compiler.lint.body import Bodies, Body
 from kitaru_compiler.lint.dead import futures, unreachable
 from kitaru_compiler.lint.inputs import inputs_without_json
 from kitaru_compiler.lint.kept_values import kept_state
-from kitaru_compiler.lint.misuse import awaited_checkpoints, durable_in_checkpoint
-from kitaru_compiler.lint.models import model_calls
+from kitaru_compiler.lint.misuse import (
+    awaited_checkpoints,
+    durable_in_checkpoint,
+    model_calls,
+    pickle_option,
+)
 from kitaru_compiler.lint.naming import (
     call_names,
     checkpoint_name,
@@ -29,7 +33,6 @@ from kitaru_compiler.lint.naming import (
     flow_name,
 )
 from kitaru_compiler.lint.nondeterminism import outside_reads
-from kitaru_compiler.lint.pickles import pickle_option
 from kitaru_compiler.lint.process_state import process_changes
 from kitaru_compiler.lint.shared import changed_globals, mutable_defaults
 from kitaru_compiler.lint.values import identity_of_literals, order_of_sets

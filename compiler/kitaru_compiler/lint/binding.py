@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kitaru.compat.removed import ATTRIBUTES, REMOVED
-from kitaru.wire.nearest import nearest
+from kitaru.wire.names import nearest
 from kitaru_compiler.diagnostics.model import Diagnostic, Rule, SourceError
 from kitaru_compiler.diagnostics.rules.primitives import (
     UNKNOWN_NAME,

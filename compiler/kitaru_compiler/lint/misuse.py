@@ -1,4 +1,4 @@
-"""Find calls that a checkpoint must not make, and misuse of coroutines."""
+"""Find calls and options that the runtime refuses: in checkpoints, of models, of pickles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from kitaru_compiler.diagnostics.model import Diagnostic, Rule
 from kitaru_compiler.diagnostics.rules.primitives import (
     CHECKPOINT_AWAITED,
     FLOW_IN_CHECKPOINT,
+    MODEL_CALL_REFUSED,
     NESTED_CHECKPOINT,
+    PICKLE_NOT_LITERAL,
     WAIT_IN_CHECKPOINT,
 )
 from kitaru_compiler.frontend.calls import Calls
@@ -92,3 +94,32 @@ def awaited_checkpoints(body: Body) -> Iterator[Diagnostic]:
                 yield body.find(
                     CHECKPOINT_AWAITED, call, message, help=fix, replacement=replacement
                 )
+
+
+def model_calls(body: Body) -> Iterator[Diagnostic]:
+    """Find model calls with both tools and a schema."""
+    calls = Calls(body.names, body.source.module).resolved(body.source, body.definition)
+    for node, symbol, method in calls:
+        if (symbol.kind, symbol.name, method) != ("primitive", "llm", ""):
+            continue
+        given = {k.arg for k in node.keywords if not _is_none(k.value)}
+        if given >= {"tools", "schema"}:
+            message = "a model call takes tools or a schema, not both"
+            fix = "let the model call tools first; then ask for the shape, with what they returned"
+            yield body.find(MODEL_CALL_REFUSED, node, message, help=fix)
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def pickle_option(body: Body) -> Iterator[Diagnostic]:
+    """Find a `pickle=` that is neither True nor False."""
+    for keyword in body.options:
+        value = keyword.value
+        plain = isinstance(value, ast.Constant) and type(value.value) is bool
+        if keyword.arg == "pickle" and not plain:
+            message = f"pickle={ast.unparse(value)} does not say whether results may be pickled"
+            yield body.find(
+                PICKLE_NOT_LITERAL, value, message, help="write pickle=True, or leave it out"
+            )

@@ -1,5 +1,6 @@
-"""Find project modules whose name the standard library or Kitaru needs for a module of its own.
+"""Find faults of whole modules: names, codecs that are registered late, reordered characters.
 
+A name is a fault where the standard library or Kitaru needs it for a module of its own.
 A process has one module of a name. In a step, as under `kitaru run`, the import root is searched
 after the standard library, so `from email import send` never finds an `email.py` of the project.
 """
@@ -7,16 +8,24 @@ after the standard library, so `from email import send` never finds an `email.py
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from kitaru.wire import disk
+from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic
+from kitaru_compiler.diagnostics.rules.primitives import CODEC_REGISTERED_LATE
+from kitaru_compiler.diagnostics.rules.source import TEXT_IN_ANOTHER_ORDER
 from kitaru_compiler.diagnostics.rules.targets import MODULE_NAME_TAKEN
+from kitaru_compiler.frontend.codecs import registrations
 from kitaru_compiler.frontend.project import RESERVED, Closure, Project, imports
 from kitaru_compiler.frontend.source import Source
 
+# Embeddings, overrides and isolates: what Unicode says a compiler should warn of (UTS 55).
+_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 # What the command line has imported, or may still import, when it imports a flow.
 COMMAND_LINE = frozenset({
     "annotated_types", "click", "jinja2", "jsonschema_rs", "libcst", "markdown_it", "markupsafe",
@@ -68,3 +77,31 @@ def _finding(source: Source, node: ast.AST, found: Source, owner: str) -> Diagno
     message = f"`{found.file}` cannot be imported: {owner} has a module `{name}` of its own"
     fix = f"rename it and its imports, for example to my_{name}"
     return Diagnostic(MODULE_NAME_TAKEN, source.span(node), message, help=fix)
+
+
+def late_codecs(project: Project, module: str) -> Iterator[Diagnostic]:
+    """Yield one finding for each call of `register_codec` in a function or in a branch."""
+    for source in project.closure(module).sources.values():
+        for one in registrations(source):
+            if one.inside:
+                message = (
+                    f"this codec is registered in {one.inside}, so a step that imports "
+                    f"`{source.module}` does not have it"
+                )
+                help = "register it at the top level of the module"
+                yield Diagnostic(CODEC_REGISTERED_LATE, source.span(one.call), message, help=help)
+
+
+def hidden_order(project: Project) -> Iterator[Diagnostic]:
+    """Find characters that turn the order of the text around them, once a line."""
+    for source in project.sources.values():
+        if source is None or not _BIDI.search(source.text):
+            continue
+        for number, line in enumerate(source.lines, 1):
+            if match := _BIDI.search(line):
+                column = match.start() + 1
+                span = Span(source.file, number, column, number, column + 1)
+                name = f"U+{ord(match.group()):04X} {unicodedata.name(match.group()).lower()}"
+                message = f"{name}: this line reads in another order than Python reads it"
+                fix = f"remove it, or write `\\u{ord(match.group()):04x}` in a string that needs it"
+                yield Diagnostic(TEXT_IN_ANOTHER_ORDER, span, message, "turns the text here", fix)

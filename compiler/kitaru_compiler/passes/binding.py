@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 
 from kitaru_compiler.ir.build import assign, at
-from kitaru_compiler.ir.literals import is_literal
+from kitaru_compiler.ir.known import is_literal
 from kitaru_compiler.ir.nodes import Arguments, FlowIR
 from kitaru_compiler.ir.scope import argument_names
 

@@ -6,7 +6,7 @@ import ast
 import copy
 
 from kitaru_compiler.ir.build import assign, at, load
-from kitaru_compiler.ir.literals import is_literal
+from kitaru_compiler.ir.known import is_literal
 from kitaru_compiler.ir.nodes import FlowIR, durable_calls
 from kitaru_compiler.passes.unroll import MAX_COPIES, loop_items
 

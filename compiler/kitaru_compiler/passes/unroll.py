@@ -23,7 +23,7 @@ from itertools import count
 
 from kitaru_compiler.ir.build import assign, at, load, rewrite
 from kitaru_compiler.ir.exits import escapes, held_exit, mark_exit, own_exits
-from kitaru_compiler.ir.literals import is_literal
+from kitaru_compiler.ir.known import is_literal
 from kitaru_compiler.ir.nodes import Code, FlowIR, Node, Scope, durable_calls
 from kitaru_compiler.passes.branches import structure
 

@@ -9,8 +9,7 @@ import click
 from kitaru.cli import options
 from kitaru.cli.clients import reader_of
 from kitaru.cli.groups import Group
-from kitaru.cli.output import Output, counted
-from kitaru.cli.paging import part, show_more
+from kitaru.cli.output import Output, counted, part, show_more
 from kitaru.cli.render.execution import text_of
 
 

@@ -8,8 +8,7 @@ import click
 
 from kitaru.cli import options
 from kitaru.cli.clients import reader_of
-from kitaru.cli.output import Output, counted, label
-from kitaru.cli.paging import JSON_ITEMS, LINES, part_of, show_more
+from kitaru.cli.output import JSON_ITEMS, LINES, Output, counted, label, part_of, show_more
 from kitaru.cli.render.comparison import dollars, short
 from kitaru.cli.render.execution import text_of
 

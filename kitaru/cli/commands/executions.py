@@ -28,8 +28,7 @@ from kitaru.cli.render.execution import (
     show_execution,
     versions,
 )
-from kitaru.cli.render.notices import show_answer, show_end
-from kitaru.cli.render.submission import show_submission, write
+from kitaru.cli.render.submission import show_answer, show_end, show_submission, write
 from kitaru.cli.values import pairs
 from kitaru.errors import AnswerInvalid, UsageError
 from kitaru.ops.resume import Place, check_stored

@@ -10,8 +10,7 @@ import click
 
 from kitaru.cli import options
 from kitaru.cli.clients import reader_of
-from kitaru.cli.output import Output
-from kitaru.cli.paging import part
+from kitaru.cli.output import Output, part
 from kitaru.cli.render.execution import clock
 from kitaru.errors import UsageError
 

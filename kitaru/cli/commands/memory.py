@@ -13,13 +13,12 @@ import click
 from kitaru.cli import options
 from kitaru.cli.clients import reader_of
 from kitaru.cli.groups import Group
-from kitaru.cli.output import Output, counted
-from kitaru.cli.paging import part, show_more
+from kitaru.cli.output import Output, counted, part, show_more
 from kitaru.cli.render.execution import moment, text_of
 from kitaru.config import named_stack, setting
 from kitaru.errors import NotFound
 from kitaru.runtime.engine.questions import parse_value
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 
 if TYPE_CHECKING:
     from kitaru.memory import Memories, Version

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kitaru import hints
@@ -181,3 +181,15 @@ def _diverged(journal: Journal, call: Call, other: Unasked) -> Diverged:
             ]
         ),
     )
+
+
+def warn_unasked(journal: Journal, ids: Sequence[str]) -> None:
+    """Log which recorded invocations were without effect in the run that has just ended."""
+    # Costs milliseconds to import, and most executions have none.
+    import logging
+
+    replay = journal.execution.replay
+    text = "this execution recorded, and its code did not ask for: %s"
+    if replay is not None:
+        text = f"the flow never asked for what this replay of {replay.source} reused: %s"
+    logging.getLogger("kitaru").warning(text, ", ".join(ids))

@@ -41,7 +41,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, Protocol
 
 from kitaru import hints
 from kitaru.errors import ClassChanged, ContextError, Diverged, EnvironmentFailure, KitaruError
@@ -49,7 +49,7 @@ from kitaru.hints import retry_help
 from kitaru.runtime import codec
 from kitaru.runtime.engine import attempts
 from kitaru.runtime.engine.caching import key_of
-from kitaru.runtime.engine.call_order import Course
+from kitaru.runtime.engine.call_order import Course, warn_unasked
 from kitaru.runtime.engine.calls import (
     Args,
     Call,
@@ -59,7 +59,6 @@ from kitaru.runtime.engine.calls import (
     codes_beside,
 )
 from kitaru.runtime.engine.futures import Future, Submission, Submitted, submission
-from kitaru.runtime.engine.host import Host, Stop, park
 from kitaru.runtime.engine.outcomes import (
     Outcome,
     answer_of,
@@ -69,8 +68,8 @@ from kitaru.runtime.engine.outcomes import (
     release_frames,
     value_of,
 )
+from kitaru.runtime.engine.parked_threads import parked
 from kitaru.runtime.engine.retries import ONCE, Policy, chance
-from kitaru.runtime.engine.unused_results import warn_unasked
 from kitaru.runtime.engine.waits import next_valid_answer
 from kitaru.runtime.journal import processes
 from kitaru.runtime.journal.journal import Journal
@@ -82,6 +81,7 @@ from kitaru.wire.records import EndRecord, ErrorInfo, InvocationRecord, WaitAnsw
 from kitaru.wire.structs import Struct, replace
 from kitaru.wire.times import now
 
+Stop = Literal["cancelled", "superseded", "failed", "retry"]
 _POLL_SECONDS = 0.2
 _LOOK_SECONDS = 5.0
 
@@ -655,3 +655,31 @@ def anywhere(what: str) -> Scope:
             "for concurrency use .submit(…) or .map(…) of a checkpoint.",
         )
     return scope
+
+
+# What the engine asks of its process
+
+
+class Host(Protocol):
+    """What the engine asks of the process it runs in."""
+
+    retries_here: bool
+    """Whether failed attempts are retried in this process, or by the orchestrator."""
+
+    def pause(self, seconds: float) -> None:
+        """Return after so many seconds, or sooner where this run of the body ends."""
+
+    def suspend(self, wait: str) -> None:
+        """Give the compute away until `wait` may have been answered; need not return."""
+
+    def stop(self, why: Stop, error: BaseException | None) -> None:
+        """Stop this run of the body. May not return."""
+
+
+def park() -> NoReturn:
+    """Never return: the thread ends with its process."""
+    while True:
+        # Not even without memory: what is raised here would unwind the flow.
+        with suppress(Exception), parked():
+            while True:
+                time.sleep(3600)

@@ -12,7 +12,7 @@ from kitaru.errors import AnswerInvalid, InputError, UsageError, ValueNotEncodab
 from kitaru.runtime import codec
 from kitaru.runtime.schema.annotations import hints_of
 from kitaru.runtime.schema.types import from_json
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature

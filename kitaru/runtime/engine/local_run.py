@@ -14,8 +14,7 @@ from weakref import WeakValueDictionary
 from kitaru.config import secret_names
 from kitaru.errors import EnvironmentFailure
 from kitaru.hints import resume_command, resume_help, retry_help
-from kitaru.runtime.engine.execution import Execution, Scope, entered
-from kitaru.runtime.engine.host import Stop
+from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
 from kitaru.runtime.engine.parked_threads import parked, prepare
 from kitaru.runtime.engine.retries import ONCE, Policy
 from kitaru.runtime.journal.journal import Journal

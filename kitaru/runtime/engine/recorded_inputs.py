@@ -19,7 +19,7 @@ from kitaru.runtime import codec
 from kitaru.runtime.engine import declared_changes
 from kitaru.runtime.engine.inputs import bound_of, check_type, signature_of
 from kitaru.runtime.schema.annotations import hints_of
-from kitaru.wire.nearest import nearest
+from kitaru.wire.names import nearest
 from kitaru.wire.structs import Struct
 
 if TYPE_CHECKING:

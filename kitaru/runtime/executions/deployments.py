@@ -17,8 +17,7 @@ from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.base import Store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
-from kitaru.wire.names import check_name
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import check_name, suggestion
 from kitaru.wire.records import DeploymentRecord, TagRecord
 from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import Struct

@@ -12,7 +12,7 @@ from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.ids import check_execution_id
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 from kitaru.wire.records import InvocationKind, InvocationRecord
 from kitaru.wire.structs import Struct
 

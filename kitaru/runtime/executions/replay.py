@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import Any
 
-from kitaru.errors import NotFound, UsageError
+from kitaru.errors import FlowError, NotFound, UsageError
+from kitaru.runtime import codec
 from kitaru.runtime.executions.invocation_ref import Known, failure, known, select
-from kitaru.runtime.executions.results import alike
 from kitaru.runtime.journal import blobs
 from kitaru.runtime.journal.journal import Journal
-from kitaru.runtime.memory.snapshot import inherit
-from kitaru.runtime.schema.types import check_answer
+from kitaru.runtime.memory.memories import inherit
+from kitaru.runtime.schema.types import check_answer, from_json
 from kitaru.runtime.steps.frames import counters_in
 from kitaru.version import VERSION
 from kitaru.wire import keys
@@ -175,3 +175,38 @@ def _route(source: Journal, exec_id: str, again: set[str]) -> Iterator[tuple[str
     for block, pointer in pointers:
         if block in arrived or pointer.passed in arrived:
             yield keys.frame(exec_id, block), pointer
+
+
+def alike(value: Any, journal: Journal, record: InvocationRecord) -> Any:
+    """Return JSON as an instance of the type that `record` holds; other values as they are.
+
+    Raises:
+        AnswerInvalid: the JSON does not fit that type.
+        UsageError: no JSON says what the record holds, or its class is not to be found here.
+    """
+    if record.value is None or not codec.is_json(codec.encode(value, where=record.id)):
+        return value
+    document = journal.fetch(record.value)
+    if codec.is_json(document):
+        return value
+    like = _decoded(document, record)
+    holds_objects = isinstance(like, list | dict) or (
+        isinstance(like, tuple | set | frozenset) and not codec.is_json(codec.encode(list(like)))
+    )
+    if holds_objects:
+        raise UsageError(
+            f'JSON cannot say what "{record.id}" returned: a {type(like).__name__} that holds '
+            "objects.",
+            help="Give a Python value: KitaruClient().executions.replay(…, results={…})",
+        )
+    return from_json(value, type(like), record.id)
+
+
+def _decoded(document: Any, record: InvocationRecord) -> Any:
+    try:
+        return codec.decode(document)
+    except FlowError as error:
+        raise UsageError(
+            f'The result of "{record.id}" cannot be given here: {error.message}',
+            help="Run this in the project, where the classes of the flow can be imported.",
+        ) from error

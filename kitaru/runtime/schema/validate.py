@@ -35,7 +35,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
-from kitaru.wire.nearest import nearest
+from kitaru.wire.names import nearest
 
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator

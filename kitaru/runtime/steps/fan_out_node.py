@@ -8,8 +8,7 @@ from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.runtime.engine import promised_calls
-from kitaru.runtime.engine.execution import Execution, Scope, entered
-from kitaru.runtime.engine.host import Stop
+from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
 from kitaru.runtime.engine.signals import INTERRUPTED
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.steps.control_flow import END, ControlFlow

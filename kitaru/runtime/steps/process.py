@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kitaru.errors import EnvironmentFailure, KitaruError
-from kitaru.runtime.engine.host import Stop
+from kitaru.runtime.engine.execution import Stop
 from kitaru.runtime.engine.promised_calls import NOTHING
 from kitaru.runtime.engine.signals import TERMINATED
 from kitaru.runtime.journal.exceptions import user_traceback

@@ -14,8 +14,7 @@ from kitaru.errors import EnvironmentFailure, FlowError, UsageError, ValueNotEnc
 from kitaru.hints import retry_help
 from kitaru.runtime import codec
 from kitaru.runtime.engine import declared_changes, inputs, promised_calls, waits
-from kitaru.runtime.engine.execution import Execution, Scope, entered
-from kitaru.runtime.engine.host import Stop
+from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
 from kitaru.runtime.engine.recorded_inputs import restore
 from kitaru.runtime.engine.signals import INTERRUPTED
 from kitaru.runtime.journal import launches

@@ -1,14 +1,18 @@
-"""Check the graphs of a document: order, inputs, conditions, nesting."""
+"""Check the graphs of a document: order, inputs, conditions, nesting, loops."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru_targets.common import check_loops, conditions
+from kitaru_targets.common import conditions
 from kitaru_targets.common.node_names import KEY, MAX_KEY, RESERVED_SUFFIX
 
+# `kfp.local` takes the task's name out of the input's.
+_FOUND = re.compile(r"pipelinechannel--[a-z0-9-]+-Output")
 _MAX_DEPTH = 95
 
 
@@ -126,7 +130,7 @@ def _task(dag: _Dag, key: str, task: dict[str, Any]) -> Iterator[str]:
     yield from _inputs(dag, key, task, called)
     yield from _condition(dag, task)
     yield from _skipped(dag, task)
-    yield from check_loops.problems(task, called)
+    yield from loop_problems(task, called)
 
 
 def _inputs(dag: _Dag, key: str, task: dict[str, Any], called: dict[str, Any]) -> Iterator[str]:
@@ -186,3 +190,45 @@ def _skipped(dag: _Dag, task: dict[str, Any]) -> Iterator[str]:
         conditional = "triggerPolicy" in dag.tasks.get(needed, {})
         if conditional and f"pipelinechannel--{needed}--" not in condition:
             yield f"depends on {needed}, which may be skipped"
+
+
+def loop_problems(task: dict[str, Any], called: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with how `task` iterates over the component that it calls, if it does."""
+    iterator = task.get("parameterIterator")
+    if "artifactIterator" in task or (iterator is None and "iteratorPolicy" in task):
+        yield "only a list of texts can be iterated over"
+    if iterator is None:
+        return
+    declared = called.get("inputDefinitions", {}).get("parameters", {})
+    given = task.get("inputs", {}).get("parameters", {})
+    if "dag" not in called or "triggerPolicy" in task:
+        yield "only an unconditional group can be iterated over"
+    item = iterator.get("itemInput")
+    if declared.get(item, {}).get("parameterType") != "STRING" or item in given:
+        yield f"its item {item} is no text input that only the iterator gives"
+    limit = task.get("iteratorPolicy", {}).get("parallelismLimit")
+    if type(limit) is not int or limit < 1:
+        yield f"runs {limit!r} at a time"
+    yield from _list(iterator.get("items", {}), given, declared)
+
+
+def _list(items: dict[str, Any], given: dict[str, Any], declared: dict[str, Any]) -> Iterator[str]:
+    match items:
+        case {"inputParameter": str(name)}:
+            if name not in given or declared.get(name, {}).get("parameterType") != "LIST":
+                yield f"iterates over {name}, which is no list that it is given"
+            elif not _FOUND.fullmatch(name):
+                yield f"local runners do not find the list {name}"
+        case {"raw": str(raw)}:
+            if not _is_list_of_texts(raw):
+                yield f"iterates over {raw}, which is no list of texts"
+        case _:
+            yield f"iterates over {sorted(items)}"
+
+
+def _is_list_of_texts(raw: str) -> bool:
+    try:
+        texts = json.loads(raw)
+    except ValueError:
+        return False
+    return isinstance(texts, list) and all(isinstance(text, str) for text in texts)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kitaru.errors import UsageError
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 
 
 @dataclass(frozen=True, slots=True)

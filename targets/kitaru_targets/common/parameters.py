@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kitaru.errors import InputError, UsageError
 from kitaru.runtime.schema.validate import problem
-from kitaru.wire.nearest import suggestion
+from kitaru.wire.names import suggestion
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, ParameterType, Plan, is_rounded
 from kitaru_targets.base import Transport
 from kitaru_targets.common.annotations import schema_of

@@ -16,8 +16,7 @@ from kitaru.wire.plan import Block, Parameter, Plan, Resources, Step
 from kitaru_targets import bundle, delivery, plans
 from kitaru_targets.build import Build
 from kitaru_targets.compare.code import Code, Codes, said
-from kitaru_targets.compare.order import arrivals
-from kitaru_targets.graph import decoded, graph_of
+from kitaru_targets.graph import Edge, Graph, Node, decoded, graph_of
 
 # What only a build knows of itself: an execution does not say how its code came.
 _LOCKED = ("delivery", "image", "base_image", "store")
@@ -46,6 +45,9 @@ class Side:
     units: tuple[Unit, ...]
 
 
+# The number of paths through conditions multiplies. More than this are counted, but not listed.
+MOST = 16
+_PASSED = ("join", "log", "memory", "test")
 _GLUE = ("entry", "join", "call", "return")
 
 
@@ -152,3 +154,38 @@ def _pause(step: Step) -> str:
 def _resources(asked: Resources) -> str:
     named = {"cpu": asked.cpu, "memory": asked.memory, "gpu": asked.gpu}
     return ", ".join(f"{name} {value}" for name, value in named.items() if value)
+
+
+def arrivals(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Return for each node the ways it is reached, as `research → if short: false`.
+
+    Joins, logs and memory are passed: what stands before them counts.
+    """
+    nodes = {node.id: node for node in graph.nodes}
+    coming: dict[str, list[Edge]] = {node: [] for node in nodes}
+    for edge in graph.edges:
+        coming[edge.target].append(edge)
+    found: dict[str, tuple[str, ...]] = {}
+
+    def ways(node: str) -> tuple[str, ...]:
+        if node not in found:
+            ways = {way for edge in coming[node] for way in _through(nodes[edge.source], edge)}
+            found[node] = _bounded(ways)
+        return found[node]
+
+    def _through(source: Node, edge: Edge) -> list[str]:
+        if source.kind not in _PASSED:
+            return [source.title if source.kind == "wait" else source.id]
+        asked = f" → {source.title}: {edge.label}" if source.kind == "test" else ""
+        return [f"{way}{asked}" for way in ways(source.id)]
+
+    for node in nodes:
+        ways(node)
+    return found
+
+
+def _bounded(ways: set[str]) -> tuple[str, ...]:
+    if len(ways) <= MOST:
+        return tuple(sorted(ways))
+    digest = sha256("\n".join(sorted(ways)).encode()).removeprefix("sha256:")
+    return (f"{len(ways)} ways ({digest[:12]})",)
