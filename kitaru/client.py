@@ -907,7 +907,7 @@ class Executions(Explaining):
         Raises:
             NotFound: there is no such execution or invocation.
             StateError: it is to be replayed at a failure that it had not.
-            UsageError: a name stands for several invocations, or a result cannot be given.
+            UsageError: a name stands for several invocations, or a result cannot be injected.
             InputError: an input is unknown or does not fit its annotation.
             EnvironmentFailure: its target cannot be reached; the replay is recorded.
 

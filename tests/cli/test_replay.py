@@ -62,9 +62,9 @@ def test_from_a_checkpoint_with_a_result_and_an_answer(kitaru: Kitaru, source: s
     shown = kitaru("executions", "get", found["exec_id"])
     assert shown.err.splitlines()[1] == "input    topic = kayaks"
     assert [line.split()[1:3] for line in shown.err.splitlines()[2:5]] == [
-        ["research", "given"],
+        ["research", "injected"],
         ["draft", shown.err.splitlines()[3].split()[2]],
-        ["approve", "given"],
+        ["approve", "injected"],
     ]
 
 

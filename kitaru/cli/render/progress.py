@@ -124,7 +124,7 @@ def _facts(record: InvocationRecord) -> Iterator[str]:
     if record.adopted_from:
         yield f"from {record.adopted_from.partition('/')[0]}"
     elif record.given:
-        yield "given"
+        yield "injected"
     elif record.cached_from:
         yield f"cached, from {record.cached_from.partition('/')[0]}"
     elif record.kind == "wait":

@@ -96,7 +96,7 @@ class _Brief(Struct):
 
     arguments: tuple[str, str]
     result: tuple[Any, ...]
-    given: bool
+    injected: bool
 
 
 def compare(a: Journal, b: Journal, *, limit: int | None = None, skip: int = 0) -> Comparison:
@@ -192,7 +192,7 @@ def _brief(fields: Mapping[str, Any]) -> _Brief:
 def _change(a: _Brief | None, b: _Brief | None) -> Change:
     if a is None or b is None:
         return "only b" if a is None else "only a"
-    is_same = a.result == b.result and (a.arguments == b.arguments or a.given or b.given)
+    is_same = a.result == b.result and (a.arguments == b.arguments or a.injected or b.injected)
     return "same" if is_same else "changed"
 
 
@@ -265,7 +265,7 @@ def _shown(record: InvocationRecord | None) -> dict[str, Any] | None:
 
 def _how(record: InvocationRecord) -> str:
     if record.given:
-        return "given"
+        return "injected"
     if record.adopted_from:
         return "adopted"
     return "cached" if record.cached_from else "ran"

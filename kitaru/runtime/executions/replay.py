@@ -56,22 +56,22 @@ def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
 
     Raises:
         NotFound: an invocation that `changes` name is not in the source, or that is being removed.
-        UsageError: a name stands for several invocations, or a result cannot be given.
+        UsageError: a name stands for several invocations, or a result cannot be injected.
         StateError: it is to replay at the failure of an execution that is completed.
     """
     exec_id = new_execution_id()
     _refer(source, exec_id)
     calls = known(source)
     start, before = _start(source, calls, changes)
-    given = {select(source, calls, name).id: value for name, value in changes.results.items()}
-    named = [one for one in calls if one.id in given]
+    injected = {select(source, calls, name).id: value for name, value in changes.results.items()}
+    named = [one for one in calls if one.id in injected]
     stored = _inputs(source, exec_id, inputs)
-    taken = [_adopted(source, one.record) for one in calls if _precedes(one, before, given)]
-    taken += [_given(source, exec_id, one, given[one.id]) for one in named]
+    taken = [_adopted(source, one.record) for one in calls if _precedes(one, before, injected)]
+    taken += [_injected(source, exec_id, one, injected[one.id]) for one in named]
     inherit(source, exec_id, {record.id for record in taken if record})
     records: list[tuple[str, Record]] = [(keys.invocation(exec_id, r.id), r) for r in taken if r]
     if inputs is None and before:
-        again = {*given, *([start] if start else [])}
+        again = {*injected, *([start] if start else [])}
         records += _route(source, exec_id, again)
     replayed = Replay(
         source=source.exec_id,
@@ -118,8 +118,8 @@ def _start(source: Journal, calls: Sequence[Known], changes: Changes) -> tuple[s
     return found.id, found.position
 
 
-def _precedes(one: Known, before: float, given: Mapping[str, Any]) -> bool:
-    return one.position < before and one.id not in given
+def _precedes(one: Known, before: float, injected: Mapping[str, Any]) -> bool:
+    return one.position < before and one.id not in injected
 
 
 def _inputs(source: Journal, exec_id: str, document: Any) -> StoredValue:
@@ -135,9 +135,9 @@ def _adopted(source: Journal, record: InvocationRecord | None) -> InvocationReco
     return replace(shared, adopted_from=f"{source.exec_id}/{record.id}")
 
 
-def _given(source: Journal, exec_id: str, one: Known, value: Any) -> InvocationRecord:
+def _injected(source: Journal, exec_id: str, one: Known, value: Any) -> InvocationRecord:
     if one.kind not in _REPLACEABLE:
-        raise UsageError(f'"{one.id}" is a {one.kind}: it has no result that could be given.')
+        raise UsageError(f'"{one.id}" is a {one.kind}: its result cannot be injected.')
     if one.kind == "wait" and (asked := source.wait_request(one.id)):
         check_answer(value, asked.schema, one.id)
     if one.record is not None:
@@ -207,6 +207,6 @@ def _decoded(document: Any, record: InvocationRecord) -> Any:
         return codec.decode(document)
     except FlowError as error:
         raise UsageError(
-            f'The result of "{record.id}" cannot be given here: {error.message}',
+            f'The result of "{record.id}" cannot be injected here: {error.message}',
             help="Run this in the project, where the classes of the flow can be imported.",
         ) from error
