@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import FlowError, KitaruError, NotFound
-from kitaru.flow import Flow
+from kitaru.local_flow import LocalFlow
 from kitaru.runtime.journal.exceptions import import_traceback
 from kitaru.runtime.steps.modules import import_file
 from kitaru.toml_files import project_file, table
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def load_flow(execution: ExecutionRecord) -> Flow[Any, Any]:
+def load_flow(execution: ExecutionRecord) -> LocalFlow[Any, Any]:
     """Import the module that an execution ran, and return its flow.
 
     A file that is not where it was, because it moved or because this is another machine, is looked
@@ -103,17 +103,17 @@ def is_loadable(execution: ExecutionRecord) -> bool:
     return execution.module != SCRIPT or _flow_here(execution) is not None
 
 
-def _flow_here(execution: ExecutionRecord) -> Flow[Any, Any] | None:
+def _flow_here(execution: ExecutionRecord) -> LocalFlow[Any, Any] | None:
     main = script()
     return _flow_in(main.namespace, execution.flow) if main.name == SCRIPT else None
 
 
-def _flow_in(namespace: dict[str, Any], name: str) -> Flow[Any, Any] | None:
-    flows = (value for value in namespace.values() if isinstance(value, Flow))
+def _flow_in(namespace: dict[str, Any], name: str) -> LocalFlow[Any, Any] | None:
+    flows = (value for value in namespace.values() if isinstance(value, LocalFlow))
     return next((found for found in flows if found.name == name), None)
 
 
-def _flow_of_script(execution: ExecutionRecord) -> Flow[Any, Any]:
+def _flow_of_script(execution: ExecutionRecord) -> LocalFlow[Any, Any]:
     found = _flow_here(execution)
     if found is not None:
         return found

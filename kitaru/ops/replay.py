@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kitaru.errors import KitaruError
-from kitaru.flow import replay as replay_here
 from kitaru.loading import load_flow
+from kitaru.local_flow import replay as replay_here
 from kitaru.ops.resume import Resumed
 from kitaru.ops.submit import (
     check_process,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from kitaru import hints
 from kitaru.config import setting
 from kitaru.errors import StateError, UsageError
-from kitaru.flow import handle_of_ended, run_execution
 from kitaru.handle import Handle
 from kitaru.loading import load_flow
+from kitaru.local_flow import handle_of_ended, run_execution
 from kitaru.ops.submit import Submission, handle_of, submit
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.journal.journal import Journal

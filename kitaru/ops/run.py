@@ -11,13 +11,13 @@ from kitaru.errors import FlowError, KitaruError, UsageError
 from kitaru.ops.flow_ref import Location
 
 if TYPE_CHECKING:
-    from kitaru.flow import Flow
     from kitaru.handle import Handle
+    from kitaru.local_flow import LocalFlow
     from kitaru.stores.base import Store
 
 
 def run(
-    flow: Flow[..., Any],
+    flow: LocalFlow[..., Any],
     inputs: Mapping[str, Any],
     *,
     store: str | Store | None = None,
@@ -40,17 +40,17 @@ def run(
     return flow.options(store=store, cache=cache, retries=retries).start(inputs)
 
 
-def load_flow(location: Location) -> Flow[..., Any]:
+def load_flow(location: Location) -> LocalFlow[..., Any]:
     """Import the module and return the flow it means.
 
     Raises SourceError when there is no such flow, several and none was named, or a syntax error;
     FlowError when the module does not import.
     """
-    from kitaru.flow import Flow
+    from kitaru.local_flow import LocalFlow
     from kitaru.wire.importing import check_exit
 
     module = _import(location)
-    flows = {name: value for name, value in vars(module).items() if isinstance(value, Flow)}
+    flows = {name: value for name, value in vars(module).items() if isinstance(value, LocalFlow)}
     if location.flow in flows:
         return flows[location.flow]
     own = {n: f for n, f in flows.items() if f.function.__module__ == module.__name__}
@@ -62,7 +62,7 @@ def load_flow(location: Location) -> Flow[..., Any]:
     raise UsageError(f"{location.path} has {what}", help=f"flows here: {', '.join(own) or 'none'}")
 
 
-def text_inputs(flow: Flow[..., Any]) -> set[str]:
+def text_inputs(flow: LocalFlow[..., Any]) -> set[str]:
     """Return the names of the inputs annotated as `str`, whose text is never read as a number."""
     hints = flow.function.__annotations__
     return {name for name, hint in hints.items() if hint in (str, "str") and name != "return"}

@@ -24,7 +24,7 @@ MODULES = ("", "memory", "errors", "llm", "config", "flow", "checkpoint", "primi
 # Objects that a user holds, by the dotted name of their class.
 CLASSES = (
     "flow.Flow",
-    "flow.Runner",
+    "local_flow.Runner",
     "handle.Handle",
     "checkpoint.Checkpoint",
     "runtime.engine.futures.Future",

@@ -132,7 +132,7 @@ def test_a_call_that_a_timeout_gives_up_is_counted(monkeypatch: pytest.MonkeyPat
 
 def test_a_call_counts_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr(sys.modules["kitaru.flow"], "now", lambda: LONG_AGO)
+        earlier.setattr(sys.modules["kitaru.local_flow"], "now", lambda: LONG_AGO)
         run(asks, [Says("fine")], monkeypatch)
     assert used().calls == 1
     with monkeypatch.context() as earlier:

@@ -177,7 +177,7 @@ def test_retry_runs_what_failed_and_nothing_else() -> None:
     def body() -> list:
         return [noted(1), mends()]
 
-    from kitaru.flow import run_execution
+    from kitaru.local_flow import run_execution
     from kitaru.runtime.journal.journal import Journal
     from kitaru.stores import open_store
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
+from kitaru import local_flow
 from kitaru.runtime.engine import execution
 from kitaru.runtime.engine.call_order import Course
 from kitaru.runtime.engine.execution import Execution
@@ -119,7 +119,7 @@ MUTANTS: Mapping[str, Mutant] = {
         Presence, "announce", lambda self: None, remote=True, most_processes=8, cancels=False
     ),
     "ids are reused": _mutant(
-        import_module("kitaru.flow"), "new_execution_id", _id_of_the_millisecond, starts_more=True
+        local_flow, "new_execution_id", _id_of_the_millisecond, starts_more=True
     ),
     "a write to memory is not announced": _mutant(
         Journal, "declare_write", lambda self, id, floor: floor, most_processes=8

@@ -11,7 +11,7 @@ import pytest
 import kitaru
 from kitaru import KitaruClient, flow
 from kitaru.errors import InputError, UsageError
-from kitaru.flow import run_execution
+from kitaru.local_flow import run_execution
 from kitaru.runtime.engine import declared_changes, recorded_inputs
 from kitaru.runtime.executions.replay import Changes
 from kitaru.runtime.journal.journal import Journal
@@ -141,7 +141,7 @@ def test_a_keyword_that_is_an_input_now_is_passed_as_one() -> None:
 
 @pytest.mark.parametrize("inputs", [{}, {"recipient": "bob"}])
 def test_a_replay_of_a_renamed_input_is_refused_and_leaves_nothing(inputs: dict[str, Any]) -> None:
-    from kitaru.flow import replay
+    from kitaru.local_flow import replay
 
     journal = started(began, payee="alice")
     with pytest.raises(InputError, match="payee is recorded"):

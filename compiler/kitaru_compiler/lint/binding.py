@@ -301,7 +301,7 @@ class _Reader:
                 return ()
             return self.api.fields("kitaru.checkpoint", "CallOptions")
         if owner.cls == _FLOW and method == "run":
-            return self.api.fields("kitaru.flow", "RunOptions")
+            return self.api.fields("kitaru.local_flow", "RunOptions")
         return ()
 
     def _check_arguments(

@@ -1,0 +1,440 @@
+"""Run flows in this process: a new execution, a recorded one from its journal, or a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial, update_wrapper
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+)
+
+from kitaru import hints
+from kitaru.compat.explaining import Explaining
+from kitaru.config import is_image, setting, stacks
+from kitaru.errors import ContextError, StateError, UsageError
+from kitaru.handle import Handle
+from kitaru.runtime import codec
+from kitaru.runtime.engine import declared_changes, exit_report, inputs, recorded_inputs
+from kitaru.runtime.engine.execution import current, in_body
+from kitaru.runtime.engine.local_run import LocalRun
+from kitaru.runtime.engine.options import check_option
+from kitaru.runtime.engine.retries import Policy, RetryOn, policy
+from kitaru.runtime.journal.blobs import store_value
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.llm import preload
+from kitaru.runtime.llm.model_calls import Capture, check_capture
+from kitaru.stores import resolve_store
+from kitaru.version import VERSION
+from kitaru.wire import canonical, keys
+from kitaru.wire.fingerprint import fingerprint_function
+from kitaru.wire.ids import check_execution_id, new_execution_id
+from kitaru.wire.modules import SCRIPT, file_of, home_name, undecorated
+from kitaru.wire.names import check_name, suggestion
+from kitaru.wire.records import EndRecord, ExecutionRecord
+from kitaru.wire.starts import refuse_while_importing
+from kitaru.wire.structs import replace
+from kitaru.wire.times import now
+
+if TYPE_CHECKING:
+    from inspect import BoundArguments
+
+    from kitaru.compat.names import ImageSettings
+    from kitaru.runtime.executions.replay import Changes
+    from kitaru.stores.base import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_COROUTINE, _GENERATOR = 0x80, 0x20 | 0x200
+
+
+class FlowOptions(TypedDict, total=False):
+    """The options of `@flow`, which documents them."""
+
+    name: str | None
+    cache: bool | None
+    retries: int | None
+    retry_delay: float | None
+    backoff: float | None
+    retry_on: RetryOn | None
+    max_parallel: int | None
+    capture: Capture | None
+    image: str | ImageSettings | None
+    stack: str | None
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of `.run(…)` in addition to the flow's inputs. An input of the same name wins.
+
+    `cache` and `retries` are the options of `.options(…)`. `stack` is the stack whose store is
+    used. `image` is for containers and has no effect here.
+    """
+
+    cache: bool | None
+    retries: int | None
+    stack: str | None
+    image: str | ImageSettings | None
+
+
+class LocalFlow(Explaining, Generic[P, R]):
+    """A flow that runs in this process; `kitaru.flow.Flow` adds its deployments.
+
+    Attributes:
+        name: the name in its executions.
+        function: the decorated function.
+        module: the name under which another process imports it.
+        file: the path of its source. Code without a file (standard input, `python -c`, a notebook)
+            has the module `__main__` and no file.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        cache: bool | None = None,
+        retries: int | None = None,
+        retry_delay: float | None = None,
+        backoff: float | None = None,
+        retry_on: RetryOn | None = None,
+        max_parallel: int | None = None,
+        capture: Capture | None = None,
+        image: str | ImageSettings | None = None,
+        stack: str | None = None,
+    ) -> None:
+        _check_synchronous(function)
+        update_wrapper(self, function)
+        self.function = function
+        self.module = home_name(function)
+        self.file = _file(function, self.module)
+        check_option("@flow", "name", name, str)
+        check_option("@flow", "cache", cache, bool)
+        check_option("@flow", "stack", stack, str)
+        self.name = check_name("flow", name or function.__name__)
+        self.cache = cache
+        self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)
+        self.stack = stack
+        for option, value in (("max_parallel", max_parallel), ("image", _reference(image))):
+            if value is not None:
+                setting(option, decorator=value)
+        self.max_parallel = max_parallel
+        self.capture = check_capture("@flow", capture)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the body as a part of the flow that calls it, in whose execution its calls count.
+
+        Raises:
+            UsageError: called outside a flow.
+            ContextError: called inside a checkpoint.
+        """
+        if current() is None:
+            raise UsageError(
+                f"The flow {self.name} was called like a function.",
+                help=f"Run it with {self.name}.run(…).wait(), or from a shell: kitaru run FILE.py",
+            )
+        in_body(f"the flow {self.name}")
+        return self.function(*args, **kwargs)
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Start an execution with these inputs and return at once.
+
+        `cache=`, `retries=`, `stack=` and `image=` that are not inputs of the flow are options, as
+        `RunOptions` describes them.
+
+        Raises:
+            InputError: an input is missing, unknown or of the wrong type; nothing was started.
+            UsageError: an option is wrong, or the stack has a target, where `.run` does not run.
+            ContextError: called inside a flow.
+
+        Example:
+            handle = review_flow.run("kayaks")
+            print(handle.wait())
+        """
+        # First of all: where the file is imported, the stack may not exist, nor fit the inputs.
+        refuse_while_importing(f"{self.name}.run(…)", self.module)
+        options: dict[str, Any] = {n: kwargs[n] for n in self._run_options & kwargs.keys()}
+        if not options and self.stack is None:
+            return Runner(self).run(*args, **kwargs)
+        given: Any = {name: value for name, value in kwargs.items() if name not in options}
+        _reference(options.get("image"))
+        runner = Runner(
+            self,
+            store=_store_of(self, options.get("stack", self.stack)),
+            cache=options.get("cache"),
+            retries=options.get("retries"),
+        )
+        return runner.run(*args, **given)
+
+    @cached_property
+    def _run_options(self) -> frozenset[str]:
+        code = self.function.__code__
+        own = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return frozenset(RunOptions.__annotations__.keys() - {*own})
+
+    def options(
+        self,
+        *,
+        store: str | Store | None = None,
+        exec_id: str | None = None,
+        cache: bool | None = None,
+        retries: int | None = None,
+    ) -> Runner[P, R]:
+        """Return a runner with other options. Call `.run(…)` on it.
+
+        Args:
+            store: URL of the store, such as `sqlite:PATH`. Default: as configured.
+            exec_id: execution id. If it already exists with the same inputs, that execution is
+                resumed.
+            cache: whether results of other executions may be reused. Default: as decorated.
+            retries: default number of retries for checkpoints that set none. Default: as decorated.
+
+        Raises:
+            UsageError: `exec_id` is not a valid execution id, or `retries` is not a valid number.
+
+        Example:
+            review_flow.options(cache=False).run("kayaks")
+        """
+        return Runner(self, store=store, exec_id=exec_id, cache=cache, retries=retries)
+
+    def resume(self, exec_id: str, *, store: str | Store | None = None) -> Handle[R]:
+        """Resume an execution of this flow. Recorded calls do not run again.
+
+        Raises:
+            NotFound: there is no such execution.
+            StateError: it belongs to another flow, was cancelled, or is running in this process.
+        """
+        refuse_while_importing(f"{self.name}.resume(…)", self.module)
+        return run_execution(self, self._own(exec_id, store), module=self.module)
+
+    def replay(
+        self,
+        exec_id: str,
+        *,
+        start: str = "",
+        at_failure: bool = False,
+        results: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        models: Mapping[str, str] | None = None,
+        store: str | Store | None = None,
+    ) -> Handle[R]:
+        """Start a new execution that reuses the records before `start`, and run the rest again.
+
+        Args:
+            start: id or name of the first invocation to run again. Default: everything.
+            at_failure: run again from the invocation that failed.
+            results: results to inject, by invocation. They are returned for any arguments.
+            inputs: inputs to change, as JSON by name.
+            models: models to use instead of the configured ones, by alias.
+
+        Raises:
+            NotFound: there is no such execution or invocation.
+            StateError: it belongs to another flow, or `at_failure` is set and it did not fail.
+            UsageError: a name matches several invocations, or a result cannot be injected.
+            InputError: an input is unknown or does not match its annotation.
+
+        Example:
+            review_flow.replay(exec_id, start="draft", models={"fast": "openai/gpt-4o"}).wait()
+        """
+        from kitaru.runtime.executions.replay import Changes
+
+        refuse_while_importing(f"{self.name}.replay(…)", self.module)
+        changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
+        return replay(self, self._own(exec_id, store), changes, module=self.module)
+
+    def _own(self, exec_id: str, store: str | Store | None) -> Journal:
+        journal = Journal.open(resolve_store(store), exec_id)
+        if journal.execution.flow != self.name:
+            raise StateError(
+                f"The execution {exec_id} belongs to {journal.execution.flow}, not to {self.name}.",
+                help=hints.get_help(journal),
+            )
+        return journal
+
+
+class Runner(Generic[P, R]):
+    """A flow together with the options of one run."""
+
+    def __init__(
+        self,
+        flow: LocalFlow[P, R],
+        *,
+        store: str | Store | None = None,
+        exec_id: str | None = None,
+        cache: bool | None = None,
+        retries: int | None = None,
+    ) -> None:
+        self._flow = flow
+        self._store = store
+        self._exec_id = None if exec_id is None else check_execution_id(exec_id)
+        self._cache = cache
+        self._retries = policy(".options", retries, None, None, None).retries
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Start an execution; see `LocalFlow.run`."""
+        refuse_while_importing(f"{self._flow.name}.run(…)", self._flow.module)
+        return self._start(inputs.bind(self._flow.name, self._flow.function, args, kwargs))
+
+    def start(self, given: Mapping[str, Any]) -> Handle[R]:
+        """Start an execution with JSON inputs by name, turned into what the annotations say.
+
+        Raises:
+            InputError: an input is missing, unknown or does not fit its annotation.
+        """
+        refuse_while_importing(f"{self._flow.name}.run(…)", self._flow.module)
+        return self._start(inputs.bind_json(self._flow.name, self._flow.function, given))
+
+    def _start(self, bound: BoundArguments) -> Handle[R]:
+        flow = self._flow
+        if current() is not None:
+            raise ContextError(
+                f"The flow {flow.name} was run inside a flow: every replay would run it again.",
+                help=f"Call it: {flow.name}(…) runs its body as a part of this execution.",
+            )
+        store = resolve_store(self._store)
+        exec_id = self._exec_id or new_execution_id()
+        document = inputs.encode(flow.name, bound)
+        record = ExecutionRecord(
+            exec_id=exec_id,
+            flow=flow.name,
+            module=flow.module,
+            file=flow.file,
+            mode="local",
+            inputs=store_value(store, keys.home(exec_id), document, "inputs"),
+            inputs_digest=canonical.digest(document),
+            started_at=now(),
+            kitaru_version=VERSION,
+            cache=setting("cache", argument=self._cache, decorator=flow.cache).value,
+            retries=self._retries,
+            changes=declared_changes.declared(),
+            code=fingerprint_function(flow.function),
+        )
+        journal = Journal.create(store, record)
+        return run_execution(flow, journal, fresh=self._exec_id is None, module=flow.module)
+
+
+def run_execution(
+    flow: LocalFlow[Any, R],
+    journal: Journal,
+    *,
+    fresh: bool = False,
+    cache: bool | None = None,
+    module: str = "",
+) -> Handle[R]:
+    """Run an execution's body in this process, unless it has ended; what is recorded is replayed.
+
+    `fresh` means that no process ran it before. `cache` overrides what the execution was started
+    with. `module` is the flow's where a script calls, which is then told at its end what became of
+    it.
+
+    Raises:
+        StateError: it was cancelled, or is running in this process already.
+        InputError: the recorded inputs are not those of the flow any more.
+    """
+    end = None if fresh else journal.end()
+    if end is not None:
+        return handle_of_ended(journal, end)
+    if not fresh or journal.execution.replay:
+        recorded_inputs.check(flow.name, flow.function, _inputs(journal))
+    preload.start(flow.function)
+    run = LocalRun(
+        journal,
+        lambda: _body(flow, journal),
+        cache=journal.execution.cache if cache is None else cache,
+        policy=_policy(flow, journal),
+        attempted=not fresh,
+        max_parallel=setting("max_parallel", decorator=flow.max_parallel).value,
+        capture=flow.capture,
+        before_start=partial(exit_report.watch, module=module) if module else None,
+    )
+    if not fresh or journal.execution.replay:
+        journal.mark_running()
+        journal.note_code(fingerprint_function(flow.function))
+    return Handle(journal, run.start())
+
+
+def replay(
+    flow: LocalFlow[Any, R], source: Journal, changes: Changes, *, module: str = ""
+) -> Handle[R]:
+    """Begin a replay of an execution of `flow`, and run it in this process."""
+    from kitaru.runtime.executions.replay import adopt
+
+    recorded = recorded_inputs.restore(flow.name, flow.function, _inputs(source)).bound.arguments
+    document = None
+    if changes.inputs:
+        document = inputs.changed(flow.name, flow.function, recorded, changes.inputs)
+    return run_execution(flow, adopt(source, changes, document), fresh=True, module=module)
+
+
+def handle_of_ended(journal: Journal, end: EndRecord) -> Handle[Any]:
+    """Return the handle of an execution that has ended; raise StateError when it was cancelled."""
+    if end.status == "completed":
+        return Handle(journal, None)
+    raise StateError(
+        f"The execution {journal.exec_id} was cancelled; it cannot be resumed.",
+        help=hints.new_help(journal),
+    )
+
+
+def _reference(image: Any) -> Any:
+    """Return the reference of an image that may be described by settings."""
+    return image.as_settings("@flow(image=…)").get("image") if is_image(image) else image
+
+
+def _store_of(flow: LocalFlow[Any, Any], stack: str | None) -> str | None:
+    """Return the store of the stack that a run names, None where that is the configured one."""
+    check_option(".run", "stack", stack, str)
+    if not stack:
+        return None
+    known = stacks()
+    if stack not in known and stack not in ("default", "local"):
+        names = ", ".join(sorted(known)) or "none"
+        help = suggestion(stack, known, f"Stacks: {names}")
+        raise UsageError(f"There is no stack {stack!r}.", help=help)
+    settings = known.get(stack, {})
+    if settings.get("target", "local") != "local":
+        raise UsageError(
+            f"The stack {stack} runs on {settings['target']}, and .run(…) runs in this process.",
+            help=f"kitaru deploy {flow.file or 'FILE.py'}:{flow.name} --stack {stack}",
+        )
+    store: str | None = settings.get("store")
+    return store
+
+
+def _body(flow: LocalFlow[Any, Any], journal: Journal) -> Any:
+    return recorded_inputs.call(flow.name, flow.function, _inputs(journal))
+
+
+def _inputs(journal: Journal) -> dict[str, Any]:
+    values: dict[str, Any] = codec.decode(journal.fetch(journal.execution.inputs))
+    return values
+
+
+def _policy(flow: LocalFlow[Any, Any], journal: Journal) -> Policy:
+    said = setting("retries", argument=journal.execution.retries, decorator=flow.policy.retries)
+    return replace(flow.policy, retries=said.value)
+
+
+def _check_synchronous(function: Callable[..., Any]) -> None:
+    code = getattr(function, "__code__", None)
+    if code is None:
+        raise UsageError(f"@flow is for functions, not for {function!r}.")
+    if code.co_flags & (_COROUTINE | _GENERATOR):
+        kind = "async" if code.co_flags & _COROUTINE else "a generator"
+        raise UsageError(
+            f"The flow {function.__name__} is {kind}.",
+            help="Make it an ordinary function (`def`, no `yield`). Checkpoints may be async; use "
+            ".submit(…) and .map(…) to run them concurrently.",
+        )
+
+
+def _file(function: Callable[..., Any], module: str) -> str:
+    if module == SCRIPT:
+        return ""
+    file = file_of(module) or Path(undecorated(function).__code__.co_filename).resolve()
+    return str(file)
