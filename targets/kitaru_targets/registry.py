@@ -15,17 +15,17 @@ from kitaru_targets.base import Execute, Target
 if TYPE_CHECKING:
     from kitaru_targets.dry_run.process import Machine
 
-# By name, which is also the folder: title, document, and the dry run that understands it.
+# By name, which is also the folder: title and document.
 _TARGETS = {
-    "airflow": ("Apache Airflow", "dag.py", "airflow"),
-    "azureml": ("Azure Machine Learning", "pipeline.yaml", "azureml"),
-    "kubeflow": ("Kubeflow Pipelines", "pipeline.yaml", "kfp_ir"),
-    "sagemaker": ("Amazon SageMaker Pipelines", "pipeline.json", "sagemaker"),
-    "vertex": ("Vertex AI Pipelines", "pipeline.yaml", "kfp_ir"),
+    "airflow": ("Apache Airflow", "dag.py"),
+    "azureml": ("Azure Machine Learning", "pipeline.yaml"),
+    "kubeflow": ("Kubeflow Pipelines", "pipeline.yaml"),
+    "sagemaker": ("Amazon SageMaker Pipelines", "pipeline.json"),
+    "vertex": ("Vertex AI Pipelines", "pipeline.yaml"),
 }
 # This machine: a process runs the flow, which needs no orchestrator.
 LOCAL = "local"
-_KNOWN = {**_TARGETS, LOCAL: ("a process on this machine", "process.json", "local")}
+_KNOWN = {**_TARGETS, LOCAL: ("a process on this machine", "process.json")}
 
 
 def names() -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def get(name: str) -> Target:
     """
     if name not in _KNOWN:
         return _brought(name)
-    title, document, dry_run = _KNOWN[name]
+    title, document = _KNOWN[name]
     files = ("profile", "emit", "validate", "submit")
     profile, emit, validate, submit = (import_module(f".{name}.{f}", __package__) for f in files)
     return Target(
@@ -62,7 +62,7 @@ def get(name: str) -> Target:
         emit=emit.emit,
         validate=validate.validate,
         submit=submit.submit,
-        execute=_execute(dry_run),
+        execute=_execute(name),
         guide=lambda values: _rendered(f"deploy_{name}.md.j2", values),
         transport=profile.TRANSPORT,
         answered=getattr(submit, "answered", None),
@@ -90,8 +90,8 @@ def _brought(name: str) -> Target:
 
 
 @cache
-def _execute(module: str) -> Execute:
+def _execute(name: str) -> Execute:
     def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) -> None:
-        import_module(f".dry_run.{module}", __package__).execute(text, given, run_id, machine)
+        import_module(f".{name}.dry_run", __package__).execute(text, given, run_id, machine)
 
     return execute

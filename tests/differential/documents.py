@@ -12,7 +12,7 @@ from kitaru_compiler import Compilation, compile_flow
 from kitaru_targets import registry
 from kitaru_targets.common import read
 from kitaru_targets.common.parameters import values
-from kitaru_targets.dry_run.kfp_ir import Call, interpret
+from kitaru_targets.kfp.dry_run import Call, interpret
 
 from kitaru.errors import ValueNotEncodable
 from kitaru.runtime.steps.frames import handed_on

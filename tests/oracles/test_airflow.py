@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
-from kitaru_targets.common import dag_file
+from kitaru_targets.airflow import dag_file
 
 from tests.field.test_field import FLOWS
 from tests.oracles.ask import ask

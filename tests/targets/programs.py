@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kitaru_targets.base import ContainerSpec
-from kitaru_targets.dry_run.kfp_ir import Call
+from kitaru_targets.kfp.dry_run import Call
 
 from kitaru.wire.plan import (
     Block,

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kitaru_targets import dry_run, registry
-from kitaru_targets.common import dag_file, parameters
+from kitaru_targets.airflow import dag_file
+from kitaru_targets.common import parameters
 from kitaru_templates.render import literal, word
 
 from kitaru.client import KitaruClient

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kitaru_compiler.diagnostics.model import SourceError
 from kitaru_targets import registry
+from kitaru_targets.azureml.dry_run import Call, interpret
 from kitaru_targets.common import read, shell, yaml
-from kitaru_targets.dry_run.azureml import Call, interpret
 
 from kitaru.errors import EnvironmentFailure, InputError, UsageError
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, Resources

@@ -18,8 +18,9 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kitaru_targets import registry
+from kitaru_targets.airflow import dag_file
 from kitaru_targets.base import Transport
-from kitaru_targets.common import dag_file, parameters, shell
+from kitaru_targets.common import parameters, shell
 
 from kitaru.wire.plan import Parameter, Plan
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kitaru_targets.base import Transport
-from kitaru_targets.common import ir, parameters, read, variables
+from kitaru_targets.common import parameters, read, variables
 from kitaru_targets.common.node_names import KEY, MAX_KEY, Keys
+from kitaru_targets.kfp import document
 
 from kitaru.errors import InputError, UsageError
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, ParameterType, Plan, Resources
@@ -45,7 +46,7 @@ def test_a_default_that_cannot_stand_in_a_document_is_left_to_the_flow(
 ) -> None:
     portable = parameters.portable(with_parameters(parameter(kind, default)), Transport())
     assert not portable.parameters[0].has_literal_default
-    definition = ir.definitions(portable, "")["x"]
+    definition = document.definitions(portable, "")["x"]
     assert (definition["parameterType"], definition["defaultValue"]) == ("STRING", OWN_DEFAULT)
 
 
@@ -60,20 +61,20 @@ def test_an_empty_text_is_a_text_where_the_default_is_the_flows_own() -> None:
 def test_a_plain_default_stays() -> None:
     plain = with_parameters(parameter("str", "owls"), parameter("json", ["a"], name="y"))
     assert parameters.portable(plain, Transport()) == plain
-    found = ir.definitions(plain, "gs://b/p")
+    found = document.definitions(plain, "gs://b/p")
     assert found["x"] == {"parameterType": "STRING", "isOptional": True, "defaultValue": "owls"}
     assert found["y"]["defaultValue"] == '["a"]'
     assert found["kitaru_store"]["defaultValue"] == "gs://b/p"
 
 
 def test_a_store_that_nobody_named_has_to_be_given() -> None:
-    assert "isOptional" not in ir.definitions(with_parameters(), "")["kitaru_store"]
+    assert "isOptional" not in document.definitions(with_parameters(), "")["kitaru_store"]
 
 
 @pytest.mark.parametrize("name", ["kitaru_execution", "kitaru_store", "größe"])
 def test_an_input_that_cannot_be_a_parameter_is_named(name: str) -> None:
     with pytest.raises(UsageError, match=rf"flow\.py:8: .*{name}"):
-        ir.definitions(with_parameters(parameter("str", name=name)), "")
+        document.definitions(with_parameters(parameter("str", name=name)), "")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,9 @@ def test_text_that_no_command_line_carries_is_refused() -> None:
 
 def asked(resources: Resources) -> dict[str, Any]:
     spec = read.parse(
-        ir.emit(plan((Do("a", resources=resources),)), WIRING, longest_name=9, longest_key=9).text
+        document.emit(
+            plan((Do("a", resources=resources),)), WIRING, longest_name=9, longest_key=9
+        ).text
     )
     (executor,) = spec["deploymentSpec"]["executors"].values()
     return dict(executor["container"].get("resources", {}))

@@ -17,7 +17,7 @@ from kitaru_compiler import compile_flow
 from kitaru_compiler.diagnostics.model import SourceError
 from kitaru_targets import registry
 from kitaru_targets.base import ContainerSpec
-from kitaru_targets.dry_run.sagemaker import Call, interpret
+from kitaru_targets.sagemaker.dry_run import Call, interpret
 
 from kitaru.client import KitaruClient
 from kitaru.errors import InputError, KitaruError, UsageError

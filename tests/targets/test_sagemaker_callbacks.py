@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kitaru_targets import registry
-from kitaru_targets.dry_run.sagemaker import interpret
+from kitaru_targets.sagemaker.dry_run import interpret
 
 from kitaru.client import KitaruClient
 from kitaru.errors import UsageError

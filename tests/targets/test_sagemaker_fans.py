@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kitaru_targets import registry
 from kitaru_targets.common.node_names import Keys
-from kitaru_targets.dry_run.sagemaker import Call, interpret
+from kitaru_targets.sagemaker.dry_run import Call, interpret
 
 from kitaru.errors import InputError
 from kitaru.wire.plan import FanItem, Plan

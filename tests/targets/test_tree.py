@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kitaru_targets import registry
 from kitaru_targets.common import read
-from kitaru_targets.dry_run.kfp_ir import interpret
+from kitaru_targets.kfp.dry_run import interpret
 
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, StepItem
 

@@ -11,9 +11,10 @@ from kitaru_templates.render import render
 from kitaru.errors import UsageError
 from kitaru.wire import amounts
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Span, Step
+from kitaru_targets.airflow import dag_file
 from kitaru_targets.airflow.profile import MAX_NAME
 from kitaru_targets.base import ContainerSpec, Emission
-from kitaru_targets.common import dag_file, parameters, variables
+from kitaru_targets.common import parameters, variables
 from kitaru_targets.common.node_names import slug
 
 _GPU = "nvidia.com/gpu"

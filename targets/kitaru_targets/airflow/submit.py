@@ -16,8 +16,8 @@ from typing import Any
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.runtime.steps.control_flow import END
 from kitaru.wire.records import ExecutionRecord
+from kitaru_targets.airflow import dag_file
 from kitaru_targets.base import Submitted
-from kitaru_targets.common import dag_file
 from kitaru_targets.common.options import check_run
 
 # The id of a run, which Airflow takes once.

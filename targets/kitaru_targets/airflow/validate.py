@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 from kitaru.runtime.schema.validate import problem
+from kitaru_targets.airflow import dag_file
 from kitaru_targets.airflow.profile import MAX_MAPPED, MAX_NAME
-from kitaru_targets.common import dag_file, parameters
+from kitaru_targets.common import parameters
 
 _ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME}}}", re.ASCII)
 _RETRIES = {"retries", "retry_delay", "retry_exponential_backoff", "max_retry_delay"}

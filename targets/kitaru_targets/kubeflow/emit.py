@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kitaru.wire.plan import Plan
 from kitaru_targets.base import ContainerSpec, Emission
-from kitaru_targets.common import ir, node_names
+from kitaru_targets.common import node_names
+from kitaru_targets.kfp import document
 from kitaru_targets.kubeflow.profile import MAX_NAME
 
 
 def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     """Return `pipeline.yaml` for a plan; raise UsageError when a name cannot be in it."""
-    return ir.emit(plan, wiring, longest_name=MAX_NAME, longest_key=node_names.MAX_KEY)
+    return document.emit(plan, wiring, longest_name=MAX_NAME, longest_key=node_names.MAX_KEY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kitaru_targets.common import check
+from kitaru_targets.kfp import check
 from kitaru_targets.kubeflow.profile import MAX_NAME
 
 # The API server refuses larger uploads.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kitaru_targets.common import check
+from kitaru_targets.kfp import check
 from kitaru_targets.vertex.profile import MAX_NAME
 
 # The largest request that the service's API takes inline.

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kitaru.errors import InputError
-from kitaru_targets.common import conditions, read
-from kitaru_targets.common.ir import RUN_UUID
+from kitaru_targets.common import read
 from kitaru_targets.dry_run.process import Machine, Start
+from kitaru_targets.kfp import conditions
+from kitaru_targets.kfp.document import RUN_UUID
 
 State = Literal["succeeded", "skipped", "failed", "blocked"]
 Values = dict[str, Any]

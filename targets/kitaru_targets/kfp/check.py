@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
-from kitaru_targets.common import check_dag, read
-from kitaru_targets.common.ir import RUN_UUID, SCHEMA_VERSION
+from kitaru_targets.common import read
 from kitaru_targets.common.node_names import KEY
+from kitaru_targets.kfp import check_dag
+from kitaru_targets.kfp.document import RUN_UUID, SCHEMA_VERSION
 
 _PLACEHOLDER = re.compile(
     r"\{\{\$\.(inputs|outputs)\.parameters\['([A-Za-z_][A-Za-z0-9_-]*)'\](\.output_file)?\}\}"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru_targets.common import conditions
 from kitaru_targets.common.node_names import KEY, MAX_KEY, RESERVED_SUFFIX
+from kitaru_targets.kfp import conditions
 
 # `kfp.local` takes the task's name out of the input's.
 _FOUND = re.compile(r"pipelinechannel--[a-z0-9-]+-Output")

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Span, Step, StepItem, WaitItem
-from kitaru_targets.common.conditions import Comparison
 from kitaru_targets.common.node_names import Keys
+from kitaru_targets.kfp.conditions import Comparison
 
 # The list of a fan-out; local runners of the vendors find it by this name alone.
 LIST = "Output"

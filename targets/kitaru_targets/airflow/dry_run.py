@@ -15,7 +15,8 @@ from typing import Any
 
 from kitaru.errors import InputError
 from kitaru.runtime.schema.validate import problem
-from kitaru_targets.common import dag_file, parameters
+from kitaru_targets.airflow import dag_file
+from kitaru_targets.common import parameters
 from kitaru_targets.dry_run.process import Ended, Machine, Start
 
 Outcome = Mapping[str, str]

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from kitaru.wire import amounts
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Step
 from kitaru_targets.base import ContainerSpec, Emission
-from kitaru_targets.common import conditions, parameters, task_groups, variables, yaml
+from kitaru_targets.common import parameters, variables, yaml
 from kitaru_targets.common.node_names import slug
+from kitaru_targets.kfp import conditions, task_groups
 
 # Open-source Kubeflow resolves this only as the whole constant of a task input: it travels as the
 # input `run`, and the container's arguments read that.

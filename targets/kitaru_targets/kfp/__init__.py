@@ -1,0 +1,1 @@
+"""Documents of Kubeflow Pipelines and Vertex AI Pipelines, which share one format."""
