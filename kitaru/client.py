@@ -159,6 +159,7 @@ class KitaruClient(Explaining):
         Example:
             print(client.fix("review.py", diff=True).diff)
         """
+        refuse_while_importing("client.fix(…)")
         from kitaru.ops.fix import fix
         from kitaru.ops.flow_ref import locate
 
