@@ -432,8 +432,9 @@ class KitaruClient(Explaining):
 
     @staticmethod
     def restore(source: str, to: str, *, replace: bool = False) -> Copied:
-        """Restore the store `to` from the backup `source`, both URLs. See
-        `kitaru.ops.backup.restore`.
+        """Restore the store URL `to` from the backup URL `source`.
+
+        See `kitaru.ops.backup.restore`.
 
         Raises:
             NotFound: there is no such file.
@@ -450,10 +451,10 @@ class KitaruClient(Explaining):
 
 
 class DeployedFlows(Deployments):
-    """What `KitaruClient.deployments` offers: deployed flows; deploy and invoke them."""
+    """Deployed flows: `KitaruClient.deployments`."""
 
     def __init__(self, store: Store, named: str | None = None) -> None:
-        """`named` is the store that documents name; default the configured one."""
+        """`named` is the store URL in documents. Default: the configured store."""
         super().__init__(store)
         self._named = named
 
@@ -469,14 +470,14 @@ class DeployedFlows(Deployments):
         delivery: str = "store",
         strict: bool = False,
     ) -> Deployed:
-        """Compile a flow of a file, and keep the build as its next version.
+        """Compile a flow, and store the build as its next version.
 
         Args:
-            flow: as `KitaruClient.compile` takes it.
-            target: the name of a target; default as configured, else `local`.
-            tag: one tag, or several, to point at the version.
-            dry_run: return what would change, and keep nothing.
-            granularity, image, delivery, strict: as `KitaruClient.compile` takes them.
+            flow: as for `KitaruClient.compile`.
+            target: name of a target. Default: as configured, then `local`.
+            tag: tag, or list of tags, to move to the version.
+            dry_run: return what would change, and store nothing.
+            granularity, image, delivery, strict: as for `KitaruClient.compile`.
 
         Raises:
             SourceError: the source has errors.
@@ -513,16 +514,16 @@ class DeployedFlows(Deployments):
     ) -> ExecutionView:
         """Execute the document of a deployed version here until it ends or waits.
 
-        `flow`, `inputs`, `tag` and `version` are those of `invoke`.
+        `flow`, `inputs`, `tag` and `version` are the same as for `invoke`.
 
         Args:
-            answers: the answer to each wait, by its name.
+            answers: answers by the name of the wait.
 
         Raises:
             NotFound: no such flow is deployed, or it has no such version or tag.
-            InputError: the inputs are not those of the version; nothing was started.
-            AnswerInvalid: an answer does not fit its wait's schema; the execution still waits.
-            StateError: an answer is for no pending wait.
+            InputError: the inputs do not match the version. Nothing was started.
+            AnswerInvalid: an answer does not match its wait's schema. The execution still waits.
+            StateError: an answer names no pending wait.
         """
         refuse_while_importing("client.deployments.dry_run(…)")
         from kitaru.ops.dry_run import begin_version, dry_run
@@ -542,19 +543,20 @@ class DeployedFlows(Deployments):
         exec_id: str | None = None,
         options: Mapping[str, str] | None = None,
     ) -> Handle[Any]:
-        """Start an execution of a deployed version on its target; default its tag `default`.
+        """Start an execution of a deployed version on its target. Default: the tag `default`.
 
         Args:
             flow: the flow's name, or `FLOW@TAG`, `FLOW@v3`.
             version: 3, "3" or "v3".
-            exec_id: the execution's id. The same id, version and inputs again start nothing twice.
-            options: of the target's service, over those of the settings.
+            exec_id: execution id. Repeating a call with the same id, version and inputs starts no
+                second run.
+            options: options of the target's service. They override those of the settings.
 
         Raises:
             NotFound: no such flow is deployed, or it has no such version or tag.
-            InputError: the inputs are not those of the version; nothing was started.
-            StateError: the execution `exec_id` was started from another version, or otherwise.
-            EnvironmentFailure: the SDK or a package is missing, or store or service refused.
+            InputError: the inputs do not match the version. Nothing was started.
+            StateError: the execution `exec_id` was started from another version or in another way.
+            EnvironmentFailure: the SDK or a package is missing, or the store or service failed.
 
         Example:
             client.deployments.invoke(flow="review", inputs={"topic": "tea"}, tag="stable").wait()
@@ -574,10 +576,10 @@ class DeployedFlows(Deployments):
 
 
 class Executions(Explaining):
-    """What `KitaruClient.executions` offers; every method may raise EnvironmentFailure.
+    """Executions: `KitaruClient.executions`. Every method may raise EnvironmentFailure.
 
-    `exec_id` is an id, a prefix of at least 4 characters that only one id has, or `latest` for the
-    execution that started last. No such execution is NotFound, several are a UsageError.
+    `exec_id` is an id, a unique prefix of at least 4 characters, or `latest` for the execution that
+    started last. Without a match, NotFound is raised; with several matches, UsageError.
     """
 
     def __init__(self, store: Store) -> None:
@@ -587,7 +589,7 @@ class Executions(Explaining):
         return execution_id(self._store, exec_id)
 
     def get(self, exec_id: str) -> ExecutionView:
-        """Return an execution as it is now; raises NotFound.
+        """Return a snapshot of an execution. Raises NotFound.
 
         Example:
             client.executions.get("latest").status
@@ -601,12 +603,12 @@ class Executions(Explaining):
     ) -> list[listing.Listed]:
         """Return `{"exec_id", "flow", "status", "started_at"}` per execution, newest first.
 
-        Each entry is an attribute as well: `client.executions.list()[0].exec_id`.
+        Each key is also an attribute: `client.executions.list()[0].exec_id`.
         """
         return listing.list_executions(self._store, flow=flow, status=status, limit=limit)
 
     def latest(self, *, flow: str | None = None, status: str | None = None) -> ExecutionView:
-        """Return the newest execution, of a flow or with a status; raises NotFound.
+        """Return the newest execution of a flow or with a status. Raises NotFound.
 
         Example:
             client.executions.latest(flow="review", status="waiting")
@@ -617,11 +619,11 @@ class Executions(Explaining):
         raise NotFound(f"There is no {what}.", help="kitaru executions list")
 
     def pending_waits(self, exec_id: str) -> tuple[WaitRequest, ...]:
-        """Return the questions of an execution that are not answered; raises NotFound."""
+        """Return the pending waits of an execution. Raises NotFound."""
         return self.get(exec_id).waits
 
     def statistics(self, *, flow: str | None = None) -> dict[str, int]:
-        """Return how many executions have each status, of a flow or of all; 0 for none."""
+        """Return the number of executions by status, of one flow or of all flows."""
         counts = dict.fromkeys(map(str, ExecutionStatus), 0)
         for found in self.each(flow=flow):
             counts[found["status"]] += 1
@@ -637,11 +639,11 @@ class Executions(Explaining):
         after: str = "",
         page: int = 1,
     ) -> listing.Page:
-        """Return what `list` does, having looked at no more than the newest `within` executions.
+        """Return a page of `list`, searching at most the newest `within` executions.
 
         Args:
-            after: the execution that the page before ended with.
-            page: which page of `limit` executions, counted behind that.
+            after: the last execution of the previous page.
+            page: number of the page of `limit` executions after that.
         """
         return listing.page_of(
             self._store,
@@ -656,14 +658,14 @@ class Executions(Explaining):
     def each(
         self, *, flow: str | None = None, status: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield what `list` returns, newest first, for as long as you ask for more."""
+        """Yield the entries of `list` lazily, newest first."""
         return listing.each_execution(self._store, flow=flow, status=status)
 
     def collect(self, older_than: timedelta, *, dry_run: bool = False) -> Iterator[Removed]:
-        """Remove the executions that ended, or failed, so long ago; yield each when it is gone.
+        """Remove executions that ended or failed long ago. Yield each after its removal.
 
-        Those stay that run or wait, and those that replays which stay were made from. May be ended
-        at any moment, and begun again.
+        Running and waiting executions are kept, and so are the sources of replays that are kept.
+        The removal may be interrupted at any time and repeated.
 
         Args:
             older_than: minimum time since an execution reached its last status.
@@ -687,7 +689,7 @@ class Executions(Explaining):
         checkpoint: str | None = None,
         limit: int | None = None,
     ) -> Iterator[LogLine]:
-        """Yield the output that was kept of an execution, in order of time; raises NotFound.
+        """Yield the recorded output of an execution in order of time. Raises NotFound.
 
         Args:
             invocation: return only the output of this invocation. `""` is the flow's body.
@@ -704,12 +706,12 @@ class Executions(Explaining):
         return islice(logs.lines(journal, only, follow), limit)
 
     def diff(self, a: str, b: str, *, limit: int | None = None, skip: int = 0) -> Comparison:
-        """Return how execution `b` differs from `a`; raises NotFound.
+        """Return the differences of execution `b` from `a`. Raises NotFound.
 
         Args:
-            limit: how many rows at most; default all. Of more rows only those that differ are
-                returned, and how many there are of each kind is in `counts`.
-            skip: how many of them to leave out first.
+            limit: maximum number of rows. Default: all. If there are more rows, only those that
+                differ are returned, and `counts` contains the number of each kind.
+            skip: number of rows to skip.
 
         Example:
             client.executions.diff(source, replayed).same
@@ -720,13 +722,13 @@ class Executions(Explaining):
         return compare(*journals, limit=limit, skip=skip)
 
     def lineage(self, exec_id: str, invocation: str | None = None) -> dict[str, tuple[str, ...]]:
-        """Return, by invocation, those whose results it used, whole or inside an argument.
+        """Return, by invocation, the earlier invocations whose results it used.
 
-        By content: an argument that equals a result, or else a part of one, counts as that result.
-        Raises NotFound.
+        Content is compared: an argument that equals a result, or a part of one, counts as that
+        result. Raises NotFound.
 
         Args:
-            invocation: only what its result was made from, and what was made from it.
+            invocation: return only the ancestors and descendants of its result.
         """
         from kitaru.ops.lineage import lineage
 
@@ -740,11 +742,11 @@ class Executions(Explaining):
         limit: int | None = None,
         skip: int = 0,
     ) -> builtins.list[dict[str, Any]]:
-        """Return the model calls of an execution, or of one invocation; raises NotFound.
+        """Return the model calls of an execution or of one invocation. Raises NotFound.
 
         Args:
-            limit: how many of them at most; default all.
-            skip: how many to leave out first.
+            limit: maximum number of calls. Default: all.
+            skip: number of calls to skip.
 
         Example:
             [call["cost"] for call in client.executions.calls(exec_id, "draft")]
@@ -754,15 +756,15 @@ class Executions(Explaining):
         return calls(self._store, self._whole(exec_id), invocation, limit=limit, skip=skip)
 
     def dry_run(self, exec_id: str, *, answers: Mapping[str, Any] | None = None) -> ExecutionView:
-        """Continue a dry run here until it ends or waits; finished steps do not run again.
+        """Continue a dry run here until it ends or waits. Finished steps do not run again.
 
         Args:
-            answers: the answer to each wait, by its name.
+            answers: answers by the name of the wait.
 
         Raises:
             NotFound: there is no such execution.
-            StateError: this machine does not have its build, or an answer is for no pending wait.
-            AnswerInvalid: an answer does not fit its wait's schema; the execution still waits.
+            StateError: this machine does not have its build, or an answer names no pending wait.
+            AnswerInvalid: an answer does not match its wait's schema. The execution still waits.
 
         Example:
             client.executions.dry_run(exec_id, answers={"approve": True}).status
@@ -783,20 +785,20 @@ class Executions(Explaining):
     ) -> Handle[Any]:
         """Answer a wait with JSON, and continue the execution.
 
-        A local one continues in this process; one that is deployed on its target, as
-        `kitaru executions input` does.
+        A local execution continues in this process, and a deployed one on its target, as with
+        `kitaru executions input`.
 
         Args:
-            wait: which wait; needed when several are pending.
-            submit: whether the remaining steps of a deployed execution are started.
-            options: of the target's service, over those of the settings.
+            wait: name of the wait. Required if several are pending.
+            submit: whether to start the remaining steps of a deployed execution.
+            options: options of the target's service. They override those of the settings.
 
         Raises:
-            AnswerInvalid: the value does not fit the wait's schema; it still waits.
-            WaitConflict: it was answered before, with another value.
+            AnswerInvalid: the value does not match the wait's schema. The execution still waits.
+            WaitConflict: the wait was answered before, with another value.
             NotFound: there is no such execution or wait.
-            StateError: nothing was ever asked.
-            EnvironmentFailure: the answer is recorded, and its target cannot be reached.
+            StateError: the execution has no wait.
+            EnvironmentFailure: the answer is recorded, but the target cannot be reached.
         """
         refuse_while_importing("client.executions.input(…)")
         from kitaru.ops.answer import answer
@@ -807,19 +809,19 @@ class Executions(Explaining):
     def resume(
         self, exec_id: str, *, again: bool = False, options: Mapping[str, str] | None = None
     ) -> Handle[Any]:
-        """Resume an execution whose process or run is gone; what is recorded does not run again.
+        """Resume an execution whose process or run has ended. Recorded calls do not run again.
 
-        A local one runs in this process; one that is deployed is handed to its target.
+        A local execution runs in this process. A deployed one is submitted to its target.
 
         Args:
-            again: start another run although one was started since the execution waits.
-            options: of the target's service, over those of the settings.
+            again: start another run even if one was started for the current wait.
+            options: options of the target's service. They override those of the settings.
 
         Raises:
             NotFound: there is no such execution.
             StateError: it was cancelled, waits for an answer, runs in this process, is a dry run,
-                or was submitted already.
-            EnvironmentFailure: the SDK is missing, or store or service refused.
+                or was already submitted.
+            EnvironmentFailure: the SDK is missing, or the store or service failed.
         """
         refuse_while_importing("client.executions.resume(…)")
         from kitaru.ops.resume import resume
@@ -836,12 +838,12 @@ class Executions(Explaining):
     ) -> Build:
         """Write the residual pipeline of an execution: its remaining steps, to be deployed.
 
-        Only the store is read: the code is the one that the execution started with.
+        Only the store is read. The code is the one that the execution started with.
 
         Args:
-            target: the name of a target.
+            target: name of a target.
             directory: the build is written to `directory/FLOW/TARGET-EXEC`.
-            image: the container image of every step; default as configured.
+            image: container image of every step. Default: as configured.
 
         Raises:
             NotFound: there is no such execution.
@@ -859,7 +861,7 @@ class Executions(Explaining):
         return write_residual(journal, Place(target, Path(directory), image))
 
     def retry(self, exec_id: str) -> Handle[Any]:
-        """Run a failed execution again, under the same id: recorded checkpoints do not run again.
+        """Retry a failed execution under the same id. Recorded checkpoints do not run again.
 
         Raises:
             NotFound: there is no such execution.
@@ -889,28 +891,28 @@ class Executions(Explaining):
     ) -> ReplayHandle[Any]:
         """Start a new execution that reuses the records before `start`, and run the rest again.
 
-        One that runs locally runs in this process. The remaining steps of a deployed one are
-        started on its target.
+        A replay of a local execution runs in this process. The remaining steps of a deployed one
+        are started on its target.
 
         Args:
-            start: the invocation, by id or name, to run again from; default the first one.
+            start: id or name of the first invocation to run again. Default: everything.
             at_failure: run again from the invocation that failed.
-            results: by invocation, what it shall have returned, however it is called now.
+            results: results to inject, by invocation. They are returned for any arguments.
             inputs: inputs to change, as JSON by name.
-            models: by alias, the model to ask instead of the one that is configured.
-            from_, at: other names of `start`.
+            models: models to use instead of the configured ones, by alias.
+            from_, at: aliases of `start`.
             overrides: `results` by `checkpoint.NAME`, and `inputs` by `input.NAME`.
             checkpoint_overrides: `results`, each as `{"output": value}`.
-            flow_overrides: another name of `inputs`.
-            submit: whether the remaining steps of a deployed execution are started.
-            changed: inputs to change, by name, as `inputs` has them.
+            flow_overrides: alias of `inputs`.
+            submit: whether to start the remaining steps of a deployed execution.
+            changed: inputs to change, by name, as in `inputs`.
 
         Raises:
             NotFound: there is no such execution or invocation.
-            StateError: it is to be replayed at a failure that it had not.
-            UsageError: a name stands for several invocations, or a result cannot be injected.
-            InputError: an input is unknown or does not fit its annotation.
-            EnvironmentFailure: its target cannot be reached; the replay is recorded.
+            StateError: `at_failure` is set, and the execution did not fail.
+            UsageError: a name matches several invocations, or a result cannot be injected.
+            InputError: an input is unknown or does not match its annotation.
+            EnvironmentFailure: the target cannot be reached. The replay is recorded.
 
         Example:
             client.executions.replay(exec_id, start="draft", results={"research": "owls"}).wait()
@@ -943,15 +945,15 @@ class Executions(Explaining):
         inputs: Mapping[str, Any] | None = None,
         models: Mapping[str, str] | None = None,
     ) -> builtins.list[Replayed]:
-        """Replay the newest executions of a flow or status in the same way, and compare each.
+        """Replay the newest executions of a flow or status with the same changes, and compare them.
 
-        One after the other, each until it has ended or waits. Running executions and replays are
-        left out. `start`, `at_failure`, `results`, `inputs` and `models` are those of `replay`.
+        They run one after the other, each until it ends or waits. Running executions and replays
+        are skipped. `start`, `at_failure`, `results`, `inputs` and `models` are as for `replay`.
 
         Args:
             flow: only executions of this flow.
             status: only executions with this status.
-            limit: how many at most.
+            limit: maximum number of executions.
 
         Example:
             cohort = client.executions.replay_many(flow="review", models={"fast": "openai/gpt-4o"})
@@ -967,12 +969,12 @@ class Executions(Explaining):
         return replay_many(self._store, lambda source: changes, where, limit)
 
     def abort(self, exec_id: str, wait: str | None = None) -> ExecutionView:
-        """Answer a pending wait with "no further": the execution is cancelled.
+        """Cancel the execution instead of answering a pending wait.
 
         Raises:
             WaitConflict: the wait was answered before.
             NotFound: there is no such execution or wait.
-            StateError: nothing was ever asked.
+            StateError: the execution has no wait.
         """
         refuse_while_importing("client.executions.abort(…)")
         from kitaru.ops.cancel import abort
@@ -982,9 +984,9 @@ class Executions(Explaining):
     abort_wait = abort
 
     def cancel(self, exec_id: str) -> ExecutionView:
-        """End an execution for good: wherever it runs, it stops at its next durable operation.
+        """Cancel an execution. It stops at its next durable operation and cannot be resumed.
 
-        What is recorded stays. Cancelling what is cancelled already changes nothing.
+        Records stay. Cancelling a cancelled execution has no effect.
 
         Raises:
             NotFound: there is no such execution.

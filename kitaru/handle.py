@@ -45,14 +45,16 @@ _terminal = threading.Lock()
 
 
 class Handle(Generic[R]):
-    """An execution that was started, here or elsewhere.
+    """A handle of an execution, which may run here or elsewhere.
 
     Example:
         handle = review_flow.run("kayaks")
         print(handle.exec_id, handle.status)
         text = handle.wait()
 
-    `exec_id` and `flow` (its name) say which one it is.
+    Attributes:
+        exec_id: the execution id.
+        flow: the name of the flow.
     """
 
     def __init__(
@@ -62,9 +64,9 @@ class Handle(Generic[R]):
         *,
         otherwise: Callable[[], Handle[R]] | None = None,
     ) -> None:
-        """`run` is the execution's run in this process, `None` where it runs elsewhere.
+        """`run` is the execution's run in this process, `None` if it runs elsewhere.
 
-        `otherwise` continues an answered execution here when the process that was to do so is gone.
+        `otherwise` continues an answered execution here if the process that should do it is gone.
         """
         self.exec_id = journal.exec_id
         self.flow = journal.execution.flow
@@ -76,37 +78,37 @@ class Handle(Generic[R]):
 
     @property
     def status(self) -> ExecutionStatus:
-        """`running`, `waiting`, `failed`, `completed` or `cancelled`, as the journal knows it."""
+        """`running`, `waiting`, `failed`, `completed` or `cancelled`, from the journal."""
         return ExecutionStatus(self._journal.state().status)
 
     def wait(self, timeout: float | None = None) -> R:
-        """Wait until the execution has ended and return the flow's result.
+        """Wait until the execution has ended, and return the flow's result.
 
-        While the execution waits for an answer, a person at a terminal is asked for it, as
-        `kitaru run` does. Elsewhere, and if there is a `timeout`, the question is printed once
-        to stderr with the command that answers it; the answer may come from any process. If this
+        While the execution waits for an answer, this method prompts for it on a terminal, as
+        `kitaru run` does. Without a terminal, or with a `timeout`, it prints the question once to
+        stderr, with the command that answers it. The answer may come from any process. If this
         process dies meanwhile, another one can resume the execution.
 
         Args:
-            timeout: seconds; `None` for no limit.
+            timeout: seconds. Default: no limit.
 
         Raises:
             WaitTimeout: `timeout` elapsed. The execution continues.
-            CheckpointFailed: a checkpoint failed; `__cause__` is what it raised.
-            FlowError: the flow's body raised; `__cause__` is what it raised.
-            Diverged: the body did something else than was recorded.
+            CheckpointFailed: a checkpoint failed. `__cause__` is its exception.
+            FlowError: the flow's body raised. `__cause__` is its exception.
+            Diverged: non-deterministic replay: the body made another call than was recorded.
             StateError: the execution was cancelled.
-            EnvironmentFailure: the store failed; the execution can be resumed.
+            EnvironmentFailure: the store failed. The execution can be resumed.
         """
         self._wait(timeout, until_waiting=False)
         return self.get()
 
     def settle(self, timeout: float | None = None) -> ExecutionStatus:
-        """Wait until the execution has ended or is waiting for an answer; return which.
+        """Wait until the execution has ended or waits for an answer, and return its status.
 
         Raises:
             WaitTimeout: `timeout` seconds elapsed. The execution continues.
-            EnvironmentFailure: the store failed; the execution can be resumed.
+            EnvironmentFailure: the store failed. The execution can be resumed.
         """
         self._wait(timeout, until_waiting=True)
         status = self.status

@@ -58,7 +58,7 @@ __all__ = [
 
 
 class Memories:
-    """Memory as `kitaru.memory` offers it where the caller is, and `KitaruClient().memory` outside.
+    """The operations of memory: `kitaru.memory` in flows, and `KitaruClient().memory` outside.
 
     Every operation accepts a `scope`. `namespace:NAME` is shared by everybody who uses that name,
     `flow:NAME` by the executions of a flow, and `execution:ID` belongs to one execution. In a
@@ -68,33 +68,34 @@ class Memories:
 
     Keys are ASCII: a letter, digit or underscore, then also `. : / @ + = , ~ -`, at most 100.
 
-    All may raise ContextError (in a checkpoint), UsageError (key or scope) and EnvironmentFailure.
+    All operations may raise ContextError (in a checkpoint), UsageError (invalid key or scope) and
+    EnvironmentFailure.
     """
 
     def __init__(self, store: Store | None = None) -> None:
-        """`store` is the client's; None for wherever the caller is."""
+        """`store` is the store of a client. None: the store of the running flow or the settings."""
         self._store = store
 
     @property
     def store(self) -> Store:
-        """The store that is used outside flows."""
+        """The store for operations outside flows."""
         return self._store or resolve_store(None)
 
     def configure(self, *, scope: str | None = None, scope_type: str | None = None) -> None:
-        """Set the scope of the operations that follow and name none.
+        """Set the default scope of later operations.
 
-        In a flow's body this counts until the next `configure` of the execution, and is recorded,
-        so that a later step and a resumed execution use the same scope. Outside flows it counts for
-        the process, as `kitaru.configure(memory_scope=…)`.
+        In a flow's body, it applies until the next `configure` of the execution. It is recorded, so
+        that later steps and resumed executions use the same scope. Outside flows, it applies to the
+        process, like `kitaru.configure(memory_scope=…)`.
 
         Args:
-            scope: the name of a namespace, a flow or an execution; or a whole scope such as
+            scope: the name of a namespace, a flow or an execution, or a complete scope such as
                 `namespace:sales`.
-            scope_type: `namespace`, `flow` or `execution`; default `namespace`. Without `scope`, in
-                a flow's body, it is the flow's or the execution's own.
+            scope_type: `namespace`, `flow` or `execution`. Default: `namespace`. Without `scope` in
+                a flow's body, the scope is that of the flow or the execution.
 
         Raises:
-            UsageError: it is not a scope, or outside flows it names none.
+            UsageError: the scope is not valid, or it is missing outside flows.
 
         Example:
             memory.configure(scope="sales", scope_type="namespace")

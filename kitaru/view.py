@@ -30,15 +30,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExecutionView(Explaining):
-    """What an execution is at one moment.
+    """A snapshot of an execution.
 
-    `waits` are the questions that nobody answered yet, `error` is why it failed. `deployment` is
-    the version of its flow that it runs, such as `v3`, empty where it was not deployed. `status` is
-    that of the journal, with three exceptions: `interrupted` where it is running and its process is
-    certainly gone, which only the machine that ran it can know; `answered` where its wait is
-    answered and it has not continued; `submitted` where a run was started that is to continue
-    it. `submission` is the run that was started last since the last status, if any. `state_at` is
-    when the last status was recorded.
+    Attributes:
+        waits: the pending waits.
+        error: the reason of a failure.
+        deployment: the version of its flow, such as `v3`; empty if it was not deployed.
+        status: the status in the journal, with three exceptions. `interrupted`: it is running, but
+            its process is certainly gone, which only the machine that ran it can know. `answered`:
+            its wait is answered, and it has not continued. `submitted`: a run was started to
+            continue it.
+        submission: the latest run that was started since the last status, if any.
+        state_at: the time of the last status.
     """
 
     exec_id: str
@@ -54,7 +57,7 @@ class ExecutionView(Explaining):
 
     @property
     def last_sign(self) -> str:
-        """When it last recorded anything: a status, an invocation or a failed attempt."""
+        """The time of its last record: a status, an invocation or a failed attempt."""
         return max(self.state_at, self.overview(limit=0).last_sign)
 
     @property

@@ -34,20 +34,19 @@ SETTINGS = {
     "memory_scope": "The memory scope outside flows.",
     "default_model": "The model of calls that name none.",
     "models": "Model aliases.",
-    "secrets": "Where each secret is read from.",
-    "logs": "Record what flows print.",
+    "secrets": "References of secrets.",
+    "logs": "Record the output of flows.",
     "otel": "Export traces and metrics. Unset: when an OTLP endpoint is configured.",
     "capture": "What is recorded of model calls besides their values.",
     "redact": "A function that edits texts of model calls and logs before they are recorded.",
     "environment": "Plain environment variables of steps.",
     "airflow": "Options of the Airflow target.",
     "airflow_url": "The Airflow server whose runs commands answer and cancel.",
-    "include": "Files that travel with the flow, besides those that its code names.",
-    "exclude": "Files that do not travel with the flow.",
+    "include": "Files to bundle in addition to those that the code names.",
+    "exclude": "Files to leave out of the bundle.",
     "requirements": "The requirements file of steps.",
-    "compile_cache": "Folder for the results of `kitaru compile` and `kitaru check` that an "
-    "unchanged source uses again; `off` stores none. Default: `kitaru` in `$XDG_CACHE_HOME`, or "
-    "in `~/.cache`.",
+    "compile_cache": "Directory for cached results of `kitaru compile` and `kitaru check`; `off` "
+    "turns the cache off. Default: `kitaru` in `$XDG_CACHE_HOME`, or in `~/.cache`.",
     "sagemaker": "Options of the SageMaker target.",
 }
 
@@ -249,7 +248,7 @@ def settings_page() -> str:
     return "\n\n".join(
         [
             "# Settings",
-            "Made from the code. A setting may be set in `[tool.kitaru]` of pyproject.toml, in a "
+            "Generated from the code. A setting can be set in `[tool.kitaru]` of pyproject.toml, in a "
             "stack, as an environment variable, or with `kitaru.configure(NAME=VALUE)`. "
             "[Configure a project](../how-to/configuration.md) explains the order. `kitaru stack "
             "show` prints every setting in force and its source.",
