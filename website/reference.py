@@ -42,6 +42,8 @@ SETTINGS = {
     "environment": "Plain environment variables of steps.",
     "airflow": "Options of the Airflow target.",
     "airflow_url": "The Airflow server whose runs commands answer and cancel.",
+    "base_image": "The image that the Dockerfile builds on; steps run on it if `image` is not set.",
+    "require_hashes": "Fail if a requirement has no hash, or an image no digest.",
     "include": "Files to bundle in addition to those that the code names.",
     "exclude": "Files to leave out of the bundle.",
     "requirements": "The requirements file of steps.",
@@ -248,8 +250,8 @@ def settings_page() -> str:
     return "\n\n".join(
         [
             "# Settings",
-            "Generated from the code. A setting can be set in `[tool.kitaru]` of pyproject.toml, in a "
-            "stack, as an environment variable, or with `kitaru.configure(NAME=VALUE)`. "
+            "Generated from the code. A setting can be set in `[tool.kitaru]` of pyproject.toml, "
+            "in a stack, as an environment variable, or with `kitaru.configure(NAME=VALUE)`. "
             "[Configure a project](../how-to/configuration.md) explains the order. `kitaru stack "
             "show` prints every setting in force and its source.",
             "\n".join([*rows, *setting_rows()]),
