@@ -18,7 +18,6 @@ another run.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -261,13 +260,12 @@ def start_process(
 
 def _document(store: Store, flow: str, number: int) -> dict[str, Any]:
     from kitaru_targets import registry
+    from kitaru_targets.local.validate import parsed
 
     deployments = Deployments(store)
     version = deployments.get(f"{flow}@v{number}")
-    document: dict[str, Any] = json.loads(
-        deployments.read(version, registry.get(version.target).document)
-    )
-    return document
+    data = deployments.read(version, registry.get(version.target).document)
+    return parsed(data, f"Version {number} of {flow} in {store.url}")
 
 
 def _start(
@@ -387,13 +385,14 @@ def complete_here(journal: Journal) -> bool:
     if not _is_plain(plan):
         return False
     from kitaru_targets.common.parameters import EXECUTION, STORE
+    from kitaru_targets.local.validate import parsed
 
     with tempfile.TemporaryDirectory(prefix="kitaru-rest-") as made:
         target = registry.get(registry.LOCAL)
         build = residual_build.stored(journal, target, Path(made) / "rest")
         folder = Path(made) / "bundle"
         bundle.unpack(bundle.contents(build.read("bundle.zip")), folder)
-        document = json.loads(build.read(build.target.document))
+        document = parsed(build.read(build.target.document), str(build.document))
         given = {STORE: journal.store.url, EXECUTION: journal.exec_id}
         local.run(document, folder, given).popen.wait()
     return journal.end() is not None or journal.state().status == "failed"

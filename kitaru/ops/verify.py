@@ -175,7 +175,10 @@ def _chunks(store: Store, home: str, value: StoredValue) -> Iterator[str]:
         text = json.dumps(value.data)
     else:
         text = (store.get(keys.blob(home, value.blob)) or b"null").decode()
-    json.loads(text, object_hook=note)
+    try:
+        json.loads(text, object_hook=note)
+    except (ValueError, RecursionError) as error:
+        raise RecordCorrupt(f"A value of {home} is not JSON: {error}") from error
     yield from (keys.blob(home, hash) for hash in hashes)
 
 

@@ -12,16 +12,20 @@ import io
 import json
 import os
 import re
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from math import log2
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 from kitaru.wire.chunked_bytes import Part
+
+if TYPE_CHECKING:
+    from zipfile import ZipInfo
 
 MASK = "***"
 # A shorter value is a word that stands in texts by chance.
@@ -213,15 +217,52 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
     elif data[:4] == b"PK\x03\x04":
         import zipfile
 
-        left = _MOST_UNPACKED
+        room = _MOST_UNPACKED
         with suppress(Exception), zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as member:
-                    unpacked = member.read(left)
+            for member in archive.infolist():
+                unpacked = b""
+                with suppress(Exception):
+                    unpacked = _member(data, member, room)
                 yield unpacked
-                left -= len(unpacked)
-                if left <= 0:
+                room -= len(unpacked)
+                if room <= 0:
                     return
+
+
+def _member(data: bytes, member: ZipInfo, room: int) -> bytes:
+    """Return up to `room` bytes of a member of a zip archive.
+
+    `zipfile` unpacks bzip2 and LZMA without a limit: 100 KB may become gigabytes. Other kinds of
+    compression are not unpacked.
+    """
+    import bz2
+    import lzma
+
+    start = (
+        member.header_offset + 30 + sum(struct.unpack_from("<HH", data, member.header_offset + 26))
+    )
+    packed = data[start : start + member.compress_size]
+    match member.compress_type:
+        case 0:
+            return packed[:room]
+        case 8:
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, room)
+        case 12:
+            return bz2.BZ2Decompressor().decompress(packed, room)
+        case 14:
+            # A version of two bytes, the size of the properties, and the properties of LZMA 1.
+            size, code, dictionary = struct.unpack_from("<HBI", packed, 2)
+            properties = {
+                "id": lzma.FILTER_LZMA1,
+                # The unpacker allocates it at once, and needs no more than it may unpack.
+                "dict_size": max(4096, min(dictionary, _MOST_UNPACKED)),
+                "lc": code % 9,
+                "lp": code // 9 % 5,
+                "pb": code // 45,
+            }
+            unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[properties])
+            return unpacker.decompress(packed[4 + size :], room)
+    return b""
 
 
 def _held_in_base64(text: str) -> str:

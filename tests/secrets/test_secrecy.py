@@ -6,7 +6,10 @@ The secrets here are put together at run time: written out, they would be findin
 from __future__ import annotations
 
 import base64
+import io
 import json
+import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -176,3 +179,45 @@ def test_documents_keep_their_form() -> None:
     redaction.register_value("NAME", RANDOM)
     document = {"a": [1, None, f"x{RANDOM}"], RANDOM: {"b": 1.5}}
     assert redaction.redacted_json(document) == {"a": [1, None, "x***"], "***": {"b": 1.5}}
+
+
+KINDS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+def archive(kind: int, *members: bytes) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", kind) as made:
+        for number, member in enumerate(members):
+            made.writestr(f"a folder/member {number}.txt", member)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_members_of_an_archive_are_searched(kind: int) -> None:
+    redaction.register_value("NAME", "correct horse")
+    found = archive(kind, b"", b"first" * 100, b"x" * 9_999 + b"correct horse")
+    assert redaction.find_secret_in_bytes(found) == "NAME"
+    assert redaction.find_secret_in_bytes(archive(kind, b"first" * 100)) == ""
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_bomb_is_unpacked_as_far_as_it_is_searched(kind: int) -> None:
+    redaction.register_value("NAME", "correct horse")
+    bomb = archive(kind, *[bytes(96 * 1024 * 1024)] * 2, b"correct horse")
+    assert len(bomb) < 1024 * 1024
+    tracemalloc.start()
+    try:
+        assert redaction.find_secret_in_bytes(bomb) == ""
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The first 16 MiB, and the copies of a search.
+    assert most < 80 * 1024 * 1024
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_archive_is_no_error(kind: int) -> None:
+    redaction.register_value("NAME", "correct horse")
+    whole = archive(kind, b"first" * 100)
+    for at in range(0, len(whole), 3):
+        redaction.find_secret_in_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from kitaru_targets import registry
 from kitaru_targets.base import ContainerSpec
 from kitaru_targets.local import submit
+from kitaru_targets.local.validate import parsed
 
-from kitaru.errors import UsageError
+from kitaru.errors import StateError, UsageError
 
 from .conftest import REVIEW, Make
 from .programs import Do, plan
@@ -49,6 +50,11 @@ CHANGES = {
     "program": lambda d: d["command"].__setitem__(1, "os"),
     "plan": lambda d: d["command"].__setitem__(4, "/tmp/plan.json"),
     "field": lambda d: d.update(more=1),
+    "list": lambda d: d.update(requirements={"a": 1}),
+    "table": lambda d: d.update(environment=["A"]),
+    "word": lambda d: d["command"].append(1),
+    "input": lambda d: d["inputs"].update(n="text"),
+    "unhashable": lambda d: d["inputs"].update(n={"type": ["string"], "default": ""}),
 }
 
 
@@ -58,6 +64,14 @@ def test_a_bad_document_is_found(change: str) -> None:
     CHANGES[change](changed)
     assert len(TARGET.validate(json.dumps(changed))) == 1
     assert TARGET.validate("{") != []
+    with pytest.raises(StateError, match="the file starts no process"):
+        parsed(json.dumps(changed), "the file")
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"[" * 100_000, b"null", b"{"])
+def test_what_is_no_document_is_refused(data: bytes) -> None:
+    with pytest.raises(StateError, match="the file starts no process"):
+        parsed(data, "the file")
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from kitaru.errors import RecordCorrupt
 from kitaru.runtime import codec
 
 _CONTAINERS = ("list", "tuple", "dict")
@@ -28,7 +29,10 @@ def values_inside(document: Any, depth: int) -> Iterator[Any]:
         yield from _in_graph(document, depth)
         return
     is_text = isinstance(document, dict) and "$kitaru" in document
-    level = [json.loads(document["text"]) if is_text else document]
+    try:
+        level = [json.loads(document["text"]) if is_text else document]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordCorrupt(f"A recorded value is damaged: {error}") from error
     for _ in range(depth):
         level = [part for value in level for part in _inside(value)]
         yield from map(codec.encode, level)

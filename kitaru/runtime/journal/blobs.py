@@ -118,9 +118,14 @@ def load_value(store: Store, home: str, value: StoredValue) -> Any:
         key = keys.blob(home, value.blob)
         data = store.get(key) or b""
     _check_digest(data, value.digest, home)
-    if not value.outside:
-        return json.loads(data)
-    return json.loads(data, object_hook=lambda each: referred(each, partial(_chunks, store, home)))
+    chunks = partial(_chunks, store, home)
+    hook = (lambda each: referred(each, chunks)) if value.outside else None
+    try:
+        return json.loads(data, object_hook=hook)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(
+            f"{keys.blob(home, value.digest)}, or the record that refers to it,"
+        ) from error
 
 
 def copy_value(store: Store, source: str, target: str, value: StoredValue) -> StoredValue:

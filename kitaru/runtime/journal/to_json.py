@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kitaru.errors import RecordCorrupt
 from kitaru.runtime.codec.builtin_types import load_text, to_base64
 from kitaru.wire.chunked_bytes import Part
 
@@ -33,7 +34,7 @@ def as_json(document: Any) -> Any:
     Models and dataclasses become objects, tuples and sets arrays, dates and the like texts. An
     object with a codec is shown as its view, without one in its encoded form. A value inside
     itself, and what is nested over 200 deep, is shown as `…`, and so is a part that occurs again
-    when all repetitions exceed 1 MiB.
+    when all repetitions exceed 1 MiB. Raises RecordCorrupt when the document is damaged.
 
     Example:
         >>> as_json(codec.encode({"pair": (1, 2)}))
@@ -42,9 +43,12 @@ def as_json(document: Any) -> Any:
     form = document.get("$kitaru") if isinstance(document, dict) else None
     if form is None:
         return document
-    if form == "json/1":
-        return json.loads(document["text"])
-    return _Graph(document["nodes"]).slot(document["root"])
+    try:
+        if form == "json/1":
+            return json.loads(document["text"])
+        return _Graph(document["nodes"]).slot(document["root"])
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise RecordCorrupt(f"A recorded value is damaged: {error}") from error
 
 
 class _Graph:

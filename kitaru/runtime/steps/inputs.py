@@ -82,5 +82,10 @@ def _stored(store: Store, key: str) -> dict[str, str]:
             f"The inputs at {key} in {store.url} are {'missing' if data is None else 'changed'}.",
             help="Put them there again, and start the pipeline again.",
         )
-    found: dict[str, str] = json.loads(data)
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise EnvironmentFailure(f"The object {key} in {store.url} contains no inputs.")
     return found

@@ -27,6 +27,8 @@ _OPTIONS = frozenset({"url", "token", "run_id", RUN_OPTION})
 # Without these it cannot be told of answers.
 CONNECTION = ("url",)
 _SECONDS = 60
+# Of a response with a token.
+_MOST_BYTES = 1_000_000
 _LOOKS = 60
 
 
@@ -189,6 +191,8 @@ class Connection:
             ) from error
         token = options.get("token") or self._token()
         configuration = self.client.Configuration(host=self.url, access_token=token)
+        # A redirect would lead to a server that nobody named, with the answer in the request.
+        configuration.retries = importlib.import_module("urllib3").Retry(3, redirect=False)
         self._connection = self.client.ApiClient(configuration)
 
     def call(self, api: str, method: str, *arguments: Any, **named: Any) -> Any:
@@ -200,12 +204,18 @@ class Connection:
             raise EnvironmentFailure(f"Airflow at {self.url} did not do it: {error}") from error
 
     def _token(self) -> str:
-        from urllib.request import urlopen
+        from urllib.request import HTTPRedirectHandler, build_opener
+
+        class Refuse(HTTPRedirectHandler):
+            def redirect_request(self, *_: Any) -> None:
+                """Follow none: it would lead to a server that nobody named."""
 
         try:
-            with urlopen(f"{self.url}/auth/token", timeout=_SECONDS) as response:
-                return str(json.load(response)["access_token"])
-        except (OSError, ValueError, KeyError) as error:
+            if not self.url.startswith(("http://", "https://")):
+                raise ValueError("its URL does not begin with http:// or https://")
+            with build_opener(Refuse).open(f"{self.url}/auth/token", timeout=_SECONDS) as response:
+                return str(json.loads(response.read(_MOST_BYTES))["access_token"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise EnvironmentFailure(
                 f"Airflow at {self.url} gives no token without a name: {error}",
                 help="set KITARU_AIRFLOW_TOKEN to one of its tokens",

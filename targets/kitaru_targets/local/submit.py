@@ -34,6 +34,7 @@ from kitaru_targets.common.options import check_run
 from kitaru_targets.local.bundles import Unpacked, unpacked
 from kitaru_targets.local.emit import FOLDER
 from kitaru_targets.local.process import Process
+from kitaru_targets.local.validate import parsed
 
 _OPTIONS = frozenset({"python"})
 _LOOK_SECONDS = 0.02
@@ -52,8 +53,8 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
         FlowError: the process ended before it recorded anything.
     """
     check_run("local", options, _OPTIONS)
-    text = Path(document).read_text(encoding="utf-8")
-    return start(json.loads(text), parameters, options.get("python", ""))
+    content = parsed(Path(document).read_bytes(), document)
+    return start(content, parameters, options.get("python", ""))
 
 
 def start(document: Mapping[str, Any], given: Mapping[str, Any], python: str = "") -> Submitted:
