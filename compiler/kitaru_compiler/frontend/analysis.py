@@ -14,23 +14,14 @@ import json
 import sys
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 from kitaru.wire.disk_cache import DiskCache
 from kitaru_compiler.frontend.source import MAX_DEPTH, Source
+from kitaru_compiler.ir.scope import Bound
 
 # Goes up when an analysis of the same text has other contents than before.
 _VERSION = "scopes/1"
-
-
-class Bound(NamedTuple):
-    """What a scope binds: `names` has the imported name, or "", of each place that binds a name.
-
-    `outside` are the names that the scope leaves to the module by a `global` statement.
-    """
-
-    names: dict[str, list[str]]
-    outside: list[str]
 
 
 class Analysis:

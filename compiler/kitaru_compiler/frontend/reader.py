@@ -22,7 +22,7 @@ from unicodedata import normalize
 
 import libcst as cst
 
-from kitaru_compiler.frontend.analysis import Bound
+from kitaru_compiler.ir.scope import Bound
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 MAX_CHARACTERS = 50_000

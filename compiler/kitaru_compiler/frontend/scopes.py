@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kitaru.wire.disk_cache import DiskCache
-from kitaru_compiler.frontend.analysis import Analysis, Bound
+from kitaru_compiler.frontend.analysis import Analysis
 from kitaru_compiler.frontend.source import Source
-from kitaru_compiler.ir.scope import Comprehension, Function, argument_names, definition_time
+from kitaru_compiler.ir.scope import Bound, Comprehension, Function, argument_names, definition_time
 
 
 @dataclass(frozen=True, slots=True)

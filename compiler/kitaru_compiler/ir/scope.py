@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import NamedTuple
 
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+class Bound(NamedTuple):
+    """What a scope binds: `names` has the imported name, or "", of each place that binds a name.
+
+    `outside` are the names that the scope leaves to the module by a `global` statement.
+    """
+
+    names: dict[str, list[str]]
+    outside: list[str]
 
 
 def argument_names(arguments: ast.arguments) -> list[str]:

@@ -1,1 +1,1 @@
-"""Code that Kubeflow and Vertex share: the intermediate representation that both run."""
+"""What several targets share: parameters, options, names, limits, and reading of documents."""
