@@ -9,7 +9,7 @@ from pathlib import Path
 from kitaru.errors import StateError
 from kitaru.runtime.executions.deployments import LOCK
 from kitaru.wire.canonical import sha256
-from kitaru_targets import installs, lock
+from kitaru_targets import installs, lock, registry
 from kitaru_targets.build import image_without_digest
 from kitaru_targets.bundle import BUILD, contents
 
@@ -35,7 +35,12 @@ def verify(directory: Path) -> Verification:
     """
     found = lock.read(directory)
     read = {name: _read(directory, name) for name in sorted(found.files)}
-    problems = (*_changed(read, found), *_bundle(read), *_strange(directory, found))
+    problems = (
+        *_changed(read, found),
+        *_bundle(read),
+        *_image(read, found),
+        *_strange(directory, found),
+    )
     images = dict.fromkeys((found.image, found.base_image))
     warnings = [warning for image in images for warning in image_warnings(image)]
     if not problems:
@@ -83,6 +88,17 @@ def _bundle(read: Mapping[str, bytes | StateError]) -> Iterator[str]:
     for name in _TWICE:
         if inside.get(f"{BUILD}/{name}") != read[name]:
             yield f"{name} is not the one in bundle.zip"
+
+
+def _image(read: Mapping[str, bytes | StateError], found: lock.Lock) -> Iterator[str]:
+    """Yield where the lock names another image than the document: remainders take the lock's."""
+    # A target that another package adds may write images in its own way.
+    if not registry.is_own(found.target) or registry.get(found.target).runs_whole:
+        return
+    name = registry.get(found.target).document
+    document = read.get(name)
+    if isinstance(document, bytes) and found.image.encode() not in document:
+        yield f"the image in {LOCK} is not the one in {name}"
 
 
 def _strange(directory: Path, found: lock.Lock) -> Iterator[str]:

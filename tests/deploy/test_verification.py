@@ -64,6 +64,21 @@ def test_a_build_that_was_changed(change: str, tmp_path: Path) -> None:
     assert any(problem in one for one in verify(made.directory).problems)
 
 
+@pytest.mark.parametrize("name", [n for n in registry.names() if not registry.get(n).runs_whole])
+def test_another_image_in_the_lock_is_noticed(name: str, tmp_path: Path) -> None:
+    """The remainder of an execution takes the image from there, and no digest is of the lock."""
+    (tmp_path / "flow.py").write_text(SOURCE)
+    target = registry.get(name)
+    compilation = compile_flow(tmp_path / "flow.py", profile=target.profile)
+    image = f"registry.example/flows@sha256:{'0' * 64}"
+    made = build.write(compilation, target, tmp_path / "build", image=image)
+    assert verify(made.directory).problems == ()
+    lock = made.directory / "lock.json"
+    lock.write_text(lock.read_text().replace("flows@sha256:0", "flows@sha256:1"))
+    (problem,) = verify(made.directory).problems
+    assert problem == f"the image in lock.json is not the one in {target.document}"
+
+
 def test_what_is_no_build(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="holds no build"):
         verify(tmp_path)
