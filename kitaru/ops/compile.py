@@ -277,6 +277,7 @@ def compile_draft(request: Request) -> Draft:
     from kitaru_targets import registry
 
     from kitaru.ops.findings import from_here, named_from_here
+    from kitaru.runtime.secrets import register_local
 
     target, location = registry.get(request.target), request.flow
     with uncollected(), named_from_here(location):
@@ -287,6 +288,8 @@ def compile_draft(request: Request) -> Draft:
             profile=target.profile,
             module=location.module,
         )
+    # Findings quote settings, and are shown before a build is refused for what is in them.
+    register_local(compilation.plan)
     found = from_here(compilation.diagnostics, compilation.sources, compilation.base)
     return Draft(compilation, target, location, *found)
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 import importlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kitaru import toml_files
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.wire import redaction
 from kitaru.wire.names import check_name
+
+if TYPE_CHECKING:
+    from kitaru.wire.plan import Plan
 
 _FOLDER = "secrets"
 _plan_references: dict[str, str] = {}
@@ -45,9 +48,14 @@ def find(name: str) -> str | None:
     return value or None
 
 
-def register_local(names: Iterable[str]) -> None:
-    """Hide the values of these secrets that this machine has, without a request to a service."""
-    for name in names:
+def register_local(plan: Plan) -> None:
+    """Hide the values of a plan's secrets that this machine has, without a request to a service.
+
+    So is what the environment has under the name of a secret, where it looks random.
+    """
+    models = (model.get("secret") for model in plan.models.values() if isinstance(model, dict))
+    redaction.register_environment()
+    for name in {*plan.secrets, *filter(None, models)}:
         scheme = references().get(name, "").partition(":")[0]
         if name in os.environ or scheme not in _SDKS:
             # What cannot be read here cannot be searched for either.

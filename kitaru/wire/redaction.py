@@ -99,7 +99,7 @@ class Known:
 
         YAML breaks long texts into lines, also in the middle of a secret.
         """
-        texts = (text, _unfolded(text)) if "\n" in text else (text,)
+        texts = (text, *_unfolded(text)) if "\n" in text else (text,)
         forms = self._shortest.items()
         return next((name for each in texts for form, name in forms if form in each), "")
 
@@ -132,13 +132,13 @@ def _without_longer(forms: dict[str, str]) -> dict[str, str]:
     return kept
 
 
-def _unfolded(text: str) -> str:
-    """Return a text with the line breaks undone that YAML adds to long texts.
+def _unfolded(text: str) -> tuple[str, str]:
+    """Return a text with the line breaks undone that YAML adds to long texts, in both styles.
 
     Within double quotes `\\` ends a line, and another one precedes a space at the beginning of the
     next. Elsewhere a line break stands for a space.
     """
-    return re.sub(r"\n *", " ", re.sub(r"\\\n *(?:\\(?= ))?", "", text))
+    return re.sub(r"\\\n *(?:\\(?= ))?", "", text), re.sub(r"\n *", " ", text)
 
 
 def _encoded(form: str, encoding: str) -> bytes:

@@ -46,7 +46,5 @@ def check_files(files: Mapping[str, bytes]) -> None:
 
 def are_known(plan: Plan) -> bool:
     """Return whether this machine has values of secrets, which a build must not contain."""
-    models = (model.get("secret") for model in plan.models.values() if isinstance(model, dict))
-    local_secrets.register_local({*plan.secrets, *filter(None, models)})
-    redaction.register_environment()
+    local_secrets.register_local(plan)
     return redaction.has_values()

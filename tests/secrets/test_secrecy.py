@@ -116,6 +116,7 @@ def test_a_secret_that_was_read_is_hidden_however_it_is_written(value: str, form
     width=st.sampled_from([20, 40, 80]),
 )
 @example(value="correct horse battery staple", width=20)
+@example(value="77777777 \\", width=20)
 def test_a_secret_that_yaml_breaks_into_lines(value: str, width: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redaction, "_known", redaction.Known())
