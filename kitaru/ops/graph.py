@@ -8,24 +8,40 @@ from typing import TYPE_CHECKING, Literal
 from kitaru.ops.flow_ref import Location
 
 if TYPE_CHECKING:
+    import networkx as nx
     from kitaru_targets.base import Target
     from kitaru_targets.graph import Graph
 
-    from kitaru.wire.plan import Granularity
+    from kitaru.wire.plan import Granularity, Plan
 
-Form = Literal["mermaid", "dot", "svg", "html"]
+Form = Literal["mermaid", "dot", "svg", "html", "graphml", "json"]
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """The graph of a flow: nodes and edges, and the source they come from.
 
-    `target` is the target that it was cut for, None for the finest cut.
+    `plan` and `steps` are what the flow was compiled to. `target` is the target that it was cut
+    for, None for the finest cut.
     """
 
     graph: Graph
     sources: dict[str, str]
     target: Target | None
+    plan: Plan
+    steps: str
+
+    def network(self) -> nx.DiGraph[str]:
+        """Return the checkpoint graph, with control and data edges, for algorithms on graphs.
+
+        `kitaru_targets.graph.network` describes its attributes.
+
+        Example:
+            nx.ancestors(drawn.network(), "publish")
+        """
+        from kitaru_targets.graph.network import network_of
+
+        return network_of(self.graph, self.plan, self.steps)
 
     def text(self, form: Form = "mermaid") -> str:
         """Return the graph as Mermaid, DOT, SVG, or an HTML page with the source next to it."""
@@ -38,6 +54,10 @@ class Drawn:
                 return dot(self.graph)
             case "svg":
                 return svg(self.graph)
+            case "graphml" | "json":
+                from kitaru_targets.graph.network import as_json, graphml
+
+                return (graphml if form == "graphml" else as_json)(self.network())
         return page(self.graph, self.sources, self.target.title if self.target else "")
 
 
@@ -74,4 +94,5 @@ def graph(
             **profile,
         )
     made = graph_of(compilation.plan, compilation.steps_py, compilation.sources)
-    return Drawn(made, dict(compilation.sources), chosen)
+    plan, steps = compilation.plan, compilation.steps_py
+    return Drawn(made, dict(compilation.sources), chosen, plan, steps)

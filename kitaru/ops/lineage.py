@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kitaru.errors import NotFound
 from kitaru.runtime.journal.journal import Journal
-from kitaru.runtime.journal.lineage import ancestors_and_descendants, parents_by_content, trace
+from kitaru.runtime.journal.lineage import parents_by_content, trace
 from kitaru.wire.names import suggestion
 
 if TYPE_CHECKING:
@@ -37,4 +37,15 @@ def lineage(
             f'The execution {exec_id} has no invocation "{invocation}".',
             help=suggestion(invocation, made, f"It has: {', '.join(made) or 'none'}"),
         )
-    return ancestors_and_descendants(made, invocation)
+    return related(made, invocation)
+
+
+def related(made: dict[str, tuple[str, ...]], invocation: str) -> dict[str, tuple[str, ...]]:
+    """Return of `made` what an invocation was made from and what was made from it, and itself."""
+    # Only where it is used: networkx takes longer to import than a listing.
+    import networkx as nx
+
+    network = nx.DiGraph((giver, one) for one, givers in made.items() for giver in givers)
+    network.add_node(invocation)
+    kept = nx.ancestors(network, invocation) | nx.descendants(network, invocation) | {invocation}
+    return {one: givers for one, givers in made.items() if one in kept}

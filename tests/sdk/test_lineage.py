@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow, memory
+from kitaru.ops.lineage import related
 from kitaru.runtime import codec
 from kitaru.runtime.codec.subvalues import values_inside
 from kitaru.runtime.journal import lineage
@@ -176,9 +177,9 @@ def test_related_is_what_came_before_and_after() -> None:
         "d": ("c",),
         "e": ("other",),
     }
-    assert list(lineage.ancestors_and_descendants(chain, "b")) == ["a", "b", "c", "d"]
-    assert list(lineage.ancestors_and_descendants(chain, "c")) == ["a", "b", "other", "c", "d"]
-    assert list(lineage.ancestors_and_descendants(chain, "e")) == ["other", "e"]
+    assert list(related(chain, "b")) == ["a", "b", "c", "d"]
+    assert list(related(chain, "c")) == ["a", "b", "other", "c", "d"]
+    assert list(related(chain, "e")) == ["other", "e"]
 
 
 VALUES = st.recursive(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from kitaru.ops.graph import Form
     from kitaru.wire.plan import Granularity
 
-FORMATS = ("mermaid", "dot", "svg", "html")
+FORMATS = ("mermaid", "dot", "svg", "html", "graphml", "json")
 _ENDINGS: dict[str, Form] = {
     ".mmd": "mermaid",
     ".dot": "dot",
     ".gv": "dot",
     ".svg": "svg",
     ".html": "html",
+    ".graphml": "graphml",
+    ".json": "json",
 }
 
 
@@ -51,7 +54,8 @@ def graph(
     """Draw a flow's steps, waits, conditions, regions and cuts.
 
     `html` is one page with the graph next to the source; it needs no network. With --json, the
-    document contains nodes and edges.
+    document contains nodes and edges. `graphml` and `json` are the checkpoint graph of networkx,
+    with data edges, resources and the critical path.
     """
     from kitaru.ops.graph import graph as draw
 
@@ -63,7 +67,9 @@ def graph(
             file.write_text(text, encoding="utf-8")
         else:
             output.say(text.removesuffix("\n"), block=True)
-    if output.as_json:
+    if output.as_json and form == "json" and not file:
+        output.document(json.loads(drawn.text("json")))
+    elif output.as_json:
         output.document({**asdict(drawn.graph), "file": str(file) if file else None})
     elif file:
         output.note(f"wrote {file}")

@@ -142,21 +142,6 @@ def _parts_of(document: Any) -> list[str]:
     ]
 
 
-def ancestors_and_descendants(
-    made: Mapping[str, tuple[str, ...]], id: str
-) -> dict[str, tuple[str, ...]]:
-    """Return of `parents` what `id` was made from and what was made from it, itself included."""
-    kept = {id}
-    for one in reversed(list(made)):
-        if one in kept:
-            kept.update(made[one])
-    after = {id}
-    for one, givers in made.items():
-        if after & set(givers):
-            after.add(one)
-    return {one: givers for one, givers in made.items() if one in kept | after}
-
-
 def _parts(level: list[Any]) -> Iterator[Any]:
     for _ in range(1 + _DEPTH):
         yield from level
