@@ -52,6 +52,24 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert broken(document) == []
 
 
+def broken_tables(text: str) -> list[str]:
+    """Return the lines of tables that are no rows: a table that is wrapped is shown as text."""
+    lines = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).split("\n")
+    rows = [line for line in lines if line.startswith("|") or re.search(r"\|---", line)]
+    return [line for line in rows if not re.fullmatch(r"\|.*\|", line) or "| |---" in line]
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_each_row_of_a_table_is_a_line(document: Path) -> None:
+    assert broken_tables(document.read_text()) == []
+
+
+def test_a_wrapped_table_is_found() -> None:
+    assert broken_tables("| a | b |\n|---|---|\n| c | d |\n") == []
+    assert broken_tables("| a | b | |---|---| | c\n| d |\n") == ["| a | b | |---|---| | c"]
+    assert broken_tables("| a | b |\n|---|---|\n| c |\nd |\n| e\n") == ["| e"]
+
+
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text("# One\n[a](#one) [b](#two) [c](absent.md)\n")
