@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +29,7 @@ from kitaru.wire.times import ago
 from .harness import FAULTS, LARGE, Fault, FaultyStore, Killed, execution
 from .schedules import run
 
+T = TypeVar("T")
 AGE = timedelta(days=90)
 OLD = ago(2 * AGE)
 
@@ -148,6 +151,31 @@ def test_the_source_of_a_replay_stays_as_long_as_the_replay(store: MemoryStore) 
     # They started now: it is what they ended that is long ago.
     assert collect_all(store) == {"old", middle.exec_id, last.exec_id}
     assert listed(store) == [] and store.list("replay/") == []
+
+
+class Remote(MemoryStore):
+    """Does what `concurrently` gets at once, as a bucket does."""
+
+    def concurrently(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
+        with ThreadPoolExecutor(16) as pool:
+            started = [pool.submit(other) for other in others]
+            result = first()
+            for each in started:
+                each.result()
+            return result
+
+
+def test_many_go_at_once_from_a_bucket() -> None:
+    store = Remote()
+    sources = [ended(store, f"old-{number:03d}") for number in range(45)]
+    replays = [adopt(source, Changes(start="")) for source in sources[::5]]
+    for replay in replays[::2]:
+        replay.finish(EndRecord("completed", None, OLD))
+    kept = {one.exec_id for pair in zip(replays, sources[::5], strict=True) for one in pair}
+    kept -= {one.exec_id for one in (*replays[::2], *sources[::10])}
+    gone = collect_all(store)
+    assert set(listed(store)) == kept
+    assert gone == {one.exec_id for one in (*sources, *replays)} - kept
 
 
 def collect_all(store: Store) -> set[str]:

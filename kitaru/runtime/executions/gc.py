@@ -55,27 +55,55 @@ def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> It
         EnvironmentFailure: the store cannot be read or written.
     """
     if not dry_run:
-        for mark in store.list(keys.GARBAGE):
-            _remove(store, mark.removeprefix(keys.GARBAGE))
+        marks = iter(store.list(keys.GARBAGE))
+        while some := list(islice(marks, _AT_ONCE)):
+            exec_ids = (mark.removeprefix(keys.GARBAGE) for mark in some)
+            store.concurrently(*[partial(_remove, store, exec_id) for exec_id in exec_ids])
     gone: set[str] = set()
-    for item in _old(store, ago(older_than)):
-        exec_id = item["exec_id"]
-        if _is_kept(store, exec_id, gone):
-            continue
-        objects = len(store.list(keys.home(exec_id)))
-        if dry_run or _mark_and_remove(store, exec_id):
-            gone.add(exec_id)
-            yield Removed(objects=objects, **item)
+    for items in _old(store, ago(older_than)):
+        yield from _collect_batch(store, items, gone, dry_run=dry_run)
 
 
-def _old(store: Store, moment: str) -> Iterator[dict[str, Any]]:
-    """Yield the executions that came to an end before a moment, newest start first."""
+def _collect_batch(
+    store: Store, items: list[dict[str, Any]], gone: set[str], *, dry_run: bool
+) -> Iterator[Removed]:
+    """Remove several executions at once, add them to `gone` and yield them.
+
+    The source of a replay goes after the replay, so what was kept is looked at again as long as
+    something goes.
+    """
+    remaining = items
+    while remaining:
+        objects: dict[str, int] = {}
+        ids = [item["exec_id"] for item in remaining]
+        store.concurrently(*[partial(_count, store, exec_id, gone, objects) for exec_id in ids])
+        removed = set(objects)
+        if not dry_run and objects:
+            removed.clear()
+            store.concurrently(*[partial(_mark_and_remove, store, one, removed) for one in objects])
+        gone |= removed
+        for item in remaining:
+            if item["exec_id"] in removed:
+                yield Removed(objects=objects[item["exec_id"]], **item)
+        remaining = (
+            [item for item in remaining if item["exec_id"] not in objects] if removed else []
+        )
+
+
+def _count(store: Store, exec_id: str, gone: Container[str], objects: dict[str, int]) -> None:
+    """Add the number of an execution's objects to `objects`, if no replay refers to it."""
+    if not _is_kept(store, exec_id, gone):
+        objects[exec_id] = len(store.list(keys.home(exec_id)))
+
+
+def _old(store: Store, moment: str) -> Iterator[list[dict[str, Any]]]:
+    """Yield the executions that ended before a moment, newest start first, a few at a time."""
     candidates = each_execution(store, started_before=moment)
     over = (item for item in candidates if item["status"] in _OVER)
     while some := list(islice(over, _AT_ONCE)):
         found: dict[str, str] = {}
         store.concurrently(*[partial(_learn_when, store, item, found) for item in some])
-        yield from (item for item in some if found[item["exec_id"]] < moment)
+        yield [item for item in some if found[item["exec_id"]] < moment]
 
 
 def _learn_when(store: Store, item: dict[str, Any], found: dict[str, str]) -> None:
@@ -99,9 +127,10 @@ def _is_recent(store: Store, note: str) -> bool:
     return written is not None and written.decode("ascii") > ago(_SETTLED)
 
 
-def _mark_and_remove(store: Store, exec_id: str) -> bool:
+def _mark_and_remove(store: Store, exec_id: str, removed: set[str]) -> None:
     store.create(keys.garbage(exec_id), now().encode("ascii"))
-    return _remove(store, exec_id)
+    if _remove(store, exec_id):
+        removed.add(exec_id)
 
 
 def _remove(store: Store, exec_id: str) -> bool:

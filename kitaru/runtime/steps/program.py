@@ -91,9 +91,7 @@ def project_modules(program: Program) -> dict[str, dict[str, Any]]:
     own = program.module
     root = str(Path(own.__file__ or "").parents[program.plan.file.count("/")]) + os.sep
     found = {program.plan.module: vars(own)}
-    if _outside[0] != root:
-        _outside[:] = root, {}
-    outside = _outside[1]
+    outside = _outside.setdefault(root, {})
     for name, module in list(sys.modules.items()):
         if outside.get(name) is module:
             continue
@@ -105,9 +103,9 @@ def project_modules(program: Program) -> dict[str, dict[str, Any]]:
     return found
 
 
-# The root of a project, and the loaded modules outside of it. Each cut needs them, and a process
-# may have loaded thousands of modules.
-_outside: list[Any] = ["", {}]
+# The loaded modules outside of a project, by its root. Each cut needs them, and a process may have
+# loaded thousands of modules.
+_outside: dict[str, dict[str, ModuleType]] = {}
 
 
 def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> BoundArguments:
