@@ -327,7 +327,7 @@ def _normal_form(flow: FlowDefinition, calls: Calls) -> FlowIR:
     def normal(definition: FlowDefinition) -> FlowIR:
         try:
             literals = calls.literals(definition.source)
-            ir = lower(definition, calls.names, literals, calls.methods.replacing)
+            ir = lower(definition, calls.names, literals, calls.methods)
         except Exception as error:
             return unexpected(bare(definition), "lower", error)
         return normalise(ir)

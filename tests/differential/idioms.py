@@ -464,6 +464,8 @@ class _Writer:
             else [f"    n = {self.int()}"]
         )
         lines = ["try:", *body]
+        if not self.draw(st.integers(0, 2)):
+            return [*lines, *self.fallback(depth)]
         if self.one(True, True, False):
             caught = self.one("ValueError", "(ValueError, LookupError)", "Exception")
             lines += [
@@ -477,6 +479,28 @@ class _Writer:
             lines += ["finally:", *self.unlooped(depth)] if not self.draw(st.integers(0, 2)) else []
             return lines
         return [*lines, "except LookupError: k = 9", "finally:", *self.unlooped(depth)]
+
+    def fallback(self, depth: int) -> list[str]:
+        """Return handlers that call a checkpoint, after which no more is caught."""
+        name, i = self.one(*INTS), self.int
+        if self.loops and self.one(True, False):
+            return [
+                "except Exception:",
+                f"    {name} = {i()}",
+                f"    {self.one('break', 'continue')}",
+            ]
+        early = self.one("pass", "s = str(error)", f"if {self.bool(1)}: raise", "acc[0] += 1")
+        call = self.form(
+            lambda: f"cb({i()})",
+            lambda: f"cb({i(1)}, y=len(str(error)))",
+            lambda: f"cb(s, y=len(error.args)) + {i(1)}",
+            lambda: f"{self.one('down', 'decorated')}({i(1)} % 2)",
+        )
+        late = self.one("acc[0] += 1", f"return {i()}", "raise", f"k = {i()}", "s = repr(error)")
+        lines = ["except (ValueError, LookupError) as error:"]
+        lines += [f"    {line}" for line in (early, f"{name} = {call}", late)]
+        lines += self.one([], ["except TypeError:", *self.body(depth)])
+        return lines + self.one([], ["else:", *self.body(depth)])
 
     def unlooped(self, depth: int) -> list[str]:
         """Return a body that leaves no loop: newer versions of Python warn of that in `finally`."""

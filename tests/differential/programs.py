@@ -357,6 +357,31 @@ class _Writer:
             [word],
         )
 
+    def caught(self, depth: int) -> list[str]:
+        """Return a `try` whose handlers and `else` call checkpoints."""
+        call, name = self.call(1), self.name()
+        body = self.one([f"    {name} = {call}"], self.indented(depth), [f"    return {call}"])
+        raising = self.one("boom(1)", "pass", "1 / 0", f"boom({self.atom()})")
+        asked = self.one(
+            f"{self.name()} = ca(str(d))",
+            f"{self.name()} = cb({self.atom()}, y=str(d))",
+            f"return cb({self.atom()})",
+            f"{self.name()} = {self.expr(1)}",
+            f"if {self.atom()}: d = {call}",
+        )
+        late = self.one("pass", "pass", f"{self.name()} = {self.expr(1)}", "raise", "trace(str(d))")
+        early = self.one("pass", "trace(str(d))", f"if {self.atom()}: raise", f"d = {self.atom()}")
+        lines = [
+            "try:",
+            *body,
+            f"    {raising}",
+            self.one("except ValueError as d:", "except ValueError:"),
+        ]
+        lines += [f"    {line}" for line in (early, asked, late)]
+        lines += self.one([], ["except ZeroDivisionError:", *self.indented(depth)])
+        lines += self.one([], [], ["else:", *self.indented(depth)])
+        return lines + self.one([], [], [], ["finally:", f"    trace(str({self.atom()}))"])
+
     def pattern(self) -> str:
         return self.one(
             "[v, *_]",
@@ -378,7 +403,7 @@ class _Writer:
             return self.leave()
         if depth > 0 and not self.draw(st.integers(0, 7)):
             return futures(self)
-        return self.written(self.draw(st.integers(0, 32 if depth > 0 else 19)), depth)
+        return self.written(self.draw(st.integers(0, 33 if depth > 0 else 19)), depth)
 
     def written(self, kind: int, depth: int) -> list[str]:
         """Return a statement of one kind."""
@@ -468,6 +493,8 @@ class _Writer:
                 return lines
             case 29:
                 return [f"assert {e()}, {e()}"]
+            case 33:
+                return self.caught(depth)
             case 30:
                 name = self.name()
                 lines = [f"{name} = {self.atom()}", "def f():", f"    nonlocal {name}"]
@@ -479,7 +506,7 @@ class _Writer:
 class _Calm(_Writer):
     """Writes what leads control astray, and nothing else."""
 
-    KINDS = (2, 3, 3, 4, 6, 20, 20, 23, 23, 23, 25, 26, 28, 28)
+    KINDS = (2, 3, 3, 4, 6, 20, 20, 23, 23, 23, 25, 26, 28, 28, 33, 33)
     ITEMS = ("(1, 2)", "(1, [2], Point())", "range(2)", "(a, glue(3))", "(0, 1)", "xs", "()")
 
     def atom(self) -> str:

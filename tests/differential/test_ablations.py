@@ -14,6 +14,7 @@ import kitaru_compiler.cut.codegen as generating
 import kitaru_compiler.cut.plan as cutting
 import kitaru_compiler.passes as passes
 import kitaru_compiler.passes.expressions as expressions
+import kitaru_compiler.passes.handlers as handlers
 import pytest
 from kitaru_compiler.cut.basic_blocks import DraftBlock
 from kitaru_compiler.cut.terminators import call, end
@@ -115,6 +116,16 @@ def fields_are_formatted_at_once(patch: Patch) -> None:
         return changed
 
     patch.setattr(expressions.Expressions, "_fields", late)
+
+
+@caught_by("A handler that calls a checkpoint and raises again")
+def what_reads_the_exception_stays_in_its_handler(patch: Patch) -> None:
+    patch.setattr(handlers, "_reads", lambda *_: False)
+
+
+@caught_by("A checkpoint reads the exception that its caller handles")
+def code_that_reads_exceptions_is_found(patch: Patch) -> None:
+    patch.setattr(Methods, "exception_reader", "")
 
 
 @caught_by("The operand that decides a test is asked once")

@@ -32,6 +32,26 @@ class Case:
 
 TOTAL = "That is 784 altogether."
 CASES = {
+    "fallbacks are needed": Case(
+        "fallbacks",
+        "travel",
+        {
+            "answer": "large: a hard one (a hard one is too much)",
+            "texts": ["ONE", "copy of gone", "LARGE"],
+            "booked": "flight booked, cancelled",
+        },
+        {"question": "a hard one", "hotel": "full house"},
+    ),
+    "fallbacks are not needed": Case(
+        "fallbacks",
+        "travel",
+        {
+            "answer": "large: yes, one ()",
+            "texts": ["ONE", "copy of gone", "LARGE"],
+            "booked": ["flight booked", "inn booked"],
+        },
+        {"question": "one", "hotel": "inn"},
+    ),
     "agent sends": Case("tool_agent", "shop", TOTAL, answers={"send": True}),
     "agent keeps back": Case("tool_agent", "shop", "kept back", answers={"send": False}),
     "agent gives up": Case(

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from kitaru_compiler.frontend.flows import FlowDefinition
+from kitaru_compiler.frontend.methods import Methods
 from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.frontend.replacing import Replacing
 from kitaru_compiler.ir.known import BUILTINS, CONSUMERS, FRAME_READERS, is_literal
@@ -30,9 +31,10 @@ DISPLAYS: dict[type[ast.expr], type] = {
 
 
 def lower(
-    flow: FlowDefinition, names: Names, literals: Mapping[str, ast.expr], replacing: Replacing
+    flow: FlowDefinition, names: Names, literals: Mapping[str, ast.expr], methods: Methods
 ) -> FlowIR:
     """Return the IR of a flow or a helper, whose calls have been marked (`frontend.calls`)."""
+    replacing = methods.replacing
     definition = flow.definition
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     body = body or [ast.copy_location(ast.Pass(), definition)]
@@ -56,6 +58,7 @@ def lower(
         modules=_modules(flow, names, mentioned - local, replacing),
         replaced=frozenset({*replacing.named, *replacing.attributes}),
         containers=_containers(body, parameters),
+        exception_reader=methods.exception_reader,
     )
 
 

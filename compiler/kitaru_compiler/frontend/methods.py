@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from kitaru_compiler.frontend.handled import exception_reader
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.replacing import Replacing
 from kitaru_compiler.frontend.source import Source
@@ -62,6 +63,11 @@ class Methods:
     def replacing(self) -> Replacing:
         """The names that the project's code replaces in ways that no assignment shows."""
         return Replacing.of(self.sources, self._new_objects, self._absolute)
+
+    @cached_property
+    def exception_reader(self) -> str:
+        """Where code reads an exception that its caller may be handling, empty if none does."""
+        return next(filter(None, map(exception_reader, self.sources)), "")
 
     def _new_objects(self, source: Source, function: Function) -> frozenset[str]:
         """Return the locals of a function bound once, to a new object of a project's class."""

@@ -204,8 +204,9 @@ class FlowIR:
     or tuples of such, `modules` those that are imported modules or classes,
     `replaced` the names that code of the project sets on some object,
     `containers` the locals that are only ever a display of that builtin type, `mentioned` every
-    name in the flow's source, `temporaries` the names the passes made up. `whole` is set when the
-    flow must run as it is, its own function called, and says why.
+    name in the flow's source, `exception_reader` the place of code in the project that reads the
+    exception being handled outside a handler, `temporaries` the names the passes made up. `whole`
+    is set when the flow must run as it is, its own function called, and says why.
     """
 
     name: str
@@ -222,6 +223,7 @@ class FlowIR:
     modules: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     containers: dict[str, type] = field(default_factory=dict)
+    exception_reader: str = ""
     whole: Region | None = None
     temporaries: list[str] = field(default_factory=list)
 

@@ -21,6 +21,7 @@ from dataclasses import replace
 from kitaru_compiler.ir.build import assign, at, load
 from kitaru_compiler.ir.exits import exit_of
 from kitaru_compiler.ir.nodes import Code, Exit, FlowIR, If, Node, Return, durable_calls
+from kitaru_compiler.passes.handlers import calls_follow
 
 
 def branches(ir: FlowIR) -> FlowIR:
@@ -37,6 +38,8 @@ def structure(ir: FlowIR, stmts: list[ast.stmt]) -> list[Node]:
                 nodes.append(If(test, structure(ir, body), structure(ir, orelse), stmt))
             case ast.Match() if _chooses(stmt):
                 nodes += structure(ir, _chosen(ir, stmt))
+            case ast.Try() if (parts := calls_follow(ir, stmt)) is not None:
+                nodes += structure(ir, parts)
             case ast.Return() if not durable_calls(stmt):
                 nodes.append(Return(stmt))
             case ast.Break() | ast.Continue():

@@ -41,6 +41,7 @@ from kitaru_compiler.ir.nodes import (
     durable_calls,
     durable_of,
 )
+from kitaru_compiler.passes.handlers import why_together
 from kitaru_compiler.passes.unroll import MAX_CALLS, copies, loop_items, obstacle
 
 Why = tuple[Rule, str, str]
@@ -96,6 +97,10 @@ def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
             if not durable_calls(*body, *orelse):
                 return None
             why = _loop(ir, stmt)
+        case ast.Try() if durable_calls(*stmt.handlers, *stmt.orelse) and (
+            reason := why_together(ir, stmt)
+        ):
+            why = (TRY_STAYS_TOGETHER, *reason)
         case ast.Try() | ast.TryStar():
             fix = "keep only what may fail in the `try`, and call other checkpoints outside it"
             why = (TRY_STAYS_TOGETHER, "`try` must see what its body raises", fix)

@@ -46,19 +46,28 @@ TRY_STAYS_TOGETHER = Rule(
     code="KIT312",
     name="try-stays-together",
     severity="note",
-    what="A `try` statement with checkpoints stays in one step.",
+    what="A `try` statement with several checkpoints stays in one step.",
     why=(
         "The handler must receive what the body raises, and an exception does not cross from "
-        "one container to the next. A caught failure is recorded, and every replay raises it "
-        "again."
+        "one container to the next. So the body stays together, and so does a handler that reads "
+        "the exception after it has called a checkpoint. What a handler calls otherwise is cut, "
+        "and a body with one call is a step of its own, without a note. A caught failure is "
+        "recorded, and every replay raises it again."
     ),
     bad="""\
 try:
     text = draft(brief)
-except ValueError:
+    text = polish(text)
+except ValueError as error:
     text = fallback(brief)
 """,
-    good="text = draft(brief)  # with @checkpoint(retries=2)",
+    good="""\
+try:
+    text = draft(brief)
+except ValueError as error:
+    text = fallback(brief)
+text = polish(text)
+""",
 )
 
 WITH_STAYS_TOGETHER = Rule(
