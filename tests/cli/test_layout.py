@@ -163,7 +163,7 @@ def test_a_secret_with_spaces_is_hidden_before_lines_break(
     from kitaru.wire import redaction
 
     secret = "correct horse battery staple of the whole team"
-    monkeypatch.setattr(redaction, "_known", {})
+    monkeypatch.setattr(redaction, "_known", redaction.Known())
     redaction.register_value("PASSPHRASE", secret)
     monkeypatch.setattr(layout, "columns", lambda stream: 20)
     Output(False).table([("is", secret)])
