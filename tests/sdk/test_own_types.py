@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Optional
 
 import pytest
 from kitaru_compiler import check, compile_flow
 from kitaru_targets import registry
 
+import kitaru
 from kitaru import KitaruClient
+from kitaru.errors import AnswerInvalid
 from kitaru.runtime.codec import user_codecs
+from kitaru.runtime.schema.types import from_json, to_json_schema
 from kitaru.wire.fingerprint import fingerprint, sources_under
 from tests.differential.real import loaded, run_dry, run_here
 from tests.differential.test_killed_runs import EXEC, _arm
@@ -51,6 +55,7 @@ def from_form(form):
 kitaru.register_codec(Money, name="acme.money", encode=to_form, decode=from_form)
 """
 FLOW = """\
+import json
 import os
 import kitaru
 from kitaru import checkpoint, flow
@@ -261,6 +266,43 @@ def test_an_input_and_an_override_are_given_in_the_encoded_form(script: Script) 
             "print(handle.settle(), client.executions.get(handle.exec_id).to_dict()['status'])"
         )
         assert script.run(code)[1].startswith("waiting"), script.run(code)
+
+
+class Price:
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+    def __repr__(self) -> str:
+        return f"{self.cents} cents"
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        (list[Price], [[5], [7]], "[5 cents, 7 cents]"),
+        (list[Price], [Price(5)], "[5 cents]"),
+        (dict[str, list[Price]], {"a": [[5]]}, "{'a': [5 cents]}"),
+        (tuple[Price, ...], [[5]], "(5 cents,)"),
+        (Optional[Price], None, "None"),  # noqa: UP045 - as people write it
+        (Price | None, [5], "5 cents"),
+        (Annotated[list[Price], "of a cart"], [[5]], "[5 cents]"),
+        (list[Price], [[]], None),
+        (list[Price], "text", None),
+        (dict[str, Price | int], {"a": None}, None),
+    ],
+)
+def test_a_codec_decodes_inside_of_containers(
+    schema: Any, value: Any, expected: str | None
+) -> None:
+    kitaru.register_codec(
+        Price, name="acme.price", encode=lambda p: [p.cents], decode=lambda form: Price(*form)
+    )
+    if expected is None:
+        with pytest.raises(AnswerInvalid):
+            from_json(value, schema, "it", strict=True)
+    else:
+        assert str(from_json(value, schema, "it", strict=True)) == expected
+    assert "acme.price" in json.dumps(to_json_schema(schema))
 
 
 def test_the_compiler_finds_the_module_that_registers(tmp_path: Path, store: str) -> None:

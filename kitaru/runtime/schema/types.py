@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
-from typing import Any, Literal, get_args, get_origin
+from functools import partial
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from kitaru.errors import AnswerInvalid, ClassChanged, UsageError
 from kitaru.runtime.codec import user_codecs
@@ -75,9 +77,9 @@ def check_answer(value: Any, schema: dict[str, Any], wait: str) -> None:
 def from_json(value: Any, schema: Any, what: str, *, strict: bool = False) -> Any:
     """Return JSON data as an instance of the type `schema`.
 
-    A plain type takes its own JSON only, a class with a codec its encoded form. What is inside
-    another type pydantic makes fit, such as `"5"` for an item of `list[int]`; with `strict` it has
-    to be as exact as for a plain type.
+    A plain type takes its own JSON only, a class with a codec its encoded form, also inside a list,
+    dict, tuple, set or union. Pydantic makes other values fit that are inside another type, such as
+    `"5"` for an item of `list[int]`; with `strict` they have to be as exact as for a plain type.
 
     Raises:
         AnswerInvalid: it does not fit.
@@ -97,9 +99,9 @@ def from_json(value: Any, schema: Any, what: str, *, strict: bool = False) -> An
         raise _invalid(what, f"{short(value)} is not one of {shown}", choices)
     if user_codecs.find(schema) is not None:
         try:
-            return value if type(value) is schema else user_codecs.from_form(schema, value)
-        except ClassChanged as error:
-            raise _invalid(what, error.message, to_json_schema(schema)) from None
+            return _decoded(schema, value)
+        except ValueError as error:
+            raise _invalid(what, str(error), to_json_schema(schema)) from None
     adapter = _adapter(schema)
     try:
         return _strictly(adapter, value) if strict else adapter.validate_python(value)
@@ -177,9 +179,37 @@ def _adapter(schema: Any) -> Any:
             help=f"{sys.executable} -m pip install 'pydantic>=2.7'",
         ) from error
     try:
-        return TypeAdapter(schema)
+        return TypeAdapter(_with_codecs(schema))
     except Exception as error:
         raise _shapeless(schema, error) from error
+
+
+def _with_codecs(schema: Any) -> Any:
+    """Return a type for pydantic in which codecs decode the classes that have one.
+
+    list[Money]  ->  list[Annotated[Money, decoded by its codec]]
+    """
+    if user_codecs.find(schema) is not None:
+        from pydantic import PlainValidator, WithJsonSchema
+
+        decode = PlainValidator(partial(_decoded, schema))
+        return Annotated[schema, decode, WithJsonSchema(to_json_schema(schema))]
+    origin, arguments = get_origin(schema), get_args(schema)
+    if origin is None or origin is Literal:
+        return schema
+    inner = tuple(map(_with_codecs, arguments))
+    if all(new is old for new, old in zip(inner, arguments, strict=True)):
+        return schema
+    if origin in (Union, UnionType):
+        return Union[inner]  # noqa: UP007 - of as many types as there are
+    return Annotated[inner] if origin is Annotated else origin[inner]
+
+
+def _decoded(cls: type, value: Any) -> Any:
+    try:
+        return value if type(value) is cls else user_codecs.from_form(cls, value)
+    except ClassChanged as error:
+        raise ValueError(error.message) from None
 
 
 def _shapeless(schema: Any, error: Exception) -> UsageError:
