@@ -1,7 +1,7 @@
-"""Decides whether code of the project reads an exception that its caller may be handling.
+"""Code of the project that reads an exception that its caller may be handling.
 
     def report():
-        log.exception("failed")     # reads the exception of whoever calls `report` in a handler
+        log.exception("failed")     # in a handler's call of `report`, that handler's exception
 
 In a handler of its own, code reads that handler's exception, which is always there.
 """

@@ -1,4 +1,4 @@
-"""Decides which calls of a `try` statement may leave it: those of its handlers and its `else`.
+"""Calls of handlers and of `else`, moved behind their `try` statement.
 
 The handler itself only stores which one ran. What it calls follows as a branch:
 
