@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a process took: wall and CPU seconds, children included."""
+    """What a process took: wall and CPU seconds, children included, and its peak memory in MB."""
 
     wall: float
     cpu: float
+    memory: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +42,27 @@ def environ(path: Path | None) -> dict[str, str]:
 
 def cost(command: Sequence[str], *, path: Path | None = None) -> Cost:
     """Run a command once, output dropped, `path` on its import path; raise when it fails."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=ROOT, env=environ(path), capture_output=True, text=True, check=False
-    )
-    wall = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(wall, cpu)
+    with tempfile.TemporaryFile("w+") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environ(path), stdout=output, stderr=subprocess.STDOUT
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed:\n{output.read()}")
+    # Linux counts in KB, macOS in bytes.
+    memory = used.ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
+    return Cost(wall, used.ru_utime + used.ru_stime, memory)
 
 
 def best(once: Callable[[], Cost], *, runs: int = 5) -> Cost:
     """The cheapest of several runs, after one that fills the caches (bytecode, file system)."""
     once()
     costs = [once() for _ in range(runs)]
-    return Cost(min(c.wall for c in costs), min(c.cpu for c in costs))
+    return Cost(min(c.wall for c in costs), min(c.cpu for c in costs), min(c.memory for c in costs))
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -6,8 +6,11 @@ None of the three analyses source: the user's program runs and makes the steps.
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from common import ROOT, Cost, Line, best, cost
@@ -87,12 +90,66 @@ def flow_program(count: int) -> str:
     )
 
 
-def ours(folder: Path, count: int, runs: int) -> Cost:
-    source = folder / f"chain_{count}.py"
-    source.write_text(flow_program(count))
+def project_of(folder: Path, modules: int) -> Path:
+    """Write a flow that imports a chain of modules, each with a class and some helpers."""
+    helpers = "\n\n".join(HELPER.replace("NUMBER", str(number)) for number in range(4))
+    for number in range(modules):
+        following = f"from m{number + 1} import helper_0 as following\n"
+        text = MODULE.replace("NUMBER", str(number)) + helpers
+        following = following if number + 1 < modules else "following = None\n"
+        (folder / f"m{number}.py").write_text(text.replace("FOLLOWING\n", following))
+    flow = folder / "flow.py"
+    flow.write_text(flow_program(10).replace("\n\n\n", "\nfrom m0 import helper_0\n\n\n", 1))
+    return flow
+
+
+MODULE = """\
+import json
+import logging
+from dataclasses import dataclass
+FOLLOWING
+logger = logging.getLogger(__name__)
+LIMIT = NUMBER
+
+
+@dataclass
+class ThingNUMBER:
+    name: str
+    size: int = LIMIT
+
+    def area(self) -> int:
+        return self.size * self.size
+
+
+"""
+HELPER = """\
+def helper_NUMBER(value: int, label: str = "x") -> dict[str, int]:
+    found = {}
+    for index, each in enumerate(range(value)):
+        if each % (NUMBER + 2):
+            found[f"{label}-{index}"] = each * NUMBER + len(label)
+        else:
+            found.setdefault(label, 0)
+    return {key: item for key, item in found.items() if item}
+"""
+
+
+def ours(source: Path, runs: int) -> tuple[Cost, Cost]:
+    """Return what compiling takes with nothing stored, and what it takes again."""
+    folder = source.parent
+    cache = folder / "cache"
     command = [sys.executable, "-m", "kitaru.cli", "compile", str(source)]
     command += ["--target", "kubeflow", "-o", str(folder / "build")]
-    return best(lambda: cost(command), runs=runs)
+
+    def cold() -> Cost:
+        shutil.rmtree(cache, ignore_errors=True)
+        return cost(command)
+
+    os.environ["KITARU_COMPILE_CACHE"] = str(cache)
+    try:
+        return best(cold, runs=runs), best(lambda: cost(command), runs=runs)
+    finally:
+        del os.environ["KITARU_COMPILE_CACHE"]
 
 
 def theirs(folder: Path, name: str, count: int, runs: int) -> Cost:
@@ -103,20 +160,35 @@ def theirs(folder: Path, name: str, count: int, runs: int) -> Cost:
     return best(lambda: cost(command), runs=runs)
 
 
-def measure(count: int) -> Line:
+def _shown(taken: Cost) -> str:
+    return f"{taken.cpu:.2f} s CPU, {taken.wall:.2f} s, {taken.memory:.0f} MB"
+
+
+def measure(count: int) -> Iterator[Line]:
     runs = 3 if count < 1_000 else 1
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        mine = ours(folder, count, runs)
+        source = folder / f"chain_{count}.py"
+        source.write_text(flow_program(count))
+        cold, again = ours(source, runs)
         others = {name: theirs(folder, name, count, runs) for name in PROGRAMS}
-    return Line(
-        what=f"compile a chain of {count:,} checkpoints for Kubeflow",
-        ours=f"{mine.cpu:.2f} s CPU, {mine.wall:.2f} s",
-        against=", ".join(f"{name} {other.cpu:.2f}" for name, other in others.items()) + " s CPU",
-        ratio=mine.cpu / min(other.cpu for other in others.values()),
-        aim="≤ 0.5× the fastest",
-    )
+    fastest = min(other.cpu for other in others.values())
+    against = ", ".join(f"{name} {other.cpu:.2f}" for name, other in others.items()) + " s CPU"
+    what = f"compile a chain of {count:,} checkpoints for Kubeflow"
+    aim = "≤ 1× the fastest" if count < 1_000 else "≤ 1.5× the fastest"
+    yield Line(f"{what}, nothing stored", _shown(cold), against, cold.cpu / fastest, aim)
+    ratio = again.cpu / fastest
+    yield Line(f"{what}, unchanged", _shown(again), against, ratio, "≤ 0.25× the fastest")
+
+
+def measure_project(modules: int) -> Iterator[Line]:
+    with tempfile.TemporaryDirectory() as made:
+        cold, again = ours(project_of(Path(made), modules), 3)
+    what = f"compile a flow with {modules:,} modules"
+    yield Line(f"{what}, nothing stored", _shown(cold), "", None, "≤ 1 s CPU")
+    yield Line(f"{what}, unchanged", _shown(again), "", None, "≤ 0.2 s CPU")
 
 
 def lines() -> list[Line]:
-    return [measure(10), measure(100), measure(1_000)]
+    found = [line for count in (10, 100, 1_000) for line in measure(count)]
+    return [*found, *measure_project(300)]

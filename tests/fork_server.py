@@ -35,7 +35,8 @@ from tests import forks
 
 COMMAND = (
     *("kitaru", "kitaru.client", "kitaru.cli.app", "kitaru.stores.sqlite"),
-    *("kitaru_compiler", "kitaru_targets.build", "kitaru_targets.dry_run"),
+    *("kitaru_compiler.compile", "kitaru_compiler.frontend.reader"),
+    *("kitaru_targets.build", "kitaru_targets.dry_run"),
 )
 # What a container's program imports, for the modules of the standard library that this brings.
 STEP = """

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru_targets.base import Target
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "kitaru.targets"
 
@@ -28,6 +31,9 @@ def installed() -> tuple[Plugin, ...]:
     >>> [plugin.name for plugin in installed()]
     ['shell']
     """
+    # A command for one of Kitaru's own targets need not import it.
+    from importlib.metadata import entry_points
+
     found = {
         (p.name, p.distribution, p.version): p for p in map(_plugin, entry_points(group=GROUP))
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -18,6 +18,8 @@ from typing import Literal
 from kitaru.wire import disk
 from kitaru_compiler.frontend.node_index import children
 from kitaru_compiler.frontend.paths import (
+    BEGINNINGS,
+    PATH_FUNCTIONS,
     WILD,
     Function,
     Located,
@@ -50,6 +52,14 @@ TOOLS = frozenset({
 # Calls that show a string and read nothing.
 _SHOW = frozenset({"print", "debug", "info", "warning", "error", "exception", "log", "write_text"})
 _READS = frozenset({"read_text", "read_bytes"})
+# The modules and builtins that know paths.
+_ROOTS = frozenset(
+    name.partition(".")[0]
+    for name in (
+        *_LIST_FUNCTIONS, *_WALK_FUNCTIONS, *_GLOB_FUNCTIONS, *_IMPORTS, *_ADD_ROOT,
+        *PATH_FUNCTIONS, "open", "io.open",
+    )
+)  # fmt: skip
 # The expressions that `Paths.value` may find to be a path.
 _MAYBE_LOCATED = (
     ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.Subscript, ast.FormattedValue,
@@ -87,6 +97,8 @@ def references(source: Source, paths: Paths) -> list[Reference]:
     `DATA = HERE / "data"` and `open(DATA / "a.json")`, the one file is the reference.
     """
     finder = _Finder(source, paths)
+    if not finder.live:
+        return []
     module = paths.module(source)
     finder.visit(source.tree, module)
     for name, value in module.values.items():
@@ -95,15 +107,65 @@ def references(source: Source, paths: Paths) -> list[Reference]:
     return finder.found
 
 
+def _live(source: Source, paths: Paths) -> set[ast.AST]:
+    """Return the nodes that may contain a reference: those around anything that may begin one.
+
+    A path begins at `__file__`, at a module that knows paths, at a name that a module of the
+    project has, or at a string with a dot; and at a variable whose value contains one of these.
+    """
+    nodes, parents = source.nodes, source.nodes.parents
+    live: set[ast.AST] = set()
+    named: dict[str, list[ast.Name]] = {}
+    for name in nodes.of(ast.Name):
+        named.setdefault(name.id, []).append(name)
+
+    def mark(found: Iterable[ast.AST]) -> None:
+        for node in found:
+            around: ast.AST | None = node
+            while around is not None and around not in live:
+                live.add(around)
+                around = parents.get(around)
+
+    def mark_names(ids: Iterable[str]) -> None:
+        mark(name for each in ids for name in named.get(each, ()))
+
+    mark_names([*BEGINNINGS, *_ROOTS, *paths.imports_of_project(source)])
+    mark_names(name for name, whole in paths.imports(source).items() if _root(whole) in _ROOTS)
+    mark(attribute for attribute in nodes.of(ast.Attribute) if attribute.attr == "__path__")
+    texts = (c for c in nodes.of(ast.Constant) if isinstance(c.value, str) and "." in c.value)
+    mark(text for text in texts if not isinstance(parents.get(text), ast.Expr))
+    variables = [*_variables(source)]
+    while held := {name for name, value in variables if value in live}:
+        mark_names(held)
+        variables = [(name, value) for name, value in variables if name not in held]
+    return live
+
+
+def _variables(source: Source) -> Iterator[tuple[str, ast.expr]]:
+    for assign in source.nodes.of(ast.Assign):
+        if len(assign.targets) == 1 and isinstance(assign.targets[0], ast.Name):
+            yield assign.targets[0].id, assign.value
+    for annotated in source.nodes.of(ast.AnnAssign):
+        if isinstance(annotated.target, ast.Name) and annotated.value is not None:
+            yield annotated.target.id, annotated.value
+
+
+def _root(dotted: str) -> str:
+    return dotted.partition(".")[0]
+
+
 class _Finder:
     def __init__(self, source: Source, paths: Paths) -> None:
         self._source = source
         self._paths = paths
         self._file = paths.file_of(source).as_posix()
         self.found: list[Reference] = []
+        self.live = _live(source, paths)
 
     def visit(self, node: ast.AST, scope: Scope) -> None:
         """Find the references in a node; the largest expression that is a path is one."""
+        if node not in self.live:
+            return
         if isinstance(node, ast.expr) and self._expression(node, scope):
             return
         if isinstance(node, Function):

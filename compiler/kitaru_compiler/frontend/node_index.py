@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import chain
 from typing import TypeVar
 
 Node = TypeVar("Node", bound=ast.AST)
@@ -45,12 +44,13 @@ def children(node: ast.AST) -> list[ast.AST]:
 class NodeIndex:
     """The nodes of `tree`; operators and contexts, which are no code of their own, are left out.
 
-    Nodes of one kind are in the order in which `ast.walk` yields them. `too_deep` is a node at
-    depth `limit`, if the tree has one.
+    Nodes of one kind are in the order in which `ast.walk` yields them. `parents` has the node
+    around each. `too_deep` is a node at depth `limit`, if the tree has one.
     """
 
     def __init__(self, tree: ast.Module, limit: int) -> None:
         self.too_deep: ast.AST | None = None
+        self.parents: dict[ast.AST, ast.AST] = {}
         # Both kinds of import share a list, for their order counts.
         self._found: dict[type[ast.AST], list[ast.AST]] = {kind: [] for kind in _FIELDS}
         self._found[ast.ImportFrom] = self._found[ast.Import]
@@ -65,7 +65,7 @@ class NodeIndex:
 
     def _next_level(self, level: list[ast.AST]) -> list[ast.AST]:
         below: list[ast.AST] = []
-        add, found, fields = below.append, self._found, _FIELDS
+        add, found, fields, parents = below.append, self._found, _FIELDS, self.parents
         for node in level:
             kind = node.__class__
             found[kind].append(node)
@@ -75,8 +75,10 @@ class NodeIndex:
                     for item in value:
                         if isinstance(item, ast.AST):
                             add(item)
+                            parents[item] = node
                 elif isinstance(value, ast.AST):
                     add(value)
+                    parents[value] = node
         return below
 
     @cached_property
@@ -88,16 +90,6 @@ class NodeIndex:
             for alias in statement.names:
                 found.update(alias.name.split("."))
         return frozenset(found)
-
-    def parents(self) -> dict[ast.AST, ast.AST]:
-        """Return the node around each node: a new dict, larger than the index."""
-        nodes = chain.from_iterable(self._lists())
-        return {child: node for node in nodes for child in children(node)}
-
-    def _lists(self) -> Iterator[list[ast.AST]]:
-        for kind, nodes in self._found.items():
-            if kind is not ast.ImportFrom:
-                yield nodes
 
     def of(self, *kinds: type[Node]) -> Iterator[Node]:
         """Yield the nodes of these kinds, one kind after the other."""

@@ -33,6 +33,9 @@ _SAME_FUNCTIONS = frozenset({
     "str", "importlib.resources.as_file", "pathlib.Path.resolve",
 })  # fmt: skip
 _PATHS = frozenset({"pathlib.Path", "pathlib.PurePath", "pathlib.PosixPath"})
+BEGINNINGS = frozenset({"__file__", "__name__", "__package__"})
+# What makes a path of something else than a path.
+PATH_FUNCTIONS = frozenset({*_PATHS, "os.getcwd", "pkgutil.get_data", "importlib.resources"})
 _RESOURCES = frozenset({
     "open_text", "open_binary", "read_text", "read_binary", "path", "is_resource", "contents",
 })  # fmt: skip
@@ -110,15 +113,24 @@ class Paths:
 
     def dotted(self, node: ast.expr, source: Source) -> str:
         """Return the absolute name that a name or attribute chain means, empty for none."""
-        if source.file not in self._imports:
-            self._imports[source.file] = dict(_imported(source))
         match node:
             case ast.Name(id=name):
-                return self._imports[source.file].get(name, name)
+                return self.imports(source).get(name, name)
             case ast.Attribute(value=value, attr=attr):
                 root = self.dotted(value, source)
                 return f"{root}.{attr}" if root else ""
         return ""
+
+    def imports(self, source: Source) -> dict[str, str]:
+        """Return the absolute name of what each import of a file binds."""
+        if source.file not in self._imports:
+            self._imports[source.file] = dict(_imported(source))
+        return self._imports[source.file]
+
+    def imports_of_project(self, source: Source) -> list[str]:
+        """Return the names that a file may import from modules of the project."""
+        roots = {name: whole.partition(".")[0] for name, whole in self.imports(source).items()}
+        return [name for name, root in roots.items() if self.find(root) or self.folder_of(root)]
 
     def value(self, node: ast.expr, scope: Scope) -> Value:
         """Return what a path or string expression is worth, None where nothing can be said."""

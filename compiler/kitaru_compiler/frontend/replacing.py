@@ -107,17 +107,14 @@ class _Reader:
     objects: Objects
     resolve: Resolve
     mentioned: frozenset[str]
-    _parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
     _inner: dict[ast.AST, _Place] = field(default_factory=dict)
 
     def read(self) -> None:
         """Look at the nodes that may replace a name, each in its place."""
         suspects = sorted(self._suspects(), key=lambda node: (node.lineno, node.col_offset))
-        if suspects:
-            self._parents = self.source.nodes.parents()
         for node in suspects:
-            parent = self._parents[node]
-            above = self._parents.get(parent)
+            parent = self.source.nodes.parents[node]
+            above = self.source.nodes.parents.get(parent)
             self._look(node, replace(self._scope_at(parent), parent=parent, above=above))
 
     def _suspects(self) -> Iterator[ast.expr]:
@@ -145,11 +142,11 @@ class _Reader:
         """Return the scope of what is directly below a node."""
         around: ast.AST | None = node
         while around is not None and not isinstance(around, Scope):
-            around = self._parents.get(around)
+            around = self.source.nodes.parents.get(around)
         if around is None:
             return _Place()
         if around not in self._inner:
-            outer = self._scope_at(self._parents[around])
+            outer = self._scope_at(self.source.nodes.parents[around])
             self._inner[around] = self._inside(around, outer)
         return self._inner[around]
 
