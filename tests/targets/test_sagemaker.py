@@ -263,7 +263,7 @@ def test_an_input_too_long_for_its_parameter_is_refused_before_anything_starts()
     calls: list[Call] = []
     asked = Parameter("topic", "positional_or_keyword", "str", "str", True, False)
     made = json.loads(TARGET.emit(plan((Do("a"),), parameters=(asked,)), WIRING).text)
-    with pytest.raises(InputError, match="takes 256 characters"):
+    with pytest.raises(InputError, match="accepts 256 characters"):
         interpret(made, {"topic": "o" * 257}, "run", lambda call: calls.append(call))
     assert calls == []
 
