@@ -124,7 +124,7 @@ STARTS = (
     "acc = [0]",
     "d = {0: 1}",
     "box = Box()",
-    "kit = Kit(a)",
+    "kit, tools = Kit(a), Kit(2)",
 )
 
 
@@ -178,7 +178,7 @@ class _Writer:
             lambda: "box.total()",
             lambda: f"Kit.lookup({i()})",
             lambda: f"kit.weigh({self.one('kit.lookup', 'Kit.lookup', '')}({i()}))",
-            lambda: f"kit.both({i()})",
+            lambda: f"{self.one('kit', 'tools')}.both({i()})",
             lambda: f"sum(Kit.lookup.map({ints()}).result())",
             lambda: f"many(*{ints()}, {i()}, k={i()}, **{{'j': {i()}}})",
             lambda: f"decorated({i()})",

@@ -163,14 +163,27 @@ class Methods:
 
 
 def _constructed(function: Function) -> Iterator[tuple[str, ast.Call, int]]:
-    """Yield the names that a function's own statements bind to what a call gives, and the line."""
+    """Yield the names that a function's own statements bind to what a call returns, and the line.
+
+    `writer, critic = Agent("writer"), Agent("critic")` binds two.
+    """
     for stmt in function.body:
         match stmt:
-            case (
-                ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call)
-                | ast.AnnAssign(target=ast.Name(id=name), value=ast.Call() as call)
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)) if len(
+                targets
+            ) == len(values) and not any(
+                isinstance(part, ast.Starred) for part in (*targets, *values)
             ):
-                yield name, call, stmt.end_lineno or stmt.lineno
+                pairs = list(zip(targets, values, strict=True))
+            case ast.Assign(targets=[target], value=value):
+                pairs = [(target, value)]
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                pairs = [(target, value)]
+            case _:
+                continue
+        for target, value in pairs:
+            if isinstance(target, ast.Name) and isinstance(value, ast.Call):
+                yield target.id, value, stmt.end_lineno or stmt.lineno
 
 
 def _bindings(function: Function) -> Iterator[str]:
