@@ -104,7 +104,7 @@ def compare(a: Journal, b: Journal, *, limit: int | None = None, skip: int = 0) 
 
     `limit` and `skip` choose the rows that are returned; see `Comparison`.
     """
-    left, right = _briefs(a), _briefs(b)
+    (left, left_took), (right, right_took) = _read(a), _read(b)
     changes = {id: _change(left.get(id), right.get(id)) for id in _merged(left, right)}
     counts = Counter[str](changes.values())
     same = (
@@ -118,7 +118,7 @@ def compare(a: Journal, b: Journal, *, limit: int | None = None, skip: int = 0) 
     chosen = ids[skip:] if limit is None else ids[skip : skip + limit]
     records = [{one.id: one for one in each.outcomes(chosen)} for each in (a, b)]
     rows = tuple(_row(a, b, records[0].get(id), records[1].get(id), id) for id in chosen)
-    sides = side(a), side(b)
+    sides = _side(a, left_took), _side(b, right_took)
     found = differences("input", sides[0].inputs, sides[1].inputs)
     if all(each.status == "completed" for each in sides):
         found += differences("result", sides[0].result, sides[1].result)
@@ -127,29 +127,49 @@ def compare(a: Journal, b: Journal, *, limit: int | None = None, skip: int = 0) 
     return Comparison(*sides, rows, same, tuple(found), dict(counts), more)
 
 
-def side(journal: Journal) -> Side:
+class _Took:
+    """What the invocations of an execution took, in all and without what it did not run itself."""
+
+    def __init__(self) -> None:
+        self._calls, self._own_calls = Effort(), Effort()
+        self._seconds = self._own_seconds = 0.0
+
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Add what an invocation took, given its glance."""
+        if not is_work(fields["kind"], fields["status"]):
+            return
+        is_own = not (fields["given"] or fields["adopted_from"] or fields["cached_from"])
+        lasted = seconds(fields["started_at"], fields["ended_at"])
+        self._seconds += lasted
+        self._own_seconds += lasted * is_own
+        if fields["calls"]:
+            called = effort_of_calls(fields["calls"])
+            self._calls += called
+            self._own_calls += called if is_own else Effort()
+
+    @property
+    def total(self) -> Effort:
+        """What all invocations took."""
+        return self._calls + Effort(seconds=self._seconds)
+
+    @property
+    def own(self) -> Effort:
+        """What those took that the execution ran itself."""
+        return self._own_calls + Effort(seconds=self._own_seconds)
+
+
+def _side(journal: Journal, took: _Took) -> Side:
     """Return what an execution is and what it took."""
     execution = journal.execution
     failed = _sum(effort_of(attempt) for attempt in journal.each_attempt())
-    total, own = Effort(), Effort()
-    took = [0.0, 0.0]
-    for fields in journal.glances():
-        if not is_work(fields["kind"], fields["status"]):
-            continue
-        is_own = not (fields["given"] or fields["adopted_from"] or fields["cached_from"])
-        lasted = seconds(fields["started_at"], fields["ended_at"])
-        took = [took[0] + lasted, took[1] + lasted * is_own]
-        if fields["calls"]:
-            called = effort_of_calls(fields["calls"])
-            total, own = total + called, own + called if is_own else own
     return Side(
         exec_id=execution.exec_id,
         flow=execution.flow,
         status=journal.state().status,
         inputs=as_json(journal.fetch(execution.inputs)),
         result=result_as_json(journal),
-        total=total + Effort(seconds=took[0]) + failed,
-        own=own + Effort(seconds=took[1]) + failed,
+        total=took.total + failed,
+        own=took.own + failed,
     )
 
 
@@ -171,14 +191,17 @@ def effort_of_calls(calls: Iterable[dict[str, Any]]) -> Effort:
     return _sum(Effort(_tokens(call), call.get("cost")) for call in calls)
 
 
-def _briefs(journal: Journal) -> dict[str, _Brief]:
-    """Return what decides of each invocation but notes, by id, in program order."""
-    found = [
-        (fields["position"], fields["id"], _brief(fields))
-        for fields in journal.glances()
-        if fields["kind"] != "log"
-    ]
-    return {id: brief for _, id, brief in sorted(found, key=lambda one: one[:2])}
+def _read(journal: Journal) -> tuple[dict[str, _Brief], _Took]:
+    """Return what decides of each invocation but notes, in program order, and what all took.
+
+    The records of a large execution are read once.
+    """
+    took, found = _Took(), []
+    for fields in journal.glances():
+        took.add(fields)
+        if fields["kind"] != "log":
+            found.append((fields["position"], fields["id"], _brief(fields)))
+    return {id: brief for _, id, brief in sorted(found, key=lambda one: one[:2])}, took
 
 
 def _brief(fields: Mapping[str, Any]) -> _Brief:
