@@ -15,6 +15,7 @@ from kitaru_compiler.cut.basic_blocks import DraftBlock, jumps
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import FlowIR
 from kitaru_compiler.ir.scope import own_statements
+from kitaru_compiler.ir.walk import walk
 
 INDENT = "    "
 HEADER = '''"""The blocks of flow `{flow}`, generated; edit the flow's own source instead.
@@ -308,7 +309,7 @@ def _inside_strings(tree: ast.AST) -> set[int]:
     """Return the numbers of the lines that begin inside a string."""
     return {
         line
-        for node in ast.walk(tree)
+        for node in walk(tree)
         if isinstance(node, ast.Constant | ast.JoinedStr)
         for line in range(node.lineno + 1, (node.end_lineno or node.lineno) + 1)
     }
@@ -327,9 +328,7 @@ def _table(parsed: ast.FunctionDef, block: DraftBlock) -> dict[str, Any]:
         if ast.dump(written) != ast.dump(meant):
             raise AssertionError(f"generated text differs: {ast.unparse(meant)!r}")
         pairs = [
-            (a, b)
-            for a, b in zip(ast.walk(written), ast.walk(meant), strict=True)
-            if hasattr(a, "lineno")
+            (a, b) for a, b in zip(walk(written), walk(meant), strict=True) if hasattr(a, "lineno")
         ]
         shifts = _shifts(pairs)
         if shifts is None or any(lines.get(k, v) != v for k, v in shifts.items()):

@@ -26,6 +26,7 @@ from kitaru_compiler.frontend.calls import SUBMITS
 from kitaru_compiler.frontend.names import Names, dotted_name
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import argument_names
+from kitaru_compiler.ir.walk import children
 
 DEFAULT = ""
 """Stands for the default model among the names."""
@@ -119,7 +120,7 @@ class _Reader:
                 found.append((node, place))
             if isinstance(node, Function):
                 place = _Place(place.source, (*place.functions, node))
-            for child in ast.iter_child_nodes(node):
+            for child in children(node):
                 visit(child, place)
 
         # A call that asks a model, or passes one on, has a name for it that some import gives.
@@ -339,7 +340,7 @@ def _set_to(name: str, scope: ast.AST) -> Iterator[ast.expr]:
                 if bound == name:
                     yield from elts
         if not isinstance(node, Function | ast.ClassDef):
-            pending += ast.iter_child_nodes(node)
+            pending += children(node)
 
 
 def _default(function: Function, parameter: str) -> Iterator[ast.expr]:

@@ -18,6 +18,7 @@ from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.frontend.tables import Tables
 from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable, reaching
 from kitaru_compiler.ir.scope import argument_names, bound_in, bound_names
+from kitaru_compiler.ir.walk import children, walk
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 SUBMITS = frozenset({"submit", "map", "product"})
@@ -149,7 +150,7 @@ class Calls:
         source, definition = symbol.source, symbol.definition
         assert source is not None and isinstance(definition, Function)
         scope = definition.name if definition in source.tree.body else ""
-        nodes = [node for stmt in definition.body for node in ast.walk(stmt)]
+        nodes = [node for stmt in definition.body for node in walk(stmt)]
         called = {node.func for node in nodes if isinstance(node, ast.Call)}
         return not any(
             isinstance(node, ast.Lambda | Function | ast.ClassDef)
@@ -323,7 +324,7 @@ def _calls(function: ast.AST) -> list[tuple[ast.Call, frozenset[str]]]:
             case ast.Call():
                 found.append((node, hidden))
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                targets = (n for g in node.generators for n in ast.walk(g.target))
+                targets = (n for g in node.generators for n in walk(g.target))
                 hidden |= {n.id for n in targets if isinstance(n, ast.Name)}
             case ast.Lambda():
                 hidden |= set(argument_names(node.args))
@@ -332,7 +333,7 @@ def _calls(function: ast.AST) -> list[tuple[ast.Call, frozenset[str]]]:
                 for stmt in node.body:
                     inner |= bound_names(stmt)
                 hidden |= inner
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             visit(child, hidden)
 
     for stmt in getattr(function, "body", []):

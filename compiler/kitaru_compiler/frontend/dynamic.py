@@ -15,6 +15,7 @@ from kitaru_compiler.ir.scope import (
     own_nodes,
     target_names,
 )
+from kitaru_compiler.ir.walk import walk
 
 # The checkpoints and functions that a name, or chain of names, of the module may be, or hold.
 Holds = Callable[[str], Iterable[Symbol]]
@@ -61,7 +62,7 @@ class DynamicCalls:
         self._inner = {name for stmt in function.body for name in _comprehension_variables(stmt)}
         self._follow_variables(function.body)
         for stmt in function.body:
-            for node in ast.walk(stmt):
+            for node in walk(stmt):
                 if isinstance(node, ast.Call) and durable_of(node) is None:
                     found = self._reaches(node)
                     if node not in known:
@@ -141,18 +142,18 @@ class DynamicCalls:
         """
         called = {
             id(part)
-            for inner in ast.walk(node)
+            for inner in walk(node)
             if isinstance(inner, ast.Call) and durable_of(inner) is not None
-            for part in ast.walk(inner.func)
+            for part in walk(inner.func)
         }
         entries = {
             id(part)
-            for inner in ast.walk(node)
+            for inner in walk(node)
             if isinstance(inner, ast.Call) and self._is_entry(inner.func)
-            for part in ast.walk(inner.func)
+            for part in walk(inner.func)
         }
         found: Found = {}
-        for inner in ast.walk(node):
+        for inner in walk(node):
             if isinstance(inner, ast.Name | ast.Attribute) and id(inner) not in called:
                 held = self._held(inner)
                 if id(inner) in entries:
@@ -180,11 +181,11 @@ class DynamicCalls:
 
 def _comprehension_variables(stmt: ast.stmt) -> Iterator[ast.AST]:
     """Yield the names in comprehensions that are variables of one around them."""
-    for node in ast.walk(stmt):
+    for node in walk(stmt):
         if isinstance(node, Comprehension):
             targets = {n for loop in node.generators for n in target_names(loop.target)}
-            first = {id(part) for part in ast.walk(node.generators[0].iter)}
-            for inner in ast.walk(node):
+            first = {id(part) for part in walk(node.generators[0].iter)}
+            for inner in walk(node):
                 if isinstance(inner, ast.Name) and inner.id in targets and id(inner) not in first:
                     yield inner
 
@@ -207,7 +208,7 @@ def _bindings(body: list[ast.stmt]) -> Iterator[tuple[ast.expr, set[str]]]:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name)), args=values):
                     yield from ((value, {name}) for value in values)
                 case ast.comprehension(target=target, iter=iterable):
-                    yield iterable, {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
+                    yield iterable, {n.id for n in walk(target) if isinstance(n, ast.Name)}
                 case ast.NamedExpr(target=ast.Name(id=name), value=value):
                     yield value, {name}
                 case ast.For(target=target, iter=iterable):

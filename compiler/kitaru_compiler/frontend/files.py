@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from kitaru.wire import disk
-from kitaru_compiler.frontend.node_index import children
 from kitaru_compiler.frontend.paths import (
     BEGINNINGS,
     PATH_FUNCTIONS,
@@ -30,6 +29,7 @@ from kitaru_compiler.frontend.paths import (
     scope_of,
 )
 from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.walk import children
 
 Kind = Literal[
     "path", "glob", "pattern", "rglob", "list", "write", "root", "module", "modules",

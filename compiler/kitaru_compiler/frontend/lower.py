@@ -19,6 +19,7 @@ from kitaru_compiler.ir.scope import (
     deleted_names,
     own_nodes,
 )
+from kitaru_compiler.ir.walk import walk
 
 DISPLAYS: dict[type[ast.expr], type] = {
     ast.List: list,
@@ -41,7 +42,7 @@ def lower(
     parameters = argument_names(definition.args)
     # `del x` makes x local as well, even where nothing binds it.
     local = set(parameters).union(*(bound_names(stmt) | deleted_names(stmt) for stmt in body))
-    mentioned = {n.id for stmt in body for n in ast.walk(stmt) if isinstance(n, ast.Name)}
+    mentioned = {n.id for stmt in body for n in walk(stmt) if isinstance(n, ast.Name)}
     bound = set().union(*(bound_names(stmt) for stmt in flow.source.tree.body))
     return FlowIR(
         name=flow.name,
@@ -100,7 +101,7 @@ def constants(module: ast.Module) -> frozenset[str]:
     if any(isinstance(stmt, ast.ImportFrom) and stmt.names[0].name == "*" for stmt in module.body):
         return frozenset()
     bindings = Counter(name for stmt in module.body for name in bound_names(stmt))
-    for node in ast.walk(module):
+    for node in walk(module):
         if isinstance(node, ast.Global | ast.Delete):
             names = node.names if isinstance(node, ast.Global) else deleted_names(node)
             bindings.update(names)

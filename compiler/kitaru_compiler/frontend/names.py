@@ -18,6 +18,7 @@ from kitaru_compiler.frontend.relevance import near_kitaru
 from kitaru_compiler.frontend.scopes import Origin, Scopes
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import bound_names
+from kitaru_compiler.ir.walk import children, walk
 
 SymbolKind = Literal["primitive", "checkpoint", "flow", "function", "class", "module"]
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
@@ -290,7 +291,7 @@ def _module_level(tree: ast.Module) -> list[ast.AST]:
         node = pending.pop()
         found.append(node)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            found += [child for child in ast.walk(node) if isinstance(child, ast.Global)]
+            found += [child for child in walk(node) if isinstance(child, ast.Global)]
         else:
-            pending += reversed(list(ast.iter_child_nodes(node)))
+            pending += reversed(children(node))
     return found

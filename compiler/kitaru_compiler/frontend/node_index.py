@@ -12,33 +12,14 @@ kind and finds the depth of the tree, so that no question walks the tree again:
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TypeVar
 
+from kitaru_compiler.ir.walk import FIELDS
+
 Node = TypeVar("Node", bound=ast.AST)
-# Fields that contain names, flags and operators, which nobody looks for.
-_PLAIN = frozenset({
-    "arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "level", "lineno",
-    "module", "op", "ops", "simple", "tag", "type_comment",
-})  # fmt: skip
-_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {
-    kind: tuple(name for name in kind._fields if name not in _PLAIN)
-    for kind in vars(ast).values()
-    if isinstance(kind, type) and issubclass(kind, ast.AST)
-}
-
-
-def children(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes directly below `node`, operators and contexts left out."""
-    found: list[ast.AST] = []
-    for name in _FIELDS[node.__class__]:
-        value = getattr(node, name, None)
-        if value.__class__ is list:
-            found += [item for item in value if isinstance(item, ast.AST)]
-        elif isinstance(value, ast.AST):
-            found.append(value)
-    return found
 
 
 class NodeIndex:
@@ -52,7 +33,7 @@ class NodeIndex:
         self.too_deep: ast.AST | None = None
         self.parents: dict[ast.AST, ast.AST] = {}
         # Both kinds of import share a list, for their order counts.
-        self._found: dict[type[ast.AST], list[ast.AST]] = {kind: [] for kind in _FIELDS}
+        self._found: defaultdict[type[ast.AST], list[ast.AST]] = defaultdict(list)
         self._found[ast.ImportFrom] = self._found[ast.Import]
         level: list[ast.AST] = [tree]
         depth = 0
@@ -65,7 +46,7 @@ class NodeIndex:
 
     def _next_level(self, level: list[ast.AST]) -> list[ast.AST]:
         below: list[ast.AST] = []
-        add, found, fields, parents = below.append, self._found, _FIELDS, self.parents
+        add, found, fields, parents = below.append, self._found, FIELDS, self.parents
         for node in level:
             kind = node.__class__
             found[kind].append(node)

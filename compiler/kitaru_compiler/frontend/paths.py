@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kitaru_compiler.frontend.node_index import children
 from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.walk import children
 
 # Stands in a path for any text without a slash.
 WILD = "\0"

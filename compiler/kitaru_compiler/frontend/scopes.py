@@ -16,6 +16,7 @@ from kitaru.wire.disk_cache import DiskCache
 from kitaru_compiler.frontend.analysis import Analysis
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import Bound, Comprehension, Function, argument_names, definition_time
+from kitaru_compiler.ir.walk import children, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def _scope_nodes(body: Iterable[ast.stmt]) -> Iterator[ast.AST]:
         if isinstance(node, Function | ast.ClassDef):
             pending += definition_time(node)
         else:
-            pending += ast.iter_child_nodes(node)
+            pending += children(node)
 
 
 def _bound_by_ast(nodes: list[ast.AST]) -> Bound:
@@ -127,7 +128,7 @@ def _comprehension_targets(nodes: list[ast.AST]) -> set[ast.AST]:
         for node in nodes
         if isinstance(node, Comprehension)
         for generator in node.generators
-        for inner in ast.walk(generator.target)
+        for inner in walk(generator.target)
     }
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.walk import children, walk
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 # Symbols by their absolute names, in the order in which they were found.
@@ -74,7 +75,7 @@ class Tables:
         for source in self.sources:
             for top in source.tree.body:
                 scope = top.name if isinstance(top, Function) else ""
-                for node in ast.walk(top):
+                for node in walk(top):
                     if isinstance(node, ast.stmt):
                         yield source, "" if node is top else scope, node
 
@@ -95,7 +96,7 @@ class Tables:
                 into, values = [], stmt.decorator_list
             case _:
                 return set(), []
-        callees = [n.func for value in values for n in ast.walk(value) if isinstance(n, ast.Call)]
+        callees = [n.func for value in values for n in walk(value) if isinstance(n, ast.Call)]
         if isinstance(stmt, Function):
             callees += values
         variables = {self._variable(source, scope, _root(target)) for target in into}
@@ -113,7 +114,7 @@ class Tables:
             source, definition = symbol.source, symbol.definition
             assert source is not None and isinstance(definition, Function)
             scope = definition.name if definition in source.tree.body else ""
-            for node in (inner for stmt in definition.body for inner in ast.walk(stmt)):
+            for node in (inner for stmt in definition.body for inner in walk(stmt)):
                 if isinstance(node, ast.Name):
                     found.add(self._variable(source, scope, node.id))
                 elif isinstance(node, ast.Call):
@@ -156,7 +157,7 @@ def _chains(values: list[ast.expr]) -> Iterator[str]:
         if isinstance(node, ast.expr) and (name := dotted_name(node)):
             yield name
         else:
-            inner = ast.iter_child_nodes(node)
+            inner = children(node)
             called = node.func if isinstance(node, ast.Call) and dotted_name(node.func) else None
             pending += reversed([part for part in inner if part is not called])
 

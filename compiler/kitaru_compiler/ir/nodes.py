@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from kitaru_compiler.diagnostics.model import Rule
+from kitaru_compiler.ir.walk import walk
 
 if TYPE_CHECKING:
     from kitaru_compiler.frontend.source import Source
@@ -93,7 +94,7 @@ def durable_calls(*nodes: ast.AST) -> list[DurableCall]:
     found = [
         (child.end_lineno or 0, child.end_col_offset or 0, index, call)
         for index, node in enumerate(nodes)
-        for child in ast.walk(node)
+        for child in walk(node)
         if isinstance(child, ast.Call) and (call := durable_of(child))
     ]
     return [call for *_, call in sorted(found, key=lambda item: item[:3])]

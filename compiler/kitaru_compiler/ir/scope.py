@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kitaru_compiler.ir.walk import children, walk
+
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -37,7 +39,7 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
         node = pending.pop()
         yield node
         later = isinstance(node, Function | ast.ClassDef)
-        inner = definition_time(node) if later else [*ast.iter_child_nodes(node)]  # type: ignore[arg-type]
+        inner = definition_time(node) if later else children(node)  # type: ignore[arg-type]
         pending += reversed(inner)
 
 
@@ -150,7 +152,7 @@ def _comprehension_targets(nodes: list[ast.AST]) -> set[ast.AST]:
         for child in nodes
         if isinstance(child, Comprehension)
         for generator in child.generators
-        for name in ast.walk(generator.target)
+        for name in walk(generator.target)
     }
 
 
@@ -193,10 +195,10 @@ def _read(node: ast.AST, hidden: frozenset[str], names: set[str]) -> None:
         case ast.ClassDef():
             # A class body sees the enclosing scope for what it does not bind, and maybe binds late:
             # everything it mentions counts.
-            for child in ast.iter_child_nodes(node):
+            for child in children(node):
                 _read(child, hidden, names)
         case _:
-            for child in ast.iter_child_nodes(node):
+            for child in children(node):
                 _read(child, hidden, names)
 
 
@@ -205,7 +207,7 @@ def _read_comprehension(
 ) -> None:
     if first:
         _read(node.generators[0].iter, hidden, names)
-    targets = {n.id for g in node.generators for n in ast.walk(g.target) if isinstance(n, ast.Name)}
+    targets = {n.id for g in node.generators for n in walk(g.target) if isinstance(n, ast.Name)}
     inner = hidden | targets
     for index, generator in enumerate(node.generators):
         if index:

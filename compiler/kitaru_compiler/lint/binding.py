@@ -41,6 +41,7 @@ from kitaru_compiler.frontend.api import (
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import Comprehension, Function, argument_names, bound_names, own_nodes
+from kitaru_compiler.ir.walk import children, walk
 
 _FLOW, _CHECKPOINT = Class("kitaru.flow", "Flow"), Class("kitaru.checkpoint", "Checkpoint")
 # What a handler catches, by rule.
@@ -127,7 +128,7 @@ class _Reader:
                 self._visit_all(node.body, self._guarded(scope, _expected(node)))
                 return
             case ast.If() | ast.IfExp():
-                if any(isinstance(n, ast.Name) and n.id == "hasattr" for n in ast.walk(node.test)):
+                if any(isinstance(n, ast.Name) and n.id == "hasattr" for n in walk(node.test)):
                     scope = self._guarded(scope, {"hasattr"})
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
                 self._visit_function(node, scope)
@@ -143,7 +144,7 @@ class _Reader:
             case _ if isinstance(node, Comprehension):
                 targets = [generator.target for generator in node.generators]
                 scope = _hiding(scope, {n for t in targets for n in _stored(t)})
-        self._visit_all(ast.iter_child_nodes(node), scope)
+        self._visit_all(children(node), scope)
 
     def _visit_all(self, nodes: Iterable[ast.AST], scope: _Scope) -> None:
         for node in nodes:
@@ -473,7 +474,7 @@ def _hiding(scope: _Scope, names: set[str]) -> _Scope:
 
 
 def _stored(target: ast.expr) -> set[str]:
-    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+    return {node.id for node in walk(target) if isinstance(node, ast.Name)}
 
 
 def _handled(node: ast.Try | ast.TryStar) -> set[str]:
@@ -506,7 +507,7 @@ def _values(
     bound = [name for stmt in function.body for name in bound_names(stmt)]
     stores = [n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)]
     inner = {
-        name for node in ast.walk(function) if isinstance(node, ast.Nonlocal) for name in node.names
+        name for node in walk(function) if isinstance(node, ast.Nonlocal) for name in node.names
     }
     found.update(dict.fromkeys(name for name in bound if name not in outside))
     for node in nodes:
