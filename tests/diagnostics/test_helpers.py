@@ -32,7 +32,7 @@ def main():
 def test_the_way_is_shown_in_the_other_file(tmp_path: Path) -> None:
     (tmp_path / "stamps.py").write_text(STAMPS)
     (tmp_path / "flow.py").write_text(FLOW)
-    found, sources = check(tmp_path / "flow.py")
+    found, sources, *_ = check(tmp_path / "flow.py")
     assert render(found, sources) == (
         "warning[KIT202]: `stamp`, called in the flow's body, reads the clock: a resume or a later "
         "step sees another time\n"

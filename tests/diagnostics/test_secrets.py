@@ -58,7 +58,7 @@ def write(folder: Path, line: str) -> Path:
 
 def shown(path: Path) -> list[str]:
     """Everything that `check` and `compile` would put on a screen or in a document."""
-    diagnostics, sources = check(path)
+    diagnostics, sources, *_ = check(path)
     with pytest.raises(SourceError) as caught:
         compile_flow(path)
     error = caught.value
@@ -100,7 +100,7 @@ def test_what_is_no_secret_is_left_alone(line: str, tmp_path: Path) -> None:
 def test_a_secret_over_several_lines_is_masked_on_all_of_them(tmp_path: Path) -> None:
     body = f"-----BEGIN PRIVATE KEY-----\n{RANDOM}\n-----END"
     path = write(tmp_path, f'key = """{body}"""')
-    diagnostics, sources = check(path)
+    diagnostics, sources, *_ = check(path)
     assert [d.code for d in diagnostics] == ["KIT108"]
     lines = sources["flow.py"].split("\n")
     assert lines[1:4] == ["key = " + "*" * 30, "*" * len(RANDOM), "*" * 11]

@@ -91,7 +91,7 @@ def test_a_requirement_is_silenced_in_its_own_file(tmp_path: Path) -> None:
 
 def test_every_form_knows_it(tmp_path: Path) -> None:
     path = write(tmp_path, "return draft(time.time(), a is 1)  # kitaru: ignore[KIT202]")
-    found, sources = check(path)
+    found, sources, *_ = check(path)
     assert summary(found) == "1 warning, 1 silenced"
     assert render(found, sources).count("warning[") == 1
     assert [line.count("KIT209") for line in to_github(found)] == [1]
