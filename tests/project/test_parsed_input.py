@@ -18,6 +18,7 @@ CATCHING = {"ValueError", "Exception", "JSONDecodeError", "TOMLDecodeError", "YA
 # By file and function.
 KEPT = {
     ("compiler/kitaru_compiler/frontend/analysis.py", "__init__"): "the digest was compared",
+    ("kitaru/cli/commands/graph.py", "graph"): "this process has just written it",
     ("kitaru/ops/build_cache.py", "load"): "the digest of the entry was compared",
     ("kitaru/runtime/journal/blobs.py", "store_value"): "it was written by this call",
     ("kitaru/runtime/steps/modules.py", "leave_checkouts"): "pip wrote it, for a dry run",
