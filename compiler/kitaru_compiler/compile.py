@@ -98,6 +98,7 @@ def compile_flow(
     granularity: Granularity = "checkpoint",
     profile: Profile = ANY_TARGET,
     module: str = "",
+    unsaved: Mapping[Path, str] | None = None,
 ) -> Compilation:
     """Compile the flow called `flow`, or the only one, in the file at `path`.
 
@@ -110,7 +111,7 @@ def compile_flow(
         compile_flow(Path("flow.py"), profile=get("vertex").profile).plan.steps
     """
     with _room_for_deep_source(path):
-        project, names, source = _open(path, module)
+        project, names, source = _open(path, module, unsaved)
         chosen, problems = select_flow(source, names, flow)
         if chosen is None:
             raise SourceError(tuple(problems), {source.file: source.text})

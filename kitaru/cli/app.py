@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "init": "Create a project: a flow and a pyproject.toml.",
         "migrate": "Rewrite a program of another engine as a flow.",
         "check": "Find errors without running anything.",
+        "lsp": "Run the language server for editors.",
         "explain": "Explain a diagnostic code or a fingerprint.",
     },
     "Run": {

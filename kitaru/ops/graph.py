@@ -78,20 +78,21 @@ def graph(
         print(graph(locate("review.py")).text("dot"))
     """
     from kitaru_compiler import compile_flow
+    from kitaru_compiler.compile import ANY_TARGET
     from kitaru_targets import registry
     from kitaru_targets.graph import graph_of
 
     from kitaru.ops.findings import named_from_here
 
     chosen = registry.get(target) if target else None
-    profile = {"profile": chosen.profile} if chosen else {}
+    profile = chosen.profile if chosen else ANY_TARGET
     with named_from_here(location):
         compilation = compile_flow(
             location.path,
             location.flow,
             granularity=granularity,
+            profile=profile,
             module=location.module,
-            **profile,
         )
     made = graph_of(compilation.plan, compilation.steps_py, compilation.sources)
     plan, steps = compilation.plan, compilation.steps_py

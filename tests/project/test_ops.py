@@ -81,6 +81,7 @@ SAME = {
 COMMANDS_ALONE = {
     "init": "writes an example",
     "target list": "describes Kitaru",
+    "lsp": "an editor talks to it: kitaru.ops.editor.Document",
     "model list": "settings: kitaru.configure",
     "model register": "settings: kitaru.configure",
     **dict.fromkeys(

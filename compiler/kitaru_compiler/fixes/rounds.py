@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import tokenize
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,23 +52,32 @@ class _Candidate:
 class Fixing:
     """Fixes the findings of one file's flows.
 
-    `base` is the folder that the files of findings are relative to.
+    `base` is the folder that the files of findings are relative to. `unsaved` has texts that
+    replace those of files, such as an editor's.
 
     Example:
         fixes = Fixing(path, None, "", base_of(path), unsafe=False).run()
     """
 
     def __init__(
-        self, path: Path, flow: str | None, module: str, base: Path, *, unsafe: bool
+        self,
+        path: Path,
+        flow: str | None,
+        module: str,
+        base: Path,
+        *,
+        unsafe: bool,
+        unsaved: Mapping[Path, str] | None = None,
     ) -> None:
         self._asked = (path, flow, module)
         self._base = base
         self._unsafe = unsafe
         self._originals: dict[Path, str] = {}
+        self._unsaved = dict(unsaved or {})
 
     def run(self) -> Fixes:
         """Return what can be fixed; nothing is written."""
-        texts: dict[Path, str] = {}
+        texts = dict(self._unsaved)
         applied: list[Diagnostic] = []
         found = self._check(texts)
         for _ in range(MOST_ROUNDS):
@@ -86,6 +95,18 @@ class Fixing:
         of_check = (found.findings, found.sources, found.data)
         return Fixes(texts, self._originals, tuple(applied), *of_check)
 
+    def on_line(self, line: int) -> Iterator[tuple[Diagnostic, Path, str]]:
+        """Yield each finding of the asked file on a line that has a fix, and the text after it."""
+        asked, texts = self._asked[0], dict(self._unsaved)
+        findings = self._check(texts).findings
+        here = [f for f in findings if self._base / f.span.file == asked and f.span.line == line]
+        for candidate in self._candidates(tuple(here), texts):
+            changed = texts | _edited([candidate])
+            after = self._check(changed).findings
+            chosen = [candidate]
+            if _is_better(findings, after, chosen) and self._keeps_comments(changed, chosen):
+                yield candidate.finding, candidate.path, changed[candidate.path]
+
     def _check(self, texts: dict[Path, str]) -> Checked:
         return check(*self._asked, unsaved=texts)
 
@@ -100,9 +121,9 @@ class Fixing:
                 continue
             if file not in modules:
                 # The sources of a check have secrets masked.
-                if path not in self._originals:
+                if path not in self._originals and path not in texts:
                     self._originals[path] = read_text(path, file)
-                modules[file] = _opened(texts.get(path, self._originals[path]))
+                modules[file] = _opened(texts[path] if path in texts else self._originals[path])
             module = modules[file]
             edits = FIXES[finding.code](module, finding) if module else None
             if module and edits:

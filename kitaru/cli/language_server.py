@@ -1,0 +1,160 @@
+"""The language server: what `kitaru.ops.editor` finds, in the words of the protocol.
+
+pygls speaks the protocol. Checks run a moment after the last change, so that typing is not slowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from pathlib import Path
+
+from lsprotocol import types
+from pygls.lsp.server import LanguageServer
+from pygls.uris import from_fs_path, to_fs_path
+
+from kitaru.ops.editor import Document, Place, QuickFix
+from kitaru.version import VERSION
+from kitaru.wire.plan import Span
+
+PAUSE = 0.2
+_SEVERITIES = {
+    "error": types.DiagnosticSeverity.Error,
+    "warning": types.DiagnosticSeverity.Warning,
+    "note": types.DiagnosticSeverity.Information,
+}
+
+
+class Server(LanguageServer):
+    """The server, with the documents of the last checks."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__("kitaru", VERSION)
+        self.target = target
+        self._known: dict[str, Document] = {}
+
+    def document(self, uri: str) -> Document:
+        """Return the document as it is in the editor."""
+        source = self.workspace.get_text_document(uri).source
+        # The compiler reads line ends as Python does.
+        text = source.replace("\r\n", "\n").replace("\r", "\n")
+        known = self._known.get(uri)
+        if known is None or known.text != text:
+            path = Path(to_fs_path(uri) or "untitled.py")
+            known = Document(path, text, self.target)
+            self._known[uri] = known
+        return known
+
+    def range_of(self, uri: str, span: Span) -> types.Range:
+        """Return a span as the client counts: lines from 0, columns in its own units."""
+        place = types.Range(
+            types.Position(span.line - 1, span.column - 1),
+            types.Position(span.end_line - 1, span.end_column - 1),
+        )
+        document = self.workspace.get_text_document(uri)
+        return document.position_codec.range_to_client_units(document.lines, place)
+
+    def publish(self, uri: str) -> None:
+        """Send the findings of a document."""
+        version = self.workspace.get_text_document(uri).version
+        listed = [
+            types.Diagnostic(
+                range=self.range_of(uri, one.span),
+                message=one.message + (f"\nhelp: {one.help}" if one.help else ""),
+                severity=_SEVERITIES[one.severity],
+                code=one.code,
+                source="kitaru",
+            )
+            for one in self.document(uri).findings
+        ]
+        self.text_document_publish_diagnostics(
+            types.PublishDiagnosticsParams(uri=uri, diagnostics=listed, version=version)
+        )
+
+
+def make_server(target: str = "") -> Server:
+    """Return a server with all its features; flows are cut for `target`, by default for any."""
+    server = Server(target)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
+    def opened(ls: Server, given: types.DidOpenTextDocumentParams) -> None:
+        ls.publish(given.text_document.uri)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    def saved(ls: Server, given: types.DidSaveTextDocumentParams) -> None:
+        ls.publish(given.text_document.uri)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
+    async def changed(ls: Server, given: types.DidChangeTextDocumentParams) -> None:
+        uri = given.text_document.uri
+        await asyncio.sleep(PAUSE)
+        open_now = ls.workspace.text_documents.get(uri)
+        if open_now is not None and open_now.version == given.text_document.version:
+            ls.publish(uri)
+            ls.workspace_code_lens_refresh(None)
+
+    @server.feature(types.TEXT_DOCUMENT_HOVER)
+    def hover(ls: Server, given: types.HoverParams) -> types.Hover | None:
+        place = ls.document(given.text_document.uri).place_at(given.position.line + 1)
+        if place is None:
+            return None
+        text = types.MarkupContent(types.MarkupKind.Markdown, place.text)
+        return types.Hover(text, _lines(place.line, place.end_line))
+
+    @server.feature(types.TEXT_DOCUMENT_CODE_LENS)
+    def lenses(ls: Server, given: types.CodeLensParams) -> list[types.CodeLens]:
+        return [_lens(place) for place in ls.document(given.text_document.uri).places]
+
+    @server.feature(
+        types.TEXT_DOCUMENT_CODE_ACTION,
+        types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix]),
+    )
+    def actions(ls: Server, given: types.CodeActionParams) -> list[types.CodeAction]:
+        document = ls.document(given.text_document.uri)
+        line = given.range.start.line + 1
+        return [_action(ls, given, document, fix) for fix in document.fixes(line)]
+
+    return server
+
+
+def _lines(line: int, end_line: int) -> types.Range:
+    return types.Range(types.Position(line - 1, 0), types.Position(end_line, 0))
+
+
+def _lens(place: Place) -> types.CodeLens:
+    # A command without a name is a text that cannot be clicked.
+    command = types.Command(title=place.title, command="")
+    return types.CodeLens(range=_lines(place.line, place.line), command=command)
+
+
+def _action(
+    ls: Server, given: types.CodeActionParams, document: Document, fix: QuickFix
+) -> types.CodeAction:
+    rule = fix.finding.rule
+    assert rule.fix is not None
+    kind = "" if rule.fix.is_safe else " (may change the meaning)"
+    own = fix.path == document.path.resolve()
+    uri = given.text_document.uri if own else from_fs_path(str(fix.path)) or ""
+    place = ls.range_of(given.text_document.uri, fix.finding.span)
+    about = [d for d in given.context.diagnostics if d.code == rule.code and d.range == place]
+    return types.CodeAction(
+        title=f"{rule.code}: {rule.fix.what}{kind}",
+        kind=types.CodeActionKind.QuickFix,
+        diagnostics=about,
+        is_preferred=rule.fix.is_safe,
+        edit=types.WorkspaceEdit(changes={uri: edits(document.text, fix.text)}),
+    )
+
+
+def edits(before: str, after: str) -> list[types.TextEdit]:
+    """Return the changes of whole lines that turn one text into another."""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    return [
+        types.TextEdit(
+            types.Range(types.Position(first, 0), types.Position(last, 0)),
+            "".join(new[start:end]),
+        )
+        for tag, first, last, start, end in matcher.get_opcodes()
+        if tag != "equal"
+    ]
