@@ -28,6 +28,7 @@ VERTEX = ("--target", "vertex")
 COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "init": (("fresh",), ("made",)),
     "check": (("review.py",), ("gone.py",)),
+    "migrate": (("zenml", "theirs.py"), ("zenml", "review.py")),
     "explain": (("KIT101",), ("KIT999x",)),
     "run": (("review.py", *TOPIC, "--no-input"), ("review.py",)),
     "executions list": ((), ("--limit", "0")),
@@ -83,6 +84,14 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "secrets show": (("OTHER_KEY",), ("GONE_KEY",)),
     "secrets delete": (("OTHER_KEY",), ("GONE_KEY",)),
 }
+THEIRS = """\
+from zenml import pipeline
+
+
+@pipeline
+def theirs(topic: str) -> str:
+    return topic
+"""
 # It succeeds with a model alone: tests/memory has one.
 WORKING = [name for name in COMMANDS if name != "memory compact"]
 
@@ -99,7 +108,8 @@ def every(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Com
 
 
 def test_every_command_is_in_the_table() -> None:
-    assert {name for name, _ in every(cli)} == set(COMMANDS)
+    # An editor talks to `lsp` in a protocol of its own: tests/editor.
+    assert {name for name, _ in every(cli)} == {*COMMANDS, "lsp"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -140,6 +150,7 @@ def _prepare(kitaru: Kitaru) -> dict[str, str]:
     kitaru.write("pyproject.toml", f"[tool.kitaru]\n{stack}")
     kitaru.write("review.py", flows.REVIEW)
     kitaru.write("failing.py", flows.FAILING)
+    kitaru.write("theirs.py", THEIRS)
     run = ("run", "review.py", *TOPIC, "--no-input", "--no-cache", "--json")
     begun = kitaru.each(
         [

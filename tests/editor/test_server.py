@@ -16,6 +16,8 @@ from pygls.lsp.client import LanguageClient
 
 # A bound for a machine that is busy; nothing waits so long when it passes.
 LONG = 120
+# How often findings of earlier versions may come before those that are asked for.
+MOST = 10
 FLOW = """\
 import kitaru
 from kitaru import checkpoint, flow
@@ -63,10 +65,11 @@ class Editor:
         self.client.text_document_did_change(types.DidChangeTextDocumentParams(document, [whole]))
 
     async def diagnostics(self, version: int) -> list[types.Diagnostic]:
-        while True:
+        for _ in range(MOST):
             found = await asyncio.wait_for(self.published.get(), LONG)
             if found.version == version:
                 return list(found.diagnostics)
+        raise AssertionError(f"no findings of version {version}")
 
     @property
     def document(self) -> types.TextDocumentIdentifier:
