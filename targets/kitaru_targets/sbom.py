@@ -107,7 +107,7 @@ def _distributions(listed: Mapping[str, bytes]) -> list[Any]:
         # A component has the hash of one file. These are those that any of its files may have.
         files = ExternalReference(
             type=ExternalReferenceType.DISTRIBUTION,
-            url=XsUri(f"https://pypi.org/project/{name}/{one.version}/"),
+            url=XsUri(purl.to_string()),
             hashes=[_hash(digest) for digest in one.hashes],
         )
         found.append(
