@@ -218,7 +218,7 @@ def _make(
         execution=execution,
     )
     if require_hashes:
-        _check_hashes(found, wiring.image, base_image)
+        _check_hashes(found, *(() if target.runs_whole else (wiring.image, base_image)))
     emission = target.emit(plan, wiring)
     _check(target, emission)
     files = written | {target.document: emission.text.encode(), "bundle.zip": data}

@@ -41,7 +41,8 @@ def verify(directory: Path) -> Verification:
         *_image(read, found),
         *_strange(directory, found),
     )
-    images = dict.fromkeys((found.image, found.base_image))
+    # A flow that runs whole, in this process, is in no container.
+    images = () if _runs_whole(found) else dict.fromkeys((found.image, found.base_image))
     warnings = [warning for image in images for warning in image_warnings(image)]
     if not problems:
         warnings += _install_warnings(read)
@@ -93,12 +94,16 @@ def _bundle(read: Mapping[str, bytes | StateError]) -> Iterator[str]:
 def _image(read: Mapping[str, bytes | StateError], found: lock.Lock) -> Iterator[str]:
     """Yield where the lock names another image than the document: remainders take the lock's."""
     # A target that another package adds may write images in its own way.
-    if not registry.is_own(found.target) or registry.get(found.target).runs_whole:
+    if not registry.is_own(found.target) or _runs_whole(found):
         return
     name = registry.get(found.target).document
     document = read.get(name)
     if isinstance(document, bytes) and found.image.encode() not in document:
         yield f"the image in {LOCK} is not the one in {name}"
+
+
+def _runs_whole(found: lock.Lock) -> bool:
+    return registry.is_own(found.target) and registry.get(found.target).runs_whole
 
 
 def _strange(directory: Path, found: lock.Lock) -> Iterator[str]:
