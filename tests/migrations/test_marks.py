@@ -147,3 +147,22 @@ def test_a_file_that_cannot_be_migrated_is_left_alone(kitaru: Kitaru) -> None:
     assert path.read_text(encoding="utf-8") == "print('hello')\n"
     kitaru.write("bad.py", "def f(:\n")
     assert "KIT101" in kitaru("migrate", "temporal", "bad.py", code=1).err
+
+
+@pytest.mark.parametrize(("option", "retries"), [("", 4), (", retries=0", 0)])
+def test_steps_of_inngest_are_retried_as_often_as_before(option: str, retries: int) -> None:
+    source = f"""\
+import inngest
+
+client = inngest.Inngest(app_id="shop")
+
+
+async def work() -> int:
+    return 1
+
+
+@client.create_function(fn_id="main"{option})
+async def main(ctx: inngest.Context) -> int:
+    return await ctx.step.run("work", work)
+"""
+    assert f"@flow(retries={retries})" in migrate("inngest", source).text

@@ -268,7 +268,8 @@ class Inngest(Rewriter):
         return cst.FlattenSentinel([*lifted, flow])
 
     def _options(self, decorator: cst.Call) -> dict[str, str]:
-        options: dict[str, str] = {}
+        # Without the option, Inngest retries each step four times.
+        options = {"retries": "4"}
         for argument in decorator.args:
             option = argument.keyword.value if argument.keyword else ""
             if option == "retries":

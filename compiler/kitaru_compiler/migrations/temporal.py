@@ -224,6 +224,8 @@ class Temporal(Rewriter):
             self.kitaru.add("checkpoint")
             if name in self._conflicts:
                 self.mark("its calls have several timeouts or retry policies: one holds here")
+            if "retries" not in self.checkpoints[name]:
+                self.mark("Temporal retried it until it succeeded: set `retries=`, 0 by default")
             kept = [
                 decorated("checkpoint", self.checkpoints[name])
                 if self.is_theirs(self.name_of(callee(d.decorator)))
