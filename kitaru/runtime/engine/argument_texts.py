@@ -1,8 +1,9 @@
-"""What records show of a call's arguments, so that a later run can tell which one differs.
+"""Readable arguments in records, so that a later run can report which argument differs.
 
-A record identifies arguments by one digest, which says that something differs and not what. Beside
-it, small arguments are shown as JSON by the name of their parameter, secrets masked. Of a large one
-its own digest is shown. Nothing depends on either: they are for the message of an error.
+A record identifies its arguments by one digest. The digest shows that something differs, but not
+what. The record therefore also stores small arguments as JSON under their parameter names, with
+secrets masked. For a large argument it stores a digest of its own. Only error messages use this
+data.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from kitaru.runtime.journal.to_json import as_json
 from kitaru.wire.redaction import MASK, is_secret_name, redacted, redacted_json
 
 _SHOWN_CHARACTERS = 1000
-# Above this, the second look at the arguments would cost more than it is worth.
+# Above this size, encoding the arguments a second time is too expensive.
 _SHOWN_BYTES = 256 * 1024
 _DIGEST = "$digest"
 
 
 def arguments_of(call: Call) -> dict[str, Any]:
-    """Return the arguments of a call by name, as records show them; empty where they do not."""
-    # Texts of model calls are kept as `capture` says, and nowhere else.
+    """Return the arguments of a call by name, as stored in its record, or nothing."""
+    # The `capture` option alone decides where the texts of model calls are stored.
     if call.spec.kind in ("llm", "log") or call.size > _SHOWN_BYTES:
         return {}
     shown = {name: _shown(name, value) for name, value in labelled(call)}
-    # Most calls hold no secret, and one look costs less than one for each text.
+    # Most calls contain no secret. One check of the whole is cheaper than one per string.
     text = json.dumps(shown)
     return shown if redacted(text) == text else redacted_json(shown)
 
 
 def labelled(call: Call) -> Iterator[tuple[str, Any]]:
-    """Yield the arguments of a call with the names of their parameters; others are `#3`."""
+    """Yield each argument of a call with its parameter name; extra arguments are named `#3`."""
     code = getattr(call.spec.function, "__code__", None)
     code = getattr(getattr(call.spec.function, "__wrapped__", None), "__code__", code)
     names = code.co_varnames[: code.co_argcount] if code is not None else ()
@@ -57,7 +58,7 @@ def _shown(name: str, value: Any) -> Any:
 
 
 def _without_named(value: Any) -> Any:
-    """Return JSON in which values that are named as secrets are masked."""
+    """Return JSON with the values masked whose names mark them as secrets."""
     if isinstance(value, list):
         return [_without_named(item) for item in value]
     if isinstance(value, dict):
@@ -66,7 +67,7 @@ def _without_named(value: Any) -> Any:
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return in which arguments two calls differ and how, one line or more for each.
+    """Return the arguments in which two calls differ, one or more lines for each.
 
     Example:
         changes({"topic": "owls"}, {"topic": "cats"})    # ['topic: "owls" is now "cats"']

@@ -17,19 +17,19 @@ from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
 from kitaru.wire.structs import replace
 from kitaru.wire.times import later, now
 
-# Above this, watching the arguments would cost more than the checkpoint.
+# Above this size, checking the arguments for changes costs more than the checkpoint.
 _WATCHED_BYTES = 1024 * 1024
 _IMMUTABLE = (str, int, float, bool, type(None), bytes, complex)
 
 
 class Running:
-    """One attempt of one invocation, and what it leaves beside its value.
+    """One attempt of an invocation, with the side data that it collects.
 
-    `capture` is what the decorators say is to be kept of its model calls, None for nothing,
-    `pickle` whether it may load pickles. `loading_seconds` is how long it waited for the import of
-    a library that reaches a model, which is not time of its own. `open_calls` are the model calls
-    that have not been answered yet, each with what records it: an attempt that is given up leaves
-    them behind.
+    `capture` selects what is recorded of model calls, as set by the decorators; None records
+    nothing. `pickle` allows the attempt to load pickles. `loading_seconds` is the time spent
+    waiting for the import of a model library. It does not count as time of the attempt.
+    `open_calls` are the unanswered model calls, each with the function that records it. An attempt
+    that times out leaves such calls open.
     """
 
     __slots__ = (
@@ -57,12 +57,12 @@ class Running:
 
     @property
     def started_at(self) -> str:
-        """When it started, less the time that it waited for the import of a library."""
+        """Start time of the attempt, without the time spent waiting for imports."""
         return later(self.started, self.loading_seconds) if self.loading_seconds else self.started
 
 
 def completed_record(call: Call, value: StoredValue | None, started: str = "") -> InvocationRecord:
-    """Return the record of a call that completed with `value` and left nothing else."""
+    """Return the record of a call that completed with `value` and has no side data."""
     ended = now()
     return InvocationRecord(
         id=call.id,
@@ -84,7 +84,7 @@ def completed_record(call: Call, value: StoredValue | None, started: str = "") -
 
 
 def from_cache(call: Call, found: InvocationRecord) -> InvocationRecord:
-    """Return the record that adopts what another invocation, or another execution, recorded."""
+    """Return a record that reuses the result of another invocation or another execution."""
     record = completed_record(call, found.value)
     return replace(
         record,
@@ -97,7 +97,7 @@ def from_cache(call: Call, found: InvocationRecord) -> InvocationRecord:
 
 
 def completed(call: Call, running: Running, value: StoredValue, attempts: int) -> Outcome:
-    """Return the outcome of an attempt that completed; it is not recorded yet."""
+    """Return the outcome of a completed attempt. It is not recorded yet."""
     return Outcome(
         replace(
             completed_record(call, value, running.started_at),
@@ -110,15 +110,16 @@ def completed(call: Call, running: Running, value: StoredValue, attempts: int) -
 
 
 def call_function(call: Call, timeout: float | None) -> Any:
-    """Return what the function of a call returns, within so many seconds.
+    """Call the function of a checkpoint within its time limit and return its value.
 
     Raises:
-        ArgumentChanged: it changed an argument.
-        CheckpointTimeout: it took longer.
+        ArgumentChanged: the function changed an argument.
+        CheckpointTimeout: the function exceeded the time limit.
     """
     if timeout is None:
         return _call_unchanged(call)
-    # An attempt that outlives its time must not change what the next one, or the body, works on.
+    # A timed-out attempt keeps running. Copies prevent it from changing the objects of the next
+    # attempt or of the body.
     own = _with_copies(call)
     return bounded(lambda: _call_unchanged(own), timeout, call.id)
 
@@ -137,7 +138,8 @@ def _call_unchanged(call: Call) -> Any:
     try:
         value = call.spec.function(*call.args, **call.kwargs)
     except Exception:
-        # Check before a retry, or the body's `except`, continues with the changes of this attempt.
+        # Check now: a retry, or an `except` in the body, would otherwise continue with the changed
+        # arguments.
         _check_watched(call, watched)
         raise
     _check_watched(call, watched)
@@ -166,7 +168,7 @@ def _digest(value: Any) -> str:
 
 
 def _warn_shared(call: Call) -> None:
-    # Costs milliseconds to import, and most flows never need it.
+    # The import takes milliseconds, and most flows never need it.
     import logging
 
     logging.getLogger("kitaru").warning(
@@ -178,10 +180,10 @@ def _warn_shared(call: Call) -> None:
 
 
 def store_result(journal: Journal, call: Call, value: Any) -> StoredValue:
-    """Store what the function of a call returned.
+    """Store the return value of a call.
 
     Raises:
-        ValueNotEncodable: it cannot be recorded.
+        ValueNotEncodable: the value cannot be recorded.
     """
     allowed = codec.always if call.spec.pickle else codec.never
     try:
@@ -215,8 +217,8 @@ def _pickle_help(value: Any) -> str:
 def failed(
     journal: Journal, call: Call, running: Running, error: Exception, policy: Policy, run: str
 ) -> Outcome:
-    """Record a failed attempt, made in a `run` of a pipeline, and return its outcome."""
-    # The same code would break the same rule again.
+    """Record a failed attempt, made in the pipeline run `run`, and return its outcome."""
+    # A retry runs the same code and would break the same rule again.
     broken = isinstance(error, ValueNotEncodable | ArgumentChanged)
     failure = exceptions.encode_exception(error)
     info = error_info(error, invocation=call.id)
@@ -239,7 +241,7 @@ def failed(
             final=broken or not policy.retries_on(error),
         )
     )
-    # The body sees what every replay will see, with the traceback that only this run has.
+    # Pass the body the recorded exception, as every replay does, with the traceback of this run.
     outcome = outcome_of(call, kept)
     assert outcome.error is not None
     outcome.error = outcome.error.with_traceback(error.__traceback__)
@@ -247,7 +249,7 @@ def failed(
 
 
 def outcome_of(call: Call, kept: AttemptRecord) -> Outcome:
-    """Return the failure of an attempt that is in the journal, as its own process saw it."""
+    """Return the recorded failure of an attempt, as seen by the process that ran it."""
     record = replace(
         completed_record(call, None, kept.started_at),
         status="failed",

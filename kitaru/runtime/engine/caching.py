@@ -1,11 +1,12 @@
-"""Keys of the cache between executions.
+"""Cache keys for results shared between executions.
 
-A result is used again only where all that its call can see is equal: the code, the arguments with
-their classes, and the state outside the function as `kitaru.runtime.codec.reach` digests it. The
-key is computed before the call runs. A call that reaches anything opaque has no key.
+A cached result is reused only if everything that the call can read is equal: the code, the
+arguments with their classes, and the state outside the function as digested by
+`kitaru.runtime.codec.reach`. The key is computed before the call runs. A call that reaches an
+opaque object has no key.
 
-Files and environment variables that the project's code reads by name are not in the state: such a
-call has no key either, unless its checkpoint declares what it depends on.
+The state does not include files and environment variables that the project's code reads by name. A
+call that reads them has no key unless its checkpoint declares them with `depends_on`.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _SESSION = uuid.uuid4().hex
 
 
 def key_of(call: Call) -> str:
-    """Return the cache key of a call as the state is now, empty where it must not be cached."""
+    """Return the cache key of a call in the current state; empty if the call must not be cached."""
     spec = call.spec
     fingerprint = spec.fingerprint()
     if not spec.cache or call.opaque or not fingerprint:
         return ""
-    # Costs a fifth of `import kitaru`, and the cache is off by default.
+    # The import takes a fifth of `import kitaru`, and the cache is off by default.
     from kitaru.runtime.codec.reach import State
 
     state = State(stateless=frozenset(setting("stateless").value))
@@ -51,11 +52,11 @@ def key_of(call: Call) -> str:
 
 
 def test_run() -> str:
-    """Return what distinguishes the test that runs now from all others; empty outside tests.
+    """Return a string that identifies the running test; empty outside tests.
 
-    A test patches what no digest shows, a method of an installed class for example. Its results
-    are found by the same test of the same test process alone. A process that a test starts finds
-    its own.
+    A test can patch things that no digest covers, such as a method of an installed class. Its
+    results are therefore reused only by the same test in the same test process. A process started
+    by a test reuses only its own results.
     """
     test = os.environ.get("PYTEST_CURRENT_TEST", "")
     main = getattr(sys.modules.get("__main__"), "__spec__", None)
@@ -67,7 +68,7 @@ def test_run() -> str:
 
 
 def _codec_code() -> list[list[Any]]:
-    """Return the code of all codecs: which of them a result needs is not known before the call."""
+    """Return the code of all codecs: before the call runs, its result's codecs are unknown."""
     from kitaru.runtime.codec.reach import State
 
     found = []
@@ -79,7 +80,7 @@ def _codec_code() -> list[list[Any]]:
 
 
 def _declared(depends_on: tuple[str, ...]) -> list[list[str]] | None:
-    """Return what the declared files and variables hold now; None where one cannot be read."""
+    """Return the contents of the declared files and variables; None if one is unreadable."""
     found = []
     for one in depends_on:
         if one.startswith("env:"):

@@ -1,26 +1,26 @@
 """Compare the calls of a resumed flow with the records of its earlier run, by order and name.
 
-A record is found by the id of its call. If the code changed meanwhile, an id alone is not enough:
+Records are found by call id. If the code has changed meanwhile, the id alone is not enough:
 
     before                       now
     1  research  (recorded)      1  research
     2  send      (recorded)      2  pay            the same call under another name, or a new one?
 
-`pay` has no record, so that it would run, and a payment would be made twice. Therefore calls are
-counted in the order of the flow's body. Before a call without a record runs, the record that the
-earlier run left at that place is looked up. If it is one that this run has not asked for, the
-execution stops: only the author knows what `pay` is (`kitaru.runtime.engine.declared_changes`).
+`pay` has no record. It would run, and the payment would be made twice. Kitaru therefore counts the
+calls in the order of the flow's body. Before a call without a record runs, Kitaru looks up the
+earlier run's record at the same position. If this run has not used that record, the execution
+stops: only the author knows what `pay` stands for (`kitaru.runtime.engine.declared_changes`).
 
-The count is exact only where order is: calls from threads that the body started, or from tasks of
-an event loop, come in any order. They are not counted, and not compared. In a compiled flow the
-count travels with the frames; calls are compared where a step belongs to another plan than the one
-that the execution started with.
+The count is exact only for calls in a fixed order. Calls from threads started by the body, or from
+tasks of an event loop, arrive in any order. They are neither counted nor compared. In a compiled
+flow, the count travels with the frames. A step compares its calls if it belongs to another plan
+than the one that started the execution.
 
-A replay may take another path than its source. A process that resumes it compares the calls with
-the records of earlier processes of the replay, not with the reused records.
+A replay may take another path than its source. A process that resumes the replay compares its calls
+with the records of the replay's earlier processes, not with the reused records.
 
-A call that has a record sets the count to the place of that record. So one removed or added call
-does not shift all that follow.
+A call with a record sets the count to that record's position. One removed or added call therefore
+does not shift the calls after it.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from kitaru.wire.ids import Counters
 from kitaru.wire.records import InvocationKind, InvocationRecord
 from kitaru.wire.structs import Struct
 
-# The calls whose order counts. Notes and memories may come and go.
+# The kinds of calls whose order counts. Log entries and memories may be added or removed freely.
 COUNTED = ("checkpoint", "wait", "llm")
 
 
 class Unasked(Struct):
-    """What an earlier run recorded, or asked a person, and this one has not called so far."""
+    """Records and questions of an earlier run that this run has not used."""
 
     id: str
     name: str
@@ -54,13 +54,15 @@ class Unasked(Struct):
 
 
 class Course:
-    """The order of a run's calls; made on the thread of the flow's body, safe for threads."""
+    """The order of a run's calls. Created on the thread of the flow's body; safe for threads."""
 
     def __init__(
         self, journal: Journal, counters: Callable[[], Counters], *, compares: bool
     ) -> None:
-        """`counters` returns those of the run, `compares` is true where an earlier run may have
-        left records of other code."""
+        """`counters` returns the run's counters.
+
+        `compares` is true if an earlier run may have left records of other code.
+        """
         self._journal = journal
         self._counters = counters
         self._thread = threading.get_ident()
@@ -71,11 +73,11 @@ class Course:
         self._lock = threading.Lock()
 
     def name_of(self, kind: InvocationKind, name: str) -> str:
-        """Return the name under which this execution knows what the code calls `name`."""
+        """Return the name under which this execution records what the code calls `name`."""
         return declared_changes.earlier_name(self._later, kind, name)
 
     def count(self, kind: InvocationKind, name: str) -> int:
-        """Return the place of the next call in the body's order, 0 where order does not count."""
+        """Return the next call's position in the body's order, 0 if its order does not count."""
         if kind not in COUNTED or threading.get_ident() != self._thread or _is_in_a_task():
             return 0
         if any((c.kind, c.old, c.new) == (kind, "", name) for c in self._later):
@@ -87,7 +89,7 @@ class Course:
         return counters.ordinal
 
     def found(self, call: Call, record: InvocationRecord) -> None:
-        """Note that a call has a record; log it when the calls have another order than before."""
+        """Note that a call has a record; log a warning if the order of the calls has changed."""
         if not (self._compares and call.ordinal and record.ordinal) or _is_reused(record):
             return
         before, other = self._newest
@@ -100,7 +102,7 @@ class Course:
             counters.ordinal = record.ordinal
 
     def check_may_run(self, call: Call) -> None:
-        """Raise Diverged when the earlier run recorded another call at the place of this one."""
+        """Raise Diverged if the earlier run recorded another call at the position of this call."""
         if not (self._compares and call.ordinal):
             return
         with self._lock:
@@ -115,7 +117,7 @@ class Course:
         return self._counters().has(id)
 
     def unasked(self) -> list[Unasked]:
-        """Return what earlier runs recorded or asked, and this one has not called."""
+        """Return the records and questions of earlier runs that this run has not used."""
         return self._unasked(lambda record: True)
 
     def _unasked(self, counts: Callable[[InvocationRecord], bool]) -> list[Unasked]:
@@ -141,13 +143,13 @@ def _is_reused(record: InvocationRecord) -> bool:
 
 
 def _is_in_a_task() -> bool:
-    # The tasks of a loop run on one thread, in an order that their waiting decides.
+    # All tasks of a loop run on one thread, in an order that depends on their waits.
     events: Any = sys.modules.get("asyncio.events")
     return events is not None and events._get_running_loop() is not None
 
 
 def _warn(text: str, *values: str) -> None:
-    # Costs milliseconds to import, and most executions never need it.
+    # The import takes milliseconds, and most executions never need it.
     import logging
 
     logging.getLogger("kitaru").warning(text, *values)
@@ -184,8 +186,8 @@ def _diverged(journal: Journal, call: Call, other: Unasked) -> Diverged:
 
 
 def warn_unasked(journal: Journal, ids: Sequence[str]) -> None:
-    """Log which recorded invocations were without effect in the run that has just ended."""
-    # Costs milliseconds to import, and most executions have none.
+    """Log the recorded invocations that the run which just ended did not use."""
+    # The import takes milliseconds, and most executions have no unused records.
     import logging
 
     replay = journal.execution.replay

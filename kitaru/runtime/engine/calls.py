@@ -28,15 +28,15 @@ def _nothing(_: object) -> None:
 
 
 class Spec(Struct):
-    """What the engine must know of a durable function.
+    """The engine's description of a durable function.
 
-    `policy` says how often it is tried. `compared` is false where the arguments may differ on a
-    replay because nothing depends on them. `fingerprint` tells the version of the code, empty where
-    no cache may ask. `capture` is what its decorator says is to be kept of model calls. `pickle`
-    means that its result may be pickled where nothing else keeps it. `depends_on` are the files and
-    variables that its cache key covers. `is_valid` tells from the model calls of a cached result
-    whether it still holds. `prepare` waits, before the clock of an attempt starts, for what the
-    function needs.
+    `policy` is its retry policy. `compared` is false if the arguments may differ on a replay
+    because nothing depends on them. `fingerprint` identifies the version of the code; it is empty
+    if the call is never cached. `capture` is what the decorator records of model calls. `pickle`
+    allows pickling of a result that no codec can encode. `depends_on` are the files and variables
+    covered by the cache key. `is_valid` decides from the model calls of a cached result whether the
+    result may still be reused. `prepare` waits for what the function needs, before the clock of an
+    attempt starts.
     """
 
     name: str
@@ -54,20 +54,20 @@ class Spec(Struct):
     prepare: Callable[[Callable[..., Any]], None] = _nothing
 
     def is_importable(self) -> bool:
-        """Return whether another process finds the same function where its name says."""
+        """Return whether another process can import this function by its qualified name."""
         return spec_at(*self.place()) is self
 
     def place(self) -> tuple[str, str]:
-        """Return the function's module and its qualified name there."""
+        """Return the module of the function and its qualified name in that module."""
         return self.function.__module__, self.function.__qualname__
 
 
 class Call(Struct):
-    """One invocation under way: its id is taken and its arguments are known by digest.
+    """One invocation in progress: its id is assigned and its arguments are digested.
 
-    `position` is the one that the counters had when the id was taken, `ordinal` the place in the
-    order of the flow's body, 0 where that is not exact. `renamed` means that the execution knows it
-    by an earlier name.
+    `position` is the value of the counters when the id was assigned. `ordinal` is the position in
+    the order of the flow's body, 0 if that order is not exact. `renamed` is true if the execution
+    records the call under an earlier name.
     """
 
     spec: Spec
@@ -84,7 +84,7 @@ class Call(Struct):
 
 
 def spec_at(module: str, qualname: str) -> Spec | None:
-    """Return the spec of the checkpoint with that name; None if there is no such checkpoint."""
+    """Return the spec of the checkpoint with that name; None if it does not exist."""
     from kitaru.wire import importing
 
     try:
@@ -98,31 +98,32 @@ def spec_at(module: str, qualname: str) -> Spec | None:
 
 
 def cache_code(spec: Spec) -> str:
-    """Return what distinguishes a piece of code from all others in the cache."""
+    """Return the string that identifies a piece of code in the cache."""
     return code_of(spec.callee, spec.name, spec.fingerprint())
 
 
 def codes_beside(spec: Spec) -> list[str]:
-    """Return the cache codes of the checkpoints in the module of `spec`: its flow may call them."""
+    """Return the cache codes of the checkpoints that the flow of `spec` may call."""
     module = sys.modules.get(spec.function.__module__)
     values = list(vars(module).values()) if module is not None else []
-    # Only what its class gives a `spec`: anything else in the module may act when it is asked.
+    # Read only attributes set by a class of Kitaru: other objects may run code on attribute access.
     found = [one.spec for one in values if "spec" in vars(type(one))]
     specs = [one for one in found if isinstance(one, Spec) and one.cache and one.fingerprint()]
     return [cache_code(one) for one in specs]
 
 
 def callee_name(function: Any) -> str:
-    """Return the name under which records know a function, the same in a script and in a step.
+    """Return the name under which records store a function, the same in a script and in a step.
 
-    Only the module's last part: the import root differs between a checkout and a container.
+    It contains only the last part of the module: the import root differs between a checkout and a
+    container.
     """
     module = home_name(function).rpartition(".")[2]
     return f"{module}.{function.__qualname__}"
 
 
 def call_site() -> str:
-    """Return `flow.py:12`, the innermost line outside Kitaru that led here."""
+    """Return the location of the call, as `flow.py:12`: the innermost line outside Kitaru."""
     frame = sys._getframe(1)
     while is_own(frame.f_code.co_filename) and frame.f_back is not None:
         frame = frame.f_back

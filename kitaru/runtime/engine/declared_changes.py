@@ -1,20 +1,20 @@
-"""Declared changes of a flow's code, for executions that began before the change.
+"""Declared changes of a flow's code, for executions started before the change.
 
-An execution outlives the code that started it: it waits for days, and meanwhile a checkpoint is
-called `pay` that was called `send_payment`. To the journal these are two names. Which of the new
-names stands for which old one, only the author knows:
+An execution outlives the code that started it. It may wait for days, and meanwhile the checkpoint
+`send_payment` is renamed to `pay`. To the journal these are two names. Only the author knows that
+one replaces the other:
 
     kitaru.renamed("send_payment", checkpoint="pay")
     kitaru.added(checkpoint="audit")
     kitaru.removed(input="currency")
 
-Each declaration is a text such as `checkpoint:send_payment:pay`. An execution records which
-declarations its code had when it began. Those are history: the execution uses the new names. Every
-other declaration was made later, so that it applies to the execution.
+Each declaration is a string such as `checkpoint:send_payment:pay`. An execution records the
+declarations that its code had when it started. Those belong to the past, because the execution
+already uses the new names. All other declarations were made later, so they apply to the execution.
 
-That is decided from the record and the code alone, without a look at what has run. So two processes
-with the same code always decide alike, and a process with the earlier code, which may still run,
-uses the same ids.
+This decision depends only on the record and the code, not on the calls that have run. Two processes
+with the same code always decide alike. A process with the earlier code, which may still run, uses
+the same ids.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Kind = Literal["checkpoint", "wait", "llm", "input"]
 
 
 class Change(Struct):
-    """One declaration: `old` is empty for what was added, `new` for what was removed."""
+    """One declaration. `old` is empty for an added name, `new` for a removed name."""
 
     kind: Kind
     old: str
@@ -52,22 +52,22 @@ def renamed(
     llm: str | None = None,
     input: str | None = None,
 ) -> None:
-    """Declare that a checkpoint, wait, model call or flow input has another name now.
+    """Declare that a checkpoint, wait, model call or flow input was renamed.
 
     Call it at the top level of a module that the flow imports, such as the flow's own file.
-    Executions that began before keep the earlier name: recorded calls are found, and waits are
-    answered under it. Executions that begin later use the new name. Declare several renames of the
-    same thing in the order in which they were made.
+    Executions started before the rename keep the earlier name: their recorded calls are found, and
+    their waits are answered under it. Executions started later use the new name. Declare several
+    renames of the same thing in the order in which they were made.
 
     Args:
         old: the earlier name.
-        checkpoint: the name that a checkpoint has now.
-        wait: the name that a wait has now.
-        llm: the name that a call of `kitaru.llm` in a flow's body has now.
-        input: the name that an input of the flow has now.
+        checkpoint: the new name of a checkpoint.
+        wait: the new name of a wait.
+        llm: the new name of a call of `kitaru.llm` in a flow's body.
+        input: the new name of an input of the flow.
 
     Raises:
-        UsageError: not exactly one new name is passed, or one is not a valid name.
+        UsageError: not exactly one new name is passed, or a name is not valid.
 
     Example:
         kitaru.renamed("send_payment", checkpoint="pay")
@@ -81,9 +81,9 @@ def added(
 ) -> None:
     """Declare that a checkpoint, wait or model call is new.
 
-    An execution that began before may then make the call where it recorded another one. Without the
-    declaration it stops there, because the call may be a recorded one under another name. An input
-    that is new needs no declaration, only a default.
+    An execution started before the change may then make the call at a position where it recorded
+    another call. Without the declaration the execution stops there, because the call may be a
+    recorded call under another name. A new input needs no declaration, only a default.
 
     Raises:
         UsageError: not exactly one name is passed, or it is not a valid name.
@@ -101,9 +101,9 @@ def removed(
     llm: str | None = None,
     input: str | None = None,
 ) -> None:
-    """Declare that the flow makes a recorded call no more, or does not need a recorded input.
+    """Declare that a recorded call or a recorded input was removed from the flow.
 
-    An execution that began before then continues without the call, or without the input.
+    Executions started before the change then continue without the call or the input.
 
     Raises:
         UsageError: not exactly one name is passed, or it is not a valid name.
@@ -136,19 +136,19 @@ def _only(function: str, names: dict[str, str | None]) -> tuple[Kind, str]:
 
 
 def _checked(kind: str, name: str) -> str:
-    # An input may have any name that Python takes.
+    # An input may have any name that is valid in Python.
     if kind == "input" and isinstance(name, str) and name.isidentifier():
         return name
     return check_name(kind, name)
 
 
 def declared() -> tuple[str, ...]:
-    """Return the declarations that this process has read, in order."""
+    """Return the declarations of the modules that this process has loaded, in order."""
     return tuple(str(change) for change in _declared)
 
 
 def input_names(name: str) -> list[str]:
-    """Return what a recorded input is called now, the latest name first; itself last."""
+    """Return the current names of a recorded input, the latest first and the recorded name last."""
     names = [name]
     for change in _declared:
         if change.kind == "input" and change.old == names[-1] and change.new:
@@ -157,20 +157,20 @@ def input_names(name: str) -> list[str]:
 
 
 def is_removed_input(name: str) -> bool:
-    """Return whether a recorded input is declared to be needed no more."""
+    """Return whether a recorded input is declared as removed."""
     return Change("input", name, "") in _declared
 
 
 def later_than(history: Sequence[str]) -> tuple[Change, ...]:
-    """Return the declarations that are not among those that an execution started with, in order."""
+    """Return the declarations made after the start of an execution, in order."""
     return tuple(change for change in _declared if str(change) not in history)
 
 
 def earlier_name(later: Sequence[Change], kind: str, name: str) -> str:
-    """Return what `name` was called before the renames among `later`.
+    """Return the name that `name` had before the renames in `later`.
 
     Raises:
-        Diverged: the code uses, as another thing, a name that was declared to be an earlier one.
+        Diverged: the code uses the earlier name of a rename for something else.
     """
     earlier = name
     for change in reversed(later):

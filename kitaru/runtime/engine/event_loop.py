@@ -1,17 +1,18 @@
 """The one event loop of a process, for the async checkpoints of flows that are not async.
 
 A client that a module creates once (`httpx.AsyncClient`, an `aiohttp` session, `asyncio.Lock`)
-belongs to the loop that used it first. With a loop per checkpoint it works in one checkpoint and
-raises "Event loop is closed" in the next. So all async checkpoints of a process share a loop:
+belongs to the event loop that first used it. If each checkpoint had a loop of its own, the client
+would work in one checkpoint and raise "Event loop is closed" in the next. All async checkpoints of
+a process therefore share one loop:
 
     body of the flow, or a thread of `.submit(…)`          thread "kitaru-loop"
     ---------------------------------------------          --------------------
     run(lambda: draft(topic))  ---- task, context ---->    await draft(topic)
     waits                      <--- value or error -----   (other checkpoints run side by side)
 
-The thread starts with the first async checkpoint, and only then asyncio is imported. It is a
-daemon, so that a checkpoint in flight does not keep an interrupted process alive. At exit the loop
-is closed as `asyncio.run` closes one: tasks that a checkpoint left are cancelled first.
+The thread starts with the first async checkpoint, and asyncio is imported only then. The thread is
+a daemon, so a running checkpoint does not keep an interrupted process alive. At exit the loop is
+closed as `asyncio.run` closes its loop: remaining tasks are cancelled first.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ class Loop:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls can be made."""
+        """Whether the loop accepts calls."""
         return self._thread.is_alive()
 
     def call(self, start: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Return what a coroutine returns, or raise what it raises; waits for it."""
+        """Wait for a coroutine; return its value or raise its exception."""
         call = _Call(start)
         self._calls.add(call)
         try:
@@ -61,7 +62,7 @@ class Loop:
         except RuntimeError as error:
             raise _closed() from error
         except BaseException:
-            # Ctrl-C, in a step: the checkpoint must not continue without its caller.
+            # Ctrl-C in a step: the checkpoint must not continue after its caller has ended.
             self._asyncio.call_soon_threadsafe(call.cancel)
             raise
         finally:
@@ -71,7 +72,7 @@ class Loop:
         return call.value
 
     def close(self) -> None:
-        """Cancel what still runs, and close the loop."""
+        """Cancel the remaining tasks and close the loop."""
         if self._thread.is_alive():
             self._asyncio.call_soon_threadsafe(self._ending.set)
             self._thread.join(_CLOSING_SECONDS)
@@ -85,7 +86,7 @@ class Loop:
                 self._ready.set()
                 runner.run(self._until_closed())
         finally:
-            # Reached as well when a task that a checkpoint left raises SystemExit in the loop.
+            # Also reached when a task left behind by a checkpoint raises SystemExit in the loop.
             for call in list(self._calls):
                 call.fail(_closed())
 
@@ -104,13 +105,13 @@ class _Call:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Start the coroutine, in the context of the caller; on the loop."""
+        """Start the coroutine in the context of the caller. Runs on the loop."""
         import asyncio
 
         self._task = asyncio.ensure_future(self._run())
 
     async def _run(self) -> None:
-        # A task must not raise SystemExit: that would end the loop of all others.
+        # A task must not raise SystemExit: it would end the loop for all other tasks.
         try:
             self.value = await self._start()
         except BaseException as error:
@@ -118,12 +119,12 @@ class _Call:
         self.done.set()
 
     def cancel(self) -> None:
-        """Cancel the coroutine; on the loop."""
+        """Cancel the coroutine. Runs on the loop."""
         if self._task is not None:
             self._task.cancel()
 
     def fail(self, error: BaseException) -> None:
-        """Let the caller raise `error`, unless the coroutine has ended."""
+        """Raise `error` in the caller, unless the coroutine has ended."""
         if not self.done.is_set():
             self.error = error
             self.done.set()
@@ -132,8 +133,8 @@ class _Call:
 def run(start: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """Run the coroutine that `start` returns on this process's loop; return its value.
 
-    Context variables are those of the caller. May be called from a thread that runs an event loop
-    of its own, which waits meanwhile.
+    The coroutine runs with the context variables of the caller. The caller may be on a thread with
+    an event loop of its own, which is blocked meanwhile.
     """
     return _shared().call(start)
 
@@ -156,7 +157,8 @@ def _close() -> None:
 
 
 def _forget() -> None:
-    # The thread of the loop stays with the parent, and another thread may have held the lock.
+    # The loop's thread exists only in the parent, and another thread may have held the lock during
+    # the fork.
     global _lock, _loop
     _lock = threading.Lock()
     _loop = None

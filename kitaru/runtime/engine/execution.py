@@ -20,16 +20,17 @@
         |
       return         the value of the record that won
 
-A failure is *unsealed* while the body may still fail because of it: then the execution fails, and
-`retry` runs the call again. The next durable call *seals* it, by recording the failure: the body
-has caught it and depends on it, so every later run must see it too.
+A failure is *unsealed* while the body may still fail because of it. If it does, the execution
+fails, and `retry` runs the call again. The next durable call *seals* the failure by recording it:
+the body has caught the exception and depends on it, so every later run must raise it too.
 
-`submit` begins a call the same way and performs the rest on another thread. `wait` has an answer
-for a value. Without one it suspends: the host ends the process, or parks the thread until an answer
-comes. `stop` ends the run from any thread: `_check_running` parks each thread at its next call.
+`submit` begins a call in the same way and performs the other stages on another thread. The value of
+a `wait` is its answer. A wait without an answer suspends: the host ends the process, or parks the
+thread until an answer arrives. `stop` ends the run from any thread: `_check_running` parks each
+thread at its next call.
 
-Nothing of the flow is ever unwound on the way. Where the body must not continue, its thread is
-parked or its process ends, so that no `except` and no `finally` of the user's sees it.
+The engine never unwinds the flow. If the body must not continue, its thread is parked or its
+process ends, so no `except` or `finally` of the user's code runs.
 """
 
 from __future__ import annotations
@@ -104,15 +105,14 @@ class Execution:
         pickles: bool = True,
         is_other_plan: bool = False,
     ) -> None:
-        """`attempted` means that earlier processes may have left failed attempts to be counted.
+        """`attempted` is true if earlier processes may have recorded failed attempts.
 
-        `is_other_plan`: this step belongs to another plan than the one that the execution started
-            with. `run`: the run of the pipeline that this process belongs to, empty outside
-            pipelines. `capture`: which parts of model calls are recorded. `pickles`: whether
-            pickles may cross a cut.
+        `is_other_plan`: this step belongs to another plan than the one that started the execution.
+        `run`: the pipeline run of this process, empty outside pipelines. `capture`: which parts of
+        model calls are recorded. `pickles`: whether pickles may cross a cut.
         """
         self.journal = journal
-        # The invocations that run now, and since when by the monotonic clock: only to be shown.
+        # The running invocations with their start times on the monotonic clock; only for display.
         self.attempting: dict[str, float] = {}
         self.capture, self.pickles = capture, pickles
         self.may_pickle = codec.came_pickled if pickles else codec.never
@@ -122,7 +122,7 @@ class Execution:
         self.attempted = attempted
         self.run = run
         self.policy = policy
-        # A rehearsal shows what runs, and its results are no one else's.
+        # A dry run only shows what would run. Other executions must not reuse its results.
         self._cache = cache and journal.execution.mode != "dry-run"
         self._keys: dict[str, str] = {}
         self._host = host
@@ -134,8 +134,8 @@ class Execution:
         self._is_local = journal.execution.mode == "local"
         if counters is None:
             self.counters.ordinal = 0
-        # Where another process has run it, and maybe other code. What a replay changes is meant: a
-        # step of one belongs to another plan from the start.
+        # True if another process, possibly with other code, has run this execution. The changes of
+        # a replay are intended: its step belongs to another plan from the start.
         self._is_resumed = (attempted and self._is_local) or is_other_plan
         compares = self._is_resumed and (self._is_local or journal.execution.replay is None)
         self._course = Course(journal, lambda: self.counters, compares=compares)
@@ -157,7 +157,7 @@ class Execution:
         raise error
 
     def submit(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Future[Any]:
-        """Start the call on another thread; its id is taken now, in program order."""
+        """Start the call on another thread. Its id is assigned now, in program order."""
         call = self._begin(spec, args, kwargs, id)
         future: Future[Any] = Future(self.submitted, call.id, pickle=spec.pickle)
         self.submitted.add(submission(call, future, self.may_pickle))
@@ -170,9 +170,9 @@ class Execution:
             self.submitted.add(one)
 
     def _read(self, future: Future[Any]) -> tuple[Any, BaseException | None]:
-        """Return a settled future's value or exception, and count it as read.
+        """Return a settled future's value or exception and mark the future as read.
 
-        An exception surfaces in the body now.
+        The body receives the exception at this point.
         """
         self._check_running()
         with self._recording():
@@ -186,7 +186,7 @@ class Execution:
         return value, error
 
     def restored_future(self, id: str) -> Future[Any]:
-        """Return the future of an invocation that another process submitted."""
+        """Return the future of an invocation submitted by another process."""
         found = self.submitted.future(id)
         return found or Future(self.submitted, id, settled=True, pickle=self.pickles)
 
@@ -221,7 +221,8 @@ class Execution:
             if outcome.record.status == "completed":
                 self.submitted.close(submitted.call.id)
         except BaseException as error:
-            # No caller sees this thread's exception. Pass it on, or a reader would wait forever.
+            # No caller sees this thread's exception. Store it in the future, or a reader would wait
+            # forever.
             submitted.future.fail(error)
 
     def _recorded_outcome(self, call: Call) -> Outcome | None:
@@ -233,9 +234,9 @@ class Execution:
         return Outcome(record)
 
     def _resolve(self, call: Call, *, here: bool) -> Outcome:
-        """Return how a call comes out that has no record yet.
+        """Return the outcome of a call that has no record yet.
 
-        `here` shows whether a failed attempt is retried in this process.
+        `here` is true if failed attempts are retried in this process.
         """
         self._course.check_may_run(call)
         record = self._from_cache(call)
@@ -245,9 +246,9 @@ class Execution:
         return Outcome(record)
 
     def _failed_in_this_run(self, call: Call) -> Outcome | None:
-        """Return the failure with which another process of this run gave up on a call.
+        """Return the final failure of a call in another process of this pipeline run.
 
-        One of an earlier run does not count: to start another is to try again.
+        Failures of an earlier pipeline run do not count, because a new run tries the call again.
         """
         last = self.journal.attempts(call.id)[-1:] if self.run else []
         policy = call.spec.policy.with_defaults(self.policy)
@@ -269,7 +270,7 @@ class Execution:
             if not here:
                 self.stop("retry", outcome.error)
             self._pause(policy.pause(failed, chance()))
-            # The pause may last an hour, in which another process may record a result.
+            # The pause may last an hour. Meanwhile another process may have recorded a result.
             held = self._recorded_outcome(call)
             if held is not None:
                 return held
@@ -277,7 +278,7 @@ class Execution:
     def _attempt(self, call: Call, policy: Policy, failed: int) -> Outcome:
         """Run the function once, after `failed` failed attempts, and return the outcome.
 
-        A failure is recorded as an attempt; a value is not recorded yet.
+        A failure is recorded as an attempt. A value is not recorded yet.
         """
         call.spec.prepare(call.spec.function)
         running = attempts.Running(call.id, call.spec.capture or self.capture, call.spec.pickle)
@@ -306,7 +307,7 @@ class Execution:
 
     def _commit(self, call: Call, record: InvocationRecord) -> Outcome:
         key = self._keys.pop(call.id, "")
-        # A call that changed what it reads did not run under its key alone.
+        # If the call changed state that it also reads, the key no longer describes its inputs.
         key = key if key and key == self._cache_key(call) else ""
         held = self.journal.record(replace(record, cache_key=key), cache_key=key)
         check_same(self.journal, call, held)
@@ -331,10 +332,10 @@ class Execution:
     # Waits
 
     def wait(self, request: WaitRequest, timeout: float, read: Callable[[Any], Any]) -> Any:
-        """Return the answer, as JSON, to a question; suspends until there is one.
+        """Return the answer to a question as JSON; suspend until an answer exists.
 
-        `request.name` is the plain name of the wait. `timeout` is how many seconds to poll for the
-        answer before the process is released. `read` raises AnswerInvalid for an invalid answer.
+        `request.name` is the plain name of the wait. `timeout` is the number of seconds to poll for
+        an answer before the process is released. `read` raises AnswerInvalid for an invalid answer.
         """
         self._check_running()
         site = call_site()
@@ -370,8 +371,9 @@ class Execution:
         if answer is not None:
             return answer
         if self.journal.execution.mode == "local":
-            # Before it polls, too: people must see that the execution waits for them. A step that
-            # polls stays running: an answer must not start another run next to it.
+            # Set the status before polling as well, so that people can see the pending wait. A
+            # polling step keeps the status `running`: otherwise an answer would start a second run
+            # next to it.
             self.journal.set_state("waiting")
         answer = self._poll(id, timeout)
         while answer is None:
@@ -398,7 +400,7 @@ class Execution:
     # Sealing, checking and ending
 
     def settle(self) -> None:
-        """Await futures and seal all failures, read or not: the flow continues past them."""
+        """Wait for all futures and seal all failures, read or not: the flow continues past them."""
         self._check_running()
         with self._environment():
             self._seal()
@@ -410,12 +412,12 @@ class Execution:
                     self.unread.append(future.id)
 
     def complete(self, result: Any) -> EndRecord:
-        """End the execution with `result`; raises what a future raised that nobody read."""
+        """End the execution with `result`; raise the exception of a failed future never read."""
         self.leave_fork()
         self._check_running()
         with self._environment():
             unasked = self._unasked()
-        # A reader that sees the end must find all the output.
+        # The log must be complete before a reader can see the end.
         self.log.close()
         with self._environment():
             self._seal()
@@ -428,9 +430,9 @@ class Execution:
         return end
 
     def _unasked(self) -> tuple[str, ...]:
-        """Return the records that this run never asked for, and log them.
+        """Return the records that this run never used, and log them.
 
-        Returns an empty result unless another process has run the execution with other code.
+        The result is empty unless another process has run the execution with other code.
         """
         is_replay = self.journal.execution.replay is not None
         if not (is_replay or self._is_resumed):
@@ -441,9 +443,9 @@ class Execution:
         return unasked
 
     def leave_fork(self, error: BaseException | None = None) -> None:
-        """End this process if it is a forked child that came back into the flow.
+        """End this process if it is a forked child that returned into the flow.
 
-        The parent runs the flow and records it; a child that returned would do both again.
+        The parent runs and records the flow. A child that returned would run and record it again.
         """
         if os.getpid() == self._process:
             return
@@ -458,10 +460,11 @@ class Execution:
         os._exit(code if isinstance(code, int) else int(code is not None))
 
     def fail(self, error: BaseException, help: str) -> None:
-        """Note that the body raised `error`, which `retry` may still repair.
+        """Record that the body raised `error`. The execution can still be continued with `retry`.
 
-        Raises nothing: what failed the body (no memory, no threads) may fail this as well. Then as
-        much is noted as can be. Where that is nothing, the execution is one whose process is gone.
+        This method never raises: the cause of the failure, such as a lack of memory or threads, may
+        break it as well. It then records as much as it can. If nothing can be recorded, the
+        execution is shown as interrupted.
         """
         self.leave_fork(error)
         self._check_running()
@@ -476,7 +479,7 @@ class Execution:
                 self._set_failed(describe(error, help))
                 return
             except Exception:
-                # The frames of the body may hold the memory that is missing.
+                # The frames of the body may hold on to the memory that is missing.
                 release_frames(error)
 
     def _error_info(self, error: BaseException, help: str) -> ErrorInfo:
@@ -489,21 +492,21 @@ class Execution:
                 spans.ended(self.journal, "failed")
 
     def cancel(self) -> NoReturn:
-        """End the execution as cancelled."""
+        """Record that the execution was cancelled."""
         self.journal.finish(EndRecord("cancelled", None, now()))
         spans.ended(self.journal, "cancelled")
         self.stop("cancelled", None)
 
     def stop(self, why: Stop, error: BaseException | None) -> NoReturn:
-        """Stop all threads of this run at their next durable operation."""
+        """Stop all threads of this run at their next durable call."""
         self._stopped = True
-        # What the host raises anyway would unwind the flow.
+        # An exception of the host would unwind the flow.
         with suppress(Exception):
             self._host.stop(why, error)
         park()
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait for all submitted checkpoints; False when `timeout` seconds were not enough."""
+        """Wait for all submitted checkpoints; return False if `timeout` seconds were not enough."""
         return self.submitted.drain(timeout)
 
     def _check_running(self) -> None:
@@ -523,7 +526,7 @@ class Execution:
 
     @contextmanager
     def _environment(self) -> Iterator[None]:
-        # The flow must catch neither: a body that continued would record false results.
+        # The flow must not catch these errors: a body that continued would record wrong results.
         try:
             yield
         except EnvironmentFailure as error:
@@ -537,10 +540,10 @@ class Execution:
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """Do what `_environment` does, and keep Kitaru's own failures from the flow, too.
+        """Do what `_environment` does, and hide Kitaru's own failures from the flow.
 
-        A body that caught a MemoryError of the recording would continue past a call that has no
-        outcome.
+        A body that caught a MemoryError raised by the recording would continue past a call without
+        an outcome.
         """
         try:
             with self._environment():
@@ -561,7 +564,8 @@ class Execution:
                 with self._environment():
                     held = self.journal.record(outcome.record)
                 if held.failure != outcome.record.failure or held.status != "failed":
-                    # Another process recorded another outcome, and the body has seen this one.
+                    # Another process recorded a different outcome, but the body has already seen
+                    # this outcome.
                     self.stop("superseded", None)
                 outcome.sealed = True
                 del self._unsealed[id]
@@ -579,7 +583,7 @@ def _is_last(policy: Policy, outcome: Outcome) -> bool:
 
 
 def _in_short(error: BaseException, help: str) -> ErrorInfo:
-    """Return what can be said of an error without looking at it: it may need no memory at all."""
+    """Return a short text for an error without formatting it: memory may be exhausted."""
     return ErrorInfo(type(error).__qualname__, "", "", help, "")
 
 
@@ -587,7 +591,7 @@ def _in_short(error: BaseException, help: str) -> ErrorInfo:
 
 
 class Scope(Struct):
-    """The execution that code belongs to; `running` is `None` in the flow's body."""
+    """The execution that the current code belongs to. `running` is `None` in the flow's body."""
 
     execution: Execution
     running: attempts.Running | None = None
@@ -596,18 +600,18 @@ class Scope(Struct):
 _scope: ContextVar[Scope | None] = ContextVar("kitaru_scope", default=None)
 
 
-# A forked child is not part of the execution: another process records that.
+# A forked child does not belong to the execution, because its parent records it.
 os.register_at_fork(after_in_child=lambda: _scope.set(None))
 
 
 def current() -> Scope | None:
-    """Return where the caller runs; `None` outside any flow."""
+    """Return the scope of the caller; `None` outside any flow."""
     return _scope.get()
 
 
 @contextmanager
 def entered(scope: Scope) -> Iterator[None]:
-    """Make `scope` the current one of this thread or task."""
+    """Make `scope` the current scope of this thread or task."""
     token = _scope.set(scope)
     try:
         yield
@@ -646,7 +650,7 @@ def in_checkpoint(what: str) -> tuple[Execution, attempts.Running]:
 
 
 def anywhere(what: str) -> Scope:
-    """Return where the caller runs, body or checkpoint; raise ContextError outside a flow."""
+    """Return the scope of the caller, body or checkpoint; raise ContextError outside a flow."""
     scope = current()
     if scope is None:
         raise ContextError(
@@ -661,25 +665,25 @@ def anywhere(what: str) -> Scope:
 
 
 class Host(Protocol):
-    """What the engine asks of the process it runs in."""
+    """Interface of the engine to the process that it runs in."""
 
     retries_here: bool
     """Whether failed attempts are retried in this process, or by the orchestrator."""
 
     def pause(self, seconds: float) -> None:
-        """Return after so many seconds, or sooner where this run of the body ends."""
+        """Wait `seconds`, or less if this run of the body ends."""
 
     def suspend(self, wait: str) -> None:
-        """Give the compute away until `wait` may have been answered; need not return."""
+        """Release the process until `wait` may have an answer. May not return."""
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
         """Stop this run of the body. May not return."""
 
 
 def park() -> NoReturn:
-    """Never return: the thread ends with its process."""
+    """Block forever: the thread ends with its process."""
     while True:
-        # Not even without memory: what is raised here would unwind the flow.
+        # This must hold even without memory: an exception here would unwind the flow.
         with suppress(Exception), parked():
             while True:
                 time.sleep(3600)

@@ -1,14 +1,14 @@
-"""What a script says when it ends and leaves an execution waiting, failed or interrupted.
+"""Report executions that are waiting, failed or interrupted when their script ends.
 
     review_flow.run("kayaks")      # the last line of a script
 
-The process ends when the flow waits or has failed, and without a word nobody would know. So the
-execution's id, the question or the error, and the command to continue go to stderr, and a failure
-makes the process exit with 1. An execution whose outcome the script got from `.wait()`, `.get()` or
-`.settle()` is the script's own business and is left out.
+The process ends when the flow waits or has failed. Without a report the user would not notice. The
+id of the execution, its question or error, and the command to continue are printed to stderr. A
+failure makes the process exit with 1. If the script received the outcome from `.wait()`, `.get()`
+or `.settle()`, the execution is not reported.
 
-Only a script reports. In a notebook, an interpreter or a test run the process belongs to somebody
-else: it prints the executions that are looked at, and its exit code says something else.
+Only scripts print this report. In a notebook, an interpreter or a test run the process belongs to
+another program, which prints the executions itself and defines its own exit code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.journal.journal import Journal
     from kitaru.wire.records import WaitRequest
 
-# So many executions are reported; a server may have left thousands.
+# Maximum number of reported executions; a server may have left thousands.
 _MOST = 10
 
 Question = tuple[str, str]
@@ -46,7 +46,7 @@ _process = 0
 
 
 def watch(run: LocalRun, module: str) -> None:
-    """Report at the end of the script what becomes of `run`; `module` is the one of its flow."""
+    """Report the outcome of `run` at the end of the script. `module` is the module of its flow."""
     global _process
     if not _is_script(module):
         return
@@ -56,7 +56,7 @@ def watch(run: LocalRun, module: str) -> None:
             _left.clear()
             atexit.register(_report)
         signals.raise_when(lambda: any(map(_is_open, _left)))
-        # A server starts many; those that ended well are no longer of interest.
+        # A server starts many executions. Those that ended well need no report.
         _left[:] = [one for one in _left if _is_open(one)]
         if run not in _left:
             _left.append(run)
@@ -72,7 +72,7 @@ os.register_at_fork(after_in_child=_forget_parent)
 
 
 def write_question(journal: Journal, request: WaitRequest, told: set[Question]) -> None:
-    """Print a question with the command that answers it, unless `told` contains it already."""
+    """Print a question with the command that answers it, unless `told` already contains it."""
     key = _question(journal, request)
     if key in told:
         return
@@ -86,7 +86,7 @@ def write_question(journal: Journal, request: WaitRequest, told: set[Question]) 
 
 
 def _question(journal: Journal, request: WaitRequest) -> Question:
-    # A refused answer makes it another question.
+    # A rejected answer counts as a new question.
     return request.name, journal.refused(request.name)
 
 
@@ -96,7 +96,7 @@ def _is_script(module: str) -> bool:
     main = script()
     if main.file is not None:
         return main.name.partition(".")[0] not in OURS and is_project(main.file)
-    # Python gives standard input a file of that name; console scripts have a real one.
+    # Python sets `__file__` to this name for standard input; console scripts have a real file.
     return module == SCRIPT and main.namespace.get("__file__", "<stdin>") == "<stdin>"
 
 
@@ -110,7 +110,7 @@ def _report() -> None:
     try:
         _report_left()
     except Exception as error:
-        # Nothing else says how the executions ended.
+        # Without the report, only the exit code shows how the executions ended.
         exit_with(1)
         _write(f"unknown  how the executions ended: {_in_a_line(error)}")
 
@@ -118,7 +118,8 @@ def _report() -> None:
 def _report_left() -> None:
     runs = [run for run in _left if _is_open(run)]
     if any(run.phase == "done" and not run.is_abandoned for run in runs):
-        # First, because what follows may fail: there may be no memory left, or no store.
+        # Set the exit code first: the rest may fail for lack of memory or because the store is
+        # unavailable.
         exit_with(1)
     outcomes = [_report_one(run) for run in runs[:_MOST]]
     if len(runs) > _MOST:
@@ -129,12 +130,12 @@ def _report_left() -> None:
         if run.phase == "done" and not run.is_abandoned
     ]
     if ended and all(outcome == "completed" for outcome in ended):
-        # A later run of this script retried what had failed.
+        # A later run in this script retried the failed execution.
         exit_with(0)
 
 
 def _report_one(run: LocalRun) -> str:
-    """Print what is to be done about an execution; return its status, `unknown` without a store."""
+    """Print the next command for an execution; return its status, `unknown` without a store."""
     journal = run.journal
     head = f"{journal.execution.flow}  {journal.exec_id}"
     try:

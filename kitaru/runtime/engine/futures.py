@@ -1,7 +1,7 @@
 """Submitted calls and their futures.
 
-A submitted call runs at once on a thread, or later where it is only promised: in this process as
-soon as its result is needed, or in the process to which its promise crosses a cut.
+A submitted call starts on a thread at once, or is only promised. A promised call runs later: in
+this process as soon as its result is needed, or in the process that receives its promise at a cut.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ T = TypeVar("T")
 
 
 class Future(Generic[T]):
-    """The result of a submitted checkpoint, to be had with `.result()`.
+    """The result of a submitted checkpoint; read it with `.result()`.
 
-    `id` is the invocation's. It decodes its value or its exception once: asking twice gives the
-    same object. `pickle` shows whether the value may come out of a pickle.
+    `id` is the id of the invocation. The value or exception is decoded once, so every call of
+    `.result()` returns or raises the same object. `pickle` is true if the value may be loaded from
+    a pickle.
 
     Example:
         drafts = [draft.submit(topic) for topic in topics]
@@ -50,10 +51,10 @@ class Future(Generic[T]):
             self._settled.set()
 
     def result(self) -> T:
-        """Return the checkpoint's value; waits for it.
+        """Wait for the checkpoint and return its value.
 
         Raises:
-            Exception: what the checkpoint raised, the same object every time.
+            Exception: the exception of the checkpoint, the same object every time.
         """
         if not self._settled.is_set():
             self._submitted.start()
@@ -68,32 +69,32 @@ class Future(Generic[T]):
     load = result
 
     def done(self) -> bool:
-        """Return whether `.result()` would answer at once."""
+        """Return whether `.result()` would return at once."""
         if not self._settled.is_set():
             self._submitted.start()
         return self._settled.is_set()
 
     def settle(self, outcome: Outcome) -> None:
-        """Take the outcome; for the engine."""
+        """Store the outcome of the call. Used by the engine."""
         self.outcome = outcome
         self._settled.set()
 
     def fail(self, error: BaseException) -> None:
-        """Take what no record can hold, such as `SystemExit`; raised wherever the body looks."""
+        """Store an exception that no record can contain (`SystemExit`); every read raises it."""
         self._known, self._error = True, error
         self._settled.set()
 
     def check(self) -> None:
-        """Raise what `broke` it, if anything did; for the engine."""
+        """Raise the exception set by `fail`, if there is one. Used by the engine."""
         if self.outcome is None and self._error is not None:
             raise self._error
 
     def frame_state(self) -> list[Any] | None:
-        """Return the value that the body holds, if it has asked for it; for the codec."""
+        """Return the decoded value if the body has read it. Used by the codec."""
         return [self._value] if self._known and self._error is None else None
 
     def set_frame_state(self, state: list[Any]) -> None:
-        """Take the value that the body held in the process before; for the codec."""
+        """Restore the value that the body had read in the previous process. Used by the codec."""
         self._known, self._value = True, state[0]
 
     def __repr__(self) -> str:
@@ -106,7 +107,7 @@ class Futures(Struct, Generic[T]):
     items: tuple[Future[T], ...]
 
     def result(self) -> list[T]:
-        """Return all values, in order; raises what the first failed one raised."""
+        """Return all values in order; raise the exception of the first failed call."""
         return [future.result() for future in self.items]
 
     load = result
@@ -124,9 +125,9 @@ class Futures(Struct, Generic[T]):
 class Submission(Struct):
     """A submitted call and its future.
 
-    `arguments` gives the codec's document of what it was submitted with: the body may change its
-    own objects meanwhile. It is None where those cannot be recorded, and `call` holds them.
-    `unpickle` shows whether a pickle among them may be loaded.
+    `arguments` returns the encoded arguments at the time of the submission, since the body may
+    change its own objects later. If the arguments cannot be recorded, it is None and `call`
+    contains them. `unpickle` is true if pickles among them may be loaded.
     """
 
     call: Call
@@ -135,11 +136,11 @@ class Submission(Struct):
     unpickle: bool = True
 
     def may_cross(self) -> bool:
-        """Return whether another process could make the call."""
+        """Return whether another process can run the call."""
         return self.arguments is not None and self.call.spec.is_importable()
 
     def ready(self) -> Call:
-        """Return the call with its arguments."""
+        """Return the call with its decoded arguments."""
         if self.arguments is None:
             return self.call
         args, kwargs = codec.decode(self.arguments(), unpickle=self.unpickle)
@@ -147,7 +148,7 @@ class Submission(Struct):
 
 
 def submission(call: Call, future: Future[Any], may_pickle: codec.MayPickle) -> Submission:
-    """Return the submission of `call`, its arguments as they are now."""
+    """Return the submission of `call` with its current arguments."""
     try:
         document = codec.encode([list(call.args), call.kwargs], may_pickle=may_pickle)
     except ValueNotEncodable:
@@ -156,10 +157,11 @@ def submission(call: Call, future: Future[Any], may_pickle: codec.MayPickle) -> 
 
 
 class Submitted:
-    """The submitted calls of one run of a body, in the order of their submission.
+    """The submitted calls of one run of a body, in the order of submission.
 
-    While `promising`, calls are not started but promised, until they cross a cut or somebody wants
-    them here. `retries_here` shows whether a failed attempt is retried in this process.
+    While `promising` is true, calls are promised instead of started, until they cross a cut or
+    their result is needed here. `retries_here` is true if failed attempts are retried in this
+    process.
     """
 
     def __init__(
@@ -168,9 +170,9 @@ class Submitted:
         read: Callable[[Future[Any]], tuple[Any, BaseException | None]],
         most: int,
     ) -> None:
-        """`run` makes a call and settles its future, and must not raise; `most` at a time.
+        """`run` performs a call and settles its future, without raising; `most` run at a time.
 
-        `read` returns the value of a settled future, or the exception that the body gets now.
+        `read` returns the value of a settled future, or the exception to raise in the body.
         """
         self.promising = False
         self.retries_here = True
@@ -191,12 +193,12 @@ class Submitted:
         self._start(submission)
 
     def promises(self) -> list[Submission]:
-        """Return the calls that are promised and not started."""
+        """Return the promised calls that have not started."""
         with self._lock:
             return list(self._promised.values())
 
     def start(self, *ids: str) -> None:
-        """Start promised calls here: those of `ids`, by default all, and promise no more then."""
+        """Start promised calls here: those in `ids`, or all. Without `ids`, stop promising."""
         with self._lock:
             self.promising = self.promising and bool(ids)
             taken = [self._promised.pop(id) for id in ids or list(self._promised)]
@@ -204,12 +206,12 @@ class Submitted:
             self._start(submission)
 
     def forget(self) -> None:
-        """Drop what is only promised: it must not run here."""
+        """Drop the promised calls: they must not run here."""
         with self._lock:
             self._promised = {}
 
     def future(self, id: str) -> Future[Any] | None:
-        """Return the future of a call that is not known to be recorded."""
+        """Return the future of a call that may not have a record yet."""
         with self._lock:
             found = self._open.get(id)
         return None if found is None else found.future
@@ -220,9 +222,9 @@ class Submitted:
             self._open.pop(id, None)
 
     def failed(self) -> list[Future[Any]]:
-        """Wait for what was started; return the futures whose failure is not recorded, once.
+        """Wait for started calls; return each future with an unrecorded failure once.
 
-        Raises what a call raised that no record can hold.
+        Raises exceptions of calls that no record can contain.
         """
         self._pool.drain()
         with self._lock:
@@ -235,7 +237,7 @@ class Submitted:
         return [f for f in futures if f.outcome is not None and not f.outcome.sealed]
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait for what was started; False when `timeout` seconds were not enough."""
+        """Wait for started calls; return False if `timeout` seconds were not enough."""
         return self._pool.drain(timeout)
 
     def _start(self, submission: Submission) -> None:
@@ -243,12 +245,13 @@ class Submitted:
 
 
 def resolve_futures(arguments: Any) -> Any:
-    """Return arguments with each future replaced by its value, waiting for it.
+    """Return the arguments with each future replaced by its value, waiting for it.
 
-    Futures are found among them, and directly in a list, tuple or dict that is one of them.
+    Futures are replaced if they are arguments, or items of a list, tuple or dict that is an
+    argument.
 
     Raises:
-        Exception: what a submitted checkpoint raised.
+        Exception: the exception of a submitted checkpoint.
     """
     return _replaced(arguments, _in_containers)
 
@@ -258,7 +261,7 @@ def _in_containers(value: Any) -> Any:
 
 
 def _replaced(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return `value` with `change` made to its items, itself where that changes none."""
+    """Return `value` with `change` applied to its items; `value` itself if no item changes."""
     if isinstance(value, Future | Futures):
         return value.result()
     if type(value) is dict:

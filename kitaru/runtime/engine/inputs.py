@@ -23,10 +23,10 @@ Function = Callable[..., Any]
 def bind(
     flow: str, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> BoundArguments:
-    """Return the inputs as Python binds a call, defaults applied.
+    """Bind the inputs like a Python call, with defaults applied.
 
     Raises:
-        InputError: one is missing, unknown, given twice, or not of its annotated type.
+        InputError: an input is missing, unknown, passed twice, or not of its annotated type.
     """
     bound, given = _called(flow, function, args, kwargs)
     hints = hints_of(function)
@@ -39,7 +39,7 @@ def bind(
 def _called(
     flow: str, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[BoundArguments, set[str]]:
-    """Return the inputs as Python binds a call, and which of them are not defaults."""
+    """Bind the inputs like a Python call; return them with the names of those passed explicitly."""
     signature = signature_of(function)
     unknown = [name for name in kwargs if not _accepts(signature, name)]
     if unknown:
@@ -54,10 +54,10 @@ def _called(
 
 
 def bind_json(flow: str, function: Function, given: Mapping[str, Any]) -> BoundArguments:
-    """Return JSON inputs by name as a call, made instances of their annotated types.
+    """Convert JSON inputs to their annotated types and return them as a call.
 
     Raises:
-        InputError: one is missing, unknown or does not fit its annotation.
+        InputError: an input is missing, unknown or does not fit its annotation.
     """
     signature = signature_of(function)
     hints = hints_of(function)
@@ -74,7 +74,7 @@ def bind_json(flow: str, function: Function, given: Mapping[str, Any]) -> BoundA
 
 
 def encode(flow: str, bound: BoundArguments) -> Any:
-    """Return the codec's document of bound inputs; a default that cannot be recorded is left out.
+    """Encode bound inputs as a codec document, without defaults that cannot be recorded.
 
     Raises:
         ValueNotEncodable: an input cannot be recorded.
@@ -89,12 +89,12 @@ def encode(flow: str, bound: BoundArguments) -> Any:
 def changed(
     flow: str, function: Function, values: Mapping[str, Any], given: Mapping[str, Any]
 ) -> Any:
-    """Return the document of inputs with JSON ones in their places.
+    """Return the document of inputs with the JSON inputs replaced.
 
     `values` are all inputs of the flow by name.
 
     Raises:
-        InputError: one is unknown or does not fit its annotation.
+        InputError: an input is unknown or does not fit its annotation.
     """
     signature, hints = signature_of(function), hints_of(function)
     arguments = dict(values)
@@ -107,10 +107,10 @@ def changed(
 
 
 def changed_json(flow: str, document: Any, given: Mapping[str, Any]) -> Any:
-    """Return what `changed` does where the flow is not at hand: for inputs that are plain JSON.
+    """Do what `changed` does without the code of the flow, for inputs that are plain JSON.
 
     Raises:
-        InputError: one is unknown, of another type than it was, or no plain JSON.
+        InputError: an input is unknown, has another type than before, or is not plain JSON.
     """
     if not codec.is_json(document):
         raise InputError(
@@ -151,14 +151,14 @@ def _kept(bound: BoundArguments, flow: str, name: str, value: Any) -> bool:
 
 def signature_of(function: Function) -> Signature:
     """Return the parameters of a flow's function."""
-    # Costs milliseconds to import, and most steps of a pipeline bind no call.
+    # The import takes milliseconds, and most steps of a pipeline bind no call.
     from inspect import signature
 
     return signature(function)
 
 
 def bound_of(signature: Signature, arguments: dict[str, Any]) -> BoundArguments:
-    """Return arguments by name as a call."""
+    """Convert arguments by name to a call."""
     from inspect import BoundArguments
 
     return BoundArguments(signature, arguments)
@@ -170,7 +170,7 @@ def _accepts(signature: Signature, name: str) -> bool:
 
 
 def check_type(flow: str, signature: Signature, name: str, value: Any, hint: Any) -> None:
-    """Raise InputError when an input is certainly not of its annotated type."""
+    """Raise InputError if an input is certainly not of its annotated type."""
     if signature.parameters[name].kind.name in ("VAR_POSITIONAL", "VAR_KEYWORD"):
         return
     if not _fits(value, hint):
@@ -181,7 +181,7 @@ def check_type(flow: str, signature: Signature, name: str, value: Any, hint: Any
 
 
 def _check_constraints(flow: str, name: str, value: Any, hint: Any) -> None:
-    """Check `Annotated[int, Field(gt=0)]` as far as pydantic knows the annotation."""
+    """Check constraints such as `Annotated[int, Field(gt=0)]` that pydantic supports."""
     if not _is_constrained(hint):
         return
     try:
@@ -199,7 +199,7 @@ def _is_constrained(hint: Any) -> bool:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return False only if it is certain."""
+    """Return False only if the value certainly does not fit."""
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
         return _fits(value, typing.get_args(hint)[0])
@@ -237,12 +237,12 @@ def _convert(flow: str, name: str, value: Any, hints: Mapping[str, Any]) -> Any:
         return from_json(value, hint, name, strict=True)
     except AnswerInvalid as error:
         raise InputError(f"{flow}: {error.message}", help=error.help) from None
-    except UsageError:  # a type that JSON knows nothing of; binding checks what it can
+    except UsageError:  # a type without a JSON form; binding checks what it can
         return value
 
 
 def _check_finite(flow: str, name: str, value: Any) -> None:
-    """Refuse what `json.loads` makes of NaN, Infinity and 1e400: none of them is JSON."""
+    """Refuse the floats that `json.loads` returns for NaN, Infinity and 1e400: not JSON."""
     pending = [value]
     while pending:
         part = pending.pop()

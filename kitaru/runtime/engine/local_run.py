@@ -1,4 +1,4 @@
-"""Run a flow in this process, on a thread that can be parked but never unwound."""
+"""Run a flow in this process, on a thread that can be parked but is never unwound."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _registry = threading.Lock()
 
 
 class LocalRun:
-    """One execution in this process, from `start` until it ends or the process does.
+    """One execution in this process, from `start` until the execution or the process ends.
 
     The body runs on a daemon thread. A second, ordinary thread keeps the interpreter alive as long
-    as the body can continue by itself. At a wait without an answer, the body is parked, and the
-    interpreter may end: the journal has everything that a resume needs.
+    as the body can continue without an answer. At a wait without an answer the body is parked, and
+    the interpreter may end: the journal contains everything that a resume needs.
     """
 
     retries_here = True
@@ -53,13 +53,13 @@ class LocalRun:
         capture: str | None = None,
         before_start: Callable[[LocalRun], None] | None = None,
     ) -> None:
-        """`attempted` means that an earlier process ran this execution.
+        """`attempted` is true if an earlier process ran this execution.
 
-        `before_start` is called before the body runs, and not where the execution is under way in
-        this process already.
+        `before_start` is called before the body runs, but not if the execution is already running
+        in this process.
 
-        `is_delivered` becomes true when the caller got the outcome, `is_abandoned` when the run was
-        interrupted; `told` contains the waits whose questions this process printed.
+        `is_delivered` becomes true when the caller has received the outcome, `is_abandoned` when
+        the run was interrupted. `told` contains the waits whose questions this process has printed.
         """
         self.journal = journal
         self.error: BaseException | None = None
@@ -79,11 +79,11 @@ class LocalRun:
         self._parked: list[str] = []
         self._captures = False
         self._execution: Execution
-        # Until the body has a thread of its own.
+        # Replaced as soon as the body has its own thread.
         self._thread = threading.current_thread()
 
     def start(self) -> LocalRun:
-        """Begin, and return at once; an execution already under way in this process is returned."""
+        """Start and return at once; if the execution already runs here, return that run."""
         key = (self.journal.store.url, self.journal.exec_id)
         with _registry:
             present = _running.get(key)
@@ -92,7 +92,7 @@ class LocalRun:
             _running[key] = self
         try:
             if self._before_start is not None:
-                # SIGTERM may come at any moment from then on.
+                # From here on SIGTERM may arrive at any moment.
                 self._before_start(self)
             self._begin()
         except (RuntimeError, MemoryError, OSError) as error:
@@ -104,7 +104,7 @@ class LocalRun:
             self._finish(error)
             raise
         except BaseException as interruption:
-            # Ctrl-C or SIGTERM. A body that has begun runs on until the process ends.
+            # Ctrl-C or SIGTERM. A body that has started runs until the process ends.
             if self._thread is threading.current_thread():
                 self.is_abandoned = True
                 self._finish(interruption)
@@ -113,23 +113,23 @@ class LocalRun:
 
     @property
     def phase(self) -> Phase:
-        """`running`, `parked` at waits nobody answered, or `done` with or without `error`."""
+        """`running`, `parked` at unanswered waits, or `done` with or without `error`."""
         return self._phase
 
     @property
     def attempting(self) -> dict[str, float]:
-        """The invocations that run now, by id, and since when by the monotonic clock."""
-        # The body's thread makes the execution, maybe later than somebody looks.
+        """The running invocations by id, with their start times on the monotonic clock."""
+        # The body's thread creates the execution, possibly after this method is called.
         execution = getattr(self, "_execution", None)
         return dict(execution.attempting) if execution is not None else {}
 
     def wait_until_idle(self, timeout: float | None = None) -> bool:
-        """Wait until the body cannot continue by itself; False if `timeout` seconds elapsed."""
+        """Wait until the body cannot continue unanswered; return False after `timeout` seconds."""
         deadline = inf if timeout is None else time.monotonic() + timeout
         with self._changed:
             while self._phase == "running":
                 if not self._thread.is_alive():
-                    # Without memory a thread can end before its first line, and at any later one.
+                    # Without memory a thread can end before its first line or at any later line.
                     self._end(self._lost())
                 elif time.monotonic() >= deadline:
                     return False
@@ -138,9 +138,9 @@ class LocalRun:
         return True
 
     def resume(self) -> bool:
-        """Continue the body if its pending wait was answered, or if the execution was cancelled.
+        """Continue the body if its pending wait was answered or the execution was cancelled.
 
-        Returns whether the body continues.
+        Return whether the body continues.
         """
         answered = any(self.journal.wait_answer(name) for name in list(self._parked))
         if not answered and self.journal.end() is None:
@@ -155,7 +155,7 @@ class LocalRun:
         return True
 
     def detach(self) -> None:
-        """Let the interpreter end although the body could continue, after an interruption."""
+        """Let the interpreter end after an interruption although the body could continue."""
         self._close_log()
         with self._changed:
             if self._phase == "running":
@@ -165,7 +165,7 @@ class LocalRun:
     # What the engine asks
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless the run is given up meanwhile."""
+        """Wait, unless the run is abandoned meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: self._phase == "done", seconds)
 
@@ -176,13 +176,13 @@ class LocalRun:
             self._parked.append(wait)
             self._phase = "parked"
             self._changed.notify_all()
-        # Who answered before this thread was parked could wake nobody.
+        # An answer that arrived before this thread was parked has woken no thread.
         self.resume()
         with self._changed, parked():
             self._changed.wait_for(lambda: wait not in self._parked)
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
-        """Give the body up, or run it again from the journal when another process was first."""
+        """Abandon the body, or run it again from the journal if another process recorded first."""
         if why != "superseded":
             self._finish(error)
             return
@@ -214,14 +214,15 @@ class LocalRun:
         thread = threading.Thread(
             target=self.keep_process_alive, name="kitaru-keep-alive", daemon=False
         )
-        # Without it the process lives until its main thread ends, which waits for `_settle_all`.
+        # If this thread cannot start, the main thread waits in `_settle_all` and keeps the process
+        # alive.
         with suppress(RuntimeError, MemoryError):
             thread.start()
 
     def keep_process_alive(self) -> None:
-        """Return when the body cannot continue by itself, and what it submitted has ended."""
+        """Return when the body cannot continue unanswered and its submitted calls have ended."""
         self.wait_until_idle()
-        # What was submitted before a wait is worth recording before the process may end.
+        # Record the calls submitted before the wait before the process may end.
         while self._phase == "parked" and not self._execution.drain(_LOOK_SECONDS):
             pass
 
@@ -235,7 +236,7 @@ class LocalRun:
             self._finish(error)
 
     def _run_to_end(self) -> BaseException | None:
-        """Return what ended the body, None where it completed."""
+        """Return the exception that ended the body, None if it completed."""
         execution = self._execution = Execution(self.journal, self, **self._options)
         try:
             with entered(Scope(execution)):
@@ -249,7 +250,7 @@ class LocalRun:
         return None
 
     def _close_log(self) -> None:
-        # The body's thread makes the execution, maybe later than somebody gives the run up.
+        # The body's thread creates the execution, possibly after the run is abandoned.
         if (execution := getattr(self, "_execution", None)) is not None:
             execution.log.close()
 
@@ -282,7 +283,7 @@ class LocalRun:
 
 
 def _forget_parent() -> None:
-    """Wait for no execution of the parent, in a forked child: their threads are not there."""
+    """In a forked child, forget the executions of the parent: their threads do not exist here."""
     global _registry
     _registry = threading.Lock()
     _running.clear()
@@ -297,9 +298,9 @@ def _settle_all() -> None:
 
 
 def abandon_all() -> list[str]:
-    """Give up what could continue in this process, which is interrupted.
+    """Abandon the unfinished executions of this process after an interruption.
 
-    Returns the command that resumes each execution.
+    Return the command that resumes each execution.
     """
     given_up = [run for run in list(_running.values()) if run.phase == "running"]
     for run in given_up:
@@ -312,7 +313,7 @@ def _is_any_running() -> bool:
 
 
 def running_here(journal: Journal) -> LocalRun | None:
-    """Return the run of an execution that is under way in this process, parked or not."""
+    """Return the unfinished run of an execution in this process, parked or not."""
     with _registry:
         run = _running.get((journal.store.url, journal.exec_id))
     return run if run is not None and run.phase != "done" else None

@@ -1,4 +1,4 @@
-"""Type checks of the options of `@flow` and `@checkpoint`, where the decorator is applied."""
+"""Type checks for the options of `@flow` and `@checkpoint`, made when the decorator is applied."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def check_option(where: str, name: str, value: Any, *types: type) -> None:
     """Check that an option is None or of one of these types; a bool is not a number.
 
     Raises:
-        UsageError: it has another type.
+        UsageError: the option has another type.
     """
     if value is None or type(value) in types:
         return

@@ -21,11 +21,11 @@ from kitaru.wire.redaction import redacted
 
 
 class Outcome:
-    """How an invocation came out.
+    """The outcome of an invocation.
 
     `record` is the record in the store. For a failure that is not sealed yet (`sealed` is false),
-    it is the record that would be written. `error` is that failure as it was raised here, and
-    `final` means that a retry would not help.
+    `record` is what would be written. `error` is the exception as raised in this process. `final`
+    is true if a retry would not help.
     """
 
     __slots__ = ("error", "final", "record", "sealed")
@@ -45,10 +45,10 @@ class Outcome:
 
 
 def value_of(journal: Journal, outcome: Outcome, *, unpickle: bool) -> tuple[Any, Exception | None]:
-    """Return a fresh decode of the value, or the exception to raise.
+    """Decode the value again, or return the exception to raise.
 
     Raises:
-        Diverged: it was pickled, and the reader does not allow loading pickles.
+        Diverged: the value was pickled, and the reader does not allow loading pickles.
     """
     record = outcome.record
     if record.status == "failed":
@@ -70,7 +70,7 @@ def answer_of(journal: Journal, call: Call, record: InvocationRecord) -> Any:
     """Return the recorded answer to a wait.
 
     Raises:
-        Diverged: the flow's code now expects another type, which the answer does not match.
+        Diverged: the flow's code now expects another type, and the answer does not match it.
     """
     value = value_of(journal, Outcome(record), unpickle=False)[0]
     try:
@@ -87,7 +87,7 @@ def answer_of(journal: Journal, call: Call, record: InvocationRecord) -> Any:
 
 
 def error_info(error: BaseException, *, invocation: str = "", help: str = "") -> ErrorInfo:
-    """Return an exception as records show it to people."""
+    """Return the readable form of an exception that records contain."""
     cls = type(error)
     own = error.help if isinstance(error, KitaruError) else ""
     module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
@@ -101,7 +101,7 @@ def error_info(error: BaseException, *, invocation: str = "", help: str = "") ->
 
 
 def origin_of(error: BaseException | None, failed: Mapping[str, Outcome]) -> str:
-    """Return the id of the failed invocation that an exception comes from, or nothing."""
+    """Return the id of the failed invocation that raised an exception, if there is one."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -116,17 +116,17 @@ def release_frames(error: BaseException) -> None:
     """Clear the variables of the frames that raised an exception, to free their memory."""
     frames = error.__traceback__
     while frames is not None:
-        # One that still runs, such as the caller's own, keeps its variables.
+        # A frame that still runs, such as the caller's own, keeps its variables.
         with suppress(RuntimeError):
             frames.tb_frame.clear()
         frames = frames.tb_next
 
 
 def check_same(journal: Journal, call: Call, record: InvocationRecord) -> None:
-    """Compare a call with what was recorded under its id.
+    """Compare a call with the record stored under its id.
 
     Raises:
-        Diverged: another function was called there, or with other arguments.
+        Diverged: the record is of another function or of other arguments.
     """
     spec, details, declare = call.spec, "", ""
     is_known = call.renamed or is_same_callee(record.callee, spec.callee)
@@ -148,7 +148,7 @@ def check_same(journal: Journal, call: Call, record: InvocationRecord) -> None:
 
 
 def changed_arguments(call: Call, record: InvocationRecord) -> str:
-    """Return which arguments of a call differ from the recorded ones, as lines of a message."""
+    """Return the arguments in which a call differs from its record, as lines of a message."""
     now_shown = arguments_of(call) if record.arguments else {}
     lines = changes(record.arguments, now_shown) if now_shown else []
     if lines:
@@ -178,7 +178,7 @@ def _way_out(journal: Journal, record: InvocationRecord) -> str:
 
 
 def _replay_again(journal: Journal, start: str) -> str:
-    """Return how to make a replay again that reuses only what precedes `start`."""
+    """Return the command of a replay that reuses only the records before `start`."""
     replay = journal.execution.replay
     assert replay is not None, "only a replay reuses anything"
     changed = [f"model.{alias}={model}" for alias, model in replay.models.items()]

@@ -1,27 +1,27 @@
-"""Threads that a flow must not continue, and the end of the process that they are in.
+"""Threads that a flow must not continue, and the end of their process.
 
-Nothing of a flow is unwound: a thread that must not continue is parked (see `engine`). The body's
-own thread is a daemon. But user code calls Kitaru from other threads as well, through
-`asyncio.to_thread`, a `ThreadPoolExecutor`, or the tools of an agent framework, and Python waits
-for those when a process ends:
+Kitaru never unwinds a flow. A thread that must not continue is parked (see `engine`). The thread of
+the body is a daemon. But user code also calls Kitaru from other threads, through
+`asyncio.to_thread`, a `ThreadPoolExecutor`, or the tools of an agent framework. Python joins those
+threads when a process ends:
 
     main thread                     worker of a pool                body (daemon)
     script ends                     kitaru.wait(…): parked          waits for the worker
     joins the worker, forever
 
-So the first thing that happens when a process ends is `settle`: it waits until no flow of this
-process can continue by itself. Then Python is made to forget the parked threads, so that it ends
-with them as it does with daemons. So are threads that wait without a limit for a parked one (the
-worker of an outer pool), once no thread is left that could wake them.
+`settle` therefore runs first when a process ends. It waits until no flow of this process can
+continue without an answer. Python then forgets the parked threads, so that it can end without
+joining them, as with daemons. It also forgets threads that wait without a time limit for a parked
+thread, such as the worker of an outer pool, once no other thread can wake them.
 
-A parked thread is forgotten, but never marked as ended: that would wake threads that join it, such
-as the body of the flow, which would then continue past its wait. If Python has no way to forget a
-thread (one that parks when Python joins it already, and with 3.13 one that is no daemon) the
-process is ended after its `atexit` handlers have run.
+A forgotten thread is never marked as ended. That would wake the threads that join it, such as the
+body of the flow, which would then continue past its wait. Python cannot forget every thread: not a
+thread that parks while Python already joins it, and with 3.13 not a thread that is no daemon. In
+those cases the process is ended after its `atexit` handlers.
 
-`settle` has to come before the standard library's own hook, which stops all pools: a flow that
-continues after the last line of its script may still use one. That is why `prepare` imports the
-module that registers the hook.
+`settle` must run before the standard library's own hook, which stops all pools: a flow that
+continues after the last line of its script may still use a pool. `prepare` therefore imports the
+module that registers that hook.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _EXIT = "__kitaru_exit__"
 
 @contextmanager
 def parked() -> Iterator[None]:
-    """Mark the current thread as one that waits for an answer, which may come from nowhere."""
+    """Mark the current thread as waiting for an answer that may never arrive."""
     thread = threading.current_thread()
     _parked.add(thread)
     try:
@@ -62,12 +62,13 @@ def parked() -> Iterator[None]:
 def prepare(
     settle: Callable[[], None], abandon: Callable[[], object], is_running: Callable[[], bool]
 ) -> None:
-    """Arrange for the end of the process, once.
+    """Register the handlers for the end of the process, once.
 
-    `settle` returns when no flow of this process can continue by itself; `abandon` gives those up
-    that can, because the process is interrupted; `is_running` shows whether one can.
+    `settle` returns when no flow of this process can continue without an answer. `abandon` gives up
+    the flows that can continue, because the process is interrupted. `is_running` reports whether
+    such a flow exists.
 
-    Raises RuntimeError or MemoryError where no thread can be started.
+    Raises RuntimeError or MemoryError if no thread can be started.
     """
     global _prepared
     if _prepared:
@@ -82,7 +83,7 @@ def prepare(
             else:
                 abandon()
         except BaseException as interruption:
-            # Ctrl-C, SIGTERM, or no memory to wait with. Python has decided on its exit code.
+            # Ctrl-C, SIGTERM, or no memory to wait. Python has already chosen its exit code.
             exit_with(1)
             exit_with(signals.code_of(interruption))
             abandon()
@@ -95,7 +96,7 @@ def prepare(
             time.sleep(_LOOK_SECONDS)
         _end_hard()
 
-    # Now, because some versions of Python start no thread any more when they end.
+    # Start the thread now: some versions of Python start no threads during shutdown.
     threading.Thread(target=end_hard, name="kitaru-end", daemon=True).start()
     _prepared = True
     vars(sys)[_EXIT] = _Exit()
@@ -105,7 +106,7 @@ def prepare(
 
         hooks._register_atexit(end)
     except RuntimeError:
-        # Started by a thread that outlives the main one: the process ends already.
+        # Started by a thread that outlives the main thread: the process is already ending.
         ends.set()
 
 
@@ -126,18 +127,18 @@ def expect_exit(code: int) -> None:
 
 
 def exit_with(code: int) -> None:
-    """Let the process exit with `code`, after everything else that happens at exit.
+    """Let the process exit with `code` after all other exit handlers.
 
-    Python decides on its exit code before the handlers of `atexit` run.
+    Python chooses its exit code before the `atexit` handlers run.
     """
     if (last := vars(sys).get(_EXIT)) is not None:
         last.code = code
 
 
 class _Exit:
-    """Ends the process when Python clears the `sys` module: after all handlers and other modules.
+    """End the process when Python clears the `sys` module, after all handlers and other modules.
 
-    It is made early, because there may be no memory for it at the end.
+    The object is created early, because memory may be exhausted at the end.
     """
 
     def __init__(self) -> None:
@@ -158,20 +159,21 @@ class _Exit:
 
 def _is_interrupted() -> bool:
     """Return whether Ctrl-C or SIGTERM ended the main thread."""
-    # An interpreter that somebody types at continues after Ctrl-C.
+    # An interactive interpreter continues after Ctrl-C.
     is_last = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     return signals.came() or (is_last and not hasattr(sys, "ps1"))
 
 
 def _load_unwinder() -> None:
-    """Load the library that glibc ends threads with.
+    """Load the library that glibc uses to end threads.
 
-    Daemons end while Python does, and glibc loads the library for the first of them. Where no
-    memory is left for it, glibc aborts the process: "libgcc_s.so.1 must be installed for
+    Daemons end during Python's shutdown, and glibc loads the library for the first of them. If
+    memory is too low to load it, glibc aborts the process: "libgcc_s.so.1 must be installed for
     pthread_exit to work".
     """
     if sys.platform == "linux":
-        # Without ctypes, whose import takes five times as long. Other libraries for C have none.
+        # Do not use ctypes, whose import takes five times as long. Other C libraries have no such
+        # file.
         with suppress(ImportError, OSError):
             import _ctypes
 
@@ -181,7 +183,7 @@ def _load_unwinder() -> None:
 def _forget_all(is_running: Callable[[], bool]) -> None:
     if not any(map(_holds_process, list(_parked))):
         return
-    # Threads of Kitaru may be about to end.
+    # Threads of Kitaru may be about to end, so look several times.
     if any(_is_stuck(is_running) for _ in range(_LOOKS)):
         for thread in threading.enumerate():
             if _holds_process(thread) and not _is_idle(thread):
@@ -189,7 +191,7 @@ def _forget_all(is_running: Callable[[], bool]) -> None:
 
 
 def _is_stuck(is_running: Callable[[], bool]) -> bool:
-    """Return whether the process waits only for parked threads, and for threads that join them."""
+    """Return whether the process only waits for parked threads and threads that join them."""
     found = []
     for _ in range(2):
         holding = [t for t in threading.enumerate() if _holds_process(t) and not _is_idle(t)]
@@ -204,13 +206,13 @@ def _is_stuck(is_running: Callable[[], bool]) -> bool:
 def _holds_process(thread: threading.Thread) -> bool:
     if thread in _forgotten or thread is threading.main_thread():
         return False
-    # Python joins the workers of pools even where they are daemons.
+    # Python joins the workers of pools even if they are daemons.
     pools: Any = sys.modules.get("concurrent.futures.thread")
     return not thread.daemon or (pools is not None and thread in pools._threads_queues)
 
 
 def _is_idle(thread: threading.Thread) -> bool:
-    """Return whether a thread is a worker without work, which its pool ends."""
+    """Return whether a thread is an idle worker, which its pool will end."""
     frame = sys._current_frames().get(thread.ident or 0)
     pools = sys.modules.get("concurrent.futures.thread")
     file = getattr(pools, "__file__", None)
@@ -220,7 +222,7 @@ def _is_idle(thread: threading.Thread) -> bool:
 
 
 def _waits_for_ever(thread: threading.Thread) -> tuple[int, int] | None:
-    """Return where a thread waits without a limit for another one, None where it does not."""
+    """Return the frame in which a thread waits for another without a time limit, or None."""
     frame = sys._current_frames().get(thread.ident or 0)
     return (id(frame), frame.f_lasti) if frame is not None and _is_endless(frame) else None
 
@@ -235,7 +237,7 @@ def _is_endless(frame: FrameType) -> bool:
 
 
 def _forget(thread: threading.Thread) -> None:
-    """Let Python end without a thread, as far as it can."""
+    """Let Python end without joining a thread, as far as possible."""
     pools: Any = sys.modules.get("concurrent.futures.thread")
     if pools is not None:
         pools._threads_queues.pop(thread, None)
@@ -251,7 +253,7 @@ def _forget(thread: threading.Thread) -> None:
 def _end_hard() -> None:
     try:
         atexit._run_exitfuncs()
-        # Ends the process with the code of `exit_with`, if there is one.
+        # Removing the object ends the process with the code of `exit_with`, if one was set.
         vars(sys).pop(_EXIT, None)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

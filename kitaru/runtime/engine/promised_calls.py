@@ -1,4 +1,4 @@
-"""Record submitted calls for later nodes, and divide long lists of them among nodes."""
+"""Record submitted calls for later nodes, and divide long lists of calls among nodes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kitaru.runtime.journal.journal import Journal
 from kitaru.wire.records import StoredValue
 from kitaru.wire.structs import fields_of
 
-# The item of a node that has nothing to do, where a list may not be empty.
+# The item of a node without work, for targets whose lists must not be empty.
 NOTHING = "-"
-# The shortest that a target's arguments may be at most.
+# The smallest limit of any target for the length of an argument.
 _LONGEST = 256
 
 
 def write(promised: Submission, journal: Journal) -> dict[str, Any]:
-    """Return the promise as JSON; its arguments are stored first, when they are large."""
+    """Return the promise as JSON. Large arguments are stored first."""
     assert promised.arguments is not None, "only calls whose arguments are recorded are promised"
     call = promised.call
     module, qualname = call.spec.place()
@@ -38,10 +38,10 @@ def write(promised: Submission, journal: Journal) -> dict[str, Any]:
 
 
 def read(document: dict[str, Any], execution: Execution) -> Submission:
-    """Return a promise that another process wrote, its future pending.
+    """Read a promise that another process wrote; its future is pending.
 
     Raises:
-        EnvironmentFailure: this bundle has no such checkpoint.
+        EnvironmentFailure: this bundle does not contain the checkpoint.
     """
     spec = spec_at(document["module"], document["qualname"])
     if spec is None:
@@ -71,10 +71,10 @@ def read(document: dict[str, Any], execution: Execution) -> Submission:
 
 
 def items(promised: list[dict[str, Any]], journal: Journal, most: int) -> list[str]:
-    """Return one text for each of at most `most` nodes: which promises it keeps.
+    """Return one string for each of at most `most` nodes: the promises that the node runs.
 
-    A promise that is known to be kept needs no node. The text is a position in the list of all
-    promises, as `4`, or several, as `4,7-9`.
+    A promise that already has a record needs no node. The string is a position in the list of all
+    promises, such as `4`, or several positions, such as `4,7-9`.
     """
     kept = journal.recorded()
     left = [n for n, one in enumerate(promised) if one["id"] not in kept]
@@ -84,7 +84,7 @@ def items(promised: list[dict[str, Any]], journal: Journal, most: int) -> list[s
 
 
 def chosen(promised: list[dict[str, Any]], item: str) -> list[dict[str, Any]]:
-    """Return the promises that an item names; raise ValueError or IndexError when it names none."""
+    """Return the promises that an item names; raise ValueError or IndexError if it names none."""
     found = []
     for part in item.split(","):
         first, _, last = part.partition("-")
@@ -96,7 +96,7 @@ def chosen(promised: list[dict[str, Any]], item: str) -> list[dict[str, Any]]:
 
 
 def _written(group: list[int]) -> str:
-    """Return positions in ascending order as text; what an argument cannot hold is left out.
+    """Format positions in ascending order, without those that exceed the length of an argument.
 
     The gathering step runs the calls that no node ran.
     """

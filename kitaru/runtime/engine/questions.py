@@ -1,4 +1,4 @@
-"""Questions of waits, as people at a terminal read and answer them."""
+"""Questions of waits on a terminal: print them, read and parse the answers."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
 
 YES = frozenset({"y", "yes", "true", "1"})
 NO = frozenset({"n", "no", "false", "0"})
-# How often a question looks whether another process was first.
+# Interval for checking whether another process has answered.
 _LOOK_SECONDS = 0.5
 
 
 class AnsweredElsewhere(StateError):
-    """Another process answered while the question was on the terminal."""
+    """Another process answered while the terminal showed the question."""
 
     def __init__(self, wait: str) -> None:
         super().__init__(f"Another process answered the wait {wait}.")
 
 
 def is_terminal() -> bool:
-    """Return whether a person can be asked: a terminal that this process may read from."""
+    """Return whether this process may read answers from a terminal."""
     try:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
-        # A job in the background that reads its terminal is stopped.
+        # The system stops a background job that reads from its terminal.
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (OSError, ValueError, AttributeError):
         return False
 
 
 def ask(wait: dict[str, Any], is_answered: Callable[[], bool]) -> Any:
-    """Ask one wait's question on the terminal and return the answer.
+    """Ask a wait's question on the terminal and return the answer.
 
-    `wait` is `{"name", "question", "schema"}`. Asks again until the text can be an answer at all;
-    whether it fits the schema is for the journal to check. `is_answered` is asked meanwhile whether
-    there is an answer from another process.
+    `wait` is `{"name", "question", "schema"}`. The question is repeated until the text parses as an
+    answer. The journal checks whether the answer fits the schema. `is_answered` is polled
+    meanwhile; it returns whether another process has answered.
 
     Raises:
         EOFError: the input ended.
@@ -70,10 +70,10 @@ def ask(wait: dict[str, Any], is_answered: Callable[[], bool]) -> Any:
 
 
 def parse_value(text: str, *, is_text: bool = False) -> Any:
-    """Return what `text` stands for: JSON when it parses, else text.
+    """Parse `text` as JSON if possible, otherwise return it as a string.
 
-    `is_text` means that a `str` is wanted: then `2` and `true` are text, and only a quoted JSON
-    string is read as JSON.
+    If `is_text` is true, a `str` is expected. Then `2` and `true` are strings, and only a quoted
+    JSON string is parsed.
     """
     try:
         value = json.loads(text, parse_constant=no_constant)
@@ -83,30 +83,30 @@ def parse_value(text: str, *, is_text: bool = False) -> Any:
 
 
 def parse_answer(text: str, schema: Any) -> Any:
-    """Return what the answer to a wait means: JSON, or text where only that fits the schema."""
+    """Parse the answer to a wait: as JSON, or as a string if only a string fits the schema."""
     value = parse_value(text)
     return text if problem(value, schema) and not problem(text, schema) else value
 
 
 def no_constant(name: str) -> NoReturn:
-    """Refuse `NaN` and the like, which JSON does not have; for `json.loads`."""
+    """Refuse constants such as `NaN`, which JSON does not have. For `json.loads`."""
     raise ValueError(f"{name} is not JSON")
 
 
 def hint(schema: dict[str, Any]) -> str:
-    """Return what kind of answer a schema wants, in brackets."""
+    """Return the expected kind of answer for a schema, in brackets."""
     return f"[{' or '.join(map(_kind, schema.get('anyOf') or [schema]))}]"
 
 
 def example(schema: dict[str, Any]) -> str:
-    """Return an answer of the right type, as it is written in a command."""
+    """Return an example answer of the right type, quoted for a command."""
     value = sample(schema, "TEXT")
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if parse_answer(text, schema) == value else json.dumps(value, ensure_ascii=False)
 
 
 def command_of(journal: Journal, request: WaitRequest) -> str:
-    """Return the command that answers a wait with an answer of the right type."""
+    """Return the command that answers a wait, with an example answer of the right type."""
     words = ("--wait", request.name, "--value", example(request.schema or {}))
     return command(journal.store, "executions", "input", journal.exec_id, *words)
 
@@ -125,19 +125,19 @@ def _kind(schema: Any) -> str:
 
 
 def _prompt(text: str) -> None:
-    # To stderr: stdout is for results.
+    # Print to stderr: stdout is for results.
     sys.stderr.write(rendered(line(text), color="NO_COLOR" not in os.environ))
     sys.stderr.flush()
 
 
 def _is_typed() -> bool:
-    """Return whether a line can be read, after a while."""
+    """Wait a moment; return whether a line can be read."""
     import select
 
     try:
         return bool(select.select([sys.stdin], [], [], _LOOK_SECONDS)[0])
     except (OSError, ValueError, TypeError):
-        # Not a file of the system's; then reading is all that there is.
+        # Not a file of the operating system. Reading from it is the only option.
         return True
 
 

@@ -1,12 +1,12 @@
-"""Bind the recorded inputs of an execution to its flow, whose code may have changed since.
+"""Bind the recorded inputs of an execution to its flow, whose code may have changed.
 
     recorded  {"payee": "alice", "amount": 3}
     now       def pay_flow(recipient: str = "nobody", amount: int = 0, dry: bool = False)
 
-A recorded input that the flow does not have any more is an error, also if the rest can be bound:
-nobody may be paid because `payee` was dropped. A new input gets its default, with a note; without a
-default it is an error. A recorded value must be of the annotated type. All of that is decided
-before the body runs.
+A recorded input that the flow no longer has is an error, even if the other inputs can be bound:
+dropping `payee` could mean that nobody is paid. A new input gets its default, with a note. Without
+a default it is an error. A recorded value must be of the annotated type. All checks run before the
+body.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _MANY = ("VAR_POSITIONAL", "VAR_KEYWORD")
 
 
 class Restored(Struct):
-    """Recorded inputs as a call: `filled` are the new inputs that got their defaults."""
+    """Recorded inputs as a call. `filled` are the new inputs bound to their defaults."""
 
     bound: BoundArguments
     filled: tuple[str, ...]
 
 
 def restore(flow: str, function: Function, recorded: Mapping[str, Any]) -> Restored:
-    """Return recorded inputs as a call of `function`.
+    """Bind recorded inputs to `function` and return the call.
 
     Raises:
-        InputError: an input is not one of the flow any more, is new and has no default, or is not
-            of its annotated type.
+        InputError: an input no longer belongs to the flow, is new and has no default, or is not of
+            its annotated type.
     """
     signature = signature_of(function)
     values, unknown = _placed(signature, recorded)
@@ -49,14 +49,14 @@ def restore(flow: str, function: Function, recorded: Mapping[str, Any]) -> Resto
     needed = [name for name in new if signature.parameters[name].default is signature.empty]
     if unknown or needed:
         raise _changed(flow, signature, unknown, new, needed)
-    # In the signature's order, in which positional arguments are taken.
+    # Use the order of the signature, in which positional arguments are bound.
     bound = bound_of(signature, {n: values[n] for n in signature.parameters if n in values})
     hints = hints_of(function)
     for name, value in bound.arguments.items():
         if not _is_default(value, signature.parameters[name]):
             _check_type(flow, signature, name, value, hints.get(name, Any))
     bound.apply_defaults()
-    # A default that cannot be recorded is not in any record.
+    # Records do not contain defaults that cannot be recorded.
     filled = [name for name in new if _is_recordable(signature.parameters[name].default)]
     return Restored(bound, tuple(filled))
 
@@ -68,10 +68,10 @@ def call(flow: str, function: Function, recorded: Mapping[str, Any]) -> Any:
 
 
 def check(flow: str, function: Function, recorded: Mapping[str, Any]) -> None:
-    """Raise what `restore` raises, and log which inputs are new and got their defaults."""
+    """Raise the errors of `restore`, and log the new inputs bound to their defaults."""
     filled = restore(flow, function, recorded).filled
     if filled:
-        # Costs milliseconds to import, and most executions have the inputs that they started with.
+        # The import takes milliseconds, and most executions have the inputs that they started with.
         import logging
 
         parameters = signature_of(function).parameters
@@ -85,7 +85,7 @@ def check(flow: str, function: Function, recorded: Mapping[str, Any]) -> None:
 def _placed(
     signature: Signature, recorded: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return recorded inputs by the names of now, and those without a place."""
+    """Return recorded inputs by their current names, and the inputs that no longer exist."""
     kinds = {name: one.kind.name for name, one in signature.parameters.items()}
     rest = next((name for name, kind in kinds.items() if kind == "VAR_KEYWORD"), "")
     values: dict[str, Any] = {}
@@ -110,7 +110,7 @@ def _is_new(name: str, parameter: Parameter, values: Mapping[str, Any]) -> bool:
 
 
 def _is_default(value: Any, parameter: Parameter) -> bool:
-    """Return whether a value is the default, which need not be of the annotated type."""
+    """Return whether a value is the default, which may differ from the annotated type."""
     if parameter.default is parameter.empty:
         return False
     try:

@@ -17,16 +17,16 @@ T = TypeVar("T")
 RetryOn = type[Exception] | tuple[type[Exception], ...]
 
 LONGEST_DELAY = 3600.0
-# So that no power of it is too large for a float.
+# Limits that keep every power of the factor within the range of a float.
 _LARGEST_FACTOR, _LONGEST_CHAIN = 100.0, 150
 
 
 class Policy(Struct):
-    """How often and when a checkpoint is tried; a field that is None takes what the flow says.
+    """Retry policy of a checkpoint. A field that is None uses the flow's setting.
 
-    `retries` counts attempts after the first. `delay` is in seconds, before the first retry, and
-    each further one waits `backoff` times longer, at most an hour. `on` are the exceptions after
-    which it is retried. `timeout` is the seconds that one attempt may take.
+    `retries` is the number of attempts after the first. `delay` is the pause in seconds before the
+    first retry. Each further pause is `backoff` times longer, up to one hour. `on` are the
+    exceptions that are retried. `timeout` is the time limit of one attempt in seconds.
     """
 
     retries: int | None = None
@@ -36,7 +36,7 @@ class Policy(Struct):
     timeout: float | None = None
 
     def with_defaults(self, flow: Policy) -> Policy:
-        """Return this policy with what it leaves open filled in from the flow's."""
+        """Return this policy with unset fields filled in from the flow's policy."""
 
         def first(*options: Any) -> Any:
             return next((option for option in options if option is not None), None)
@@ -50,22 +50,22 @@ class Policy(Struct):
         )
 
     def is_exhausted(self, attempts: int, *, final: bool) -> bool:
-        """Return whether no attempt follows the last of so many failed ones by itself.
+        """Return whether no automatic attempt follows after that many failed attempts.
 
-        `final` says that another attempt would not help. Otherwise only the number decides, and it
-        keeps counting after a `retry`. So every process agrees on the last attempt.
+        `final` means that another attempt would not help. Otherwise only the number decides, and it
+        keeps counting after a `retry`. All processes therefore agree on the last attempt.
         """
         return final or attempts % (1 + (self.retries or 0)) == 0
 
     def retries_on(self, error: BaseException) -> bool:
-        """Whether an exception is one after which to try again."""
+        """Return whether the policy retries after this exception."""
         return isinstance(error, self.on or ())
 
     def pause(self, attempt: int, chance: float) -> float:
-        """Return the seconds to wait after a failed attempt, the longest where `chance` is 0.
+        """Return the pause in seconds after a failed attempt; it is longest if `chance` is 0.
 
-        `chance` from 0 to 1 takes away up to half of them, so that many that failed together do
-        not come again together.
+        `chance` ranges from 0 to 1 and shortens the pause by up to half, so that calls that failed
+        together do not retry together.
         """
         number = min((attempt - 1) % (1 + (self.retries or 0)), _LONGEST_CHAIN)
         longest = (self.delay or 0.0) * (self.backoff or 1.0) ** number
@@ -84,10 +84,10 @@ def policy(
     retry_on: RetryOn | None,
     timeout: float | None = None,
 ) -> Policy:
-    """Return the policy of a decorator's options; `where` is the decorator, for messages.
+    """Build the policy from the options of a decorator. Messages name the decorator as `where`.
 
     Raises:
-        UsageError: an option is wrong.
+        UsageError: an option is not valid.
     """
     if retries is not None and (type(retries) is not int or retries < 0):
         raise UsageError(
@@ -103,15 +103,16 @@ def policy(
 
 
 def chance() -> float:
-    """Return a random number from 0 to 1; `random` would cost a millisecond to import."""
+    """Return a random number from 0 to 1. Importing `random` would take a millisecond."""
     return int.from_bytes(os.urandom(4)) / 2**32
 
 
 def bounded(work: Callable[[], T], seconds: float, name: str) -> T:
-    """Return what `work` returns, run on a thread of its own; raises what it raises.
+    """Run `work` on a thread of its own; return its value or raise its exception.
 
     Raises:
-        CheckpointTimeout: it took longer. Its thread continues, but its result is dropped.
+        CheckpointTimeout: `work` exceeded the time limit. Its thread continues, but its result is
+            dropped.
     """
     context = contextvars.copy_context()
     ended: list[tuple[Any, BaseException | None]] = []

@@ -1,12 +1,12 @@
-"""SIGTERM ends a process as Ctrl-C does: logs are written, the next command is printed.
+"""End the process on SIGTERM as on Ctrl-C: write the logs and print the next command.
 
-Services, containers and `timeout` end a process with SIGTERM. Python's default ends it at once: the
-last second of logs is lost, and nobody learns how to resume. So where no one else handles the
-signal, the main thread gets `Terminated`, which unwinds it as KeyboardInterrupt does. The body of a
-flow runs on another thread and is not unwound. (A step runs the body on its main thread, and ends
-its process otherwise: see `kitaru.runtime.steps.process`.)
+Services, containers and `timeout` send SIGTERM to end a process. By default Python ends at once:
+the last second of logs is lost, and no command to resume is printed. Unless the program handles the
+signal itself, `Terminated` is raised in the main thread and unwinds it like KeyboardInterrupt. The
+body of a flow runs on another thread and is not unwound. (A step runs the body on its main thread
+and ends its process in another way: see `kitaru.runtime.steps.process`.)
 
-A program that has a handler of its own, such as a web server, keeps it.
+A program with its own handler, such as a web server, keeps that handler.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
-# Kubernetes and Docker send SIGKILL 30 and 10 seconds after SIGTERM.
+# Docker sends SIGKILL 10 seconds after SIGTERM, Kubernetes 30 seconds.
 _GRACE_SECONDS = 9
 
 _came = False
@@ -30,28 +30,28 @@ _handler: Callable[[int, FrameType | None], Any] | None = None
 
 
 class Terminated(SystemExit):
-    """SIGTERM arrived; the process exits with 143."""
+    """SIGTERM was received; the process exits with 143."""
 
     def __init__(self) -> None:
         super().__init__(TERMINATED)
 
 
 def code_of(interruption: BaseException) -> int:
-    """Return the exit code of a process that an exception outside of a flow ended."""
+    """Return the exit code for a process ended by an exception outside of a flow."""
     if isinstance(interruption, Terminated):
         return TERMINATED
     return INTERRUPTED if isinstance(interruption, KeyboardInterrupt) else 1
 
 
 def came() -> bool:
-    """Return whether SIGTERM arrived and was raised."""
+    """Return whether SIGTERM was received and raised."""
     return _came
 
 
 def raise_when(is_needed: Callable[[], bool]) -> None:
-    """Raise `Terminated` in the main thread on SIGTERM from now on, unless another handler is set.
+    """From now on raise `Terminated` in the main thread on SIGTERM, unless a handler is set.
 
-    `is_needed` shows whether there is something to end well; otherwise the process ends at once, as
+    `is_needed` returns whether an orderly end is necessary. If not, the process ends at once, as
     without a handler.
     """
     _handle(lambda: _raise() if is_needed() else _end_at_once())
@@ -76,7 +76,7 @@ def handled(handler: Callable[[], object]) -> Iterator[None]:
 
 
 def _handle(handler: Callable[[], object]) -> bool:
-    # Only the main thread may set a handler.
+    # Python lets only the main thread set a handler.
     if threading.current_thread() is not threading.main_thread():
         return False
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -93,7 +93,7 @@ def _handle(handler: Callable[[], object]) -> bool:
 
 
 def _forget() -> None:
-    """Handle SIGTERM as Python does, in a forked child."""
+    """Restore Python's handling of SIGTERM in a forked child."""
     global _came
     _came = False
     if _handler is not None and signal.getsignal(signal.SIGTERM) is _handler:
@@ -110,10 +110,10 @@ def _raise() -> None:
 
 
 def _end_soon() -> None:
-    """End the process in any case after a while: a store that does not answer may hold it up."""
+    """End the process after the grace period even if an unresponsive store blocks it."""
     timer = threading.Timer(_GRACE_SECONDS, os._exit, (TERMINATED,))
     timer.daemon = True
-    # Without memory or threads it ends when SIGKILL follows.
+    # Without memory or threads, the process ends with the SIGKILL that follows.
     with suppress(RuntimeError, MemoryError):
         timer.start()
 

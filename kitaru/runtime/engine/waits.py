@@ -1,4 +1,4 @@
-"""Select the wait that an answer is for, and validate the answer."""
+"""Select the wait for an answer, and validate the answer."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from kitaru.wire.records import WaitAnswer, WaitRequest
 from kitaru.wire.redaction import redacted
 from kitaru.wire.times import now
 
-# So much of a path or key is shown.
+# Maximum length of a displayed path or key.
 _SHOWN = 60
 
 
 def select_wait(journal: Journal, name: str | None, *, any_pending: bool = False) -> WaitRequest:
-    """Return the wait called `name`; without a name the only pending one, else the last asked.
+    """Return the wait called `name`. Without a name, return the only pending wait or the latest.
 
-    An answered wait is found as well. Repeating its answer is no error. For a different answer, the
-    error contains the first one.
+    An answered wait is returned as well. Repeating its answer is not an error. For a different
+    answer, the error contains the first answer.
 
     Raises:
-        NotFound: there is no wait of that name.
-        StateError: nothing was ever asked.
-        UsageError: several are pending and none was named; not with `any_pending`.
+        NotFound: no wait has that name.
+        StateError: the execution has never asked a question.
+        UsageError: several waits are pending and no name was passed; not raised with `any_pending`.
     """
     if name is not None:
         return _named(journal, name)
@@ -50,11 +50,12 @@ def select_wait(journal: Journal, name: str | None, *, any_pending: bool = False
 
 
 def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
-    """Answer a wait with JSON; the first valid answer counts, the same one again is no mistake.
+    """Answer a wait with JSON. The first valid answer counts; repeating it is not an error.
 
     Raises:
-        AnswerInvalid: the value is no JSON or does not fit the wait's schema; it still waits.
-        WaitConflict: it was answered before, with another value.
+        AnswerInvalid: the value is not JSON or does not fit the wait's schema; the wait stays
+            pending.
+        WaitConflict: the wait already has a different answer.
     """
     check_json(value, request.name)
     try:
@@ -69,9 +70,10 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
 
 
 def next_valid_answer(journal: Journal, call: Call, ask: Callable[[], WaitAnswer]) -> WaitAnswer:
-    """Return the first answer to a wait that the call's function can read, or its abort.
+    """Return the first answer to a wait that the flow accepts, or its abort.
 
-    What the JSON schema does not tell, a validator for example, only the flow itself can say.
+    Some conditions are not part of the JSON schema, such as a validator. Only the flow itself can
+    check them.
     """
     while True:
         found = journal.wait_answer(call.id) or ask()
@@ -84,10 +86,10 @@ def next_valid_answer(journal: Journal, call: Call, ask: Callable[[], WaitAnswer
 
 
 def check_json(value: Any, name: str) -> None:
-    """Check that a value is JSON that any reader takes, before anything recurses into it.
+    """Check that a value is JSON that any reader accepts, before any recursive function reads it.
 
     Raises:
-        AnswerInvalid: it is not; the message says where.
+        AnswerInvalid: the value is not such JSON; the message contains the location.
     """
     if reason := not_json(value, name):
         raise AnswerInvalid(
@@ -97,7 +99,7 @@ def check_json(value: Any, name: str) -> None:
 
 
 def not_json(value: Any, name: str) -> str:
-    """Return where and why a value is not JSON that any reader takes, empty when it is."""
+    """Return where and why a value is not portable JSON; empty if it is."""
     pending: list[tuple[Any, str, int]] = [(value, name, 0)]
     while pending:
         part, path, depth = pending.pop()
@@ -115,7 +117,7 @@ def not_json(value: Any, name: str) -> str:
 
 
 def _named(journal: Journal, name: str) -> WaitRequest:
-    # By its exact key: a list may be old.
+    # Read it by its exact key: a list may be stale.
     request = journal.wait_request(name)
     if request is not None:
         return request

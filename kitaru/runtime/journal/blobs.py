@@ -19,20 +19,21 @@ from kitaru.wire.records import StoredValue
 from kitaru.wire.structs import replace
 
 _CONFLICTS = 5
-# Chunks that are written or read together.
+# Number of chunks written or read together.
 _AT_ONCE = 4
 
 
 def create_or_read(store: Store, key: str, data: bytes) -> bytes:
-    """Create the object, or return what is there already; what is returned is durable.
+    """Create the object, or return the existing one; the returned bytes are durable.
 
     Raises:
-        StoreUnavailable: the store reports in turn that the object exists and that it does not.
+        StoreUnavailable: the store reports by turns that the object exists and that it does not.
     """
     for _ in range(_CONFLICTS):
         if store.create(key, data):
             return data
-        # S3 answers a lost race with "exists" even when the other write then fails: write again.
+        # S3 reports "exists" for a lost race even if the other write then fails. Write again in
+        # that case.
         if (held := store.get(key)) is not None:
             return held
     raise StoreUnavailable(
@@ -51,15 +52,15 @@ def keep(
     may_pickle: codec.MayPickle = codec.never,
     type: str = "",
 ) -> StoredValue:
-    """Encode a value and store it for the owner whose keys begin with `home`.
+    """Encode a value and store it for the owner with the key prefix `home`.
 
     Args:
-        where: what paths in errors begin with, such as `result`.
-        type: the value's type for people, by default the name of its class.
+        where: the start of the paths in errors, such as `result`.
+        type: the displayed type of the value, by default the name of its class.
 
     Raises:
-        ValueNotEncodable: a part would not come back the same; its `path` leads there.
-        ValueTooLarge: it is larger than a value may be; its `path` leads to its largest part.
+        ValueNotEncodable: a part would not decode to an equal value; `path` points to that part.
+        ValueTooLarge: the value exceeds the size limit; `path` points to its largest part.
     """
     document = codec.encode(value, where=where, may_pickle=may_pickle, parts=True)
     try:
@@ -74,16 +75,16 @@ def keep(
 
 
 def store_value(store: Store, home: str, document: Any, type: str = "") -> StoredValue:
-    """Keep a codec document for the owner whose keys begin with `home`; it need not exist yet.
+    """Store a codec document for the owner with the key prefix `home`, which need not exist yet.
 
-    Its parts come first, a few chunks at a time.
+    The parts of the document are written first, a few chunks at a time.
 
     Args:
         document: JSON, as `kitaru.runtime.codec.encode` returns it.
-        type: the value's type for people.
+        type: the displayed type of the value.
 
     Raises:
-        ValueTooLarge: it is larger than a value may be.
+        ValueTooLarge: the value exceeds the size limit.
         ValueNotEncodable: the document is not JSON, or its value changed meanwhile.
     """
     parts: list[Part] = []
@@ -101,12 +102,12 @@ def store_value(store: Store, home: str, document: Any, type: str = "") -> Store
 
 
 def load_value(store: Store, home: str, value: StoredValue) -> Any:
-    """Return the document of a stored value, its digest verified.
+    """Return the document of a stored value after verifying its digest.
 
-    Its parts read their chunks when they are asked for theirs, and verify each.
+    Parts of the document load and verify their chunks on access.
 
     Raises:
-        RecordCorrupt: the blob is missing or is not what was stored.
+        RecordCorrupt: the blob is missing or differs from the stored value.
     """
     home = value.home or home
     if value.blob is None and not value.outside:
@@ -129,14 +130,14 @@ def load_value(store: Store, home: str, value: StoredValue) -> Any:
 
 
 def copy_value(store: Store, source: str, target: str, value: StoredValue) -> StoredValue:
-    """Give the owner at `target` its own copy of a value of the owner at `source`; return it."""
+    """Copy a value of the owner at `source` for the owner at `target`; return the copy."""
     if source == target or not _lies_apart(value):
         return value
     return store_value(store, target, load_value(store, source, value), value.type)
 
 
 def shared(value: StoredValue, home: str) -> StoredValue:
-    """Return a value of the owner at `home` as the records of any other owner refer to it."""
+    """Return a value of the owner at `home` in the form that other owners' records refer to."""
     return replace(value, home=home) if _lies_apart(value) and not value.home else value
 
 

@@ -13,15 +13,15 @@ from kitaru.wire import canonical, keys
 from kitaru.wire.records import CacheHint, InvocationRecord, StoredValue, with_values
 from kitaru.wire.structs import replace
 
-# One page of a list. Code that has more results is asked for by exact key each time.
+# One page of a list. Code with more results is read by exact key each time.
 _LISTED = 1000
 
 
 class Cache:
-    """The results of other executions, as the execution `exec_id` finds them.
+    """The results of other executions, as available to the execution `exec_id`.
 
-    A cache key is `CODE/ARGUMENTS`. The hints of a code are listed once from a remote store. A
-    result that is stored later is not found, which only means that the function runs again.
+    A cache key is `CODE/ARGUMENTS`. The hints of a piece of code are listed once from a remote
+    store. A result stored after that is not found, so the function runs again.
     """
 
     def __init__(self, record_store: RecordStore, exec_id: str) -> None:
@@ -34,7 +34,7 @@ class Cache:
     def find(
         self, key: str, id: str, beside: Callable[[], Iterable[str]]
     ) -> InvocationRecord | None:
-        """Return what another execution recorded; see `Journal.cached`."""
+        """Return the result recorded by another execution; see `Journal.cached`."""
         hint = (
             self._record_store.read(CacheHint, keys.cache(key))
             if self._may_be(key, beside)
@@ -50,7 +50,7 @@ class Cache:
         if not self._store.remote:
             return True
         code = key.partition("/")[0]
-        # One thread lists for all: concurrent threads need the same list.
+        # Only one thread lists: concurrent threads need the same list.
         with self._listing:
             if code not in self._listed:
                 wanted = sorted({code, *beside()} - self._listed.keys())
@@ -65,7 +65,8 @@ class Cache:
     def _follow(self, hint: CacheHint) -> InvocationRecord | None:
         key = keys.invocation(hint.exec_id, hint.invocation)
         found = self._record_store.read(InvocationRecord, key)
-        # Another process may have won the race for that id, after the hint was written.
+        # Another process may have recorded another outcome under that id after the hint was
+        # written.
         if found is None or found.status != "completed" or _subject(found) != _subject(hint):
             return None
 
@@ -84,17 +85,15 @@ class Cache:
 
 
 def code_of(callee: str, name: str, fingerprint: str) -> str:
-    """Return what distinguishes a version of a piece of code from all others: the first half of a
-    key.
-    """
+    """Return the first half of a cache key, which identifies a version of a piece of code."""
     return canonical.digest([callee, name, fingerprint]).removeprefix("sha256:")
 
 
 def cache_key(record: InvocationRecord) -> str:
-    """Return the cache key under which the result of an invocation is to be found."""
+    """Return the cache key of an invocation's result."""
     if record.cache_key:
         return record.cache_key
-    # Version 0.1 recorded no key; its hints are removed with their executions.
+    # Version 0.1 recorded no key. Its hints are removed with their executions.
     code = code_of(record.callee, record.name, record.fingerprint)
     return f"{code}/{record.arguments_digest.removeprefix('sha256:')}"
 

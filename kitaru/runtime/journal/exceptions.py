@@ -1,4 +1,4 @@
-"""Record exceptions so that every replay raises them again identically."""
+"""Record exceptions so that every replay raises an identical exception."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OWN_CODE = str(Path(__file__).parents[2]) + os.sep
 
 
 class Unrecorded(Struct):
-    """Stands in a recorded exception for a part that cannot be recorded; shows its text."""
+    """Placeholder for a part of an exception that cannot be recorded; shows the part's text."""
 
     text: str
 
@@ -35,17 +35,18 @@ class Unrecorded(Struct):
 def encode_exception(exc: BaseException) -> dict[str, Any]:
     """Return the document of an exception: class, arguments, attributes, notes and causes.
 
-    Parts that cannot be recorded are replaced (arguments) or left out (attributes). An exception
-    that would not come back with its class and text is recorded in degraded form, which decodes to
-    CheckpointFailed. Secrets in its texts are hidden. Never raises for an exception of the user's.
+    Arguments that cannot be recorded are replaced; attributes that cannot be recorded are left out.
+    An exception that would not decode to its class and text is recorded in degraded form, which
+    decodes to CheckpointFailed. Secrets in its texts are masked. Never raises for a user's
+    exception.
     """
     return _encode_checked(exc, _CAUSES)
 
 
 def decode_exception(document: dict[str, Any]) -> BaseException:
-    """Return a fresh exception of the recorded class, without running its `__init__`.
+    """Create an exception of the recorded class, without running its `__init__`.
 
-    Raises FlowError when its class is not there any more, RecordCorrupt when it is damaged.
+    Raises FlowError if the class no longer exists, RecordCorrupt if the document is damaged.
     """
     if "state" not in document:
         return CheckpointFailed(document["text"], help=document["help"])
@@ -53,16 +54,16 @@ def decode_exception(document: dict[str, Any]) -> BaseException:
 
 
 def user_traceback(exc: BaseException) -> str:
-    """Return the traceback as Python prints it, with causes, made short for the flow's author.
+    """Return the traceback in Python's format, with causes, shortened for the flow's author.
 
-    Kitaru's own frames are left out, and those of libraries are counted, one line for each run:
+    Kitaru's own frames are left out. Each run of library frames becomes one line with their number:
 
           File "flow.py", line 9, in draft
             return client.complete(brief)
           … 23 frames in httpx, openai
         openai.InternalServerError: 500
     """
-    # Costs milliseconds that a run without failures need not pay.
+    # The import takes milliseconds, which a run without failures does not need.
     import traceback
 
     report = traceback.TracebackException.from_exception(exc)
@@ -76,7 +77,7 @@ def user_traceback(exc: BaseException) -> str:
 
 
 def _folded(frames: list[FrameSummary]) -> StackSummary:
-    """Return frames as a stack in which each run of library frames is one line."""
+    """Return the frames as a stack in which each run of library frames is one line."""
     from itertools import groupby
     from traceback import FrameSummary, StackSummary
 
@@ -100,7 +101,7 @@ def _folded(frames: list[FrameSummary]) -> StackSummary:
 
 
 def _library(filename: str) -> str:
-    """Return the library that a file belongs to, empty for code of the user's."""
+    """Return the library that a file belongs to, empty for the user's code."""
     import sysconfig
 
     if filename.startswith("<frozen "):
@@ -114,7 +115,7 @@ def _library(filename: str) -> str:
 
 
 def import_traceback(exc: Exception) -> str:
-    """Return the traceback of what a module raised while it was imported, from its own line on."""
+    """Return the traceback of a failed import, starting at the module's own line."""
     frames = exc.__traceback__
     while frames is not None and _imports(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
@@ -122,10 +123,11 @@ def import_traceback(exc: Exception) -> str:
 
 
 def without_own_frames(exc: BaseException) -> None:
-    """Take Kitaru's own frames out of the tracebacks of an exception and its causes.
+    """Remove Kitaru's own frames from the tracebacks of an exception and its causes.
 
-    Python prints them where a script does not catch the error: twenty frames of the engine around
-    the two that matter. They stay with `KITARU_TRACEBACK=1`, and if there are no others.
+    Python prints those tracebacks if a script does not catch the error: twenty frames of the engine
+    around the two that matter. The frames are kept with `KITARU_TRACEBACK=1`, or if there are no
+    others.
     """
     pending: list[BaseException | None] = [exc]
     seen: set[int] = set()
@@ -148,7 +150,7 @@ def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _chained(frames: list[TracebackType]) -> TracebackType | None:
-    # New ones: somebody else may hold the old chain.
+    # Build a new chain: other code may reference the old one.
     found: TracebackType | None = None
     for one in reversed(frames):
         found = TracebackType(found, one.tb_frame, one.tb_lasti, one.tb_lineno)
@@ -156,7 +158,7 @@ def _chained(frames: list[TracebackType]) -> TracebackType | None:
 
 
 def is_own(filename: str) -> bool:
-    """Whether code of this file is Kitaru's, not the user's."""
+    """Return whether a file contains code of Kitaru and not of the user."""
     return filename.startswith(_OWN_CODE)
 
 
@@ -181,7 +183,7 @@ def _encode(exc: BaseException, depth: int) -> dict[str, Any]:
 def _decode(document: dict[str, Any]) -> BaseException:
     cls = qualified_names.find(*document["class"])
     args = [_decode_argument(part) for part in document["args"]]
-    # The class's own `__init__` may take other arguments than those it handed on.
+    # The class's `__init__` may take other arguments than those that it passed to its base class.
     exc: BaseException = _builtin_base(cls).__new__(cls, *args)
     exc.args = tuple(args)
     for name, value in _slots_of(cls, document["slots"]):
@@ -219,7 +221,7 @@ def _encode_cause(cause: BaseException | None, depth: int) -> dict[str, Any] | N
 
 
 def _encode_kept(values: dict[str, Any]) -> list[list[Any]]:
-    """Encode what can be; a response object or a client is left out."""
+    """Encode the attributes that can be encoded; leave out others, such as a response."""
     kept = []
     for name, value in values.items():
         try:
@@ -230,7 +232,7 @@ def _encode_kept(values: dict[str, Any]) -> list[list[Any]]:
 
 
 def _slot_values(exc: BaseException) -> dict[str, Any]:
-    """Return what the class keeps outside of `__dict__`, such as an OSError's `errno`."""
+    """Return the state that the class stores outside of `__dict__`, such as `errno`."""
     values = {}
     for name, slot in _slots(type(exc)).items():
         try:
@@ -283,7 +285,7 @@ def _degraded(exc: BaseException) -> dict[str, Any]:
 
 
 def _shown(part: Any) -> Any:
-    """Return a text with its secrets hidden: an exception's texts are for people to read."""
+    """Return a text with its secrets masked: people read the texts of exceptions."""
     return redacted(part) if type(part) is str else part
 
 

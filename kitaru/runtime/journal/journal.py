@@ -1,7 +1,7 @@
 """The journal of one execution: every fact is recorded once.
 
-Promise: a checkpoint's result is recorded at most once; its function runs at least once until
-recorded; everyone downstream sees the one record.
+Promise: a checkpoint's result is recorded at most once. Its function runs at least once until a
+result is recorded. Every later reader sees that one record.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ _AT_ONCE = 500
 
 
 class Journal:
-    """The records of one execution; make one with `create` or `open`.
+    """The records of one execution. Create an instance with `create` or `open`.
 
-    Every method that writes a record returns what the store holds: the caller's record, or the one
-    that another process wrote first. All may raise `EnvironmentFailure`: the same call may then be
-    made again. Safe for threads.
+    Every method that writes a record returns the stored record: the caller's, or the one that
+    another process wrote first. All methods may raise `EnvironmentFailure`; the same call may then
+    be repeated. Safe for threads.
     """
 
     def __init__(self, store: Store, execution: ExecutionRecord, *, began: bool = False) -> None:
-        """`began` means that this process created the execution, and nothing in it."""
+        """`began` is true if this process created the execution, which has no other records."""
         self.store = store
         self.execution = execution
         self.exec_id = execution.exec_id
@@ -73,15 +73,15 @@ class Journal:
 
     @classmethod
     def create(cls, store: Store, record: ExecutionRecord) -> Journal:
-        """Begin an execution, or attach to the one of that id that has the same flow and inputs.
+        """Create an execution, or attach to the one with this id, the same flow and equal inputs.
 
         Raises:
-            StateError: there is one with another flow or other inputs.
+            StateError: the id belongs to an execution of another flow or with other inputs.
             UsageError: the id is not an execution id.
         """
         record_store = RecordStore(store)
         key = keys.execution(check_execution_id(record.exec_id))
-        # In the same commit: an execution without a mark is taken for one that may be running.
+        # Write the mark in the same commit: an execution without a mark may count as running.
         began = record_store.try_create(key, record, *states.mark(store, record))
         held = (None if began else record_store.read(ExecutionRecord, key)) or record
         if (held.flow, held.inputs_digest) != (record.flow, record.inputs_digest):
@@ -100,7 +100,7 @@ class Journal:
     def adopting(
         cls, store: Store, record: ExecutionRecord, records: Sequence[tuple[str, Record]]
     ) -> Journal:
-        """Begin an execution of a new id that has these records, by key, from the first moment."""
+        """Create an execution that contains these records, by key, from the start."""
         record_store = RecordStore(store)
         record_store.write_all(records)
         mark = states.mark(store, record)
@@ -110,16 +110,16 @@ class Journal:
 
     @classmethod
     def open(cls, store: Store, exec_id: str) -> Journal:
-        """Open an execution that exists.
+        """Open an existing execution.
 
         Raises:
-            NotFound: this store has no such execution.
+            NotFound: the store has no such execution.
         """
         record = RecordStore(store).read(
             ExecutionRecord, keys.execution(check_execution_id(exec_id))
         )
         if record is None:
-            # People believe "there is no such execution": it must not be the effect of damage.
+            # Users trust the message "there is no such execution". Damage must not cause it.
             store.inspect(keys.home(exec_id))
         if record is None and store.get(keys.launch(exec_id)) is not None:
             raise NotFound(
@@ -136,7 +136,7 @@ class Journal:
         return cls(store, record)
 
     def inspect(self) -> None:
-        """Look for damage, before anything runs or is decided because it is not recorded.
+        """Check the store for damage before treating a missing record as absent.
 
         Raises:
             RecordCorrupt: records of this execution may be lost.
@@ -144,7 +144,7 @@ class Journal:
         self.store.inspect(self.home)
 
     def mark_running(self) -> None:
-        """Note that the execution runs, in a process that finds records of others.
+        """Mark an execution with records of other processes as running in this process.
 
         Raises:
             RecordCorrupt: records of this execution may be lost.
@@ -159,7 +159,7 @@ class Journal:
             running()
 
     def note_code(self, fingerprint: str) -> None:
-        """Note that this process runs the execution with other code than it started with, if so."""
+        """Record the code of this process if other code started the execution."""
         if not self.execution.code or fingerprint in ("", self.execution.code):
             return
         process = f"{os.uname().nodename}:{os.getpid()}"
@@ -167,23 +167,23 @@ class Journal:
         self._record_store.write(key, CodeRecord(fingerprint, now(), process, VERSION))
 
     def codes(self) -> list[CodeRecord]:
-        """Return with which other code the execution ran, in the order of the first time."""
+        """Return the other versions of code that ran the execution, in order of first use."""
         found = self._record_store.read_all(CodeRecord, self.store.list(keys.codes(self.exec_id)))
         return sorted(found, key=lambda record: record.at)
 
     def invocation(self, id: str) -> InvocationRecord | None:
-        """Return the outcome of an invocation, or None when it certainly has none yet."""
+        """Return the outcome of an invocation, or None if it certainly has none yet."""
         if (held := self._segment_reader.take(id)) is not None:
             return held
         return self._record_store.read(InvocationRecord, keys.invocation(self.exec_id, id))
 
     def outcome_or_end(self, id: str) -> InvocationRecord | EndRecord | None:
-        """Return an invocation's outcome; while it has none, how the execution ended, or None."""
+        """Return an invocation's outcome; without one, the execution's end, or None."""
         if (held := self._segment_reader.take(id)) is not None:
             return held
         if self._presence.is_sole_writer():
             return None
-        # The outcome last: nothing happens between its absence and the call but the way back.
+        # Read the outcome last: its absence must be as recent as possible when the call runs.
         places = keys.end(self.exec_id), keys.invocation(self.exec_id, id)
         read: list[bytes | None] = []
         self.store.concurrently(
@@ -195,7 +195,7 @@ class Journal:
         return None if end is None else self._record_store.verify(EndRecord, places[0], end)
 
     def recorded(self) -> set[str]:
-        """Return the ids of the invocations that have an outcome; a hint only."""
+        """Return the ids of the invocations that have an outcome. The list may be stale."""
         found = self.store.list(keys.invocations(self.exec_id))
         return {key.rpartition("/")[2] for key in found}
 
@@ -206,28 +206,28 @@ class Journal:
         return sorted(read, key=lambda record: (record.position, record.id))
 
     def invocations(self, besides: Collection[str] = ()) -> list[InvocationRecord]:
-        """Return all outcomes but those of the ids `besides`, in program order of the calls."""
+        """Return all outcomes except those of the ids `besides`, in program order of the calls."""
         read = self._read_each(partial(self._record_store.verify, InvocationRecord), besides)
         return sorted(read, key=lambda record: (record.position, record.id))
 
     def glances(self) -> Iterator[dict[str, Any]]:
-        """Yield the fields of each outcome as JSON, in no order; few are in memory at once.
+        """Yield the fields of each outcome as JSON, in any order, with few in memory at once.
 
-        For what counts and sorts many: they are compared with their checksums, and no more.
+        For counting and sorting many outcomes: only checksums are verified.
         """
         return self._read_each(glance)
 
     def in_order(self) -> Iterator[InvocationRecord]:
-        """Yield what `invocations` returns, a few in memory at once: each is read twice."""
+        """Yield the same as `invocations` with few outcomes in memory; each is read twice."""
         order = sorted((fields["position"], fields["id"]) for fields in self.glances())
         for start in range(0, len(order), _AT_ONCE):
             yield from self.outcomes(id for _, id in order[start : start + _AT_ONCE])
 
     def record(self, rec: InvocationRecord, *, cache_key: str = "") -> InvocationRecord:
-        """Record an invocation's outcome: one commit.
+        """Record an invocation's outcome in one commit.
 
         Args:
-            cache_key: when given, later executions find the result under it (see `cached`).
+            cache_key: if set, later executions find the result under this key (see `cached`).
         """
         key = keys.invocation(self.exec_id, rec.id)
         also = [self._hint(rec, cache_key)] if cache_key and rec.status == "completed" else []
@@ -244,30 +244,30 @@ class Journal:
         """Return the completed invocation that another execution recorded under a cache key.
 
         Args:
-            cache_key: `CODE/ARGUMENTS`, each a text without `/`.
-            id: the invocation that asks.
-            beside: the codes that are likely to be asked for as well.
+            cache_key: `CODE/ARGUMENTS`, two strings without `/`.
+            id: the invocation that requests the result.
+            beside: the codes of calls that are likely to follow.
 
-        One invocation of this execution gets it, the first that asks: a flow that calls again with
-        the same arguments looks again, a poll for example. `cached_from` says where it is from.
-        Its large values are copied here first, so that a record made from it can be read for as
-        long as this execution exists.
+        Only the first invocation of this execution that requests the result receives it. A flow
+        that repeats a call with the same arguments, such as a poll, runs it again. `cached_from`
+        contains the source of the result. Large values are copied to this execution first, so that
+        they stay readable for as long as this execution exists.
         """
         return self._cache.find(cache_key, id, beside)
 
     def attempts(self, id: str | None = None) -> list[AttemptRecord]:
-        """Return the failed attempts of an invocation, or of all, the first one first."""
+        """Return the failed attempts of one or all invocations, the first attempt first."""
         return list(self.each_attempt(id))
 
     def each_attempt(self, id: str | None = None) -> Iterator[AttemptRecord]:
-        """Yield what `attempts` returns; few are in memory at once."""
+        """Yield the same as `attempts`, with few in memory at once."""
         of = keys.all_attempts(self.exec_id) if id is None else keys.attempts(self.exec_id, id)
         for page in listed(self.store, of):
             for key, data in existing(self.store, page):
                 yield self._record_store.verify(AttemptRecord, key, data)
 
     def add_attempt(self, rec: AttemptRecord) -> AttemptRecord:
-        """Keep a failed attempt under the next free number, and return it with that number."""
+        """Store a failed attempt under the next free number; return it with that number."""
         number = len(self.store.list(keys.attempts(self.exec_id, rec.id)))
         while True:
             number += 1
@@ -276,11 +276,11 @@ class Journal:
                 return numbered
 
     def state(self) -> StateRecord:
-        """Return the execution's state; an end outweighs every state record."""
+        """Return the execution's state. An end takes precedence over every state record."""
         return states.read_state(self._record_store, self.exec_id, self.execution.started_at)
 
     def set_state(self, status: Status, error: ErrorInfo | None = None) -> None:
-        """Note a status change; nothing is written when the newest state says the same."""
+        """Record a status change, unless the newest state already has that status."""
         pausing = self._segment_writer.due(pausing=status != "running")
         noted = partial(states.write_state, self._record_store, self.execution, status, error)
         self.store.concurrently(noted, *pausing)
@@ -288,21 +288,21 @@ class Journal:
             self.store.flush()
 
     def ensure_listed(self) -> None:
-        """Let the execution be listed, also where the process that began it was killed first."""
+        """List the execution, even if the process that created it was killed before it could."""
         states.ensure_listed(self._record_store, self.execution)
 
     def end(self) -> EndRecord | None:
-        """Return how the execution ended, or None. A failed execution has not ended."""
+        """Return the end of the execution, or None. A failed execution has not ended."""
         return states.read_end(self._record_store, self.exec_id)
 
     def finish(self, record: EndRecord) -> EndRecord:
-        """End the execution for good, or return the end that it has already."""
+        """Record the end of the execution, or return the end that is already recorded."""
         held = self._record_store.write(keys.end(self.exec_id), record)
         self.set_state(held.status)
         return held
 
     def request_wait(self, request: WaitRequest) -> WaitRequest:
-        """Ask a question, once; once more when the flow's code asks something else now."""
+        """Record the question of a wait once, and again whenever the flow's code changes it."""
         held = self._record_store.write(keys.wait_request(self.exec_id, request.name), request)
         held = self._revised(held)
         while _question(held) != _question(request):
@@ -312,7 +312,7 @@ class Journal:
         return held
 
     def wait_request(self, name: str) -> WaitRequest | None:
-        """Return the question of a wait as it counts now, or None when it was not asked yet."""
+        """Return the current question of a wait, or None if it was not asked yet."""
         first = self._record_store.read(WaitRequest, keys.wait_request(self.exec_id, name))
         return None if first is None else self._revised(first)
 
@@ -325,12 +325,12 @@ class Journal:
             request = later
 
     def answer(self, answer: WaitAnswer) -> WaitAnswer:
-        """Answer or abort a wait; it need not have been asked yet.
+        """Answer or abort a wait, which need not have been asked yet.
 
-        The first answer counts that the flow does not refuse.
+        The first answer that the flow does not reject counts.
 
         Raises:
-            WaitConflict: another answer was first.
+            WaitConflict: another answer was recorded first.
         """
         number = 1
         while (held := self._answered(answer, number)) is None:
@@ -357,7 +357,7 @@ class Journal:
             number += 1
 
     def refuse(self, answer: WaitAnswer, reason: str) -> None:
-        """Record that the flow rejected an answer: the wait is pending again."""
+        """Record that the flow rejected an answer. The wait is then pending again."""
         refusal = WaitRefusal(answer.name, answer.number, reason)
         key = keys.wait_refusal(self.exec_id, answer.name, answer.number)
         self._record_store.write(key, refusal)
@@ -370,7 +370,7 @@ class Journal:
         return reason
 
     def pending_waits(self) -> list[WaitRequest]:
-        """Return the questions that have no answer, the oldest first."""
+        """Return the unanswered questions, the oldest first."""
         found = self._wait_keys()
         names = (name for name, what in found if what == "request")
         return self._requests(n for n in names if found[n, "answer"] == found[n, "refusal"])
@@ -378,12 +378,12 @@ class Journal:
     def wait_requests(
         self, is_wanted: Callable[[str], bool] = lambda name: True
     ) -> list[WaitRequest]:
-        """Return all questions that were ever asked, of waits that are wanted, the oldest first."""
+        """Return all questions of the waits that `is_wanted` selects, the oldest first."""
         names = (name for name, what in self._wait_keys() if what == "request")
         return self._requests(filter(is_wanted, names))
 
     def _wait_keys(self) -> Counter[tuple[str, str]]:
-        """Return how often each wait was asked, answered, and its answer refused."""
+        """Return how many questions, answers and rejected answers each wait has."""
         place = keys.waits(self.exec_id)
         parts = (key.removeprefix(place).split("/") for key in self.store.list(place))
         return Counter((name, what) for name, what, *_ in parts)
@@ -394,15 +394,15 @@ class Journal:
         return sorted(asked, key=lambda request: (request.asked_at, request.name))
 
     def exit(self, block: str) -> ExitRecord | None:
-        """Return how the process segment that started at `block` ended, or None."""
+        """Return the exit of the process segment that started at `block`, or None."""
         return self._record_store.read(ExitRecord, keys.exit(self.exec_id, block))
 
     def exits(self) -> list[ExitRecord]:
-        """Return how all process segments ended."""
+        """Return the exits of all process segments."""
         return self._record_store.read_all(ExitRecord, self.store.list(keys.exits(self.exec_id)))
 
     def record_exit(self, record: ExitRecord) -> ExitRecord:
-        """Record how a process segment ended, and the frame it hands on, once."""
+        """Record the exit of a process segment, and the frame that it passes on, once."""
         key = keys.exit(self.exec_id, record.block)
         pausing = self._segment_writer.due(pausing=True)
         return self.store.concurrently(lambda: self._record_store.write(key, record), *pausing)
@@ -415,7 +415,7 @@ class Journal:
         return list(zip(blocks, self._record_store.read_all(FramePointer, found), strict=True))
 
     def frame_pointer(self, block: str) -> dict[str, str] | None:
-        """Return `{"from": block}` or `{"passed": block}`, None when control has not come there."""
+        """Return `{"from": block}` or `{"passed": block}`; None if control was not there yet."""
         pointer = self._record_store.read(FramePointer, keys.frame(self.exec_id, block))
         if pointer is None:
             return None
@@ -427,7 +427,7 @@ class Journal:
         self._record_store.write(keys.frame(self.exec_id, block), record)
 
     def declare_write(self, id: str, floor: int) -> int:
-        """Note that an invocation is about to write a version above `floor`; return the first."""
+        """Record that an invocation will write a version above `floor`; return the first record."""
         return self._record_store.write(
             keys.intent(self.exec_id, id), IntentRecord(id, floor)
         ).floor
@@ -440,23 +440,23 @@ class Journal:
         may_pickle: codec.MayPickle = codec.never,
         type: str = "",
     ) -> StoredValue:
-        """Encode a value and keep it, as `kitaru.runtime.journal.blobs.keep` does."""
+        """Encode and store a value, as `kitaru.runtime.journal.blobs.keep` does."""
         return blobs.keep(self.store, self.home, value, where, may_pickle=may_pickle, type=type)
 
     def store_document(self, document: Any, type: str = "") -> StoredValue:
-        """Keep a codec document: inline up to 64 KiB, else in a blob that is durable on return.
+        """Store a codec document: inline up to 64 KiB, else in a blob; it is durable on return.
 
         Raises:
-            ValueNotEncodable: it is not JSON.
-            ValueTooLarge: it is larger than a value may be.
+            ValueNotEncodable: the document is not JSON.
+            ValueTooLarge: the value exceeds the size limit.
         """
         return blobs.store_value(self.store, self.home, document, type)
 
     def fetch(self, value: StoredValue) -> Any:
-        """Return the document of a stored value, its digest verified; do not change it.
+        """Return the document of a stored value after verifying its digest. Do not change it.
 
         Raises:
-            RecordCorrupt: its blob is missing or is not what was stored.
+            RecordCorrupt: the blob is missing or differs from the stored value.
         """
         return blobs.load_value(self.store, self.home, value)
 
@@ -467,7 +467,7 @@ class Journal:
             try:
                 yield read(key, data)
             except (RecordCorrupt, RecordTooNew):
-                # A copy of the record may be wrong.
+                # The copy of the record may be damaged. Read the record itself.
                 exact = self.store.get(key)
                 if exact == data:
                     raise
@@ -475,7 +475,7 @@ class Journal:
                     yield read(key, exact)
 
     def _each(self, besides: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield the key and the bytes of each outcome as they are read, in no order."""
+        """Yield the key and the bytes of each outcome as it is read, in any order."""
         if self.store.remote and not besides:
             reader = SegmentReader(self._record_store, self.exec_id)
             reader.begin()
@@ -488,7 +488,7 @@ class Journal:
             )
 
     def _answered(self, answer: WaitAnswer, number: int) -> WaitAnswer | None:
-        """Return the answer of that number, None when it was refused."""
+        """Return the answer with that number, None if it was rejected."""
         key = keys.wait_answer(self.exec_id, answer.name, number)
         held = self._record_store.write(key, replace(answer, number=number))
         return held if self._refusal(answer.name, number) is None else None

@@ -1,4 +1,4 @@
-"""Find what differs between two JSON values: changed paths, and lines of long texts."""
+"""Compare two JSON values: list the changed paths, and diff long texts line by line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _ABSENT = object()
 
 
 class Difference(Struct):
-    """One place where two values differ.
+    """One difference between two values.
 
-    `of` is what the values are, such as `result` or `prompt`; `path` leads into them, such as
-    `$.plan[2].title`, and is `$` for the whole. `old` and `new` are the parts there, None where
-    `how` means that the part was `added` or `removed`. `lines` are the unified diff of two texts of
-    which one is long or has several lines, without its header; long lines are wrapped for it.
+    `of` names the values, such as `result` or `prompt`. `path` is the location of the difference,
+    such as `$.plan[2].title`, or `$` for the whole value. `old` and `new` are the parts at that
+    path. One of them is None if `how` is `added` or `removed`. `lines` is the unified diff, without
+    its header, of two texts of which one is long or has several lines. Long lines are wrapped for
+    the diff.
     """
 
     of: str
@@ -33,7 +34,7 @@ class Difference(Struct):
 
 
 def differences(of: str, a: Any, b: Any) -> list[Difference]:
-    """Return every place where JSON `b` differs from JSON `a`, in the order of `a`.
+    """Return every difference between JSON `a` and JSON `b`, in the order of `a`.
 
     Example:
         differences("result", {"n": 1}, {"n": 2})    # $.n: 1 → 2
@@ -70,6 +71,6 @@ def _lines(a: Any, b: Any) -> list[str]:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Return the lines of a text, a paragraph of one line in several that people can compare."""
+    """Return the lines of a text, with long paragraphs wrapped so that people can compare them."""
     wrap = TextWrapper(_WIDTH, drop_whitespace=False, replace_whitespace=False, expand_tabs=False)
     return [part for line in text.splitlines() for part in wrap.wrap(line) or [""]]

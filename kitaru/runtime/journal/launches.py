@@ -1,7 +1,7 @@
-"""Record how an execution was started: from which version, or from which build.
+"""Record the version or the build from which an execution was started.
 
-The record is written before the first step starts. Later commands continue from it, so an execution
-keeps its version when a tag moves.
+The record is written before the first step starts. Later commands read it, so an execution keeps
+its version when a tag moves.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ PLAN = "plan.json"
 
 
 def record_launch(store: Store, exec_id: str, launch: LaunchRecord) -> LaunchRecord:
-    """Note what an execution is started from, once; return what is noted."""
+    """Record once what an execution is started from; return the stored record."""
     return RecordStore(store).write(keys.launch(check_execution_id(exec_id)), launch)
 
 
 def recall(store: Store, exec_id: str) -> LaunchRecord | None:
-    """Return what an execution was started from, None where nobody noted it."""
+    """Return what an execution was started from, None if it is not recorded."""
     return RecordStore(store).read(LaunchRecord, keys.launch(check_execution_id(exec_id)))
 
 
 def check_plan(store: Store, exec_id: str, plan_digest: str) -> None:
-    """Raise EnvironmentFailure when an execution was started from a version with another plan.
+    """Raise EnvironmentFailure if an execution was started from a version with another plan.
 
-    A service that keeps documents by name may have been given a later one meanwhile.
+    A service that stores documents by name may have received a later document meanwhile.
     """
     launch = recall(store, exec_id)
     if launch is None or not launch.deployment:
@@ -54,7 +54,7 @@ def version(store: Store, exec_id: str) -> str:
 
 
 def submissions(store: Store, exec_id: str, round: int) -> list[SubmissionRecord]:
-    """Return the runs that continue an execution since its state of that number, in order."""
+    """Return the pipeline runs since the execution's state of that number, in order."""
     record_store, found = RecordStore(store), list[SubmissionRecord]()
     while True:
         key = keys.submission(exec_id, round, len(found) + 1, "run")

@@ -1,8 +1,8 @@
 """Lineage of values, matched by content, so that every process computes the same.
 
 A record contains a digest of each argument, and of the items in its lists, tuples and dicts. A
-query matches these with the results of earlier invocations. Nothing is tracked while a flow runs,
-and it does not matter in which process, or after which cut, a value was passed on.
+query matches these digests with the results of earlier invocations. Nothing is tracked while a flow
+runs. It does not matter which process passed a value on, or after which cut.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kitaru.wire import canonical
 from kitaru.wire.records import StoredValue
 from kitaru.wire.structs import Struct
 
-# 64 bits tell the values of one execution apart, and keep records small.
+# 64 bits distinguish the values of one execution and keep records small.
 _DIGITS = 16
 _PARTS = 128
 _DEPTH = 3
@@ -28,9 +28,9 @@ _SIZED = (str, list, dict, tuple)
 
 
 def argument_digests(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
-    """Return short digests of arguments and of their parts, three levels down, at most 128.
+    """Return short digests of arguments and of their parts, three levels deep, at most 128.
 
-    None, truth values and empty containers are left out, and so is what cannot be recorded.
+    None, booleans, empty containers and values that cannot be recorded are left out.
     """
     found: dict[str, None] = {}
     for part in _parts([*args, *kwargs.values()]):
@@ -45,10 +45,11 @@ def argument_digests(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str
 
 
 class Trace(Struct):
-    """What is known of an invocation for its lineage; nothing of it is large.
+    """The data of an invocation that lineage needs; all of it is small.
 
-    `uses` are the digests of its arguments and their parts, `whole` those of its result, `held`
-    those of the parts of its result. `line` tells the calls of one line of the flow.
+    `uses` are the digests of its arguments and their parts. `whole` are the digests of its result,
+    `held` those of the parts of its result. `line` identifies the line of the flow that made the
+    call.
     """
 
     position: int
@@ -76,11 +77,12 @@ def trace(fields: Mapping[str, Any]) -> Trace:
 
 
 def parents_by_content(traces: Iterable[Trace]) -> dict[str, tuple[str, ...]]:
-    """Return, by id, the invocations whose results each one was given, whole or in part.
+    """Return, by id, the invocations whose results each invocation used, whole or in part.
 
-    Of several with the same result it is the last one before the call that another line made, so
-    that the calls of a fan-out are not each other's, else the last. A part counts where it is in no
-    result that was given whole:
+    If several invocations have the same result, the last one before the call from another line
+    counts, so that the calls of a fan-out are not parents of each other. Otherwise the last
+    one counts. A part counts only if no result that was
+    passed whole contains it:
 
         letter(city, weather, found[0])  # from forecast, and from offers, whose first part it got
 
@@ -117,13 +119,13 @@ def _latest(made: Mapping[str, list[Trace]], taker: Trace, digests: Iterable[str
 
 def _note(made: dict[str, list[Trace]], digests: Iterable[str], maker: Trace) -> None:
     for digest in digests:
-        # The last one, and the last that another line made, are all that is ever asked for.
+        # No lookup needs more than the last maker and the last maker on another line.
         others = [one for one in made.get(digest, ()) if one.line != maker.line]
         made[digest] = [*others[-1:], maker]
 
 
 def _read_from_memory(fields: Mapping[str, Any], value: StoredValue) -> Any:
-    """Return the document of what a read of a memory found; it is recorded with its version."""
+    """Return the document of the value found by a memory read; it is recorded with its version."""
     is_read = fields["kind"] == "memory" and fields["callee"] in _MEMORY_READS
     return field_of(value.data, "value") if is_read and value.blob is None else None
 
@@ -133,7 +135,7 @@ def _held_by(value: StoredValue) -> list[str]:
 
 
 def _parts_of(document: Any) -> list[str]:
-    """Return the digests of the parts of a value from its document; numbers say nothing."""
+    """Return the digests of the parts of a value, from its document. Numbers do not count."""
     inside = values_inside(document, _DEPTH)
     return [
         _short(canonical.digest(part))
@@ -155,7 +157,7 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _is_mute(value: Any) -> bool:
-    # So many results are one of these that equality says nothing.
+    # Many results are one of these values, so equality does not show that a value was passed on.
     kind = type(value)
     return value is None or kind is bool or (kind in _SIZED and not value)
 

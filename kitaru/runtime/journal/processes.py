@@ -1,27 +1,26 @@
-"""Which process runs an execution, and whether that process is certainly gone.
+"""Process marks: which process runs an execution, and whether that process has ended.
 
-A process that is killed records nothing, so the last state of its execution stays `running`. To
-show such an execution as `interrupted`, each process that runs one on this machine leaves a mark in
-a local store before it starts. The mark names the process by
+A killed process records nothing, so the last state of its execution stays `running`. To show such
+an execution as `interrupted`, each process that runs one on this machine writes a mark to a local
+store before it starts. The mark identifies the process by
 
     machine - boot - PID namespace - PID - start time
 
-because a PID alone is used again. A reader compares the parts with its own machine:
+because a PID alone is reused. A reader compares the parts with its own machine:
 
     another machine, another PID namespace     it cannot know: the process may be alive
     the same machine, another boot             gone: the machine was started again
     the same boot, no such PID                 gone
     the same boot and PID, other start time    gone: the PID belongs to another process
 
-Only evidence counts; no clock is read. In a bucket nothing is marked, because its readers are on
-other machines: there the time of the last record is all that can be shown. Nothing that an
-execution does depends on a mark. It is there for people.
+Only this evidence counts; no clock is read. Buckets contain no marks, because their readers are on
+other machines. For a bucket, Kitaru can show only the time of the last record. No behaviour of an
+execution depends on a mark. Marks are for display.
 
-A second mark, `attending`, stands as long as a process waits for an answer and continues the
-execution by itself when there is one: a script in `.wait()`, `kitaru run` at its question. A
-process that answers then leaves the rest to it, so that the checkpoints behind the wait run in one
-process and not in two at the same time. The journal holds either way, and a mark of a process that
-is gone counts for nothing.
+A second mark, `attending`, exists while a process waits for an answer and will continue the
+execution by itself: a script in `.wait()`, or `kitaru run` at its question. A process that answers
+then leaves the continuation to it, so that the checkpoints after the wait run in one process and
+not in two. The journal is correct without this mark, and the mark of an ended process is ignored.
 """
 
 from __future__ import annotations
@@ -41,21 +40,21 @@ _numbers = itertools.count()
 
 
 def mark(store: Store, exec_id: str) -> tuple[str, bytes] | None:
-    """Return the object that says this process runs an execution, None for a remote store."""
+    """Return the object that marks this process as running; None for a remote store."""
     return None if store.remote else (keys.process(exec_id, _token(os.getpid())), b"")
 
 
 def join(store: Store, exec_id: str) -> None:
-    """Write a marker that this process runs an execution."""
+    """Write the mark that this process runs an execution."""
     if made := mark(store, exec_id):
         store.create(*made)
 
 
 def all_gone(store: Store, exec_id: str) -> bool:
-    """Return whether every process that ran an execution is certainly gone.
+    """Return whether every process that ran an execution has certainly ended.
 
-    False where it cannot be known: in a bucket, on another machine, for executions of a Kitaru that
-    left no marks.
+    Return False if that is unknown: in a bucket, on another machine, or for executions of a version
+    of Kitaru without marks.
     """
     if store.remote:
         return False
@@ -66,7 +65,7 @@ def all_gone(store: Store, exec_id: str) -> bool:
 
 @contextmanager
 def attending(store: Store, exec_id: str) -> Iterator[None]:
-    """Mark, while the block runs, that this process continues the execution once it is answered."""
+    """While the block runs, mark that this process continues the execution once it is answered."""
     if store.remote:
         yield
         return
@@ -79,7 +78,7 @@ def attending(store: Store, exec_id: str) -> Iterator[None]:
 
 
 def is_attended(store: Store, exec_id: str) -> bool:
-    """Tell whether another process of this machine continues the execution once it is answered."""
+    """Return whether another local process continues the execution once it is answered."""
     if store.remote:
         return False
     place, own = keys.attendants(exec_id), _token(os.getpid())
@@ -108,7 +107,7 @@ def _token(pid: int) -> str:
 
 
 def _place() -> tuple[str, str, str]:
-    """Return the machine, its boot and the PID namespace, each `0` where the system does not say.
+    """Return the machine, its boot and the PID namespace, each `0` if unknown.
 
     A container has a machine id of its own, or none, and a PID namespace of its own.
     """
@@ -122,7 +121,8 @@ def _place() -> tuple[str, str, str]:
 
 
 def _start_time(pid: int) -> str:
-    # The command, in parentheses, may hold anything; field 22 of proc(5) is the 20th after it.
+    # The command, in parentheses, may contain any character. Field 22 of proc(5) is the 20th after
+    # it.
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19] if len(fields) > 19 else _UNKNOWN
 
@@ -130,7 +130,7 @@ def _start_time(pid: int) -> str:
 def _exists(pid: int) -> bool:
     state = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[:1]
     if state in (["Z"], ["X"]):
-        # It has ended, and its parent has not asked how yet.
+        # A zombie: the process has ended, but its parent has not collected the exit status yet.
         return False
     try:
         os.kill(pid, 0)

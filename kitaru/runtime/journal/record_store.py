@@ -18,7 +18,7 @@ R = TypeVar("R", bound=Record)
 
 
 class RecordStore:
-    """Records in a store, written under one token, so that no two writers' bytes are ever equal."""
+    """Records in a store, written with a token that makes the bytes of each writer unique."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -30,34 +30,35 @@ class RecordStore:
         return None if data is None else self.verify(kind, key, data)
 
     def verify(self, kind: type[R], key: str, data: bytes) -> R:
-        """Return the record in the bytes at `key`."""
+        """Verify the bytes at `key` and return the record in them."""
         return _expect(kind, key, decode(key, data))
 
     def read_all(self, kind: type[R], keys: Sequence[str]) -> list[R]:
-        """Return the records at these keys, those that exist."""
+        """Return the existing records at these keys."""
         found = zip(keys, self.store.get_all(keys), strict=True)
         return [self.verify(kind, key, data) for key, data in found if data is not None]
 
     def write(self, key: str, record: R, *also: tuple[str, bytes]) -> R:
-        """Return the record that is at `key` from now on: this one, or an earlier writer's.
+        """Write a record unless the key exists; return the stored record.
 
-        `also` are objects to create in the same commit where the store can.
+        `also` are objects to create in the same commit if the store supports it.
         """
         return self.put_with_bytes(key, record, *also)[0]
 
     def put_with_bytes(self, key: str, record: R, *also: tuple[str, bytes]) -> tuple[R, bytes]:
-        """Do what `write` does; return the bytes in which the store holds the record as well."""
+        """Do what `write` does; also return the bytes of the stored record."""
         data = self.encode(key, record)
         held = self._create_or_get(key, data, also)
-        # One's own bytes need no verifying, but are read back: JSON may know fewer types.
+        # The writer's own bytes need no verification. They are still decoded, since JSON has fewer
+        # types.
         found = _expect(type(record), key, reread(held) if held is data else decode(key, held))
         return found, held
 
     def write_all(self, records: Sequence[tuple[str, Record]]) -> None:
-        """Create records, by key, in as few commits as the store can.
+        """Create records, by key, in as few commits as the store supports.
 
         Raises:
-            RecordCorrupt: something else lies at one of the keys already.
+            RecordCorrupt: one of the keys already contains a different object.
         """
         for start in range(0, len(records), _AT_ONCE):
             batch = [(key, self.encode(key, r)) for key, r in records[start : start + _AT_ONCE]]
@@ -67,12 +68,12 @@ class RecordStore:
                     raise RecordCorrupt(f"The stored object {key} was written by somebody else.")
 
     def try_create(self, key: str, record: R, *also: tuple[str, bytes]) -> bool:
-        """Return whether `record` is at `key` from now on; False when an earlier writer's is."""
+        """Create `record` at `key`; return False if another writer's record already exists."""
         data = self.encode(key, record)
         return self._create_or_get(key, data, also) == data
 
     def encode(self, key: str, record: Record) -> bytes:
-        """Return the bytes that this writer puts at `key`."""
+        """Return the bytes that this writer stores at `key`."""
         return encode(key, self.writer, record)
 
     def _create_or_get(self, key: str, data: bytes, also: Sequence[tuple[str, bytes]]) -> bytes:

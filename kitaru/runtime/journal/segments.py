@@ -1,7 +1,7 @@
-"""Copies of many records in one object, to read them from a remote store at once.
+"""Copies of many records in one object, for fast reads from a remote store.
 
-A segment holds copies of records that the store has already. Each is verified like the one that it
-copies; what no segment holds, or holds wrongly, is read by its exact key.
+A segment contains copies of records that are already in the store. Each copy is verified like its
+original. A record that is missing or damaged in the segments is read by its exact key.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from kitaru.wire.records import InvocationRecord
 
 _RECORDS = 256
 _BYTES = 1024 * 1024
-# Fewer are read one by one as fast, and are written with those of the next process.
+# Fewer records are read one by one just as fast. The next process adds them to its segment.
 _FEW = 16
 _AT_ONCE = 8
-# Records that are in no segment and are read at once.
+# Number of records outside of segments that are read at once.
 _LOOSE = 2_048
 
 
 class SegmentWriter:
-    """Collects the records of an execution that this process holds, and writes them in segments.
+    """Collects the records that this process has read or written, and writes them as segments.
 
-    In a store that is not remote it does nothing: there a read costs microseconds.
+    For a local store it does nothing, because reads take microseconds.
     """
 
     def __init__(self, record_store: RecordStore, exec_id: str) -> None:
@@ -38,14 +38,14 @@ class SegmentWriter:
         self._lock = threading.Lock()
 
     def add(self, record: InvocationRecord, data: bytes) -> None:
-        """Take a record that the store holds, in the bytes in which it does."""
+        """Add a stored record, with the exact bytes in the store."""
         if self._record_store.store.remote and len(data) <= INLINE_VALUE_BYTES:
             with self._lock:
                 self._kept.append((record, data))
                 self._size += len(data)
 
     def due(self, *, pausing: bool = False) -> list[Callable[[], None]]:
-        """Return what is to be done beside the next write: nothing, or to write a segment.
+        """Return the work to do alongside the next write: write a segment, or nothing.
 
         `pausing` means that this process may not write another record.
         """
@@ -64,21 +64,21 @@ class SegmentWriter:
         try:
             self._record_store.store.create(key, data)
         except EnvironmentFailure:
-            # The records themselves are durable. Without the segment, each is read on its own.
+            # The records themselves are durable. Without the segment they are read one by one.
             return
 
 
 class SegmentReader:
-    """The records of an execution as they were listed, read before they are asked for.
+    """The listed records of an execution, read before they are requested.
 
-    Segments are read in program order, some at a time, and each record is handed out once: however
-    many there are, few are held.
+    Segments are read in program order, several at a time. Each record is returned once, so that few
+    records are in memory at any time.
     """
 
     def __init__(
         self, record_store: RecordStore, exec_id: str, segment_writer: SegmentWriter | None = None
     ) -> None:
-        """`segment_writer` is given the records that are in no segment yet."""
+        """`segment_writer` receives the records that are not in a segment yet."""
         self._record_store = record_store
         self._exec_id = exec_id
         self._segment_writer = segment_writer
@@ -88,7 +88,7 @@ class SegmentReader:
         self._lock = threading.Lock()
 
     def begin(self, *beside: Callable[[], object]) -> None:
-        """List what there is, and do meanwhile what goes `beside` it."""
+        """List the records, and run `beside` at the same time."""
         store, prefix = self._record_store.store, keys.invocations(self._exec_id)
         found: list[str] = []
         self._segments = store.concurrently(
@@ -99,7 +99,7 @@ class SegmentReader:
         self._pending = {key.removeprefix(prefix) for key in found}
 
     def take(self, id: str) -> InvocationRecord | None:
-        """Return a record, verified; None says nothing, only its exact key does."""
+        """Return a verified record. None is not evidence of absence: read the exact key."""
         with self._lock:
             while id in self._pending:
                 self._read_more()
@@ -107,7 +107,7 @@ class SegmentReader:
         return None if data is None else self._verified(id, data)
 
     def each(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the key and the bytes of each record that was listed, unverified; in no order."""
+        """Yield the key and the bytes of each listed record, unverified, in any order."""
         while self._pending:
             with self._lock:
                 self._read_more()
@@ -116,7 +116,7 @@ class SegmentReader:
                 yield keys.invocation(self._exec_id, id), data
 
     def _read_more(self) -> None:
-        """Read the next segments, and some of what is in none when they are over."""
+        """Read the next segments, or some of the loose records once all segments are read."""
         some, self._segments = self._segments[:_AT_ONCE], self._segments[_AT_ONCE:]
         for data in self._record_store.store.get_all(some):
             found = {id: each for id, each in _parts(data or b"") if id in self._pending}
@@ -144,8 +144,10 @@ class SegmentReader:
 
 
 def _parts(segment: bytes) -> list[tuple[str, bytes]]:
-    """Return the records in a segment by id, each its line and its checksum; anything else harms
-    nothing, because no record is used unverified."""
+    """Return the records in a segment by id: each record's line and checksum.
+
+    Other content is harmless, because no record is used unverified.
+    """
     lines = segment.split(b"\n")
     each = zip(lines[::3], lines[1::3], lines[2::3], strict=False)
     return [(id.decode("ascii", "replace"), b"%b\n%b\n" % (line, end)) for id, line, end in each]

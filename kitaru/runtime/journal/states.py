@@ -17,12 +17,12 @@ FINAL: tuple[Status, ...] = ("completed", "cancelled")
 
 
 def read_end(record_store: RecordStore, exec_id: str) -> EndRecord | None:
-    """Return how the execution ended for good, or None."""
+    """Return the final end of the execution, or None."""
     return record_store.read(EndRecord, keys.end(exec_id))
 
 
 def read_state(record_store: RecordStore, exec_id: str, started_at: str) -> StateRecord:
-    """Return the execution's state; one that has recorded none is running, as number 0."""
+    """Return the execution's state; without a state record, it is `running` with number 0."""
     newest = _newest(record_store, exec_id, started_at)
     end = read_end(record_store, exec_id)
     # A process that outlived its successor may have added a state after the end.
@@ -30,7 +30,7 @@ def read_state(record_store: RecordStore, exec_id: str, started_at: str) -> Stat
 
 
 def still(record_store: RecordStore, exec_id: str, number: int) -> StateRecord | None:
-    """Return the state of that number if it is the newest and nothing has ended; a single look."""
+    """Return the state of that number if it is the newest and there is no end; in one read."""
     places = keys.state(exec_id, number), keys.state(exec_id, number + 1), keys.end(exec_id)
     state, later, end = record_store.store.get_all(places)
     if state is None or later is not None or end is not None:
@@ -44,40 +44,40 @@ def write_state(
     status: Status,
     error: ErrorInfo | None = None,
 ) -> None:
-    """Add a state and its listing hint, unless the newest state says the same already."""
+    """Add a state and its listing hint, unless the newest state is equal."""
     newest = _newest(record_store, execution.exec_id, execution.started_at)
-    # A list may be stale: the record with the next number shows where to continue.
+    # A list may be stale. The record with the next number shows where to continue.
     while (newest.status, newest.error) != (status, error):
         newest = _add(record_store, execution, StateRecord(newest.number + 1, status, now(), error))
 
 
 def write_first_state(record_store: RecordStore, execution: ExecutionRecord) -> None:
-    """Write state 1, running, and its hint, where a crash or another process has not."""
+    """Write state 1, `running`, and its hint, unless another process has written them."""
     ensure_listed(record_store, execution, *mark(record_store.store, execution))
 
 
 def ensure_listed(
     record_store: RecordStore, execution: ExecutionRecord, *also: tuple[str, bytes]
 ) -> None:
-    """Write state 1 and its hint where a process was killed before it wrote them."""
+    """Write state 1 and its hint if the first process was killed before it wrote them."""
     _add(record_store, execution, StateRecord(1, "running", execution.started_at), *also)
 
 
 def mark(store: Store, execution: ExecutionRecord) -> list[tuple[str, bytes]]:
-    """Return the objects that say this process runs an execution: one, or none."""
+    """Return the objects that mark this process as running an execution: one, or none."""
     made = processes.mark(store, execution.exec_id) if execution.mode == "local" else None
     return [made] if made else []
 
 
 def shown_status(store: Store, exec_id: str, started_at: str, status: Status) -> ShownStatus:
-    """Return the status that people see: `interrupted` where `running` is certainly not true.
+    """Return the displayed status: `interrupted` if `running` is certainly out of date.
 
     Args:
         status: the recorded status that was just read.
     """
     if status != "running" or not processes.all_gone(store, exec_id):
         return status
-    # The process may have recorded its end between the first look and its own.
+    # The process may have recorded its end after `status` was read and before the marks were.
     now_recorded = read_state(RecordStore(store), exec_id, started_at).status
     return "interrupted" if now_recorded == "running" else now_recorded
 
@@ -96,7 +96,7 @@ def _add(
 def _newest(record_store: RecordStore, exec_id: str, started_at: str) -> StateRecord:
     listed = record_store.store.list(keys.states(exec_id))
     newest = StateRecord(keys.state_number(listed[-1]) if listed else 0, "running", started_at)
-    # A list may be stale: read the next numbers by their exact keys until one is missing.
+    # A list may be stale. Read the next numbers by their exact keys until one is missing.
     while found := _read(record_store, exec_id, newest.number):
         if found[-1].number == newest.number:
             return found[-1]

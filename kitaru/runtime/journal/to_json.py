@@ -1,4 +1,4 @@
-"""Show a recorded value as JSON, from its document alone and without imports."""
+"""Convert a recorded value to JSON, from its document alone and without imports."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ if TYPE_CHECKING:
 
 _ELIDED = "…"
 _MAX_DEPTH = 200
-# JSON has no sharing: 40 lists, each twice in the next, would be 2**40 lists. What occurs again is
-# shown again until that takes about so many characters; each part is shown once in any case.
+# JSON has no sharing: 40 nested lists, each of which contains the next one twice, would become
+# 2**40 lists. Shared parts are repeated until the repetitions reach about this many characters.
+# Each part is shown once in any case.
 _MAX_REPEATED = 1024 * 1024
 _CONTAINER, _SLOT = 64, 8
 
 
 def result_as_json(journal: Journal) -> Any:
-    """Return a completed execution's result as JSON; `None` for any other."""
+    """Return a completed execution's result as JSON; `None` for any other execution."""
     end = journal.end()
     return None if end is None or end.result is None else as_json(journal.fetch(end.result))
 
 
 def as_json(document: Any) -> Any:
-    """Return a codec document as JSON that reads well.
+    """Convert a codec document to readable JSON.
 
-    Models and dataclasses become objects, tuples and sets arrays, dates and the like texts. An
-    object with a codec is shown as its view, without one in its encoded form. A value inside
-    itself, and what is nested over 200 deep, is shown as `…`, and so is a part that occurs again
-    when all repetitions exceed 1 MiB. Raises RecordCorrupt when the document is damaged.
+    Models and dataclasses become objects, tuples and sets become arrays, dates and similar values
+    become strings. An object with a codec is shown as its JSON view, other objects in their encoded
+    form. Cycles and values nested over 200 levels deep are shown as `…`. So are repeated parts once
+    all repetitions exceed 1 MiB. Raises RecordCorrupt if the document is damaged.
 
     Example:
         >>> as_json(codec.encode({"pair": (1, 2)}))
@@ -59,7 +60,7 @@ class _Graph:
         self._repeated = 0
 
     def slot(self, slot: Any) -> Any:
-        """Return an atom as it is, a reference as what its node shows."""
+        """Return an atom unchanged, and the JSON of the referenced node for a reference."""
         if not isinstance(slot, list):
             return slot
         index = slot[0]
