@@ -1,4 +1,4 @@
-"""Compile a flow: source in; plan, code and findings out. Nothing is run."""
+"""Compile a flow from its source to a plan, code and findings, without running it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from kitaru_compiler.passes.binding import Why
 from kitaru_compiler.passes.inline import inline
 from kitaru_compiler.passes.uncuttable import unexpected
 
-# No target: what `check` cuts for, so that its notes are those of every target.
+# The profile of `check`, which belongs to no target, so that its notes apply to every target.
 ANY_TARGET = Profile("any", True, "native", "suspended", 90, (0, 0), retry_pauses=True, fan_out=100)
 
 
@@ -63,9 +63,10 @@ ANY_TARGET = Profile("any", True, "native", "suspended", 90, (0, 0), retry_pause
 class Compilation:
     """One flow compiled for one target.
 
-    `steps_py` is the text of the generated blocks, `sources` the text of each project file by its
-    path relative to `base`, `travel` the files that go into the bundle, `locked` what the project's
-    lock and lists know of the distributions that containers install.
+    `steps_py` is the text of the generated blocks. `sources` contains the text of each project file
+    by its path relative to `base`. `travel` are the files for the bundle. `locked` contains the
+    data of the project's lock files and requirement lists about the distributions that containers
+    install.
     """
 
     plan: Plan
@@ -78,11 +79,11 @@ class Compilation:
 
 
 class Checked(NamedTuple):
-    """What a check found.
+    """The result of a check.
 
-    `findings` and `sources`, the texts of the project files, name files relative to `base`. `data`
-    gives the reason for each file that would travel beside the modules; it is empty if the source
-    has errors.
+    `findings` and `sources` (the texts of the project files) name files relative to `base`. `data`
+    contains the reason for each file that would be bundled with the modules. It is empty if the
+    source has errors.
     """
 
     findings: tuple[Diagnostic, ...]
@@ -100,13 +101,13 @@ def compile_flow(
     module: str = "",
     unsaved: Mapping[Path, str] | None = None,
 ) -> Compilation:
-    """Compile the flow called `flow`, or the only one, in the file at `path`.
+    """Compile the flow called `flow`, or the only flow, in the file at `path`.
 
-    `module` is the dotted name under which the file is imported, where the user wrote one: packages
-    without an `__init__.py` are known from it.
+    `module` is the dotted name under which the file is imported, if the user passed one. It
+    identifies packages without an `__init__.py`.
 
-    Never imports or runs the file. Raises UsageError when it cannot be read and SourceError, with
-    all findings, when the source has errors.
+    The file is never imported or run. Raises UsageError if the file cannot be read, and SourceError
+    with all findings if the source has errors.
 
         compile_flow(Path("flow.py"), profile=get("vertex").profile).plan.steps
     """
@@ -169,14 +170,14 @@ def compile_flow(
 
 
 def _is_of_cuts(note: Diagnostic) -> bool:
-    """Return whether a note is about what stays together, which one step for all does not ask."""
+    """Return whether a note is about uncut code, which is irrelevant in a single step."""
     return "KIT310" <= note.code < "KIT325"
 
 
 def _asked(
     names: Names, source: Source, settings: dict[str, Any], pins: Sequence[str]
 ) -> tuple[tuple[str, ...], Sequence[Diagnostic]]:
-    """Return the models that the code names, and notes on calls whose library may be missing."""
+    """Return the models named in the code, and notes on calls whose library may be missing."""
     named: list[str] = []
 
     def find() -> Iterable[Diagnostic]:
@@ -189,14 +190,14 @@ def _asked(
     default = default or settings.get("default_model", KINDS["default_model"].default)
     asked = tuple(sorted({name or default for name in named}))
     aliases = settings.get("models", {})
-    # litellm reaches every model.
+    # litellm supports every model.
     has_litellm = any(re.match(r"litellm\b", pin, re.IGNORECASE) for pin in pins)
     has_litellm |= not all(map(is_direct, reached([*aliases, *asked], aliases)))
     return asked, () if has_litellm else notes
 
 
 def _image(flow: FlowDefinition) -> str:
-    """Return the image that the decorator names, empty for none; raise UsageError for no text."""
+    """Return the decorator's image, empty without one; raise UsageError for a non-string."""
     said = next((option.value for option in flow.options if option.arg == "image"), None)
     match said:
         case ast.Call(func=ast.Name(id="ImageSettings") | ast.Attribute(attr="ImageSettings")):
@@ -228,9 +229,9 @@ def check(
 ) -> Checked:
     """Return every finding in the file's flows (or in `flow` alone), and the sources they name.
 
-    Comments that silence nothing are findings as well: only here all flows of the file are seen.
-    `unsaved` has texts that replace those of files, by resolved path.
-    Raises UsageError when the file cannot be read; errors in the source are findings here.
+    Comments that suppress nothing are findings, too: only here all flows of the file are known.
+    `unsaved` contains texts that replace those of files, by resolved path. Raises UsageError if the
+    file cannot be read. Errors in the source are returned as findings.
     """
     try:
         with _room_for_deep_source(path):
@@ -242,7 +243,7 @@ def check(
             else:
                 problems = []
             if not flows:
-                # A misspelt `flow` may be the reason.
+                # The cause may be a misspelled `flow`.
                 problems += misused_api(names, source.module)
             for one in flows:
                 calls = Calls(names, source.module)
@@ -313,7 +314,7 @@ def _about_crossing(flow: FlowDefinition, names: Names, result: Cut) -> list[Dia
 
 
 def _normal_form(flow: FlowDefinition, calls: Calls) -> FlowIR:
-    """Return a flow in normal form, its helpers, each normalised on its own, written out."""
+    """Return a flow in normal form, with its helpers normalised separately and then inlined."""
     if calls.fault:
         needs = every_checkpoint(calls.names)
         return unexpected(bare(flow), "mark", calls.fault, needs)
@@ -353,11 +354,11 @@ def _texts(project: Project) -> dict[str, str]:
 def _finished(
     found: list[Diagnostic], texts: dict[str, str], looked_at: Iterable[Span] = ()
 ) -> tuple[Diagnostic, ...]:
-    """Return the findings in order, each once, with what the comments of the source say of them."""
+    """Return the findings in order and without duplicates, after applying the source's comments."""
     comments = ignores(texts)
-    # Two flows of a file may find the same of what both call.
+    # Two flows of a file may have the same finding in code that both call.
     once = silence(dict.fromkeys(found), comments)
-    # Behind an error not everything was looked for.
+    # After an error the analysis is incomplete.
     if not any(d.severity == "error" for d in found):
         once += without_effect(once, comments, looked_at)
     return tuple(sorted(once, key=lambda d: (d.span.file, d.span.line, d.span.column, d.code)))
@@ -365,7 +366,7 @@ def _finished(
 
 @contextmanager
 def _room_for_deep_source(path: Path) -> Iterator[None]:
-    """Let the visitors follow source as deep as `MAX_DEPTH`, several frames to a level."""
+    """Let the visitors recurse into source of depth `MAX_DEPTH`, with several frames per level."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, MAX_DEPTH * 20))
     try:

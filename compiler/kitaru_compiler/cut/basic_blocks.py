@@ -13,9 +13,9 @@ from kitaru_compiler.ir.scope import own_statements
 
 @dataclass(slots=True)
 class Jump:
-    """The end of a block: on to `target`, or the end of the flow with a value.
+    """The end of a block: control continues at `target`, or the flow ends with a value.
 
-    `passed` are the names of another activation that it gives values to.
+    `passed` are the variables of another activation that receive values.
     """
 
     target: DraftBlock | None
@@ -24,11 +24,11 @@ class Jump:
 
 @dataclass(slots=True)
 class DraftBlock:
-    """A block being made: its statements, and where the source of its durable call lies.
+    """A block under construction: its statements, and the source position of its durable call.
 
-    `items` names the step whose nodes make the calls that a fan submits; `fan` is the block whose
-    calls a gather waits for. `taken` names the variables that it takes from the frame under another
-    name.
+    `items` names the step whose nodes run the calls that a fan submits. `fan` is the block whose
+    calls a gather waits for. `taken` names the variables that the block reads from the frame under
+    another name.
     """
 
     kind: BlockKind
@@ -46,7 +46,7 @@ class DraftBlock:
 
     @property
     def source(self) -> Source:
-        """The file that the block's code stands in."""
+        """The file that contains the block's code."""
         return self.activation.ir.source
 
     @property
@@ -55,7 +55,7 @@ class DraftBlock:
 
     @property
     def next(self) -> list[DraftBlock | None]:
-        """Every possible successor, in program order, None for the end."""
+        """Every possible successor, in program order; None for the end of the flow."""
         found = {id(jump.target): jump.target for stmt in self.body for jump in jumps(stmt)}
         targets = [target for target in found.values() if target is not None]
         ordered: list[DraftBlock | None] = [*sorted(targets, key=lambda block: block.index)]
@@ -64,16 +64,16 @@ class DraftBlock:
 
 @dataclass(slots=True)
 class Place:
-    """Where a block stands in the flow's structure; the layout of steps is made from these."""
+    """The place of a block in the flow's structure, from which the layout of steps is built."""
 
     block: DraftBlock
 
 
 @dataclass(slots=True)
 class Fork:
-    """A branch of the flow's structure, its arms in the order of the source.
+    """A branch of the flow's structure, with its arms in source order.
 
-    `ends` says of each arm whether the flow surely ends in it.
+    `ends` contains for each arm whether the flow surely ends in it.
     """
 
     span: Span
@@ -82,11 +82,11 @@ class Fork:
 
     @property
     def certain(self) -> bool:
-        """Whether the non-empty arm is reached whenever the flow continues."""
+        """Whether the flow runs the non-empty arm whenever it continues after the branch."""
         return any(ends and not arm for arm, ends in zip(self.arms, self.ends, strict=True))
 
 
 def jumps(stmt: ast.stmt) -> list[Jump]:
-    """Return the ends of the block inside a statement of its body."""
+    """Return the block ends nested inside a statement of the block's body."""
     found = [getattr(node, "jump", None) for node in own_statements(stmt)]
     return [jump for jump in found if jump is not None]

@@ -1,7 +1,8 @@
 """Divide a flow into blocks, with control that only moves forward.
 
-A block begins at the entry, at each durable call or region, at each join after a branch that holds
-one, and where a helper is entered and left. Every statement appears once, whatever the granularity.
+A block starts at the entry, at each durable call or region, at each join after a branch that
+contains a durable call or region, and at the entry and exit of a helper. Every statement appears in
+exactly one block, at any granularity.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from kitaru_compiler.ir.scope import own_nodes
 
 
 def build_blocks(ir: FlowIR) -> tuple[list[DraftBlock], list[Place | Fork]]:
-    """Return the blocks in program order, named, and the structure they stand in."""
+    """Return the named blocks in program order, and their structure."""
     builder = _Builder([], Activation("", ir), end)
     entry = builder.new("entry", ir.definition)
     entry.body, structure = builder.emit(ir.body, leaves(end))
@@ -55,10 +56,10 @@ def build_blocks(ir: FlowIR) -> tuple[list[DraftBlock], list[Place | Fork]]:
 
 @dataclass
 class _Builder:
-    """Builds the blocks of one function's body; those of all bodies are numbered together.
+    """Builds the blocks of one function's body. All bodies share one numbering.
 
-    `leave` makes the end of the code that returns, `leaving` holds, by label, what makes the end of
-    the code that leaves a scope.
+    `leave` creates the end of code that returns. `leaving` creates, by label, the end of code that
+    leaves a scope.
     """
 
     blocks: list[DraftBlock]
@@ -76,7 +77,7 @@ class _Builder:
         self.blocks.append(block)
 
     def emit(self, nodes: list[Node], after: After) -> tuple[list[ast.stmt], list[Place | Fork]]:
-        """Return the statements of the current block's tail, and the structure of what follows."""
+        """Return the last statements of the current block, and the structure that follows."""
         first: list[ast.stmt] = []
         structure: list[Place | Fork] = []
         tail, arm, last = first, structure, nodes[-1:]
@@ -113,7 +114,7 @@ class _Builder:
                         return first, structure
                     tail = join.body
                 case If(body=body) if pending and _surely_leaves(body):
-                    # What follows stands beside the branch, not in its other arm: a hundred early
+                    # Later code is placed next to the branch, not in its other arm: a hundred early
                     # returns must not nest a hundred levels deep.
                     pending.extendleft(reversed(node.orelse))
                     arm = self._early_end(node, list(pending)[-1:], tail, arm, after)
@@ -134,7 +135,7 @@ class _Builder:
         return first, structure
 
     def _ends(self, nodes: list[Node]) -> bool:
-        """Return whether the flow ends with `nodes`, wherever control goes in them."""
+        """Return whether the flow ends within `nodes` on every path."""
         return _surely_leaves(nodes) and not any(map(self._may_leave, nodes))
 
     def _durable(self, node: Durable | Region) -> DraftBlock:
@@ -149,7 +150,7 @@ class _Builder:
         return block
 
     def _fan(self, node: Fan, pending: deque[Node]) -> tuple[DraftBlock, DraftBlock]:
-        """Add the block that submits, and the one after it, where results may be asked for."""
+        """Add the block that submits, and the next block, in which results may be read."""
         fan = self.new("fan", node.stmts[0])
         fan.calls = node.calls
         place = _source(pending[0]) if pending else node.stmts[-1]
@@ -161,7 +162,7 @@ class _Builder:
     def _inline(
         self, node: Inline, tail: list[ast.stmt], arm: list[Place | Fork]
     ) -> DraftBlock | None:
-        """Add a helper's body. Return the block where its caller continues, if it ever returns."""
+        """Add a helper's body; return the block where its caller continues, if there is one."""
         inner = node.activation
         back = DraftBlock("return", node.stmt, self.activation)
         builder = _Builder(self.blocks, inner, result_to(back, inner))
@@ -181,12 +182,12 @@ class _Builder:
         return with_jumps(stmt, self.leave, self.leaving)
 
     def _may_leave(self, node: Node) -> bool:
-        """Return whether a scope, or a helper, may be left in a node: what follows may not run."""
+        """Return whether a node may leave a scope or a helper, so that later code may not run."""
         returns = self.activation.caller is not None and _returns(node)
         return returns or bool(self.leaving and escapes([node]))
 
     def _only_sometimes(self, node: Node, arm: list[Place | Fork]) -> list[Place | Fork]:
-        """Add a branch that holds what follows a node which may leave what is around it."""
+        """Add a branch with the code after a node that may leave its scope or helper."""
         rest: list[Place | Fork] = []
         arm.append(Fork(self._span(_source(node)), [[], rest], (False, False)))
         return rest
@@ -202,7 +203,7 @@ class _Builder:
         arm: list[Place | Fork],
         after: After,
     ) -> list[Place | Fork]:
-        """Add a branch whose body ends the function; return the structure of the rest."""
+        """Add a branch whose body ends the function; return the structure of the code after it."""
         stmts, structure = self.emit(node.body, after)
         tail.append(at(node.source, ast.If(node.test, stmts, [])))
         rest: list[Place | Fork] = []
@@ -218,7 +219,7 @@ class _Builder:
         arm: list[Place | Fork],
         after: After,
     ) -> DraftBlock | None:
-        """Add a scope. Return the block where control continues after leaving it, if any."""
+        """Add a scope; return the block where control continues after the scope, if it does."""
         join = self._join(pending)
         then = self.leaving[node.label] = goes_on_at(join) if join else after
         stmts, structure = self.emit(node.body, then)
@@ -242,7 +243,7 @@ class _Builder:
         arm: list[Place | Fork],
         after: After,
     ) -> DraftBlock | None:
-        """Add a branch; return the block where its arms join, if anything is left for it."""
+        """Add a branch; return the block where its arms join, if control can reach it."""
         body = node.body
         if pending and _surely_leaves(node.orelse):
             body = [*body, *pending]
@@ -278,7 +279,7 @@ def _source(node: Node) -> ast.AST:
 
 
 def _returns(node: Node) -> bool:
-    """Return whether a function may return in a node; a helper called there returns to it."""
+    """Return whether a node may return from its function; a helper called in it returns to it."""
     match node:
         case If(body=body, orelse=orelse):
             return any(map(_returns, [*body, *orelse]))

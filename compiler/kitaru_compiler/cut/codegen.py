@@ -1,8 +1,8 @@
 """Generate `steps.py`: a function per block, and a table back to the user's lines.
 
-Statements keep their text, comments included, wherever the text still says what the block must do;
-whatever a pass changed is written again. Each function is parsed again and compared, so text
-and tree cannot drift apart.
+Statements keep their source text, including comments, as long as the text matches what the block
+must do. Statements changed by a pass are unparsed from the tree. Each function is parsed again and
+compared with its tree, so text and tree cannot differ.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ and the variables, or None and the flow's result. `plan.json` says which jumps s
 
 @dataclass(frozen=True)
 class Generated:
-    """The text of `steps.py` and its position table, as `kitaru.runtime.steps.blocks` reads."""
+    """The text of `steps.py` and its position table, for `kitaru.runtime.steps.blocks`."""
 
     text: str
     positions: tuple[dict[str, Any], ...]
@@ -40,7 +40,7 @@ def generate(
     live: dict[int, tuple[str, ...]],
     bound: dict[int, frozenset[str]],
 ) -> Generated:
-    """Write the functions of all blocks."""
+    """Generate the functions of all blocks."""
     frame = _frame_name(blocks)
     parts = [HEADER.format(flow=ir.name) + _future_imports(ir.source)]
     for block in blocks:
@@ -62,7 +62,7 @@ def generate(
 def _loads(
     block: DraftBlock, writer: _Writer, live: tuple[str, ...], bound: frozenset[str]
 ) -> list[str]:
-    """Return what binds the variables of the block's function; others' pass it by."""
+    """Return the statements that load the variables of the block's function from the frame."""
     lines = []
     for name in live:
         owner, _, variable = name.rpartition(".")
@@ -74,7 +74,7 @@ def _loads(
 
 
 def _future_imports(source: Source) -> str:
-    """Return the module's `from __future__` lines, which change what its code means."""
+    """Return the module's `from __future__` imports, which change the meaning of its code."""
     names = ", ".join(source.futures)
     return f"\nfrom __future__ import {names}\n" if names else ""
 
@@ -85,7 +85,7 @@ def _place_of(block: DraftBlock, source: Source) -> str:
 
 
 def _frame_name(blocks: list[DraftBlock]) -> str:
-    """Return a name for the blocks' parameter that no function's source mentions."""
+    """Return a name for the blocks' parameter that does not occur in any function's source."""
     name = "frame"
     functions = {id(block.activation.ir): block.activation.ir for block in blocks}.values()
     while any(name in (*ir.locals, *ir.mentioned, *ir.temporaries) for ir in functions):
@@ -94,7 +94,7 @@ def _frame_name(blocks: list[DraftBlock]) -> str:
 
 
 def _resolve_jump(node: ast.AST) -> None:
-    """Write the target's name into the jump, now that every block has one."""
+    """Insert the target's name into the jump, now that every block has a name."""
     jump = getattr(node, "jump", None)
     if jump and jump.target and isinstance(node, ast.Return):
         assert isinstance(node.value, ast.Tuple) and isinstance(node.value.elts[0], ast.Constant)
@@ -107,7 +107,7 @@ class _Writer:
     frame: str
 
     def load(self, variable: str, name: str, surely: bool) -> list[str]:
-        """Return what binds a variable, `name` in the frame; one that may be unbound stays so."""
+        """Return the statement that binds a variable, `name` in the frame, if it has a value."""
         line = f'{variable} = {self.frame}["{name}"]'
         if surely:
             return [INDENT + line]
@@ -122,7 +122,7 @@ class _Writer:
         return lines or _indented(ast.unparse(stmt), indent)
 
     def _jump(self, stmt: ast.stmt, indent: str) -> list[str] | None:
-        """Write the end of a block the way a person would."""
+        """Format the end of a block as a person would write it."""
         jump = getattr(stmt, "jump", None)
         if jump is None or not isinstance(stmt, ast.Return):
             return None
@@ -137,7 +137,7 @@ class _Writer:
         return [line] if _same_statement([line], stmt) else None
 
     def _items(self, value: ast.Dict) -> str:
-        """Write what is passed to another activation, each value as the user wrote it."""
+        """Format the values passed to another activation, each as in the source."""
         items = [
             f"{_quoted(key)}: {self._expression(item)}" if key else f"**{ast.unparse(item)}"
             for key, item in zip(value.keys, value.values, strict=True)
@@ -145,7 +145,7 @@ class _Writer:
         return "{" + ", ".join(items) + "}"
 
     def _assignment(self, stmt: ast.stmt, indent: str) -> list[str] | None:
-        """Write an assignment that a pass made, its value as the user wrote it."""
+        """Format an assignment that a pass created, with its value as in the source."""
         match stmt:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 line = f"{indent}{name} = {self._expression(value)}"
@@ -157,7 +157,7 @@ class _Writer:
         return text if _same_expression(text, expression) else ast.unparse(expression)
 
     def _segment(self, expression: ast.expr) -> str:
-        """Return the user's text of an expression on one line."""
+        """Return the source text of an expression on one line."""
         if expression.lineno != expression.end_lineno:
             return ""
         line = self.source.lines[expression.lineno - 1].encode()
@@ -180,7 +180,7 @@ class _Writer:
         return lines
 
     def _verbatim(self, stmt: ast.stmt, indent: str) -> list[str] | None:
-        """Return the statement's own lines, moved to `indent`, if they still say what it does."""
+        """Return the statement's own lines, indented by `indent`, if they still match its tree."""
         lines = self._own_lines(stmt)
         if lines is None:
             return None
@@ -215,12 +215,12 @@ class _Writer:
 
 
 def _quoted(name: ast.expr) -> str:
-    """Write a name of ours, which holds no quotes, the way the other lines do."""
+    """Format a generated name, which contains no quotes, in the quote style of the other lines."""
     return ast.unparse(name).replace("'", '"')
 
 
 def _moved(lines: list[str], stmt: ast.stmt, indent: str) -> list[str] | None:
-    """Move lines to another indentation; lines inside a string stay where they are."""
+    """Change the indentation of lines; lines inside a string stay unchanged."""
     inside = _inside_strings(stmt)
     shift = len(indent) - stmt.col_offset
     moved = []
@@ -236,7 +236,7 @@ def _moved(lines: list[str], stmt: ast.stmt, indent: str) -> list[str] | None:
 
 
 def _around(end: ast.AST) -> tuple[bytes, bytes]:
-    """Return what stands before and after the value of a `return` that became this one."""
+    """Return the text before and after the value of a `return` that became this statement."""
     match end:
         case ast.Return(value=ast.Tuple(elts=[ast.Constant() as target, ast.Dict(keys=[key])])):
             assert isinstance(key, ast.Constant)
@@ -246,7 +246,7 @@ def _around(end: ast.AST) -> tuple[bytes, bytes]:
 
 
 def _ending(lines: list[str], before: bytes, after: bytes) -> list[str] | None:
-    """Turn `return x` into `return None, x`, the last first so that places stay true."""
+    """Turn `return x` into `return None, x`, the last first so that positions stay valid."""
     text = _as_block(lines)
     try:
         stmt = ast.parse(text).body[0].body[0]  # type: ignore[attr-defined]
@@ -276,7 +276,7 @@ def _end(node: ast.Return) -> tuple[int, int]:
 
 
 def _as_block(lines: list[str]) -> str:
-    """Wrap indented lines so that Python parses them where a function's body stands."""
+    """Wrap indented lines so that Python parses them as the body of a function."""
     return "def f():\n" + "\n".join(lines)
 
 
@@ -297,7 +297,7 @@ def _same_expression(text: str, expression: ast.expr) -> bool:
 
 
 def _indented(text: str, indent: str) -> list[str]:
-    """Indent what `ast.unparse` wrote; the inside of a string must not move."""
+    """Indent the output of `ast.unparse`; lines inside a string stay unchanged."""
     inside = _inside_strings(ast.parse(text))
     return [
         line if number in inside or not line else indent + line
@@ -306,7 +306,7 @@ def _indented(text: str, indent: str) -> list[str]:
 
 
 def _inside_strings(tree: ast.AST) -> set[int]:
-    """Return the numbers of the lines that begin inside a string."""
+    """Return the numbers of the lines that start inside a string."""
     return {
         line
         for node in walk(tree)
@@ -316,9 +316,9 @@ def _inside_strings(tree: ast.AST) -> set[int]:
 
 
 def _table(parsed: ast.FunctionDef, block: DraftBlock) -> dict[str, Any]:
-    """Return the position table of one function; see `kitaru.runtime.steps.blocks` for its form.
+    """Return the position table of one function; `kitaru.runtime.steps.blocks` defines its form.
 
-    The loads of variables at its start have no place in the user's source.
+    The loads of variables at its start have no position in the user's source.
     """
     lines: dict[str, list[int]] = {}
     nodes: dict[str, list[list[int]]] = {}
@@ -339,7 +339,7 @@ def _table(parsed: ast.FunctionDef, block: DraftBlock) -> dict[str, Any]:
 
 
 def _shifts(pairs: list[tuple[Any, Any]]) -> dict[str, list[int]] | None:
-    """Return how each line moved, or None when its parts moved differently."""
+    """Return the offset of each line, or None if the parts of a line moved by different offsets."""
     found: dict[str, list[int]] = {}
     for written, meant in pairs:
         ends = (

@@ -1,7 +1,7 @@
 """Estimate the start time of containers on the longest path, from the target's table.
 
-The table is ours, not a measurement; the number of starts is exact. Steps that start side by side
-count once, arms of a branch count as the longest of them where the target has conditions.
+The table contains our estimates, not measurements. The number of starts is exact. Steps that start
+side by side count once. Of the arms of a branch, the longest counts if the target has conditions.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from kitaru_compiler.cut.profile import Profile
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """What a run waits for: `steps` starts one after the other, `calls` if each call were a step.
+    """Start-up time of a run: `steps` sequential starts, or `calls` if each call were a step.
 
-    `seconds` is what those steps cost to start, low and high, `seconds_of_calls` what calls would.
+    `seconds` is the start-up time of the steps, low and high. `seconds_of_calls` is that of the
+    calls.
     """
 
     steps: int
@@ -27,10 +28,10 @@ class Starts:
 
 
 def starts(plan: Plan, profile: Profile) -> Starts:
-    """Return the starts on the longest way through a plan.
+    """Return the number of starts on the longest path through a plan.
 
-    Calls are counted where they stand in the source: what a loop that stays together calls again
-    counts once.
+    Calls are counted by their positions in the source: a repeated call in an uncut loop counts
+    once.
 
         starts(plan, get("vertex").profile).seconds  # (240, 480)
     """
@@ -57,13 +58,13 @@ def _longest(items: Iterable[LayoutItem], profile: Profile, weights: Mapping[str
                 total += 1
             case BranchItem(decider=decider, arms=arms):
                 lengths = [_longest(arm, profile, weights) for arm in arms]
-                # Where no condition chooses, the steps of every arm start and ask their guards.
+                # Without native conditions, the steps of every arm start and check their guards.
                 total += max(lengths) if decider and profile.branches else sum(lengths)
     return total
 
 
 def shown(seconds: tuple[int, int]) -> str:
-    """Return a range of seconds as a person says it.
+    """Format a range of seconds for people.
 
     >>> shown((240, 480)), shown((20, 40)), shown((90, 90))
     ('4–8 min', '20–40 s', '90 s')

@@ -1,4 +1,4 @@
-"""Select the blocks that start a step, and arrange the steps."""
+"""Choose the blocks that start a step, and arrange the steps."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from kitaru_compiler.cut.retries import retrying
 
 Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
 
-# Cheap calls ride along at the tail of the step before; a wait never holds a container.
+# Cheap calls run at the end of the previous step. A wait never occupies a container.
 RIDES_ALONG = frozenset({"wait", "log", "memory", "join", "gather", "call", "return"})
 IDLE = RIDES_ALONG | {"entry"}
 
-# In seconds: a container that the orchestrator starts again survives what kills a process.
+# In seconds. A retry by the orchestrator in a new container also recovers from a killed process.
 RETRY_IS_WORTH = 30
 
 
 class Entry(NamedTuple):
-    """The start of a step: its name, and the block that it starts with."""
+    """The start of a step: its name and its first block."""
 
     name: str
     block: DraftBlock
@@ -43,8 +43,8 @@ class Entry(NamedTuple):
 class Cutter:
     """Chooses the entries of steps for one granularity and profile.
 
-    `guarded` are the branches that no one step decides, and whether that is because they nest
-    deeper than the target's conditions may.
+    `undecided_branches` maps each branch that no single step decides to whether the reason is that
+    it nests deeper than the target's conditions allow.
     """
 
     blocks: list[DraftBlock]
@@ -53,7 +53,7 @@ class Cutter:
     entries: dict[int, Entry] = field(default_factory=dict)
     fans: list[Step] = field(default_factory=list)
     undecided_branches: dict[Span, bool] = field(default_factory=dict)
-    # The first block that would start a step, were there not too many already.
+    # The first block that would have started a step if the limit had not been reached.
     first_over_limit: DraftBlock | None = None
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class Cutter:
         ]
 
     def cut(self, structure: list[Place | Fork]) -> Laid:
-        """Return the steps in program order and their layout."""
+        """Return the steps in program order, and their layout."""
         start = self.blocks[0]
         self.entries = {start.index: Entry(start.name, start)}
         inner, _ = self._items(structure, start.name, start, 0)
@@ -82,16 +82,16 @@ class Cutter:
         depth: int,
         gathering: DraftBlock | None = None,
     ) -> tuple[tuple[LayoutItem, ...], str | None]:
-        """Lay out one sequence; return it and the step that alone decides what follows.
+        """Lay out one sequence; return it with the step that alone decides what runs next.
 
-        `depth` counts the conditions around it. `gathering` is the end of a fan-out: whatever step
-        comes next starts there.
+        `depth` is the number of enclosing conditions. `gathering` is the end of a fan-out: the next
+        step, whatever it contains, starts there.
         """
         items: list[LayoutItem] = []
         for element in structure:
             if isinstance(element, Fork) and element.certain:
-                # `if …: return` and what follows: the decider's status shows whether the flow
-                # continues.
+                # For `if …: return` and the code after it, the decider's status shows whether the
+                # flow continues.
                 rest = [place for arm in element.arms for place in arm]
                 inner, decider = self._items(rest, decider, last, depth, gathering)
                 items += inner
@@ -129,7 +129,7 @@ class Cutter:
         return StepItem(name)
 
     def _after_answer(self, block: DraftBlock) -> str:
-        """Return a name for the step after a wait: the node that asks has the wait's."""
+        """Return a name for the step after a wait: the waiting node has the wait's own name."""
         taken = {other.name for other in self.blocks} | {e.name for e in self.entries.values()}
         base = name = f"{block.name}_answer"
         number = 1
@@ -151,13 +151,13 @@ class Cutter:
         return [*items, FanItem(step.name, decider or block.name)]
 
     def _branch(self, fork: Fork, decider: str | None, depth: int) -> tuple[LayoutItem, ...]:
-        """Lay out a branch; without a step in it, only its waits are left."""
+        """Lay out a branch. If it contains no step, only its waits remain."""
         too_deep = self.profile.branches and depth >= self.profile.max_depth
         if too_deep:
             decider = None
         arms = []
         for arm in fork.arms:
-            # One step decides a chain of `elif`: its conditions stand side by side.
+            # One step decides a chain of `elif`: its conditions are siblings.
             chained = decider is not None and len(arm) == 1 and isinstance(arm[0], Fork)
             inside = depth if chained or too_deep else depth + 1
             arms.append(self._items(arm, decider, None, inside)[0])
@@ -196,7 +196,7 @@ class Cutter:
         return False
 
     def _cuts(self) -> frozenset[int]:
-        """Return where a process surely ends. A wait is asked by the process that reaches it."""
+        """Return whether a process surely ends. A wait is asked by the process that reaches it."""
         return frozenset(i for i in self.entries if self.blocks[i].kind != "wait")
 
     def _step(self, index: int, cuts: frozenset[int]) -> Step:
@@ -223,7 +223,7 @@ class Cutter:
 def reachable(
     successors: list[list[int | None]], entry: int, entries: frozenset[int]
 ) -> tuple[list[int], list[int | None]]:
-    """Return the blocks that one process may run from `entry`, and the entries that may follow."""
+    """Return the blocks that one process may run from `entry`, and the possible next entries."""
     inside, exits, ends = {entry}, set(), False
     pending = [entry]
     while pending:
@@ -240,7 +240,7 @@ def reachable(
 
 
 def rides_along(block: DraftBlock) -> bool:
-    """Return whether a block needs no step of its own, whatever stands before it."""
+    """Return whether a block needs no step of its own, regardless of the blocks before it."""
     cheap = bool(block.calls) and all(call.kind in ("log", "memory") for call in block.calls)
     return block.kind in RIDES_ALONG or (block.kind == "region" and cheap)
 
@@ -248,14 +248,15 @@ def rides_along(block: DraftBlock) -> bool:
 def absorb_next(
     steps: tuple[Step, ...], layout: tuple[LayoutItem, ...], kinds: Mapping[str, BlockKind]
 ) -> Laid:
-    """Let a first step that does nothing of its own take in the next: its container runs anyway.
+    """Merge the next step into a first step without work of its own: its container runs anyway.
 
-    The merged step keeps the entry of the first and is otherwise the next one, name included.
+    The merged step keeps the entry of the first step and is otherwise the next step, including its
+    name.
     """
     first = steps[0]
     following = [name for name in first.exits if name is not None]
     busy = any(kinds[name] not in IDLE for name in first.blocks)
-    # After the answer, another step continues. It must find the next step in its place.
+    # After the answer, the run continues at another step, which must find the next step unmerged.
     asks = any(step.entry in first.blocks for step in steps[1:])
     if busy or asks or len(following) != 1:
         return steps, layout
@@ -291,7 +292,7 @@ def _without(items: tuple[LayoutItem, ...], old: str, merged: str) -> tuple[Layo
 
 
 def _after_first(arm: tuple[LayoutItem, ...], span: Span) -> tuple[LayoutItem, ...]:
-    """Let the first step of an arm that only its guard selects say whether the others start."""
+    """Let the first step of an arm that only its guard selects decide whether the others start."""
     if not arm or not isinstance(arm[0], StepItem) or not _has_steps(arm[1:]):
         return arm
     return (arm[0], BranchItem(arm[0].step, ((), arm[1:]), span))
@@ -302,7 +303,7 @@ def _has_steps(items: tuple[LayoutItem, ...]) -> bool:
 
 
 def is_native(block: DraftBlock, granularity: Granularity, profile: Profile) -> bool:
-    """Return whether the calls that a block submits become nodes; else they run on threads."""
+    """Return whether the calls that a block submits become nodes instead of threads."""
     if block.kind != "fan" or not profile.fan_out:
         return False
     runtimes = {call.options.runtime for call in block.calls if call.options}
@@ -311,7 +312,7 @@ def is_native(block: DraftBlock, granularity: Granularity, profile: Profile) -> 
 
 
 def nodes_of(block: DraftBlock, profile: Profile) -> Step:
-    """Return the step whose nodes make the calls that a fan submits."""
+    """Return the step whose nodes run the calls that a fan submits."""
     options = [call.options for call in block.calls if call.options]
     (joined,) = block.next
     assert joined is not None
@@ -329,7 +330,7 @@ def nodes_of(block: DraftBlock, profile: Profile) -> Step:
 
 
 def takes_in(element: Place | Fork) -> bool:
-    """Return whether the gathering step can also run what follows. Its container runs anyway."""
+    """Return whether the gathering step can also run the next block. Its container runs anyway."""
     if isinstance(element, Fork):
         return False
     block = element.block
@@ -337,6 +338,6 @@ def takes_in(element: Place | Fork) -> bool:
 
 
 def asks(block: DraftBlock) -> bool:
-    """Return whether a block wants a machine of some size."""
+    """Return whether a block requests resources."""
     wanted = resources(block)
     return bool(wanted.cpu or wanted.memory or wanted.gpu)

@@ -1,6 +1,7 @@
-"""The variables that cross each boundary: those read later, and those surely bound.
+"""Liveness: the variables that are read after each boundary, and those surely bound.
 
-Variables go by their names in the flow's frame, those of an inlined helper by its activation's.
+Variables have their names in the flow's frame. Variables of an inlined helper have the names of its
+activation.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ NONE: Names = frozenset()
 def live_variables(blocks: list[DraftBlock]) -> dict[int, Names]:
     """Return, by block index, the variables that may be read before they are bound again.
 
-    One that nothing can have bound yet counts only where it is mentioned: there it must be known as
-    a variable of the function, so that reading it raises and never finds a global of that name.
+    A variable that cannot be bound yet counts only in blocks that mention it. Those blocks must
+    treat it as a variable of the function, so that reading it raises an error and never finds a
+    global of the same name.
     """
     live: dict[int, Names] = {}
     owners = _owners(blocks)
@@ -45,13 +47,13 @@ def live_variables(blocks: list[DraftBlock]) -> dict[int, Names]:
 
 @dataclass(frozen=True)
 class Own:
-    """The variables of one activation, as the frame calls them."""
+    """The variables of one activation, by their names in the frame."""
 
     activation: Activation
     variables: Names
 
     def names(self, mentioned: Iterable[str]) -> Names:
-        """Return the variables among the names that its code mentions."""
+        """Return the variables that correspond to `names` used in the activation's code."""
         return frozenset(
             self.activation.qualified(name) for name in mentioned if name in self.variables
         )
@@ -81,13 +83,13 @@ def _bindable(blocks: list[DraftBlock], owners: dict[Activation, Own]) -> dict[i
 
 @dataclass(frozen=True)
 class _Before:
-    """Follows one activation's statements backward; `live` are the names at later blocks."""
+    """Follows one activation's statements backwards; `live` are the live names of later blocks."""
 
     own: Own
     live: dict[int, Names]
 
     def stmts(self, stmts: list[ast.stmt], after: Names) -> Names:
-        """Return what is live before the statements, when `after` is live after them."""
+        """Return the names live before the statements if `after` is live after them."""
         for stmt in reversed(stmts):
             after = self._stmt(stmt, after)
         return after
@@ -99,13 +101,13 @@ class _Before:
                 return self._at(jump) | self._read(value)
             case ast.If(test=test, body=body, orelse=orelse):
                 arms = self.stmts(body, after) | self.stmts(orelse, after)
-                # A walrus in the test may or may not bind: it kills nothing.
+                # A walrus in the test may or may not bind its name, so it ends no liveness.
                 return arms | self._read(test)
         inside = map(self._at, jumps(stmt))
         return (after - self.own.names(_killed(stmt))).union(self._exposed(stmt), *inside)
 
     def _at(self, jump: Jump) -> Names:
-        """Return what is live at a block's end and not made there."""
+        """Return the names that are live at a block's end and not passed by it."""
         return self.live[jump.target.index].difference(jump.passed) if jump.target else NONE
 
     def _read(self, *nodes: ast.AST) -> Names:
@@ -115,12 +117,12 @@ class _Before:
         return self.stmts(stmts, NONE) - self.own.names(bound)
 
     def _exposed(self, stmt: ast.stmt) -> Names:
-        """Return what a statement may read before it binds it, each of its parts by itself."""
+        """Return the names that a statement may read before it binds them, part by part."""
         match stmt:
             case ast.While(test=test, body=body, orelse=orelse):
                 return self._part(body) | self._part(orelse) | self._read(test)
             case ast.For(target=target, iter=iterable, body=body, orelse=orelse):
-                # The target's own reads, as in `for xs[i] in …`, are not bindings of a name.
+                # Reads in the target, as in `for xs[i] in …`, do not bind a name.
                 inside = self._part(body, target_names(target)) | self._part(orelse)
                 return inside | self._read(target, iterable)
             case ast.With(items=items, body=body):
@@ -128,7 +130,8 @@ class _Before:
                 bound = set[str]().union(*map(target_names, targets))
                 return self._part(body, bound) | self._read(*items)
             case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
-                # An exception may come anywhere in the body: nothing there hides a read elsewhere.
+                # An exception may occur anywhere in the body, so no binding in the body hides a
+                # later read.
                 inside = self._part(body) | self._part(orelse) | self._part(final)
                 for handler in handlers:
                     inside |= self._part(handler.body, [handler.name] if handler.name else ())
@@ -138,7 +141,7 @@ class _Before:
 
 
 def _killed(stmt: ast.stmt) -> set[str]:
-    """Return the names whose old value nothing after a simple statement can see."""
+    """Return the names whose old value is certainly gone after a simple statement."""
     return deleted_names(stmt) if isinstance(stmt, ast.Delete) else certainly_bound(stmt)
 
 
@@ -165,7 +168,7 @@ def _after(stmts: list[ast.stmt], now: Names, bound: dict[int, Names], own: Own)
             now = (body & orelse) if not any(ends) else orelse if ends[0] else body
         else:
             gone = own.names(deleted_names(stmt))
-            # A jump out of the middle of a statement knows only what held before it.
+            # A jump inside a statement can rely only on the names bound before the statement.
             for inner in jumps(stmt):
                 if inner.target:
                     _join(bound, inner.target.index, (now - gone).union(inner.passed))

@@ -15,7 +15,7 @@ _NAMES: dict[BlockKind, str] = {"entry": "start", "join": "join", "return": "bac
 
 
 def name_blocks(blocks: list[DraftBlock], ir: FlowIR) -> None:
-    """Name each block for what it does: letters, digits and single underscores, unique."""
+    """Name each block after its purpose: letters, digits and single underscores, unique."""
     taken = {ir.name}
     for block in blocks:
         if block.kind == "fan":
@@ -53,7 +53,7 @@ def _clean(words: str) -> str:
 
 
 def _wait_name(block: DraftBlock) -> str:
-    """Return the literal name of a wait, which says more than `wait`."""
+    """Return the literal name of a wait, which is more specific than `wait`."""
     if block.kind != "wait":
         return ""
     call = getattr(block.place, "value", None)

@@ -1,4 +1,4 @@
-"""Build the plan: blocks, steps and layout as plain data, and notes about them."""
+"""Build the plan: blocks, steps and layout as plain data, with notes about them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from kitaru_compiler.passes.uncuttable import too_large, unexpected
 
 @dataclass(frozen=True)
 class Cut:
-    """A flow cut for one target: the parts of its plan, its generated code, and the notes."""
+    """A flow cut for one target: the parts of its plan, its generated code and its notes."""
 
     blocks: tuple[Block, ...]
     steps: tuple[Step, ...]
@@ -59,7 +59,7 @@ def cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
     try:
         return _cut(ir, granularity, profile)
     except (RecursionError, IndentationError):
-        # Python itself nests no deeper than this.
+        # Python itself allows no deeper nesting.
         return cut(too_large(ir), granularity, profile)
     except Exception as error:
         return cut(unexpected(ir, "cut", error), granularity, profile)
@@ -101,11 +101,11 @@ def _activation(made: Activation, caller: Activation, call: ast.Call) -> wire.Ac
 
 
 def _uncut(ir: FlowIR, region: Region) -> Cut:
-    """Keep the flow's own function as the one block."""
+    """Keep the flow's own function as its only block."""
     source = ir.source
     span = source.span(ir.definition)
     calls = tuple(name for call in region.calls for name in call.records)
-    # After a fault of the compiler, what the flow calls may be unknown.
+    # After a fault of the compiler, the calls of the flow may be unknown.
     waits = region.rule is INTERNAL_FAULT or any(call.may_wait for call in region.calls)
     name = ir.name.lower() if ir.name.lower().isidentifier() and ir.name.isascii() else "flow"
     told = (region.rule.code, region.reason, region.help)
@@ -121,12 +121,12 @@ def _uncut(ir: FlowIR, region: Region) -> Cut:
 
 
 def _first_mention(activations: Iterable[Activation]) -> Any:
-    """Return a key that orders variables as the source does, the flow's own first."""
+    """Return a sort key for variables: source order, the flow's own variables first."""
     order: dict[str, int] = {}
     for activation in activations:
         for name in _mentions(activation.ir):
             order.setdefault(activation.qualified(name), len(order))
-        # What the passes made up, and a result.
+        # Temporaries of the passes, and results.
         order.setdefault(activation.name, len(order))
     return lambda name: (order.get(name, order[name.rpartition(".")[0]]), name)
 
@@ -186,7 +186,7 @@ def _region_notes(drafts: list[DraftBlock]) -> list[Diagnostic]:
 
 
 def _makes_one_call(region: Region) -> bool:
-    """Return whether a `try` makes one call, once: a step of its own loses nothing to it.
+    """Return whether a `try` makes exactly one call, so that its own step changes nothing.
 
     try:
         found = search(query)
@@ -244,7 +244,7 @@ def _limit_notes(cutter: Cutter) -> list[Diagnostic]:
 def _local_definitions(
     activations: Iterable[Activation], blocks: tuple[Block, ...], steps: tuple[Step, ...]
 ) -> list[Diagnostic]:
-    """Warn where a function or class defined in the body is still needed after a cut."""
+    """Warn about functions and classes defined in the body that are still needed after a cut."""
     entries = {step.entry for step in steps[1:]}
     crossing = {name for block in blocks if block.name in entries for name in block.live}
     notes = []

@@ -1,4 +1,4 @@
-"""Profiles of targets: plain data that the compiler needs before it cuts."""
+"""Target profiles: the facts about a target that the compiler needs before it cuts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Profile:
     waits_need: str = ""
 
     def with_options(self, options: Mapping[str, str]) -> Profile:
-        """Return the profile that holds where the project tells the target these options.
+        """Return the profile that applies if the project sets these options for the target.
 
         get("sagemaker").profile.with_options({}).waits  # "suspended"
         """

@@ -13,21 +13,21 @@ from kitaru_compiler.ir.nodes import CheckpointOptions, DurableCall
 
 
 def option(block: DraftBlock, name: str) -> object:
-    """Return what the checkpoint of a block asks for, None where it is no checkpoint."""
+    """Return the options of a block's checkpoint, None if the block is not a checkpoint."""
     if block.kind != "checkpoint":
         return None
     return getattr(block.calls[0].options, name, None)
 
 
 def isolated(block: DraftBlock) -> bool:
-    """Return whether a checkpoint of the block must have a process of its own."""
+    """Return whether a checkpoint of the block must run in a process of its own."""
     if block.kind == "fan":
         return any(c.options and c.options.runtime == "isolated" for c in block.calls)
     return option(block, "runtime") == "isolated"
 
 
 def resources(*blocks: DraftBlock) -> Resources:
-    """Return the most that any checkpoint of the blocks asks for."""
+    """Return the maximum resources requested by any checkpoint of the blocks."""
     return most(asked_by(call for block in blocks for call in block.calls))
 
 
@@ -47,7 +47,7 @@ def may_pickle(options: Iterable[CheckpointOptions]) -> bool:
 
 
 def most(options: Iterable[CheckpointOptions]) -> Resources:
-    """Return the largest amount of each resource that one of the checkpoints asks for."""
+    """Return the maximum of each resource that the checkpoints request."""
     options = list(options)
     return Resources(
         cpu=max((o.cpu for o in options), key=_cores, default=""),
@@ -65,7 +65,7 @@ def _bytes(text: str) -> float:
 
 
 def _amount(read: Callable[[str], float], text: str) -> float:
-    """Return an amount; what is not one counts as the most, so that the target refuses it."""
+    """Return an amount as a number; an invalid amount is the maximum, which targets reject."""
     try:
         return read(text) if text else 0
     except UsageError:

@@ -1,4 +1,4 @@
-"""Choose who retries a step: the orchestrator if it supports the policy, else the step."""
+"""Choose the retrying side: the orchestrator if it supports the policy, else the step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kitaru_compiler.ir.nodes import CheckpointOptions
 
 
 def retrying(step: Step, options: Sequence[CheckpointOptions], profile: Profile) -> Step:
-    """Return `step` with the retries that the checkpoints it makes ask for, the most of each."""
+    """Return `step` with the maximum of the retries that its checkpoints request."""
     retries = max((asked.retries for asked in options), default=0)
     if not retries:
         return step

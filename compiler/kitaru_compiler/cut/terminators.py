@@ -1,4 +1,4 @@
-"""The last statement of a block: it names the next block, or ends the flow."""
+"""Terminators: the last statement of a block names the next block or ends the flow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kitaru_compiler.ir.exits import exit_of
 from kitaru_compiler.ir.nodes import Activation, Arguments
 from kitaru_compiler.ir.scope import own_statements
 
-# What ends an arm or a body that runs on, and what stands for `return value` in a function.
+# Creates the end of an arm or body that falls through, or the replacement of `return value`.
 After = Callable[[ast.AST], list[ast.stmt]]
 Leave = Callable[[ast.AST, ast.expr | None], ast.stmt]
 
@@ -23,7 +23,7 @@ def goes_on_at(block: DraftBlock) -> After:
 
 
 def leaves(leave: Leave) -> After:
-    """Return what ends the body of a function: it returns None."""
+    """Return the statement at the end of a function's body: the function returns None."""
     return lambda place: [leave(place, None)]
 
 
@@ -33,9 +33,9 @@ def jump(block: DraftBlock, place: ast.AST) -> ast.stmt:
 
 
 def call(block: DraftBlock, activation: Activation, arguments: Arguments) -> ast.stmt:
-    """Return the jump into a helper: the caller's variables, and the arguments by parameter.
+    """Return the jump into a helper, with the caller's variables and the arguments by parameter.
 
-    The arguments come first: they may bind a variable.
+    The arguments are evaluated first, because they may bind a variable.
     """
     assert activation.call is not None
     if not arguments:
@@ -80,7 +80,7 @@ def _jump(
 
 
 def with_jumps(stmt: ast.stmt, leave: Leave, leaving: Mapping[str, After]) -> ast.stmt:
-    """Turn every `return x` of the function, and every exit of a scope, into the end of a block."""
+    """Replace every `return x` of the function, and every exit of a scope, with a block end."""
     if not any(isinstance(node, ast.Return) or exit_of(node) for node in own_statements(stmt)):
         return stmt
     changed = _Jumps(leave, leaving).visit(stmt)
@@ -89,7 +89,7 @@ def with_jumps(stmt: ast.stmt, leave: Leave, leaving: Mapping[str, After]) -> as
 
 
 class _Jumps(ast.NodeTransformer):
-    """Copies what it changes; nested functions and classes keep their own returns."""
+    """Copies the nodes it changes; nested functions and classes keep their own returns."""
 
     def __init__(self, leave: Leave, leaving: Mapping[str, After]) -> None:
         self._leave = leave

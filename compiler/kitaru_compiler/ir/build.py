@@ -1,4 +1,4 @@
-"""Build small AST nodes. Each has the position of the code that it stands for."""
+"""Build small AST nodes. Each has the position of the source code that it replaces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T", bound=ast.AST)
 
 
 def at(place: ast.AST, node: T) -> T:
-    """Give `node`, and all in it that has no position, the position of `place`; return it."""
+    """Set the position of `node` and its inner nodes, where missing, to that of `place`."""
     for child in ast.walk(node):
         if "lineno" in child._attributes and not hasattr(child, "lineno"):
             ast.copy_location(child, place)
@@ -30,7 +30,7 @@ def assign(place: ast.AST, name: str, value: ast.expr) -> ast.Assign:
 
 
 def rewrite(nodes: list[Node], change: Callable[[list[Node]], list[Node]]) -> list[Node]:
-    """Apply `change` to every list of nodes, the arms of branches and the scopes first."""
+    """Apply `change` to every list of nodes, lists in branches and scopes first."""
     for node in nodes:
         if isinstance(node, If | Scope):
             node.body = rewrite(node.body, change)

@@ -20,7 +20,7 @@ def exit_of(node: ast.AST) -> str:
 
 
 def escapes(nodes: Iterable[Node]) -> set[str]:
-    """Return the labels of the scopes around `nodes` that something in them leaves."""
+    """Return the labels of the enclosing scopes that code in `nodes` leaves."""
     found: set[str] = set()
     for node in nodes:
         match node:
@@ -56,9 +56,9 @@ def own_exits(stmts: Iterable[ast.stmt]) -> Iterator[ast.Break | ast.Continue]:
 
 
 def held_exit(stmts: Iterable[ast.stmt]) -> ast.Break | ast.Continue | None:
-    """Return an exit of the loop with the body `stmts` on whose way variables still change.
+    """Return an exit of the loop with body `stmts` that changes variables on its way out.
 
-    A `finally` may bind anything, and an `except … as e` unbinds its name.
+    A `finally` may bind any name, and `except … as e` unbinds its name.
     """
     for stmt in stmts:
         match stmt:

@@ -7,14 +7,14 @@ import builtins
 
 BUILTINS = frozenset(dir(builtins))
 FRAME_READERS = frozenset({"locals", "vars", "dir", "eval", "exec", "globals"})
-# These use the function or generator up before they return, so it outlives no statement.
+# These exhaust the function or generator before they return, so it does not outlive its statement.
 CONSUMERS = frozenset(
     {"all", "any", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple"}
 )
 
 
 def is_literal(node: ast.expr) -> bool:
-    """Return whether `node` is a constant, a number with a sign, or a tuple of such."""
+    """Return whether `node` is a constant, a signed number, or a tuple of these."""
     match node:
         case ast.Constant():
             return True

@@ -1,7 +1,8 @@
 """The representation between source and blocks: a few nodes over Python's own AST.
 
-Code is Python's `ast` because what must be exact is Python's meaning and its positions; every
-statement keeps the positions of the source it came from, or of the source it was made for.
+Code is represented by Python's `ast`, because Python's semantics and positions must be preserved
+exactly. Every statement keeps its source position, or the position of the source that it was
+created for.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from kitaru_compiler.ir.walk import walk
 if TYPE_CHECKING:
     from kitaru_compiler.frontend.source import Source
 
-# The values of parameters, in the order in which they are evaluated.
+# The values of parameters, in evaluation order.
 Arguments = list[tuple[str, ast.expr]]
 CallKind = Literal["checkpoint", "llm", "wait", "log", "memory", "submit", "helper", "dynamic"]
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointOptions:
-    """The literal arguments of `@checkpoint(...)`, `None` where absent or not a literal.
+    """The literal arguments of `@checkpoint(...)`, `None` if absent or not a literal.
 
-    What it leaves open of retries is the flow's. `native_retry` means that an orchestrator can do
-    all of what is said of them; of exceptions it knows nothing.
+    Unset retry options are inherited from the flow. `native_retry` is true if an orchestrator can
+    implement the retry options completely. An orchestrator cannot filter by exception.
     """
 
     name: str
@@ -44,12 +45,12 @@ class CheckpointOptions:
 
 @dataclass(frozen=True, slots=True)
 class DurableCall:
-    """What one call in the source records when it runs.
+    """The durable operation of one call in the source.
 
-    `name` is the callee as diagnostics say it; `inside` are the durable calls that a helper, or a
-    value that is called, may make in its turn, and `needs` the options of the checkpoints among
-    them. `callee` is the absolute name of a helper that this call certainly reaches, empty when
-    that is not certain; `doubt` says which code may replace it.
+    `name` is the name of the callee in diagnostics. `inside` are the durable calls that a helper,
+    or a called value, may make. `needs` are the options of the checkpoints among them. `callee` is
+    the absolute name of a helper that this call certainly reaches, empty if that is uncertain.
+    `doubt` describes the code that may replace it.
     """
 
     kind: CallKind
@@ -62,7 +63,7 @@ class DurableCall:
 
     @property
     def records(self) -> tuple[str, ...]:
-        """The names of what may be recorded."""
+        """The names of the records that the call may write."""
         return self.inside or (self.name,)
 
     @property
@@ -72,7 +73,7 @@ class DurableCall:
 
 
 def reaching(kind: CallKind, name: str, calls: Iterable[DurableCall]) -> DurableCall:
-    """Return the call of something that may make `calls` in its turn."""
+    """Return the durable call for a callee that may make `calls`."""
     distinct = tuple(dict.fromkeys(calls))
     names = tuple(dict.fromkeys(call.name for call in distinct))
     needs = tuple(call.options for call in distinct if call.options)
@@ -80,17 +81,17 @@ def reaching(kind: CallKind, name: str, calls: Iterable[DurableCall]) -> Durable
 
 
 def mark_durable(node: ast.Call, call: DurableCall) -> None:
-    """Attach `call` to its node; copies of the node keep it."""
+    """Attach `call` to its node. Copies of the node keep it."""
     node.durable = call  # type: ignore[attr-defined]
 
 
 def durable_of(node: ast.AST) -> DurableCall | None:
-    """Return what the call at `node` records, or None when nothing is known to be recorded."""
+    """Return the durable call at `node`, or None if no durable operation is known."""
     return getattr(node, "durable", None)
 
 
 def durable_calls(*nodes: ast.AST) -> list[DurableCall]:
-    """Return the durable calls anywhere inside `nodes`, in the order in which they end."""
+    """Return the durable calls anywhere inside `nodes`, in the order in which they complete."""
     found = [
         (child.end_lineno or 0, child.end_col_offset or 0, index, call)
         for index, node in enumerate(nodes)
@@ -109,7 +110,7 @@ class Code:
 
 @dataclass(slots=True)
 class Durable:
-    """A statement that makes exactly one durable call, and evaluates nothing durable before it."""
+    """A statement with exactly one durable call, which no durable evaluation precedes."""
 
     stmt: ast.stmt
     call: DurableCall
@@ -117,7 +118,7 @@ class Durable:
 
 @dataclass(slots=True)
 class If:
-    """A branch with something durable in an arm; its test holds nothing durable."""
+    """A branch with durable code in an arm. Its test contains no durable call."""
 
     test: ast.expr
     body: list[Node]
@@ -127,9 +128,9 @@ class If:
 
 @dataclass(slots=True)
 class Region:
-    """Statements that stay in one process, durable inside, and the rule that says why.
+    """Statements with durable calls that stay in one process, and the rule that explains it.
 
-    `needs` are the options of checkpoints that they may reach by calls that are not known.
+    `needs` are the options of the checkpoints that unknown calls in the statements may reach.
     """
 
     stmts: list[ast.stmt]
@@ -143,7 +144,7 @@ class Region:
 
 @dataclass(slots=True)
 class Fan:
-    """Statements that submit calls and look at none of their futures."""
+    """Statements that submit calls and read none of their futures."""
 
     stmts: list[ast.stmt]
     calls: list[DurableCall]
@@ -151,7 +152,7 @@ class Fan:
 
 @dataclass(slots=True)
 class Return:
-    """The end of the function; `stmt.value` holds nothing durable."""
+    """The end of the function; `stmt.value` contains no durable call."""
 
     stmt: ast.Return
 
@@ -160,7 +161,7 @@ class Return:
 class Scope:
     """Nodes that an exit may leave. Control then continues after the scope.
 
-    `source` is the statement that they were made from.
+    `source` is the statement from which the nodes were created.
     """
 
     label: str
@@ -170,7 +171,7 @@ class Scope:
 
 @dataclass(slots=True)
 class Exit:
-    """A jump to what follows the scope called `label`, which holds it."""
+    """A jump to the code after the enclosing scope called `label`."""
 
     label: str
     stmt: ast.stmt
@@ -178,10 +179,10 @@ class Exit:
 
 @dataclass(slots=True)
 class Inline:
-    """A call of a helper, written out: its body runs here, as `activation`.
+    """An inlined call of a helper: its body runs here, as `activation`.
 
-    `arguments` are evaluated by the caller, `defaults`, for the other parameters, by the helper.
-    The call's value goes to the caller's variable `target`, if there is one.
+    `arguments` are evaluated by the caller. `defaults`, for the other parameters, are evaluated by
+    the helper. The call's value is assigned to the caller's variable `target`, if there is one.
     """
 
     stmt: ast.stmt
@@ -197,17 +198,23 @@ Node = Code | Durable | Fan | If | Region | Return | Scope | Exit | Inline
 
 @dataclass(slots=True)
 class FlowIR:
-    """One flow, or a helper of one, in structured form.
+    """One flow, or a helper of a flow, in structured form.
 
-    `function` is its qualified name in its module. `locals` are all names that are local to it;
-    `parameters` those of them that are its inputs. `globals` are the names its module binds,
-    `constants` those of them bound once, `literals` what those of them are that are numbers, texts
-    or tuples of such, `modules` those that are imported modules or classes,
-    `replaced` the names that code of the project sets on some object,
-    `containers` the locals that are only ever a display of that builtin type, `mentioned` every
-    name in the flow's source, `exception_reader` the place of code in the project that reads the
-    exception being handled outside a handler, `temporaries` the names the passes made up. `whole`
-    is set when the flow must run as it is, its own function called, and says why.
+    Attributes:
+        function: qualified name of the function in its module.
+        locals: all names that are local to the function.
+        parameters: the names in `locals` that are inputs.
+        globals: the names that the module binds.
+        constants: the globals that are bound once.
+        literals: the values of the constants that are numbers, strings or tuples of these.
+        modules: the constants that are imported modules or classes.
+        replaced: the names that code of the project sets as attributes of any object.
+        containers: the locals that are only ever assigned a display of this builtin type.
+        mentioned: every name in the flow's source.
+        exception_reader: the place of project code that reads the handled exception outside a
+            handler.
+        temporaries: the names created by passes.
+        whole: why the flow must run uncut by calling its own function, if it must.
     """
 
     name: str
@@ -229,17 +236,17 @@ class FlowIR:
     temporaries: list[str] = field(default_factory=list)
 
     def is_builtin(self, name: str, wanted: frozenset[str]) -> bool:
-        """Return whether `name` is one of the builtins `wanted`, shadowed by nothing."""
+        """Return whether `name` is one of the builtins `wanted` and not shadowed."""
         return name in wanted and name not in self.locals and name not in self.globals
 
     def literal(self, node: ast.expr) -> ast.expr:
-        """Return what a constant of the module is where `node` names one, else `node`."""
+        """Return the value of the module constant that `node` names, otherwise `node`."""
         if not isinstance(node, ast.Name) or node.id in self.locals:
             return node
         return self.literals.get(node.id, node)
 
     def temporary(self, hint: str) -> str:
-        """Return a new variable name that no source mentions, readable by its `hint`."""
+        """Return a new variable name that does not occur in the source, readable by its `hint`."""
         base = f"{hint}_"
         taken = self.mentioned.union(self.temporaries)
         number = 1
@@ -251,10 +258,10 @@ class FlowIR:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Activation:
-    """One run of a function's body: the flow's own, called by nobody, or that of a helper.
+    """One activation of a function: of the flow itself, which has no caller, or of a helper.
 
-    `call` is the caller's expression. Its variables stand in the flow's frame under `name`, which
-    is unique in the flow.
+    `call` is the caller's expression. The activation's variables are stored in the flow's frame
+    under `name`, which is unique in the flow.
     """
 
     name: str
@@ -268,5 +275,5 @@ class Activation:
 
     @property
     def result(self) -> str:
-        """The name under which its result is handed to the caller, which no variable can have."""
+        """The name under which its result is passed to the caller; not a valid variable."""
         return self.qualified("return")

@@ -1,4 +1,4 @@
-"""The flow variables that code reads, binds and deletes, including nested scopes."""
+"""The variables that code reads, binds and deletes, including nested scopes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 class Bound(NamedTuple):
-    """What a scope binds: `names` has the imported name, or "", of each place that binds a name.
+    """The bindings of a scope: `names` has the imported name, or "", of each binding of a name.
 
-    `outside` are the names that the scope leaves to the module by a `global` statement.
+    `outside` are the names that the scope binds in the module through a `global` statement.
     """
 
     names: dict[str, list[str]]
@@ -30,9 +30,10 @@ def argument_names(arguments: ast.arguments) -> list[str]:
 
 
 def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield `node` and what is evaluated in its own scope, not the bodies of nested functions.
+    """Yield `node` and the nodes evaluated in its own scope, without bodies of nested functions.
 
-    Comprehensions count as the scope they stand in: they run at once, and walrus leaks out of them.
+    Comprehensions count as part of the enclosing scope: they run at once, and a walrus binds
+    outside of them.
     """
     pending = [node]
     while pending:
@@ -44,7 +45,7 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def own_statements(stmt: ast.stmt) -> Iterator[ast.stmt]:
-    """Yield `stmt` and the statements in it, not those of nested functions and classes."""
+    """Yield `stmt` and its inner statements, without those of nested functions and classes."""
     pending = [stmt]
     while pending:
         stmt = pending.pop()
@@ -54,7 +55,7 @@ def own_statements(stmt: ast.stmt) -> Iterator[ast.stmt]:
 
 
 def inner_statements(stmt: ast.stmt) -> Iterator[ast.stmt]:
-    """Yield the statements directly inside a compound one."""
+    """Yield the statements directly inside a compound statement."""
     for name in ("body", "handlers", "cases", "orelse", "finalbody"):
         for child in getattr(stmt, name, ()):
             if isinstance(child, ast.stmt):
@@ -64,7 +65,7 @@ def inner_statements(stmt: ast.stmt) -> Iterator[ast.stmt]:
 
 
 def definition_time(node: Function | ast.ClassDef) -> list[ast.expr]:
-    """Return what a definition evaluates where it stands: decorators, defaults, bases."""
+    """Return the expressions evaluated by a definition itself: decorators, defaults, bases."""
     if isinstance(node, ast.ClassDef):
         return [*node.decorator_list, *node.bases, *(k.value for k in node.keywords)]
     evaluated: list[ast.expr] = [*node.args.defaults, *(d for d in node.args.kw_defaults if d)]
@@ -74,7 +75,7 @@ def definition_time(node: Function | ast.ClassDef) -> list[ast.expr]:
 
 
 def bound_names(node: ast.AST) -> set[str]:
-    """Return the names that `node` may bind in the scope it stands in."""
+    """Return the names that `node` may bind in its scope."""
     names: set[str] = set()
     own = [*own_nodes(node)]
     hidden = _comprehension_targets(own)
@@ -107,7 +108,7 @@ def bound_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
 def certainly_bound(stmt: ast.stmt) -> set[str]:
     """Return the names that a simple statement or a definition binds whenever it runs.
 
-    A walrus inside it may hide behind `and`, and does not count.
+    A walrus does not count, because it may be short-circuited, as in `a and (b := c)`.
     """
     match stmt:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -134,7 +135,7 @@ def target_names(target: ast.expr) -> set[str]:
 
 
 def deleted_names(node: ast.AST) -> set[str]:
-    """Return the names that `node` may unbind, `except E as e` included."""
+    """Return the names that `node` may unbind, including `except E as e`."""
     names: set[str] = set()
     for child in own_nodes(node):
         match child:
@@ -157,7 +158,7 @@ def _comprehension_targets(nodes: list[ast.AST]) -> set[ast.AST]:
 
 
 def read_names(node: ast.AST) -> set[str]:
-    """Return the names of the scope `node` stands in that it reads, needs bound, or may capture."""
+    """Return the names of its scope that `node` reads, needs bound, or may capture."""
     names: set[str] = set()
     _read(node, frozenset(), names)
     return names
@@ -193,8 +194,8 @@ def _read(node: ast.AST, hidden: frozenset[str], names: set[str]) -> None:
                 _read(expression, hidden, names)
             _read_function(node, hidden, names)
         case ast.ClassDef():
-            # A class body sees the enclosing scope for what it does not bind, and maybe binds late:
-            # everything it mentions counts.
+            # A class body reads unbound names from the enclosing scope, and may bind names late.
+            # All names that it mentions therefore count.
             for child in children(node):
                 _read(child, hidden, names)
         case _:

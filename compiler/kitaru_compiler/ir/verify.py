@@ -24,11 +24,11 @@ from kitaru_compiler.ir.scope import own_nodes
 
 
 class NotNormal(AssertionError):
-    """A pass left something that the next stage must not see."""
+    """A pass produced code that the next stage does not accept."""
 
 
 def verify(ir: FlowIR) -> FlowIR:
-    """Return a flow in normal form; raise NotNormal unless one block can begin at each call."""
+    """Return a flow in normal form; raise NotNormal unless a block can start at each call."""
     _verify(ir.body)
     _need(not escapes(ir.body), ir.definition, "an exit leaves a scope that does not hold it")
     return ir

@@ -1,7 +1,7 @@
-"""Walk syntax trees, without the nodes that are no code of their own.
+"""Walk syntax trees, skipping nodes that are not code of their own.
 
 `ast.walk` and `ast.iter_child_nodes` also yield operators and contexts, which are nearly half of a
-tree, and try every field of a node. A compilation walks its trees many times:
+tree, and check every field of a node. A compilation walks its trees many times:
 
     walk(tree)         # the nodes of `tree`, in the order of `ast.walk`
     children(node)     # the nodes directly below `node`, in their order
@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-# Fields that contain names, flags and operators, which nobody looks for.
+# Fields that contain names, flags and operators, which no caller needs.
 _PLAIN = frozenset({
     "arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "level", "lineno",
     "module", "op", "ops", "simple", "tag", "type_comment",
@@ -20,7 +20,7 @@ _PLAIN = frozenset({
 
 
 class _Fields(dict[type[ast.AST], tuple[str, ...]]):
-    """The fields of each kind of node, also of a kind that a pass defines for itself."""
+    """The fields of each node type, including types defined by a pass."""
 
     def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
         self[kind] = tuple(name for name in kind._fields if name not in _PLAIN)
@@ -31,7 +31,7 @@ FIELDS = _Fields()
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes directly below `node`, operators and contexts left out."""
+    """Return the nodes directly below `node`, without operators and contexts."""
     found: list[ast.AST] = []
     for name in FIELDS[node.__class__]:
         value = getattr(node, name, None)
@@ -43,7 +43,7 @@ def children(node: ast.AST) -> list[ast.AST]:
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield `node` and the nodes below it, those of a level before the next level."""
+    """Yield `node` and the nodes below it, level by level."""
     level = [node]
     for found in level:
         level += children(found)

@@ -21,23 +21,23 @@ from kitaru_compiler.passes.uncuttable import too_large, uncuttable, unexpected
 from kitaru_compiler.passes.unroll import unroll
 
 PASSES: tuple[Callable[[FlowIR], FlowIR], ...] = (
-    uncuttable,  # a flow that looks into its own frame runs as it is
-    branches,  # `if` with something durable in it becomes a node
+    uncuttable,  # a flow that reads its own frame runs unchanged
+    branches,  # `if` statements with durable code become nodes
     closures,  # no cut after a closure over a variable that changes
     unroll,  # loops over literals
-    fan_out,  # submits that nothing else runs beside
-    regions,  # what cannot be cut, with the reason
+    fan_out,  # submits that run alongside no other call
+    regions,  # code that cannot be cut, with the reason
     ternaries,  # `x = a() if c else b()` becomes two assignments
-    hoist,  # nested durable calls into temporaries, in Python's order
-    merge_submits,  # neighbouring submits become one fan-out
-    verify,  # normal form, or a fault of a pass above
+    hoist,  # nested durable calls move to temporaries, in Python's order
+    merge_submits,  # adjacent submits become one fan-out
+    verify,  # check the normal form; a violation is a fault of a pass
 )
 
 
 def normalise(ir: FlowIR) -> FlowIR:
-    """Run every pass; the result is in normal form (see `kitaru_compiler.ir.verify`), or whole.
+    """Run every pass; the result is in normal form (see `kitaru_compiler.ir.verify`) or uncut.
 
-    A pass that fails leaves the flow whole: what is never cut is never wrong.
+    If a pass fails, the flow stays uncut: an uncut flow is always correct.
     """
     for step in PASSES:
         try:

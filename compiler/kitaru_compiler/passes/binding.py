@@ -1,4 +1,4 @@
-"""Bind the arguments of a helper call to parameters, as Python does."""
+"""Bind the arguments of a helper call to its parameters, as Python does."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Why = tuple[str, str]
 
 @dataclass(frozen=True)
 class Bound:
-    """`arguments` in the order of evaluation, and what binds the parameters that were not given."""
+    """The `arguments` in evaluation order, and the statements that bind the other parameters."""
 
     arguments: Arguments
     defaults: list[ast.stmt]
 
 
 def bind(call: ast.Call, helper: FlowIR) -> Bound | Why:
-    """Bind a call's arguments, or say why that cannot be known."""
+    """Bind a call's arguments, or return why the binding is unknown."""
     name = f"`{helper.name}`"
     if any(isinstance(a, ast.Starred) for a in call.args) or any(not k.arg for k in call.keywords):
         return f"{name} is called with `*` or `**`", "write each argument out"
@@ -42,13 +42,13 @@ def bind(call: ast.Call, helper: FlowIR) -> Bound | Why:
         reason = f"the default of `{unsafe[0]}` in {name} is one object for all calls"
         return reason, f"pass `{unsafe[0]}`, or use None as its default"
     values = [*unnamed, *(k.value for k in call.keywords)]
-    # A default of None (not constant) was rejected before.
+    # `defaults` contains None only for unsafe defaults, which were rejected above.
     made = [assign(value, n, value) for n in missing if (value := defaults[n]) is not None]
     return Bound(list(zip(given, values, strict=True)), [*made])
 
 
 def _receiver(call: ast.Call, helper: FlowIR) -> list[ast.expr]:
-    """Return the object whose method is called; a function has none."""
+    """Return the object whose method is called; None for a function."""
     if "." not in helper.function:
         return []
     assert isinstance(call.func, ast.Attribute)
@@ -56,9 +56,10 @@ def _receiver(call: ast.Call, helper: FlowIR) -> list[ast.expr]:
 
 
 def _defaults(helper: FlowIR) -> dict[str, ast.expr | None]:
-    """Return what gives each optional parameter its default; None where nothing safely does.
+    """Return an expression for each optional parameter's default; None if one is not safe.
 
-    A default is evaluated once: one that may change, or be changed, is read from the function.
+    A default is evaluated once. A default that may be changed or rebound is therefore read from the
+    function.
     """
     signature = helper.definition.args
     positional = [a.arg for a in [*signature.posonlyargs, *signature.args]]
@@ -74,7 +75,7 @@ def _defaults(helper: FlowIR) -> dict[str, ast.expr | None]:
 
 
 def _value(default: ast.expr, helper: FlowIR, attribute: str, key: ast.Constant) -> ast.expr | None:
-    """Return an expression that gives, in the helper's own scope, the object of a default."""
+    """Return an expression that evaluates to a default's object in the helper's scope."""
     if is_literal(default):
         return default
     root = default

@@ -25,12 +25,12 @@ from kitaru_compiler.passes.handlers import calls_follow
 
 
 def branches(ir: FlowIR) -> FlowIR:
-    """Turn the body into nodes; what holds no durable call stays the statement it is."""
+    """Convert the body to nodes; statements without durable calls stay statements."""
     return replace(ir, body=structure(ir, [stmt for node in ir.body for stmt in _stmts(node)]))
 
 
 def structure(ir: FlowIR, stmts: list[ast.stmt]) -> list[Node]:
-    """Return `stmts` as nodes, up to the first that surely ends the flow or leaves its scope."""
+    """Convert `stmts` to nodes, up to the first that surely ends the flow or leaves its scope."""
     nodes: list[Node] = []
     for stmt in stmts:
         match stmt:
@@ -52,15 +52,15 @@ def structure(ir: FlowIR, stmts: list[ast.stmt]) -> list[Node]:
 
 
 def _chooses(stmt: ast.Match) -> bool:
-    """Return whether only the bodies of the cases are durable, and no guard is."""
+    """Return whether durable calls occur only in the bodies of the cases, and not in guards."""
     guards = [case.guard for case in stmt.cases if case.guard]
     return not durable_calls(*guards) and bool(durable_calls(*stmt.cases))
 
 
 def _chosen(ir: FlowIR, stmt: ast.Match) -> list[ast.stmt]:
-    """Return a `match` that binds, asks the guards and keeps the number of its case; then `if`s.
+    """Return a `match` that binds names, evaluates guards and stores the case's number; then `if`s.
 
-    The bodies run after it just as they do in Python: nothing happens between the two.
+    The bodies run after the `match`, exactly as in Python: no other code runs in between.
     """
     name = ir.temporary("case")
     select = at(stmt, ast.Match(stmt.subject, []))

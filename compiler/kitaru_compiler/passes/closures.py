@@ -1,8 +1,8 @@
-"""Keep everything after certain closures in one process.
+"""Keep the statements after certain closures in one process.
 
-These are closures over variables that change, and closures with checkpoints inside.
-Cells die with the function that made them, even within one process, so this is decided here and
-never at run time. A local function that is only called is gone after its last call.
+The closures are those over variables that change, and those that contain checkpoints. Even within
+one process, cells do not outlive the function that created them, so this is decided at compile time
+and never at run time. A local function that is only called has no effect after its last call.
 
 Before::
 
@@ -47,12 +47,12 @@ from kitaru_compiler.ir.scope import (
     own_nodes,
 )
 
-# A closure, the rule that it meets, the reason and the fix.
+# A closure, the rule that it matches, the reason and the fix.
 Found = tuple[ast.AST, Rule, str, str]
 
 
 def closures(ir: FlowIR) -> FlowIR:
-    """Put everything from such a closure to its last use into one region."""
+    """Put the statements from such a closure to its last use into one region."""
     body: list[Node] = []
     rest = ir.body
     while rest:
@@ -69,10 +69,11 @@ def closures(ir: FlowIR) -> FlowIR:
 
 
 def _reach(nodes: list[Node], found: list[Found], ir: FlowIR) -> int:
-    """Return how many nodes, from that of the closures, have to stay in their process.
+    """Return how many nodes, starting with that of the closures, must stay in one process.
 
-    All of them, unless what was found are functions that are only called: what they share with the
-    flow, they share up to the last call, where no call leaves a part of them behind.
+    All nodes must stay, unless the closures are functions that are only called and whose calls
+    leave no closure behind. Such functions share variables with the flow only up to their last
+    call.
     """
     bound = dict(_bound_functions(nodes[0]))
     names = {
@@ -95,7 +96,7 @@ def _reach(nodes: list[Node], found: list[Found], ir: FlowIR) -> int:
 
 
 def _bound_functions(node: Node) -> Iterator[tuple[ast.AST, str]]:
-    """Yield the functions that a node binds to one variable each, and the variable."""
+    """Yield each function that a node binds to exactly one variable, with the variable."""
     for stmt in _statements(node):
         for inner in own_nodes(stmt):
             match inner:
@@ -115,7 +116,7 @@ def _targets(stmt: ast.stmt) -> list[ast.expr]:
 
 
 def _leaves_closures(function: ast.AST) -> bool:
-    """Return whether a call may leave something behind that shares the function's variables.
+    """Return whether a call may leave an object behind that shares the function's variables.
 
     def each():                 # a generator runs on after the call
         yield n
@@ -128,7 +129,7 @@ def _leaves_closures(function: ast.AST) -> bool:
 
 
 def _called_now(stmt: ast.stmt, ir: FlowIR) -> set[ast.AST]:
-    """Return the names that are called while a statement runs, not by what it makes."""
+    """Return the callees that a statement calls while it runs, not later from a generator."""
     own = list(own_nodes(stmt))
     kept = {g for g in own if isinstance(g, ast.GeneratorExp)}.difference(_consumed(stmt, ir))
     later = {n for g in kept for n in ast.walk(g)}

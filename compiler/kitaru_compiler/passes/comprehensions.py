@@ -1,4 +1,4 @@
-"""Replace comprehensions over a few constants with the list that they produce."""
+"""Replace comprehensions over a few constants with the lists that they produce."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from kitaru_compiler.ir.known import is_literal
 from kitaru_compiler.ir.nodes import FlowIR, durable_calls
 from kitaru_compiler.passes.unroll import MAX_COPIES, loop_items
 
-# What would see that the comprehension's own scope is gone.
+# Nodes whose meaning changes when the comprehension's own scope disappears.
 _SCOPED = (ast.Lambda, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom, ast.comprehension)
 
 
 def written_out(
     ir: FlowIR, node: ast.expr, bound: frozenset[str]
 ) -> tuple[list[ast.stmt], ast.List] | None:
-    """Return `[f(1), f(2)]` for `[f(n) for n in (1, 2)]`, or None when it must stay as it is.
+    """Return `[f(1), f(2)]` for `[f(n) for n in (1, 2)]`, or None if it must stay unchanged.
 
-    Before it stand the statements that name its constants, where it cannot hold them. `bound` are
-    the names that certainly have a value where it stands: an unbound one is another error in a
-    comprehension than in a list.
+    Constants that an expression cannot contain are assigned to names by statements before it.
+    `bound` are the names that certainly have a value at this point: reading an unbound name raises
+    a different error in a comprehension than in a list.
     """
     match node:
         case ast.ListComp(elt=elt, generators=[ast.comprehension() as loop]):
@@ -44,7 +44,7 @@ def written_out(
 
 
 def _formats(elt: ast.expr, name: str) -> bool:
-    """Return whether an f-string reads `name`: before Python 3.12 not every text fits into one."""
+    """Return whether an f-string reads `name`: before Python 3.12 it cannot contain all strings."""
     strings = (node for node in ast.walk(elt) if isinstance(node, ast.JoinedStr))
     return any(isinstance(n, ast.Name) and n.id == name for s in strings for n in ast.walk(s))
 
@@ -68,7 +68,7 @@ def _plain(elt: ast.expr, ir: FlowIR, bound: frozenset[str]) -> bool:
 
 
 class _Put(ast.NodeTransformer):
-    """Puts a constant where a name is read."""
+    """Replaces reads of a name with a constant."""
 
     def __init__(self, name: str, item: ast.expr) -> None:
         self._name = name

@@ -27,9 +27,9 @@ from kitaru_compiler.passes.unroll import loop_items
 
 @dataclass
 class Expressions:
-    """Lowers expressions; `prelude` is what must run before what they return.
+    """Lowers expressions. `prelude` are the statements to run before the returned expression.
 
-    `bound` are the names that certainly have a value here.
+    `bound` are the names that certainly have a value at this point.
     """
 
     ir: FlowIR
@@ -81,7 +81,7 @@ class Expressions:
         return node
 
     def test(self, node: ast.expr) -> ast.expr:
-        """Like `lower`, where only the truth of `node` matters: each operand is asked once."""
+        """Lower `node` where only its truth matters; each operand is tested once."""
         if not durable_calls(node):
             return node
         match node:
@@ -92,7 +92,7 @@ class Expressions:
         return self.lower(node)
 
     def _flag(self, node: ast.BoolOp) -> ast.expr:
-        """`a and ca()` as a test: a flag that is True only when every operand was true."""
+        """Lower `a and ca()` as a test: a flag that is True only if every operand is true."""
         name = self.ir.temporary("test")
         conjunction = isinstance(node.op, ast.And)
         self.prelude.append(Code(assign(node, name, at(node, ast.Constant(not conjunction)))))
@@ -110,7 +110,7 @@ class Expressions:
         return load(node, name)
 
     def _short_circuit(self, node: ast.BoolOp) -> ast.expr:
-        """`a and ca()` as a value: the operand that decided."""
+        """Lower `a and ca()` as a value: the operand that decides."""
         name = self.ir.temporary("value")
         conjunction = isinstance(node.op, ast.And)
         rest: list[Node] = []
@@ -132,7 +132,7 @@ class Expressions:
         return load(node, name)
 
     def _stored(self, value: ast.expr, name: str) -> list[Node]:
-        """Return what evaluates `value` into variable `name`."""
+        """Return the statements that evaluate `value` into variable `name`."""
         inner = Expressions(self.ir, self.bound)
         if call := durable_of(value):
             stmt = assign(value, name, inner._call_operands(value))
@@ -141,7 +141,7 @@ class Expressions:
         return [*inner.prelude, kept]
 
     def _chain(self, node: ast.Compare) -> ast.expr:
-        """`a < b() < c()`: the middle once, the rest only while the chain holds."""
+        """Lower `a < b() < c()`: evaluate `b()` once, and `c()` only if `a < b()` is true."""
         name = self.ir.temporary("value")
         left, first = self._pair(node.left, node.comparators[0])
         left = self._spill(left, _bound(first))
@@ -161,7 +161,7 @@ class Expressions:
         return load(node, name)
 
     def written_out(self, node: ast.expr) -> ast.expr:
-        """Return the list that a comprehension over constants makes, any other node as it is."""
+        """Return the list for a comprehension over constants, any other node unchanged."""
         found = written_out(self.ir, node, self.bound)
         if found is None:
             return node
@@ -178,13 +178,13 @@ class Expressions:
         return load(node, name)
 
     def first_iterable(self, node: ast.expr) -> None:
-        """Lower the first iterable, which Python evaluates where the comprehension stands."""
+        """Lower the first iterable, which Python evaluates outside the comprehension's scope."""
         first = copy.copy(node.generators[0])  # type: ignore[attr-defined]
         first.iter = self.lower(first.iter)
         node.generators = [first, *node.generators[1:]]  # type: ignore[attr-defined]
 
     def _call_operands(self, node: ast.expr) -> ast.Call:
-        """Lower a call's parts in the order Python evaluates them: callee, arguments, keywords."""
+        """Lower the parts of a call in Python's evaluation order: callee, arguments, keywords."""
         assert isinstance(node, ast.Call)
         node = copy.copy(node)
         if not durable_calls(node.func, *node.args, *(k.value for k in node.keywords)):
@@ -209,9 +209,9 @@ class Expressions:
     def _operands(
         self, operands: list[ast.expr | None], called: bool = False
     ) -> list[ast.expr | None]:
-        """Lower operands evaluated from left to right; keep what precedes the last durable one.
+        """Lower operands evaluated from left to right; store those before the last durable operand.
 
-        `called` means that the first is what gets called.
+        `called` is true if the first operand is the callee.
         """
         last = max(
             (
@@ -248,7 +248,7 @@ class Expressions:
     def _spill(
         self, node: ast.expr, rebound: frozenset[str] = frozenset(), called: bool = False
     ) -> ast.expr:
-        """Evaluate `node` now, unless nothing that runs before its read changes what it gives."""
+        """Evaluate `node` now, unless its value cannot change before it is read."""
         same = same_callee_later if called else same_later
         if same(node, self.ir, self.bound, rebound):
             return node
@@ -266,7 +266,7 @@ class Expressions:
         return load(node, name)
 
     def _fields(self, values: list[ast.expr]) -> list[ast.expr]:
-        """An f-string formats each field before it evaluates the next."""
+        """Lower an f-string, which formats each field before it evaluates the next."""
         last = max(index for index, value in enumerate(values) if durable_calls(value))
         result = []
         for index, value in enumerate(values):
@@ -314,7 +314,7 @@ class Expressions:
 
 
 def comprehension_unit(ir: FlowIR, stmt: ast.stmt, node: Comprehension) -> Fan | Region:
-    """Return what a statement becomes whose value is a comprehension that calls checkpoints."""
+    """Return the unit for a statement whose value is a comprehension that calls checkpoints."""
     if all(call.kind == "submit" for call in durable_calls(stmt)):
         return Fan([stmt], durable_calls(stmt))
     reason = "a comprehension runs over a value known only at run time"
@@ -326,7 +326,7 @@ def comprehension_unit(ir: FlowIR, stmt: ast.stmt, node: Comprehension) -> Fan |
 
 
 class _Unpacked(ast.expr):
-    """Stands for `**value` among operands; never left in the tree."""
+    """Placeholder for `**value` among the operands; never left in the tree."""
 
     _fields = ("value",)
     value: ast.expr
@@ -347,7 +347,7 @@ def _bound(*nodes: ast.expr) -> frozenset[str]:
 
 
 def _bound_after(operands: list[ast.expr | None]) -> list[frozenset[str]]:
-    """Return for each operand the names that those after it may bind."""
+    """Return for each operand the names that later operands may bind."""
     found: list[frozenset[str]] = []
     names: frozenset[str] = frozenset()
     for node in reversed(operands):
@@ -358,7 +358,7 @@ def _bound_after(operands: list[ast.expr | None]) -> list[frozenset[str]]:
 
 
 def _plain(nodes: list[Node]) -> list[Node]:
-    """Turn branches without anything durable in their arms back into statements."""
+    """Turn branches without durable code in their arms back into statements."""
     result: list[Node] = []
     for node in nodes:
         if isinstance(node, If):

@@ -1,7 +1,7 @@
-"""Turn submitted calls that nothing else runs beside into a native fan-out.
+"""Turn submitted calls that run alongside no other call into a native fan-out.
 
-Where a durable call stands between a submit and the first use of a future, the user wrote work
-that runs concurrently: both stay in one process, since a cut would wait first.
+A durable call between a submit and the first use of its future runs concurrently with the submitted
+call. Both stay in one process, because a cut between them would wait for the submitted call first.
 
 Before::
 
@@ -59,7 +59,7 @@ from kitaru_compiler.passes.submits import (
 
 
 def fan_out(ir: FlowIR) -> FlowIR:
-    """Make a fan of each statement that only submits, and a region of what runs side by side."""
+    """Turn each statement that only submits into a fan, and concurrent calls into a region."""
     return replace(ir, body=rewrite(ir.body, lambda nodes: _fanned(ir, nodes)))
 
 
@@ -84,7 +84,7 @@ def _fanned(ir: FlowIR, nodes: list[Node]) -> list[Node]:
 
 
 def _list_first(ir: FlowIR, node: Node) -> list[Node]:
-    """Let a loop that submits run over a variable where its list comes from a checkpoint."""
+    """Assign the list that a submitting loop gets from a checkpoint to a variable first."""
     match node:
         case Code(ast.For(iter=iterable, body=body) as loop) if submits(*body):
             if durable_calls(iterable):
@@ -97,9 +97,9 @@ def _list_first(ir: FlowIR, node: Node) -> list[Node]:
 def _follow(
     ir: FlowIR, nodes: list[Node], start: int, read_after: list[set[str]]
 ) -> tuple[int, str]:
-    """Return where the futures submitted from `start` on are all used, or why they stay."""
+    """Return where all futures submitted from `start` on have been used, or why they stay."""
     pending: set[str] = set()
-    # Those that were pending when some of them were asked for.
+    # The futures that were pending when one of them was read.
     gathered: set[str] = set()
     for index in range(start, len(nodes)):
         pending &= read_after[index - 1] if index else set()
@@ -119,7 +119,7 @@ def _follow(
 
 
 def _beside(ir: FlowIR, node: Node, pending: set[str], gathered: set[str]) -> str:
-    """Return what would no longer run concurrently with the pending calls after a cut."""
+    """Return the call that runs concurrently with the pending calls and would not after a cut."""
     if isinstance(node, If) and looked_at(ast.Expr(node.test), pending):
         return ""
     if not isinstance(node, Code):
@@ -156,7 +156,7 @@ def _region(nodes: list[Node], why: str) -> Region:
 
 
 def _last_use(nodes: list[Node], start: int) -> int:
-    """Return the end of the statements that submit from `start` on, or use what was submitted."""
+    """Return the end of the statements from `start` that submit, or use a submitted call."""
     futures: set[str] = set()
     end = start
     for index in range(start, len(nodes)):
@@ -170,7 +170,7 @@ def _last_use(nodes: list[Node], start: int) -> int:
 
 
 def _read_after(nodes: list[Node]) -> list[set[str]]:
-    """Return for each node the names that those after it read."""
+    """Return for each node the names that later nodes read."""
     found: list[set[str]] = []
     names: set[str] = set()
     for node in reversed(nodes):

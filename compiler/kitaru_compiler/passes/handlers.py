@@ -1,6 +1,6 @@
-"""Calls of handlers and of `else`, moved behind their `try` statement.
+"""Move the calls of handlers and of `else` behind their `try` statement.
 
-The handler itself only stores which one ran. What it calls follows as a branch:
+The handler itself only stores which handler ran. Its calls follow as a branch:
 
     try:                                    try:
         text = ask(prompt)                      text = ask(prompt)
@@ -12,8 +12,8 @@ The handler itself only stores which one ran. What it calls follows as a branch:
                                             if case_1 == 1:
                                                 text = ask_again(prompt)
 
-What precedes the first call stays in the handler, and so do the arguments of that call if they read
-the exception. After it nothing may read the exception, because another process has none.
+Code before the first call stays in the handler. So do the arguments of that call if they read the
+exception. Later code must not read the exception, because it does not exist in another process.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _LEAVES = ast.Return | ast.Raise | ast.Break | ast.Continue
 
 
 def calls_follow(ir: FlowIR, stmt: ast.Try) -> list[ast.stmt] | None:
-    """Return a `try` without the calls of its handlers and `else`, and the branch that makes them.
+    """Return a `try` without the calls of its handlers and `else`, and a branch with those calls.
 
-    None if it has none there, or if they have to stay.
+    Return None if there are no such calls, or if they must stay in the `try`.
     """
     if not durable_calls(*stmt.handlers, *stmt.orelse) or why_together(ir, stmt):
         return None
@@ -48,7 +48,7 @@ def calls_follow(ir: FlowIR, stmt: ast.Try) -> list[ast.stmt] | None:
     for number, handler in enumerate(stmt.handlers, 1):
         kept, moved = _divided(ir, handler)
         handler = copy.copy(handler)
-        # Zero is the number of the `else`.
+        # The number zero stands for the `else`.
         stored = _case(handler, name, number if moved or rest else 0)
         handler.body = kept if kept and isinstance(kept[-1], _LEAVES) else [*kept, stored]
         plain.handlers.append(handler)
@@ -83,7 +83,7 @@ def why_together(ir: FlowIR, stmt: ast.Try) -> Why | None:
 
 
 def _moved(handler: ast.ExceptHandler) -> list[ast.AST]:
-    """Return what would leave a handler, without arguments that can be evaluated in it."""
+    """Return the statements that leave a handler, without arguments that it can evaluate itself."""
     first = next(i for i, stmt in enumerate(handler.body) if durable_calls(stmt))
     stmts = handler.body[first:]
     call = _reading_call(handler, stmts[0])
@@ -94,7 +94,7 @@ def _moved(handler: ast.ExceptHandler) -> list[ast.AST]:
 
 
 def _divided(ir: FlowIR, handler: ast.ExceptHandler) -> tuple[list[ast.stmt], list[ast.stmt]]:
-    """Return what stays in a handler, and what follows from its first call on."""
+    """Divide a handler into the statements before its first call and those from that call on."""
     if not durable_calls(handler):
         return handler.body, []
     first = next(i for i, stmt in enumerate(handler.body) if durable_calls(stmt))
@@ -118,7 +118,7 @@ def _divided(ir: FlowIR, handler: ast.ExceptHandler) -> tuple[list[ast.stmt], li
 def _reading_call(handler: ast.ExceptHandler, stmt: ast.stmt) -> ast.Call | None:
     """Return the call that is a statement's value if its arguments read the exception.
 
-    They can be evaluated in the handler if no other call of a checkpoint is among them.
+    The handler can evaluate the arguments if they contain no other call of a checkpoint.
     """
     call = getattr(stmt, "value", None)
     simple = isinstance(stmt, ast.Assign | ast.AnnAssign | ast.Expr | ast.Return)
@@ -137,7 +137,7 @@ def _reading_call(handler: ast.ExceptHandler, stmt: ast.stmt) -> ast.Call | None
 
 
 def _reads(handler: ast.ExceptHandler, nodes: list[ast.AST] | list[ast.expr]) -> bool:
-    """Return whether code reads the exception of its handler, by its name or as the current one."""
+    """Return whether code reads its handler's exception, by name or as the current exception."""
     return any(
         reads_exception(node) or (isinstance(node, ast.Name) and node.id == handler.name)
         for part in nodes

@@ -1,7 +1,7 @@
 """Move nested durable calls into temporaries, in Python's order of evaluation.
 
-Whatever Python evaluates before a durable call is evaluated before it here: it is stored in a
-temporary, unless a later read gives the same value.
+Operands that Python evaluates before a durable call are evaluated before it here, too. Their values
+are stored in temporaries, unless a later read would produce the same value.
 
 Before::
 
@@ -40,7 +40,7 @@ from kitaru_compiler.passes.expressions import Expressions, comprehension_unit
 
 
 def hoist(ir: FlowIR) -> FlowIR:
-    """Leave each durable call as the whole value of a statement of its own."""
+    """Make each durable call the whole value of a statement of its own."""
     nodes, _ = _nodes(ir, ir.body, frozenset(ir.parameters))
     return replace(ir, body=nodes)
 
@@ -48,7 +48,7 @@ def hoist(ir: FlowIR) -> FlowIR:
 def _nodes(
     ir: FlowIR, nodes: list[Node], bound: frozenset[str]
 ) -> tuple[list[Node], frozenset[str]]:
-    """Hoist in order; `bound` are the names that certainly have a value where each node starts."""
+    """Hoist in order; `bound` are the names certainly bound at the start of each node."""
     result: list[Node] = []
     for node in nodes:
         hoister = _Hoister(ir, bound)
@@ -63,7 +63,7 @@ def _nodes(
             case Scope(label, body, source):
                 body, _ = _nodes(ir, body, bound)
                 result.append(Scope(label, body, source))
-                # An exit may leave before anything in it is bound.
+                # An exit may leave the scope before any name in it is bound.
                 bound -= deleted_names(source)
             case Exit():
                 result.append(node)
@@ -83,10 +83,10 @@ def _nodes(
 
 @dataclass
 class _Hoister(Expressions):
-    """Hoists out of one statement."""
+    """Hoists durable calls out of one statement."""
 
     def statement(self, stmt: ast.stmt) -> Node:
-        """Return the statement that remains after `prelude` has run."""
+        """Return the remaining statement, which runs after `prelude`."""
         stmt = copy.copy(stmt)
         match stmt:
             case ast.AugAssign():
@@ -110,7 +110,7 @@ class _Hoister(Expressions):
         return Code(stmt)
 
     def _direct(self, stmt: ast.stmt) -> Node:
-        """Handle a statement whose value may be the durable call itself: no temporary then."""
+        """Lower a statement whose whole value may be a durable call, without a temporary."""
         value = stmt.value  # type: ignore[attr-defined]
         if value is not None:
             value = self.written_out(value)
@@ -128,7 +128,7 @@ class _Hoister(Expressions):
         return Durable(stmt, call)
 
     def _targets(self, stmt: ast.Assign) -> None:
-        """`xs[ca()] = e`: the right side first, then the parts of the target."""
+        """Lower `xs[ca()] = e`: the right side first, then the parts of the target."""
         target = copy.deepcopy(stmt.targets[0])
         stmt.value = self._spill(self.lower(stmt.value), frozenset(bound_names(target)))
         stmt.targets = [target]
@@ -138,7 +138,7 @@ class _Hoister(Expressions):
             setattr(target, name, value)
 
     def _augmented(self, stmt: ast.AugAssign) -> Node:
-        """`x += ca()`: the old value is read first, and changed in place last."""
+        """Lower `x += ca()`: read the old value first and change it in place last."""
         target = stmt.target
         if isinstance(target, ast.Name):
             old = self._keep(at(target, ast.Name(target.id, ast.Load())))

@@ -1,8 +1,8 @@
-"""Write helpers out where they are called, where that keeps their meaning.
+"""Inline helpers at their calls if that preserves their meaning.
 
-The code remains the helper's: its variables, its module, its positions. Nothing is renamed or
-substituted, so nothing can be captured or hidden. The helper of this example calls a checkpoint in
-its condition.
+The inlined code remains the helper's: it keeps its variables, its module and its source positions.
+Nothing is renamed or substituted, so no name can be captured or shadowed. The helper in this
+example calls a checkpoint in its condition.
 
 Before::
 
@@ -45,12 +45,12 @@ from kitaru_compiler.ir.nodes import (
 from kitaru_compiler.passes.binding import Bound, Why, bind
 from kitaru_compiler.passes.unroll import MAX_CALLS
 
-# The helper of an absolute name in normal form, or why it must stay a call.
+# Returns a helper in normal form by its absolute name, or why it must stay a call.
 FindHelper = Callable[[str], FlowIR | Why]
 
 
 def inline(ir: FlowIR, find: FindHelper) -> FlowIR:
-    """Write out the helpers that a flow in normal form calls, and those that they call."""
+    """Inline the helpers that a flow in normal form calls, and the helpers that they call."""
     if ir.whole:
         return ir
     return replace(ir, body=_Inliner(find).nodes(ir.body, Activation("", ir)))
@@ -58,14 +58,14 @@ def inline(ir: FlowIR, find: FindHelper) -> FlowIR:
 
 @dataclass
 class _Inliner:
-    """Writes out helpers until the flow has grown by `room` durable calls."""
+    """Inlines helpers until the flow has grown by `room` durable calls."""
 
     find: FindHelper
     room: int = MAX_CALLS
     taken: set[str] = field(default_factory=set)
 
     def nodes(self, nodes: list[Node], caller: Activation) -> list[Node]:
-        """Return the nodes of one function with its helpers written out."""
+        """Return the nodes of one function with its helpers inlined."""
         result: list[Node] = []
         for node in nodes:
             match node:
@@ -124,7 +124,7 @@ def _kept(node: Durable, why: Why, rule: Rule = HELPER_STAYS_TOGETHER) -> Region
 
 
 def _size(nodes: list[Node]) -> int:
-    """Return how many steps a helper's own body may make."""
+    """Return the maximum number of steps that a helper's own body creates."""
     size = 0
     for node in nodes:
         match node:
@@ -138,7 +138,7 @@ def _size(nodes: list[Node]) -> int:
 
 
 def _use(stmt: ast.stmt, ir: FlowIR) -> tuple[str, list[Node]]:
-    """Return the variable that takes the call's value, and what then remains of the statement."""
+    """Return the variable for the call's value, and the rest of the statement that uses it."""
     match stmt:
         case ast.Expr():
             return "", []

@@ -26,7 +26,7 @@ from kitaru_compiler.passes.submits import is_only_submitting, looked_at, stored
 
 
 def merge_submits(ir: FlowIR) -> FlowIR:
-    """Join neighbouring submits into one fan, with what stands between them."""
+    """Merge adjacent submits and the statements between them into one fan."""
     return replace(ir, body=rewrite(ir.body, lambda nodes: _joined(ir, nodes)))
 
 
@@ -82,7 +82,7 @@ def _may_stand_between(node: Code, current: _Open) -> bool:
 
 
 def _as_fans(ir: FlowIR, node: Node) -> list[Node]:
-    """Return a node that submits as a fan, and after it what does more than submit."""
+    """Split a submitting node into a fan and the operations after its submits."""
     if isinstance(node, Durable) and node.call.kind == "submit":
         node = Fan([node.stmt], [node.call])
     if not isinstance(node, Fan) or len(node.stmts) > 1:

@@ -1,4 +1,4 @@
-"""Keep statements that cannot be cut in one process with their durable calls, and explain why.
+"""Keep statements that cannot be cut in one process with their durable calls, with the reason.
 
 Before::
 
@@ -48,14 +48,14 @@ Why = tuple[Rule, str, str]
 
 
 def regions(ir: FlowIR) -> FlowIR:
-    """Make a region of every statement whose durable calls no single evaluation order can name."""
+    """Make a region of every statement whose durable calls have no fixed evaluation order."""
     return replace(
         ir, body=rewrite(ir.body, lambda nodes: [n for node in nodes for n in _kept(ir, node)])
     )
 
 
 def _kept(ir: FlowIR, node: Node) -> list[Node]:
-    """Return the nodes that replace `node`, regions where its calls have no written order."""
+    """Return the nodes that replace `node`, with regions for calls without a fixed order."""
     match node:
         case Code(stmt) if durable_calls(stmt):
             why = _compound(ir, stmt) or _expression(stmt)
@@ -72,13 +72,13 @@ def _region(stmt: ast.stmt, why: tuple[Why, ast.AST]) -> Region:
 
 
 def _test_first(ir: FlowIR, node: If, why: tuple[Why, ast.AST]) -> list[Node]:
-    """Keep only the test of a branch in one process; its arms are cut.
+    """Keep only the test of a branch in one process, and cut its arms.
 
         if any(good(x) for x in xs):        test_1 = not not any(good(x) for x in xs)
             publish(1)                      if test_1:
                                                 publish(1)
 
-    Only the truth is stored, so that it crosses every cut and is computed once.
+    Only the boolean is stored, so it can cross every cut and is computed once.
     """
     name = ir.temporary("test")
     test = node.test
@@ -88,7 +88,7 @@ def _test_first(ir: FlowIR, node: If, why: tuple[Why, ast.AST]) -> list[Node]:
 
 
 def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
-    """Explain a compound statement, unless only what it evaluates first is durable."""
+    """Explain a compound statement, unless only its first evaluated expressions are durable."""
     why: Why
     match stmt:
         case ast.While():
@@ -154,7 +154,7 @@ def _loop(ir: FlowIR, stmt: ast.For) -> Why:
 
 
 def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
-    """Explain a statement whose calls are not all in expressions with a written order."""
+    """Explain a statement with calls outside of expressions with a fixed order."""
     ordered = [expression for expression in _ordered(stmt) if expression is not None]
     if found := _unordered(ordered, stmt):
         return found
@@ -168,7 +168,7 @@ def _expression(stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
 
 
 def _unordered(ordered: list[ast.expr], stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
-    """Explain expressions of `stmt` whose calls run lazily, or are known only at run time."""
+    """Explain expressions of `stmt` whose calls run lazily or are known only at run time."""
     for node in (inner for expression in ordered for inner in ast.walk(expression)):
         call = durable_of(node)
         if call and call.kind == "helper" and not call.callee:
@@ -201,7 +201,7 @@ def _unordered(ordered: list[ast.expr], stmt: ast.stmt) -> tuple[Why, ast.AST] |
                 ), node
             case ast.FormattedValue(format_spec=spec) if spec and durable_calls(spec):
                 reason = "a checkpoint is called in a format specification"
-                # Where a field of an f-string lies, Python says from 3.12 on only.
+                # Python reports the position of an f-string's field only from 3.12 on.
                 return (EXPRESSION_STAYS_TOGETHER, reason, _VARIABLE), stmt
             case ast.Await() | ast.Yield() | ast.YieldFrom():
                 return (
@@ -223,7 +223,7 @@ def _slices(*nodes: ast.AST) -> bool:
 
 
 def _ordered(stmt: ast.stmt) -> list[ast.expr | None]:
-    """Return the expressions that a statement evaluates first, whose order can be written down."""
+    """Return the first evaluated expressions of a statement, which have a fixed order."""
     match stmt:
         case ast.Assign(targets=[ast.Attribute() | ast.Subscript() as target], value=value):
             return [value] if _slices(*ast.walk(target)) else [value, target]

@@ -1,4 +1,4 @@
-"""Find operands that may be evaluated after a durable call with the same result."""
+"""Find operands that evaluate to the same value after a durable call."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kitaru_compiler.ir.nodes import FlowIR
 def same_later(
     node: ast.expr, ir: FlowIR, bound: frozenset[str], rebound: frozenset[str] = frozenset()
 ) -> bool:
-    """Return whether `node` gives the same value, or error, read now or after a durable call.
+    """Return whether `node` has the same value, or raises the same error, after a durable call.
 
-    `bound` are the names that certainly have a value now, `rebound` those bound in between.
+    `bound` are the names that certainly have a value now. `rebound` are the names bound in between.
     """
     match node:
         case ast.Constant():
@@ -21,8 +21,8 @@ def same_later(
         case ast.Name(id=name) if name in ir.locals:
             return name in bound and name not in rebound
         case ast.Name(id=name):
-            # What nothing defines must raise where it stands, and what a function of the module
-            # rebinds must be read where it stands.
+            # Reading an undefined name must raise at its own position. A name that a function of
+            # the module rebinds must be read at its own position.
             builtin = name in BUILTINS and name not in ir.globals
             return builtin or name in ir.constants or name in ir.temporaries
         case ast.Attribute(value=ast.Name(id=name), attr=method):
@@ -36,7 +36,7 @@ def same_later(
 def same_callee_later(
     node: ast.expr, ir: FlowIR, bound: frozenset[str], rebound: frozenset[str]
 ) -> bool:
-    """Like `same_later` for what is called: functions of modules and classes stay what they are."""
+    """Like `same_later` for callees: functions of modules and classes do not change."""
     root, names = node, set()
     while isinstance(root, ast.Attribute):
         names.add(root.attr)

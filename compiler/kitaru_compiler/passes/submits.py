@@ -1,7 +1,7 @@
 """Classify what a statement does with futures: submit, store or read them.
 
-Nothing here is needed for a right result, since a result that is asked for early is waited for; it
-decides what becomes nodes of its own.
+The result of a program does not depend on this module, because reading a future waits for it. The
+module only decides which statements become nodes of their own.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Iterable, Iterator
 from kitaru_compiler.ir.nodes import durable_calls, durable_of
 from kitaru_compiler.ir.scope import Comprehension, bound_names, read_names, target_names
 
-# Methods that put their argument into a container and look at nothing.
+# Methods that store their argument in a container without reading it.
 _STORING = frozenset({"add", "append", "extend", "insert", "setdefault", "update"})
 _SIMPLE = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr
 _LATER = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-# What evaluates its submits before anything else in it runs, so that they can stand before it.
+# Statements that can be split because all their submits are evaluated before other operations.
 _SPLIT = (*_SIMPLE.__args__, ast.Return, ast.Raise, ast.If, ast.For, ast.With, ast.Match)
 
 
 def submits(*nodes: ast.AST) -> bool:
-    """Return whether something in `nodes` submits a call."""
+    """Return whether `nodes` contain a submit."""
     return any(call.kind == "submit" for call in durable_calls(*nodes))
 
 
 def is_only_submitting(stmt: ast.stmt, variables: frozenset[str]) -> bool:
-    """Return whether a statement submits, keeps the futures in `variables`, and waits for none."""
+    """Return whether a statement submits, stores the futures in `variables`, and reads none."""
     return submits(stmt) and _is_storing_statement(stmt, variables)
 
 
@@ -53,7 +53,7 @@ def _is_storing_statement(stmt: ast.stmt, variables: frozenset[str]) -> bool:
 
 
 def _is_place(target: ast.expr, variables: frozenset[str]) -> bool:
-    """Return whether a target is in a flow variable. Futures elsewhere do not cross a cut."""
+    """Return whether a target is a flow variable. Other futures do not cross a cut."""
     match target:
         case ast.Name(id=name) | ast.Subscript(value=ast.Name(id=name)):
             return name in variables and _is_free(target)
@@ -65,7 +65,7 @@ def _is_place(target: ast.expr, variables: frozenset[str]) -> bool:
 
 
 def _is_submitting_body(stmts: list[ast.stmt], variables: frozenset[str]) -> bool:
-    """Return whether statements that may be repeated only submit and keep, whatever their order."""
+    """Return whether repeated statements only submit and store, in any order."""
     futures: set[str] = set()
     for stmt in stmts:
         futures |= stored_into(stmt, futures)
@@ -86,7 +86,7 @@ def _is_harmless(stmt: ast.stmt, futures: set[str], variables: frozenset[str]) -
 
 
 def _is_kept(node: ast.expr) -> bool:
-    """Return whether futures in the value of `node` come out of it as they are."""
+    """Return whether the value of `node` contains its futures unchanged."""
     match node:
         case ast.Call() if (call := durable_of(node)) is not None:
             inside = [*node.args, *(keyword.value for keyword in node.keywords)]
@@ -119,9 +119,9 @@ def _is_storing(call: ast.Call) -> bool:
 
 
 def stored_into(stmt: ast.stmt, futures: set[str]) -> set[str]:
-    """Return the names through which futures can be reached once `stmt` has run.
+    """Return the names through which futures are reachable after `stmt`.
 
-    `futures` are those through which some can be reached before it.
+    `futures` are the names through which futures are reachable before it.
     """
     found: set[str] = set()
     for node in ast.walk(stmt):
@@ -136,9 +136,9 @@ def stored_into(stmt: ast.stmt, futures: set[str]) -> set[str]:
 
 
 def _holds_future(node: ast.AST, futures: frozenset[str] = frozenset()) -> bool:
-    """Return whether a value may hold a future: not what `.result()` gives, whose calls have ended.
+    """Return whether a value may contain a future. The value of `.result()` contains none.
 
-    `futures` are the variables of comprehensions around it that stand for submitted calls.
+    `futures` are the variables of enclosing comprehensions that stand for submitted calls.
     """
     match node:
         case ast.Call(func=ast.Attribute(attr="result")):
@@ -157,7 +157,7 @@ def _holds_future(node: ast.AST, futures: frozenset[str] = frozenset()) -> bool:
 
 
 def _stores(node: ast.AST) -> set[str]:
-    """Return the names of containers that an assignment puts something into."""
+    """Return the names of the containers that an assignment stores an item in."""
     targets: list[ast.AST] = [*getattr(node, "targets", [getattr(node, "target", node)])]
     parts = [part for target in targets for part in ast.walk(target)]
     return {
@@ -168,12 +168,12 @@ def _stores(node: ast.AST) -> set[str]:
 
 
 def looked_at(stmt: ast.stmt, futures: set[str]) -> set[str]:
-    """Return the names among `futures` through which `stmt` may ask for results."""
+    """Return the names among `futures` whose results `stmt` may read."""
     return {node.id for node in _looks(stmt, futures)}
 
 
 def _looks(stmt: ast.stmt, futures: set[str]) -> set[ast.Name]:
-    """Return where `stmt` reads `futures`, except to put something into them."""
+    """Return the places where `stmt` reads `futures`, except to store an item in them."""
     if not futures & read_names(stmt):
         return set()
     only_stored: set[ast.AST] = set()
@@ -218,7 +218,7 @@ def _field(stmt: ast.stmt, name: str) -> list[ast.AST]:
 
 
 def _is_chained(node: ast.ListComp | ast.SetComp | ast.DictComp) -> bool:
-    """Return whether one round of a comprehension submits and also waits, or submits twice."""
+    """Return whether one iteration of a comprehension both submits and waits, or submits twice."""
     *others, kept = _each_round(node)
     return submits(*others, kept) and not (
         isinstance(kept, ast.expr) and _is_kept(kept) and _is_free(*others)
@@ -226,21 +226,21 @@ def _is_chained(node: ast.ListComp | ast.SetComp | ast.DictComp) -> bool:
 
 
 def _each_round(node: Comprehension) -> list[ast.AST]:
-    """Return what a comprehension evaluates again and again, its result last."""
+    """Return the expressions that a comprehension evaluates repeatedly, its result last."""
     first, *others = node.generators
     parts: list[ast.AST] = [first.target, *first.ifs, *others]
     return [*parts, *([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt])]
 
 
 def others_beside(stmt: ast.stmt, pending: Iterable[str]) -> str:
-    """Name a call that would run beside pending ones, or beside those that `stmt` submits.
+    """Name a call that would run alongside pending calls, or alongside those that `stmt` submits.
 
-    Calls that were submitted together are gathered from the first result that is asked for:
+    Calls that were submitted together are gathered when the first of their results is read:
 
         pages, links = fetch.submit(url), search.submit(url)
         return index(pages.result()) + index(links.result())
 
-    `index` needs one of them, so waiting for both loses little: each becomes a node.
+    `index` needs one of the results, so waiting for both costs little: each call becomes a node.
     """
     waiting = set(pending)
     looks = _looks(stmt, waiting)
@@ -257,7 +257,7 @@ def others_beside(stmt: ast.stmt, pending: Iterable[str]) -> str:
 
 
 def _in_order(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield what a statement evaluates, in Python's order, each after its parts."""
+    """Yield the expressions of a statement in Python's evaluation order, each after its parts."""
     parts: Iterable[ast.AST | None] = ast.iter_child_nodes(node)
     match node:
         case ast.Assign(targets=targets, value=value):
@@ -284,7 +284,7 @@ def _kind(node: ast.AST) -> str:
 
 
 def _ordered(stmt: ast.stmt, call: ast.AST, submit: ast.AST) -> bool:
-    """Return whether a call needs the submitted one's future, or ends before it is submitted."""
+    """Return whether a call needs the submitted call's future, or ends before the submit."""
     if _within(submit, call) or _within(call, submit):
         return True
     comprehensions = [node for node in ast.walk(stmt) if isinstance(node, Comprehension)]

@@ -1,4 +1,4 @@
-"""Turn `x = a() if c else b()` into the `if` statement with the same meaning.
+"""Turn `x = a() if c else b()` into an `if` statement with the same meaning.
 
 Before::
 
@@ -26,7 +26,7 @@ from kitaru_compiler.passes.branches import structure
 
 
 def ternaries(ir: FlowIR) -> FlowIR:
-    """Sink a statement into the arms of the conditional expression that is its whole value."""
+    """Move a statement into the arms of the conditional expression that is its whole value."""
     return replace(ir, body=rewrite(ir.body, lambda nodes: _sink(ir, nodes)))
 
 

@@ -1,4 +1,4 @@
-"""Leave a flow uncut when it sees its own frame or rebinds globals.
+"""Leave a flow uncut if it reads its own frame or rebinds globals.
 
 Before::
 
@@ -25,13 +25,13 @@ from kitaru_compiler.diagnostics.rules.cutting import (
 from kitaru_compiler.ir.known import FRAME_READERS
 from kitaru_compiler.ir.nodes import CheckpointOptions, FlowIR, Region, durable_calls
 
-# About 380 bytes of pipeline and 4 ms of compiling each.
+# Each call costs about 380 bytes of pipeline and 4 ms of compile time.
 MAX_CALLS = 2000
 INSPECTORS = frozenset({"_getframe", "currentframe"})
 
 
 def uncuttable(ir: FlowIR) -> FlowIR:
-    """Keep the whole flow in one process when generated code could be told from the user's."""
+    """Leave a flow uncut if its code could detect that it was replaced by generated code."""
     if "locals" in ir.globals:
         fix = "give the module's own `locals` another name"
         return _uncut(
@@ -48,7 +48,7 @@ def uncuttable(ir: FlowIR) -> FlowIR:
 
 
 def too_large(ir: FlowIR) -> FlowIR:
-    """Keep a flow whole that would make more steps, or nest deeper, than a pipeline can."""
+    """Leave a flow uncut if it exceeds the step count or nesting depth of a pipeline."""
     fix = "loop over the inputs, or call helpers that call the checkpoints"
     return _uncut(ir, TOO_MANY_STEPS, "the flow is too large to be cut", ir.definition, fix)
 
@@ -56,9 +56,9 @@ def too_large(ir: FlowIR) -> FlowIR:
 def unexpected(
     ir: FlowIR, part: str, error: Exception, needs: tuple[CheckpointOptions, ...] = ()
 ) -> FlowIR:
-    """Keep a flow whole on which `part` of the compiler failed: its own function is right.
+    """Leave a flow uncut if `part` of the compiler failed on it: its own function is correct.
 
-    `needs` are the options of the checkpoints that it may call where its calls are not known.
+    `needs` are the options of the checkpoints that its unknown calls may reach.
     """
     why = describe_fault(part, error)
     return _uncut(ir, INTERNAL_FAULT, why, ir.definition, HELP, needs)

@@ -1,4 +1,4 @@
-"""Unroll `for` loops over literals and short constant ranges into straight code.
+"""Unroll `for` loops over literals and short constant ranges.
 
 Before::
 
@@ -28,22 +28,22 @@ from kitaru_compiler.ir.nodes import Code, FlowIR, Node, Scope, durable_calls
 from kitaru_compiler.passes.branches import structure
 
 MAX_COPIES = 64
-# After a `break` the later rounds are conditional on all those before them.
+# After a `break`, each later round is conditional on all rounds before it.
 MAX_COPIES_WITH_BREAK = 20
-# How many calls loops may grow a flow to; what the user wrote out may be more.
+# Maximum number of calls to which unrolling may grow a flow. Hand-written calls may exceed it.
 MAX_CALLS = 500
 RANGE = frozenset({"range"})
 
 
 def unroll(ir: FlowIR) -> FlowIR:
-    """Repeat the bodies of loops over literals that hold durable calls, inner loops included."""
+    """Unroll loops over literals that contain durable calls, inner loops included."""
     unroller = _Unroller(ir, MAX_CALLS - len(durable_calls(*ir.definition.body)))
     return replace(ir, body=rewrite(ir.body, lambda nodes: unroller.unrolled(nodes, MAX_COPIES)))
 
 
 @dataclass
 class _Unroller:
-    """Unrolls within two bounds: copies of one body, loops nested, and calls in the whole flow."""
+    """Unrolls up to two limits: copies of one (nested) body, and calls in the whole flow."""
 
     ir: FlowIR
     room: int
@@ -63,7 +63,7 @@ class _Unroller:
         return result
 
     def _items(self, stmt: ast.stmt, budget: int) -> list[ast.expr] | None:
-        """Return the loop's items, or None when it must stay a loop."""
+        """Return the loop's items, or None if it must stay a loop."""
         if not isinstance(stmt, ast.For) or not (calls := len(durable_calls(*stmt.body))):
             return None
         items = loop_items(self.ir, stmt.iter)
@@ -78,8 +78,8 @@ class _Unroller:
     def _rounds(self, loop: ast.For, items: list[ast.expr]) -> list[Node]:
         """Return the rounds: `continue` leaves the scope of its round, `break` that of the loop.
 
-        A loop that contains a scope is one scope. If a part of it must stay in one process, the
-        whole loop stays as it was written.
+        A loop that contains a scope becomes one scope. If a part of the loop must stay in one
+        process, the whole loop stays unchanged.
         """
         before, bodies = _in_order(self.ir, loop, items)
         label = f"loop {next(self.numbers)}"
@@ -97,7 +97,7 @@ class _Unroller:
 
 
 def copies(loop: ast.For) -> int:
-    """Return how many rounds of a loop may be unrolled."""
+    """Return the maximum number of rounds for unrolling a loop."""
     leaves = any(isinstance(stmt, ast.Break) for stmt in own_exits(loop.body))
     return MAX_COPIES_WITH_BREAK if leaves else MAX_COPIES
 
@@ -119,7 +119,7 @@ def obstacle(loop: ast.For) -> tuple[str, str] | None:
 def _in_order(
     ir: FlowIR, loop: ast.For, items: list[ast.expr]
 ) -> tuple[list[ast.stmt], list[list[ast.stmt]]]:
-    """Return what evaluates the items, all of them before the first round, and the rounds."""
+    """Return the statements that evaluate all items before the first round, and the rounds."""
     before: list[ast.stmt] = []
     bodies = []
     for item in items:
@@ -135,8 +135,8 @@ def _in_order(
 def loop_items(ir: FlowIR, iterable: ast.expr) -> list[ast.expr] | None:
     """Return the items of a list or tuple display, a constant tuple or a constant range, or None.
 
-    A named list may grow while it is iterated: it stays a loop. Of a range too long to be unrolled
-    one item too many is returned.
+    A named list may grow while it is iterated, so its loop stays a loop. For a range that is too
+    long, one item more than the limit is returned.
     """
     iterable = ir.literal(iterable)
     match iterable:

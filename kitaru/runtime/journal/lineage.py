@@ -80,9 +80,9 @@ def parents_by_content(traces: Iterable[Trace]) -> dict[str, tuple[str, ...]]:
     """Return, by id, the invocations whose results each invocation used, whole or in part.
 
     If several invocations have the same result, the last one before the call from another line
-    counts, so that the calls of a fan-out are not parents of each other. Otherwise the last
-    one counts. A part counts only if no result that was
-    passed whole contains it:
+    counts, so that the calls of a fan-out are not parents of each other. Otherwise the last one
+    counts. A part counts only if no result that was passed
+    whole contains it:
 
         letter(city, weather, found[0])  # from forecast, and from offers, whose first part it got
 
