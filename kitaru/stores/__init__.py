@@ -16,15 +16,15 @@ _REMOTE = ("s3://", "gs://", "az://")
 
 
 def open_store(url: str | None = None) -> Store:
-    """Open the store that `url` names; None means `KITARU_STORE`, else `.kitaru/kitaru.db` here.
+    """Open the store at `url`. None means `KITARU_STORE`, else `.kitaru/kitaru.db` here.
 
     Args:
-        url: `sqlite:PATH` (a directory gets `kitaru.db` inside, a missing file is made),
+        url: `sqlite:PATH` (a directory gets a `kitaru.db`, a missing file is created),
             `memory:NAME` (shared within this process), `s3://BUCKET/PREFIX`, `gs://…` or `az://…`.
 
     Raises:
-        UsageError: no store has such a URL.
-        EnvironmentFailure: the store cannot be used; see the three kinds in `kitaru.errors`.
+        UsageError: `url` is not a valid store URL.
+        EnvironmentFailure: the store cannot be used; `kitaru.errors` lists the three kinds.
 
     Example:
         >>> store = open_store("memory:doc")
@@ -51,9 +51,9 @@ def open_store(url: str | None = None) -> Store:
 
 
 def resolve_store(store: str | Store | None) -> Store:
-    """Return the store that a caller means: an opened one, a URL, or None for the configured one.
+    """Return an open store for an open store, a URL, or None (the configured store).
 
-    Raises what `open_store` raises.
+    Raises the errors of `open_store`.
     """
     if store is None or isinstance(store, str):
         return open_store(setting("store", argument=store).value)

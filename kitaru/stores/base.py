@@ -1,4 +1,4 @@
-"""The interface of a store. Its only requirement: create a whole object if absent."""
+"""The interface of a store. Its one requirement: atomically create an object if absent."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from kitaru.wire.limits import MAX_KEY_CHARACTERS
 
 T = TypeVar("T")
 
-# Keys that are listed at once.
+# Number of keys listed per request.
 _PAGE = 10_000
 
 _KEY = re.compile(rf"(?!/)(?!.*//)[A-Za-z0-9_./-]{{1,{MAX_KEY_CHARACTERS}}}(?<!/)", re.ASCII)
 
 
 class Store(Protocol):
-    """A place for immutable objects, safe for threads and processes to share.
+    """A store of immutable objects, shared safely by threads and processes.
 
-    Keys are ASCII with `/` between segments. Whatever is created stays as it is until deleted.
-    Every method may raise `StoreUnavailable` (no answer, after retries; the same call may be made
-    again), `StoreDenied` or `StoreUnsuitable`. None of these ever means "absent".
+    Keys are ASCII with `/` between segments. A created object does not change until it is deleted.
+    Every method may raise `StoreUnavailable` (no response after retries; the same call may be
+    repeated), `StoreDenied` or `StoreUnsuitable`. None of these errors means "absent".
 
-    `remote` means that every request is a journey: one is worth sparing, and several made together
-    take no longer than one.
+    `remote` means that every request is a network round trip. Avoiding a request saves time, and
+    concurrent requests take no longer than one request.
     """
 
     url: str
     remote: bool
 
     def create(self, key: str, value: bytes) -> bool:
-        """Return True when these bytes are durable now, False when something is there already."""
+        """Create the object; return False if the key already exists. The bytes are then durable."""
         ...
 
     def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        """Create different keys, each atomic by itself: one commit where the store can, else all
-        at once, in no order."""
+        """Create several objects with different keys, each of them atomically.
+
+        The store uses one commit if it can. Otherwise it creates them concurrently, in any order.
+        """
         ...
 
     def get(self, key: str) -> bytes | None:
@@ -46,58 +48,59 @@ class Store(Protocol):
         ...
 
     def get_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return what `get` would for each key, at once where that is faster."""
+        """Return the result of `get` for each key, read concurrently if that is faster."""
         ...
 
     def concurrently(self, first: Callable[[], T], *others: Callable[[], object]) -> T:
-        """Use this store in several ways, at once where it is remote, else in order.
+        """Run several uses of this store: concurrently if it is remote, else in order.
 
-        Returns what `first` returns, when all are done; raises what one of them raised. None of
-        them may call this itself.
+        Return the value of `first` when all are done, and raise an exception that one of them
+        raised. None of them may call this method.
         """
         ...
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
-        """Return the keys that start with `prefix` and come after `after`, in byte order.
+        """Return the keys that start with `prefix` and sort after `after`, in byte order.
 
-        `after` and `limit` only count on keys whose segments have no character below `/` where two
-        of them differ: some servers of S3 walk folders, where `a/1` comes before `a-1`.
+        `after` and `limit` are reliable only if no segment contains a character below `/` at the
+        first difference between two keys. Some S3 servers walk folders, in which `a/1` sorts before
+        `a-1`.
         """
         ...
 
     def delete(self, *keys: str) -> None:
-        """Remove objects, in any order. Missing ones are no error. For garbage and hints only."""
+        """Delete objects in any order, for garbage and hints only; missing ones are no error."""
         ...
 
     def inspect(self, prefix: str) -> None:
-        """Raise RecordCorrupt where what is absent under `prefix` may be lost.
+        """Raise RecordCorrupt if objects that are absent under `prefix` may have been lost.
 
-        For a process that is about to run what it does not find there. A store whose service
-        answers for absence does nothing.
+        For a process that is about to run the calls whose records it does not find. Stores whose
+        service guarantees absence do nothing.
         """
         ...
 
     def flush(self) -> None:
-        """Note that this process may write nothing for a while: an execution waits, or has ended.
+        """Prepare for a pause in writing: an execution waits or has ended.
 
-        Everything is durable already; a store that keeps it in several files makes one complete.
+        All objects are already durable. A store made of several files makes its main file complete.
         """
         ...
 
     def close(self) -> None:
-        """Give up connections; the store is not used afterwards."""
+        """Close the connections. The store is not used afterwards."""
         ...
 
 
 def check_key(key: str) -> str:
-    """Return `key` when every kind of store can hold it; raise UsageError otherwise."""
+    """Return `key` if every kind of store accepts it; raise UsageError otherwise."""
     if _KEY.fullmatch(key) and not {".", ".."} & set(key.split("/")):
         return key
     raise UsageError(f"{key!a} cannot be a key in a store.")
 
 
 def in_order(first: Callable[[], T], *others: Callable[[], object]) -> T:
-    """Do one after the other and return what `first` returns."""
+    """Run the functions one after the other and return the value of `first`."""
     result = first()
     for other in others:
         other()
@@ -105,12 +108,12 @@ def in_order(first: Callable[[], T], *others: Callable[[], object]) -> T:
 
 
 def upper_bound(prefix: str) -> str:
-    """Return the smallest text above all keys that start with `prefix`."""
+    """Return the smallest string above all keys that start with `prefix`."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\x7f"
 
 
 def listed(store: Store, prefix: str) -> Iterator[list[str]]:
-    """Yield the keys of a prefix in byte order, some at a time where listing is no journey."""
+    """Yield the keys of a prefix in byte order, in batches if the store is local."""
     if store.remote:
         yield store.list(prefix)
         return
@@ -121,9 +124,9 @@ def listed(store: Store, prefix: str) -> Iterator[list[str]]:
 
 
 def existing(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the objects of `keys` that exist, with their keys; a few dozen are read at a time.
+    """Yield the existing objects of `keys` with their keys, reading a few dozen at a time.
 
-    What was removed since it was listed, by a collection of garbage, is left out.
+    Objects removed by garbage collection since they were listed are left out.
     """
     pending = iter(keys)
     while some := list(islice(pending, 64)):

@@ -1,4 +1,4 @@
-"""A store in this process's memory, for tests. It behaves like the others."""
+"""A store in the memory of this process, for tests, with the behaviour of the other stores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _naming = threading.Lock()
 
 
 class MemoryStore:
-    """Objects in a dictionary; gone when the process is."""
+    """Objects in a dictionary. They are lost when the process ends."""
 
     remote = False
 
@@ -62,16 +62,16 @@ class MemoryStore:
                     self._keys.remove(key)
 
     def inspect(self, prefix: str) -> None:
-        """Do nothing: what is absent is absent."""
+        """Do nothing: memory loses no objects."""
 
     def flush(self) -> None:
-        """Do nothing: there is one place."""
+        """Do nothing: there is only one copy of the data."""
 
     def close(self) -> None:
-        """Keep everything: another `open_store` of the same name sees it."""
+        """Keep the objects: another `open_store` with the same name sees them."""
 
 
 def named(url: str) -> MemoryStore:
-    """Return the one store of this process that is called `url`."""
+    """Return this process's store for `url`, creating it on first use."""
     with _naming:
         return _named.setdefault(url, MemoryStore(url))

@@ -1,4 +1,4 @@
-"""A store in a bucket of S3, Google Cloud Storage or Azure Blob."""
+"""A store in a bucket of S3, Google Cloud Storage or Azure Blob Storage."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ T = TypeVar("T")
 
 _MARKER = "kitaru-store"
 _MARK = b"This prefix is a Kitaru store, and its bucket refuses a second create.\n"
-# obstore reports a missing bucket like a missing key.
+# obstore reports a missing bucket in the same way as a missing key.
 _NO_BUCKET = (
     "NoSuchBucket",
     "ContainerNotFound",
     "bucket does not exist",
     "container does not exist",
 )
-# S3 says of an expired token that the request is bad, and of a removal that may not be that the
-# request is good: the refusal is in the answer, for each key.
+# S3 reports an expired token as a bad request. It reports a forbidden deletion as a successful
+# request whose response body contains the error for each key.
 _DENIED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken", "code: AccessDenied")
-# A value of the largest size goes up in one request, or comes down in one answer.
+# A value of the maximum size is uploaded or downloaded in one request.
 _TIMEOUT = timedelta(minutes=5)
-# An answer to anything else begins sooner; the time that a value goes up would count as well.
+# Other responses start sooner. For an upload the time of the upload would count.
 _SILENCE = timedelta(minutes=1)
 _LARGE_BYTES = 1024 * 1024
 _STATUS = re.compile(r"status code: (\d+)")
 _TRIES = 5
-# Before the second try; before each further one four times longer.
+# Pause before the second try. Each further pause is four times longer.
 _PAUSE_SECONDS = 0.1
-# A store that is too busy says in a Retry-After for how long, and obstore hands on no header of an
-# error. Ten times longer is 85 seconds in all, with nothing asked between the tries.
+# A busy store sends a Retry-After, but obstore passes on no headers of an error. Pauses that are
+# ten times longer add up to 85 seconds.
 _BUSY = {"429", "503"}
 _BUSY_TIMES = 10
 _REQUESTS = 64
@@ -61,15 +61,15 @@ _CLOUDS = {
 
 
 class ObjectStore:
-    """Objects under a prefix of a bucket; credentials come from the environment.
+    """Objects under a prefix of a bucket. The credentials come from the environment.
 
     Args:
         url: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`.
 
     Raises:
-        StoreUnsuitable: the bucket does not exist, or lets a create overwrite.
-        StoreDenied: the credentials are missing or do not suffice.
-        StoreUnavailable: no answer, after retries.
+        StoreUnsuitable: the bucket does not exist, or does not prevent overwrites.
+        StoreDenied: the credentials are missing or insufficient.
+        StoreUnavailable: the service did not respond, after retries.
         EnvironmentFailure: obstore is not installed.
     """
 
@@ -78,7 +78,7 @@ class ObjectStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self._obstore = _obstore()
-        # Two, so that no caller that waits for requests holds the thread of one.
+        # Two pools, so that a caller that waits for requests never occupies a request thread.
         self._requests = Pool(_REQUESTS, "kitaru-store")
         self._callers = Pool(_CALLERS, "kitaru-together")
         scheme, _, rest = url.partition("://")
@@ -119,7 +119,7 @@ class ObjectStore:
         _results([_started(self._requests, one) for one in each])
 
     def inspect(self, prefix: str) -> None:
-        """Do nothing: the service answers for what is absent."""
+        """Do nothing: the service guarantees absence."""
 
     def flush(self) -> None:
         """Do nothing: each object is complete by itself."""
@@ -131,7 +131,7 @@ class ObjectStore:
     def _create(self, key: str, value: bytes) -> bool:
         store = self._store if len(value) < _LARGE_BYTES else self._slow_store()
         try:
-            # One PUT however large: a multipart upload cannot be told to create only.
+            # Use one PUT for every size: a multipart upload does not support create-only.
             self._obstore.put(store, key, value, mode="create", use_multipart=False)
         except self._obstore.exceptions.AlreadyExistsError:
             return False
@@ -165,8 +165,8 @@ class ObjectStore:
             )
 
     def _with_retry(self, operation: Callable[[], T]) -> T:
-        # obstore itself does not repeat a conditional PUT that timed out. Here the same bytes are
-        # safe to send again: the journal knows its own by their writer token.
+        # obstore does not repeat a conditional PUT that timed out. Repeating it is safe here: the
+        # journal recognises its own bytes by their writer token.
         for waited in range(_TRIES - 1):
             try:
                 return self._translate_errors(operation)
@@ -224,13 +224,13 @@ def _results(started: Sequence[Future[T]]) -> list[T]:
 
 
 def _pause(error: StoreUnavailable) -> float:
-    """Return the first pause, up to half of it longer by chance: others wait for the store, too."""
+    """Return the first pause with up to half of it added at random: other writers wait, too."""
     longer = _BUSY_TIMES if _status(error) in _BUSY else 1
     return _PAUSE_SECONDS * longer * random.SystemRandom().uniform(1, 1.5)
 
 
 def _status(error: Exception) -> str:
-    # What goes wrong with a list has no kind of its own in obstore.
+    # obstore has no error class for a failed list.
     found = _STATUS.search(str(error))
     return found[1] if found else ""
 
@@ -242,7 +242,7 @@ def _names(codes: Sequence[str], error: Exception) -> bool:
 def _keys(obstore: Any, store: Any, prefix: str, after: str, limit: int | None) -> list[str]:
     folder, _, begun = prefix.rpartition("/")
     if len(begun) > 1 and after < prefix:
-        # obstore lists whole folders: of this one, most of what comes earlier is left out.
+        # obstore lists whole folders. An offset skips most of the earlier keys in this folder.
         after = prefix[:-1]
     found: list[str] = []
     for page in obstore.list(store, folder or None, offset=after or None):
@@ -255,7 +255,7 @@ def _keys(obstore: Any, store: Any, prefix: str, after: str, limit: int | None) 
 
 
 def _settled(found: Sequence[str], prefix: str, limit: int) -> bool:
-    """Tell whether what comes later in a list cannot be among the first keys of a prefix."""
+    """Return whether later pages cannot contain any of the first `limit` keys of a prefix."""
     if not all(a < b for a, b in pairwise(found)):
         return False
     over = bool(found) and found[-1] >= upper_bound(prefix)
@@ -268,11 +268,11 @@ def _connect(scheme: str, bucket: str, prefix: str, **limits: timedelta) -> Any:
         "timeout": _TIMEOUT,
         "connect_timeout": "10s",
         **limits,
-        # Client options given here hide the variable that obstore would read otherwise.
+        # Client options set here replace the environment variable that obstore would read
+        # otherwise.
         "allow_http": os.environ.get(f"{variables}_ALLOW_HTTP", "").lower() in {"1", "true"},
     }
-    # Retries are made here, after a pause. obstore would retry at once, even if the store is
-    # overloaded.
+    # Kitaru retries after a pause. obstore would retry at once, even if the store is overloaded.
     once = {"max_retries": 0}
     make = getattr(import_module("obstore.store"), name)
     return make(bucket, prefix=prefix or None, client_options=options, retry_config=once)

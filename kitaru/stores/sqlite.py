@@ -1,9 +1,9 @@
-"""Store a journal in one SQLite database: when a commit is durable, and which thread makes it.
+"""Store journals in one SQLite database: commits, durability and threads.
 
-The log (`kitaru.db-wal`) is written into the database early, so that the database alone contains
-nearly everything: after the first commit in a second, whenever the log has grown, and when an
-execution waits or ends. That costs one more sync in a second at most. What is noticed of the files
-meanwhile is described in `sqlite_watch`.
+The log (`kitaru.db-wal`) is checkpointed into the database early, so that the database alone
+contains nearly everything: after the first commit in a second, when the log has grown, and when an
+execution waits or ends. That costs at most one more sync per second. `sqlite_watch` describes how
+changes of the files are detected meanwhile.
 """
 
 from __future__ import annotations
@@ -51,16 +51,17 @@ _LIST = " UNION ALL ".join(
 _INSERT = "INSERT OR IGNORE INTO object VALUES (?, ?)"
 _BUSY_SECONDS = 30.0
 _AT_ONCE = 500
-# The log is written into the database when it is this large, or the last time is this long ago.
+# The log is checkpointed when it reaches this size, or when the last checkpoint is this old.
 _LOG_BYTES = 1024 * 1024
 _LOG_SECONDS = 1.0
-# A larger database is not read whole when an execution is joined, but what belongs to that.
+# A larger database is not checked completely when a process joins an execution, only the relevant
+# part.
 _WHOLE_BYTES = 64 * 1024 * 1024
-# How many stores of this process have a database open.
+# The number of stores in this process that have each database open.
 _in_use: Counter[tuple[int, int]] = Counter()
 _using = threading.Lock()
 _using_again = threading.RLock()
-# What `SqliteStore._open` sets.
+# The attributes set by `SqliteStore._open`.
 _OPENED = ("_writer", "_reader", "_close", "_watch")
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 _of_parent: list[object] = []
@@ -69,16 +70,16 @@ _of_parent: list[object] = []
 class SqliteStore:
     """Objects as rows of one database on a local disk, shared by threads and processes.
 
-    Values of any size are rows, large ones too. A write is one transaction with
-    `synchronous=FULL`, so `create` returns after the disk has it.
+    Values of any size are stored as rows. A write is one transaction with `synchronous=FULL`, so
+    `create` returns after the data is on the disk.
 
     Args:
-        path: the file; a directory gets `kitaru.db` inside. Missing ones are made.
+        path: the file; a directory gets a `kitaru.db`. Missing files are created.
 
     Raises:
-        StoreUnsuitable: the file is not a Kitaru store, or its file system cannot hold one.
-        StoreDenied: it may not be read or written.
-        StoreUnavailable: the disk is full or fails, or another process holds the file too long.
+        StoreUnsuitable: the file is not a Kitaru store, or its file system cannot be used for one.
+        StoreDenied: the file may not be read or written.
+        StoreUnavailable: the disk is full or fails, or another process locks the file for too long.
     """
 
     remote = False
@@ -101,7 +102,7 @@ class SqliteStore:
             except BaseException:
                 _leave(identity)
                 raise
-            # A store that is forgotten is closed; at exit threads may still be using theirs.
+            # An unreferenced store is closed. At exit, threads may still be using their stores.
             self._close = weakref.finalize(self, _close, identity, self._writer, self._reader)
             self._close.atexit = False
             check_schema(self._writer, self.path)
@@ -109,8 +110,8 @@ class SqliteStore:
 
     def _renew(self) -> None:
         self._lost: KitaruError | None = None
-        # About how much this process has put into the log since it wrote it back, and when it did,
-        # by the monotonic clock.
+        # The approximate number of bytes written to the log since its last checkpoint by this
+        # process, and the time of that checkpoint on the monotonic clock.
         self._log_bytes, self._log_written = 0, -inf
         self._queue: list[_Job] = []
         self._queueing = threading.Lock()
@@ -118,10 +119,10 @@ class SqliteStore:
         self._reading = threading.Lock()
 
     def _leave_to_parent(self) -> None:
-        """Give the database up, in a forked child: SQLite allows no connection to cross a fork.
+        """Leave the database to the parent, in a forked child: connections must not cross forks.
 
-        The child opens it again when it uses the store (see `__getattr__`). The connections of the
-        parent are kept, since closing them would act on its log.
+        The child opens the database again when it uses the store (see `__getattr__`). The parent's
+        connections are not closed, since that would affect its log.
         """
         self._close.detach()
         _of_parent.append([vars(self).pop(name) for name in _OPENED])
@@ -139,7 +140,7 @@ class SqliteStore:
         return self.create_all(((key, value),))[0]
 
     def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        """Create in order; calls that come while the disk is busy share a commit."""
+        """Create the objects in order. Calls that arrive while the disk is busy share a commit."""
         for key, _ in objects:
             check_key(key)
         job = _Job(objects)
@@ -177,7 +178,7 @@ class SqliteStore:
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         bounds = (prefix, after, upper_bound(prefix), -1 if limit is None else limit)
-        # Both indexes in one statement, which sees one state of the store.
+        # Read both indexes in one statement, which sees one state of the store.
         rows = [key for (key,) in self._read(_LIST, bounds * 2)]
         self._check_files()
         found, witnessed = rows[: len(rows) // 2], rows[len(rows) // 2 :]
@@ -186,7 +187,7 @@ class SqliteStore:
         return found
 
     def delete(self, *keys: str) -> None:
-        # In batches, so that a concurrent writer waits for one commit only.
+        # Delete in batches, so that a concurrent writer waits for one commit only.
         for start in range(0, len(keys), _AT_ONCE):
             some = [(key,) for key in keys[start : start + _AT_ONCE]]
             with self._writing, _translated(self.path), self._transaction():
@@ -196,7 +197,7 @@ class SqliteStore:
         with self._writing:
             if not self._log_bytes or self._lost is not None:
                 return
-            # A disk that is full or busy is no reason to fail: everything is durable in the log.
+            # A full or busy disk is not an error here: everything is durable in the log.
             with suppress(sqlite3.OperationalError):
                 with self._watched(translated=False), self._transaction():
                     generation = self._next_generation()
@@ -224,12 +225,12 @@ class SqliteStore:
                 raise self._differ(different[0][0])
 
     def damage(self) -> builtins.list[str]:
-        """Return what is wrong in the structure of the database; nothing when it is sound."""
+        """Return the structural damage of the database; empty if it is sound."""
         with self._reading:
             return structural(self._reader)
 
     def copy_to(self, path: Path) -> None:
-        """Copy the whole store to a file that does not exist, as it is at this moment.
+        """Copy the current state of the whole store to a file that does not exist yet.
 
         Raises:
             StateError: the file exists.
@@ -240,20 +241,22 @@ class SqliteStore:
             copy(connection, path)
 
     def objects(self) -> Iterator[tuple[str, bytes]]:
-        """Yield all objects as they are at this moment, from the table and no index, in the order
-        in which they were written; the connection sees one state of the store meanwhile."""
+        """Yield all current objects from the table, without an index, in the order of writing.
+
+        The connection sees one state of the store meanwhile.
+        """
         with _translated(self.path), closing(_connect(self.path)) as connection:
             yield from connection.execute(
                 "SELECT key, value FROM object NOT INDEXED ORDER BY rowid"
             )
 
     def content(self) -> tuple[int, int]:
-        """Return how many objects there are, and their bytes."""
+        """Return the number of objects and their total size in bytes."""
         found = self._read("SELECT count(*), coalesce(sum(length(value)), 0) FROM object", ())
         return found[0][0], found[0][1]
 
     def _created_meanwhile(self, key: str) -> bytes:
-        """Return an object that one index lacked: created in between, or else lost."""
+        """Return an object missing from one index: created meanwhile, or the index is damaged."""
         rows = self._read(_GET, (key,))
         if not rows:
             raise self._differ(key)
@@ -264,9 +267,9 @@ class SqliteStore:
 
     def _read(self, query: str, parameters: tuple[object, ...]) -> Sequence[tuple[Any, ...]]:
         if self._lost is not None:
-            # A commit that was not acknowledged may be there to be read.
+            # A commit that was not acknowledged may still be readable.
             raise self._lost
-        # The writing connection, unless it is busy, because its cache survives its own writes.
+        # Prefer the writing connection if it is idle, because its cache survives its own writes.
         if self._writing.acquire(blocking=False):
             busy, connection = self._writing, self._writer
         else:
@@ -274,7 +277,7 @@ class SqliteStore:
             busy, connection = self._reading, self._reader
         try:
             with _translated(self.path):
-                # fetchall, because an open cursor would keep the log from being emptied.
+                # Use fetchall: an open cursor would prevent the log from being emptied.
                 return connection.execute(query, parameters).fetchall()
         finally:
             busy.release()
@@ -291,7 +294,7 @@ class SqliteStore:
             for job in jobs:
                 job.error = error
         except BaseException:
-            # Ctrl-C stops this thread only: the others take their turn at leading.
+            # Ctrl-C stops only this thread. The other jobs return to the queue for another leader.
             with self._queueing:
                 self._queue = [job for job in jobs if job is not own] + self._queue
             raise
@@ -299,8 +302,8 @@ class SqliteStore:
             job.done = True
 
     def _commit(self, jobs: Sequence[_Job]) -> int:
-        """Insert what is asked for; return the generation when the log is to be written then."""
-        # Each log contains a generation from its first commit on: it tells of which database it is.
+        """Insert the objects of all jobs; return the generation if a checkpoint is due, else 0."""
+        # The first commit of each log contains a generation, which identifies the log's database.
         begins = self._log_bytes == 0
         self._log_bytes += sum(job.size for job in jobs)
         is_due = (
@@ -331,14 +334,14 @@ class SqliteStore:
         job.created = [execute(_INSERT, row).rowcount == 1 for row in job.objects]
 
     def _next_generation(self) -> int:
-        """Count, in the current transaction, that the log is written into the database next."""
+        """Increment the generation in the current transaction, before the log is checkpointed."""
         found: int = self._writer.execute("PRAGMA user_version").fetchone()[0]
         self._writer.execute(f"PRAGMA user_version={found + 1}")
         return found + 1
 
     def _write_log(self, generation: int) -> None:
         # An error here does not affect the commit, which is durable in the log. The next commit
-        # retries.
+        # tries again.
         with suppress(sqlite3.OperationalError):
             busy, size, written = self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if not busy and size == written:
@@ -347,7 +350,7 @@ class SqliteStore:
 
     @contextmanager
     def _watched(self, *, translated: bool = True) -> Iterator[None]:
-        """Commit in the block; raise where bytes went into a file that nobody can find again."""
+        """Commit in the block; raise if the bytes were written to a removed or replaced file."""
         if self._lost is not None:
             raise self._lost
         try:
@@ -358,12 +361,12 @@ class SqliteStore:
         except FileLost as lost:
             raise self._rescued(lost) from None
         except (KitaruError, sqlite3.Error):
-            # What SQLite reports may come from a file that was damaged in use.
+            # SQLite's error may come from a file that was damaged in use.
             self._check_files()
             raise
 
     def _check_files(self) -> None:
-        """Raise where a file is not what it was: what it does not contain says nothing then."""
+        """Raise if a file was changed from outside: a missing key in such a file proves nothing."""
         try:
             self._watch.look()
         except FileLost as lost:
@@ -377,13 +380,13 @@ class SqliteStore:
 
 
 class _Job:
-    """What one thread wants created, and what came of it."""
+    """The objects that one thread creates, and the results."""
 
     __slots__ = ("created", "done", "error", "objects", "size")
 
     def __init__(self, objects: Sequence[tuple[str, bytes]]) -> None:
         self.objects = objects
-        # Each object changes about three pages, besides those that it fills.
+        # Each object changes about three pages, in addition to the pages that it fills.
         self.size = sum(len(value) + 3 * PAGE_BYTES for _, value in objects)
         self.created: list[bool] = []
         self.done = False
@@ -391,7 +394,7 @@ class _Job:
 
 
 def _use(path: Path) -> tuple[int, int]:
-    """Count a store of this process that has the file open; the first one looks at its log."""
+    """Count the open stores of a file in this process; the first one checks the log."""
     status = path.stat()
     identity = status.st_dev, status.st_ino
     with _using:
@@ -426,7 +429,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _make_durable(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous=FULL")
-    # Written by this store alone, each time under a new generation.
+    # Only this store runs checkpoints, each under a new generation.
     connection.execute("PRAGMA wal_autocheckpoint=0")
     if sys.platform == "darwin":
         connection.execute("PRAGMA fullfsync=1")

@@ -15,14 +15,14 @@ from kitaru.stores.sqlite_file import link, make_directory, sync
 
 
 def copy(connection: sqlite3.Connection, target: Path) -> str:
-    """Copy what `connection` sees at this moment to `target`, and return its digest.
+    """Copy the state that `connection` sees to `target`, and return its digest.
 
-    The copy is one snapshot: processes that write meanwhile are neither waited for nor disturbed.
-    It is built under another name, read back, compared and synced before it gets its own, so that
-    no process ever takes an interrupted copy for a store. Only its owner may read it.
+    The copy is one snapshot: it neither waits for nor blocks processes that write meanwhile. It is
+    built under a temporary name, read back, compared and synced before it is renamed, so that an
+    interrupted copy is never mistaken for a store. Only its owner may read it.
 
     Raises:
-        StateError: there is a file at `target`, or a log of one.
+        StateError: a file or a log exists at `target`.
         RecordCorrupt: the source is damaged.
         sqlite3.Error, OSError: a file cannot be read or written.
     """
@@ -49,7 +49,7 @@ def copy(connection: sqlite3.Connection, target: Path) -> str:
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Give the connection a snapshot of the database inside the block, despite other writers."""
+    """Pin the connection to one snapshot of the database in the block, despite other writers."""
     connection.execute("BEGIN")
     try:
         connection.execute("SELECT 1 FROM object LIMIT 1").fetchall()
@@ -59,7 +59,7 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def content_digest(connection: sqlite3.Connection) -> str:
-    """Return a digest of all objects in a database, keys and values."""
+    """Return a digest of the keys and values of all objects in a database."""
     hashed = hashlib.sha256()
     query = "SELECT key, value FROM object NOT INDEXED ORDER BY rowid"
     with closing(connection.cursor()) as rows:

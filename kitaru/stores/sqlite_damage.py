@@ -1,8 +1,9 @@
-"""Find damage of a SQLite store: what is absent must be absent, not lost.
+"""Detect damage of a SQLite store, so that lost records are never treated as absent.
 
-A checkpoint that the store does not contain runs. So "there is no such record" must never be the
-effect of a flipped bit. SQLite verifies no page of its database, and of a damaged log it uses what
-precedes the damage, without an error. The evidence is taken from what is there twice:
+A checkpoint without a record runs. A flipped bit must therefore never look like a missing record.
+SQLite does not verify the pages of its database. Of a damaged log it uses the part before the
+damage, without an error. Kitaru compares data
+that is stored twice:
 
     two indexes         Each object is entered in the index of the primary key and in a second one,
                         `object_witness`. They share no page. A key is absent when both say so; an
@@ -28,12 +29,12 @@ from pathlib import Path
 
 from kitaru.errors import RecordCorrupt
 
-# More pages than these are not summed up in Python, which takes 20 µs for each.
+# Checksums of more pages would take too long in Python, at 20 µs per page.
 _MOST_PAGES = 4096
 _HEADER_BYTES = 32
 _FRAME_BYTES = 24
 _MAGIC = (0x377F0682, 0x377F0683)
-# Processes that are killed between a commit and the checkpoint for which it was counted.
+# The maximum number of processes killed between a commit and the checkpoint that it announced.
 _MOST_PENDING = 16
 _LOOKS, _PAUSE_SECONDS = 4, 0.05
 
@@ -53,7 +54,7 @@ def damaged(path: Path, what: str, remedy: str = "") -> RecordCorrupt:
 
 
 def structural(connection: sqlite3.Connection, most: int = 20) -> list[str]:
-    """Return what SQLite finds wrong in the structure of a database; nothing when it is sound."""
+    """Return the damage that SQLite finds in the structure of a database; empty if it is sound."""
     try:
         found = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({most})")]
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -62,16 +63,16 @@ def structural(connection: sqlite3.Connection, most: int = 20) -> list[str]:
 
 
 def check_log(path: Path) -> None:
-    """Raise RecordCorrupt where the log of a database is not the one that was acknowledged.
+    """Raise RecordCorrupt if commits that were acknowledged are missing from a database's log.
 
-    No connection of this process may have the store open: to close a file that it reads would drop
-    the locks of the connection.
+    No connection of this process may have the store open: closing a file after reading it would
+    drop the locks of that connection.
     """
     looks = 1
     while (wrong := _wrong_log(path)) is not None:
         if looks == _LOOKS:
             raise wrong
-        # Processes that write meanwhile change several files, one after the other.
+        # A process that writes meanwhile changes several files, one after the other.
         time.sleep(_PAUSE_SECONDS)
         looks += 1
 
@@ -96,7 +97,8 @@ def _wrong_log(path: Path) -> RecordCorrupt | None:
                 f"--replace\nrm {shlex.quote(str(index_path))}",
             )
         if is_lost and found:
-            # SQLite would use the pages before the damage, which are older than the database's.
+            # SQLite would use the pages before the damage, which are older than those of the
+            # database.
             return damaged(
                 path,
                 f"its log {log_path} is. The database contains all of it already.",
@@ -120,7 +122,7 @@ def _wrong_log(path: Path) -> RecordCorrupt | None:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """What the index of a log (`-shm`, "wal-index" in SQLite's file format) contains."""
+    """The content of a log's index (`-shm`, "wal-index" in SQLite's file format)."""
 
     committed: int
     written: int
@@ -130,7 +132,7 @@ class _Index:
     @classmethod
     def read(cls, path: Path) -> _Index | None:
         data = _head(path, 100)
-        # Two equal copies of the header, or it is being written, or damaged itself.
+        # The header has two equal copies. If they differ, it is being written or is damaged.
         if len(data) < 100 or data[:48] != data[48:96] or not data[12]:
             return None
         committed, _, *sums = struct.unpack("=4I", data[16:32])
@@ -140,7 +142,7 @@ class _Index:
 
 @dataclass(frozen=True, slots=True)
 class _Log:
-    """A write-ahead log, as SQLite's file format describes it."""
+    """A write-ahead log, as defined by SQLite's file format."""
 
     data: bytes
     order: str
@@ -149,7 +151,7 @@ class _Log:
 
     @classmethod
     def read(cls, data: bytes) -> _Log | None:
-        """Return None if there is no log, or its header is not valid."""
+        """Return None if the log is missing or its header is not valid."""
         if len(data) < _HEADER_BYTES:
             return None
         magic, _, page = struct.unpack(">3I", data[:12])
@@ -161,7 +163,7 @@ class _Log:
         return cls(data, order, page, data[16:24])
 
     def valid_pages(self, index: _Index) -> int:
-        """Return how many of the committed pages are there, one after the other, unchanged."""
+        """Return the number of consecutive committed pages that are unchanged."""
         size = _FRAME_BYTES + self.page
         there = min((len(self.data) - _HEADER_BYTES) // size, index.committed)
         if there < index.committed:
@@ -172,7 +174,7 @@ class _Log:
         return there if struct.unpack(">2I", last[16:24]) == index.sums else 0
 
     def newest_header(self) -> bytes | None:
-        """Return the header of the database that was committed last, None without one."""
+        """Return the header of the database in the last commit, None without one."""
         if len(self.data) > _MOST_PAGES * (_FRAME_BYTES + self.page):
             return None
         committed = pending = None
@@ -184,8 +186,10 @@ class _Log:
         return committed
 
     def _valid_frames(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the number of each page, the size of the database where it commits, and the page,
-        as far as SQLite uses the log."""
+        """Yield the valid frames of the log, up to the point to which SQLite reads it.
+
+        Each frame has the page number, the size of the database if it commits, and the page.
+        """
         size = _FRAME_BYTES + self.page
         sums: tuple[int, ...] = struct.unpack(">2I", self.data[24:32])
         for at in range(_HEADER_BYTES, len(self.data) - size + 1, size):

@@ -1,9 +1,9 @@
-"""Make the file of a SQLite store: complete, or not at all, and for its owner alone.
+"""Create the file of a SQLite store atomically, readable only by its owner.
 
-A store contains prompts, results and answers, so nobody but its owner may read it. SQLite gives the
-files beside a database its own mode. Only what is made here is closed like that: a directory or a
-file that exists keeps the mode that its owner chose, except a default store of an earlier release
-(`.kitaru/`, which that release made).
+A store contains prompts, results and answers, so only its owner may read it. SQLite uses the mode
+of the database for the files next to it. Kitaru sets the mode only of files and directories that it
+creates. Existing ones keep their mode, except a default store (`.kitaru/`) that was created by an
+earlier release.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from kitaru.errors import StoreUnavailable, StoreUnsuitable
 from kitaru.stores.sqlite_damage import damaged
 
-# Small, because a commit writes whole pages and records are about a kilobyte.
+# Small pages, because a commit writes whole pages and records have about one kilobyte.
 PAGE_BYTES = 1024
-# The index of the primary key, and the one that must agree with it: see sqlite_damage.
+# The index of the primary key, and the second index that must agree with it: see sqlite_damage.
 INDEX, WITNESS = "sqlite_autoindex_object_1", "object_witness"
 _TABLE = "CREATE TABLE object (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL)"
 _SECOND = f"CREATE UNIQUE INDEX {WITNESS} ON object(key)"
@@ -29,13 +29,13 @@ _OTHERS = 0o077
 
 
 def make(path: Path) -> None:
-    """Make an empty store at `path`, and its directories, unless something is there.
+    """Create an empty store at `path` and its directories, unless the file exists.
 
-    The file is built under another name and linked into place, so that no process ever opens a
-    half-made one and the loser of a race uses the winner's.
+    The file is built under a temporary name and linked into place. No process ever opens an
+    incomplete file, and the loser of a race uses the winner's file.
 
     Raises:
-        StoreUnavailable: the log of another file is there, which SQLite would take for its own.
+        StoreUnavailable: the log of another file exists, which SQLite would use for this database.
     """
     if path.exists():
         return
@@ -59,7 +59,7 @@ def make(path: Path) -> None:
 
 
 def close_to_others(path: Path) -> None:
-    """Take the rights of others from a default store that an earlier release left open to them."""
+    """Revoke access by other users to a default store that an earlier release left open."""
     if path.parent.name != ".kitaru":
         return
     each = [(path.parent, DIRECTORY_MODE), (path, FILE_MODE)]
@@ -70,7 +70,7 @@ def close_to_others(path: Path) -> None:
             if status.st_mode & _OTHERS and status.st_uid == os.geteuid():
                 place.chmod(mode)
         except OSError:
-            # Not there, or on a file system that knows no modes.
+            # The file does not exist, or its file system has no modes.
             continue
 
 
@@ -85,11 +85,11 @@ def _build(path: Path) -> None:
 
 
 def check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise where a database is not a store; complete one of an earlier release.
+    """Raise if a database is not a store; upgrade the store of an earlier release.
 
     Raises:
-        StoreUnsuitable: it is another database.
-        RecordCorrupt: it was a store, and is damaged.
+        StoreUnsuitable: the file is another database.
+        RecordCorrupt: the file is a damaged store.
     """
     columns = [row[1] for row in connection.execute("PRAGMA table_info(object)")]
     if columns != ["key", "value"]:
@@ -101,7 +101,7 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     if WITNESS not in statements:
         _complete(connection)
         statements = dict(_statements(connection))
-    # Read as another encoding, every key would be another one, in both indexes.
+    # With another encoding, every key would read differently, in both indexes.
     encoding = connection.execute("PRAGMA encoding").fetchone()[0]
     expected = {"object": _TABLE, INDEX: None, WITNESS: _SECOND}
     if statements != expected or encoding != "UTF-8":
@@ -109,12 +109,12 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _complete(connection: sqlite3.Connection) -> None:
-    """Make what stores of the first release lack: the second index, and a number."""
+    """Add the second index and the store number, which stores of the first release lack."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(_SECOND.replace("INDEX", "INDEX IF NOT EXISTS", 1))
         if connection.execute("PRAGMA application_id").fetchone()[0] == 0:
-            # Tells this store from every other one; see sqlite_watch.
+            # Identifies this store; see sqlite_watch.
             connection.execute(f"PRAGMA application_id={secrets.randbelow(2**31 - 1) + 1}")
         connection.execute("COMMIT")
     except BaseException:
@@ -129,7 +129,7 @@ def _statements(connection: sqlite3.Connection) -> list[tuple[str, str | None]]:
 
 
 def link(draft: Path, path: Path) -> bool:
-    """Give a file its name; return False when there is a file of that name already."""
+    """Link a file to its final name; return False if that name is already in use."""
     try:
         path.hardlink_to(draft)
     except FileExistsError:
@@ -144,7 +144,7 @@ def link(draft: Path, path: Path) -> bool:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory, and those that contain it, durable and for their owner alone."""
+    """Create a directory and its missing parents durably, accessible only to their owner."""
     missing = [d for d in (directory, *directory.parents) if not d.exists()]
     for made in reversed(missing):
         made.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
@@ -153,7 +153,7 @@ def make_directory(directory: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a directory, are on the disk."""
+    """Wait until a file, or the entries of a directory, are durable on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

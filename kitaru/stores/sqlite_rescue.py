@@ -1,14 +1,15 @@
-"""Save what a SQLite store contains after one of its files was lost in use.
+"""Rescue the content of a SQLite store after one of its files was lost in use.
 
-SQLite still has its files open, whatever happened to their names, and can read all commits from
-them. What is saved, and where:
+SQLite still has its files open, even if their names are gone, and can read all commits from them.
+Rescued data and its
+new location:
 
     the log was deleted           its content is written into the database, which is still there
     the database was deleted,     everything is copied to `kitaru.db.rescued`
     replaced or overwritten
     the log was shortened         nothing: the database contains what preceded its last checkpoint
 
-Then the process must stop. It cannot know what others do with the files meanwhile.
+The process must stop after that. It cannot know how other processes use the files.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ _MOST = 100
 
 
 def rescue(connection: sqlite3.Connection, path: Path, watch: Watch, lost: FileLost) -> KitaruError:
-    """Save what can be saved, and return the error that tells what happened and what to do."""
+    """Rescue as much as possible; return the error that explains the cause and the next step."""
     try:
         watch.look_at_database()
     except FileLost as database:
-        # With the database, its log was lost as well: the database is what people look for.
+        # The log was lost together with the database. Report the database, which users look for.
         lost = database
         help = _copied(connection, path)
     else:
@@ -40,7 +41,7 @@ def rescue(connection: sqlite3.Connection, path: Path, watch: Watch, lost: FileL
 
 
 def _written(connection: sqlite3.Connection, path: Path) -> str:
-    """Write a log that has lost its name into the database."""
+    """Checkpoint a deleted log into the database."""
     try:
         busy, size, written = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
     except sqlite3.Error:
@@ -58,7 +59,7 @@ def _written(connection: sqlite3.Connection, path: Path) -> str:
 
 
 def _copied(connection: sqlite3.Connection, path: Path) -> str:
-    """Copy a database that has lost its name to a file next to it."""
+    """Copy a deleted database to a new file in the same directory."""
     try:
         saved = _free(path)
         copy(connection, saved)

@@ -1,4 +1,4 @@
-"""Notice that a file of a SQLite store was deleted, replaced, shortened or overwritten in use.
+"""Detect that a file of a SQLite store was deleted, replaced, shortened or overwritten in use.
 
 SQLite keeps a store in three files:
 
@@ -6,10 +6,10 @@ SQLite keeps a store in three files:
     kitaru.db-wal    the write-ahead log: the commits since then
     kitaru.db-shm    an index of the log, shared by the processes that have the store open
 
-A process keeps its files open, so SQLite notices nothing when somebody removes `kitaru.db-wal` or
-copies another file over `kitaru.db`: commits still succeed, into a file that no later process can
-find, or into a mixture of two databases. A commit that is durable nowhere must not be acknowledged.
-So every commit looks at both files, by name:
+A process keeps its files open, so SQLite does not notice when `kitaru.db-wal` is removed or another
+file is copied over `kitaru.db`. Commits still succeed, but into a file that no later process can
+find, or into a mixture of two databases. A commit that is not durable must not be acknowledged.
+Every commit therefore checks both files by name:
 
     deleted, replaced     the name leads to another inode, or to none
     shortened             a store never becomes smaller, and neither does a log that is in use
@@ -18,8 +18,8 @@ So every commit looks at both files, by name:
                           and this process did not do it, the header must contain the number of
                           this store, and a generation that is not lower than the last one.
 
-A look costs two calls of `stat` before the acknowledgement, and one before the commit: afterwards
-the commit itself would have filled the hole in a log that was shortened.
+The check costs two calls of `stat` before the acknowledgement and one before the commit. Without
+the latter, the commit itself would fill the hole in a shortened log.
 """
 
 from __future__ import annotations
@@ -38,22 +38,25 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header of a database contains: the random number of its store (0 in those of early
-    releases), and how often its log was written into it by `checkpoint`."""
+    """The header of a database: the store's random number and its generation.
+
+    The random number is 0 in stores of early releases. The generation counts the checkpoints of the
+    log.
+    """
 
     store: int
     generation: int
 
 
 class FileLost(Exception):
-    """A file of the store is not what it was; the message is a sentence."""
+    """A file of the store was changed from outside; the message is a sentence."""
 
 
 class Watch:
-    """The files of a store in use, as they were at the last look. Safe for threads."""
+    """The state of a store's files at the last check. Safe for threads."""
 
     def __init__(self, path: Path) -> None:
-        """`path` is the database, which has a log: some connection has read from it."""
+        """`path` is a database with a log: a connection has read from it."""
         self._path = path
         self._database, self._log = str(path), f"{path}-wal"
         self._database_was = _stat(self._database)
@@ -62,12 +65,12 @@ class Watch:
         self._header = read_header(path)
 
     def look(self) -> None:
-        """Raise FileLost where a file is not what it was."""
+        """Raise FileLost if a file was changed from outside."""
         self.look_at_database()
         self.look_at_log()
 
     def look_at_database(self) -> None:
-        """Raise FileLost where the database is not what it was."""
+        """Raise FileLost if the database was changed from outside."""
         was, now = self._database_was, _stat(self._database)
         if now is None or _identity(now) != _identity(was):
             raise FileLost(f"{self._path} was {'replaced' if now else 'deleted'}.")
@@ -79,8 +82,8 @@ class Watch:
             self._database_was = now
 
     def look_at_log(self) -> None:
-        """Raise FileLost where the log is not what it was."""
-        # Read before the look: a commit of another thread may add to both in between.
+        """Raise FileLost if the log was changed from outside."""
+        # Read the size first: a commit of another thread may change both values in between.
         least = self._log_size
         now = _stat(self._log)
         if now is None or _identity(now) != self._log_identity:
@@ -90,7 +93,7 @@ class Watch:
         self._log_size = now.st_size
 
     def note_checkpoint(self, generation: int) -> None:
-        """Note that this process has just written the log, of that generation, to the database."""
+        """Record that this process has just checkpointed the log of that generation."""
         self._database_was = _stat(self._database)
         if self._header is not None:
             self._header = Header(self._header.store, generation)
@@ -99,17 +102,17 @@ class Watch:
         was, now = self._header, read_header(self._path)
         looks = 1
         while now is None and looks < _LOOKS:
-            # Another process writes its log into the database: the header may come before the rest.
+            # Another process may be in a checkpoint, which may write the header before other pages.
             time.sleep(_PAUSE_SECONDS)
             now = read_header(self._path)
             looks += 1
         if now is None and was is not None:
             raise FileLost(f"{self._path} was overwritten: it is not a database any more.")
         if was is None or now is None:
-            # A process was killed while it wrote: the next one that writes completes it.
+            # A process was killed during its checkpoint. The next writer completes the checkpoint.
             self._header = now
             return
-        # One of an early release gets its number when it is opened, and that is in the log first.
+        # The store of an early release gets its number when it is opened, first in the log.
         if was.store not in (0, now.store):
             raise FileLost(f"{self._path} was overwritten with another store.")
         if now.generation < was.generation:
@@ -118,9 +121,9 @@ class Watch:
 
 
 def read_header(path: Path) -> Header | None:
-    """Return the header of the database itself, without its log; None where it cannot be read."""
-    # By SQLite, because closing a file by other means would drop the locks of this process on it.
-    # Immutable: whatever the log contains is left aside, and nothing is locked or written.
+    """Return the header of the database file without its log; None if it is unreadable."""
+    # Read it through SQLite: closing the file by other means would drop this process's locks on it.
+    # Immutable mode ignores the log, and locks and writes nothing.
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as raw:
             store, generation = (

@@ -13,11 +13,11 @@ _LOOK_SECONDS = 1.0
 
 
 class Pool:
-    """At most `size` daemon threads, started when there is work and ended without work.
+    """At most `size` daemon threads, started for work and ended when idle.
 
-    They are daemons, because a suspended or interrupted execution must not keep the interpreter
-    alive: calls without a record run again. An executor of the standard library accepts no work
-    after the main thread has ended, while an execution may still continue.
+    The threads are daemons, because a suspended or interrupted execution must not keep the
+    interpreter alive: calls without a record run again later. An executor of the standard library
+    accepts no work after the main thread has ended, while an execution may still continue.
     """
 
     def __init__(self, size: int, name: str = "kitaru-checkpoint") -> None:
@@ -28,9 +28,9 @@ class Pool:
         self._workers: set[threading.Thread | _Caller] = set()
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run `work`, which must not raise, as soon as a thread is free.
+        """Run `work` as soon as a thread is free. `work` must not raise.
 
-        Where the system has no more threads, or no memory for one, the caller does the work.
+        If the system cannot start a thread, the caller runs the work.
         """
         with self._changed:
             self._todo.append(work)
@@ -46,7 +46,7 @@ class Pool:
             self._work_here()
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Return when all submitted work is done; False when `timeout` seconds were not enough."""
+        """Wait for all submitted work; return False if `timeout` seconds were not enough."""
         deadline = inf if timeout is None else time.monotonic() + timeout
         while True:
             with self._changed:
@@ -58,9 +58,9 @@ class Pool:
             self.tend()
 
     def tend(self) -> None:
-        """Do the work of threads that are gone: one can end before its first line, without memory.
+        """Run the work of dead threads: without memory, a thread can end before its first line.
 
-        For those who wait for work that was submitted.
+        Called by threads that wait for submitted work.
         """
         with self._changed:
             self._workers = {one for one in self._workers if one.is_alive()}
@@ -77,7 +77,7 @@ class Pool:
 
     def _work(self, worker: threading.Thread | _Caller | None = None) -> None:
         while (work := self._next(worker or threading.current_thread())) is not None:
-            # What it raises anyway must not end the thread: others wait for what is next.
+            # An exception here must not end the thread: other callers wait for the next work item.
             with suppress(Exception):
                 work()
 
@@ -91,7 +91,7 @@ class Pool:
 
 
 class _Caller:
-    """A thread of somebody else's that does the work of the pool."""
+    """A caller's own thread that runs the work of the pool."""
 
     def is_alive(self) -> bool:
         return True

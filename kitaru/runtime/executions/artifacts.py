@@ -13,13 +13,13 @@ from kitaru.wire.structs import Struct
 
 
 def find_artifact(journal: Journal, name: str) -> StoredValue:
-    """Return what was saved as `name`, else the result of the invocation `name`.
+    """Return the artifact saved as `name`, else the result of the invocation `name`.
 
-    The texts of model calls have names such as `draft/call-1/prompt`.
+    Texts of model calls have names such as `draft/call-1/prompt`.
 
     Raises:
-        NotFound: neither is there.
-        StateError: several invocations saved that name.
+        NotFound: there is neither an artifact nor an invocation with this name.
+        StateError: several invocations saved an artifact with this name.
     """
     having = [
         fields["id"]
@@ -40,7 +40,7 @@ def find_artifact(journal: Journal, name: str) -> StoredValue:
             help="Save them under different names, or load an invocation's result by its id.",
         )
     results = [(i.id, i.value) for i in invocations if i.id == name and i.value is not None]
-    # No other artifact has a slash in its name.
+    # Only texts of model calls have a slash in their names.
     calls = _texts(journal) if "/" in name else ()
     texts = [(own, value) for own, _, _, value in calls if own == name]
     for _, value in saved or results or texts:
@@ -54,9 +54,9 @@ def find_artifact(journal: Journal, name: str) -> StoredValue:
 class Artifact(Struct):
     """A stored value of an execution.
 
-    It was saved under `name`, or is the result of the invocation `name`, or the prompt or response
-    of a model call, such as `draft/call-1/prompt`. `type` and `size` (bytes of JSON) describe the
-    value, `digest` is its content's.
+    `name` is the name under which it was saved, the invocation whose result it is, or that of a
+    prompt or response of a model call, such as `draft/call-1/prompt`. `type` and `size` (bytes of
+    JSON) describe the value. `digest` is the digest of its content.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Artifact(Struct):
 
 
 def each_artifact(journal: Journal) -> Iterator[Artifact]:
-    """Yield every artifact of an execution in program order: results, and what was saved."""
+    """Yield every artifact of an execution in program order: results and saved values."""
     for invocation in journal.in_order():
         kept = [(one["name"], one["type"], one["value"], True) for one in invocation.artifacts]
         if invocation.value is not None:
@@ -80,7 +80,7 @@ def each_artifact(journal: Journal) -> Iterator[Artifact]:
 
 
 def _texts(journal: Journal) -> Iterator[tuple[str, str, str, StoredValue]]:
-    """Yield name, invocation, type and value of each text that was kept of model calls."""
+    """Yield name, invocation, type and value of each recorded text of model calls."""
     for call in calls_of(journal.in_order(), journal.each_attempt()):
         for type in STORED:
             value = call.facts.get(type)

@@ -1,7 +1,7 @@
-"""Mark which store is a backup, and whether it is complete.
+"""Mark a store as a backup, complete or incomplete.
 
-Each backup into a bucket writes `backup/<n>/begun` before anything else, and `backup/<n>/complete`
-after everything was read back. Numbers are never used twice, so the highest one counts.
+Each backup into a bucket writes `backup/<n>/begun` first, and `backup/<n>/complete` after all
+objects were read back. Numbers are never reused, so the highest number is the newest backup.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from kitaru.wire import keys
 
 
 def begin_backup(store: Store) -> int:
-    """Note that objects are about to be copied into a store; return the number of this backup."""
+    """Record that a backup into a store starts; return the number of this backup."""
     number = 1 + max((_number(key) for key in store.list(keys.BACKUP)), default=0)
     while not store.create(keys.backup(number, "begun"), b""):
         number += 1
@@ -19,17 +19,17 @@ def begin_backup(store: Store) -> int:
 
 
 def complete_backup(store: Store, number: int) -> None:
-    """Note that all objects were copied, and read back."""
+    """Record that all objects were copied and read back."""
     store.create(keys.backup(number, "complete"), b"")
 
 
 def is_backup(store: Store) -> bool:
-    """Tell whether anything was ever copied into a store."""
+    """Return whether any backup into a store was ever started."""
     return bool(store.list(keys.BACKUP))
 
 
 def incomplete_backup(store: Store) -> str | None:
-    """Return the mark of the newest backup if that is not complete, else None."""
+    """Return the mark of the newest backup if it is incomplete, else None."""
     found = store.list(keys.BACKUP)
     newest = max(map(_number, found), default=0)
     complete = not newest or keys.backup(newest, "complete") in found

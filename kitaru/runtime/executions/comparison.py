@@ -22,7 +22,7 @@ _WORK = ("checkpoint", "llm")
 
 
 class Effort(Struct):
-    """What something took: model tokens, their price in US dollars where one is known, seconds."""
+    """Effort: model tokens, their known price in US dollars, and seconds."""
 
     tokens: int = 0
     cost: float | None = None
@@ -38,10 +38,10 @@ class Effort(Struct):
 
 
 class Side(Struct):
-    """One of the executions compared.
+    """One of the two compared executions.
 
-    `total` is what everything that it holds took, `own` what it ran itself: neither the cache nor
-    the execution that it replays did that for it.
+    `total` is the effort of all its invocations. `own` is the effort of those that it ran itself,
+    without results from the cache or from the source of a replay.
     """
 
     exec_id: str
@@ -54,11 +54,11 @@ class Side(Struct):
 
 
 class Row(Struct):
-    """One invocation in both executions; `a` and `b` say how it came out, None where it is not.
+    """One invocation in both executions. `a` and `b` are its outcomes, None if it is missing.
 
-    `inputs` and `result` show whether its arguments and its outcome are the same. `differences` are
-    the places where they differ, as far as values were recorded: in its result, and in the models
-    and the texts of its model calls. Of other arguments only digests are recorded.
+    `inputs` and `result` are true if its arguments and its outcome are equal. `differences` are the
+    differences in recorded values: in its result, and in the models and texts of its model calls.
+    Records contain only digests of other arguments.
     """
 
     id: str
@@ -71,11 +71,11 @@ class Row(Struct):
 
 
 class Comparison(Struct):
-    """Two executions side by side; `same` when inputs, invocations and results are.
+    """Two executions side by side; `same` is true if inputs, invocations and results are equal.
 
-    `differences` are the places where the flow's inputs and its result differ. `counts` tell how
-    many invocations there are of each change. `rows` are all of them, or, where that is more than
-    was asked for, the first that differ; `next` is how many of those to skip for the rows behind.
+    `differences` are the differences of the flow's inputs and its result. `counts` contains the
+    number of invocations for each kind of change. `rows` are all invocations, or the first that
+    differ if there are more than requested. `next` is the number of rows to skip for the next page.
     """
 
     a: Side
@@ -92,7 +92,7 @@ class Comparison(Struct):
 
 
 class _Brief(Struct):
-    """What decides whether an invocation is the same in another execution."""
+    """The fields that decide whether an invocation is the same in another execution."""
 
     arguments: tuple[str, str]
     result: tuple[Any, ...]
@@ -100,9 +100,9 @@ class _Brief(Struct):
 
 
 def compare(a: Journal, b: Journal, *, limit: int | None = None, skip: int = 0) -> Comparison:
-    """Return how execution `b` differs from execution `a`; notes of `kitaru.log` do not count.
+    """Compare execution `b` with execution `a`. Notes of `kitaru.log` do not count.
 
-    `limit` and `skip` choose the rows that are returned; see `Comparison`.
+    `limit` and `skip` select the rows to return; see `Comparison`.
     """
     (left, left_took), (right, right_took) = _read(a), _read(b)
     changes = {id: _change(left.get(id), right.get(id)) for id in _merged(left, right)}
@@ -128,14 +128,14 @@ def compare(a: Journal, b: Journal, *, limit: int | None = None, skip: int = 0) 
 
 
 class _Took:
-    """What the invocations of an execution took, in all and without what it did not run itself."""
+    """The effort of an execution's invocations: in total, and of those that it ran itself."""
 
     def __init__(self) -> None:
         self._calls, self._own_calls = Effort(), Effort()
         self._seconds = self._own_seconds = 0.0
 
     def add(self, fields: Mapping[str, Any]) -> None:
-        """Add what an invocation took, given its glance."""
+        """Add the effort of an invocation, from its glance."""
         if not is_work(fields["kind"], fields["status"]):
             return
         is_own = not (fields["given"] or fields["adopted_from"] or fields["cached_from"])
@@ -149,17 +149,17 @@ class _Took:
 
     @property
     def total(self) -> Effort:
-        """What all invocations took."""
+        """The effort of all invocations."""
         return self._calls + Effort(seconds=self._seconds)
 
     @property
     def own(self) -> Effort:
-        """What those took that the execution ran itself."""
+        """The effort of the invocations that the execution ran itself."""
         return self._own_calls + Effort(seconds=self._own_seconds)
 
 
 def _side(journal: Journal, took: _Took) -> Side:
-    """Return what an execution is and what it took."""
+    """Describe an execution and its effort."""
     execution = journal.execution
     failed = _sum(effort_of(attempt) for attempt in journal.each_attempt())
     return Side(
@@ -174,27 +174,27 @@ def _side(journal: Journal, took: _Took) -> Side:
 
 
 def effort_of(of: InvocationRecord | AttemptRecord) -> Effort:
-    """Return what one invocation, or one failed attempt of one, took; a wait takes nothing."""
+    """Return the effort of one invocation or one failed attempt; a wait has none."""
     if not is_work(of.kind, of.status if isinstance(of, InvocationRecord) else ""):
         return Effort()
     return effort_of_calls(of.calls) + Effort(seconds=seconds(of.started_at, of.ended_at))
 
 
 def is_work(kind: str, status: str) -> bool:
-    """Tell whether something took an effort that counts: `status` is empty for an attempt."""
-    # A sealed failure's attempts are counted one by one.
+    """Return whether effort counts for this kind and status; `status` is empty for an attempt."""
+    # The attempts of a sealed failure are counted one by one.
     return kind in _WORK and status != "failed"
 
 
 def effort_of_calls(calls: Iterable[dict[str, Any]]) -> Effort:
-    """Return tokens and price of model calls, as far as they were kept."""
+    """Return the recorded tokens and prices of model calls."""
     return _sum(Effort(_tokens(call), call.get("cost")) for call in calls)
 
 
 def _read(journal: Journal) -> tuple[dict[str, _Brief], _Took]:
-    """Return what decides of each invocation but notes, in program order, and what all took.
+    """Return the compared fields of each invocation except notes, in program order, and the effort.
 
-    The records of a large execution are read once.
+    The records of a large execution are read only once.
     """
     took, found = _Took(), []
     for fields in journal.glances():
@@ -220,7 +220,7 @@ def _change(a: _Brief | None, b: _Brief | None) -> Change:
 
 
 def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Return the ids of both as `a` orders them, those of `b` alone where they stand in `b`."""
+    """Merge the ids of both executions in the order of `a`; ids only in `b` keep their place."""
     rest, alone = iter(a), list[str]()
     merged: dict[str, None] = {}
     for id in b:
@@ -243,7 +243,7 @@ def _row(
     if result and (inputs or a.given or b.given):
         return Row(id, "same", inputs, result, _shown(a), _shown(b))
     found = list(_in_calls(left, a, right, b))
-    # A checkpoint that returns what its model said would show it twice.
+    # A checkpoint that returns its model's response would show the difference twice.
     told = [(one.path, one.old, one.new) for one in found]
     results = _in_results(left, a, right, b)
     found += [one for one in results if (one.path, one.old, one.new) not in told]
@@ -310,7 +310,7 @@ def _sum(efforts: Iterable[Effort]) -> Effort:
 
 
 def seconds(start: str, end: str) -> float:
-    """Return the time between two moments of records."""
+    """Return the seconds between two timestamps of records."""
     moments = [datetime.fromisoformat(moment) for moment in (start, end)]
     return (moments[1] - moments[0]).total_seconds()
 

@@ -1,8 +1,9 @@
 """Deployed flows: numbered versions that never change, and tags that move.
 
-Versions and moves are numbered 1 to n without a gap, each created once, so that exact reads alone
-say which is the newest; a list only says where to begin. Who loses the race for a number looks at
-what won it, and takes the next one if that is not what was wanted.
+Versions and moves of tags are numbered from 1 to n without gaps, and each is created once. Exact
+reads alone therefore find the newest number; a list only suggests where to start. A writer that
+loses the race for a number reads the winner's record. It takes the next number if the winner wrote
+something else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from kitaru.wire.structs import Struct
 from kitaru.wire.times import now
 
 DEFAULT_TAG = "default"
-# Its digest is that of the whole build: it holds those of the other files.
+# Its digest identifies the whole build, because it contains the digests of the other files.
 LOCK = "lock.json"
 _VERSION = re.compile(r"v([1-9][0-9]{0,7})")
 
@@ -32,7 +33,7 @@ R = TypeVar("R", DeploymentRecord, TagRecord)
 
 
 class Deployment(Struct):
-    """One version of a deployed flow; `tags` are those that point at it now."""
+    """One version of a deployed flow. `tags` are the tags that currently point to it."""
 
     flow: str
     number: int
@@ -45,11 +46,11 @@ class Deployment(Struct):
 
     @property
     def version(self) -> str:
-        """The number as people write it, such as `v3`."""
+        """The version number in displayed form, such as `v3`."""
         return f"v{self.number}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON that commands print for a version."""
+        """Return the JSON that the commands print for a version."""
         return {
             "flow": self.flow,
             "version": self.version,
@@ -75,18 +76,18 @@ class Deployments:
         self._record_store = RecordStore(store)
 
     def flows(self) -> builtins.list[str]:
-        """Return the names of the flows that are deployed, sorted."""
+        """Return the sorted names of the deployed flows."""
         prefix = keys.deployments()
         found = (key.removeprefix(prefix) for key in self._store.list(prefix))
         return sorted({name.partition("/")[0] for name in found})
 
     def list(self, flow: str) -> builtins.list[Deployment]:
-        """Return the versions of a flow, the oldest first; none when it is not deployed."""
+        """Return the versions of a flow, the oldest first; empty if the flow is not deployed."""
         tags = self.tags(flow)
         return [_deployment(record, tags) for record in self._versions(flow)]
 
     def tags(self, flow: str) -> dict[str, int]:
-        """Return which version each tag of a flow points at, by tag."""
+        """Return the version that each tag of a flow points to, by tag."""
         prefix = keys.tags(check_name("flow", flow))
         names = {key.removeprefix(prefix).partition("/")[0] for key in self._store.list(prefix)}
         newest = {name: self._newest(flow, name) for name in sorted(names)}
@@ -95,11 +96,11 @@ class Deployments:
         }
 
     def get(self, name: str) -> Deployment:
-        """Return the version that a name means: `FLOW` (its tag `default`), `FLOW@TAG`, `FLOW@vN`.
+        """Return the version for a name: `FLOW` (with the tag `default`), `FLOW@TAG` or `FLOW@vN`.
 
         Raises:
-            NotFound: no such flow is deployed, or it has no such version or tag.
-            UsageError: this is no such name.
+            NotFound: the flow is not deployed, or has no such version or tag.
+            UsageError: the name is not valid.
         """
         flow, wanted = parse(name)
         number = wanted if isinstance(wanted, int) else self._tagged(flow, wanted)
@@ -110,7 +111,7 @@ class Deployments:
         return _deployment(record, self.tags(flow))
 
     def read(self, deployment: Deployment, name: str) -> bytes:
-        """Return a file of a version, its digest verified; raises RecordCorrupt."""
+        """Return a file of a version with its digest verified; raise RecordCorrupt otherwise."""
         digest = deployment.files.get(name, "")
         data = self._store.get(keys.deployed_file(digest)) if digest else None
         if data is None or canonical.sha256(data) != digest:
@@ -122,9 +123,9 @@ class Deployments:
         return data
 
     def add(self, flow: str, target: str, files: Mapping[str, bytes]) -> Deployment:
-        """Keep a build as the next version of a flow; the version that it is already, if it is one.
+        """Store a build as the next version of a flow, unless the build is a version already.
 
-        `files` are those of a build directory by name, `lock.json` among them.
+        `files` are the files of a build directory by name, including `lock.json`.
         """
         refuse_while_importing("client.deployments.add(…)")
         check_name("flow", flow)
@@ -143,9 +144,9 @@ class Deployments:
         return _deployment(held, self.tags(flow))
 
     def tag(self, name: str, tag: str) -> Deployment:
-        """Let a tag point at a version from now on, in one step; `name` as `get` takes it.
+        """Point a tag to a version, in one step. `name` has the same form as for `get`.
 
-        Raises what `get` raises, and UsageError for a tag that reads as a version.
+        Raises the errors of `get`, and UsageError for a tag that looks like a version.
         """
         refuse_while_importing("client.deployments.tag(…)")
         deployment = self.get(name)
@@ -158,11 +159,11 @@ class Deployments:
         return self.get(f"{flow}@{deployment.version}")
 
     def untag(self, flow: str, tag: str) -> None:
-        """Take a tag away, so that it points at no version; executions keep theirs.
+        """Remove a tag. Existing executions keep their version.
 
         Raises:
             NotFound: the flow has no such tag.
-            UsageError: it is `default`, which can only be moved.
+            UsageError: the tag is `default`, which can only be moved.
         """
         refuse_while_importing("client.deployments.untag(…)")
         if check_tag(tag) == DEFAULT_TAG:
@@ -223,7 +224,7 @@ class Deployments:
 
 
 def parse(name: str) -> tuple[str, str | int]:
-    """Return the flow that `FLOW`, `FLOW@TAG` or `FLOW@vN` names, and the tag or the number."""
+    """Return the flow in `FLOW`, `FLOW@TAG` or `FLOW@vN`, and the tag or the number."""
     flow, at, wanted = name.partition("@")
     if at and not wanted:
         raise UsageError(f"{name!a} names no version.", help="FLOW, FLOW@TAG or FLOW@v3")
@@ -233,7 +234,7 @@ def parse(name: str) -> tuple[str, str | int]:
 
 
 def check_tag(tag: str) -> str:
-    """Return a tag that is legal; raise UsageError otherwise."""
+    """Return a valid tag; raise UsageError otherwise."""
     if re.fullmatch(r"v[0-9]+", tag):
         raise UsageError(f"{tag} cannot be a tag: it reads as a version.", help="such as `stable`")
     return check_name("tag", tag)

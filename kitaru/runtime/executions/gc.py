@@ -1,9 +1,10 @@
 """Garbage collection of executions, in an order that never leaves a partial execution.
 
-An execution is marked first. From then on, no new replay may refer to it. Its end is recorded, so
+An execution is marked first. From then on no new replay may refer to it. Its end is recorded, so
 that no process resumes it. It is removed from the listing and the cache. Then its execution record
-is removed, and everything else after that. Its mark and its end stay until a later collection: a
-process that outlived its execution finds that it has ended, and whatever it wrote is removed then.
+is removed, followed by all other objects. Its mark and its end stay until a later collection. A
+process that outlived its execution finds that it has ended, and the later collection removes the
+objects that it wrote.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from kitaru.wire.structs import Struct
 from kitaru.wire.times import ago, now
 
 _OVER = ("completed", "cancelled", "failed")
-# More than lies between two operations of a process that is not gone.
+# Longer than the time between two operations of a live process.
 _SETTLED = timedelta(hours=1)
 _AT_ONCE = 20
 
 
 class Removed(Struct):
-    """An execution that was removed, or would be: how it had ended, and how many objects it was."""
+    """A removed execution (or one to remove, in a dry run): its final status and object count."""
 
     exec_id: str
     flow: str
@@ -41,15 +42,16 @@ class Removed(Struct):
 
 
 def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> Iterator[Removed]:
-    """Remove the executions that ended, or failed, so long ago; yield each when it is gone.
+    """Remove executions that ended or failed before a cutoff; yield each one after its removal.
 
-    Those stay that run or wait, and those that a replay which stays was made from: it refers to
-    their large values. Results in the cache go with their execution; what memory holds beyond an
-    execution, bundles and given inputs stay. May be ended at any moment, and begun again.
+    Running and waiting executions are kept, and so are the sources of replays that are kept, since
+    a replay refers to their large values. Cached results are removed with their execution. Memories
+    that outlive an execution, bundles and injected inputs are kept. The collection may be
+    interrupted and started again at any time.
 
     Args:
         older_than: minimum time since an execution reached its last status.
-        dry_run: yield what would be removed, and remove nothing.
+        dry_run: yield the executions that would be removed, and remove nothing.
 
     Raises:
         EnvironmentFailure: the store cannot be read or written.
@@ -67,10 +69,10 @@ def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> It
 def _collect_batch(
     store: Store, items: list[dict[str, Any]], gone: set[str], *, dry_run: bool
 ) -> Iterator[Removed]:
-    """Remove several executions at once, add them to `gone` and yield them.
+    """Remove several executions concurrently, add them to `gone` and yield them.
 
-    The source of a replay goes after the replay, so what was kept is looked at again as long as
-    something goes.
+    The source of a replay is removed after the replay, so kept executions are checked again as long
+    as others are removed.
     """
     remaining = items
     while remaining:
@@ -97,7 +99,7 @@ def _count(store: Store, exec_id: str, gone: Container[str], objects: dict[str, 
 
 
 def _old(store: Store, moment: str) -> Iterator[list[dict[str, Any]]]:
-    """Yield the executions that ended before a moment, newest start first, a few at a time."""
+    """Yield the executions that ended before `moment`, newest start first, in batches."""
     candidates = each_execution(store, started_before=moment)
     over = (item for item in candidates if item["status"] in _OVER)
     while some := list(islice(over, _AT_ONCE)):
@@ -122,7 +124,7 @@ def _is_kept(store: Store, exec_id: str, gone: Container[str] = ()) -> bool:
 
 
 def _is_recent(store: Store, note: str) -> bool:
-    """Return whether the writer of a note may still be about to act on it."""
+    """Return whether the writer of a note may still be about to use it."""
     written = store.get(note)
     return written is not None and written.decode("ascii") > ago(_SETTLED)
 
@@ -134,7 +136,7 @@ def _mark_and_remove(store: Store, exec_id: str, removed: set[str]) -> None:
 
 
 def _remove(store: Store, exec_id: str) -> bool:
-    """Remove a marked execution completely. Return False if it has to stay."""
+    """Remove a marked execution completely; return False if it must stay."""
     record_store = RecordStore(store)
     record = record_store.read(ExecutionRecord, keys.execution(exec_id))
     if record is None:
@@ -156,7 +158,7 @@ def _remove(store: Store, exec_id: str) -> bool:
 
 
 def _hints(record_store: RecordStore, exec_id: str) -> list[str]:
-    """Return where the cache leads to an execution."""
+    """Return the keys of the cache hints that point to an execution."""
     records = record_store.read_all(
         InvocationRecord, record_store.store.list(keys.invocations(exec_id))
     )
@@ -167,7 +169,7 @@ def _hints(record_store: RecordStore, exec_id: str) -> list[str]:
 
 
 def _sweep(store: Store, exec_id: str) -> None:
-    """Remove the remaining objects of a removed execution: results before their values."""
+    """Remove the remaining objects of a removed execution, results before their values."""
     end, mark = keys.end(exec_id), keys.garbage(exec_id)
     store.delete(*store.list(keys.invocations(exec_id)))
     store.delete(*[key for key in store.list(keys.home(exec_id)) if key != end])

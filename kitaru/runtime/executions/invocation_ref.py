@@ -1,4 +1,4 @@
-"""Find the execution, and the invocation in it, that a person names."""
+"""Find an execution, or an invocation in it, by the name that a user passes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _CANDIDATES = 10
 
 
 def execution_id(store: Store, named: str) -> str:
-    """Return the id of the execution that a person names.
+    """Return the id of the execution that the user named.
 
     Args:
         named: an id, a prefix of at least 4 characters that only one id has, or `latest` for the
-            execution that started last. An execution whose id is `named` comes first, so that an
-            id chosen by the user always works.
+            execution that started last. An exact id takes precedence, so an id chosen by the user
+            always works.
 
     Raises:
         NotFound: the store has no such execution.
-        UsageError: `named` cannot be an id, or several ids begin with it.
+        UsageError: `named` cannot be an id, or several ids start with it.
 
     Example:
         execution_id(store, "8dfe")     # '8dfe02ab-0kq7w1x3m'
@@ -50,7 +50,7 @@ def execution_id(store: Store, named: str) -> str:
         raise UsageError(
             f"Several executions have an id that begins with {named}.", help="\n".join(shown)
         )
-    # People believe "there is no such execution": it must not be the effect of damage.
+    # Users trust the message "there is no such execution". Damage must not cause it.
     store.inspect(keys.home(named))
     short = f" A prefix has at least {SHORTEST_PREFIX} characters." * (len(named) < SHORTEST_PREFIX)
     raise NotFound(
@@ -60,9 +60,9 @@ def execution_id(store: Store, named: str) -> str:
 
 
 def executions_with(store: Store, prefix: str, limit: int = _CANDIDATES + 1) -> list[str]:
-    """Return the ids that begin with `prefix`, in order, at most `limit` of them.
+    """Return the ids that start with `prefix`, in order, at most `limit`.
 
-    Costs one look into the store for each id, however many records an execution has.
+    Costs one request per id, regardless of the number of records.
     """
     return list(islice(_ids_with(store, prefix), limit))
 
@@ -71,7 +71,7 @@ def _ids_with(store: Store, prefix: str) -> Iterator[str]:
     after = ""
     while page := store.list(keys.home(prefix)[:-1], after=after, limit=1):
         id = page[0].split("/")[1]
-        # "0" follows "/": the other keys of this execution are skipped.
+        # "0" sorts directly after "/", so the other keys of this execution are skipped.
         after = keys.home(id)[:-1] + "0"
         if _exists(store, id):
             yield id
@@ -83,9 +83,9 @@ def _exists(store: Store, exec_id: str) -> bool:
 
 
 class Known(Struct):
-    """One invocation of an execution, as far as its journal knows it.
+    """One invocation of an execution, with the data of its journal.
 
-    `record` is None while it has no outcome: it failed, or waits for an answer.
+    `record` is None while the invocation has no outcome: it failed or waits for an answer.
     """
 
     id: str
@@ -97,11 +97,11 @@ class Known(Struct):
 
 
 def known(journal: Journal) -> list[Known]:
-    """Return the invocations of an execution that left any trace, in program order."""
+    """Return the invocations of an execution that have any record, in program order."""
     recorded = [Known(r.id, r.name, r.kind, r.callee, r.position, r) for r in journal.invocations()]
     ids = {one.id for one in recorded}
     failed = [Known(a.id, a.id, a.kind, a.callee, a.position) for a in journal.attempts()]
-    # Not the pending ones alone: an execution that was aborted has answers, and no record of them.
+    # Not only pending waits: an aborted execution has answers without a record of the wait.
     asked = [
         Known(w.name, w.name, "wait", "kitaru.wait", w.position) for w in journal.wait_requests()
     ]
@@ -110,11 +110,11 @@ def known(journal: Journal) -> list[Known]:
 
 
 def select(journal: Journal, calls: Sequence[Known], selector: str) -> Known:
-    """Return the invocation with the id `selector`, else the only one of that name.
+    """Return the invocation with the id `selector`, else the only invocation with that name.
 
     Raises:
         NotFound: there is no such invocation.
-        UsageError: several have that name.
+        UsageError: several invocations have that name.
     """
     found = [one for one in calls if one.id == selector]
     found = found or [one for one in calls if one.name == selector]
@@ -132,10 +132,10 @@ def select(journal: Journal, calls: Sequence[Known], selector: str) -> Known:
 
 
 def failure(journal: Journal, calls: Sequence[Known]) -> Known | None:
-    """Return the invocation that an execution failed in; None where it broke off in between.
+    """Return the invocation in which an execution failed; None if it failed between invocations.
 
     Raises:
-        StateError: it is completed.
+        StateError: the execution is completed.
     """
     state = journal.state()
     if state.status == "completed":

@@ -1,4 +1,4 @@
-"""List executions, newest first, from index entries that are verified."""
+"""List executions, newest first, from verified index entries."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from kitaru.wire.records import ExecutionRecord, Status
 from kitaru.wire.structs import Struct
 from kitaru.wire.times import uninvert
 
-# What a bucket returns for one request.
+# The page size of a bucket.
 _PAGE = 1000
 _AT_ONCE = 20
-# An execution of one of these does nothing until its status changes.
+# An execution with one of these statuses does nothing until its status changes.
 _AT_REST: tuple[Status, ...] = (*FINAL, "failed", "waiting")
 
 
@@ -33,38 +33,38 @@ class _Hint(Struct):
 
 
 class Listed(dict[str, Any]):
-    """`{"exec_id", "flow", "status", "started_at"}` of an execution, as attributes as well."""
+    """`{"exec_id", "flow", "status", "started_at"}` of an execution, also as attributes."""
 
     @property
     def exec_id(self) -> str:
-        """The execution's id."""
+        """Execution id."""
         return str(self["exec_id"])
 
     @property
     def flow_name(self) -> str:
-        """The name of its flow."""
+        """Name of the flow."""
         return str(self["flow"])
 
     flow_id = flow_name
 
     @property
     def status(self) -> ExecutionStatus:
-        """Its status when it was listed."""
+        """Status at the time of listing."""
         return ExecutionStatus(self["status"])
 
     @property
     def started_at(self) -> str:
-        """When it started, UTC."""
+        """Start time, UTC."""
         return str(self["started_at"])
 
 
 class Page(Struct):
-    """The newest executions of a kind, as `{"exec_id", "flow", "status", "started_at"}`.
+    """A page of executions, newest first, as `{"exec_id", "flow", "status", "started_at"}`.
 
-    `looked_at` is how many were looked at for them where there may be others further back, else
-    None. `next` is the execution after which the next page begins, None on the last page. `total`
-    is how many there are of that flow, None where a status is asked for or the store is remote:
-    there counting takes too many requests.
+    `looked_at` is the number of executions checked for this page if older ones were not checked,
+    else None. `next` is the execution after which the next page starts, None on the last page.
+    `total` is the number of executions of the flow. It is None if a status was requested or the
+    store is remote, since counting would take too many requests.
     """
 
     items: list[Listed]
@@ -76,12 +76,12 @@ class Page(Struct):
 def list_executions(
     store: Store, *, flow: str | None = None, status: str | None = None, limit: int = 20
 ) -> list[Listed]:
-    """Return the newest executions, however far back they are.
+    """Return the newest matching executions, however old they are.
 
     Args:
         flow: only executions of this flow.
-        status: only those that have this status now, `interrupted` included.
-        limit: at most this many, newest start first.
+        status: only executions with this current status, including `interrupted`.
+        limit: maximum number of executions, newest start first.
 
     Raises:
         EnvironmentFailure: the store cannot be read.
@@ -99,10 +99,10 @@ def page_of(
     after: str = "",
     page: int = 1,
 ) -> Page:
-    """Return what `list_executions` does, having looked at the newest `within` executions only.
+    """Return a page of `list_executions`, checking only the newest `within` executions.
 
-    `after` is the id of the execution that the page before ended with; raises NotFound. `page`
-    counts pages of `limit` executions behind that.
+    `after` is the id of the last execution on the previous page; raises NotFound. `page` counts
+    pages of `limit` executions after that.
     """
     hints = _newest_hints(store, _place_of(store, after) if after else "")
     near = _verified(store, islice(hints, within), flow, status)
@@ -119,25 +119,25 @@ def _place_of(store: Store, exec_id: str) -> str:
     record = RecordStore(store).read(ExecutionRecord, keys.execution(exec_id))
     if record is None:
         raise NotFound(f"There is no execution {exec_id} in {store.url}.")
-    # "0" follows "/": the hints of this execution are skipped.
+    # "0" sorts directly after "/", so the hints of this execution are skipped.
     return keys.indexed(record.started_at, exec_id)[:-1] + "0"
 
 
 def each_execution(
     store: Store, *, flow: str | None = None, status: str | None = None, started_before: str = ""
 ) -> Iterator[Listed]:
-    """Yield the items of `list_executions`, for as long as somebody asks for more.
+    """Yield the items of `list_executions` on demand.
 
-    `started_before` leaves out what started after that moment.
+    `started_before` leaves out executions that started after that moment.
     """
     after = keys.started_before(started_before) if started_before else ""
     yield from _verified(store, _newest_hints(store, after), flow, status)
 
 
 def executions_since(store: Store, moment: str, *, flow: str | None = None) -> Iterator[Listed]:
-    """Yield the items of `list_executions` that may have done something since a moment.
+    """Yield the items of `list_executions` that may have been active since a moment.
 
-    Executions that reached their last status before it are omitted: whether ended, failed or
+    Executions that reached their last status before that moment are omitted. Ended, failed or
     waiting, they have done nothing since. Reads one or two records per execution.
     """
     found = each_execution(store, flow=flow)
@@ -186,7 +186,7 @@ def _parse(key: str) -> _Hint:
 
 
 def _may_be(hint: _Hint, status: str | None) -> bool:
-    # A hint of an end is only written once the end is; any other may be older than the journal.
+    # The hint of an end is written after the end. Any other hint may be older than the journal.
     return status in (None, hint.status) or hint.status not in FINAL
 
 

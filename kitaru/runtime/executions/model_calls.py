@@ -1,4 +1,4 @@
-"""Model calls of an execution as they were recorded: prompt, response, tokens, latency, cost."""
+"""Recorded model calls of an execution: prompt, response, tokens, latency, cost."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from kitaru.runtime.journal.to_json import as_json
 from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
 from kitaru.wire.structs import Struct
 
-# What `capture` may leave out; each is stored as a value of its own.
+# Texts that `capture` may leave out. Each is stored as a separate value.
 STORED = ("prompt", "response")
 
 
 class ModelCall(Struct):
-    """One request to a model, and where it was made.
+    """One request to a model, with its origin.
 
-    `number` counts the calls of its invocation, from 1. `attempt` is the failed attempt that made
-    it, 0 for the calls of the recorded result. `made_here` is false when the result, and with it
-    the call, comes from the cache or from the execution that this one replays. `facts` is what was
-    recorded: `model` (as asked), `resolved`, `tokens`, `latency_s`, `cost` in US dollars, `prompt`
-    and `response` as stored values, and more; less where `capture` says so. `at` is when it was
-    made, or when its attempt began where `capture` kept no facts.
+    `number` counts the calls of its invocation from 1. `attempt` is the failed attempt that made
+    it, 0 for calls of the recorded result. `made_here` is false if the result, and thus the call,
+    comes from the cache or from the source of this replay. `facts` is the recorded data: `model`
+    (as requested), `resolved`, `tokens`, `latency_s`, `cost` in US dollars, `prompt` and `response`
+    as stored values, and more. `capture` may reduce it. `at` is the time of the call, or the start
+    of its attempt if `capture` excluded the facts.
 
-    A call without an answer has no tokens. `finish` is then `error`, with the HTTP `status`, or
-    `given up` where its attempt ended first. Its cost is 0 when the provider refused it, else not
-    known.
+    A call without a response has no tokens. `finish` is then `error`, with the HTTP `status`, or
+    `given up` if its attempt ended first. Its cost is 0 if the provider rejected it, otherwise
+    unknown.
     """
 
     invocation: str
@@ -39,7 +39,7 @@ class ModelCall(Struct):
 
     @property
     def name(self) -> str:
-        """What the artifacts of the call begin with, such as `draft/call-1`."""
+        """Prefix of the call's artifact names, such as `draft/call-1`."""
         failed = f"attempt-{self.attempt}/" if self.attempt else ""
         return f"{self.invocation}/{failed}call-{self.number}"
 
@@ -49,7 +49,7 @@ def calls_of(
 ) -> Iterator[ModelCall]:
     """Yield the model calls of invocations, then those of failed attempts.
 
-    A sealed failure repeats the calls of its last attempt: they are yielded once, as the attempt's.
+    A sealed failure repeats the calls of its last attempt. Those are yielded once, for the attempt.
     """
     for one in chain[InvocationRecord | AttemptRecord](records, attempts):
         if isinstance(one, AttemptRecord):
@@ -64,7 +64,7 @@ def calls_of(
 
 
 def shown(journal: Journal, call: ModelCall) -> dict[str, Any]:
-    """Return a call as JSON, with the texts of its prompt and response where they were kept."""
+    """Return a call as JSON, with the recorded texts of its prompt and response."""
     facts = {name: _read(journal, value) for name, value in call.facts.items()}
     place = {"invocation": call.invocation, "call": call.number, "attempt": call.attempt}
     return {**place, "made_here": call.made_here, **facts}

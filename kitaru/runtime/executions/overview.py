@@ -1,7 +1,8 @@
-"""Count what an execution did, and pick what to show of it, however many invocations it has.
+"""Summarise an execution and select the invocations to show, for any number of invocations.
 
-The invocations are read once, in no order, and not kept in memory. Only counts remain, and the
-first, last and failed ones in program order. A page starts after the last id of the previous page.
+The invocations are read once, in any order, and not stored in memory. Only counts remain, and the
+first, last and failed invocations in program order. A page starts after the last id of the previous
+page.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from kitaru.runtime.journal.to_json import as_json
 from kitaru.wire.records import AttemptRecord, InvocationKind, InvocationRecord
 from kitaru.wire.structs import Struct
 
-# How many are looked at before all but the first and the last are forgotten.
+# The number of invocations read before all but the first and last ones are dropped.
 _BATCH = 4_096
 _FAILED = 10
 
@@ -32,10 +33,10 @@ Place = tuple[int, str]
 
 
 class Count(Struct):
-    """How many invocations of one name there are, how many of them failed or were not run here.
+    """Counts of the invocations with one name: all of them, failed ones and reused ones.
 
-    `reused` ones came from the cache, or from the execution that this one replays. `seconds` is
-    what all of them took.
+    `reused` results come from the cache or from the source of this replay. `seconds` is the total
+    duration.
     """
 
     name: str
@@ -47,11 +48,12 @@ class Count(Struct):
 
 
 class Overview(Struct):
-    """What an execution did: counts, and some of its invocations and attempts.
+    """Summary of an execution: counts, and some of its invocations and attempts.
 
-    `page` are the invocations of the page that was asked for, `next` is the id to ask for the page
-    behind it with, None on the last one. `last` are the last ones, `failed` the first that failed;
-    both are empty where the page has them all. `attempts` are the first that failed.
+    `page` are the invocations of the requested page. `next` is the id with which to request the
+    next page, None on the last page. `last` are the last invocations and `failed` the first failed
+    ones. Both are empty if the page contains all invocations. `attempts` are the first failed
+    attempts.
     """
 
     total: int
@@ -70,15 +72,15 @@ class Overview(Struct):
 def overview(
     journal: Journal, *, limit: int | None = None, after: str = "", tail: int = 0
 ) -> Overview:
-    """Return counts of all invocations, and a page of them in program order.
+    """Count all invocations, and return a page of them in program order.
 
     Args:
-        limit: how many invocations, and how many failed attempts; None for all.
-        after: the id of the invocation that the page before ended with.
-        tail: how many of the last ones to return as well.
+        limit: maximum number of invocations, and of failed attempts; None for all.
+        after: the id of the last invocation on the previous page.
+        tail: number of last invocations to return as well.
 
     Raises:
-        NotFound: there is no invocation `after`.
+        NotFound: the invocation `after` does not exist.
     """
     behind = _place(journal, after) if after else (-1, "")
     seen = _Seen(behind, limit, tail)
@@ -122,7 +124,7 @@ def _place(journal: Journal, id: str) -> Place:
 
 
 class _Few:
-    """The first or the last of many places, of which few are in memory."""
+    """The first or the last of many positions, with few of them in memory."""
 
     def __init__(self, most: int | None) -> None:
         self._most = most
@@ -167,7 +169,8 @@ class _Seen:
         self.last.add(place, last=True)
         took = 0.0
         if is_work(fields["kind"], fields["status"]):
-            # Most have no model calls, and an effort for each of them takes longer than the rest.
+            # Most invocations have no model calls. Computing their effort would take longer than
+            # the rest.
             took = seconds(fields["started_at"], fields["ended_at"])
             self._seconds += took
             if fields["calls"]:
@@ -186,19 +189,19 @@ class _Seen:
         return self._called + Effort(seconds=self._seconds)
 
     def counts(self) -> Iterable[Count]:
-        """Yield the counts of each name, the most frequent first."""
+        """Yield the counts for each name, the most frequent first."""
         order = sorted(self._counts.items(), key=lambda item: -item[1][0])
         for (name, kind), (count, failed, reused, took) in order:
             yield Count(name, kind, int(count), int(failed), int(reused), round(took, 6))
 
     def notes(self) -> dict[str, Any]:
-        """Return what `kitaru.log` said, of each key the last."""
+        """Return the last note of `kitaru.log` for each key."""
         order = sorted(self._notes.items(), key=lambda item: item[1][0])
         return {key: as_json(value) for key, (_, value) in order}
 
 
 def _attempts(journal: Journal, limit: int | None) -> tuple[list[AttemptRecord], Effort, str, int]:
-    """Return the first failed attempts, what all took, when the last one ended, their number."""
+    """Return the first failed attempts, the effort and number of all, and the end of the last."""
     kept: list[AttemptRecord] = []
     total, last, count = Effort(), "", 0
 

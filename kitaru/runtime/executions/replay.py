@@ -1,7 +1,7 @@
 """Copy the records that a replay reuses: all of them, or none.
 
-What is adopted are copies of the source's records; large values stay where they are, and are
-referred to. The record of the execution itself is written last: until then nobody sees it.
+Reused records are copies of the source's records. Large values are not copied but referenced. The
+record of the execution itself is written last: until then the replay does not exist for readers.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _REPLACEABLE = ("checkpoint", "llm", "wait")
 
 
 class Changes(Struct):
-    """What a replay does otherwise than its source.
+    """The differences between a replay and its source.
 
-    `start` is the invocation to run again from, by id or name, empty for the first one;
-    `at_failure` means the one that failed, or else all that was not recorded. `results` are values
-    by invocation, `inputs` JSON by name, `models` the models by alias.
+    `start` is the id or name of the invocation to run again from, empty for the first one.
+    `at_failure` starts at the failed invocation, or else at the first unrecorded one. `results` are
+    injected values by invocation, `inputs` JSON by name, `models` the models by alias.
     """
 
     start: str = ""
@@ -50,14 +50,14 @@ class Changes(Struct):
 
 
 def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
-    """Begin a replay of `source`: a new execution that holds what precedes its start already.
+    """Create a replay of `source`: a new execution with the records before the replay's start.
 
-    `inputs` is the document of the flow's inputs, None where they are the source's.
+    `inputs` is the document of the flow's inputs, None to use the inputs of the source.
 
     Raises:
-        NotFound: an invocation that `changes` name is not in the source, or that is being removed.
-        UsageError: a name stands for several invocations, or a result cannot be injected.
-        StateError: it is to replay at the failure of an execution that is completed.
+        NotFound: an invocation in `changes` is not in the source, or the source is being removed.
+        UsageError: a name is ambiguous, or a result cannot be injected.
+        StateError: `at_failure` is set, but the source is completed.
     """
     exec_id = new_execution_id()
     _refer(source, exec_id)
@@ -88,14 +88,14 @@ def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
         started_at=now(),
         kitaru_version=VERSION,
         replay=replayed,
-        # What a replay says it runs again, it runs.
+        # The calls that the replay is meant to run must run.
         cache=False,
     )
     return Journal.adopting(source.store, record, records)
 
 
 def _refer(source: Journal, exec_id: str) -> None:
-    """Note that `exec_id` refers to `source`, so that nobody removes it from now on."""
+    """Record that `exec_id` refers to `source`, which prevents the removal of `source`."""
     source.store.create(keys.replay(source.exec_id, exec_id), now().encode("ascii"))
     if source.store.get(keys.garbage(source.exec_id)) is not None:
         raise NotFound(
@@ -106,7 +106,7 @@ def _refer(source: Journal, exec_id: str) -> None:
 
 
 def _start(source: Journal, calls: Sequence[Known], changes: Changes) -> tuple[str, float]:
-    """Return the id to replay from, and the position before which everything is adopted."""
+    """Return the id to replay from, and the position before which all records are reused."""
     if changes.at_failure and changes.start:
         raise UsageError("A replay begins at the failure or from an invocation, not at both.")
     if changes.at_failure:
@@ -160,7 +160,7 @@ def _injected(source: Journal, exec_id: str, one: Known, value: Any) -> Invocati
 
 
 def _route(source: Journal, exec_id: str, again: set[str]) -> Iterator[tuple[str, Record]]:
-    """Yield the frames that were handed on before any invocation of `again` was called."""
+    """Yield the frames that were passed on before any invocation of `again` was called."""
     reached = set()
     for left in source.exits():
         if left.frame is None or left.next is None:
@@ -178,11 +178,11 @@ def _route(source: Journal, exec_id: str, again: set[str]) -> Iterator[tuple[str
 
 
 def alike(value: Any, journal: Journal, record: InvocationRecord) -> Any:
-    """Return JSON as an instance of the type that `record` holds; other values as they are.
+    """Convert JSON to the recorded type of `record`; return other values unchanged.
 
     Raises:
         AnswerInvalid: the JSON does not fit that type.
-        UsageError: no JSON says what the record holds, or its class is not to be found here.
+        UsageError: the recorded type has no JSON form, or its class is not available here.
     """
     if record.value is None or not codec.is_json(codec.encode(value, where=record.id)):
         return value

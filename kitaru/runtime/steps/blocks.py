@@ -20,7 +20,7 @@ _BROKEN = "Compile the flow again with `kitaru compile`; the files of one build 
 
 
 class _Positions(Struct):
-    """Where the lines and the statements of one block function stand in the user's file."""
+    """The positions of one block function's lines and statements in the user's file."""
 
     lines: Mapping[int, tuple[int, int]]
     statements: Mapping[int, list[list[int]]]
@@ -29,13 +29,14 @@ class _Positions(Struct):
 def load(plan: Plan, tree: ast.Module, module: ModuleType) -> dict[str, BlockFunction]:
     """Return the block functions of `tree` (see `located`), by name, in the user's `module`.
 
-    They are compiled under the user's file name and carry the flow's name, so that tracebacks,
-    carets and debuggers show what the user wrote. The blocks of a helper that was written out are
-    the helper's in the same sense, and are called from where the user calls it.
+    The functions are compiled under the user's file name and have the flow's name, so that
+    tracebacks, carets and debuggers show the user's source. The blocks of an inlined helper have
+    the helper's names in the same way, and are called from the user's call of the helper.
 
     Raises:
-        EnvironmentFailure: `tree` is not of the steps that were compiled with `plan`, or a helper
-            is not the function that was.
+        EnvironmentFailure: `tree` does not belong to the steps compiled with `plan`, or a helper is
+            no longer the compiled
+        function.
     """
     homes = homes_of(plan, module, _futures(tree))
     functions = {function.name: function for function in _functions(tree)}
@@ -51,7 +52,7 @@ def load(plan: Plan, tree: ast.Module, module: ModuleType) -> dict[str, BlockFun
 def _called(
     function: BlockFunction, block: Block, homes: Mapping[str, Home], made: Mapping[str, Any]
 ) -> BlockFunction:
-    """Return the block called through the calls, one in the other, that lead to its activation."""
+    """Return the block wrapped in the calls, from outer to inner, that lead to its activation."""
     called = homes[block.activation].called
     while called is not None:
         function = partial(made[call_name(called)], function)
@@ -60,7 +61,7 @@ def _called(
 
 
 def _compiled(parts: list[tuple[Home, ast.FunctionDef]]) -> dict[str, FunctionType]:
-    """Compile functions, those of one module together, each as a part of its home's function."""
+    """Compile functions, those of one module together, each within its home's function."""
     by_module: dict[int, list[tuple[Home, ast.FunctionDef]]] = {}
     for home, function in parts:
         by_module.setdefault(id(home.module), []).append((home, function))
@@ -89,10 +90,10 @@ def _imports(home: Home) -> list[ast.stmt]:
 
 
 def located(plan: Plan, steps: str) -> ast.Module:
-    """Return the tree of `steps` with every position that of the user's source.
+    """Return the tree of `steps` with every position replaced by that of the user's source.
 
     Raises:
-        EnvironmentFailure: `steps` is no Python, or not that of the plan.
+        EnvironmentFailure: `steps` is not valid Python, or does not belong to the plan.
     """
     try:
         return _located_tree(plan, steps)
@@ -134,7 +135,7 @@ def _place(function: ast.FunctionDef, positions: _Positions, start: int) -> None
     for node in _located(function):
         _shift(node, positions.lines, start)
     for index, places in positions.statements.items():
-        # Written in the same walk order, so that a position needs no name of its own.
+        # Positions are written in the same walk order, so they need no names.
         for node, place in zip(_located(function.body[index]), places, strict=True):
             node.lineno, node.col_offset, node.end_lineno, node.end_col_offset = place
 
@@ -148,14 +149,14 @@ def _shift(node: Any, lines: Mapping[int, tuple[int, int]], start_line: int) -> 
     end_line, end_shift = lines.get(node.end_lineno, (line, None))
     start = (line, 0 if shift is None else max(0, node.col_offset + shift))
     end = (end_line, 0 if end_shift is None else max(0, node.end_col_offset + end_shift))
-    # The compiler of Python refuses a range that ends before it begins.
+    # Python's compiler rejects a range that ends before it starts.
     end = max(start, end)
     node.lineno, node.col_offset = start
     node.end_lineno, node.end_col_offset = end
 
 
 def _renamed(code: CodeType, block: str, home: Home) -> CodeType:
-    """Nested functions say `flow.<locals>.<lambda>`, as they do in the user's own file."""
+    """Give nested functions the qualified names `flow.<locals>.<lambda>` of the user's own file."""
     qualname = code.co_qualname
     own = qualname == block
     if own or qualname.startswith(f"{block}."):

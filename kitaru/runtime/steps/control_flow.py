@@ -16,9 +16,9 @@ END = "end"
 
 
 def scope(journal: Journal, digest: str) -> str:
-    """Return what the names of a plan's blocks begin with in a journal; `digest` is the plan's.
+    """Return the key prefix of a plan's blocks in a journal; `digest` is the plan's.
 
-    Frames fit only the plan that they were written with. Under any other plan, the journal is
+    Frames fit only the plan for which they were written. Under any other plan the journal is
     replayed. A residual plan uses the frames of its original plan.
     """
     own = journal.execution.plan_digest == digest
@@ -26,7 +26,7 @@ def scope(journal: Journal, digest: str) -> str:
 
 
 class Outputs(NamedTuple):
-    """A step's native outputs: the next step, how this one ended, a fan-out's list."""
+    """A step's native outputs: the next step, the step's status, and the list of a fan-out."""
 
     next: str
     status: StepStatus
@@ -34,10 +34,10 @@ class Outputs(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Where a step continues: a block, how its segment was left, and the wait it stands at.
+    """The point where a step continues: a block, the exit of its segment, and a pending wait.
 
-    `left` is None where no process ended the segment yet. `waited` is how an earlier process of
-    this step ended at the wait of `block`, None where control came here another way.
+    `left` is None if no process has ended the segment yet. `waited` is the exit of an earlier
+    process of this step at the wait of `block`, None if control arrived in another way.
     """
 
     block: str
@@ -46,10 +46,10 @@ class Entry(NamedTuple):
 
 
 class ControlFlow:
-    """Where control goes between steps, as the journal knows it."""
+    """Control flow between steps, as recorded in the journal."""
 
     def __init__(self, journal: Journal, plan: Plan, digest: str, step: Step) -> None:
-        """`step` is the one whose container this is."""
+        """`step` is the step that this container runs."""
         self.journal = journal
         self._plan = plan
         self._entries = {step.entry: step for step in plan.steps if not step.per_item}
@@ -59,11 +59,11 @@ class ControlFlow:
 
     @property
     def is_other_plan(self) -> bool:
-        """Whether the execution started with another plan, whose frames do not fit this one."""
+        """Whether the execution was started with another plan, with frames that do not fit."""
         return bool(self._scope)
 
     def key(self, block: str) -> str:
-        """Return the name under which the journal keeps what belongs to a block of this plan."""
+        """Return the journal's name for a block of this plan."""
         return self._scope + block
 
     def step_at(self, block: str) -> str:
@@ -71,46 +71,46 @@ class ControlFlow:
         return self._entries[block].name
 
     def cut_before(self, block: str) -> Step | None:
-        """Return the step that starts at `block`, None where control stays in this process."""
+        """Return the step that starts at `block`, None if control stays in this process."""
         return self._entries.get(block)
 
     def fan_of(self, block: str) -> Step | None:
-        """Return the step whose nodes make the calls that `block` submits, None for none."""
+        """Return the step whose nodes run the calls that `block` submits, or None."""
         return next((step for step in self._fans.values() if step.blocks == (block,)), None)
 
     def entry(self, block: str) -> Entry:
-        """Return where to continue from `block`, behind every wait that an earlier process left."""
+        """Return where to continue from `block`, after all waits already passed."""
         waited, left = None, self.journal.exit(self.key(block))
         while left is not None and left.status == "waiting" and left.next is not None:
-            self.forward(left)  # the process that wrote this may have died before it could
+            self.forward(left)  # the process that recorded this exit may have died before this call
             block, waited = left.next, left
             left = self.journal.exit(self.key(block))
         return Entry(block, left, waited)
 
     def was_reached(self, block: str) -> bool:
-        """Return whether control ever reached or passed `block`."""
+        """Return whether control has reached or passed `block`."""
         return self.journal.frame_pointer(self.key(block)) is not None
 
     def pointer(self, block: str) -> dict[str, str] | None:
-        """Return where the frame of `block` is, or which block control passed on to."""
+        """Return the location of the frame of `block`, or the block at which control continued."""
         pointer = self.journal.frame_pointer(self.key(block))
         return None if pointer is None else {k: self._bare(v) for k, v in pointer.items()}
 
     def frame(self, source: str) -> Any:
-        """Return the document of the frame that the segment from `source` left."""
+        """Return the document of the frame recorded at the exit of the segment from `source`."""
         left = self.journal.exit(self.key(source))
         if left is None or left.frame is None:
             raise EnvironmentFailure(f"The frame that {source} handed on is gone.")
         return self.journal.fetch(left.frame)
 
     def record_exit(self, record: ExitRecord) -> ExitRecord:
-        """Record how this segment ends, or learn how another process ended it."""
+        """Record the exit of this segment, or return the exit recorded by another process."""
         return self.journal.record_exit(record)
 
     def outputs(self, block: str) -> Outputs:
-        """Return the native outputs of a step that hands on to `block`, whose frame is there."""
+        """Return the native outputs of a step that continues at `block`."""
         fan = self._fans.get(block)
-        # Another step's list starts other nodes, also where this process did that step's work.
+        # Return only the list of this step's own fan-out: another step's list starts other nodes.
         items = self._items(fan) if fan and self._submits.issuperset(fan.blocks) else []
         return Outputs(self.step_at(block), "go", tuple(items))
 
@@ -120,9 +120,9 @@ class ControlFlow:
         return promised_calls.items(promised, self.journal, fan.per_item) if promised else []
 
     def forward(self, left: ExitRecord) -> Outputs:
-        """Point all concerned blocks to what was left; return the native outputs.
+        """Set the frame pointers of all blocks affected by an exit; return the native outputs.
 
-        May be done again after a crash: it says the same every time.
+        May be repeated after a crash: it writes the same pointers each time.
         """
         if left.next is None or left.frame is None:
             return Outputs(END, "end")

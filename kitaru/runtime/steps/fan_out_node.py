@@ -1,4 +1,4 @@
-"""Run the calls of one node of a fan-out, which an earlier step submitted."""
+"""Run the calls of one node of a fan-out that an earlier step submitted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from kitaru.wire.plan import Step
 class ItemRun:
     """The process of one node.
 
-    It ends well also when a call failed: the flow may catch that where it asks for the result.
+    The process succeeds even if a call failed: the flow may catch the exception when it reads the
+    result.
     """
 
     retries_here = True
@@ -42,7 +43,7 @@ class ItemRun:
         self._route = route
 
     def run(self) -> int:
-        """Make the calls; return the process's exit code."""
+        """Run the calls; return the exit code of the process."""
         promised = self._promised()
         if not promised:
             self._request.publish(END, "skip")
@@ -59,7 +60,8 @@ class ItemRun:
             capture=program.flow.capture,
             pickles=program.plan.pickles,
         )
-        # A node that keeps several promises would spend its starts on whichever failed first.
+        # If a node with several calls were restarted, the first failing call would use up all
+        # restarts.
         execution.submitted.retries_here = self._step.retry == "shim" or len(promised) > 1
         spans.begin(self._journal, self._step.name)
         output.begin(execution)
@@ -105,13 +107,13 @@ class ItemRun:
     # What the engine asks
 
     def pause(self, seconds: float) -> None:
-        """Wait in this container: its next attempt is not the orchestrator's."""
+        """Wait in this container: the orchestrator does not start the next attempt."""
         time.sleep(seconds)
 
     def suspend(self, wait: str) -> None:
-        """Fail: no checkpoint waits."""
+        """Fail: checkpoints never wait."""
         raise AssertionError(f"a submitted call waited for {wait}")
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
-        """End the process, or begin it again where another one was first."""
+        """End the process, or restart it if another process recorded first."""
         stop_process(self._request, why, error)

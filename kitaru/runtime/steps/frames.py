@@ -18,7 +18,8 @@ Variables = dict[str, Any]
 class Lost(Struct):
     """Globals that the next process would find in another state, sorted by name.
 
-    `kinds` has the type of each whose state cannot be recorded; it is empty where they changed.
+    `kinds` contains the type of each global whose state cannot be recorded. It is empty if the
+    globals have changed.
     """
 
     names: tuple[str, ...]
@@ -28,9 +29,9 @@ class Lost(Struct):
 class Frame(Struct):
     """The state of a flow's body at the start of a block.
 
-    `counters` hand out invocation ids, `unread` are failed futures that nobody has asked, `passed`
-    the blocks at which a cut was left out since the last one, `promises` the submitted calls that
-    nobody has started yet, as `kitaru.runtime.engine.promised_calls` writes them.
+    `counters` assign invocation ids. `unread` are failed futures that the body has not read.
+    `passed` are the blocks at which a cut was left out since the last cut. `promises` are submitted
+    calls that have not started, as `kitaru.runtime.engine.promised_calls` writes them.
     """
 
     variables: Variables
@@ -43,7 +44,7 @@ class Frame(Struct):
 def encode_frame(
     frame: Frame, modules: codec.Modules, may_pickle: codec.MayPickle = codec.never
 ) -> Any:
-    """Return the frame's document; raises ValueNotEncodable when a variable cannot cross."""
+    """Encode a frame as a document; raise ValueNotEncodable if a variable cannot cross."""
     return {
         "counters": frame.counters,
         "passed": list(frame.passed),
@@ -60,7 +61,7 @@ def decode_frame(
     *,
     unpickle: bool = False,
 ) -> Frame:
-    """Return the frame of a document; `future` makes the futures that it holds."""
+    """Decode the frame of a document; `future` creates the futures in it."""
     codec.set_future_factory(future)
     try:
         return Frame(
@@ -77,10 +78,10 @@ def decode_frame(
 
 
 def handed_on(block: Block, following: Block, before: Variables, returned: Variables) -> Variables:
-    """Return the frame of `following` after `block`, which got `before`, has returned `returned`.
+    """Return the frame of `following` after `block` received `before` and returned `returned`.
 
-    A block returns its own activation's variables by their bare names, and what it passes to
-    another by the full one. The variables of other activations pass it by.
+    A block returns the variables of its own activation under their bare names, and values for
+    another activation under full names. Variables of other activations are passed on unchanged.
     """
     found = {}
     for name in following.live:
@@ -100,17 +101,17 @@ def passed_in(document: Any) -> list[str]:
 
 
 def counters_in(document: Any) -> dict[str, int]:
-    """Return the counters of invocation ids as they stood when a frame was written."""
+    """Return the counters of invocation ids at the time when a frame was written."""
     return dict(document["counters"])
 
 
 def promised_in(document: Any) -> list[dict[str, Any]]:
-    """Return the promises of submitted calls that a frame's document holds."""
+    """Return the promises of submitted calls in a frame's document."""
     return list(document["promises"])
 
 
 def note_of(error: ValueNotEncodable, variables: Variables, block: Block) -> dict[str, Any]:
-    """Return the note that says why a cut before `block` was left out: a variable cannot cross."""
+    """Return the note on a cut left out before `block` because a variable cannot cross."""
     starts = [n for n in variables if re.match(rf"{re.escape(n)}(\W|$)", error.path)]
     name = max(starts, key=len, default=error.path)
     kind = type(variables[name]).__qualname__ if name in variables else ""
@@ -118,7 +119,7 @@ def note_of(error: ValueNotEncodable, variables: Variables, block: Block) -> dic
 
 
 def note_of_globals(lost: Lost, block: Block) -> dict[str, Any]:
-    """Return the note that says why a cut before `block` was left out: the state of globals."""
+    """Return the note on a cut left out before `block` because of the state of globals."""
     if not lost.kinds:
         what = f"the module's {', '.join(lost.names)} changed, which another process would not see"
         return _note(block, lost.names[0], "", what)
@@ -131,7 +132,7 @@ def note_of_globals(lost: Lost, block: Block) -> dict[str, Any]:
 
 
 def note_of_calls(ids: list[str], block: Block) -> dict[str, Any]:
-    """Return the note that says why calls that `block` submitted get no nodes of their own."""
+    """Return the note on why calls submitted by `block` get no nodes of their own."""
     return _note(block, ids[0], "", f"an argument of {', '.join(ids)} cannot be recorded")
 
 

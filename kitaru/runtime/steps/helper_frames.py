@@ -1,4 +1,4 @@
-"""The modules that the code of a compiled flow runs in: its own, or a helper's."""
+"""The modules in which the code of a compiled flow runs: its own, or that of a helper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kitaru.wire.structs import Struct
 class Home(Struct):
     """The function that blocks belong to: `function` is its qualified name in `module`.
 
-    `called` is None for the flow's own.
+    `called` is None for the flow itself.
     """
 
     module: ModuleType
@@ -26,7 +26,7 @@ class Home(Struct):
 
     @property
     def name(self) -> str:
-        """The function's name without the classes around it."""
+        """The function's name without enclosing classes."""
         return self.function.rpartition(".")[2]
 
 
@@ -34,7 +34,7 @@ def homes_of(plan: Plan, module: ModuleType, futures: tuple[str, ...]) -> dict[s
     """Return the home of each activation by name; `module` is the flow's, with its `futures`.
 
     Raises:
-        EnvironmentFailure: a helper is not there, or is not the function that was compiled.
+        EnvironmentFailure: a helper is missing, or is not the compiled function.
     """
     homes = {"": Home(module, module.__file__ or plan.file, plan.flow, futures)}
     for called in plan.activations:
@@ -46,7 +46,7 @@ def homes_of(plan: Plan, module: ModuleType, futures: tuple[str, ...]) -> dict[s
 
 
 def call_of(called: Activation) -> ast.FunctionDef:
-    """Return a function that runs a helper's block from where the user calls the helper."""
+    """Return a function that runs a helper's block from the user's call of the helper."""
     (function,) = ast.parse("def call(run, frame): return run(frame)").body
     assert isinstance(function, ast.FunctionDef)
     function.name = call_name(called)
@@ -58,7 +58,7 @@ def call_of(called: Activation) -> ast.FunctionDef:
 
 
 def call_name(called: Activation) -> str:
-    """Return what `call_of` is called, as no block can be."""
+    """Return the name of the function from `call_of`, which no block can have."""
     return f"{called.name}()"
 
 
@@ -76,7 +76,7 @@ def _check(called: Activation, module: ModuleType) -> None:
     found: Any = module
     for part in called.function.split("."):
         found = getattr(found, part, None)
-    # A flow that is called in a flow.
+    # A flow called in a flow.
     found = getattr(found, "function", found)
     if getattr(getattr(found, "__code__", None), "co_qualname", "") != called.function:
         raise EnvironmentFailure(

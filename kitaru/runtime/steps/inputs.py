@@ -1,9 +1,9 @@
 """Find the flow's inputs in a first step: in arguments, the environment or the store.
 
-Engines carry numbers as doubles, and limit how long a text may be. `kitaru invoke` puts an input
-that does not survive that into the store, and the run's parameter `kitaru_inputs` is its key.
-Somebody who starts a run in the service's own page may type an integer beyond 2**53; which one it
-was, the step cannot know, and refuses it.
+Engines pass numbers as doubles, and limit the length of strings. `kitaru invoke` stores an input
+that would not survive this in the store, and passes its key as the run's parameter `kitaru_inputs`.
+A user who starts a run on the service's own page may enter an integer beyond 2**53. The step cannot
+recover the exact integer and refuses it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from kitaru.wire.structs import Struct, field
 
 
 class InputSource(Struct):
-    """How the inputs travelled; a later place wins over an earlier one.
+    """The sources of the inputs; a later source takes precedence over an earlier one.
 
-    `texts` by name stood in the arguments, percent-encoded where `encoded`. `prefix` and a name
-    make a variable of the environment. `key` is where the store holds one JSON object of texts:
-    those that the others cannot carry.
+    `texts` by name are from the arguments, percent-encoded if `encoded`. `prefix` plus a name is an
+    environment variable. `key` is the store key of a JSON object with the texts that the other
+    sources cannot carry.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -37,8 +37,8 @@ class InputSource(Struct):
         """Return the text of each input.
 
         Raises:
-            EnvironmentFailure: the store has lost them.
-            InputError: an integer arrived in a way that may have rounded it.
+            EnvironmentFailure: the inputs are missing from the store or damaged.
+            InputError: an integer was passed in a way that may have rounded it.
         """
         names = [parameter.name for parameter in plan.parameters if self.prefix]
         variables = {n: os.environ[self.prefix + n] for n in names if self.prefix + n in os.environ}
@@ -58,7 +58,7 @@ class InputSource(Struct):
 
 
 def _check_exact(plan: Plan, parameter: Parameter, text: str) -> None:
-    """Refuse an integer that a parameter of numbers may have changed."""
+    """Refuse an integer that a number parameter may have rounded."""
     is_number = parameter.required or parameter.has_literal_default
     if parameter.type != "int" or not is_number:
         return

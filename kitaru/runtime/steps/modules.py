@@ -1,8 +1,8 @@
-"""Import the file of a flow once, under the module name that is recorded.
+"""Import the file of a flow once, under its recorded module name.
 
 The import root comes after the standard library and before everything else on `sys.path`, in every
-process that Kitaru starts. So a project module may have the name of an installed package, as
-in plain Python, and `random.py` beside a flow does not replace the `random` that the standard
+process that Kitaru starts. A project module may therefore have the name of an installed package, as
+in plain Python. A `random.py` next to a flow does not replace the `random` that the standard
 library itself imports.
 """
 
@@ -22,14 +22,14 @@ from kitaru.wire.modules import is_project, loaded, place_of, root_of
 
 
 def import_file(file: Path, module: str | None = None) -> ModuleType:
-    """Import `file` as `module`; by default under the name that compiling it would use.
+    """Import `file` as `module`; by default under the name that the compiler would use.
 
-    A script that is this process's `__main__` is not imported a second time. Nothing is started
-    that the module's top level would start (see `kitaru.wire.importing`). What the module raises
-    while it runs passes through.
+    A script that is this process's `__main__` is not imported again. Executions that the module's
+    top level would start are not started (see `kitaru.wire.importing`). Exceptions of the module
+    are passed through.
 
     Raises:
-        UsageError: there is no such file, or another module of that name is imported already.
+        UsageError: the file does not exist, or another module of that name is already imported.
     """
     file = file.resolve()
     if not file.is_file():
@@ -52,7 +52,7 @@ def import_file(file: Path, module: str | None = None) -> ModuleType:
 
 
 def add_root(root: Path) -> None:
-    """Order `sys.path`: the standard library, then an import root, then everything else."""
+    """Order `sys.path`: the standard library, the import root, then everything else."""
     library = Path(functools.__file__).resolve().parent
     standard = [
         entry
@@ -66,10 +66,10 @@ def add_root(root: Path) -> None:
 
 
 def leave_checkouts(requirements: Iterable[str]) -> None:
-    """Take folders that are installed in editable mode off the paths that imports are found on.
+    """Remove packages installed in editable mode from the import paths.
 
-    In a dry run they contain what no container has: modules of the project that are not in the
-    bundle. What the step requires stays, however it is installed here.
+    In a dry run their folders contain project modules that are missing from the bundle, and so from
+    every container. The step's requirements stay importable, however they are installed.
     """
     import importlib.metadata
     import json
@@ -105,17 +105,17 @@ def _is_checkout(entry: str, kept: Iterable[Path]) -> bool:
 
 
 def _finds_checkout(finder: object, required: Iterable[str]) -> bool:
-    """Return whether a finder is one that setuptools adds for a package in editable mode."""
+    """Return whether setuptools added a finder for a package installed in editable mode."""
     module = getattr(finder, "__module__", "")
     of_required = any(f"__editable___{name}_" in module.lower() for name in required)
     return module.startswith("__editable__") and not of_required
 
 
 def _check_names(root: Path, files: Iterable[Path]) -> None:
-    """Raise UsageError when a file imports a project module that another module's name hides.
+    """Raise UsageError if a file imports a project module that another module's name hides.
 
-    The compiler refuses such a project (KIT505). Here the flow would get another module than under
-    `python flow.py`, and a result might be wrong without an error.
+    The compiler rejects such a project (KIT505). Here the flow would import another module than
+    under `python flow.py`, and a result might be wrong without an error.
     """
     hidden = {name for name in _top_level(root) if _is_hidden(name, root)}
     if not hidden:

@@ -28,15 +28,15 @@ from kitaru.wire.structs import Struct, field
 
 
 class Request(Struct):
-    """One start of a step's container, as its command line tells it.
+    """One start of a step's container, as described by its command line.
 
-    `execution` may be empty: then it is the orchestrator's own `run` that names the execution. Only
-    the first step is given inputs. `item` says which calls of a fan-out to make. `lists` are
-    fields of the outcome: what all nodes are to make before a step, as one text. `answer` is one
-    that was given to the orchestrator, as JSON with the `name` of the wait and the `value`.
-    `plan_digest` is that of the plan which the document was compiled from, empty where the bundle's
-    own digest is checked. `skip_code` is what a step that has nothing to do ends with. `existing`
-    means that the execution has begun: its inputs are recorded.
+    If `execution` is empty, the orchestrator's own `run` names the execution. Only the first step
+    receives inputs. `item` selects the calls of a fan-out to run. `lists` are fields of the
+    outcome: the items of all nodes before a step, as one string. `answer` is an answer passed to
+    the orchestrator, as JSON with the `name` of the wait and the `value`. `plan_digest` is the
+    digest of the plan from which the document was compiled, empty if the bundle's own digest is
+    checked. `skip_code` is the exit code of a step without work. `existing` means that the
+    execution has already started, with recorded inputs.
     """
 
     plan: Path
@@ -68,12 +68,12 @@ class Request(Struct):
         items: Sequence[str] = (),
         wait: WaitRequest | None = None,
     ) -> None:
-        """Write the step's native outputs: what conditions read, and the list of a fan-out."""
+        """Write the step's native outputs: the values for conditions, and the list of a fan-out."""
         whole: dict[str, Any] = {"next": next, "status": status}
         if items:
             whole["items"] = [*items]
         for name, step in self.lists.items():
-            # An engine that reads it takes no empty list.
+            # Engines that read this list do not accept an empty list.
             whole[name] = json.dumps([*items] if items and next == step else [NOTHING])
         if wait:
             asked = {"name": wait.name, "question": wait.question, "schema": wait.schema}
@@ -92,11 +92,11 @@ class Request(Struct):
 
 
 def stop_process(request: Request, why: Stop, error: BaseException | None) -> NoReturn:
-    """End the process, or begin it again where another one was first."""
+    """End the process, or restart it if another process recorded first."""
     try:
         _stop_process(request, why, error)
     except Exception as failure:
-        # Such as a disk without space for the outputs. The flow must not be unwound.
+        # Such as a full disk when the outputs are written. The flow must not be unwound.
         say(f"error: {type(failure).__name__}: {failure}")
         exit_now(EnvironmentFailure.exit_code)
 
@@ -116,10 +116,11 @@ def _stop_process(request: Request, why: Stop, error: BaseException | None) -> N
 
 
 def terminate(request: Request) -> None:
-    """End the process because it was sent SIGTERM; for the handler of the signal.
+    """End the process after SIGTERM; for the signal handler.
 
-    A container is ended with it. The flow is not unwound. What it runs at this moment may hold a
-    lock that the last log lines need, so another thread writes them while it continues.
+    The container ends with the process. The flow is not unwound. The interrupted code may hold a
+    lock needed to write the last log lines, so another thread writes them while that code
+    continues.
     """
     try:
         threading.Thread(target=_terminate, args=(request,), name="kitaru-end", daemon=True).start()
@@ -138,7 +139,7 @@ def _terminate(request: Request) -> NoReturn:
 
 
 def report(error: KitaruError) -> int:
-    """Print an error, and return its exit code."""
+    """Print an error and return its exit code."""
     say(f"error: {error}")
     return error.exit_code
 
@@ -152,20 +153,20 @@ def exit_now(code: int) -> NoReturn:
 
 
 def flush() -> None:
-    """Write down what this process still holds of its output, as far as that is possible."""
+    """Write the remaining buffered output of this process, as far as possible."""
     for write in (logs.close_all, spans.close, sys.stdout.flush, sys.stderr.flush):
         with suppress(Exception):
             write()
 
 
 def say(line: str) -> None:
-    """Write a line to the step's log, secrets hidden; a log that takes none ends no step."""
+    """Write a line to the step's log with secrets masked; a failing log never ends a step."""
     with suppress(Exception):
         sys.stderr.write(visible(redacted(line)) + "\n")
 
 
 def say_failure(error: BaseException) -> None:
-    """Write the traceback of what the flow raised, or as much of it as memory allows."""
+    """Write the traceback of the flow's exception, or as much of it as memory allows."""
     try:
         say(user_traceback(error).rstrip())
     except Exception:

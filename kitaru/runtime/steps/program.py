@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Program(Struct):
-    """A compiled flow, loaded: `functions` by block, `flow` the object that `@flow` made."""
+    """A loaded compiled flow: `functions` by block, and the `flow` object created by `@flow`."""
 
     plan: Plan
     digest: str
@@ -35,16 +35,16 @@ class Program(Struct):
 
     @property
     def policy(self) -> Policy:
-        """How checkpoints are retried that do not say themselves."""
+        """Retry policy of checkpoints that set none."""
         policy: Policy = self.flow.policy
         return policy.with_defaults(Policy(self.plan.retries))
 
 
 def read_plan(path: Path, expected: str = "") -> tuple[Plan, str]:
-    """Return the plan in a file and its digest.
+    """Read the plan from a file; return it with its digest.
 
     Raises:
-        EnvironmentFailure: this Kitaru cannot read it, or its digest is not `expected`.
+        EnvironmentFailure: this version of Kitaru cannot read it, or its digest is not `expected`.
     """
     try:
         data = path.read_bytes()
@@ -63,12 +63,12 @@ def read_plan(path: Path, expected: str = "") -> tuple[Plan, str]:
 
 
 def load_program(plan: Plan, digest: str, path: Path) -> Program:
-    """Import the user's module and load the blocks; `path` is where the plan lies.
+    """Import the user's module and load the blocks; `path` is the location of the plan.
 
-    What the module raises passes through.
+    Exceptions of the module are passed through.
 
     Raises:
-        EnvironmentFailure: the bundle is not what was compiled.
+        EnvironmentFailure: the bundle differs from the compiled project.
     """
     secrets.use_plan_references(plan.secrets)
     module = _module(plan, path.resolve())
@@ -84,9 +84,9 @@ def load_program(plan: Plan, digest: str, path: Path) -> Program:
 
 
 def project_modules(program: Program) -> dict[str, dict[str, Any]]:
-    """Return the globals of each project module that is loaded, by module name, the flow's first.
+    """Return the globals of each loaded project module, by module name, the flow's first.
 
-    In a bundle, the runtime is stored next to the project, but it is not part of it.
+    In a bundle, the runtime is stored next to the project but does not belong to it.
     """
     own = program.module
     root = str(Path(own.__file__ or "").parents[program.plan.file.count("/")]) + os.sep
@@ -103,33 +103,34 @@ def project_modules(program: Program) -> dict[str, dict[str, Any]]:
     return found
 
 
-# The loaded modules outside of a project, by its root. Each cut needs them, and a process may have
+# The loaded modules outside of a project, by its root. They are cached, because each cut needs them
+# and a process may have loaded thousands of modules.
 # loaded thousands of modules.
 _outside: dict[str, dict[str, ModuleType]] = {}
 
 
 def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> BoundArguments:
-    """Return the flow's inputs from the texts that the target handed over.
+    """Parse the flow's inputs from the texts that the target passed.
 
-    `OWN_DEFAULT` stands for "not given".
+    `OWN_DEFAULT` stands for an input that was not passed.
 
     Raises:
-        InputError: one is unknown, missing or of the wrong type.
+        InputError: an input is unknown, missing or of the wrong type.
     """
     parameters = {parameter.name: parameter for parameter in plan.parameters}
     given: dict[str, Any] = {}
     for name, text in texts.items():
         parameter = parameters.get(name)
         if parameter is None:
-            given[name] = text  # binding refuses it and says which there are
+            given[name] = text  # binding rejects it and lists the valid names
         elif text != OWN_DEFAULT:
             given[name] = _value(parameter, text)
     return inputs.bind_json(plan.flow, flow.function, given)
 
 
 def _module(plan: Plan, path: Path) -> ModuleType:
-    # The project's files are beside the folder that the compiler's are in. A flow may be in a file
-    # called steps.py, which is the name of one of the compiler's as well: outside goes first.
+    # The project's files are next to the folder of the compiler's files. A flow may be in a file
+    # called steps.py, like one of the compiler's files, so the project's folder goes first.
     if os.environ.get("KITARU_MODE") == "dry-run":
         leave_checkouts(plan.requirements)
     for root in reversed(path.parents[:2]):
@@ -166,7 +167,7 @@ def _value(parameter: Parameter, text: str) -> Any:
     try:
         value = json.loads(text)
     except ValueError:
-        return text  # binding says which type it should be
-    # Orchestrators hand numbers on as doubles.
+        return text  # binding reports the expected type
+    # Orchestrators pass numbers as doubles.
     whole = parameter.type == "int" and isinstance(value, float) and value.is_integer()
     return int(value) if whole else value

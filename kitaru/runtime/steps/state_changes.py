@@ -1,11 +1,12 @@
-"""State of a step's process outside its frame, which the next process would not see.
+"""Track state of a step's process outside its frame, which the next process would not see.
 
-A frame carries the flow's variables. What lives in module globals does not cross a cut: the next
-step imports the modules anew. So a cut is left out, and the flow continues in the same process,
+A frame contains the flow's variables. The state of module globals does not cross a cut: the next
+step imports the modules again. A cut is therefore left out, and the flow continues in the same
+process, in two cases:
 
-- when a global *changed* since the step began, or since its module was imported, and
-- when a global is *opaque* (a connection, an iterator, an open file), so that a change would not be
-  seen, and both code that ran in this process and code that may follow reach it.
+- A global has *changed* since the step started, or since its module was imported.
+- A global is *opaque* (a connection, an iterator, an open file), so that a change would not be
+  seen, and both the code that ran in this process and code that may follow reach it.
 
     DB = sqlite3.connect(":memory:")
 
@@ -14,9 +15,9 @@ step imports the modules anew. So a cut is left out, and the flow continues in t
         store(1)                # DB changed, or not: nothing shows it
         return count()          # reads DB: runs in the same process as store(1)
 
-The code that counts includes the bodies of checkpoints. A client of a service, a logger, a compiled
-pattern, a lock that is free and the cache of a pure function differ in no way that a result could
-show (see `kitaru.runtime.codec.reach`).
+This includes the code of checkpoint bodies. Some objects never affect a result and do not count: a
+client of a service, a logger, a compiled pattern, an unlocked lock and the cache of a pure function
+(see `kitaru.runtime.codec.reach`).
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from kitaru.runtime.steps.program import Program, project_modules
 from kitaru.wire.modules import is_project as is_project_file
 from kitaru.wire.structs import Struct, field
 
-# The module and the name of a global, or a module or class from outside and an attribute of it.
+# The module and name of a global, or an external module or class and one of its attributes.
 Root = tuple[str, str]
 
-# Returns the names and values of a module, or one value.
+# Returns the names and values of a module, or a single value.
 _Read = Callable[[], Any]
 
 _PARTS = 1_000_000
@@ -62,7 +63,7 @@ _OF_PYTHON = frozenset(
 
 
 class _Seen(Struct):
-    """A global as it was: its digest, and the opaque objects in it with their types."""
+    """A recorded state of a global: its digest, and its opaque objects with their types."""
 
     digest: str
     opaque: dict[int, tuple[Any, str]] = field(default_factory=dict)
@@ -70,16 +71,17 @@ class _Seen(Struct):
 
 
 class Watch:
-    """Compares the globals that a step can see with what they were.
+    """Compares the globals that a step can reach with their earlier state.
 
-    All globals of the project's modules count, those of a module that is imported later from then
-    on, and each attribute of a module or class from outside that the project's code sets.
+    All globals of the project's modules count. Those of a module that is imported later count from
+    then on. So does each attribute of an external module or class that the project's code sets.
     """
 
     def __init__(self, program: Program) -> None:
         self._program = program
         self._stateless = frozenset(setting("stateless").value)
-        # Always compared in this order: what two globals share counts where it was found first.
+        # Always compared in this order: an object shared by two globals counts for the first of
+        # them.
         self._order: dict[str | Root, _Read] = {}
         self._before: dict[Root, _Seen] = {}
         self._late: set[int] = set()
@@ -89,10 +91,10 @@ class Watch:
         self.imported()
 
     def imported(self) -> None:
-        """Record the state of the project's modules that were imported since the last call."""
+        """Record the state of the project's modules imported since the last call."""
         state = self._state()
         for _ in self._snapshot(state):
-            pass  # what is shared with these counts where they have it
+            pass  # objects shared with these modules count there
         spaces = project_modules(self._program)
         new: dict[str | Root, _Read]
         new = {name: spaces[name].items for name in spaces if name not in self._order}
@@ -106,17 +108,17 @@ class Watch:
         self._before |= found
 
     def entered(self, variables: Mapping[str, Any]) -> None:
-        """Record what the variables of the step's frame reach."""
+        """Record the objects that the variables of the step's frame reach."""
         if any(one.opaque for one in self._before.values()):
             self._here = self._reach()
             self._here.add(dict(variables), "a variable")
 
     def ran(self, block: str) -> None:
-        """Record that the code of a block is about to run in this process."""
+        """Record that the code of a block will run in this process."""
         self._ran.append(block)
 
     def lost(self, following: str, variables: Mapping[str, Any]) -> Lost | None:
-        """Return what a cut before the block `following` would lose, None where it may be made."""
+        """Return the state that a cut before the block `following` would lose, or None."""
         unknown = [name for name in project_modules(self._program) if name not in self._order]
         now = dict(self._snapshot(self._state()))
         changed = [root for root in self._before.keys() | now.keys() if self._differs(root, now)]
@@ -195,9 +197,9 @@ class Watch:
         return both
 
     def _behind(self) -> tuple[State, dict[int, int]]:
-        """Return, for each object that blocks reach, the index of the last one that does.
+        """Return, for each object that blocks reach, the index of the last block that reaches it.
 
-        A block at or after the one that follows counts, on whichever branch it is.
+        The blocks from `following` on count, on all branches.
         """
         if self._after is None or self._after[0] != len(self._order):
             state, last = self._reach(), dict[int, int]()
@@ -210,11 +212,11 @@ class Watch:
 
 
 def _outside(state: State) -> Iterator[tuple[Root, _Read]]:
-    """Yield what code met by `state` may change outside the project, and how it is read."""
+    """Yield external state that the code in `state` may change, with a function that reads it."""
     for function in state.functions:
         found = mentions(function.__code__)
         if "getcontext" in found.names | found.attributes:
-            # Its numbers come out differently in a process that has not set its context.
+            # Its numbers differ in a process that has not set its context.
             import decimal
 
             yield ("decimal", "getcontext()"), decimal.getcontext
@@ -239,10 +241,10 @@ def _holders(function: Any) -> Iterator[Any]:
 
 
 class Finder:
-    """Tells a watch when the process imports modules of the project.
+    """Notifies a watch when the process imports modules of the project.
 
-    The watch is notified after the outermost import has ended. Until then, modules set each other
-    up.
+    The watch is notified after the outermost import has ended. Until then, modules initialise each
+    other.
     """
 
     def __init__(self, watch: Watch) -> None:

@@ -1,4 +1,4 @@
-"""Run a step of a pipeline: guard, frame in, blocks, frame out."""
+"""Run a step of a pipeline: check the guard, read the frame, run blocks, write the frame."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def run_step(request: Request) -> int:
     """Run one step; return the exit code of its process, unless the process ends itself.
 
     Raises:
-        KitaruError: the inputs, the plan or the store are wrong; nothing of the flow has run.
+        KitaruError: the inputs, the plan or the store are not valid; none of the flow's code has
+            run.
     """
     plan, digest = read_plan(request.plan, request.plan_digest)
     use_plan({**plan.settings, "models": plan.models})
@@ -101,13 +102,13 @@ def run_step(request: Request) -> int:
     program = load()
     preload.start(program.functions[entry.block])
     if request.existing or plan.residual_of:
-        # It was waiting, or had failed, and runs from now on.
+        # The execution was waiting or had failed. From here on it runs.
         journal.set_state("running")
     return StepRun(request, program, step, journal, route, entry).run()
 
 
 def _take(text: str, journal: Journal) -> None:
-    """Write down an answer that was given to the orchestrator, unless another one was first."""
+    """Record an answer passed to the orchestrator, unless another answer was recorded first."""
     name, value = _named_answer(text)
     try:
         waits.answer(journal, waits.select_wait(journal, name), value)
@@ -149,7 +150,7 @@ class StepRun:
         self._passed: list[str] = []
         self._notes: list[dict[str, Any]] = []
         self._ending = threading.Lock()
-        # A wait without an answer is reported as before.
+        # A wait that still has no answer is reported with the earlier exit.
         self._waiting = entry.waited
         self._watch = Watch(program)
         self._execution = Execution(
@@ -166,7 +167,7 @@ class StepRun:
         )
 
     def run(self) -> int:
-        """Run blocks until a cut or the end; return the process's exit code."""
+        """Run blocks until a cut or the end; return the exit code of the process."""
         spans.begin(self._journal, self._step.name)
         output.begin(self._execution)
         try:
@@ -229,7 +230,7 @@ class StepRun:
     def _exit(
         self, status: Literal["go", "waiting"], following: str, variables: Variables
     ) -> ExitRecord | None:
-        """Return what this segment leaves before `following`, None when that cannot cross."""
+        """Return the exit of this segment before `following`, None if its state cannot cross."""
         self._execution.settle()
         block = self._plan.block(following)
         frame = Frame(
@@ -265,7 +266,7 @@ class StepRun:
             submitted.start(*ids)
 
     def _continue_in_process(self, block: str, following: str) -> None:
-        """Continue in this process with the next step: its submitted calls, and its block."""
+        """Continue in this process with the next step: its submitted calls, then its block."""
         note = self._notes[-1]
         self._need_no_process_of_its_own(self._route.fan_of(block), note)
         self._need_no_process_of_its_own(self._route.cut_before(following), note)
@@ -296,13 +297,14 @@ class StepRun:
     # What the engine asks
 
     def pause(self, seconds: float) -> None:
-        """Wait in this container: its next attempt is not the orchestrator's."""
+        """Wait in this container: the orchestrator does not start the next attempt."""
         time.sleep(seconds)
 
     def suspend(self, wait: str) -> None:
-        """End the process without unwinding the flow; the answer starts another one."""
+        """End the process without unwinding the flow; the answer starts another process."""
         self._execution.drain()
-        # Threads may ask side by side; the first one ends the process, with outputs of its own.
+        # Several threads may suspend concurrently. The first ends the process and writes the
+        # outputs.
         with self._ending:
             outputs = Outputs(END, "waiting")
             if self._waiting is not None:
