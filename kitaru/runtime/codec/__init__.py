@@ -1,7 +1,8 @@
 """Encode values and frames. A value that cannot be restored exactly is rejected.
 
-A value that is a tree of JSON is recorded as that JSON. Everything else becomes a graph, in which
-sharing, cycles and types survive. What cannot come back the same is refused with the path to it.
+A tree of JSON values is recorded as that JSON. Other values become a graph, which preserves
+sharing, cycles and types. A value that would not be restored exactly is rejected with the path to
+it.
 """
 
 from __future__ import annotations
@@ -54,24 +55,25 @@ __all__ = [
 GRAPH = "graph/1"
 # A graph with objects of registered types, which earlier releases cannot read.
 GRAPH_OF_OWN = "graph/2"
-# Readers of records may sort the keys of JSON objects; text keeps their order.
+# Readers of records may sort the keys of JSON objects. A string preserves their order.
 _TEXT = "json/1"
 
 
 def encode(
     value: Any, *, where: str = "", may_pickle: MayPickle = never, parts: bool = False
 ) -> Any:
-    """Return the JSON document of `value`, which shares nothing with it.
+    """Return the JSON document of `value`. It shares no objects with `value`.
 
     Args:
-        value: what to record.
-        where: what paths in errors begin with, such as `result`.
-        may_pickle: says of a part without an exact form whether it may be pickled.
-        parts: leave large bytes and strings where they are, as `kitaru.wire.chunked_bytes` that the
-            document refers to; for a caller that stores it before the value can change.
+        value: the value to record.
+        where: the start of the paths in errors, such as `result`.
+        may_pickle: whether a part without an exact form may be pickled.
+        parts: do not copy large bytes and strings, but refer to them as
+            `kitaru.wire.chunked_bytes`; for a caller that stores the document before the value can
+            change.
 
     Raises:
-        ValueNotEncodable: a part would not come back the same; its `path` leads there.
+        ValueNotEncodable: a part would not be restored exactly; `path` points to that part.
 
     Example:
         >>> encode([1, "a"])
@@ -83,17 +85,17 @@ def encode(
 
 
 def decode(document: Any, *, unpickle: bool = False, where: str = "") -> Any:
-    """Return the value of a document, made of fresh objects of the recorded types.
+    """Decode a document to a value made of new objects of the recorded types.
 
     Args:
-        unpickle: load what was pickled, which runs what it says.
-        where: what the document records, for errors, such as `The result of "research"`.
+        unpickle: load pickles, which runs the code in them.
+        where: the description of the value in errors, such as `The result of "research"`.
 
     Raises:
-        PickleRefused: it holds a pickle, and `unpickle` is false.
-        RecordCorrupt: this is no document of the codec.
-        RecordTooNew: a newer Kitaru wrote it.
-        FlowError: a class or function it names does not exist.
+        PickleRefused: the document contains a pickle, and `unpickle` is false.
+        RecordCorrupt: the document is not valid.
+        RecordTooNew: a newer version of Kitaru wrote the document.
+        FlowError: a class or function named in the document does not exist.
         ClassChanged: the record does not fit its class, which has changed.
     """
     try:
@@ -106,11 +108,11 @@ def decode(document: Any, *, unpickle: bool = False, where: str = "") -> Any:
 
 
 def encode_frame(variables: dict[str, Any], modules: Modules, may_pickle: MayPickle = never) -> Any:
-    """Return one document for all live variables of a flow, to be stored before they change.
+    """Return one document for all live variables of a flow. Store it before they change.
 
-    What *is* an object of the project's `modules` (by identity: functions, sentinels, global lists
-    and what those hold) is recorded by the way to it. Raises ValueNotEncodable, its path beginning
-    with the variable.
+    Objects that belong to the project's `modules` (by identity: functions, sentinels, global lists
+    and their content) are recorded as paths. Raises ValueNotEncodable with a path that starts with
+    the variable.
     """
     ordered = {name: variables[name] for name in sorted(variables)}
     try:
@@ -120,9 +122,9 @@ def encode_frame(variables: dict[str, Any], modules: Modules, may_pickle: MayPic
 
 
 def decode_frame(document: Any, modules: Modules, *, unpickle: bool = False) -> dict[str, Any]:
-    """Return the variables of a frame; what it refers to is found in `modules`.
+    """Return the variables of a frame; paths in it are resolved in `modules`.
 
-    Raises what `decode` raises, and FlowError when a global is not there any more.
+    Raises the errors of `decode`, and FlowError if a global no longer exists.
     """
     variables = _decode(document, modules, unpickle)
     if type(variables) is not dict:
@@ -131,22 +133,22 @@ def decode_frame(document: Any, modules: Modules, *, unpickle: bool = False) -> 
 
 
 def is_json(document: Any) -> bool:
-    """Return whether a document stands for plain JSON, which needs no class to be read."""
+    """Return whether a document is plain JSON, which can be read without any class."""
     return not (type(document) is dict and document.get(MARK) in (GRAPH, GRAPH_OF_OWN))
 
 
 def form_of(nodes: list[Any]) -> str:
-    """Return the form of a graph with these nodes."""
+    """Return the format name of a graph with these nodes."""
     return GRAPH_OF_OWN if any(node[0] == user_codecs.TAG for node in nodes) else GRAPH
 
 
 def set_future_factory(
     factory: Callable[[str], Any] | None,
 ) -> Token[Callable[[str], Any] | None]:
-    """Set how this context creates a future from its id when a frame with a future is decoded.
+    """Set the function that creates a future from its id when a frame is decoded in this context.
 
-    A future has `id`; one that has `frame_state()` and `set_frame_state(state)` carries its decoded
-    outcome with the frame, `None` standing for nothing to carry.
+    A future has an `id`. With `frame_state()` and `set_frame_state(state)`, the frame contains its
+    decoded outcome, too; `None` means that there is no outcome.
     """
     return future_factory.set(factory)
 
@@ -204,7 +206,7 @@ def _encode_graph(value: Any, options: _Options) -> Any:
 
 
 def _fragile(nodes: list[Any]) -> bool:
-    """Return whether decoding runs a project's own `__hash__` and `__eq__`, which may object."""
+    """Return whether decoding runs a project's own `__hash__` and `__eq__`, which may raise."""
     hashed = [slot for node in nodes for slot in _hashed_slots(node)]
     own_hash = any(node[0] in ("object", user_codecs.TAG) for node in nodes)
     return any(type(slot) is list for slot in hashed) and own_hash
@@ -244,7 +246,7 @@ def _unpickled(document: Any) -> list[Any]:
 
 class _AnyFuture:
     def set_frame_state(self, state: Any) -> None:
-        """Take any state: this future is thrown away."""
+        """Accept any state: this future is discarded."""
 
 
 def _decode(document: Any, modules: Modules, unpickle: bool) -> Any:
@@ -287,7 +289,7 @@ def _decoder(document: Any, placed: Callable[[list[Any]], Any], loaded: list[Any
 
 
 def _in_frame(error: ValueNotEncodable) -> ValueNotEncodable:
-    """Turn `["name"][0]` into `name[0]`."""
+    """Convert `["name"][0]` to `name[0]`."""
     name, _, rest = error.path.removeprefix('["').partition('"]')
     path = name + rest
     return ValueNotEncodable(error.message.replace(error.path, path), path=path, help=error.help)

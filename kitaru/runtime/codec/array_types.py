@@ -1,7 +1,7 @@
 """Codecs for arrays, data frames and images, without importing their libraries.
 
-A process that has such a value has imported its library. Only the plain types of each library are
-supported. If the library's own format may be lossy, the encoded value is decoded and compared
+A process with such a value has already imported its library. Only the plain types of each library
+are supported. If the library's own format may be lossy, the encoded value is decoded and compared
 before it is accepted.
 """
 
@@ -24,7 +24,8 @@ from kitaru.runtime.codec.builtin_types import (
     to_base64,
 )
 
-# Numbers, booleans, dates and fixed texts: what lies in an array's memory and nowhere else.
+# Numbers, booleans, dates and fixed-length strings: their data is stored only in the array's
+# memory.
 _PLAIN_DTYPES = "?bBhHiIlLqQefdFDMmSU"
 _IMAGE_MODES = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16")
 _IMAGE_ATTRIBUTES = {"_im", "_mode", "_size", "palette", "info", "_readonly", "_exif"}
@@ -44,7 +45,7 @@ def _array(tag: str, numpy: Any) -> Kind:
     def make(data: Any, children: list[Any]) -> Any:
         dtype, shape, place, writable, *memory = data
         if memory:
-            # It owns its memory, as what was recorded did.
+            # The array owns its memory, as the recorded array did.
             array = numpy.empty(shape, dtype, place)
             fill_bytes(memoryview(_memory(array, numpy)), memory[0])
         else:
@@ -63,13 +64,13 @@ def _array(tag: str, numpy: Any) -> Kind:
 
 
 def _memory(array: Any, numpy: Any) -> Any:
-    """Return the memory of a contiguous array as an array of bytes; nothing is copied."""
+    """Return the memory of a contiguous array as an array of bytes, without a copy."""
     rows = array if array.flags.c_contiguous else array.T
     return rows.reshape(-1).view(numpy.uint8)
 
 
 def _owner(array: Any) -> Any:
-    """Return the array whose memory this one shows, None when it is its own."""
+    """Return the array that owns the memory of this array, None if the array owns it itself."""
     base = array.base
     while type(base) is type(array) and type(base.base) is type(array):
         base = base.base
@@ -89,7 +90,7 @@ def _scalar(tag: str, numpy: Any) -> Kind:
         tag,
         lambda value: ([value.dtype.str, to_base64(value.tobytes())], ()),
         lambda data, _: numpy.frombuffer(from_base64(data[1]), data[0])[0],
-        # Some types of C have two names in numpy, of which only one is found again.
+        # Some C types have two names in numpy, and only one of them can be looked up.
         fits=lambda value: (
             _is_plain(value.dtype) and numpy.dtype(value.dtype.str).type is type(value)
         ),
@@ -101,14 +102,14 @@ def _pandas(
     build: Callable[[Any, Any], Any],
     columns: Callable[[Any], Iterator[Any]],
 ) -> Any:
-    """Return the builder of a frame or series: `pick` takes it apart, `build` puts it together.
+    """Return the codec builder for a frame or series: `pick` disassembles it, `build` rebuilds it.
 
-    What comes back is compared column by column, so that there is no second copy of the whole.
+    The rebuilt value is compared column by column, which avoids a second copy of the whole.
     """
 
     def builder(tag: str, pandas: Any) -> Kind:
         def fits(value: Any) -> bool:
-            # Before 3, two frames may show the same memory.
+            # Before pandas 3, two frames may share memory.
             if int(pandas.__version__.partition(".")[0]) < 3 or value.attrs:
                 return False
             try:
@@ -185,7 +186,7 @@ def _build_index(pandas: Any, picked: Any) -> Any:
 
 
 def _pick_values(values: Any) -> Any:
-    """Return dtype and values: an array of numbers, or a list of texts, with None for pandas.NA."""
+    """Return dtype and values: an array of numbers, or a list with None for pandas.NA."""
     dtype = values.dtype
     if getattr(dtype, "char", "O") in _PLAIN_DTYPES:
         return [str(dtype), values.to_numpy(copy=True)]
@@ -195,7 +196,7 @@ def _pick_values(values: Any) -> Any:
 
 def _build_values(pandas: Any, picked: Any, index: Any) -> Any:
     dtype, values = picked
-    # An array of numbers was made for it alone.
+    # The array of numbers was created for this series only.
     return pandas.Series(values, index=index, dtype=dtype, copy=False)
 
 

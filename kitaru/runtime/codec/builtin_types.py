@@ -1,7 +1,7 @@
 """Codecs for built-in types: the fields and children of each kind of node.
 
-A *value* is built at once from its children and cannot change; a *shell* is made empty and filled
-later, so that it can hold itself.
+A *value* is built in one step from its children and cannot change. A *shell* is created empty and
+filled later, so that it can contain itself.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ def _no_piece(value: Any, position: int) -> str:
 
 
 def has_no_more(value: Any) -> bool:
-    """Return whether nobody has given `value` attributes of its own."""
+    """Return whether `value` has no additional attributes of its own."""
     return not qualified_names.instance_dict(value)
 
 
 class ValueKind(Struct):
-    """`take` gives (data, children), `make` builds from them, `piece` names a child in a path.
+    """`take` returns (data, children), `make` builds from them, `piece` names a child in a path.
 
-    `fits` says of one value whether it is of the kind; `mutable`, that who holds it may change it.
+    `fits` returns whether a single value is of this kind. `mutable` means that code with a
+    reference may change the value.
     """
 
     tag: str
@@ -47,9 +48,9 @@ class ValueKind(Struct):
 
 
 class ShellKind(Struct):
-    """Like a value kind, but made in two steps: `create` from data and first child, then `fill`.
+    """Like a value kind, but built in two steps: `create` from data and first child, then `fill`.
 
-    `hashes` means that filling needs its children complete.
+    `hashes` means that `fill` needs complete children.
     """
 
     tag: str
@@ -66,11 +67,11 @@ Kind = ValueKind | ShellKind
 
 
 class LibraryType(Struct):
-    """A type of a library, which is not imported before a value of the type is met.
+    """A type of a library, which is not imported until a value of the type is encoded or decoded.
 
-    `tag` is the module and the name of the type, and what records call it. `build` takes the tag
-    and the module and returns the kind. `subclasses` means that the kind is that of all subclasses
-    that the library itself defines.
+    `tag` is the module and the name of the type, and its name in records. `build` receives the tag
+    and the module and returns the kind. `subclasses` means that the kind also applies to all
+    subclasses defined by the library itself.
     """
 
     tag: str
@@ -83,18 +84,18 @@ class LibraryType(Struct):
         return self.tag.rpartition(".")[0]
 
     def type_in(self, module: Any) -> type | None:
-        """Return the type, None where the module does not have it."""
+        """Return the type, None if the module does not define it."""
         found: type | None = getattr(module, self.tag.rpartition(".")[2], None)
         return found
 
 
 def index_piece(value: Any, position: int) -> str:
-    """Name an element of a sequence."""
+    """Return the path piece of an element of a sequence."""
     return f"[{position}]"
 
 
 def pair_piece(value: Any, position: int) -> str:
-    """Name a key or a value of a mapping whose children alternate."""
+    """Return the path piece of a key or a value of a mapping, whose children alternate."""
     key = list(value)[position // 2]
     try:
         shown = type(key) is str and json_fast_path.is_text(key)
@@ -105,36 +106,36 @@ def pair_piece(value: Any, position: int) -> str:
 
 
 def element_piece(value: Any, position: int) -> str:
-    """Name an element of a set, which has no place."""
+    """Return the path piece of an element of a set, which has no position."""
     return "{…}"
 
 
 def to_base64(data: bytes | bytearray) -> str:
-    """Return `data` as base64 text."""
+    """Return `data` as a base64 string."""
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def from_base64(text: str) -> bytes:
-    """Return the bytes of base64 text; raises ValueError when it is damaged."""
+    """Return the bytes of a base64 string; raise ValueError if it is damaged."""
     return binascii.a2b_base64(text, strict_mode=True)
 
 
 def dump_bytes(data: Any) -> Any:
-    """Return base64 of any contiguous bytes, or a part that refers to them when they are many."""
+    """Return base64 of any contiguous bytes, or a part that refers to them if they are large."""
     return (
         chunked_bytes.of_bytes(data) if memoryview(data).nbytes >= PART_BYTES else to_base64(data)
     )
 
 
 def load_bytes(data: Any) -> bytes:
-    """Undo `dump_bytes`, `inlined` or not."""
+    """Reverse `dump_bytes`, `inlined` or not."""
     if type(data) is Part:
         return data.join()
     return from_base64(data if type(data) is str else data[0])
 
 
 def fill_bytes(target: memoryview, data: Any) -> None:
-    """Write what `dump_bytes` returned into memory of just that size."""
+    """Write the output of `dump_bytes` into memory of exactly that size."""
     if type(data) is Part:
         data.fill(target)
     else:
@@ -142,7 +143,7 @@ def fill_bytes(target: memoryview, data: Any) -> None:
 
 
 def dump_text(text: str) -> Any:
-    """Return `text` as JSON keeps it, base64 when it holds lone surrogates, a part when long."""
+    """Return `text` for JSON: base64 if it contains lone surrogates, a part if it is long."""
     if len(text) >= PART_BYTES:
         return chunked_bytes.of_text(text)
     return (
@@ -151,14 +152,14 @@ def dump_text(text: str) -> Any:
 
 
 def load_text(data: Any) -> str:
-    """Undo `dump_text`, `inlined` or not."""
+    """Reverse `dump_text`, `inlined` or not."""
     if type(data) is Part:
         return data.text()
     return data if type(data) is str else from_base64(data[0]).decode("utf-8", "surrogatepass")
 
 
 def inlined(data: Any) -> Any:
-    """Return a node's data with its parts as base64, which shares nothing with the value."""
+    """Return a node's data with its parts as base64, without memory shared with the value."""
     if type(data) is Part:
         return [to_base64(data.join())]
     if type(data) is list:
@@ -187,9 +188,10 @@ def _fill_dict(target: dict[Any, Any], data: Any, children: list[Any]) -> None:
 
 
 def _elements(value: set[Any] | frozenset[Any]) -> tuple[Any, ...]:
-    """Return the elements in an order that is no process's own, where they are plain.
+    """Return plain elements in an order that is the same in every process.
 
-    A model's record of its fields is such a set: its value would be another one in each process.
+    A model's record of its set fields is such a set. Otherwise its document would differ between
+    processes.
     """
     try:
         return tuple(sorted(value, key=_rank))
@@ -198,7 +200,7 @@ def _elements(value: set[Any] | frozenset[Any]) -> tuple[Any, ...]:
 
 
 def _rank(element: Any) -> tuple[Any, ...]:
-    """Return what orders plain values and tuples of them, whatever their types."""
+    """Return a sort key for plain values of any type and tuples of them."""
     kind = type(element)
     if kind in (str, int, bytes, bool):
         return kind.__name__, element

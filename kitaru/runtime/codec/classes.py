@@ -1,23 +1,24 @@
 """Fit recorded objects to classes that have changed since they were recorded.
 
-A document lists, beside its nodes, what each class looked like when it was recorded:
+Next to its nodes, a document lists the declaration of each class at the time of recording:
 
     {"$kitaru": "graph/1", "nodes": [...], "root": [0],
      "classes": [[1, ["dataclass", ["score", "topic"], [], ""]]]}
 
-Node 1 is the class. The rest is its kind, its declared fields, its slots, and a digest of its field
-types where a validator exists. A class that still looks the same costs one comparison per document:
-its objects are rebuilt from their state, and no user code runs. Otherwise each object is refitted:
+Node 1 is the class. The declaration contains the class's kind, declared fields, slots, and a digest
+of the field types if there is a validator. An unchanged class costs one comparison per document:
+its objects are rebuilt from their state without running user code. Otherwise each object is
+refitted:
 
-1. `kitaru.migrate`, if declared, turns the recorded fields into those of the class.
+1. `kitaru.migrate`, if declared, converts the recorded fields to those of the class.
 2. Fields that the class has and the record does not have get their defaults.
 3. Fields without a default, fields that the class does not have, and another kind of class are an
    error. No recorded value is dropped, and no object lacks a declared field.
 4. Pydantic validates the result.
 
-Attributes that no field declares, such as those that `__post_init__` sets, are restored as they
-were. Documents without `classes` come from Kitaru 0.1: there the names that an object has are all
-that is known, so that a name without a field is an error only if a field is missing, too.
+Attributes without a declared field, such as those set by `__post_init__`, are restored unchanged.
+Documents without `classes` were written by Kitaru 0.1. They contain only the names of an object's
+attributes. For them a name without a field is an error only if a field is missing, too.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _looks: dict[type, Look] = {}
 
 
 class Look(Struct):
-    """What a class declares: kind, sorted fields (a named tuple's in order), slots, types."""
+    """The declaration of a class: kind, fields (sorted, except in a named tuple), slots, types."""
 
     kind: str
     fields: tuple[str, ...]
@@ -59,33 +60,34 @@ class Look(Struct):
     types: str = ""
 
     def to_json(self) -> list[Any]:
-        """Return what documents contain."""
+        """Return the form that documents contain."""
         return [self.kind, list(self.fields), list(self.slots), self.types]
 
 
 def look_from_json(document: list[Any]) -> Look:
-    """Undo `Look.to_json`; raises ValueError or TypeError when it is damaged."""
+    """Reverse `Look.to_json`; raise ValueError or TypeError if the data is damaged."""
     kind, fields, slots, types = document
     return Look(str(kind), tuple(map(str, fields)), tuple(map(str, slots)), str(types))
 
 
 def moved(old: str, new: type | Callable[..., Any]) -> None:
-    """Declare that `new`, a class or a checkpoint, is what records know as `old`.
+    """Declare that `new`, a class or a checkpoint, replaces the recorded name `old`.
 
-    A class was moved or renamed: this applies to results, memories, artifacts and waiting
-    executions, and when the flow's own file was renamed. Call it where the module that defines the
-    class is imported.
+    For a moved or renamed class, this applies to results, memories, artifacts and waiting
+    executions. It also applies if the flow's own file was renamed. Call it in the module that
+    defines the class.
 
-    A checkpoint was moved to another module or class: recorded calls are found. Call it in a module
-    that the flow imports. Where its name changed as well, `kitaru.renamed` alone is enough.
+    For a checkpoint that moved to another module or class, recorded calls are found under the new
+    place. Call it in a module that the flow imports. If the checkpoint's name changed as well,
+    `kitaru.renamed` alone is sufficient.
 
     Args:
-        old: the earlier place, `"module:Class"` or `"module:function"`, with the module as records
-            name it (the name of the file for a script).
-        new: the class that these records are decoded to, or the checkpoint.
+        old: the earlier place, `"module:Class"` or `"module:function"`, with the module as named in
+            records (the name of the file for a script).
+        new: the class to which these records are decoded, or the checkpoint.
 
     Raises:
-        UsageError: `old` is not written as `module:name`, or `new` is neither a class nor a
+        UsageError: `old` is not of the form `module:name`, or `new` is neither a class nor a
             checkpoint.
 
     Example:
@@ -107,17 +109,17 @@ def moved(old: str, new: type | Callable[..., Any]) -> None:
 
 
 def migrate(cls: type, function: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Declare how recorded fields of an earlier form of `cls` become those of the present form.
+    """Declare how recorded fields of an earlier form of `cls` are converted to the current form.
 
-    `function` is called for each record whose class looked different when it was recorded, before
+    `function` is called for each record whose class was different at the time of recording, before
     defaults are filled in and before validation. It must accept every earlier form.
 
     Args:
         cls: a dataclass, attrs class, pydantic model, named tuple, enum or class of the project, or
             a class with a codec.
-        function: takes the recorded fields by name, returns the fields to use. For an enum's member
-            that does not exist any more: `{"name": "RED"}`. For a record of an earlier version of a
-            codec: `{"version": 1, "form": …}`, the result having the present form.
+        function: takes the recorded fields by name and returns the fields to use. For a removed
+            enum member it receives `{"name": "RED"}`. For a record of an earlier codec version it
+            receives `{"version": 1, "form": …}` and returns the same with the current form.
 
     Raises:
         UsageError: `cls` is not a class, or `function` cannot be called.
@@ -138,7 +140,7 @@ def migrate(cls: type, function: Callable[[dict[str, Any]], dict[str, Any]]) -> 
 
 
 def migration_of(cls: type) -> Migration | None:
-    """Return the function that `kitaru.migrate` declares for a class, None for none."""
+    """Return the function declared with `kitaru.migrate` for a class, or None."""
     return _migrations.get(cls)
 
 
@@ -152,7 +154,7 @@ def _checked(cls: Any, name: str) -> type:
 
 
 def look_of(cls: type) -> Look:
-    """Return what `cls` declares now."""
+    """Return the current declaration of `cls`."""
     look = _looks.get(cls)
     if look is None:
         look, whole = _look(cls)
@@ -186,14 +188,14 @@ def _dataclass_fields(cls: type) -> dict[str, Any] | None:
     declared = getattr(cls, "__dataclass_fields__", None)
     if declared is None:
         return None
-    # Class variables and variables of `__init__` alone are entries of that table, too.
+    # That table also contains class variables and `__init__`-only variables.
     from dataclasses import fields
 
     return {field.name: field for field in fields(cls)}
 
 
 def _types_digest(fields: dict[str, Any]) -> str:
-    """Return a digest of what pydantic checks, the same in every process and Python."""
+    """Return a digest of the types that pydantic checks, the same in every process and Python."""
     if not fields:
         return ""
     texts = [
@@ -221,7 +223,7 @@ def _type_text(annotation: Any) -> str:
 
 
 def resembles(cls: Any, look: Look | None, attributes: Fields, slots: Fields) -> bool:
-    """Return whether an object's record fits the class as it is."""
+    """Return whether an object's record fits the current class."""
     now = look_of(cls)
     if look is not None:
         return look == now
@@ -244,7 +246,7 @@ def _may_be_unset(cls: type, name: str) -> bool:
 def refit(target: Any, look: Look | None, attributes: Fields, slots: Fields) -> None:
     """Set the fields of an object from the record of an earlier form of its class.
 
-    Raises ClassChanged when that needs a decision of the class's author.
+    Raises ClassChanged if the author of the class must decide how.
     """
     cls = type(target)
     now = look_of(cls)
@@ -317,21 +319,21 @@ def _migrated(cls: type, function: Migration, fields: Fields) -> Fields:
 
 
 def _leftovers(cls: Any, slots: Fields) -> Fields:
-    """Return extra and private values of a model that its class would not store any more."""
+    """Return recorded extra and private values that the model's class no longer accepts."""
     extra, private = slots.get(_EXTRA) or {}, slots.get(_PRIVATE) or {}
     lost = {name: v for name, v in private.items() if name not in cls.__private_attributes__}
     return lost if cls.model_config.get("extra") == "allow" else {**extra, **lost}
 
 
 def _unplaced(cls: type, now: Look, values: Fields, declared: bool = True) -> set[str]:
-    """Return the names that the class has no place for."""
+    """Return the names that the class cannot store."""
     if now.kind == "pydantic" or (declared and now.kind not in _PLAIN):
         return values.keys() - set(now.fields)
     return set() if cls.__dictoffset__ else values.keys() - set(now.slots)
 
 
 def _default(cls: Any, name: str) -> Any:
-    """Return what makes a field's default for an object, or `_MISSING`."""
+    """Return a function that creates a field's default for an object, or `_MISSING`."""
     info = getattr(cls, "__pydantic_fields__", {}).get(name)
     if info is not None:
         if info.is_required():
@@ -373,7 +375,7 @@ def _assign(target: Any, values: Fields) -> None:
 
 
 def _validated(cls: Any, fields: Fields) -> Any:
-    """Return a new model made of fields by name, whatever their aliases are."""
+    """Build and validate a model from fields by name, regardless of their aliases."""
     aliases = {name: _alias(cls, name) for name in fields}
     try:
         made = cls.model_validate({aliases[name]: value for name, value in fields.items()})
@@ -390,7 +392,8 @@ def _alias(cls: Any, name: str) -> str:
     alias = info.validation_alias
     if by_name or alias is None:
         return name
-    # An AliasChoices: its first plain name. A path leads into another value, and has none.
+    # For an AliasChoices, use its first plain name. An alias path refers to another value and has
+    # no name.
     choices = [alias, *getattr(alias, "choices", ())]
     return next((each for each in choices if isinstance(each, str)), name)
 
@@ -415,7 +418,7 @@ def _take_state(target: Any, made: Any, recorded: Fields, migrated: bool) -> Non
 
 
 def _checked_dataclass(cls: Any, target: Any) -> Fields:
-    """Return the fields of one of pydantic's dataclasses as its validator leaves them."""
+    """Validate a pydantic dataclass and return its fields."""
     fields = _dataclass_fields(cls) or {}
     taken = {name: getattr(target, name) for name, field in fields.items() if field.init}
     try:
@@ -426,7 +429,7 @@ def _checked_dataclass(cls: Any, target: Any) -> Fields:
 
 
 def named_tuple(cls: Any, look: Look | None, values: list[Any]) -> Any:
-    """Return the named tuple of a record; its values are found by name where names are recorded."""
+    """Rebuild a named tuple from its record, by field name if the record contains names."""
     if not (isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")):
         raise _another_kind(cls, "namedtuple", kind_name(cls))
     made: Any = cls
@@ -452,7 +455,7 @@ def named_tuple(cls: Any, look: Look | None, values: list[Any]) -> Any:
 
 
 def enum_member(cls: Any, name: str) -> Any:
-    """Return the member of an enum; raises ClassChanged when it does not exist."""
+    """Return the member of an enum; raise ClassChanged if it does not exist."""
     members = getattr(cls, "__members__", None)
     if not isinstance(cls, type) or members is None:
         raise _another_kind(cls, "enum", kind_name(cls))
@@ -469,7 +472,7 @@ def enum_member(cls: Any, name: str) -> Any:
 
 
 def flag_value(cls: Any, value: Any) -> Any:
-    """Return the combination of flags that has a value."""
+    """Return the combination of flags with a value."""
     if not hasattr(cls, "__members__"):
         raise _another_kind(cls, "enum", kind_name(cls))
     try:
@@ -482,14 +485,14 @@ def flag_value(cls: Any, value: Any) -> Any:
 
 
 def new_object(cls: Any) -> Any:
-    """Return an object of `cls` without attributes; raises ClassChanged when that is no object."""
+    """Create an object of `cls` without attributes; raise ClassChanged if that is impossible."""
     if not isinstance(cls, type) or layout_of(cls) is None:
         raise _another_kind(cls, "object", kind_name(cls))
     return object.__new__(cls)
 
 
 def kind_name(cls: Any) -> str:
-    """Return the kind of the content of the place of a recorded class."""
+    """Return the kind of the object that now has the name of a recorded class."""
     if not isinstance(cls, type):
         return "function" if callable(cls) else type(cls).__name__
     if hasattr(cls, "__members__"):
@@ -551,7 +554,7 @@ def _invalid(cls: type, error: Exception) -> ClassChanged:
     errors = getattr(error, "errors", None)
     text = str(error)
     if callable(errors):
-        # The text of pydantic's errors contains the values, which may be long or confidential.
+        # The text of pydantic's errors contains values, which may be long or confidential.
         found = ((".".join(map(str, each["loc"])), each["msg"]) for each in errors())
         text = "; ".join(f"{at}: {message}" if at else message for at, message in found)
     return ClassChanged(
@@ -563,6 +566,6 @@ def _invalid(cls: type, error: Exception) -> ClassChanged:
 
 
 def title(cls: Any) -> str:
-    """Return the module and the name of a class, as records have them."""
+    """Return the module and the name of a class, as in records."""
     module = modules.recorded_name(getattr(cls, "__module__", None) or "")
     return f"{module}.{getattr(cls, '__qualname__', cls)}"

@@ -17,16 +17,18 @@ _NEW, _OPEN, _DONE = 0, 1, 2
 
 
 class Decoder:
-    """Builds one graph; `placed` returns what lies where a way leads in the project's modules.
+    """Builds one graph; `placed` returns the object at a path in the project's modules.
 
-    `pickled` are the values that came out of the pickle next to it, `given` those of nodes that are
-    not built.
+    `pickled` are the values loaded from the accompanying pickle. `given` are the values of nodes
+    that are not rebuilt.
 
-    Nodes are finished after their children. A shell on a cycle is filled at the end; as a set or a
-    dict hashes what it holds, those come last, and texts and numbers of an object are set first.
+    Nodes are completed after their children. A shell on a cycle is filled at the end. Sets and
+    dicts hash their content, so they are filled last, and the strings and numbers of an object are
+    set first.
 
-    An object with a codec is on no cycle, but its form may be, or may lead to one. It is made as
-    soon as all that its form leads to is complete, and what holds it is completed after that:
+    An object with a codec cannot be on a cycle, but its form may contain a cycle or refer to one.
+    The object is created as soon as its form is complete, including everything that the form refers
+    to. Containers of the object are completed after that:
 
         tree -> child -> tree       # filled at the end
         [Box(tree)]                 # Box waits for the tree, and the list for Box
@@ -42,9 +44,9 @@ class Decoder:
     ) -> None:
         self._given = given or {}
         self._looks = looks or {}
-        # By node of a class with a recorded look: whether the class still looks like that.
+        # By node of a class with a recorded declaration: whether the declaration is unchanged.
         self._same: dict[int, bool] = {}
-        # Objects on cycles whose class has changed; they need whatever they hold complete.
+        # Objects on cycles whose class has changed. Refitting them needs complete content.
         self._refitted: list[int] = []
         self._nodes = nodes
         self._pickled = pickled
@@ -55,11 +57,12 @@ class Decoder:
         self._unfilled = [False] * len(nodes)
         self._deferred: list[int] = []
         self._postponed: list[int] = []
-        # Objects with a codec whose forms are not complete; the forms of each lead to earlier ones.
+        # Objects with a codec whose forms are incomplete. A form refers only to earlier objects in
+        # this list.
         self._waiting: list[int] = []
 
     def build(self, root: Any) -> Any:
-        """Return the value of slot `root`; raises RecordCorrupt when the graph is damaged."""
+        """Return the value of slot `root`; raise RecordCorrupt if the graph is damaged."""
         try:
             self._start()
             self._walk(root)
@@ -74,7 +77,7 @@ class Decoder:
             ) from error
 
     def _start(self) -> None:
-        """Build the nodes without slots, then make the shells."""
+        """Build the nodes without slots, then create the shells."""
         for index, node in enumerate(self._nodes):
             if index in self._given:
                 self._built[index], self._state[index] = self._given[index], _DONE
@@ -142,7 +145,7 @@ class Decoder:
         return any(type(slot) is list and self._built[slot[0]] is _UNBUILT for slot in slots)
 
     def _complete(self) -> None:
-        """Complete what waits: first what an object with a codec leads to, then that object."""
+        """Complete pending nodes; an object with a codec comes after the nodes of its form."""
         roles = self._postponed, self._deferred, self._refitted
         done: set[int] = set()
         if self._waiting:
@@ -155,7 +158,7 @@ class Decoder:
         self._settle(*([index for index in role if index not in done] for role in roles))
 
     def _below(self, start: int, done: set[int]) -> set[int]:
-        """Return the nodes that one leads to and that are not `done`, and mark them and it so."""
+        """Return the nodes reachable from `start` that are not `done`; add them all to `done`."""
         found, pending = set[int](), [start]
         done.add(start)
         while pending:
@@ -176,7 +179,7 @@ class Decoder:
             self._refit(index)
 
     def _make_postponed(self, left: list[int]) -> None:
-        """Make the tuples that hold one which was being made: a shell is between them."""
+        """Build the tuples that contain themselves through a shell."""
         while left:
             lacking = []
             for index in left:
@@ -189,7 +192,7 @@ class Decoder:
             left = lacking
 
     def _set_atoms(self, index: int) -> None:
-        """Give an object its texts and numbers early: its hash may need them on a cycle."""
+        """Set an object's strings and numbers early: on a cycle its hash may need them."""
         if self._kinds[index] is not OBJECT or not self._resembles(index):
             return
         attributes, slots = self._nodes[index][1], self._slots(index)
@@ -204,7 +207,7 @@ class Decoder:
         return self._looks.get(self._slots(index)[0][0])
 
     def _resembles(self, index: int) -> bool:
-        """Return whether an object's class still looks as it was recorded."""
+        """Return whether the declaration of an object's class is unchanged since the recording."""
         cls, look = type(self._built[index]), self._look(index)
         if look is None:
             return resembles(cls, None, *self._state_of(index, self._slots(index)))
@@ -221,7 +224,7 @@ class Decoder:
         )
 
     def _state_of(self, index: int, parts: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the attributes and the slots of an object among its node's slots or children."""
+        """Return the attributes and slots of an object from its node's slots or children."""
         end = 1 + self._nodes[index][1]
         names = [self._value(slot) for slot in self._slots(index)[1::2]]
         pairs = list(zip(names, parts[2::2], strict=True))

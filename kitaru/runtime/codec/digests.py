@@ -1,7 +1,7 @@
-"""Digests of values: equal contents have equal digests, whatever objects are shared.
+"""Digests of values: equal content has an equal digest, regardless of shared objects.
 
-Equal tuples may be one object in one process and two in another, and a set has no order of its own,
-so that neither sharing nor the order of a set's elements enters the digest.
+Equal tuples may be one object in one process and two objects in another, and a set has no order.
+Therefore neither sharing nor the order of a set's elements affects the digest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kitaru.runtime.codec.encoder import Encoder
 from kitaru.runtime.codec.introspect import attributes
 from kitaru.wire.structs import Struct
 
-# A tree with more nodes is hashed as a graph, which a value that repeats one part needs.
+# A larger tree is hashed as a graph, which is necessary for a value that repeats one part.
 _TREE_NODES = 100_000
 _ALIAS_NODES = 100_000
 _NO_SLOTS: list[Any] = []
@@ -25,8 +25,8 @@ _NO_SLOTS: list[Any] = []
 class ArgumentsDigest(Struct):
     """The digest of a call's arguments.
 
-    `opaque` holds the paths of the parts that cannot be recorded and count by their class only;
-    `size` is the number of bytes digested.
+    `opaque` contains the paths of parts that cannot be recorded. Such parts count by their class
+    only. `size` is the number of digested bytes.
     """
 
     digest: str
@@ -35,7 +35,7 @@ class ArgumentsDigest(Struct):
 
     @property
     def has_opaque(self) -> bool:
-        """Whether the digest does not tell all arguments apart."""
+        """Whether different arguments may have this digest, because some parts are opaque."""
         return bool(self.opaque)
 
 
@@ -66,7 +66,7 @@ def _argument_path(path: str) -> str:
 
 
 class _Tree:
-    """Checks that a value reads as a JSON tree of bounded size, however much of it is shared."""
+    """Checks that a value is a JSON tree of limited size, even if parts of it are shared."""
 
     def __init__(self) -> None:
         self._left = _TREE_NODES
@@ -87,7 +87,7 @@ class _Tree:
 
 
 class Merkle:
-    """Hashes a graph from its leaves up."""
+    """Hashes a graph from its leaves upwards."""
 
     def __init__(self, nodes: list[Any]) -> None:
         self._nodes = nodes
@@ -95,7 +95,7 @@ class Merkle:
         self._size = 0
 
     def digest(self, root: Any) -> tuple[str, int]:
-        """Return the digest of slot `root`, and how many bytes were hashed."""
+        """Return the digest of slot `root`, and the number of hashed bytes."""
         opened = [False] * len(self._nodes)
         stack = self._unhashed([root])
         while stack:
@@ -114,7 +114,7 @@ class Merkle:
         if tag == "name":
             data = qualified_names.first_name(data)
         elif tag == user_codecs.TAG:
-            # Neither where a codec is registered nor how it shows a value makes values differ.
+            # The module of a codec and its JSON view do not affect equality.
             data = data[:2]
         parts = [self._part(slot) for slot in self._slots(index)]
         if tag in ("set", "frozenset"):
@@ -137,9 +137,9 @@ class Merkle:
 
 
 def shares_mutable(result: Any, arguments: Any) -> bool:
-    """Return whether `result` holds a mutable object that `arguments` hold too.
+    """Return whether `result` contains a mutable object that `arguments` contain, too.
 
-    Looks at no more than 100,000 objects of each.
+    Checks at most 100,000 objects of each.
     """
     if type(result) in (str, int, float, bool, type(None), bytes):
         return False

@@ -1,7 +1,7 @@
 """Encode a value as a graph of nodes. Reject values that would not be restored exactly.
 
-A node is `[tag, data, slots]`; a slot is an atom, or `[n]` for node n. Nodes are numbered as they
-are first met, so nothing recurses, and an object met twice is one node.
+A node is `[tag, data, slots]`. A slot is an atom, or `[n]` for node n. Nodes are numbered in the
+order in which they are found. The encoder does not recurse, and an object found twice is one node.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from kitaru.runtime.codec.registry import kind_of_type
 from kitaru.wire import modules
 from kitaru.wire.chunked_bytes import Part
 
-# Longer texts are nodes, so that one text with many names is written once.
+# Longer strings become nodes, so that a string with several references is written once.
 _LONG_TEXT = 256
-# What a reference to another node takes, about.
+# The approximate size of a reference to another node.
 _SLOT_BYTES = 8
-# An `encode` that returns a new object of its type each time would never end.
+# An `encode` that returns a new object of its own type each time would never end.
 _MAX_DEPTH = 10_000
 
 
 class Encoder:
-    """Encodes one graph; `opaque`, when given, collects the paths of what cannot be encoded.
+    """Encodes one graph; `opaque`, if passed, collects the paths of parts that cannot be encoded.
 
-    `parts` leaves large bytes and texts where they are, as parts that refer to the value's memory.
-    `stand_ins` are the nodes of some objects, by identity.
+    `parts` does not copy large bytes and strings, but refers to the value's memory. `stand_ins` are
+    the nodes of some objects, by identity.
     """
 
     def __init__(
@@ -53,24 +53,25 @@ class Encoder:
         self.parts = parts
         self.pickle: pickles.Writer | None = None
         self._index: dict[int, int] = {}
-        # Holds every object met, so that no identity is used twice meanwhile.
+        # References every object found, so that no identity is reused meanwhile.
         self._values: list[Any] = []
         self._origins: list[tuple[int, int]] = []
-        # By value: in how many objects with a codec it is; and that of what the value now holds.
+        # The nesting depth of each value in objects with a codec, and the depth of the current
+        # value.
         self._depths: list[int] = []
         self._depth = 0
 
     def encode(self, value: Any) -> tuple[list[Any], Any]:
-        """Return (nodes, root slot); raises ValueNotEncodable."""
+        """Return (nodes, root slot); raise ValueNotEncodable."""
         root = self.add(value)
         return self.finish(), root
 
     def add(self, value: Any) -> Any:
-        """Return the slot of a value, for a graph of several."""
+        """Return the slot of a value, for a graph of several values."""
         return self._slot(value, (-1, 0))
 
     def finish(self) -> list[Any]:
-        """Return the nodes of all values that were added; raises ValueNotEncodable."""
+        """Return the nodes of all added values; raise ValueNotEncodable."""
         nodes: list[Any] = []
         while len(nodes) < len(self._values):
             nodes.append(self._node(len(nodes)))
@@ -78,11 +79,11 @@ class Encoder:
         return nodes
 
     def classes(self, nodes: list[Any]) -> list[Any]:
-        """Return what documents contain of `looks`."""
+        """Return the documents' form of `looks`."""
         return [[index, look.to_json()] for index, look in sorted(self.looks(nodes).items())]
 
     def looks(self, nodes: list[Any]) -> dict[int, Look]:
-        """Return what the classes of a graph's objects and named tuples look like, by node."""
+        """Return the declarations of the classes of a graph's objects and named tuples, by node."""
         found = {
             node[2][0][0]: self._values[node[2][0][0]] for node in nodes if node[0] in LOOKED_AT
         }
@@ -135,7 +136,7 @@ class Encoder:
             raise self.unfit(index, str(error), help) from error.__cause__
 
     def unfit(self, index: int, why: str, help: str) -> ValueNotEncodable:
-        """Return the error for an object that its codec does not record."""
+        """Return the error for an object that its codec cannot record."""
         value, path = self._values[index], self._path(index)
         codec = user_codecs.codec_of(type(value))
         return ValueNotEncodable(
@@ -175,7 +176,7 @@ class Encoder:
             ) from error
 
     def _check_shared(self, nodes: list[Any]) -> None:
-        """Refuse what was pickled and is elsewhere, too: it would become two objects."""
+        """Reject an object that is pickled and encoded elsewhere: it would become two objects."""
         for identity, value in (self.pickle.seen if self.pickle else {}).items():
             kind, index = kind_of(value), self._index.get(identity)
             if kind is not None and not kind.mutable:
@@ -202,7 +203,7 @@ class Encoder:
 
 
 def largest(value: Any, where: str) -> tuple[str, int]:
-    """Return the path to the part of a value that itself takes most bytes, and about how many."""
+    """Return the path to the part of a value with the most bytes of its own, and their number."""
     encoder = Encoder(where, opaque=[], parts=True)
     sizes = [_own_size(node) for node in encoder.encode(value)[0]]
     at = max(range(len(sizes)), key=sizes.__getitem__)
@@ -217,7 +218,7 @@ def _own_size(node: list[Any]) -> int:
 
 
 def kind_of(value: Any) -> Kind | None:
-    """Return how `value` is recorded, None when it cannot be."""
+    """Return the kind with which `value` is recorded, None if it cannot be recorded."""
     known = BUILTINS.get(type(value))
     if known is not None:
         return known
@@ -275,7 +276,8 @@ def _advice(value: Any) -> str:
 
 
 def _offer(cls: type) -> str:
-    # What Python brings with it are locks, files and the like, which no value stands for.
+    # Objects of the standard library without a codec are locks, files and the like, which cannot be
+    # recorded.
     if cls.__module__.partition(".")[0] in (*sys.stdlib_module_names, *modules.OURS):
         return ""
     return (

@@ -1,8 +1,8 @@
-"""References from a frame to objects that are stored in the project's modules.
+"""References from a frame to objects stored in the project's modules.
 
-A copy would be another object: code that reads the module would not see changes to the copy. So a
-frame contains the path to the object. If no path leads to the same object in another process, as
-for a library's own objects, a mutable object cannot cross.
+A copy would be a different object: code that reads the module would not see changes to the copy. A
+frame therefore contains the path to the object. If no path leads to the same object in another
+process, as for a library's own objects, a mutable object cannot cross a cut.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from kitaru.runtime.codec.json_fast_path import json_text
 from kitaru.runtime.codec.slots import layout_of
 from kitaru.wire.structs import Struct
 
-# Of a global with more parts, changes are looked for only where it is plain JSON.
+# Changes of a global with more parts are detected only if it is plain JSON.
 LIMIT = 10_000
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 
 class Root:
-    """A global of a module; `known` means that any change below it is noticed."""
+    """A global of a module; `known` means that any change in it is detected."""
 
     __slots__ = ("known", "module", "name")
 
@@ -43,14 +43,14 @@ class Root:
 
 
 class Place(Struct):
-    """Where an object lies: below `root`, in `holder`, `step` away from it, if that can be said."""
+    """The place of an object: `step` inside `holder`, below `root`, if the place has a path."""
 
     root: Root
     holder: Place | None = None
     step: Step | None = None
 
     def way(self) -> list[Any] | None:
-        """Return module, name and steps that lead there in any process, None if nothing does."""
+        """Return module, name and steps of the path in any process, None if there is no path."""
         steps: list[list[Any]] = []
         place = self
         while place.holder is not None:
@@ -62,9 +62,9 @@ class Place(Struct):
 
 
 def find(modules: Modules, way: list[Any]) -> Any:
-    """Return what lies where `way` leads; raises FlowError when it is not there.
+    """Return the object at the path `way`; raise FlowError if it does not exist.
 
-    A module that only an earlier step has imported yet, inside a function, is imported here.
+    A module that only an earlier step imported so far, inside a function, is imported here.
     """
     module, name, *steps = way
     if not steps and (cls := qualified_names.moved_to(module, name)) is not None:
@@ -84,17 +84,17 @@ def find(modules: Modules, way: list[Any]) -> Any:
 
 
 def places(modules: Modules) -> dict[int, Place]:
-    """Return where the objects lie that the modules' globals hold, by identity."""
+    """Return the places of the objects that the modules' globals contain, by identity."""
     return _Walk(modules).places()
 
 
 class _Walk:
-    """Goes along what can be said first, so that no other way hides it."""
+    """Follows references with a path first, so that references without a path do not hide them."""
 
     def __init__(self, modules: Modules) -> None:
         self._modules = modules
         self._found: dict[int, Place] = {}
-        # Objects to which no way leads; the last says whether to look below.
+        # Objects without a path. The last element is whether to search inside them.
         self._unsaid: deque[tuple[Any, Root, bool]] = deque()
 
     def places(self) -> dict[int, Place]:
@@ -115,7 +115,7 @@ class _Walk:
                     yield value, Place(Root(module, name))
 
     def _follow(self, value: Any, place: Place) -> None:
-        """Find what lies below a global, and whether it is too much for changes to be noticed."""
+        """Find the objects inside a global, and whether it is too large to detect changes."""
         count, pending = 0, deque([(value, place)])
         while pending:
             holder, at = pending.popleft()
@@ -125,7 +125,7 @@ class _Walk:
                 if _is_atom(child) or id(child) in self._found:
                     continue
                 if step is None or not said:
-                    # Below a library's globals lie tables as large as it likes.
+                    # The globals of a library may contain tables of any size.
                     self._unsaid.append((child, place.root, type(holder) is not ModuleType))
                 else:
                     self._found[id(child)] = below = Place(place.root, at, step)
@@ -140,7 +140,7 @@ class _Walk:
             self._unsaid += ((held, root, True) for _, held in held_by(value, self._modules))
 
     def _is_known(self, holder: Any, place: Place) -> bool:
-        """Return whether the digests of module globals see what changes in `holder`."""
+        """Return whether the digests of module globals detect changes of `holder`."""
         if place.holder is None and type(holder).__module__ in self._modules:
             return True
         if isinstance(holder, type):

@@ -1,6 +1,6 @@
 """Codecs for functions, classes and instances of a project's classes.
 
-Instances are rebuilt from their whole state; no `__init__`, validator or `__reduce__` runs.
+Instances are rebuilt from their whole state. No `__init__`, validator or `__reduce__` runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kitaru.runtime.codec import classes, json_fast_path, qualified_names, regis
 from kitaru.runtime.codec.builtin_types import Kind, ShellKind, Taken, ValueKind
 from kitaru.runtime.codec.slots import layout_of
 
-# attrs computes it anew; hashes of texts differ from process to process.
+# attrs recomputes it. Hashes of strings differ between processes.
 _CACHED_HASH = "_attrs_cached_hash"
 _CONTAINERS = (list, dict, set, str, bytes, bytearray, tuple, frozenset)
 future_factory: ContextVar[Callable[[str], Any] | None] = ContextVar(
@@ -37,7 +37,7 @@ def _take_object(value: Any) -> Taken:
 
 
 def slots_of(value: Any) -> dict[str, Any]:
-    """Return what an instance of a class with a layout holds in slots, by name."""
+    """Return the values in the slots of an instance with a known layout, by name."""
     found = {}
     for name, slot in (layout_of(type(value)) or {}).items():
         try:
@@ -130,7 +130,7 @@ registry.add_tags((NAME, MODULE, ENUM, FLAG, NAMED_TUPLE, METHOD, BUILTIN_METHOD
 
 
 def kind_of_object(value: Any) -> Kind | None:
-    """Return how a value of no built-in type is recorded, or None when it cannot be."""
+    """Return the kind with which a value of no built-in type is recorded, or None."""
     cls = type(value)
     if cls is ModuleType:
         return MODULE if qualified_names.module_name(value) else None
@@ -146,7 +146,7 @@ def kind_of_object(value: Any) -> Kind | None:
         return NAMED_TUPLE if whole and not qualified_names.instance_dict(value) else None
     if qualified_names.name_of(value):
         return NAME
-    # A class of a function's own is another one in each call.
+    # A class defined in a function is a different class in each call.
     known = layout_of(cls) is not None and qualified_names.name_of(cls)
     return OBJECT if known and _has_plain_names(value) else None
 

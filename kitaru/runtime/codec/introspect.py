@@ -1,4 +1,4 @@
-"""List the objects that code can reach through an object, and how it reaches them."""
+"""List the objects that code can reach through an object, and the steps to them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from kitaru.runtime.codec import json_fast_path, qualified_names
 from kitaru.runtime.codec.instances import slots_of
 
 Modules = Mapping[str, Mapping[str, Any]]
-# A dot and the name of an attribute, or a bracket and an index or key.
+# A dot and an attribute name, or a bracket and an index or key.
 Step = tuple[str, Any]
 Held = Iterator[tuple[Step | None, Any]]
 CONTAINERS = (list, tuple, dict, deque, OrderedDict, defaultdict, Counter)
 
 
 def held_by(value: Any, modules: Modules) -> Held:
-    """Yield what `value` holds, each with the step that leads there if there is one.
+    """Yield the objects that `value` contains, each with the step that leads to it, if any.
 
-    `modules` are the project's: of the functions and classes of others nothing counts.
+    `modules` are the project's modules. Functions and classes of other modules are skipped.
     """
     if isinstance(value, ModuleType):
         inside = vars(value).values() if value.__name__ not in modules else ()
@@ -33,16 +33,16 @@ def held_by(value: Any, modules: Modules) -> Held:
 
 
 def class_attributes(cls: type, modules: Modules) -> list[tuple[str, Any]]:
-    """Return what a class of the project keeps under names of the project's choosing."""
+    """Return the attributes of a project's class, except those with names defined by Python."""
     if cls.__module__ not in modules:
         return []
     return [(name, held) for name, held in vars(cls).items() if not is_dunder(name)]
 
 
 def function_state(function: FunctionType, modules: Modules) -> list[Any]:
-    """Return what a function of the project keeps from call to call.
+    """Return the state that a project's function keeps between calls.
 
-    The wrappers that a library's decorators make are the library's.
+    The wrappers created by a library's decorators belong to the library.
     """
     if function.__globals__.get("__name__") not in modules:
         return []
@@ -58,7 +58,7 @@ def attributes(value: Any) -> dict[str, Any]:
 
 
 def is_dunder(name: str) -> bool:
-    """Return whether Python gave a name its meaning."""
+    """Return whether Python defines the meaning of a name."""
     return name.startswith("__") and name.endswith("__")
 
 

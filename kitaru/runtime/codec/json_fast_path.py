@@ -1,4 +1,4 @@
-"""A fast path for values that are already plain JSON: copy them at once."""
+"""A fast path for values that are already plain JSON: copy them directly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from kitaru.wire.chunked_bytes import MARK, reference
 from kitaru.wire.limits import PART_BYTES
 
-# A parser recurses into nested JSON; deeper values take the flat form of the graph.
+# Parsers recurse into nested JSON. Deeper values use the flat form of the graph.
 MAX_DEPTH = 32
 # Python refuses to parse integers of more than 4300 digits.
 MAX_INT_BITS = 4096
@@ -22,7 +22,7 @@ class NotPlain(Exception):
 
 
 def is_text(value: str) -> bool:
-    """Return whether JSON keeps `value`: surrogates would be joined or refused by a reader."""
+    """Return whether JSON preserves the string `value`: readers join or reject lone surrogates."""
     if value.isascii():
         return True
     try:
@@ -33,7 +33,7 @@ def is_text(value: str) -> bool:
 
 
 def is_atom(value: Any) -> bool:
-    """Return whether `value` is exactly a null, boolean, number or short text that JSON keeps."""
+    """Return whether `value` is exactly a null, boolean, number or short, JSON-safe string."""
     kind = type(value)
     if kind is str:
         return len(value) < PART_BYTES and is_text(value)
@@ -49,7 +49,7 @@ def _is_easy(value: Any) -> bool:
 
 
 class Copier:
-    """Copies one tree; `ordered` tells afterwards whether all its keys were sorted."""
+    """Copies one tree; afterwards, `ordered` is true if all its keys were sorted."""
 
     __slots__ = ("_placed", "_seen", "ordered")
 
@@ -59,7 +59,7 @@ class Copier:
         self.ordered = True
 
     def copy(self, value: Any, depth: int = 0) -> Any:
-        """Return a copy of `value`. Raises NotPlain unless it is a tree of JSON values."""
+        """Return a copy of `value`; raise NotPlain unless it is a tree of JSON values."""
         kind = type(value)
         if kind is list:
             self._enter(value, depth)
@@ -92,12 +92,12 @@ class Copier:
 
 
 def to_text(value: Any) -> str:
-    """Return compact JSON text that keeps the order of keys."""
+    """Return compact JSON that preserves the order of keys."""
     return _write(value)
 
 
 def json_text(value: Any) -> str | None:
-    """Return some JSON text of `value`, in which tuples are lists; None when it has none."""
+    """Return `value` as JSON with tuples as lists; None if that is impossible."""
     try:
         return to_text(value)
     except (TypeError, ValueError, RecursionError):

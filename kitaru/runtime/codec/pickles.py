@@ -1,7 +1,7 @@
-"""Pickling as a fallback. Writing and loading a pickle each need a permission.
+"""Pickling as a fallback. Writing and loading a pickle each need permission.
 
-All that one value pickles goes into one pickle, so that its parts share what they shared. What they
-share with the rest of the value they would not share any more: that is refused.
+All pickled parts of a value go into one pickle, so that sharing among them is preserved. Sharing
+with the other parts of the value would be lost, so it is rejected.
 """
 
 from __future__ import annotations
@@ -26,38 +26,39 @@ def never(value: Any) -> bool:
 
 
 def always(value: Any) -> bool:
-    """Allow pickles of values without an exact form, because a checkpoint permits it."""
+    """Allow pickles of values without an exact form, with the permission of a checkpoint."""
     return True
 
 
 def came_pickled(value: Any) -> bool:
-    """Return whether `value` came out of a pickle in this process, and so may go into one again."""
+    """Return whether `value` was loaded from a pickle in this process, and may be pickled again."""
     known = _loaded.get(id(value))
     return known is not None and known() is value
 
 
-# By identity: what else is of the same class was not allowed.
+# By identity: other objects of the same class have no permission.
 _loaded: dict[int, Callable[[], Any]] = {}
 
 
 def remember(value: Any) -> None:
-    """Note that `value` came out of a pickle."""
+    """Record that `value` was loaded from a pickle."""
     identity = id(value)
     try:
         _loaded[identity] = weakref.ref(value, lambda _: _loaded.pop(identity, None))
     except TypeError:
-        # Nobody says when it is gone, so it must stay: another object could take its identity.
+        # The object cannot be tracked with a weak reference. It must stay alive, or another object
+        # could reuse its identity.
         _loaded[identity] = lambda: value
 
 
 class Writer:
-    """One pickle of several values; `seen` holds what they consist of, by identity.
+    """One pickle of several values; `seen` contains their parts, by identity.
 
-    It keeps that alive, too, so that no identity is used twice meanwhile.
+    `seen` also keeps the parts alive, so that no identity is reused meanwhile.
     """
 
     def __init__(self) -> None:
-        # Imported only when a pickle is needed.
+        # Import pickle only when it is needed.
         import pickle
 
         self.seen: dict[int, Any] = {}
@@ -75,18 +76,18 @@ class Writer:
         self._pickler = Observing(self._target, _PROTOCOL)
 
     def write(self, value: Any) -> int:
-        """Add one value and return its number; raises whatever its class raises at that."""
+        """Add one value and return its number; exceptions of its class are passed through."""
         self._pickler.dump(value)
         self.count += 1
         return self.count - 1
 
     def data(self) -> bytes:
-        """Return the pickle of all values, in their order."""
+        """Return the pickle of all values in order."""
         return self._target.getvalue()
 
 
 def load(data: bytes, count: int) -> Iterator[Any]:
-    """Yield the `count` values of a pickle: this runs code that the pickle names."""
+    """Yield the `count` values of a pickle. This runs code named in the pickle."""
     import pickle
 
     class Loader(pickle.Unpickler):
@@ -99,7 +100,7 @@ def load(data: bytes, count: int) -> Iterator[Any]:
 
 
 def refused() -> PickleRefused:
-    """Return the error for a pickle that nobody allowed to be loaded."""
+    """Return the error for a pickle that is loaded without permission."""
     return PickleRefused(
         "The recorded value holds a pickle, and to load one is to run what it says.",
         help="A checkpoint that says @checkpoint(pickle=True) may return such a value, be given it "
@@ -108,6 +109,6 @@ def refused() -> PickleRefused:
 
 
 def _place_in_script(value: Any) -> tuple[str, str] | None:
-    """Return where another process finds what a script defines, which is no `__main__` there."""
+    """Return the module name under which other processes find a script's definitions."""
     named = isinstance(value, type | FunctionType) and value.__module__ == "__main__"
     return qualified_names.name_of(value) if named else None

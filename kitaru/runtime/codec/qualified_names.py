@@ -1,4 +1,4 @@
-"""Objects that are recorded by name: those that their module contains under that name."""
+"""Objects recorded by name: those that their module contains under that name."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from kitaru.errors import ClassChanged, FlowError
 from kitaru.wire import modules
 
-# Classes that were moved or renamed, by the place that earlier records name, and the reverse.
+# Classes that were moved or renamed, by their earlier recorded place, and the reverse.
 _moved: dict[tuple[str, str], type] = {}
 _moved_callees: dict[str, str] = {}
 _BY_NAME = (type, FunctionType, BuiltinFunctionType)
 
 
 def name_of(value: Any) -> tuple[str, str] | None:
-    """Return (module, qualified name) under which `value` itself is found, or None."""
+    """Return (module, qualified name) under which `value` itself can be imported, or None."""
     module: Any
     qualname: Any
     if isinstance(value, _BY_NAME):
@@ -37,17 +37,17 @@ def module_name(value: ModuleType) -> str | None:
 
 
 def declare_moved(old: tuple[str, str], cls: type) -> None:
-    """Find `cls` from now on where records name `old`, a module and a qualified name."""
+    """Resolve the recorded name `old`, a module and a qualified name, to `cls`."""
     _moved[old] = cls
 
 
 def declare_moved_callee(old: str, new: str) -> None:
-    """Take a record of the function `old` for one of `new` from now on."""
+    """Treat records of the function `old` as records of `new`."""
     _moved_callees[old] = new
 
 
 def is_same_callee(recorded: str, now: str) -> bool:
-    """Return whether a recorded function is the one that is called `now`, moved perhaps."""
+    """Return whether a recorded function is the function called `now`, possibly moved."""
     seen: set[str] = set()
     while recorded != now and recorded in _moved_callees and recorded not in seen:
         seen.add(recorded)
@@ -56,12 +56,12 @@ def is_same_callee(recorded: str, now: str) -> bool:
 
 
 def moved_to(module: str, qualname: str) -> type | None:
-    """Return the class that was declared to have moved from there, or None."""
+    """Return the class declared to have moved from that place, or None."""
     return _moved.get((module, qualname))
 
 
 def first_name(name: list[str]) -> list[str]:
-    """Return the oldest name that is declared for what has a name now.
+    """Return the oldest declared name of an object with this current name.
 
     Digests use it, so that the arguments of recorded calls stay equal when their class moves.
     """
@@ -74,7 +74,7 @@ def first_name(name: list[str]) -> list[str]:
 
 
 def find(module: str, qualname: str) -> Any:
-    """Return what `module` calls `qualname`; raises FlowError when it does not exist."""
+    """Return the object `qualname` of `module`; raise FlowError if it does not exist."""
     found = moved_to(module, qualname)
     if found is None:
         found = _follow(load_module(module, qualname), qualname)
@@ -89,11 +89,11 @@ def find(module: str, qualname: str) -> Any:
 
 
 def load_module(name: str, qualname: str = "") -> ModuleType:
-    """Return the module `name`; raises FlowError when it cannot be imported.
+    """Import the module `name`; raise FlowError if that fails.
 
-    `qualname` is what a record needs of it, for the error.
+    `qualname` is the object that a record needs from it, for the error.
     """
-    # Most values need no module, and most flows need no more than these.
+    # Most values need no module, and most flows need only modules that are loaded already.
     from kitaru.wire import importing
 
     try:

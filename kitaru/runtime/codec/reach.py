@@ -1,20 +1,21 @@
-"""The state that code reaches outside its frame: a digest of it, and what cannot be digested.
+"""Digest the state that code can reach outside its frame, and list the undigestible parts.
 
-`State` starts at a function and follows the names that its bytecode loads to the objects that they
-have now: other functions (bytecode, defaults, closure cells), the project's classes and their
-attributes, instances, containers. No source is read, so functions from standard input, notebooks
-and `exec`, lambdas and mocks are covered like all others.
+`State` starts at a function and follows the names that its bytecode loads to their current objects:
+other functions (bytecode, defaults, closure cells), the project's classes and their attributes,
+instances, containers. No source is read, so functions from standard input, notebooks and `exec`,
+lambdas and mocks are covered like all others.
 
-An instance is known exactly when each of its classes was made by a `class` statement: all it holds
-is then in its `__dict__`, in slots, and in the content of a builtin base such as `dict`. What is
-neither that nor a kind known here is *opaque*, and the caller must not take it for unchanged. A
-digest may differ for equal states (two names for one object); it is never equal for different ones.
+An instance is known exactly if each of its classes was created by a `class` statement. Its whole
+state is then in its `__dict__`, in slots, and in the content of a builtin base such as `dict`.
+Other objects of unknown kinds are *opaque*, and the caller must not treat them as unchanged. The
+digest may differ for equal states (two names for one object). It is never equal for different
+states.
 
-An attribute that any followed code names counts in every module of the project that followed code
-names or holds: the module may have reached that code as a value. Code that makes up names
-(`globals()`, `getattr(module, name)`, `sys.modules[...]`) reaches whole modules.
+An attribute named in any followed code counts in every module of the project that followed code
+names or contains, because the module may have reached that code as a value. Code that computes
+names (`globals()`, `getattr(module, name)`, `sys.modules[...]`) reaches whole modules.
 
-No method of the user's is called, `repr` and `__eq__` included.
+No method of the user's is called, not even `repr` or `__eq__`.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ from kitaru.runtime.codec.stateless import is_stateless
 from kitaru.wire import modules
 
 LIMIT = 10_000
-"""Parts of a state; one that has more is opaque."""
+"""Maximum number of parts of a state; a larger state is opaque."""
 
-# A container of JSON data with more elements is digested in one call of C, up to so many rows.
+# A larger container of JSON data is digested in one C call, up to a limit of rows.
 _TABLE = 32
 _ROWS = 1_000_000
 _JSON_LEAVES = frozenset({type(None), bool, int, float, str, bytes})
@@ -87,7 +88,7 @@ _LOADS = frozenset(
 )
 _STORES = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _ATTRIBUTES = _STORES | {"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM", "LOAD_SUPER_ATTR"}
-# What reads or writes names that are made up: those of its own module, or of all modules.
+# Code that reads or writes computed names: those of its own module, or of all modules.
 _OWN_NAMES = frozenset({"globals", "vars", "eval", "exec", "__dict__", "__globals__", "f_globals"})
 _IMPORTS = frozenset({"__import__", "import_module"})
 _MADE_NAMES = frozenset({"getattr", "setattr", "delattr", "attrgetter", "methodcaller"})
@@ -121,7 +122,7 @@ _OF_ENUM = frozenset(
 )
 _OF_PYDANTIC = frozenset({"model_config", "model_fields", "model_computed_fields"})
 _MEMOS = frozenset({"dispatch_cache", "cache_token"})
-# An instance of these counts by its class: it never changes, or has nothing of the program's.
+# Instances of these classes count by class: they never change, or contain no program state.
 _IDLE = frozenset({"random.SystemRandom"})
 _EXECUTORS = frozenset(
     {
@@ -155,13 +156,13 @@ CLIENTS = frozenset(
         "urllib3",
     }
 )
-"""Packages whose objects keep connections and settings, which no code of a flow changes."""
+"""Packages whose objects contain connections and settings, which no code of a flow changes."""
 
 
 class Mentions(NamedTuple):
-    """The names in code, and in code inside it.
+    """The names in code, and in code nested inside it.
 
-    `stored` are attributes that it sets or deletes. `anywhere` has a part where the code makes up
+    `stored` are attributes that it sets or deletes. `anywhere` is not empty if the code computes
     names of modules.
     """
 
@@ -247,9 +248,10 @@ def _constant(value: Any) -> Any:
 
 
 def is_project(name: Any) -> bool:
-    """Return whether code of the module `name` is followed: all but installed and standard modules.
+    """Return whether to follow code of module `name`: not if it is installed or standard.
 
-    A module without a file, such as a notebook's or one from standard input, is the project's.
+    A module without a file, such as that of a notebook or of standard input, belongs to the
+    project.
     """
     if not isinstance(name, str) or name == "__main__":
         return True
@@ -263,16 +265,16 @@ def is_project(name: Any) -> bool:
     return known[1]
 
 
-# What was found out for a module with this file: finding out asks the disk.
+# Results for modules by file, cached because the check accesses the disk.
 _projects: dict[str, tuple[str | None, bool]] = {}
 
 
 class State:
-    """The state that is reached from the values passed to `add`.
+    """The state reached from the values passed to `add`.
 
-    `opaque` lists what cannot be digested, as `module.name: type`, `unknown` has these objects
-    themselves with the type, by identity, and `external` lists the files, the environment or other
-    outside sources that followed code reads by name. `met` contains every object reached, by
+    `opaque` lists the parts that cannot be digested, as `module.name: type`. `unknown` contains
+    these objects with their types, by identity. `external` lists the files, the environment and
+    other outside sources that followed code reads by name. `met` contains every object reached, by
     identity, and `functions` the project's functions among them. `complete` is false after a value
     had more parts than the limit.
     """
@@ -285,18 +287,18 @@ class State:
         follow: bool = True,
         limit: int = LIMIT,
     ) -> None:
-        """`stateless` are packages and classes (`a.b.Class`) whose objects hold no state.
+        """`stateless` are packages and classes (`a.b.Class`) whose objects have no state.
 
-        `exact` counts how a client is configured, which no digest shows: a client is opaque then.
-        `follow` continues with the names that code mentions; without it a function is its code and
-        what it holds. `limit` is the number of parts that one value may have.
+        `exact` includes the configuration of clients. It has no digest, so clients are then opaque.
+        `follow` continues with the names in code. Without it, a function consists of its code and
+        the objects it contains. `limit` is the maximum number of parts of one value.
         """
         self.opaque: list[str] = []
         self.unknown: dict[int, tuple[Any, str]] = {}
         self.external: list[str] = []
         self.functions: list[FunctionType] = []
         self.complete = True
-        # Holds every object met, so that no identity is used twice meanwhile.
+        # References every object found, so that no identity is reused meanwhile.
         self.met: dict[int, Any] = {}
         self._stateless = stateless
         self._exact = exact
@@ -315,10 +317,10 @@ class State:
         self._absent: set[str] = set()
 
     def add(self, value: Any, where: str) -> None:
-        """Add a value and all that it reaches; `where` is what messages call it."""
+        """Add a value and all objects that it reaches; `where` is its name in messages."""
         self._parts = 0
         for name in sorted(self._absent & sys.modules.keys()):
-            # Code that was followed before imports what is there only now.
+            # Code followed earlier may import a module that exists only now.
             self._absent.discard(name)
             self._module(sys.modules[name], frozenset())
         self._slot(value, where)
@@ -330,20 +332,20 @@ class State:
             try:
                 self._tell(one, place)
             except Exception as error:
-                # A thread changes the object meanwhile, or its class is a strange one.
+                # A thread changes the object meanwhile, or its class behaves in an unexpected way.
                 self._refuse(f"{type(one).__qualname__} ({type(error).__name__})", place, one)
 
     def digest(self) -> str:
-        """Return the digest, 64 hex digits; it says nothing when `opaque` is not empty."""
+        """Return the digest, 64 hex digits. It is meaningless if `opaque` is not empty."""
         text = "\n".join(self._told)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def section(self, value: Any, where: str) -> str:
-        """Add a value; return the digest of what it adds.
+        """Add a value; return the digest of the added state.
 
-        An object that an earlier section has met counts by its place there. So sections that are
-        added in the same order have the same digests only where the same objects are shared.
-        `where` is different for each.
+        An object reached by an earlier section counts by its place there. Sections added in the
+        same order therefore have equal digests only if the same objects are shared. `where` must
+        differ between sections.
         """
         self._told = []
         self._section = where
@@ -355,7 +357,7 @@ class State:
         self._refuse(f"more than {self._limit} parts", where, value)
         self.complete = False
         self._pending.clear()
-        # No later section counts by what was found here, so that this one need not be added again.
+        # No later section depends on objects found here, so this section need not be added again.
         numbers = self._numbers.items()
         self._numbers = {key: at for key, at in numbers if at[0] != self._section}
 
@@ -388,7 +390,7 @@ class State:
         self._say("of", self._numbers[id(value)])
         if is_stateless(value):
             self._say("stateless")
-            # What its code reaches is not declared with it.
+            # The declaration does not cover the objects that its code reaches.
             inner = modules.undecorated(value)
             if type(inner) is FunctionType and is_project(inner.__globals__.get("__name__")):
                 self._names(inner.__code__, inner.__globals__)
@@ -403,7 +405,7 @@ class State:
         elif not (self._definition(value, kind, where) or self._known(value, kind, where)):
             self._object(value, kind, where)
 
-    # What code is made of
+    # Parts of code
 
     def _definition(self, value: Any, kind: type, where: str) -> bool:
         name = f"{kind.__module__}.{kind.__qualname__}"
@@ -433,7 +435,7 @@ class State:
         elif kind is CodeType:
             self._say(code_digest(value))
         elif name in ("kitaru.checkpoint.Checkpoint", "kitaru.flow.Flow"):
-            # What it is called with is in the fingerprint; the rest is filled in on first use.
+            # The fingerprint covers its options; other attributes are filled in on first use.
             self._durable = True
             self._say(value.name)
             self._slot(value.function, where)
@@ -461,7 +463,8 @@ class State:
         ):
             if home != "functools" or name not in _MEMOS:
                 self._slot(cell, where)
-        # What a library keeps with the function that its decorator returned is the library's.
+        # State that a library attaches to the function returned by its decorator belongs to the
+        # library.
         kept = vars(function) if own else {"__wrapped__": vars(function).get("__wrapped__")}
         for name, value in list(kept.items()):
             self._say(name)
@@ -487,7 +490,7 @@ class State:
                 self._named.add((home, name))
                 self._say("global", home, name)
                 if any(space[name] is one for one in _READERS):
-                    # However it was imported, and under whatever name.
+                    # Whatever the form of the import and the name.
                     self._outside(name, home)
                 self._slot(space[name], f"{home}.{name}")
         for name in sorted(imports):
@@ -506,14 +509,14 @@ class State:
     def _mention(
         self, module: ModuleType, made: frozenset[str], attributes: frozenset[str]
     ) -> None:
-        """Follow a module that code names, and the attributes next to it."""
+        """Follow a module named in code, and the attributes named next to it."""
         self._say("module", module.__name__)
         if made & (_OWN_NAMES | _MADE_NAMES) and is_project(module.__name__):
             return self._whole(module)
         self._module(module, attributes)
 
     def _ask(self, attributes: frozenset[str]) -> None:
-        """Follow these attributes in each module of the project that was met."""
+        """Follow these attributes in each reached module of the project."""
         new = attributes - self._attributes
         self._attributes |= new
         for module in list(self._modules.values()) if new else ():
@@ -539,7 +542,7 @@ class State:
                 self._outside(f"{name}.{attribute}", name)
             if (name, attribute) in self._named or attribute.startswith("__"):
                 continue
-            # Of a module from outside counts what a test or the project has put there.
+            # In a module from outside, only objects set by a test or the project count.
             if not own and not _is_foreign(value, name):
                 continue
             self._named.add((name, attribute))
@@ -563,7 +566,7 @@ class State:
             self._say(name)
             self._slot(value, f"{where}.{name}")
 
-    # What code keeps
+    # State of objects
 
     def _known(self, value: Any, kind: type, where: str) -> bool:
         if kind in (list, dict) and len(value) > _TABLE and self._table(value):
@@ -592,7 +595,7 @@ class State:
         elif kind in (io.StringIO, io.BytesIO):
             self._say(value.closed, *(() if value.closed else (value.tell(), value.getvalue())))
         elif _named(kind) == "_contextvars.ContextVar" or kind.__name__ == "ContextVar":
-            # Its own default counts as well, and may be changed.
+            # The variable's own default counts as well, and may be changed.
             try:
                 self._slot(value.get(), where)
             except LookupError:
@@ -614,13 +617,13 @@ class State:
             )
             self._say(*shape, *sorted(_named(signal) for signal, on in value.traps.items() if on))
         elif _named(kind) == "_thread._local":
-            # Only this thread's part: the threads of submitted calls end before a cut.
+            # Only this thread's data: the threads of submitted calls end before a cut.
             self._pairs(value.__dict__.items(), where)
         elif _named(kind) in ("_thread.lock", "_thread.RLock"):
             if value.locked() if hasattr(value, "locked") else "owner=0" not in repr(value):
                 self._refuse(f"{kind.__qualname__} that is held", where, value)
         elif kind is random.Random:
-            # That of the module is state of the process, whatever name it is imported under.
+            # The module's own generator is state of the process, regardless of its imported name.
             if value is not random._inst:
                 self._slot(value.getstate(), where)
         elif any(value is stream for stream in _streams()):
@@ -640,7 +643,7 @@ class State:
         return True
 
     def _table(self, value: Any) -> bool:
-        """Tell JSON data at the speed of C; False for any other, and for data that is shared."""
+        """Digest JSON data in C; return False for other data and for shared data."""
         parts = _containers(value)
         if parts is None or any(id(one) in self._numbers for one in parts[1:]):
             return False
@@ -648,17 +651,17 @@ class State:
             self._rows += 1
             self._numbers[id(one)] = self._section, -self._rows
             self.met[id(one)] = one
-        # Version 2 of the format writes nothing that depends on reference counts.
+        # Version 2 of the format does not depend on reference counts.
         self._say("table", hashlib.sha256(marshal.dumps(value, 2)).hexdigest())
         return True
 
     def _recorded(self, value: Any, where: str) -> bool:
-        """Tell a value of a kind that records know, such as a date; False for any other."""
+        """Digest a value of a kind that records support, such as a date; return False otherwise."""
         found = kind_of(value)
         if found is None or found is OBJECT:
             return False
         if found is NAME and is_project(type(value).__module__):
-            # A record refers to it; here counts what it has in it.
+            # A record would refer to it by name, but here its content counts.
             return False
         data, children = found.take(value)
         self._say(found.tag, inlined(data))
@@ -671,7 +674,7 @@ class State:
             self._slot(value, where)
 
     def _set(self, values: Iterable[Any], where: str) -> None:
-        """Tell a set in an order that does not depend on hashes."""
+        """Digest a set in an order that does not depend on hashes."""
         digests = []
         for one in list(values):
             if type(one) in _ATOMS:
@@ -692,7 +695,7 @@ class State:
         return inner
 
     def _executor(self, pool: Any, where: str) -> None:
-        """Tell a pool: one that has nothing to do is a fresh pool."""
+        """Digest a pool: an idle pool counts as a new pool."""
         self._say(pool._shutdown if hasattr(pool, "_shutdown") else pool._shutdown_thread)
         waiting = getattr(pool, "_work_queue", None) or getattr(pool, "_pending_work_items", None)
         if waiting is not None and (waiting.qsize() if hasattr(waiting, "qsize") else waiting):
@@ -701,7 +704,7 @@ class State:
     def _logger(self, logger: Logger, where: str) -> None:
         self._say(logger.name)
         for handler in list(logger.handlers):
-            # A handler that writes into memory of the program is state; a stream is not.
+            # A handler that writes to program memory is state; a handler of a stream is not.
             if isinstance(handler, StreamHandler) and type(handler.stream) is not io.StringIO:
                 continue
             if type(handler).__module__ in ("logging", "logging.handlers"):
@@ -710,10 +713,11 @@ class State:
                 self._slot(handler, where)
 
     def _lru(self, cached: Any, where: str) -> None:
-        """Tell a function behind `lru_cache`; results count unless losing them makes no difference.
+        """Digest a function behind `lru_cache`, with its results if losing them matters.
 
-        A pure function finds an immutable result again. One that returns something mutable hands
-        out the same object each time, and one that reaches a checkpoint pays for it each time.
+        It does not matter for the immutable results of a pure function. A function that returns a
+        mutable object returns the same object each time, and a function that reaches a checkpoint
+        pays for each call.
         """
         self._slot(cached.__wrapped__, where)
         results = _lru_results(cached)
@@ -723,10 +727,10 @@ class State:
             self._all(results, where)
 
     def _is_found_again(self, results: list[Any], function: Any, where: str) -> bool:
-        """Return whether it makes no difference to compute these results of `function` again."""
+        """Return whether computing these results of `function` again makes no difference."""
         if not all(self._is_constant(one) for one in results):
             return False
-        # The values that it reaches are not part of this state here. They are followed anyway.
+        # The values that it reaches do not belong to this state; they are followed anyway.
         inner = State(stateless=self._stateless, exact=self._exact)
         if results:
             inner.add(function, where)
@@ -767,7 +771,7 @@ class State:
             return self._refuse(_named(kind), where, value)
         of_loop = _top(kind) == "asyncio"
         for name, held in list(_instance_dict(value).items()):
-            # A lock or a queue of asyncio remembers the loop that used it first.
+            # A lock or a queue of asyncio remembers the loop that first used it.
             if (of_loop and name == "_loop") or self._is_memo(kind, name, held, where):
                 continue
             self._say("attribute", name)
@@ -789,7 +793,7 @@ class State:
         return False
 
     def _content(self, value: Any, base: type, where: str) -> bool:
-        """Tell what an object holds as an instance of its builtin base; False when unknown."""
+        """Digest the content of an object's builtin base; return False if the base is unknown."""
         if base is object:
             return True
         if base in (dict, OrderedDict, defaultdict):
@@ -829,7 +833,7 @@ def _instance_dict(value: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _is_written_in_python(cls: type) -> bool:
-    """Return whether a `class` statement made a class, so that it adds no hidden state of C's."""
+    """Return whether a `class` statement created a class, so that it adds no hidden C state."""
     own = vars(cls)
     for name, held in own.items():
         kind = type(held)
@@ -852,7 +856,7 @@ def _streams() -> tuple[Any, ...]:
 
 
 def _containers(value: Any) -> list[Any] | None:
-    """Return the lists and dicts of JSON data, the outermost first; None for data that shares."""
+    """Return the lists and dicts of JSON data, outermost first; None if parts are shared."""
     found, pending = [], [value]
     while pending:
         one = pending.pop()
@@ -872,7 +876,7 @@ def _containers(value: Any) -> list[Any] | None:
 
 
 def _is_in_place(function: FunctionType) -> bool:
-    """Return whether a function from outside is the one that its module shows under its name."""
+    """Return whether an outside function is the one that its module contains under its name."""
     found: Any = sys.modules.get(function.__module__)
     for part in function.__qualname__.split("."):
         found = getattr(found, part, None) if part != "<locals>" else None
@@ -882,7 +886,7 @@ def _is_in_place(function: FunctionType) -> bool:
 def _slots(value: Any) -> Iterator[tuple[str, Any]]:
     for cls in type(value).__mro__:
         for name, member in list(vars(cls).items()):
-            # A C member of a builtin base is included in its content.
+            # The content of a builtin base includes its C members.
             if type(member) is MemberDescriptorType and cls.__flags__ & _HEAP_TYPE:
                 try:
                     yield f"{cls.__qualname__}.{name}", member.__get__(value)
@@ -895,7 +899,7 @@ def _has_atoms(value: Any) -> bool:
 
 
 def _is_foreign(value: Any, home: str) -> bool:
-    """Return whether the project or a mock has put `value` into a module from outside."""
+    """Return whether the project or a mock has set `value` in an outside module."""
     if isinstance(value, ModuleType):
         return False
     if type(value) is FunctionType:
@@ -906,7 +910,7 @@ def _is_foreign(value: Any, home: str) -> bool:
 
 
 def _lru_results(cached: Any) -> list[Any] | None:
-    """Return the results that an `lru_cache` holds; None where this Python does not show them."""
+    """Return the results in an `lru_cache`; None if this Python version does not expose them."""
     if sys.implementation.name != "cpython":
         return None
     if not cached.cache_info().currsize:
@@ -917,7 +921,7 @@ def _lru_results(cached: Any) -> list[Any] | None:
         for one in gc.get_referents(cached)
         if one is not own and one is not wrapped and not isinstance(one, type)
     ]
-    # An unbounded cache keeps key and result in a dict; a bounded one visits them itself.
+    # An unbounded cache stores key and result in a dict; a bounded cache exposes them directly.
     if cached.cache_parameters()["maxsize"] is None:
         tables = [one for one in held if type(one) is dict]
         return [result for table in tables for result in table.values()]

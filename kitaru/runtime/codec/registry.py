@@ -1,8 +1,8 @@
-"""The registry of recorded types: for each type and each tag, how its values are recorded.
+"""The registry of recorded types: the kind of each type and each tag.
 
-Types of libraries are looked up when the first value of the type is met. Nothing is imported for
-them then: the caller who has a value has imported its library. Models are classes that declare
-their attributes, and are recorded attribute by attribute.
+Types of libraries are looked up when the first value of the type is found. The lookup imports
+nothing: a process with such a value has imported its library. Models are classes that declare their
+attributes. They are recorded attribute by attribute.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _is_pydantic(cls: type) -> bool:
     return pydantic is not None and issubclass(cls, pydantic.BaseModel)
 
 
-# In this order: the dataclasses of pydantic are dataclasses.
+# The order matters: pydantic's dataclasses are dataclasses, too.
 _MODELS: dict[str, Callable[[type], bool]] = {
     "pydantic": _is_pydantic,
     "dataclass": lambda cls: hasattr(cls, "__dataclass_fields__"),
@@ -37,24 +37,24 @@ _tagged: dict[str, Kind] = {kind.tag: kind for kind in BUILTINS.values()}
 
 
 def add_tags(kinds: Iterable[Kind]) -> None:
-    """Register kinds that are found by their tags only, such as that of the project's objects."""
+    """Register kinds that are found only by their tags, such as that of project objects."""
     _tagged.update((kind.tag, kind) for kind in kinds)
 
 
 def add_type(cls: type, kind: Kind) -> None:
-    """Register how instances of exactly `cls` are recorded."""
+    """Register the kind for instances of exactly `cls`."""
     _kinds[cls] = kind
 
 
 def remove_type(cls: type) -> None:
-    """Forget what `add_type` registered."""
+    """Remove a registration made with `add_type`."""
     _kinds.pop(cls, None)
 
 
 def kind_of_type(cls: type) -> Kind | None:
-    """Return how instances of exactly `cls` are recorded, None for a class that is not registered.
+    """Return the kind for instances of exactly `cls`, None if the class is not registered.
 
-    A value of the class is recorded so if it `fits`.
+    The kind applies to a value of the class if it `fits`.
     """
     known = _kinds.get(cls)
     if known is None:
@@ -66,7 +66,7 @@ def kind_of_type(cls: type) -> Kind | None:
 
 
 def kind_of_tag(tag: str) -> Kind:
-    """Return the kind that records call `tag`; raises KeyError for an unknown one."""
+    """Return the kind with the recorded tag `tag`; raise KeyError for an unknown tag."""
     known = _tagged.get(tag)
     if known is None:
         one = _by_tag[tag]
@@ -75,12 +75,12 @@ def kind_of_tag(tag: str) -> Kind:
 
 
 def model_kind(cls: type) -> str | None:
-    """Return the kind of model that a class is, None when it is not a model."""
+    """Return the kind of model that a class is, None if it is not a model."""
     return next((name for name, matches in _MODELS.items() if matches(cls)), None)
 
 
 def _is(cls: type, one: LibraryType) -> bool:
-    # A class that says itself that it is of a module may have been made without that.
+    # A class may claim to belong to a module that is not imported in this process.
     its_own = cls.__module__ == one.module
     module = importlib.import_module(one.module) if its_own else sys.modules.get(one.module)
     found = one.type_in(module)

@@ -1,11 +1,11 @@
-"""Check that objects with a codec come back, before they count as recorded.
+"""Check that objects with a codec survive a round trip before they are recorded.
 
-Whether `decode` undoes `encode` must not come out days later, in the process that resumes. So the
-encoded forms are decoded at once, and encoded again: the two must be equal. Large values are
-therefore held twice for a moment, and only the objects with a codec and what they lead to.
+A faulty `decode` must not be discovered days later, in the process that resumes. The encoded forms
+are therefore decoded and encoded again at once, and the results must be equal. Objects with a
+codec, and the objects in their forms, exist twice for a moment.
 
-An object cannot be decoded before its form is complete. So a form that leads back to its own object
-is refused. What a form holds may be shared, and be inside itself, as in
+An object cannot be decoded before its form is complete. A form that refers to its own object is
+therefore rejected. Objects in a form may be shared and may contain themselves, as in
 
     tree = Node("root"); tree.children.append(Node("leaf", parent=tree))
     box = Box(tree)          # recorded, if Node is a plain class of the project
@@ -21,16 +21,16 @@ from kitaru.runtime.codec.digests import Merkle
 from kitaru.runtime.codec.encoder import Encoder
 from kitaru.runtime.codec.user_codecs import TAG
 
-# Nodes that are not rebuilt: the decoder finds the same object, and runs no code for it.
+# Nodes that are not rebuilt: the decoder looks up the same object without running its code.
 _GIVEN = ("global", "pickled", "future", "name", "module")
 _UNUSED = ["ellipsis", None]
 
 
 def check(encoder: Encoder, nodes: list[Any], where: str) -> None:
-    """Check the objects with a codec in a graph that `encoder` made.
+    """Check the objects with a codec in a graph created by `encoder`.
 
     Raises:
-        ValueNotEncodable: one does not come back, or its form leads back to it.
+        ValueNotEncodable: an object does not survive the round trip, or its form refers to it.
     """
     owned = [index for index, node in enumerate(nodes) if node[0] == TAG]
     _refuse_cycles(encoder, nodes, owned)
@@ -73,9 +73,9 @@ def _reachable(nodes: list[Any], start: list[int]) -> set[int]:
 
 
 def _refuse_cycles(encoder: Encoder, nodes: list[Any], owned: list[int]) -> None:
-    """Refuse an object whose form leads back to it: those in one component with others.
+    """Reject an object whose form refers to it: an object in a component with other nodes.
 
-    Tarjan's algorithm, without recursion.
+    Uses Tarjan's algorithm, without recursion.
     """
     order: dict[int, int] = {}
     low: dict[int, int] = {}

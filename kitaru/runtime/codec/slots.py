@@ -1,7 +1,8 @@
-"""Classes whose instances consist of attributes only, and the slots that store these.
+"""Classes whose instances consist only of attributes, and the slots that store them.
 
-A dataclass, an attrs class and a pydantic model say so. Of other classes only the project's own are
-taken: what a library keeps beside an object, such as a finalizer's registry, nobody can see.
+Dataclasses, attrs classes and pydantic models declare this. Of other classes only the project's own
+are accepted: a library may store state outside an object, such as a registry of finalizers, which
+cannot be detected.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from kitaru.wire import modules
 
 _HEAP_TYPE = 1 << 9
 _POINTER = 8
-# Bases without anything of their own, by name: not every project imports their modules.
+# Bases without state, by name: not every project imports their modules.
 _EMPTY = {("abc", "ABC"), ("typing", "Generic"), ("typing", "Protocol")}
-# A class with one of these methods creates, copies or destroys objects in its own way.
+# A class with one of these methods customises how objects are created, copied or destroyed.
 _UNUSUAL = (
     "__new__", "__del__", "__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__",
     "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__",
@@ -25,7 +26,7 @@ _layouts: dict[type, dict[str, Any] | None] = {}
 
 
 def layout_of(cls: type) -> dict[str, Any] | None:
-    """Return the slots of a class whose instances consist of attributes; None for others."""
+    """Return the slots of a class whose instances consist of attributes; None for other classes."""
     if cls not in _layouts:
         _layouts[cls] = _find_layout(cls)
     return _layouts[cls]
@@ -49,7 +50,7 @@ def _is_ordinary(cls: type) -> bool:
     own = vars(cls)
     return (
         modules.of_project(modules.recorded_name(cls.__module__))
-        # A metaclass that is called itself may hand out one object again and again.
+        # A metaclass with its own `__call__` may return the same object again and again.
         and type(cls).__call__ is type.__call__
         and not any(name in own for name in _UNUSUAL)
         and isinstance(own.get("__dict__"), GetSetDescriptorType | None)
@@ -68,7 +69,7 @@ def _slots_of(classes: list[type]) -> dict[str, Any] | None:
 
 
 def _has_hidden_state(cls: type, slots: int) -> bool:
-    """Return whether instances are larger than their attributes, or made by native code."""
+    """Return whether instances are larger than their attributes, or created by native code."""
     try:
         object.__new__(cls)
     except TypeError:

@@ -1,4 +1,4 @@
-"""What the user declares to keep no state that a result depends on."""
+"""Declarations of objects without state that a result depends on."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# The objects themselves, so that no identity is used twice.
+# Stores the objects themselves, so that no identity is reused.
 _declared: dict[int, Any] = {}
 
 
 def stateless(value: T) -> T:
-    """Declare that an object keeps no state that a result depends on, and return it.
+    """Declare that an object has no state that a result depends on; return the object.
 
-    The cache and the steps of a pipeline then take the object for unchanged. A pipeline creates it
-    again in each step, when the step imports the module.
+    The cache and the steps of a pipeline then treat the object as unchanged. In a pipeline, each
+    step creates it again when the step imports the module.
 
     Args:
-        value: a client, a connection or a function such as one behind `functools.cache`; of a
-            class, all its instances are meant.
+        value: a client, a connection or a function such as one behind `functools.cache`; for a
+            class, the declaration applies to all its instances.
 
     Example:
         engine = kitaru.stateless(sqlalchemy.create_engine(URL))

@@ -1,6 +1,6 @@
 """Codecs for types of the standard library, without importing their modules.
 
-A process that has a `Decimal` has imported `decimal`. Other processes do not pay for the import.
+A process with a `Decimal` has already imported `decimal`. Other processes do not pay for it.
 """
 
 from __future__ import annotations

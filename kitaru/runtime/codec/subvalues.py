@@ -1,4 +1,4 @@
-"""Documents of the parts of a recorded value, taken from its document."""
+"""Documents of the parts of a recorded value, extracted from its document."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _CONTAINERS = ("list", "tuple", "dict")
 
 
 class _Shared(Exception):
-    """No tree of JSON: something in it has a type of its own, or is met twice."""
+    """Raised for a graph that is not a JSON tree: a part is shared or has a type of its own."""
 
 
 def values_inside(document: Any, depth: int) -> Iterator[Any]:
-    """Yield the documents of the content of the lists, tuples and dicts of a value, `depth` deep.
+    """Yield the documents of the items of a value's lists, tuples and dicts, `depth` levels deep.
 
-    Each equals the output of `codec.encode` for that part. No class is needed for it.
+    Each equals the output of `codec.encode` for that part. No class is needed.
 
     Example:
         >>> list(values_inside([1, [2, "a"]], 2))
@@ -39,7 +39,7 @@ def values_inside(document: Any, depth: int) -> Iterator[Any]:
 
 
 def field_of(document: Any, name: str) -> Any:
-    """Return the document of an attribute of a recorded object, None where it has none."""
+    """Return the document of an attribute of a recorded object, None if it does not exist."""
     if codec.is_json(document):
         return None
     tag, _, slots = _node(document["nodes"], document["root"])
@@ -77,7 +77,7 @@ def _document(document: Any, slot: Any) -> Any:
 
 
 def _tree(nodes: list[Any], slot: Any, seen: set[int]) -> Any:
-    """Return a slot's value as a tree of JSON. Raises _Shared if it is not a tree."""
+    """Return a slot's value as a JSON tree; raise _Shared if it is not a tree."""
     if not isinstance(slot, list):
         return slot
     tag, data, slots = _node(nodes, slot)
@@ -94,7 +94,7 @@ def _tree(nodes: list[Any], slot: Any, seen: set[int]) -> Any:
 
 
 def _graph(document: Any, root: Any) -> dict[str, Any]:
-    """Return the part of a graph that a slot leads to, numbered as if it were all there is."""
+    """Return the part of a graph that is reachable from a slot, with its nodes renumbered."""
     nodes, looks = document["nodes"], dict(document.get("classes", ()))
     numbers: dict[int, int] = {}
     met: list[int] = []
@@ -108,7 +108,7 @@ def _graph(document: Any, root: Any) -> dict[str, Any]:
         return [numbers[slot[0]]]
 
     start = renumbered(root)
-    # The list grows while it is walked: what a node leads to comes behind it.
+    # The list grows during the loop: nodes referenced by a node are appended.
     found = [[*nodes[at][:2], *(list(map(renumbered, s)) for s in nodes[at][2:])] for at in met]
     classes = [[at, looks[old]] for at, old in enumerate(met) if old in looks]
     return {"nodes": found, "root": start} | ({"classes": classes} if classes else {})

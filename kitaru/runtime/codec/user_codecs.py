@@ -1,18 +1,18 @@
 """Types that users record in a form of their own: `kitaru.register_codec`.
 
-A codec is a name, a version and two functions. `encode` turns an object into a value that can be
-recorded, `decode` turns that value into an object again. In a document such an object is one node
-that leads to its encoded form, here `[1250, "EUR"]`:
+A codec is a name, a version and two functions. `encode` converts an object to a value that can be
+recorded. `decode` converts that value back to an object. In a document such an object is one node
+that refers to its encoded form, here `[1250, "EUR"]`:
 
     {"$kitaru": "graph/2", "root": [0],
      "nodes": [["codec", ["acme.money", 1, "shop.money"], [[1]]], ["list", None, [1250, "EUR"]]]}
 
-Readers find the codec by its name. Where nothing has registered it yet, they import the module that
-registered it when the value was recorded, here `shop.money`. A view, if there is one, is stored
-behind the module, so that commands show the value without importing anything.
+Readers find the codec by its name. If it is not registered yet, they import the module that
+registered it at the time of recording, here `shop.money`. A view, if there is one, is stored after
+the module, so that commands can show the value without an import.
 
-The encoded form decides whether two objects are equal: digests contain the name, the version and
-the form, and nothing else.
+The encoded form decides whether two objects are equal: digests contain only the name, the version
+and the form.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Codec(Struct):
-    """How objects of exactly `cls` are recorded; `module` and `place` say where that is set."""
+    """The codec for objects of exactly `cls`; `module` and `place` are where it was registered."""
 
     cls: type
     name: str
@@ -51,12 +51,12 @@ class Codec(Struct):
 
     @property
     def title(self) -> str:
-        """The codec in the words of messages, such as `the codec acme.money 2 (money.py:12)`."""
+        """The codec's name in messages, such as `the codec acme.money 2 (money.py:12)`."""
         return f"the codec {self.name} {self.version} ({self.place})"
 
 
 class EncodeError(Exception):
-    """A codec does not turn an object into its encoded form; the message says why."""
+    """A codec failed to encode an object; the message contains the reason."""
 
 
 _by_name: dict[str, Codec] = {}
@@ -97,23 +97,23 @@ def register_codec(
     version: int = 1,
     view: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Set how objects of a class are recorded, and return the class.
+    """Register a codec for the objects of a class, and return the class.
 
     Call it at the top level of a module, or use it as the outermost decorator of the class. It
-    applies to objects of exactly this class: register subclasses as well.
+    applies to objects of exactly this class. Register subclasses separately.
 
     Args:
         cls: the class; it may come from a package that you do not own.
-        name: what records call the codec. Never change it: records are found by it.
-        encode: returns what is recorded of an object: any value that can be recorded, objects of
-            other registered types included. Equal forms mean equal objects.
-        decode: returns the object of an encoded form.
-        version: a number to raise when the encoded form changes. `kitaru.migrate` then turns the
-            forms of earlier versions into that of the present one.
-        view: returns JSON to show instead of the encoded form, by default the form itself.
+        name: the name of the codec in records. Never change it, because records are found by it.
+        encode: returns the recorded form of an object: any value that can be recorded, including
+            objects of other registered types. Equal forms mean equal objects.
+        decode: returns the object for an encoded form.
+        version: a number to increase when the encoded form changes. `kitaru.migrate` then converts
+            the forms of earlier versions to the current form.
+        view: returns JSON to show instead of the encoded form; by default the form itself is shown.
 
     Raises:
-        UsageError: the name or the class has another codec, Kitaru records the class itself, or an
+        UsageError: the name or the class has another codec, the class has a built-in codec, or an
             argument is of the wrong type.
 
     Example:
@@ -142,7 +142,7 @@ def register_codec(
 
 
 def codecs() -> list[Codec]:
-    """Return all codecs that are registered, by name."""
+    """Return all registered codecs by name."""
     return [_by_name[name] for name in sorted(_by_name)]
 
 
@@ -152,12 +152,12 @@ def codec_of(cls: type) -> Codec:
 
 
 def find(cls: Any) -> Codec | None:
-    """Return the codec of a class, None for what has none."""
+    """Return the codec of a class, or None."""
     return _by_type.get(cls) if isinstance(cls, type) else None
 
 
 def codec_of_base(cls: type) -> Codec | None:
-    """Return the codec of the nearest base of a class, None where no base has one."""
+    """Return the codec of the nearest base of a class, None if no base has one."""
     if not _by_type:
         return None
     return next((_by_type[base] for base in cls.__mro__[1:] if base in _by_type), None)
@@ -200,10 +200,10 @@ def _view(codec: Codec, view: Callable[[Any], Any], value: Any) -> Any:
 
 
 def decoded(data: list[Any], form: Any) -> Any:
-    """Return the object of an encoded form; `data` is that of its node.
+    """Decode the encoded form of an object; `data` is the data of its node.
 
     Raises:
-        ClassChanged: no codec of the name is registered, or it does not read the recorded version.
+        ClassChanged: no codec with that name is registered, or it cannot read the recorded version.
     """
     name, version, module = data[:3]
     codec = _by_name.get(name) or _imported(name, version, module)
@@ -213,7 +213,7 @@ def decoded(data: list[Any], form: Any) -> Any:
 
 
 def from_form(cls: type, form: Any) -> Any:
-    """Return the object of a registered class that JSON stands for; raises ClassChanged."""
+    """Return the object of a registered class for JSON; raise ClassChanged if it does not fit."""
     return _object(_by_type[cls], form)
 
 
@@ -337,9 +337,9 @@ def _check_unique(codec: Codec, caller: FrameType) -> None:
 
 
 def _is_reload(earlier: Codec, codec: Codec, caller: FrameType) -> bool:
-    """Return whether the same module registers again, because it was executed again."""
+    """Return whether the same module registers again because it was executed again."""
     same = (earlier.module, _title(earlier.cls)) == (codec.module, _title(codec.cls))
-    # What is typed into a notebook has no file.
+    # Code typed into a notebook has no file.
     typed = not Path(caller.f_code.co_filename).is_file()
     again = earlier.cls is not codec.cls or earlier.place == codec.place
     return same and (typed or again)
