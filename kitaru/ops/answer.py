@@ -1,8 +1,8 @@
-"""Answer what an execution waits for, and let it continue where it runs.
+"""Answer a pending wait of an execution, and continue the execution where it runs.
 
-The answer is recorded first, so it stays recorded if a later part fails. Then an orchestrator that
-keeps a run open is notified. If the run has ended, a pipeline of the remaining steps is started. If
-the remaining steps make no durable call, they run here instead of in a container.
+The answer is recorded first, so it stays recorded if a later part fails. If an orchestrator keeps a
+run open, it is notified. If the run has ended, a pipeline of the remaining steps is started.
+Remaining steps without a durable call run here instead of in a container.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answered execution: `wait` is the one that was answered.
+    """An execution after an answer; `wait` is the answered wait.
 
-    `notice` is what the orchestrator was told that keeps a run open for the answer, if one does;
-    `submission` the run that continues a pipeline which has ended, if one was asked for.
+    `notice` is the notification of the orchestrator that keeps a run open, if any. `submission` is
+    the run that continues an ended pipeline, if one was requested.
     """
 
     handle: Handle[Any]
@@ -52,23 +52,23 @@ def answer(
 ) -> Answered:
     """Answer a wait with JSON, and continue the execution.
 
-    A local execution continues in this process, unless its code is in no file (standard input, a
-    notebook) or another process waits for the answer in `.wait()`: then that one continues it. A
-    deployed one continues on its target.
+    A local execution continues in this process, with two exceptions. If its code is not in a file
+    (standard input, a notebook), it is not continued. If another process waits for the answer in
+    `.wait()`, that process continues it. A deployed execution continues on its target.
 
     Args:
-        wait: which wait; needed when several are pending.
-        submits: whether a run is started for a pipeline that has ended.
-        options: of the target's service, over those of the settings.
+        wait: the wait to answer; required if several are pending.
+        submits: whether to start a run for a pipeline that has ended.
+        options: options of the target's service, which override those of the settings.
 
     Raises:
-        AnswerInvalid: the value does not fit the wait's schema; it still waits.
-        WaitConflict: it was answered before, with another value.
-        NotFound: there is no such execution or wait.
-        StateError: nothing was ever asked.
-        InputError: the answer is recorded, and the flow has other inputs than it started with.
-        ClassChanged: the answer is recorded, and the class of an input has changed.
-        EnvironmentFailure: the answer is recorded, and the orchestrator cannot be told.
+        AnswerInvalid: the value does not fit the wait's schema; the wait stays pending.
+        WaitConflict: the wait already has a different answer.
+        NotFound: the execution or the wait does not exist.
+        StateError: the execution has never asked a question.
+        InputError: the answer is recorded, but the flow has other inputs than at its start.
+        ClassChanged: the answer is recorded, but the class of an input has changed.
+        EnvironmentFailure: the answer is recorded, but the orchestrator cannot be notified.
     """
     journal = Journal.open(store, exec_id)
     journal.inspect()
@@ -82,7 +82,8 @@ def answer(
         if not is_loadable(journal.execution):
             return Answered(Handle(journal, None), request.name)
         if processes.is_attended(store, exec_id):
-            # A script is in .wait(): two processes would run the same checkpoints.
+            # The process in .wait() continues the execution. If both did, checkpoints would run
+            # twice.
             elsewhere = Handle[Any](journal, None, otherwise=lambda: continue_here(journal))
             return Answered(elsewhere, request.name)
     try:
@@ -101,7 +102,8 @@ def _continue_there(
     if notice is not None:
         return Answered(Handle(journal, None), wait, notice)
     is_next = journal.state().status == "waiting" and not journal.pending_waits()
-    # A person names the target of another distribution, by resuming; a record does not.
+    # The target of another distribution is used only if a user names it, with `resume`. A record
+    # does not suffice.
     if not submits or not is_next or not registry.is_own(journal.execution.target):
         return Answered(Handle(journal, None), wait)
     try:

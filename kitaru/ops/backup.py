@@ -1,10 +1,10 @@
 """Back up a store while executions run, and restore one.
 
 From SQLite, a copy is one snapshot, made by SQLite's backup API. From a bucket, objects are copied
-one by one, while others are written. The copy must still be a state that the store had at one
-moment. It must contain no record without the value that it refers to, or without the checkpoint
-before it. Objects never change, and each refers only to older objects, so a suitable order is
-enough:
+one by one, while other processes write. The copy must still be a state that the store had at one
+moment: no record without the value that it refers to, or without the checkpoint before it. Objects
+never change, and each refers only to older objects, so a suitable order is
+sufficient:
 
     executions first     Each is listed again until a list finds nothing new. Then the list before
                          was complete at the moment when it ended.
@@ -12,8 +12,9 @@ enough:
                          there before, so a later list contains it. A replay refers to values of
                          its source, so replays are copied before their sources.
 
-In the copy, the record that makes an execution exist comes last: an interrupted backup contains no
-execution that is incomplete. Every object is read back and compared before the backup is complete.
+In the copy, the record that makes an execution exist is written last, so an interrupted backup
+contains no incomplete execution. Every object is read back and compared before the backup is
+complete.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ _FILES = ("", "-wal", "-shm")
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a backup or a restored store contains. `replaced` is the file set aside for it, if any.
+    """The content of a backup or a restored store; `replaced` is the file set aside for it, if any.
 
-    `objects` and `bytes` are those of the whole copy, `new` those that were not there before.
+    `objects` and `bytes` count the whole copy, `new` the objects added now.
     """
 
     url: str
@@ -70,11 +71,11 @@ def backup(store: Store, to: str) -> Copied:
 
     Args:
         to: `sqlite:PATH` of a file that does not exist, or a bucket. A bucket may contain an
-            earlier backup of this store, interrupted or not: only what is new is copied then.
+            earlier backup of this store, complete or interrupted; then only new objects are copied.
 
     Raises:
         RecordCorrupt: the store is damaged; nothing was copied.
-        StateError: the file exists, or the bucket contains something else.
+        StateError: the file exists, or the bucket contains other objects.
         EnvironmentFailure: a store cannot be read or written.
     """
     found = verify(store)
@@ -92,18 +93,18 @@ def backup(store: Store, to: str) -> Copied:
 
 
 def restore(source: str, to: str, *, replace: bool = False) -> Copied:
-    """Make a store of a backup, or of a store whose indexes alone are damaged; verify it.
+    """Create a store from a backup, or from a store with damaged indexes; verify it.
 
     Args:
-        source: the backup's URL.
-        to: the store to make. A bucket must be empty, or contain an interrupted restore of the
-            same backup; a file must not exist, or contain nothing.
-        replace: set a file that exists aside, under a name of its own, instead.
+        source: URL of the backup.
+        to: the store to create. A bucket must be empty, or contain an interrupted restore of the
+            same backup. A file must not exist, or contain no objects.
+        replace: rename an existing file instead of refusing it.
 
     Raises:
-        NotFound: there is no such file.
+        NotFound: the file of the backup does not exist.
         RecordCorrupt: the backup is incomplete, or an object in it is damaged.
-        StateError: there is a store already.
+        StateError: the store already exists.
         EnvironmentFailure: a store cannot be read or written.
     """
     check_exists(source)
@@ -112,7 +113,7 @@ def restore(source: str, to: str, *, replace: bool = False) -> Copied:
             "A store in a bucket is not replaced.", help="Name another prefix for the new store."
         )
     with closing(open_store(source)) as backed_up:
-        # A file is complete, or has no name.
+        # Only a bucket can contain an incomplete backup: a file gets its name when it is complete.
         if not isinstance(backed_up, SqliteStore) and incomplete_backup(backed_up) is not None:
             raise RecordCorrupt(
                 f"The backup at {source} is incomplete: it was interrupted.",
@@ -163,9 +164,9 @@ def _is_empty(path: Path) -> bool:
 
 
 def _fill(source: Store, draft: Path) -> None:
-    """Copy all objects of a store into a file that nobody else uses yet."""
+    """Copy all objects of a store into a file that no other process uses yet."""
     with closing(SqliteStore(draft)) as made:
-        # From the table itself, if there is one: an index that is damaged hides nothing.
+        # Read the table itself if possible, so that a damaged index does not hide objects.
         found = source.objects() if isinstance(source, SqliteStore) else _objects(source)
         for some in _batches(found):
             for key, data in some:
@@ -179,7 +180,7 @@ def _fill(source: Store, draft: Path) -> None:
 
 
 def _to_objects(source: Store, target: Store) -> Copied:
-    """Copy all objects of a store into another one, group by group, and read each group back."""
+    """Copy all objects of a store into another store, group by group, and read each group back."""
     number = begin_backup(target)
     count = new = size = 0
     with _still(source) as still:
@@ -202,7 +203,7 @@ def _to_objects(source: Store, target: Store) -> Copied:
 
 @contextmanager
 def _still(source: Store) -> Iterator[Store]:
-    """Yield a store that does not change while it is copied: a snapshot, where that is possible."""
+    """Yield a store that does not change during the copy: a snapshot if possible."""
     if not isinstance(source, SqliteStore) or structure(source):
         yield source
         return
@@ -216,7 +217,7 @@ def _still(source: Store) -> Iterator[Store]:
 
 
 def _objects(source: Store) -> Iterator[tuple[str, bytes]]:
-    """Yield all objects in an order in which each prefix of them is a store."""
+    """Yield all objects in an order in which each prefix of them is a consistent store."""
     found = source.list("")
     homes = {key.split("/")[1] for key in found if key.startswith("x/")}
     for exec_id in _replays_first(source, homes):
@@ -226,9 +227,9 @@ def _objects(source: Store) -> Iterator[tuple[str, bytes]]:
 
 
 def _replays_first(source: Store, homes: Iterable[str]) -> list[str]:
-    """Return executions in an order in which each replay comes before what it replays.
+    """Order executions so that each replay precedes its source.
 
-    A replay is noted under its source before any of its own objects exists.
+    A replay is noted under its source before any object of the replay exists.
     """
     notes = (note.split("/") for note in source.list(keys.REPLAYS))
     replayed = {exec_id: of for _, of, exec_id in notes}
@@ -243,7 +244,7 @@ def _replays_first(source: Store, homes: Iterable[str]) -> list[str]:
 
 
 def _is_wanted(key: str, copied: set[str]) -> bool:
-    """Tell whether a key belongs to a copy of these executions."""
+    """Return whether a key belongs to a copy of these executions."""
     if key.startswith(keys.INDEX):
         return key.split("/")[2] in copied
     return not key.startswith(keys.BACKUP)
@@ -266,7 +267,7 @@ def _execution(source: Store, exec_id: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _batches(objects: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    """Group objects that are written together; what makes an execution exist is by itself."""
+    """Group objects that are written together; each execution record is a group of its own."""
     some: list[tuple[str, bytes]] = []
     for key, data in objects:
         alone = key.startswith("x/") and key.endswith("/execution")
@@ -282,7 +283,7 @@ def _batches(objects: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, b
 
 
 def _check_subset(source: Store, target: Store) -> None:
-    """Raise StateError where a store contains what its backup does not."""
+    """Raise StateError if a store contains objects that its backup lacks."""
     present = [k for k in target.list("") if k != _MARKER and not k.startswith(keys.BACKUP)]
     for start in range(0, len(present), _AT_ONCE):
         some = present[start : start + _AT_ONCE]
@@ -305,8 +306,8 @@ def _draft(path: Path) -> Iterator[Path]:
 
 
 def _place(draft: Path, path: Path) -> None:
-    """Give a complete file its name."""
-    # Every process that had it open has closed it: its log is gone, and it alone is complete.
+    """Move a complete file to its final name."""
+    # All processes have closed the file, so its log is merged into it and it is complete by itself.
     with closing(sqlite3.connect(draft)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     sync(draft)
@@ -318,7 +319,7 @@ def _place(draft: Path, path: Path) -> None:
 
 
 def _set_aside(path: Path) -> str:
-    """Rename the files of a store; the database first, so that its log never seems superfluous."""
+    """Rename the files of a store, the database first: a log without a database may be removed."""
     names = (f"{path.name}.replaced{number or ''}" for number in range(1000))
     aside = next(one for name in names if not (one := path.with_name(name)).exists())
     for suffix in _FILES:

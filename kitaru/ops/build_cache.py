@@ -1,13 +1,13 @@
-"""Results of earlier compilations and checks, which an unchanged source uses again.
+"""Cache of compilations and checks, for unchanged sources.
 
-A result is stored under what the command was asked and where: its arguments, the working directory,
-the variables of the environment that are settings, Kitaru's own code, and the libraries next to it.
-With it are the answers that the file system gave meanwhile (`kitaru.wire.disk`): every file that
-was read, every path that was missing, every folder that was listed. The result is used again only
-if the file system gives the same answers.
+The cache key is computed from the command's arguments, the working directory, the environment
+variables that are settings, Kitaru's own code, and the libraries next to it. A result is stored
+with the responses of the file system (`kitaru.wire.disk`): every file that was read, every path
+that was missing, every folder that was listed. The result is reused only if the file system returns
+the same responses.
 
-Not stored: what a target of another distribution wrote, for its code may read anything; what ended
-with an error; and anything while `kitaru.configure()` is in force.
+Some results are not stored: those of a target from another distribution, since its code may read
+anything; errors; and all results while `kitaru.configure()` is in effect.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _DISTRIBUTIONS = (".dist-info", ".egg-info", ".egg-link", ".pth")
 
 @dataclass(frozen=True)
 class Stored:
-    """A result: JSON values, and files by name."""
+    """A cached result: JSON values, and files by name."""
 
     values: dict[str, Any]
     files: dict[str, bytes] = field(default_factory=dict)
 
 
 def key(operation: str, *arguments: str) -> str:
-    """Return what the result of an operation is stored under, empty if it must not be stored."""
+    """Return the cache key of an operation, empty if its result must not be stored."""
     if config.is_configured() or config.compile_cache("builds") is None:
         return ""
     try:
@@ -63,7 +63,7 @@ def key(operation: str, *arguments: str) -> str:
 
 
 def load(key: str) -> Stored | None:
-    """Return the stored result, None unless the file system is as it was."""
+    """Return the cached result, None if the file system has changed."""
     cache = config.compile_cache("builds") if key else None
     data = cache.get(key) if cache else None
     if data is None:
@@ -81,7 +81,7 @@ def load(key: str) -> Stored | None:
 
 
 def store(key: str, answers: disk.Answers, stored: Stored) -> None:
-    """Store a result with the answers that it came from."""
+    """Store a result with the file system's responses on which it is based."""
     cache = config.compile_cache("builds") if key else None
     if cache is None or not answers.is_stable:
         return
@@ -93,7 +93,7 @@ def store(key: str, answers: disk.Answers, stored: Stored) -> None:
 
 
 def with_findings(findings: tuple[Any, ...], sources: Mapping[str, str]) -> dict[str, Any]:
-    """Return findings, and the sources that show them, as JSON values."""
+    """Return findings, and the sources that they quote, as JSON values."""
     if not findings:
         return {"findings": [], "sources": {}}
     from kitaru_compiler.diagnostics.stored import to_stored
@@ -113,9 +113,9 @@ def findings_of(stored: Stored) -> tuple[Any, ...]:
 
 
 def _own_code() -> Iterator[str]:
-    """Yield what tells one state of Kitaru's code from another, as Python does for its bytecode.
+    """Yield data that identifies the state of Kitaru's code, as Python does for bytecode.
 
-    In an editable installation the version stays when the code changes.
+    In an editable installation the version does not change with the code.
     """
     for package in OURS:
         spec = find_spec(package)
@@ -134,7 +134,7 @@ def _own_code() -> Iterator[str]:
 
 
 def _distributions() -> Iterator[str]:
-    """Yield what tells one set of installed distributions from another."""
+    """Yield data that identifies the set of installed distributions."""
     for folder in sys.path:
         try:
             with os.scandir(folder or ".") as found:

@@ -1,4 +1,4 @@
-"""Return how two builds differ, or a build and what an execution ran."""
+"""Compare two builds, or a build with the build that an execution ran."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 
 def diff_builds(a: str, b: str) -> Difference:
-    """Return how build `b` differs from build `a`; comments, layout and docstrings do not count.
+    """Compare build `b` with build `a`; comments, layout and docstrings do not count.
 
     Args:
-        a, b: build directories; one of them may be a flow, which is compiled as the other was.
+        a, b: build directories. One of them may be a flow, which is compiled with the options of
+            the other.
 
     Raises:
-        UsageError: neither is a build directory, or one is not a complete build.
+        UsageError: neither is a build directory, or a build is incomplete.
         SourceError: the source of the flow has errors.
 
     Example:
@@ -40,14 +41,14 @@ def diff_builds(a: str, b: str) -> Difference:
 
 
 def diff_deployed(store: Store, exec_id: str, name: str) -> Difference:
-    """Return how a build or a flow differs from what an execution ran.
+    """Compare a build or a flow with the build that an execution ran.
 
     Args:
-        name: a build directory, or a flow, which is compiled as the execution's was.
+        name: a build directory, or a flow, which is compiled with the options of that build.
 
     Raises:
-        NotFound: there is no such execution.
-        StateError: the store does not have what it ran.
+        NotFound: the execution does not exist.
+        StateError: the store does not contain the build of the execution.
         SourceError: the source of the flow has errors.
     """
     from kitaru_targets.compare import compare
@@ -75,7 +76,7 @@ def _sides(a: str, b: str, folder: Path) -> tuple[Side, Side]:
 
 
 def _with_deployed(name: str, exec_id: str, store: Store, folder: Path) -> tuple[Side, Side]:
-    """Return what an execution ran, and the build or the flow called `name` as it was compiled."""
+    """Return the execution's build, and the build or the compiled flow called `name`."""
     from kitaru_targets import registry
     from kitaru_targets.compare import of_build, of_execution
 
@@ -108,7 +109,7 @@ def _read(name: str) -> Build:
 
 @dataclass(frozen=True, slots=True)
 class _Like:
-    """How the other side was compiled."""
+    """The options with which the other side was compiled."""
 
     target: Target
     granularity: Granularity
@@ -119,7 +120,7 @@ class _Like:
 
 
 def _compiled(flow: str, like: Build, folder: Path) -> Build:
-    """Compile a flow as `like` was."""
+    """Compile a flow with the options of `like`."""
     lock = like.lock
     how = _Like(
         like.target, like.plan.granularity, lock.image, lock.store, like.delivery, lock.base_image
@@ -128,7 +129,7 @@ def _compiled(flow: str, like: Build, folder: Path) -> Build:
 
 
 def _compile(flow: str, like: _Like, folder: Path) -> Build:
-    """Compile a flow for the same target, as finely, with the same image unless configured."""
+    """Compile a flow for the same target, granularity and (unless configured) image."""
     from kitaru_compiler import compile_flow
     from kitaru_targets import build
 

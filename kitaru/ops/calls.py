@@ -1,4 +1,4 @@
-"""Return which models an execution asked, and what each call took."""
+"""List the model calls of an execution, with tokens, latency and cost."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def calls(
     """Return the model calls of an execution as JSON; see `ExecutionView.calls`.
 
     Args:
-        invocation: only its calls.
-        limit: how many of them at most; default all.
-        skip: how many to leave out first.
+        invocation: return only the calls of this invocation.
+        limit: maximum number of calls; default all.
+        skip: number of calls to skip first.
 
     Raises:
-        NotFound: there is no such execution, or the invocation asked no model.
+        NotFound: the execution does not exist, or the invocation made no model call.
 
     Example:
         [call["cost"] for call in calls(store, exec_id, "draft")]

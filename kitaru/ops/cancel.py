@@ -1,4 +1,4 @@
-"""Cancel an execution: directly, or instead of answering what it waits for."""
+"""Cancel an execution: directly, or instead of answering its pending wait."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A cancelled execution, and what its orchestrator was told."""
+    """A cancelled execution, and the notification of its orchestrator."""
 
     view: ExecutionView
     notice: Notice | None
 
 
 def cancel(store: Store, exec_id: str) -> Cancelled:
-    """End an execution for good: wherever it runs, it stops at its next durable operation.
+    """Cancel an execution permanently. It stops at its next durable call, wherever it runs.
 
-    What is recorded stays. A run that its orchestrator keeps open is ended there as well.
-    Cancelling a cancelled execution changes nothing.
+    Records are kept. A run that its orchestrator keeps open is ended as well. Cancelling a
+    cancelled execution changes nothing.
 
     Raises:
-        NotFound: there is no such execution.
-        StateError: it is completed.
-        EnvironmentFailure: the orchestrator cannot be told; the execution is cancelled.
+        NotFound: the execution does not exist.
+        StateError: the execution is completed.
+        EnvironmentFailure: the execution is cancelled, but the orchestrator cannot be notified.
     """
     journal = Journal.open(store, exec_id)
-    # Nobody writes a state of a cancelled execution any more if this process is killed now.
+    # If this process is killed now, no other process writes a state for a cancelled execution.
     journal.ensure_listed()
     if journal.finish(EndRecord("cancelled", None, now())).status == "completed":
         raise StateError(
@@ -58,10 +58,10 @@ def abort(store: Store, exec_id: str, wait: str | None = None) -> Cancelled:
     """Cancel an execution instead of answering its pending wait.
 
     Raises:
-        WaitConflict: the wait was answered before.
-        NotFound: there is no such execution or wait.
-        StateError: nothing was ever asked.
-        EnvironmentFailure: as `cancel` raises it.
+        WaitConflict: the wait already has an answer.
+        NotFound: the execution or the wait does not exist.
+        StateError: the execution has never asked a question.
+        EnvironmentFailure: raised under the same conditions as by `cancel`.
     """
     journal = Journal.open(store, exec_id)
     request = select_wait(journal, wait, any_pending=True)

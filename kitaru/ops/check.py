@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found.
+    """The result of a check.
 
     `findings` name files relative to the working directory, and `sources` are their texts. `data`
-    gives the reason for each file that would travel beside the modules.
+    contains the reason for each file that would be bundled with the modules.
     """
 
     location: Location
@@ -28,17 +28,17 @@ class Checked:
     data: Mapping[str, str]
 
     def is_fatal(self, *, strict: bool = False) -> bool:
-        """Return whether a compilation would be refused: for errors, with `strict` for any."""
+        """Return whether findings prevent a compilation: errors do, with `strict` all findings."""
         from kitaru.ops.findings import is_fatal
 
         return is_fatal(self.findings, strict=strict)
 
 
 def check(location: Location) -> Checked:
-    """Find errors in a flow, or in all flows of a file; nothing is imported, written or run.
+    """Check a flow, or all flows of a file; nothing is imported, written or run.
 
     Raises:
-        SourceError: the file is not Python, or has no such flow.
+        SourceError: the file is not valid Python, or does not contain the flow.
 
     Example:
         [finding.code for finding in check(locate("review.py")).findings]

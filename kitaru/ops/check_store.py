@@ -1,4 +1,4 @@
-"""Check that a store keeps the promises that durability rests on."""
+"""Check that a store gives the guarantees on which durability depends."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A promise that a store kept, and how long that took."""
+    """A verified guarantee of a store, and the duration of its check."""
 
     name: str
     milliseconds: float
 
 
 def check_store(store: Store) -> list[Kept]:
-    """Write one small object, try the promises of a store on it, and delete it.
+    """Write one small object, check the guarantees of a store with it, and delete it.
 
     Raises:
-        StoreUnsuitable: the store does not keep a promise.
+        StoreUnsuitable: the store does not give one of the guarantees.
         RecordCorrupt: its file is damaged.
         EnvironmentFailure: the store cannot be reached.
 

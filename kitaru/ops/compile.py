@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to compile, and how.
+    """The flow to compile, and the options.
 
-    `store` is the URL that the document names, empty where the submitter names it.
+    `store` is the URL in the document, empty if the submitter sets it.
     """
 
     flow: Location
@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A compilation for a target, of which nothing is written yet."""
+    """A compilation for a target that has not been written yet."""
 
     compilation: Compilation
     target: Target
@@ -59,10 +59,10 @@ class Draft:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compilation and the directory it was written to.
+    """A compilation and its build directory.
 
-    `data` says of each file that travels beside the modules why it does. `starts` is what a run
-    waits for, by the target's own table. `written` is the build where this process made it.
+    `data` contains the reason for each file bundled with the modules. `starts` is the start-up time
+    of a run, from the target's own table. `written` is the build if this process created it.
     """
 
     plan: Plan
@@ -76,14 +76,14 @@ class Compiled:
 
     @cached_property
     def target(self) -> Target:
-        """The target that the flow was compiled for."""
+        """The target of the compilation."""
         from kitaru_targets import registry
 
         return registry.get(self.target_name)
 
     @cached_property
     def build(self) -> Build:
-        """The build in the directory; raises what `kitaru_targets.build.read` does."""
+        """The build in the directory. Raises the errors of `kitaru_targets.build.read`."""
         from kitaru_targets import build
 
         return self.written or build.read(self.directory)
@@ -92,7 +92,7 @@ class Compiled:
 def compiled_as(
     build: Build, plan: Plan, findings: tuple[Diagnostic, ...], data: Mapping[str, str]
 ) -> Compiled:
-    """Return the compilation that a build was written from."""
+    """Return the compilation that wrote a build."""
     from kitaru_compiler.cut.latency import starts
 
     found = starts(plan, build.target.profile)
@@ -113,16 +113,16 @@ def request(
     strict: bool = False,
     store: str | None = None,
 ) -> Request:
-    """Return what a caller asks to be compiled, with the settings for what it leaves out.
+    """Build a compile request from arguments, with settings for those that are not passed.
 
     Args:
-        flow: as `locate` takes it.
+        flow: a flow reference, in the form that `locate` accepts.
         target: the name of a target; default as configured, else `default`.
-        store: the store that the document names; default the configured one, unless it is on this
+        store: the store in the document; default the configured store, unless it is on this
             machine.
 
     Raises:
-        UsageError: there is no such file or module, or no target is named.
+        UsageError: the file or module does not exist, or no target is set.
     """
     named = setting("target", argument=target).value or default
     if named is None:
@@ -143,12 +143,12 @@ def compile(request: Request, report: Report | None = None) -> Compiled:
     """Compile a flow for a target, and write the build directory.
 
     Args:
-        report: is called with the findings before anything is written.
+        report: called with the findings before anything is written.
 
     Raises:
         UsageError: the target is unknown, or the build cannot be written.
         SourceError: the source has errors.
-        FlowError: `strict`, and there are findings; nothing was written.
+        FlowError: `strict` is set and there are findings; nothing was written.
 
     Example:
         compile(Request(locate("review.py"), "vertex", Path("build"))).build.directory
@@ -162,10 +162,10 @@ def compile(request: Request, report: Report | None = None) -> Compiled:
 def compile_all(
     request: Request, report: Report | None = None
 ) -> tuple[list[Compiled], dict[str, KitaruError]]:
-    """Compile for every target; return what was written, and by target why it was refused.
+    """Compile for every target; return the compilations, and the error of each refused target.
 
-    A finding that holds for several targets is reported once. Raises what `compile` does where it
-    holds for every target.
+    A finding of several targets is reported once. Raises the errors of `compile` if they concern
+    all targets.
     """
     from kitaru_targets import registry
 
@@ -183,7 +183,7 @@ def compile_all(
 
 
 class _Cached:
-    """A compilation that is either stored, of an unchanged source, or made now and stored."""
+    """A compilation that is cached, for an unchanged source, or made now and then cached."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -209,12 +209,12 @@ class _Cached:
     def _store(self, written: Compiled) -> None:
         from kitaru_targets import registry
 
-        # What a target of another distribution reads is not known.
+        # The files that a target of another distribution reads are unknown.
         if self._key and registry.is_own(written.target_name):
-            # Not those of the directory, which another process may have replaced.
+            # Do not use the files of the directory, which another process may have replaced.
             files = dict(written.build.contents)
             values = {
-                # Without line breaks, which cost more time than the plan itself.
+                # Omit line breaks, which would take more time than the plan itself.
                 "plan": json.dumps(fields_of(written.plan), default=fields_of),
                 "document": written.document.name,
                 "starts": asdict(written.starts),
@@ -227,13 +227,13 @@ class _Cached:
 def _write_stored(
     stored: build_cache.Stored, findings: tuple[Diagnostic, ...], request: Request
 ) -> Compiled:
-    """Write the files of a stored compilation, importing neither compiler nor target."""
+    """Write the files of a cached compilation without importing the compiler or a target."""
     from kitaru_compiler.cut.latency import Starts
     from kitaru_targets import build_directory, build_secrets
 
     from kitaru.wire.plan import Plan
 
-    # This machine may have learned another secret since.
+    # Meanwhile another secret may have been stored on this machine.
     build_secrets.check_files(stored.files)
     values = stored.values
     plan = Plan.from_json(values["plan"])
@@ -255,7 +255,7 @@ def _directory(request: Request, plan: Plan, target: str) -> Path:
 def report_drafts(
     drafts: Sequence[Draft | _Cached], request: Request, report: Report | None
 ) -> None:
-    """Report each finding once; raise FlowError where `strict` and there is any."""
+    """Report each finding once; raise FlowError if `strict` is set and there are findings."""
     from kitaru.ops.findings import is_fatal
 
     found = [finding for draft in drafts for finding in draft.findings]
@@ -268,14 +268,14 @@ def report_drafts(
 
 
 def checkpoints(plan: Plan) -> list[str]:
-    """Return the durable calls of a plan that do work, in source order, each once."""
+    """Return the durable calls of a plan that do work, in source order and without duplicates."""
     working = (block for block in plan.blocks if block.kind not in ("wait", "log"))
     calls = (call for block in working for call in block.calls)
     return list(dict.fromkeys(call for call in calls if not call.startswith("memory.")))
 
 
 def compile_draft(request: Request) -> Draft:
-    """Compile a flow; raise SourceError when the source has errors, UsageError on a bad target."""
+    """Compile a flow; raise SourceError for errors in the source, UsageError for a bad target."""
     from kitaru_compiler import compile_flow
     from kitaru_targets import registry
 
@@ -291,14 +291,14 @@ def compile_draft(request: Request) -> Draft:
             profile=target.profile,
             module=location.module,
         )
-    # Findings quote settings, and are shown before a build is refused for what is in them.
+    # Findings quote settings, and are shown before a build with secrets in it is refused.
     register_local(compilation.plan)
     found = from_here(compilation.diagnostics, compilation.sources, compilation.base)
     return Draft(compilation, target, location, *found)
 
 
 def write_draft(draft: Draft, request: Request) -> Compiled:
-    """Write the build directory; raises what `kitaru_targets.build.write` does."""
+    """Write the build directory. Raises the errors of `kitaru_targets.build.write`."""
     from kitaru_compiler.diagnostics.model import SourceError
     from kitaru_targets import build
 
@@ -316,7 +316,7 @@ def write_draft(draft: Draft, request: Request) -> Compiled:
                 target,
                 folder,
                 image=image,
-                # A version of the target `local` is in the store that it runs from.
+                # A version for the target `local` is stored in the store that it runs from.
                 store="" if target.runs_whole else request.store,
                 delivery=request.delivery,
                 base_image=setting("base_image", start=start).value or "",
@@ -329,9 +329,9 @@ def write_draft(draft: Draft, request: Request) -> Compiled:
 
 
 def store_in_document(store: str | None) -> str:
-    """Return the store that a document names, empty where the person who submits it names one.
+    """Return the store in a document, empty if the submitter sets it.
 
-    A file of this machine, which no container can reach, is named only when the caller asks for it:
+    A file on this machine, which containers cannot reach, is used only if the caller requests it:
     an orchestrator on this machine may reach it.
     """
     found = setting("store", argument=store)
@@ -340,9 +340,9 @@ def store_in_document(store: str | None) -> str:
 
 
 def local_store(store: str | None, target: str) -> tuple[str, str] | None:
-    """Return the warning and the remedy where a pipeline's containers cannot reach the store.
+    """Return a warning and a remedy if a pipeline's containers cannot reach the store, else None.
 
-    `target` is a target's name or `all`. None where they may reach it.
+    `target` is the name of a target or `all`.
     """
     found = setting("store", argument=store)
     if target == "local" or not _is_of_this_machine(str(found.value)):
@@ -364,7 +364,7 @@ def _is_of_this_machine(url: str) -> bool:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no cycles meanwhile: a compilation keeps nearly all that it makes until its end."""
+    """Disable the cyclic garbage collector: a compilation keeps nearly all its objects."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Deploy a flow: keep a compiled build as a numbered version, and move tags."""
+"""Deploy a flow: store a compiled build as a numbered version, and move tags."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from kitaru.stores.base import Store
 
 LOCAL = "local"
-"""The target of a deployment that names none."""
+"""The default target of a deployment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """What a deployment made of a compilation.
+    """The result of a deployment.
 
-    `change` is how the build differs from what the first tag pointed at, None where that is
-    nothing. `deployment` is the version, None for a rehearsal.
+    `change` is the difference between the build and the version of the first tag, None if they are
+    equal. `deployment` is the version, None for a dry run.
     """
 
     compiled: Compiled
@@ -55,19 +55,19 @@ def deploy(
     keeps: bool = True,
     report: Report | None = None,
 ) -> Deployed:
-    """Compile a flow, and keep the build as its next version.
+    """Compile a flow and store the build as its next version.
 
-    The same build is the same version. The first version gets the tag `default` as well, which
-    moves only when it is named.
+    A build that is equal to a version becomes no new version. The first version also gets the tag
+    `default`. Later this tag moves only if it is named.
 
     Args:
-        tags: are moved to the version.
-        keeps: whether anything is kept; else this only returns what would change.
-        report: is called with the findings before anything is kept.
+        tags: tags to move to the version.
+        keeps: whether to store the build; if false, only the changes are returned.
+        report: called with the findings before anything is stored.
 
     Raises:
         SourceError: the source has errors.
-        FlowError: `strict`, and there are findings.
+        FlowError: `strict` is set and there are findings.
         UsageError: a tag or the target is not valid, or the build cannot be written.
         StoreUnavailable, RecordCorrupt: the store failed.
     """

@@ -1,7 +1,7 @@
-"""Execute the build that an execution was started from on this machine, waits and all.
+"""Run the build that an execution was started from on this machine, including its waits.
 
-A dry run is begun by recording what it is started from: a build directory, or a deployed version.
-Whatever continues it later, after an answer or a kill, finds the same build by that record.
+A dry run starts with a record of its origin: a build directory, or a deployed version. Later
+commands, after an answer or a kill, find the same build through that record.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from kitaru.view import ExecutionView
 
 Ask = Callable[[], bool]
-"""Answers what an execution waits for; returns False where nobody answers."""
+"""Answers a pending wait of the execution; returns False if there is no answer."""
 Read = Callable[[Any, Any], Any]
-"""Returns the answer that is meant by what was passed for a wait with this JSON schema."""
+"""Converts a passed value to the answer of a wait with this JSON schema."""
 
 
 def begin_dry_run(store: str | Store, compiled: Compiled, inputs: Mapping[str, Any]) -> str:
@@ -69,11 +69,11 @@ def begin_version(store: Store, version: Deployment, inputs: Mapping[str, Any]) 
 
 
 def begin_replay(store: Store, exec_id: str, changes: Changes) -> str:
-    """Begin the replay of a dry run, as a dry run of the same build; return its id.
+    """Create a replay of a dry run, as a dry run of the same build; return its id.
 
     Raises:
-        StateError: this machine does not have the build.
-        KitaruError: as `kitaru.ops.replay.replay` raises them.
+        StateError: the build is not on this machine.
+        KitaruError: the errors of `kitaru.ops.replay.replay`.
     """
     with _unpacked(_launched(store, exec_id), store):
         return replay(store, exec_id, changes, submits=False).handle.exec_id
@@ -88,21 +88,21 @@ def dry_run(
     ask: Ask | None = None,
     report: Report | None = None,
 ) -> ExecutionView:
-    """Execute the build of a dry run until it has ended, or waits for an answer that is missing.
+    """Run the build of a dry run until the execution ends or an answer is missing.
 
     Finished steps do not run again.
 
     Args:
-        answers: the answer to each wait, by its name.
-        read: turns an entry of `answers` into JSON; default as it is.
-        ask: answers the waits that `answers` does not.
-        report: is called with each attempt of a step as it ends.
+        answers: the answer to each wait, by the wait's name.
+        read: converts an item of `answers` to JSON; default unchanged.
+        ask: answers waits that are not in `answers`.
+        report: called with each attempt of a step when it ends.
 
     Raises:
-        NotFound: there is no such execution.
-        StateError: this machine does not have the build, or an answer is for no pending wait.
-        AnswerInvalid: an answer does not fit its wait's schema; the execution still waits.
-        FlowError, EnvironmentFailure: a step ended without a word in the journal.
+        NotFound: the execution does not exist.
+        StateError: the build is not on this machine, or an answer matches no pending wait.
+        AnswerInvalid: an answer does not fit its wait's schema; the wait stays pending.
+        FlowError, EnvironmentFailure: a step ended without a record in the journal.
     """
     left = dict(answers or {})
 
@@ -116,7 +116,7 @@ def dry_run(
 
 
 def play(store: Store, exec_id: str) -> None:
-    """Execute the build of a dry run until it has ended or waits."""
+    """Run the build of a dry run until the execution ends or waits."""
     _play(exec_id, store.url)
 
 
@@ -127,7 +127,7 @@ def _begin(store: Store, launch: LaunchRecord) -> str:
 
 
 def _answer(store: Store, exec_id: str, answers: dict[str, Any], read: Read) -> bool:
-    """Answer the pending waits that an answer was passed for; return whether there was one."""
+    """Answer the pending waits that have a passed answer; return whether there was one."""
     journal = Journal.open(store, exec_id)
     waits = journal.pending_waits()
     known = [wait for wait in waits if wait.name in answers]
@@ -163,7 +163,7 @@ def _play(exec_id: str, url: str, **told: Any) -> None:
 
 
 def _launched(store: Store, exec_id: str) -> LaunchRecord:
-    """Return what an execution was started from; raise StateError when no record says it."""
+    """Return the origin of an execution; raise StateError if it is not recorded."""
     launch = launches.recall(store, exec_id)
     if launch is None:
         raise StateError(
@@ -176,9 +176,9 @@ def _launched(store: Store, exec_id: str) -> LaunchRecord:
 
 @contextmanager
 def _unpacked(launch: LaunchRecord, store: Store) -> Iterator[Build]:
-    """Yield the build of a launch: from this disk, or the store.
+    """Yield the build of a launch, from the disk or the store.
 
-    Raises StateError when this machine does not have the build, and what reading a version does.
+    Raises StateError if the build is not on this machine, and the errors of reading a version.
     """
     from kitaru_targets import build, deploy
 

@@ -1,6 +1,6 @@
-"""What an editor shows of a flow's file while somebody types: findings, steps, fixes.
+"""Findings, steps and fixes of a flow's file, for editors.
 
-Everything is derived from the text in the editor, which need not be saved. Nothing is imported or
+All results are derived from the text in the editor, which need not be saved. Nothing is imported or
 run.
 """
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from kitaru.wire.plan import Block, Plan, Step
 
-# A file without a flow is no error in an editor, where every Python file is opened.
+# A file without a flow is not an error in an editor, which opens every Python file.
 _ABOUT_THE_COMMAND = ("KIT103", "KIT104", "KIT105")
 _SHOWN = ("checkpoint", "llm", "region", "wait", "fan", "flow")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A step, a region or a wait: its lines from 1, a title, and a text in Markdown."""
+    """A step, a region or a wait: its lines from 1, a title, and a description in Markdown."""
 
     line: int
     end_line: int
@@ -36,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class QuickFix:
-    """A change of a file that makes a finding disappear: `text` is the whole new text."""
+    """A change of a file that fixes a finding; `text` is the whole new text."""
 
     finding: Diagnostic
     path: Path
@@ -45,12 +45,12 @@ class QuickFix:
 
 @dataclass(frozen=True)
 class Document:
-    """A file of a project as it is in an editor; it must exist on disk, with any content.
+    """A file of a project as edited; it must exist on disk, with any content.
 
     Args:
-        path: where the file is, or will be.
-        text: what the editor has.
-        target: cut for this target; empty for as finely as any target can.
+        path: path of the file, which need not exist yet.
+        text: the text in the editor.
+        target: cut for this target; empty for the finest cut of any target.
 
     Example:
         for finding in Document(Path("flow.py"), text).findings:
@@ -63,7 +63,7 @@ class Document:
 
     @property
     def is_relevant(self) -> bool:
-        """Whether the file can have something to do with Kitaru."""
+        """Whether the file may be related to Kitaru."""
         return "kitaru" in self.text
 
     @cached_property
@@ -78,7 +78,7 @@ class Document:
 
     @cached_property
     def findings(self) -> list[Diagnostic]:
-        """What `kitaru check` finds in this file, silenced findings excepted."""
+        """The findings of `kitaru check` in this file, without suppressed ones."""
         from kitaru_compiler import check
 
         if not self.is_relevant:
@@ -86,7 +86,7 @@ class Document:
         try:
             found = check(self._whole, unsaved={self._whole: self.text})
         except (KitaruError, OSError):
-            # A file that was never saved is in no project.
+            # A file that was never saved belongs to no project.
             return []
         return [
             one
@@ -98,7 +98,7 @@ class Document:
 
     @cached_property
     def places(self) -> list[Place]:
-        """The steps, regions and waits of the file's flows; none if the source has errors."""
+        """The steps, regions and waits of the file's flows; empty if the source has errors."""
         if not self.is_relevant:
             return []
         try:
@@ -107,14 +107,14 @@ class Document:
             return []
 
     def place_at(self, line: int) -> Place | None:
-        """Return the step, region or wait on a line; the smallest where several are."""
+        """Return the step, region or wait on a line; the smallest if there are several."""
         found = [place for place in self.places if place.line <= line <= place.end_line]
         return min(found, key=lambda place: place.end_line - place.line, default=None)
 
     def fixes(self, line: int) -> Iterator[QuickFix]:
-        """Yield the fixes of the findings on a line, the unsafe ones included.
+        """Yield the fixes of the findings on a line, including unsafe ones.
 
-        Each was checked: the finding is gone after it, and no error or warning has come.
+        Each fix was verified: the finding disappears, and no new error or warning appears.
         """
         from kitaru_compiler.fixes.rounds import Fixing
 
@@ -142,7 +142,7 @@ class Document:
 
     def _places(self, plan: Plan) -> Iterator[Place]:
         steps = {step.entry: step for step in plan.steps}
-        # The first step also runs the block behind its entry.
+        # The first step also runs the block after its entry.
         first = plan.steps[0]
         steps |= dict.fromkeys(first.blocks[1:2], first)
         for block in plan.blocks:

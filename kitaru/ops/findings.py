@@ -16,19 +16,19 @@ from kitaru.wire.plan import Span
 
 Findings = tuple[tuple[Diagnostic, ...], dict[str, str]]
 Report = Callable[[tuple[Diagnostic, ...], dict[str, str]], None]
-"""Is called with the findings of a source, and its texts by file, before anything is written."""
+"""Called with the findings of a source, and its texts by file, before anything is written."""
 
 
 def is_fatal(diagnostics: Iterable[Diagnostic], *, strict: bool) -> bool:
-    """Return whether findings forbid a compilation: errors do, with `strict` all of them."""
+    """Return whether findings prevent a compilation: errors do, with `strict` all findings."""
     return any(not d.silenced and (strict or d.severity == "error") for d in diagnostics)
 
 
 def from_here(diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], base: Path) -> Findings:
     """Return findings and sources with files relative to the working directory.
 
-    The compiler names files relative to `base`, the base folder of the project, because what it
-    writes must not depend on where it ran.
+    The compiler names files relative to `base`, the base folder of the project, because its output
+    must not depend on the working directory.
     """
 
     def named(file: str) -> str:
@@ -46,7 +46,7 @@ def from_here(diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], base
 
 @contextmanager
 def named_from_here(location: Location) -> Iterator[None]:
-    """Raise SourceErrors again with files that can be opened from the working directory."""
+    """Re-raise SourceErrors with file names that can be opened from the working directory."""
     try:
         yield
     except SourceError as error:

@@ -1,4 +1,4 @@
-"""Return what the fingerprint of a checkpoint covers: its definitions and packages."""
+"""List the definitions and packages that the fingerprint of a checkpoint covers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Contents:
 
 
 def fingerprint(location: Location) -> Contents:
-    """Return what the fingerprint of the checkpoint at `location` covers; nothing is imported.
+    """Return the content of the fingerprint of the checkpoint at `location`, without importing it.
 
-    Raises UsageError when there is no such checkpoint, SourceError when a file is no Python.
+    Raises UsageError if the checkpoint does not exist, SourceError if a file is not valid Python.
     """
     from kitaru_compiler.frontend.names import Names
     from kitaru_compiler.frontend.project import open_project

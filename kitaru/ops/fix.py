@@ -1,4 +1,4 @@
-"""Fix what a check finds in a flow, where the fix is certain."""
+"""Fix the findings of a check, if the fix is certain."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """What was fixed.
+    """The result of a fix.
 
-    `applied` are the findings that are gone, `checked` what a check finds now, and `changes` the
-    files that change, each with its new text.
+    `applied` are the fixed findings, `checked` is the result of a new check, and `changes` contains
+    the new text of each changed file.
     """
 
     checked: Checked
@@ -30,23 +30,23 @@ class Fixed:
 
     @property
     def diff(self) -> str:
-        """All changes, as `diff -u` writes them."""
+        """All changes in the format of `diff -u`."""
         return "".join(file.diff(text) for file, text in self.changes)
 
 
 def fix(location: Location, *, unsafe_fixes: bool = False, diff: bool = False) -> Fixed:
-    """Fix what a check finds in a flow, or in all flows of a file.
+    """Fix the findings of a check in a flow, or in all flows of a file.
 
     Formatting, comments, encoding and permissions of a file are kept. A fix is applied only if a
-    check then no longer has the finding, and nothing outside the project is changed.
+    new check no longer has the finding. Files outside the project are not changed.
 
     Args:
-        unsafe_fixes: apply also fixes that may change what the code means; default False.
-        diff: write nothing, and return what would change; default False.
+        unsafe_fixes: also apply fixes that may change the meaning of the code; default False.
+        diff: write nothing, and return the changes only; default False.
 
     Raises:
-        SourceError: the file is not Python, or has no such flow.
-        StateError: a file was changed meanwhile; it is left as it is.
+        SourceError: the file is not valid Python, or does not contain the flow.
+        StateError: a file was changed meanwhile; it is not modified.
         EnvironmentFailure: a file cannot be written.
 
     Example:

@@ -1,4 +1,4 @@
-"""Resolve a `FLOW` argument to a file and a flow in it, without importing anything."""
+"""Resolve a `FLOW` argument to a file and a flow in it, without an import."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FORMS = "path.py, path.py:flow_name or module:flow_name"
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A source file, and the name of a flow in it; `None` for its only one.
+    """A source file, and the name of a flow in it, `None` for its only flow.
 
-    `module` is the dotted name of the file, where the user wrote it: `flows.agent:main` may name a
-    folder without an `__init__.py`, which the file itself does not tell.
+    `module` is the dotted name of the file if the user passed one. `flows.agent:main` may refer to
+    a folder without an `__init__.py`, which cannot be detected from the file.
     """
 
     path: Path
@@ -26,7 +26,7 @@ class Location:
 
 
 def locate(spec: str) -> Location:
-    """Return what `FLOW` names; raise UsageError when there is no such file or module."""
+    """Resolve a `FLOW` argument; raise UsageError if the file or module does not exist."""
     if spec.endswith(".py"):
         return Location(_existing(Path(spec), spec), None)
     left, colon, name = spec.rpartition(":")
@@ -42,7 +42,7 @@ def _existing(path: Path, spec: str) -> Path:
         return path
     if path.is_dir():
         raise UsageError(f"The path {spec} is a directory.", help=f"FLOW is {FORMS}")
-    # Without the suffix, which makes any two names alike.
+    # Compare without the suffix, which would make all names similar.
     near = nearest(path.stem, (file.stem for file in path.parent.glob("*.py")))
     meant = f"Did you mean {path.with_name(near + '.py')}?\n" if near else ""
     raise UsageError(f"The file {spec} does not exist.", help=f"{meant}FLOW is {FORMS}")

@@ -1,4 +1,4 @@
-"""Draw the steps of a flow, and where the cuts are."""
+"""Draw the steps of a flow and the cuts between them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Form = Literal["mermaid", "dot", "svg", "html", "graphml", "json"]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The graph of a flow: nodes and edges, and the source they come from.
+    """The graph of a flow: nodes, edges and the source.
 
-    `plan` and `steps` are what the flow was compiled to. `target` is the target that it was cut
-    for, None for the finest cut.
+    `plan` and `steps` are the result of the compilation. `target` is the target of the cut, None
+    for the finest cut.
     """
 
     graph: Graph
@@ -67,7 +67,7 @@ def graph(
     """Return the graph of a flow.
 
     Args:
-        target: cut for this target; default as finely as any target can.
+        target: cut for this target; default the finest cut of any target.
         granularity: how much of the flow becomes one step.
 
     Raises:

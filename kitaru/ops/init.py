@@ -1,4 +1,4 @@
-"""Start a project: a flow, a pyproject.toml."""
+"""Create a project with a flow and a pyproject.toml."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ FILES = {"review_flow.py": FLOW, "pyproject.toml": PROJECT, ".gitignore": ".kita
 
 
 def init(directory: Path) -> list[str]:
-    """Write the files of a new project; return the names of those that were written.
+    """Write the files of a new project; return the names of the written files.
 
-    A file that exists is left alone.
+    Existing files are not changed.
 
     Raises:
-        UsageError: the flow exists.
+        UsageError: the file of the flow already exists.
 
     Example:
         init(Path("review"))

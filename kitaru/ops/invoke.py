@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class FlowHere(Protocol):
-    """A flow that this program defines, such as a `kitaru.flow.Flow`."""
+    """A flow defined in this program, such as a `kitaru.flow.Flow`."""
 
     @property
     def name(self) -> str: ...
@@ -46,7 +46,7 @@ class FlowHere(Protocol):
 
 
 class StartedHandle(Handle[Any]):
-    """An execution that a service was asked for; its first step begins some time later."""
+    """An execution submitted to a service; its first step starts some time later."""
 
     def __init__(self, store: Store, exec_id: str, flow: str) -> None:
         self.exec_id = exec_id
@@ -57,7 +57,7 @@ class StartedHandle(Handle[Any]):
 
     @property
     def status(self) -> ExecutionStatus:
-        """The status of the execution, `running` while its first step has not begun."""
+        """The status of the execution, `running` before its first step has started."""
         try:
             return super().status
         except NotFound:
@@ -72,7 +72,7 @@ class StartedHandle(Handle[Any]):
 
 @dataclass(frozen=True, slots=True)
 class Invoked:
-    """An execution that was started: its handle, the version it runs, and the run of its target."""
+    """A started execution: its handle, its version, and the run of its target."""
 
     handle: Handle[Any]
     version: Deployment
@@ -81,9 +81,9 @@ class Invoked:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FlowDeployment:
-    """A version of a deployed flow, to be invoked.
+    """A version of a deployed flow that can be invoked.
 
-    `record` says what was deployed, and which tags point at it.
+    `record` describes the deployment and the tags that point to it.
 
     Example:
         review_flow.deployment(tag="stable").invoke(topic="kayaks").wait()
@@ -94,22 +94,22 @@ class FlowDeployment:
 
     @property
     def flow(self) -> str:
-        """The name of the flow."""
+        """Name of the flow."""
         return self.record.flow
 
     @property
     def version(self) -> str:
-        """The version, such as `v3`."""
+        """Version, such as `v3`."""
         return self.record.version
 
     @property
     def target(self) -> str:
-        """The name of the target it was compiled for."""
+        """Name of the target."""
         return self.record.target
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags that pointed at it when it was read."""
+        """Tags that pointed to the version when it was read."""
         return self.record.tags
 
     def __repr__(self) -> str:
@@ -124,13 +124,13 @@ class FlowDeployment:
 def find(
     store: Store, flow: str, *, tag: str | None = None, version: int | str | None = None
 ) -> Deployment:
-    """Return the version of a flow that a tag or a number means; default the tag `default`.
+    """Return the version of a flow for a tag or a number; default the tag `default`.
 
-    `flow` may be `FLOW@TAG` or `FLOW@vN` as well. `version` is 3, "3" or "v3".
+    `flow` may also be `FLOW@TAG` or `FLOW@vN`. `version` is 3, "3" or "v3".
 
     Raises:
-        NotFound: no such flow is deployed, or it has no such version or tag.
-        UsageError: both a tag and a version are named, or one is not valid.
+        NotFound: the flow is not deployed, or has no such version or tag.
+        UsageError: both a tag and a version are passed, or one is not valid.
     """
     if sum(named is not None for named in (tag, version)) + ("@" in flow) > 1:
         raise UsageError(
@@ -156,22 +156,22 @@ def invoke(
     exec_id: str | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Invoked:
-    """Start an execution of a version: a run of its target's service, or a process here.
+    """Start an execution of a version: as a run of its target's service, or a process here.
 
-    The execution keeps that version, wherever its tags move. Only the store is read.
+    The execution keeps its version when tags move. Only the store is read.
 
     Args:
         inputs: the flow's inputs by name, as JSON.
-        exec_id: the execution's id. The same id, version and inputs again are the same run, where
-            an earlier call failed before the service had confirmed it. Default: a new id.
-        options: of the target's service, over those of the settings.
+        exec_id: the execution's id; default a new id. If an earlier call failed before the service
+            confirmed it, repeat it with the same id, version and inputs to address the same run.
+        options: options of the target's service, which override those of the settings.
 
     Raises:
         InputError: an input is missing, unknown or of the wrong type; nothing was started.
-        StateError: the execution `exec_id` was started otherwise.
+        StateError: the execution `exec_id` was started with another version or other inputs.
         UsageError: the service cannot reach the store, or an option is unknown.
-        EnvironmentFailure: the SDK or a package is missing, or store or service refused.
-        FlowError: the flow's module does not import.
+        EnvironmentFailure: the SDK or a package is missing, or the store or the service refused.
+        FlowError: the flow's module cannot be imported.
     """
     from kitaru_targets import deploy, registry
     from kitaru_targets.common import parameters
@@ -200,14 +200,14 @@ def invoke(
 
 
 def _unconfirmed(error: EnvironmentFailure, version: Deployment, exec_id: str) -> KitaruError:
-    """Return an error that says how to start the same run again, which may have begun."""
+    """Return an error with the command to repeat a start that may have succeeded."""
     again = f"kitaru invoke {version.flow}@{version.version} --id {exec_id} …"
     said = f"With the same inputs this starts one run, whether it began or not: {again}"
     return type(error)(error.message, help=f"{error.help}\n{said}" if error.help else said)
 
 
 def plan_of(store: Store, version: Deployment) -> Plan:
-    """Return the plan of a version; raises RecordCorrupt, and StateError when it is no plan."""
+    """Return the plan of a version. Raises RecordCorrupt, and StateError if it is not a plan."""
     from kitaru_targets.plans import read_plan
 
     data = Deployments(store).read(version, "plan.json")
@@ -224,16 +224,16 @@ def invoke_named(
     exec_id: str | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Handle[Any]:
-    """Start an execution of the version that `find` returns, with inputs as Python has them."""
+    """Start an execution of the version that `find` returns, with Python inputs."""
     found = find(store, flow, tag=tag, version=version)
     return invoke(store, found, as_json(flow, inputs), exec_id=exec_id, options=options).handle
 
 
 def invoke_flow(flow: FlowHere, args: Sequence[Any], inputs: Mapping[str, Any]) -> Handle[Any]:
-    """Start an execution of what the tag `default` of a flow of this program points at."""
+    """Start an execution of the version with the tag `default`, for a flow of this program."""
     from inspect import signature
 
-    # The version may have other inputs than the code here: it binds them.
+    # The version may have other inputs than the code here, so the version binds them.
     named = dict(zip(signature(flow.function).parameters, args, strict=False))
     return invoke_named(resolve_store(None), flow.name, {**named, **inputs})
 

@@ -1,4 +1,4 @@
-"""Return which earlier results each invocation of an execution used."""
+"""Find the earlier results that each invocation of an execution used."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 def lineage(
     store: Store, exec_id: str, invocation: str | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """Return, by invocation, those whose results it used, whole or inside an argument.
+    """Return, by invocation, the invocations whose results it used, whole or inside an argument.
 
-    By content: an argument that equals a result, or else a part of one, counts as that result.
+    Values are matched by content: an argument equal to a result, or else to a part of one, counts
+    as that result.
 
     Args:
-        invocation: only what its result was made from, and what was made from it.
+        invocation: return only the sources of its result, and the results made from it.
 
     Raises:
-        NotFound: there is no such execution or invocation.
+        NotFound: the execution or the invocation does not exist.
 
     Example:
         lineage(store, exec_id)["draft"]     # ("research",)
@@ -41,8 +42,8 @@ def lineage(
 
 
 def related(made: dict[str, tuple[str, ...]], invocation: str) -> dict[str, tuple[str, ...]]:
-    """Return of `made` what an invocation was made from and what was made from it, and itself."""
-    # Only where it is used: networkx takes longer to import than a listing.
+    """Return an invocation, its sources and the invocations that used its result."""
+    # Import networkx only here: its import takes longer than a listing.
     import networkx as nx
 
     network = nx.DiGraph((giver, one) for one, givers in made.items() for giver in givers)

@@ -1,4 +1,4 @@
-"""Rewrite a program of another engine as flows of Kitaru."""
+"""Rewrite a program of another engine as Kitaru flows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A migrated file: its text before and after, and the lines that need a person."""
+    """A migrated file: its text before and after, and the lines that need manual work."""
 
     file: SourceFile
     text: str
@@ -24,24 +24,24 @@ class Migration:
 
     @property
     def diff(self) -> str:
-        """The changes, as `diff -u` writes them."""
+        """The changes in the format of `diff -u`."""
         return self.file.diff(self.text)
 
 
 def migrate(library: Library, path: Path, *, diff: bool = False) -> Migration:
     """Rewrite a file in place. Nothing is imported or run.
 
-    What has no equivalent that is certain stays, below a comment `# MIGRATE: ...`.
+    Code without a certain equivalent is kept, below a comment `# MIGRATE: ...`.
 
     Args:
-        library: whose program it is, such as `temporal`.
-        diff: write nothing, and return what would change; default False.
+        library: the library of the program, such as `temporal`.
+        diff: write nothing, and return the changes only; default False.
 
     Raises:
-        SourceError: the file is not Python.
-        UsageError: there is no such file, it has no flow of the library, or its flow cannot be
-            written without an event loop.
-        StateError: the file was changed meanwhile; it is left as it is.
+        SourceError: the file is not valid Python.
+        UsageError: the file does not exist, contains no flow of the library, or its flow requires
+            an event loop.
+        StateError: the file was changed meanwhile; it is not modified.
         EnvironmentFailure: the file cannot be written.
 
     Example:
@@ -52,7 +52,7 @@ def migrate(library: Library, path: Path, *, diff: bool = False) -> Migration:
     from kitaru_compiler.migrations import migrate as rewrite
     from kitaru_compiler.migrations.rewriter import NotMigratable
 
-    # The limits of the compiler hold before libcst reads the text.
+    # Apply the compiler's limits before libcst parses the text.
     source = read(path, path.stem, path.name)
     file = read_source(path)
     try:

@@ -1,4 +1,4 @@
-"""Sum what models were asked: calls, tokens, latency and cost."""
+"""Summarise model usage: calls, tokens, latency and cost."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ By = Literal["model", "flow", "execution", "day"]
 
 
 class Usage(Struct):
-    """What one group of model calls took.
+    """The usage of one group of model calls.
 
-    `name` is the model, flow, execution or day. `requests` counts repeated ones. `unpriced` counts
-    calls whose price is not known: they add nothing to `cost`, in US dollars. Token counts and
-    latency are 0 for calls that `capture="off"` left no facts of.
+    `name` is the model, flow, execution or day. `requests` includes repeated requests. `unpriced`
+    counts calls with an unknown price. They add nothing to `cost`, in US dollars. Token counts and
+    latency are 0 for calls recorded with `capture="off"`.
     """
 
     name: str
@@ -40,15 +40,15 @@ class Usage(Struct):
 def model_usage(
     store: Store, since: timedelta, *, flow: str | None = None, by: By = "model"
 ) -> tuple[list[Usage], Usage]:
-    """Return the usage of each group, the most expensive first, and the sum of all.
+    """Return the usage of each group, the most expensive first, and the total.
 
-    Counted are the calls that were made in that time, whenever their executions started: not those
-    whose results come from the cache or from a replayed execution. Failed attempts count.
+    Calls count if they were made in that period, regardless of the start of their executions.
+    Results from the cache or from a replayed execution do not count. Failed attempts count.
 
     Args:
-        since: how far back to look.
+        since: the length of the period before now.
         flow: only executions of this flow.
-        by: what to group by.
+        by: the grouping.
 
     Raises:
         UsageError: `by` is not one of the groups.

@@ -1,4 +1,4 @@
-"""Tell the orchestrator on which an execution runs of an answer, or of its end."""
+"""Notify the orchestrator of an execution of an answer, or of the execution's end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What an orchestrator was told.
+    """A notification of an orchestrator.
 
-    `title` names the orchestrator. `outcome` is `told`; `known` where a step has taken the answer
-    already; or `unreachable` where `variable`, which holds its address, is not set.
+    `title` names the orchestrator. `outcome` is `told`, `known` if a step has already read the
+    answer, or `unreachable` if `variable`, the setting with its address, is not set.
     """
 
     title: str
@@ -29,9 +29,9 @@ class Notice:
 
 
 def notify_answer(journal: Journal, wait: str, value: Any) -> Notice | None:
-    """Let a run that its orchestrator keeps open continue; return None if there is no such run.
+    """Notify an orchestrator that keeps a run open of an answer; return None without such a run.
 
-    Raises EnvironmentFailure when the orchestrator cannot be told; the answer is recorded anyway.
+    Raises EnvironmentFailure if the orchestrator cannot be notified; the answer is recorded anyway.
     """
     target = _target(journal)
     if target is None or target.answered is None:
@@ -46,9 +46,10 @@ def notify_answer(journal: Journal, wait: str, value: Any) -> Notice | None:
 
 
 def notify_end(journal: Journal) -> Notice | None:
-    """End the run of a cancelled execution on its orchestrator; return None where none is open.
+    """End the run of a cancelled execution on its orchestrator; return None without an open run.
 
-    Raises EnvironmentFailure when it cannot be told; the execution is cancelled anyway.
+    Raises EnvironmentFailure if the orchestrator cannot be notified; the execution is cancelled
+    anyway.
     """
     target = _target(journal)
     if target is None or target.cancelled is None:
@@ -60,7 +61,7 @@ def notify_end(journal: Journal) -> Notice | None:
 
 
 def connection(target: Target) -> dict[str, str] | None:
-    """Return how the orchestrator is reached, None where no setting says where it is."""
+    """Return the connection to the orchestrator, None if no setting contains its address."""
     found = {name: setting(f"{target.name}_{name}").value for name in target.connection}
     token = os.environ.get(_variable(target, "TOKEN"))
     return {**found, **({"token": token} if token else {})} if all(found.values()) else None
@@ -69,7 +70,7 @@ def connection(target: Target) -> dict[str, str] | None:
 def _target(journal: Journal) -> Target | None:
     from kitaru_targets import registry
 
-    # What a record names is not what a person named: it loads no plug-in.
+    # A name in a record is not the user's choice, so it must not load a plug-in.
     name = journal.execution.target
     told = name in registry.names() and journal.execution.mode == "deployed"
     target = registry.get(name) if told else None

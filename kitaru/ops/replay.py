@@ -1,4 +1,4 @@
-"""Replay an execution from a point, with something changed."""
+"""Replay an execution from a point, with changes."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 
 def replay(store: Store, exec_id: str, changes: Changes, *, submits: bool = True) -> Resumed:
-    """Begin a new execution that reuses what precedes a point, and runs the rest again.
+    """Create an execution that reuses the records before a point, and run the later calls again.
 
-    A local one runs in this process, one of the target `local` in a process of its own. The
-    remaining steps of one that runs on a service are submitted to it. A dry run is only created:
-    it runs where its build is.
+    A replay of a local execution runs in this process. A replay for the target `local` runs in a
+    process of its own. For a service, the remaining steps are submitted to it. A dry run is only
+    created: it runs where its build is.
 
     Args:
-        submits: whether a run is started for a deployed one; else it is only created.
+        submits: whether to start a run for a deployed execution; if false, it is only created.
 
     Raises:
-        NotFound: there is no such execution or invocation.
-        StateError: it is to be replayed at a failure that it had not.
-        UsageError: a name stands for several invocations, or a result cannot be injected.
+        NotFound: the execution or the invocation does not exist.
+        StateError: a replay at the failure was requested, but the execution has not failed.
+        UsageError: a name is ambiguous, or a result cannot be injected.
         InputError: an input is unknown or does not fit its annotation.
-        FlowError: the flow's module does not import.
-        EnvironmentFailure: a package or an SDK is missing, or store or service refused.
+        FlowError: the flow's module cannot be imported.
+        EnvironmentFailure: a package or an SDK is missing, or the store or the service refused.
     """
     source = Journal.open(store, exec_id)
     if source.execution.mode == "local":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One execution of several: how its replay compares, or why there is no replay."""
+    """The result for one of several executions: its comparison, or why it has no replay."""
 
     source: str
     comparison: Comparison | None = None
@@ -30,7 +30,7 @@ class Replayed:
 
     @property
     def is_same(self) -> bool:
-        """Whether both ended with the same status and result, whatever the path."""
+        """Whether both ended with the same status and result, regardless of the path."""
         if self.comparison is None:
             return False
         a, b = self.comparison.a, self.comparison.b
@@ -38,11 +38,11 @@ class Replayed:
 
     @property
     def is_failed(self) -> bool:
-        """Whether there is no replay, or the replay failed."""
+        """Whether the replay failed or could not be made."""
         return self.comparison is None or self.comparison.b.status == "failed"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the result as JSON."""
         if self.comparison is None:
             return {"source": self.source, "replay": None, "same": False, "error": self.error}
         sides = {"a": asdict(self.comparison.a), "b": asdict(self.comparison.b)}
@@ -57,18 +57,18 @@ def replay_many(
     limit: int = 20,
     begun: Callable[[str], None] | None = None,
 ) -> list[Replayed]:
-    """Replay the newest executions of a flow or status, one after the other, and compare them.
+    """Replay the newest executions of a flow or status one by one, and compare them.
 
-    Each replay runs until it has ended or waits. Running executions and replays are left out.
+    Each replay runs until it ends or waits. Running executions and replays are left out.
 
     Args:
-        changes: returns what the replay of an execution changes.
+        changes: returns the changes for the replay of an execution.
         where: `flow` and `status`, each optional.
-        limit: how many executions at most.
-        begun: is called with the id of each before it is replayed.
+        limit: maximum number of executions.
+        begun: called with the id of each execution before its replay.
 
     Raises:
-        EnvironmentFailure: the store cannot be used; any other error is part of the result.
+        EnvironmentFailure: the store cannot be used; all other errors are part of the result.
     """
     found = []
     for source in list(islice(_sources(store, where), limit)):
@@ -99,7 +99,7 @@ def _replayed(store: Store, source: Journal, changes: Callable[[Journal], Change
 
 
 def _run(store: Store, source: Journal, changes: Changes) -> str:
-    """Replay an execution until the replay has ended or waits; return the id of the replay."""
+    """Replay an execution until the replay ends or waits; return the id of the replay."""
     if runs_here(source):
         handle = replay(store, source.exec_id, changes).handle
         handle.settle()

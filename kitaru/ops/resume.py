@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a residual pipeline is to run: its target, the folder it is written to, its image."""
+    """The destination of a residual pipeline: its target, output folder and image."""
 
     target: str
     directory: Path
@@ -34,7 +34,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A resumed execution; `submission` is the run of its target, None for a local execution."""
+    """A resumed execution. `submission` is the run of its target, None for a local execution."""
 
     handle: Handle[Any]
     submission: Submission | None = None
@@ -47,24 +47,25 @@ def resume(
     again: bool = False,
     options: Mapping[str, str] | None = None,
 ) -> Resumed:
-    """Resume an execution whose process or run is gone; what is recorded does not run again.
+    """Resume an execution whose process or run has ended; recorded calls do not run again.
 
-    A local execution runs in this process, a deployed one is handed to its target.
+    A local execution runs in this process. A deployed execution is submitted to its target.
 
     Args:
-        again: start another run although one was started since the execution waits.
-        options: of the target's service, over those of the settings.
+        again: start another run even if one was started since the execution waits.
+        options: options of the target's service, which override those of the settings.
 
     Raises:
-        NotFound: there is no such execution.
-        StateError: it was cancelled, waits for an answer, runs in this process, or is a dry run.
-        EnvironmentFailure: the SDK is missing, or store or service refused.
+        NotFound: the execution does not exist.
+        StateError: the execution was cancelled, waits for an answer, runs in this process, or is a
+            dry run.
+        EnvironmentFailure: the SDK is missing, or the store or the service refused.
     """
     journal = Journal.open(store, exec_id)
     if journal.execution.mode == "deployed":
         return _resume_there(journal, again, options or {})
     run = running_here(journal)
-    # What the journal says counts: the body may still be on its way to where it rests.
+    # The journal decides: the body may not have reached the point where it parks.
     if run is not None and run.phase == "running" and journal.state().status == "running":
         raise StateError(
             f"The execution {exec_id} is running in this process.",
@@ -95,11 +96,11 @@ def _resume_there(journal: Journal, again: bool, options: Mapping[str, str]) -> 
 
 
 def continue_here(journal: Journal, *, cache: bool | None = None) -> Handle[Any]:
-    """Run an execution in this process until it ends; one that has ended is returned as it is.
+    """Run an execution in this process until it ends; return an ended execution unchanged.
 
-    `cache` overrides whether results of other executions may be used.
+    `cache` sets whether results of other executions may be reused.
 
-    Raises StateError when it was cancelled, or does not run locally.
+    Raises StateError if the execution was cancelled or does not run locally.
     """
     end = journal.end()
     if end is not None:
@@ -121,7 +122,7 @@ def continue_here(journal: Journal, *, cache: bool | None = None) -> Handle[Any]
 
 
 def check_stored(journal: Journal) -> None:
-    """Raise what writing a residual pipeline would, before anything is done."""
+    """Raise the errors of writing a residual pipeline before any change is made."""
     from kitaru_targets.residual_build import kept
 
     if journal.execution.mode == "local":
@@ -135,8 +136,8 @@ def check_stored(journal: Journal) -> None:
 def write_residual(journal: Journal, place: Place) -> Build:
     """Write the residual pipeline of an execution, for any target.
 
-    Only the store is read: the code is the one that the execution started with. Raises StateError
-    when the store does not hold it, UsageError for an unknown target.
+    Only the store is read: the code is the code that started the execution. Raises StateError if
+    the store does not contain it, UsageError for an unknown target.
     """
     from kitaru_targets import registry
     from kitaru_targets.residual_build import stored

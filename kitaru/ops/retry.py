@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def retry(store: Store, exec_id: str) -> Resumed:
-    """Run a failed execution again: failed checkpoints run again, recorded ones do not.
+    """Run a failed execution again. Failed checkpoints run again; recorded ones do not.
 
-    A deployed execution is handed to its target.
+    A deployed execution is submitted to its target.
 
     Raises:
-        NotFound: there is no such execution.
-        StateError: it has not failed.
-        EnvironmentFailure: the SDK is missing, or store or service refused.
+        NotFound: the execution does not exist.
+        StateError: the execution has not failed.
+        EnvironmentFailure: the SDK is missing, or the store or the service refused.
     """
     journal = Journal.open(store, exec_id)
     status = journal.state().status
@@ -37,13 +37,14 @@ def retry(store: Store, exec_id: str) -> Resumed:
         return Resumed(handle_of(journal, submission), submission)
     run = running_here(journal)
     if run is not None:
-        # The failure is recorded; its thread is about to end, and no other can take its place.
+        # The failure is recorded, but its thread must end before another thread can run the
+        # execution.
         run.wait_until_idle()
     return Resumed(continue_here(journal, cache=False))
 
 
 def _instead(journal: Journal, status: str) -> str:
-    """Return what can be done with an execution that has not failed."""
+    """Return the available commands for an execution that has not failed."""
     if status == "waiting":
         waits = [request.name for request in journal.pending_waits()] or ["NAME"]
         return f"Answer it: {hints.input_help(journal, waits[0])}"

@@ -1,4 +1,4 @@
-"""Run a flow of a file in this process."""
+"""Run a flow from a file in this process."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def run(
     """Start an execution of a flow with JSON inputs by name, and return at once.
 
     Args:
-        store: where it is recorded; default as configured.
-        cache: whether results of other executions may be used; default as decorated.
+        store: the store of the execution; default as configured.
+        cache: whether to reuse results of other executions; default as decorated.
         retries: default number of retries for checkpoints that set none.
 
     Raises:
@@ -41,10 +41,10 @@ def run(
 
 
 def load_flow(location: Location) -> LocalFlow[..., Any]:
-    """Import the module and return the flow it means.
+    """Import the module of a flow reference and return the flow.
 
-    Raises SourceError when there is no such flow, several and none was named, or a syntax error;
-    FlowError when the module does not import.
+    Raises SourceError if the flow does not exist, is ambiguous, or has a syntax error. Raises
+    FlowError if the module cannot be imported.
     """
     from kitaru.local_flow import LocalFlow
     from kitaru.wire.importing import check_exit
@@ -63,7 +63,7 @@ def load_flow(location: Location) -> LocalFlow[..., Any]:
 
 
 def text_inputs(flow: LocalFlow[..., Any]) -> set[str]:
-    """Return the names of the inputs annotated as `str`, whose text is never read as a number."""
+    """Return the names of inputs annotated as `str`, whose text is never parsed as a number."""
     hints = flow.function.__annotations__
     return {name for name, hint in hints.items() if hint in (str, "str") and name != "return"}
 
@@ -88,7 +88,7 @@ def _import(location: Location) -> ModuleType:
 
 
 def _raise_findings(location: Location) -> None:
-    """Raise what the compiler says of the source: with lines and carets, the same as `compile`."""
+    """Raise the compiler's findings in the source, formatted as by `compile`."""
     from kitaru_compiler import compile_flow
 
     from kitaru.ops.findings import named_from_here

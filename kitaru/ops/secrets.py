@@ -1,4 +1,4 @@
-"""Find where secrets are stored; their values are never read."""
+"""Find the locations of secrets. Their values are never read."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from kitaru.wire.names import suggestion
 
 
 def places() -> dict[str, str]:
-    """Return where each secret is found that is stored or referred to, sorted by name."""
+    """Return the location of each stored or referenced secret, sorted by name."""
     return dict(sorted(_places()))
 
 
 def place_of(name: str) -> str:
-    """Return where a secret is found.
+    """Return the location of a secret.
 
     Raises:
-        NotFound: there is no such secret here.
+        NotFound: the secret does not exist here.
     """
     known = places()
     found = known.get(name) or ("the environment" if os.environ.get(name) else "")

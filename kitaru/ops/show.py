@@ -1,4 +1,4 @@
-"""Show an execution as it is now."""
+"""Show the current state of an execution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(store: Store, exec_id: str) -> ExecutionView:
-    """Return an execution as it is now; raises NotFound."""
+    """Return the current state of an execution; raise NotFound if it does not exist."""
     journal = Journal.open(store, exec_id)
     state = journal.state()
     started_at = journal.execution.started_at

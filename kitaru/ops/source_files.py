@@ -1,4 +1,4 @@
-"""Source files that a command changes: read with their encoding, written whole or not at all."""
+"""Edit source files: preserve their encoding, and write them completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kitaru.errors import EnvironmentFailure, StateError
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A Python file as it was read: its bytes, and its text with `\\n` at the end of each line."""
+    """A Python file as read: its bytes, and its text with `\\n` at the end of each line."""
 
     path: Path
     data: bytes
@@ -24,9 +24,9 @@ class SourceFile:
     encoding: str
 
     def changed_to(self, text: str) -> bytes:
-        """Return the bytes of a changed text, with encoding, byte order mark and line ends kept.
+        """Return the bytes of a changed text, preserving encoding, byte order mark and line ends.
 
-        A line that was there before keeps its own line end; a new one gets the most frequent.
+        An existing line keeps its own line end. A new line gets the most frequent line end.
         """
         decoded = self.data.decode(self.encoding)
         before = io.StringIO(decoded, newline="").readlines()
@@ -44,11 +44,11 @@ class SourceFile:
         return "".join(result).encode(self.encoding)
 
     def write(self, text: str) -> None:
-        """Replace the file by a changed text at once, with the permissions of before.
+        """Atomically replace the file with a changed text, and keep its permissions.
 
         Raises:
-            StateError: the file is no longer what was read.
-            EnvironmentFailure: it cannot be written.
+            StateError: the file has changed since it was read.
+            EnvironmentFailure: the file cannot be written.
         """
         path = self.path.resolve()
         data = self.changed_to(text)
@@ -72,7 +72,7 @@ class SourceFile:
             raise EnvironmentFailure(f"Cannot write {self.path}: {error.strerror}") from error
 
     def check_unchanged(self) -> None:
-        """Raise StateError if the file is no longer what was read."""
+        """Raise StateError if the file has changed since it was read."""
         if self.path.read_bytes() != self.data:
             raise StateError(
                 f"The file {self.path} was changed meanwhile; it was left as it is.",
@@ -80,7 +80,7 @@ class SourceFile:
             )
 
     def diff(self, text: str) -> str:
-        """Return the difference to a changed text, as `diff -u` writes it."""
+        """Return the difference to a changed text in the format of `diff -u`."""
         name = os.path.relpath(self.path)
         lines = difflib.unified_diff(
             self.text.splitlines(keepends=True), text.splitlines(keepends=True), name, name
@@ -95,7 +95,7 @@ def read_source(path: Path) -> SourceFile:
     """Read a Python file.
 
     Raises:
-        EnvironmentFailure: it cannot be read, or its encoding is unknown.
+        EnvironmentFailure: the file cannot be read, or its encoding is unknown.
     """
     try:
         data = path.read_bytes()

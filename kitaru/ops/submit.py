@@ -1,19 +1,20 @@
 """Start the run that continues a deployed execution on its service, once.
 
-Two people may answer at the same time, or one answers while another resumes: both would start a
+Two people may answer at the same time, or one answers while another resumes. Both would start a
 run. Each execution has a number that grows with every change of its status, here called the round.
-Who is to start a run in a round first creates a claim in the store. Who finds another's claim waits
-for the note of its run for a while, and reports that run as its own. A claim without a run, whose
-starter was killed, holds up the next one for that while only. Runs are also named after execution,
-round and attempt, so that a service which knows names starts one of them alone.
+To start a run in a round, a process first creates a claim in the store. A process that finds
+another's claim waits for the note of that run for a while, and reports the run as its own. A claim
+without a run, whose process was killed, delays the next process only for that time. Runs are also
+named after execution, round and attempt, so that a service that supports names starts only one of
+them.
 
-A service may start a run although its answer never comes back. The same submission again has the
-same name. Where that run has begun meanwhile, which makes another round, the note `unanswered` of
-the earlier one keeps a second run from starting.
+A service may start a run although its response is lost. The same submission, repeated, has the same
+name. If the run has started meanwhile, which begins another round, the note `unanswered` of the
+earlier round prevents a second run.
 
-A waiting execution has one run in a round: a second one needs `again`. One that runs, or has
-failed, is resumed because its run is gone: each call that finds the earlier ones noted starts
-another run.
+A waiting execution has one run per round; a second run needs `again`. A running or failed execution
+is resumed because its run has ended: each call that finds the earlier runs noted starts another
+run.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ if TYPE_CHECKING:
 
 _CLAIM_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
-# Stands for the run of an execution that was completed by the command that answered.
+# Block kinds of an execution that the answering command can complete itself.
 _PLAIN = frozenset({"join", "return"})
 _HERE = "this machine"
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A run that a target was asked for: `title` names the target.
+    """A run requested from a target; `title` names the target.
 
     `is_new` is false for a run that another call has started.
     """
@@ -73,13 +74,13 @@ class Submission:
 
 
 def runs_here(journal: Journal) -> bool:
-    """Return whether an execution runs on this machine: in its starter's process, or its own."""
+    """Return whether an execution runs on this machine: in its caller's or its own process."""
     execution = journal.execution
     return execution.mode == "local" or (execution.mode, execution.target) == ("deployed", "local")
 
 
 class ProcessHandle(Handle[Any]):
-    """An execution that a process of this machine runs, which this program started."""
+    """An execution that runs in a local process started by this program."""
 
     def __init__(self, journal: Journal, process: Process) -> None:
         super().__init__(journal, None)
@@ -88,7 +89,7 @@ class ProcessHandle(Handle[Any]):
     def _is_settled(self, deadline: float | None, until_waiting: bool) -> bool:
         if self._process.popen.poll() is None:
             return False
-        # Exit code 0 means that it stopped at a wait: the process that answered runs the rest.
+        # Exit code 0 means that the process stopped at a wait. The answering process runs the rest.
         if self.status == "running" and self._process.popen.returncode != 0:
             failure = self._process.failure()
             help = hints.resume_help(self._journal)
@@ -103,20 +104,20 @@ class ProcessHandle(Handle[Any]):
             raise
 
     def stop(self) -> None:
-        """End the process, which has no terminal to be interrupted from; the execution stays."""
+        """End the process, which has no terminal for Ctrl-C; the execution is kept."""
         self._process.popen.terminate()
 
 
 def handle_of(journal: Journal, submission: Submission | None) -> Handle[Any]:
-    """Return the handle of an execution that a submission runs."""
+    """Return the handle of the execution that a submission runs."""
     process = submission.process if submission is not None else None
     return Handle(journal, None) if process is None else ProcessHandle(journal, process)
 
 
 def answered(journal: Journal, options: Mapping[str, str]) -> Submission | None:
-    """Start what continues an execution whose wait is answered, as `submit` does.
+    """Start the continuation of an execution after an answer, as `submit` does.
 
-    Returns None where nothing durable was left and it completed, or failed, on this machine.
+    Return None if no durable call remained and the execution completed or failed on this machine.
     """
     found = _submit(journal, again=False, options=options, completes=True)
     return None if found.run_id == _HERE else found
@@ -125,18 +126,18 @@ def answered(journal: Journal, options: Mapping[str, str]) -> Submission | None:
 def submit(
     journal: Journal, *, again: bool = False, options: Mapping[str, str] | None = None
 ) -> Submission:
-    """Start a run of an execution's remaining steps on the target that it began on.
+    """Start a run of an execution's remaining steps on its original target.
 
-    Code and image are those that the execution started with: only the store is read.
+    The code and the image are those of the execution's start: only the store is read.
 
     Args:
-        again: start another run although one was started since the execution waits.
-        options: of the target's service, over those of the settings.
+        again: start another run even if one was started since the execution waits.
+        options: options of the target's service, which override those of the settings.
 
     Raises:
-        StateError: the store does not have its code, or a run was started already.
-        UsageError: an unknown option.
-        EnvironmentFailure: the SDK is missing, or store or service refused.
+        StateError: the store does not contain the code, or a run was already started.
+        UsageError: an option is unknown.
+        EnvironmentFailure: the SDK is missing, or the store or the service refused.
     """
     return _submit(journal, again=again, options=options or {}, completes=False)
 
@@ -166,7 +167,7 @@ def _submit(
     except KitaruError as error:
         if isinstance(error, EnvironmentFailure):
             record_store.try_create(_key(journal, record, "unanswered"), record)
-        # Without the right to delete, the claim remains. The next submission waits until it
+        # Without permission to delete, the claim remains. The next submission waits until it
         # expires.
         with suppress(KitaruError):
             journal.store.delete(claim)
@@ -181,7 +182,7 @@ def _submit(
 def _check_unanswered(
     journal: Journal, record_store: RecordStore, round: int, target: Target
 ) -> None:
-    """Raise StateError where an execution runs since a submission that no service confirmed."""
+    """Raise StateError if the execution runs through a submission that was never confirmed."""
     attempt = len(launches.submissions(journal.store, journal.exec_id, round)) + 1
     key = keys.submission(journal.exec_id, round, attempt, "unanswered")
     if record_store.read(SubmissionRecord, key) is None:
@@ -194,13 +195,13 @@ def _check_unanswered(
 
 
 def check_process(journal: Journal) -> None:
-    """Raise what keeps `submit` from starting the process of an execution of the target `local`.
+    """Raise the errors that would prevent `submit` from starting a process for target `local`.
 
-    A new execution that is to run the same version is recorded only after this.
+    A new execution that runs the same version is recorded only after this check.
 
     Raises:
-        StateError: no record says from which version it was started.
-        EnvironmentFailure: the store lacks the version's code, or this Python a package.
+        StateError: the version that started the execution is not recorded.
+        EnvironmentFailure: the store lacks the version's code, or this Python lacks a package.
     """
     from kitaru_targets.local import submit as local
 
@@ -212,11 +213,12 @@ def check_process(journal: Journal) -> None:
 
 
 def check_service(journal: Journal) -> None:
-    """Raise what keeps `submit` from handing a replay of an execution to its service.
+    """Raise the errors that would prevent `submit` from submitting a replay to its service.
 
     Raises:
-        StateError: the store does not have the execution's code.
-        UsageError: the service cannot reach the store, or its target is of another distribution.
+        StateError: the store does not contain the execution's code.
+        UsageError: the service cannot reach the store, or its target belongs to another
+            distribution.
     """
     from kitaru_targets import registry
     from kitaru_targets.residual_build import kept
@@ -225,7 +227,8 @@ def check_service(journal: Journal) -> None:
     kept(journal)
     name = journal.execution.target
     if not registry.is_own(name):
-        # A person names the target of another distribution; a record does not.
+        # The target of another distribution is used only if a user names it, not because of a
+        # record.
         raise UsageError(
             f"The execution {journal.exec_id} runs on {name}, a target of another distribution.",
             help="Write the pipeline that replays it: "
@@ -241,7 +244,7 @@ def service_options(target: str) -> dict[str, str]:
     from kitaru_targets import registry
 
     found = registry.get(target)
-    # A stack's options are those of the stack's target.
+    # A stack's options belong to the stack's target.
     named = setting("target").value
     is_other = named not in (None, target) or (named is None and target == registry.LOCAL)
     return {**(connection(found) or {}), **({} if is_other else setting("submit").value)}
@@ -284,15 +287,15 @@ def _start(
 def start_residual(
     journal: Journal, *, image: str | None = None, token: str, options: Mapping[str, str]
 ) -> Submitted:
-    """Start a run of the residual pipeline of an execution, on the service that it began on.
+    """Start a run of the residual pipeline of an execution, on its original service.
 
-    Only the store is read: code and image are those that the execution started with; `image` stands
-    in for the image of one that no version began. `token` names the run: where the service knows
-    names, the same one again is the same run.
+    Only the store is read: code and image are those of the execution's start. `image` is used if no
+    version started the execution. `token` names the run: if the service supports names, the same
+    token addresses the same run.
 
     Raises:
-        StateError: the store does not hold the code of the execution.
-        UsageError, EnvironmentFailure: as `kitaru_targets.upload.submit` raises them.
+        StateError: the store does not contain the code of the execution.
+        UsageError, EnvironmentFailure: the errors of `kitaru_targets.upload.submit`.
     """
     from kitaru_targets import deploy, registry
     from kitaru_targets.residual_build import stored
@@ -315,7 +318,7 @@ def start_residual(
 
 
 def _image(journal: Journal) -> str:
-    """Return the image of the version that an execution was started from, if any."""
+    """Return the image of the version that started the execution, if any."""
     from kitaru_targets import lock
 
     version = launches.version(journal.store, journal.exec_id)
@@ -327,7 +330,7 @@ def _image(journal: Journal) -> str:
 
 
 def _process_of(journal: Journal, options: Mapping[str, str]) -> tuple[LaunchRecord, str]:
-    """Return what an execution of the target `local` was started from, and its interpreter."""
+    """Return the origin of an execution for the target `local`, and its interpreter."""
     from kitaru_targets.common.options import check_run
 
     check_run("local", options, ["python"])
@@ -341,7 +344,7 @@ def _process_of(journal: Journal, options: Mapping[str, str]) -> tuple[LaunchRec
 
 
 def _noted(record_store: RecordStore, key: str) -> SubmissionRecord | None:
-    """Return the run that a concurrent call starts; None if that call starts none."""
+    """Return the run started by a concurrent call; None if that call starts none."""
     for _ in range(round(_CLAIM_SECONDS / _LOOK_SECONDS)):
         held = record_store.read(SubmissionRecord, key)
         if held is not None:
@@ -359,7 +362,7 @@ def _key(journal: Journal, record: SubmissionRecord, what: str) -> str:
 
 
 def recorded(error: KitaruError, journal: Journal, what: str) -> KitaruError:
-    """Return an error of a submission that says what is recorded, and how to submit it."""
+    """Return a submission error that includes the recorded state, and the command to submit it."""
     command = hints.command(journal.store, "executions", "resume", journal.exec_id)
     help = f"{error.help}\nThen: {command}" if error.help else f"Then: {command}"
     kind = EnvironmentFailure if isinstance(error, EnvironmentFailure) else type(error)
@@ -367,11 +370,11 @@ def recorded(error: KitaruError, journal: Journal, what: str) -> KitaruError:
 
 
 def complete_here(journal: Journal) -> bool:
-    """Run the code after an answered wait on this machine. Return whether the execution ended.
+    """Run the code after an answered wait on this machine; return whether the execution ended.
 
-    Only where nothing durable can be called any more: the rest of the flow's body is what a
-    container would be started for. Where this machine lacks what the code imports, or the store
-    lacks the code, nothing is recorded and a run of the service does it.
+    Used only if no durable call can follow: a container would be started just for the rest of the
+    body. If this machine lacks an imported package, or the store lacks the code, nothing is
+    recorded and the service runs it.
     """
     from kitaru_targets import bundle, registry, residual_build
     from kitaru_targets.local import submit as local

@@ -1,4 +1,4 @@
-"""Store the bundle of a build, from where its steps fetch it."""
+"""Store the bundle of a build for its steps to fetch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def upload(store: Store, directory: Path) -> str:
-    """Put the bundle of the build in `directory` into a store; return the digest of the bundle.
+    """Store the bundle of the build in `directory`; return the digest of the bundle.
 
     Raises:
-        StateError: there is no build in the directory.
-        EnvironmentFailure: a file is not what was compiled, or the store cannot be written.
+        StateError: the directory contains no build.
+        EnvironmentFailure: a file differs from the compiled build, or the store cannot be written.
 
     Example:
         upload(store, Path("build/review/vertex"))

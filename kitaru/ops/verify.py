@@ -1,4 +1,4 @@
-"""Verify a store: each object is what was written, and nothing that one refers to is missing."""
+"""Verify a store: every object is unchanged, and no referenced object is missing."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from kitaru.wire.structs import fields_of
 if TYPE_CHECKING:
     from kitaru.stores.base import Store
 
-# What is stored under its own digest.
+# Prefixes of objects stored under their own digests.
 _BY_DIGEST = ("bundle/", "inputs/", "deployment/file/")
-# What is a record, by the segment after the execution's id, or the first one.
+# Record types, by the segment after the execution's id or by the first segment.
 _RECORDS = {"execution", "state", "end", "inv", "attempt", "wait", "exit", "frame", "intent"}
 _RECORDS |= {"launch", "submission", "log"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong in a store: `key` is the object, empty for the store itself."""
+    """A fault in a store; `key` is the object, empty for the store itself."""
 
     key: str
     what: str
@@ -40,9 +40,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was looked at: how many objects, their bytes, and how many have a digest of their own.
+    """The result of a verification: number of objects, bytes, and objects with a digest.
 
-    `notes` are about the store and no damage: others may read its file, for example.
+    `notes` are about the store, not about damage: for example, other users may read its file.
     """
 
     objects: int
@@ -53,13 +53,13 @@ class Verified:
 
 
 def verify(store: Store) -> Verified:
-    """Read every object of a store and compare it with its digest; look for what is missing.
+    """Verify the digest of every object in a store, and find missing objects.
 
-    Executions may run meanwhile. The digest of each object proves its content. Objects that others
-    refer to must exist: large values, and numbered states.
+    Executions may run meanwhile. The digest of each object proves its content. Referenced objects
+    must exist: large values and numbered states.
 
     Raises:
-        NotFound: there is no such file.
+        NotFound: the file does not exist.
         EnvironmentFailure: the store cannot be read.
     """
     check_exists(store.url)
@@ -81,7 +81,7 @@ def verify(store: Store) -> Verified:
         except (RecordCorrupt, RecordTooNew) as error:
             findings.append(Finding(key, error.message))
     missing = [key for key in needed if key not in present]
-    # What was written meanwhile is there now, and of what was removed so is neither.
+    # Look again: objects written meanwhile exist now, and removed executions have no objects.
     for key in missing:
         if store.get(key) is None and store.get(needed[key]) is not None:
             findings.append(Finding(key, f"{needed[key]} refers to it, and it is missing"))
@@ -90,7 +90,7 @@ def verify(store: Store) -> Verified:
 
 
 def check_exists(url: str) -> None:
-    """Raise NotFound where a URL names a file that does not exist."""
+    """Raise NotFound if the file of a URL does not exist."""
     if url.startswith("sqlite:") and not (path := sqlite_path(url[7:])).exists():
         raise NotFound(
             f"There is no store at {path}.", help="Name another one: --store sqlite:PATH"
@@ -98,22 +98,22 @@ def check_exists(url: str) -> None:
 
 
 def structure(store: Store) -> list[str]:
-    """Return what is wrong with the files of a store, whatever they contain."""
+    """Return the faults in the files of a store, regardless of their content."""
     return store.damage() if isinstance(store, SqliteStore) else []
 
 
 def check_structure(store: Store) -> None:
-    """Raise RecordCorrupt where the files of a store are damaged, whatever they contain."""
+    """Raise RecordCorrupt if the files of a store are damaged, regardless of their content."""
     if isinstance(store, SqliteStore) and (found := store.damage()):
         raise damaged(store.path, f"{found[0]}.")
 
 
 def checked(key: str, data: bytes) -> tuple[Record | None, bool]:
-    """Verify an object by itself; return the record that it is, and whether it has a digest.
+    """Verify a single object; return its record, and whether it has a digest.
 
     Raises:
-        RecordCorrupt: it is not what was written there.
-        RecordTooNew: a newer Kitaru wrote it.
+        RecordCorrupt: the object differs from the written one.
+        RecordTooNew: a newer version of Kitaru wrote the object.
     """
     if "/blob/" in key or key.startswith(_BY_DIGEST):
         if hashlib.sha256(data).hexdigest() != key.rpartition("/")[2]:
@@ -162,7 +162,7 @@ def _values(item: Any) -> Iterator[StoredValue]:
 
 
 def _chunks(store: Store, home: str, value: StoredValue) -> Iterator[str]:
-    """Yield the keys of the parts of a large value."""
+    """Yield the keys of the chunks of a large value."""
     hashes: list[str] = []
 
     def note(document: dict[str, Any]) -> Any:
@@ -183,7 +183,7 @@ def _chunks(store: Store, home: str, value: StoredValue) -> Iterator[str]:
 
 
 def _gaps(store: Store, found: Iterable[str]) -> Iterator[Finding]:
-    """Yield what is missing among objects that are numbered from 1."""
+    """Yield the missing objects of sequences numbered from 1."""
     numbers: dict[str, set[int]] = {}
     for key in found:
         if key.startswith("x/") and "/state/" in key:
