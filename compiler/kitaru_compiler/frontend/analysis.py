@@ -1,10 +1,10 @@
-"""The analysis of a module: what its scopes bind, stored by the contents of the module.
+"""The analysis of a module: the bindings of its scopes, cached by the content of the module.
 
-libcst reads the scopes (`frontend.reader`). It is imported only if an analysis is missing, for its
-import alone takes as long as a small compilation. An analysis is a pure function of the text: its
-key contains neither path nor time, so checkouts and machines may share the folder.
+libcst reads the scopes (`frontend.reader`). It is imported only if an analysis is missing, because
+the import alone takes as long as a small compilation. An analysis is a pure function of the text:
+its key contains neither path nor time, so checkouts and machines may share the cache folder.
 
-What libcst must not see or does not read, `ast` reads. Both have the same answers.
+Text that libcst must not or cannot read is read with `ast`. Both return the same results.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from kitaru.wire.disk_cache import DiskCache
 from kitaru_compiler.frontend.source import MAX_DEPTH, Source
 from kitaru_compiler.ir.scope import Bound
 
-# Goes up when an analysis of the same text has other contents than before.
+# Increased when an analysis of the same text changes its content.
 _VERSION = "scopes/1"
 
 
 class Analysis:
-    """What is known of the scopes of one module; a scope is read when it is first needed."""
+    """The analysis of the scopes of one module; a scope is read when it is first needed."""
 
     def __init__(self, source: Source, cache: DiskCache | None) -> None:
         self._source = source
@@ -37,20 +37,20 @@ class Analysis:
         self._is_readable = _is_readable(source)
 
     def module(self, by_ast: Callable[[], Bound]) -> Bound:
-        """Return what the module's own scope binds; `by_ast` is asked where libcst is not."""
+        """Return the module scope's bindings; `by_ast` is called if libcst cannot be used."""
         source = self._source
         return self._scope("", lambda reader: reader.read_module(source.tree, source.lines), by_ast)
 
     def function(
         self, definition: ast.FunctionDef | ast.AsyncFunctionDef, by_ast: Callable[[], Bound]
     ) -> Bound:
-        """Return what the scope of a top-level function binds."""
+        """Return the bindings of the scope of a top-level function."""
         place = f"{definition.name}:{definition.lineno}"
         lines = self._source.lines
         return self._scope(place, lambda reader: reader.read_function(definition, lines), by_ast)
 
     def store(self) -> None:
-        """Store what was read since the analysis was loaded."""
+        """Store the scopes that were read since the analysis was loaded."""
         if self._cache is not None and self._has_more:
             self._has_more = False
             self._cache.put(self._key, json.dumps(self._known, separators=(",", ":")).encode())
@@ -70,7 +70,7 @@ class Analysis:
 
         try:
             return from_text(reader)
-        except Exception:  # such as a ParserSyntaxError for 5,000 strings side by side
+        except Exception:  # such as a ParserSyntaxError for 5,000 adjacent strings
             return None
 
 
@@ -80,10 +80,10 @@ def _key(text: str) -> str:
 
 
 def _is_readable(source: Source) -> bool:
-    """Return whether libcst may see the texts of a module.
+    """Return whether libcst may read the texts of a module.
 
-    For libcst, operands and the parts of a dotted name nest, where Python lists them: it ends the
-    process on thousands of them. `frontend.source` limits the depth of everything else.
+    libcst nests operands and the parts of a dotted name, which Python lists. Thousands of them
+    crash the process. `frontend.source` limits the depth of all other syntax.
     """
     nodes = source.nodes
     lengths = [len(node.values) for node in nodes.of(ast.BoolOp)]

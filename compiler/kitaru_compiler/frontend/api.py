@@ -1,16 +1,16 @@
 """Signatures of Kitaru's own API, read from the source of the installed package.
 
-The compiler may not import the runtime, and a second list of its functions would drift from the
-first. So the signatures are read where they are written: `kitaru/__init__.py` is parsed, its
-imports are followed, and a name leads to a function, a class, a module or an object of a known
-class. No code of the package runs. Options of decorators are `**options: Unpack[SomeTypedDict]`,
-whose fields are keyword parameters here, as they are for a type checker.
+The compiler must not import the runtime, and a second list of its functions would become outdated.
+The signatures are therefore read from the source: `kitaru/__init__.py` is parsed, its imports are
+followed, and a name is resolved to a function, a class, a module or an object of a known class. No
+code of the package runs. Options of decorators are declared as `**options: Unpack[SomeTypedDict]`.
+Their fields are keyword parameters here, as for a type checker.
 
     Api().member("wait")            -> Callable_(… question, schema, timeout …)
     Api().member("memory.get")      -> the method `Memories.get`, bound
     Api().member("nothing")         -> None: there is no such name
 
-What cannot be told for certain is `UNKNOWN`, which has every attribute and takes every call.
+An uncertain result is `UNKNOWN`, which has every attribute and accepts every call.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from kitaru_compiler.frontend.names import Symbol, dotted_name
 
 ArgumentKind = Literal["positional_only", "positional_or_keyword", "keyword_only"]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-# Bases whose attributes are those of every object.
+# Bases that add no attributes to those of every object.
 _PLAIN_BASES = frozenset({"Generic", "Protocol", "object", "ABC"})
-# What makes a name of `Unpack[…]` or a class one that is not read here.
+# A class with one of these methods, or a name from it, is not read here.
 _LAZY = frozenset({"__getattr__", "__getattribute__"})
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """A parameter: `annotation` is read in `module`."""
+    """A parameter; `annotation` is resolved in `module`."""
 
     name: str
     kind: ArgumentKind
@@ -45,9 +45,9 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a call must fit. `more` and `named` tell whether any further arguments are taken.
+    """The parameters of a call. `more` and `named` are true if further arguments are accepted.
 
-    `forwards` is true for `*args: P.args`: the call must also fit the function that was decorated.
+    `forwards` is true for `*args: P.args`: the call must also fit the decorated function.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Signature:
 
 
 class Unknown:
-    """Something that has every attribute and takes every call."""
+    """An object that has every attribute and accepts every call."""
 
 
 UNKNOWN = Unknown()
@@ -81,7 +81,7 @@ class Class:
 
 @dataclass(frozen=True)
 class Instance:
-    """An object of a class; `of` is the user's function that a flow or a checkpoint was made of."""
+    """An object of a class; `of` is the user's function behind a flow or a checkpoint."""
 
     cls: Class
     of: Symbol | None = None
@@ -107,7 +107,7 @@ class Api:
     _pending: set[tuple[str, str]] = field(default_factory=set)
 
     def member(self, dotted: str) -> Member | None:
-        """Return what `kitaru.DOTTED` is, None when there is no such name."""
+        """Return the object `kitaru.DOTTED`, None if the name does not exist."""
         found: Member | None = Module("kitaru")
         for name in filter(None, dotted.split(".")):
             if found is None:
@@ -142,7 +142,7 @@ class Api:
         return sorted(name for name in found if not name.startswith("_"))
 
     def signature(self, callee: Member) -> Signature | None:
-        """Return what a call of `callee` must fit, None when that is not certain."""
+        """Return the signature for a call of `callee`, None if it is uncertain."""
         match callee:
             case Callable_(module, definition, owner):
                 return self._signature(module, definition, bound=owner is not None)
@@ -158,7 +158,7 @@ class Api:
         return None
 
     def result(self, callee: Member) -> Member:
-        """Return what a call gives."""
+        """Return the result of a call."""
         match callee:
             case Class():
                 return Instance(callee)
@@ -188,10 +188,10 @@ class Api:
         return tuple(found.values())
 
     def values(self, module: str, annotation: ast.expr | None) -> frozenset[str] | None:
-        """Return the kinds of literal that fit an annotation, None when any may.
+        """Return the kinds of literals that fit an annotation, None if all may fit.
 
-        A kind is the name of a builtin type, `None`, `function`, the name of another class, or
-        for `Literal[…]` the value, as `ast.unparse` writes it.
+        A kind is the name of a builtin type, `None`, `function`, the name of another class, or for
+        `Literal[…]` the value in the form of `ast.unparse`.
         """
         match annotation:
             case ast.Constant(value=None):
@@ -267,7 +267,7 @@ class Api:
         return Signature(definition.name, tuple(found), more, named, forwards)
 
     def _typed(self, module: str, annotation: ast.expr | None) -> Member:
-        """Return the object that an annotation promises."""
+        """Return the object that an annotation declares."""
         if isinstance(annotation, ast.Subscript):
             annotation = annotation.value
         if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
@@ -307,7 +307,7 @@ class Api:
         return None
 
     def _family(self, cls: Class) -> tuple[list[Class], bool]:
-        """Return a class and its bases in the package, and whether it has others or answers all."""
+        """Return a class and its bases in the package, and whether other attributes may exist."""
         found, open_, pending = [], False, [cls]
         while pending:
             one = pending.pop(0)
@@ -325,7 +325,7 @@ class Api:
         return found, open_
 
     def _global(self, module: str, name: str) -> Member | None:
-        """Return what a name of a module is, None when the module has no such name."""
+        """Return the object of a module's name, None if the name does not exist."""
         bound = _module(module).get(name)
         key = (module, name)
         if bound is None or bound == ("import", module, name):
@@ -359,7 +359,7 @@ class Api:
         return self._global(where, name) or UNKNOWN
 
     def _evaluated(self, module: str, value: ast.AST) -> Member:
-        """Return what an expression of the package gives, as far as it is plain."""
+        """Return the value of an expression of the package, if it is simple."""
         match value:
             case ast.Name(id=name):
                 return self._global(module, name) or UNKNOWN
@@ -370,7 +370,7 @@ class Api:
         return UNKNOWN
 
     def _lazy(self, module: str) -> set[str]:
-        """Return the names that a module lists in `__all__`; a `__getattr__` may make them."""
+        """Return the names in a module's `__all__`, which a `__getattr__` may create."""
         bound = _module(module).get("__all__")
         match bound:
             case ("value", ast.Assign(value=ast.List(elts=names))):
@@ -378,13 +378,13 @@ class Api:
         return set()
 
 
-# The package does not change while a process runs, and to parse and search it takes longer than to
-# compile most flows: it is done once.
+# Parsing and searching the package takes longer than compiling most flows. The package does not
+# change while a process runs, so it is done once.
 
 
 @cache
 def _own(cls: Class) -> dict[str, ast.AST]:
-    """Return what defines each attribute of a class and of its objects."""
+    """Return the definition of each attribute of a class and of its objects."""
     found: dict[str, ast.AST] = {}
     for stmt in _definition(cls).body:
         match stmt:
@@ -456,7 +456,7 @@ def _is_parameters(annotation: ast.expr | None) -> bool:
 
 
 def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr, ast.AST]]:
-    """Yield each target of an assignment with what tells its value."""
+    """Yield each target of an assignment with the node of its value."""
     match node:
         case ast.Assign(targets=targets, value=value):
             for target in targets:
@@ -471,7 +471,7 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.expr, ast.AST]]:
 
 
 def _bindings(body: list[ast.stmt], module: str) -> Iterator[tuple[str, Bound]]:
-    """Yield what binds each name, the later ones after the earlier; both arms of an `if` count."""
+    """Yield the binding of each name, in source order; both arms of an `if` count."""
     for stmt in body:
         match stmt:
             case ast.Import(names=names):

@@ -1,4 +1,4 @@
-"""Models that a project's code names: a step installs the library that reaches each of them.
+"""Find the models that a project's code names. Each step installs the libraries that they need.
 
     kitaru.llm(prompt, model="anthropic/claude-x")      that model
     kitaru.llm(prompt, model=MODEL)                     what the module sets MODEL to
@@ -8,8 +8,8 @@
     kitaru.llm(prompt, model=f"anthropic/{size}")       "anthropic/*": the vendor decides
     kitaru.llm(prompt)                                  "": the default model
 
-Every value that the source shows is collected, of all branches. Where the source does not show the
-value (an input, a variable of the environment), the call is reported as open.
+Every value that the source shows is collected, from all branches. If the source does not show the
+value (an input, an environment variable), the call is reported as open.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kitaru_compiler.ir.scope import argument_names
 from kitaru_compiler.ir.walk import children
 
 DEFAULT = ""
-"""Stands for the default model among the names."""
+"""Represents the default model among the names."""
 
 _ASKING = frozenset({"llm", "memory.compact"})
 _ENVIRONMENT = frozenset({"os.getenv", "os.environ.get"})
@@ -40,14 +40,14 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 @dataclass(frozen=True)
 class AskedModels:
-    """The models that code names, sorted, and the calls whose model the source does not show."""
+    """The models named in code, sorted, and the calls whose model the source does not show."""
 
     names: tuple[str, ...]
     open: tuple[Diagnostic, ...]
 
 
 def asked_models(names: Names, module: str) -> AskedModels:
-    """Return the models that a module and what it imports of the project may ask."""
+    """Return the models that a module and its imports from the project may call."""
     reader = _Reader(names, [*names.project.closure(module).sources.values()])
     found: set[str] = set()
     open_calls: list[Diagnostic] = []
@@ -67,21 +67,21 @@ def asked_models(names: Names, module: str) -> AskedModels:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an expression is evaluated: `functions` are those around it, the innermost last."""
+    """The scope of an expression: `functions` are the enclosing functions, the innermost last."""
 
     source: Source
     functions: tuple[Function, ...] = ()
 
     @property
     def scope(self) -> str:
-        """What `Names` calls the scope: the top-level function around it, or nothing."""
+        """The scope's name for `Names`: the enclosing top-level function, or empty."""
         top = self.functions[0] if self.functions else None
         known = isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef)
         return top.name if known and top in self.source.tree.body else ""
 
 
 Model = str | None
-"""A model by name; None for one that the source does not show."""
+"""A model by name; None for a model that the source does not show."""
 
 
 @dataclass
@@ -91,13 +91,13 @@ class _Reader:
     _pending: set[tuple[int, str]] = field(default_factory=set)
 
     def asking(self) -> Iterator[tuple[ast.Call, _Place]]:
-        """Yield the calls that ask a model, or that prepare one: `partial(kitaru.llm, …)`."""
+        """Yield the calls that call a model, or that prepare a call: `partial(kitaru.llm, …)`."""
         for call, place in self._calls:
             if any(self._asks(one, place) for one in (call.func, *call.args)):
                 yield call, place
 
     def models_of(self, call: ast.Call, place: _Place) -> Iterator[Model]:
-        """Yield the models that a call may ask."""
+        """Yield the models that a call may use."""
         said = [k.value for k in call.keywords if k.arg == "model"]
         unpacked = [k.value for k in call.keywords if k.arg is None]
         for value in said:
@@ -123,14 +123,14 @@ class _Reader:
             for child in children(node):
                 visit(child, place)
 
-        # A call that asks a model, or passes one on, has a name for it that some import gives.
+        # A call of a model, or of a function that passes it on, uses a name bound by an import.
         near = self.names.near_kitaru()
         for source in (source for source in self.sources if source.module in near):
             visit(source.tree, _Place(source))
         return found
 
     def _values(self, value: ast.expr, place: _Place, depth: int = 0) -> Iterator[Model]:
-        """Yield what an expression may be."""
+        """Yield the possible values of an expression."""
         if depth > _DEEPEST:
             yield None
             return
@@ -169,7 +169,7 @@ class _Reader:
                 yield None
 
     def _joined(self, parts: list[ast.expr], place: _Place, depth: int) -> Iterator[Model]:
-        """Yield what a text may be that is put together; `*` stands for what is not shown."""
+        """Yield the possible values of a composed string, with `*` for unknown parts."""
         choices = []
         for part in parts:
             inner = part.value if isinstance(part, ast.FormattedValue) else part
@@ -180,7 +180,7 @@ class _Reader:
             yield None if text.startswith(_OPEN) else text
 
     def _elements(self, table: ast.expr, place: _Place, depth: int) -> Iterator[Model]:
-        """Yield what the values of a table may be, or the elements of a list."""
+        """Yield the possible values in a table, or the elements of a list."""
         match table:
             case ast.Dict(values=values):
                 inside = values
@@ -200,7 +200,7 @@ class _Reader:
             yield from self._values(one, place, depth + 1)
 
     def _entry(self, table: ast.expr, key: str, place: _Place) -> Iterator[Model]:
-        """Yield what a table may hold under a key; the default where it holds nothing there."""
+        """Yield the possible values of a table's key, or the default if the key is missing."""
         if isinstance(table, ast.Dict) and all(isinstance(k, ast.Constant) for k in table.keys):
             pairs = zip(table.keys, table.values, strict=True)
             held = [v for k, v in pairs if isinstance(k, ast.Constant) and k.value == key]
@@ -233,7 +233,7 @@ class _Reader:
     def _bound(
         self, name: ast.Name | ast.Attribute, place: _Place
     ) -> Iterator[tuple[ast.expr, _Place]]:
-        """Yield what a variable, of a function or a module, is set to."""
+        """Yield the values assigned to a variable of a function or a module."""
         dotted = dotted_name(name)
         if isinstance(name, ast.Name) and (function := _binder(name.id, place)) is not None:
             at = place.functions.index(function) + 1
@@ -243,14 +243,14 @@ class _Reader:
         absolute = self.names.variable(place.source, dotted, place.scope) if dotted else ""
         module, _, variable = absolute.rpartition(".")
         source = self.names.project.find(module) if module else None
-        # `config.MODEL.upper` begins with a variable as well.
+        # `config.MODEL.upper` also starts with a variable.
         if source is not None and dotted.endswith(variable):
             yield from ((value, _Place(source)) for value in _set_to(variable, source.tree))
 
     def _passed(
         self, function: Function, parameter: str, place: _Place, depth: int
     ) -> Iterator[Model]:
-        """Yield what a parameter may be: its default, and what the project's calls pass."""
+        """Yield a parameter's possible values: its default, and arguments of project calls."""
         if isinstance(function, ast.Lambda) or self._is_flow(function, place):
             yield None
             return
@@ -281,7 +281,7 @@ class _Reader:
         symbol = self.names.resolve(place.source, callee, place.scope)
         if symbol is not None and symbol.definition is not None:
             return symbol.definition is function
-        # A method, or a function inside a function.
+        # A method, or a nested function.
         name = callee.attr if isinstance(callee, ast.Attribute) else dotted_name(callee)
         return name == function.name and (symbol is None or symbol.kind != "primitive")
 
@@ -293,7 +293,7 @@ class _Reader:
         parameter: str,
         depth: int,
     ) -> Iterator[Model]:
-        """Yield what a call passes for a parameter."""
+        """Yield the argument of a call for a parameter."""
         if named := [k.value for k in call.keywords if k.arg == parameter]:
             yield from self._values(named[0], place, depth)
             return
@@ -312,7 +312,7 @@ class _Reader:
 
 
 def _binder(name: str, place: _Place) -> Function | None:
-    """Return the innermost function around a place that binds a name."""
+    """Return the innermost enclosing function that binds a name."""
     for function in reversed(place.functions):
         if name in argument_names(function.args) or any(True for _ in _set_to(name, function)):
             return function
@@ -320,7 +320,7 @@ def _binder(name: str, place: _Place) -> Function | None:
 
 
 def _set_to(name: str, scope: ast.AST) -> Iterator[ast.expr]:
-    """Yield what a scope sets a variable to, in its own statements."""
+    """Yield the values that a scope's own statements assign to a variable."""
     body = getattr(scope, "body", [])
     pending: list[ast.AST] = [*body] if isinstance(body, list) else [body]
     while pending:

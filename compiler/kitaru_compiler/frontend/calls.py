@@ -29,21 +29,21 @@ PRIMITIVES: dict[str, CallKind] = {
     "log": "log",
     **{f"memory.{operation}": "memory" for operation in MEMORY},
 }
-# What a function calls, for one meaning of "calls".
+# Returns the callees of a function; which calls count depends on the caller.
 CallsOf = Callable[[Symbol], list[Symbol | DurableCall]]
 
 
 @dataclass
 class Calls:
-    """Marks the durable calls of functions; helpers are followed through the project, once each."""
+    """Marks the durable calls of functions; follows each helper of the project once."""
 
     names: Names
-    # The flow's module, whose imports are the project's code.
+    # The flow's module, whose imports form the project's code.
     module: str
-    # How often a checkpoint is retried where neither it nor its flow says.
+    # Number of retries of checkpoints if neither they nor their flow set it.
     retries: int = 0
     helpers: dict[str, Helper] = field(default_factory=dict)
-    # The fault of this compiler that ended `mark`: what the flow calls is then unknown.
+    # The compiler error that ended `mark`, after which the flow's calls are unknown.
     fault: Exception | None = None
     _inside_of: dict[str, tuple[DurableCall, ...]] = field(default_factory=dict)
     _direct_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Calls:
         return Tables(self.names, self.methods.sources)
 
     def _is_certain(self, source: Source, callee: ast.expr, own: set[str], name: str) -> bool:
-        """Return whether the callee is `name`, whenever it is called, by a name of the module."""
+        """Return whether the callee is always `name`, called by a name of the module."""
         root = dotted_name(callee).partition(".")[0]
         if source.module not in self._constants:
             self._constants[source.module] = constants(source.tree)
@@ -100,12 +100,12 @@ class Calls:
         return bound_once and name not in self.methods.replaced
 
     def _doubt(self, callee: ast.expr, name: str) -> str:
-        """Return where one of the names through which a function is called may be replaced."""
+        """Return where one of the names in the call of a function may be replaced."""
         parts = [*dotted_name(callee).split("."), name.rpartition(".")[2]]
         return next(filter(None, map(self.methods.replacing.name, parts)), "")
 
     def literals(self, source: Source) -> dict[str, ast.expr]:
-        """Return what the module's constants are, by name, of those that nothing replaces."""
+        """Return the values of the module's constants that are never replaced, by name."""
         if source.module not in self._literals:
             self._literals[source.module] = {
                 name: value
@@ -118,7 +118,7 @@ class Calls:
     def _dynamic(
         self, source: Source, definition: Function, scope: str, owner: Symbol | None
     ) -> Iterator[tuple[ast.Call, list[Symbol]]]:
-        """Yield the calls in a function that may reach something through a value, and what."""
+        """Yield the calls in a function that may reach callables through a value."""
         known = {node for node, _, _ in self._called(source, definition, owner)}
 
         def is_module(name: str) -> bool:
@@ -135,10 +135,10 @@ class Calls:
         yield from dynamic.find(definition, known)
 
     def _gives_data(self, symbol: Symbol) -> bool:
-        """Return whether what a call of `symbol` gives cannot be called in its turn.
+        """Return whether the result of calling `symbol` cannot itself be called.
 
-        What a checkpoint gives is recorded. A function may make functions, or hand on one that it
-        mentions.
+        The result of a checkpoint is recorded data. A function may create functions, or return a
+        function that it mentions.
         """
         if symbol.kind == "checkpoint":
             return True
@@ -164,13 +164,13 @@ class Calls:
         )
 
     def _held(self, source: Source, name: str, scope: str) -> list[Symbol]:
-        """Return the checkpoints and functions that a name of the module is, or may hold."""
+        """Return the checkpoints and functions that a module's name may be or contain."""
         symbol = self.names.lookup(source, name, scope)
         held = self.tables.held(self.names.variable(source, name, scope))
         return [found for found in ([symbol] if symbol else held) if _is_callable(found)]
 
     def _calls_of(self, symbol: Symbol) -> tuple[DurableCall, ...]:
-        """Return the durable calls that are made when what `symbol` stands for is called."""
+        """Return the durable calls made when the object of `symbol` is called."""
         if symbol.kind == "checkpoint":
             options = checkpoint_options(symbol)
             return (DurableCall("checkpoint", options.name, options),)
@@ -200,7 +200,7 @@ class Calls:
         return self._inside_of[symbol.name]
 
     def _reached(self, symbol: Symbol, calls_of: CallsOf) -> Iterator[Symbol]:
-        """Yield a function and those it calls, transitively, each once unless it is called anew."""
+        """Yield a function and its transitive callees, each once, or twice in a recursion."""
         seen: set[str] = set()
         pending = [symbol]
         while pending:
@@ -212,7 +212,7 @@ class Calls:
                     pending.append(called)
 
     def _certain_callees(self, symbol: Symbol) -> list[Symbol | DurableCall]:
-        """Return what a function certainly calls: durable calls, and functions of the project."""
+        """Return the certain callees of a function: durable calls, and functions of the project."""
         if symbol.name not in self._direct_of:
             assert symbol.source is not None and symbol.definition is not None
             found: list[Symbol | DurableCall] = []
@@ -226,7 +226,7 @@ class Calls:
         return self._direct_of[symbol.name]
 
     def _possible_callees(self, symbol: Symbol) -> list[Symbol | DurableCall]:
-        """Return what a function calls, certainly or through a value."""
+        """Return the callees of a function, whether certain or reached through a value."""
         if symbol.name not in self._possible_of:
             source, definition = symbol.source, symbol.definition
             assert source is not None and isinstance(definition, Function)
@@ -240,7 +240,7 @@ class Calls:
         return self._possible_of[symbol.name]
 
     def _decorating(self, symbol: Symbol) -> Iterator[Symbol | DurableCall]:
-        """Yield what decorators may call: the function itself, too, where one is `checkpoint`."""
+        """Yield what decorators may call, including the function itself below `checkpoint`."""
         assert symbol.source is not None and isinstance(symbol.definition, Function)
         for decorator in symbol.definition.decorator_list:
             keywords: tuple[ast.keyword, ...] = ()
@@ -256,7 +256,7 @@ class Calls:
     def _called(
         self, source: Source, function: ast.AST, owner: Symbol | None
     ) -> Iterator[tuple[ast.Call, Symbol, str]]:
-        """Yield what `resolved` does, and the methods that a function certainly calls."""
+        """Yield the results of `resolved`, and the methods that a function certainly calls."""
         yield from self.resolved(source, function)
         assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         receivers = self.methods.receivers(source, function, owner)
@@ -277,7 +277,7 @@ class Calls:
                         yield node, method, submit
 
     def resolved(self, source: Source, function: ast.AST) -> list[tuple[ast.Call, Symbol, str]]:
-        """Return the calls whose callee is known: node, symbol, and `submit` or the like."""
+        """Return the calls with a known callee: node, symbol, and the method, such as `submit`."""
         name = getattr(function, "name", "")
         top = name if function in source.tree.body else ""
         method_own = bound_in(function) if _is_method(function, top) else set()

@@ -1,7 +1,7 @@
-"""Find the calls of `kitaru.register_codec`, which set how objects of a class are recorded.
+"""Find the calls of `kitaru.register_codec`, which register codecs for classes.
 
-A step must have made them before it decodes its first value. An import makes those at the top level
-of a module; others depend on what runs in the step.
+A step must run them before it decodes its first value. An import runs those at the top level of a
+module. Others depend on the code that the step runs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _BRANCHES = (ast.If, ast.While, ast.Match, ast.ExceptHandler, ast.IfExp, ast.Boo
 
 @dataclass(frozen=True)
 class Registration:
-    """A call of `register_codec` for the class `cls`, if that is written out.
+    """A call of `register_codec` for the class `cls`, if the class is named explicitly.
 
-    `inside` is empty where each import of the module makes the call; otherwise it is what the call
-    is in, such as `a function`.
+    `inside` is empty if each import of the module makes the call. Otherwise it names the enclosing
+    construct, such as `a function`.
     """
 
     call: ast.Call
@@ -31,7 +31,7 @@ class Registration:
 
 
 def registrations(source: Source) -> list[Registration]:
-    """Return the registrations of a file, in the order of its text."""
+    """Return the registrations in a file, in source order."""
     if "register_codec" not in source.text:
         return []
     names = set(_names(source))
@@ -39,12 +39,12 @@ def registrations(source: Source) -> list[Registration]:
 
 
 def registers(source: Source) -> bool:
-    """Return whether an import of the file registers a codec."""
+    """Return whether importing the file registers a codec."""
     return any(not one.inside for one in registrations(source))
 
 
 def _names(source: Source) -> Iterator[str]:
-    """Yield what the file calls `kitaru.register_codec`."""
+    """Yield the names of `kitaru.register_codec` in the file."""
     for node in source.nodes.imports:
         match node:
             case ast.Import(names=names):

@@ -17,16 +17,16 @@ from kitaru_compiler.ir.scope import (
 )
 from kitaru_compiler.ir.walk import walk
 
-# The checkpoints and functions that a name, or chain of names, of the module may be, or hold.
+# The checkpoints and functions that a name or dotted name of the module may refer to or contain.
 Holds = Callable[[str], Iterable[Symbol]]
-# Whether the methods of what a name of the module stands for may call what it holds.
+# Whether methods of the object of a module's name may call the object's content.
 Is = Callable[[str], bool]
-# The methods of that name, of whatever class of the project.
+# The methods with a name, in any class of the project.
 Methods = Callable[[str], Iterable[Symbol]]
-# Symbols by their absolute names, in the order in which they were found.
+# Symbols by absolute name, in the order in which they were found.
 Found = dict[str, Symbol]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-# Builtins that look at their arguments and call none of them.
+# Builtins that inspect their arguments and do not call them.
 LOOKERS = frozenset({
     "all", "any", "bool", "dict", "enumerate", "id", "isinstance", "iter", "len", "list", "next",
     "print", "repr", "set", "sorted", "str", "tuple", "type", "zip",
@@ -36,27 +36,28 @@ SUBMITS = frozenset({"submit", "map", "product"})
 
 @dataclass
 class DynamicCalls:
-    """Finds them in one function's body; `modules` are the names in it that stand for modules."""
+    """Finds such calls in one function's body; `modules` are its names that refer to modules."""
 
     holds: Holds
     objects: Is
     methods: Methods
     modules: Is
-    # Whether what is called gives data, nothing that could be called.
+    # Whether the result of the callee is data that cannot be called.
     gives_data: Callable[[Symbol], bool]
     _variables: dict[str, Found] = field(default_factory=dict)
     # Variables that contain these values inside an object that was built from them.
     _made: set[str] = field(default_factory=set)
     _locals: set[str] = field(default_factory=set)
-    # The names in comprehensions that stand for the comprehensions' own variables.
+    # Names in comprehensions that refer to the comprehensions' own variables.
     _inner: set[ast.AST] = field(default_factory=set)
 
     def find(
         self, function: Function, known: Collection[ast.Call]
     ) -> Iterator[tuple[ast.Call, list[Symbol]]]:
-        """Yield the calls in a function that may reach something, with what that is.
+        """Yield the calls in a function that may reach callables, with those callables.
 
-        `known` are the calls whose callee is certain: they may reach what is in their arguments.
+        `known` are the calls with a certain callee: they may reach the callables in their
+        arguments.
         """
         self._locals = set(argument_names(function.args)).union(*map(bound_names, function.body))
         self._inner = {name for stmt in function.body for name in _comprehension_variables(stmt)}
@@ -71,7 +72,7 @@ class DynamicCalls:
                         yield node, list(found.values())
 
     def _follow_variables(self, body: list[ast.stmt]) -> None:
-        """Learn what local variables may hold, until nothing new is learnt."""
+        """Collect the possible values of local variables, until nothing new is found."""
         before = -1
         while before < (learnt := sum(map(len, self._variables.values()))):
             before = learnt
@@ -83,7 +84,7 @@ class DynamicCalls:
                         self._made |= targets
 
     def _reaches(self, call: ast.Call) -> Found:
-        """Return what the callee, or somebody whom it hands its arguments to, may call of them."""
+        """Return the callables that the callee, or a function it passes them to, may call."""
         match call.func:
             case ast.Name(id=name) if name in LOOKERS and name not in self._locals:
                 values: list[ast.expr] = [keyword.value for keyword in call.keywords]
@@ -114,7 +115,7 @@ class DynamicCalls:
         return root in self._made if root in self._locals else bool(root) and self.objects(dotted)
 
     def _called_on(self, callee: ast.expr) -> Found:
-        """Return the methods that a call on some object may reach, by the method's name."""
+        """Return the methods that a call on an unknown object may reach, by the method's name."""
         match callee:
             case ast.Attribute(value=ast.Constant() | ast.JoinedStr()):
                 return {}
@@ -136,9 +137,10 @@ class DynamicCalls:
         return name not in self._locals and self.modules(name)
 
     def _mentioned(self, node: ast.expr) -> Found:
-        """Return what an expression may give, as far as names in it are not themselves called.
+        """Return the callables that the value of an expression may be, from names not called in it.
 
-        What an entry of a table gives, `TOOLS[name](query)`, is data where that is a checkpoint.
+        The result of calling an item of a table, `TOOLS[name](query)`, is data if the item is a
+        checkpoint.
         """
         called = {
             id(part)
@@ -162,7 +164,7 @@ class DynamicCalls:
         return found
 
     def _is_entry(self, callee: ast.expr) -> bool:
-        """Return whether a callee is what a table or variable holds, not a name of the module."""
+        """Return whether a callee is an item of a table or variable, not a name of the module."""
         if isinstance(callee, ast.Name):
             return callee.id in self._locals
         return not isinstance(callee, ast.Attribute)
@@ -180,7 +182,7 @@ class DynamicCalls:
 
 
 def _comprehension_variables(stmt: ast.stmt) -> Iterator[ast.AST]:
-    """Yield the names in comprehensions that are variables of one around them."""
+    """Yield the names in comprehensions that are variables of an enclosing comprehension."""
     for node in walk(stmt):
         if isinstance(node, Comprehension):
             targets = {n for loop in node.generators for n in target_names(loop.target)}
@@ -191,7 +193,7 @@ def _comprehension_variables(stmt: ast.stmt) -> Iterator[ast.AST]:
 
 
 def _roots(target: ast.expr) -> set[str]:
-    """Return the variable whose item or attribute is assigned, if the target is one."""
+    """Return the variable of an assigned item or attribute, if the target is one."""
     while isinstance(target, ast.Subscript | ast.Attribute):
         target = target.value
     return {target.id} if isinstance(target, ast.Name) else set()

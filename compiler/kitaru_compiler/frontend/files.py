@@ -1,9 +1,8 @@
-"""Find the files and modules that the source of a project refers to by other means than `import`.
+"""Find the files and modules that a project's source refers to other than by `import`.
 
-Every path that starts at `__file__`, at a package's resources, or, where such a file exists, at the
-working directory counts as a reference, whatever the code does with it: `FileSystemLoader(HERE)`
-reads a folder as `open` reads a file. A reference is a hint for the bundle, never a fact about the
-flow.
+Every path that starts at `__file__`, at a package's resources, or (if such a file exists) at the
+working directory counts as a reference, regardless of its use: `FileSystemLoader(HERE)` reads a
+folder as `open` reads a file. A reference is a hint for the bundle and never a fact about the flow.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Kind = Literal[
     "path", "glob", "pattern", "rglob", "list", "write", "root", "module", "modules",
     "unknown module",
 ]  # fmt: skip
-# Methods and functions that look at what is directly in a folder.
+# Methods and functions that list the direct content of a folder.
 _LISTS = frozenset({"iterdir"})
 _LIST_FUNCTIONS = frozenset({"os.listdir", "os.scandir"})
 _WALK_FUNCTIONS = frozenset({
@@ -44,15 +43,15 @@ _WALK_FUNCTIONS = frozenset({
 _GLOB_FUNCTIONS = frozenset({"glob.glob", "glob.iglob"})
 _IMPORTS = frozenset({"importlib.import_module", "__import__"})
 _ADD_ROOT = frozenset({"sys.path.insert", "sys.path.append", "site.addsitedir"})
-# Folders that tools make, in which nothing of the project is.
+# Folders created by tools, which contain no files of the project.
 TOOLS = frozenset({
     ".git", ".hg", ".svn", ".kitaru", ".venv", "__pycache__", "node_modules", ".tox", ".nox",
     ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints", ".idea", ".vscode",
 })  # fmt: skip
-# Calls that show a string and read nothing.
+# Calls that display a string and read nothing.
 _SHOW = frozenset({"print", "debug", "info", "warning", "error", "exception", "log", "write_text"})
 _READS = frozenset({"read_text", "read_bytes"})
-# The modules and builtins that know paths.
+# Modules and builtins that return paths.
 _ROOTS = frozenset(
     name.partition(".")[0]
     for name in (
@@ -60,7 +59,7 @@ _ROOTS = frozenset(
         *PATH_FUNCTIONS, "open", "io.open",
     )
 )  # fmt: skip
-# The expressions that `Paths.value` may find to be a path.
+# Expressions that `Paths.value` may evaluate to a path.
 _MAYBE_LOCATED = (
     ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.Subscript, ast.FormattedValue,
 )  # fmt: skip
@@ -68,11 +67,11 @@ _MAYBE_LOCATED = (
 
 @dataclass(frozen=True)
 class Reference:
-    """One reference: `path` is absolute, or relative to the working directory if `in_cwd`.
+    """A reference; `path` is absolute, or relative to the working directory if `in_cwd`.
 
-    `pattern` is what a glob adds to the path; `module` is the absolute name, or the pattern of
-    names, of the modules that an import makes up at run time. `reads` says that the file is
-    certainly read. `first` says of an import root that it goes before the others.
+    `pattern` is the glob below the path. `module` is the absolute name, or name pattern, of modules
+    that a dynamic import loads. `reads` is true if the file is certainly read. `first` is true if
+    an import root precedes the others.
     """
 
     kind: Kind
@@ -86,15 +85,15 @@ class Reference:
     first: bool = False
 
 
-# The bytes of the name of a file, as file systems limit it.
+# Maximum length of a file name in bytes, as in file systems.
 LONGEST_NAME = 255
 
 
 def references(source: Source, paths: Paths) -> list[Reference]:
     """Return the references of one file, in source order.
 
-    A variable that only holds a path is followed to where it is used: of
-    `DATA = HERE / "data"` and `open(DATA / "a.json")`, the one file is the reference.
+    A variable that contains only a path is followed to its uses: in `DATA = HERE / "data"` and
+    `open(DATA / "a.json")`, only that file is the reference.
     """
     finder = _Finder(source, paths)
     if not finder.live:
@@ -108,10 +107,11 @@ def references(source: Source, paths: Paths) -> list[Reference]:
 
 
 def _live(source: Source, paths: Paths) -> set[ast.AST]:
-    """Return the nodes that may contain a reference: those around anything that may begin one.
+    """Return the nodes that may contain a reference: the ancestors of possible starts of paths.
 
-    A path begins at `__file__`, at a module that knows paths, at a name that a module of the
-    project has, or at a string with a dot; and at a variable whose value contains one of these.
+    A path starts at `__file__`, at a module that returns paths, at a name imported from the
+    project, or at a string with a dot. It also starts at a variable whose value contains one of
+    these.
     """
     nodes, parents = source.nodes, source.nodes.parents
     live: set[ast.AST] = set()
@@ -163,7 +163,7 @@ class _Finder:
         self.live = _live(source, paths)
 
     def visit(self, node: ast.AST, scope: Scope) -> None:
-        """Find the references in a node; the largest expression that is a path is one."""
+        """Find the references in a node; the largest expression that is a path counts."""
         if node not in self.live:
             return
         if isinstance(node, ast.expr) and self._expression(node, scope):
@@ -190,7 +190,7 @@ class _Finder:
                 self.located(value, self._paths.value(value, inner))
 
     def _held(self, node: ast.AST, scope: Scope) -> ast.expr | None:
-        """Return the value of an assignment whose variable is followed to where it is used."""
+        """Return the value of an assignment whose variable is followed to its uses."""
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 pass
@@ -203,7 +203,7 @@ class _Finder:
         return value if isinstance(self._paths.value(value, scope), Located) else None
 
     def _expression(self, node: ast.expr, scope: Scope) -> bool:
-        """Record what an expression refers to; return whether nothing below it is left to see."""
+        """Record the references of an expression; return whether its children need no visit."""
         if isinstance(node, ast.Call) and self._call(node, scope):
             return True
         if not isinstance(node, _MAYBE_LOCATED):
@@ -220,7 +220,7 @@ class _Finder:
         return True
 
     def _contains_itself(self, value: Located) -> bool:
-        """Say whether a path is the module's own file or a folder around it."""
+        """Return whether a path is the module's own file or a folder above it."""
         return not value.in_cwd and f"{self._file}/".startswith(f"{value.path}/")
 
     def _add(
@@ -330,13 +330,13 @@ class _Finder:
         return False
 
     def _written(self, node: ast.AST, value: Value) -> bool:
-        """Record what the code writes, which is not a file of the project."""
+        """Record paths that the code writes, which are not files of the project."""
         if isinstance(value, Located):
             self._add("write", node, value)
         return isinstance(value, Located)
 
     def _texts(self, name: str, node: ast.Call, scope: Scope) -> None:
-        """Record strings that are the name of a file, if one exists; `show` reads none."""
+        """Record strings that name an existing file; arguments of `_SHOW` do not count."""
         if name.rpartition(".")[2] in _SHOW or not node.args:
             return
         value = self._path(node.args[0], scope)
@@ -344,7 +344,7 @@ class _Finder:
             self._add("path", node.args[0], value)
 
     def _path(self, node: ast.expr, scope: Scope) -> Value:
-        """Return the path of an argument: a string that names a file is one as well."""
+        """Return the path of an argument; a string that names a file also counts."""
         value = self._paths.value(node, scope)
         if isinstance(value, Text):
             if not value.text or value.text.startswith(("/", WILD)) or "\n" in value.text:
@@ -354,18 +354,18 @@ class _Finder:
 
 
 def matched(reference: Reference, base: Path) -> Iterator[Path]:
-    """Yield the files on this disk that a reference names; `base` stands for the working directory.
+    """Yield the existing files that a reference names, with `base` as the working directory.
 
-    Files of folders that it names as a whole are among them.
+    The files in referenced folders are included.
     """
     if reference.kind in ("write", "root", "module", "unknown module"):
         return
     where = base / reference.path if reference.in_cwd else Path(reference.path)
-    # A text that is too long for a name, such as a regular expression, names no file.
+    # A string that is too long for a file name, such as a regular expression, refers to no file.
     if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in where.parts):
         return
     if reference.kind == "pattern":
-        # The path itself is a pattern, as `glob.glob` takes it.
+        # The path itself is a pattern, as for `glob.glob`.
         fixed = re.split(r"[*?\[\0]", str(where), maxsplit=1)[0].rpartition("/")[0]
         yield from _globbed(Path(fixed), str(where)[len(fixed) + 1 :])
         return
@@ -390,7 +390,7 @@ def matched(reference: Reference, base: Path) -> Iterator[Path]:
 
 
 def _wild(path: str, base: Path) -> Iterator[Path]:
-    """Yield what a path with wildcards names; what it does not say is never a folder."""
+    """Yield the files that match a path with wildcards; a fully unknown part matches no folder."""
     fixed, _, rest = path.partition(WILD)
     folder = base / fixed.rpartition("/")[0]
     pattern = _escaped(fixed.rpartition("/")[2] + WILD + rest)
@@ -398,7 +398,7 @@ def _wild(path: str, base: Path) -> Iterator[Path]:
 
 
 def _escaped(text: str) -> str:
-    # Of the characters of a pattern, only those for unknown text are meant.
+    # Only the wildcards for unknown text are pattern characters; escape all others.
     escaped = "".join(f"[{c}]" if c in "*?[" else c for c in text)
     return escaped.replace(WILD, "*")
 
@@ -422,12 +422,12 @@ def below(folder: Path) -> Iterator[Path]:
 def _is_of_tools(folder: Path) -> bool:
     if folder.name in TOOLS or folder.name.endswith((".egg-info", ".dist-info")):
         return True
-    # A virtual environment, or what `kitaru compile` wrote.
+    # A virtual environment, or the output of `kitaru compile`.
     return any(disk.is_file(folder / name) for name in ("pyvenv.cfg", "sourcemap.json"))
 
 
 def files_named(folder: Path, patterns: list[str]) -> Iterator[Path]:
-    """Yield the files below `folder` that patterns name, written as in a .gitignore."""
+    """Yield the files below `folder` that match patterns in the syntax of .gitignore."""
     if not patterns:
         return
     from pathspec import GitIgnoreSpec

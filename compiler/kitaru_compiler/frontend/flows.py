@@ -35,10 +35,10 @@ EXAMPLE = "from kitaru import flow\n\n@flow\ndef main() -> str: ..."
 
 @dataclass(frozen=True)
 class FlowDefinition:
-    """One `@flow` function of a module: `name` is what its decorator says, or `variable`.
+    """One `@flow` function of a module; `name` is set in its decorator, or equals `variable`.
 
-    `options` are the arguments of the decorator. A helper of a flow is described in the same way:
-    `owner` is the class whose method it is.
+    `options` are the arguments of the decorator. A helper of a flow is described in the same way.
+    For a method, `owner` is its class.
     """
 
     name: str
@@ -49,7 +49,7 @@ class FlowDefinition:
     owner: str = ""
 
     def option(self, name: str) -> Any:
-        """Return an argument of the decorator, None where it is absent or not a literal."""
+        """Return an argument of the decorator, None if it is absent or not a literal."""
         return {k.arg: literal_of(k.value)[1] for k in self.options}.get(name)
 
     @property
@@ -60,7 +60,7 @@ class FlowDefinition:
 
     @property
     def scope(self) -> str:
-        """What `Names` calls the scope of its body: a method's is the module's."""
+        """The name of its body's scope for `Names`: a method's scope is that of the module."""
         return "" if self.owner else self.definition.name
 
 
@@ -88,7 +88,7 @@ def find_flows(source: Source, names: Names) -> list[FlowDefinition]:
 def select_flow(
     source: Source, names: Names, wanted: str | None
 ) -> tuple[FlowDefinition | None, list[Diagnostic]]:
-    """Return the flow named `wanted`, or the only flow. Without one, return diagnostics."""
+    """Return the flow named `wanted`, or the only flow; otherwise return diagnostics."""
     flows = find_flows(source, names)
     known = ", ".join(flow.name for flow in flows)
     if wanted:
@@ -128,7 +128,7 @@ def _no_flow(source: Source, names: Names) -> list[Diagnostic]:
 
 
 def check_definition(flow: FlowDefinition) -> list[Diagnostic]:
-    """Return what is wrong with the flow's own definition: async, generator, inputs."""
+    """Return the faults of the flow's own definition: async, generator, inputs."""
     source, definition = flow.source, flow.definition
     found: list[Diagnostic] = []
     if isinstance(definition, ast.AsyncFunctionDef):
@@ -171,7 +171,7 @@ def check_definition(flow: FlowDefinition) -> list[Diagnostic]:
 
 
 def parameters(definition: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Parameter, ...]:
-    """Return the flow's inputs as the plan states them."""
+    """Return the flow's inputs in the form of the plan."""
     arguments = definition.args
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
@@ -225,7 +225,7 @@ def _is_json(value: Any) -> bool:
 
 
 def every_checkpoint(names: Names) -> tuple[CheckpointOptions, ...]:
-    """Return the options of every checkpoint that the project's sources define or make."""
+    """Return the options of every checkpoint that the project's sources define."""
     found = []
     for source in filter(None, names.project.sources.values()):
         for node in source.nodes.of(ast.Call):
@@ -240,7 +240,7 @@ def checkpoint_options(
 ) -> CheckpointOptions:
     """Return the literal arguments of a checkpoint's decorator; `inherited` are the flow's.
 
-    None says nothing.
+    None means that an argument is not set.
     """
     assert isinstance(symbol.definition, ast.FunctionDef | ast.AsyncFunctionDef)
     return _options(symbol.definition.name, symbol.options, inherited)

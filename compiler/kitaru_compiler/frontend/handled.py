@@ -1,9 +1,9 @@
-"""Code of the project that reads an exception that its caller may be handling.
+"""Find project code that reads an exception that its caller may be handling.
 
     def report():
         log.exception("failed")     # in a handler's call of `report`, that handler's exception
 
-In a handler of its own, code reads that handler's exception, which is always there.
+In its own handler, code reads that handler's exception, which always exists.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 def exception_reader(source: Source) -> str:
-    """Return where a module has such code, as a diagnostic names the place; empty if nowhere."""
+    """Return where a module contains such code, for a diagnostic; empty if nowhere."""
     raises = any(node.exc is None for node in source.nodes.of(ast.Raise))
     if not raises and not any(name in source.text for name in READERS):
         return ""

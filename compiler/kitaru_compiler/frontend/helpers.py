@@ -1,4 +1,4 @@
-"""Find helpers that can be inlined where the flow calls them, and explain the others."""
+"""Find helpers that can be inlined at their calls, and explain the others."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Why = tuple[str, str]
 
 @dataclass(frozen=True)
 class Helper:
-    """A function of the project that makes durable calls; `kind` is what its name stands for.
+    """A function of the project that makes durable calls; `kind` is the kind of its symbol.
 
-    `recursive` means that it may call itself, through others or not.
+    `recursive` means that it may call itself, directly or through other functions.
     """
 
     definition: FlowDefinition
@@ -25,7 +25,7 @@ class Helper:
 
     @staticmethod
     def of(symbol: Symbol, recursive: bool, owner: Symbol | None = None) -> Helper:
-        """Return the helper that a function or flow stands for, or a method of class `owner`."""
+        """Return the helper for a function or flow, or for a method of class `owner`."""
         assert symbol.source is not None
         assert isinstance(symbol.definition, ast.FunctionDef | ast.AsyncFunctionDef)
         name = symbol.definition.name
@@ -34,7 +34,7 @@ class Helper:
         return Helper(definition, symbol.kind, recursive)
 
     def why_not(self) -> Why | None:
-        """Return why it must stay a call, and what to do about it; None when it need not."""
+        """Return why it must stay a call, and the remedy; None if it can be inlined."""
         function, name = self.definition.definition, f"`{self.definition.name}`"
         if self.recursive:
             return f"{name} calls itself", "loop in the flow instead"
@@ -57,7 +57,7 @@ _PLAIN = "call an undecorated function, or the checkpoints themselves"
 
 
 def _needs_its_class(node: ast.AST) -> bool:
-    """Return whether code means something else outside the class: its cell, or a mangled name."""
+    """Return whether code changes its meaning outside of its class: a cell or a mangled name."""
     name = getattr(node, "id", "") or getattr(node, "attr", "")
     private = name.startswith("__") and not name.endswith("__")
     return private or name in ("super", "__class__")

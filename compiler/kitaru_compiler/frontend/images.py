@@ -1,4 +1,4 @@
-"""Find images that a flow or its project names by a tag only."""
+"""Find images that a flow or its project refers to only by tag."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def about_images(
 ) -> tuple[list[Diagnostic], dict[str, str]]:
     """Return a finding for each image without a digest, and the text of the file that sets it.
 
-    `image` is the one that the decorator names, empty for none; it hides the project's.
+    `image` is the image in the decorator, empty for none. It takes precedence over the project's
+    image.
     """
     option = next((one.value for one in flow.options if one.arg == "image"), flow.definition)
     named = [(image, flow.source.span(option))] if image else []

@@ -1,8 +1,8 @@
-"""Read lock files: which distributions a container installs, with the hashes of their files.
+"""Read lock files: the distributions that a container installs, with the hashes of their files.
 
-Four formats pin versions, hashes and what each distribution needs: uv.lock, pylock.toml (PEP 751),
-poetry.lock and pdm.lock. A container is Linux with CPython, so what a lock requires elsewhere is
-left out, and so are the files for other systems:
+Four formats pin versions, hashes and dependencies: uv.lock, pylock.toml (PEP 751), poetry.lock and
+pdm.lock. A container is Linux with CPython. Requirements for other platforms are left out, and so
+are files for other systems:
 
     typing-extensions ; python_full_version < "3.13"    on every container: a pure wheel fits all
     colorama ; sys_platform == "win32"                  on no container
@@ -33,8 +33,8 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 class Locked:
     """A distribution that containers install in one version.
 
-    `marker` is the condition under which a container installs it, empty for every one. `hashes` are
-    those of its files, such as `sha256:9f86…`, sorted; empty where the list has none.
+    `marker` is the condition for its installation, empty if it is always installed. `hashes` are
+    those of its files, such as `sha256:9f86…`, sorted. They are empty if the list has none.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Locked:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A distribution that another one, or the project, needs."""
+    """A distribution required by another distribution or by the project."""
 
     name: str
     marker: str = ""
@@ -60,9 +60,9 @@ class _Package:
     extras: dict[str, list[Need]]
     hashes: tuple[str, ...]
     is_pure: bool
-    # Where it comes from if not from an index, such as `git+https://…`.
+    # Its origin if it does not come from an index, such as `git+https://…`.
     origin: str
-    # One of these holds where this version is used; empty: everywhere.
+    # This version is used if one of these markers is true; empty: always.
     markers: tuple[str, ...]
 
 
@@ -70,24 +70,24 @@ class _Package:
 class Lock:
     """The content of a lock file: its packages by name, each with one or more versions.
 
-    `names_edges` is false where the file lists what to install and not what needs what, as uv
-    writes a pylock.toml: all of it is installed then.
+    `names_edges` is false if the file lists distributions without their dependencies, as in uv's
+    pylock.toml. All of them are installed then.
     """
 
     packages: dict[str, list[_Package]] = field(default_factory=dict)
     names_edges: bool = True
 
     def version(self, name: str) -> str:
-        """Return the version of a distribution, empty where it is missing or there are several."""
+        """Return the version of a distribution, empty if it is missing or ambiguous."""
         found = {package.version for package in self.packages.get(name, [])}
         return found.pop() if len(found) == 1 else ""
 
     def origin(self, name: str) -> str:
-        """Return where a distribution comes from if it does not come from an index, else empty."""
+        """Return the origin of a distribution that does not come from an index, else empty."""
         return next((p.origin for p in self.packages.get(name, []) if p.origin), "")
 
     def needed_everywhere(self, names: Iterable[str]) -> list[str]:
-        """Return these distributions, and what they need whatever the platform is, sorted."""
+        """Return these distributions and their platform-independent dependencies, sorted."""
         seen, pending = set[str](), list(names)
         while pending:
             name = pending.pop()
@@ -98,7 +98,7 @@ class Lock:
         return sorted(seen)
 
     def closure(self, roots: Iterable[Need]) -> tuple[Locked, ...]:
-        """Return all that containers install for `roots`, sorted by name.
+        """Return all distributions that containers install for `roots`, sorted by name.
 
         Example:
             read_lock(Path("uv.lock")).closure([Need("httpx", extras=("http2",))])
@@ -108,7 +108,7 @@ class Lock:
         where: dict[tuple[str, str], set[tuple[str, str]]] = {}
         for python in PYTHONS:
             for machine in MACHINES:
-                # A marker may name a patch release: an image may have an early or a late one.
+                # A marker may depend on a patch release. An image may have an early or a late one.
                 late, early = (self._reached(roots, python, n, machine) for n in ("99", "0"))
                 for name, version in {**early, **late}.items():
                     where.setdefault((name, version), set()).add((python, machine))
@@ -124,7 +124,7 @@ class Lock:
     def _reached(
         self, roots: Iterable[Need], python: str, patch: str, machine: str
     ) -> dict[str, str]:
-        """Return the versions that one container installs, by name."""
+        """Return the versions that a single container installs, by name."""
         place = (python, patch, machine)
         found: dict[str, str] = {}
         seen: set[tuple[str, str]] = set()
@@ -153,7 +153,7 @@ class Lock:
 
 @lru_cache(maxsize=4096)
 def holds(marker: str, python: str, patch: str, machine: str) -> bool:
-    """Whether a marker holds in a container; one that cannot be read holds.
+    """Return whether a marker is true in a container; an unreadable marker counts as true.
 
     >>> holds("sys_platform == 'win32'", "3.11", "0", "x86_64")
     False
@@ -184,7 +184,7 @@ def holds(marker: str, python: str, patch: str, machine: str) -> bool:
 
 
 def condition(marker: str) -> str | None:
-    """Return a marker as one about containers: empty where it always holds, None where never."""
+    """Simplify a marker for containers: empty if it is always true, None if it never is."""
     places = {
         (python, machine)
         for python in PYTHONS
@@ -223,7 +223,7 @@ def _any(name: str, values: Iterable[str], of: Iterable[str]) -> str:
 
 
 def read_lock(path: Path) -> Lock:
-    """Return the content of a lock file; empty where it cannot be read: its own tool reports it."""
+    """Read a lock file; return an empty lock if it is not valid, which its own tool reports."""
     try:
         document = tomllib.loads(disk.read_text(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
@@ -240,16 +240,16 @@ def read_lock(path: Path) -> Lock:
 
 
 def hashes_of(files: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the hashes of those files that a container can install, sorted.
+    """Return the hashes of the files that a container can install, sorted.
 
-    A file is its name or address and `sha256:…`.
+    Each item of `files` is a name or address and `sha256:…`.
     """
     fit = {digest for name, digest in files if _FILE.search(name.partition("#")[0])}
     return tuple(sorted(digest for digest in fit if _HASH.fullmatch(digest)))
 
 
 def normal(name: str) -> str:
-    """Return the name of a distribution in the one spelling that indexes compare."""
+    """Normalise the name of a distribution for comparison, as indexes do."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -268,7 +268,7 @@ def _add(known: list[_Package], package: dict[str, Any], files: list[tuple[str, 
         origin=_origin(package),
         markers=tuple(_markers(package)),
     )
-    # pdm lists a distribution once more for each set of extras.
+    # pdm lists a distribution again for each set of extras.
     same = next((p for p in known if p.version == made.version), None)
     if same is None:
         known.append(made)
@@ -288,7 +288,7 @@ def _origin(package: Mapping[str, Any]) -> str:
     source = package.get("source")
     if isinstance(source, dict):
         for kind in ("git", "url", "path"):
-            # poetry's is {type = "git", url = …}, and an index has the type "legacy".
+            # poetry writes {type = "git", url = …}, and "legacy" as the type of an index.
             if isinstance(source.get(kind), str) and "type" not in source:
                 return f"git+{source[kind]}" if kind == "git" else str(source[kind])
         if source.get("type") in ("git", "url", "file", "directory"):
@@ -310,7 +310,7 @@ def _markers(package: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _files(package: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the hash of each file, as the four formats write them."""
+    """Yield the name and the hash of each file, in any of the four formats."""
     for each in (*_tables(package.get("wheels")), package.get("sdist"), package.get("archive")):
         if isinstance(each, dict):
             yield from _file(each)
@@ -327,7 +327,7 @@ def _file(each: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _old_files(document: Mapping[str, Any], package: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the files of a package as poetry 1.2 and pdm 2.4 list them, in a table of all."""
+    """Return the files of a package from the separate table of poetry 1.2 and pdm 2.4."""
     metadata = document.get("metadata")
     files = metadata.get("files") if isinstance(metadata, dict) else None
     if not isinstance(files, dict):
@@ -342,7 +342,7 @@ def _tables(found: Any) -> list[dict[str, Any]]:
 
 
 def _needs(dependencies: Any) -> Iterator[Need]:
-    """Yield what a locked distribution needs, as the four formats write it."""
+    """Yield the dependencies of a locked distribution, in any of the four formats."""
     if isinstance(dependencies, dict):
         for name, value in dependencies.items():
             for each in value if isinstance(value, list) else [value]:
@@ -364,7 +364,7 @@ def _needs(dependencies: Any) -> Iterator[Need]:
 
 
 def need_of(text: str) -> Need:
-    """Return what a requirement in the usual notation needs.
+    """Parse a requirement in the usual notation.
 
     >>> need_of("httpx[http2]>=0.2; python_version < '3.13'")
     Need(name='httpx', marker="python_version < '3.13'", extras=('http2',), version='')

@@ -1,4 +1,4 @@
-"""The input of the passes: a flow's body as code, and facts about its names."""
+"""Create the input of the passes: a flow's body as code, and facts about its names."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ DISPLAYS: dict[type[ast.expr], type] = {
 def lower(
     flow: FlowDefinition, names: Names, literals: Mapping[str, ast.expr], methods: Methods
 ) -> FlowIR:
-    """Return the IR of a flow or a helper, whose calls have been marked (`frontend.calls`)."""
+    """Return the IR of a flow or a helper whose calls have been marked (`frontend.calls`)."""
     replacing = methods.replacing
     definition = flow.definition
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
     body = body or [ast.copy_location(ast.Pass(), definition)]
     parameters = argument_names(definition.args)
-    # `del x` makes x local as well, even where nothing binds it.
+    # `del x` makes x local as well, even if no statement binds it.
     local = set(parameters).union(*(bound_names(stmt) | deleted_names(stmt) for stmt in body))
     mentioned = {n.id for stmt in body for n in walk(stmt) if isinstance(n, ast.Name)}
     bound = set().union(*(bound_names(stmt) for stmt in flow.source.tree.body))
@@ -64,7 +64,7 @@ def lower(
 
 
 def bare(flow: FlowDefinition) -> FlowIR:
-    """Return the IR of a flow of which nothing is known, for one that must run as it is."""
+    """Return a minimal IR for a flow without known facts, which must run uncut."""
     parameters = argument_names(flow.definition.args)
     return FlowIR(
         name=flow.name,
@@ -79,9 +79,9 @@ def bare(flow: FlowDefinition) -> FlowIR:
 
 
 def _doubtful_builtins(flow: FlowDefinition, replacing: Replacing) -> set[str]:
-    """Return the builtins that the module may bind although its source does not show it.
+    """Return the builtins that the module may rebind although its source does not show it.
 
-    Those that look into frames stay what they are: where they are called, nothing is cut.
+    Builtins that read frames keep their meaning, because their calls prevent cuts.
     """
     if replacing.anything:
         return set(BUILTINS - FRAME_READERS)
@@ -94,9 +94,9 @@ def _doubtful_builtins(flow: FlowDefinition, replacing: Replacing) -> set[str]:
 
 
 def constants(module: ast.Module) -> frozenset[str]:
-    """Return the names that the module binds once, at its top level, for certain.
+    """Return the names that the module certainly binds exactly once, at its top level.
 
-    None at all when a star import may bind any name.
+    Empty if a star import may bind any name.
     """
     if any(isinstance(stmt, ast.ImportFrom) and stmt.names[0].name == "*" for stmt in module.body):
         return frozenset()

@@ -1,7 +1,7 @@
 """Resolve a method call that certainly reaches a method of a class of the project.
 
-The receiver's class is certain for a variable that is bound once, to a new object of the class, and
-for `self` of a method that was itself reached in this way.
+The receiver's class is certain for a variable that is bound once, to a new object of the class. It
+is also certain for `self` in a method that was itself reached in this way.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from kitaru_compiler.frontend.replacing import Replacing
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import bound_in, bound_names
 
-# What makes a class's objects something else than its source says.
+# Methods that change the meaning of a class's objects beyond its source.
 _UNUSUAL = frozenset({"__new__", "__getattribute__"})
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass
 class Methods:
-    """Finds the methods that functions call; `module` is the flow's, whose imports count."""
+    """Finds the methods that functions call; `module` is the flow's module, whose imports count."""
 
     names: Names
     module: str
 
     @cached_property
     def changed(self) -> frozenset[str]:
-        """The attributes that the project's code assigns or deletes, of whatever object."""
+        """The attributes that the project's code assigns or deletes on any object."""
         return frozenset(
             node.attr
             for source in self.sources
@@ -61,12 +61,12 @@ class Methods:
 
     @cached_property
     def replacing(self) -> Replacing:
-        """The names that the project's code replaces in ways that no assignment shows."""
+        """The names that the project's code replaces without a visible assignment."""
         return Replacing.of(self.sources, self._new_objects, self._absolute)
 
     @cached_property
     def exception_reader(self) -> str:
-        """Where code reads an exception that its caller may be handling, empty if none does."""
+        """Location of code that reads an exception its caller may be handling, empty for none."""
         return next(filter(None, map(exception_reader, self.sources)), "")
 
     def _new_objects(self, source: Source, function: Function) -> frozenset[str]:
@@ -90,7 +90,7 @@ class Methods:
         return symbol.name if symbol else ""
 
     def named(self, name: str) -> list[Symbol]:
-        """Return the methods of that name, of whatever class of the project's modules."""
+        """Return the methods with that name, in any class of the project's modules."""
         return self._by_name.get(name, [])
 
     @cached_property
@@ -108,9 +108,9 @@ class Methods:
     def receivers(
         self, source: Source, function: Function, owner: Symbol | None
     ) -> dict[str, tuple[Symbol, int]]:
-        """Return the class of each certain receiver in `function`, and the line it is there from.
+        """Return the class of each certain receiver in `function`, and the line of its binding.
 
-        `owner` is the class whose method the function is, None for a function.
+        For a method, `owner` is its class; None for a function.
         """
         positional = [*function.args.posonlyargs, *function.args.args]
         own = bound_in(function)
@@ -131,7 +131,7 @@ class Methods:
         }
 
     def _class_of(self, source: Source, call: ast.Call, own: set[str]) -> Symbol | None:
-        """Return the class that a call makes an object of; `own` hides names of the module."""
+        """Return the class of the object that a call creates; `own` hides names of the module."""
         root = dotted_name(call.func).partition(".")[0]
         if root in own or self.replacing.name(root):
             return None
@@ -139,14 +139,14 @@ class Methods:
         return symbol if symbol and symbol.kind == "class" and self._is_plain(symbol) else None
 
     def method(self, owner: Symbol, name: str) -> Symbol | None:
-        """Return the method `name` of a class as a function, None when it may be another."""
+        """Return the method `name` of a class as a function, None if it may be replaced."""
         assert isinstance(owner.definition, ast.ClassDef) and owner.source is not None
         if name in self.changed or self.replacing.method(name):
             return None
         return self.names.method(owner.source, owner.definition, name)
 
     def _is_plain(self, symbol: Symbol) -> bool:
-        """Return whether calling the class gives an object of exactly this class."""
+        """Return whether calling the class creates an object of exactly this class."""
         definition, source = symbol.definition, symbol.source
         assert isinstance(definition, ast.ClassDef) and source is not None
         decorators = [d.func if isinstance(d, ast.Call) else d for d in definition.decorator_list]
@@ -163,9 +163,9 @@ class Methods:
 
 
 def _constructed(function: Function) -> Iterator[tuple[str, ast.Call, int]]:
-    """Yield the names that a function's own statements bind to what a call returns, and the line.
+    """Yield the names that a function's own statements bind to the result of a call, with the line.
 
-    `writer, critic = Agent("writer"), Agent("critic")` binds two.
+    `writer, critic = Agent("writer"), Agent("critic")` binds two names.
     """
     for stmt in function.body:
         match stmt:
@@ -187,7 +187,7 @@ def _constructed(function: Function) -> Iterator[tuple[str, ast.Call, int]]:
 
 
 def _bindings(function: Function) -> Iterator[str]:
-    """Yield each name once for every place that may bind or unbind it, nested scopes included."""
+    """Yield a name once per statement that may bind or unbind it, including nested scopes."""
     for stmt in function.body:
         for node in ast.walk(stmt):
             match node:

@@ -1,7 +1,8 @@
-"""Decides what a name in the project's source means: a primitive, a checkpoint, a flow, a function.
+"""Resolve names in a project's source to primitives, checkpoints, flows and functions.
 
-Scopes say where a name comes from within one file; definitions and re-exports are followed across
-the files of the project. What is ambiguous means nothing here, and is left to run time.
+Scopes determine the origin of a name within one file. Definitions and re-exports are followed
+across the files of the project. An ambiguous name is not resolved; its meaning is decided at run
+time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign 
 
 @dataclass(frozen=True)
 class Symbol:
-    """What a name stands for: `name` is absolute, `definition` the statement in `source`, if any.
+    """The meaning of a name: `name` is absolute, `definition` the statement in `source`, if any.
 
     `options` are the arguments of the decorator that makes it a checkpoint or a flow.
     """
@@ -50,25 +51,25 @@ class Names:
     _near: tuple[int, frozenset[str]] = (-1, frozenset())
 
     def near_kitaru(self) -> frozenset[str]:
-        """Return the modules read so far in which a name can mean something of Kitaru's."""
+        """Return the modules read so far in which a name can refer to Kitaru."""
         read = [source for source in self.project.sources.values() if source]
         if len(read) != self._near[0]:
             self._near = (len(read), near_kitaru(read))
         return self._near[1]
 
     def resolve(self, source: Source, expression: ast.expr, function: str = "") -> Symbol | None:
-        """Return what the name or attribute chain `expression` means in `function` of `source`.
+        """Resolve the name or attribute chain `expression` in `function` of `source`.
 
-        `function` is a top-level function's name, or empty for the module's own scope.
+        `function` is the name of a top-level function, or empty for the module's own scope.
         """
         dotted = dotted_name(expression)
         return self.lookup(source, dotted, function) if dotted else None
 
     def lookup(self, source: Source, dotted: str, function: str = "") -> Symbol | None:
-        """Return what `dotted` means in `function` of `source`; see `resolve`."""
+        """Resolve `dotted` in `function` of `source`; see `resolve`."""
         key = (source.module, function, dotted)
         if key not in self._found:
-            self._found[key] = None  # a cycle of re-exports means nothing
+            self._found[key] = None  # a cycle of re-exports is not resolved
             self._found[key] = self._look_up(source, dotted, function)
         return self._found[key]
 
@@ -85,7 +86,7 @@ class Names:
         return self._imported(_absolute(source, origin, rest), source.module)
 
     def assignment(self, source: Source, name: str, function: str = "") -> ast.expr | None:
-        """Return the only value that a module's variable is bound to, None where it has another."""
+        """Return the only value bound to a module's variable, None if there is another."""
         origins = self._scopes_of(source).origins(name, function)
         if {origin.kind for origin in origins} != {"module"}:
             return None
@@ -93,9 +94,9 @@ class Names:
         return found.value if isinstance(found, ast.Assign | ast.AnnAssign) else None
 
     def variable(self, source: Source, dotted: str, function: str = "") -> str:
-        """Return the absolute name of the module's variable that `dotted` begins with, or nothing.
+        """Return the absolute name of the module variable at the start of `dotted`, or empty.
 
-        A function, class or module is none.
+        Functions, classes and modules are not variables.
         """
         root, _, rest = dotted.partition(".")
         origins = self._scopes_of(source).origins(root, function)
@@ -117,7 +118,7 @@ class Names:
         return ""
 
     def is_builtin(self, source: Source, name: str, function: str = "") -> bool:
-        """Say whether `name` is a builtin in `function` of `source`, shadowed by nothing there."""
+        """Return whether `name` is an unshadowed builtin in `function` of `source`."""
         origins = self._scopes_of(source).origins(name, function)
         return [origin.kind for origin in origins] == ["builtin"]
 
@@ -127,16 +128,16 @@ class Names:
         return self._scopes[source.module]
 
     def store(self) -> None:
-        """Store what had to be read of the modules' scopes, for the next compilation."""
+        """Store the module scopes that were read, for the next compilation."""
         for scopes in self._scopes.values():
             scopes.store()
         if self._cache is not None:
             self._cache.evict()
 
     def _imported(self, dotted: str, importer: str) -> Symbol | None:
-        """Follow an absolute name; `importer` is the module whose import it is.
+        """Resolve an absolute name imported by the module `importer`.
 
-        As in Python, a name that a package binds hides its submodule of that name.
+        As in Python, a name that a package binds hides its submodule of the same name.
         """
         if dotted == "kitaru" or dotted.startswith("kitaru."):
             return Symbol("primitive", dotted.removeprefix("kitaru").removeprefix("."))
@@ -171,14 +172,14 @@ class Names:
         return None
 
     def _static(self, source: Source, owner: ast.ClassDef, name: str) -> Symbol | None:
-        """Return the checkpoint that a class holds as a static method."""
+        """Return the checkpoint that a class contains as a static method."""
         found = self.method(source, owner, name)
         if found is None or found.kind != "checkpoint" or not _is_static(found.definition):
             return None
         return found
 
     def method(self, source: Source, owner: ast.ClassDef, name: str) -> Symbol | None:
-        """Return what a class binds once to `name`: a function of its body, or a checkpoint."""
+        """Return a class's single definition of `name`: its function or a checkpoint."""
         bound = [stmt for stmt in owner.body if name in bound_names(stmt)]
         definition = bound[0] if len(bound) == 1 else None
         if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -224,7 +225,7 @@ class Names:
         kind, options = self._decorator(source, definition.decorator_list[0])
         if kind and len(definition.decorator_list) == 1:
             return Symbol(kind, name, source, definition, options)
-        # Other decorators may replace the function by anything: known to exist, not what it does.
+        # Other decorators may replace the function. It exists, but its behaviour is unknown.
         return Symbol("function", name, source, definition)
 
     def _decorator(
@@ -248,14 +249,14 @@ def _is_static(definition: Definition | None) -> bool:
 
 
 def _absolute(source: Source, origin: Origin, rest: str) -> str:
-    """Return the absolute name of `rest` of what a module imports."""
+    """Return the absolute name of `rest` in an import of a module."""
     level = len(origin.name) - len(origin.name.lstrip("."))
     name = source.absolute(level, origin.name[level:])
     return f"{name}.{rest}" if rest else name
 
 
 def dotted_name(expression: ast.expr) -> str:
-    """Return `a.b.c` for a chain of names, or an empty text for anything else."""
+    """Return `a.b.c` for a chain of names, or an empty string for other expressions."""
     parts: list[str] = []
     while isinstance(expression, ast.Attribute):
         parts.append(expression.attr)
@@ -266,7 +267,7 @@ def dotted_name(expression: ast.expr) -> str:
 
 
 def _definitions(source: Source) -> dict[str, Definition]:
-    """Return what defines each module-level name that is bound exactly once."""
+    """Return the definition of each module-level name that is bound exactly once."""
     bindings: Counter[str] = Counter()
     found: dict[str, Definition] = {}
     for node in _module_level(source.tree):
@@ -284,7 +285,7 @@ def _definitions(source: Source) -> dict[str, Definition]:
 
 
 def _module_level(tree: ast.Module) -> list[ast.AST]:
-    """Return the nodes that run when the module does, and every `global` of its functions."""
+    """Return the nodes that run with the module, and every `global` statement of its functions."""
     found: list[ast.AST] = []
     pending: list[ast.AST] = list(reversed(tree.body))
     while pending:

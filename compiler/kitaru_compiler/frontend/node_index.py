@@ -1,8 +1,9 @@
 """The nodes of a module by kind, collected in one pass.
 
-A compilation asks many questions of each module: what it imports, which attributes it assigns,
-which strings it contains. Each of them concerns few kinds of nodes. One pass sorts the nodes by
-kind and finds the depth of the tree, so that no question walks the tree again:
+A compilation queries each module many times: its imports, the attributes it assigns, the strings it
+contains. Each query concerns few kinds of nodes. One pass sorts the nodes by kind and measures the
+depth of the tree, so that no query walks the
+tree again:
 
     index = NodeIndex(tree)
     index.of(ast.Global)              # every `global` statement, the outermost first
@@ -23,16 +24,16 @@ Node = TypeVar("Node", bound=ast.AST)
 
 
 class NodeIndex:
-    """The nodes of `tree`; operators and contexts, which are no code of their own, are left out.
+    """The nodes of `tree`, without operators and contexts, which are not code of their own.
 
-    Nodes of one kind are in the order in which `ast.walk` yields them. `parents` has the node
-    around each. `too_deep` is a node at depth `limit`, if the tree has one.
+    Nodes of one kind are in the order of `ast.walk`. `parents` contains the parent of each node.
+    `too_deep` is a node at depth `limit`, if there is one.
     """
 
     def __init__(self, tree: ast.Module, limit: int) -> None:
         self.too_deep: ast.AST | None = None
         self.parents: dict[ast.AST, ast.AST] = {}
-        # Both kinds of import share a list, for their order counts.
+        # Both kinds of import share a list, because their order matters.
         self._found: defaultdict[type[ast.AST], list[ast.AST]] = defaultdict(list)
         self._found[ast.ImportFrom] = self._found[ast.Import]
         level: list[ast.AST] = [tree]
@@ -64,7 +65,7 @@ class NodeIndex:
 
     @cached_property
     def identifiers(self) -> frozenset[str]:
-        """Every name that code of the module can read: variables, attributes, what it imports."""
+        """Every name that code of the module can read: variables, attributes, imported names."""
         found = {name.id for name in self.of(ast.Name)}
         found.update(attribute.attr for attribute in self.of(ast.Attribute))
         for statement in self.imports:
@@ -73,11 +74,11 @@ class NodeIndex:
         return frozenset(found)
 
     def of(self, *kinds: type[Node]) -> Iterator[Node]:
-        """Yield the nodes of these kinds, one kind after the other."""
+        """Yield the nodes of these kinds, kind by kind."""
         for kind in kinds:
             yield from self._found[kind]  # type: ignore[misc]
 
     @property
     def imports(self) -> list[ast.Import | ast.ImportFrom]:
-        """The import statements of the module and of everything in it."""
+        """The import statements anywhere in the module."""
         return self._found[ast.Import]  # type: ignore[return-value]

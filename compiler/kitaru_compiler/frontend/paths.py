@@ -1,9 +1,10 @@
 """Evaluate path expressions of the source without running them.
 
-`Path(__file__).parent / "prompts" / f"{name}.md"` names files beside the module; the compiler has
-to know which, because only files in the bundle reach a container. An expression is followed through
-variables that are assigned once, functions of `pathlib`, `os.path` and `importlib.resources`, and
-imports of other modules of the project. What only run time knows becomes a wildcard:
+`Path(__file__).parent / "prompts" / f"{name}.md"` refers to files next to the module. The compiler
+must know them, because a container has only the files in the bundle. An expression is followed
+through variables that are assigned once, functions of `pathlib`, `os.path` and
+`importlib.resources`, and imports of other project modules. Parts known only at run time become
+wildcards:
 
     HERE = Path(__file__).parent                     # /proj/flows
     HERE / "prompts" / f"{name}.md"                  # /proj/flows/prompts/*.md
@@ -22,11 +23,11 @@ from pathlib import Path
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.walk import children
 
-# Stands in a path for any text without a slash.
+# Stands for any text without a slash in a path.
 WILD = "\0"
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _BINDS_NOTHING = (ast.Constant, ast.Lambda, ast.Import, ast.ImportFrom)
-# Methods and functions that return the path they get, as far as a bundle is concerned.
+# Methods and functions that return an equivalent path for the purposes of a bundle.
 _SAME = frozenset({"resolve", "absolute", "as_posix", "__fspath__", "expanduser"})
 _SAME_FUNCTIONS = frozenset({
     "os.path.abspath", "os.path.realpath", "os.path.normpath", "os.path.expanduser", "os.fspath",
@@ -34,7 +35,7 @@ _SAME_FUNCTIONS = frozenset({
 })  # fmt: skip
 _PATHS = frozenset({"pathlib.Path", "pathlib.PurePath", "pathlib.PosixPath"})
 BEGINNINGS = frozenset({"__file__", "__name__", "__package__"})
-# What makes a path of something else than a path.
+# Functions that create a path from other values.
 PATH_FUNCTIONS = frozenset({*_PATHS, "os.getcwd", "pkgutil.get_data", "importlib.resources"})
 _RESOURCES = frozenset({
     "open_text", "open_binary", "read_text", "read_binary", "path", "is_resource", "contents",
@@ -43,7 +44,7 @@ _RESOURCES = frozenset({
 
 @dataclass(frozen=True)
 class Located:
-    """A path: absolute if it starts at a file of the project, else `in_cwd`, relative to it."""
+    """A path: absolute if it starts at a project file, otherwise relative to the cwd (`in_cwd`)."""
 
     path: str
     in_cwd: bool = False
@@ -61,7 +62,7 @@ class Located:
 
 @dataclass(frozen=True)
 class Text:
-    """A string; `WILD` stands for the parts that only run time knows."""
+    """A string; `WILD` stands for the parts known only at run time."""
 
     text: str
 
@@ -71,7 +72,7 @@ Value = Located | Text | None
 
 @dataclass
 class Scope:
-    """The variables of a function, or of a module: the value of each that is assigned once."""
+    """The variables of a function or a module: the value of each variable that is assigned once."""
 
     source: Source
     values: dict[str, ast.expr | None]
@@ -79,7 +80,7 @@ class Scope:
     used: set[str] = field(default_factory=set)
 
     def find(self, name: str) -> tuple[Scope, ast.expr | None] | None:
-        """Return the scope that binds `name` and the value, None where only run time knows it."""
+        """Return the scope that binds `name`, and its value, None if known only at run time."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.values:
@@ -90,9 +91,9 @@ class Scope:
 
 @dataclass
 class Paths:
-    """Evaluates expressions of the files of one project.
+    """Evaluates expressions in the files of one project.
 
-    `find` returns a module's source, `folder_of` the folder of a package of the project.
+    `find` returns the source of a module, `folder_of` the folder of a package of the project.
     """
 
     find: Callable[[str], Source | None]
@@ -101,7 +102,7 @@ class Paths:
     _modules: dict[str, Scope] = field(default_factory=dict)
     _imports: dict[str, dict[str, str]] = field(default_factory=dict)
     _busy: set[int] = field(default_factory=set)
-    # By the id of an expression, which is kept here so that no other one gets its id.
+    # By the id of the expression, which is stored here so that its id is not reused.
     _values: dict[int, tuple[ast.expr, Scope, Value]] = field(default_factory=dict)
     _circles: int = 0
 
@@ -112,7 +113,7 @@ class Paths:
         return self._modules[source.file]
 
     def dotted(self, node: ast.expr, source: Source) -> str:
-        """Return the absolute name that a name or attribute chain means, empty for none."""
+        """Return the absolute name of a name or attribute chain, empty if it has none."""
         match node:
             case ast.Name(id=name):
                 return self.imports(source).get(name, name)
@@ -122,7 +123,7 @@ class Paths:
         return ""
 
     def imports(self, source: Source) -> dict[str, str]:
-        """Return the absolute name of what each import of a file binds."""
+        """Return the absolute name of each imported binding of a file."""
         if source.file not in self._imports:
             self._imports[source.file] = dict(_imported(source))
         return self._imports[source.file]
@@ -133,7 +134,7 @@ class Paths:
         return [name for name, root in roots.items() if self.find(root) or self.folder_of(root)]
 
     def value(self, node: ast.expr, scope: Scope) -> Value:
-        """Return what a path or string expression is worth, None where nothing can be said."""
+        """Return the value of a path or string expression, None if it is unknown."""
         if id(node) in self._busy:
             self._circles += 1
             return None
@@ -146,7 +147,7 @@ class Paths:
             found = self._value(node, scope)
         finally:
             self._busy.discard(id(node))
-        # What a circle cut short may be worth more where the circle is entered elsewhere.
+        # A value cut short by a cycle may be more precise if the cycle is entered elsewhere.
         if circles == self._circles:
             self._values[id(node)] = (node, scope, found)
         return found
@@ -195,7 +196,7 @@ class Paths:
         return WILD if found is None else found.text if isinstance(found, Text) else found.path
 
     def _known(self, node: ast.expr, scope: Scope) -> Value:
-        """Return the value of what is appended to a path: any text where nothing is known."""
+        """Return the value of a part appended to a path: any text if it is unknown."""
         return self.value(node, scope) or Text(WILD)
 
     def _variable(self, node: ast.Name, scope: Scope) -> Value:
@@ -258,7 +259,7 @@ class Paths:
             if name == "os.path.join" and len(values) > 1:
                 texts = [v.text if isinstance(v, Text) else WILD for v in values]
                 return Text(posixpath.join(*texts))
-            # A path of its own that starts with a text is one below the working directory.
+            # A relative path that starts with a string is below the working directory.
             if first.text.startswith((WILD, "/")):
                 return None
             first = Located(posixpath.normpath(first.text), in_cwd=True)
@@ -315,7 +316,7 @@ class Paths:
 
 
 def assigned_once(body: list[ast.stmt]) -> dict[str, ast.expr | None]:
-    """Return the value of each name that statements bind; None for one that is bound twice."""
+    """Return the value of each bound name; None for a name that is bound twice."""
     found: dict[str, ast.expr | None] = {}
     for name, value in _bindings(body):
         found[name] = None if name in found else value
@@ -333,7 +334,7 @@ def scope_of(function: Function, outer: Scope) -> Scope:
 
 
 def _bindings(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr | None]]:
-    """Yield the names that statements bind, those in nested functions and classes excepted."""
+    """Yield the names that statements bind, without those in nested functions and classes."""
     pending: list[ast.AST] = list(reversed(body))
     while pending:
         node = pending.pop()

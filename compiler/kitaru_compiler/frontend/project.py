@@ -1,4 +1,4 @@
-"""The modules of a flow: its import roots, and what it imports from them."""
+"""The modules of a flow: its import roots and the modules imported from them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from kitaru_compiler.frontend.files import Reference, below, files_named, matche
 from kitaru_compiler.frontend.paths import WILD, Paths
 from kitaru_compiler.frontend.source import Source, read
 
-# A project may itself stand beside a checkout of Kitaru; the runtime is never part of its code.
+# A project may be located next to a checkout of Kitaru. The runtime never belongs to its code.
 RESERVED = frozenset({"kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_templates"})
 
 
-# What code has that writes a memory, or an artifact that another execution loads.
+# Markers of code that writes a memory, or an artifact that another execution loads.
 _WRITES = (b"memory", b"save(")
 _TEST = re.compile(r"(^|/)(tests?/|test_[^/]*$|[^/]*_test\.py$|conftest\.py$)")
 
 
 @dataclass
 class Closure:
-    """What a flow's module imports, directly or not: `sources` by file, `outside` top-level names.
+    """The transitive imports of a flow's module: `sources` by file, `outside` top-level names.
 
-    `references` are those of all sources, in the order in which they were found. `writers` are the
-    files that the flow does not import, and whose records it may read. `registrars` are those that
-    register codecs for classes that the flow imports, and that it does not import itself.
+    `references` are those of all sources, in the order in which they were found. `writers` are
+    files that the flow does not import but whose records it may read. `registrars` are files that
+    the flow does not import and that register codecs for classes it imports.
     """
 
     sources: dict[str, Source] = field(default_factory=dict)
@@ -53,12 +53,12 @@ class Closure:
 
 @dataclass
 class Project:
-    """The sources of one project, read when asked for.
+    """The sources of one project, read on demand.
 
     `root` is the import root, which is on `sys.path` in a step. `base` is the root, or a folder
-    above it that the code refers to as well; files are named relative to it, also in the bundle.
-    `included` are the files that `[tool.kitaru] include` names. `unsaved` has texts that replace
-    those of files, such as an editor's, by resolved path.
+    above it that the code refers to. Files are named relative to `base`, also in the bundle.
+    `included` are the files of `[tool.kitaru] include`. `unsaved` contains texts that replace those
+    of files, such as an editor's, by resolved path.
     """
 
     root: Path
@@ -74,7 +74,7 @@ class Project:
         self.paths = Paths(self.find, self.folder_of, lambda source: self.base / source.file)
 
     def find(self, module: str) -> Source | None:
-        """Return the module's source, or None when the project has no such file."""
+        """Return the module's source, or None if the project has no such file."""
         if module not in self.sources:
             self.sources[module] = self._load(module)
         return self.sources[module]
@@ -104,9 +104,9 @@ class Project:
         return next((folder for folder in folders if disk.is_dir(folder)), None)
 
     def closure(self, module: str) -> Closure:
-        """Follow the imports from `module`, those that the code makes up at run time included.
+        """Follow the imports from `module`, including dynamic imports.
 
-        Raises SourceError when an imported project file is not valid Python.
+        Raises SourceError if an imported project file is not valid Python.
         """
         if module not in self._closures:
             self._closures[module] = self._close(module)
@@ -144,15 +144,15 @@ class Project:
                 closure.registrars |= {source.file for source in registrars.values()}
                 pending += registrars
                 seen.update(registrars)
-        # A root may have been added after a name was looked for.
+        # A root may have been added after a name was looked up.
         closure.outside = frozenset(name for name in outside if self.find(name) is None)
         return closure
 
     def _writers(self) -> Iterator[tuple[str, Source]]:
-        """Yield the modules beside the flow that write what other executions read.
+        """Yield the modules next to the flow that write records for other executions.
 
-        A record names the module of its class: without it, a step cannot read what `memory.get`
-        returns locally.
+        A record names the module of its class. Without that module, a step cannot read the value
+        that `memory.get` returns locally.
         """
         for path in below(self.root):
             if _TEST.search(path.relative_to(self.root).as_posix()):
@@ -165,9 +165,10 @@ class Project:
                     yield name, source
 
     def _registrars(self, closure: Closure, outside: set[str]) -> Iterator[Source]:
-        """Yield the modules beside those of the flow that register a codec for a class of these.
+        """Yield modules next to the flow's that register a codec for one of these classes.
 
-        Looked for in the folders of the flow's modules: nobody imports `codecs.py` for a name.
+        They are searched for in the folders of the flow's modules, because no import names
+        `codecs.py`.
         """
         known = {source.module for source in closure.sources.values()} | outside
         folders = {(self.base / file).parent for file in closure.sources}
@@ -183,11 +184,11 @@ class Project:
             if source is not None and not known.isdisjoint(self._registered(source)):
                 yield source
             else:
-                # Another flow's: what is wrong in it must not be found here.
+                # A file of another flow: its faults must not be reported here.
                 self.sources = {n: s for n, s in self.sources.items() if n in before}
 
     def _registered(self, source: Source) -> Iterator[str]:
-        """Yield the modules that the classes with a codec of a file are imported from."""
+        """Yield the modules from which the classes with a codec in a file are imported."""
         roots = {
             ast.unparse(one.cls).partition(".")[0]
             for one in registrations(source)
@@ -202,7 +203,7 @@ class Project:
                     name = source.absolute(node.level, node.module or "")
                     yield f"{name}.{alias.name}"
                 yield name
-                # Of packages from outside it is known that they are imported, not which modules.
+                # For outside packages only the import is known, not the modules.
                 if self.find(name) is None:
                     yield name.partition(".")[0]
 
@@ -210,7 +211,7 @@ class Project:
         try:
             return self.module_of(path)
         except (SourceError, UsageError):
-            return ""  # a file of the folder that has nothing to do with the flow
+            return ""  # a file of the folder that is unrelated to the flow
 
     def _add_roots(self, found: list[Reference]) -> None:
         for each in found:
@@ -220,7 +221,7 @@ class Project:
                 self.sources = {n: s for n, s in self.sources.items() if s is not None}
 
     def _modules(self, reference: Reference) -> Iterator[str]:
-        """Yield the modules of the project that a reference other than an import names."""
+        """Yield the project modules that a reference other than an import names."""
         if reference.kind == "module":
             yield from self._named(reference.module)
         elif reference.kind != "root":
@@ -228,7 +229,7 @@ class Project:
                 yield from self._module_names(path)
 
     def _module_names(self, path: Path) -> list[str]:
-        """Return the module that a file is, and the packages it is in; nothing for a data file."""
+        """Return the module of a file, and its packages; nothing for a data file."""
         name = self.module_of(path) if path.suffix == ".py" else ""
         return _prefixes(name) if name else []
 
@@ -244,7 +245,7 @@ class Project:
                 yield from _prefixes(name)
 
     def module_of(self, path: Path) -> str:
-        """Return the dotted name under which a file is imported, empty when no root has it."""
+        """Return the dotted name under which a file is imported, empty if it is below no root."""
         for root in self.roots:
             if path.is_relative_to(root):
                 parts = path.relative_to(root).with_suffix("").parts
@@ -259,12 +260,12 @@ class Project:
 def open_project(
     path: Path, module: str = "", unsaved: Mapping[Path, str] | None = None
 ) -> tuple[Project, Source]:
-    """Return the project of the file at `path` and the file's source, which is one of its modules.
+    """Return the project of the file at `path`, and the file's source, which is one of its modules.
 
-    `module` is the dotted name that the user wrote, if any; see `place_of`. `unsaved` has texts
-    that replace those of files, by resolved path.
+    `module` is the dotted name that the user passed, if any; see `place_of`. `unsaved` contains
+    texts that replace those of files, by resolved path.
 
-    Raises UsageError when the file cannot be read and SourceError when it is not valid Python.
+    Raises UsageError if the file cannot be read and SourceError if it is not valid Python.
     """
     path = disk.resolved(path)
     root, name = place_of(path, module)
@@ -279,12 +280,12 @@ def open_project(
         wider = _common(project, name, folder)
         if wider == base:
             return project, source
-        # What is imported from a folder above may refer to one further above.
+        # Imports from a higher folder may refer to an even higher folder.
         base = wider
 
 
 def base_of(path: Path, module: str = "") -> Path:
-    """Return the folder that the files of a project are named relative to."""
+    """Return the folder to which file names of a project are relative."""
     try:
         return open_project(path, module)[0].base
     except (SourceError, RecursionError):
@@ -292,14 +293,14 @@ def base_of(path: Path, module: str = "") -> Path:
 
 
 def _common(project: Project, module: str, folder: Path) -> Path:
-    """Return the folder that contains the base and everything that the code refers to by a path.
+    """Return the folder that contains the base and all paths that the code refers to.
 
-    `folder` is the one that commands are run in: it contains the pyproject.toml.
+    `folder` is the folder in which commands are run: it contains the pyproject.toml.
     """
     try:
         found = project.closure(module).references
     except SourceError:
-        return project.base  # read again, and reported, where the closure is needed
+        return project.base  # read again and reported when the closure is needed
     base = project.base
     for each in found:
         fixed, wild, _ = each.path.partition(WILD)
@@ -307,7 +308,7 @@ def _common(project: Project, module: str, folder: Path) -> Path:
         if not each.path:
             continue
         if each.in_cwd:
-            # A file beside the flow, or else one that a command in the project's folder finds.
+            # A file next to the flow, or else one that a command in the project's folder finds.
             here = any(matched(each, base)) or not any(matched(each, folder))
             base = base if here else Path(os.path.commonpath([base, folder]))
         elif disk.exists(path) and path not in (Path(path.anchor), Path.home()):
@@ -316,7 +317,7 @@ def _common(project: Project, module: str, folder: Path) -> Path:
 
 
 def _reads_records(source: Source) -> bool:
-    """Return whether a file may read what other executions recorded: memories and artifacts."""
+    """Return whether a file may read records of other executions: memories and artifacts."""
     if "kitaru" not in source.text:
         return False
     for node in source.nodes.imports:
@@ -331,7 +332,7 @@ def _reads_records(source: Source) -> bool:
 
 
 def imports(source: Source, project: Project) -> Iterator[tuple[str, ast.stmt]]:
-    """Yield the absolute name of each module that a file imports anywhere, and the statement."""
+    """Yield the absolute name of each imported module in a file, with the statement."""
     for node in source.nodes.imports:
         match node:
             case ast.Import(names=names):

@@ -1,16 +1,16 @@
-"""The names that a module and its functions bind, as libcst reads them.
+"""Read the names that a module and its functions bind, with libcst.
 
-libcst takes ten times as long as `ast`, so it reads as little as it can: of a module the skeleton,
-in which the bodies of its definitions are `...`, and of a function its own text when its scope is
-first needed. One pass over the tree collects the names; the scope provider of libcst takes ten
-times as long as its parser.
+libcst takes ten times as long as `ast`, so it reads as little as possible. For a module it reads a
+skeleton, in which the bodies of definitions are `...`. For a function it reads the function's own
+text when its scope is first needed. One pass over the tree collects the names. The scope provider
+of libcst takes ten times as long as its parser.
 
     def outer(a):              outer: a, local, time
         from time import time
         local = 1
 
-Only texts that `frontend.analysis` lets pass may come here, of modules within the limits of
-`frontend.source`: libcst ends the process on code that nests deeper than that.
+Callers pass only texts that `frontend.analysis` allows, from modules within the limits of
+`frontend.source`: deeper code crashes libcst and the process.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def read_module(tree: ast.Module, lines: Sequence[str]) -> Bound:
-    """Return what the own scope of a module binds; raise what libcst raises for a text."""
+    """Return the bindings of a module's own scope; errors of libcst are passed through."""
     return _Reader().read(_parsed(skeleton(tree, lines)).children)
 
 
 def read_function(definition: Definition, lines: Sequence[str]) -> Bound:
-    """Return what a top-level function binds; raise what libcst raises for a text."""
+    """Return the bindings of a top-level function; errors of libcst are passed through."""
     text = "".join(lines[definition.lineno - 1 : definition.end_lineno])
     (statement, *_) = _parsed(text).body
     if not isinstance(statement, cst.FunctionDef):
@@ -56,7 +56,7 @@ def _parsed(text: str) -> cst.Module:
 
 
 def skeleton(tree: ast.Module, lines: Sequence[str]) -> str:
-    """Return the text of a module with `...` for the bodies of its top-level definitions."""
+    """Return a module's text with `...` for the bodies of its top-level definitions."""
     kept = list(lines)
     for stmt in tree.body:
         if not isinstance(stmt, _DEFINITIONS):
@@ -74,13 +74,13 @@ def skeleton(tree: ast.Module, lines: Sequence[str]) -> str:
 
 
 class _Reader:
-    """Collects the names of one scope; scopes inside it bind names of their own."""
+    """Collects the names of one scope; nested scopes bind names of their own."""
 
     def __init__(self) -> None:
         self._found = Bound({}, [])
 
     def bind(self, name: str, imported: str = "") -> None:
-        # As Python's parser does with an identifier.
+        # Python's parser normalises identifiers in the same way.
         name, imported = normalize("NFKC", name), normalize("NFKC", imported)
         places = self._found.names.setdefault(name, [])
         if imported not in places:
@@ -101,7 +101,7 @@ class _Reader:
         return self._found
 
     def target(self, node: Any) -> list[Any]:
-        """Bind the names of a target; return the other expressions in it."""
+        """Bind the names of a target; return its other expressions."""
         pending, others = [node], []
         while pending:
             part = pending.pop()
@@ -157,7 +157,7 @@ def _for(reader: _Reader, node: cst.For) -> list[Any]:
 
 
 def _comprehension(_: _Reader, node: cst.CompFor) -> list[Any]:
-    """The variables of a comprehension are its own; an assignment expression in it is not."""
+    """A comprehension has its own variables; an assignment expression in it binds outside."""
     targets = _Reader().target(node.target)
     return [*targets, node.iter, *(i.test for i in node.ifs), *_some(node.inner_for_in)]
 
@@ -223,7 +223,7 @@ def _type_alias(reader: _Reader, node: cst.TypeAlias) -> list[Any]:
     return []
 
 
-# What is below a node in the same scope, after its own names are bound.
+# The child nodes in the same scope, after the node's own names are bound.
 _LOOK: dict[type[cst.CSTNode], Callable[[_Reader, Any], list[Any]]] = {
     cst.FunctionDef: _function,
     cst.ClassDef: _class,
@@ -244,7 +244,7 @@ _LOOK: dict[type[cst.CSTNode], Callable[[_Reader, Any], list[Any]]] = {
     cst.MatchMapping: _match_mapping,
     cst.TypeAlias: _type_alias,
 }
-# What binds nothing and has nothing below it.
+# Nodes that bind nothing and have no children that do.
 _PLAIN = frozenset({
     cst.Name, cst.SimpleWhitespace, cst.TrailingWhitespace, cst.EmptyLine, cst.Newline, cst.Comment,
     cst.ParenthesizedWhitespace, cst.SimpleString, cst.Integer, cst.Float, cst.Imaginary, cst.Comma,

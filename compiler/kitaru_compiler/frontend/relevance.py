@@ -1,7 +1,7 @@
-"""Modules of a project in which a name can mean something of Kitaru's.
+"""Find the modules of a project in which a name can refer to Kitaru.
 
-A name means a primitive, a checkpoint or a flow through imports: of `kitaru` itself, or of a module
-in which a name can mean one. Most modules of a large project have no such import:
+A name refers to a primitive, a checkpoint or a flow through imports: of `kitaru` itself, or of a
+module in which a name can refer to it. Most modules of a large project have no such import:
 
     from kitaru import flow            near
     from app.agents import review      near, if app/agents.py is
@@ -18,7 +18,7 @@ from kitaru_compiler.frontend.source import Source
 
 
 def near_kitaru(sources: Iterable[Source]) -> frozenset[str]:
-    """Return which of these modules of one project are near Kitaru, by name."""
+    """Return the modules of one project that are near Kitaru, by name."""
     read = {source.module: source for source in sources}
     near = {module for module, source in read.items() if "kitaru" in source.text}
     above = {prefix for module in near for prefix in _prefixes(module)}
@@ -37,7 +37,7 @@ def near_kitaru(sources: Iterable[Source]) -> frozenset[str]:
 
 
 def _reached(source: Source) -> tuple[set[str], set[str]]:
-    """Return the modules that names lead to, and the packages below which they lead to any."""
+    """Return the modules that names may reach, and the packages below which they may reach any."""
     modules: set[str] = set()
     packages: set[str] = set()
     for node in source.nodes.imports:

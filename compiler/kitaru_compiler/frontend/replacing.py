@@ -1,20 +1,20 @@
-"""Names that the project's code replaces in ways that no assignment of the name shows.
+"""Find names that the project's code replaces without a visible assignment of the name.
 
-A constant is unrolled, a helper written out and a method followed only where what the source says
-of it holds whenever the flow runs. Code may replace each of them by a name that it makes up:
+Constants are unrolled, helpers inlined and methods followed only if their source applies whenever
+the flow runs. Code may replace each of them through a computed name:
 
     globals().update(settings)                  # any name of the module
     setattr(sys.modules[__name__], key, value)  # any name of any module
     setattr(self, key, value)                   # any attribute of an object: methods, no constants
     mock.patch.object(Agent, "ask").start()     # the name "ask", of whatever object
 
-`Replacing` sums up the whole project, since one line anywhere is enough. A name that is made up on
-an object of the code's own (`self`, `cls`, a local bound once to a new object of a class) can be a
-method, never a module's name. A name that is written out makes that name doubtful, and no other.
-Reading (`globals()["x"]`, `name in vars(m)`, `{**globals()}`) replaces nothing.
+`Replacing` summarises the whole project, because one line anywhere is sufficient. A computed name
+on an object of the code's own (`self`, `cls`, a local bound once to a new object of a class) can be
+a method, but never a name of a module. A literal name makes only that name uncertain. Reading
+(`globals()["x"]`, `name in vars(m)`, `{**globals()}`) replaces nothing.
 
-What stays out of sight: replacing names by compiled code, by `eval` of text that is made up, and by
-a library that is handed the module itself.
+Three ways to replace a name are not detected: by compiled code, by `eval` of computed text, and by
+a library that receives the module itself.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from kitaru_compiler.ir.scope import bound_in, bound_names
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
-# The locals of a function that are certainly objects of a class, made there.
+# The locals of a function that are certainly objects of a class, created there.
 Objects = Callable[[Source, Function], frozenset[str]]
-# What a chain of names stands for, as an absolute name: of the project, or `unittest.mock.patch`.
+# Resolves a dotted name to an absolute name: of the project, or `unittest.mock.patch`.
 Resolve = Callable[[Source, ast.expr], str]
 
 _SETTERS = {"setattr": 3, "delattr": 2, "__setattr__": 3, "__delattr__": 2}
-# Attributes with the namespaces of functions, frames and modules.
+# Attributes that contain the namespaces of functions, frames and modules.
 _SPACES = frozenset({"f_globals", "f_locals", "f_builtins", "__globals__", "__dict__"})
 _NAMESPACES = frozenset({"globals", "vars", "locals"})
-# What makes a function or an object another one, its name and its attributes left as they are.
+# Attributes that change an object completely without changing its own names or attributes.
 _IDENTITY = frozenset({"__class__", "__bases__", "__dict__"})
 _FUNCTION = frozenset({"__code__", "__defaults__", "__kwdefaults__"})
 _READS = frozenset({"get", "items", "keys", "values", "copy", "__contains__", "__getitem__"})
 _WRITES = frozenset({"pop", "setdefault", "__setitem__", "__delitem__"})
-# These look at a namespace that they are handed, and keep none of it.
+# These inspect a namespace that they receive, and store no reference to it.
 _LOOKERS = frozenset({
     "all", "any", "bool", "dict", "enumerate", "eval", "filter", "frozenset", "id", "isinstance",
     "iter", "len", "list", "max", "min", "print", "repr", "set", "sorted", "str", "tuple", "type",
@@ -53,7 +53,7 @@ _COPIERS = frozenset({
     "copy", "deepcopy", "dump", "dumps", "extend", "format_map", "pformat", "pprint", "update",
 })  # fmt: skip
 _HIDDEN = frozenset({*_SETTERS, *_SPACES, *_NAMESPACES})
-# The nodes that are looked at, by their names.
+# The nodes to inspect, by their names.
 _CALLS = frozenset({*_SETTERS, *_NAMESPACES, "getattr", "exec"})
 _ATTRIBUTES = frozenset({*_SETTERS, *_SPACES})
 _NAMES = frozenset({"__builtins__", "setattr", "delattr", "globals", "vars"})
@@ -61,7 +61,7 @@ _NAMES = frozenset({"__builtins__", "setattr", "delattr", "globals", "vars"})
 
 @dataclass
 class Replacing:
-    """What the code of a project replaces; `anything` and `methods` say where first, or nothing."""
+    """The replacements in a project; `anything` and `methods` are the first locations, or empty."""
 
     anything: str = ""
     methods: str = ""
@@ -70,7 +70,7 @@ class Replacing:
 
     @staticmethod
     def of(sources: Iterable[Source], objects: Objects, resolve: Resolve) -> Replacing:
-        """Return what the code of these modules replaces."""
+        """Return the replacements in the code of these modules."""
         found, read = Replacing(), tuple(sources)
         mentioned = frozenset().union(*(source.nodes.identifiers for source in read))
         for source in read:
@@ -78,19 +78,19 @@ class Replacing:
         return found
 
     def name(self, name: str) -> str:
-        """Return where a name of a module may be replaced, an empty text where it stays."""
+        """Return where a name of a module may be replaced, an empty string if it is not."""
         return self.anything or self.named.get(name, "")
 
     def method(self, name: str) -> str:
-        """Return where a method of that name may be replaced, an empty text where it stays."""
+        """Return where a method with that name may be replaced, an empty string if it is not."""
         return self.name(name) or self.methods or self.attributes.get(name, "")
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a node stands: in which kind of scope, and below which two nodes.
+    """The context of a node: the kind of its scope and its two nearest ancestors.
 
-    `own` are the names that stand for objects there, `hidden` those that are no builtins.
+    `own` are the names of the scope's own objects, `hidden` the names that are not builtins.
     """
 
     scope: str = "module"
@@ -110,7 +110,7 @@ class _Reader:
     _inner: dict[ast.AST, _Place] = field(default_factory=dict)
 
     def read(self) -> None:
-        """Look at the nodes that may replace a name, each in its place."""
+        """Inspect the nodes that may replace a name, each in its context."""
         suspects = sorted(self._suspects(), key=lambda node: (node.lineno, node.col_offset))
         for node in suspects:
             parent = self.source.nodes.parents[node]
@@ -118,10 +118,10 @@ class _Reader:
             self._look(node, replace(self._scope_at(parent), parent=parent, above=above))
 
     def _suspects(self) -> Iterator[ast.expr]:
-        """Yield the nodes that `_look` looks at, except most of those that it lets pass.
+        """Yield the nodes that `_look` inspects, without most of the harmless ones.
 
-        A call may have another name for `reload` or `patch`, which some import of the project
-        gives it.
+        An import of the project may give `reload` or `patch` another name, under which it is
+        called.
         """
         nodes = self.source.nodes
         aliased = not self.mentioned.isdisjoint(("reload", "patch"))
@@ -139,7 +139,7 @@ class _Reader:
             yield from nodes.of(ast.Subscript)
 
     def _scope_at(self, node: ast.AST) -> _Place:
-        """Return the scope of what is directly below a node."""
+        """Return the scope of the children of a node."""
         around: ast.AST | None = node
         while around is not None and not isinstance(around, Scope):
             around = self.source.nodes.parents.get(around)
@@ -221,7 +221,7 @@ class _Reader:
         self._space(node, place, own)
 
     def _setter(self, node: ast.Call, name: str, place: _Place) -> None:
-        """`setattr(x, n, v)`, `x.__setattr__(n, v)`, `monkeypatch.setattr("m.n", v)`."""
+        """Inspect `setattr(x, n, v)`, `x.__setattr__(n, v)`, `monkeypatch.setattr("m.n", v)`."""
         args = node.args
         receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
         whole = len(args) >= _SETTERS[name]
@@ -251,7 +251,7 @@ class _Reader:
             self._one(node, node.attr, "an assignment", own)
 
     def _space(self, node: ast.expr, place: _Place, own: bool) -> None:
-        """Look at what is done with a namespace: read, written at names, or handed on."""
+        """Inspect the use of a namespace: read, written under names, or passed on."""
         what = f"`{ast.unparse(node)}`"
         match place.parent:
             case ast.Subscript(value=value, slice=key, ctx=ctx) if value is node:
@@ -291,7 +291,7 @@ class _Reader:
                 self._made_up(node, what, own)
 
     def _updated(self, call: ast.Call, what: str, own: bool) -> None:
-        """`globals().update(a=1)` writes names out, `globals().update(settings)` does not."""
+        """Inspect `update`: `globals().update(a=1)` has literal names, `update(x)` has none."""
         displays = [a for a in call.args if isinstance(a, ast.Dict)]
         keys = [key for display in displays for key in display.keys]
         if len(displays) < len(call.args) or any(k.arg is None for k in call.keywords):
@@ -302,7 +302,7 @@ class _Reader:
             self._one(call, keyword.arg or "", what, own)
 
     def _patch(self, callee: ast.expr) -> str:
-        """Return how `mock.patch` is called: `patch`, `object`, `multiple`; nothing for others."""
+        """Return the kind of a `mock.patch` call: `patch`, `object`, `multiple`, or empty."""
         dotted = self.resolve(self.source, callee) or dotted_name(callee)
         *_, before, last = ["", "", *dotted.split(".")]
         known = dotted.startswith(("unittest.", "mock.", "patch", "mocker."))

@@ -1,13 +1,13 @@
-"""Decide which distributions a container needs beyond its image, from the project's own lists.
+"""Determine the distributions that a container needs beyond its image, from the project's lists.
 
-The first of these counts: the file that the setting `requirements` names, a `requirements.txt`
-beside the flow or beside pyproject.toml, `[project] dependencies` of pyproject.toml. A list in
-ranges gets its versions from a constraints file (`-c`) or from a lock file: uv.lock, pylock.toml,
-poetry.lock or pdm.lock. Of the optional groups of pyproject.toml, a step gets those distributions
+The first existing list counts: the file in the setting `requirements`, a `requirements.txt` next to
+the flow or next to pyproject.toml, `[project] dependencies` of pyproject.toml. A list of ranges
+gets its versions from a constraints file (`-c`) or from a lock file: uv.lock, pylock.toml,
+poetry.lock or pdm.lock. From the optional groups of pyproject.toml, a step gets the distributions
 that the flow's code imports.
 
-The same lists have the hashes of what is installed: a lock file those of its packages and of all
-that these need, a requirements file those after `--hash`.
+The same lists contain the hashes of the installed files. A lock file has those of its packages and
+their dependencies, a requirements file those after `--hash`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from kitaru_compiler.frontend.source import Source
 DEFAULT_FILE = "requirements.txt"
 PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?==[A-Za-z0-9.!+*_-]+\Z")
 _HASH = re.compile(r"--hash[= ](sha256:[0-9a-f]{64})(?=\s|$)")
-# Modules whose distribution has a name that does not contain theirs.
+# Modules whose distribution's name does not contain their own.
 _DISTRIBUTIONS = {
     "attr": "attrs", "bs4": "beautifulsoup4", "crypto": "pycryptodome", "cv2": "opencv-python",
     "fitz": "pymupdf", "git": "gitpython", "google": "google", "pil": "pillow", "pkg-resources":
@@ -57,7 +57,7 @@ _DISTRIBUTIONS = {
 
 @dataclass(frozen=True)
 class _Listed:
-    """One requirement: `text` without its marker, hashes and comment, and where it is listed."""
+    """One requirement: `text` without marker, hashes and comment, and its location in the list."""
 
     text: str
     file: str
@@ -77,10 +77,10 @@ class _Listed:
 
 @dataclass
 class _Lists:
-    """What the project says it needs.
+    """The requirements that the project declares.
 
-    `groups` are the requirements of optional groups, `versions` what constraints pin, `lock` the
-    project's lock file, `texts` the files that findings are about.
+    `groups` are the requirements of optional groups, `versions` the pins of constraints, `lock` the
+    project's lock file, `texts` the files that findings refer to.
     """
 
     listed: list[_Listed] = field(default_factory=list)
@@ -93,11 +93,11 @@ class _Lists:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What the steps of a flow install.
+    """The distributions that the steps of a flow install.
 
-    `pins` are `NAME==VERSION`, sorted: what the project lists, and what a lock adds on every
-    platform. `locked` is all that the project's lists know of it: more distributions, which some
-    containers need, and the hashes. `findings` are about what is doubtful.
+    `pins` are `NAME==VERSION`, sorted: the project's list, and the dependencies that a lock adds on
+    every platform. `locked` contains all data in the project's lists: further distributions for
+    some containers, and the hashes. `findings` are about uncertainties.
     """
 
     pins: tuple[str, ...]
@@ -108,8 +108,8 @@ class Requirements:
 def requirements(project: Project, source: Source, settings: dict[str, Any]) -> Requirements:
     """Return the requirements of a flow's steps.
 
-    A requirement of pyproject.toml that nothing pins is not among them, and reported if the flow
-    imports it. One that a lock takes from elsewhere than an index is not among them either.
+    An unpinned requirement of pyproject.toml is left out, and reported if the flow imports it. A
+    requirement that a lock takes from outside an index is left out, too.
     """
     lists = _lists(project, settings)
     imported = _imported(project, source)
@@ -123,12 +123,12 @@ def requirements(project: Project, source: Source, settings: dict[str, Any]) -> 
             continue
         pin = _pinned(each, lists)
         if not PINNED.match(pin) and each.name in lists.lock.packages:
-            # The lock has a version for each Python.
+            # The lock has a version for each Python version.
             several.append(need_of(each.text))
             chosen.setdefault(each.name, each)
             continue
         if not PINNED.match(pin):
-            # A list of a whole project has more than one flow needs.
+            # The list of a whole project contains more than one flow needs.
             if not lists.of_project or any(_provides(each.name, name) for name in imported):
                 found.append(_unpinned(each, lists))
             if lists.of_project:
@@ -147,10 +147,10 @@ def requirements(project: Project, source: Source, settings: dict[str, Any]) -> 
 
 
 def _chosen(lists: _Lists, imported: Iterable[str]) -> Iterator[_Listed]:
-    """Yield the listed requirements that a container of the flow has."""
+    """Yield the listed requirements that a container of the flow installs."""
     wanted = [e for e in lists.groups if any(_provides(e.name, module) for module in imported)]
     for each in (*lists.listed, *wanted):
-        is_runtime = lists.of_project and each.name in RESERVED  # it travels in the bundle
+        is_runtime = lists.of_project and each.name in RESERVED  # it is part of the bundle
         if not is_runtime and condition(each.marker) is not None:
             yield each
 
@@ -158,7 +158,7 @@ def _chosen(lists: _Lists, imported: Iterable[str]) -> Iterator[_Listed]:
 def _locked(
     pins: dict[str, str], chosen: dict[str, _Listed], several: list[Need], lists: _Lists
 ) -> tuple[Locked, ...]:
-    """Return what the lists know about the pins, and about all that a lock says they need."""
+    """Return the lists' data about the pins, and about their locked dependencies."""
     versions = {name: pin.partition("==")[2] for name, pin in pins.items()}
     own: dict[str, Locked] = {}
     for name, each in chosen.items():
@@ -210,7 +210,7 @@ def _elsewhere(each: _Listed, origin: str) -> Diagnostic:
 
 
 def requirement_texts(project: Project, settings: dict[str, Any]) -> dict[str, str]:
-    """Return the text of each list, by the name that findings call it; empty without one."""
+    """Return the text of each list, by its name in findings; empty without a list."""
     return _lists(project, settings).texts
 
 
@@ -273,7 +273,7 @@ def _read_list(path: Path, name: str, lists: _Lists, seen: set[Path]) -> None:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the number and width of a line, and its content with the lines that continue it."""
+    """Yield the number and width of a line, and its content with continuation lines."""
     number, width, parts = 0, 0, list[str]()
     for at, line in enumerate([*text.splitlines(), ""], 1):
         if not parts:
@@ -323,7 +323,7 @@ def _read_project(path: Path, lists: _Lists, *, with_dependencies: bool) -> None
 def _missing(
     project: Project, imported: dict[str, tuple[Source, ast.AST]], known: set[str]
 ) -> Iterator[Diagnostic]:
-    """Warn of imports that nothing provides; a module may differ a little from its distribution."""
+    """Warn of imports without a distribution; names may differ slightly from the module's."""
     for name, (source, node) in sorted(imported.items()):
         if any(_provides(distribution, name) for distribution in known):
             continue
@@ -340,7 +340,7 @@ def _missing(
 
 
 def _namespace_above(project: Project, name: str) -> Path | None:
-    """Return the folder above the import root that has a package `name`, up to pyproject.toml."""
+    """Return the folder above the import root with a package `name`, up to pyproject.toml."""
     start = project_file(project.root)
     for folder in project.root.parents:
         if start is None or not folder.is_relative_to(start.parent):
@@ -356,7 +356,7 @@ def _provides(distribution: str, module: str) -> bool:
 
 
 def _imported(project: Project, source: Source) -> dict[str, tuple[Source, ast.AST]]:
-    """Return the outside modules that the flow cannot do without, and where each is imported."""
+    """Return the outside modules that the flow requires, with the location of each import."""
     closure = project.closure(source.module)
     outside = closure.outside - RESERVED - set(sys.stdlib_module_names) - {"__future__"}
     found: dict[str, tuple[Source, ast.AST]] = {}
@@ -376,7 +376,7 @@ def _imported_anywhere(source: Source) -> Iterator[str]:
 
 
 def _unguarded(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
-    """Yield the imports that run, and whose failure nothing catches."""
+    """Yield the imports that run without a handler for their failure."""
     pending: list[ast.AST] = list(reversed(body))
     while pending:
         node = pending.pop()

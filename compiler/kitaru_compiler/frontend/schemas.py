@@ -1,7 +1,8 @@
-"""Find out whether the steps of a flow need the library that checks JSON schemas.
+"""Determine whether the steps of a flow need the library that validates JSON schemas.
 
-A step that asks for a plain type checks it itself. For any other schema it needs jsonschema-rs,
-6 MB that a container installs before it starts, so only the flows that may ask for one get it:
+A step that waits for a plain type validates it itself. For any other schema it needs jsonschema-rs,
+which is 6 MB that a container installs before it starts. Only flows that may use such a schema get
+the library:
 
     kitaru.wait(schema=bool)                    no
     kitaru.wait(schema=Review)                  yes: the schema is checked when the wait is asked
@@ -21,9 +22,9 @@ _PLAIN = frozenset({"bool", "int", "float", "str", "list", "dict"})
 
 
 def with_validator(pins: tuple[str, ...], names: Names, module: str) -> tuple[str, ...]:
-    """Return the pins of a flow's steps, and the library if code of the project may need it.
+    """Return the pins of a flow's steps, with the library if project code may need it.
 
-    A version that the project pins itself stays.
+    A version that the project itself pins is kept.
     """
     name = REQUIREMENT.partition("==")[0]
     if any(pin.partition("==")[0].lower().replace("_", "-") == name for pin in pins):
@@ -35,7 +36,7 @@ def with_validator(pins: tuple[str, ...], names: Names, module: str) -> tuple[st
 
 def _needs_validator(source: Source, names: Names) -> bool:
     for node in source.nodes.of(ast.Call):
-        # Those of `**options` are known when the call is made.
+        # The names in `**options` are known only when the call is made.
         schemas = [k.value for k in node.keywords if k.arg in ("schema", None)]
         asked = _asked(node, source, names) if schemas else ""
         if asked and any(not _is_light(value, asked, source, names) for value in schemas):
@@ -44,7 +45,7 @@ def _needs_validator(source: Source, names: Names) -> bool:
 
 
 def _asked(call: ast.Call, source: Source, names: Names) -> str:
-    """Return which primitive a call is of, or a partial of: `wait`, `llm`, or empty."""
+    """Return the primitive that a call or a partial calls: `wait`, `llm`, or empty."""
     for callee in (call.func, *call.args[:1]):
         symbol = names.resolve(source, callee)
         if symbol is not None and symbol.kind == "primitive" and symbol.name in ("wait", "llm"):

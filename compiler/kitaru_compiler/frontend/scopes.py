@@ -1,7 +1,7 @@
-"""Decides where a name of one module comes from: an import, a definition, a variable, a builtin.
+"""Find the origin of a name in a module: an import, a definition, a variable or a builtin.
 
-As Python does, for a module's own scope and those of its top-level functions: what a function binds
-anywhere is its own all over it, unless it says `global`.
+Follows Python's rules for a module's own scope and those of its top-level functions: a name bound
+anywhere in a function is local to the whole function, unless it is declared `global`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kitaru_compiler.ir.walk import children, walk
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a name comes from: `name` is the imported one, with a dot for each relative level."""
+    """The origin of a name: `name` is the imported name, with a dot for each relative level."""
 
     kind: Literal["import", "module", "local", "builtin"]
     name: str
@@ -32,7 +32,7 @@ Bindings = dict[str, set[Origin]]
 
 @dataclass
 class Scopes:
-    """The scopes of one module; a function's is read when it is first asked for."""
+    """The scopes of one module; the scope of a function is read when it is first needed."""
 
     source: Source
     cache: DiskCache | None = None
@@ -46,20 +46,20 @@ class Scopes:
             if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef)
         }
         bindings, _ = self._origins(self._analysis.module(self._module_by_ast), "module")
-        # A function that says `global` may bind the name whenever it is called.
+        # A function with a `global` statement may bind the name whenever it is called.
         for node in self.source.nodes.of(ast.Global):
             for name in node.names:
                 bindings.setdefault(name, set()).add(Origin("module", name))
         self._module = bindings
 
     def store(self) -> None:
-        """Store what had to be read, for the next compilation."""
+        """Store the scopes that were read, for the next compilation."""
         self._analysis.store()
 
     def origins(self, name: str, function: str = "") -> set[Origin]:
-        """Return what `name` may be in the top-level `function`, or the module's own scope.
+        """Return the possible origins of `name` in the top-level `function`, or in the module.
 
-        More than one when it is bound in several ways; none when nothing binds it.
+        There are several if it is bound in several ways, and none if no statement binds it.
         """
         bindings, outside = self._function(function)
         if name in bindings and name not in outside:
@@ -69,7 +69,7 @@ class Scopes:
         return {Origin("builtin", name)} if hasattr(builtins, name) else set()
 
     def _function(self, name: str) -> tuple[Bindings, frozenset[str]]:
-        """Return what a function binds, and what it leaves to the module."""
+        """Return the names that a function binds, and those that it leaves to the module."""
         if name not in self._functions:
             return {}, frozenset()
         if name not in self._read:
@@ -101,7 +101,7 @@ def _function_by_ast(definition: ast.FunctionDef | ast.AsyncFunctionDef) -> Boun
 
 
 def _scope_nodes(body: Iterable[ast.stmt]) -> Iterator[ast.AST]:
-    """Yield the nodes that are evaluated in the scope of `body`, however deep it is nested."""
+    """Yield the nodes evaluated in the scope of `body`, at any depth."""
     pending: list[ast.AST] = list(body)
     while pending:
         node = pending.pop()
@@ -133,11 +133,11 @@ def _comprehension_targets(nodes: list[ast.AST]) -> set[ast.AST]:
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield the names that a node binds, and what of an import each is."""
+    """Yield the names that a node binds, with the imported name of each."""
     match node:
         case ast.Import(names=names):
             for alias in names:
-                # Without `as` it is the first package that is bound.
+                # Without `as`, the first package is bound.
                 first = alias.name.partition(".")[0]
                 target = alias.name if alias.asname else first
                 yield alias.asname or first, target

@@ -20,7 +20,7 @@ from kitaru_compiler.frontend.node_index import NodeIndex
 
 MAX_SOURCE_BYTES = 1024 * 1024
 MAX_DEPTH = 200
-# Python's default limit for integers in decimal notation.
+# Python's default limit for the digits of decimal integers.
 MAX_DIGITS = 4300
 _TOO_LARGE = 10**MAX_DIGITS
 
@@ -36,7 +36,7 @@ class Source:
 
     @cached_property
     def lines(self) -> list[str]:
-        """The physical lines, as Python counts them, with their ends."""
+        """The physical lines as Python counts them, with their line ends."""
         return io.StringIO(self.text, newline=None).readlines()
 
     @cached_property
@@ -46,7 +46,7 @@ class Source:
 
     @cached_property
     def futures(self) -> tuple[str, ...]:
-        """The names that the module imports from `__future__`, which change what its code means."""
+        """The names imported from `__future__`, which change the meaning of the module's code."""
         return tuple(
             alias.name
             for stmt in self.tree.body
@@ -60,7 +60,7 @@ class Source:
         return self.file.endswith("__init__.py")
 
     def absolute(self, level: int, name: str) -> str:
-        """Return the absolute name of what the module imports with `level` dots before `name`."""
+        """Return the absolute name of an import of `name` with `level` dots."""
         if not level:
             return name
         base = self.module.split(".")
@@ -68,7 +68,7 @@ class Source:
         return ".".join([*base, name] if name else base)
 
     def span(self, node: ast.AST) -> Span:
-        """Return where `node` lies; a node without a position lies at the start of the file."""
+        """Return the span of `node`; a node without a position is at the start of the file."""
         line = getattr(node, "lineno", 1)
         end_line = getattr(node, "end_lineno", None) or line
         column = self._characters(line, getattr(node, "col_offset", 0))
@@ -76,7 +76,7 @@ class Source:
         return Span(self.file, line, column, end_line, max(end, column + (line == end_line)))
 
     def name_span(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Span:
-        """Return where the name of a function stands in its definition."""
+        """Return the span of a function's name in its definition."""
         line = self.lines[node.lineno - 1] if node.lineno <= len(self.lines) else ""
         start = line.find(node.name, self._characters(node.lineno, node.col_offset) + 3) + 1
         if not start:
@@ -93,9 +93,9 @@ class Source:
 
 
 def read(path: Path, module: str, file: str, unsaved: Mapping[Path, str] | None = None) -> Source:
-    """Read and parse one file, or the text that `unsaved` has for its path.
+    """Read and parse one file, or the text that `unsaved` contains for its path.
 
-    Raises UsageError when it cannot be read, and SourceError when it is no Python.
+    Raises UsageError if it cannot be read, and SourceError if it is not valid Python.
     """
     text = (unsaved or {}).get(path)
     return parse(read_text(path, file) if text is None else text, module, file)
@@ -123,7 +123,7 @@ def read_text(path: Path, file: str) -> str:
 
 
 def parse(text: str, module: str, file: str) -> Source:
-    """Parse `text`; raise SourceError on a syntax error or on nesting no compiler should follow."""
+    """Parse `text`; raise SourceError on a syntax error or on excessive nesting."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -150,7 +150,7 @@ def parse(text: str, module: str, file: str) -> Source:
 
 
 def _too_long(nodes: NodeIndex) -> ast.AST | None:
-    """Return a number that Python would read in hexadecimal, and refuse to write."""
+    """Return a number that Python can read in hexadecimal but refuses to print."""
     for node in nodes.of(ast.Constant):
         if type(node.value) is int and node.value >= _TOO_LARGE:
             return node
@@ -160,7 +160,7 @@ def _too_long(nodes: NodeIndex) -> ast.AST | None:
 def refused(
     rule: Rule, file: str, line: int, column: int, message: str, text: str = ""
 ) -> SourceError:
-    """Return the error of a file that cannot be compiled at all."""
+    """Return the error for a file that cannot be compiled at all."""
     span = Span(file, line, max(column, 1), line, max(column, 1) + 1)
     diagnostic = Diagnostic(rule, span, message)
     return SourceError((diagnostic,), {file: text})

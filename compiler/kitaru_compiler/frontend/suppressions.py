@@ -21,19 +21,19 @@ _WORD = re.compile(r"[^\s,]+")
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """One comment: where it is, and each code it names with its own place."""
+    """One comment: its position, and each code in it with the position of the code."""
 
     span: Span
     codes: tuple[tuple[str, Span], ...]
 
 
 def ignores(texts: Mapping[str, str]) -> list[Ignore]:
-    """Return the comments that silence something, in the files with these texts."""
+    """Return the comments that suppress findings in the files with these texts."""
     return [ignore for file, text in texts.items() for ignore in _in_file(file, text)]
 
 
 def silence(found: Iterable[Diagnostic], comments: Iterable[Ignore]) -> list[Diagnostic]:
-    """Return the findings, those silenced that a comment on their line names; errors never are."""
+    """Mark the findings that a comment on their line suppresses; errors cannot be suppressed."""
     asked = {(c.span.file, c.span.line, code) for c in comments for code, _ in c.codes}
 
     def is_silenced(d: Diagnostic) -> bool:
@@ -45,9 +45,9 @@ def silence(found: Iterable[Diagnostic], comments: Iterable[Ignore]) -> list[Dia
 def without_effect(
     found: Iterable[Diagnostic], comments: Iterable[Ignore], looked_at: Iterable[Span]
 ) -> Iterator[Diagnostic]:
-    """Find the codes that a comment names in vain, in the parts of the source `looked_at`.
+    """Find codes in comments that suppress nothing, in the parts of the source `looked_at`.
 
-    Elsewhere another flow may need them.
+    In other parts another flow may need them.
     """
     parts = tuple(looked_at)
     listed = {(d.span.file, d.span.line, d.code): d for d in found}
@@ -101,7 +101,7 @@ def _in_file(file: str, text: str) -> Iterator[Ignore]:
 
 
 def _comments(file: str, text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield line, column from 0 and text of what may be a comment; in Python that is certain."""
+    """Yield line, column from 0 and text of possible comments; in valid Python they are certain."""
     if not file.endswith(".py"):
         for number, line in enumerate(text.split("\n"), 1):
             yield number, 0, line
@@ -110,5 +110,5 @@ def _comments(file: str, text: str) -> Iterator[tuple[int, int, str]]:
         for token in tokenize.generate_tokens(io.StringIO(text, newline=None).readline):
             if token.type == tokenize.COMMENT:
                 yield *token.start, token.string
-    except (tokenize.TokenError, SyntaxError):  # the file's own finding says so
+    except (tokenize.TokenError, SyntaxError):  # reported by the file's own finding
         return

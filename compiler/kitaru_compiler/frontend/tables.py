@@ -1,8 +1,8 @@
-"""The checkpoints and functions that a variable of a module may contain.
+"""Find the checkpoints and functions that a variable of a module may contain.
 
-Tables and registries are filled where the variable is bound, by `TOOLS["a"] = search`, by
-`add(search)`, or by a decorator. Which call puts what where is known only when the modules are
-imported; so what is handed to whatever mentions the variable counts as put into it.
+Tables and registries are filled at the variable's binding, by `TOOLS["a"] = search`, by
+`add(search)`, or by a decorator. Which call adds which item is known only when the modules are
+imported. Therefore all objects passed to code that mentions the variable count as added to it.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.walk import children, walk
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-# Symbols by their absolute names, in the order in which they were found.
+# Symbols by absolute name, in the order in which they were found.
 Found = dict[str, Symbol]
-# What they make calls nothing that it holds.
+# Containers that do not call their content.
 _CONTAINERS = frozenset({"OrderedDict", "defaultdict", "deque", "dict", "list", "set", "tuple"})
 
 
 @dataclass
 class Tables:
-    """Finds what variables hold; `sources` are the project's modules."""
+    """Finds the content of variables; `sources` are the project's modules."""
 
     names: Names
     sources: tuple[Source, ...]
     _variables_of: dict[str, set[str]] = field(default_factory=dict)
 
     def held(self, variable: str) -> Iterable[Symbol]:
-        """Return what the variable of that absolute name may hold."""
+        """Return the possible content of the variable with that absolute name."""
         return self._held.get(variable, {}).values()
 
     def is_object(self, variable: str) -> bool:
-        """Return whether it is an object made by a call, whose methods may call what it holds."""
+        """Return whether it is an object created by a call, whose methods may call its content."""
         return variable in self._objects
 
     @cached_property
@@ -80,7 +80,7 @@ class Tables:
                         yield source, "" if node is top else scope, node
 
     def _parts(self, source: Source, scope: str, stmt: ast.stmt) -> tuple[set[str], list[ast.expr]]:
-        """Return the variables that a statement may put something into, and what it may put."""
+        """Return the variables to which a statement may add items, and the items."""
         match stmt:
             case ast.Assign(targets=into, value=value):
                 values = [value]
@@ -106,7 +106,7 @@ class Tables:
         return variables - {""}, values
 
     def _filled_by(self, symbol: Symbol | None) -> set[str]:
-        """Return the variables that a function mentions, or one that it calls."""
+        """Return the variables that a function, or one of its callees, mentions."""
         if symbol is None or symbol.kind != "function":
             return set()
         if symbol.name not in self._variables_of:
@@ -134,14 +134,14 @@ class Tables:
     def _itself(self, source: Source, function: Function) -> Found:
         symbol = self.names.lookup(source, function.name)
         if symbol is None or symbol.definition is not function:
-            # One of several of that name, or one inside a class.
+            # One of several functions with that name, or a method of a class.
             name = f"{source.module}.{function.name}:{function.lineno}"
             symbol = Symbol("function", name, source, function)
         return {symbol.name: symbol}
 
 
 def _root(target: ast.expr) -> str:
-    """Return the chain of names that an item, attribute or method is reached from."""
+    """Return the chain of names from which an item, attribute or method is reached."""
     while isinstance(target, ast.Subscript | ast.Starred | ast.Call):
         target = target.func if isinstance(target, ast.Call) else target.value
     if isinstance(target, ast.Attribute) and not dotted_name(target):
@@ -150,7 +150,7 @@ def _root(target: ast.expr) -> str:
 
 
 def _chains(values: list[ast.expr]) -> Iterator[str]:
-    """Yield the chains of names in expressions, except those that are called there."""
+    """Yield the chains of names in expressions, without those that are called there."""
     pending: list[ast.AST] = list(reversed(values))
     while pending:
         node = pending.pop()
@@ -163,7 +163,7 @@ def _chains(values: list[ast.expr]) -> Iterator[str]:
 
 
 def _spread(held: dict[str, Found], flows: list[tuple[set[str], set[str]]]) -> None:
-    """Let what one variable holds be held by those that it is put into, until nothing is new."""
+    """Propagate the content of variables to their containers, until nothing is new."""
     before = -1
     while before < (known := sum(map(len, held.values()))):
         before = known

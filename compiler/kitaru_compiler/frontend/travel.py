@@ -1,9 +1,9 @@
-"""Decide which files of a project travel to its steps, and say why or why not.
+"""Select the files of a project for the bundle of its steps, and explain each decision.
 
-The bundle has the modules that the flow imports, the files that code names by a path (see `files`),
-the data files inside the packages that it imports, and what `[tool.kitaru] include` names. Never in
-it is what looks like a credential, by its name or its contents. What .gitignore, .kitaruignore or
-`exclude` name stays out, unless `include` names it as well.
+The bundle contains the modules that the flow imports, the files that code refers to by path (see
+`files`), the data files inside imported packages, and the files of `[tool.kitaru] include`. It
+never contains likely credentials, by name or content. Files in .gitignore, .kitaruignore or
+`exclude` are left out unless `include` names them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 MAX_BYTES = 32 * 1024 * 1024
-# What a package's folder contains beside modules, and code may read without naming it.
+# Data files in a package's folder that code may read without naming them.
 DATA = frozenset({
     ".cfg", ".csv", ".graphql", ".hbs", ".html", ".ini", ".j2", ".jinja", ".jinja2", ".json",
     ".jsonl", ".md", ".mustache", ".prompt", ".proto", ".rst", ".sql", ".tmpl", ".toml", ".tsv",
@@ -43,7 +43,7 @@ _SECRET_NAME = re.compile(
     r"(\.(json|ya?ml|toml|ini|cfg|txt))?",
     re.IGNORECASE,
 )
-# How the file of a SQLite store begins, which contains all that was recorded.
+# The header of a SQLite store, which contains everything that was recorded.
 _STORE = re.compile(rb"SQLite format 3\0.*CREATE TABLE object \(key TEXT PRIMARY KEY", re.DOTALL)
 _BESIDE_A_STORE = ("-wal", "-shm", "-journal")
 _FIRST_PAGES = 8192
@@ -54,9 +54,9 @@ _IGNORE_FILES = (".gitignore", ".kitaruignore")
 
 @dataclass
 class Travel:
-    """The files of a project that travel, by their paths below its base folder.
+    """The bundled files of a project, by their paths below its base folder.
 
-    `reasons` says of each that is not imported as a module why it is among them.
+    `reasons` contains the reason for each file that is not an imported module.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -65,16 +65,16 @@ class Travel:
 
 
 def travel(project: Project, source: Source) -> Travel:
-    """Return what travels with the flow in `source`.
+    """Return the files to bundle with the flow in `source`.
 
-    Raises SourceError when an imported file is not valid Python.
+    Raises SourceError if an imported file is not valid Python.
     """
     return _Packing(project, source).packed()
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A file that may travel: why, and the reference that names it, if one does."""
+    """A candidate for the bundle: the reason, and the reference that names it, if any."""
 
     path: Path
     reason: str
@@ -117,7 +117,7 @@ class _Packing:
         return found
 
     def _repository(self) -> Path:
-        """Return the folder from which on ignore files count: the repository's or the project's."""
+        """Return the top folder for ignore files: that of the repository or of the project."""
         base = self._project.base
         above = [base, *base.parents]
         top = next((folder for folder in above if disk.exists(folder / ".git")), self._folder)
@@ -126,7 +126,7 @@ class _Packing:
     def _candidates(self) -> Iterator[_Candidate]:
         for path in self._project.included:
             yield _Candidate(path, "include in pyproject.toml", included=True)
-        # The references to one file go before those to whole folders, which say less.
+        # References to single files come before those to folders, which are less specific.
         for each in sorted(self._closure.references, key=lambda each: each.kind != "path"):
             reason = f"{each.source.file}:{getattr(each.node, 'lineno', 1)} names it"
             for path in matched(each, self._project.base):
@@ -149,7 +149,7 @@ class _Packing:
             size = disk.size(path)
             if not why:
                 self._sizes[name] = size
-                # Beyond the limit nothing is compiled, so nothing more needs to be read.
+                # Beyond the limit nothing is compiled, so no more files need to be read.
                 if sum(self._sizes.values()) <= MAX_BYTES:
                     self._travel.files[name] = disk.read_bytes(path)
                     self._travel.reasons[name] = candidate.reason
@@ -198,10 +198,10 @@ class _Packing:
         return self._ignores[folder]
 
     def _withheld(self) -> Iterator[Diagnostic]:
-        """Yield a finding for each reference some of whose files stay out, and each such `include`.
+        """Yield a finding for each reference or `include` some of whose files are left out.
 
-        A glob that finds fewer files in a step than here gives another result without an error. A
-        folder that is named as a whole may have files for something else.
+        If a glob finds fewer files in a step than here, the result differs without an error. A
+        folder that is referenced as a whole may contain unrelated files.
         """
         told = set[str]()
         for each in self._closure.references:
@@ -291,7 +291,7 @@ def _spec(lines: list[str]) -> GitIgnoreSpec | None:
 
 
 def _data_of(package: Path) -> Iterator[Path]:
-    """Yield the data files in a package's folder and in its subfolders that are not packages."""
+    """Yield the data files in a package's folder and in subfolders that are not packages."""
     for path in below(package):
         between = (folder for folder in path.relative_to(package).parents if folder.name)
         nested = any(disk.is_file(package / folder / "__init__.py") for folder in between)
