@@ -177,6 +177,7 @@ class KitaruClient(Explaining):
         Example:
             client.migrate("temporal", "review.py", diff=True).marks
         """
+        refuse_while_importing("client.migrate(…)")
         from kitaru.ops.migrate import migrate
 
         return migrate(library, Path(file), diff=diff)

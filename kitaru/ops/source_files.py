@@ -82,9 +82,9 @@ class SourceFile:
     def diff(self, text: str) -> str:
         """Return the difference to a changed text in the format of `diff -u`."""
         name = os.path.relpath(self.path)
-        lines = difflib.unified_diff(
-            self.text.splitlines(keepends=True), text.splitlines(keepends=True), name, name
-        )
+        # `splitlines` would also split a text at U+2028 and others, which end no line of Python.
+        before, after = io.StringIO(self.text).readlines(), io.StringIO(text).readlines()
+        lines = difflib.unified_diff(before, after, name, name)
         return "".join(
             line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
             for line in lines

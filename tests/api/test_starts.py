@@ -68,6 +68,7 @@ DATA = {
     "MemoryEntry",
     "Comparison",
     "Deployment",
+    "Drawn",
     "ImageSettings",
     "MemoryStore",
     "Reply",

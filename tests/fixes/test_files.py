@@ -196,3 +196,12 @@ def test_a_source_that_was_read_before_needs_no_libcst(flow: Path) -> None:
     run("kubeflow", "'kitaru_compiler.compile' in sys.modules and 'libcst' not in sys.modules")
     # Not compiled again.
     run("vertex", "'kitaru_compiler.compile' not in sys.modules and 'libcst' not in sys.modules")
+
+
+def test_only_line_ends_of_python_split_the_lines_of_a_diff(flow: Path) -> None:
+    # U+2028, NEL and form feed end a line for `str.splitlines`, not for Python.
+    odd = "# a\u2028b\x85c\x0cd"
+    flow.write_text(SOURCE.replace("# café", odd), encoding="utf-8")
+    done = fix(locate(str(flow)), diff=True)
+    assert f"\n+@checkpoint(retries=3)  {odd}\n" in done.diff
+    assert "No newline" not in done.diff

@@ -77,13 +77,13 @@ def test_a_bomb_goes_in_through_and_out() -> None:
     ("value", "where"),
     [
         (nested(BOMB), "nested over 200 deep"),
-        ([float("nan")], r"a\[0\] is nothing"),
-        ([1, {"k": [float("-inf")]}], r"a\[1\]\['k'\]\[0\] is nothing"),
-        ([10**5000], r"a\[0\] is nothing"),
-        (["\ud800"], r"a\[0\] is nothing"),
-        ([{"\ud800": 1}], r"a\[0\] is nothing"),
-        ([{1: 1}], r"a\[0\] is nothing"),
-        ([(1,)], r"a\[0\] is nothing"),
+        ([float("nan")], r"a\[0\] is not valid JSON data"),
+        ([1, {"k": [float("-inf")]}], r"a\[1\]\['k'\]\[0\] is not valid JSON data"),
+        ([10**5000], r"a\[0\] is not valid JSON data"),
+        (["\ud800"], r"a\[0\] is not valid JSON data"),
+        ([{"\ud800": 1}], r"a\[0\] is not valid JSON data"),
+        ([{1: 1}], r"a\[0\] is not valid JSON data"),
+        ([(1,)], r"a\[0\] is not valid JSON data"),
     ],
 )
 def test_an_answer_that_is_no_json_is_refused_and_it_still_waits(value: Any, where: str) -> None:

@@ -394,7 +394,7 @@ def test_the_clients_replay_finds_the_flow_again(client: Executions) -> None:
     def other() -> int:
         return a(1)
 
-    with pytest.raises(errors.StateError, match="is one of chain"):
+    with pytest.raises(errors.StateError, match="belongs to chain"):
         other.replay(source)
 
 

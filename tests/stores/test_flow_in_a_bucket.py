@@ -187,7 +187,7 @@ def test_store_check_refuses_a_server_that_overwrites(
 ) -> None:
     proxy = behind("s3rver")
     error = cli("store", "check", store=f"{proxy.url}/p", code=3)
-    assert "overwrite" in error["error"]["message"]
+    assert "ignores conditional writes" in error["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_a_renamed_checkpoint_does_not_run_again(tmp_path: Path) -> None:
     program.run("research")
     ran = program.run("draft")
     assert ran.code == 1
-    assert 'it called checkpoint "draft" here, and its code now calls checkpoint "write"' in ran.log
+    assert 'called checkpoint "draft" here, and its code now calls checkpoint "write"' in ran.log
     assert 'kitaru.renamed("draft", checkpoint="write")' in ran.log
     assert program.calls() == ["research", "draft"]
 
@@ -64,7 +64,7 @@ def test_a_renamed_wait_stops_and_its_answer_is_not_lost(tmp_path: Path) -> None
     sign = (('kitaru.wait(name="approve"', 'kitaru.wait(name="sign_off"'),)
     program = rebuilt(tmp_path, *sign)
     program.run("research")
-    assert 'it asked wait "approve" here' in program.run("draft").log
+    assert 'the execution asked wait "approve" here' in program.run("draft").log
     program.source += '\nkitaru.renamed("approve", wait="sign_off")\n'
     program.__post_init__()
     assert program.walk() == ["research:go", "draft:go", "publish:end"]

@@ -29,8 +29,8 @@ _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 # What the command line has imported, or may still import, when it imports a flow.
 COMMAND_LINE = frozenset({
     "annotated_types", "click", "jinja2", "jsonschema_rs", "libcst", "markdown_it", "markupsafe",
-    "mdurl", "obstore", "pathspec", "pydantic", "pydantic_core", "pygments", "rich", "tomlkit",
-    "typing_extensions", "typing_inspection", "yaml",
+    "mdurl", "networkx", "obstore", "packaging", "pathspec", "pydantic", "pydantic_core",
+    "pygments", "rich", "tomlkit", "typing_extensions", "typing_inspection", "yaml",
 })  # fmt: skip
 
 
