@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """How a step's container starts, the same for every step of a document.
+    """The start of a step's container, the same for every step of a document.
 
     Attributes:
         image: the container image; empty if it is set at submission.
@@ -42,16 +42,15 @@ class ContainerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """How code and inputs reach a step of a target.
+    """How a target delivers code and inputs to a step.
 
-    `image` is the one used when none is named, empty when the target takes no public one. `folder`
-    is where the target's service puts the bundle, empty when it brings nothing and a step fetches
-    it. `inline` shows whether a document may hold the bundle. A text of more than `longest_input`
-    characters travels through the store, and so does an empty one unless `takes_empty`, and the
-    longest of those that have more than `longest_together` bytes, where that is not 0.
-    `encoded` means that texts are percent-encoded, because the target puts them into other text.
-    `local` means that steps without an image are processes of the service's own machine, which may
-    reach a store in a file.
+    `image` is the default image, empty if the target accepts no public image. `folder` is the
+    folder to which the target's service copies the bundle, empty if each step fetches it. `inline`
+    is true if a document may contain the bundle. Some texts are passed through the store: those of
+    more than `longest_input` characters, empty ones unless `takes_empty`, and the longest ones if
+    all together exceed `longest_together` bytes (0: no limit). `encoded` means that texts are
+    percent-encoded, because the target inserts them into other text. `local` means that steps
+    without an image are processes of the service's own machine, which may reach a store in a file.
     """
 
     image: str = "python:3.11-slim"
@@ -66,9 +65,9 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """The native document as text, and what its nodes are: `steps` by key, `groups` with spans.
+    """The native document as text, with its nodes: `steps` by key, `groups` with spans.
 
-    `asks` are the keys of those groups at which a run stays open until a wait is answered.
+    `asks` are the keys of the groups at which a run stays open until a wait is answered.
     """
 
     text: str
@@ -79,10 +78,9 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What the target called the run, and where to look at it.
+    """A submitted run: its name on the target, and where to inspect it.
 
-    `notes` are what its starter should know. `process` is the run itself where the target is this
-    machine.
+    `notes` are hints for the caller. `process` is the run itself if the target is this machine.
     """
 
     run_id: str
@@ -92,10 +90,10 @@ class Submitted:
 
 
 class Execute(Protocol):
-    """Executes a document on this machine by its target's rules, each step a process of `machine`.
+    """Runs a document on this machine by its target's rules, each step as a process of `machine`.
 
-    `given` are the parameters of the run by name, and the run is called `run_id`. Raises InputError
-    when one is missing or unknown. What failed is in `machine.failures`.
+    `given` are the parameters of the run by name. The run is called `run_id`. Raises InputError if
+    a parameter is missing or unknown. Failures are in `machine.failures`.
     """
 
     def __call__(
@@ -112,10 +110,10 @@ class Submit(Protocol):
 
 
 class Answered(Protocol):
-    """Tells the service that a wait was answered; False when no run of the execution waits for it.
+    """Notifies the service of an answer; returns False if no run of the execution waits for it.
 
-    The answer itself is in the journal already. Raises EnvironmentFailure when the service could
-    not be told, with what to do then.
+    The answer itself is already in the journal. Raises EnvironmentFailure, with the next step, if
+    the service cannot be notified.
     """
 
     def __call__(
@@ -124,25 +122,24 @@ class Answered(Protocol):
 
 
 class Cancelled(Protocol):
-    """Ends the runs of a cancelled execution on the service; False when they have ended."""
+    """Ends the runs of a cancelled execution on the service; returns False if they have ended."""
 
     def __call__(self, record: ExecutionRecord, options: Mapping[str, str]) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An orchestrator's back end.
+    """The back end for an orchestrator.
 
-    `document` is the file name of what `emit` writes, `validate` lists what is wrong with such a
-    text (empty when nothing is), `execute` is the dry run of one, `guide` makes the text of
-    DEPLOY.md from what `kitaru_targets.build` knows. `submit` takes the path of the document,
-    native parameter values and the service's own options. `answered` is there where a run that
-    waits is still one of the service's, `cancelled` where a run can be ended.
-    `submitted_name` is the option that names what the service keeps of a document, empty where each
-    run brings its own. `run_option` is the option that names a run, such that a second one of that
-    name is not started. `connection` names the settings without which the service cannot be told of
-    answers, such as `url`, which is `KITARU_AIRFLOW_URL`. `runs_whole` means that the flow is one
-    step, whatever granularity is asked for.
+    `document` is the file name of the output of `emit`. `validate` lists the faults of such a text
+    (empty if it is valid). `execute` is its dry run. `guide` writes the text of DEPLOY.md from
+    the data of `kitaru_targets.build`. `submit` takes the path of the document, native parameter
+    values and the service's own options. `answered` is set if a waiting run stays open on the
+    service, `cancelled` if a run can be ended. `submitted_name` is the option that names the part
+    of a document that the service stores, empty if each run brings its own document. `run_option`
+    is the option that names a run so that a second run of that name is not started. `connection`
+    are the settings required to notify the service of answers, such as `url`, which is
+    `KITARU_AIRFLOW_URL`. `runs_whole` means that the flow is one step at any granularity.
     """
 
     name: str

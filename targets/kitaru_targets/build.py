@@ -40,7 +40,7 @@ class _Travel(Protocol):
 
 
 class Compiled(Protocol):
-    """What of a compilation is written: the compiler's result fits."""
+    """The parts of a compilation that are written; the compiler's result fits."""
 
     @property
     def plan(self) -> Plan: ...
@@ -54,10 +54,10 @@ class Compiled(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A written compilation: where it is, its document, its files by name, and what it was.
+    """A written compilation: its location, document, files by name and options.
 
-    `lock` says how it was compiled, and has the digest of each file. `contents` are the files as
-    they were written, empty for a build that was read from its directory.
+    `lock` contains the options of the compilation and the digest of each file. `contents` are the
+    written files, empty for a build that was read from its directory.
     """
 
     directory: Path
@@ -71,7 +71,7 @@ class Build:
     contents: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, name: str) -> bytes:
-        """Return a file of the build; raise StateError when it is not what was compiled."""
+        """Return a file of the build; raise StateError if it differs from the compiled file."""
         return _verified(self.directory, name, self.lock.files[name])
 
 
@@ -90,18 +90,18 @@ def write(
     """Write a compilation for `target` to `directory`, replacing an earlier one.
 
     Args:
-        image: the container image; by default a plain Python one, for the delivery `store` only.
-        store: URL of the store that steps use. Empty: it is set at submission.
+        image: the container image; by default a plain Python image, for the delivery `store` only.
+        store: URL of the store that steps use; empty if it is set at submission.
         delivery: how the code reaches a container: `store`, `image` or `inline`.
-        execution: the execution that a run of the document resumes. Empty: a new one.
-        base_image: the image with Python that the Dockerfile builds on, and that steps run on
-            where no image is named. Empty: the target's.
-        require_hashes: refuse what has no hash: a requirement, or an image that is named by a tag.
+        execution: the execution that a run of the document resumes; empty for a new one.
+        base_image: the Python image on which the Dockerfile builds, and on which steps run if no
+            image is set; empty for that of the target.
+        require_hashes: refuse a requirement without a hash, and an image that is named by a tag.
 
     Raises:
-        UsageError: the directory cannot be written or holds something else, the delivery does not
-            fit, the build would contain the value of a secret that this machine has, or a hash is
-            required and is missing.
+        UsageError: the directory cannot be written or contains other files, the delivery does not
+            fit, the build would contain the value of a secret on this machine, or a required hash
+            is missing.
         FlowError: the emitted document does not pass its check.
 
     Example:
@@ -132,11 +132,11 @@ def write(
 
 
 def read(directory: Path) -> Build:
-    """Return the build that was written to `directory`.
+    """Return the build in `directory`.
 
     Raises:
-        StateError: there is no build, or one of its files is damaged or was changed.
-        UsageError: its target is unknown to this Kitaru.
+        StateError: the directory contains no build, or one of its files is damaged or was changed.
+        UsageError: its target is unknown to this version of Kitaru.
 
     Example:
         >>> read(Path("build/review/vertex")).plan.flow
@@ -198,7 +198,7 @@ def _make(
     plan = parameters.portable(compilation.plan, target.transport)
     sources = compilation.travel.files
     if not execution:
-        # The remainder of an execution is made of what is stored already.
+        # The residual pipeline of an execution is made of parts that are stored already.
         images = {"the image": image or "", "the base image": base_image}
         build_secrets.check(plan, sources, {**images, "the URL of the store": store})
     written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
@@ -235,12 +235,12 @@ def _make(
 
 
 def _lists(found: installs.Installs) -> dict[str, bytes]:
-    """Return the lists of a bundle; what reaches a bucket is in one of its own."""
+    """Return the lists of a bundle; the client of a bucket is in a list of its own."""
     return installs.files(found.others) | {installs.STORE: installs.text(found.store).encode()}
 
 
 def _check_hashes(found: installs.Installs, *images: str) -> None:
-    """Raise UsageError where a container would install, or run on, something without a hash."""
+    """Raise UsageError if a container would install, or run on, something without a hash."""
     if bare := [f"{one.name}=={one.version}" for one in found.unhashed]:
         raise UsageError(
             f"No hash is known of {', '.join(bare)}, and require_hashes is set: nothing was "
@@ -259,7 +259,7 @@ def _check_hashes(found: installs.Installs, *images: str) -> None:
 
 
 def image_without_digest(image: str) -> str:
-    """Return what is wrong with the name of an image that is not certain to be the same tomorrow.
+    """Return why the name of an image may refer to another image later, or an empty string.
 
     >>> image_without_digest("python:3.11-slim")
     'image python:3.11-slim is named by a tag, which can move'
@@ -320,7 +320,7 @@ def _documents(
 
 
 def _named(model: Any) -> str:
-    """Return the name of a model, and the secret that is its key where it names one."""
+    """Return the name of a model, and the secret with its key if it names one."""
     if not isinstance(model, dict):
         return str(model)
     key = f", its key the secret {model['secret']}" if "secret" in model else ""

@@ -1,4 +1,4 @@
-"""Replace the directory of a build: it is there whole or not at all."""
+"""Replace the directory of a build atomically."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kitaru.runtime.executions.deployments import LOCK
 
 
 def replace(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write a build: stage the files beside the directory and rename it into place.
+    """Write a build: stage the files next to the directory and rename it into place.
 
-    Raises UsageError where the directory cannot be written or holds something else.
+    Raises UsageError if the directory cannot be written or contains other files.
     """
     try:
         _check_replaceable(directory)

@@ -14,9 +14,10 @@ from kitaru.wire.redaction import redacted
 
 
 def check(plan: Plan, sources: Mapping[str, bytes], named: Mapping[str, str]) -> None:
-    """Raise UsageError where the value of a secret that this machine has would be in a build.
+    """Raise UsageError if the value of a secret on this machine would be in a build.
 
-    Everything in a build is made of these: the plan, the project's files, and what is named here.
+    All content of a build comes from the plan, the project's files, and the arguments of this
+    function.
     """
     if not are_known(plan):
         return
@@ -35,10 +36,10 @@ def check(plan: Plan, sources: Mapping[str, bytes], named: Mapping[str, str]) ->
 
 
 def check_files(files: Mapping[str, bytes]) -> None:
-    """Do what `check` does, for the files of a finished build."""
+    """Do the same as `check` for the files of a finished build."""
     plan = Plan.from_json(files["plan.json"])
     if are_known(plan):
-        # Most machines with nothing to look for need not import how bundles are read.
+        # Machines without secrets need not import the reader of bundles.
         from kitaru_targets import bundle
 
         wiring = json.loads(files[LOCK])

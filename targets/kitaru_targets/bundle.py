@@ -1,7 +1,7 @@
 """The bundle of a step's container: the project's sources, the plan and the runtime.
 
-A bundle is read in one place, `contents`, and never by a path on a disk: what is checked is what is
-used. An archive that would unpack to more than a bundle may hold is refused before it is unpacked.
+Only `contents` reads a bundle, and never by a path on a disk: the checked bytes are the bytes that
+are used. An archive that would unpack to more than the limits is refused before it is unpacked.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from pathlib import Path, PurePosixPath
 
 from kitaru.errors import StateError, UsageError
 
-# The project's import root is the bundle's root; a folder that no module can shadow by accident
-# holds what the compiler wrote.
+# The project's import root is the bundle's root. The compiler's files are in a folder whose name no
+# module shadows by accident.
 BUILD = "kitaru_build"
 RESERVED = ("kitaru/", "kitaru.py", f"{BUILD}/", f"{BUILD}.py")
-# What authors and operators use, and no step.
+# Parts that only authors and operators use, and no step.
 _LEFT_OUT = frozenset({"cli"})
-# What a bundle may hold at most; `bootstrap.py` has the same limits. The size is that of all files
-# when unpacked, so that no ratio of compression needs a limit of its own.
+# Limits of a bundle, the same as in `bootstrap.py`. The size is that of all unpacked files, so the
+# ratio of compression needs no limit of its own.
 MAX_BYTES = 64 * 1024 * 1024
 MAX_FILES = 20_000
 MAX_DEPTH = 50
-# The types of a member in the attributes of a file: none said, a folder, a file.
+# The types of a member in the attributes of a file: unset, a folder, a file.
 _PLAIN_TYPES = (0, 4, 8)
-# What the standard library raises for bytes that are no archive, or a damaged one.
+# The standard library's errors for data that is not an archive, or a damaged archive.
 _DAMAGED = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, NotImplementedError,
     OSError, OverflowError, RuntimeError, ValueError,
 )  # fmt: skip
 _AGAIN = "Compile again: kitaru compile FLOW --target T"
-# The earliest time that a zip archive can express: bundles carry no clock.
+# The earliest time in a zip archive: bundles contain no real time.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def make(
     project: Mapping[str, bytes], written: Mapping[str, bytes], *, with_runtime: bool
 ) -> bytes:
-    """Return the bundle as a zip archive, the same bytes for the same contents.
+    """Return the bundle as a zip archive, with the same bytes for the same contents.
 
-    `project` are the project's files by their path below the import root, `written` the compiler's
-    own files. `with_runtime` is false for images that hold Kitaru already. Raises UsageError when a
-    project file stands where the bundle's own files have to be, and when there are more files, or
-    larger ones, than a step unpacks.
+    `project` are the project's files by their path below the import root. `written` are the
+    compiler's own files. `with_runtime` is false for images that already contain Kitaru. Raises
+    UsageError if a project file occupies the path of one of the bundle's own files, or if the files
+    exceed the limits of a step.
     """
     clash = sorted(name for name in project if name.startswith(RESERVED))
     if clash:
@@ -65,11 +65,11 @@ def make(
 
 
 def contents(data: bytes) -> dict[str, bytes]:
-    """Return the files of a bundle by their paths, which are relative and lead nowhere else.
+    """Return the files of a bundle by their relative paths, none of which leaves the bundle.
 
     Raises:
-        StateError: it is no archive, it is damaged, a path is unsafe, a member is a link, or it
-            would unpack to more than `MAX_BYTES` or `MAX_FILES`.
+        StateError: the data is not an archive or is damaged, a path is unsafe, a member is a link,
+            or the archive would unpack to more than `MAX_BYTES` or `MAX_FILES`.
 
         contents(store.get(keys.bundle(digest)))["kitaru_build/plan.json"]
     """
@@ -86,7 +86,7 @@ def contents(data: bytes) -> dict[str, bytes]:
 
 
 def written(files: Mapping[str, bytes], name: str) -> bytes:
-    """Return one of the compiler's own files; raise StateError when a bundle has none."""
+    """Return one of the compiler's own files; raise StateError if it is missing."""
     try:
         return files[f"{BUILD}/{name}"]
     except KeyError:
@@ -94,7 +94,7 @@ def written(files: Mapping[str, bytes], name: str) -> bytes:
 
 
 def steps(files: Mapping[str, bytes]) -> str:
-    """Return the text of `steps.py`; raise StateError when a bundle has none that is Python."""
+    """Return the text of `steps.py`; raise StateError if it is missing or not valid Python."""
     try:
         text = written(files, "steps.py").decode()
         ast.parse(text)
@@ -111,7 +111,7 @@ def project(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def unpack(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files that `contents` returned to a folder."""
+    """Write the files from `contents` to a folder."""
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def unpack(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def _check_members(members: list[zipfile.ZipInfo]) -> None:
-    """Raise ValueError where an archive must not be unpacked."""
+    """Raise ValueError if an archive must not be unpacked."""
     size = sum(member.file_size for member in members)
     if size > MAX_BYTES or len(members) > MAX_FILES:
         raise ValueError(
@@ -139,7 +139,7 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
             or member.external_attr >> 28 not in _PLAIN_TYPES
         ):
             raise ValueError(f"it holds the unsafe path {member.filename!r}")
-        # Others are unpacked without a limit on what is read at once.
+        # Other methods of compression are unpacked without a limit on the size of a read.
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{member.filename!r} is compressed in an unknown way")
 

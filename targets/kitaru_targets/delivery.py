@@ -24,37 +24,37 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 
 Delivery = Literal["store", "image", "inline"]
 
-# Steps read a remote store through this; it is the release that the store tests run against.
+# The client with which steps read a remote store, in the release that the store tests use.
 OBSTORE = "obstore==0.12.1"
 LITELLM = "litellm==1.106.2"
 OPENAI = ("genai-prices==0.2.3", "httpx==0.28.1")
 OPENTELEMETRY = ("opentelemetry-exporter-otlp-proto-http==1.45.2", "opentelemetry-sdk==1.45.2")
-# What reads a secret, by the scheme of its reference.
+# The libraries that read secrets, by the scheme of the reference.
 KEEPERS = {
     "aws": ("boto3==1.44.5",),
     "azure": ("azure-identity==1.27.0", "azure-keyvault-secrets==4.12.0"),
     "gcp": ("google-cloud-secret-manager==2.32.0",),
 }
-# Starts the program in a bundle on a disk, whose file is called by its digest; short enough for
-# targets whose arguments have at most 256 characters. The file is read once: what is hashed is what
-# runs, and the program finds it as `brought`.
+# Starts the program in a bundle on a disk, whose file name is its digest. It is short enough for
+# targets whose arguments have at most 256 characters. The file is read once, so that the hashed
+# bytes are those that run. The program receives them as `brought`.
 CHECKED = (
     "import hashlib,io,sys,zipfile;p=sys.argv[1];brought=open(p,'rb').read();"
     "hashlib.sha256(brought).hexdigest()==p[-64:]"
     "or sys.exit('kitaru: '+p+' is not what was compiled');"
     f"exec(zipfile.ZipFile(io.BytesIO(brought)).read('{bundle.BUILD}/bootstrap.py'))"
 )
-# With -P neither the working directory nor a script's folder is on the import path: a file there
-# that is called like a module of the standard library is not imported.
+# With -P neither the working directory nor a script's folder is on the import path, so a file there
+# cannot shadow a module of the standard library.
 PYTHON = ("python3", "-P")
-# What is a line of the lists that pip reads.
+# Pattern for a line of the lists that pip reads.
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?==[A-Za-z0-9.!+*_-]+")
-# Argo copies resolved arguments into a node's status about four times, and refuses above 1 MB.
+# Argo copies resolved arguments into a node's status about four times, and rejects more than 1 MB.
 MAX_INLINE_BYTES = 20 * 1024
 
 
 def check(delivery: str) -> Delivery:
-    """Return `delivery` when it is one; raise UsageError otherwise."""
+    """Return `delivery` if it is valid; raise UsageError otherwise."""
     for known in get_args(Delivery):
         if delivery == known:
             return known  # type: ignore[no-any-return]
@@ -64,10 +64,10 @@ def check(delivery: str) -> Delivery:
 
 
 def requirements(plan: Plan) -> tuple[str, ...]:
-    """Return the pinned distributions that have to be in the container before a step starts.
+    """Return the pinned distributions that a container needs before a step starts.
 
-    Raises UsageError for one that is not pinned, or that would bring another project called
-    `kitaru` from an index: the runtime travels in the bundle or in the image.
+    Raises UsageError for an unpinned distribution, and for one that would install another project
+    called `kitaru` from an index: the runtime is in the bundle or in the image.
     """
     named = {_name(pin) for pin in plan.requirements}
     watched = OPENTELEMETRY if plan.settings.get("otel") else ()
@@ -83,9 +83,9 @@ def requirements(plan: Plan) -> tuple[str, ...]:
 
 
 def installed(plan: Plan, locked: Sequence[Locked]) -> Installs:
-    """Return what containers install, given what the project's lists know of its requirements.
+    """Return the distributions that containers install, with the data of the project's lists.
 
-    Raises UsageError as `requirements` does.
+    Raises the UsageError of `requirements`.
     """
     pins = requirements(plan)
     client = next(pin for pin in pins if _name(pin) == _name(OBSTORE))
@@ -93,7 +93,7 @@ def installed(plan: Plan, locked: Sequence[Locked]) -> Installs:
 
 
 def _clients(plan: Plan) -> list[str]:
-    """Return what reaches the models of the plan: litellm only where one of them needs it."""
+    """Return the libraries for the models of the plan; litellm only if a model needs it."""
     models = reached([*plan.models, *plan.asked], plan.models)
     if not models:
         return []
@@ -117,13 +117,13 @@ def wire(
     store: str,
     execution: str = "",
 ) -> ContainerSpec:
-    """Return how containers of `target` start, given the bundle's bytes and what they install.
+    """Return how containers of `target` start, from the bundle's bytes and the installed lists.
 
-    The arguments of a step that fetches its bundle list what it needs for that; the bundle lists
-    everything else.
+    The arguments of a step that fetches its bundle list the distributions needed for that. The
+    bundle lists all others.
 
-    Raises UsageError when an image is needed and none is given, or when the bundle cannot travel
-    inside the document.
+    Raises UsageError if an image is needed and not set, or if the bundle cannot be part of the
+    document.
     """
     if delivery == "inline" and not target.transport.inline:
         raise UsageError(
@@ -155,7 +155,7 @@ def wire(
 
 
 def check_image(image: str) -> None:
-    """Raise UsageError where a text cannot name a container image.
+    """Raise UsageError if a text is not a valid name of a container image.
 
     It is also written to the Dockerfile, where a line break would start another instruction.
     """
@@ -167,7 +167,7 @@ def check_image(image: str) -> None:
 
 
 def program() -> str:
-    """Return the program that a container without Kitaru starts with."""
+    """Return the program that starts in a container without Kitaru."""
     return (resources.files("kitaru_targets") / "bootstrap.py").read_text(encoding="utf-8").strip()
 
 
@@ -180,14 +180,14 @@ def _start(
     plan: Plan, delivery: Delivery, found: Installs, data: bytes
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if delivery == "image":
-        # An image's tag may have moved: what is in it need not be what was compiled.
+        # An image's tag may have moved, so its content may differ from the compiled code.
         compiled = ("--plan-digest", sha256(plan.to_json().encode()))
         where = ("step", "--plan", f"{bundle.BUILD}/plan.json")
         return (*PYTHON, "-m", "kitaru.runtime"), (*where, *compiled)
     if delivery == "store":
         source, lines = sha256(data), [line(one) for one in found.store]
     else:
-        # Hashes would take more room than the flow itself: its image has everything.
+        # Hashes would take more space than the flow itself. Its image contains all distributions.
         source, lines = f"inline:{_inline(data)}", list(requirements(plan))
     return (*PYTHON, "-c", program()), (source, *lines, "step")
 

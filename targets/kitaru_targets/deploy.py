@@ -21,9 +21,10 @@ from kitaru_targets.upload import submit, upload
 
 
 def deploy(build: Build, store: Store) -> Deployment:
-    """Keep a build in the store as a version of its flow, with the bundle where steps fetch it.
+    """Store a build as a version of its flow, with the bundle for its steps to fetch.
 
-    The same build is the same version. Raises StateError when a file is not what was compiled.
+    A build that is equal to a version becomes no new version. Raises StateError if a file differs
+    from the compiled build.
     """
     files = {name: build.read(name) for name in build.lock.files}
     files[LOCK] = lock.read_file(build.directory, LOCK)
@@ -38,28 +39,28 @@ def deploy(build: Build, store: Store) -> Deployment:
 
 @contextmanager
 def unpacked(deployment: Deployment, store: Store) -> Iterator[Build]:
-    """Write a version to a directory for as long as the block runs; everything is verified.
+    """Write a verified version to a directory that exists while the block runs.
 
-    Raises RecordCorrupt when a file is not what was deployed, UsageError for an unknown target.
+    Raises RecordCorrupt if a file differs from the deployed file, UsageError for an unknown target.
     """
     deployments = Deployments(store)
     with tempfile.TemporaryDirectory(prefix="kitaru-deployed-") as folder:
         where = f"{deployment.flow} {deployment.version}"
         locked = lock.parse(deployments.read(deployment, LOCK), where)
-        # The lock's names are checked: none leads out of the folder.
+        # The lock's names have been checked: none leaves the folder.
         for name in (*locked.files, LOCK):
             (Path(folder) / name).write_bytes(deployments.read(deployment, name))
         yield builds.read(Path(folder))
 
 
 def names(target: Target, flow: str, what: str) -> dict[str, str]:
-    """Return the option that gives what the service keeps a name of its own, if it keeps any."""
+    """Return the option that names the document on the service, if the service stores it."""
     name = target.submitted_name
     return {name: f"{slug(flow, fallback='flow')}-{what}"} if name else {}
 
 
 def run_token(target: Target, token: str) -> dict[str, str]:
-    """Return the option that makes runs of the same token one run, if the service has one."""
+    """Return the option that makes runs with the same token one run, if the service has it."""
     return {target.run_option: slug(token, fallback="run")} if target.run_option else {}
 
 
@@ -73,8 +74,8 @@ def invoke(
 ) -> Submitted:
     """Start a run of a version on its target's service, as the execution `exec_id`.
 
-    What the service itself keeps under a name is named after the version, so that no later one
-    changes it. Raises what `kitaru_targets.upload.submit` raises.
+    Documents that the service stores are named after the version, so that no later version changes
+    them. Raises the errors of `kitaru_targets.upload.submit`.
     """
     with unpacked(deployment, store) as build:
         return submit(

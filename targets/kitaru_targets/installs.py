@@ -1,12 +1,13 @@
-"""Decide what a container installs, with hashes, and write and read the lists of it.
+"""Determine the distributions that a container installs, with hashes; write and read their lists.
 
-A build has one list or two, which pip installs and pip-audit reads:
+A build has one or two lists, for pip and pip-audit:
 
     requirements.txt            with hashes: pip install --require-hashes -r requirements.txt
     requirements-unhashed.txt   what no list of the project has a hash of
 
-What the project locks comes first. What Kitaru adds, such as the library that reaches a bucket,
-has the versions and hashes of `own_installs.json`, which `tests/targets/own_installs.py` writes.
+The project's locked versions have priority. Distributions that Kitaru adds, such as the client of a
+bucket, have the versions and hashes of `own_installs.json`, which `tests/targets/own_installs.py`
+writes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from kitaru.errors import StateError
 
 HASHED = "requirements.txt"
 UNHASHED = "requirements-unhashed.txt"
-# In a bundle: what a step installs that reads its code from a bucket.
+# In a bundle: the distributions for a step that reads its code from a bucket.
 STORE = "requirements-store.txt"
 _LINE = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?)==(?P<version>[A-Za-z0-9.!+*_-]+)"
@@ -35,27 +36,27 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Installs:
-    """What a container installs: `store` is what reaches a bucket, `others` is everything else."""
+    """The distributions of a container: `store` for a bucket's client, `others` for the rest."""
 
     store: tuple[Locked, ...]
     others: tuple[Locked, ...]
 
     @property
     def all(self) -> tuple[Locked, ...]:
-        """All of it, sorted by name."""
+        """All distributions, sorted by name."""
         found = {*self.store, *self.others}
         return tuple(sorted(found, key=lambda one: (one.name, one.version)))
 
     @property
     def unhashed(self) -> tuple[Locked, ...]:
-        """What has no hash."""
+        """The distributions without a hash."""
         return tuple(one for one in self.all if not one.hashes)
 
 
 def installs(pins: Iterable[str], locked: Sequence[Locked], client: str) -> Installs:
-    """Return what containers install for `pins`, given what the project's lists know of them.
+    """Return what containers install for `pins`, with the data of the project's lists.
 
-    `client` is the pin of the library that reaches a bucket.
+    `client` is the pin of the bucket's client.
 
     Example:
         installs(["obstore==0.12.1"], (), "obstore==0.12.1").all[0].hashes
@@ -63,7 +64,7 @@ def installs(pins: Iterable[str], locked: Sequence[Locked], client: str) -> Inst
     named = {_name(pin): pin for pin in pins}
     found = {(one.name, one.version): one for one in locked}
     fixed = {one.name for one in locked} | named.keys()
-    # What is installed for something else than the client of a bucket.
+    # Distributions needed for more than the client of a bucket.
     wanted = fixed - {_name(client)}
     for name, pin in named.items():
         if any(known == name for known, _ in found):
@@ -86,12 +87,12 @@ def installs(pins: Iterable[str], locked: Sequence[Locked], client: str) -> Inst
 
 
 def text(found: Iterable[Locked]) -> str:
-    """Return a list for pip, a distribution and its hashes each on lines of their own."""
+    """Return a list for pip, with each distribution and its hashes on separate lines."""
     return "".join(_line(one, " \\\n    ") + "\n" for one in found)
 
 
 def files(found: Iterable[Locked]) -> dict[str, bytes]:
-    """Return the lists by their names; the second one is there if it lists anything."""
+    """Return the lists by name; the second list exists only if it is not empty."""
     listed = tuple(found)
     lists = {
         HASHED: [one for one in listed if one.hashes],
@@ -113,7 +114,7 @@ def _line(one: Locked, between: str) -> str:
 
 
 def parse(data: bytes, where: str) -> tuple[Locked, ...]:
-    """Return what a list of a build names; raise StateError, naming `where`, if it is damaged.
+    """Parse a list of a build; raise StateError, with the name `where`, if it is damaged.
 
     >>> parse(b"httpx==0.28.1\\n", "requirements.txt")
     (Locked(name='httpx', version='0.28.1', marker='', hashes=()),)
@@ -137,7 +138,7 @@ def _parsed(content: str) -> Locked:
 
 
 def own_closure(pin: str) -> tuple[Locked, ...]:
-    """Return what a distribution that Kitaru adds installs; empty for any other."""
+    """Return the dependencies of a distribution that Kitaru adds; empty for all others."""
     table = _own()
     return tuple(
         Locked(name, version, marker, tuple(f"sha256:{digest}" for digest in hashes))

@@ -1,7 +1,7 @@
 """Write `lock.json`, the digests of a build, and read a build's files.
 
-A build may come from another machine or person. So its files are read with limits, nothing outside
-of its directory is read, and what is damaged is an error that names the file.
+A build may come from another machine or person. Its files are therefore read with limits, no file
+outside of its directory is read, and an error about damage names the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kitaru.wire.canonical import sha256
 
 SCHEMA = 1
 MAX_FILE_BYTES = 128 * 1024 * 1024
-# JSON takes some twenty times its size in memory.
+# In memory, JSON takes about twenty times its size.
 MAX_JSON_BYTES = 16 * 1024 * 1024
 _FILES = 100
 _TYPES = {
@@ -32,9 +32,9 @@ _HELP = "Compile again: kitaru compile FLOW --target T -o DIR"
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What a build was compiled with, and the digest of each of its other files by name.
+    """The options of a build's compilation, and the digest of each of its other files by name.
 
-    `digest` is that of `lock.json` itself, and so of the whole build.
+    `digest` is the digest of `lock.json` itself, and thus of the whole build.
     """
 
     digest: str
@@ -55,7 +55,7 @@ def read(directory: Path) -> Lock:
 
 
 def parse(data: bytes, where: str) -> Lock:
-    """Return what a `lock.json` says; raise StateError, naming `where` it is, when it is damaged.
+    """Parse a `lock.json`; raise StateError, with the name `where`, if it is damaged.
 
     >>> parse(b"{}", "build")
     Traceback (most recent call last):
@@ -80,10 +80,10 @@ def load(data: bytes) -> Any:
 def read_file(directory: Path, name: str) -> bytes:
     """Return a file of a build, read once.
 
-    Raises StateError when it is missing, no plain file of the directory itself, or too large.
+    Raises StateError if it is missing, too large, or not a regular file of the directory itself.
     """
     try:
-        # Opening waits for no writer of a pipe, and follows no link.
+        # These flags do not wait for the writer of a pipe and do not follow links.
         number = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(number, "rb") as file:  # noqa: PTH123 - it is open already
             if not stat.S_ISREG(os.fstat(number).st_mode):
@@ -98,7 +98,7 @@ def read_file(directory: Path, name: str) -> bytes:
 
 
 def check_sizes(files: Mapping[str, bytes]) -> None:
-    """Raise UsageError when a build could be written, and not be read again."""
+    """Raise UsageError if a build could be written but not read again."""
     for name, data in files.items():
         most = MAX_JSON_BYTES if name in (LOCK, "plan.json") else MAX_FILE_BYTES
         if len(data) > most:

@@ -1,4 +1,4 @@
-"""The table of capabilities: what each target does natively, and what replaces the rest.
+"""The support matrix: what each target does natively, and the replacement for the rest.
 
 python -m kitaru_targets.matrix > docs/reference/targets.md
 """
@@ -24,9 +24,9 @@ runtime does it."""
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """Something that a target does itself, or not; in both cases `how` says what happens.
+    """A capability that a target has or lacks; in both cases `how` describes the behaviour.
 
-    `needs` is the project's option for the target without which it does not.
+    `needs` is the project's option for the target that enables it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Capability:
 
 
 def capabilities(target: Target) -> tuple[Capability, ...]:
-    """Return what a target can do itself and what not, in the same order for each.
+    """Return the capabilities of a target, present or not, in the same order for each target.
 
     >>> capabilities(registry.get("airflow"))[3].name
     'waits'

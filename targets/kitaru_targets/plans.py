@@ -1,7 +1,7 @@
 """Validate a plan that was read: the types of all values, and unique names.
 
-A step runs from the plan that was compiled, and its digest says so. Commands read plans of builds
-and stores that may be damaged or made by hand: what is wrong there is an error, never a defect.
+A step runs the compiled plan, verified by its digest. Commands read plans of builds and stores that
+may be damaged or written by hand. A fault there is an error message, never a crash.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from kitaru_targets import lock
 
 
 def read_plan(data: bytes, where: str) -> Plan:
-    """Return the plan in `data`; `where` names what holds it.
+    """Parse the plan in `data`; `where` names its container.
 
-    Raises StateError when it is damaged, or another Kitaru's.
+    Raises StateError if it is damaged or was written by another version of Kitaru.
 
         read_plan(contents["kitaru_build/plan.json"], "build/review/vertex")
     """
     try:
-        # Checks the size and the depth.
+        # This checks the size and the depth.
         lock.load(data)
         plan = Plan.from_json(data)
         for problem in (*_wrong(plan, Plan, "plan"), *_unknown(plan)):
@@ -42,12 +42,12 @@ def read_plan(data: bytes, where: str) -> Plan:
 
 @cache
 def _hints(kind: str) -> dict[str, Any]:
-    """Return the types of the fields of a class of the plan's module."""
+    """Return the field types of a class in the plan's module."""
     return get_type_hints(getattr(wire, kind))
 
 
 def _wrong(value: Any, hint: Any, name: str) -> Iterator[str]:
-    """Yield what of a value is not of its type."""
+    """Yield the parts of a value that are not of its type."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return
@@ -88,7 +88,7 @@ def _is_plain(value: Any, kind: type) -> bool:
 
 
 def _unknown(plan: Plan) -> Iterator[str]:
-    """Yield names that stand for nothing."""
+    """Yield names that refer to nothing."""
     blocks, steps = [b.name for b in plan.blocks], [s.name for s in plan.steps]
     if not blocks or not steps:
         yield "it has no steps"

@@ -1,4 +1,4 @@
-"""Find targets of other distributions. Only a target that is named is imported."""
+"""Find targets of other distributions. A target is imported only if the user names it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUP = "kitaru.targets"
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A target that a distribution brings, which nothing has been imported of."""
+    """A target of another distribution that has not been imported."""
 
     name: str
     distribution: str
@@ -26,7 +26,7 @@ class Plugin:
 
 
 def installed() -> tuple[Plugin, ...]:
-    """Return the targets of other distributions, by what they say of themselves; import nothing.
+    """Return the targets of other distributions from their metadata, without an import.
 
     >>> [plugin.name for plugin in installed()]
     ['shell']
@@ -41,11 +41,11 @@ def installed() -> tuple[Plugin, ...]:
 
 
 def load(found: Sequence[Plugin]) -> Target:
-    """Import the target of the one plug-in there has to be.
+    """Import the target of the only matching plug-in.
 
     Raises:
-        UsageError: there are several.
-        EnvironmentFailure: it cannot be imported, or is no target of this name.
+        UsageError: there are several plug-ins.
+        EnvironmentFailure: it cannot be imported, or is not a target of this name.
     """
     plugin, *others = found
     if others:

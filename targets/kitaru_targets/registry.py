@@ -23,13 +23,13 @@ _TARGETS = {
     "sagemaker": ("Amazon SageMaker Pipelines", "pipeline.json"),
     "vertex": ("Vertex AI Pipelines", "pipeline.yaml"),
 }
-# This machine: a process runs the flow, which needs no orchestrator.
+# This machine: a process runs the flow, without an orchestrator.
 LOCAL = "local"
 _KNOWN = {**_TARGETS, LOCAL: ("a process on this machine", "process.json")}
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the orchestrators that Kitaru knows, in alphabetical order."""
+    """Return the names of the supported orchestrators, sorted."""
     return tuple(sorted(_TARGETS))
 
 
@@ -40,10 +40,10 @@ def is_own(name: str) -> bool:
 
 @cache
 def get(name: str) -> Target:
-    """Return the target called `name`: `local`, an orchestrator, or one of another distribution.
+    """Return the target called `name`: `local`, an orchestrator, or that of another distribution.
 
     Raises:
-        UsageError: there is no target of this name, or several distributions provide one.
+        UsageError: no target has this name, or several distributions provide it.
         EnvironmentFailure: the distribution that provides it is broken.
 
     >>> get("vertex").document

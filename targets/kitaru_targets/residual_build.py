@@ -1,4 +1,4 @@
-"""Build the residual pipeline of an execution, which starts where control is."""
+"""Build the residual pipeline of an execution, which starts at the current block."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from kitaru_targets.build import Build, write
 def remainder(build: Build, journal: Journal, directory: Path) -> Build:
     """Write the residual build of an execution of `build` to `directory`, and return it.
 
-    Finished steps are gone from its pipeline, and so are the flow's inputs. Returns `build` itself
-    where the plan is inside an image. Raises what `kitaru_targets.build.write` does.
+    Its pipeline has no finished steps and no inputs. Returns `build` itself if the plan is inside
+    an image. Raises the errors of `kitaru_targets.build.write`.
 
         remainder(read(Path("build/review/vertex")), journal, Path("build/review/rest"))
     """
@@ -45,7 +45,7 @@ def remainder(build: Build, journal: Journal, directory: Path) -> Build:
 
 
 def _locked(build: Build) -> dict[str, bytes]:
-    """Return the lists of what containers of a build install."""
+    """Return the lists of the distributions that containers of a build install."""
     names = (installs.HASHED, installs.UNHASHED)
     return {name: build.read(name) for name in names if name in build.lock.files}
 
@@ -58,10 +58,10 @@ def stored(
     image: str | None = None,
     base_image: str = "",
 ) -> Build:
-    """Write what `remainder` does from the store alone, for a pipeline whose build is elsewhere.
+    """Do the same as `remainder` from the store alone, for a pipeline whose build is elsewhere.
 
     Raises:
-        StateError: the store does not hold the bundle that the execution runs from.
+        StateError: the store does not contain the execution's bundle.
     """
     compiled = left(kept(journal), journal)
     url, exec_id = journal.store.url, journal.exec_id
@@ -77,7 +77,7 @@ def stored(
 
 
 def kept(journal: Journal) -> _Bundle:
-    """Return the bundle that an execution runs from; raise StateError when the store has none."""
+    """Return the bundle that an execution runs from; raise StateError if it is not stored."""
     digest = journal.execution.bundle_digest
     data = journal.store.get(keys.bundle(digest)) if digest else None
     if data is None or sha256(data) != digest:
@@ -94,7 +94,7 @@ def kept(journal: Journal) -> _Bundle:
 
 
 def plan_of(whole: _Bundle) -> Plan:
-    """Return the plan in a bundle; raise StateError when it is damaged."""
+    """Return the plan in a bundle; raise StateError if it is damaged."""
     return plans.read_plan(whole.read("plan.json"), "The bundle")
 
 
@@ -110,10 +110,10 @@ def left(whole: _Bundle, journal: Journal) -> Left:
 
 
 def standing(plan: Plan, journal: Journal, prefix: str) -> str | None:
-    """Return the last block that has been handed a frame, None when the first step hands on yet.
+    """Return the last block with a frame, None while the first step has passed on none.
 
-    `prefix` is what the names of the plan's blocks begin with in the journal. What is found only
-    spares containers: every step asks its own guard.
+    `prefix` is the prefix of the plan's block names in the journal. The result only saves
+    containers: every step checks its own guard.
     """
     held = set(journal.store.list(keys.frames(journal.exec_id)))
     for block in reversed(plan.blocks):
@@ -126,7 +126,7 @@ def standing(plan: Plan, journal: Journal, prefix: str) -> str | None:
 
 
 def _items(plan: Plan, block: str, journal: Journal, prefix: str) -> tuple[str, ...]:
-    """Return what the nodes of the fan-out that `block` gathers still have to do, if it does."""
+    """Return the remaining work of the fan-out's nodes that `block` gathers, if it does."""
     fan = next((step for step in plan.steps if step.per_item and step.entry == block), None)
     handed = journal.frame_pointer(prefix + block) or {}
     exit = journal.exit(handed["from"]) if fan and "from" in handed else None
@@ -137,7 +137,7 @@ def _items(plan: Plan, block: str, journal: Journal, prefix: str) -> tuple[str, 
 
 @dataclass(frozen=True)
 class Left:
-    """A compilation of a rest, to be written like any other."""
+    """A residual compilation, which is written like any other compilation."""
 
     plan: Plan
     steps_py: str
@@ -145,13 +145,13 @@ class Left:
 
     @property
     def locked(self) -> tuple[Locked, ...]:
-        """What the build that the execution began with knows of its requirements."""
+        """The requirements recorded in the build with which the execution started."""
         return self.travel.locked
 
 
 @dataclass(frozen=True)
 class _Bundle:
-    """What a compilation put into its bundle: the compiler's own files, and the project's."""
+    """The content of a compilation's bundle: the compiler's own files, and the project's."""
 
     inside: Mapping[str, bytes]
     lists: Mapping[str, bytes]
@@ -170,5 +170,5 @@ class _Bundle:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why the data files are there; the lock of the whole compilation says it."""
+        """The reasons for the data files, from the lock of the whole compilation."""
         return {}

@@ -1,8 +1,8 @@
 """Write a software bill of materials of a build, in CycloneDX.
 
-It lists what an image of the build contains beside its base: each distribution with the hashes that
-its file may have, Kitaru's runtime, the flow's own files, and the base image itself. What the base
-image contains, only a scanner of images sees.
+It lists the content of the build's image besides its base: each distribution with the hashes of its
+possible files, Kitaru's runtime, the flow's own files, and the base image itself. The content of
+the base image is visible only to an image scanner.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _NAMESPACE = uuid.UUID("8f0c0a52-6f0b-5d0c-9a39-3f6f5f7f1c11")
 def sbom(directory: Path) -> str:
     """Return the bill of materials of the build in `directory`: JSON of CycloneDX 1.6.
 
-    The same build has the same text: it contains no moment, and its serial number is derived from
-    the digest of the build.
+    The same build has the same text: it contains no time, and its serial number is derived from the
+    digest of the build.
 
     Raises:
-        StateError: there is no build, or a file changed after it was compiled.
+        StateError: there is no build, or a file was changed after the compilation.
         EnvironmentFailure: the library of the extra `sbom` is missing.
 
     Example:
@@ -65,7 +65,7 @@ def sbom(directory: Path) -> str:
     bom.components.update(parts)
     bom.register_dependency(flow, parts)
     document = json.loads(JsonV1Dot6(bom).output_as_string())
-    # The moment of writing would make every text another one.
+    # A time stamp would make every text different.
     del document["metadata"]["timestamp"]
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -73,7 +73,7 @@ def sbom(directory: Path) -> str:
 def write_sbom(directory: Path, file: Path) -> None:
     """Write the bill of materials of the build in `directory` to a file.
 
-    Raises UsageError when it cannot be written, and what `sbom` does.
+    Raises UsageError if the file cannot be written, and the errors of `sbom`.
     """
     text = sbom(directory)
     try:
@@ -104,7 +104,7 @@ def _distributions(listed: Mapping[str, bytes]) -> list[Any]:
     for one in (one for name, data in listed.items() for one in installs.parse(data, name)):
         name = one.name.partition("[")[0]
         purl = PackageURL("pypi", None, name, one.version)
-        # A component has the hash of one file. These are those that any of its files may have.
+        # A component has the hash of one file. These are the hashes of all its possible files.
         files = ExternalReference(
             type=ExternalReferenceType.DISTRIBUTION,
             url=XsUri(purl.to_string()),
@@ -126,7 +126,7 @@ def _distributions(listed: Mapping[str, bytes]) -> list[Any]:
 def _runtime(found: lock.Lock) -> Any:
     from cyclonedx.model.component import Component
 
-    # Not from an index: another project has the name there.
+    # Not from an index: another project has that name there.
     return Component(name="kitaru", version=found.kitaru, bom_ref=f"kitaru:{found.kitaru}")
 
 

@@ -12,7 +12,7 @@ SCHEMA = 1
 
 
 def make(plan: Plan, document: str, emission: Emission) -> dict[str, Any]:
-    """Return the source map: for each step its span and blocks, for each group its span."""
+    """Return the source map: the span and blocks of each step, the span of each group."""
     return {
         "schema": SCHEMA,
         "document": document,

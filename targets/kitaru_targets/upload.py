@@ -1,4 +1,4 @@
-"""Upload what a run needs to the store, and start the run."""
+"""Upload the data of a run to the store, and start the run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kitaru_targets.common import parameters, shell
 
 
 def upload(build: Build, store: Store) -> None:
-    """Put the bundle into the store under its digest; nothing is written twice.
+    """Store the bundle under its digest, unless it is already stored.
 
-    Starting a deployed version needs no right to write code.
+    Starting a deployed version therefore needs no permission to write code.
 
-    Raises StateError when the bundle is not the one that was compiled.
+    Raises StateError if the bundle differs from the compiled one.
     """
     data = build.read("bundle.zip")
     key = keys.bundle(build.bundle_digest)
@@ -27,9 +27,9 @@ def upload(build: Build, store: Store) -> None:
 
 
 def carry(build: Build, inputs: Mapping[str, Any], store: Store) -> dict[str, Any]:
-    """Return native parameter values for a flow's inputs; the store keeps what they cannot be.
+    """Return native parameter values for a flow's inputs; store inputs that do not fit one.
 
-    Raises InputError when an input is missing, unknown or of the wrong type.
+    Raises InputError if an input is missing, unknown or of the wrong type.
     """
     transport = build.target.transport
     carried = parameters.carried(build.plan, inputs, transport)
@@ -40,7 +40,7 @@ def carry(build: Build, inputs: Mapping[str, Any], store: Store) -> dict[str, An
     if not stored:
         return given
     document = build.document.read_text("utf-8")
-    # A target of another distribution may have a parameter of another name.
+    # A target of another distribution may use another name for the parameter.
     if not any(word in document for word in (parameters.INPUTS, "--inputs-key")):
         raise InputError(
             f"The input {min(stored)!r} of {build.plan.flow} is too large for a parameter of "
@@ -55,7 +55,7 @@ def carry(build: Build, inputs: Mapping[str, Any], store: Store) -> dict[str, An
 
 
 def check_reach(target: Target, store: Store) -> None:
-    """Raise UsageError when the steps of a target cannot reach a store."""
+    """Raise UsageError if the steps of a target cannot reach a store."""
     files = () if target.transport.local else ("sqlite:",)
     if store.url.startswith(("memory:", *files)):
         raise UsageError(
@@ -74,18 +74,18 @@ def submit(
 ) -> Submitted:
     """Upload the bundle and start a run on the real service.
 
-    Never run against a real service: the vendor's SDK is called as its documentation says.
+    Never run against a real service: the vendor's SDK is called as documented.
 
     Args:
         inputs: the flow's inputs by name.
-        store_url: where bundle and journal are; a bucket that the cluster reaches.
-        exec_id: resume this execution. Default: a new one.
-        options: options of the target, see `submit` of the target.
+        store_url: the store of the bundle and the journal; a bucket that the cluster can reach.
+        exec_id: the execution to resume; default a new one.
+        options: options of the target; see `submit` of the target.
 
     Raises:
         InputError: an input is missing, unknown or of the wrong type.
         UsageError: the store is local, or an option is unknown.
-        EnvironmentFailure: the SDK is missing, or store or service refused.
+        EnvironmentFailure: the SDK is missing, or the store or the service refused.
     """
     store = open_store(store_url)
     try:

@@ -13,13 +13,13 @@ from kitaru_targets import installs, lock, registry
 from kitaru_targets.build import image_without_digest
 from kitaru_targets.bundle import BUILD, contents
 
-# What lies in the directory and in the bundle has to be the same: steps run the bundle's.
+# The copies in the directory and in the bundle must be equal: steps run the bundle's copy.
 _TWICE = ("plan.json", "steps.py")
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found: the build's files, the digest of all, what is wrong and what is doubtful."""
+    """The result: the build's files, the total digest, errors and warnings."""
 
     files: tuple[str, ...]
     digest: str
@@ -28,10 +28,10 @@ class Verification:
 
 
 def verify(directory: Path) -> Verification:
-    """Compare a build with the digests in its `lock.json`. Raise StateError if there is no lock.
+    """Compare a build with the digests in its `lock.json`; raise StateError if there is no lock.
 
-    The lock is not signed: who can change it can change everything. Keep the digest, or deploy the
-    build, to know it again.
+    The lock is not signed: an attacker who can change it can change everything. To recognise the
+    build later, store the digest or deploy the build.
     """
     found = lock.read(directory)
     read = {name: _read(directory, name) for name in sorted(found.files)}
@@ -41,7 +41,7 @@ def verify(directory: Path) -> Verification:
         *_image(read, found),
         *_strange(directory, found),
     )
-    # A flow that runs whole, in this process, is in no container.
+    # A flow that runs whole, in a process here, uses no container.
     images = () if _runs_whole(found) else dict.fromkeys((found.image, found.base_image))
     warnings = [warning for image in images for warning in image_warnings(image)]
     if not problems:
@@ -57,7 +57,7 @@ def _read(directory: Path, name: str) -> bytes | StateError:
 
 
 def image_warnings(image: str) -> Iterator[str]:
-    """Yield why an image is not certain to be the same tomorrow."""
+    """Yield why the name of an image may refer to another image later."""
     if problem := image_without_digest(image):
         yield f"the {problem}: name its digest, …@sha256:…"
 
@@ -92,8 +92,8 @@ def _bundle(read: Mapping[str, bytes | StateError]) -> Iterator[str]:
 
 
 def _image(read: Mapping[str, bytes | StateError], found: lock.Lock) -> Iterator[str]:
-    """Yield where the lock names another image than the document: remainders take the lock's."""
-    # A target that another package adds may write images in its own way.
+    """Yield a mismatch of the images in lock and document: residual builds use the lock's image."""
+    # A target of another distribution may write images in its own way.
     if not registry.is_own(found.target) or _runs_whole(found):
         return
     name = registry.get(found.target).document

@@ -1,7 +1,7 @@
 """A DAG file as data: the constants, parameters and tasks in a fixed frame.
 
-A file is read from its syntax tree. Whatever is no literal in a place for literals has to be, node
-by node, what the template holds there.
+A file is read from its syntax tree. Every node that is not a literal in a place for literals must
+be equal to the node of the template.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EMPTY: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task: `Step` runs a step, `Each` one for each item, `Ask` asks what a wait is about."""
+    """A task: `Step` runs a step, `Each` runs a step per item, `Ask` asks a wait's question."""
 
     id: str
     operator: Literal["Step", "Each", "Ask"]
@@ -41,11 +41,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class DagFile:
-    """What varies between one file and another.
+    """The parts that differ between files.
 
-    `constants` by name, `dag` are the DAG's own options, `params` by name hold the `schema`, the
-    `description` and, unless one has to be given, the `default`. `tasks` stand in a row.
-    `functions` is the source of what the file computes for a step.
+    `constants` are by name. `dag` are the options of the DAG. `params` by name contain the
+    `schema`, the `description` and, unless the parameter is required, the `default`. `tasks` form a
+    chain. `functions` is the source of the functions that compute values for a step.
     """
 
     constants: dict[str, Any]
@@ -56,9 +56,9 @@ class DagFile:
 
 
 def read(text: str) -> DagFile:
-    """Return what a file holds.
+    """Return the content of a file.
 
-    Raises ValueError, KeyError or SyntaxError when it is not one that the template makes.
+    Raises ValueError, KeyError or SyntaxError if the template cannot produce the file.
     """
     *frame, last = ast.parse(text).body
     constants = _blank(frame)
@@ -72,7 +72,7 @@ def read(text: str) -> DagFile:
 
 
 def _blank(frame: list[ast.stmt]) -> dict[str, Any]:
-    """Take the values of the constants out of the frame, and return them by name."""
+    """Remove the values of the constants from the frame, and return them by name."""
     constants = {}
     for node in frame:
         match node:

@@ -1,4 +1,4 @@
-"""Execute a DAG file by Airflow's rules, without Airflow.
+"""Run a DAG file by Airflow's rules, without Airflow.
 
 The file's own functions compute the command of a step. A wait without an answer parks the run, as
 in Airflow. A dry run continues from the journal.
@@ -21,18 +21,18 @@ from kitaru_targets.dry_run.process import Ended, Machine, Start
 
 Outcome = Mapping[str, str]
 
-# Containers that this machine runs side by side.
+# Number of containers that run concurrently on this machine.
 _AT_ONCE = 4
 
 
 def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) -> None:
-    """Execute a document with the given parameters, each step as a process of `machine`.
+    """Run a document with the given parameters, each step as a process of `machine`.
 
-    Raises InputError when a parameter without a default is not given, or one does not fit.
+    Raises InputError if a required parameter is missing or a parameter does not fit.
     """
     document = dag_file.read(text)
     params = _params(document, given)
-    # Airflow's names of runs become ids of executions; here the run is called like its execution.
+    # Airflow's run ids become execution ids. Here the run has the name of its execution.
     params[parameters.EXECUTION] = params[parameters.EXECUTION] or run_id
     run = _Run(document, params, run_id, machine)
     over: set[str] = set()
@@ -74,7 +74,7 @@ class _Run:
         self._lists: dict[str, list[str]] = {}
 
     def task(self, task: dag_file.Task) -> list[str] | None:
-        """Run a task; return the tasks that it skips, None when the run stops here."""
+        """Run a task; return the tasks that it skips, None if the run stops here."""
         if task.operator == "Ask":
             return None if self._outcome.get("status") == "waiting" else []
         if task.operator == "Each":
@@ -83,21 +83,21 @@ class _Run:
         if not ended:
             return None if ended is None else []
         self._outcome, over = ended, self._passed_over(ended, task)
-        # A task that skips others hands on nothing.
+        # A task that skips others passes on no items.
         self._lists[task.id] = [] if over else json.loads(ended.get("items", "[]"))
         return over
 
     def _each(self, task: dag_file.Task) -> bool:
-        """Run a step for each item of a list, several at once; say whether all ended well."""
+        """Run a step for each item of a list, concurrently; return whether all went well."""
         of = task.options["of"]
-        # No list is there of a task that was skipped: then this one is, too.
+        # A skipped task has no list, so this task is skipped, too.
         items = of if isinstance(of, list) else self._lists.get(of, [])
         most = min(_AT_ONCE, task.options["max_active_tis_per_dagrun"])
         with ThreadPoolExecutor(most) as pool:
             return None not in [*pool.map(lambda item: self._step(task, item), items)]
 
     def _step(self, task: dag_file.Task, item: str = "") -> Outcome | None:
-        """Run a step's attempts; return its outcome, {} when it was skipped, None on failure."""
+        """Run a step's attempts; return its outcome, {} if it was skipped, None on failure."""
         for attempt in range(1, 2 + task.options.get("retries", 0)):
             ended = self._attempt(task, item, attempt)
             if ended.code == self._document.constants["NOTHING_TO_DO"]:
@@ -117,7 +117,7 @@ class _Run:
         environment = self._functions("")["environment"](context)
 
         def command(folder: Path) -> list[str]:
-            # Here an answer is in the journal before the step starts that takes it.
+            # In a dry run, an answer is in the journal before the step that reads it starts.
             functions = self._functions(str(_outcome(folder)))
             words: list[str] = functions["command"](context, None, item)
             return words
@@ -126,7 +126,7 @@ class _Run:
         return self._machine.run(Start(name, task.id, attempt, command, environment, _read))
 
     def _functions(self, outcome: str) -> dict[str, Any]:
-        """Return the file's functions, its constants being what they are but for `outcome`."""
+        """Return the file's functions, with the constant `outcome` replaced."""
         namespace = {**self._document.constants, "OUTCOME": outcome}
         exec(compile(self._document.functions, "dag.py", "exec"), namespace)
         return namespace

@@ -1,4 +1,4 @@
-"""Write the DAG file for Airflow 3: one row of tasks, each of which may have nothing to do."""
+"""Write the DAG file for Airflow 3: a chain of tasks, any of which may have no work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kitaru_targets.common.node_names import slug
 _GPU = "nvidia.com/gpu"
 _HOUR = 3_600.0
 _OF_EVERY_TASK = {"retry_delay": 2.0, "trigger_rule": "none_failed"}
-# What `[tool.kitaru.airflow]` may say: of the DAG and its tasks, and of pods.
+# The options in `[tool.kitaru.airflow]`: of the DAG and its tasks, and of pods.
 _OPTIONS = ("pool", "schedule")
 _POD = ("namespace", "service_account_name")
 
@@ -34,9 +34,9 @@ class _Task:
 
 
 def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
-    """Return `dag.py` for a plan: pods if there is an image, else processes of the worker.
+    """Return `dag.py` for a plan: pods if there is an image, otherwise processes of the worker.
 
-    Raises UsageError when a name or value cannot be in it.
+    Raises UsageError if a name or value is not valid in the file.
     """
     declared = parameters.declared(plan, wiring.store, wiring.execution)
     given = _checked(plan, declared)
@@ -60,7 +60,7 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
 
 
 def _checked(plan: Plan, declared: Sequence[parameters.Declared]) -> dict[str, str]:
-    """Return the project's options for Airflow; raise UsageError when they cannot be meant."""
+    """Return the project's options for Airflow; raise UsageError if they are not valid."""
     unknown = sorted(set(plan.options) - {*_OPTIONS, *_POD})
     if unknown:
         known = ", ".join((*_OPTIONS, *_POD))
@@ -75,13 +75,13 @@ def _checked(plan: Plan, declared: Sequence[parameters.Declared]) -> dict[str, s
 
 
 def _dag_id(flow: str) -> str:
-    """Return the flow's own name where Airflow takes it: not where it is long or beyond ASCII."""
+    """Return the flow's own name if Airflow accepts it: short and ASCII only."""
     fits = flow.isascii() and len(flow) <= MAX_NAME
     return flow if fits else slug(flow, fallback="flow", longest=MAX_NAME)
 
 
 def _tasks(plan: Plan, *, pods: bool) -> Iterator[_Task]:
-    """Yield the tasks in program order. A wait's task stands before the step that continues."""
+    """Yield the tasks in program order. A wait's task precedes the step that continues after it."""
     lists = {item.fan: item for item in _fans(plan.layout)}
     for step in plan.steps:
         entry, options = plan.block(step.entry), _options(step, pods=pods)
@@ -120,7 +120,7 @@ def _options(step: Step, *, pods: bool) -> dict[str, Any]:
 
 
 def _amounts(asked: Resources) -> dict[str, str]:
-    """Return what a step asks for as amounts of a pod's container; raise UsageError on nonsense."""
+    """Return the requested resources of a step as pod resources; raise UsageError if not valid."""
     if asked.cpu:
         amounts.cores(asked.cpu)
     if asked.memory:
@@ -131,7 +131,7 @@ def _amounts(asked: Resources) -> dict[str, str]:
 
 
 def _param(declared: parameters.Declared) -> dict[str, Any]:
-    # A form takes an empty text for none.
+    # A form submits an empty string as no value.
     kind = ["null", "string"] if isinstance(declared.default, str) else declared.type
     given = {} if declared.default is None else {"default": declared.default}
     schema = {"type": kind}

@@ -6,13 +6,13 @@ from kitaru_compiler.cut.profile import Profile
 
 from kitaru_targets.base import Transport
 
-# Steps run in pods where an image is named, else as processes of Airflow's own workers.
+# Steps run in pods if an image is set, otherwise as processes of Airflow's own workers.
 TRANSPORT = Transport(image="", local=True)
 
-# Of a DAG's and a task's id.
+# Maximum length of the id of a DAG or a task.
 MAX_NAME = 250
 
-# Of the tasks that Airflow makes of one list, unless its `max_map_length` says otherwise.
+# Maximum number of tasks mapped from one list, unless `max_map_length` is set otherwise.
 MAX_MAPPED = 1_024
 
 PROFILE = Profile(
@@ -20,7 +20,7 @@ PROFILE = Profile(
     branches=True,
     retry="native",
     waits="native",
-    # Tasks stand in a row: branches nest no deeper than Python does.
+    # Tasks form a chain, so branches may nest as deeply as in Python.
     max_depth=90,
     start_seconds=(1, 20),
     fan_out=MAX_MAPPED,

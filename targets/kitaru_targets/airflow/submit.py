@@ -1,6 +1,6 @@
-"""Start runs and deliver answers on Airflow, with its own client, imported only here.
+"""Start runs and deliver answers on Airflow with its own client, which is imported only here.
 
-Run against apache-airflow-client 3.3 and Airflow 3.3.
+Tested against apache-airflow-client 3.3 and Airflow 3.3.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from kitaru_targets.airflow import dag_file
 from kitaru_targets.base import Submitted
 from kitaru_targets.common.options import check_run
 
-# The id of a run, which Airflow takes once.
+# The option for a run id, which Airflow accepts only once.
 RUN_OPTION = "once"
 _CONFLICT = 409
 _OPTIONS = frozenset({"url", "token", "run_id", RUN_OPTION})
-# Without these it cannot be told of answers.
+# The settings required to notify Airflow of answers.
 CONNECTION = ("url",)
 _SECONDS = 60
-# Of a response with a token.
+# Maximum size of a response with a token.
 _MOST_BYTES = 1_000_000
 _LOOKS = 60
 
 
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
-    """Start a run of the DAG that the document at path `document` defines; Airflow must have it.
+    """Start a run of the DAG in the document at path `document`. Airflow must already have it.
 
-    Options: `url` of the API server, a `token` for it (default: the one that a server without
-    users gives), and the `run_id`. `once` is a `run_id` as well: a run of that id is not started
+    Options: `url` of the API server, a `token` for it (default: the token from a server without
+    users), and the `run_id`. `once` is also a `run_id`: an existing run with that id is not started
     again.
 
     Raises:
-        UsageError: an unknown option, or no `url`.
+        UsageError: an option is unknown, or `url` is missing.
         EnvironmentFailure: the client is missing, or Airflow refused.
     """
     dag = dag_file.read(Path(document).read_text(encoding="utf-8")).dag["dag_id"]
@@ -58,11 +58,11 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
 
 
 def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
-    """Continue an execution's run with the answer to `wait`. Return False if no task waits for it.
+    """Continue an execution's run after the answer to `wait`; return False if no task waits.
 
-    The answer in the journal counts. Airflow only has to be notified. A task that
-    asks is given a response, again where Airflow was still parking it. A step that ended at the
-    wait is cleared with all that is behind it. Options and errors are those of `submit`.
+    The answer in the journal counts, and Airflow only has to be notified. A task that asks receives
+    a response, repeatedly while Airflow is still parking it. A step that ended at the wait is
+    cleared together with all later tasks. Options and errors are those of `submit`.
     """
     there, came = _Run(record.run, options), False
     for _ in range(_LOOKS):
@@ -86,7 +86,7 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
 
 
 def cancelled(record: ExecutionRecord, options: Mapping[str, str]) -> bool:
-    """End an execution's run as failed, its tasks with it; False when it has ended.
+    """End an execution's run and its tasks as failed; return False if the run has ended.
 
     Options and errors are those of `submit`.
     """
@@ -99,7 +99,7 @@ def cancelled(record: ExecutionRecord, options: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where control stands: the task that last said so, the step it goes to, what it waits for."""
+    """The current position of a run: the last task that reported it, the next step and the wait."""
 
     task: str = ""
     following: str = ""
@@ -128,7 +128,7 @@ class _Run:
         return _Place(task, outcome["next"], outcome.get("wait", {}).get("name", ""))
 
     def respond(self, following: str, value: Any) -> bool:
-        """Answer the task before `following`, where it asks; return whether it took an answer."""
+        """Respond to the task before `following` if it asks; return whether it accepted that."""
         asked = self._call("TaskInstanceApi", "get_hitl_details", self._run)
         for detail in asked.hitl_details:
             task = detail.task_instance
@@ -142,7 +142,7 @@ class _Run:
         return False
 
     def clear(self, task: str) -> None:
-        """Let a task start again, and all that is behind it."""
+        """Clear a task and all later tasks, so that they run again."""
         body = {"dag_run_id": self._run, "task_ids": [task], "include_downstream": True}
         what = {**body, "only_failed": False, "dry_run": False}
         made = self.airflow.client.ClearTaskInstancesBody.from_dict(what)
@@ -161,7 +161,7 @@ class _Run:
 
 
 def _response(detail: Any, value: Any) -> dict[str, Any]:
-    """Return what a person would choose or fill in on the page."""
+    """Return the response that a person would select or fill in on the page."""
     if not detail.params:
         words = {True: "Approve", False: "Reject"}
         return {"chosen_options": [words.get(value, value) if type(value) is bool else value]}
@@ -171,7 +171,7 @@ def _response(detail: Any, value: Any) -> dict[str, Any]:
 
 
 class Connection:
-    """A connection to one API server; every failure of it is an EnvironmentFailure."""
+    """A connection to one API server. All its errors are EnvironmentFailures."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
         check_run("airflow", options, _OPTIONS)
@@ -191,12 +191,12 @@ class Connection:
             ) from error
         token = options.get("token") or self._token()
         configuration = self.client.Configuration(host=self.url, access_token=token)
-        # A redirect would lead to a server that nobody named, with the answer in the request.
+        # A redirect would send the answer to a server that no setting names.
         configuration.retries = importlib.import_module("urllib3").Retry(3, redirect=False)
         self._connection = self.client.ApiClient(configuration)
 
     def call(self, api: str, method: str, *arguments: Any, **named: Any) -> Any:
-        """Call a method of the API; raise EnvironmentFailure when Airflow refuses."""
+        """Call a method of the API; raise EnvironmentFailure if Airflow refuses."""
         found = getattr(getattr(self._apis, api)(self._connection), method)
         try:
             return found(*arguments, **named, _request_timeout=_SECONDS)
@@ -208,7 +208,7 @@ class Connection:
 
         class Refuse(HTTPRedirectHandler):
             def redirect_request(self, *_: Any) -> None:
-                """Follow none: it would lead to a server that nobody named."""
+                """Follow no redirect: it would lead to a server that no setting names."""
 
         try:
             if not self.url.startswith(("http://", "https://")):

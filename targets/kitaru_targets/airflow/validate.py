@@ -23,7 +23,7 @@ _OPTIONS = {
 
 
 def validate(text: str) -> list[str]:
-    """Return what is wrong with a document, empty when nothing is."""
+    """Return the faults of a document, empty if there are no faults."""
     try:
         document = dag_file.read(text)
     except (ValueError, KeyError, SyntaxError) as error:

@@ -1,7 +1,7 @@
-"""Execute an Azure ML job from its document alone, in the order of the service.
+"""Run an Azure ML job from its document alone, in the order of the service.
 
-Each command is run by a shell, as there, after the service's `${{…}}` were replaced by the texts
-themselves: whatever a text could do to a command, it does here as well.
+A shell runs each command, as on the service, after `${{…}}` expressions were replaced by the texts
+themselves. A text therefore affects a command here exactly as it does there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Outcome = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One job to run: its name, its command with inputs in place, and its variables."""
+    """One job to run: its name, its command with inputs inserted, and its variables."""
 
     task: str
     command: str
@@ -40,25 +40,25 @@ class Call:
         return found[1] if found else self.task
 
 
-# Runs a job; returns its outcome, or None when it failed.
+# Runs a job; returns its outcome, or None on failure.
 Run = Callable[[Call], Outcome | None]
 
 
 def execute(text: str, given: Values, run_id: str, machine: Machine) -> None:
-    """Execute a job with the given inputs, each command as a process of `machine`."""
+    """Run a job with the given inputs, each command as a process of `machine`."""
     interpret(read.parse(text), given, lambda call: _started(call, run_id, machine))
 
 
 def interpret(document: Mapping[str, Any], given: Values, run: Run) -> list[str]:
-    """Execute a job with the given inputs; return the names of the jobs that ran.
+    """Run a job with the given inputs; return the names of the jobs that ran.
 
-    Raises InputError when an input is given that the document does not have.
+    Raises InputError if an input is not declared in the document.
     """
     inputs = {name: _text(value) for name, value in document["inputs"].items()}
     for name, value in given.items():
         if name not in inputs:
             raise InputError(f"The document: unknown input {name!r}.", help=f"it takes {[*inputs]}")
-        # What is empty is dropped on the way to the service.
+        # The SDK drops empty values before they reach the service.
         inputs[name] = _text(value) or inputs[name]
     jobs = document["jobs"]
     needs = {name: [m[0] for m in _OF_JOB.findall(str(jobs[name]["inputs"]))] for name in jobs}

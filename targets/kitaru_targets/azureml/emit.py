@@ -1,8 +1,8 @@
 """Write the document for Azure ML: a chain of commands that check their guards.
 
-There are no conditions to use and no order but that of data: each step reads what the one before it
-wrote about its end. Texts are put into a line of shell as they are, so that every word of it stands
-in single quotes, and a flow's inputs are percent-encoded (`common.shell`).
+Azure ML has no conditions, and only data dependencies order the steps: each step reads the end that
+the previous step wrote. The service inserts texts into a shell line unchanged. Every word of the
+line is therefore in single quotes, and a flow's inputs are percent-encoded (`common.shell`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kitaru_targets.common import chain, limits, options, parameters, shell, var
 from kitaru_targets.common.node_names import Keys
 
 SCHEMA = "https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json"
-# The service sets this for every job of a pipeline; a shell that does not find it stops.
+# The service sets this variable for every job of a pipeline. Without it the shell stops.
 RUN = '"${AZUREML_ROOT_RUN_ID:?}"'
 OUTCOME = "outcome"
 AFTER = "after"
@@ -31,8 +31,8 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     """Return `pipeline.yaml` for a plan.
 
     Raises:
-        SourceError: something is larger than the service takes.
-        UsageError: a name cannot be in the document.
+        SourceError: a part exceeds a limit of the service.
+        UsageError: a name is not valid in the document.
     """
     options.check("azureml", plan.options, OPTIONS)
     limits.check(plan, wiring, declared(plan, wiring), LIMITS)
@@ -69,7 +69,7 @@ def declared(plan: Plan, wiring: ContainerSpec) -> tuple[parameters.Declared, ..
 
 
 def _literal(declared: parameters.Declared) -> str | int | float | bool:
-    """Return an input's value: the inputs of a job have no types, and none can be left open."""
+    """Return an input's value: the inputs of a job have no types, and all need a value."""
     if declared.default is None or declared.default == "":
         return OWN_DEFAULT
     own = declared.name in (parameters.STORE, parameters.EXECUTION)
@@ -109,7 +109,7 @@ def _job(plan: Plan, wiring: ContainerSpec, step: Step, before: str) -> dict[str
         "environment_variables": variables.environment(wiring.environment),
         "identity": {"type": plan.options.get(IDENTITY, "managed")},
         "limits": {"timeout": int(plan.options.get(SECONDS, _DAY_SECONDS))},
-        # A compute of the workspace has machines of its own.
+        # A compute of the workspace has its own machines.
         **(asks if step.resources != Resources() and COMPUTE not in plan.options else {}),
     }
 
@@ -119,12 +119,12 @@ def _compute(plan: Plan) -> str:
 
 
 def _type(declared: parameters.Declared) -> str:
-    # A required input holds a word until somebody gives its value.
+    # A required input contains a placeholder until it gets a value.
     return "string" if declared.default is None else declared.type
 
 
 def _command(wiring: ContainerSpec, step: Step, names: list[str]) -> str:
-    """Return the line of shell; all that is not the run's id is in single quotes, or plain."""
+    """Return the shell line; everything but the run's id is in single quotes, or plain."""
     words = [*map(_on_a_line, wiring.command), *wiring.leading, "--step", step.name]
     words += ["--store", _input(parameters.STORE), "--execution", _input(parameters.EXECUTION)]
     words += ["--outcome-file", f"${{{{outputs.{OUTCOME}}}}}"]
@@ -136,7 +136,7 @@ def _command(wiring: ContainerSpec, step: Step, names: list[str]) -> str:
 
 
 def _on_a_line(word: str) -> str:
-    """Return a program so that it fits on one line."""
+    """Compress a program to one line."""
     if "\n" not in word:
         return word
     packed = base64.b64encode(zlib.compress(word.encode(), 9)).decode()

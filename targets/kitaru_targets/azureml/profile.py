@@ -32,14 +32,14 @@ PROFILE = Profile(
     waits="suspended",
     max_depth=1,
     start_seconds=(60, 120),
-    # About 4 KB each.
+    # Each step takes about 4 KB.
     max_steps=800,
 )
 
-# A command is a line of shell into which the service puts texts as they are.
+# A command is a shell line, into which the service inserts texts unchanged.
 TRANSPORT = Transport(encoded=True, longest_input=4_096, takes_empty=False)
 
-# From the cheapest to the dearest of each kind.
+# Ordered from the cheapest to the most expensive, per kind.
 _MACHINES = (
     Machine("Standard_DS2_v2", 2, 7, 0),
     Machine("Standard_DS3_v2", 4, 14, 0),
@@ -59,7 +59,7 @@ _MACHINES = (
 
 LIMITS = Limits(
     title="Azure ML",
-    # Azure Resource Manager takes no larger request.
+    # Azure Resource Manager accepts no larger request.
     document=4 * 1024 * 1024,
     machines=_MACHINES,
 )

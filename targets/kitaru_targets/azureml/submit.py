@@ -1,4 +1,4 @@
-"""Start a run on Azure ML with its own SDK, imported only here.
+"""Start a run on Azure ML with its own SDK, which is imported only here.
 
 Written against azure-ai-ml 1.35. It was never run against the real service.
 """
@@ -14,7 +14,7 @@ from kitaru_targets.base import Submitted
 from kitaru_targets.common.options import check_run
 
 _WORKSPACE = ("subscription_id", "resource_group_name", "workspace_name")
-# The name of a job, which the workspace takes once.
+# The option for a job name, which the workspace accepts only once.
 RUN_OPTION = "once"
 _OPTIONS = frozenset({*_WORKSPACE, "compute", "experiment_name", RUN_OPTION})
 
@@ -22,12 +22,12 @@ _OPTIONS = frozenset({*_WORKSPACE, "compute", "experiment_name", RUN_OPTION})
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
     """Start a run of the document at path `document`.
 
-    Options: `subscription_id`, `resource_group_name` and `workspace_name`, all three needed, and
-    `compute` (a cluster's name; default: serverless) and `experiment_name`. `once` names the job: a
-    job of that name is not started again.
+    Options: `subscription_id`, `resource_group_name` and `workspace_name`, all required, and
+    `compute` (a cluster's name; default: serverless) and `experiment_name`. `once` names the job:
+    an existing job with that name is not started again.
 
     Raises:
-        UsageError: an unknown option, or one of the workspace's is missing.
+        UsageError: an option is unknown, or one of the workspace's options is missing.
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
     check_run("azureml", options, _OPTIONS)
@@ -60,7 +60,7 @@ def _created(client: Any, job: Any, once: str, named: Mapping[str, str]) -> Any:
     try:
         return client.jobs.create_or_update(job=job, **named)
     except Exception:
-        # A job that has begun cannot be changed: it is the one that was to be started.
+        # A started job cannot be changed, so it is the job that was to be started.
         if not once:
             raise
         try:
@@ -71,8 +71,8 @@ def _created(client: Any, job: Any, once: str, named: Mapping[str, str]) -> Any:
 
 
 def _overrides(parameters: Mapping[str, Any], options: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return what `--set` would say: the values that are given, and the compute."""
-    # Empty texts are dropped on the way: what is not given has a default.
+    """Return the values of `--set`: the passed inputs and the compute."""
+    # The SDK drops empty strings. An input that is not passed has a default.
     values: list[dict[str, Any]] = [
         {f"inputs.{name}": value} for name, value in parameters.items() if value != ""
     ]

@@ -1,6 +1,6 @@
 """Validate that Azure ML runs a document as intended.
 
-The SDK's own validation does not find a missing output of a job, a cycle, an undeclared input, a
+The SDK's own validation does not detect a missing output of a job, a cycle, an undeclared input, a
 value of the wrong type, or a word of a command that a shell would split.
 """
 
@@ -38,7 +38,7 @@ _OPERATORS = set(";|&<>()\n")
 
 
 def validate(text: str) -> list[str]:
-    """Return what is wrong with a document, empty when nothing is."""
+    """Return the faults of a document, empty if there are no faults."""
     if len(text) > LIMITS.document:
         return [f"the document has more than {LIMITS.document:,} characters"]
     try:
@@ -74,7 +74,7 @@ def _problems(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _reads_last(job: dict[str, Any], outputs: dict[str, set[str]]) -> bool:
-    """Each job has to read what the one before it wrote: there is no other order."""
+    """Check that each job reads the output of the previous job, which alone defines the order."""
     last = list(outputs)[-1]
     bindings = " ".join(str(value) for value in job.get("inputs", {}).values())
     return f"${{{{parent.jobs.{last}.outputs." in bindings
@@ -141,14 +141,14 @@ def _command(component: dict[str, Any]) -> Iterator[str]:
 
 
 def _bare(command: str) -> str:
-    """Return what of a command stands outside single quotes."""
-    # The one double-quoted thing that `shlex` writes is a single quote.
+    """Return the parts of a command outside single quotes."""
+    # `shlex` writes double quotes only around a single quote.
     pieces = command.replace("'\"'\"'", "").split("'")
     return "".join(pieces[::2])
 
 
 def _expansions(document: dict[str, Any]) -> Iterator[str]:
-    """The service expands `${{…}}` wherever it stands: in bindings and commands alone."""
+    """Find `${{…}}` outside bindings and commands: the service expands it everywhere."""
     named = [document["display_name"], document["description"], *document["inputs"].values()]
     for job in document["jobs"].values():
         component = job.get("component", {})

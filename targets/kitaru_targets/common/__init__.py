@@ -1,1 +1,1 @@
-"""What several targets share: parameters, options, names, limits, and reading of documents."""
+"""Shared code of several targets: parameters, options, names, limits, reading of documents."""

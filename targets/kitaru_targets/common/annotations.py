@@ -1,13 +1,14 @@
-"""JSON schemas of annotations, read from their text: what an input has to fit, before a run starts.
+"""JSON schemas of annotations, read from their text: the check of an input before a run starts.
 
-A plan has the annotation of each input as it is written. Nothing is imported here, neither by a
-command that starts a run nor by one that compiles, so only what the text says for certain counts:
+A plan contains the annotation of each input as written. Nothing is imported here, neither to start
+a run nor to compile, so only
+certain parts of the text count:
 
     Annotated[int, Field(gt=0)]      {"type": "integer", "exclusiveMinimum": 0}
     Literal["a", "b"] | None         {"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]}
     list[Order]                      {"type": "array", "items": {}}
 
-Everything else, such as `Order`, is `{}` and fits anything here; the first step checks it.
+Every other annotation, such as `Order`, is `{}` and fits any value here. The first step checks it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _BOUNDS = {
     "multiple_of": "multipleOf",
 }
 _LENGTHS = {"string": "Length", "array": "Items", "object": "Properties"}
-# Of annotated_types, which pydantic takes as well.
+# From annotated_types, which pydantic supports as well.
 _ALONE = {
     "Gt": "gt", "Ge": "ge", "Lt": "lt", "Le": "le", "MultipleOf": "multiple_of",
     "MinLen": "min_length", "MaxLen": "max_length",
@@ -47,7 +48,7 @@ def _parsed(annotation: str) -> ast.expr | None:
 
 
 def schema_of(annotation: str) -> _Schema:
-    """Return what JSON has to fit to be a value of an annotation; `{}` where that is not certain.
+    """Return the JSON schema of an annotation's values; `{}` if it is uncertain.
 
     >>> schema_of("Annotated[int, Field(gt=0)]")
     {'type': 'integer', 'exclusiveMinimum': 0}
@@ -101,13 +102,13 @@ def _choices(parts: list[ast.expr]) -> _Schema:
     certain = len(plain) == len(parts) and all(
         choice is None or isinstance(choice, str | int) for choice in plain
     )
-    # Inside other types pydantic takes true for 1, as Python does.
+    # Inside other types pydantic accepts true for 1, as Python does.
     alike = [bool(choice) for choice in plain if type(choice) is int and choice in (0, 1)]
     return {"enum": [*plain, *alike]} if certain else {}
 
 
 def _constrained(base: _Schema, metadata: list[ast.expr]) -> _Schema:
-    """Return a schema with the constraints of `Annotated`; those of a union may be of any part."""
+    """Add the constraints of `Annotated` to a schema; those of a union may apply to any part."""
     kind = base.get("type")
     if kind is None:
         return base
@@ -139,7 +140,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _last(node: ast.expr) -> str:
-    """Return the last part of `typing.Annotated` and the like."""
+    """Return the last part of a dotted name such as `typing.Annotated`."""
     match node:
         case ast.Name(id=name):
             return name

@@ -11,10 +11,11 @@ from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Span, Step, 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Where a chain goes one of two ways, with nothing behind them.
+    """A point where a chain takes one of two paths, with no step after them.
 
-    `decider` always runs. When its `output` is one of `words` the steps `then` follow, if any, else
-    those of `otherwise`. All of both may start in any case: their guards know.
+    `decider` always runs. If its `output` is one of `words`, the steps `then` follow, if any,
+    otherwise the steps `otherwise`. All steps of both paths may start in any case: their guards
+    decide.
     """
 
     decider: str
@@ -27,9 +28,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A wait for which a run can stay open: `decider` always runs, and asks at its tail.
+    """A wait at which a run can stay open: `decider` always runs, and asks at its end.
 
-    `then` are the steps that follow the answer to the wait `block`: first the one that takes it.
+    `then` are the steps after the answer to the wait `block`, beginning with the step that reads
+    it.
     """
 
     decider: str
@@ -39,7 +41,7 @@ class Ask:
 
 
 def steps_in(items: Sequence[LayoutItem]) -> tuple[str, ...]:
-    """Return the names of the steps of a layout in program order, nodes of a fan-out as one."""
+    """Return the names of the steps of a layout in program order; a fan-out's nodes count once."""
     found: list[str] = []
     for item in items:
         if isinstance(item, StepItem):
@@ -52,7 +54,7 @@ def steps_in(items: Sequence[LayoutItem]) -> tuple[str, ...]:
 
 
 def fans(items: Sequence[LayoutItem]) -> dict[str, FanItem]:
-    """Return the fan-outs of a layout by the step whose nodes they are."""
+    """Return the fan-outs of a layout by the step that their nodes run."""
     found: dict[str, FanItem] = {}
     for item in items:
         if isinstance(item, FanItem):
@@ -64,17 +66,17 @@ def fans(items: Sequence[LayoutItem]) -> dict[str, FanItem]:
 
 
 def order(plan: Plan, items: Sequence[LayoutItem] | None = None) -> tuple[str, ...]:
-    """Return the steps of a run that goes through without staying open for an answer."""
+    """Return the steps of a run that does not stay open for an answer."""
     taking = takers(plan)
     names = steps_in(plan.layout if items is None else items)
     return tuple(name for name in names if name not in taking)
 
 
 def split(plan: Plan) -> Split | None:
-    """Return the split that spares most containers, None where nothing stands behind any.
+    """Return the split that saves the most containers, None if every split has steps after it.
 
-    A wait surely ends a run that nobody has answered: the first comes first. Then the first place
-    where the flow may return early, and then a branch that the flow ends with.
+    An unanswered wait surely ends a run, so the first wait has priority. The next choice is the
+    first possible early return of the flow, then a branch at the end of the flow.
     """
     steps = {step.name: step for step in plan.steps}
     for stops in (_may_wait, _may_end):
@@ -90,7 +92,7 @@ def split(plan: Plan) -> Split | None:
 
 
 def asks(plan: Plan, decider: str) -> tuple[Ask, ...]:
-    """Return the waits that the step `decider`, which always runs, may ask at its tail."""
+    """Return the waits that the step `decider`, which always runs, may ask at its end."""
     names = steps_in(plan.layout)
     later = names[names.index(decider) + 1 :]
     inside, taking = plan.step(decider).blocks, takers(plan)
@@ -107,7 +109,7 @@ def asks(plan: Plan, decider: str) -> tuple[Ask, ...]:
 
 
 def _behind(plan: Plan, name: str) -> frozenset[str]:
-    """Return the steps that control may reach from a step, and the nodes they wait for."""
+    """Return the steps that control may reach from a step, and the nodes that they wait for."""
     found: set[str] = set()
     ahead = [name]
     while ahead:
@@ -119,7 +121,7 @@ def _behind(plan: Plan, name: str) -> frozenset[str]:
 
 
 def takers(plan: Plan) -> frozenset[str]:
-    """Return the steps that have work only after a run that stayed open for an answer.
+    """Return the steps that have work only after a run stayed open for an answer.
 
     If the run ends at the wait instead, the residual pipeline starts with such a step.
     """
@@ -127,7 +129,7 @@ def takers(plan: Plan) -> frozenset[str]:
 
 
 def _last_branch(plan: Plan) -> Split | None:
-    """Return the split of a branch with nothing behind it, decided by a step that always runs."""
+    """Return the split of a final branch that a step decides which always runs."""
     items = [item for item in plan.layout if steps_in((item,))]
     last = items[-1]
     always = [item.step for item in items if isinstance(item, StepItem)]

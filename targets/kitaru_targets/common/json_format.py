@@ -1,4 +1,4 @@
-"""Format a JSON document: whatever fits on a line is written on one."""
+"""Format JSON documents: each part that fits on a line is written on one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ROOM = 96
 
 
 def dump(value: Any, indent: str = "") -> str:
-    """Return a document as JSON text, in its own order, without a newline at its end.
+    """Return a document as JSON, in its own order, without a final newline.
 
     >>> dump({"a": [1, "b"]})
     '{"a": [1, "b"]}'

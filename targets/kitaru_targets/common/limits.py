@@ -18,7 +18,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """An instance type: cores, memory in GiB, graphics processors."""
+    """An instance type: cores, memory in GiB and GPUs."""
 
     name: str
     cores: int
@@ -28,12 +28,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a target takes at most.
+    """The limits of a target.
 
-    `parameters` and `variables` are counts; `document`, `text` (one argument, the name
-    or the value of a variable), `image` and `store` are characters; 0 means that none is known.
-    `machines` are the instance types, from the cheapest to the dearest: a step gets the first that
-    is large enough.
+    `parameters` and `variables` are counts. `document`, `text` (one argument, or the name or value
+    of a variable), `image` and `store` are in characters. 0 means that no limit is known.
+    `machines` are the instance types from the cheapest to the most expensive: a step gets the first
+    that is large enough.
     """
 
     title: str
@@ -61,7 +61,7 @@ def machine(asked: Resources, limits: Limits) -> Machine | None:
 
 
 def check(plan: Plan, wiring: ContainerSpec, declared: Sequence[Declared], limits: Limits) -> None:
-    """Raise SourceError with everything that is more than the target takes."""
+    """Raise SourceError with all parts that exceed the target's limits."""
     found = (
         *_machines(plan, limits),
         *_counts(plan, wiring, declared, limits),
@@ -72,7 +72,7 @@ def check(plan: Plan, wiring: ContainerSpec, declared: Sequence[Declared], limit
 
 
 def check_size(plan: Plan, text: str, limits: Limits) -> None:
-    """Raise SourceError when the document is longer than the target takes."""
+    """Raise SourceError if the document is longer than the target accepts."""
     if len(text) > limits.document:
         message = f"{limits.title} takes a document of {limits.document:,} characters, and this one"
         fix = "kitaru compile … --granularity fused, or --granularity single"

@@ -1,4 +1,4 @@
-"""Names of nodes in pipeline documents, which every engine accepts."""
+"""Names of nodes in pipeline documents, in a form that every engine accepts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 MAX_KEY = 120
 KEY = re.compile(r"[a-z](?:-?[a-z0-9])*")
 _OF_A_NODE = re.compile(r"(.*)-[0-9]+", re.ASCII)
-# An engine derives its own node `<key>-driver` from a task; a task may not be called like one.
+# An engine derives its own node `<key>-driver` from a task, so no task may have such a name.
 RESERVED_SUFFIX = "-driver"
 
 
@@ -23,7 +23,7 @@ def slug(text: str, *, fallback: str, longest: int = MAX_KEY) -> str:
 
 
 class Keys:
-    """Hands out keys that are unique in one document, in the order they are asked for."""
+    """Assigns keys that are unique in one document, in the order of the calls."""
 
     def __init__(self, *, longest: int = MAX_KEY) -> None:
         self._longest = longest
@@ -31,10 +31,10 @@ class Keys:
         self._numbered: set[str] = set()
 
     def take(self, text: str, *, fallback: str, numbered: bool = False) -> str:
-        """Return a key for `text` that nobody was given before.
+        """Return a new unique key for `text`.
 
-        With `numbered` the key followed by a hyphen and a number below 100 is nobody's, either: an
-        engine calls its nodes so.
+        With `numbered`, the key followed by a hyphen and a number below 100 is reserved as well,
+        because engines use such names for nodes.
         """
         longest = self._longest - len("-99") if numbered else self._longest
         base = slug(text, fallback=fallback, longest=longest)

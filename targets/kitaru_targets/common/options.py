@@ -12,20 +12,20 @@ from kitaru.wire.names import suggestion
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A text that matches `pattern` as a whole; a number of it is at most `most`, if not 0."""
+    """A string that fully matches `pattern`; as a number it is at most `most`, if that is not 0."""
 
     meaning: str
     pattern: str
     most: int = 0
 
     def takes(self, text: str) -> bool:
-        """Return whether a text is a value of this option."""
+        """Return whether a string is a valid value of this option."""
         fits = re.fullmatch(self.pattern, text, re.ASCII) is not None
         return fits and not (self.most and int(text) > self.most)
 
 
 def check(target: str, given: Mapping[str, str], known: Mapping[str, Option]) -> None:
-    """Raise UsageError for an option that the target does not have, or a value it cannot be."""
+    """Raise UsageError for an unknown option of the target, or an invalid value."""
     for name, text in given.items():
         if name not in known:
             raise UsageError(
@@ -44,7 +44,7 @@ def check_run(target: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Check the names of a run's options.
 
     Raises:
-        UsageError: an option that the target does not have.
+        UsageError: the target does not have an option of that name.
     """
     unknown = sorted({*given} - {*known})
     if unknown:

@@ -20,7 +20,7 @@ EXECUTION = "kitaru_execution"
 STORE = "kitaru_store"
 INPUTS = "kitaru_inputs"
 Native = Literal["string", "integer", "number", "boolean"]
-# Engines take parameter names of these characters only; Python takes more.
+# Engines accept only these characters in parameter names. Python accepts more.
 _OURS = "kitaru_"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NATIVE: dict[ParameterType, Native] = {
@@ -30,15 +30,15 @@ _NATIVE: dict[ParameterType, Native] = {
     "bool": "boolean",
     "json": "string",
 }
-# No command line carries these.
+# Command lines cannot contain these characters.
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
-# An integer of more bits is described, not shown.
+# A longer integer is described instead of shown.
 _LONGEST_BITS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """How inputs travel: `given` as the parameters of a run, `stored` as texts by name."""
+    """The inputs of a run: `given` as parameters, `stored` as texts by name."""
 
     given: dict[str, Any]
     stored: dict[str, str]
@@ -46,7 +46,7 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A parameter of the compiled pipeline; one without a `default` has to be given a value."""
+    """A parameter of the compiled pipeline; without a `default` it is required."""
 
     name: str
     type: Native
@@ -55,18 +55,18 @@ class Declared:
 
 
 def portable(plan: Plan, transport: Transport) -> Plan:
-    """Return the plan with defaults that cannot stand in a document left to the flow itself.
+    """Return the plan without defaults that a document cannot contain.
 
-    Engines expand `{{…}}` wherever they find it, so that no text of the user's that holds it may
-    be in the document. Such a default, a long one, and an integer that no double holds become
-    "the flow's own default", which the step applies; so does an empty one, where a target takes
-    none.
+    Engines expand `{{…}}` everywhere, so no text of the user's that contains it may be in the
+    document. Such a default, a long one, and an integer that no double can represent become "the
+    flow's own default", which the step applies. So does an empty default, if a target accepts no
+    empty text.
     """
     return plan.replace(parameters=tuple(_portable(p, transport) for p in plan.parameters))
 
 
 def declared(plan: Plan, store: str, execution: str = "") -> tuple[Declared, ...]:
-    """Return the parameters of the compiled pipeline; raise UsageError on a bad name."""
+    """Return the parameters of the compiled pipeline; raise UsageError on an invalid name."""
     for name in (p.name for p in plan.parameters):
         if name.startswith(_OURS) or not _NAME.fullmatch(name):
             raise UsageError(
@@ -86,12 +86,12 @@ def declared(plan: Plan, store: str, execution: str = "") -> tuple[Declared, ...
 
 
 def native_type(parameter: Parameter) -> Native:
-    """Return the type of the pipeline's parameter that carries this input."""
+    """Return the type of the pipeline parameter for this input."""
     return _declared(parameter).type
 
 
 def values(plan: Plan, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return native parameter values for a flow's inputs; raise InputError when they do not fit.
+    """Return native parameter values for a flow's inputs; raise InputError if they do not fit.
 
     >>> values(plan, {"topic": "owls", "limits": {"words": 3}})
     {'topic': 'owls', 'limits': '{"words": 3}'}
@@ -115,9 +115,9 @@ def values(plan: Plan, inputs: Mapping[str, Any]) -> dict[str, Any]:
 def carried(plan: Plan, inputs: Mapping[str, Any], transport: Transport) -> Carried:
     """Return a flow's inputs as the parameters of a target, and as texts for the store.
 
-    A parameter carries no integer beyond 2**53, because engines make a double of it, and no text
-    that is longer than the target allows. The store holds those under one key; in their places
-    are values that the step does not read.
+    A parameter carries no integer beyond 2**53, because engines convert it to a double, and no text
+    that is longer than the target allows. Those inputs are stored under one key. The parameters
+    then have values that the step ignores.
 
     Raises:
         InputError: an input is missing, unknown or of the wrong type.
@@ -230,7 +230,7 @@ def _value(plan: Plan, parameter: Parameter, value: Any) -> Any:
 
 
 def _check_annotation(plan: Plan, parameter: Parameter, value: Any) -> None:
-    """Refuse what the first step would refuse, as far as the text of the annotation says."""
+    """Reject inputs that the first step would reject, as far as the annotation's text shows."""
     schema = schema_of(parameter.annotation)
     reason = problem(value, schema) if schema else None
     if reason is not None:
@@ -261,7 +261,7 @@ def _not_finite(plan: Plan, parameter: Parameter, what: str) -> InputError:
 
 
 def _short(number: float) -> str:
-    # Python refuses to write out integers of thousands of digits.
+    # Python refuses to print integers with thousands of digits.
     if isinstance(number, int) and number.bit_length() > _LONGEST_BITS:
         return f"an integer of {number.bit_length():,} bits"
     return str(number)

@@ -11,7 +11,7 @@ _TEXT = "tag:yaml.org,2002:str"
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return a document's content. Raise ValueError or yaml.YAMLError if it is not valid."""
+    """Return a document's content; raise ValueError or yaml.YAMLError if it is not valid."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -24,7 +24,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 class _Reader:
-    """Refuses what readers take differently: anchors, and keys that stand twice."""
+    """Rejects YAML that readers interpret differently: anchors and duplicate keys."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader

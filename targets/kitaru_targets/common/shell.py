@@ -1,10 +1,10 @@
-"""Quote texts that an engine inserts into a shell command unchanged."""
+"""Quote texts that an engine inserts unchanged into a shell command."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
-# Neither a shell, within single quotes, nor an engine's own `${{…}}` sees anything in these.
+# Within single quotes, neither a shell nor an engine's `${{…}}` gives these a meaning.
 _SAFE = "!()*+,-./:;<=>?@[]^_|~#&"
 
 
@@ -18,7 +18,7 @@ def encoded(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text to be read by people, without what an engine expands and what cannot be seen.
+    """Return a readable text without invisible characters and expressions of engines.
 
     >>> plain("a${{b}}")
     'a$ { {b} }'

@@ -1,4 +1,4 @@
-"""The environment of a step: names that must not be set, and secrets that must not show."""
+"""The environment of a step: names that must not be set, and secrets that must not be shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kitaru.errors import UsageError
 from kitaru.wire import redaction
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# These change what program runs, or the promise that steps hash alike.
+# These change which program runs, or break the equality of hashes between steps.
 _DENIED = re.compile(r"(LD_.*|DYLD_.*|PYTHON.*|PATH|BASH_ENV|ENV|IFS|KITARU_STORE)")
 
 

@@ -1,4 +1,4 @@
-"""Write YAML that every parser reads alike, with stable bytes."""
+"""Write YAML that every parser reads in the same way, with stable bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# Words and shapes that a YAML 1.1 or 1.2 reader takes for something else than a string are quoted.
+# Words and forms that a YAML 1.1 or 1.2 reader does not read as a string are quoted.
 _PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _NOT_STRINGS = frozenset(
     {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"}
@@ -19,7 +19,7 @@ _BLOCK_LINE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 def dump(document: dict[str, Any]) -> str:
     """Return a dict of dicts, lists, strings, numbers and booleans as YAML, in its own order.
 
-    Raises TypeError or ValueError on what no document can hold.
+    Raises TypeError or ValueError for values that a document cannot contain.
 
     >>> dump({"yes": "1e3", "n": [1, True]})
     '"yes": "1e3"\\n"n":\\n- 1\\n- true\\n'
@@ -78,15 +78,15 @@ def _scalar(value: Any) -> str:
 
 
 def _string(text: str) -> str:
-    text.encode()  # half a surrogate pair is nothing that a reader takes
-    # A JSON string is a YAML double-quoted one, except characters that YAML does not print.
+    text.encode()  # raises for a lone surrogate, which readers reject
+    # A JSON string is a valid double-quoted YAML string, except for unprintable characters.
     quoted = json.dumps(text, ensure_ascii=False)
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
 
 
 def _float(value: float) -> str:
     text = repr(value)
-    # YAML 1.1 readers want a dot and a sign: `1e+16` is a string to them.
+    # YAML 1.1 readers require a dot and a sign: they read `1e+16` as a string.
     if "e" in text:
         mantissa, _, exponent = text.partition("e")
         mantissa = mantissa if "." in mantissa else f"{mantissa}.0"

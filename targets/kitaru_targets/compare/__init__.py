@@ -1,4 +1,4 @@
-"""Compare two compilations: steps and waits added, removed and changed, and why."""
+"""Compare two compilations: added, removed and changed steps and waits, with reasons."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Change", "Difference", "Reason", "Side", "compare", "of_build", "of_
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a unit counts as changed: what of it, what it was and what it is.
+    """The reason for a changed unit: the changed part, its old and its new value.
 
     `before` is None for an addition, `after` for a removal. `lines` are the changed lines of code,
-    each after `- ` or `+ `; then `before` and `after` are empty.
+    each after `- ` or `+ `. Then `before` and `after` are empty.
     """
 
     what: str
@@ -29,7 +29,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step, wait or the flow itself: `added`, `removed`, or `changed` for `reasons`."""
+    """A step, a wait or the flow itself: `added`, `removed`, or `changed` for `reasons`."""
 
     how: str
     kind: str
@@ -40,7 +40,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What `b` has other than `a`; without changes they do the same."""
+    """The changes from `a` to `b`; without changes both behave the same."""
 
     a: Side
     b: Side
@@ -48,9 +48,9 @@ class Difference:
 
 
 def compare(old: Side, new: Side) -> Difference:
-    """Return how `new` differs from `old`; comments, layout and docstrings do not count.
+    """Compare `new` with `old`; comments, layout and docstrings do not count.
 
-    Steps are the same when they have the same name. What only one side knows is not compared.
+    Steps are matched by name. Facts that only one side has are not compared.
 
         compare(of_build(read(Path("old"))), of_build(read(Path("build/review/vertex")))).changes
     """
@@ -65,7 +65,7 @@ def compare(old: Side, new: Side) -> Difference:
 
 
 def _by_name(side: Side) -> dict[tuple[str, str], Unit]:
-    # There is one flow on either side, whatever it is called.
+    # Each side has exactly one flow, so its name does not matter.
     return {(unit.kind, "" if unit.kind == "flow" else unit.name): unit for unit in side.units}
 
 

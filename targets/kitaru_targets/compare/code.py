@@ -1,4 +1,4 @@
-"""The code of a step for a comparison: its blocks without jumps, and their callees."""
+"""The code of a step for a comparison: its blocks without jumps, and the definitions used."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from kitaru.wire.definitions import read_definitions
 from kitaru.wire.fingerprint import Parts, fingerprint_parts
 from kitaru.wire.plan import Plan
 
-# By `module:name`: what a definition says, and the place of its first line.
+# By `module:name`: the code of a definition, and the location of its first line.
 Definitions = dict[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The statements of blocks, one line each, and the project's definitions they come to.
+    """The statements of blocks, one per line, and the project's definitions that they use.
 
-    Comments, layout and docstrings are not in it, nor the names of the blocks that follow.
+    Comments, layout, docstrings and the names of the next blocks are left out.
     """
 
     lines: tuple[str, ...]
@@ -26,7 +26,7 @@ class Code:
 
 
 class Codes:
-    """Reads the code of one build's blocks."""
+    """Reads the code of the blocks of one build."""
 
     def __init__(self, plan: Plan, steps: str, sources: Mapping[str, str]) -> None:
         self._plan = plan
@@ -61,7 +61,7 @@ class Codes:
         return self._known[key]
 
     def _definitions(self, parts: Parts) -> Definitions:
-        # Kitaru's own version is compared for itself.
+        # Kitaru's own version is compared separately.
         packages = [package for package in parts.packages if package.name != "kitaru"]
         used = [f"{p.name}.{name}".rstrip(".") for p in packages for name in p.names]
         return {f"{name}:": ("outside", "") for name in used} | {
@@ -81,12 +81,12 @@ class Codes:
 
 
 def _unversioned(package: str) -> str:
-    # Which versions a build is for is in its requirements.
+    # The requirements show for which versions a build was made.
     return ""
 
 
 def said(text: str) -> str:
-    """Return what a file says to Python: without comments, layout and docstrings."""
+    """Return the code of a file without comments, layout and docstrings."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -96,7 +96,7 @@ def said(text: str) -> str:
 
 
 def _without_frame(function: ast.FunctionDef) -> list[ast.stmt]:
-    """Leave out the statements that take variables out of the frame."""
+    """Remove the statements that read variables from the frame."""
     frame = function.args.args[0].arg
     return [
         stmt
@@ -111,9 +111,9 @@ def _written(stmt: ast.stmt) -> list[str]:
 
 
 class _Jumps(ast.NodeTransformer):
-    """Takes the name of the following block out of a jump: where it leads is not code.
+    """Removes the name of the next block from a jump, since it is not part of the code.
 
-    What a helper is called with, or returns, is.
+    The arguments and the result of a helper are kept.
     """
 
     def visit_Return(self, node: ast.Return) -> ast.stmt:

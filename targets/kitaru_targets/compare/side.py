@@ -18,15 +18,15 @@ from kitaru_targets.build import Build
 from kitaru_targets.compare.code import Code, Codes, said
 from kitaru_targets.graph import Edge, Graph, Node, decoded, graph_of
 
-# What only a build knows of itself: an execution does not say how its code came.
+# Facts that only a build has: an execution does not record how its code was delivered.
 _LOCKED = ("delivery", "image", "base_image", "store")
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One thing that is compared: the flow, a step or a wait.
+    """One compared unit: the flow, a step or a wait.
 
-    `facts` are values by what they are called; a mapping is compared entry by entry.
+    `facts` are values by name. A mapping is compared entry by entry.
     """
 
     kind: str
@@ -45,25 +45,25 @@ class Side:
     units: tuple[Unit, ...]
 
 
-# The number of paths through conditions multiplies. More than this are counted, but not listed.
+# The number of paths through conditions multiplies. Further paths are counted but not listed.
 MOST = 16
 _PASSED = ("join", "log", "memory", "test")
 _GLUE = ("entry", "join", "call", "return")
 
 
 def of_build(build: Build) -> Side:
-    """Return what of a written build is compared."""
+    """Return the compared facts of a written build."""
     locked = {name: getattr(build.lock, name) for name in _LOCKED}
     inside = bundle.contents(build.read("bundle.zip"))
     return _side(build.plan, inside, build.target.name, locked)
 
 
 def of_execution(store: Store, exec_id: str) -> tuple[Plan, Side]:
-    """Return the plan that an execution ran and what of it is compared, from the bundle it ran.
+    """Return the plan that an execution ran, and its compared facts, from the bundle.
 
     Raises:
-        NotFound: there is no such execution.
-        StateError: it was not compiled, or its bundle is not in the store.
+        NotFound: the execution does not exist.
+        StateError: the execution was not compiled, or its bundle is not in the store.
     """
     execution = Journal.open(store, exec_id).execution
     if not execution.plan_digest:
@@ -157,9 +157,9 @@ def _resources(asked: Resources) -> str:
 
 
 def arrivals(graph: Graph) -> dict[str, tuple[str, ...]]:
-    """Return for each node the ways it is reached, as `research → if short: false`.
+    """Return for each node the paths that reach it, as `research → if short: false`.
 
-    Joins, logs and memory are passed: what stands before them counts.
+    Joins, logs and memory are skipped: the nodes before them count.
     """
     nodes = {node.id: node for node in graph.nodes}
     coming: dict[str, list[Edge]] = {node: [] for node in nodes}

@@ -1,7 +1,7 @@
-"""Dry runs: execute the emitted document on this machine, including waits.
+"""Dry runs: run the emitted document on this machine, including waits.
 
-It reads the document, never the plan next to it: order, conditions, inputs, environment and retries
-are the document's, and each step is a process with the very command that the document holds.
+Only the document is read, not the plan next to it. Order, conditions, inputs, environment and
+retries are those of the document. Each step is a process with the exact command in the document.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ def run(
     report: Report = _silent,
     ask: Callable[[], bool] = _nobody,
 ) -> str:
-    """Execute a build's document here until it ends, or waits for an answer that is not given.
+    """Run a build's document here until it ends, or until an answer is missing.
 
     Args:
         inputs: the flow's inputs by name, as JSON values.
-        answers: an answer for each wait that is to be answered, by the wait's name.
-        store_url: where bundle and journal are; not `memory:`, because steps are processes.
-        exec_id: resume this execution. Default: a new one.
+        answers: an answer for each wait to answer, by the wait's name.
+        store_url: the store of the bundle and the journal; not `memory:`, because steps are
+            processes.
+        exec_id: the execution to resume; default a new one.
         report: called after each attempt of a step.
-        ask: called where no more of `answers` fits, to answer what the execution waits for, if
-            anything; says whether it did.
+        ask: called if no item of `answers` fits, to answer a pending wait; returns whether it did.
 
     Returns:
-        The execution's id; the journal under it says how it ended.
+        The execution's id; its journal contains the outcome.
 
     Raises:
         InputError: an input is missing, unknown or of the wrong type.
-        AnswerInvalid: an answer does not fit the wait's schema; the execution is still waiting.
-        UsageError: an answer is for a wait that nobody asked for, while another one is pending.
-        FlowError, EnvironmentFailure: a step ended without a word in the journal.
+        AnswerInvalid: an answer does not fit the wait's schema; the wait stays pending.
+        UsageError: an answer is for a wait that was not asked, while another wait is pending.
+        FlowError, EnvironmentFailure: a step ended without a record in the journal.
     """
     store = _open(store_url)
     try:
@@ -81,7 +81,7 @@ def run(
         left = dict(answers)
         if exec_id and answers and store.get(keys.execution(exec_id)) is not None:
             _answer(store, exec_id, left)
-        # Without a parameter, an execution gets the id of its first run. Later runs continue it.
+        # Without a parameter, an execution has the id of its first run. Later runs continue it.
         run_id = new_execution_id() if exec_id else chosen
 
         def answered() -> bool:
@@ -116,7 +116,7 @@ def _play(
     report: Report,
     answered: Callable[[], bool],
 ) -> None:
-    """Execute the remaining steps of the document once, as one run."""
+    """Run the remaining steps of the document once, as one run."""
     with tempfile.TemporaryDirectory(prefix="kitaru-dry-run-") as made:
         left = _left(build, store, exec_id, Path(made) / "rest")
         upload(left, store)
@@ -146,7 +146,7 @@ def _left(build: Build, store: Store, exec_id: str, directory: Path) -> Build:
 
 
 def _check_recorded(given: Mapping[str, Any], exec_id: str, ended: Ended) -> None:
-    """Raise an error if a step ended with code 1 and the journal has no failure of the flow."""
+    """Raise an error if a step exited with code 1 without a failure of the flow in the journal."""
     store = open_store(str(given[parameters.STORE]))
     try:
         if Journal.open(store, exec_id).state().status == "failed":
@@ -165,7 +165,7 @@ def _failure(ended: Ended) -> KitaruError:
 
 
 def _answer(store: Store, exec_id: str, answers: dict[str, Any]) -> bool:
-    """Answer the pending waits that an answer is given for; return whether there was one."""
+    """Answer the pending waits that have an answer; return whether there was one."""
     journal = Journal.open(store, exec_id)
     if journal.state().status != "waiting":
         return False

@@ -1,4 +1,4 @@
-"""Start a container of a dry run: its command, as a process on this machine."""
+"""Start a container of a dry run: its command as a process on this machine."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# What a container would not have: settings of this machine's Python, pip and Kitaru.
+# Settings of this machine's Python, pip and Kitaru, which a container would not have.
 _LEFT_OUT = ("KITARU_", "PYTHON", "PIP_", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One attempt to run a container: which task and step, and the document's own command.
+    """One attempt to run a container: the task and step, and the document's own command.
 
-    `command` gives the arguments once it knows the folder that output files go to; `read` what a
-    container which succeeds left there, None when something is missing. `files` are the open files
-    that it inherits.
+    `command` returns the arguments for a folder of output files. `read` returns the output of a
+    container that succeeded, None if a file is missing. `files` are the open files that it
+    inherits.
     """
 
     task: str
@@ -35,7 +35,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How one attempt of a step ended: exit code, what it printed and what it wrote."""
+    """The end of one attempt of a step: exit code, printed output and written output."""
 
     task: str
     step: str
@@ -52,7 +52,7 @@ Report = Callable[[Ended], None]
 def run_command(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], files: Sequence[int] = ()
 ) -> tuple[int, str]:
-    """Run a process to its end; return its exit code and what it printed, errors included.
+    """Run a process to its end; return its exit code and its output, including errors.
 
     It inherits the open `files`.
     """
@@ -72,14 +72,14 @@ def run_command(
 
 
 class Machine:
-    """Runs containers as processes, `folder` being the working directory of the image."""
+    """Runs containers as processes; `folder` is the working directory of the image."""
 
     def __init__(
         self, folder: Path, scratch: Path, report: Report, answered: Callable[[], bool]
     ) -> None:
-        """`answered` answers what the execution waits for, where the dry run was given an answer.
+        """`answered` answers a pending wait, if the dry run has an answer for it.
 
-        It says whether it did.
+        It returns whether it did.
         """
         self.answered = answered
         self._folder = folder
@@ -89,7 +89,7 @@ class Machine:
         self.failures: dict[str, Ended] = {}
 
     def run(self, start: Start) -> Ended:
-        """Run a container to its end; `failures` keeps the tasks whose last attempt failed."""
+        """Run a container to its end; `failures` collects the tasks whose last attempt failed."""
         with tempfile.TemporaryDirectory(dir=self._scratch) as made:
             folder = Path(made) / "outputs"
             first, *rest = start.command(folder)
@@ -116,9 +116,9 @@ class Machine:
 
     def _environment(self, start: Start) -> dict[str, str]:
         here = {k: v for k, v in os.environ.items() if not k.startswith(_LEFT_OUT)}
-        # A command may start Python through a shell; it gets the one that runs this.
+        # A command may start Python through a shell. It must find the Python of this process.
         here["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{here.get('PATH', os.defpath)}"
-        # As the image's own setting does, where the code is in the image.
+        # If the code is in the image, the image sets this variable, too.
         here["PYTHONPATH"] = str(self._folder)
         # A dry run installs nothing on this machine.
         limits = {"PIP_NO_INDEX": "1", "TMPDIR": str(self._scratch), "KITARU_MODE": "dry-run"}

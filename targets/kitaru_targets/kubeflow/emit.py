@@ -10,5 +10,5 @@ from kitaru_targets.kubeflow.profile import MAX_NAME
 
 
 def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
-    """Return `pipeline.yaml` for a plan; raise UsageError when a name cannot be in it."""
+    """Return `pipeline.yaml` for a plan; raise UsageError if a name is not valid in it."""
     return document.emit(plan, wiring, longest_name=MAX_NAME, longest_key=node_names.MAX_KEY)

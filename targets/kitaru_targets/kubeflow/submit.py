@@ -1,4 +1,4 @@
-"""Start a run on Kubeflow Pipelines with its own SDK, imported only here.
+"""Start a run on Kubeflow Pipelines with its own SDK, which is imported only here.
 
 Written against kfp 2.17. It was never run against a real service.
 """
@@ -14,7 +14,7 @@ from kitaru.errors import EnvironmentFailure
 from kitaru_targets.base import Submitted
 from kitaru_targets.common.options import check_run
 
-# The name of a run that is started once: the service itself takes any name twice.
+# The option for the name of a run to start once: the service itself accepts any name twice.
 RUN_OPTION = "once"
 _RUN = ("namespace", "experiment_name", "service_account", "run_name")
 _OPTIONS = frozenset({"host", RUN_OPTION, *_RUN})
@@ -23,12 +23,12 @@ _OPTIONS = frozenset({"host", RUN_OPTION, *_RUN})
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
     """Start a run of the document at path `document`.
 
-    Options: `host` and `namespace` of the API server (default: what the SDK finds), and
-    `experiment_name`, `service_account`, `run_name` of the run. `once` is a run's name as well: a
-    run of that name is not started again.
+    Options: `host` and `namespace` of the API server (default: those that the SDK finds), and
+    `experiment_name`, `service_account` and `run_name` of the run. `once` is also a run's name: an
+    existing run with that name is not started again.
 
     Raises:
-        UsageError: an unknown option.
+        UsageError: an option is unknown.
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
     check_run("kubeflow", options, _OPTIONS)

@@ -6,15 +6,14 @@
         3f9a….lock         held by every process that runs from it; its time is the last use
         .3f9a….k2j1/       a folder on its way in or out
 
-A folder is complete or absent: it is written beside its place and renamed, and removed in the same
-way. What a killed process left on that way has a name of its own, and the next one that makes a
-folder deletes it.
+A folder is complete or absent: it is written under a temporary name and renamed, and removed in the
+same way. Leftovers of a killed process have a temporary name. The next process that creates a
+folder deletes them.
 
-A process that runs from a folder holds its lock, shared, for as long as it lives. The starter opens
-the file and the process inherits it, so the system frees the lock however the process ends. Folders
-are removed when one is made and all of them take too much room: the one that was not used for the
-longest time first, and never one whose lock is held. Where the file system has no locks, nothing is
-removed.
+A process that runs from a folder has a shared lock on it for its whole life. The starter opens the
+file and the process inherits it, so the system releases the lock however the process ends. When a
+folder is created and all folders take too much space, the least recently used ones are removed, but
+never one that is locked. On a file system without locks nothing is removed.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
 from kitaru_targets.bundle import contents, unpack
 
-# The bundles of some hundred versions; a process runs from each for minutes.
+# The bundles of about a hundred versions; a process runs from each for minutes.
 MOST_BYTES = 512 * 1024 * 1024
 _LOCK = ".lock"
 
 
 class Unpacked:
-    """The folder of a bundle, which stays while this object, or a process with its `files`, does.
+    """The folder of a bundle, kept while this object or a process with its `files` exists.
 
     Example:
         with bundles.unpacked(store, digest) as held:
@@ -54,7 +53,7 @@ class Unpacked:
 
     @property
     def files(self) -> tuple[int, ...]:
-        """What a process that runs from the folder has to inherit."""
+        """The files that a process running from the folder must inherit."""
         return () if self._lock is None else (self._lock.fileno(),)
 
     def __enter__(self) -> Unpacked:
@@ -71,7 +70,7 @@ class Unpacked:
 
 
 def unpacked(store: Store, digest: str) -> Unpacked:
-    """Return the folder with a bundle's files, made where it is not there whole.
+    """Return the folder with a bundle's files, created if it is missing or incomplete.
 
     Raises:
         EnvironmentFailure: the store does not have the bundle.
@@ -90,7 +89,7 @@ def unpacked(store: Store, digest: str) -> Unpacked:
         held = undo.enter_context(Unpacked(folder, _used(folder)))
         if not _is_whole(folder, files):
             with _alone(folder.parent) as is_alone:
-                # Another process may have made it meanwhile.
+                # Another process may have created it meanwhile.
                 if not _is_whole(folder, files):
                     _replace(folder, files)
                 if is_alone:
@@ -113,9 +112,9 @@ def _cache() -> Path:
 
 
 def _used(folder: Path) -> IO[bytes] | None:
-    """Return the lock of a folder, shared, its time set to now; None without locks."""
+    """Return the lock of a folder, shared, with its time set to now; None without locks."""
     while (lock := _locked(_lock_of(folder), fcntl.LOCK_SH)) is not None:
-        # A process that removed the folder in between removed this file as well.
+        # A process that removed the folder in between has removed this file as well.
         if _is_current(lock, _lock_of(folder)):
             os.utime(lock.fileno())
             return lock
@@ -125,7 +124,7 @@ def _used(folder: Path) -> IO[bytes] | None:
 
 @contextmanager
 def _alone(cache: Path) -> Iterator[bool]:
-    """Hold the lock of the cache while the block runs; False if there are no locks."""
+    """Lock the cache while the block runs; yield False if there are no locks."""
     lock = _locked(cache / _LOCK, fcntl.LOCK_EX)
     try:
         yield lock is not None
@@ -135,7 +134,7 @@ def _alone(cache: Path) -> Iterator[bool]:
 
 
 def _locked(path: Path, kind: int) -> IO[bytes] | None:
-    """Return a file that is open and locked, None where another process holds it or none can."""
+    """Return an open and locked file, None if another process has locked it or locks fail."""
     file = path.open("ab")
     try:
         fcntl.flock(file, kind)
@@ -171,7 +170,7 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
         try:
             staged.rename(folder)
         except OSError:
-            # Without locks another process may have been first.
+            # Without locks, another process may have created it first.
             if not _is_whole(folder, files):
                 raise
     finally:
@@ -190,9 +189,9 @@ def _beside(folder: Path) -> Path:
 
 
 def _prune(newest: Path) -> None:
-    """Remove what a killed process left, and the folders that are too much, but for `newest`.
+    """Remove leftovers of killed processes and surplus folders, except `newest`.
 
-    The caller holds the lock of the cache: nothing else is on its way in or out.
+    The caller has the lock of the cache, so no other process creates or removes a folder.
     """
     folders = []
     for path in newest.parent.iterdir():
@@ -212,7 +211,7 @@ def _prune(newest: Path) -> None:
 
 
 def _remove_unused(folder: Path) -> bool:
-    """Remove a folder and its lock; False where a process runs from it."""
+    """Remove a folder and its lock; return False if a process runs from it."""
     lock = _locked(_lock_of(folder), fcntl.LOCK_EX | fcntl.LOCK_NB)
     if lock is None:
         return False

@@ -18,7 +18,7 @@ _STATUS = "status"
 
 
 def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) -> None:
-    """Execute a document with the given inputs, as one process of `machine`."""
+    """Run a document with the given inputs, as one process of `machine`."""
     document = json.loads(text)
     unknown = sorted(set(given) - set(document["inputs"]))
     if unknown:

@@ -1,4 +1,4 @@
-"""Write `process.json`: which process runs a flow on this machine, and from which bundle."""
+"""Write `process.json`: the process that runs a flow on this machine, and its bundle."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kitaru_targets.base import ContainerSpec, Emission
 from kitaru_targets.common import parameters
 
 SCHEMA = 1
-# Stands for the folder that the bundle is unpacked to.
+# Placeholder for the folder of the unpacked bundle.
 FOLDER = "{bundle}"
 
 
 def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
-    """Return `process.json` for a plan, which has one step.
+    """Return `process.json` for a plan with one step.
 
-    Raises UsageError when the code is not in the store, or a name cannot be an input.
+    Raises UsageError if the code is not in the store, or a name is not valid for an input.
     """
     if not wiring.leading[0].startswith("sha256:"):
         raise UsageError(

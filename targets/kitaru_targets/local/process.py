@@ -17,10 +17,10 @@ class Process:
     """A process that runs an execution."""
 
     def __init__(self, popen: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-        """`log` is the file that it prints to."""
+        """`log` is the file to which the process prints."""
         self.popen = popen
         self._last_lines = ""
-        # Reaps it, in a program that runs for long.
+        # Collects the exit status in a long-running program.
         self._end = threading.Thread(target=self._attend, args=(log,), daemon=True)
         self._end.start()
 
@@ -32,7 +32,7 @@ class Process:
         self._last_lines = "\n".join(lines[-_LAST_LINES:])
 
     def failure(self) -> KitaruError:
-        """Return the error that says how the process ended."""
+        """Return the error that describes the end of the process."""
         self._end.join()
         code = self.popen.returncode
         kind = {1: FlowError, 2: UsageError}.get(code, EnvironmentFailure)

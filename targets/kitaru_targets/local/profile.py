@@ -1,4 +1,4 @@
-"""What the compiler may expect of a process on this machine."""
+"""The compiler's profile of a process on this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from kitaru_compiler.cut.profile import Profile
 
 from kitaru_targets.base import Transport
 
-# Longer arguments of a process are cut off, or refused, by some systems.
+# Some systems truncate or reject longer arguments of a process.
 TRANSPORT = Transport(image="", inline=False, longest_input=4_096, takes_empty=False, local=True)
 
 PROFILE = Profile(

@@ -1,13 +1,13 @@
 """Start a process on this machine that runs a deployed flow.
 
 Only the store is read. The bundle is unpacked once into a folder of the user's cache (see
-`bundles`); a folder whose files are not those of the bundle is replaced. What travels in the bundle
-is the project's code, the plan and Kitaru's own runtime, so that a version runs the same code
-wherever its store is reached. Installed packages do not travel: one that the flow needs and this
-Python lacks is an error, another version is a note.
+`bundles`). A folder whose files differ from the bundle is replaced. The bundle contains the
+project's code, the plan and Kitaru's own runtime, so a version runs the same code wherever its
+store is reachable. Installed packages are not bundled. A package that the flow needs and this
+Python lacks is an error. Another version of a package is a note.
 
-The process belongs to no terminal and outlives the one that started it: it ends when the execution
-ends or waits. Its working directory is that of its starter, which is not on its import path.
+The process has no terminal and outlives its starter. It ends when the execution ends or waits. Its
+working directory is that of its starter, but is not on its import path.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from kitaru_targets.local.validate import parsed
 
 _OPTIONS = frozenset({"python"})
 _LOOK_SECONDS = 0.02
-# What a dry run or a container tells its steps, and a process here must not inherit.
+# Variables for the steps of a dry run or a container, which a process here must not inherit.
 _LEFT_OUT = frozenset({"KITARU_MODE", "KITARU_BUNDLE", "PYTHONHOME", "PYTHONSAFEPATH"})
 
 
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
     """Start a process for the document at path `document`, and return when the execution exists.
 
-    Options: `python`, the interpreter (default: the one that runs this).
+    Options: `python`, the interpreter (default: the interpreter of this process).
 
     Raises:
-        UsageError: an unknown option.
-        EnvironmentFailure: the store lacks the bundle, or this Python a package.
+        UsageError: an option is unknown.
+        EnvironmentFailure: the store lacks the bundle, or this Python lacks a package.
         FlowError: the process ended before it recorded anything.
     """
     check_run("local", options, _OPTIONS)
@@ -83,7 +83,7 @@ def prepared(
 ) -> tuple[Unpacked, tuple[str, ...]]:
     """Return the folder of a document's bundle, and notes about packages of other versions.
 
-    Raises EnvironmentFailure when the store lacks the bundle, or this Python a package.
+    Raises EnvironmentFailure if the store lacks the bundle, or this Python lacks a package.
     """
     is_own = python in ("", sys.executable)
     notes = tuple(_differences(document["requirements"], store)) if is_own else ()
@@ -109,7 +109,7 @@ def run(
 def command(
     document: Mapping[str, Any], folder: Path, given: Mapping[str, Any], *, run: str
 ) -> list[str]:
-    """Return the arguments of Python that run a document whose bundle is in `folder`."""
+    """Return Python's arguments to run a document whose bundle is in `folder`."""
     declared = document["inputs"]
     known = {name: value["default"] for name, value in declared.items() if "default" in value}
     values = {name: _text(value) for name, value in {**known, **given}.items()}
@@ -123,7 +123,7 @@ def command(
 
 
 def environment(document: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Return the variables of the process: those of this one, and over them the document's."""
+    """Return the variables of the process: those of this process, overridden by the document's."""
     here = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
     path = os.pathsep.join([str(folder), *filter(None, [here.get("PYTHONPATH", "")])])
     own = {"PYTHONPATH": path, "KITARU_BUNDLE": document["bundle"]}
@@ -149,7 +149,7 @@ def _started(words: Sequence[str], variables: Mapping[str, str], files: Sequence
 
 
 def _differences(pins: Sequence[str], store: Store) -> Iterator[str]:
-    """Yield a note for each package of another version; raise where one is missing."""
+    """Yield a note for each package of another version; raise if a package is missing."""
     missing = []
     for pin in pins:
         name, _, version = pin.partition("==")

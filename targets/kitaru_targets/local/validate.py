@@ -1,4 +1,4 @@
-"""Check that a document is one from which a process can be started here."""
+"""Check that a process can be started here from a document."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kitaru_targets.local.emit import FOLDER, SCHEMA
 _FIELDS = {"schema", "flow", "bundle", "requirements", "environment", "inputs", "command"}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[^\]]*\])?==\S+")
-# What a list or a table contains.
+# The element types of lists and tables.
 _SHAPES: dict[str, tuple[type, type]] = {
     "requirements": (list, str),
     "environment": (dict, str),
@@ -30,7 +30,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def validate(text: str) -> list[str]:
-    """Return what is wrong with a document, empty when nothing is."""
+    """Return the faults of a document, empty if there are no faults."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -42,7 +42,7 @@ def validate(text: str) -> list[str]:
 
 
 def parsed(data: str | bytes, where: str) -> dict[str, Any]:
-    """Return the document in a file; raise StateError, naming `where` it is, if one is damaged.
+    """Parse the document in a file; raise StateError, with the name `where`, if it is damaged.
 
     >>> parsed("[]", "build/process.json")
     Traceback (most recent call last):

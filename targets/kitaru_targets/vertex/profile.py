@@ -17,7 +17,7 @@ PROFILE = Profile(
     waits="suspended",
     max_depth=40,
     start_seconds=(60, 120),
-    # Each is two or three nodes of the engine's own graph, which fails beyond a few hundred.
+    # Each node is two or three nodes of the engine's own graph, which fails beyond a few hundred.
     fan_out=100,
 )
 

@@ -1,4 +1,4 @@
-"""Start a run on Vertex AI Pipelines with its own SDK, imported only here.
+"""Start a run on Vertex AI Pipelines with its own SDK, which is imported only here.
 
 Written against google-cloud-aiplatform 2.7. It was never run against a real service.
 """
@@ -15,7 +15,7 @@ from kitaru_targets.common.options import check_run
 
 _JOB = ("project", "location", "pipeline_root", "job_id", "encryption_spec_key_name")
 _RUN = ("service_account", "network")
-# The id of a job, which the service takes once.
+# The option for a job id, which the service accepts only once.
 RUN_OPTION = "once"
 _CONFLICT = 409
 
@@ -24,11 +24,11 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     """Start a run of the document at path `document`.
 
     Options: `project`, `location` and `pipeline_root` (a `gs://` folder) of the job, `job_id`,
-    `encryption_spec_key_name`, and the `service_account` and `network` it runs with. `once` is a
-    `job_id` as well: a job of that id is not started again.
+    `encryption_spec_key_name`, and its `service_account` and `network`. `once` is also a `job_id`:
+    an existing job with that id is not started again.
 
     Raises:
-        UsageError: an unknown option.
+        UsageError: an option is unknown.
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
     once = options.get(RUN_OPTION, "")
@@ -58,7 +58,7 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
 
 
 def _began(job: Any, options: Mapping[str, str], once: str) -> bool:
-    """Start a job; return False where one of the id `once` is there already."""
+    """Start a job; return False if a job with the id `once` already exists."""
     try:
         job.submit(**options)
     except Exception as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from kitaru_targets.kfp import check
 from kitaru_targets.vertex.profile import MAX_NAME
 
-# The largest request that the service's API takes inline.
+# The largest inline request of the service's API.
 MAX_DOCUMENT_BYTES = 10 * 1024 * 1024
 
 
 def validate(text: str) -> list[str]:
-    """Return what is wrong with a document, empty when nothing is."""
+    """Return the faults of a document, empty if there are no faults."""
     return check.document(text, longest_name=MAX_NAME, most_bytes=MAX_DOCUMENT_BYTES)
