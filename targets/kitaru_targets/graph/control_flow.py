@@ -12,7 +12,7 @@ from kitaru.wire.plan import Plan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Jump:
-    """On to block `target`; None is the end of the flow, by a `return` or a `raise`."""
+    """A jump to block `target`; None is the end of the flow, by a `return` or a `raise`."""
 
     target: str | None
     stmt: ast.stmt
@@ -20,7 +20,7 @@ class Jump:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Test:
-    """A decision. Two ways may lead to one and the same test, which is then one object."""
+    """A decision. If two paths reach the same test, both refer to one object."""
 
     expression: ast.expr
     true: Way
@@ -39,9 +39,9 @@ Way = Jump | Test | Perhaps | None
 
 
 def ways(plan: Plan, steps: str) -> Mapping[str, Way]:
-    """Return the way out of each block by name; positions are those of the user's source.
+    """Return the exit of each block by name; positions are those of the user's source.
 
-    A block without a function of its own, the flow that is not cut, ends the flow.
+    A block without a function of its own (an uncut flow) ends the flow.
     """
     tree = located(plan, steps)
     return {f.name: _way(f.body, None) for f in tree.body if isinstance(f, ast.FunctionDef)}
@@ -74,7 +74,7 @@ def _returns(stmt: ast.stmt) -> bool:
 
 
 def _own(root: ast.AST) -> Iterator[ast.AST]:
-    """Walk a tree without the functions and classes defined in it, whose returns are theirs."""
+    """Walk a tree without nested functions and classes, whose returns are their own."""
     if isinstance(root, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
         return
     yield root

@@ -22,7 +22,7 @@ _STYLES: dict[Kind, str] = {
 
 
 def dot(graph: Graph) -> str:
-    """Return the graph in DOT; a bold arrow is a cut, a step has a bold outline."""
+    """Return the graph in DOT. A bold arrow is a cut; a step has a bold outline."""
     lines = [f"digraph {_quoted(graph.flow)} {{", '  node [fontname="monospace"];']
     lines += [f"  {_quoted(node.id)} [{_node(node)}];" for node in graph.nodes]
     lines += [f"  {_quoted(e.source)} -> {_quoted(e.target)}{_edge(e)};" for e in graph.edges]
@@ -47,6 +47,6 @@ def _quoted(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    # Graphviz also expands entities of HTML in plain strings.
+    # Graphviz also expands HTML entities in plain strings.
     text = visible(text).replace("&", "&amp;")
     return text.replace("\\", "\\\\").replace('"', '\\"')

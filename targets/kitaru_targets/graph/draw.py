@@ -20,14 +20,14 @@ _JOIN = 14
 
 
 def svg(graph: Graph) -> str:
-    """Return the graph as an SVG document, in light or dark as its reader prefers."""
+    """Return the graph as an SVG document, in the reader's light or dark theme."""
     return render(
         "graph.svg.j2", {**drawn(graph), "style": render("graph.css.j2", {}), "links": {}}
     )
 
 
 def drawn(graph: Graph) -> dict[str, Any]:
-    """Return everything that the template of the drawing needs."""
+    """Return the data for the template of the drawing."""
     texts = {node.id: _text(node) for node in graph.nodes}
     sizes = {node.id: _size(node, texts[node.id]) for node in graph.nodes}
     drawing = arrange(graph, sizes)
@@ -54,7 +54,7 @@ def drawn(graph: Graph) -> dict[str, Any]:
 
 
 def said(node: Node) -> str:
-    """Return a text that describes a node, for tooltips and screen readers."""
+    """Return a description of a node, for tooltips and screen readers."""
     kind = {"start": "flow", "test": "test", "end": "early end" if node.early else "end"}
     parts = [f"{kind.get(node.kind, node.kind)} {node.title}", place(node)]
     parts += node.details
@@ -64,7 +64,7 @@ def said(node: Node) -> str:
 
 
 def place(node: Node) -> str:
-    """Return where a node's source is, as `flow.py:3-5`."""
+    """Return the source location of a node, as `flow.py:3-5`."""
     span = node.span
     last = f"-{span.end_line}" if span.end_line > span.line else ""
     return f"{span.file}:{span.line}{last}"

@@ -1,7 +1,7 @@
 """Lay out a graph: program order from top to bottom, arms side by side.
 
-Everything outside of arms is placed on one axis. An arm ends where all continuing paths join. An
-arm without nodes keeps a lane, so that its edge passes next to the others.
+All nodes outside of arms are placed on one axis. An arm ends where all continuing paths join. An
+arm without nodes keeps a lane, so that its edge passes next to the other arms.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Sizes = Mapping[str, tuple[int, int]]
 
 @dataclass(slots=True)
 class Drawing:
-    """Nodes around an axis at x = 0: `places` are their upper middles, `lanes` the x of an edge.
+    """Nodes around an axis at x = 0: `places` are their top centres, `lanes` the x of an edge.
 
-    It reaches from -`left` to `right` and from 0 to `height`, in pixels.
+    The drawing extends from -`left` to `right` and from 0 to `height`, in pixels.
     """
 
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -30,20 +30,20 @@ class Drawing:
     height: int = 0
 
     def put(self, node: str, size: tuple[int, int]) -> None:
-        """Add a node on the axis, below everything."""
+        """Add a node on the axis, below all others."""
         self.places[node] = (0, self.height)
         self.widen(-size[0] // 2, size[0] // 2)
         self.height += size[1]
 
     def take(self, arm: Drawing, x: int, y: int) -> None:
-        """Add what an arm holds, its axis at `x` and its top at `y`."""
+        """Add the content of an arm, with its axis at `x` and its top at `y`."""
         self.places |= {node: (px + x, py + y) for node, (px, py) in arm.places.items()}
         self.lanes |= {edge: lane + x for edge, lane in arm.lanes.items()}
         self.widen(x - arm.left, x + arm.right)
         self.height = max(self.height, y + arm.height)
 
     def lane(self, edge: Edge, x: int) -> None:
-        """Lead an edge down at `x`."""
+        """Route an edge downwards at `x`."""
         self.lanes[edge] = x
         self.widen(x, x)
 
@@ -52,14 +52,14 @@ class Drawing:
 
 
 def arrange(graph: Graph, sizes: Sizes) -> Drawing:
-    """Return where to draw each node, given its width and height in pixels."""
+    """Return the position of each node, from its width and height in pixels."""
     out = outgoing(graph)
     reach = _reach(graph, out)
     return _Arranger(sizes, out, reach, _meetings(out, reach)).chain(graph.nodes[0].id, None)
 
 
 def outgoing(graph: Graph) -> dict[str, list[Edge]]:
-    """Return the edges that leave each node, in their order."""
+    """Return the edges that leave each node, in order."""
     found: dict[str, list[Edge]] = {node.id: [] for node in graph.nodes}
     for edge in graph.edges:
         found[edge.source].append(edge)
@@ -75,7 +75,7 @@ class _Arranger:
     placed: set[str] = field(default_factory=set)
 
     def chain(self, first: str, stop: str | None) -> Drawing:
-        """Draw what follows from `first` up to where the arms around it meet."""
+        """Draw the nodes from `first` to the join of the surrounding arms."""
         drawing = Drawing()
         node: str | None = first
         while node is not None and node != stop and node not in self.placed:
@@ -123,7 +123,7 @@ def _columns(arms: list[Drawing]) -> list[int]:
 
 
 def _reach(graph: Graph, out: dict[str, list[Edge]]) -> dict[str, int]:
-    """Return the last end that can be reached from each node, later nodes first."""
+    """Return the last end reachable from each node, later nodes first."""
     place = {node.id: index for index, node in enumerate(graph.nodes)}
     found: dict[str, int] = {}
     for node in reversed(_in_order(graph, out)):
@@ -132,9 +132,9 @@ def _reach(graph: Graph, out: dict[str, list[Edge]]) -> dict[str, int]:
 
 
 def _meetings(out: dict[str, list[Edge]], reach: dict[str, int]) -> dict[str, str | None]:
-    """Return where the ways from a node meet again, not counting those that end before others.
+    """Return where the paths from a node join again, ignoring paths that end earlier.
 
-    These are the immediate post-dominators, found from the ends towards the start.
+    These are the immediate post-dominators, computed from the ends to the start.
     """
     found: dict[str, str | None] = {}
     depth: dict[str | None, int] = {None: 0}
@@ -152,7 +152,7 @@ def _meetings(out: dict[str, list[Edge]], reach: dict[str, int]) -> dict[str, st
 
 
 def _in_order(graph: Graph, out: dict[str, list[Edge]]) -> list[str]:
-    """Return the nodes so that every edge leads to a later one."""
+    """Sort the nodes so that every edge leads to a later node."""
     waiting = {node.id: 0 for node in graph.nodes}
     for edge in graph.edges:
         waiting[edge.target] += 1

@@ -25,7 +25,7 @@ _SPECIAL = re.compile(r"[^A-Za-z0-9_ .,:()=+/-]")
 
 
 def mermaid(graph: Graph) -> str:
-    """Return the graph as a Mermaid flowchart; a thick arrow is a cut."""
+    """Return the graph as a Mermaid flowchart. A thick arrow is a cut."""
     ids = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
     lines = [f"  {ids[node.id]}{_node(node)}" for node in graph.nodes]
     lines += [f"  {ids[e.source]} {_arrow(e)} {ids[e.target]}" for e in graph.edges]

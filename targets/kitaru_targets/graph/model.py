@@ -1,6 +1,6 @@
 """The graph of a flow: steps, waits, conditions, joins, ends, and edges between them.
 
-It is made from what is on disk after compiling: the plan, the generated blocks and the sources.
+It is built from the files of a compilation: the plan, the generated blocks and the sources.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One thing in the graph.
+    """A node of the graph.
 
-    `step` is the pipeline's step that stands here, empty for what runs in the process before it;
-    `runs_in` are all steps whose process may get here. `early` marks an end before the last block.
-    `reason` is the code of the rule by which a region stays together, `why` and `fix` are what it
-    says here.
+    `step` is the pipeline's step that starts here, empty if the node runs in the process before it.
+    `runs_in` are all steps whose process may reach the node. `early` marks an end before the last
+    block. `reason` is the code of the rule that keeps a region together. `why` and `fix` are the
+    rule's texts for this place.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Control may go from one node to another; `cut` means that a new container starts there."""
+    """A possible path of control between two nodes; with `cut`, a new container starts there."""
 
     source: str
     target: str
@@ -73,7 +73,7 @@ class Graph:
     edges: tuple[Edge, ...]
 
     def node(self, id: str) -> Node:
-        """Return the node with this id. Raise KeyError if there is no such node."""
+        """Return the node with this id; raise KeyError if it does not exist."""
         return {node.id: node for node in self.nodes}[id]
 
 
@@ -82,7 +82,7 @@ def graph_of(plan: Plan, steps: str, sources: Mapping[str, str]) -> Graph:
 
     Args:
         steps: the text of `steps.py`.
-        sources: the text of each of the project's files, by its path in the plan.
+        sources: the text of each project file, by its path in the plan.
 
         graph_of(compilation.plan, compilation.steps_py, compilation.sources).nodes[0].title
     """
@@ -97,13 +97,13 @@ class _Builder:
     lines: Mapping[str, list[str]]
     nodes: dict[str, Node] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
-    # By identity: two ways may lead to one test.
+    # By identity: two paths may lead to one test.
     tests: dict[int, str] = field(default_factory=dict)
 
     def build(self) -> Graph:
         self.cuts = {step.entry for step in self.plan.steps}
         self.named = {step.name: step for step in self.plan.steps}
-        # Each call that such a block submits starts a container, too.
+        # Each call that such a block submits also starts a container.
         fans = {step.blocks[0]: step for step in self.plan.steps if step.per_item}
         self.cuts |= fans.keys()
         self.named |= fans
@@ -119,7 +119,7 @@ class _Builder:
         return Graph(self.plan.flow, tuple(self.nodes.values()), tuple(self.edges))
 
     def _block(self, block: Block) -> None:
-        # The first step takes in the block after its entry, and is called by that one's name.
+        # The first step also contains the block after its entry, and has that block's name.
         step = self.named.get(block.name)
         self.nodes[block.name] = Node(
             id=block.name,
@@ -219,7 +219,7 @@ def _parameter(parameter: Parameter) -> str:
 
 
 def _details(block: Block, step: Step | None) -> list[str]:
-    """Return what is worth knowing of a block at a glance, one line each."""
+    """Return a short summary of a block, one line per fact."""
     found = []
     if block.reason:
         found += [

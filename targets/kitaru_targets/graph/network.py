@@ -1,7 +1,7 @@
 """The checkpoint graph of a flow as a networkx `DiGraph`, with control and data edges.
 
-`kitaru graph` writes it as GraphML or JSON, for tools that read graphs. networkx takes longer to
-import than a compilation, so that this module is imported only where a graph is asked for.
+`kitaru graph` writes it as GraphML or JSON, for tools that read graphs. Importing networkx takes
+longer than a compilation, so this module is imported only if a graph is requested.
 
 Nodes are those of `kitaru_targets.graph.model`, by their ids. Attributes of a node:
 
@@ -18,8 +18,8 @@ Nodes are those of `kitaru_targets.graph.model`, by their ids. Attributes of a n
 | `critical` | whether the path with the most container starts leads through it |
 
 Attributes of an edge: `control` (control may continue there), `cut` (in a new container), `label`
-(of a test), and `data`, the variables that the target reads and the source has set, separated by
-commas. An edge with data alone skips the nodes between.
+(of a test), and `data`: the variables, separated by commas, that the source sets and the target
+reads. An edge with only data skips the nodes between.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def network_of(graph: Graph, plan: Plan, steps: str) -> nx.DiGraph[str]:
             node.id, **_attributes(node, started.get(node.step)), calls=calls.get(node.id, "")
         )
     for edge in graph.edges:
-        # Both ways of a test may lead to one place.
+        # Both arms of a test may lead to the same node.
         known = network.get_edge_data(edge.source, edge.target, {}).get("label", "")
         label = " or ".join(dict.fromkeys(filter(None, [known, edge.label])))
         network.add_edge(edge.source, edge.target, control=True, cut=edge.cut, label=label, data="")
@@ -71,7 +71,7 @@ def network_of(graph: Graph, plan: Plan, steps: str) -> nx.DiGraph[str]:
 
 
 def critical_path(network: nx.DiGraph[str]) -> list[str]:
-    """Return the nodes of the path on which the most containers start one after the other."""
+    """Return the nodes of the path with the most sequential container starts."""
     control: nx.DiGraph[str] = nx.DiGraph()
     control.add_nodes_from(network)
     for source, target, attributes in network.edges(data=True):
@@ -117,10 +117,10 @@ def _attributes(node: Node, step: Step | None) -> dict[str, Any]:
 
 
 def _data_edges(plan: Plan, steps: str) -> dict[tuple[str, str], set[str]]:
-    """Return which block reads what which other block has set, by (source, target).
+    """Return the variables that one block sets and another reads, by (source, target).
 
-    A definition reaches a block if a path leads there on which no other block sets the variable.
-    Control only jumps forward, so that one pass over the blocks finds all of them.
+    A definition reaches a block if there is a path on which no other block sets the variable.
+    Control only jumps forward, so one pass over the blocks finds all of them.
     """
     functions = {f.name: f for f in ast.parse(steps).body if isinstance(f, ast.FunctionDef)}
     reaching: dict[str, dict[str, set[str]]] = {block.name: {} for block in plan.blocks}
@@ -142,9 +142,9 @@ def _data_edges(plan: Plan, steps: str) -> dict[tuple[str, str], set[str]]:
 
 
 class _Variables:
-    """The variables of one block's function, by the names that they have in frames.
+    """The variables of one block's function, by their names in frames.
 
-    `read` are those that it takes from its frame and uses, `set` those that it may set, and
+    `read` are the variables that it loads from its frame and uses, `set` those that it may set, and
     `replaced` those that it certainly sets.
     """
 
@@ -179,7 +179,7 @@ class _Variables:
             if name in loaded or key != prefix + name:
                 self.read.add(key)
             if key != prefix + name:
-                # What a helper returned, under the name that its caller gives it.
+                # The result of a helper, under the caller's name for it.
                 stored.add(name)
                 certain.add(name)
         if block.kind == "entry":

@@ -17,11 +17,11 @@ from kitaru_targets.graph.text import lines_of
 
 
 def page(graph: Graph, sources: Mapping[str, str], title: str = "") -> str:
-    """Return the graph as one HTML page that needs no network.
+    """Return the graph as one HTML page that works without a network.
 
     Args:
-        sources: the text of the project's files by path; those that the graph mentions are shown.
-        title: the target's name for people; empty when the graph is of no target.
+        sources: the text of the project's files by path; those in the graph are shown.
+        title: the displayed name of the target; empty if the graph has no target.
     """
     style, script = render("index.css.j2", {}), render("index.js.j2", {})
     files = list(dict.fromkeys(node.span.file for node in graph.nodes))
@@ -59,11 +59,11 @@ class _Page:
         return f"line-{self._number[node.span.file]}-{line}"
 
     def lines(self, node: Node) -> list[str]:
-        """Return the ids of the lines that the node stands for."""
+        """Return the ids of the node's lines."""
         return [self.line(node, line) for line in range(node.span.line, node.span.end_line + 1)]
 
     def file(self, name: str, text: str) -> dict[str, Any]:
-        """Return what the template shows of one file."""
+        """Return the template's data for one file."""
         lines = enumerate(lines_of(text), 1)
         return {"name": name, "lines": [self._line(name, number, line) for number, line in lines]}
 
@@ -82,7 +82,7 @@ class _Page:
 
 
 def _why(index: int, node: Node) -> dict[str, Any]:
-    """Return what is said below a region: what was found here, why it matters, what to write."""
+    """Return the text below a region: the finding, its explanation and the fix."""
     rule = load(node.reason)
     return {
         "id": f"why-{index}",
@@ -96,7 +96,7 @@ def _why(index: int, node: Node) -> dict[str, Any]:
 
 
 def _marked(text: str) -> list[tuple[bool, str]]:
-    """Return a text in parts, and of each whether it is code, which stands between backticks."""
+    """Split a text into parts, each with whether it is code between backticks."""
     parts = enumerate(visible(text).split("`"))
     return [(number % 2 == 1, part) for number, part in parts if part]
 
@@ -111,5 +111,5 @@ def _summary(graph: Graph, title: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """Return what a content security policy calls a script or a style by."""
+    """Return the hash of a script or a style for a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,4 +1,4 @@
-"""Lay out the user's text: every line in its place, in the available width."""
+"""Lay out source text in the available width, with every line in its place."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kitaru.wire.printable import visible
 
 
 def decoded(data: bytes) -> str:
-    """Return the text of a source file that the compiler has read, line ends as `\\n`."""
+    """Return the text of a source file that the compiler has read, with `\\n` as line ends."""
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     return io.TextIOWrapper(io.BytesIO(data), encoding, newline=None).read()
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines as Python counts them: `str.splitlines` knows more line ends than it."""
+    """Return the lines as Python counts them: `str.splitlines` splits at more characters."""
     return text.removesuffix("\n").split("\n")
 
 
 def written(lines: Sequence[str], node: ast.expr | ast.stmt) -> str:
-    """Return the source of a node, its first line when it has several.
+    """Return the source of a node, or its first line if there are several.
 
-    What the compiler made has no source, and is written as it would be in Python.
+    A node created by the compiler has no source and is written as Python code.
     """
     first, last = node.lineno, node.end_lineno or node.lineno
     if not 0 < first <= len(lines):
@@ -38,7 +38,7 @@ def written(lines: Sequence[str], node: ast.expr | ast.stmt) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """Return the text in at most `width` columns, on one line."""
+    """Shorten the text to at most `width` columns, on one line."""
     text = visible(re.sub(r"[ \t\n]+", " ", text))
     if columns(text) <= width:
         return text
@@ -48,5 +48,5 @@ def shortened(text: str, width: int) -> str:
 
 
 def columns(text: str) -> int:
-    """Return how many columns of a fixed-width font the text takes."""
+    """Return the number of columns of the text in a fixed-width font."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

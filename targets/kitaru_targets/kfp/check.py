@@ -1,8 +1,8 @@
 """Check documents for errors that the vendors' own tools do not find.
 
 Parsers, loaders and local runners accept a missing dependency, an undeclared input, a wrong
-placeholder or a condition on a missing output. A cluster fails on it or, worse, drops the task
-silently. Every emitted document is checked here before it is written.
+placeholder or a condition on a missing output. A cluster fails on it or, worse, silently drops the
+task. Every emitted document is checked here before it is written.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DEFAULTS: dict[str, tuple[type, ...]] = {
 
 
 def document(text: str, *, longest_name: int, most_bytes: int) -> list[str]:
-    """Return what is wrong with a document's text, each with its place; empty when nothing is."""
+    """Return the faults in a document's text with their locations; empty if it is valid."""
     if len(text.encode()) > most_bytes:
         return [f"the document has more than {most_bytes:,} bytes"]
     try:
@@ -101,7 +101,7 @@ def _executors(spec: dict[str, Any]) -> Iterator[str]:
 
 
 def _interfaces(spec: dict[str, Any], users: dict[str, list[str]]) -> Iterator[str]:
-    """The backend stores container and interface under the container's hash: the first wins."""
+    """Find conflicting interfaces: the backend stores one interface per container hash."""
     seen: dict[str, tuple[str, Any]] = {}
     for label, names in users.items():
         container = json.dumps(spec["deploymentSpec"]["executors"][label], sort_keys=True)
@@ -144,7 +144,7 @@ def _placeholders(name: str, component: dict[str, Any], container: dict[str, Any
 
 
 def _expansions(value: Any, place: str) -> Iterator[str]:
-    """Engines expand the content of double braces, wherever it stands."""
+    """Find double braces in user text: engines expand their content everywhere."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _expansions(key, f"{place}.{key}")

@@ -11,7 +11,7 @@ from typing import Any
 from kitaru_targets.common.node_names import KEY, MAX_KEY, RESERVED_SUFFIX
 from kitaru_targets.kfp import conditions
 
-# `kfp.local` takes the task's name out of the input's.
+# `kfp.local` extracts the task's name from the input's name.
 _FOUND = re.compile(r"pipelinechannel--[a-z0-9-]+-Output")
 _MAX_DEPTH = 95
 
@@ -40,7 +40,7 @@ class _Dag:
 
 
 def problems(spec: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the graphs of a document."""
+    """Yield the faults of the graphs of a document."""
     components = spec["components"]
     dags = {"root": spec["root"]} | {n: c for n, c in components.items() if "dag" in c}
     if "dag" not in spec["root"]:
@@ -67,7 +67,7 @@ def _unique(dags: dict[str, Any]) -> Iterator[str]:
 
 
 def _nesting(spec: dict[str, Any]) -> Iterator[str]:
-    """Each group stands in one place, none in itself, and not too deep."""
+    """Check that each group occurs in one place, not in itself, and not too deep."""
     callers: dict[str, int] = {}
     pending = [(spec["root"], 0)]
     while pending:
@@ -89,7 +89,7 @@ def _nesting(spec: dict[str, Any]) -> Iterator[str]:
 
 
 def _order(dag: _Dag) -> Iterator[str]:
-    """A task may only depend on siblings that stand before it: then there is no cycle."""
+    """Check that a task depends only on earlier siblings, which excludes cycles."""
     before: set[str] = set()
     for key, task in dag.tasks.items():
         for needed in task.get("dependentTasks", []):
@@ -149,7 +149,7 @@ def _inputs(dag: _Dag, key: str, task: dict[str, Any], called: dict[str, Any]) -
 
 
 def _source_type(dag: _Dag, task: dict[str, Any], source: dict[str, Any]) -> str:
-    """Return the type of what an input gets, or `?` and what is wrong."""
+    """Return the type of an input's source, or `?` and the fault."""
     match source:
         case {"runtimeValue": {"constant": str()}}:
             return "STRING"
@@ -184,7 +184,7 @@ def _condition(dag: _Dag, task: dict[str, Any]) -> Iterator[str]:
 
 
 def _skipped(dag: _Dag, task: dict[str, Any]) -> Iterator[str]:
-    """A task that depends on a skipped one is dropped: only a condition on it may expect that."""
+    """Check that only a condition depends on a skipped task; the engine drops other dependents."""
     condition = task.get("triggerPolicy", {}).get("condition", "")
     for needed in task.get("dependentTasks", []):
         conditional = "triggerPolicy" in dag.tasks.get(needed, {})
@@ -193,7 +193,7 @@ def _skipped(dag: _Dag, task: dict[str, Any]) -> Iterator[str]:
 
 
 def loop_problems(task: dict[str, Any], called: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with how `task` iterates over the component that it calls, if it does."""
+    """Yield the faults of the iteration of `task` over its component, if it has one."""
     iterator = task.get("parameterIterator")
     if "artifactIterator" in task or (iterator is None and "iteratorPolicy" in task):
         yield "only a list of texts can be iterated over"

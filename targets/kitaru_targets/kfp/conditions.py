@@ -1,7 +1,7 @@
-"""Write and read conditions in the subset of CEL that all engines evaluate alike.
+"""Write and read conditions in the subset of CEL that all engines evaluate in the same way.
 
-The Go driver evaluates CEL, `kfp.local` translates it to Python. Both agree on comparisons of one
-string input with words, and on `&&` between them.
+The Go driver evaluates CEL, and `kfp.local` translates it to Python. Both agree on comparisons of
+one string input with words, and on `&&` between comparisons.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TERM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The input called `name` is one of `words`, or none of them when `negated`."""
+    """The input called `name` is one of `words`, or is not one of them if `negated`."""
 
     name: str
     words: tuple[str, ...]
@@ -38,17 +38,17 @@ class Comparison:
         return f"!({inside})" if self.negated else inside
 
     def holds(self, value_of: Callable[[str], object]) -> bool:
-        """Return whether it holds, given the inputs' values."""
+        """Return whether the comparison is true for the inputs' values."""
         return (value_of(self.name) in self.words) != self.negated
 
 
 def write(comparisons: list[Comparison]) -> str:
-    """Return a condition under which all comparisons hold."""
+    """Return a condition that requires all comparisons."""
     return " && ".join(comparison.text() for comparison in comparisons)
 
 
 def read(text: str) -> list[Comparison]:
-    """Return a condition's comparisons; raise ValueError when engines could disagree on it.
+    """Parse a condition's comparisons; raise ValueError if engines could disagree on it.
 
     >>> read("inputs.parameter_values['pipelinechannel--draft--status'] == 'go'")
     [Comparison(name='pipelinechannel--draft--status', words=('go',), negated=False)]

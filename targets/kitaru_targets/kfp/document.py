@@ -14,12 +14,12 @@ from kitaru_targets.common import parameters, variables, yaml
 from kitaru_targets.common.node_names import slug
 from kitaru_targets.kfp import conditions, task_groups
 
-# Open-source Kubeflow resolves this only as the whole constant of a task input: it travels as the
-# input `run`, and the container's arguments read that.
+# Open-source Kubeflow resolves this only as the whole constant of a task input. It is passed as the
+# input `run`, which the container's arguments read.
 RUN_UUID = "{{$.pipeline_job_uuid}}"
 SCHEMA_VERSION = "2.1.0"
 _STEP_INPUTS = ("step", "run", "execution", "store")
-# The first step's alone: the key of inputs that are in the store.
+# Only for the first step: the key of inputs in the store.
 _STORED = "inputs"
 _STRING = {"parameterType": "STRING"}
 _LIST = {"parameterType": "LIST"}
@@ -33,7 +33,7 @@ _GPU = "nvidia.com/gpu"
 
 
 def emit(plan: Plan, wiring: ContainerSpec, *, longest_name: int, longest_key: int) -> Emission:
-    """Return the document for a plan; raise UsageError when a name or value cannot be in it."""
+    """Return the document for a plan; raise UsageError if a name or value is not valid in it."""
     root = task_groups.build(plan, longest=longest_key)
     components = _Components(plan, wiring)
     document = {
@@ -61,7 +61,7 @@ def _info(plan: Plan, longest: int) -> dict[str, str]:
 
 
 def definitions(plan: Plan, store: str, execution: str = "") -> dict[str, Any]:
-    """Return the pipeline's `inputDefinitions.parameters`; raise UsageError on a bad name."""
+    """Return the pipeline's `inputDefinitions.parameters`; raise UsageError on an invalid name."""
     declared = parameters.declared(plan, store, execution)
     return {parameter.name: _definition(parameter) for parameter in declared}
 
@@ -76,10 +76,10 @@ def _definition(parameter: parameters.Declared) -> dict[str, Any]:
 
 
 def _resources(asked: Resources) -> dict[str, Any]:
-    """Return an executor's `resources`, empty when the step asks for nothing.
+    """Return an executor's `resources`, empty if the step requests none.
 
-    Both the old numeric fields and the newer text fields are written: servers differ in which of
-    them they read.
+    Both the old numeric fields and the newer text fields are written, because servers read
+    different ones.
     """
     found: dict[str, Any] = {}
     if asked.cpu:
@@ -94,7 +94,7 @@ def _resources(asked: Resources) -> dict[str, Any]:
 
 
 class _Profile(NamedTuple):
-    """What tells one component, and its container, from another."""
+    """The data that distinguishes one component and its container from another."""
 
     is_first: bool
     makes_list: bool
@@ -212,7 +212,7 @@ def _type(output: str) -> dict[str, str]:
 
 
 def _own(name: str) -> str:
-    """Return what the flow's input is called in the first step, beside `step`, `run` and so on."""
+    """Return the name of a flow's input in the first step, next to `step`, `run` and so on."""
     return f"input_{name}"
 
 
@@ -299,19 +299,19 @@ def _iterator(group: task_groups.Group, loop: task_groups.Loop) -> dict[str, Any
 
 
 def _item(group: task_groups.Group) -> str:
-    """Return the input by which a loop hands an item to its body."""
+    """Return the input through which a loop passes an item to its body."""
     channel = group.loop.channel if group.loop else None
     return f"{channel.name if channel else f'pipelinechannel--{group.key}'}-loop-item"
 
 
 def _task(key: str, needs: tuple[str, ...], body: dict[str, Any]) -> dict[str, Any]:
-    # Label and key are the same: engines before 2.5 look producers up by the label.
+    # Label and key are equal, because engines before 2.5 look up producers by the label.
     after = {"dependentTasks": [*needs]} if needs else {}
     return {"taskInfo": {"name": key}, **after, **body}
 
 
 def _context(group: task_groups.Group) -> dict[str, Any]:
-    """Pass on what every step needs, from the pipeline's parameters or from the group's inputs."""
+    """Pass on the inputs of every step, from the pipeline's parameters or the group's inputs."""
     if group.kind == "root":
         return {"execution": _parent(parameters.EXECUTION), "store": _parent(parameters.STORE)}
     return {"execution": _parent("execution"), "store": _parent("store")}

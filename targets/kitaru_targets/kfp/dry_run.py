@@ -1,7 +1,7 @@
-"""Execute a Kubeflow or Vertex document alone, in the order of a cluster.
+"""Run a Kubeflow or Vertex document alone, in the order of a cluster.
 
-A task that depends on a skipped one is skipped as well, and one that depends on a failed one does
-not run: this is stricter than the vendors' local runners.
+A task that depends on a skipped task is skipped as well. A task that depends on a failed task does
+not run. This is stricter than the vendors' local runners.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kitaru_targets.kfp.document import RUN_UUID
 State = Literal["succeeded", "skipped", "failed", "blocked"]
 Values = dict[str, Any]
 
-# Containers of a cluster have machines of their own; these share one.
+# On a cluster each container has its own machine. Here they share one.
 _AT_ONCE = 4
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
 _OUTPUT = re.compile(r"\{\{\$\.outputs\.parameters\['([^']+)'\]\.output_file\}\}")
@@ -33,7 +33,7 @@ _OUTPUT = re.compile(r"\{\{\$\.outputs\.parameters\['([^']+)'\]\.output_file\}\}
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One attempt to run a container: which task, its executor, the inputs, the outputs wanted."""
+    """One attempt to run a container: the task, its executor, the inputs, the requested outputs."""
 
     task: str
     attempt: int
@@ -42,21 +42,21 @@ class Call:
     outputs: tuple[str, ...]
 
 
-# Runs a container; returns its outputs, or None when it failed.
+# Runs a container; returns its outputs, or None on failure.
 Run = Callable[[Call], Mapping[str, str] | None]
 
 
 def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) -> None:
-    """Execute a document with the given parameters, each container as a process of `machine`."""
+    """Run a document with the given parameters, each container as a process of `machine`."""
     interpret(read.parse(text), given, run_id, lambda call: _started(call, machine))
 
 
 def interpret(
     spec: Mapping[str, Any], given: Mapping[str, Any], run_id: str, run: Run
 ) -> dict[str, State]:
-    """Execute a document with the given parameters; return how each of its tasks ended.
+    """Run a document with the given parameters; return the final state of each task.
 
-    Raises InputError when a parameter without a default is not given, or an unknown one is.
+    Raises InputError if a required parameter is missing or a parameter is unknown.
     """
     interpreter = _Interpreter(spec, run_id, run)
     interpreter.dag("root", spec["root"], _arguments(spec["root"], given))
@@ -83,10 +83,10 @@ class _Interpreter:
         self.states: dict[str, State] = {}
 
     def dag(self, name: str, component: Mapping[str, Any], inputs: Values) -> Values | None:
-        """Run a graph; return its outputs, None when something in it failed."""
+        """Run a graph; return its outputs, None if a task in it failed."""
         tasks = component["dag"]["tasks"]
         outputs: dict[str, Values] = {}
-        # Of this graph alone: the body of a loop runs several times at once.
+        # For this graph only: the body of a loop runs several times concurrently.
         states: dict[str, State] = {}
         for key in _order(tasks):
             state = _gate(tasks[key], states)
@@ -100,7 +100,7 @@ class _Interpreter:
         return {n: _selected(s["valueFromParameter"], outputs) for n, s in selected.items()}
 
     def _note(self, states: Mapping[str, State]) -> None:
-        """Keep how tasks ended; of a task that ran several times, that one of them failed."""
+        """Record the final states of tasks; for repeated runs of a task, a failure counts."""
         with self._lock:
             for key, state in states.items():
                 if self.states.get(key) not in ("failed", "blocked"):
@@ -135,7 +135,7 @@ class _Interpreter:
         component: Mapping[str, Any],
         arguments: Values,
     ) -> Values | None:
-        """Run the group once for each item, several at the same time."""
+        """Run the group once for each item, several concurrently."""
         item = task["parameterIterator"]["itemInput"]
         match task["parameterIterator"]["items"]:
             case {"raw": raw}:
@@ -199,7 +199,7 @@ def _files(names: tuple[str, ...], folder: Path) -> Mapping[str, str] | None:
 
 
 def command(call: Call, outputs: Path) -> list[str]:
-    """Return a container's command and arguments, inputs and output files in `outputs` filled."""
+    """Return a container's command and arguments, with inputs and output files inserted."""
     parts = [*call.container["command"], *call.container.get("args", [])]
     return [_filled(part, call, outputs) for part in parts]
 
@@ -217,7 +217,7 @@ def _gate(task: Mapping[str, Any], states: Mapping[str, State]) -> State | None:
 
 
 def text_of(value: Any) -> str:
-    """Return a parameter's value as a container's argument shows it."""
+    """Format a parameter's value for a container's argument."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -230,7 +230,7 @@ def _selected(selector: Mapping[str, str], outputs: Mapping[str, Values]) -> Any
 
 
 def _order(tasks: Mapping[str, Any]) -> list[str]:
-    """Return the tasks so that each comes after what it depends on, else as they are written."""
+    """Sort the tasks after their dependencies, otherwise in the written order."""
     graph = {key: task.get("dependentTasks", []) for key, task in tasks.items()}
     try:
         return list(TopologicalSorter(graph).static_order())

@@ -1,16 +1,16 @@
 """Turn a layout into tasks and groups, some of them conditional.
 
-Control runs along *lines*. A line lives in a group; as soon as the flow may have ended or been
-suspended on it, its rest becomes a *segment*: a group next to it, conditional on what one step that
-always ran has said. Segments are siblings, so that their number adds no depth. An `if` becomes a
-*wrapper* that always runs, and in it one conditional group per arm: what follows depends on the
-wrapper alone, because a task that depends on a skipped group would be dropped silently.
+Control runs along *lines*. A line belongs to a group. As soon as the flow may have ended or been
+suspended on it, the following steps become a *segment*: a group next to it, conditional on an
+output of one step that always ran. Segments are siblings, so their number adds no depth. An `if`
+becomes a *wrapper* that always runs and contains one conditional group per arm. Later steps depend
+on the wrapper alone, because a task that depends on a skipped group would be dropped silently.
 
-The calls of a fan-out are a *loop*: a group that runs once for each item of a list, beside the step
-that made the list. It needs no condition: where the flow ended the list is empty.
+The calls of a fan-out are a *loop*: a group that runs once for each item of a list, next to the
+step that created the list. It needs no condition, because the list is empty if the flow has ended.
 
-Where the flow may have ended inside an arm nobody outside can tell: the next step is then a *gate*,
-which starts, finds by its guard that nothing is left to do, and says so.
+If the flow may have ended inside an arm, no step outside can know it. The next step is then a
+*gate*: it starts, checks by its guard that there is no work to do, and reports it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Span, Step, 
 from kitaru_targets.common.node_names import Keys
 from kitaru_targets.kfp.conditions import Comparison
 
-# The list of a fan-out; local runners of the vendors find it by this name alone.
+# The list of a fan-out. Local runners of the vendors require this name.
 LIST = "Output"
 Output = Literal["next", "status", "Output"]
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """An output of a task, under the name it has as an input of everything that reads it."""
+    """An output of a task, under its name as an input of every reader."""
 
     task: str
     output: Output
@@ -52,7 +52,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What a group runs over, `parallel` at a time: the list in a channel, or `items`."""
+    """The iteration of a group, `parallel` at a time: over the list in a channel, or `items`."""
 
     channel: Channel | None
     items: tuple[str, ...]
@@ -63,8 +63,8 @@ class Loop:
 class Group:
     """A group of tasks: the root, a segment, a wrapper or an arm of a branch, or a loop.
 
-    `channels` are the outputs of tasks outside that it or its children read; `exposes` is the task
-    inside whose outputs it shows to its siblings.
+    `channels` are the outputs of outside tasks that the group or its children read. `exposes` is
+    the inner task whose outputs its siblings can read.
     """
 
     key: str
@@ -96,10 +96,10 @@ class Group:
 
 @dataclass(slots=True)
 class _Line:
-    """Where the flow stands: `home` holds the line's segments, `group` the next task.
+    """The state of a line: `home` contains its segments, `group` the next task.
 
-    `decider` is the step whose outputs say whether control came this far, `ended` the steps that
-    lead to an end for certain, `unknown` that it may have ended inside an arm.
+    `decider` is the step whose outputs show whether control came this far. `ended` are the steps
+    that certainly lead to an end. `unknown` means that it may have ended inside an arm.
     """
 
     home: Group
@@ -124,7 +124,7 @@ class _Builder:
         self._parallel = plan.max_parallel
         self._steps = {step.name: step for step in plan.steps}
         self._keys = keys
-        # Steps get their keys first: groups give way, so that a node is called like its checkpoint.
+        # Steps get their keys before groups, so that a node has the name of its checkpoint.
         self._key = {step.name: keys.take(step.name, fallback="step") for step in plan.steps}
         self._place: dict[str, Group] = {}
 
@@ -134,7 +134,7 @@ class _Builder:
                 case StepItem(name):
                     self._step(line, self._steps[name])
                 case WaitItem():
-                    # It runs at the tail of the step before it, which says so by `may_wait`.
+                    # It runs at the end of the previous step, which declares this with `may_wait`.
                     line.may_end = True
                 case FanItem():
                     self._loop(line, item)
@@ -169,7 +169,7 @@ class _Builder:
         line.last = key
 
     def _enter_segment(self, line: _Line) -> None:
-        """Put what follows into a segment when a step has said whether anything follows."""
+        """Start a segment for the following steps if a step has reported whether any follow."""
         if not line.decider:
             return
         key = self._keys.take(f"after-{self._key[line.decider]}", fallback="after")
@@ -232,7 +232,7 @@ class _Builder:
         return line
 
     def _guarded(self, line: _Line, arms: list[tuple[LayoutItem, ...]]) -> None:
-        """Emit the arms one after the other: several steps decide, so only the guards can."""
+        """Emit the arms one after the other: if several steps decide, guards must select."""
         self._enter_segment(line)
         for item in (item for arm in arms for item in arm):
             match item:
@@ -247,7 +247,7 @@ class _Builder:
 
     def _branch_under_guard(self, line: _Line, item: BranchItem) -> None:
         self._branch(line, item)
-        # What a step that may not have been selected says decides nothing for the rest.
+        # A step that may not have been selected decides nothing for the later steps.
         line.unknown = line.unknown or bool(line.decider)
         line.decider, line.ended = "", ()
 
@@ -263,7 +263,7 @@ class _Builder:
         return place is not None and group is place
 
     def _channel(self, group: Group, step: str, output: Output) -> Channel:
-        """Return the output of a step as `group` sees it: through the segment that holds it."""
+        """Return a step's output as seen from `group`: through the segment that contains it."""
         place = self._place[step]
         if place.parent is group and place.kind == "segment":
             place.exposes[output] = self._key[step]
@@ -272,7 +272,7 @@ class _Builder:
 
 
 def _read(group: Group, channels: Sequence[Channel]) -> None:
-    """Let the channels reach `group` from where they are produced."""
+    """Pass the channels from their producers to `group`."""
     for channel in channels:
         reader: Group | None = group
         while reader is not None and not _is_child(reader, channel.task):
@@ -301,7 +301,7 @@ def _steps_in(items: Sequence[LayoutItem]) -> Iterator[str]:
 
 
 def _flatten(item: BranchItem) -> Iterator[tuple[LayoutItem, ...]]:
-    """Yield the arms, an `elif` chain as siblings: one step decides all of them."""
+    """Yield the arms, with an `elif` chain as siblings: one step decides all of them."""
     for arm in item.arms:
         inner = arm[0] if len(arm) == 1 else None
         if isinstance(inner, BranchItem) and item.decider and inner.decider == item.decider:

@@ -1,7 +1,7 @@
-"""Execute a SageMaker definition alone, in the order of the service.
+"""Run a SageMaker definition alone, in the order of the service.
 
-A step whose predecessor failed does not run, and texts longer than the service's API takes stop the
-run before anything starts: this is stricter than the vendor's local mode.
+A step whose predecessor failed does not run. Texts that exceed the limits of the service's API stop
+the run before it starts. This is stricter than the vendor's local mode.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kitaru_targets.dry_run.process import Machine, Start
 from kitaru_targets.sagemaker.emit import IMAGE, ITEM, OUTCOME, OUTCOME_FILE, ROLE
 from kitaru_targets.sagemaker.profile import FOLDER, LIMITS, MAX_ITEMS, MAX_TEXT
 
-# Parameters of a real run besides the flow's inputs.
+# Parameters of a real run in addition to the flow's inputs.
 _STAND_INS = {ROLE: "arn:aws:iam::000000000000:role/dry-run", IMAGE: "dry-run"}
 Values = Mapping[str, Any]
 Outcome = Mapping[str, str]
@@ -29,7 +29,7 @@ Outcome = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One step to run: its name in the document, and its arguments with everything evaluated."""
+    """One step to run: its name in the document, and its evaluated arguments."""
 
     task: str
     arguments: Mapping[str, Any]
@@ -44,18 +44,18 @@ class Call:
         return self.command[self.command.index("--step") + 1]
 
 
-# Runs a step; returns its outcome, or None when it failed.
+# Runs a step; returns its outcome, or None on failure.
 Run = Callable[[Call], Outcome | None]
-# Waits at a callback. Returns the answer sent to it, or None without an answer.
+# Waits at a callback; returns the answer sent to it, or None without an answer.
 Wait = Callable[[str], str | None]
 
 
 def execute(text: str, given: Values, run_id: str, machine: Machine) -> None:
-    """Execute a definition with the given parameters, each step as a process of `machine`.
+    """Run a definition with the given parameters, each step as a process of `machine`.
 
     A callback continues with the answer that was passed to the dry run, once it is in the journal.
     """
-    # Names of runs become ids of executions; here the run is called like its execution.
+    # Names of runs become execution ids. Here the run has the name of its execution.
     named = {**given, EXECUTION: given.get(EXECUTION) or run_id}
     interpret(
         json.loads(text),
@@ -73,10 +73,10 @@ def _nobody(_: str) -> None:
 def interpret(
     document: Mapping[str, Any], given: Values, run_id: str, run: Run, wait: Wait = _nobody
 ) -> list[str]:
-    """Execute a definition with the given parameters; return the names of the steps that ran.
+    """Run a definition with the given parameters; return the names of the steps that ran.
 
-    Raises InputError when a parameter without a default is not given, or an unknown one is, or
-    when a text is longer than the service takes where it is used.
+    Raises InputError if a required parameter is missing, a parameter is unknown, or a text exceeds
+    the limit of the service at its place.
     """
     own = {"Execution.PipelineName": "dry-run", "Execution.PipelineExecutionId": run_id}
     declared = _values(document["Parameters"], given)
@@ -87,7 +87,7 @@ def interpret(
 def _values(declared: list[dict[str, Any]], given: Values) -> dict[str, Any]:
     defaults = {p["Name"]: p["DefaultValue"] for p in declared if "DefaultValue" in p}
     names = [parameter["Name"] for parameter in declared]
-    # As when a real run is started, what is empty is not given.
+    # As at the start of a real run, empty values count as missing.
     chosen = {name: value for name, value in given.items() if value != ""}
     values = {**defaults, **{n: v for n, v in _STAND_INS.items() if n in names}, **chosen}
     unknown = sorted(set(values) - set(names))
@@ -100,7 +100,7 @@ def _values(declared: list[dict[str, Any]], given: Values) -> dict[str, Any]:
 
 @dataclass
 class _Chain:
-    """A run: what `Get` stands for, and the outcomes that conditions read."""
+    """A run: the values for `Get`, and the outcomes that conditions read."""
 
     values: dict[str, Any]
     run: Run
@@ -108,7 +108,7 @@ class _Chain:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def steps(self, steps: list[dict[str, Any]]) -> Iterator[str]:
-        """Execute steps, and yield the names of those that ran."""
+        """Run steps, and yield the names of those that ran."""
         ended: set[str] = set()
         for step in steps:
             if not set(step.get("DependsOn", [])) <= ended:
@@ -138,7 +138,7 @@ class _Chain:
         return [*asked]
 
     def _each(self, step: dict[str, Any], items: list[str]) -> bool:
-        """Run a body once for each item, several at a time; say whether all ended well."""
+        """Run a body once for each item, several concurrently; return whether all succeeded."""
         body = _body(step)
 
         def run(number: int) -> bool:
@@ -223,7 +223,7 @@ def _started(call: Call, given: Values, machine: Machine) -> Outcome | None:
 
 
 def _prepared(call: Call, store_url: str, folder: Path) -> list[str]:
-    """Bring the inputs to where the container finds them; return its command with those places."""
+    """Copy the inputs to the container's paths; return its command with those paths."""
     for brought in call.arguments.get("ProcessingInputs", []):
         source = brought["S3Input"]
         _bring(source["S3Uri"], store_url, Path(_here(source["LocalPath"], folder)))

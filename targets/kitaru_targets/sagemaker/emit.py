@@ -1,9 +1,9 @@
 """Write the document for SageMaker: a chain of processing steps that check their guards.
 
-A step that depends on one of a branch that was not taken never runs, and nothing can depend on a
-condition: there is no join. So the steps stand in program order, each depending on the one before,
-up to one that conditions read. The rest stands in a condition with nothing behind it
-(`chain.split`), and once more behind each wait for which the run stays open (`chain.asks`).
+A step that depends on a step of a branch that was not taken never runs, and no step can depend on a
+condition: there is no join. The steps are therefore in program order, each depending on the
+previous one, up to a step that conditions read. The later steps are in a condition with no step
+after it (`chain.split`), and once more after each wait for which the run stays open (`chain.asks`).
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _TYPES: dict[parameters.Native, str] = {
     "boolean": "Boolean",
 }
 _VOLUME_GIGABYTES = 30
-# The longest that the service itself lets a job run when nothing is said.
+# The service's default limit for the run time of a job.
 _DAY_SECONDS = 86_400
-# What is retried starts again and finds in the journal what was done. Faults of the service and
+# A retried step starts again and reuses the records in the journal. Faults of the service and
 # throttling are retried by default.
 _RETRIES = [
     {
@@ -63,8 +63,8 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     """Return `pipeline.json` for a plan.
 
     Raises:
-        SourceError: something is larger than the service takes.
-        UsageError: a name, or an option of the project for the target, cannot be in it.
+        SourceError: a part exceeds a limit of the service.
+        UsageError: a name, or one of the project's options for the target, is not valid in it.
     """
     options.check("sagemaker", plan.options, profile.OPTIONS)
     limits.check(plan, wiring, _declared(plan, wiring), LIMITS)
@@ -89,7 +89,7 @@ def _declared(plan: Plan, wiring: ContainerSpec) -> tuple[parameters.Declared, .
 
 
 def _parameter(declared: parameters.Declared) -> dict[str, Any]:
-    # The service takes no empty texts.
+    # The service accepts no empty texts.
     value = OWN_DEFAULT if declared.default == "" else declared.default
     default = {} if value is None else {"DefaultValue": value}
     return {"Name": declared.name, "Type": _TYPES[declared.type], **default}
@@ -106,7 +106,7 @@ class _Emitter:
         self.groups: dict[str, Any] = {}
         self.asking: list[str] = []
         self._fans = chain.fans(plan.layout)
-        # What runs in any case, whatever a condition says.
+        # Steps that run in any case, regardless of conditions.
         self._always: list[dict[str, Any]] = []
 
     def steps(self) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ class _Emitter:
         return [*self._always, *goes_on, *map(self._asked, self._asks(split))]
 
     def _asks(self, split: chain.Split) -> tuple[chain.Ask, ...]:
-        """Return the waits the run stays open for: none where the copies would be too many."""
+        """Return the waits for which the run stays open: none if the copies would be too many."""
         asks = chain.asks(self._plan, split.decider) if profile.QUEUE in self._plan.options else ()
         most = profile.PROFILE.max_steps
         assert most is not None
@@ -130,7 +130,7 @@ class _Emitter:
         return asks if len(self._plan.steps) + copies <= most else ()
 
     def _chain(self, names: Sequence[str], before: str = "") -> list[dict[str, Any]]:
-        """Return steps, each after the one before it, the first one after `before` if any."""
+        """Return steps, each after the previous one, and the first after `before`, if any."""
         steps: list[dict[str, Any]] = []
         for step in map(self._plan.step, names):
             made = self._each(step, steps) if step.per_item else self._step(step)
@@ -141,7 +141,7 @@ class _Emitter:
         return steps
 
     def _each(self, step: Step, before: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-        """Return the nodes of a fan-out, None where no step `before` them makes their list."""
+        """Return the nodes of a fan-out, None if no step `before` them creates their list."""
         item = self._fans[step.name]
         items: Any = [*item.items]
         if item.producer:
@@ -169,7 +169,7 @@ class _Emitter:
         return entries[fan.entry]
 
     def _producer(self, fan: Step, before: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-        """Return the last step whose process submits the calls: it may be that of a step after."""
+        """Return the last step whose process submits the calls, possibly that of a later step."""
         made: dict[str, Any]
         for made in reversed([*self._always, *before]):
             name = self.nodes.get(made["Name"])
@@ -183,7 +183,7 @@ class _Emitter:
         return _condition(key, [test], self._chain(split.then), self._chain(split.otherwise))
 
     def _asked(self, ask: chain.Ask) -> dict[str, Any]:
-        """Return the wait's callback and what follows it, for a run in which it was asked."""
+        """Return the wait's callback and the steps after it, for a run in which it was asked."""
         decider, taker = self._key[ask.decider], ask.then[0]
         tests = [_test(decider, "status", ("waiting",)), _test(decider, "next", (taker,))]
         callback = self._callback(ask)
@@ -233,7 +233,7 @@ class _Emitter:
         }
 
     def _take(self, step: Step) -> str:
-        # The service calls the nodes of a ForEach by the name of its body and their number.
+        # The service names the nodes of a ForEach by its body and their number.
         return self._keys.take(step.name, fallback="step", numbered=step.per_item > 0)
 
     def _arguments(self, step: Step, key: str) -> dict[str, Any]:
@@ -282,7 +282,7 @@ class _Emitter:
         if not self._is_first(step):
             return {}
         names = [parameter.name for parameter in self._plan.parameters]
-        # Only text can stand for a variable's value: joining makes text of a number.
+        # A variable's value must be text, and joining converts a number to text.
         return {f"{INPUT_VARIABLE}{name}": _joined("", _get(name)) for name in names}
 
     def _is_first(self, step: Step) -> bool:
@@ -297,7 +297,7 @@ _PROPERTY_FILE = {
 
 
 def _test(decider: str, output: str, words: Sequence[str]) -> dict[str, Any]:
-    """Return a test of whether an output of a step is one of some words."""
+    """Return a test of whether an output of a step is one of several words."""
     file = {"Get": f"Steps.{decider}.PropertyFiles.{OUTCOME}"}
     value = {"Std:JsonGet": {"PropertyFile": file, "Path": output}}
     if len(words) == 1:
@@ -337,7 +337,7 @@ def _outputs(key: str) -> dict[str, Any]:
 
 
 def _listed(producer: dict[str, Any], fan: str, gathering: str) -> dict[str, Any]:
-    """Return what reads the list of a fan-out, and let its producer write it."""
+    """Return the reader of a fan-out's list, and make its producer write the list."""
     name = LIST + fan.replace("-", "_")
     producer["PropertyFiles"] = [_PROPERTY_FILE]
     told = producer["Arguments"]["AppSpecification"]["ContainerArguments"]

@@ -11,14 +11,14 @@ from kitaru_targets.common.options import Option
 MAX_STEP_NAME = 64
 MAX_PIPELINE_NAME = 256
 MAX_DESCRIPTION = 3_072
-# Of one argument, and of the name and the value of one variable.
+# For one argument, and for the name and the value of one variable.
 MAX_TEXT = 256
 MAX_ARGUMENTS = 100
 # Limits of a ForEach: the length of its list, and the number of concurrent iterations.
 MAX_ITEMS = 100
 MAX_CONCURRENCY = 50
 
-# Where the service puts a job's inputs, and takes its outputs from.
+# The folder into which the service puts a job's inputs, and from which it reads outputs.
 FOLDER = "/opt/ml/processing"
 
 QUEUE, ROLE, SECONDS, VOLUME = "queue", "role", "max_seconds", "volume_gigabytes"
@@ -40,20 +40,20 @@ PROFILE = Profile(
     name="sagemaker",
     # A step can depend neither on a condition nor on a step of a branch that was not taken.
     branches=False,
-    # Retry policies know faults of the service and lack of machines, not a program that fails.
+    # Retry policies cover faults of the service and lack of machines, but not a failed program.
     retry="shim",
     max_depth=1,
     start_seconds=(120, 480),
-    # Which needs a queue, where the service says that it waits.
+    # This needs a queue, to which the service reports that it waits.
     waits="native",
     waits_need=QUEUE,
     fan_out=MAX_ITEMS,
-    # About 2.6 KB each; the rest of what a definition may hold is for their variables.
+    # Each step takes about 2.6 KB. The remaining space of a definition is for their variables.
     max_steps=350,
 )
 
 TRANSPORT = Transport(
-    # Images come from Amazon ECR alone.
+    # Images must come from Amazon ECR.
     image="",
     folder=f"{FOLDER}/input/kitaru",
     inline=False,
@@ -93,7 +93,7 @@ _MACHINES = (
     Machine("ml.g5.48xlarge", 192, 768, 8),
 )
 
-# By the service's own API model.
+# From the service's own API model.
 LIMITS = Limits(
     title="SageMaker Pipelines",
     document=1_048_576,

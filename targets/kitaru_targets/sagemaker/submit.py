@@ -1,4 +1,4 @@
-"""Start runs and deliver answers on SageMaker Pipelines, with boto3, imported only here.
+"""Start runs and deliver answers on SageMaker Pipelines with boto3, which is imported only here.
 
 Written against boto3 1.44. It was never run against the real service.
 """
@@ -25,23 +25,23 @@ from kitaru_targets.common.options import check_run
 from kitaru_targets.sagemaker.emit import ANSWER, IMAGE, ROLE
 from kitaru_targets.sagemaker.profile import MAX_PIPELINE_NAME
 
-# What names a request to start a run, which the service takes once.
+# The option for the token of a start request, which the service accepts only once.
 RUN_OPTION = "once"
 _OPTIONS = frozenset({"role", "image", "region", "pipeline_name", "parallel_steps", RUN_OPTION})
 NAME_OPTION = "pipeline_name"
-# The service takes longer definitions from S3 alone.
+# The service accepts longer definitions only from S3.
 _MOST_INLINE = 100 * 1024
 
 
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
     """Create or update the pipeline of the document at path `document`, and start it.
 
-    Options: `role` (ARN; pipeline and steps run as it), `image` (in Amazon ECR), `region`,
-    `pipeline_name` (default: the flow's), and `parallel_steps`, how many run at once at most.
-    `once` is a name: the same one again is the same run.
+    Options: `role` (ARN; the pipeline and its steps run as it), `image` (in Amazon ECR), `region`,
+    `pipeline_name` (default: the flow's name), and `parallel_steps`, the maximum number of
+    concurrent steps. `once` is a name: the same name addresses the same run.
 
     Raises:
-        UsageError: an unknown option, no role, or a store that is not in S3.
+        UsageError: an option is unknown, the role is missing, or the store is not in S3.
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
     _check(parameters, options)
@@ -54,10 +54,10 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
 
 
 def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
-    """Continue the callbacks at which an execution's runs wait. Return False if no run is open.
+    """Continue the callbacks of an execution's waiting runs; return False if no run is open.
 
     The callbacks are only notified. Steps read the answer from the journal. The account and the
-    region are those of the environment, as for the AWS command line. `options` has none.
+    region are those of the environment, as for the AWS command line. `options` is empty.
 
     Raises:
         EnvironmentFailure: the SDK is missing, the service refused, or a run has not reached its
@@ -79,16 +79,16 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
 
 
 def cancelled(record: ExecutionRecord, options: Mapping[str, str]) -> bool:
-    """Stop the runs of an execution, and the callbacks at which they wait; False when none is open.
+    """Stop the runs of an execution and their waiting callbacks; return False if no run is open.
 
-    Raises EnvironmentFailure as `answered` does; the execution is cancelled anyway.
+    Raises the EnvironmentFailure of `answered`; the execution is cancelled anyway.
     """
     del options
     with _connected("The execution is cancelled, but not its run on SageMaker") as client:
         runs = list(_open_runs(client, record))
         for run in runs:
             client.stop_pipeline_execution(PipelineExecutionArn=run)
-            # Stopping a run leaves its callback waiting.
+            # A stopped run leaves its callback waiting.
             for token in _tokens(client, run):
                 reason = f"{record.exec_id} is cancelled"
                 client.send_pipeline_execution_step_failure(
@@ -99,7 +99,7 @@ def cancelled(record: ExecutionRecord, options: Mapping[str, str]) -> bool:
 
 @contextmanager
 def _connected(failed: str, help: str = "") -> Iterator[Any]:
-    """Yield a client of the service; what it refuses is an EnvironmentFailure with these texts."""
+    """Yield a client of the service; its errors become EnvironmentFailures with these texts."""
     boto3 = _sdk()
     try:
         yield boto3.Session().client("sagemaker")
@@ -122,9 +122,9 @@ def _pipeline(record: ExecutionRecord) -> str:
 
 
 def _open_runs(client: Any, record: ExecutionRecord) -> Iterator[str]:
-    """Yield the runs that work on an execution: its first, and later ones of the pipeline."""
+    """Yield the runs of an execution: its first run, and later runs of the pipeline."""
     pipeline = _pipeline(record)
-    # The first step starts a while after its run.
+    # The first step starts some time after its run.
     since = datetime.fromisoformat(record.started_at) - timedelta(days=1)
     pages = client.get_paginator("list_pipeline_executions")
     for page in pages.paginate(PipelineName=pipeline, CreatedAfter=since):
@@ -204,7 +204,7 @@ def _started(
     started = client.start_pipeline_execution(
         **common,
         **once,
-        # The service takes no empty texts: what is not given has a default.
+        # The service accepts no empty texts. A missing parameter has a default.
         PipelineParameters=[
             {"Name": name, "Value": _text(value)}
             for name, value in sorted(given.items())

@@ -1,7 +1,7 @@
 """Validate that SageMaker Pipelines runs a document as intended.
 
-No tool of the vendor's checks a definition before the service does, and the service finds much of
-it only when a step starts.
+No tool of the vendor checks a definition before the service does, and the service detects many
+faults only when a step starts.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _STEP = {
 }  # fmt: skip
 
 
-# The words that a condition asks for, by the part of an outcome.
+# The words that a condition compares with, by the part of an outcome.
 _Words = dict[str, set[str]]
 
 
 def validate(text: str) -> list[str]:
-    """Return what is wrong with a document, empty when nothing is."""
+    """Return the faults of a document, empty if it is valid."""
     if len(text) > profile.LIMITS.document:
         return [f"the document has more than {profile.LIMITS.document:,} characters"]
     try:
@@ -66,7 +66,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @dataclass
 class _Seen:
-    """What stands before the place that is looked at: names, and outcomes that can be read."""
+    """The names and readable outcomes before the inspected place."""
 
     parameters: frozenset[str]
     names: set[str] = field(default_factory=set)
@@ -108,9 +108,10 @@ def _parameters(declared: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _chain(steps: list[dict[str, Any]], seen: _Seen, *, inside: str) -> Iterator[str]:
-    """Each step depends on the one before it; conditions come last, and have none inside.
+    """Check that each step depends on the previous one, and that conditions come last, unnested.
 
-    `inside` is the branch that the steps are, `asked` for one of a run that has asked something.
+    `inside` is the branch that contains the steps. `asked` is true in a run that has asked a
+    question.
     """
     before = ""
     conditions: list[_Words] = []
@@ -141,7 +142,7 @@ def _chain(steps: list[dict[str, Any]], seen: _Seen, *, inside: str) -> Iterator
                 seen.files.add(files[-1])
         seen.names.add(name)
         before = name
-    # What a branch wrote, nobody outside of it can read.
+    # Steps outside of a branch cannot read its outputs.
     seen.files -= {*files} if inside else set()
     seen.answers.clear()
 
@@ -166,7 +167,7 @@ def _condition(step: dict[str, Any], seen: _Seen, others: list[_Words]) -> Itera
 
 
 def _test(test: dict[str, Any], seen: _Seen, tested: _Words) -> Iterator[str]:
-    """Add to `tested` which words of which part of an outcome a test asks for."""
+    """Add to `tested` the words with which a test compares each part of an outcome."""
     match test:
         case {"Type": "Equals", "LeftValue": value, "RightValue": str(word)} if len(test) == 3:
             words = [word]
@@ -188,7 +189,7 @@ def _test(test: dict[str, Any], seen: _Seen, tested: _Words) -> Iterator[str]:
 
 
 def _is_name(text: str) -> bool:
-    # The pattern alone counts no hyphens.
+    # The pattern alone does not count hyphens.
     return len(text) <= profile.MAX_STEP_NAME and _NAME.fullmatch(text) is not None
 
 
@@ -197,7 +198,7 @@ def _exclude(one: _Words, other: _Words) -> bool:
 
 
 def _callback(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
-    """A callback waits forever where nobody was asked: it stands behind a condition that knows."""
+    """Check that a condition guards the callback, which would wait forever without a question."""
     yield from _references(step["Arguments"], seen)
     if not profile.OPTIONS[profile.QUEUE].takes(step["SqsQueueUrl"]):
         yield f"{step['SqsQueueUrl']!r} is no queue"
@@ -207,7 +208,7 @@ def _callback(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
 
 
 def _each(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
-    """The nodes of a fan-out: one processing step for each item of a list."""
+    """Check the nodes of a fan-out: one processing step for each item of a list."""
     arguments = step["Arguments"]
     if set(arguments) != {"IterableItems", "MaxConcurrency", "ForEachBody"}:
         yield "is not made of a list, a number and a body"
@@ -260,7 +261,7 @@ def _processing(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
 
 
 def _references(value: Any, seen: _Seen) -> Iterator[str]:
-    """Every `Get` names a parameter that is declared, or the run; nothing else is evaluated."""
+    """Check that every `Get` names a declared parameter or the run; no other is evaluated."""
     match value:
         case {"Get": name}:
             if len(value) > 1 or (value not in (PIPELINE, RUN) and not _known(name, seen)):
