@@ -11,7 +11,7 @@ from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.fixes.module import Edits, Module, dotted, expression, unused
 
 _LONGEST_NAME = 100
-# Letters that Unicode does not take apart.
+# Letters that Unicode does not decompose.
 _LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ł": "l"})
 
 
@@ -75,7 +75,7 @@ def name_that_was_meant(module: Module, finding: Diagnostic) -> Edits | None:
 
 
 def _misspelt(module: Module, finding: Diagnostic) -> cst.Name | None:
-    """Return the keyword, attribute or imported name that a finding is about."""
+    """Return the keyword, attribute or imported name of a finding."""
     if attribute := module.at(finding.span, cst.Attribute):
         return attribute.attr
     for alias in module.starting(finding.span, cst.ImportAlias):
@@ -88,7 +88,7 @@ def _misspelt(module: Module, finding: Diagnostic) -> cst.Name | None:
 
 
 def _is_given(module: Module, keyword: cst.Name, name: str) -> bool:
-    """Return whether a call has the argument already that a keyword would become."""
+    """Return whether a call already has the argument that a renamed keyword would duplicate."""
     argument = module.parent(keyword)
     call = module.parent(argument)
     if not isinstance(argument, cst.Arg) or not isinstance(call, cst.Call):
@@ -114,7 +114,7 @@ def _without_argument(module: Module, argument: cst.Arg) -> Edits | None:
     def without(updated: cst.Call) -> cst.Call:
         kept = [*updated.args[:at], *updated.args[at + 1 :]]
         if kept and at == len(kept):
-            # What was behind the last argument is behind the new last one.
+            # The text after the last argument moves behind the new last argument.
             kept[-1] = kept[-1].with_changes(
                 comma=updated.args[at].comma,
                 whitespace_after_arg=updated.args[at].whitespace_after_arg,
@@ -192,7 +192,7 @@ def _named(decorator: cst.Decorator, name: str) -> cst.Decorator:
 
 
 def _fitting(text: str) -> str:
-    """Return a text as a name: ASCII letters, digits, underscores and dashes."""
+    """Convert a text to a name: ASCII letters, digits, underscores and dashes."""
     plain = (
         unicodedata.normalize("NFKD", text.translate(_LETTERS)).encode("ascii", "ignore").decode()
     )

@@ -1,4 +1,4 @@
-"""Which function fixes the findings of which rule."""
+"""The fix function of each rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixes of the rules about statements: where they are, and whether they run."""
+"""Fixes of the rules about statements: their place, and whether they run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _IGNORE = re.compile(r"kitaru:\s*ignore\b\s*(?:\[(?P<codes>[^\]]*)\])?\s*")
 
 
 def comment_without_effect(module: Module, finding: Diagnostic) -> Edits | None:
-    """Remove a code from `# kitaru: ignore[…]`, and the comment when none is left."""
+    """Remove a code from `# kitaru: ignore[…]`, and the comment with its last code."""
     span = finding.span
     for comment in comments_of(module, span.line):
         if match := _IGNORE.search(comment.value):
@@ -94,7 +94,7 @@ def assert_a_variable(module: Module, finding: Diagnostic) -> Edits | None:
 
 
 def without_unreachable_code(module: Module, finding: Diagnostic) -> Edits | None:
-    """Remove the statements behind one that always leaves."""
+    """Remove the statements after one that always leaves."""
     found = module.statement(finding.span)
     if found is None:
         return None
@@ -107,7 +107,7 @@ def without_unreachable_code(module: Module, finding: Diagnostic) -> Edits | Non
     dead = [*block.body[block.body.index(first) :]]
     trees = [bare(one, module.code(one.with_changes(leading_lines=[]))) for one in dead]
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    # They decide what a function is, and which names are its own, also where they never run.
+    # These determine the kind of a function and its local names, even if they never run.
     if any(isinstance(n, ast.Yield | ast.YieldFrom | ast.Global | ast.Nonlocal) for n in nodes):
         return None
     bound = {name for tree in trees for name in _bound(tree)}
@@ -135,7 +135,7 @@ def _names(node: cst.CSTNode) -> list[cst.Name]:
 
 
 def start_under_main(module: Module, finding: Diagnostic) -> Edits | None:
-    """Put a start of an execution, and what reads its result, under a test of `__name__`."""
+    """Move a start of an execution, and the use of its result, below a test of `__name__`."""
     call = next(module.starting(finding.span, cst.Call), None)
     if call is None:
         return None
@@ -149,7 +149,7 @@ def start_under_main(module: Module, finding: Diagnostic) -> Edits | None:
         if number > body.index(first) and not bound & _read(tree):
             continue
         if isinstance(statement, cst.FunctionDef | cst.ClassDef) or _is_guard(statement):
-            # Its name, or the guard, must stay where it is.
+            # Its name, or the guard, must stay at this place.
             if _is_guard(statement):
                 continue
             return None
@@ -177,7 +177,7 @@ def _under_main(inner: list[Statement]) -> cst.If:
     first = inner[0].with_changes(leading_lines=[])
     leading = inner[0].leading_lines
     comments = [line for line in leading if line.comment]
-    # Comments right above the statement are about it and move with it.
+    # Comments directly above the statement belong to it and move with it.
     blank = (
         leading[: len(leading) - len(comments)]
         if leading[-len(comments) :] == comments
@@ -190,7 +190,7 @@ def _under_main(inner: list[Statement]) -> cst.If:
 
 
 def _without_spaces(statement: Statement) -> Statement:
-    """Return a statement of an indented block whose blank lines are empty."""
+    """Return a statement of an indented block with its blank lines emptied."""
     lines = [
         line if line.comment else line.with_changes(indent=False)
         for line in statement.leading_lines
@@ -199,7 +199,7 @@ def _without_spaces(statement: Statement) -> Statement:
 
 
 def _read(tree: ast.AST) -> set[str]:
-    """Return the names that a statement reads when it runs, not in the functions it defines."""
+    """Return the names that a statement itself reads, without the functions that it defines."""
     found: set[str] = set()
     pending = [tree]
     while pending:

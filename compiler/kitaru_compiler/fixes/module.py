@@ -1,7 +1,7 @@
 """One source file as a tree that can be edited, and the edits of a fix.
 
-All edits of a round are applied in one walk, from the leaves up. An edit is a function from the
-node as the walk left it to its replacement, so that an edit inside another one is kept.
+All edits of a round are applied in one walk, from the leaves upwards. An edit is a function from
+the node, as changed by inner edits, to its replacement. Inner edits are therefore preserved.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _DEFINITIONS = (cst.FunctionDef, cst.ClassDef, cst.Lambda)
 
 
 class Unreadable(Exception):
-    """libcst does not read a text that Python accepts."""
+    """libcst cannot read a text that Python accepts."""
 
 
 @dataclass
 class Edits:
-    """What one fix changes: replacements of nodes, and statements put before top-level ones.
+    """The changes of one fix: replacements of nodes, and statements before top-level statements.
 
-    `names` are the names and strings that it adds to the file, and `imported` those of Kitaru that
-    the file must import.
+    `names` are the names and strings that it adds to the file. `imported` are the names of Kitaru
+    that the file must import.
     """
 
     replaced: dict[cst.CSTNode, Change] = field(default_factory=dict)
@@ -49,13 +49,13 @@ class Edits:
         return self
 
     def remove(self, *nodes: cst.CSTNode) -> Edits:
-        """Remove statements, lines or other parts that may be missing."""
+        """Remove statements, lines or other removable nodes."""
         for node in nodes:
             self.replaced[node] = lambda _: cst.RemoveFromParent()
         return self
 
     def put_before(self, node: Statement, *statements: Statement) -> Edits:
-        """Put statements before a top-level one."""
+        """Insert statements before a top-level statement."""
         self.before.setdefault(node, []).extend(statements)
         return self
 
@@ -76,10 +76,10 @@ class Edits:
 
 
 class Module:
-    """A source file that fixes look at and change.
+    """A source file that fixes inspect and change.
 
     Raises:
-        Unreadable: libcst refuses the text, or does not reproduce it.
+        Unreadable: libcst rejects the text, or does not reproduce it.
 
     Example:
         module = Module(text)
@@ -109,7 +109,7 @@ class Module:
         return found
 
     def starting(self, span: Span, *kinds: type[N]) -> Iterator[N]:
-        """Yield the nodes of some kinds that start where a span does, the outermost first."""
+        """Yield the nodes of some kinds that start at the start of a span, outermost first."""
         nodes = [
             n for n in self._by_start.get((span.line, span.column), ()) if isinstance(n, kinds)
         ]
@@ -121,7 +121,7 @@ class Module:
         return next((n for n in self.starting(span, *kinds) if self._end(n) == end), None)
 
     def statement(self, span: Span) -> cst.BaseSmallStatement | cst.BaseCompoundStatement | None:
-        """Return the statement that starts where a span does."""
+        """Return the statement that starts at the start of a span."""
         kinds = (cst.BaseSmallStatement, cst.BaseCompoundStatement)
         nodes = self._by_start.get((span.line, span.column), ())
         return next((node for node in nodes if isinstance(node, kinds)), None)
@@ -144,21 +144,21 @@ class Module:
         yield from (node for node in self._positions if isinstance(node, kinds))
 
     def parent(self, node: cst.CSTNode) -> cst.CSTNode:
-        """Return the node that contains another one directly; a module has none."""
+        """Return the parent of a node; a module has none."""
         return self._parents[node]
 
     def around(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-        """Yield what contains a node, the innermost first, the module last."""
+        """Yield the ancestors of a node, innermost first, the module last."""
         while node in self._parents and not isinstance(node, cst.Module):
             node = self._parents[node]
             yield node
 
     def function(self, node: cst.CSTNode) -> cst.FunctionDef | None:
-        """Return the innermost function around a node."""
+        """Return the innermost enclosing function of a node."""
         return next((n for n in self.around(node) if isinstance(n, cst.FunctionDef)), None)
 
     def top(self, node: cst.CSTNode) -> Statement:
-        """Return the top-level statement that a node belongs to."""
+        """Return the top-level statement that contains a node."""
         chain = [node, *self.around(node)]
         return cast(Statement, chain[-2])
 
@@ -166,7 +166,7 @@ class Module:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Every name that the file mentions, attributes excepted."""
+        """Every name in the file, except attributes."""
         return frozenset(
             node.value
             for node in self.every(cst.Name)
@@ -180,7 +180,7 @@ class Module:
         return frozenset(value for value in values if isinstance(value, str))
 
     def fresh(self, name: str) -> str:
-        """Return `name`, or with a number behind it where the file mentions it already."""
+        """Return `name`, with a number appended if the file already uses it."""
         return unused(name, self.names)
 
     def code(self, node: cst.CSTNode) -> str:
@@ -188,7 +188,7 @@ class Module:
         return self.tree.code_for_node(node)
 
     def spelled(self, name: str) -> tuple[str, set[str]]:
-        """Return how the file writes a name of Kitaru, and what must be imported for that."""
+        """Return the file's spelling of a name of Kitaru, and the import that it requires."""
         for statement in self.every(cst.ImportFrom):
             if self._top_level(statement) and dotted(statement.module) == "kitaru":
                 for alias in (
@@ -228,7 +228,7 @@ class _Editor(cst.CSTTransformer):
 
 
 def unused(name: str, taken: Iterable[str]) -> str:
-    """Return `name`, or with the first number behind it that makes it none of `taken`."""
+    """Return `name`, with the first number appended that makes it differ from `taken`."""
     known, result, number = set(taken), name, 1
     while result in known:
         number += 1
@@ -237,7 +237,7 @@ def unused(name: str, taken: Iterable[str]) -> str:
 
 
 def dotted(node: cst.CSTNode | None) -> str:
-    """Return a name or a chain of attributes as it is written, and nothing for anything else."""
+    """Return the source of a name or a chain of attributes, empty for other nodes."""
     match node:
         case cst.Name(value=name):
             return name
@@ -248,12 +248,12 @@ def dotted(node: cst.CSTNode | None) -> str:
 
 
 def expression(text: str) -> cst.BaseExpression:
-    """Return a text as an expression."""
+    """Parse a text as an expression."""
     return cst.parse_expression(text)
 
 
 def statements(text: str) -> list[Statement]:
-    """Return a text as top-level statements, the blank lines before the first one kept."""
+    """Parse a text as top-level statements, keeping blank lines before the first."""
     parsed = cst.parse_module(text)
     found = list(parsed.body)
     if parsed.header:
@@ -267,7 +267,7 @@ def bare(node: cst.CSTNode, text: str) -> ast.AST:
 
 
 def _with_imports(tree: cst.Module, names: Iterable[str]) -> cst.Module:
-    """Return a module that imports names of Kitaru: behind its docstring and `__future__`."""
+    """Add an import of names of Kitaru to a module, after its docstring and `__future__`."""
     for number, statement in enumerate(tree.body):
         inner = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else None
         if isinstance(inner, cst.ImportFrom) and dotted(inner.module) == "kitaru":
@@ -276,7 +276,7 @@ def _with_imports(tree: cst.Module, names: Iterable[str]) -> cst.Module:
             present = {dotted(alias.name) for alias in inner.names}
             comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
             missing = sorted(set(names) - present)
-            # In front of the others: what is behind the last one depends on parentheses.
+            # Insert before the other names: the text after the last one depends on parentheses.
             added = [cst.ImportAlias(cst.Name(name), comma=comma) for name in missing]
             listed = [*added, *inner.names]
             line = statement.with_deep_changes(inner, names=listed)
@@ -287,7 +287,7 @@ def _with_imports(tree: cst.Module, names: Iterable[str]) -> cst.Module:
 
 
 def _behind_the_head(body: Sequence[cst.CSTNode]) -> int:
-    """Return where the first import of a file is put: behind the last one at its head."""
+    """Return the position for a file's first import: after the last import at its head."""
     at = 0
     for number, statement in enumerate(body):
         inner = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else None
@@ -300,4 +300,4 @@ def _behind_the_head(body: Sequence[cst.CSTNode]) -> int:
 
 
 Fixer = Callable[[Module, Diagnostic], "Edits | None"]
-"""Returns the edits that make a finding disappear, None where it cannot be done."""
+"""Returns the edits that make a finding disappear, None if that is impossible."""

@@ -1,8 +1,8 @@
-"""Apply fixes until none is left, and keep only those after which a check agrees.
+"""Apply fixes in rounds, and keep only those that a new check confirms.
 
-A fix may make another one possible, so fixes are applied in rounds. After each round the project is
-checked with the changed texts, before anything is written. If the findings are not gone, or others
-have come, the fixes of the round are tried one by one.
+A fix may make another fix possible, so fixes are applied in rounds. After each round the project is
+checked with the changed texts, before anything is written. If the findings have not disappeared, or
+new ones have appeared, the fixes of the round are tried one by one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Findings = tuple[Diagnostic, ...]
 
 @dataclass(frozen=True, slots=True)
 class Fixes:
-    """What was fixed.
+    """The result of fixing.
 
-    `texts` are the changed texts and `originals` those of before, by path; `findings`, `sources`
-    and `data` are what a check has afterwards.
+    `texts` are the changed texts and `originals` the earlier ones, by path. `findings`, `sources`
+    and `data` are the result of the final check.
     """
 
     texts: dict[Path, str]
@@ -52,7 +52,7 @@ class _Candidate:
 class Fixing:
     """Fixes the findings of one file's flows.
 
-    `base` is the folder that the files of findings are relative to. `unsaved` has texts that
+    `base` is the folder to which file names in findings are relative. `unsaved` contains texts that
     replace those of files, such as an editor's.
 
     Example:
@@ -76,7 +76,7 @@ class Fixing:
         self._unsaved = dict(unsaved or {})
 
     def run(self) -> Fixes:
-        """Return what can be fixed; nothing is written."""
+        """Return the result of all fixes; nothing is written."""
         texts = dict(self._unsaved)
         applied: list[Diagnostic] = []
         found = self._check(texts)
@@ -96,7 +96,7 @@ class Fixing:
         return Fixes(texts, self._originals, tuple(applied), *of_check)
 
     def on_line(self, line: int) -> Iterator[tuple[Diagnostic, Path, str]]:
-        """Yield each finding of the asked file on a line that has a fix, and the text after it."""
+        """Yield each finding of the file on a line that has a fix, with the text after the fix."""
         asked, texts = self._asked[0], dict(self._unsaved)
         findings = self._check(texts).findings
         here = [f for f in findings if self._base / f.span.file == asked and f.span.line == line]
@@ -120,7 +120,7 @@ class Fixing:
             if not file.endswith(".py") or not self._is_own(path):
                 continue
             if file not in modules:
-                # The sources of a check have secrets masked.
+                # The sources of a check have masked secrets.
                 if path not in self._originals and path not in texts:
                     self._originals[path] = read_text(path, file)
                 modules[file] = _opened(texts[path] if path in texts else self._originals[path])
@@ -130,14 +130,14 @@ class Fixing:
                 yield _Candidate(finding, path, module, edits)
 
     def _is_own(self, path: Path) -> bool:
-        """Return whether a file is the project's own: in its folder, and not installed there."""
+        """Return whether a file belongs to the project: in its folder, but not installed there."""
         if not path.resolve().is_relative_to(self._base.resolve()):
             return False
         between = [p for p in path.parents if p.is_relative_to(self._base)]
         return not any((folder / "pyvenv.cfg").is_file() for folder in between)
 
     def _keeps_comments(self, changed: dict[Path, str], chosen: list[_Candidate]) -> bool:
-        """Return whether all comments are still there, but those that the fixes are about."""
+        """Return whether all comments are preserved, except those that the fixes concern."""
         for candidate in chosen:
             meant = {
                 other.finding.span.line
@@ -152,7 +152,7 @@ class Fixing:
         return True
 
     def _choices(self, candidates: list[_Candidate]) -> Iterator[list[_Candidate]]:
-        """Yield what to try: all that do not touch each other, then each alone."""
+        """Yield the sets of fixes to try: all that do not overlap, then each alone."""
         together: list[_Candidate] = []
         for candidate in candidates:
             same = [c for c in together if c.path == candidate.path]
@@ -190,9 +190,10 @@ def _edited(chosen: Iterable[_Candidate]) -> dict[Path, str]:
 
 
 def _is_better(before: Findings, after: Findings, chosen: list[_Candidate]) -> bool:
-    """Return whether the chosen findings are gone, and no others have come.
+    """Return whether the chosen findings have disappeared and no new ones have appeared.
 
-    Behind an error not everything is looked for, so that warnings and notes may come when it goes.
+    After an error the check is incomplete, so new warnings and notes may appear when the error
+    disappears.
     """
     fixed = Counter(candidate.finding.code for candidate in chosen)
     had, has = _counted(before), _counted(after)

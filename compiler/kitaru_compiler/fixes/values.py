@@ -1,4 +1,4 @@
-"""Fixes of the rules about values: what is read, shared, compared and carried."""
+"""Fixes of the rules about values that are read, shared, compared or passed on."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _CONVERSIONS = {
     "list": "",
     "len": "int",
 }
-# They change their argument, or return what has no record: an iterator.
+# They change their argument, or return a value that cannot be recorded: an iterator.
 _NOT_RECORDED = ("shuffle", "scandir", "walk", "iglob", "iterdir", "glob", "rglob", "open")
 _INNER_SCOPES = (
     ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Await,
     ast.Yield, ast.YieldFrom, ast.NamedExpr,
 )  # fmt: skip
 _BOUND_ONCE = ("re.compile", "logging.getLogger")
-# Not `itertools.count` and `cycle`, which have no end.
+# Without `itertools.count` and `cycle`, which are infinite.
 _ITERATORS = (
     "iter", "zip", "map", "filter", "enumerate", "reversed",
     "itertools.chain", "itertools.product", "itertools.islice", "itertools.groupby",
@@ -77,7 +77,7 @@ def record_read(module: Module, finding: Diagnostic) -> Edits | None:
 
 
 def _chain(module: Module, call: cst.Call) -> tuple[cst.Call, str]:
-    """Return the call with the methods and conversions called on its result, and their type."""
+    """Return the call with chained methods and conversions of its result, and their type."""
     whole, kind = call, ""
     while True:
         parent = module.parent(whole)
@@ -101,7 +101,7 @@ def _chain(module: Module, call: cst.Call) -> tuple[cst.Call, str]:
 def _inputs_of(
     module: Module, node: cst.CSTNode, function: cst.FunctionDef | None
 ) -> list[str] | None:
-    """Return the variables of a function that an expression reads, None if it cannot be moved."""
+    """Return the function's variables in an expression, None if it cannot be moved."""
     if function is None:
         return None
     tree = bare(node, module.code(node))
@@ -112,7 +112,7 @@ def _inputs_of(
 
 
 def _locals(module: Module, function: cst.FunctionDef) -> frozenset[str]:
-    """Return all names that a function binds, those of comprehensions in it included."""
+    """Return all names that a function binds, including those of its comprehensions."""
     tree = ast.parse(module.code(function.with_changes(decorators=[])).strip("\n")).body[0]
     assert isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef)
     inside = [*ast.walk(tree.args), *(node for stmt in tree.body for node in ast.walk(stmt))]
@@ -128,7 +128,7 @@ def _annotated(function: cst.FunctionDef, name: str) -> str:
 
 
 def default_made_in_the_body(module: Module, finding: Diagnostic) -> Edits | None:
-    """Make the default of an input in the body.
+    """Create the default of an input in the body.
 
     `def collect(seen: list[str] = [])` becomes `def collect(seen: list[str] | None = None)`, and
     the body begins with a test for None.
@@ -235,7 +235,7 @@ def process_state_at_import(module: Module, finding: Diagnostic) -> Edits | None
 
 
 def _moved_up(module: Module, node: cst.CSTNode) -> Edits | None:
-    """Move a statement of a flow's body in front of the flow, where it reads no variable of it."""
+    """Move a statement of a flow's body before the flow, if it reads no variable of the flow."""
     line = next(
         (n for n in (node, *module.around(node)) if isinstance(n, cst.SimpleStatementLine)), None
     )
@@ -259,12 +259,12 @@ def _moved_up(module: Module, node: cst.CSTNode) -> Edits | None:
 
 
 def _bindings(module: Module, name: str) -> int:
-    """Return how many places of the file may bind a name, parameters and imports included."""
+    """Return how many places of the file may bind a name, including parameters and imports."""
     return sum(name in bound_at(node) for node in ast.walk(ast.parse(module.text)))
 
 
 def bound_at(node: ast.AST) -> list[str]:
-    """Return the names that one node, without those inside it, may bind or delete."""
+    """Return the names that a single node, without its children, may bind or delete."""
     match node:
         case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
             return [name]
@@ -288,7 +288,7 @@ def copy_returned(module: Module, finding: Diagnostic) -> Edits | None:
 
 
 def hidden_characters(module: Module, finding: Diagnostic) -> Edits | None:
-    """Remove characters that turn the order of a text from comments, and escape them in strings."""
+    """Remove reordering characters from comments, and escape them in strings."""
     edits, line = Edits(), finding.span.line
     for comment in module.every(cst.Comment):
         if _BIDI.search(comment.value) and module.is_on(comment, line):
@@ -298,7 +298,7 @@ def hidden_characters(module: Module, finding: Diagnostic) -> Edits | None:
     for string in strings:
         if not module.is_on(string, line) or not _BIDI.search(module.code(string)):
             continue
-        # Behind a backslash, the escape would be text.
+        # After a backslash, the escape would be plain text.
         if "r" in string.prefix.lower() or _BACKSLASHED.search(module.code(string)):
             return None
         if isinstance(string, cst.SimpleString):

@@ -1,7 +1,7 @@
-"""Warnings about flows that compile: values, names and futures that go wrong.
+"""Warnings about flows that compile: uncertain values, names and futures.
 
-Each adviser is a function from one function's body to findings. All of them look at what is certain
-in the source alone: a wrong finding costs more trust than a missed one.
+Each adviser is a function from one function's body to findings. Advisers report only what is
+certain from the source alone: a wrong finding costs more trust than a missed one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ CHECKPOINT: tuple[Adviser, ...] = (
 
 
 def advise(flow: FlowDefinition, names: Names) -> list[Diagnostic]:
-    """Return what is doubtful in a flow and the checkpoints it mentions.
+    """Return the warnings about a flow and the checkpoints that it mentions.
 
     The flow's durable calls must have been marked (see `frontend.calls`).
     """
@@ -91,13 +91,13 @@ def _asked(advisers: Iterable[Adviser], body: Body) -> list[Diagnostic]:
 
 
 def advised(flow: FlowDefinition, names: Names) -> Iterator[Span]:
-    """Yield the parts of the source that `advise` looks at: the flow, and its checkpoints."""
+    """Yield the parts of the source that `advise` inspects: the flow and its checkpoints."""
     body = Bodies(names).of(flow.source, flow.definition)
     yield from (one.source.span(one.definition) for one in (body, *_checkpoints(body)))
 
 
 def _checkpoints(body: Body) -> Iterator[Body]:
-    """Yield the checkpoints that the flow and its helpers name, each once."""
+    """Yield the checkpoints that the flow and its helpers name, without duplicates."""
     seen: set[str] = set()
     for one, node in _with_helpers(body):
         symbol = one.symbol(node) if isinstance(node, ast.Name | ast.Attribute) else None
@@ -109,7 +109,7 @@ def _checkpoints(body: Body) -> Iterator[Body]:
 
 
 def _with_helpers(body: Body) -> Iterator[tuple[Body, ast.AST]]:
-    """Yield the nodes of the flow, then those of what it calls, each function once."""
+    """Yield the nodes of the flow, then those of its callees, each function once."""
     pending, seen = [body], {body.definition}
     while pending:
         one = pending.pop(0)

@@ -21,12 +21,12 @@ CHANGES = {
     "dict": frozenset(["update", "setdefault", "pop", "popitem", "clear"]),
     "set": frozenset(["add", "discard", "remove", "update", "pop", "clear"]),
 }
-# What only containers have, whatever the annotation does not say.
+# Methods that only containers have, whatever the annotation.
 _TELLING = frozenset(["append", "extend", "insert", "setdefault", "popitem"])
 
 
 def changed_arguments(body: Body) -> Iterator[Diagnostic]:
-    """Find where a checkpoint changes what it was given."""
+    """Find places where a checkpoint changes an argument."""
     told: set[str] = set()
     for name, node in _changes(body):
         if name not in told:
@@ -41,7 +41,7 @@ def changed_arguments(body: Body) -> Iterator[Diagnostic]:
 
 
 def returned_arguments(body: Body) -> Iterator[Diagnostic]:
-    """Find where a checkpoint returns the very list, dict or set that it was given."""
+    """Find places where a checkpoint returns the same list, dict or set that it received."""
     kinds = _kinds(body)
     changed = {name for name, _ in _changes(body)}
     for node in body.nodes:
@@ -79,7 +79,7 @@ def _changes(body: Body) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _kept(body: Body) -> frozenset[str]:
-    """Return the parameters that the function binds to nothing else, but by `+=` and the like."""
+    """Return the parameters that the function never rebinds, except by `+=` and the like."""
     in_place = {id(node.target) for node in body.nodes if isinstance(node, ast.AugAssign)}
     rebound = {
         node.id
@@ -105,7 +105,7 @@ def _names_bound_otherwise(node: ast.AST) -> set[str]:
 
 
 def _kinds(body: Body) -> dict[str, str]:
-    """Return `list`, `dict` or `set` for the parameters that are annotated as one, and stay one."""
+    """Return `list`, `dict` or `set` for the parameters annotated as one and never rebound."""
     arguments = body.definition.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     kept = _kept(body)

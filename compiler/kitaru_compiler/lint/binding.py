@@ -1,16 +1,16 @@
-"""Calls of Kitaru's own API that Python would refuse: names, arguments and literal types.
+"""Find calls of Kitaru's API that Python would reject: names, arguments and literal types.
 
-Every module of the project is read, decorators and `if __name__ == "__main__"` included. A call is
-looked at when its callee is certain: a primitive, a decorator, a flow, a checkpoint, or an object
-that one of them gave, directly or through a variable that is bound once.
+Every module of the project is read, including decorators and `if __name__ == "__main__"`. A call is
+checked if its callee is certain: a primitive, a decorator, a flow, a checkpoint, or an object
+returned by one of them, directly or through a variable that is bound once.
 
     client = KitaruClient()
     handle = review_flow.options(cache=False).run("kayaks")   # Runner.run, then review_flow itself
     handle.wiat()                                             # Handle has no `wiat`
     client.executions.get(handle.exec_id, 3)                  # surplus argument
 
-What a handler around the line would catch is not reported: `try: from kitaru import wait` with
-`except ImportError` is how code supports several releases.
+An error that a surrounding handler would catch is not reported: code uses `try: from kitaru import
+wait` with `except ImportError` to support several releases.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ from kitaru_compiler.ir.scope import Comprehension, Function, argument_names, bo
 from kitaru_compiler.ir.walk import children, walk
 
 _FLOW, _CHECKPOINT = Class("kitaru.flow", "Flow"), Class("kitaru.checkpoint", "Checkpoint")
-# What a handler catches, by rule.
+# The exceptions that a handler may catch, by rule.
 _CAUGHT = {
     WRONG_ARGUMENTS.code: {"TypeError"},
     UNKNOWN_NAME.code: {"AttributeError", "ImportError", "ModuleNotFoundError", "hasattr"},
     WRONG_ARGUMENT_TYPE.code: {"TypeError", "UsageError", "KitaruError"},
 }
 _FAN_OUT = frozenset({"map", "product"})
-# How a kind of literal is called in a message.
+# The display name of each kind of literal in messages.
 _SHOWN = {"function": "a function", "None": "None"}
 
 
 def misused_api(names: Names, module: str) -> list[Diagnostic]:
-    """Return the calls of Kitaru in `module` and the project files it imports that cannot work."""
-    # A file that is no Python is reported elsewhere.
+    """Return the invalid calls of Kitaru in `module` and the project files that it imports."""
+    # A file that is not valid Python is reported elsewhere.
     with suppress(SourceError):
         names.project.closure(module)
     sources = sorted({s.file: s for s in names.project.sources.values() if s}.items())
@@ -81,11 +81,11 @@ def misused_api(names: Names, module: str) -> list[Diagnostic]:
 
 @dataclass(frozen=True)
 class _Scope:
-    """Where an expression stands.
+    """The context of an expression.
 
-    `function` is the top-level function around it, empty in the module's own scope. `variables`
-    are the names that functions around it bind, with the only value of each, None where it has
-    several. `caught` are the exceptions that are handled around it.
+    `function` is the enclosing top-level function, empty in the module's own scope. `variables` are
+    the names bound by enclosing functions, with their only value, None if there are several.
+    `caught` are the exceptions handled around the expression.
     """
 
     function: str = ""
@@ -137,7 +137,7 @@ class _Reader:
                 self._visit_all([*node.decorator_list, *node.bases, *node.keywords], scope)
                 own = set().union(*map(bound_names, node.body))
                 for stmt in node.body:
-                    # The names of the class's body are not those of its methods.
+                    # Methods do not see the names of their class's body.
                     inner = scope if isinstance(stmt, Function) else _hiding(scope, own)
                     self._visit(stmt, inner)
                 return
@@ -159,7 +159,7 @@ class _Reader:
             return
         self._visit_all([*node.decorator_list, *defaults], scope)
         top = node in self.source.tree.body
-        # A handler around a definition is not around its calls.
+        # A handler around a definition does not surround the function's calls.
         inner = replace(scope, caught=frozenset(), function=node.name if top else scope.function)
         values = _values(node, imports=not top)
         own: dict[str, tuple[ast.expr, _Scope] | None] = {}
@@ -175,7 +175,7 @@ class _Reader:
     # What an expression is.
 
     def _member(self, node: ast.expr, scope: _Scope) -> Member:
-        """Return what an expression is of Kitaru's, `UNKNOWN` where that is not certain."""
+        """Return the object of Kitaru's that an expression refers to, `UNKNOWN` if uncertain."""
         return self._member_or_none(node, scope) or UNKNOWN
 
     def _member_or_none(self, node: ast.expr, scope: _Scope) -> Member | None:
@@ -282,7 +282,7 @@ class _Reader:
         scope: _Scope,
         method: str,
     ) -> None:
-        """Check a call whose arguments are those of a flow's or a checkpoint's own function."""
+        """Check a call with arguments for the function of a flow or a checkpoint."""
         definition = owner.of.definition if owner and owner.of else None
         if owner is None or not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
             return
@@ -297,7 +297,7 @@ class _Reader:
         self, owner: Instance, method: str, definition: ast.FunctionDef | ast.AsyncFunctionDef
     ) -> tuple[Argument, ...]:
         if owner.cls == _CHECKPOINT:
-            # `**parameters` of its own take any keyword.
+            # The function's own `**parameters` accept any keyword.
             if definition.args.kwarg is not None:
                 return ()
             return self.api.fields("kitaru.checkpoint", "CallOptions")
@@ -378,7 +378,7 @@ class _Reader:
         self._report(WRONG_ARGUMENT_TYPE, value, message, scope, help, number)
 
     def _kinds(self, value: ast.expr, scope: _Scope) -> set[str]:
-        """Return what a literal counts as, nothing where that is not certain."""
+        """Return the kinds of a literal, empty if they are uncertain."""
         match value:
             case ast.Constant(value=None):
                 return {"None"}
@@ -387,7 +387,7 @@ class _Reader:
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
                 return {type(number).__name__}
             case ast.JoinedStr():
-                # May be any of the values of a Literal.
+                # It may be any of the values of a Literal.
                 return set()
             case ast.List() | ast.ListComp():
                 return {"list"}
@@ -432,7 +432,7 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
 
 def _written(shown: str, signature: Signature) -> str:
-    """Return a signature as Python writes it, optional parameters with `=…`."""
+    """Format a signature as in Python, with optional parameters as `=…`."""
     parts = []
     for argument in signature.arguments:
         if argument.kind == "keyword_only" and "*" not in parts:
@@ -442,7 +442,7 @@ def _written(shown: str, signature: Signature) -> str:
 
 
 def _converted(value: ast.expr, name: str, fitting: frozenset[str]) -> str:
-    """Return the argument as it may have been meant, where that is plain."""
+    """Return the probably intended argument, if it is obvious."""
     if number := _number(value, fitting):
         return f"write {name}={number}"
     match value:
@@ -453,7 +453,7 @@ def _converted(value: ast.expr, name: str, fitting: frozenset[str]) -> str:
 
 
 def _number(value: ast.expr, fitting: frozenset[str]) -> str:
-    """Return a number that is written as a string, as Python writes it, else nothing."""
+    """Return the number in a string literal in Python's format, or an empty string."""
     if isinstance(value, ast.Constant) and isinstance(value.value, str):
         for kind, convert in (("int", int), ("float", float)):
             with suppress(ValueError):
@@ -478,13 +478,13 @@ def _stored(target: ast.expr) -> set[str]:
 
 
 def _handled(node: ast.Try | ast.TryStar) -> set[str]:
-    """Return the names of the exceptions that are handled."""
+    """Return the names of the handled exceptions."""
     types = [handler.type for handler in node.handlers if handler.type]
     return {dotted_name(one).rpartition(".")[2] for t in types for one in _members(t)}
 
 
 def _expected(node: ast.With | ast.AsyncWith) -> set[str]:
-    """Return the exceptions named by `suppress(…)`, `pytest.raises(…)` and the like."""
+    """Return the exceptions named by `suppress(…)`, `pytest.raises(…)` and similar calls."""
     calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]
     named = [one for call in calls for argument in call.args for one in _members(argument)]
     return {dotted_name(one).rpartition(".")[2] for one in named}
@@ -497,9 +497,9 @@ def _members(node: ast.expr) -> list[ast.expr]:
 def _values(
     function: ast.FunctionDef | ast.AsyncFunctionDef, *, imports: bool
 ) -> dict[str, ast.expr | None]:
-    """Return the names that a function binds, each with its only value where it has one.
+    """Return the names that a function binds, each with its only value, if there is only one.
 
-    Names that are imported are left out, for `Names` resolves those of a top-level function.
+    Imported names are left out, because `Names` resolves those of a top-level function.
     """
     nodes = [node for stmt in function.body for node in own_nodes(stmt)]
     outside = {name for n in nodes if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}

@@ -16,7 +16,7 @@ from kitaru_compiler.ir.scope import Comprehension, argument_names, bound_names,
 
 @dataclass
 class Bodies:
-    """Every function that advisers look at, made once; `known` is what they learnt of helpers."""
+    """Every function that advisers inspect, created once; `known` caches facts about helpers."""
 
     names: Names
     known: dict[Any, dict[ast.AST, Any]] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Bodies:
         definition: ast.FunctionDef | ast.AsyncFunctionDef,
         options: tuple[ast.keyword, ...] = (),
     ) -> Body:
-        """Return what is known of a function of `source`."""
+        """Return the cached body of a function of `source`."""
         if definition not in self._made:
             self._made[definition] = Body(source, definition, self, options)
         return self._made[definition]
@@ -49,12 +49,12 @@ class Body:
 
     @cached_property
     def nodes(self) -> tuple[ast.AST, ...]:
-        """What the function's own scope evaluates; nested functions run when they are called."""
+        """The nodes evaluated in the function's own scope; nested functions run when called."""
         return tuple(node for stmt in self.definition.body for node in own_nodes(stmt))
 
     @cached_property
     def locals(self) -> frozenset[str]:
-        """The names that the function binds itself, `global` ones excepted."""
+        """The names that the function itself binds, except `global` names."""
         bound = set(argument_names(self.definition.args))
         bound = bound.union(*map(bound_names, self.definition.body))
         return frozenset(bound - self.globals)
@@ -77,11 +77,11 @@ class Body:
         return frozenset(node.id for node in found if isinstance(node, ast.Name))
 
     def hides(self, name: str) -> bool:
-        """Return whether `name` is the function's own, or a comprehension's in it."""
+        """Return whether `name` is bound by the function, or by a comprehension in it."""
         return name in self._hidden or name in self.locals
 
     def symbol(self, expression: ast.expr) -> Symbol | None:
-        """Return what a name or a chain of attributes means; None for what the function binds."""
+        """Resolve a name or a chain of attributes; None for names that the function binds."""
         dotted = dotted_name(expression)
         root = dotted.partition(".")[0]
         if not dotted or (self.hides(root) and root not in self._imported):
@@ -90,7 +90,7 @@ class Body:
 
     @cached_property
     def helpers(self) -> tuple[tuple[ast.Call, Body], ...]:
-        """The calls of plain functions of the project, each with the function, which it runs."""
+        """The calls of plain project functions, each with the function that it runs."""
         calls = (node for node in self.nodes if isinstance(node, ast.Call))
         found = ((call, self._helper(call)) for call in calls)
         return tuple((call, helper) for call, helper in found if helper)
@@ -100,7 +100,7 @@ class Body:
         if symbol is None or symbol.kind != "function" or symbol.source is None:
             return None
         definition = symbol.definition
-        # A decorator may put anything in its place; calling a generator runs nothing of it.
+        # A decorator may replace the function, and calling a generator runs none of its code.
         if not isinstance(definition, ast.FunctionDef) or definition.decorator_list:
             return None
         body = self.bodies.of(symbol.source, definition)
@@ -113,12 +113,12 @@ class Body:
         return frozenset().union(*map(bound_names, imports))
 
     def outside(self, expression: ast.expr) -> str:
-        """Return the absolute name of what comes from outside the project, such as `time.time`."""
+        """Return the absolute name of an object from outside the project, such as `time.time`."""
         symbol = self.symbol(expression)
         return symbol.name if symbol and symbol.kind == "module" and not symbol.source else ""
 
     def is_builtin(self, expression: ast.expr, *wanted: str) -> bool:
-        """Return whether `expression` is one of the builtins `wanted`, which nothing shadows."""
+        """Return whether `expression` is one of the builtins `wanted` and not shadowed."""
         if not isinstance(expression, ast.Name) or expression.id not in wanted:
             return False
         if self.hides(expression.id):
@@ -139,6 +139,6 @@ class Body:
         related: tuple[tuple[Span, str], ...] = (),
         replacement: str = "",
     ) -> Diagnostic:
-        """Return a finding at `node`."""
+        """Create a finding at `node`."""
         span = self.source.span(node)
         return Diagnostic(rule, span, message, label, help, related, replacement=replacement)

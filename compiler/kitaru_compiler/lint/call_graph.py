@@ -1,4 +1,4 @@
-"""Effects of a function through the project's helpers, and the calls that reach them."""
+"""Find effects of a function through the project's helpers, with the calls that reach them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kitaru.wire.plan import Span
 from kitaru_compiler.lint.body import Body
 
 Fact = TypeVar("Fact", bound=Hashable)
-# What a function does itself: each fact with the node that shows it.
+# The facts about a function's own code, each with the node that shows it.
 Look = Callable[[Body], Iterable[tuple[Fact, ast.AST]]]
 Way = tuple[Span, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reached(Generic[Fact]):
-    """A fact about a helper that `call` calls by `name`; `way` leads to it, its own place last."""
+    """A fact about a helper that `call` calls by `name`; `way` is the path to it, ending there."""
 
     fact: Fact
     call: ast.Call
@@ -26,20 +26,20 @@ class Reached(Generic[Fact]):
     way: Way
 
     def related(self, label: str) -> tuple[tuple[Span, str], ...]:
-        """Return the way as the further spans of a finding; `label` is for the last of them."""
+        """Return the path as related spans of a finding; `label` is the text of the last span."""
         *calls, last = self.way
         return (*((span, "through this call") for span in calls), (last, label))
 
 
 def reached(body: Body, look: Look[Fact]) -> Iterator[Reached[Fact]]:
-    """Yield what the helpers that `body` calls do, from helper to helper, each once for a call."""
+    """Yield the facts about the helpers that `body` calls, transitively and once per call."""
     for call, helper in body.helpers:
         for fact, way in _done(helper, look).items():
             yield Reached(fact, call, helper.definition.name, way)
 
 
 def _done(body: Body, look: Look[Fact]) -> Mapping[Fact, Way]:
-    """Return what a helper does, itself or by another; recursion adds nothing new."""
+    """Return the facts about a helper and its callees; recursion adds no new facts."""
     known: dict[ast.AST, dict[Fact, Way]] = body.bodies.known.setdefault(look, {})
     if body.definition not in known:
         found: dict[Fact, Way] = {}

@@ -21,7 +21,7 @@ _SEES_EVERYTHING = ("locals", "vars", "eval", "exec", "dir")
 
 
 def unreachable(body: Body) -> Iterator[Diagnostic]:
-    """Find the first statement after one that always leaves; what is inside it counts with it."""
+    """Find the first statement after one that always leaves; nested statements count with it."""
     pending: list[list[ast.stmt]] = [body.definition.body]
     while pending:
         statements = pending.pop()
@@ -47,7 +47,7 @@ def _inner(stmt: ast.stmt) -> list[list[ast.stmt]]:
 
 
 def _leaves(stmt: ast.stmt) -> str:
-    """Return how `stmt` leaves, when it is certain that nothing after it in its list runs."""
+    """Return how `stmt` leaves, if the statements after it in its list certainly never run."""
     if isinstance(stmt, ast.If) and stmt.orelse:
         ways = [_leaves(stmt.body[-1]), _leaves(stmt.orelse[-1])]
         return " or ".join(dict.fromkeys(ways)) if all(ways) else ""

@@ -1,4 +1,4 @@
-"""Find inputs of a flow that no JSON value, and so no pipeline parameter, can represent."""
+"""Find inputs of a flow that JSON, and therefore a pipeline parameter, cannot represent."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _OUTSIDE = frozenset({
     "sqlite3.Connection", "socket.socket", "logging.Logger", "io.BytesIO", "io.StringIO",
     "typing.IO", "typing.TextIO", "typing.BinaryIO", "concurrent.futures.Executor",
 })  # fmt: skip
-# How a class says itself what JSON it is made of.
+# Hooks with which a class defines its own JSON form.
 _HOOKS = frozenset(["__get_pydantic_core_schema__", "__get_validators__"])
 _UNIONS = ("typing.Union", "typing.Optional")
 _LISTS = frozenset(["list", "tuple", "set", "frozenset"])
 
 
 def inputs_without_json(body: Body) -> Iterator[Diagnostic]:
-    """Find inputs whose annotation says that they are made of no JSON."""
+    """Find inputs whose annotation has no JSON form."""
     arguments = body.definition.args
     for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
         if argument.annotation is None:
@@ -45,7 +45,7 @@ def inputs_without_json(body: Body) -> Iterator[Diagnostic]:
 
 
 def _has_codec(body: Body, annotation: ast.expr) -> bool:
-    """Return whether a codec is registered for a class, whose encoded form is then the JSON."""
+    """Return whether a class has a registered codec, whose encoded form is then the JSON."""
     symbol = body.symbol(annotation)
     sources = body.names.project.closure(body.source.module).sources.values()
     classes = ((source, one.cls) for source in sources for one in registrations(source))
@@ -54,7 +54,7 @@ def _has_codec(body: Body, annotation: ast.expr) -> bool:
 
 
 def _no_json(body: Body, annotation: ast.expr) -> str:
-    """Return the type in `annotation` that no JSON value is, or an empty text."""
+    """Return the type in `annotation` without a JSON form, or an empty string."""
     match annotation:
         case ast.Constant(value=str(text)):
             return _no_json(body, parsed) if (parsed := _parsed(text)) else ""
@@ -81,7 +81,7 @@ def _generic(body: Body, generic: ast.expr, inside: ast.expr) -> str:
 
 
 def _one_of(body: Body, parts: list[ast.expr]) -> str:
-    """Return a culprit when every member but None is one."""
+    """Return a type without a JSON form if all members except None have none."""
     members = [p for p in parts if not (isinstance(p, ast.Constant) and p.value is None)]
     found = [_no_json(body, part) for part in members]
     return found[0] if found and all(found) else ""
@@ -94,7 +94,7 @@ def _is_opaque(body: Body, annotation: ast.expr) -> bool:
     if symbol.kind == "module":
         return not symbol.source and symbol.name in _OUTSIDE
     definition = symbol.definition
-    # A base class or a decorator may make it a model, an enum, a dataclass.
+    # A base class or a decorator may turn it into a model, an enum or a dataclass.
     return (
         isinstance(definition, ast.ClassDef)
         and not definition.bases

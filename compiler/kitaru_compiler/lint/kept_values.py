@@ -1,4 +1,4 @@
-"""Find module-level objects with state that a flow needs on both sides of a checkpoint."""
+"""Find stateful module-level objects that a flow uses before and after a checkpoint."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Kept = tuple[str, str]
 
 
 def kept_state(body: Body) -> Iterator[Diagnostic]:
-    """Find objects of a module that statements use before and after a durable call."""
+    """Find objects of a module that are used both before and after a durable call."""
     first: dict[_Kept, tuple[int, ast.AST]] = {}
     told: set[_Kept] = set()
     durable: list[int] = []
@@ -53,7 +53,7 @@ def kept_state(body: Body) -> Iterator[Diagnostic]:
 
 
 class _Uses:
-    """What nodes use, and the helpers and checkpoints that they call, each function once."""
+    """The names that nodes use, and the helpers and checkpoints they call, each function once."""
 
     def __init__(self) -> None:
         self.found: dict[_Kept, tuple[ast.AST, str, Span]] = {}
@@ -92,7 +92,7 @@ class _Uses:
 
 
 def _kind(names: Names, source: Source, value: ast.expr) -> str:
-    """Return what a module's expression makes that changes when it is used, or an empty text."""
+    """Return the kind of stateful object that a module's expression creates, or an empty string."""
     if isinstance(value, ast.GeneratorExp):
         return "a generator"
     if not isinstance(value, ast.Call):

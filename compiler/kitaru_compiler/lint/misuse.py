@@ -1,4 +1,4 @@
-"""Find calls and options that the runtime refuses: in checkpoints, of models, of pickles."""
+"""Find calls and options that the runtime rejects: in checkpoints, of models, of pickles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kitaru_compiler.ir.nodes import durable_of
 from kitaru_compiler.lint.body import Body
 from kitaru_compiler.lint.call_graph import reached
 
-# A rule, and the call as people read it.
+# A rule, and the displayed form of the call.
 _Call = tuple[Rule, str]
 _WHY = {
     "KIT401": "it suspends or orders the flow",
@@ -73,7 +73,7 @@ def _forbidden(symbol: Symbol) -> _Call | None:
 
 
 def awaited_checkpoints(body: Body) -> Iterator[Diagnostic]:
-    """Find calls of checkpoints that are awaited, or given to an event loop."""
+    """Find calls of checkpoints that are awaited, or passed to an event loop."""
     for node in ast.walk(body.definition):
         match node:
             case ast.Await(value=value):

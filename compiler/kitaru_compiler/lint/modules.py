@@ -1,8 +1,8 @@
-"""Find faults of whole modules: names, codecs that are registered late, reordered characters.
+"""Find faults of whole modules: names, late registrations of codecs, reordered characters.
 
-A name is a fault where the standard library or Kitaru needs it for a module of its own.
-A process has one module of a name. In a step, as under `kitaru run`, the import root is searched
-after the standard library, so `from email import send` never finds an `email.py` of the project.
+A module's name is a fault if the standard library or Kitaru needs it for its own module. A process
+has one module per name. In a step, as under `kitaru run`, the import root is searched after the
+standard library. Therefore `from email import send` never finds an `email.py` of the project.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from kitaru_compiler.frontend.codecs import registrations
 from kitaru_compiler.frontend.project import RESERVED, Closure, Project, imports
 from kitaru_compiler.frontend.source import Source
 
-# Embeddings, overrides and isolates: what Unicode says a compiler should warn of (UTS 55).
+# Embeddings, overrides and isolates, of which a compiler should warn according to Unicode (UTS 55).
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
-# What the command line has imported, or may still import, when it imports a flow.
+# Modules that the command line has imported, or may import later, when it imports a flow.
 COMMAND_LINE = frozenset({
     "annotated_types", "click", "jinja2", "jsonschema_rs", "libcst", "markdown_it", "markupsafe",
     "mdurl", "networkx", "obstore", "packaging", "pathspec", "pydantic", "pydantic_core",
@@ -35,7 +35,7 @@ COMMAND_LINE = frozenset({
 
 
 def taken_names(project: Project, module: str) -> Iterator[Diagnostic]:
-    """Yield one finding for each module of the flow's project that cannot keep its name."""
+    """Yield one finding for each project module whose name is already taken."""
     closure = project.closure(module)
     for found in closure.sources.values():
         if owner := _owner(found.module) or _namesake(project, found):
@@ -45,7 +45,7 @@ def taken_names(project: Project, module: str) -> Iterator[Diagnostic]:
 
 
 def _place(project: Project, closure: Closure, found: Source) -> tuple[Source, ast.AST]:
-    """Return where a module is imported: by a statement, or by a call of `import_module`."""
+    """Return the location of a module's import: a statement, or a call of `import_module`."""
     for source in closure.sources.values():
         for name, node in imports(source, project):
             if name == found.module:
@@ -65,7 +65,7 @@ def _owner(name: str) -> str:
 
 
 def _namesake(project: Project, found: Source) -> str:
-    """Return the file that has the name which a file such as my.flow.v2.py is imported under."""
+    """Return the file with the import name of a file such as my.flow.v2.py."""
     parts = found.module.split(".")
     other = project.root.joinpath(*parts[:-1], f"{parts[-1]}.py")
     renamed = Path(found.file).stem not in (parts[-1], "__init__")
@@ -93,7 +93,7 @@ def late_codecs(project: Project, module: str) -> Iterator[Diagnostic]:
 
 
 def hidden_order(project: Project) -> Iterator[Diagnostic]:
-    """Find characters that turn the order of the text around them, once a line."""
+    """Find characters that reverse the order of surrounding text, once per line."""
     for source in project.sources.values():
         if source is None or not _BIDI.search(source.text):
             continue

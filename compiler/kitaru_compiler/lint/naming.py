@@ -19,12 +19,12 @@ _ARMS = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
 def flow_name(body: Body) -> Iterator[Diagnostic]:
-    """Find a flow whose name does not fit the grammar."""
+    """Find a flow with an invalid name."""
     return _own_name(body, NAME_REFUSED, "flow")
 
 
 def checkpoint_name(body: Body) -> Iterator[Diagnostic]:
-    """Find a checkpoint whose name does not fit the grammar."""
+    """Find a checkpoint with an invalid name."""
     return _own_name(body, NAME_NOT_ALLOWED, "checkpoint")
 
 
@@ -40,7 +40,7 @@ def _own_name(body: Body, rule: Rule, kind: str) -> Iterator[Diagnostic]:
 
 
 def call_names(body: Body) -> Iterator[Diagnostic]:
-    """Find literal names of waits and model calls, and ids, that do not fit the grammar."""
+    """Find invalid literal names of waits and model calls, and invalid ids."""
     for node in body.nodes:
         durable = durable_of(node)
         if not isinstance(node, ast.Call) or durable is None:
@@ -57,8 +57,8 @@ def call_names(body: Body) -> Iterator[Diagnostic]:
 
 
 def _refused(kind: str, given: ast.expr) -> list[tuple[str, str]]:
-    """Return what is wrong with a literal name, and what to write."""
-    # An empty name is as good as none.
+    """Return the fault of a literal name, and the fix."""
+    # An empty name counts as missing.
     if not isinstance(given, ast.Constant) or not isinstance(given.value, str) or not given.value:
         return []
     try:
@@ -69,9 +69,9 @@ def _refused(kind: str, given: ast.expr) -> list[tuple[str, str]]:
 
 
 def _takes_no_id(body: Body, call: ast.Call, durable: DurableCall) -> bool:
-    """Return whether `id=` is the invocation's: a checkpoint's own parameter of that name wins.
+    """Return whether `id=` is the invocation id: an own parameter `id` takes precedence.
 
-    So do its `**parameters`, which take any keyword.
+    So do its `**parameters`, which accept any keyword.
     """
     if durable.kind not in ("checkpoint", "submit"):
         return False
@@ -86,7 +86,7 @@ def _takes_no_id(body: Body, call: ast.Call, durable: DurableCall) -> bool:
 
 
 def duplicate_ids(body: Body) -> Iterator[Diagnostic]:
-    """Find an id that an earlier call took, on every way that leads to the later one."""
+    """Find an id that an earlier call used, on every path to the later call."""
     taken: dict[str, list[_Call]] = {}
     for call in _Calls(body).found:
         for earlier in taken.get(call.id, ()):
@@ -102,7 +102,7 @@ def duplicate_ids(body: Body) -> Iterator[Diagnostic]:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call with a literal id; `arms` are the parts of statements around it that may not run."""
+    """A call with a literal id; `arms` are the enclosing parts of statements that may not run."""
 
     id: str
     node: ast.expr
@@ -139,7 +139,7 @@ class _Calls:
         given = [keyword.value for keyword in node.keywords if keyword.arg == "id"]
         if durable is None or not given or not _takes_no_id(self.body, node, durable):
             return
-        # `.map(…)` of nothing takes no id.
+        # `.map(…)` of an empty list uses no id.
         if durable.kind == "submit" and getattr(node.func, "attr", "") != "submit":
             return
         if isinstance(given[0], ast.Constant) and isinstance(given[0].value, str):

@@ -1,4 +1,4 @@
-"""Find reads in a flow's body that return something else in another process."""
+"""Find reads in a flow's body that may return another value in another process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CLOCK = (
     *_each("time", "process_time process_time_ns"),
     *_each("datetime", "datetime.now datetime.utcnow datetime.today date.today"),
 )
-# With an argument these convert a moment; without one they read the clock.
+# With an argument these functions convert a time. Without one they read the clock.
 _CLOCK_WHEN_BARE = frozenset(_each("time", "localtime gmtime ctime asctime"))
 _RANDOM = (
     *_each("random", "random uniform triangular randint randrange choice choices sample shuffle"),
@@ -68,7 +68,7 @@ MESSAGES = {
 
 
 def outside_reads(body: Body) -> Iterator[Diagnostic]:
-    """Find the clock, random values, the environment and files in a flow's body and its helpers."""
+    """Find reads of the clock, randomness, the environment and files in a flow and its helpers."""
     for (rule, name), node in _reads_of(body):
         what, why, _ = MESSAGES[rule.code]
         message = f"`{name}` in the flow's body {what}: {why}"
@@ -116,7 +116,7 @@ def _read(body: Body, node: ast.AST) -> tuple[Rule | None, str]:
 
 
 def _changed(body: Body) -> set[ast.AST]:
-    """Return what is assigned to by key, or updated: that is no read."""
+    """Return the objects that are assigned by key or updated, which are not reads."""
     found: set[ast.AST] = set()
     for node in body.nodes:
         match node:
@@ -137,7 +137,7 @@ def _reads_file(body: Body, call: ast.Call) -> bool:
 
 
 def _reads(call: ast.Call, position: int) -> bool:
-    """Return whether an `open` is certain to read: its mode is absent, or a literal that reads."""
+    """Return whether an `open` certainly reads: its mode is absent, or a literal for reading."""
     given = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
     given += call.args[position : position + 1]
     if any(keyword.arg is None for keyword in call.keywords):
@@ -149,7 +149,7 @@ def _reads(call: ast.Call, position: int) -> bool:
 
 
 def _is_path(body: Body, expression: ast.expr) -> bool:
-    """Return whether `expression` is a `Path(…)`, or one joined with `/`."""
+    """Return whether `expression` is a `Path(…)`, or a path joined with `/`."""
     while isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Div):
         expression = expression.left
     if not isinstance(expression, ast.Call):
@@ -158,7 +158,7 @@ def _is_path(body: Body, expression: ast.expr) -> bool:
 
 
 def _shown(body: Body) -> set[ast.AST]:
-    """Return what is only printed or logged, for people: it decides nothing."""
+    """Return values that are only printed or logged: they affect no decision."""
     shown = (
         node.value
         for node in body.nodes

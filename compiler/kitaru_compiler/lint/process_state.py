@@ -1,4 +1,4 @@
-"""Find lines of a flow that change their process, which no other process sees."""
+"""Find lines of a flow that change the state of their process, invisible to other processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CALLS = frozenset(
         "warnings.simplefilter",
     }
 )
-# Containers of the process, and what changes them.
+# Containers of the process, and the methods that change them.
 _HELD = frozenset({"os.environ", "os.environb", "sys.path", "sys.modules", "warnings.filters"})
 _CHANGES = frozenset(
     {"append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault", "update"}
@@ -37,7 +37,7 @@ _CONTEXT = "decimal.getcontext"
 
 
 def process_changes(body: Body) -> Iterator[Diagnostic]:
-    """Find where a flow's body, or a helper that it calls, changes state of the process."""
+    """Find places where a flow's body, or one of its helpers, changes state of the process."""
     why = "a later step or a resume runs in another process, without the change"
     fix = "do it at the top of the module, which every step imports, or in the checkpoint"
     for name, node in _changes(body):
@@ -79,7 +79,7 @@ def _held(body: Body, value: ast.expr) -> str:
 
 
 def _context(body: Body, value: ast.expr) -> str:
-    """Return the decimal context's name for it or a part of it, such as its traps."""
+    """Return the decimal context's name in an expression for it or a part of it."""
     while isinstance(value, ast.Attribute):
         value = value.value
     is_context = isinstance(value, ast.Call) and body.outside(value.func) == _CONTEXT

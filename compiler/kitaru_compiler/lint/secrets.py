@@ -1,4 +1,4 @@
-"""Find secrets in the source, and hide them wherever the source is shown."""
+"""Find secrets in the source, and mask them wherever the source is shown."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kitaru_compiler.frontend.node_index import NodeIndex
 from kitaru_compiler.frontend.project import Project
 from kitaru_compiler.frontend.source import Source
 
-# Addresses, paths, templates and sentences are no secrets, nor are words put together: such a text
-# names a secret rather than being one.
+# Addresses, paths, templates, sentences and compound words are not secrets: such a string is more
+# likely the name of a secret.
 _OPAQUE = re.compile(r"[A-Za-z0-9+=_.~!@#%^&*-]{16,}")
 _MASK = "*"
-# A name and its value, as JSON, YAML, TOML, INI and .env write them.
+# A name and its value in the syntax of JSON, YAML, TOML, INI or .env files.
 _PAIR = re.compile(r"""([A-Za-z0-9_-]+)["']?[ \t]*[:=][ \t]*["']?([^\s"',}]{16,})""")
 
 
 def secrets(project: Project, module: str) -> list[Diagnostic]:
-    """Return the secrets written out in `module` and the project files it imports."""
+    """Return the literal secrets in `module` and the project files that it imports."""
     # A file that is not valid Python is reported elsewhere. Files read so far are still checked.
     with suppress(SourceError):
         project.closure(module)
@@ -33,7 +33,7 @@ def secrets(project: Project, module: str) -> list[Diagnostic]:
 
 
 def masked(texts: dict[str, str], found: Iterable[Diagnostic]) -> dict[str, str]:
-    """Return the sources as they may be shown: each secret of `found` is a row of stars."""
+    """Return the sources with each secret of `found` replaced by asterisks."""
     shown = dict(texts)
     for diagnostic in found:
         if diagnostic.rule is SECRET_LITERAL and diagnostic.span.file in shown:
@@ -70,7 +70,7 @@ def _in_source(source: Source) -> Iterator[Diagnostic]:
 
 
 def _kind(value: object, name: str) -> str:
-    """Return what kind of secret `value` is, or an empty text."""
+    """Return the kind of secret that `value` is, or an empty string."""
     text = value.decode("latin-1") if isinstance(value, bytes) else value
     if not isinstance(text, str):
         return ""
@@ -82,7 +82,7 @@ def _kind(value: object, name: str) -> str:
 
 
 def kind_in_text(text: str) -> str:
-    """Return what kind of secret a file's text contains, or an empty text."""
+    """Return the kind of secret that a file's text contains, or an empty string."""
     if found := redaction.kind_of(text.replace("\\n", "\n")):
         return found
     pairs = ((match[1], match[2]) for match in _PAIR.finditer(text))
@@ -90,7 +90,7 @@ def kind_in_text(text: str) -> str:
 
 
 def _named_values(nodes: NodeIndex) -> Iterator[tuple[str, ast.expr]]:
-    """Yield values with the variable, key, attribute or argument that they are given to."""
+    """Yield values with the variable, key, attribute or argument to which they are assigned."""
     for assign in nodes.of(ast.Assign):
         yield from ((_target_name(target), assign.value) for target in assign.targets)
     for annotated in nodes.of(ast.AnnAssign):

@@ -1,4 +1,4 @@
-"""Find values that calls share through the process that they run in."""
+"""Find values that calls share through their process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CHANGES = {
 
 
 def mutable_defaults(body: Body) -> Iterator[Diagnostic]:
-    """Find inputs whose default is one list, dict or set for all calls."""
+    """Find inputs whose default is a list, dict or set shared by all calls."""
     arguments = body.definition.args
     positional = [*arguments.posonlyargs, *arguments.args]
     named = positional[len(positional) - len(arguments.defaults) :]
@@ -48,7 +48,7 @@ def _is_mutable(body: Body, default: ast.expr) -> bool:
 
 
 def _builtin_call(body: Body, call: ast.Call) -> str:
-    """Return the builtin that a call outside any function calls, or an empty text."""
+    """Return the builtin called by an expression outside any function, or an empty string."""
     if not isinstance(call.func, ast.Name):
         return ""
     name = call.func.id
@@ -56,7 +56,7 @@ def _builtin_call(body: Body, call: ast.Call) -> str:
 
 
 def changed_globals(body: Body) -> Iterator[Diagnostic]:
-    """Find where a checkpoint, or a helper it calls, changes a variable of a module."""
+    """Find places where a checkpoint, or one of its helpers, changes a variable of a module."""
     checkpoint = body.definition.name
     why = "when its result is recorded it does not run again, and the change is missing"
     fix = "return the value, and pass it on to the checkpoint that needs it"
@@ -78,7 +78,7 @@ def _changes(body: Body) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _remembered(body: Body) -> Iterator[tuple[str, ast.AST]]:
-    """Yield what is only set when it is missing: a process that has it not makes it again."""
+    """Yield values that are set only if missing: a process without them creates them again."""
     for node in body.nodes:
         match node:
             case ast.If(
@@ -109,7 +109,7 @@ def _changed_container(body: Body, node: ast.AST) -> str:
 
 @lru_cache(maxsize=4)
 def bindings(module: ast.Module) -> dict[str, list[ast.stmt]]:
-    """Return the statements that bind each name of a module, which many checkpoints ask for."""
+    """Return the statements that bind each name of a module; cached for many checkpoints."""
     found: dict[str, list[ast.stmt]] = {}
     for stmt in module.body:
         for name in bound_names(stmt):
@@ -118,7 +118,7 @@ def bindings(module: ast.Module) -> dict[str, list[ast.stmt]]:
 
 
 def _container(body: Body, name: str) -> str:
-    """Return `list`, `dict` or `set` when that is what the module binds `name` to, once."""
+    """Return `list`, `dict` or `set` if the module binds `name` to one, exactly once."""
     if body.hides(name):
         return ""
     match bindings(body.source.tree).get(name, []):

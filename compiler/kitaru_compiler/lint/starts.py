@@ -1,7 +1,7 @@
 """Find statements at the top level of a module that start an execution.
 
-Kitaru leaves them out where it imports the module (see `kitaru.wire.importing`). A start is a call
-of a method of a flow, `main.run(…)`, directly or in a function that the top level calls.
+Kitaru skips them when it imports the module (see `kitaru.wire.importing`). A start is a call of a
+method of a flow, `main.run(…)`, directly or in a function that the top level calls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.frontend.source import Source
 
 _STARTS = frozenset({"run", "resume", "replay", "invoke", "deploy"})
-# Methods of a flow whose result starts it: `main.options(cache=False).run(…)`.
+# Methods of a flow whose result can start it: `main.options(cache=False).run(…)`.
 _GIVES_STARTS = frozenset({"options", "deployment"})
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -62,7 +62,7 @@ def _is_start(names: Names, source: Source, callee: ast.expr) -> bool:
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that run with a statement, not those inside the functions it defines."""
+    """Yield the nodes that run with a statement, without those in functions that it defines."""
     pending = [tree]
     while pending:
         node = pending.pop(0)

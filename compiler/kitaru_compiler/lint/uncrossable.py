@@ -1,4 +1,4 @@
-"""Find local variables with values that no other process can have."""
+"""Find local variables whose values cannot exist in another process."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _KINDS = {
 def crossing(
     flow: FlowDefinition, names: Names, blocks: Iterable[Block], steps: Iterable[Step]
 ) -> Iterator[Diagnostic]:
-    """Find variables that are needed after a cut and hold an open file, a lock, an iterator, ….
+    """Find variables used after a cut that contain an open file, a lock, an iterator or the like.
 
-    That cut is left out at run time, and after a resume the value is made again.
+    The cut is left out at run time. After a resume the value is created again.
     """
     body = Bodies(names).of(flow.source, flow.definition)
     boundaries = _boundaries(list(blocks), list(steps))
@@ -58,7 +58,7 @@ def crossing(
 
 
 def _boundaries(blocks: list[Block], steps: list[Step]) -> dict[str, tuple[str, Span]]:
-    """Return for each variable the first step or wait that it has to cross to."""
+    """Return for each variable the first step or wait to which it must cross."""
     entered = {step.entry: f"the step `{step.name}`" for step in steps[1:]}
     entered |= {b.name: f"the wait `{b.name}`" for b in blocks if b.kind == "wait"}
     found: dict[str, tuple[str, Span]] = {}
@@ -69,7 +69,7 @@ def _boundaries(blocks: list[Block], steps: list[Step]) -> dict[str, tuple[str, 
 
 
 def _held(body: Body) -> Iterator[tuple[str, ast.expr, str]]:
-    """Yield variables that are bound once, to what cannot be recorded, and a fix."""
+    """Yield variables bound once, to a value that cannot be recorded, with a fix."""
     bound: dict[str, int] = {}
     for name in (n for stmt in body.definition.body for n in _bindings(stmt)):
         bound[name] = bound.get(name, 0) + 1

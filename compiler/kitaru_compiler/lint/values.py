@@ -1,4 +1,4 @@
-"""Find orders and identities in a flow's body that differ between processes."""
+"""Find orders and identities in a flow's body that may differ between processes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.values import IDENTITY_OF_LITERAL, SET_ORDER
 from kitaru_compiler.lint.body import Body
 
-# What these make of an iterable does not depend on its order.
+# The result of these functions does not depend on the order of the iterable.
 _ORDERLESS = ("all", "any", "frozenset", "len", "max", "min", "set", "sorted", "sum")
 
 
 def order_of_sets(body: Body) -> Iterator[Diagnostic]:
-    """Find loops and list comprehensions over a set written out or made on the spot."""
+    """Find loops and list comprehensions over a set literal or a set created in place."""
     orderless = {
         argument
         for node in body.nodes
@@ -39,7 +39,7 @@ def order_of_sets(body: Body) -> Iterator[Diagnostic]:
 def _is_set(body: Body, node: ast.expr) -> bool:
     match node:
         case ast.Set(elts=elts):
-            # Small integers lie in a set by their value.
+            # The order of small integers in a set depends only on their values.
             return len(elts) > 1 and not all(_is_int(item) for item in elts)
         case ast.SetComp():
             return True
@@ -58,7 +58,7 @@ def _short(node: ast.expr) -> str:
 
 
 def identity_of_literals(body: Body) -> Iterator[Diagnostic]:
-    """Find `is` and `is not` with a text or a number written out."""
+    """Find `is` and `is not` with a literal string or number."""
     for node in body.nodes:
         if not isinstance(node, ast.Compare):
             continue

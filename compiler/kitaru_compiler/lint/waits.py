@@ -1,4 +1,4 @@
-"""Waits whose effect may surprise: cleanup that a suspension skips, and compute that is kept."""
+"""Find waits with surprising effects: cleanup skipped by a suspension, and occupied compute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIX = "keep the wait outside, and give back before it what nobody should hold s
 
 
 def cleanup_around_waits(body: Body) -> Iterator[Diagnostic]:
-    """Find `finally`, `with` and handlers for everything around a wait."""
+    """Find `finally`, `with` and catch-all handlers around a wait."""
     for node in body.nodes:
         match node:
             case ast.With(items=[item, *_], body=inside) if wait := _wait(inside):
@@ -51,7 +51,7 @@ def _wait(statements: list[ast.stmt]) -> ast.Call | None:
 
 
 def long_polling(body: Body) -> Iterator[Diagnostic]:
-    """Find waits that keep the compute for longer than `LONGEST_POLL`."""
+    """Find waits that occupy the compute for longer than `LONGEST_POLL`."""
     for node in body.nodes:
         durable = durable_of(node)
         if not isinstance(node, ast.Call) or durable is None or durable.kind != "wait":
@@ -67,7 +67,7 @@ def long_polling(body: Body) -> Iterator[Diagnostic]:
 
 
 def _length(body: Body, value: ast.expr) -> timedelta | None:
-    """Return a literal time, in seconds or as a timedelta."""
+    """Return a literal duration, in seconds or as a timedelta."""
     try:
         if isinstance(value, ast.Call) and body.outside(value.func) == "datetime.timedelta":
             parts = {k.arg: ast.literal_eval(k.value) for k in value.keywords if k.arg}

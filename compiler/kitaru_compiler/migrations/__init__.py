@@ -1,7 +1,8 @@
-"""Rewrite programs of other engines as flows of Kitaru.
+"""Rewrite programs of other engines as Kitaru flows.
 
-A migration rewrites what has an equivalent and marks the rest with a comment, `# MIGRATE: …`. Every
-statement that still mentions the other library is marked, so that nothing is left in silence.
+A migration rewrites code with an equivalent and marks all other code with a comment, `# MIGRATE:
+…`. Every statement that still mentions the other library is marked, so no incomplete migration goes
+unnoticed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from kitaru_compiler.migrations.rewriter import MARK, Rewriter
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A line of the result that needs a person, and what there is to decide."""
+    """A line of the result that needs manual work, and the decision to make."""
 
     line: int
     text: str
@@ -31,7 +32,7 @@ class Migrated:
 
 
 def rewriter_of(library: Library) -> type[Rewriter]:
-    """Return what rewrites the programs of a library."""
+    """Return the rewriter for programs of a library."""
     from kitaru_compiler.migrations.dbos import Dbos
     from kitaru_compiler.migrations.inngest import Inngest
     from kitaru_compiler.migrations.prefect import Prefect
@@ -50,10 +51,10 @@ def rewriter_of(library: Library) -> type[Rewriter]:
 
 
 def migrate(library: Library, text: str) -> Migrated:
-    """Return a program of `library` as flows of Kitaru.
+    """Rewrite a program of `library` as Kitaru flows.
 
     Raises:
-        NotMigratable: the program has no flow, or one that cannot be written without `async`.
+        NotMigratable: the program has no flow, or a flow that requires `async`.
     """
     made = rewriter_of(library)(text).migrated()
     marks = [

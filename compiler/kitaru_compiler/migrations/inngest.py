@@ -1,4 +1,4 @@
-"""Inngest: functions become flows, `step.run` calls of checkpoints, awaited events waits."""
+"""Inngest: functions become flows, `step.run` calls become checkpoints, event waits waits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Function:
     context: str
     step: str
     inputs: dict[str, str] = field(default_factory=dict)
-    """The keys that it reads of the event's data, each with its default."""
+    """The keys of the event's data that it reads, each with its default."""
     nested: dict[str, cst.FunctionDef] = field(default_factory=dict)
     captured: dict[str, list[str]] = field(default_factory=dict)
 
@@ -91,7 +91,7 @@ class Inngest(Rewriter):
                 self.checkpoints[name] = {}
 
     def _captured(self, function: cst.FunctionDef, inner: cst.FunctionDef) -> list[str]:
-        """Return the variables of the function that a nested one reads."""
+        """Return the variables of the enclosing function that a nested function reads."""
         tree = ast.parse(self.code(function.with_changes(decorators=[], leading_lines=[])).strip())
         bound = {name for node in ast.walk(tree) for name in bound_at(node)}
         own = ast.parse(
@@ -127,7 +127,7 @@ class Inngest(Rewriter):
         if isinstance(call, cst.Call) and dotted(call.func) == f"{step}.wait_for_event":
             self._events.add(target)
         if dotted(updated_node.value) == target and target:
-            # `topic = ctx.event.data["topic"]`, which is an input now.
+            # `topic = ctx.event.data["topic"]` has become an input.
             return cst.RemoveFromParent()
         return updated_node
 
@@ -268,7 +268,7 @@ class Inngest(Rewriter):
         return cst.FlattenSentinel([*lifted, flow])
 
     def _options(self, decorator: cst.Call) -> dict[str, str]:
-        # Without the option, Inngest retries each step four times.
+        # Without this option, Inngest retries each step four times.
         options = {"retries": "4"}
         for argument in decorator.args:
             option = argument.keyword.value if argument.keyword else ""

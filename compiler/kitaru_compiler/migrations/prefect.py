@@ -121,7 +121,7 @@ class Prefect(Rewriter):
 
     def visit_Assign(self, node: cst.Assign) -> bool:
         if not self.logger and self._binds_logger(node):
-            # One logger of the module instead: it crosses every cut.
+            # Use one module-level logger instead, which can cross every cut.
             self.logger = dotted(node.targets[0].target)
         return True
 

@@ -1,7 +1,7 @@
-"""What all migrations share: names of the other library, marks, imports, functions without `async`.
+"""The common base of all migrations: names, marks, imports and functions without `async`.
 
-A migration is one walk from the leaves up. It decides on the nodes as they were (`original`) and
-builds on those that the walk has rewritten (`updated`).
+A migration is one walk from the leaves upwards. It makes decisions on the original nodes
+(`original`) and builds on the nodes that the walk has rewritten (`updated`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ LONGEST_PAUSE = 600
 
 
 class NotMigratable(Exception):
-    """A program that a migration cannot rewrite; the message states where and why."""
+    """The migration cannot rewrite a program; the message contains the place and the reason."""
 
 
 class Rewriter(cst.CSTTransformer):
-    """Rewrites one file. A subclass knows a library: its `packages` and what its names become."""
+    """Rewrites one file. A subclass defines a library's `packages` and the new names."""
 
     packages: tuple[str, ...] = ()
     title = ""
@@ -41,15 +41,15 @@ class Rewriter(cst.CSTTransformer):
         self.imports = _imports(self.before)
         self.taken = _names(self.before)
         self.flows: dict[str, str] = {}
-        """The name of each function or class that becomes a flow, and the flow's."""
+        """The names of functions or classes that become flows, with the names of the flows."""
         self.checkpoints: dict[str, dict[str, str]] = {}
-        """The functions that become checkpoints, each with the options of its decorator."""
+        """The functions that become checkpoints, with the options of their decorators."""
         self.kitaru: set[str] = set()
         self.added: set[str] = set()
         self.pause = ""
         self.logger = ""
         self.objects: set[str] = set()
-        """Variables that hold the other library's objects, such as a client."""
+        """Variables that contain objects of the other library, such as a client."""
         self._marks: dict[cst.CSTNode, list[str]] = {}
         self._statements: list[cst.CSTNode] = []
         self._functions: list[cst.FunctionDef] = []
@@ -60,7 +60,7 @@ class Rewriter(cst.CSTTransformer):
         """Return the rewritten text.
 
         Raises:
-            NotMigratable: there is no flow in it, or one that needs an event loop.
+            NotMigratable: the text contains no flow, or a flow that requires an event loop.
         """
         self.find()
         if not self.flows:
@@ -82,14 +82,14 @@ class Rewriter(cst.CSTTransformer):
     # Names.
 
     def name_of(self, node: cst.CSTNode) -> str:
-        """Return the absolute name of what comes from an import, else an empty string."""
+        """Return the absolute name of an imported object, else an empty string."""
         text = dotted(node)
         first, _, rest = text.partition(".")
         known = self.imports.get(first, "")
         return f"{known}.{rest}" if known and rest else known
 
     def is_theirs(self, name: str) -> bool:
-        """Return whether an absolute name is the other library's."""
+        """Return whether an absolute name belongs to the other library."""
         return name.partition(".")[0] in self.packages
 
     def code(self, node: cst.CSTNode) -> str:
@@ -97,13 +97,13 @@ class Rewriter(cst.CSTTransformer):
         return cst.Module([]).code_for_node(node)
 
     def fresh(self, name: str) -> str:
-        """Return a name that the file does not use, and use it."""
+        """Reserve and return a name that the file does not use."""
         found = unused(name, self.taken)
         self.taken.add(found)
         return found
 
     def mark(self, text: str) -> None:
-        """Mark the statement that the walk is in."""
+        """Mark the statement that the walk is visiting."""
         marks = self._marks.setdefault(self._statements[-1], [])
         if text not in marks:
             marks.append(text)
@@ -111,7 +111,7 @@ class Rewriter(cst.CSTTransformer):
     # Calls.
 
     def call(self, name: str, arguments: Iterable[str]) -> cst.BaseExpression:
-        """Return a call written from texts."""
+        """Return a call built from source texts."""
         return cst.parse_expression(f"{name}({', '.join(arguments)})")
 
     def paused(self, seconds: cst.BaseExpression) -> cst.BaseExpression:
@@ -123,7 +123,7 @@ class Rewriter(cst.CSTTransformer):
         return self.call(self.pause, [self.seconds(seconds)])
 
     def seconds(self, node: cst.BaseExpression) -> str:
-        """Return a time as seconds: `timedelta(…)` is converted."""
+        """Return a duration in seconds; `timedelta(…)` is converted."""
         length = _seconds(node)
         if length is not None:
             return f"{length:g}"
@@ -141,20 +141,20 @@ class Rewriter(cst.CSTTransformer):
         return self.logger
 
     def start(self, flow: str, arguments: Sequence[str], *, wait: bool) -> cst.BaseExpression:
-        """Return the start of a flow, and its result where the program waited for it."""
+        """Return the start of a flow, with its result if the program waited for it."""
         call = self.call(f"{flow}.run", arguments)
         if not wait:
             return call
         return cst.Call(cst.Attribute(call, cst.Name("wait")))
 
     def arguments(self, call: cst.Call, first: int = 0) -> list[str]:
-        """Return the arguments of a call as texts, from the positional one at `first` on."""
+        """Return the arguments of a call as texts, from positional argument `first` on."""
         plain = [a.with_changes(comma=cst.MaybeSentinel.DEFAULT) for a in call.args]
         place = [a for a in plain if not a.keyword][first:]
         return [self.code(a).strip() for a in (*place, *(a for a in plain if a.keyword))]
 
     def gathered(self, original: cst.Call, updated: cst.Call) -> cst.BaseExpression:
-        """Return the results of calls that `asyncio.gather` ran side by side."""
+        """Return the results of calls that `asyncio.gather` ran concurrently."""
         submits = []
         for before, after in zip(original.args, updated.args, strict=True):
             inner = after.value
@@ -183,7 +183,7 @@ class Rewriter(cst.CSTTransformer):
         return call.with_changes(func=cst.Attribute(call.func, cst.Name("submit")))
 
     def common_call(self, original: cst.Call, updated: cst.Call) -> cst.BaseExpression:
-        """Return what a call of asyncio becomes in a function without an event loop."""
+        """Return the replacement of an asyncio call in a function without an event loop."""
         match self.name_of(original.func):
             case "asyncio.gather" if self.in_flow:
                 return self.gathered(original, updated)
@@ -198,7 +198,7 @@ class Rewriter(cst.CSTTransformer):
     # Functions without a loop.
 
     def _without_loop(self) -> set[str]:
-        """Return the functions that lose their `async`: flows, and what uses the library."""
+        """Return the functions that lose their `async`: flows, and users of the library."""
         known = {f.name.value: f for f in functions(self.before)}
         found = {name for name in known if name in self.flows}
         for name, function in known.items():
@@ -217,7 +217,7 @@ class Rewriter(cst.CSTTransformer):
             found |= more
 
     def _below_checkpoints(self, known: dict[str, cst.FunctionDef]) -> set[str]:
-        """Return the functions that checkpoints call: those keep their event loop."""
+        """Return the functions called by checkpoints, which keep their event loop."""
         found: set[str] = set()
         pending = [name for name in self.checkpoints if name in known]
         while pending:
@@ -232,7 +232,7 @@ class Rewriter(cst.CSTTransformer):
         return any(function.name.value in self.sync for function in self._functions)
 
     def is_rewritten(self, call: cst.Call) -> bool:
-        """Return whether the result of a call is there at once, without an `await`."""
+        """Return whether the result of a call is available without an `await`."""
         name = dotted(call.func)
         last = name.rpartition(".")[2]
         return (
@@ -256,7 +256,7 @@ class Rewriter(cst.CSTTransformer):
         return self.call("asyncio.run", [self.code(value)])
 
     def is_awaitable(self, call: cst.Call) -> bool:
-        """Return whether a call still gives a coroutine."""
+        """Return whether a call still returns a coroutine."""
         return not self.is_rewritten(call)
 
     # The walk.
@@ -282,7 +282,7 @@ class Rewriter(cst.CSTTransformer):
     # The result.
 
     def _finished(self, tree: cst.Module) -> str:
-        """Return the text with imports and definitions added, and unused imports removed."""
+        """Return the text with new imports and definitions, and without unused imports."""
         if self.logger:
             self.added.add("logging")
         if self.pause:
@@ -318,23 +318,23 @@ class Rewriter(cst.CSTTransformer):
         return tree.with_changes(body=[*body[:at], *made, *body[at:]]).code
 
     def outside(self) -> list[str]:
-        """Return imports of other libraries that the result needs."""
+        """Return the imports of other libraries that the result needs."""
         return []
 
     def _without_imports(self, tree: cst.Module) -> cst.Module:
-        """Return a module without the library's imports that no code uses any more."""
+        """Remove the library's unused imports from a module."""
         used = _mentioned(tree) - self.kitaru
         return tree.visit(_ImportsRemoved(self, used))
 
     def _with_marks(self, text: str) -> str:
-        """Return the text with a mark at each statement that still mentions the library."""
+        """Add a mark to each statement that still mentions the library."""
         tree = cst.parse_module(text)
         self.imports = _imports(tree)
         return tree.visit(_Leftovers(self)).code
 
 
 class _ImportsRemoved(cst.CSTTransformer):
-    """Removes imports of a library, and of what only its calls needed, that nothing uses."""
+    """Removes unused imports of a library, and of names that only its calls needed."""
 
     def __init__(self, rewriter: Rewriter, used: set[str]) -> None:
         super().__init__()
@@ -374,7 +374,7 @@ class _ImportsRemoved(cst.CSTTransformer):
         body = list(updated_node.body)
         if not body or len(body) == len(original_node.body):
             return updated_node
-        # The blank lines behind an import that is gone.
+        # The blank lines after a removed import.
         first = cast(Statement, body[0])
         kept = [line for line in first.leading_lines if line.comment]
         return updated_node.with_changes(body=[first.with_changes(leading_lines=kept), *body[1:]])
@@ -382,7 +382,7 @@ class _ImportsRemoved(cst.CSTTransformer):
     def leave_With(
         self, original_node: cst.With, updated_node: cst.With
     ) -> cst.With | cst.RemovalSentinel:
-        # `with workflow.unsafe.imports_passed_through():` around imports that are gone.
+        # `with workflow.unsafe.imports_passed_through():` around removed imports.
         block = updated_node.body
         empty = isinstance(block, cst.IndentedBlock) and not block.body
         return cst.RemoveFromParent() if empty else updated_node
@@ -424,7 +424,7 @@ def marked(statement: Statement, marks: Sequence[str]) -> Statement:
 
 
 def nodes(tree: cst.CSTNode, *kinds: type[cst.CSTNode]) -> list[cst.CSTNode]:
-    """Return all nodes of some kinds in a tree, in the order of the source."""
+    """Return all nodes of some kinds in a tree, in source order."""
     found: list[cst.CSTNode] = []
     pending = [tree]
     while pending:
@@ -436,7 +436,7 @@ def nodes(tree: cst.CSTNode, *kinds: type[cst.CSTNode]) -> list[cst.CSTNode]:
 
 
 def functions(tree: cst.CSTNode) -> list[cst.FunctionDef]:
-    """Return the functions that a tree defines, methods and nested ones included."""
+    """Return the functions that a tree defines, including methods and nested functions."""
     return [node for node in nodes(tree, cst.FunctionDef) if isinstance(node, cst.FunctionDef)]
 
 
@@ -458,24 +458,24 @@ def positional(call: cst.Call) -> list[cst.BaseExpression]:
 
 
 def as_name(text: str) -> str:
-    """Return a text as the name of a wait or a function."""
+    """Convert a text to the name of a wait or a function."""
     plain = re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_") or "wait"
     return f"_{plain}" if plain[0].isdigit() else plain
 
 
 def snake(name: str) -> str:
-    """Return the name of a class as that of a function."""
+    """Convert the name of a class to the name of a function."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def string(node: cst.CSTNode | None) -> str:
-    """Return the value of a literal string, else an empty one."""
+    """Return the value of a literal string, otherwise an empty string."""
     value = node.evaluated_value if isinstance(node, cst.SimpleString) else ""
     return value if isinstance(value, str) else ""
 
 
 def decorators(function: cst.FunctionDef | cst.ClassDef) -> list[cst.BaseExpression]:
-    """Return what decorates a definition."""
+    """Return the decorators of a definition."""
     return [decorator.decorator for decorator in function.decorators]
 
 
@@ -491,7 +491,7 @@ def decorated(name: str, options: dict[str, str]) -> cst.Decorator:
 
 
 def without_async(function: cst.FunctionDef) -> cst.FunctionDef:
-    """Return a function as a plain one."""
+    """Return a function without `async`."""
     return function.with_changes(asynchronous=None)
 
 
@@ -506,7 +506,7 @@ _UNITS = {
 
 
 def _seconds(node: cst.BaseExpression) -> float | None:
-    """Return a literal time in seconds."""
+    """Return a literal duration in seconds."""
     if isinstance(node, cst.Integer | cst.Float):
         return float(node.evaluated_value)
     if not isinstance(node, cst.Call) or dotted(node.func).rpartition(".")[2] != "timedelta":
@@ -526,7 +526,7 @@ def _bound(alias: cst.ImportAlias) -> str:
 
 
 def _closed(aliases: Sequence[cst.ImportAlias]) -> list[cst.ImportAlias]:
-    """Return the names of an import, without a comma behind the last one."""
+    """Return the names of an import, without a trailing comma."""
     return [*aliases[:-1], aliases[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)]
 
 
@@ -545,7 +545,7 @@ def _imports(tree: cst.Module) -> dict[str, str]:
 
 
 def _mentioned(tree: cst.CSTNode) -> set[str]:
-    """Return the names that code mentions, imports excepted."""
+    """Return the names that code mentions, except in imports."""
     found: set[str] = set()
     pending = [tree]
     while pending:
@@ -558,13 +558,13 @@ def _mentioned(tree: cst.CSTNode) -> set[str]:
 
 
 def _names(tree: cst.CSTNode) -> set[str]:
-    """Return the names of a file, attributes excepted."""
+    """Return the names in a file, except attributes."""
     attributes = {n.attr for n in nodes(tree, cst.Attribute) if isinstance(n, cst.Attribute)}
     return {dotted(n) for n in nodes(tree, cst.Name) if n not in attributes}
 
 
 def _on_one_line(code: str) -> str:
-    """Return code that has neither strings nor comments without its line breaks."""
+    """Join the lines of code that contains neither strings nor comments."""
     return code.strip() if set(code) & set("\"'#") else " ".join(code.split())
 
 
@@ -584,7 +584,7 @@ def _imported(tree: cst.Module) -> set[str]:
 
 
 def _behind_the_imports(body: Sequence[cst.CSTNode]) -> int:
-    """Return the place behind the imports at the head of a file."""
+    """Return the position after the imports at the head of a file."""
     at = 0
     for number, statement in enumerate(body):
         inner = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else None

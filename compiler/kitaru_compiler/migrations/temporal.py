@@ -33,12 +33,12 @@ _DROPPED = ("task_queue", "id", "summary", "static_summary", "activity_id", "can
 
 @dataclass
 class _Workflow:
-    """A workflow class: its `run` method, what signals set, and what `__init__` does."""
+    """A workflow class: its `run` method, the attributes set by signals, and `__init__`."""
 
     name: str
     run: cst.FunctionDef
     signals: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By attribute, the signal that sets it and the type of its value."""
+    """The signal that sets each attribute, and the type of its value."""
     initial: dict[str, str] = field(default_factory=dict)
     helpers: set[str] = field(default_factory=set)
     others: list[cst.FunctionDef] = field(default_factory=list)
@@ -366,7 +366,7 @@ class Temporal(Rewriter):
         return self.call(f"{names[0]}.submit" if short in _START else names[0], values)
 
     def _values(self, call: cst.Call) -> list[str]:
-        """Return what a call passes on: positional, in `args=[…]` or as `arg=`."""
+        """Return the arguments that a call passes on: positional, in `args=[…]` or as `arg=`."""
         values = [self.code(value) for value in positional(call)[1:]]
         several, one = given(call, "args"), given(call, "arg")
         if isinstance(several, cst.List | cst.Tuple):

@@ -10,12 +10,12 @@ from kitaru_compiler.cut.layout import absorb_next
 
 
 def residual(plan: Plan, block: str, digest: str, items: Sequence[str] = ()) -> Plan:
-    """Return the plan of what still has to run when control is at `block`.
+    """Return the plan of the remaining steps when control is at `block`.
 
     Finished steps are removed. The first remaining step starts at `block`. If exactly one step
     follows, it is merged into the first, whose container runs anyway. `digest` is the digest of the
-    original plan, whose frames the new plan reads. Where `block` gathers a fan-out, `items` are
-    those of its nodes that still have work. Raises KeyError when the plan has no such block.
+    original plan, whose frames the new plan reads. If `block` gathers a fan-out, `items` are those
+    of its nodes that still have work. Raises KeyError if the plan has no such block.
 
         residual(plan, "approve_draft", digest).steps  # what comes after the answer
     """
@@ -41,7 +41,7 @@ def residual(plan: Plan, block: str, digest: str, items: Sequence[str] = ()) -> 
 
 
 def _step_at(plan: Plan, start: Block, later: list[Step]) -> Step:
-    """Return a step that starts at a block which had none of its own: a wait."""
+    """Return a step that starts at a block which had no step of its own: a wait."""
     entries = {step.entry: step.name for step in later if not step.per_item}
     inside, exits, ends = {start.name}, [], False
     for block in plan.blocks[start.index :]:
@@ -66,7 +66,7 @@ def _step_at(plan: Plan, start: Block, later: list[Step]) -> Step:
 
 
 def _after(items: tuple[LayoutItem, ...], name: str) -> tuple[LayoutItem, ...] | None:
-    """Return what follows the step or wait called `name`, outer sequences included."""
+    """Return the items after the step or wait called `name`, including outer sequences."""
     for index, item in enumerate(items):
         rest = items[index + 1 :]
         match item:
@@ -84,7 +84,7 @@ def _after(items: tuple[LayoutItem, ...], name: str) -> tuple[LayoutItem, ...] |
 def _decided_by(
     items: tuple[LayoutItem, ...], kept: set[str], first: str
 ) -> tuple[LayoutItem, ...]:
-    """Let the first step decide what a step before it would have decided."""
+    """Let the first step make the decisions of an earlier step."""
     result: list[LayoutItem] = []
     for item in items:
         if isinstance(item, BranchItem):
