@@ -21,16 +21,16 @@ class Shape:
     """The type of an answer. `schema` is sent to the provider, and always describes an object."""
 
     def __init__(self, type: Any) -> None:
-        """Raises UsageError when there is no JSON schema for the type, or it cannot be honoured."""
+        """Raise UsageError if the type has no JSON schema, or one that cannot be checked."""
         self._type = type
-        # A dict has no other judge of the answer than the schema itself.
+        # If the type is a dict, only the schema can check the answer.
         is_dict = isinstance(type, dict)
         own = askable_schema(type, "the model's answer") if is_dict else to_json_schema(type)
         self._wrapped = own.get("type") != "object"
         self.schema = _around(own) if self._wrapped else own
 
     def read(self, answer: Answer) -> Any:
-        """Return the instance that an answer is; raises ModelAnswerInvalid."""
+        """Return the answer as an instance of the type; raises ModelAnswerInvalid."""
         found = _parsed(answer.text, "answer")
         if self._wrapped:
             if not isinstance(found, dict) or _ONLY not in found:
@@ -54,7 +54,7 @@ def reply(answer: Answer) -> Reply:
 
 
 def _around(own: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object that holds the value: providers take no other."""
+    """Return the schema of an object that contains the value: providers accept only objects."""
     inner = {key: part for key, part in own.items() if key != "$defs"}
     outer = {"type": "object", "properties": {_ONLY: inner}, "required": [_ONLY]}
     return outer | ({"$defs": own["$defs"]} if "$defs" in own else {})

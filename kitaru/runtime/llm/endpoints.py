@@ -9,25 +9,25 @@ from urllib.parse import SplitResult, urlsplit
 
 from kitaru.errors import UsageError
 
-# What clouds tell their machines, credentials included, beside the whole link-local range.
+# Metadata services of clouds outside the link-local range. They also return credentials.
 _METADATA = frozenset(
     map(
         ipaddress.ip_address,
         ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
     )
 )
-# Where clouds answer over IPv4: a network may translate IPv6 addresses with a prefix of its own.
+# IPv4 metadata services: a network may translate IPv6 addresses to IPv4 with its own prefix.
 _WELL_KNOWN = frozenset(
     {address for address in _METADATA if address.version == 4}
     | set(map(ipaddress.ip_address, ("169.254.169.254", "169.254.170.2", "169.254.170.23")))
 )
-# IPv6 networks whose addresses are IPv4 ones in their last 32 bits: translated, compatible.
+# IPv6 networks that contain an IPv4 address in their last 32 bits: translated, compatible.
 _AROUND_IPV4 = tuple(
     map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96"))
 )
-# The first half of the interface of an ISATAP address, whose other half is an IPv4 one.
+# First half of an ISATAP interface identifier; the second half is an IPv4 address.
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
-# Where RFC 6052 puts the bytes of an IPv4 address, by the length of the prefix.
+# Positions of the bytes of an IPv4 address by prefix length (RFC 6052).
 _EMBEDDED = (
     (4, 5, 6, 7), (5, 6, 7, 9), (6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 15),
 )  # fmt: skip
@@ -35,7 +35,7 @@ _SUFFIXES = ("_API_BASE", "_BASE_URL")
 
 
 def check_endpoint(url: str, origin: str) -> None:
-    """Refuse an address that no model answers at; `origin` says who named it.
+    """Reject an address that cannot be a model endpoint; `origin` is the source of the address.
 
     Raises:
         UsageError: it is not http or https, or it leads to a machine's metadata service.
@@ -53,7 +53,7 @@ def check_endpoint(url: str, origin: str) -> None:
 
 
 def check_environment(provider: str) -> None:
-    """Refuse an address that the environment gives for a provider; see `check_endpoint`."""
+    """Check the address that the environment sets for a provider; see `check_endpoint`."""
     for suffix in _SUFFIXES:
         name = f"{provider.upper().replace('-', '_')}{suffix}"
         if url := os.environ.get(name):
@@ -61,7 +61,7 @@ def check_environment(provider: str) -> None:
 
 
 def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Return what a host is reached at, however it is written: `0xa9fea9fe` is an address too."""
+    """Return the addresses of a host in any notation: `0xa9fea9fe` is an address too."""
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
@@ -89,7 +89,7 @@ def _is_metadata(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool
 
 
 def _inner(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """Return the IPv4 addresses that an IPv6 one leads to."""
+    """Return the IPv4 addresses that an IPv6 address embeds."""
     low = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     if any(address in network for network in _AROUND_IPV4):

@@ -1,8 +1,8 @@
-"""What every route to a model shares: the answer, the pieces of a stream, and a failed request.
+"""Shared code of the routes to models: answers, pieces of a stream, and failed requests.
 
 A route (`openai_http`, `litellm_route`) makes one request. It returns an `Answer` or raises
-`RequestFailed`, which carries the error for the user and says whether the same request may succeed
-later. `providers` repeats requests; no route does.
+`RequestFailed`, which carries the error for the user and states whether the same request may
+succeed later. `providers` repeats requests; routes do not.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from kitaru.runtime.llm.models import Resolved
 
 Stream = Callable[[str], object]
 
-# Timeout, conflict, too early, too many requests: the provider asks for another try.
+# Timeout, conflict, too early, too many requests: the provider invites a retry.
 _TEMPORARY = frozenset({408, 409, 425, 429})
 _SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's answer and what it took: `cost` in US dollars, None when no price is known.
+    """A model's answer and its cost: `cost` is in US dollars, None if no price is known.
 
-    `tool_calls` are `{"id", "name", "arguments"}`, the arguments as text. `tries` counts requests.
+    `tool_calls` are `{"id", "name", "arguments"}`; the arguments are a string. `tries` is the
+    number of requests.
     """
 
     text: str
@@ -55,7 +56,7 @@ class RequestFailed(Exception):
 def refused(
     resolved: Resolved, status: int, kind: str, text: str, headers: Mapping[str, str]
 ) -> RequestFailed:
-    """Return the failure that an HTTP status of the provider stands for."""
+    """Return the failure for an HTTP status of the provider."""
     reason = " ".join(text.split())[:_SHOWN] or "no reason was returned"
     name = f" ({kind})" if kind else ""
     return RequestFailed(
@@ -70,7 +71,7 @@ def refused(
 
 
 def lost(resolved: Resolved, reason: str, *, help: str = "") -> RequestFailed:
-    """Return the failure of a request that no complete answer came back for."""
+    """Return the failure of a request that received no complete answer."""
     error = ModelRequestError(f'The model "{resolved.model}" gave no answer: {reason}', help=help)
     return RequestFailed(error, temporary=True)
 
@@ -84,7 +85,7 @@ _HELP = {
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a provider asks to wait, 0 when it sets no pace."""
+    """Return the delay in seconds that a provider requests, 0 if it requests none."""
     text = headers.get("retry-after", "")
     try:
         return max(float(text), 0.0)
@@ -97,7 +98,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
 
 
 def missing_key(resolved: Resolved, unset: Iterable[str]) -> EnvironmentFailure:
-    """Return the error for a model whose key is neither in the environment nor a secret."""
+    """Return the error for a model whose key is neither a variable nor a secret."""
     names = list(unset)
     more = f", nor is there a secret {resolved.secret}" if resolved.secret else ""
     return EnvironmentFailure(
@@ -107,7 +108,7 @@ def missing_key(resolved: Resolved, unset: Iterable[str]) -> EnvironmentFailure:
 
 
 def not_installed(resolved: Resolved, *requirements: str) -> EnvironmentFailure:
-    """Return the error for a model whose client library, the first requirement, is missing."""
+    """Return the error for a model whose client library, `requirements[0]`, is missing."""
     name = requirements[0].partition(">")[0]
     return EnvironmentFailure(
         f'The model "{resolved.model}" is reached through {name}, which is not installed.',
@@ -116,10 +117,10 @@ def not_installed(resolved: Resolved, *requirements: str) -> EnvironmentFailure:
 
 
 def key_of(resolved: Resolved, unset: list[str]) -> str | None:
-    """Return the secret that is the model's key, None where the environment has the provider's own.
+    """Return the secret with the model's key, or None if the provider's variable is set.
 
     `unset` are the provider's variables that are not set. A model without a secret of its own uses
-    a secret of the name that the provider's variable has.
+    the secret with the name of the provider's variable.
     """
     names = [resolved.secret] if resolved.secret else unset[:1]
     found = secrets.find(names[0]) if unset and names else None
@@ -130,11 +131,11 @@ def key_of(resolved: Resolved, unset: list[str]) -> str | None:
 
 @dataclass
 class Pieces:
-    """Collects a streamed answer: passes its text on, and puts its tool calls together.
+    """Collects a streamed answer: passes on its text and assembles its tool calls.
 
-    Providers number tool calls by `index` and send each in parts. Some send whole calls, all with
-    index 0 or with none: a call begins wherever another id appears, or, without ids, where a name
-    follows arguments that are already complete JSON.
+    Providers number tool calls by `index` and send each in parts. Some send complete calls, all
+    with index 0 or without an index. A new call starts when the id changes. Without ids, it starts
+    when a name follows arguments that are already complete JSON.
     """
 
     stream: Stream | None
@@ -144,7 +145,7 @@ class Pieces:
     _open: dict[int, dict[str, str]] = field(default_factory=dict, init=False)
 
     def take(self, text: str | None) -> None:
-        """Take the next piece of text."""
+        """Add the next piece of text."""
         if not text:
             return
         self._text.append(text)
@@ -153,8 +154,8 @@ class Pieces:
             self.stream(text)
 
     def take_call(self, index: int | None, id: str, name: str, arguments: str) -> None:
-        """Take the next part of a tool call; empty strings stand for what the part leaves out."""
-        # Without an index a part continues the newest call, or begins the next one.
+        """Add the next part of a tool call; a missing field is an empty string."""
+        # A part without an index continues the last call or starts a new call.
         slot = index if index is not None else max(self._open, default=0)
         call = self._open.get(slot)
         if call is None or _begins(call, id, name):
@@ -168,17 +169,17 @@ class Pieces:
 
     @property
     def text(self) -> str:
-        """The text that has been taken."""
+        """The text received so far."""
         return "".join(self._text)
 
     @property
     def calls(self) -> tuple[dict[str, str], ...]:
-        """The tool calls that have been taken, in order of their first part."""
+        """The tool calls received so far, in the order of their first parts."""
         return tuple(self._calls)
 
 
 def _begins(call: dict[str, str], id: str, name: str) -> bool:
-    """Tell whether a part for an open call's place begins another call instead."""
+    """Return whether a part starts a new call instead of continuing the open call."""
     if id and call["id"]:
         return id != call["id"]
     return bool(name and call["name"] and _is_complete(call["arguments"]))

@@ -1,4 +1,4 @@
-"""Every other provider's models, through litellm: silenced, and without network use of its own."""
+"""Models of all other providers, through litellm, without its messages and its own requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 def load(resolved: Resolved) -> None:
-    """Import litellm, which takes seconds; raises EnvironmentFailure when it is not installed."""
+    """Import litellm, which takes seconds. Raise EnvironmentFailure if it is not installed."""
     # Otherwise the import downloads a price list.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     os.environ["LITELLM_LOG"] = "ERROR"
@@ -55,15 +55,15 @@ def load(resolved: Resolved) -> None:
 def _forget_import() -> None:
     """Let the next import of litellm start anew.
 
-    Python keeps the submodules of an import that failed half-way, by Ctrl-C for example. With them
-    every later import fails: "partially initialized module".
+    Python keeps the submodules of an import that failed midway, for example by Ctrl-C. With these
+    submodules every later import fails with "partially initialized module".
     """
     for name in [name for name in sys.modules if name.partition(".")[0] == "litellm"]:
         sys.modules.pop(name, None)
 
 
 def request_once(request: ModelRequest, resolved: Resolved, pieces: Pieces) -> Answer:
-    """Make one request; see `exchange` for what it raises."""
+    """Make one request. `exchange` lists the errors."""
     import litellm
 
     _silence(litellm)
@@ -110,7 +110,7 @@ def _whole(
             for call in delta.tool_calls or ():
                 _take_call(pieces, call.index, call)
     if getattr(stream, "received_finish_reason", "") is None:
-        # A connection that ends early looks like the end of the answer otherwise.
+        # Otherwise a connection that closes early looks like the end of the answer.
         raise lost(resolved, "the connection ended in the middle of the answer")
     return litellm.stream_chunk_builder(chunks, messages=messages)
 
@@ -140,7 +140,7 @@ def _options(litellm: Any, request: ModelRequest, resolved: Resolved) -> dict[st
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
         "tools": request.tools,
-        # Tools reach the model as they are; litellm would look for tool servers of its own, with a
+        # Tools are passed to the model unchanged. Otherwise litellm looks for tool servers, using a
         # package that it does not install.
         "_skip_mcp_handler": True if request.tools else None,
         "response_format": request.schema and shape(request.schema),
@@ -154,7 +154,7 @@ def _options(litellm: Any, request: ModelRequest, resolved: Resolved) -> dict[st
 
 
 def _provider(litellm: Any, model: str) -> str:
-    """Return whose model it is; litellm knows that of `command-r`, too."""
+    """Return the provider of a model. litellm also knows short names such as `command-r`."""
     try:
         return str(litellm.get_llm_provider(model)[1])
     except litellm.BadRequestError:
@@ -162,7 +162,7 @@ def _provider(litellm: Any, model: str) -> str:
 
 
 def _silence(litellm: Any) -> None:
-    """Switch off whatever listens: nobody else may receive the prompt."""
+    """Disable all callbacks of litellm: no third party may receive the prompt."""
     import logging
 
     litellm.suppress_debug_info = True
@@ -175,7 +175,7 @@ def _silence(litellm: Any) -> None:
 
 
 def _check_credentials(litellm: Any, resolved: Resolved, error: Exception) -> None:
-    """Raise EnvironmentFailure for unset variables: some providers report them as any error."""
+    """Raise EnvironmentFailure if a key is unset: some providers report that as any error."""
     denied = isinstance(error, litellm.AuthenticationError)
     missing = [name for name in _unset(litellm, resolved) if denied or name in str(error)]
     if missing and key_of(resolved, _unset(litellm, resolved)) is None:
@@ -196,7 +196,7 @@ def _refused(resolved: Resolved, status: int, error: Exception) -> RequestFailed
 
 
 def _cost(litellm: Any, response: Any) -> float | None:
-    """Return the price of a call in US dollars; litellm knows those of the public models only."""
+    """Return the price of a call in US dollars. litellm has prices of public models only."""
     try:
         return float(litellm.completion_cost(completion_response=response))
     except Exception:

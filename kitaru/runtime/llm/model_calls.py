@@ -1,4 +1,4 @@
-"""Model calls: durable in a flow's body, part of the checkpoint inside a checkpoint."""
+"""Model calls. In a flow's body a call is durable; in a checkpoint it is part of the checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.llm.exchange import Answer, Stream
 
 Capture = Literal["full", "metadata", "off"]
-# What tells whether a cached result still holds, and no more.
+# Only the facts that decide whether a cached result is still valid.
 _NAMES = ("asked", "model", "resolved")
 _STORED = ("prompt", "response")
 _TEXTS = (*_STORED, "system", "tools", "schema", "tool_calls")
@@ -34,7 +34,7 @@ _REPAIRS = 1
 
 
 class OpenCall(Struct):
-    """A model call under way: the facts that are known, and when it began by `perf_counter`."""
+    """A model call in progress: the facts known so far, and its start time by `perf_counter`."""
 
     facts: dict[str, Any]
     began: float
@@ -43,9 +43,9 @@ class OpenCall(Struct):
 class ModelCall(Struct):
     """A request, and what to do with its answer.
 
-    `read` makes the value of an answer and raises ModelAnswerInvalid for one that does not fit,
-    after which the model is asked once more. `stream` is given the text as it comes, and `capture`
-    says what is kept of it all.
+    `read` turns an answer into a value. It raises ModelAnswerInvalid for an invalid answer, and
+    the call is then repeated once. `stream` receives the text piece by piece. `capture` sets which
+    facts are recorded.
     """
 
     request: ModelRequest
@@ -55,11 +55,11 @@ class ModelCall(Struct):
 
 
 def call_llm(name: str | None, call: ModelCall) -> Any:
-    """Make a model call where the caller stands: durable in a flow's body, a child in a checkpoint.
+    """Make a model call: durable in a flow's body, a child call in a checkpoint.
 
     Raises:
         ContextError: outside a flow.
-        ModelAnswerInvalid: neither answer fits what was asked for.
+            ModelAnswerInvalid: both answers are invalid.
         ModelRequestError: the provider refused the request or gave no answer.
     """
     scope = anywhere("kitaru.llm")
@@ -92,9 +92,9 @@ def answer(call: ModelCall) -> Any:
 def ask(
     request: ModelRequest, stream: Stream | None = None, capture: str | None = None
 ) -> tuple[Answer, dict[str, Any]]:
-    """Ask once, keep it with the attempt that runs, if one does, and return everything known.
+    """Call the model once and return all known facts. In an attempt, record them with it.
 
-    A replay may ask another model than the one that is configured.
+    A replay may use a different model from the configured one.
     """
     scope = current()
     replay = scope.execution.journal.execution.replay if scope else None
@@ -109,7 +109,7 @@ def ask(
             keep(scope.execution.journal, running, facts, capture)
 
     def record_unanswered() -> None:
-        """Record that the attempt ended before the answer: the cost is not known."""
+        """Record that the attempt ended before the answer. The cost is unknown."""
         record(_ended(call, tries=1) | {"finish": "given up"})
 
     under_way = {} if running is None else running.open_calls
@@ -128,9 +128,9 @@ def ask(
 
 
 def _load(resolved: Resolved, running: Running | None) -> None:
-    """Import what reaches the model before any clock of the call starts."""
+    """Import the library for the model before any timer of the call starts."""
     started = time.perf_counter()
-    # Most flows start without asking any model.
+    # Most flows start without calling a model.
     from kitaru.runtime.llm import providers
 
     providers.load(resolved)
@@ -177,7 +177,7 @@ def _ended(call: OpenCall, tries: int) -> dict[str, Any]:
 
 
 def _unanswered(call: OpenCall, error: ModelRequestError) -> dict[str, Any]:
-    """Return the facts of a call that failed: a refusal costs nothing, silence may have cost."""
+    """Return the facts of a failed call. A refusal costs nothing; a lost answer may have a cost."""
     cost = None if error.status is None else 0.0
     return _ended(call, error.tries) | {"cost": cost, "finish": "error", "status": error.status}
 
@@ -187,7 +187,7 @@ def _since(began: float) -> float:
 
 
 def _repaired(request: ModelRequest, found: Answer, error: ModelAnswerInvalid) -> ModelRequest:
-    """Return the request that shows the model its answer and what is wrong with it."""
+    """Return a request that shows the model its answer and the error in it."""
     said = found.text or "\n".join(call["arguments"] for call in found.tool_calls)
     asked = replace(request, system=None).messages()
     again = [
@@ -201,7 +201,7 @@ def _repaired(request: ModelRequest, found: Answer, error: ModelAnswerInvalid) -
 
 
 def check_capture(where: str, given: Any) -> Capture | None:
-    """Return what a decorator or a call says; raises UsageError when there is no such policy."""
+    """Return the policy of a decorator or a call. Raise UsageError if it does not exist."""
     if given not in (None, *CAPTURES):
         known = ", ".join(CAPTURES)
         raise UsageError(f"{where}: capture={given!r} is not one of {known}.")
@@ -209,10 +209,11 @@ def check_capture(where: str, given: Any) -> Capture | None:
 
 
 def keep(journal: Journal, running: Running, facts: dict[str, Any], capture: str | None) -> None:
-    """Keep the facts of a model call, as far as the policy lets them be kept.
+    """Record the facts of a model call that the capture policy allows.
 
-    `full` keeps all of them, texts redacted, prompt and response as stored values; `metadata` the
-    numbers and the settings; `off` which model was asked. `capture` is what the call itself said.
+    `full` records all facts with secrets redacted; prompt and response become stored values.
+    `metadata` records the numbers and the settings, `off` only the model. `capture` is the policy
+    of the call itself.
     """
     policy = config.setting("capture", argument=capture, decorator=running.capture).value
     if policy == "off":

@@ -1,4 +1,4 @@
-"""Resolve a model by alias or name. Without a configured model, use the offline one."""
+"""Resolve a model by alias or name. The default without a configuration is the offline model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class ModelRequest(Struct):
-    """What `kitaru.llm` was asked: `model` as the caller wrote it, None for the default.
+    """A request of `kitaru.llm`: `model` as the caller wrote it, None for the default.
 
     `prompt` is one user message, or the messages of a conversation. `schema` is the JSON schema
-    that the answer has to fit. `retries` and `timeout`, in seconds, are about each request to the
-    provider.
+    of the answer. `retries` and `timeout` (in seconds) apply to each request to the provider.
     """
 
     prompt: str | list[dict[str, Any]]
@@ -34,13 +33,13 @@ class ModelRequest(Struct):
     timeout: float = 600.0
 
     def identity(self) -> dict[str, Any]:
-        """Return what identifies the call on a replay: all but how patiently it is made."""
+        """Return what identifies the call on a replay: everything except retries and timeout."""
         identity = fields_of(self)
         del identity["retries"], identity["timeout"]
         return identity
 
     def messages(self) -> list[dict[str, Any]]:
-        """Return the conversation as a provider takes it; no text is ever formatted."""
+        """Return the conversation in the provider's format; texts are never formatted."""
         text = isinstance(self.prompt, str)
         said = [{"role": "user", "content": self.prompt}] if text else [*self.prompt]
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
@@ -48,10 +47,10 @@ class ModelRequest(Struct):
 
 
 class Resolved(Struct):
-    """`name` is the alias or model asked for, `model` what litellm calls it, or `offline`.
+    """The alias or model `name`, and `model`, its name for litellm, or `offline`.
 
-    `api_base` is where it is reached, and `secret` the name of the secret that is its key; both are
-    empty where the provider's own variables say so.
+    `api_base` is its address, and `secret` the name of the secret with its key. Both are empty if
+    the provider's own variables set them.
     """
 
     name: str
@@ -61,19 +60,19 @@ class Resolved(Struct):
 
 
 def mock_response() -> str | None:
-    """Return the text that answers every model call, of KITARU_LLM_MOCK_RESPONSE; None for none."""
+    """Return KITARU_LLM_MOCK_RESPONSE, the answer to every model call, or None if unset."""
     return os.environ.get("KITARU_LLM_MOCK_RESPONSE")
 
 
 def resolve(name: str | None, instead: Mapping[str, str] = _NONE) -> Resolved:
-    """Return the model that a name or alias stands for here and now.
+    """Return the model for a name or alias in this process.
 
-    `instead` are the models that go before whatever is configured. An alias may stand for another
-    one; one that nothing configures stands for the offline model, and so does every model while
+    `instead` are models that override the configuration. An alias may refer to another alias. An
+    alias without a configuration is the offline model, and so is every model if
     KITARU_LLM_MOCK_RESPONSE is set.
 
     Raises:
-        UsageError: aliases stand for each other in a circle.
+            UsageError: aliases refer to each other in a cycle.
     """
     asked = name or str(config.setting("default_model").value)
     if mock_response() is not None:
@@ -93,9 +92,9 @@ def resolve(name: str | None, instead: Mapping[str, str] = _NONE) -> Resolved:
 
 
 def same_models(calls: tuple[dict[str, Any], ...]) -> bool:
-    """Tell whether recorded model calls would go to the same models now, so that they hold.
+    """Return whether recorded model calls would use the same models now, and so remain valid.
 
-    A mock response holds for no other execution: it may have been another text.
+    A mock response is never valid for another execution: its text may have been different.
     """
     if calls and mock_response() is not None:
         return False

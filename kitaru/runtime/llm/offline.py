@@ -12,9 +12,9 @@ _SHOWN = 200
 
 
 def offline_text(asked: str, name: str, schema: dict[str, Any] | None) -> str:
-    """Return the answer to a message: the same each time, and it says that no model was asked.
+    """Return a deterministic answer to a message; it states that no model was called.
 
-    With a `schema` it is a sample of it. Where a mock response is set, it is that text.
+    With a `schema`, the answer is an example of it. If a mock response is set, it is the answer.
     """
     if (mock := mock_response()) is not None:
         return mock

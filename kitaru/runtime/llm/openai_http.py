@@ -1,7 +1,8 @@
 """OpenAI's models, and every server that speaks its protocol, over plain HTTP.
 
 Importing litellm takes seconds of CPU and 200 MB in each step process. A model of `openai/…` needs
-one POST, so httpx makes it. Prices come from the data of genai-prices, which is read locally.
+a single POST request, so this module uses httpx. Prices come from genai-prices, which is read
+locally.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from kitaru.runtime.llm.models import ModelRequest, Resolved
 if TYPE_CHECKING:
     from httpx import Client, Response
 
-# As in pyproject.toml: the error that names them has no metadata to read in a step.
+# As in pyproject.toml. The error that names these packages cannot read metadata in a step.
 REQUIREMENTS = ("httpx>=0.27,<1", "genai-prices>=0.2,<1")
 _KEY = "OPENAI_API_KEY"
 _BASES = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 _PUBLIC = "https://api.openai.com/v1"
-# They refuse `max_tokens`, which would not count their reasoning.
+# These models reject `max_tokens`, which would not count their reasoning tokens.
 _REASONING = re.compile(r"(o\d|gpt-5)")
 
 
 def load(resolved: Resolved) -> None:
-    """Import the client library; raises EnvironmentFailure when it is not installed."""
+    """Import the client library. Raise EnvironmentFailure if it is not installed."""
     try:
         import httpx  # noqa: F401
     except ModuleNotFoundError as error:
@@ -51,7 +52,7 @@ def load(resolved: Resolved) -> None:
 
 
 def request_once(request: ModelRequest, resolved: Resolved, pieces: Pieces) -> Answer:
-    """Make one request; see `exchange` for what it raises."""
+    """Make one request. `exchange` lists the errors."""
     import httpx
 
     url, headers = f"{_base(resolved)}/chat/completions", _headers(resolved)
@@ -125,7 +126,7 @@ def model_name(resolved: Resolved) -> str:
 
 @lru_cache(maxsize=1)
 def _client(process: int) -> Client:
-    """Return the process's connections; a forked child must not write to its parent's."""
+    """Return the connections of this process. A forked child must not use its parent's."""
     import httpx
 
     client = httpx.Client()
@@ -173,7 +174,7 @@ def _streamed(resolved: Resolved, response: Response, pieces: Pieces) -> Answer:
             _take_call(pieces, call)
         finish = choice.get("finish_reason") or finish
     if finish is None:
-        # A connection that ends early looks like the end of the answer otherwise.
+        # Otherwise a connection that closes early looks like the end of the answer.
         raise lost(resolved, "the connection ended in the middle of the answer")
     return _answer(resolved, pieces.text, pieces, finish, usage)
 
@@ -232,7 +233,7 @@ def _answer(
 
 
 def _cost(model: str, prompt: int, completion: int, cached: int) -> float | None:
-    """Return the price of a call in US dollars; None for a model that has no public price."""
+    """Return the price of a call in US dollars, or None if the model has no public price."""
     try:
         from genai_prices import Usage, calc_price
     except ModuleNotFoundError:

@@ -1,14 +1,14 @@
-"""Import the library that reaches a model while the flow starts, not inside a checkpoint.
+"""Import the client library of a model while the flow starts, not inside a checkpoint.
 
-litellm takes seconds to import. Without this module the first checkpoint that asks a model would
-show them as its own, and a `timeout=` of the checkpoint could expire in them. So whatever runs a
-body calls `start` first: a thread imports litellm beside the imports of the flow, if code that the
-body mentions asks a model that needs it. `finish` waits for that thread before a checkpoint which
-asks a model starts its clock.
+litellm takes seconds to import. Without this module, these seconds would count as time of the first
+checkpoint that calls a model, and its `timeout=` could expire during the import. Code that runs a
+flow's body therefore calls `start` first. If the body's code calls a model that needs litellm, a
+thread imports it concurrently with the imports of the flow. `finish` waits for that thread before
+the timer of a checkpoint that calls a model starts.
 
-What `start` cannot foresee (a model that is named at run time, a helper of another module) is
-imported at the first call; the time that it takes is then left out of the checkpoint's, see
-`Running.loading_seconds`.
+`start` cannot detect every model: a name may be computed at run time, or used in a helper of
+another module. Such a model's library is imported at the first call, and the import time is
+subtracted from the checkpoint's; see `Running.loading_seconds`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from kitaru import config
 from kitaru.errors import KitaruError
 
-# How a model is written in code: `vendor/name`, or an alias; prompts hold spaces.
+# How a model is written in code: `vendor/name`, or an alias. Prompts contain spaces.
 _MODEL = re.compile(r"[\w.-]+/[\w./:@-]+")
 _MOST_FUNCTIONS = 500
 _OWN = ("kitaru.checkpoint", "kitaru.flow")
@@ -31,7 +31,7 @@ _thread: threading.Thread | None = None
 
 
 def start(function: Callable[..., Any]) -> None:
-    """Begin to import litellm in the background when `function` leads to a model that needs it."""
+    """Start to import litellm in the background if `function` may call a model that needs it."""
     global _thread
     if _thread is not None:
         return
@@ -42,7 +42,7 @@ def start(function: Callable[..., Any]) -> None:
 
 
 def finish(function: Callable[..., Any]) -> None:
-    """Wait until the import that `start` began is done, if `function` itself asks a model."""
+    """Wait for the import that `start` started, if `function` itself calls a model."""
     thread = _thread
     if thread is None or not thread.is_alive():
         return
@@ -57,12 +57,12 @@ def _load(resolved: Any) -> None:
     try:
         providers.load(resolved)
     except Exception:
-        # The call that needs the library raises the same error, where somebody sees it.
+        # The call that needs the library raises the same error, and the user sees it there.
         return
 
 
 def _first_slow(names: set[str]) -> Any:
-    """Return the first of the models that is not reached without litellm, None if all are."""
+    """Return the first of the models that needs litellm, or None."""
     from kitaru.runtime.llm.models import resolve
     from kitaru.wire.models import OFFLINE, is_direct
 
@@ -77,7 +77,7 @@ def _first_slow(names: set[str]) -> Any:
 
 
 def _models(code: CodeType) -> Iterator[str]:
-    """Yield the models that a piece of code may ask, "" for the default one."""
+    """Yield the models that a code object may call, "" for the default model."""
     aliases = config.models()
     constants = [c for inner in _nested(code) for c in inner.co_consts if isinstance(c, str)]
     named = [text for text in constants if text in aliases or _MODEL.fullmatch(text)]
@@ -85,7 +85,7 @@ def _models(code: CodeType) -> Iterator[str]:
 
 
 def _asking(function: Callable[..., Any]) -> Iterator[CodeType]:
-    """Yield the code, of `function` and what it mentions by name, that mentions `llm`."""
+    """Yield the code objects that mention `llm`, of `function` and the functions it names."""
     pending, seen = [function], set[int]()
     while pending and len(seen) < _MOST_FUNCTIONS:
         current = pending.pop()
@@ -108,8 +108,8 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def _plain(value: Any) -> FunctionType | None:
-    """Return the function that a global is, or that a checkpoint or a flow is made of."""
-    # Nothing of the user's objects is called: the attributes of a proxy may do anything.
+    """Return the plain function behind a global: itself, or that of a checkpoint or flow."""
+    # No method of a user's object is called: an attribute of a proxy may run any code.
     if type(value).__name__ in ("Checkpoint", "Flow") and type(value).__module__ in _OWN:
         value = value.function
     return value if type(value) is FunctionType else None

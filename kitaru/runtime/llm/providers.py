@@ -6,7 +6,7 @@ ask ── offline model?  ── yes ─▶ offline_text
                        └─ no  ─▶ litellm_route  every other provider, seconds to import
 ```
 
-`load` imports what a route needs. `model_calls` calls it before the clock of a call starts.
+`load` imports what a route needs. `model_calls` calls it before the timer of a call starts.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from kitaru.wire.models import OFFLINE, is_direct
 
 __all__ = ["Answer", "Stream", "ask", "load"]
 
-# A provider that asks for a longer pause than this is left alone: the error is raised at once.
+# If a provider requests a longer pause, the error is raised at once.
 _LONGEST_PAUSE = 60.0
 
 
 def load(resolved: Resolved) -> None:
-    """Import what the route to a model needs; raises EnvironmentFailure when it is missing."""
+    """Import the library of a model's route. Raise EnvironmentFailure if it is missing."""
     if resolved.model != OFFLINE:
         _route(resolved).load(resolved)
 
@@ -35,11 +35,11 @@ def load(resolved: Resolved) -> None:
 def ask(request: ModelRequest, resolved: Resolved, stream: Stream | None = None) -> Answer:
     """Make the call, and repeat it after a failure that the provider reports as temporary.
 
-    `stream` receives the text piece by piece; after the first piece no request is repeated.
+    `stream` receives the text piece by piece. After the first piece, no request is repeated.
 
     Raises:
         EnvironmentFailure: a library or a credential is missing.
-        UsageError: the model's address must not be asked.
+            UsageError: the model's address is not allowed.
         ModelRequestError: the provider refused the request or gave no answer.
     """
     if resolved.model == OFFLINE:

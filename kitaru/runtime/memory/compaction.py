@@ -1,4 +1,4 @@
-"""Let a model merge several values of a memory into one text, and record how."""
+"""Merge several values of a memory into one text with a model, and record the sources."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSTRUCTION = (
 
 
 class Job(Struct):
-    """What to merge: the versions of `key`, or the keys that start with `prefix`, `into` a key."""
+    """Merge the versions of `key`, or the keys that start with `prefix`, `into` a key."""
 
     key: str | None
     prefix: str | None
@@ -33,7 +33,7 @@ class Job(Struct):
 
     @property
     def target(self) -> str:
-        """The key that the merged text becomes a version of."""
+        """The key that receives the merged text as a version."""
         return self.into or self.key or ""
 
     def arguments(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Job(Struct):
         return fields_of(self)
 
     def check(self) -> None:
-        """Raise UsageError unless the job says what to merge, and into which key."""
+        """Raise UsageError unless the job names its sources and its target key."""
         if (self.key is None) == (self.prefix is None) or not self.target:
             raise UsageError(
                 "What is to be compacted is one key, or a prefix into a key.",
@@ -50,12 +50,12 @@ class Job(Struct):
 
 
 def run(memory: Memory, job: Job) -> int:
-    """Do the job; return the version that holds the text.
+    """Run the job and return the number of the version with the merged text.
 
     Raises:
-        NotFound: nothing is remembered there.
+            NotFound: the memory has no such values.
         UsageError: no model is configured.
-        MemoryConflict: the target was written while the model thought; nothing was changed.
+            MemoryConflict: the target was written during the model call; nothing was changed.
     """
     _check_model(job.model)
     newest = memory.find(job.target)
@@ -102,7 +102,7 @@ def _sources(memory: Memory, job: Job) -> list[MemoryVersion]:
 
 
 def _prompt(memory: Memory, sources: list[MemoryVersion], instruction: str) -> str:
-    # Notes are put in as JSON, so that none can pass for a heading of ours.
+    # Notes are inserted as JSON, so that no note can imitate a heading of the prompt.
     notes = [
         f"{source.key}, version {source.number}, {source.at}:\n"
         + json.dumps(as_json(memory.document(source)), ensure_ascii=False)
@@ -112,7 +112,7 @@ def _prompt(memory: Memory, sources: list[MemoryVersion], instruction: str) -> s
 
 
 def _forget(memory: Memory, source: MemoryVersion) -> None:
-    """Delete what was merged; what somebody wrote since then stays."""
+    """Delete a merged version; versions written since then remain."""
     other = Memory(memory.store, memory.scope, memory.operation)
     try:
         other.delete(source.key, source.number)

@@ -1,7 +1,7 @@
 """Find and write the versions of a memory's keys. Each version is created once.
 
-A key has the versions 1 to n without a gap, so that n is found by exact reads alone; a list only
-says where to begin. Who loses the race for a number takes the next one.
+A key has the versions 1 to n without a gap. Exact reads alone therefore find n; a list only gives a
+starting point. A writer that loses the race for a number uses the next number.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from kitaru.wire.records import MemoryVersion, StoredValue
 from kitaru.wire.structs import Struct, replace
 from kitaru.wire.times import now
 
-# Versions that are read together while one of a moment is searched.
+# Number of versions that are read together in the search for a moment.
 _BATCH = 50
 
 
 class Entry(Struct):
-    """A key's value, and which version of it that is."""
+    """A key's value, and the number of its version."""
 
     key: str
     value: Any
@@ -38,10 +38,10 @@ class Entry(Struct):
 
 
 class Version(Struct):
-    """One version of a key, without its value: `kitaru.memory.get(key, version=…)` has that.
+    """One version of a key without its value; `kitaru.memory.get(key, version=…)` returns that.
 
-    `operation` is who wrote it, `type` and `size` (bytes of JSON) describe the value, `compacted`
-    says of which versions, by which model, at what cost a compaction was made.
+    `operation` is the writer. `type` and `size` (bytes of JSON) describe the value. `compacted`
+    names the source versions, the model and the cost of a compaction.
     """
 
     key: str
@@ -55,12 +55,12 @@ class Version(Struct):
 
 
 class Memory:
-    """One scope of a store, as one operation sees it; safe for threads and processes to share.
+    """One scope of a store for one operation; safe for concurrent threads and processes.
 
     Args:
         operation: the writer. It writes one version of a key, even if it is retried.
-        begin: called before a write with the newest version. Returns the version that it received
-            on the first attempt of this operation.
+        begin: called with the newest version before a write. Returns the version passed on the
+            first attempt of this operation.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Memory:
         self._record_store = RecordStore(store)
 
     def entry(self, key: str, version: int | None = None) -> Entry | None:
-        """Return the newest value or that of a version; None where the key has none."""
+        """Return the newest value or that of a version, or None if the key has no value."""
         found = self.find(key, version)
         if found is None or found.value is None:
             return None
@@ -87,15 +87,15 @@ class Memory:
         return Entry(key, value, found.number, found.at)
 
     def find(self, key: str, version: int | None = None) -> MemoryVersion | None:
-        """Return the record of the newest version, or of the one with a number."""
+        """Return the record of the newest version, or of the version with this number."""
         check_memory_key(key)
         return self._newest(key) if version is None else self._version(key, version)
 
     def find_at(self, key: str, moment: str) -> MemoryVersion | None:
-        """Return the newest version that was written at `moment` or before it.
+        """Return the newest version that was written at `moment` or earlier.
 
-        `moment` is written as `wire.times.now` does. What counts as newest is the number: the
-        clocks of two writers may disagree.
+        `moment` has the format of `wire.times.now`. The number decides which version is newest,
+        because the clocks of two writers may differ.
         """
         last = _number(self.find(key))
         while last > 0:
@@ -126,7 +126,7 @@ class Memory:
         return written.number
 
     def delete(self, key: str, expect: int | None = None) -> bool:
-        """Write a version that says the key is gone; False where it has no value already."""
+        """Write a version that marks the key as deleted. Return False if it has no value."""
         held = self._write(check_memory_key(key), None, expect, {})
         if held is None:
             return False
@@ -142,17 +142,17 @@ class Memory:
         return sorted(key for key, status in newest.items() if status == "live")
 
     def history(self, key: str, limit: int | None = None) -> builtins.list[Version]:
-        """Return the versions of a key, the oldest first; with `limit` only the last N."""
+        """Return the versions of a key, oldest first; with `limit` only the last N."""
         newest = _number(self.find(key))
         first = 1 if limit is None else max(1, newest - limit + 1)
         return [_version(found) for found in self._read(key, range(first, newest + 1))]
 
     def purge(self, key: str) -> int:
-        """Erase a key, its versions and values, for good; return how many versions there were."""
+        """Erase a key, its versions and values for good. Return the number of versions."""
         versions = _number(self.find(key))
         self.delete(key)
         while found := self.store.list(keys.memory_versions(self._home, key)):
-            # The oldest first: until the last one is gone, the key reads as deleted.
+            # Oldest first: until the last version is erased, the key reads as deleted.
             self._erase(reversed(found))
         self._erase(self.store.list(keys.memory_home(self._home, key)))
         self._erase(reversed(self.store.list(f"{keys.memory_marks(self._home, key)}/")))
@@ -161,7 +161,7 @@ class Memory:
     def _write(
         self, key: str, value: StoredValue | None, expect: int | None, compacted: dict[str, Any]
     ) -> MemoryVersion | None:
-        """Return the version that this operation wrote, before or now; it deletes a value only."""
+        """Return the version of this operation and write it if missing; delete only a value."""
         newest = self._newest(key)
         floor = self._begin(_number(newest))
         tried = self._read(key, range(floor + 1, _number(newest) + 1))
@@ -172,7 +172,7 @@ class Memory:
                 return newest
             number = _number(newest) + 1
             if value is not None and not _alive(newest):
-                # Before the version: a key with a value is never missing from a list.
+                # Written before the version, so that a list never misses a key with a value.
                 self._mark(key, number, "live")
             made = MemoryVersion(key, number, self.operation, now(), value, compacted)
             newest = self._record_store.write(keys.memory_version(self._home, key, number), made)
@@ -187,7 +187,7 @@ class Memory:
         return newest if _number(newest) == number else self._search(key, newest)
 
     def _search(self, key: str, newest: MemoryVersion | None) -> MemoryVersion | None:
-        """Return the newest version, given one that exists: steps that double, then halves."""
+        """Return the newest version after an existing one: double the step, then bisect."""
         low, step = _number(newest), 1
         while (found := self._version(key, low + step)) is not None:
             newest, low, step = found, found.number, step * 2
@@ -264,9 +264,10 @@ def _version(found: MemoryVersion) -> Version:
 
 
 def inherit(source: Journal, exec_id: str, taken: Collection[str]) -> None:
-    """Give execution `exec_id` the memory of `source` before any invocation not in `taken` wrote.
+    """Copy the memory of `source` to `exec_id`, without writes of invocations not in `taken`.
 
-    Only that of the scope `execution`: what other scopes hold is shared, and is there.
+    The copy of each key ends before the first such write.
+    Only the scope `execution` is copied; other scopes are shared by both executions.
     """
     new, record_store = keys.memory("execution", exec_id), RecordStore(source.store)
 
@@ -286,7 +287,7 @@ def inherit(source: Journal, exec_id: str, taken: Collection[str]) -> None:
 
 
 def _versions(source: Journal) -> Iterator[MemoryVersion]:
-    """Yield every version of every key, those of one key together, the oldest first."""
+    """Yield every version of every key, grouped by key, oldest first."""
     scope = keys.memory("execution", source.exec_id)
     places = source.store.list(keys.memory_keys(scope))
     found = RecordStore(source.store).read_all(

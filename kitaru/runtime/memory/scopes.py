@@ -14,7 +14,7 @@ KINDS = ("namespace", "flow", "execution")
 
 
 class MemoryScope(Struct):
-    """One of the memories in a store, `name` being the namespace, the flow or the execution."""
+    """A scope of memory; `name` is the namespace, the flow or the execution."""
 
     kind: str
     name: str
@@ -23,30 +23,30 @@ class MemoryScope(Struct):
         return f"{self.kind}:{self.name}"
 
     def seen_from(self, exec_id: str) -> str:
-        """Return what identifies it in that execution, and in a replay of it."""
+        """Return what identifies the scope in that execution, and in a replay of it."""
         own = self.kind == "execution" and self.name == exec_id
         return "execution" if own else str(self)
 
     @property
     def home(self) -> str:
-        """What all its keys begin with."""
+        """The prefix of all its keys."""
         return keys.memory(self.kind, self.name)
 
 
 def scopes_in(store: Store) -> list[MemoryScope]:
     """Return the namespaces and flows that have a memory in a store, sorted.
 
-    Memories of executions are part of their executions, and not among them.
+    The memory of an execution is part of the execution, so this list does not contain it.
     """
     found = (keys.memory_scope(key) for key in store.list(keys.MEMORY))
     return [MemoryScope(kind, name) for kind, name in sorted(set(found))]
 
 
 def written(scope: str | None, kind: str | None) -> str:
-    """Return a scope as it is written, of its name and its kind, or of one of them.
+    """Return a scope in its written form, from its name, its kind or both.
 
     Raises:
-        UsageError: neither is there, or the kind does not exist.
+            UsageError: both are missing, or the kind does not exist.
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(
@@ -60,7 +60,7 @@ def written(scope: str | None, kind: str | None) -> str:
 
 
 def in_flow(text: str | None, journal: Journal) -> MemoryScope:
-    """Return the scope that `text` means in a flow's body; None means the flow's own.
+    """Return the scope that `text` names in a flow's body; None is the flow's own scope.
 
     Raises:
         UsageError: the scope is not valid.
@@ -75,14 +75,14 @@ def in_flow(text: str | None, journal: Journal) -> MemoryScope:
 
 
 def outside(text: str, store: Store) -> MemoryScope:
-    """Return the scope that `text` means where no flow runs.
+    """Return the scope that `text` names outside a flow.
 
-    A plain name is the namespace or the flow of that name which has a memory, and a new namespace
-    where neither has one.
+    A plain name is the namespace or flow of that name with a memory. If neither has a memory, it is
+    a new namespace.
 
     Raises:
-        UsageError: it is not a scope, or does not state which.
-        NotFound: there is no such execution.
+            UsageError: the text is not a scope, or is ambiguous.
+            NotFound: the execution does not exist.
     """
     if ":" not in text and text not in KINDS:
         named = [one for one in scopes_in(store) if one.name == check_name("namespace", text)]

@@ -1,8 +1,8 @@
 """Resolve the annotations of a function, as far as possible.
 
-Names under `if TYPE_CHECKING:` do not exist when a program runs. The function's source tells where
-they come from. Only modules that the steps of a pipeline have as well are imported for them, the
-standard library's and the project's, so that an input means the same everywhere.
+Names under `if TYPE_CHECKING:` do not exist at run time. The function's source shows where they are
+imported from. Only modules that the steps of a pipeline have as well are imported for this purpose,
+the standard library's and the project's, so that an input has the same type everywhere.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _UNRESOLVED = object()
 
 
 def hints_of(function: Function) -> dict[str, Any]:
-    """Return the annotations that can be resolved; one that cannot leaves the others alone.
+    """Return the annotations that can be resolved, independently of those that cannot.
 
-    What a module imports under `if TYPE_CHECKING:` is imported for it, where that is possible. A
-    module that is missing stays unknown, and so does a mistake in the return.
+    Imports under `if TYPE_CHECKING:` are made where possible. An annotation from a missing module
+    stays unknown, and so does an invalid return annotation.
     """
     try:
         return typing.get_type_hints(function, include_extras=True)
@@ -34,7 +34,7 @@ def hints_of(function: Function) -> dict[str, Any]:
 
 
 def _for_type_checkers(function: Function) -> dict[str, Any]:
-    """Return what the module of a function imports under `if TYPE_CHECKING:`, by name."""
+    """Return the imports under `if TYPE_CHECKING:` of a function's module, by name."""
     import ast
     from pathlib import Path
 
@@ -56,7 +56,7 @@ def _is_for_type_checkers(test: ast.expr) -> bool:
 
 
 def _imported(node: ast.stmt, package: str) -> dict[str, Any]:
-    """Return what an import statement binds; nothing for a name that cannot be imported."""
+    """Return the names that an import statement binds, without those that cannot be imported."""
     import ast
     from importlib.util import resolve_name
 
@@ -78,10 +78,10 @@ def _imported(node: ast.stmt, package: str) -> dict[str, Any]:
 
 
 def _module(name: str) -> Any:
-    """Import a module that every step has as well; raises ImportError for any other.
+    """Import a module that every step has as well. Raise ImportError for any other.
 
-    What only type checkers import is not installed for steps: an input shall not be converted here
-    and remain JSON there.
+    Other modules may be missing in steps. An input must not be converted here and remain JSON
+    there.
     """
     import sys
     from importlib.util import find_spec
@@ -100,7 +100,7 @@ def _module(name: str) -> Any:
 
 def _resolved(annotation: Any, space: dict[str, Any]) -> Any:
     def alone() -> None:
-        """Carry one annotation, with the names that the function sees."""
+        """Has one annotation, and the names that the function sees."""
 
     alone.__annotations__ = {"value": annotation}
     try:

@@ -1,7 +1,7 @@
 """Example JSON for a schema: the schema's own example, or the shortest valid value.
 
-A truth value is true: the command that is shown with a wait is pasted by people who agree, and an
-object is no place where they look for the one word that makes it a refusal.
+A boolean is true. People who agree paste the command that is shown with a wait. In an object they
+would not notice a single `false` that turns the answer into a refusal.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _FORMATS = {
 
 
 def sample(schema: Any, text: str) -> Any:
-    """Return JSON data with a schema's types, `text` where it wants a string.
+    """Return JSON data with a schema's types; `text` is the value of each string.
 
-    Limits that types do not tell, a pattern for example, may leave it one that does not fit.
+    The result may not fit a schema with other limits, for example a pattern.
     """
     return _sample(schema, schema, text, 0)
 
@@ -53,7 +53,7 @@ def _of_type(schema: dict[str, Any], root: dict[str, Any], text: str, depth: int
             names = schema.get("required", ())
             return {name: _sample(known.get(name), root, text, depth + 1) for name in names}
         case "array":
-            # A limit may be 2.0, and larger than any command.
+            # A limit may be the float 2.0, and may be larger than any command.
             few = min(int(schema.get("minItems", 0)), _DEEPEST)
             items = schema.get("prefixItems") or [schema.get("items")] * few
             return [_sample(item, root, text, depth + 1) for item in items]
@@ -69,7 +69,7 @@ def _of_type(schema: dict[str, Any], root: dict[str, Any], text: str, depth: int
 
 
 def _target(reference: str, root: Any) -> Any:
-    """Return what a pointer into the schema leads to; None for other references."""
+    """Return the value at a pointer into the schema; None for other references."""
     if not reference.startswith("#"):
         return None
     for part in reference.removeprefix("#").split("/")[1:]:

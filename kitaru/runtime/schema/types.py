@@ -1,4 +1,4 @@
-"""Schemas for the answers of waits: a type as JSON Schema, and JSON as the type."""
+"""Schemas for the answers of waits: convert a type to JSON Schema, and JSON to the type."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _PLAIN: dict[Any, dict[str, Any]] = {
 
 
 def to_json_schema(schema: Any) -> dict[str, Any]:
-    """Return the JSON schema of a type; a dict is taken to be one already.
+    """Return the JSON schema of a type; a dict is a JSON schema already.
 
-    Plain types need nothing; others (models, dataclasses, unions, `list[int]`, …) need pydantic.
+    Plain types need no library; others (models, dataclasses, unions, `list[int]`, …) need pydantic.
 
     Raises:
-        UsageError: there is no JSON schema for it.
+            UsageError: the type has no JSON schema.
     """
     if isinstance(schema, dict):
         return schema
@@ -40,7 +40,7 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
     if get_origin(schema) is Literal:
         return {"enum": [_as_json(choice) for choice in get_args(schema)]}
     if (codec := user_codecs.find(schema)) is not None:
-        # What JSON the codec decodes, only its function says.
+        # Only the codec's function defines the JSON of the class.
         return {"description": f"the form that {codec.title} gives a {codec.cls.__qualname__}"}
     adapter = _adapter(schema)
     try:
@@ -50,13 +50,13 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
 
 
 def askable_schema(schema: Any, what: str) -> dict[str, Any]:
-    """Return the JSON schema of a type, or the dict that is one, if answers can be held against it.
+    """Return the JSON schema of a type or a dict, if answers can be validated against it.
 
-    `what` asks for a value: `the wait "approve"`.
+    `what` names what needs the value: `the wait "approve"`.
 
     Raises:
-        UsageError: there is no JSON schema for the type, or the schema cannot be honoured.
-        EnvironmentFailure: it is more than a plain type, and jsonschema-rs is not installed.
+            UsageError: the type has no JSON schema, or part of the schema cannot be checked.
+            EnvironmentFailure: the schema is more than a plain type, and jsonschema-rs is missing.
     """
     made = to_json_schema(schema)
     check_schema(made, what, of_type=not isinstance(schema, dict))
@@ -64,10 +64,10 @@ def askable_schema(schema: Any, what: str) -> dict[str, Any]:
 
 
 def check_answer(value: Any, schema: dict[str, Any], wait: str) -> None:
-    """Check an answer as far as its JSON schema tells.
+    """Validate an answer against its JSON schema.
 
     Raises:
-        AnswerInvalid: it does not fit; the message shows the schema.
+            AnswerInvalid: the answer does not fit; the message shows the schema.
     """
     reason = problem(value, schema)
     if reason is not None:
@@ -77,12 +77,13 @@ def check_answer(value: Any, schema: dict[str, Any], wait: str) -> None:
 def from_json(value: Any, schema: Any, what: str, *, strict: bool = False) -> Any:
     """Return JSON data as an instance of the type `schema`.
 
-    A plain type takes its own JSON only, a class with a codec its encoded form, also inside a list,
-    dict, tuple, set or union. Pydantic makes other values fit that are inside another type, such as
-    `"5"` for an item of `list[int]`; with `strict` they have to be as exact as for a plain type.
+    A plain type accepts only its own JSON. A class with a codec accepts its encoded form, also
+    inside a list, dict, tuple, set or union. Pydantic converts values inside other types, such as
+    `"5"` for an item of `list[int]`; with `strict`, such values must be as exact as for a plain
+    type.
 
     Raises:
-        AnswerInvalid: it does not fit.
+        AnswerInvalid: the value does not fit.
     """
     if isinstance(schema, dict):
         check_answer(value, schema, what)
@@ -110,11 +111,11 @@ def from_json(value: Any, schema: Any, what: str, *, strict: bool = False) -> An
 
 
 def _strictly(adapter: Any, value: Any) -> Any:
-    """Validate without conversions between numbers, truth values and texts.
+    """Validate without conversions between numbers, booleans and strings.
 
-    Strict validation of JSON still makes a date, a Path or a member of an enum of a text, which
-    strict validation of Python data refuses. Only of times it knows fewer spellings: a date for a
-    datetime, seconds for a timedelta.
+    Strict validation of JSON still turns a string into a date, a Path or a member of an enum;
+    strict validation of Python data does not. For times alone, it accepts fewer notations: no date
+    for a datetime, no seconds for a timedelta.
     """
     import json
 
@@ -126,14 +127,14 @@ def _strictly(adapter: Any, value: Any) -> Any:
         return adapter.validate_json(text, strict=True)
     except ValueError as error:
         kinds = {one["type"] for one in error.errors(include_url=False)}  # type: ignore[attr-defined]
-        # No JSON is a text with half a surrogate pair, which a str may hold.
+        # A string with half a surrogate pair is a valid str, but not valid JSON.
         if all(kind == "json_invalid" or kind.startswith(("date", "time")) for kind in kinds):
             return adapter.validate_python(value)
         raise
 
 
 def _plain(value: Any, kind: Any, what: str, strict: bool) -> Any:
-    """Return JSON of a plain type as that type: 1 and 1.0 are the same number in JSON."""
+    """Return JSON of a plain type as that type. 1 and 1.0 are the same number in JSON."""
     if kind is int and isinstance(value, float):
         if strict:
             raise _invalid(what, f"{value} is a float, not an int", _PLAIN[int])
@@ -148,17 +149,17 @@ def _plain(value: Any, kind: Any, what: str, strict: bool) -> Any:
 
 
 def _as_json(choice: Any) -> Any:
-    """Return the JSON for one choice of a Literal; for a member of an enum that is its value."""
+    """Return the JSON for one choice of a Literal; for an enum member, its value."""
     return choice.value if isinstance(choice, Enum) else choice
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    # True equals 1.
+    # In Python, True equals 1.
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
 def _reason(error: Any) -> str:
-    """Return what pydantic says, place by place, without what stood there."""
+    """Return pydantic's errors by place, without the invalid values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(at(".".join(map(str, one["loc"])), one["msg"]) for one in found)
 
@@ -185,7 +186,7 @@ def _adapter(schema: Any) -> Any:
 
 
 def _with_codecs(schema: Any) -> Any:
-    """Return a type for pydantic in which codecs decode the classes that have one.
+    """Return a type for pydantic in which codecs decode their classes.
 
     list[Money]  ->  list[Annotated[Money, decoded by its codec]]
     """
@@ -220,7 +221,7 @@ def _shapeless(schema: Any, error: Exception) -> UsageError:
 
 
 def _invalid(wait: str, reason: str, schema: dict[str, Any]) -> AnswerInvalid:
-    # Only the rare bad answer pays for it.
+    # Imported only for the rare invalid answer.
     import json
 
     return AnswerInvalid(

@@ -1,29 +1,29 @@
-"""JSON Schema: whether JSON data fits a schema, and whether a schema can be honoured at all.
+"""JSON Schema: validate JSON data, and check that every part of a schema can be validated.
 
-The library jsonschema-rs decides; nothing else imports it. A schema that is only a type, such as
-that of `schema=bool`, is decided here, because the steps of most pipelines see no other schema and
-need not install the library for it.
+The library jsonschema-rs validates; no other module imports it. A schema that is only a type, such
+as that of `schema=bool`, is validated here. The steps of most pipelines see no other schema and
+need not install the library.
 
-**Every keyword of draft 2020-12 is checked**, and those of older drafts where `$schema` names one.
-The specification lets a validator ignore what it does not know: an unknown format, a keyword of
-another draft, a misspelt one. Such an answer would be accepted unchecked, so the schema is refused
-when the wait is asked:
+**Every keyword of draft 2020-12 is checked**, and those of an older draft if `$schema` names it.
+The specification lets a validator ignore unknown parts: an unknown format, a keyword of another
+draft, a misspelt keyword. An answer would then be accepted without the check. So the wait rejects
+such a schema:
 
     kitaru.wait(schema={"type": "string", "format": "phone"})   # refused: format
     kitaru.wait(schema={"$ref": "#/$defs/missing"})             # refused: $ref
     kitaru.wait(schema={"type": "string", "minlength": 3})      # refused: minlength, did you mean
     kitaru.wait(schema={"enum": []})                            # refused: no value fits
 
-Schemas that pydantic makes of a type are excused from the first and the third: the type itself
-checks the answer as well.
+Schemas that pydantic generates from a type are exempt from the first and the third check, because
+the type also validates the answer.
 
-**No pattern can hang the process that answers.** The library's engine takes linear time for
-patterns without lookaround and backreferences. For the others, which pydantic writes for Decimal,
-a search that backtracks too often ends, and the answer is refused. References are never fetched
-from the network.
+**No pattern can hang the process that validates.** The library's engine takes linear time for
+patterns without lookaround and backreferences. For other patterns, which pydantic generates for
+Decimal, a search that backtracks too often is aborted, and the answer is rejected. References are
+never fetched from the network.
 
-**Formats.** `date-time`, `time` and `duration` also take what Python writes for values of these
-types, a time without an offset for example; the other formats are the library's.
+**Formats.** `date-time`, `time` and `duration` also accept Python's own notation of such values,
+for example a time without an offset. The other formats are the library's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
 
 _MOST_BACKTRACKS = 100_000
-# At most this many reasons, and this many characters of a value, are shown.
+# The maximum number of reasons, and of characters of a value, in a message.
 _MOST_REASONS = 3
 _SHOWN = 60
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples"})
@@ -63,15 +63,15 @@ _KEYWORDS = frozenset({
     "then", "title", "type", "unevaluatedItems", "unevaluatedProperties", "uniqueItems",
     "writeOnly",
 })  # fmt: skip
-# OpenAPI's, which is no slip of the pen.
+# OpenAPI's keyword, not a misspelling.
 _NO_SLIPS = frozenset({"example"})
 _ALIKE = 0.8
 
 
 def problem(value: Any, schema: Any) -> str | None:
-    """Return why JSON data does not fit a schema, or None where it does.
+    """Return why JSON data does not fit a schema, or None if it fits.
 
-    The text has up to three reasons, each with its place:
+    The string lists up to three reasons, each with its place:
 
     >>> problem({"tags": ["a", 1]}, {"properties": {"tags": {"items": {"type": "string"}}}})
     'tags[1]: 1 is not of type "string"'
@@ -85,7 +85,7 @@ def problem(value: Any, schema: Any) -> str | None:
     try:
         found = list(islice(_validator(schema).iter_errors(value), _MOST_REASONS + 1))
     except (ValueError, RecursionError) as error:
-        # A schema from the record of another version, or a value with half a surrogate pair.
+        # A schema of another version's record, or a value with half a surrogate pair.
         return f"it cannot be checked: {_message(error)}"
     reasons = [_reason(error) for error in found[:_MOST_REASONS]]
     more = [] if len(found) <= _MOST_REASONS else ["and more"]
@@ -93,12 +93,12 @@ def problem(value: Any, schema: Any) -> str | None:
 
 
 def check_schema(schema: dict[str, Any], what: str, *, of_type: bool = False) -> None:
-    """Check that answers can be held against a schema, `what` asks for them.
+    """Check that answers to `what` can be validated against a schema.
 
-    `of_type` means that the schema was made of a Python type.
+    `of_type` means that the schema was generated from a Python type.
 
     Raises:
-        UsageError: the schema cannot be honoured; the message names the keyword.
+            UsageError: part of the schema cannot be checked; the message names the keyword.
         EnvironmentFailure: jsonschema-rs is not installed.
     """
     if _only_type(schema) is not None:
@@ -117,7 +117,7 @@ def check_schema(schema: dict[str, Any], what: str, *, of_type: bool = False) ->
 
 
 def at(path: str, reason: str) -> str:
-    """Return a reason with the place in the value that it is about, if it is not the whole."""
+    """Return a reason with its place in the value, without a place for the whole value."""
     return f"{path}: {reason}" if path else reason
 
 
@@ -144,7 +144,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _only_type(schema: Any) -> str | None:
-    """Return the type where a schema says nothing else, `any` where it says nothing."""
+    """Return the type of a schema that contains only a type, `any` for an empty schema."""
     if not isinstance(schema, dict) or not {"type", *_ANNOTATIONS}.issuperset(schema):
         return None
     kind = schema.get("type", "any")
@@ -176,10 +176,10 @@ def _validator(schema: Any, *, knows_formats: bool = False) -> Validator:
 
 
 def _check_keywords(schema: dict[str, Any], what: str) -> None:
-    """Refuse keywords that would be ignored though they were meant to be checked."""
+    """Reject keywords that were meant as checks and would be ignored."""
     if schema.get("$schema", _OWN_URI).removesuffix("#") != _OWN_URI:
         return  # the keywords of another draft, which the library knows
-    # A meta-schema finds schemas wherever they are, and takes no data of `const` for one.
+    # A meta-schema finds subschemas everywhere, and does not mistake data of `const` for one.
     strict = {
         "$schema": _OWN_URI,
         "$id": "urn:kitaru:keywords",
@@ -234,7 +234,7 @@ def _refused(what: str, place: tuple[str, str], reason: str) -> UsageError:
 
 
 def _place_in_schema(error: Exception) -> tuple[str, str]:
-    """Return the keyword that an error is about and its path, as far as they are known."""
+    """Return the keyword that an error is about and its path, as far as known."""
     path = getattr(error, "instance_path", None)
     if path:
         keyword = next((p for p in reversed(path) if p in _KEYWORDS), str(path[-1]))
@@ -260,7 +260,7 @@ def _reason(error: ValidationError) -> str:
 
 
 def _message(error: Any) -> str:
-    """Return what the library says, with the choices that it leaves out and short values."""
+    """Return the library's message with the missing choices and with shortened values."""
     match _kind(error):
         case "":
             return str(error)
@@ -284,7 +284,7 @@ def _message(error: Any) -> str:
 
 
 def _kind(error: Any) -> str:
-    """Return what kind of error the library found, empty for an error that is not the library's."""
+    """Return the library's kind of an error, empty for other errors."""
     kind = getattr(error, "kind", None)
     return "" if kind is None else type(kind).__name__.removeprefix("ValidationErrorKind_")
 
@@ -295,7 +295,7 @@ def _spellings(value: Any) -> Iterator[str]:
 
 
 def _path(parts: Iterable[str | int]) -> str:
-    """Return a place in JSON: `user.names[0]`, and `["first name"]` for other keys."""
+    """Return a path in JSON: `user.names[0]`, or `["first name"]` for other keys."""
     path = ""
     for part in parts:
         if isinstance(part, int):
