@@ -1,31 +1,35 @@
 """The errors that Kitaru raises, and the exit code of each.
 
-    KitaruError                     base of everything below; never raised itself ├── UsageError
-    exit 2: the call or the command is wrong │   ├── ContextError            a primitive used where
-    it has no meaning │   ├── InputError              a flow input is missing, unknown or of the
-    wrong type │   └── PickleRefused           a recorded value contains a pickle that may not be
-    loaded ├── FlowError                   exit 1: the flow failed, or its source has errors │   ├──
-    CheckpointFailed        a checkpoint raised, and nothing caught it │   ├── CheckpointTimeout an
-    attempt of a checkpoint took longer than its timeout │   ├── ValueNotEncodable       a value
-    cannot be recorded │   │   └── ValueTooLarge       it is larger than a value may be │   ├──
-    ArgumentChanged         a checkpoint changed one of its arguments     │   ├── ModelAnswerInvalid
-    a model's answer does not match the schema or the tools │   ├── ModelRequestError       a
-    model's provider rejected the request, or did not answer │   ├── Diverged
-    non-deterministic replay: another call than was recorded │   ├── ClassChanged            a
-    recorded value does not match its changed class │   └── SourceError             the compiler
-    found errors; carries the diagnostics ├── StateError                  exit 2: the execution is
-    not in a state that allows this │   ├── NotFound                no such execution, wait,
-    artifact or block │ ├── WaitConflict            the wait was answered differently before │   ├──
-    MemoryConflict the newest version of a memory is not the expected one │   └── WaitTimeout
-    `handle.wait(timeout)` elapsed; the run continues     ├── AnswerInvalid               exit 2:
-    the answer does not match the schema; still waiting └── EnvironmentFailure          exit 3:
-    store, target or credentials ├── StoreUnavailable        the store did not answer, after retries
-            ├── StoreDenied             the store rejected the credentials
+    KitaruError                     base of all errors below; never raised itself
+    ├── UsageError                  exit 2: the call or the command is wrong
+    │   ├── ContextError            a primitive was called where it is not allowed
+    │   ├── InputError              a flow input is missing, unknown or of the wrong type
+    │   └── PickleRefused           a recorded value contains a pickle that may not be loaded
+    ├── FlowError                   exit 1: the flow failed, or its source has errors
+    │   ├── CheckpointFailed        a checkpoint raised, and nothing caught it
+    │   ├── CheckpointTimeout       an attempt of a checkpoint took longer than its timeout
+    │   ├── ValueNotEncodable       a value cannot be recorded
+    │   │   └── ValueTooLarge       it is larger than a value may be
+    │   ├── ArgumentChanged         a checkpoint changed one of its arguments
+    │   ├── ModelAnswerInvalid      a model's answer does not match the schema or the tools
+    │   ├── ModelRequestError       a model's provider rejected the request, or did not answer
+    │   ├── Diverged                non-deterministic replay: another call than was recorded
+    │   ├── ClassChanged            a recorded value does not match its changed class
+    │   └── SourceError             the compiler found errors; carries the diagnostics
+    ├── StateError                  exit 2: the execution is not in a state that allows this
+    │   ├── NotFound                no such execution, wait, artifact or block
+    │   ├── WaitConflict            the wait was answered differently before
+    │   ├── MemoryConflict          the newest version of a memory is not the expected one
+    │   └── WaitTimeout             `handle.wait(timeout)` elapsed; the run continues
+    ├── AnswerInvalid               exit 2: the answer does not match the schema; still waiting
+    └── EnvironmentFailure          exit 3: store, target or credentials
+        ├── StoreUnavailable        the store did not answer, after retries
+        ├── StoreDenied             the store rejected the credentials
         ├── StoreUnsuitable         the store ignores create-if-absent, or does not exist
-        ├── RecordCorrupt           a stored object is damaged └── RecordTooNew            written
-        by a newer Kitaru
+        ├── RecordCorrupt           a stored object is damaged
+        └── RecordTooNew            written by a newer Kitaru
 
-Every error has a message with what happened and why, and a `help` with what to do next.
+Every error has a message that states the problem and its cause, and a `help` with the next step.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The runtime: what runs and records flows."""
+"""The runtime: it runs flows and records them."""
 
 
 def _get_current_execution_id() -> str:
-    """Return what `kitaru.current_execution_id` returns; flows of Kitaru 0.21 import it here."""
+    """Return the id of the current execution. Flows of Kitaru 0.21 import this function here."""
     from kitaru.runtime.engine.execution import anywhere
 
     return anywhere("kitaru.current_execution_id").execution.journal.exec_id

@@ -16,7 +16,7 @@ from kitaru.wire.plan import OWN_DEFAULT
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit code: 0 done, 1 the flow, 2 usage, 3 the environment."""
+    """Run the command. Return the exit code: 0 done, 1 flow, 2 usage, 3 environment."""
     given = _parser().parse_args(arguments)
     try:
         request = _request(given)
@@ -87,7 +87,7 @@ def _request(given: argparse.Namespace) -> Request:
 
 
 def _unless_own(text: str) -> str:
-    """Some targets take no empty texts: there a word stands for "not given"."""
+    """Return `text`, or "" for the placeholder of targets that do not accept empty strings."""
     return "" if text == OWN_DEFAULT else text
 
 

@@ -1,6 +1,6 @@
-"""Find the value of a secret: in the environment, by a reference, in this user's files.
+"""Find the value of a secret: in the environment, by a reference, or in this user's files.
 
-A secret has the name of the environment variable that would hold it. What travels is a reference,
+A secret has the name of its environment variable. Plans and configurations contain a reference,
 never a value: `aws:NAME`, `gcp:projects/P/secrets/S`, `azure:VAULT/NAME`, `file:/PATH`, `env:NAME`.
 """
 
@@ -29,19 +29,19 @@ _values: dict[str, str] = {}
 
 
 def use_plan_references(references: Mapping[str, str]) -> None:
-    """Take the references that the plan carries; what this process configures goes before them."""
+    """Use the references of the plan, unless this process configures its own."""
     _plan_references.clear()
     _plan_references.update(references)
 
 
 def use_configuration(source: Callable[[], Mapping[str, str]]) -> None:
-    """Set the source of the references to secrets in this process."""
+    """Set the source of the configured references in this process."""
     global _configuration
     _configuration = source
 
 
 def find(name: str) -> str | None:
-    """Return the value of a secret; None if it is not found. See `kitaru.secret`."""
+    """Return the value of a secret, or None if it is not found. See `kitaru.secret`."""
     value = os.environ.get(check_name("secret", name)) or _referred(name) or _kept(name)
     if value:
         redaction.register_value(name, value)
@@ -49,27 +49,27 @@ def find(name: str) -> str | None:
 
 
 def register_local(plan: Plan) -> None:
-    """Hide the values of a plan's secrets that this machine has, without a request to a service.
+    """Hide the values of a plan's secrets that are on this machine, without a network request.
 
-    So is what the environment has under the name of a secret, where it looks random.
+    Also hide variables of the environment that have the name of a secret and look random.
     """
     models = (model.get("secret") for model in plan.models.values() if isinstance(model, dict))
     redaction.register_environment()
     for name in {*plan.secrets, *filter(None, models)}:
         scheme = references().get(name, "").partition(":")[0]
         if name in os.environ or scheme not in _SDKS:
-            # What cannot be read here cannot be searched for either.
+            # A file that cannot be read here cannot expose its secret here.
             with suppress(Exception):
                 find(name)
 
 
 def references() -> dict[str, str]:
-    """Return the references in force, by name."""
+    """Return the active references by name."""
     return {**_plan_references, **(_configuration() if _configuration else {})}
 
 
 def check_reference(name: str, reference: str) -> str:
-    """Return a valid reference. Otherwise raise UsageError, which does not show it."""
+    """Return a valid reference. Otherwise raise UsageError without showing the reference."""
     scheme, colon, place = reference.partition(":")
     if colon and place and scheme in _READERS:
         return reference
@@ -82,7 +82,7 @@ def check_reference(name: str, reference: str) -> str:
 
 
 def keep(name: str, value: str) -> None:
-    """Keep a secret for this user, in a file that nobody else may read."""
+    """Store a secret for this user in a file with owner-only permissions."""
     folder = folder_of_secrets()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
@@ -99,7 +99,7 @@ def keep(name: str, value: str) -> None:
 
 
 def forget(name: str) -> bool:
-    """Delete a secret that is kept for this user; return whether there was one."""
+    """Delete a stored secret of this user; return whether it existed."""
     try:
         (folder_of_secrets() / check_name("secret", name)).unlink()
     except FileNotFoundError:
@@ -108,14 +108,14 @@ def forget(name: str) -> bool:
 
 
 def kept() -> list[str]:
-    """Return the names of the secrets that are kept for this user."""
+    """Return the names of this user's stored secrets."""
     folder = folder_of_secrets()
     found = folder.iterdir() if folder.is_dir() else iter(())
     return sorted(path.name for path in found if not path.name.startswith("."))
 
 
 def folder_of_secrets() -> Path:
-    """Return where this user's secrets are kept, beside the user's configuration."""
+    """Return the directory of this user's secrets, next to the user's configuration."""
     return toml_files.user_file().with_name(_FOLDER)
 
 
@@ -178,7 +178,7 @@ def _from_aws(place: str) -> str:
 
 
 def _from_gcp(place: str) -> str:
-    """Read from Google Secret Manager; never run against it."""
+    """Read from Google Secret Manager; not tested against the service."""
     sdk: Any = importlib.import_module("google.cloud.secretmanager")
     name = place if "/versions/" in place else f"{place}/versions/latest"
     found = sdk.SecretManagerServiceClient().access_secret_version(name=name)
@@ -186,7 +186,7 @@ def _from_gcp(place: str) -> str:
 
 
 def _from_azure(place: str) -> str:
-    """Read `VAULT/NAME` from Azure Key Vault; never run against it."""
+    """Read `VAULT/NAME` from Azure Key Vault; not tested against the service."""
     sdk: Any = importlib.import_module("azure.keyvault.secrets")
     identity: Any = importlib.import_module("azure.identity")
     vault, _, name = place.partition("/")

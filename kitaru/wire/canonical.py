@@ -1,4 +1,4 @@
-"""Canonical JSON: equal documents have equal bytes, and so equal digests."""
+"""Canonical JSON: equal documents have equal bytes, and therefore equal digests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def dumps(document: Any, default: Callable[[Any], Any] | None = None) -> bytes:
     """Return `document` as canonical JSON: sorted keys, no spaces, ASCII only, parts by digest.
 
     Args:
-        default: gives what stands for a part, in place of its reference.
+        default: returns the replacement of a part, instead of its reference.
 
     Raises:
-        ValueError: it holds NaN, an infinity or a cycle.
-        TypeError: it holds something JSON has no word for.
+        ValueError: the document contains NaN, an infinity or a cycle.
+        TypeError: the document contains a value that JSON cannot represent.
 
     Example:
         >>> dumps({"b": 1, "a": "é"})

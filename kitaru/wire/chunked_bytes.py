@@ -1,7 +1,7 @@
-"""Large bytes, stored in chunks by digest outside of the document that refers to them.
+"""Large byte strings, stored in chunks by digest outside of the document that refers to them.
 
-Neither who writes them nor who reads them holds more than a few chunks, and a store needs to know
-nothing new: each chunk is an object like any other.
+Writers and readers need memory for only a few chunks. A store needs no special support, because
+each chunk is an ordinary object.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Chunks = Callable[[], Iterable[Chunk]]
 
 
 class Part:
-    """Bytes, or the UTF-8 of a text, as one leaf of a document.
+    """Bytes, or the UTF-8 of a string, as one leaf of a document.
 
-    `chunks` gives them from the beginning each time it is called. `hashes` are their digests in
-    hexadecimal and `size` their bytes, both found out when they are asked for and not given.
+    Each call of `chunks` yields them from the start. `hashes` are the chunks' hexadecimal digests
+    and `size` is the number of bytes. Both are computed when first read unless they are passed.
     """
 
     __slots__ = ("_hashes", "_size", "chunks")
@@ -44,19 +44,19 @@ class Part:
         return self._hashes
 
     def reference(self) -> dict[str, Any]:
-        """Return what stands for it in the JSON of its document."""
+        """Return the reference to the part in the JSON of its document."""
         return {MARK: _FORM, "chunks": list(self.hashes), "size": self.size}
 
     def join(self) -> bytes:
-        """Return its bytes in one piece."""
+        """Return all bytes in one object."""
         return b"".join(self.chunks())
 
     def text(self) -> str:
-        """Return its text; no chunk ends within a character."""
+        """Return the string; no chunk ends within a character."""
         return "".join(str(chunk, "utf-8", "surrogatepass") for chunk in self.chunks())
 
     def fill(self, target: memoryview) -> None:
-        """Write its bytes into memory of exactly its size; raises ValueError for any other."""
+        """Write the bytes into memory of exactly their size; else raise ValueError."""
         at = 0
         for chunk in self.chunks():
             target[at : at + len(chunk)] = chunk
@@ -85,8 +85,8 @@ def of_bytes(data: Any) -> Part:
 
 
 def of_text(text: str) -> Part:
-    """Return the part for a text, lone surrogates included."""
-    # No character takes more than four bytes.
+    """Return the part for a string, lone surrogates included."""
+    # A character takes at most four bytes.
     step = CHUNK_BYTES // 4
 
     def chunks() -> Iterator[Chunk]:
@@ -97,7 +97,7 @@ def of_text(text: str) -> Part:
 
 
 def reference(part: Any) -> dict[str, Any]:
-    """Return what stands for a part in JSON; raise TypeError for anything else."""
+    """Return the JSON reference to a part; raise TypeError for anything else."""
     if isinstance(part, Part):
         return part.reference()
     raise TypeError(f"JSON has no word for a {type(part).__qualname__}")

@@ -11,17 +11,17 @@ from functools import lru_cache
 from kitaru.wire.structs import Struct
 
 Chain = tuple[str, ...]
-# A name may be imported in several ways, one of which works.
+# A name may be imported in several alternative ways, for example in a try statement.
 Imports = dict[str, tuple[Chain, ...]]
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPE = (*_FUNCTION, ast.ClassDef)
 
 
 class Definition(Struct):
-    """What a definition says, without layout and docstrings, and what it mentions.
+    """The structure of a definition without layout and docstrings, and the names that it mentions.
 
     `mentions` are dotted chains of names that are not its own variables; `imports` maps the names
-    it imports inside to their module and name.
+    that it imports inside to their module and name.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Definitions:
         self._read: dict[str, Definition] = {}
 
     def names(self) -> list[str]:
-        """Return the names defined here."""
+        """Return the names that the module defines."""
         return list(self.statements)
 
     def read(self, name: str) -> Definition:
@@ -73,13 +73,13 @@ class Definitions:
         return names | _globals_of(table)
 
 
-# CPython counts the depth of the tree it builds per interpreter, not per thread: two threads that
-# parse at once make each other fail with SystemError.
+# CPython counts the depth of a parsed tree per interpreter, not per thread: two threads that parse
+# concurrently make each other fail with SystemError.
 _parsing = threading.Lock()
 
 
 def read_definitions(source: str) -> Definitions:
-    """Return what the module with this source defines; raises SyntaxError when it is no Python."""
+    """Return the definitions of a module's source; raises SyntaxError for invalid Python."""
     with _parsing:
         return _read(source)
 
@@ -101,7 +101,7 @@ def _read(source: str) -> Definitions:
         found.stars += stars
         for name in {n for node in nodes for n in _bound(node)} - set(imports):
             found.statements.setdefault(name, []).append(statement)
-    # What an import brought in is another module's to change.
+    # An imported object is changed by its own module.
     for name in set(found.imports) & set(found.statements):
         if not any(_binds(s, name) for s in found.statements[name]):
             del found.statements[name]
@@ -109,7 +109,7 @@ def _read(source: str) -> Definitions:
 
 
 def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
-    """Yield the nodes of a statement that run with the module, not inside a function or class."""
+    """Yield the nodes that run with the module, not inside a function or class."""
     pending: list[ast.AST] = [statement]
     while pending:
         node = pending.pop()
@@ -119,9 +119,9 @@ def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
-    """Yield the names that a node binds or changes.
+    """Yield the names that a node binds or modifies.
 
-    `NAME[k] = v`, `NAME.add(v)` and `kitaru.register_codec(NAME, …)` change it.
+    `NAME[k] = v`, `NAME.add(v)` and `kitaru.register_codec(NAME, …)` modify it.
     """
     if isinstance(node, _SCOPE):
         yield node.name
@@ -134,7 +134,7 @@ def _bound(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         call = node.value
         yield from _base(call.func) if isinstance(call.func, ast.Attribute) else ()
-        # How objects are recorded is part of their class.
+        # The codec of a class is part of the class.
         yield from _base(call.args[0]) if _registers(call.func) and call.args else ()
 
 
@@ -195,7 +195,7 @@ def _chains(statement: ast.stmt, free: set[str] | None, imports: Imports) -> Ite
 
 
 def _globals_of(table: symtable.SymbolTable) -> set[str]:
-    # A class body reads a name it also binds from the module as long as it is not bound.
+    # A class body reads a name from the module until the body binds that name.
     loose = table.get_type() == "class"
     names = {s.get_name() for s in table.get_symbols() if s.is_global() or loose}
     return names.union(*(_globals_of(child) for child in table.get_children()))
@@ -208,7 +208,7 @@ def _strip_docstrings(tree: ast.Module) -> None:
 
 
 def _text(statement: ast.stmt) -> str:
-    """Return the statement's structure as text; `ast.dump` would recurse, and varies by version."""
+    """Return the statement's structure as text; `ast.dump` recurses, and varies by version."""
     words: list[str] = []
     pending: list[object] = [statement]
     while pending:

@@ -1,14 +1,14 @@
-"""What a compilation asks the file system, and a record of the answers.
+"""Record the file system reads of a compilation, and check whether they would return the same.
 
-A build can be used again only if every file that the compiler read is the same, every path that it
-missed is still missing, and every folder that it listed has the same entries. So the compiler, and
-the settings that it reads, ask the file system through this module alone:
+A build can be reused only if every file that the compiler read is the same, every path that it
+missed is still missing, and every folder that it listed has the same entries. So the compiler and
+the settings access the file system through this module alone:
 
     with recorded() as answers:
         compile_flow(Path("flow.py"))
-    answers.still_hold()        # asks each question again and compares
+    answers.still_hold()        # repeats each read and compares
 
-Outside `recorded` a question costs no more than the call that it stands for.
+Outside `recorded`, a read costs no more than the call that it wraps.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 Line = tuple[str, tuple[Any, ...], str]
-"""A question, its arguments and the digest of the answer, as JSON contains them."""
+"""A read, its arguments and the digest of the result, as JSON contains them."""
 
 
 class Answers:
-    """The questions that were asked while a block ran, each with the digest of its answer.
+    """The file system reads inside a block, each with the digest of its result.
 
-    `is_stable` is false if the same question got two answers: a file changed meanwhile.
+    `is_stable` is false if a repeated read had a different result: a file changed meanwhile.
     """
 
     def __init__(self, lines: list[Line] | None = None) -> None:
@@ -36,17 +36,17 @@ class Answers:
         self.is_stable = True
 
     def add(self, name: str, arguments: tuple[Any, ...], answer: Any) -> None:
-        """Record an answer."""
+        """Record the result of a read."""
         digest = _digest(answer)
         known = self._digests.setdefault((name, arguments), digest)
         self.is_stable = self.is_stable and known == digest
 
     def lines(self) -> list[Line]:
-        """Return the answers for JSON; `Answers(lines)` has the same."""
+        """Return the reads for JSON; `Answers(lines)` restores them."""
         return [(name, arguments, digest) for (name, arguments), digest in self._digests.items()]
 
     def still_hold(self) -> bool:
-        """Ask every question again; return whether all answers are the same."""
+        """Repeat every read; return whether all results are the same."""
         return all(
             name in _QUESTIONS and _digest(_answer(name, arguments)) == digest
             for (name, arguments), digest in self._digests.items()
@@ -58,7 +58,7 @@ _recording: ContextVar[Answers | None] = ContextVar("recording", default=None)
 
 @contextmanager
 def recorded(earlier: Answers | None = None) -> Iterator[Answers]:
-    """Record what is asked inside the block, by this thread, after what was asked `earlier`."""
+    """Record the reads of this thread inside the block, appended to those of `earlier`."""
     answers = earlier or Answers()
     token = _recording.set(answers)
     try:
@@ -68,17 +68,17 @@ def recorded(earlier: Answers | None = None) -> Iterator[Answers]:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether the path leads to a file."""
+    """Return whether the path is a file; follow links."""
     return bool(_ask("kind", str(path)) == "file")
 
 
 def is_dir(path: Path) -> bool:
-    """Return whether the path leads to a folder."""
+    """Return whether the path is a folder; follow links."""
     return bool(_ask("kind", str(path)) == "folder")
 
 
 def exists(path: Path) -> bool:
-    """Return whether the path leads to anything."""
+    """Return whether the path exists; follow links."""
     return bool(_ask("kind", str(path)))
 
 
@@ -94,12 +94,12 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """Return a UTF-8 text, its line ends as `\\n`; raise OSError or UnicodeDecodeError."""
+    """Return a UTF-8 text with `\\n` line breaks; raise OSError or UnicodeDecodeError."""
     return decoded(read_bytes(path), errors)
 
 
 def decoded(data: bytes, errors: str = "strict") -> str:
-    """Return what `read_text` does for a file with these contents."""
+    """Return what `read_text` returns for a file with these contents."""
     text = data.decode("utf-8", errors)
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
@@ -112,8 +112,8 @@ def resolved(path: Path) -> Path:
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Yield each folder with its subfolders and its other files, both sorted, as `os.walk` does.
 
-    Links to folders are among the subfolders, and are not followed. What the caller removes from
-    the list of subfolders is left out.
+    Links to folders are among the subfolders, but are not followed. The caller can remove entries
+    from the list of subfolders to skip them.
     """
     pending = [folder]
     while pending:
@@ -126,7 +126,7 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def glob(folder: Path, pattern: str) -> list[Path]:
-    """Return the files below a folder that a pattern names, sorted; `[]` for a bad pattern."""
+    """Return the files below a folder that match a pattern, sorted; `[]` for a bad pattern."""
     return [folder / name for name in _ask("glob", str(folder), pattern)]
 
 
@@ -194,7 +194,7 @@ def _ask(name: str, *arguments: Any) -> Any:
     if answers is None:
         return _QUESTIONS[name](*arguments)
     answer = _answer(name, arguments)
-    # Of an error, what the caller sees counts, not where it was raised.
+    # Only the type and the text of an error count, not the place where it was raised.
     answers.add(name, arguments, answer)
     return answer
 
@@ -213,7 +213,7 @@ def _value(answer: Any) -> Any:
 
 
 def _digest(answer: Any) -> str:
-    # Only a recording needs it, and a step makes none.
+    # Imported only for a recording; steps make none.
     from hashlib import sha256
 
     if isinstance(answer, bytes):

@@ -1,9 +1,9 @@
-"""A folder of results that can be computed again: by key, safe to delete, to damage and to share.
+"""A folder of results that can be recomputed, by key: safe to delete, damage and share.
 
-Each entry is one file. Its first line is a digest of the key and the contents, so that a damaged
-entry, or one under another key's name, counts as missing. A write goes to a temporary file that is
-renamed, so that a reader finds a whole entry or none. Everybody who may write to the folder may
-change what readers get: share it only with those whose code you would run.
+Each entry is one file. Its first line is a digest of the key and the contents. A damaged entry, or
+an entry under another key's name, therefore counts as missing. A write creates a temporary file and
+renames it, so that a reader finds a complete entry or none. Any user who can write to the folder
+can change what readers get. Share it only with users whose code you would run.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from hashlib import sha256
 from pathlib import Path
 
 MAX_BYTES = 200 * 1024 * 1024
-# A larger entry is not worth its place.
+# A larger entry is not cached.
 _MAX_ENTRY = MAX_BYTES // 4
 _EXTENSION = ".entry"
 
 
 class DiskCache:
-    """Entries below `folder`, of which `evict` leaves `most` bytes.
+    """Entries below `folder`; `evict` reduces them to `most` bytes.
 
-    No method raises OSError: a cache that cannot be used is an empty one.
+    No method raises OSError: a cache that cannot be accessed behaves like an empty one.
 
         cache = DiskCache(Path("~/.cache/kitaru/builds").expanduser())
         cache.put("0" * 64, b"contents")
@@ -65,7 +65,7 @@ class DiskCache:
                 staged.unlink(missing_ok=True)
 
     def evict(self) -> None:
-        """Delete the entries beyond the limit that were used longest ago."""
+        """Delete the least recently used entries beyond the limit."""
         with suppress(OSError):
             self._evict()
 

@@ -1,7 +1,7 @@
 """The file format of a record, and the checks when a record is read.
 
-A record is one line of canonical JSON (kind, schema, key, writer, body) and one line with the
-SHA-256 of the first: a torn, flipped or misplaced record is noticed before anything in it is used.
+A record consists of one line of canonical JSON (kind, schema, key, writer, body) and one line with
+its SHA-256. A truncated, corrupt or misplaced record is detected before any field of it is used.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from kitaru.wire.records import (
 )
 from kitaru.wire.structs import defaults_of, fields_of
 
-# Raised with every release that adds a field or a kind. A reader of the earlier schema refuses such
-# a record as too new, instead of taking it for damage.
+# Increased with every release that adds a field or a kind. A reader of the earlier schema then
+# rejects such a record as too new, instead of reporting damage.
 RECORD_SCHEMA = 2
 
 _KINDS: dict[str, type[Record]] = {
@@ -67,7 +67,7 @@ _KINDS: dict[str, type[Record]] = {
     "code": CodeRecord,
     "log": LogChunk,
 }
-# What stands inside records.
+# Structs inside records.
 _PARTS = (StoredValue, ErrorInfo, Replay)
 _KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
 _FIELD_SETS = {cls: frozenset(cls.__match_args__) for cls in _KIND_OF}
@@ -86,7 +86,7 @@ _encode = json.JSONEncoder(
 ).encode
 
 
-# What is for people to read is recorded with its secrets hidden.
+# Fields for display are recorded with secrets hidden.
 _TOLD = frozenset({"state", "attempt", "log"})
 
 
@@ -104,10 +104,10 @@ def _without_secrets(key: str, kind: str, body: dict[str, Any]) -> dict[str, Any
 
 
 def encode(key: str, writer: str, record: Record) -> bytes:
-    """Return the bytes of `record` for its place `key`, marked with the token of who writes it.
+    """Return the bytes of `record` for its `key`, with the token of the writer.
 
     Raises:
-        ValueNotEncodable: it is longer than a record may be, or holds something JSON cannot.
+        ValueNotEncodable: the record is too long, or contains a value that JSON cannot represent.
     """
     kind = _KIND_OF[type(record)]
     body = fields_of(record)
@@ -133,11 +133,11 @@ def encode(key: str, writer: str, record: Record) -> bytes:
 
 
 def decode(key: str, data: bytes) -> Record:
-    """Return the record that was written to `key`, everything verified.
+    """Return the record that was written to `key`, after all checks.
 
     Raises:
-        RecordCorrupt: `data` is not what was written there.
-        RecordTooNew: it was written by a newer Kitaru.
+        RecordCorrupt: `data` differs from what was written.
+        RecordTooNew: the record was written by a newer Kitaru.
     """
     envelope = _envelope(key, data)
     try:
@@ -150,13 +150,13 @@ def decode(key: str, data: bytes) -> Record:
 
 
 def glance(key: str, data: bytes) -> dict[str, Any]:
-    """Return the fields of a record as JSON, compared with its checksum; for counting many.
+    """Return the fields of a record as JSON after the checksum test; for reading many records.
 
-    A quarter of the work of `decode`, which alone is for records that something follows from.
+    It takes a quarter of the time of `decode`. Use `decode` for any record that decides something.
 
     Raises:
         RecordCorrupt: `data` is not what was written to `key`.
-        RecordTooNew: it was written by a newer Kitaru.
+        RecordTooNew: the record was written by a newer Kitaru.
     """
     envelope = _sound(key, data)
     try:
@@ -167,7 +167,7 @@ def glance(key: str, data: bytes) -> dict[str, Any]:
 
 
 def reread(data: bytes) -> Record:
-    """Return the record in bytes that `encode` has just returned, as any later reader sees it."""
+    """Return the record in bytes that `encode` has just returned, as later readers see it."""
     envelope = json.loads(data[:-66])
     return _revive(_KINDS[envelope["kind"]], envelope["body"])
 
@@ -204,7 +204,7 @@ def _sound(key: str, data: bytes) -> dict[str, Any]:
 
 
 def _is_canonical(envelope: Any, line: bytes) -> bool:
-    # The only cheap way to see duplicate keys and NaN, which json.loads lets pass.
+    # The only cheap check for duplicate keys and NaN, which json.loads accepts.
     try:
         return canonical.dumps(envelope) == line
     except (ValueError, RecursionError):
@@ -220,7 +220,7 @@ def _corrupt(key: str, why: str) -> RecordCorrupt:
 
 
 def _completed(cls: type[Record], body: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a record of an earlier schema, those that it did not have by default."""
+    """Return the fields of an earlier schema's record, with defaults for missing fields."""
     missing = {name: make() for name, make in defaults_of(cls).items() if name not in body}
     return {**missing, **body}
 

@@ -1,9 +1,9 @@
-"""Fingerprints of checkpoints: digests of their code and everything that it mentions.
+"""Fingerprints of checkpoints: digests of their code and all code that it mentions.
 
-The fingerprint covers a definition and, from name to name, the project's definitions it mentions,
-in whatever module they are. Comments, layout, docstrings and unmentioned definitions do not count.
-Packages from outside count by the names used of them and by the version installed where the
-fingerprint is made; the standard library and Kitaru by name alone. Nothing is imported.
+The fingerprint covers a definition and, transitively, the project's definitions that it mentions,
+in any module. Comments, layout, docstrings and unmentioned definitions do not count. External
+packages count by the names used of them and by the version installed where the fingerprint is made;
+the standard library and Kitaru by name alone. Nothing is imported.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def fingerprint(
     """Return the fingerprint of a definition, `sha256:` and 64 hex digits.
 
     Args:
-        source_of: the source of a module of the project by dotted name; None for any other module.
-            It is asked for `a.b.__init__` to learn whether `a.b` is a package.
+        source_of: returns the source of a project's module by dotted name; None for any other
+            module. It is called with `a.b.__init__` to find out whether `a.b` is a package.
         module: the definition's module.
-        qualname: its qualified name; the top-level definition around it counts as a whole.
-        version_of: the version of a top-level package from outside; by default as installed here.
+        qualname: its qualified name; the enclosing top-level definition counts as a whole.
+        version_of: returns the version of an external package; by default the installed version.
 
     Returns:
-        An empty text when there is no such definition in that source: nothing is known then, and a
-        caller must not take two such definitions for equal.
+        An empty string if the source has no such definition. The code is then unknown, and a caller
+        must not treat two unknown definitions as equal.
     """
     found = fingerprint_parts(source_of, module, qualname, version_of)
     return found.digest if found else ""
@@ -57,9 +57,9 @@ class Part(Struct):
 
 
 class Package(Struct):
-    """A package from outside the project: what is used of it, a star standing for all of a module.
+    """An external package and the names used of it; a star stands for a whole module.
 
-    `version` is empty where it does not count, and where nothing installed provides the package.
+    `version` is empty if it does not count, or if no installed distribution provides the package.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Package(Struct):
 
 
 class Parts(Struct):
-    """A fingerprint and what is in it: definitions of the project, and packages from outside."""
+    """A fingerprint and its contents: definitions of the project, and external packages."""
 
     digest: str
     definitions: tuple[Part, ...]
@@ -82,7 +82,7 @@ class Parts(Struct):
 def fingerprint_parts(
     source_of: SourceOf, module: str, qualname: str, version_of: VersionOf = version_of
 ) -> Parts | None:
-    """Return a fingerprint with what it covers, or None when there is no such definition.
+    """Return a fingerprint and its contents, or None if the definition does not exist.
 
     The arguments are those of `fingerprint`.
     """
@@ -91,16 +91,16 @@ def fingerprint_parts(
 
 
 def sources_under(root: Path) -> SourceOf:
-    """Return what reads the modules of the project whose import root is `root`."""
+    """Return a reader of the modules of the project whose import root is `root`."""
     return _Files(root).source_of
 
 
 @lru_cache(maxsize=4096)
 def fingerprint_function(func: Callable[..., Any]) -> str:
-    """Return the fingerprint of a function from the files of its project, or an empty text.
+    """Return the fingerprint of a function from its project's files, or an empty string.
 
-    Empty when the source is not at hand, and for a function that captured variables of another one,
-    whose values no source shows.
+    It is empty if the source is not available, and for a closure: no source shows the values of
+    captured variables.
     """
     module, qualname = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
     if not module or not qualname:
@@ -115,7 +115,7 @@ def fingerprint_function(func: Callable[..., Any]) -> str:
 
 
 class _Walk:
-    """Collects what a definition mentions, and what that mentions."""
+    """Collects what a definition mentions, transitively."""
 
     def __init__(self, source_of: SourceOf, version_of: VersionOf) -> None:
         self._source_of = source_of
@@ -134,7 +134,7 @@ class _Walk:
         return True
 
     def parts(self) -> Parts:
-        """Return all that is covered."""
+        """Return everything that is covered."""
         inside = sorted(key for key, text in self._covered.items() if text)
         packages = self._packages()
         rows = [
@@ -155,7 +155,7 @@ class _Walk:
         return tuple(Package(p, self._version(p), tuple(names)) for p, names in used.items())
 
     def _version(self, package: str) -> str:
-        # A newer Python or Kitaru promises the same results, and must not run everything again.
+        # A newer Python or Kitaru promises the same results, so it must not cause a new run.
         known = package in sys.stdlib_module_names or package in modules.OURS
         return "" if known else self._version_of(package)
 
@@ -164,7 +164,7 @@ class _Walk:
         return tuple(stmt.lineno for stmt in here.statements[name]) if here else ()
 
     def _add(self, module: str, chain: tuple[str, ...], local: Imports) -> bool:
-        """Follow the dotted `chain` as code of `module` means it; False when nothing is there."""
+        """Resolve the dotted `chain` in `module`. Return False if it leads nowhere."""
         here = self._read(module)
         if here is None:
             self._covered[("outside", ".".join((module, *chain[:1])))] = ""
@@ -192,12 +192,12 @@ class _Walk:
     def _follow_all(
         self, module: str, ways: tuple[tuple[str, ...], ...], rest: tuple[str, ...]
     ) -> bool:
-        # Every way counts, also after one that is found: each may be the one that works.
+        # Every alternative import counts: at run time, any of them may be the one that works.
         found = [self._follow(module, (*way, *rest)) for way in ways]
         return any(found)
 
     def _follow(self, module: str, target: tuple[str, ...]) -> bool:
-        """Cover what an import names: `target` is the imported module and the names in it."""
+        """Cover an imported name: `target` is the imported module and the names in it."""
         base, *parts = target
         base = self._absolute(module, base)
         while parts and self._is_submodule(base, parts[0]):
@@ -214,14 +214,14 @@ class _Walk:
         if here is not None and name in here.statements:
             return False
         if here is not None and name in here.imports:
-            # `from . import name` in a package is the submodule; any other import hides it.
+            # In a package, `from . import name` is the submodule; any other import hides it.
             ways = [(self._absolute(base, way[0]), *way[1:]) for way in here.imports[name]]
             if ways != [(base, name)]:
                 return False
         return self._read(f"{base}.{name}") is not None
 
     def _absolute(self, module: str, base: str) -> str:
-        """Resolve a relative import, for which a package counts one level less than a module."""
+        """Resolve a relative import. A package counts one level less than a module."""
         tail = base.lstrip(".")
         level = len(base) - len(tail)
         if not level:
@@ -236,7 +236,7 @@ class _Walk:
         return [star for star in stars if star != module and self._read(star) is not None]
 
     def _read(self, module: str) -> Definitions | None:
-        # Parsing needs modules that `import kitaru` need not wait for.
+        # Imported here because `import kitaru` does not need the modules for parsing.
         from kitaru.wire.definitions import read_definitions
 
         if module not in self._modules:

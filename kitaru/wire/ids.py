@@ -13,7 +13,7 @@ from kitaru.wire import canonical
 from kitaru.wire.names import check_name
 from kitaru.wire.times import now_milliseconds
 
-# Crockford's alphabet: in ASCII order, and without the letters that people mistake for digits.
+# Crockford's alphabet: in ASCII order, without letters that are easily mistaken for digits.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _EXECUTION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _NUMBERED = re.compile(r"(.+)_([2-9]|[1-9][0-9]+)", re.ASCII)
@@ -23,10 +23,10 @@ _last_ms = 0
 
 
 def new_execution_id() -> str:
-    """Return a fresh execution id: eight random characters, a dash, nine of time.
+    """Return a new execution id: eight random characters, a dash, nine characters of time.
 
-    The random ones come first, so that the keys of executions that run at once are spread over the
-    whole range: a bucket is split into partitions by ranges of keys.
+    The random characters come first, so that concurrent executions are spread over the whole range
+    of keys: a bucket is split into partitions by key range.
 
     Example:
         >>> len(new_execution_id())
@@ -37,7 +37,7 @@ def new_execution_id() -> str:
 
 
 def new_ascending_id() -> str:
-    """Return a fresh id that sorts by the millisecond it was made in; a process's always ascend."""
+    """Return a new id that sorts by creation time; the ids of a process always ascend."""
     moment, chance = _moment_and_chance()
     return f"{moment}-{chance}"
 
@@ -52,10 +52,10 @@ def _moment_and_chance() -> tuple[str, str]:
 
 
 def check_execution_id(text: str) -> str:
-    """Return `text` when it can be an execution id.
+    """Return `text` if it is a valid execution id.
 
     Raises:
-        UsageError: it is not 1 to 63 lower-case letters, digits and dashes, a dash not first.
+        UsageError: it is not 1 to 63 lower-case letters, digits and dashes, or starts with a dash.
     """
     if isinstance(text, str) and _EXECUTION.fullmatch(text):
         return text
@@ -68,12 +68,12 @@ def check_execution_id(text: str) -> str:
 
 
 def idempotency_key(exec_id: str, invocation: str) -> str:
-    """Return what names an invocation to the world outside: the same in every attempt of it."""
+    """Return the idempotency key of an invocation, which is the same for all its attempts."""
     return canonical.digest([exec_id, invocation]).removeprefix("sha256:")[:32]
 
 
 def execution_id_of(run: str) -> str:
-    """Return the execution id of a run that an orchestrator has named.
+    """Return the execution id for an orchestrator's name of a run.
 
     A valid execution id is returned unchanged. Any other name is reduced to the allowed characters,
     and a digest of the whole name is appended, so that no two runs share an id.
@@ -90,10 +90,11 @@ def execution_id_of(run: str) -> str:
 
 
 class Counters:
-    """Hands out invocation ids in program order: `draft`, `draft_2`, `draft_3`…
+    """Generates invocation ids in program order: `draft`, `draft_2`, `draft_3`…
 
-    Run-time state of an execution: it travels in frames as JSON, so that ids never depend on where
-    the flow was cut. Holds the highest number used of each name; not safe for concurrent calls.
+    Its state is part of the execution: frames carry it as JSON, so that ids never depend on where
+    the flow was cut. It stores the highest number used for each name. Not safe for concurrent
+    calls.
 
     Example:
         >>> counters = Counters()
@@ -104,16 +105,16 @@ class Counters:
     def __init__(self) -> None:
         self._highest: dict[str, int] = {}
         self._position = 0
-        # How many calls of the flow's body were counted in its order; None where that is unknown.
+        # Number of calls of the flow's body in program order, or None if that order is unknown.
         self.ordinal: int | None = None
 
     @property
     def position(self) -> int:
-        """A number that grows with every id taken: it orders ids as they were taken."""
+        """A number that increases with every id, and so orders the ids."""
         return self._position
 
     def take(self, name: str) -> str:
-        """Return the next free id of `name`; an id taken by another name is skipped."""
+        """Return the next free id of `name`; skip an id that another name has used."""
         if not self.has(name):
             self._set(name, 1)
             return name
@@ -127,7 +128,7 @@ class Counters:
         """Take exactly `id`.
 
         Raises:
-            UsageError: it is taken already, or is not a legal name.
+            UsageError: it is already used, or is not a valid name.
         """
         if self.has(check_name("call (id=)", id)):
             raise UsageError(
@@ -138,14 +139,14 @@ class Counters:
         return id
 
     def newest(self, name: str) -> str | None:
-        """Return the id of `name` that was taken last; None if none was taken."""
+        """Return the last id of `name`, or None if it has none."""
         number = self._highest.get(name)
         if number is None:
             return None
         return name if number == 1 else f"{name}_{number}"
 
     def to_json(self) -> dict[str, int]:
-        """Return the counters as a JSON object, a copy; no name is empty, that one is `ordinal`."""
+        """Return a copy of the counters as a JSON object; the key "" contains `ordinal`."""
         return dict(self._highest) if self.ordinal is None else {**self._highest, "": self.ordinal}
 
     @classmethod
@@ -158,7 +159,7 @@ class Counters:
         return counters
 
     def has(self, id: str) -> bool:
-        """Return whether `id` was taken."""
+        """Return whether `id` is used."""
         if id in self._highest:
             return True
         numbered = _NUMBERED.fullmatch(id)

@@ -1,4 +1,4 @@
-"""Imports of the files that contain flows: an import defines, it starts nothing.
+"""Import files that contain flows, without starting anything.
 
 A script often ends with the line that starts its flow:
 
@@ -10,16 +10,16 @@ A script often ends with the line that starts its flow:
 
 `python script.py` starts an execution. Kitaru imports the same file as well: to answer or resume
 that execution from another process, to start one with `kitaru run`, and in every container. None
-of these may start another execution, and none may lose what the file defines further down.
+of these imports may start another execution, and all need the definitions further down in the file.
 
-So whatever starts or changes an execution calls `refuse_while_importing` first. While Kitaru
-imports, that raises `NotStarted`, and the loader below abandons the one top-level statement that
-led there, then continues with the next. Names that the statement binds stay unbound, rather than
-bound to something that is not true (`handle` above). A later top-level statement that needs such a
-name is abandoned as well (`print(handle.wait())`). Everything else runs as in any other import. A
-`sys.exit()` at the top level ends the module there, as it ends the script.
+So each call that starts or changes an execution first calls `refuse_while_importing`. During an
+import by Kitaru, that raises `NotStarted`. The loader below then abandons the current top-level
+statement and continues with the next one. Names that the abandoned statement binds stay unbound,
+because no correct value exists (`handle` above). A later top-level statement that needs such a name
+is abandoned as well (`print(handle.wait())`). Everything else runs as in any other import. A
+`sys.exit()` at the top level ends the module, as it ends the script.
 
-Modules that a flow's file imports are treated the same way, as long as they are the project's own.
+The project's own modules that a flow's file imports are treated in the same way.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ if TYPE_CHECKING:
 
 _FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
-# Where the modules are that are imported from a file of theirs, whatever `sys.path` says.
+# Files of modules that are imported by path, regardless of `sys.path`.
 _files: dict[str, Path] = {}
 _exits: dict[str, str] = {}
 
 
 def load(name: str) -> ModuleType:
-    """Return the module recorded as `name`, importing it when needed; raises ImportError."""
+    """Return the module recorded as `name`; import it if needed. Raises ImportError."""
     return loaded(name) or import_module(name)
 
 
 def import_module(name: str) -> ModuleType:
-    """Import a module of a project; what its top level would start is not started."""
+    """Import a project's module. Its top level cannot start an execution."""
     if _Finder not in sys.meta_path:
-        # In front of the one that it asks, behind whatever was put in front of that.
+        # Placed directly before the PathFinder that it uses.
         places = [at for at, finder in enumerate(sys.meta_path) if finder is PathFinder]
         sys.meta_path.insert(places[0] if places else len(sys.meta_path), _Finder)
     with imports():
@@ -64,7 +64,7 @@ def import_module(name: str) -> ModuleType:
 
 
 def import_path(file: Path, name: str) -> ModuleType:
-    """Import `file` as the module `name`; what its top level would start is not started."""
+    """Import `file` as the module `name`. Its top level cannot start an execution."""
     _files[name] = file
     try:
         return import_module(name)
@@ -73,10 +73,10 @@ def import_path(file: Path, name: str) -> ModuleType:
 
 
 def check_exit(module: ModuleType, wanted: str) -> None:
-    """Raise where a module ended itself with `sys.exit` before it defined what is `wanted`.
+    """Raise if a module called `sys.exit` before it defined what is `wanted`.
 
     Raises:
-        FlowError: it did.
+        FlowError: the module ended early.
     """
     exit = _exits.get(module.__name__)
     if exit is not None:
@@ -87,7 +87,7 @@ def check_exit(module: ModuleType, wanted: str) -> None:
 
 
 class _Finder:
-    """Finds the project's modules for `_Loader` while Kitaru imports; otherwise finds nothing."""
+    """Finds the project's modules for `_Loader` during an import by Kitaru, else nothing."""
 
     @staticmethod
     def find_spec(
@@ -99,7 +99,7 @@ class _Finder:
             file = str(_files[name])
             return spec_from_file_location(name, file, loader=_Loader(name, file))
         spec = PathFinder.find_spec(name, path, target)
-        # Other loaders do work of their own.
+        # Other loaders transform the source or do other work.
         loader = spec.loader if spec is not None else None
         if type(loader) is SourceFileLoader and is_project(Path(loader.path)):
             assert spec is not None
@@ -108,7 +108,7 @@ class _Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Executes a module, without the top-level statements that start something."""
+    """Executes a module without the top-level statements that start an execution."""
 
     starts_nothing = True
 
@@ -124,7 +124,7 @@ class _Loader(SourceFileLoader):
             except NotStarted as stop:
                 code = top.after(code, stop.__traceback__)
             except BaseExceptionGroup as group:
-                # Several tasks of an event loop.
+                # For example, several tasks of an event loop.
                 if group.split(NotStarted)[1] is not None:
                     raise
                 code = top.after(code, group.__traceback__)
@@ -139,7 +139,7 @@ class _Loader(SourceFileLoader):
 
 
 class _TopLevel:
-    """The statements of a module that are still to be executed; `unbound` are names it lacks."""
+    """The remaining statements of a module; `unbound` are the names that it lacks."""
 
     def __init__(self, module: ModuleType, loader: SourceFileLoader) -> None:
         self.unbound: set[str] = set()
@@ -148,7 +148,7 @@ class _TopLevel:
         self._statements: list[ast.stmt] | None = None
 
     def after(self, code: CodeType, traceback: TracebackType | None) -> CodeType | None:
-        """Return the code after the statement in which `code` ended; None if it was the last."""
+        """Return the code after the statement in which `code` ended; None after the last one."""
         import ast
 
         if self._statements is None:
@@ -162,7 +162,7 @@ class _TopLevel:
         self._statements = self._statements[at + 1 :]
         if not self._statements:
             return None
-        # A text at the front would become the docstring.
+        # A string at the start would become the docstring.
         tree = ast.Module([ast.fix_missing_locations(ast.Pass()), *self._statements], [])
         rest: CodeType = compile(
             tree, self._loader.path, "exec", code.co_flags & _FUTURE, dont_inherit=True
@@ -170,7 +170,7 @@ class _TopLevel:
         return rest
 
     def place(self, traceback: TracebackType | None) -> tuple[int, int]:
-        """Return the line and column at which the module's own code was left."""
+        """Return the line and column at which control left the module's own code."""
         while traceback is not None:
             frame = traceback.tb_frame
             if frame.f_globals is vars(self._module) and frame.f_code.co_name == "<module>":
@@ -187,7 +187,7 @@ def _start(statement: ast.stmt) -> tuple[int, int]:
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:
-    """Yield the names that a statement of a module's top level binds in the module."""
+    """Yield the names that a top-level statement binds in its module."""
     import ast
 
     scopes = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda

@@ -1,7 +1,7 @@
 """Find the version of an imported package without importing it.
 
-`importlib.metadata` says the same, but takes a tenth of a second to import and half a second to
-look through a hundred distributions: too long for every step.
+`importlib.metadata` returns the same, but takes a tenth of a second to import and half a second to
+search a hundred distributions, which is too slow for every step.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _INFO = ".dist-info"
 
 @lru_cache(maxsize=1024)
 def version_of(package: str) -> str:
-    """Return the versions behind a top-level package, empty when nothing installed provides it.
+    """Return the versions behind a top-level package, empty if no distribution provides it.
 
-    Several distributions may share one, as those of a vendor share a namespace: all of them count.
+    Several distributions can share a package, for example a vendor's namespace. All of them count.
 
         version_of("yaml")  # "pyyaml 6.0.2"
     """

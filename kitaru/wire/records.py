@@ -16,8 +16,8 @@ class StoredValue(Struct):
     """A value: inline as the codec's JSON document `data`, or in the blob with digest `blob`.
 
     `digest` is the digest of the canonical document, which refers to its parts by their digests.
-    `outside` is the size of those parts in bytes, `size` the size of everything. `type` is for
-    people. Blob and parts are stored below the keys of the execution `home`; if it is empty, of the
+    `outside` is the size of those parts in bytes, `size` the total size. `type` is for display.
+    Blob and parts are stored below the keys of the execution `home`; if it is empty, of the
     execution that this record belongs to.
     """
 
@@ -32,7 +32,7 @@ class StoredValue(Struct):
 
 
 class ErrorInfo(Struct):
-    """A failure for people. `traceback` contains only the user's frames."""
+    """A failure for display. `traceback` contains only the user's frames."""
 
     type: str
     message: str
@@ -160,7 +160,7 @@ class AttemptRecord(Struct):
     """A failed attempt of the invocation `id`, recorded for inspection.
 
     It has no influence on the execution, with one exception: if a node of a fan-out made the call,
-    the gathering step in the same `run` of the pipeline reads the failure from here. `kind`,
+    the gathering step in the same `run` of the pipeline reads the failure from this record. `kind`,
     `callee` and `position` are those of the invocation, which may have no record yet. `final` means
     that a retry would not help.
     """
@@ -181,10 +181,10 @@ class AttemptRecord(Struct):
 
 
 class WaitRequest(Struct):
-    """A question that suspends the execution; `schema` is the JSON schema of a good answer.
+    """A question that suspends the execution; `schema` is the JSON schema of a valid answer.
 
-    `position` and `ordinal` are those of the invocation. The code of a flow may ask something else
-    when it is resumed: the request with the highest `revision` counts.
+    `position` and `ordinal` are those of the invocation. The flow's code may have changed before
+    the resume and ask a different question. The request with the highest `revision` counts.
     """
 
     name: str
@@ -198,9 +198,9 @@ class WaitRequest(Struct):
 
 
 class WaitAnswer(Struct):
-    """The answer to a wait, or its abort; the first counts that the flow does not refuse.
+    """The answer to a wait, or its abort; the first answer that the flow accepts counts.
 
-    `number` is its place among the answers to the wait: all before it were refused.
+    `number` is its position among the answers to the wait. All earlier answers were rejected.
     """
 
     name: str
@@ -211,7 +211,7 @@ class WaitAnswer(Struct):
 
 
 class WaitRefusal(Struct):
-    """Why the type that the flow asks for takes an answer of that number not; another may come."""
+    """Why the answer with that number does not fit the type of the flow; the wait stays open."""
 
     name: str
     number: int
@@ -219,9 +219,9 @@ class WaitRefusal(Struct):
 
 
 class ExitRecord(Struct):
-    """How the process segment that started at `block` ended, and the frame it handed on.
+    """How the process segment that started at `block` ended, and the frame that it passed on.
 
-    `notes` tell what could not cross a cut: variable, type, line.
+    `notes` list what could not cross a cut: variable, type, line.
     """
 
     block: str
@@ -232,14 +232,14 @@ class ExitRecord(Struct):
 
 
 class FramePointer(Struct):
-    """Where a block's frame lies: in the exit of block `source`, unless control `passed` by."""
+    """Location of a block's frame: the exit of block `source`, unless control `passed` by."""
 
     source: str = ""
     passed: str = ""
 
 
 class CacheHint(Struct):
-    """Where a result for a cache key was recorded, or used, and of which arguments and code."""
+    """Where a result for a cache key was recorded or used, and its arguments and code."""
 
     exec_id: str
     invocation: str
@@ -248,10 +248,10 @@ class CacheHint(Struct):
 
 
 class MemoryVersion(Struct):
-    """One version of a key of a memory; without a value it says that the key was deleted.
+    """One version of a key of a memory. A version without a value marks the key as deleted.
 
-    `operation` is who wrote it, `<execution>/<invocation>` or `outside/<token>`: each writes one
-    version at most. `compacted` is what a compaction by a model was made of.
+    `operation` is the writer, `<execution>/<invocation>` or `outside/<token>`; each writer writes
+    at most one version. `compacted` describes the sources of a compaction by a model.
     """
 
     key: str
@@ -263,17 +263,17 @@ class MemoryVersion(Struct):
 
 
 class IntentRecord(Struct):
-    """That an invocation is about to write a version, above version `floor` of its key."""
+    """An invocation is about to write a version, above version `floor` of its key."""
 
     id: str
     floor: int
 
 
 class DeploymentRecord(Struct):
-    """One version of a deployed flow, for good: `files` are digests by name.
+    """One version of a deployed flow, which never changes: `files` are digests by name.
 
-    `digest` is that of `lock.json`, which covers all of them: two builds with one digest are the
-    same.
+    `digest` is that of `lock.json`, which covers all files: two builds with the same digest are
+    identical.
     """
 
     flow: str
@@ -286,7 +286,7 @@ class DeploymentRecord(Struct):
 
 
 class TagRecord(Struct):
-    """That a tag of a flow points at a version, from its move `number` on; at none for 0."""
+    """A tag of a flow points at a version from its move `number` on; version 0 removes the tag."""
 
     flow: str
     tag: str
@@ -309,10 +309,10 @@ class LaunchRecord(Struct):
 
 
 class SubmissionRecord(Struct):
-    """That an execution was handed to its service again, or is about to be: then `run` is empty.
+    """An execution was submitted to its service again; before the submission, `run` is empty.
 
-    `round` is the number of the state that the execution had, `attempt` counts the runs that were
-    started for it.
+    `round` is the number of the execution's state, `attempt` the number of runs that were started
+    for it.
     """
 
     round: int
@@ -324,9 +324,9 @@ class SubmissionRecord(Struct):
 
 
 class CodeRecord(Struct):
-    """That a process ran an execution with other code than it started with, once for each code.
+    """A process ran an execution with different code than at its start, once for each code.
 
-    `process` names it as `host:pid`, `kitaru_version` its Kitaru.
+    `process` is `host:pid`, `kitaru_version` the version of its Kitaru.
     """
 
     fingerprint: str
@@ -336,7 +336,7 @@ class CodeRecord(Struct):
 
 
 class LogChunk(Struct):
-    """Lines of output, each `[at, invocation, stream, text]`, as they were written."""
+    """Lines of output in the order of writing, each `[at, invocation, stream, text]`."""
 
     lines: tuple[list[str], ...]
 
@@ -365,7 +365,7 @@ Record = (
 
 
 def stored_values(record: InvocationRecord) -> list[StoredValue]:
-    """Return every stored value that a record refers to: its own, its artifacts', its calls'."""
+    """Return all stored values in a record: its own, its artifacts', its model calls'."""
     inside = [value for item in (*record.artifacts, *record.calls) for value in item.values()]
     return [value for value in (record.value, *inside) if isinstance(value, StoredValue)]
 
@@ -373,7 +373,7 @@ def stored_values(record: InvocationRecord) -> list[StoredValue]:
 def with_values(
     record: InvocationRecord, change: Callable[[StoredValue], StoredValue]
 ) -> InvocationRecord:
-    """Return the record with each stored value that it refers to replaced."""
+    """Return the record with each of its stored values replaced."""
 
     def changed(items: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         return tuple({k: one(v) for k, v in item.items()} for item in items)

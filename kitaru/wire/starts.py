@@ -1,7 +1,7 @@
-"""Whether a call that starts or changes an execution is part of an import that Kitaru does.
+"""Prevent calls from starting or changing an execution while Kitaru imports a module.
 
-The reason and the rules: `kitaru.wire.importing`. Apart from it, because every flow needs this, and
-only few processes import flows.
+`kitaru.wire.importing` explains the reason and the rules. This module is separate because every
+flow needs it, and only few processes import flows.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class NotStarted(BaseException):
 
 
 def refuse_while_importing(what: str, module: str = "") -> None:
-    """Raise where an import must not do `what`; `module` is the one that defines the flow.
+    """Raise if the current import must not do `what`; `module` defines the flow.
 
     Raises:
-        NotStarted: Kitaru imports a module in this thread, which does `what` at its top level.
+        NotStarted: Kitaru imports a module in this thread, and its top level does `what`.
         SystemExit: Kitaru imports `module`, and a thread that its top level started does `what`.
             The thread ends without a traceback.
-        UsageError: `multiprocessing` imports the script in a process of its own.
+        UsageError: `multiprocessing` imports the script in a separate process.
     """
     if importing():
         raise NotStarted
@@ -52,7 +52,7 @@ def importing() -> bool:
 
 @contextmanager
 def imports() -> Iterator[None]:
-    """Mark what this thread does as an import by Kitaru."""
+    """Mark the block as an import by Kitaru in this thread."""
     token = _importing.set(True)
     try:
         yield
@@ -61,7 +61,7 @@ def imports() -> Iterator[None]:
 
 
 def _is_being_imported(module: str) -> bool:
-    """Return whether Kitaru imports a module at this moment, perhaps on another thread."""
+    """Return whether Kitaru currently imports a module, perhaps in another thread."""
     spec = getattr(sys.modules.get(module), "__spec__", None)
     ours = getattr(getattr(spec, "loader", None), "starts_nothing", False)
     return ours is True and getattr(spec, "_initializing", False) is True

@@ -59,7 +59,7 @@ def call_llm(name: str | None, call: ModelCall) -> Any:
 
     Raises:
         ContextError: outside a flow.
-            ModelAnswerInvalid: both answers are invalid.
+        ModelAnswerInvalid: both answers are invalid.
         ModelRequestError: the provider refused the request or gave no answer.
     """
     scope = anywhere("kitaru.llm")

@@ -72,7 +72,7 @@ def resolve(name: str | None, instead: Mapping[str, str] = _NONE) -> Resolved:
     KITARU_LLM_MOCK_RESPONSE is set.
 
     Raises:
-            UsageError: aliases refer to each other in a cycle.
+        UsageError: aliases refer to each other in a cycle.
     """
     asked = name or str(config.setting("default_model").value)
     if mock_response() is not None:

@@ -39,7 +39,7 @@ def ask(request: ModelRequest, resolved: Resolved, stream: Stream | None = None)
 
     Raises:
         EnvironmentFailure: a library or a credential is missing.
-            UsageError: the model's address is not allowed.
+        UsageError: the model's address is not allowed.
         ModelRequestError: the provider refused the request or gave no answer.
     """
     if resolved.model == OFFLINE:

@@ -53,9 +53,9 @@ def run(memory: Memory, job: Job) -> int:
     """Run the job and return the number of the version with the merged text.
 
     Raises:
-            NotFound: the memory has no such values.
+        NotFound: the memory has no such values.
         UsageError: no model is configured.
-            MemoryConflict: the target was written during the model call; nothing was changed.
+        MemoryConflict: the target was written during the model call; nothing was changed.
     """
     _check_model(job.model)
     newest = memory.find(job.target)

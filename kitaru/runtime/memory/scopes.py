@@ -46,7 +46,7 @@ def written(scope: str | None, kind: str | None) -> str:
     """Return a scope in its written form, from its name, its kind or both.
 
     Raises:
-            UsageError: both are missing, or the kind does not exist.
+        UsageError: both are missing, or the kind does not exist.
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(
@@ -81,8 +81,8 @@ def outside(text: str, store: Store) -> MemoryScope:
     a new namespace.
 
     Raises:
-            UsageError: the text is not a scope, or is ambiguous.
-            NotFound: the execution does not exist.
+        UsageError: the text is not a scope, or is ambiguous.
+        NotFound: the execution does not exist.
     """
     if ":" not in text and text not in KINDS:
         named = [one for one in scopes_in(store) if one.name == check_name("namespace", text)]

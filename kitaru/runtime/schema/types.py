@@ -31,7 +31,7 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
     Plain types need no library; others (models, dataclasses, unions, `list[int]`, …) need pydantic.
 
     Raises:
-            UsageError: the type has no JSON schema.
+        UsageError: the type has no JSON schema.
     """
     if isinstance(schema, dict):
         return schema
@@ -55,8 +55,8 @@ def askable_schema(schema: Any, what: str) -> dict[str, Any]:
     `what` names what needs the value: `the wait "approve"`.
 
     Raises:
-            UsageError: the type has no JSON schema, or part of the schema cannot be checked.
-            EnvironmentFailure: the schema is more than a plain type, and jsonschema-rs is missing.
+        UsageError: the type has no JSON schema, or part of the schema cannot be checked.
+        EnvironmentFailure: the schema is more than a plain type, and jsonschema-rs is missing.
     """
     made = to_json_schema(schema)
     check_schema(made, what, of_type=not isinstance(schema, dict))
@@ -67,7 +67,7 @@ def check_answer(value: Any, schema: dict[str, Any], wait: str) -> None:
     """Validate an answer against its JSON schema.
 
     Raises:
-            AnswerInvalid: the answer does not fit; the message shows the schema.
+        AnswerInvalid: the answer does not fit; the message shows the schema.
     """
     reason = problem(value, schema)
     if reason is not None:

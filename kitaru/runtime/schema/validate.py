@@ -98,7 +98,7 @@ def check_schema(schema: dict[str, Any], what: str, *, of_type: bool = False) ->
     `of_type` means that the schema was generated from a Python type.
 
     Raises:
-            UsageError: part of the schema cannot be checked; the message names the keyword.
+        UsageError: part of the schema cannot be checked; the message names the keyword.
         EnvironmentFailure: jsonschema-rs is not installed.
     """
     if _only_type(schema) is not None:

@@ -13,9 +13,9 @@ WITHHELD = "[withheld: the redaction hook failed]"
 
 
 def hidden(value: Any) -> Any:
-    """Return JSON data with every text in it free of secrets, and then given to the hook.
+    """Return JSON data with the secrets in every text hidden, after the hook has run on each text.
 
-    A text for which the hook fails is withheld: nothing is kept that it might have hidden.
+    If the hook fails for a text, the text is withheld: the hook might have hidden any part of it.
     """
     hook = _hook()
     document = redaction.redacted_json(value)

@@ -1,7 +1,7 @@
 """Record the output of an execution in chunks, without delaying its records.
 
-Output is taken in memory and written by a thread of its own. Where the store is slow or gone it is
-output that is lost, and said to be, never time or a record.
+Output is collected in memory and written by a separate thread. If the store is slow or unavailable,
+output is dropped and a line in the log states how much. Records are never delayed or dropped.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ os.register_at_fork(after_in_child=_open.clear)
 
 
 class LogLine(Struct):
-    """A line of output: when, from where (`stdout`, `stderr`), of which invocation.
+    """A line of output with its time, its stream (`stdout`, `stderr`) and its invocation.
 
-    `invocation` is empty for the flow's body. `text` has no line end.
+    `invocation` is empty for the flow's body. `text` does not contain the line break.
     """
 
     at: str
@@ -47,24 +47,24 @@ class LogLine(Struct):
 
     @property
     def timestamp(self) -> str:
-        """Another name of `at`."""
+        """Alias of `at`."""
         return self.at
 
     @property
     def checkpoint_name(self) -> str:
-        """Another name of `invocation`."""
+        """Alias of `invocation`."""
         return self.invocation
 
     @property
     def message(self) -> str:
-        """Another name of `text`."""
+        """Alias of `text`."""
         return self.text
 
 
 class Log:
-    """What one run of an execution writes out; safe for threads, and never raises.
+    """The output of one run of an execution; safe for threads, and never raises.
 
-    A line is kept when it ends, so that no secret is ever torn in two.
+    A line is recorded when it is complete, so that no secret is split between two records.
     """
 
     def __init__(self, store: Store, exec_id: str) -> None:
@@ -78,7 +78,7 @@ class Log:
         self._thread: threading.Thread | None = None
 
     def add(self, invocation: str, stream: str, text: str) -> None:
-        """Take what was written."""
+        """Add text that was written."""
         with self._changed:
             begun = self._begun.get((invocation, stream), "") + text
             if "\n" not in text and len(begun) <= _LINE:
@@ -86,7 +86,7 @@ class Log:
                 return
             *whole, rest = begun.split("\n")
             if len(rest) > _LINE:
-                # A secret is hidden before the line is cut, or begins in what is kept for later.
+                # Hide secrets before cutting the line, so that no secret is cut in two.
                 cut = len(rest)
                 if redaction.has_values():
                     rest = _hidden(rest)
@@ -97,7 +97,7 @@ class Log:
             self._start()
 
     def close(self, timeout: float = _LAST_WORDS) -> None:
-        """Write the remaining output, within `timeout` seconds. More may still be added.
+        """Write the remaining output within `timeout` seconds. More output may follow.
 
         Never raises: an execution must be able to end if its last output cannot be written.
         """
@@ -120,7 +120,7 @@ class Log:
         try:
             last.start()
         except (RuntimeError, MemoryError):
-            # There is no thread to be had. The store limits how long a write takes, too.
+            # No thread can be started. The store limits the duration of a write, too.
             self._write(timeout)
         else:
             last.join(timeout)
@@ -144,7 +144,7 @@ class Log:
             self._changed.notify()
 
     def _run(self) -> None:
-        """Write once a second, or as soon as there is a chunk; end when nothing comes."""
+        """Write once a second, or as soon as a chunk is full; end when there is no new output."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._size >= _CHUNK, _PAUSE)
@@ -154,7 +154,7 @@ class Log:
             self._write()
 
     def _write(self, timeout: float = -1) -> None:
-        """Write what was taken; give up after `timeout` seconds in which another thread writes."""
+        """Write the collected lines; give up if another thread writes for `timeout` seconds."""
         if not self._writing.acquire(timeout=timeout):
             return
         try:
@@ -196,21 +196,21 @@ def read(
 
 
 def lines(journal: Journal, invocation: str | None, follow: bool) -> Iterator[LogLine]:
-    """Yield the lines of an execution, or of one invocation; with `follow` until it has ended."""
+    """Yield the lines of an execution or of one invocation; `follow` continues until the end."""
     found = _followed(journal) if follow else _sorted(journal)
     return (line for line in found if invocation in (None, line.invocation))
 
 
 def _sorted(journal: Journal) -> list[LogLine]:
     found = [line for _, chunk in read(journal.store, journal.exec_id) for line in chunk]
-    # Concurrent runs wrote separate chunks. Within one run, the order is that of writing.
+    # Concurrent runs write separate chunks. Within one run, lines are in the order of writing.
     return sorted(found, key=lambda line: line.at)
 
 
 def _followed(journal: Journal) -> Iterator[LogLine]:
     seen: set[str] = set()
     while True:
-        # Asked first: what was written before the end is read after it.
+        # The status is read first, so that output before the end is not missed.
         last = journal.state().status in _ENDED
         for key, chunk in read(journal.store, journal.exec_id, seen):
             seen.add(key)
@@ -237,10 +237,10 @@ def _chunks(lines: list[LogLine], lost: int) -> Iterator[list[LogLine]]:
 
 
 def _without_secrets(lines: list[LogLine]) -> list[LogLine]:
-    """Return the lines as they are kept; those of one writer are looked at together.
+    """Return the lines with secrets hidden, which is done for all lines of a writer at once.
 
-    Where a secret went over several lines there are fewer of them afterwards, and all that their
-    writer said in this chunk has the time of its first line.
+    If a secret spanned several lines, fewer lines remain. All lines of that writer in this chunk
+    then get the time of its first line.
     """
     by_writer: dict[tuple[str, str], list[LogLine]] = {}
     for line in lines:

@@ -32,7 +32,7 @@ from kitaru.wire.redaction import redacted, redacted_json
 
 _LAST_WORDS_MS = 5000
 _PATIENCE = 2.0
-# By litellm's name, where the conventions have another.
+# litellm's name of a provider, where it differs from the conventions.
 _PROVIDERS = {
     "azure": "azure.ai.openai",
     "azure_ai": "azure.ai.inference",
@@ -47,7 +47,7 @@ _given: ContextVar[tuple[int, int] | None] = ContextVar("kitaru_span_ids", defau
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, except the span whose ids are given."""
+    """Generates random ids, except for the span whose ids are set."""
 
     def generate_trace_id(self) -> int:
         given = _given.get()
@@ -59,22 +59,22 @@ class _Ids(RandomIdGenerator):
 
 
 def ids_of(exec_id: str) -> tuple[int, int]:
-    """Return the ids of an execution's trace and of its first span, the same in every process."""
+    """Return the ids of an execution's trace and root span, the same in every process."""
     digest = hashlib.sha256(f"kitaru {exec_id}".encode()).digest()
     return int.from_bytes(digest[:16]), int.from_bytes(digest[16:24])
 
 
 def provider_of(model: str) -> str:
-    """Return whose model it is, by the conventions; `unknown` where its name does not say."""
+    """Return the model's provider by the conventions, `unknown` if its name shows none."""
     own, slash, _ = model.partition("/")
     return _PROVIDERS.get(own, own) if slash else "unknown"
 
 
 def exporting() -> tuple[SpanProcessor, MetricReader]:
-    """Return what sends to where the OTEL_* variables say, over OTLP and HTTP.
+    """Return the exporters of spans and metrics over OTLP and HTTP, configured by OTEL_*.
 
-    The process ends only when both have sent or given up: so they do soon, unless a variable says
-    how long they are to try.
+    The process ends only after both have sent their data or given up. The default time limit is
+    therefore short; a variable can raise it.
     """
     told = any(re.fullmatch(r"OTEL_EXPORTER_OTLP_(\w+_)?TIMEOUT", name) for name in os.environ)
     patience = None if told else _PATIENCE
@@ -88,7 +88,7 @@ class Telemetry:
     """The spans and metrics of this process."""
 
     def __init__(self, spans: SpanProcessor, metrics: MetricReader) -> None:
-        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go before it.
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override it.
         resource = Resource({SERVICE_NAME: "kitaru"}).merge(Resource.create())
         if resource.attributes[SERVICE_NAME] == "unknown_service":
             resource = resource.merge(Resource({SERVICE_NAME: "kitaru"}))
@@ -104,14 +104,14 @@ class Telemetry:
         self._step: Span | None = None
 
     def begin_step(self, journal: Journal, step: str) -> None:
-        """Begin the span of a step, which this process is for until `close`."""
+        """Start the span of the step that this process runs; `close` ends it."""
         execution = journal.execution
         attributes = {"kitaru.step": step, "kitaru.target": execution.target}
         context = self._root(journal)
         self._step = self._start(f"step {step}", context, {**_about(journal), **attributes})
 
     def ended(self, journal: Journal, status: str) -> None:
-        """Make the first span of an execution's trace, now that it has an end."""
+        """Create the root span of an execution's trace after the execution has ended."""
         started = datetime.fromisoformat(journal.execution.started_at).timestamp()
         about = {**_about(journal), "kitaru.execution.status": status}
         token = _given.set(ids_of(journal.exec_id))
@@ -132,7 +132,7 @@ class Telemetry:
 
     @contextmanager
     def attempt(self, journal: Journal, call: Call, number: int) -> Iterator[None]:
-        """Enclose one attempt; what the user's code measures itself lies below it."""
+        """Enclose one attempt in a span, the parent of spans that the user's code creates."""
         spec = call.spec
         measured = {"kitaru.flow": journal.execution.flow, "kitaru.checkpoint": spec.name}
         about = {
@@ -165,7 +165,7 @@ class Telemetry:
             self._told(span, facts, measured)
 
     def close(self) -> None:
-        """End the step's span and send everything."""
+        """End the step's span and send all data."""
         if self._step is not None:
             self._step.end()
             self._step = None
@@ -177,7 +177,7 @@ class Telemetry:
     ) -> Span:
         """Start a span with the secrets in its texts hidden.
 
-        The span of an attempt starts before the id of its invocation is recorded, or refused.
+        The span of an attempt starts before the id of its invocation is recorded or rejected.
         """
         attributes = redacted_json(about)
         return self._tracer.start_span(redacted(name), parent, attributes=attributes, **options)
@@ -217,7 +217,7 @@ class Telemetry:
             span.set_attribute("kitaru.llm.cost", facts["cost"])
 
     def _root(self, journal: Journal) -> contexts.Context:
-        """Return the context below an execution's first span, sampled as that one will be."""
+        """Return the context of an execution's root span, with that span's sampling decision."""
         trace_id, span_id = ids_of(journal.exec_id)
         sampled = self._tracers.sampler.should_sample(None, trace_id, "execution").decision
         flags = trace.TraceFlags(int(sampled is Decision.RECORD_AND_SAMPLE))

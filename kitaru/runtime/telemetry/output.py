@@ -1,10 +1,9 @@
 """Attribute each piece of output to the invocation whose code wrote it.
 
 `sys.stdout` and `sys.stderr` show the same output on the terminal or in the container as without
-Kitaru: every text is written there first, unchanged. A reader that closes its end of a pipe, such
-    as
-`head`, does not make a checkpoint fail: from then on, output is only recorded. That holds with
-the setting `logs = false` as well, where nothing is recorded.
+Kitaru: every text is first written there unchanged. If a reader such as `head` closes its end of a
+pipe, the checkpoint does not fail: from then on, output is only recorded. The same applies with the
+setting `logs = false`, which records nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _process: Execution | None = None
 
 
 class Tee:
-    """A stream that hands on what is written to it, and notes it with the invocation that wrote."""
+    """A stream that forwards what is written, and records it with the invocation that wrote it."""
 
     def __init__(self, stream: Any, name: str, *, notes: bool) -> None:
         self.inner = stream
@@ -68,8 +67,7 @@ class Tee:
 def begin(process: Execution | None = None) -> None:
     """Capture output until `end` has been called once for each call of this function.
 
-    `process` is the execution that this whole process runs. Output outside of invocations belongs
-    to it.
+    `process` is the execution that this process runs. It owns output outside of invocations.
     """
     global _captures, _process
     with _lock:
@@ -79,7 +77,7 @@ def begin(process: Execution | None = None) -> None:
 
 
 def end() -> None:
-    """Stop capturing, once everybody has."""
+    """Stop capturing after the last matching call."""
     global _captures, _process
     with _lock:
         _captures -= 1
@@ -93,9 +91,9 @@ def end() -> None:
 
 @contextmanager
 def on_top() -> Iterator[None]:
-    """Capture also above a stream that somebody puts in place for a while.
+    """Capture also above streams that other code installs inside this block.
 
-    Below it the texts would arrive as it makes them: wrapped to the width of a terminal.
+    Such a stream may wrap texts to the width of a terminal. They are recorded before it does.
     """
     with _lock:
         before = {name: getattr(sys, name) for name in _STREAMS}
@@ -109,7 +107,7 @@ def on_top() -> Iterator[None]:
 
 
 def _forget() -> None:
-    """Print past every execution, in a forked child: their threads, and maybe locks, are away."""
+    """Stop capturing in a forked child: its threads are gone, and locks may be held forever."""
     global _captures, _process, _lock, _busy
     _lock, _busy = threading.Lock(), threading.local()
     _captures, _process = 0, None
@@ -124,12 +122,12 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def _discard(stream: Any) -> None:
-    """Send what a stream writes, also what it has buffered, to nowhere: nobody reads it."""
+    """Discard what a stream writes and what it has buffered, because it has no reader."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, stream.fileno())
     except (OSError, ValueError, AttributeError):
-        # It is not backed by a file: the next write may fail again, and is caught again.
+        # The stream has no file: the next write may fail again, and is caught again.
         pass
     finally:
         os.close(nowhere)
@@ -144,7 +142,7 @@ def _put_on_top() -> None:
 
 
 def _exchange(name: str, old: Any, new: Any) -> None:
-    """Put a stream in the place of another, also where handlers of logging hold it."""
+    """Replace a stream with another, also in the handlers of logging."""
     setattr(sys, name, new)
     logging = sys.modules.get("logging")
     if logging is None:
@@ -157,7 +155,7 @@ def _exchange(name: str, old: Any, new: Any) -> None:
 
 
 def _note(stream: str, text: str) -> None:
-    # A `print` must not fail because its output cannot be recorded.
+    # A `print` must not fail if its output cannot be recorded.
     with suppress(Exception):
         scope = current()
         execution = scope.execution if scope else _process

@@ -1,7 +1,7 @@
-"""Start spans and metrics only where they are configured. Otherwise nothing is loaded.
+"""Start spans and metrics if telemetry is configured. Otherwise import nothing.
 
-An execution is one trace, whatever processes it runs in, today or after a resume: the trace's id
-and that of its first span come from the execution's id.
+An execution is one trace, across all its processes and resumes: the ids of the trace and of its
+root span are derived from the execution id.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _active: Telemetry | None = None
 
 
 def begin(journal: Journal, step: str = "") -> None:
-    """Learn that this process runs an execution, or a `step` of one.
+    """Start the telemetry of this process, which runs an execution or a `step` of one.
 
     Raises:
-        EnvironmentFailure: telemetry is asked for, and its packages are missing.
+        EnvironmentFailure: telemetry is configured, and its packages are missing.
     """
     global _active
     with _lock:
@@ -40,27 +40,27 @@ def begin(journal: Journal, step: str = "") -> None:
 
 
 def use(telemetry: Telemetry | None) -> None:
-    """Send spans and metrics there from now on; None sends none."""
+    """Send spans and metrics to `telemetry` from now on; None sends none."""
     global _active
     _active = telemetry
 
 
 def ended(journal: Journal, status: str) -> None:
-    """Note that an execution has come to an end, or failed."""
+    """Create the root span of an execution that has ended or failed."""
     if _active is not None:
-        # The end is recorded: what fails now changes nothing about it.
+        # The end is already recorded; an error here must not change it.
         with suppress(Exception):
             _active.ended(journal, status)
 
 
 def attempt(journal: Journal, call: Call, number: int) -> AbstractContextManager[object]:
-    """Return what encloses one attempt of a call."""
+    """Return the context manager for one attempt of a call."""
     return nullcontext() if _active is None else _active.attempt(journal, call, number)
 
 
 @contextmanager
 def model_call(model: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Enclose a request to a model; the caller puts the facts of the answer into what it gets."""
+    """Enclose a request to a model; the caller adds the facts of the answer to the yielded dict."""
     facts: dict[str, Any] = {}
     if _active is None:
         yield facts
@@ -88,7 +88,7 @@ def _loaded() -> Telemetry | None:
         from kitaru.runtime.telemetry.otel import Telemetry, exporting
     except ModuleNotFoundError as error:
         if setting("otel").value is None:
-            # The variables are for whatever else runs here.
+            # The variables may be meant for another program.
             return None
         raise EnvironmentFailure(
             f"Telemetry is switched on, and {error.name} is not installed.",
