@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        # Flows and steps have no use for these, and they read much that is not needed there.
+        # Flows and steps do not need these names, and their modules import many others.
         from importlib import import_module
 
         module = _module_of(name)
@@ -82,7 +82,7 @@ else:
 
 
 def _module_of(name: str) -> str:
-    """Return the module of a name that is imported when it is first used, empty for none."""
+    """Return the module of a lazily imported name, or ""."""
     if name not in __all__:
         return ""
     if name == "KitaruClient":

@@ -181,7 +181,7 @@ class Checkpoint(Generic[P, R]):
         return self if instance is None else BoundCheckpoint(self, instance)
 
     def _split(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-        """Return the function's own arguments and the id; wait for what the call comes after."""
+        """Return the function's own arguments and the id; wait for the calls in `after`."""
         options = {name: kwargs[name] for name in self._options & kwargs.keys()}
         if not options:
             return kwargs, None
@@ -191,8 +191,8 @@ class Checkpoint(Generic[P, R]):
 
     @cached_property
     def _options(self) -> frozenset[str]:
-        """The options of a call that are not parameters of the function."""
-        # A decorator in between takes any keyword, and hands it to the function that is meant.
+        """The call options that are not parameters of the function."""
+        # A decorator in between accepts any keyword, and passes it to the wrapped function.
         function = undecorated(self.function)
         code = getattr(function, "__code__", self.function.__code__)
         if code.co_flags & _ANY_KEYWORD:
@@ -263,7 +263,7 @@ class BoundCheckpoint(Generic[P, R]):
         return _submit_all(self.submit, product(*iterables), common)
 
     def __getattr__(self, name: str) -> Any:
-        # A copy that is being made has no attributes yet, and asks for names with underscores.
+        # An incomplete copy has no attributes yet, and `copy` looks up names with underscores.
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.__func__, name)
@@ -284,7 +284,7 @@ def _submit_all(
 
 
 def _check_function(function: Any) -> None:
-    """Refuse a callable without code of its own: records and cache keys know a function by that."""
+    """Reject a callable without code: records and cache keys identify a function by its code."""
     if hasattr(function, "__code__"):
         return
     kind = "checkpoint" if isinstance(function, Checkpoint) else _type_name(function)
@@ -336,7 +336,7 @@ def _synchronous(function: Callable[..., Any], timeout: float | None) -> Callabl
         return function
 
     async def cancelled_in_time(*args: Any, **kwargs: Any) -> Any:
-        # This runs on the loop's own thread, so asyncio is already imported.
+        # This runs in the loop's own thread, so asyncio is already imported.
         import asyncio
 
         # Later than the timeout of the attempt, so that the attempt's own error is raised.

@@ -72,7 +72,7 @@ class KitaruClient(Explaining):
     def __init__(self, store: str | Store | None = None) -> None:
         """`store` is a URL such as `sqlite:PATH`. Default: as configured."""
         self.store = resolve_store(store)
-        # What a document names, as `--store` of a command does.
+        # The store URL in documents, as in the `--store` option of a command.
         self._named = store if store is None or isinstance(store, str) else store.url
         self.executions = Executions(self.store)
         self.deployments = DeployedFlows(self.store, self._named)

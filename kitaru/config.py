@@ -1,8 +1,8 @@
-"""Settings: the value of each, and where the value comes from.
+"""Settings: the value of each, and the source of the value.
 
 High to low: argument > decorator > `kitaru.configure()` > `KITARU_*` > `[tool.kitaru]` in the
-nearest pyproject.toml > the user's `kitaru/config.toml` > what a step's plan carries > default.
-What a stack says counts where the stack was named: right below what is said there itself.
+nearest pyproject.toml > the user's `kitaru/config.toml` > a step's plan > default. The settings of
+a stack rank directly below the other settings of the layer that names the stack.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def _used_stack(start: Path | None) -> str | None:
 def _layers(
     name: str, argument: Any, decorator: Any, start: Path | None
 ) -> Iterator[tuple[str, Any]]:
-    """Yield what each layer says, the highest first; a stack speaks right below who named it."""
+    """Yield the settings of each layer, highest first; a stack follows the layer that names it."""
     if name == "stack":
         yield from _direct(name, argument or _command_stack, decorator, start)
         return
@@ -263,7 +263,7 @@ def _layers(
 
 
 def _stack_layer(name: str, start: Path | None) -> tuple[int, tuple[str, Any]]:
-    """Return which layer named the stack in force, by its place, and what the stack says."""
+    """Return the index of the layer that names the active stack, and the stack's settings."""
     named = stack(start)
     if named.value is None:
         return -1, ("", None)
@@ -323,7 +323,7 @@ def _from_environment(name: str) -> Any:
 
 
 def _registry(text: str | None) -> Any:
-    """Return the aliases of the variable that Kitaru 0.21 has: JSON, maybe under `aliases`."""
+    """Return the aliases in Kitaru 0.21's variable: JSON, optionally under `aliases`."""
     if not text:
         return None
     try:

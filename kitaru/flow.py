@@ -1,7 +1,7 @@
 """The `@flow` decorator: functions that run durably, and can be deployed.
 
-How a flow runs in this process is in `kitaru.local_flow`. Methods about deployments call use cases
-of `kitaru.ops`, and import them when they are called.
+`kitaru.local_flow` runs a flow in this process. Methods about deployments call use cases of
+`kitaru.ops`, and import them when they are called.
 """
 
 from __future__ import annotations

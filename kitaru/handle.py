@@ -40,7 +40,7 @@ R = TypeVar("R")
 
 _FIRST_LOOK = 0.05
 _LAST_LOOK = 1.0
-# One question at a time.
+# Only one prompt at a time.
 _terminal = threading.Lock()
 
 
@@ -66,7 +66,7 @@ class Handle(Generic[R]):
     ) -> None:
         """`run` is the execution's run in this process, `None` if it runs elsewhere.
 
-        `otherwise` continues an answered execution here if the process that should do it is gone.
+        `otherwise` resumes an answered execution here if the process that should resume it is gone.
         """
         self.exec_id = journal.exec_id
         self.flow = journal.execution.flow
@@ -131,7 +131,7 @@ class Handle(Generic[R]):
         self._mark_delivered()
         end = self._journal.end()
         if end is not None and end.status == "completed" and end.result is not None:
-            # Where the flow runs here, its code may run what it returned.
+            # A flow that runs in this process may return a pickle: its code runs here anyway.
             document = self._journal.fetch(end.result)
             return codec.decode(document, unpickle=self._run is not None)  # type: ignore[no-any-return]
         if end is not None:
@@ -161,7 +161,7 @@ class Handle(Generic[R]):
         return failure
 
     def _unrecorded(self, error: BaseException) -> FlowError:
-        """Return the failure of a body that could not be recorded, for want of memory say."""
+        """Return the failure of a body that could not be recorded, for example without memory."""
         failure = FlowError(
             f"The execution {self.exec_id} of {self.flow} ended with "
             f"{type(error).__name__}: {error}. This is not recorded.",
@@ -179,7 +179,7 @@ class Handle(Generic[R]):
 
     def _wait(self, timeout: float | None, *, until_waiting: bool) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        # Only a caller that waits for the result continues the execution after an answer.
+        # Only a caller that waits for the result resumes the execution after an answer.
         continues = self._run is not None and not until_waiting
         journal = self._journal
         attending = processes.attending(journal.store, journal.exec_id)
@@ -198,7 +198,7 @@ class Handle(Generic[R]):
             raise
 
     def _mark_delivered(self) -> None:
-        """Note that the caller gets the outcome, or the error met when asking for it."""
+        """Note that the caller receives the outcome, or the error of reading it."""
         if self._run is not None and self._run.phase == "done":
             self._run.is_delivered = True
 
@@ -225,13 +225,13 @@ class Handle(Generic[R]):
         return until_waiting or self._journal.end() is not None
 
     def _replace_dead_process(self) -> None:
-        """Continue an answered execution here, unless the process that waited for it does."""
+        """Resume an answered execution here, unless the process that waited for it resumes it."""
         assert self._otherwise is not None
         if not processes.is_attended(self._journal.store, self.exec_id):
             self._run, self._otherwise = self._otherwise()._run, None
 
     def _show_questions(self, *, is_asking: bool) -> None:
-        """Ask what the execution waits for, or print it, once."""
+        """Prompt for the answers of pending waits, or print the waits, once."""
         if self._run is not None and self._run.phase != "parked":
             return
         for request in self._journal.pending_waits():
@@ -241,7 +241,7 @@ class Handle(Generic[R]):
                 exit_report.write_question(self._journal, request, self._told)
 
     def _ask(self, request: WaitRequest) -> bool:
-        """Ask a person; False when that person would rather not answer."""
+        """Prompt for an answer; return False if the person declines to answer."""
         if refused := self._journal.refused(request.name):
             sys.stderr.write(f"{line(refused)}\n")
         asked = {"name": request.name, "question": request.question, "schema": request.schema}

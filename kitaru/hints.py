@@ -1,8 +1,8 @@
 """Commands that errors and messages offer to paste.
 
-An error of a lower layer carries which step comes next (`next_step`), and for which execution of
-which store. This module turns that into a line with a command, so that nothing else below the use
-cases knows how a command is written.
+An error of a lower layer carries the next step (`next_step`), its execution and its store. This
+module turns them into a command line, so that no other module below the use cases depends on the
+syntax of commands.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _execution(store_url: str, verb: str, *more: str) -> str:
 
 
 def _named(store_url: str) -> list[str]:
-    """Return the option that names a store, none for the one that a command finds without."""
+    """Return the `--store` option for a store, or no option for the default store."""
     default = os.environ.get("KITARU_STORE") or DEFAULT_URL
     return [] if _place(store_url) == _place(default) else ["--store", store_url]
 

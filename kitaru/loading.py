@@ -1,4 +1,4 @@
-"""Find the flow of a recorded execution again."""
+"""Find the flow of a recorded execution."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def not_imported(file: Path, error: Exception) -> FlowError:
 
 
 def _missing_library(error: Exception) -> str:
-    """Return the module that an import found nowhere, empty where something else went wrong."""
+    """Return the module that an import could not find, or "" for any other error."""
     name = (getattr(error, "name", None) or "").partition(".")[0]
     if not isinstance(error, ModuleNotFoundError) or not name:
         return ""
@@ -84,7 +84,7 @@ def _missing_library(error: Exception) -> str:
 
 
 def _declared(library: str) -> str:
-    """Return the requirement of the project that is called like a module, empty without one."""
+    """Return the project's requirement with the name of a module, or ""."""
     project = project_file()
     declared = table(project, "project").get("dependencies", []) if project else []
     for requirement in declared if isinstance(declared, list) else []:
@@ -131,7 +131,7 @@ def _found(execution: ExecutionRecord) -> Path:
         return recorded
     project = project_file()
     roots = [Path.cwd(), *([project.parent] if project else [])]
-    # The longest end of its path first: flows/review.py before any other review.py.
+    # Longest suffix of the path first: flows/review.py before any other review.py.
     for at in range(1, len(recorded.parts) - execution.module.count(".")):
         for root in roots:
             file = root.joinpath(*recorded.parts[at:])

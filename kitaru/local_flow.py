@@ -156,7 +156,7 @@ class LocalFlow(Explaining, Generic[P, R]):
             handle = review_flow.run("kayaks")
             print(handle.wait())
         """
-        # First of all: where the file is imported, the stack may not exist, nor fit the inputs.
+        # Checked first: during an import of the file, the stack or the inputs may be invalid.
         refuse_while_importing(f"{self.name}.run(…)", self.module)
         options: dict[str, Any] = {n: kwargs[n] for n in self._run_options & kwargs.keys()}
         if not options and self.stack is None:
@@ -382,12 +382,12 @@ def handle_of_ended(journal: Journal, end: EndRecord) -> Handle[Any]:
 
 
 def _reference(image: Any) -> Any:
-    """Return the reference of an image that may be described by settings."""
+    """Return the image reference in an image setting, which may be a table of settings."""
     return image.as_settings("@flow(image=…)").get("image") if is_image(image) else image
 
 
 def _store_of(flow: LocalFlow[Any, Any], stack: str | None) -> str | None:
-    """Return the store of the stack that a run names, None where that is the configured one."""
+    """Return the store of the stack that a run names, or None for the configured store."""
     check_option(".run", "stack", stack, str)
     if not stack:
         return None

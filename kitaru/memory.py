@@ -38,7 +38,7 @@ from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.times import written
 
 T = TypeVar("T")
-# What the invocations of `configure` are called.
+# Name of the invocations of `configure`.
 _CONFIGURE = "memory_configure"
 
 __all__ = [
@@ -330,9 +330,9 @@ def _same(scope: str) -> str:
 
 
 def _configured(execution: Execution) -> str | None:
-    """Return the scope that the body configured last, None where it did not.
+    """Return the scope of the last `configure` in the body, or None without one.
 
-    Which call that was is known by the number of the ids taken, which travels from step to step.
+    The id counter, which travels from step to step, identifies that call.
     """
     id = execution.counters.newest(_CONFIGURE)
     record = None if id is None else execution.journal.invocation(id)
@@ -343,7 +343,7 @@ def _configured(execution: Execution) -> str | None:
 
 
 def _within(scope: scopes.MemoryScope) -> Memory:
-    """Return the memory as the invocation that runs sees it."""
+    """Return the memory as the current invocation sees it."""
     execution, running = in_checkpoint("kitaru.memory")
     journal, id = execution.journal, running.invocation
     operation = f"{journal.exec_id}/{id}"

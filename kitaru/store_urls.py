@@ -1,4 +1,4 @@
-"""What the URL of a store names."""
+"""Parse the URLs of stores."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _parsed(path: Path, data: bytes) -> dict[str, Any]:
-    # Half a millisecond that `import kitaru` need not pay.
+    # Imported late: it would add half a millisecond to `import kitaru`.
     import tomllib
 
     try:
@@ -80,7 +80,7 @@ def write(path: Path, names: tuple[str, ...], value: Any) -> Path:
 
     Raises UsageError when the file is not valid TOML.
     """
-    # Keeps the comments and the order of a file that people edit.
+    # Preserves the comments and the order of a file that people edit.
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 

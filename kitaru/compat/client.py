@@ -1,4 +1,4 @@
-"""What `KitaruClient` of 0.21 and earlier offers: artifacts, checkpoints, memory, replays."""
+"""Methods of `KitaruClient` of 0.21 and earlier: artifacts, checkpoints, memory, replays."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ class ReplayHandle(Handle[R]):
         self.source_exec_id = source_exec_id
 
     def _wait(self, timeout: float | None, *, until_waiting: bool) -> None:
-        # The handle knows how its execution is waited for: as a process, for example.
+        # The handle decides how to wait for its execution: as a process, for example.
         self._handle._wait(timeout, until_waiting=until_waiting)
 
     @property

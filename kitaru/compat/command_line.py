@@ -1,4 +1,4 @@
-"""Command lines of Kitaru 0.21 and earlier, rewritten before they are parsed.
+"""Translate command lines of Kitaru 0.21 and earlier before they are parsed.
 
     executions get ID -o json                         executions get ID --json, in an envelope
     executions replay ID --args '{"topic": "owls"}'   executions replay ID --inputs '{…}'
@@ -10,9 +10,9 @@
     executions logs EXEC --checkpoint draft           executions logs EXEC --invocation draft
     executions list --size 20                         executions list --limit 20
 
-What has no equivalent is an error that states what to write: `removed.PARTS`.
+An option without an equivalent is an error that states what to write: `removed.PARTS`.
 
-A word that is not one of these is left as it is, and so is all behind `--`.
+Other words are unchanged, and so are all words after `--`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TAKE_INPUTS = ("invoke", "run", "dry-run")
 
 
 def rewrite(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """Return the command line as this Kitaru writes it, and whether JSON goes into an envelope.
+    """Return the command line in today's form, and whether JSON output goes into an envelope.
 
     Raises:
         UsageError: an option that takes a JSON object has another value.
@@ -90,7 +90,7 @@ def _renamed(words: list[str], word: str) -> str:
 
 
 def _answer(words: list[str]) -> list[str]:
-    """Leave out `--interactive`: without --value a terminal asks anyway."""
+    """Remove `--interactive`: without --value, a terminal prompts anyway."""
     found = [word for word in words if word not in ("--interactive", "-i")]
     if len(found) == 2 and found != words:
         raise UsageError(
@@ -111,7 +111,7 @@ def _refuse(words: list[str]) -> None:
 
 
 def _inputs(words: list[str]) -> list[str]:
-    """Let `--input` take a JSON object, as well as NAME=VALUE."""
+    """Accept a JSON object for `--input`, as well as NAME=VALUE."""
     found = [*words]
     for at, word in enumerate(words):
         option, equals, value = word.partition("=")
@@ -123,8 +123,8 @@ def _inputs(words: list[str]) -> list[str]:
 
 
 def _taken(words: list[str], *options: str) -> tuple[dict[str, str], list[str]]:
-    """Return the values of options that are written as `--name VALUE` or `--name=VALUE`, and the
-    other words."""
+    """Return the values of options in the form `--name VALUE` or `--name=VALUE`, and the
+    remaining words."""
     given: dict[str, str] = {}
     rest: list[str] = []
     pending = iter(words)

@@ -1,4 +1,4 @@
-"""Errors for attributes of Kitaru 0.21 and earlier that state what to write instead."""
+"""Errors for attributes of Kitaru 0.21 and earlier, which state what to write instead."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 
 class Explaining:
-    """Base of classes whose missing attributes `kitaru.compat.removed` may know."""
+    """Base of classes with attributes that `kitaru.compat.removed` may explain."""
 
     __slots__ = ()
 
-    # Hidden from type checkers and from `check`, for which a missing attribute stays missing.
+    # Hidden from type checkers and `check`, so that they report a missing attribute.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:

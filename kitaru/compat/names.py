@@ -1,4 +1,4 @@
-"""Functions and classes of Kitaru 0.21 and earlier, on top of what replaces each."""
+"""Functions and classes of Kitaru 0.21 and earlier, implemented with today's API."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FlowHandle = Handle
 
 
 class ImageSettings(Struct):
-    """What a flow's container was described by.
+    """Description of a flow's container image.
 
-    `@flow(image=…)` and `kitaru.configure(image=…)` take it: `base_image` becomes the image, and
-    `environment` the variables of every step. What else an image holds is in its Dockerfile, or in
-    `[tool.kitaru] requirements`; such a field is refused where it would be ignored.
+    `@flow(image=…)` and `kitaru.configure(image=…)` accept it: `base_image` becomes the image, and
+    `environment` the variables of every step. Other parts of an image belong in its Dockerfile, or
+    in `[tool.kitaru] requirements`; their fields are rejected where they would be ignored.
     """
 
     base_image: str | None = None
@@ -35,7 +35,7 @@ class ImageSettings(Struct):
     user: str | None = None
 
     def as_settings(self, where: str) -> dict[str, Any]:
-        """Return the settings that it stands for; raise UsageError for a field that has none."""
+        """Return the equivalent settings; raise UsageError for a field that has none."""
         for name, instead in _OF_IMAGES.items():
             if getattr(self, name):
                 raise UsageError(f"{where}: ImageSettings({name}=…) has no effect.", help=instead)
@@ -55,7 +55,7 @@ _OF_IMAGES = {
 
 
 class StackInfo(Struct):
-    """A stack: its name, and whether it is in force."""
+    """A stack: its name, and whether it is active."""
 
     name: str
     is_active: bool

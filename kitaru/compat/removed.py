@@ -1,6 +1,6 @@
 """Names of Kitaru 0.21 and earlier without an equivalent, and what to write instead.
 
-Data alone: the compiler reads it, and so does `kitaru.__getattr__`.
+This module contains only data: the compiler reads it, and so does `kitaru.__getattr__`.
 """
 
 from __future__ import annotations

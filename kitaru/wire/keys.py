@@ -18,7 +18,7 @@ _UNESCAPE = re.compile(r"\.([0-9a-f]{2})")
 
 
 def home(exec_id: str) -> str:
-    """Return what the keys of everything that belongs to an execution begin with."""
+    """Return the prefix of all keys of an execution."""
     return f"x/{exec_id}/"
 
 
@@ -40,7 +40,7 @@ def state_number(key: str) -> int:
 
 
 def codes(exec_id: str) -> str:
-    """Return what the notes about other code than an execution started with begin with."""
+    """Return the prefix of the records of different code than at the start of an execution."""
     return f"x/{exec_id}/code/"
 
 
@@ -53,8 +53,8 @@ def processes(exec_id: str) -> str:
 
 
 def process(exec_id: str, token: str) -> str:
-    """Return the key of the marker that a process of a machine with a local store runs an
-    execution.
+    """Return the key of the marker that a process runs an execution, on a machine with a local
+    store.
     """
     return f"x/{exec_id}/process/{token}"
 
@@ -85,7 +85,7 @@ def segments(exec_id: str) -> str:
 
 
 def segment(exec_id: str, position: int, writer: str) -> str:
-    """Return where copies of records lie together, the first of which has that position."""
+    """Return the key of a segment with copies of records, the first of which has `position`."""
     return f"{segments(exec_id)}{position:010d}-{writer}"
 
 
@@ -110,7 +110,7 @@ def wait_request(exec_id: str, name: str) -> str:
 
 
 def wait_revision(exec_id: str, name: str, number: int) -> str:
-    """Return where the question lies that a flow asks since its code changed, from 1."""
+    """Return the key of a changed question of a wait; the first change has number 1."""
     return f"x/{exec_id}/wait/{name}/asked/{number:06d}"
 
 
@@ -139,7 +139,7 @@ def frame(exec_id: str, block: str) -> str:
 
 
 def blob(home: str, digest: str) -> str:
-    """Return where a large value lies whose owner's keys begin with `home`."""
+    """Return the key of a large value; `home` is the prefix of its owner's keys."""
     return f"{home}blob/{digest.removeprefix('sha256:')}"
 
 
@@ -148,7 +148,7 @@ def logs(exec_id: str) -> str:
 
 
 def log_segment(exec_id: str, segment: str) -> str:
-    """Return what the chunks of one run of an execution begin with; `segment` sorts by time."""
+    """Return the prefix of the chunks of one run of an execution; `segment` sorts by time."""
     return f"{logs(exec_id)}{segment}/"
 
 
@@ -161,7 +161,7 @@ def bundle(digest: str) -> str:
 
 
 def deployments() -> str:
-    """Return what the keys of all versions of all flows begin with."""
+    """Return the prefix of all versions of all flows."""
     return "deployment/version/"
 
 
@@ -178,7 +178,7 @@ def tags(flow: str) -> str:
 
 
 def tag(flow: str, name: str, number: int) -> str:
-    """Return the key of one move of a tag; the move with the highest number counts."""
+    """Return the key of one move of a tag; the move with the highest number is current."""
     return f"{tags(flow)}{name}/{number:08d}"
 
 
@@ -189,7 +189,7 @@ def launch(exec_id: str) -> str:
 def submission(exec_id: str, round: int, attempt: int, what: str) -> str:
     """Return the key of the claim to start a run (`claim`), or of the started run (`run`).
 
-    `unanswered` is the key of a run that the service was asked for and did not confirm.
+    `unanswered` is the key of a run that was requested from the service but not confirmed.
     """
     return f"x/{exec_id}/submission/{round:08d}/{attempt:04d}/{what}"
 
@@ -199,12 +199,12 @@ def inputs(digest: str) -> str:
 
 
 def cached(code: str) -> str:
-    """Return what the hints of all results of a piece of code begin with."""
+    """Return the prefix of the hints of all results of a piece of code."""
     return f"cache/{code}/"
 
 
 def cache(key: str) -> str:
-    """Return where the hint for a cache key lies, which is `CODE/ARGUMENTS`."""
+    """Return the key of the hint for a cache key, which is `CODE/ARGUMENTS`."""
     return f"cache/{key}"
 
 
@@ -213,7 +213,7 @@ def cache_use(exec_id: str, key: str) -> str:
 
 
 def replays(source: str) -> str:
-    """Return what the notes about all replays of an execution begin with."""
+    """Return the prefix of the markers of all replays of an execution."""
     return f"{REPLAYS}{source}/"
 
 
@@ -228,40 +228,38 @@ def garbage(exec_id: str) -> str:
 
 
 def backup(number: int, what: str) -> str:
-    """Return where a store notes that a backup into it has `begun`, or is `complete`."""
+    """Return the key of the marker that a backup into the store has `begun`, or is `complete`."""
     return f"{BACKUP}{number:08d}/{what}"
 
 
 def joined(exec_id: str) -> str:
-    """Return the key of the marker that more processes run an execution than the one that started
-    it.
-    """
+    """Return the key of the marker that further processes, not only the first, run an execution."""
     return f"x/{exec_id}/joined"
 
 
 def index(started_at: str, exec_id: str, number: int, status: str, flow: str) -> str:
-    """Return the listing hint of one state: all states of an execution lie together, newest start
+    """Return the listing hint of one state. All states of an execution are adjacent, newest start
     first, so that a page of executions is one range scan."""
     return f"{INDEX}{invert(started_at)}/{exec_id}/{number:08d}/{status}/{flow}"
 
 
 def indexed(started_at: str, exec_id: str) -> str:
-    """Return what the listing hints of an execution begin with."""
+    """Return the prefix of the listing hints of an execution."""
     return f"{started_before(started_at)}{exec_id}/"
 
 
 def started_before(moment: str) -> str:
-    """Return the key after which the hints of executions lie that started before a moment."""
+    """Return the key that precedes the hints of executions that started before a moment."""
     return f"{INDEX}{invert(moment)}/"
 
 
 def memory(kind: str, name: str) -> str:
-    """Return what all keys of a memory's scope begin with; an execution's goes with it."""
+    """Return the prefix of a memory's scope; that of an execution is deleted with it."""
     return f"{home(name)}memory/" if kind == "execution" else f"memory/{kind}/{name}/"
 
 
 def memory_scope(key: str) -> tuple[str, str]:
-    """Return kind and name of the scope that a key below `MEMORY` belongs to."""
+    """Return kind and name of the scope of a key below `MEMORY`."""
     _, kind, name, _ = key.split("/", 3)
     return kind, name
 
@@ -271,7 +269,7 @@ def memory_keys(scope: str) -> str:
 
 
 def memory_home(scope: str, key: str) -> str:
-    """Return what the versions and large values of one key begin with."""
+    """Return the prefix of the versions and large values of one key."""
     return f"{memory_keys(scope)}{_escaped(key)}/"
 
 
@@ -280,17 +278,17 @@ def memory_versions(scope: str, key: str) -> str:
 
 
 def memory_version(scope: str, key: str, number: int) -> str:
-    """Return the key of one version: the newest comes first, so that a page of one finds it."""
+    """Return the key of one version; newer versions sort first, so `limit=1` finds the newest."""
     return f"{memory_versions(scope, key)}{LAST_VERSION - number:08d}"
 
 
 def memory_marks(scope: str, prefix: str) -> str:
-    """Return what the marks of all keys that start with `prefix` begin with."""
+    """Return the prefix of the marks of all keys that start with `prefix`."""
     return f"{scope}mark/{_escaped(prefix)}"
 
 
 def memory_mark(scope: str, key: str, number: int, status: str) -> str:
-    """Return the listing hint of a version in which a key got its first value, or lost it."""
+    """Return the listing hint of a version that gave a key its first value or deleted it."""
     return f"{memory_marks(scope, key)}/{LAST_VERSION - number:08d}/{status}"
 
 
@@ -311,5 +309,5 @@ def marked(scope: str, mark: str) -> tuple[str, str]:
 
 
 def _escaped(key: str) -> str:
-    """Make one segment of a key; what starts with `prefix` starts with its escape as well."""
+    """Return an escaped key as one segment; a prefix of a key is escaped to a prefix."""
     return _ESCAPE.sub(lambda found: f".{ord(found[0]):02x}", key)

@@ -1,6 +1,6 @@
-"""Names of models: what a name says about the library that reaches the model.
+"""Names of models: which library reaches a model, by the model's name.
 
-The compiler reads it to know what a step installs, the runtime to choose the route.
+The compiler uses it to find the packages of a step, and the runtime to choose the route.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 OFFLINE = "offline"
-# Names of models hold a slash, a digit or a hyphen; an alias is plain words.
+# Names of models contain a slash, a digit or a hyphen; an alias is plain words.
 _ALIAS = re.compile(r"[a-z]+(_[a-z]+)*")
-# OpenAI's own names, without the prefix that litellm wants of all others.
+# OpenAI's own names. litellm requires a prefix for all other models.
 _OPENAI = re.compile(r"openai/(?!responses/).+|(gpt-|chatgpt-|o\d(-|$)|ft:(gpt|o\d))[^/]*")
 
 
 def is_alias(name: str) -> bool:
-    """Tell whether a name can only be an alias: the offline model answers where none is set."""
+    """Return whether a name can only be an alias. An unset alias is the offline model."""
     return _ALIAS.fullmatch(name) is not None
 
 
 def is_direct(model: str) -> bool:
-    """Tell whether a model is reached without litellm.
+    """Return whether a model is reached without litellm.
 
     Example:
         is_direct("openai/gpt-4o")  # True, and so for every `openai/…` with an `api_base`
@@ -31,7 +31,7 @@ def is_direct(model: str) -> bool:
 
 
 def reached(names: Iterable[str], aliases: Mapping[str, Any]) -> set[str]:
-    """Return the models that names stand for, without the offline one.
+    """Return the models that names resolve to, without the offline model.
 
     `aliases` is `[tool.kitaru.models]`: for each alias a model, another alias, or a table with the
     key `model`.

@@ -14,14 +14,14 @@ from kitaru.wire import disk
 
 OURS = ("kitaru", "kitaru_compiler", "kitaru_targets", "kitaru_templates")
 SCRIPT = "__main__"
-# What `multiprocessing` calls the script where it imports it in a process of its own.
+# The name of the script in a child process of `multiprocessing`.
 _SCRIPT_NAMES = (SCRIPT, "__mp_main__")
 _WRAPPERS = 100
 _OUTSIDE = ("site-packages", "dist-packages")
 
 
 class Script(NamedTuple):
-    """What this process runs as `__main__`: its globals, the name of its records, and its file."""
+    """The `__main__` of this process: its globals, its name in records, and its file."""
 
     module: ModuleType
     namespace: dict[str, Any]
@@ -30,7 +30,7 @@ class Script(NamedTuple):
 
 
 class _Namespace(ModuleType):
-    """Shows as a module what tools execute with globals of their own and call `__main__`."""
+    """Presents globals as a module, for tools that execute code in a dict as `__main__`."""
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         super().__init__(SCRIPT)
@@ -49,9 +49,9 @@ _script: Script | None = None
 def recorded_name(module: str) -> str:
     """Return the importable name of `module`; a script's `__main__` becomes its file's name.
 
-    `python flow.py` and `kitaru run flow.py` load one file under two names. Records contain the
-    name under which both, and a step on another machine, can import it. Code that no file contains
-    (standard input, `python -c`, a notebook) keeps the name `__main__`: only its process has it.
+    `python flow.py` and `kitaru run flow.py` load one file under two names. Records contain a name
+    that both processes, and a step on another machine, can import. Code without a file (standard
+    input, `python -c`, a notebook) is recorded as `__main__`, because only its process has it.
     """
     return script().name if module in _SCRIPT_NAMES else module
 
@@ -59,9 +59,9 @@ def recorded_name(module: str) -> str:
 def home_name(function: Any) -> str:
     """Return the name under which the module that defines `function` is recorded.
 
-    Called when a flow or a checkpoint is defined: tools that run a script (`runpy.run_path`,
-    debuggers, profilers) put a module of their own in the place of `__main__` only as long as its
-    top level runs, or execute it with globals that are no module's.
+    Called when a flow or a checkpoint is defined. Tools that run a script (`runpy.run_path`,
+    debuggers, profilers) replace `__main__` with their own module while the script's top level
+    runs, or execute the script with globals that belong to no module.
     """
     module = getattr(function, "__module__", None) or SCRIPT
     if module in _SCRIPT_NAMES:
@@ -74,7 +74,7 @@ def home_name(function: Any) -> str:
 def script() -> Script:
     """Return this process's script.
 
-    Its name is taken once, when Kitaru is imported or the script defines a flow. Later it is
+    The name is determined once, when Kitaru is imported or the script defines a flow. Later it is
     unknown: Python removes `__file__` from a script whose top level has ended, and executions
     continue after that.
     """
@@ -94,28 +94,28 @@ def _take(namespace: dict[str, Any]) -> Script:
 
 def _script_name(namespace: dict[str, Any], file: Path | None) -> str:
     spec = namespace.get("__spec__")
-    # Profilers make up a specification that is called `__main__`.
+    # Profilers invent a module specification with the name `__main__`.
     if spec is not None and spec.name not in _SCRIPT_NAMES:
         return str(spec.name)
-    # A console script has no suffix and shares its name with the package that it starts.
+    # A console script has no suffix, and the same name as the package that it starts.
     return SCRIPT if file is None else place_of(file)[1]
 
 
 def _source_file(path: str | None) -> Path | None:
     if not path or not path.endswith(".py"):
         return None
-    # What a relative path means changes with the working directory.
+    # The meaning of a relative path changes with the working directory.
     return _resolved(path) if os.path.isabs(path) else Path(path).resolve()  # noqa: PTH117
 
 
 @lru_cache(maxsize=4096)
 def _resolved(path: str) -> Path:
-    # A cache key asks for the module of each object that a call reaches, thousands of times.
+    # A cache key needs the module of each object that a call reaches, thousands of times.
     return Path(path).resolve()
 
 
 def undecorated(function: Any) -> Any:
-    """Return what decorators that use `functools.wraps` wrapped."""
+    """Return the function inside decorators that use `functools.wraps`."""
     seen = 0
     while (inner := getattr(function, "__wrapped__", None)) is not None and seen < _WRAPPERS:
         function, seen = inner, seen + 1
@@ -126,10 +126,10 @@ def place_of(file: Path, module: str = "") -> tuple[Path, str]:
     """Return the import root of a source file and the dotted name of its module.
 
     The import root is the folder above the outermost package (folder with an `__init__.py`) that
-    contains the file. `module` is a name that the user wrote; one with more parts names namespace
-    packages, which no `__init__.py` marks: the root is then above these.
+    contains the file. `module` is a name that the user wrote. If it has more parts, these are
+    namespace packages without an `__init__.py`, and the root is above them.
 
-    A stem that `import` cannot find becomes one that it can: `my.flow.v2.py` is the module
+    A file name that `import` cannot find is converted: `my.flow.v2.py` is the module
     `my_flow_v2`, and a `__main__.py` outside a package is `_main_`.
 
     Example:
@@ -154,23 +154,23 @@ def root_of(file: Path, module: str) -> Path:
 
 
 def loaded(name: str) -> ModuleType | None:
-    """Return the module recorded as `name` when this process has it already, else None."""
+    """Return the module recorded as `name` if this process has imported it, else None."""
     if name == script().name:
         return script().module
     return sys.modules.get(name)
 
 
 def file_of(name: str) -> Path | None:
-    """Return the source file of the loaded module recorded as `name`, None when it has none."""
+    """Return the source file of the loaded module recorded as `name`, or None."""
     if name == script().name:
         return script().file
     return _source_file(getattr(loaded(name), "__file__", None))
 
 
 def of_project(name: str) -> bool:
-    """Return whether the loaded module recorded as `name` is the project's own source."""
+    """Return whether the loaded module recorded as `name` belongs to the project."""
     if name == SCRIPT:
-        # What is typed into a notebook or an interpreter.
+        # Code that is typed into a notebook or an interpreter.
         return True
     file = None if name.partition(".")[0] in OURS else file_of(name)
     return file is not None and is_project(file)
@@ -178,7 +178,7 @@ def of_project(name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_project(file: Path) -> bool:
-    """Return whether a source file is neither the standard library's nor an installed package's."""
+    """Return whether a source file is outside the standard library and installed packages."""
     return not any(part in _OUTSIDE for part in file.parts) and not file.is_relative_to(_stdlib())
 
 

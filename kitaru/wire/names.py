@@ -1,8 +1,8 @@
 """The grammar of names, such as those of flows, and suggestions for mistyped ones.
 
 Names become parts of keys, file names and node names, so they are plain ASCII words. Keys of a
-memory are only ever keys and may hold more. Text for people (questions, display names) is data and
-never passes through here.
+memory are used only as keys, and more characters are allowed. Text for people (questions, display
+names) is data and is not checked here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _MEMORY_KEY = re.compile(
 
 
 def check_name(kind: str, name: str) -> str:
-    """Return `name` when it is a legal name; `kind` ("checkpoint", "wait", …) is for the message.
+    """Return `name` if it is valid; `kind` ("checkpoint", "wait", …) is for the message.
 
     A name starts with a letter or underscore and continues with letters, digits, `_` or `-`. It is
     ASCII and has at most 100 characters.
 
     Raises:
-        UsageError: `name` is not text or does not fit the grammar.
+        UsageError: `name` is not a string or does not match the grammar.
 
     Example:
         >>> check_name("wait", "approve_draft")
@@ -42,13 +42,13 @@ def check_name(kind: str, name: str) -> str:
 
 
 def check_memory_key(key: str) -> str:
-    """Return `key` when a memory can have it.
+    """Return `key` if it is a valid key of a memory.
 
     It starts with a letter, digit or underscore and continues with those and `. : / @ + = , ~ -`.
     It is ASCII and has at most 100 characters.
 
     Raises:
-        UsageError: `key` is not text or does not fit the grammar.
+        UsageError: `key` is not a string or does not match the grammar.
 
     Example:
         >>> check_memory_key("user/42:tone")
@@ -69,21 +69,21 @@ def _short(name: object) -> str:
 
 
 def nearest(given: str, known: Iterable[str], alike: float = 0.6) -> str:
-    """Return the known name that is most like `given`, empty when none is like it.
+    """Return the known name that is most similar to `given`, or "" if none is similar.
 
-    `alike` is how like it has to be, from 0 to 1.
+    `alike` is the required similarity, from 0 to 1.
 
     >>> nearest("vertx", ["vertex", "airflow"])
     'vertex'
     """
-    # Costs milliseconds that a command without a mistake need not pay.
+    # The import takes milliseconds, which only a command with a mistake pays.
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(given, sorted(known), n=1, cutoff=alike)), "")
 
 
 def suggestion(given: str, known: Iterable[str], otherwise: str) -> str:
-    """Return the help of an error about an unknown name: what was meant, then `otherwise`.
+    """Return the help of an error about an unknown name: a suggestion, then `otherwise`.
 
     >>> suggestion("vertx", ["vertex", "airflow"], "kitaru target list")
     'Did you mean vertex?\\nkitaru target list'

@@ -14,10 +14,10 @@ from kitaru.wire.limits import DEFAULT_PARALLEL
 from kitaru.wire.structs import Struct, field, fields_of, replace
 
 PLAN_SCHEMA = 1
-# What a native parameter holds when the flow's own default applies: no literal could stand there.
-# Not the empty text, which is a text that a user may give.
+# Value of a native parameter if the flow's own default applies, which is not a literal. The empty
+# string cannot mean this, because a user may pass it.
 OWN_DEFAULT = "kitaru:default"
-# Engines make a double of a number: from here on two integers may be one.
+# Engines convert a number to a double: from here on, two integers may become equal.
 _FIRST_ROUNDED = 2**53
 
 BlockKind = Literal[
@@ -53,10 +53,10 @@ class Span(Struct):
 class Parameter(Struct):
     """One input of the flow.
 
-    `type` is how it travels: `str`, `int`, `float` and `bool` as native parameters, all else as
-    JSON text. `default` is the literal default (a JSON value); when the default is not a literal,
-    `required` and `has_literal_default` are both false and the flow's own default applies, which
-    `OWN_DEFAULT` stands for.
+    `type` is its form in transit: `str`, `int`, `float` and `bool` are native parameters, all other
+    types are JSON text. `default` is the literal default (a JSON value). If the default is not a
+    literal, `required` and `has_literal_default` are both false, and the parameter's value
+    `OWN_DEFAULT` selects the flow's own default.
     """
 
     name: str
@@ -69,12 +69,12 @@ class Parameter(Struct):
 
 
 def is_rounded(value: Any) -> bool:
-    """Return whether a value is an integer that an engine's parameter may turn into another one."""
+    """Return whether a value is an integer that an engine's parameter may round."""
     return type(value) is int and abs(value) >= _FIRST_ROUNDED
 
 
 class Resources(Struct):
-    """What a step asks of its machine: `cpu` in cores, `memory` as `4Gi`, `gpu` a count."""
+    """Resource requests of a step: `cpu` in cores, `memory` as `4Gi`, `gpu` a count."""
 
     cpu: str = ""
     memory: str = ""
@@ -82,11 +82,11 @@ class Resources(Struct):
 
 
 class Activation(Struct):
-    """A helper's body, written out where the flow, or the activation `caller`, calls it.
+    """A helper's body that is inlined at its call in the flow, or in the activation `caller`.
 
-    `module`, `file` and `line` say where the helper's `function` (its qualified name) is defined;
-    `call` is the place of the call in the caller's file as Python's `ast` counts: line, column,
-    end line, end column. `futures` are the module's `from __future__` imports.
+    `module`, `file` and `line` are the place of the definition of the helper's `function` (its
+    qualified name). `call` is the place of the call in the caller's file as Python's `ast` counts:
+    line, column, end line, end column. `futures` are the module's `from __future__` imports.
     """
 
     name: str
@@ -102,16 +102,17 @@ class Activation(Struct):
 class Block(Struct):
     """One function of `steps.py`: variables in, the next block and variables out.
 
-    `next` holds every possible successor in program order, `None` standing for the end of the flow.
-    `live` are the variables its frame holds on entry, those that are bound at all; those of an
-    activation as `activation.variable`. `activation` is the one whose variables the block's own are
-    and whose module it lives in, empty for the flow's. It returns its own variables by their bare
-    names, and by its full name what it passes to another activation: arguments, or its result. A
-    block of kind `flow` has no function: the flow's own is called as it is. A `fan` submits calls.
-    Control continues to its `gather`, the first place that may wait for them. `calls` are the
-    durable calls seen in it (callee names, in source order), `may_wait` whether one of them can
-    suspend the execution. `reason` is the code of the diagnostic that explains why a region was not
-    cut further, or empty; `why` and `fix` are what that one says here.
+    `next` contains every possible successor in program order; `None` is the end of the flow.
+    `live` are the variables in its frame on entry, as far as they are bound; a variable of an
+    activation is written `activation.variable`. `activation` is the activation that the block
+    belongs to, with its variables and its module; it is empty for the flow's body. The block
+    returns its own variables by their bare names, and variables of another activation (arguments,
+    or a result) by their full names. A block of kind `flow` has no function: the flow itself is
+    called. A `fan` submits calls. Control continues to its `gather`, the first place that may wait
+    for them. `calls` are the durable calls in the block (callee names, in source order). `may_wait`
+    is whether one of them can suspend the execution. `reason` is the code of the diagnostic that
+    explains why a region was not cut further, or empty. `why` and `fix` are the texts of that
+    diagnostic for this region.
     """
 
     index: int
@@ -129,20 +130,19 @@ class Block(Struct):
 
 
 class Step(Struct):
-    """A node of the target's pipeline: starts at block `entry`, may run on through `blocks`.
+    """A node of the target's pipeline: it starts at block `entry` and may continue in `blocks`.
 
-    `exits` are the steps that control may continue at by a cut, `None` standing for the end of the
-    flow; `may_wait` means that the run may end waiting in it. `isolated` forbids running its entry
-    in
+    `exits` are the steps that control may continue at through a cut; `None` is the end of the flow.
+    `may_wait` means that the run may end at a pending wait. `isolated` forbids running its entry in
     another step's process.
 
-    `retries` counts attempts after the first; the second waits `retry_delay` seconds, each further
-    one `backoff` times longer, at most an hour. `retry` is `native` where the orchestrator starts
-    the container again, once per attempt, and `shim` where the runtime tries again in the process.
+    `retries` counts attempts after the first. The second attempt waits `retry_delay` seconds, each
+    further attempt `backoff` times longer, at most an hour. `retry` is `native` if the orchestrator
+    starts the container again for each attempt, and `shim` if the runtime retries in the process.
 
-    `per_item` is the most nodes that a fan-out's own step may be, 0 for every other step. Such a
-    step runs no blocks: each of its nodes makes one of the calls that its one block submitted, or a
-    range of them if there are more calls than nodes; `entry` is where they are gathered.
+    `per_item` is the maximum number of nodes of a fan-out's own step, 0 for every other step. Such
+    a step runs no blocks. Each of its nodes makes one of the calls that its single block submitted,
+    or a range of them if there are more calls than nodes. Their results are gathered at `entry`.
     """
 
     name: str
@@ -161,22 +161,22 @@ class Step(Struct):
 
 
 class StepItem(Struct):
-    """A step at its place in the layout."""
+    """A step at its position in the layout."""
 
     step: str
 
 
 class WaitItem(Struct):
-    """A wait at its place in the layout; it runs at the tail of the step before it."""
+    """A wait at its position in the layout; it runs at the end of the step before it."""
 
     block: str
 
 
 class BranchItem(Struct):
-    """An `if` at least one of whose arms holds a step.
+    """An `if` with a step in at least one of its arms.
 
-    `decider` is the one step at whose tail the test is computed, so that its native output `next`
-    says which arm runs; `None` when several steps decide, and then only the guards do.
+    `decider` is the single step that evaluates the test at its end; its native output `next` names
+    the arm to run. `None` means that several steps decide, and only the guards select an arm.
     """
 
     decider: str | None
@@ -185,12 +185,12 @@ class BranchItem(Struct):
 
 
 class FanItem(Struct):
-    """A fan-out at its place in the layout: `fan` names the step with `per_item` nodes.
+    """A fan-out at its position in the layout: `fan` names the step with `per_item` nodes.
 
-    Each node is started with one text of a list, at most the plan's `max_parallel` at a time, and
-    what stands next waits for all of them. The list is the native output `items` of the step
-    `producer`, left out of its outcome when empty; or it is `items`, known at compile time, without
-    a producer.
+    Each node is started with one string of a list, at most the plan's `max_parallel` at a time, and
+    the next item waits for all of them. The list is the native output `items` of the step
+    `producer`, which omits it when it is empty. Without a producer, the list is `items`, which is
+    known at compile time.
     """
 
     fan: str
@@ -268,16 +268,16 @@ class Plan(Struct):
         raise KeyError(name)
 
     def to_json(self) -> str:
-        """Return the plan as JSON text, stable for equal plans, one trailing newline."""
+        """Return the plan as JSON, equal for equal plans, with one trailing newline."""
         fields = fields_of(self)
         if not self.codecs:
-            # Most flows have none, and their plans are the same as before there were any.
+            # Omitted if empty, so that plans without it stay the same as before the field existed.
             del fields["codecs"]
         return json.dumps(fields, default=fields_of, indent=1, sort_keys=True) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes) -> Plan:
-        """Read a plan; raise ValueError when its schema is not this version's."""
+        """Read a plan; raise ValueError if its schema is not this version's."""
         data = json.loads(text)
         if data.get("schema") != PLAN_SCHEMA:
             raise ValueError(f"plan schema {data.get('schema')!r}, this Kitaru reads {PLAN_SCHEMA}")

@@ -1,4 +1,4 @@
-r"""Text of flows, models and stores, as a terminal can show it without obeying it.
+r"""Make text from flows, models and stores safe to print on a terminal.
 
 A terminal interprets more than letters: escape sequences, carriage returns, C1 controls, characters
 that change the direction of text, and characters that take no room. A model's answer that contains
@@ -24,14 +24,14 @@ from kitaru.wire.redaction import redacted
 
 _MARK = os.urandom(8).hex()
 _STYLE = re.compile(f"\0{_MARK}\\[([0-9;]+)m")
-# Letters and the like that are drawn as nothing.
+# Letters and similar characters that are invisible.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 _SHOWN = ("Zs", "Co")
 INDENT = 2
 
 
 def visible(text: str) -> str:
-    """Return a text with visible escapes for what is not drawn; line breaks and tabs stay.
+    """Return a text with visible escapes for invisible characters, except line breaks and tabs.
 
     Example:
         >>> visible("a\\x1b[31mb")
@@ -66,7 +66,7 @@ def rendered(text: str, *, color: bool) -> str:
 
 
 def line(text: str, indent: int = INDENT) -> str:
-    """Return a text as a line for a terminal or a log: secrets hidden, nothing interpreted."""
+    """Return a text as a line for a terminal or a log: secrets hidden, control codes escaped."""
     return indented(visible(redacted(text)), indent)
 
 

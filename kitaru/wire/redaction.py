@@ -1,8 +1,9 @@
-"""Find secrets in texts, and hide them in output and records.
+"""Find secrets in strings, and hide them in output and records.
 
-Known by value: what `kitaru.secret` returned in this process, and variables of the environment that
-are named like secrets, or declared to be some. Known by shape: keys and tokens of well-known
-services, whatever stands before `@` in a URL, signatures in its query, and what follows `Bearer`.
+Secrets known by value: the results of `kitaru.secret` in this process, and environment variables
+that have the name of a secret or are declared as secrets. Secrets known by shape: keys and tokens
+of well-known services, the part before `@` in a URL, signatures in its query, and the value after
+`Bearer`.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from zipfile import ZipInfo
 
 MASK = "***"
-# A shorter value is a word that stands in texts by chance.
+# A shorter value may occur in texts by chance.
 SHORTEST = 8
 _MIN_BITS_PER_CHARACTER = 3.0
 _B64 = "A-Za-z0-9+/=_-"
-# Compiled when first used: most processes never show a text.
+# Compiled at first use: most processes never print a text.
 _SHAPES = {
     "a private key": rf"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----\s*[{_B64}]{{16,}}",
     "an API key (`sk-…`)": r"(?<![A-Za-z0-9_-])sk-[A-Za-z0-9_-]{20,}",
@@ -46,7 +47,7 @@ _SHAPES = {
     "a Google API key": r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}",
     "a Hugging Face token": r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}",
 }
-# What is secret because of what stands before it, which stays.
+# Secrets that are recognised by the text before them, which stays visible.
 _AFTER = (
     r"(://[^/\s:@]*:)[^/\s@]+(?=@)",
     r"([?&](?:sig|signature|token|access_token|api_?key|key|password|secret"
@@ -63,17 +64,17 @@ _PLACEHOLDER = (
 )
 _WORDS = r"(?:[A-Za-z]+|[0-9]+)(?:[-_.]+(?:[A-Za-z]+|[0-9]+))+"
 _YAML = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\0": r"\0", "\x85": r"\N", "\xa0": r"\_"}
-# As much of compressed bytes is looked at; more would be a bomb.
+# Limit for the unpacked size of compressed bytes, against decompression bombs.
 _MOST_UNPACKED = 16 * 1024 * 1024
-# The widths of UTF-16 and UTF-32, and their encodings in both orders of bytes.
+# The widths of UTF-16 and UTF-32, and their encodings in both byte orders.
 _WIDE = {2: ("utf-16-le", "utf-16-be"), 4: ("utf-32-le", "utf-32-be")}
 
 
 class Known:
-    """The values that `kitaru.secret` returned, each in every form in which it may be written.
+    """The values that `kitaru.secret` returned, each in all its written forms.
 
-    A thread may read a secret while another one searches, so what is searched is replaced, never
-    changed.
+    A thread may add a secret while another thread searches, so the searched collection is
+    replaced, never changed.
     """
 
     def __init__(self) -> None:
@@ -83,7 +84,7 @@ class Known:
         self._encoded: list[tuple[str, bytes, dict[int, bytes]]] = []
 
     def add(self, name: str, value: str) -> None:
-        """Add a value. A value that is known stays as it is."""
+        """Add a value. A known value is unchanged."""
         if len(value) < SHORTEST or (name, value) in self._values:
             return
         self._values.add((name, value))
@@ -95,22 +96,22 @@ class Known:
         ]
 
     def find_in(self, text: str) -> str:
-        """Return the name of a secret that a text contains, or an empty string.
+        """Return the name of a secret in a text, or an empty string.
 
-        YAML breaks long texts into lines, also in the middle of a secret.
+        YAML may break long texts into lines in the middle of a secret.
         """
         texts = (text, *_unfolded(text)) if "\n" in text else (text,)
         forms = self._shortest.items()
         return next((name for each in texts for form, name in forms if form in each), "")
 
     def find_in_bytes(self, data: bytes) -> str:
-        """Return the name of a secret that bytes contain in UTF-8, -16 or -32, or an empty string.
+        """Return the name of a secret in bytes in UTF-8, -16 or -32, or an empty string.
 
-        Each form is searched among all bytes, among every second and among every fourth byte.
-        UTF-16 and UTF-32 put the low bytes of a text that far apart, in either order of bytes.
-        Only where the low bytes are found is the whole form searched. To search each encoding is
-        slow in bytes that are mostly zero, such as numbers and tables, which look like the
-        beginning of every text in UTF-32.
+        Each form is searched among all bytes, every second byte and every fourth byte, because
+        UTF-16 and UTF-32 place the low bytes of a text at these distances in either byte order. The
+        whole form is searched only if the low bytes are found. A search of each encoding is slow in
+        bytes that are mostly zero, such as numbers and tables, because they look like the start of
+        every text in UTF-32.
         """
         wide = [(width, [data[at::width] for at in range(width)]) for width in _WIDE]
         for form, narrow, low in self._encoded:
@@ -124,7 +125,7 @@ class Known:
 
 
 def _without_longer(forms: dict[str, str]) -> dict[str, str]:
-    """Return the forms that contain no other form: what contains another contains these."""
+    """Return the forms that contain no other form; a longer form contains a returned one."""
     kept: dict[str, str] = {}
     for form in sorted(forms, key=len):
         if not any(each in form for each in kept):
@@ -133,10 +134,10 @@ def _without_longer(forms: dict[str, str]) -> dict[str, str]:
 
 
 def _unfolded(text: str) -> tuple[str, str]:
-    """Return a text with the line breaks undone that YAML adds to long texts, in both styles.
+    """Return a text without the line breaks that YAML adds to long texts, in both styles.
 
-    Within double quotes `\\` ends a line, and another one precedes a space at the beginning of the
-    next. Elsewhere a line break stands for a space.
+    Within double quotes, `\\` ends a line, and another `\\` precedes a space at the start of the
+    next line. Elsewhere a line break replaces a space.
     """
     return re.sub(r"\\\n *(?:\\(?= ))?", "", text), re.sub(r"\n *", " ", text)
 
@@ -154,32 +155,32 @@ _declared: set[str] = set()
 
 
 def register_value(name: str, value: str) -> None:
-    """Hide `value` from now on, however it is written, wherever this process shows a text."""
+    """Hide `value` from now on, in all its written forms, in all output of this process."""
     _known.add(name, value)
 
 
 def register_environment() -> None:
-    """Treat as read what the environment has under the name of a secret and looks random."""
+    """Hide environment variables that have the name of a secret and look random."""
     for name, value in os.environ.items():
         if (name in _declared or _is_secret_variable(name)) and is_random(value):
             register_value(name, value)
 
 
 def register_names(names: Iterable[str]) -> None:
-    """Hide from now on what variables of the environment of these names hold."""
+    """Hide the values of the environment variables with these names from now on."""
     _declared.update(names)
 
 
 def find_secret_in(text: str) -> str:
-    """Return the name of a secret that `kitaru.secret` returned and `text` holds, or nothing."""
+    """Return the name of a secret of `kitaru.secret` that `text` contains, or ""."""
     return _known.find_in(text)
 
 
 def find_secret_in_document(document: Any) -> str:
-    """Return the name of a secret that `kitaru.secret` returned and a document holds, or nothing.
+    """Return the name of a secret of `kitaru.secret` that a document contains, or "".
 
-    Looks into the values and not at how JSON writes them: texts and names, JSON inside of texts,
-    bytes that lie there as base64 or beside the document, and texts in the encodings of numpy.
+    It searches the values, not their JSON notation: strings and names, JSON inside of strings,
+    bytes in base64 or outside of the document, and strings in the encodings of numpy.
     """
     pending = [document]
     while pending:
@@ -201,9 +202,9 @@ def find_secret_in_document(document: Any) -> str:
 
 
 def find_secret_in_bytes(data: bytes) -> str:
-    """Return the name of a secret that bytes hold in an encoding of text, or nothing.
+    """Return the name of a secret that bytes contain in an encoding of text, or "".
 
-    Bytes of zlib and gzip, and the members of a zip archive, are unpacked, up to 16 MiB together.
+    Bytes of zlib and gzip, and the members of a zip archive, are unpacked, up to 16 MiB in total.
     """
     found = _known.find_in_bytes(data)
     return found or next(filter(None, map(_known.find_in_bytes, _unpacked(data))), "")
@@ -212,7 +213,7 @@ def find_secret_in_bytes(data: bytes) -> str:
 def _unpacked(data: bytes) -> Iterator[bytes]:
     if data[:1] == b"\x78" or data[:2] == b"\x1f\x8b":
         with suppress(zlib.error):
-            # 32 accepts the headers of both zlib and gzip.
+            # The value 32 accepts the headers of both zlib and gzip.
             yield zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(data, _MOST_UNPACKED)
     elif data[:4] == b"PK\x03\x04":
         import zipfile
@@ -232,8 +233,8 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
 def _member(data: bytes, member: ZipInfo, room: int) -> bytes:
     """Return up to `room` bytes of a member of a zip archive.
 
-    `zipfile` unpacks bzip2 and LZMA without a limit: 100 KB may become gigabytes. Other kinds of
-    compression are not unpacked.
+    `zipfile` unpacks bzip2 and LZMA without a limit: 100 KB may become gigabytes. Other compression
+    methods are not unpacked.
     """
     import bz2
     import lzma
@@ -250,11 +251,11 @@ def _member(data: bytes, member: ZipInfo, room: int) -> bytes:
         case 12:
             return bz2.BZ2Decompressor().decompress(packed, room)
         case 14:
-            # A version of two bytes, the size of the properties, and the properties of LZMA 1.
+            # Two bytes of version, the size of the properties, and the properties of LZMA 1.
             size, code, dictionary = struct.unpack_from("<HBI", packed, 2)
             properties = {
                 "id": lzma.FILTER_LZMA1,
-                # The unpacker allocates it at once, and needs no more than it may unpack.
+                # The decompressor allocates it at once, and needs at most the size of its output.
                 "dict_size": max(4096, min(dictionary, _MOST_UNPACKED)),
                 "lc": code % 9,
                 "lp": code // 9 % 5,
@@ -275,7 +276,7 @@ def _held_in_base64(text: str) -> str:
 
 
 def has_values() -> bool:
-    """Return whether `kitaru.secret` returned anything in this process."""
+    """Return whether `kitaru.secret` has returned a value in this process."""
     return bool(_known.forms)
 
 
@@ -292,7 +293,7 @@ def redacted(text: str) -> str:
 def redacted_json(document: Any) -> Any:
     """Return a JSON document with the secrets in its texts and names hidden."""
     secrets = _secrets()
-    # Names, digests and statuses come again and again; a text that is hidden once is looked up.
+    # Names, digests and statuses repeat often, so each text is processed once.
     hide = cache(lambda text: _redacted(text, secrets))
 
     def hidden(value: Any) -> Any:
@@ -308,7 +309,7 @@ def redacted_json(document: Any) -> Any:
 
 
 def _secrets() -> list[str]:
-    """Return the secrets of this moment as they may be written, the longest first."""
+    """Return the current secrets in all their written forms, longest first."""
     return sorted({*_known.forms, *_in_environment()}, key=len, reverse=True)
 
 
@@ -323,7 +324,7 @@ def _redacted(text: str, secrets: Iterable[str]) -> str:
 
 
 def kind_of(text: str) -> str:
-    """Return which kind of secret a text holds by its shape, such as `a GitHub token`."""
+    """Return the kind of secret that a text contains by its shape, such as `a GitHub token`."""
     for kind, shape in _patterns().items():
         match = shape.search(text)
         if match and is_random(match.group()):
@@ -332,12 +333,12 @@ def kind_of(text: str) -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a variable of that name holds a secret, as `OPENAI_API_KEY` does."""
+    """Return whether a variable name is that of a secret, such as `OPENAI_API_KEY`."""
     return re.search(_NAME, name) is not None
 
 
 def is_random(text: str) -> bool:
-    """Return whether a text looks random: letters and digits mixed, no words, no example."""
+    """Return whether a text looks random: letters and digits mixed, no words, no placeholder."""
     if re.search(_PLACEHOLDER, text) or re.fullmatch(_WORDS, text):
         return False
     mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
@@ -374,14 +375,14 @@ def _is_secret_variable(name: str) -> bool:
 
 
 def _written(value: str) -> set[str]:
-    """Return a secret as JSON, YAML, `repr`, shells, URLs, hex and headers write it."""
+    """Return a secret in the notations of JSON, YAML, `repr`, shells, URLs, hex and headers."""
     data = value.encode("utf-8", "surrogatepass")
     escaped = json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), ascii(value)
     return {
         value,
         value.strip(),
         *(e[1:-1] for e in escaped),
-        # Within single quotes of a shell and of YAML, and within double quotes of YAML.
+        # In single quotes of a shell, in single quotes of YAML, and in double quotes of YAML.
         value.replace("'", "'\"'\"'"),
         value.replace("'", "''"),
         "".join(map(_in_yaml, value)),

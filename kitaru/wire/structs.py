@@ -1,7 +1,7 @@
-"""Structs: frozen classes like dataclasses, which cost nothing until they are used.
+"""Structs: frozen classes like dataclasses, whose methods are generated at first use.
 
 The standard library writes and compiles the methods of every dataclass when it is defined. For the
-classes of this package that took a third of `import kitaru`, and of each start of a step.
+classes of this package, that took a third of `import kitaru` and of each start of a step.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class _Factory:
 
 
 def field(*, default_factory: Callable[[], T]) -> T:
-    """Give a field a default that is created for each object."""
+    """Declare a default that is created for each object."""
     return _Factory(default_factory)  # type: ignore[return-value]
 
 
 class _OfDataclass:
     """Makes structs look like dataclasses to `dataclasses`, `pprint` and other readers.
 
-    Created when a class is first read, and stored in the class.
+    Created at the first access to a class, and stored in the class.
     """
 
     def __init__(self, name: str) -> None:
@@ -63,12 +63,12 @@ class _StructType(type):
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[Any, ...]]:
-    # With one name it returns no tuple.
+    # With a single name, attrgetter returns no tuple.
     return attrgetter(*names) if len(names) > 1 else lambda it: tuple(getattr(it, n) for n in names)
 
 
 def _initializer(cls: _StructType) -> Callable[..., None]:
-    """Return the `__init__` that one would write."""
+    """Return the `__init__` that a person would write."""
     scope: dict[str, Any] = {}
     taken, body = ["self"], ["pass"]
     for name in cls.__match_args__:
@@ -87,10 +87,10 @@ def _initializer(cls: _StructType) -> Callable[..., None]:
 
 
 class Struct(metaclass=_StructType):
-    """The base of frozen classes with slots, whose fields are their own annotated names.
+    """Base of frozen classes with slots, whose fields are their own annotated names.
 
-    To `dataclasses.replace`, `asdict` and the like a struct is a dataclass; what has to start fast
-    has functions of its own here.
+    A struct is a dataclass for `dataclasses.replace`, `asdict` and similar functions. Code that has
+    to start fast uses the functions of this module instead.
 
     Example:
         >>> class Point(Struct):
@@ -107,7 +107,7 @@ class Struct(metaclass=_StructType):
         __dataclass_params__ = _OfDataclass("__dataclass_params__")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Written with the first object of the class: most classes of a process never have one.
+        # Generated for the first object of the class: most classes of a process never have one.
         made = _initializer(type(self))
         type(self).__init__ = made  # type: ignore[method-assign]
         made(self, *args, **kwargs)
@@ -136,13 +136,13 @@ class Struct(metaclass=_StructType):
 
 
 def fields_of(struct: Struct) -> dict[str, Any]:
-    """Return the values of a struct by name, the values themselves and no copies."""
+    """Return the values of a struct by name, without copying the values."""
     cls = type(struct)
     return dict(zip(cls.__match_args__, cls._values(struct), strict=True))
 
 
 def defaults_of(cls: type[Struct]) -> dict[str, Callable[[], Any]]:
-    """Return what makes the default of each field that has one, by name."""
+    """Return the factory of each field's default, by name."""
     return {name: _maker(default) for name, default in cls._defaults.items()}
 
 
@@ -151,5 +151,5 @@ def _maker(default: Any) -> Callable[[], Any]:
 
 
 def replace(struct: S, **changes: Any) -> S:
-    """Return a struct that differs in the fields that are named."""
+    """Return a copy of a struct with the given fields changed."""
     return type(struct)(**{**fields_of(struct), **changes})

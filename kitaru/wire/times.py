@@ -19,27 +19,27 @@ def now() -> str:
 
 
 def ago(age: timedelta) -> str:
-    """Return the moment that was so long ago, as `now` writes it."""
+    """Return the moment `age` ago in the format of `now`."""
     return _text(datetime.now(UTC) - age)
 
 
 def later(moment: str, seconds: float) -> str:
-    """Return the moment that is so many seconds after one that `now` wrote."""
+    """Return the moment `seconds` after `moment`, both in the format of `now`."""
     return _text(datetime.fromisoformat(moment) + timedelta(seconds=seconds))
 
 
 def written(moment: datetime) -> str:
-    """Return a moment as `now` writes it; one without a time zone is local time."""
+    """Return a moment in the format of `now`; without a time zone, it is local time."""
     return _text(moment.astimezone(UTC))
 
 
 def now_milliseconds() -> int:
-    """Return milliseconds since 1970, never negative, even when the clock is."""
+    """Return milliseconds since 1970, never negative, even if the clock is wrong."""
     return max(0, time.time_ns() // 1_000_000)
 
 
 def invert(moment: str) -> str:
-    """Return 16 digits for a moment that `now` wrote; later moments sort first.
+    """Return 16 digits for a moment in the format of `now`; later moments sort first.
 
     Moments outside the years 1970 to 2286 count as the nearest one inside.
     """
@@ -48,7 +48,7 @@ def invert(moment: str) -> str:
 
 
 def uninvert(digits: str) -> str:
-    """Return the moment that `invert` was given."""
+    """Return the moment that was passed to `invert`."""
     return _text(_EPOCH + (_LAST - int(digits)) * _MICROSECOND)
 
 

@@ -91,7 +91,7 @@ def end() -> None:
 
 @contextmanager
 def on_top() -> Iterator[None]:
-    """Capture also above streams that other code installs inside this block.
+    """Capture above the streams that other code has installed, inside the block.
 
     Such a stream may wrap texts to the width of a terminal. They are recorded before it does.
     """
