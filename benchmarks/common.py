@@ -1,4 +1,4 @@
-"""Helpers for measurements: the best of several runs, the CPU seconds of a process."""
+"""Helpers for measurements: the best of several runs, and the CPU seconds of a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a process took: wall and CPU seconds, children included, and its peak memory in MB."""
+    """The cost of a process: wall and CPU seconds with its children, and its peak memory in MB."""
 
     wall: float
     cpu: float
@@ -25,7 +25,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the report: ours, what it is held against, and the aim."""
+    """One line of the report: Kitaru's figure, the figure to compare with, and the target."""
 
     what: str
     ours: str
@@ -35,13 +35,13 @@ class Line:
 
 
 def environ(path: Path | None) -> dict[str, str]:
-    """This process's variables, with bytecode allowed, as in real life."""
+    """This process's variables, with bytecode allowed, as in production."""
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return kept if path is None else {**kept, "PYTHONPATH": str(path)}
 
 
 def cost(command: Sequence[str], *, path: Path | None = None) -> Cost:
-    """Run a command once, output dropped, `path` on its import path; raise when it fails."""
+    """Run a command once, output dropped, `path` on its import path; raise if it fails."""
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -53,13 +53,13 @@ def cost(command: Sequence[str], *, path: Path | None = None) -> Cost:
         if process.returncode:
             output.seek(0)
             raise SystemExit(f"{' '.join(command)} failed:\n{output.read()}")
-    # Linux counts in KB, macOS in bytes.
+    # Linux reports KB, macOS bytes.
     memory = used.ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
     return Cost(wall, used.ru_utime + used.ru_stime, memory)
 
 
 def best(once: Callable[[], Cost], *, runs: int = 5) -> Cost:
-    """The cheapest of several runs, after one that fills the caches (bytecode, file system)."""
+    """The cheapest of several runs, after a first run that fills bytecode and file caches."""
     once()
     costs = [once() for _ in range(runs)]
     return Cost(min(c.wall for c in costs), min(c.cpu for c in costs), min(c.memory for c in costs))

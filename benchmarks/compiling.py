@@ -1,7 +1,7 @@
 """Cost of compiling: `kitaru compile` against kfp, Hera and flytekit, as whole processes.
 
-Each builds and compiles the same pipeline, a chain of as many steps, in an environment of its own.
-None of the three analyses source: the user's program runs and makes the steps.
+Each tool builds and compiles the same pipeline, a chain of equally many steps, in a separate
+environment. The three other tools do not analyse source: the user's program runs and creates steps.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def helper_NUMBER(value: int, label: str = "x") -> dict[str, int]:
 
 
 def ours(source: Path, runs: int) -> tuple[Cost, Cost]:
-    """Return what compiling takes with nothing stored, and what it takes again."""
+    """Return the cost of compiling without a cache, and again with the cached result."""
     folder = source.parent
     cache = folder / "cache"
     command = [sys.executable, "-m", "kitaru.cli", "compile", str(source)]

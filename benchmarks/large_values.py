@@ -1,10 +1,10 @@
-"""Measures how much memory it takes to record a large value, and to read it again.
+"""Measure the memory that is needed to record a large value, and to read it.
 
     python -m benchmarks.large_values [--megabytes 200]
 
-Each case is a process of its own, on SQLite and Linux. What is printed is the highest
-resident size above that of the same process with a value of 1 MB, as multiples of the value: 1.0 is
-the value itself.
+Each case runs in a separate process, on SQLite and Linux. The table shows the peak resident size
+above that of the same process with a value of 1 MB, as a multiple of the value's size. 1.0 is the
+value itself.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ IMPORTED = {"numpy array": "numpy", "pandas frame": "pandas"}
 
 
 def peak() -> int:
-    """Return the highest resident size since `forget`, in bytes."""
+    """Return the peak resident size since `forget`, in bytes."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def forget() -> None:
-    """Begin to count anew: to make a value may take more than to record it."""
+    """Reset the peak: creating a value may take more memory than recording it."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def write(kind: str, size: int, folder: Path) -> None:
-    """Record a value, and note where it is."""
+    """Record a value, and note its place."""
     value = KINDS[kind](size)
     forget()
     store = open_store(f"sqlite:{folder}/")
@@ -74,21 +74,21 @@ def write(kind: str, size: int, folder: Path) -> None:
 
 
 def read(kind: str, size: int, folder: Path) -> None:
-    """Read the value that was recorded."""
+    """Read the recorded value."""
     stored = StoredValue(**json.loads((folder / "stored.json").read_text()))
     store = open_store(f"sqlite:{folder}/")
     codec.decode(blobs.load_value(store, "x/e/", stored))
 
 
 def measured(mode: str, kind: str, size: int, folder: Path) -> int:
-    """Return the peak of a process that does `mode`."""
+    """Return the peak of a process that runs `mode`."""
     command = [sys.executable, "-m", "benchmarks.large_values", "--one", mode, kind, str(folder)]
     command += ["--bytes", str(size)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def one(mode: str, kind: str, folder: Path, size: int) -> None:
-    """Do `mode` in this process and write its peak."""
+    """Run `mode` in this process and print its peak."""
     if kind in IMPORTED:
         __import__(IMPORTED[kind])
     {"write": write, "read": read}[mode](kind, size, folder)

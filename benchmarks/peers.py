@@ -1,8 +1,8 @@
 """Cost of durability in other engines: the same chain of trivial steps on each.
 
-Each engine runs in an environment of its own, made by `python3 dev.py bench peers`, all in turns,
-on the same disk. The engines differ in what they record before they continue. The programs document
-their settings.
+Each engine runs in a separate environment, which `python3 dev.py bench peers` creates. The engines
+take turns on the same disk. They differ in what they record before they continue. The programs
+document their settings.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ ENVS = ROOT / ".envs"
 HERE = Path(__file__).resolve().parent / "engines"
 SCRATCH = ROOT / "build" / "peers"
 SERVER = ENVS / "restate" / "node_modules/@restatedev/restate-server-linux-x64/bin/restate-server"
-# How often each number of steps: once is minutes already, most of them Prefect's server.
+# Repetitions by number of steps. A single run takes minutes, mostly for Prefect's server.
 RUNS = {100: 1, 1_000: 1}
 # The largest number of steps that does not take minutes.
 MOST = {"Prefect": 100, "Temporal, activities": 100}
-# Seconds for one phase. An engine that takes longer, or fails, is reported as such.
+# Seconds for one phase. An engine that fails or takes longer is reported as failed.
 PATIENCE = 120
 OURS = "kitaru"
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine as it is measured: `module` is what a program of its kind imports.
+    """A measured engine: `module` is imported by its program.
 
-    `name` is that of its environment, `title` is what the table calls it.
+    `name` is the name of its environment, `title` its name in the table.
     """
 
     name: str
@@ -76,7 +76,7 @@ COLUMNS = (
 
 
 class Failed(Exception):
-    """An engine's program did not do what it should; the text says what it said."""
+    """An engine's program failed; the message contains its output."""
 
 
 def phase(engine: Engine, folder: Path, count: int, name: str) -> Figures:
@@ -102,7 +102,7 @@ def figures_of(program: subprocess.Popen[str], name: str) -> Figures:
     try:
         said, complained = program.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired as error:
-        # Its server is of its session.
+        # The server belongs to the session of the program.
         os.killpg(program.pid, signal.SIGKILL)
         program.communicate()
         raise Failed(f"{name}: not done after {PATIENCE} s") from error
@@ -114,7 +114,7 @@ def figures_of(program: subprocess.Popen[str], name: str) -> Figures:
 
 
 def once(engine: Engine, count: int) -> Figures:
-    """Run `count` steps, and resume with as many. Return the figures of both."""
+    """Run `count` steps, then resume with as many. Return the figures of both."""
     folder = SCRATCH / engine.name
     shutil.rmtree(folder, ignore_errors=True)
     figures = phase(engine, folder / "run", count, "run")
@@ -135,7 +135,7 @@ def imported(engine: Engine) -> float:
 
 
 def measure(count: int) -> dict[Engine, Figures | Failed]:
-    """Run all engines in turns; return the medians of each, or how it failed."""
+    """Run all engines in turns; return the medians of each, or its failure."""
     engines = [engine for engine in ENGINES if count <= MOST.get(engine.title, count)]
     taken: dict[Engine, list[Figures]] = {engine: [] for engine in engines}
     failed: dict[Engine, Failed] = {}

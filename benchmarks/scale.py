@@ -1,9 +1,9 @@
 """A million executions a day in one bucket: requests by kind and range of keys, partitions, cost.
 
-What is real: the requests of an execution, of a page of the listing and of a removal are counted
-while Kitaru's own code makes them, in a store in memory that counts as a bucket. What is simulated:
-a day's arrivals send those requests under ids of their own, and a model of S3 splits the range of
-keys where it is busy. What is computed: prices, from the counts. `docs/scale.md` has the results.
+Real: the requests of an execution, of a page of the listing and of a removal. They are counted
+while Kitaru's own code makes them, in a memory store that counts like a bucket. Simulated: a day's
+executions send those requests under ids of their own, and a model of S3 splits the range of keys
+under load. Computed: prices, from the counts. `docs/scale.md` contains the results.
 
     python3 dev.py bench scale
 """
@@ -35,8 +35,8 @@ AT_ONCE = 10_000
 CHECKPOINTS, MANY = 20, 100
 # The load of the busiest minute of a day, as a multiple of the average.
 PEAK = 10
-# S3 documents at least so many for each partition; a comment of AWS there gives 30 to 60 minutes
-# for a split. GCS documents a bucket's first capacity, and that it grows by ranges of keys.
+# S3 documents at least these rates for each partition; a comment by AWS there mentions 30 to 60
+# minutes for a split. GCS documents a bucket's initial capacity, and growth by ranges of keys.
 WRITES, READS = 3_500, 5_500
 SPLIT = timedelta(minutes=30)
 SPLITS = 6
@@ -72,7 +72,7 @@ class Request:
 
 
 class Counted(MemoryStore):
-    """A store in memory that counts as a bucket, and notes each request that a bucket would get."""
+    """A memory store that counts like a bucket, and records each request a bucket would receive."""
 
     remote = True
 
@@ -99,13 +99,13 @@ class Counted(MemoryStore):
         super().delete(*keys)
 
     def during(self, work: Callable[[], object]) -> builtins.list[Request]:
-        """Return the requests that some work makes."""
+        """Return the requests that `work` makes."""
         before = len(self.requests)
         work()
         return self.requests[before:]
 
     def size(self) -> tuple[int, int]:
-        """Return how many objects there are, and the bytes of their keys and contents."""
+        """Return the number of objects, and the bytes of their keys and contents."""
         return len(self._objects), sum(len(k) + len(v) for k, v in self._objects.items())
 
 
@@ -123,7 +123,7 @@ def typical(count: int) -> int:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one execution asks of its bucket, and what is stored of it."""
+    """The requests of one execution to its bucket, and the size of its stored data."""
 
     exec_id: str
     run: list[Request]
@@ -133,7 +133,7 @@ class Measured:
 
 
 def measured(count: int = CHECKPOINTS) -> Measured:
-    """Run one execution, and remove it, in a store that counts."""
+    """Run one execution, and remove it, in a store that counts requests."""
     store = Counted()
 
     def run() -> None:
@@ -143,7 +143,7 @@ def measured(count: int = CHECKPOINTS) -> Measured:
     objects, size = store.size()
     (item,) = list_executions(store, limit=1)
     removed = store.during(lambda: check(len(list(collect(store, timedelta(0)))), 1))
-    # The mark and the end go with the next collection.
+    # The next garbage collection removes the marker and the end.
     later = "kitaru.runtime.executions.gc._is_recent"
     with patch(later, return_value=False):
         removed += store.during(lambda: list(collect(store, timedelta(0))))
@@ -154,9 +154,9 @@ def measured(count: int = CHECKPOINTS) -> Measured:
 def traffic(
     of: Measured, make: Callable[[float], str], start: float, rate: float, window: float
 ) -> Iterator[Request]:
-    """Yield the requests of a window: executions that began in the last `AT_ONCE / rate` seconds.
+    """Yield the requests of a window: executions that started in the last `AT_ONCE / rate` seconds.
 
-    Each sends its requests evenly spread over its life.
+    Each sends its requests evenly spread over its lifetime.
     """
     chance = random.Random(start)
     life = AT_ONCE / (PER_DAY / 86_400)
@@ -170,7 +170,7 @@ def traffic(
 
 
 def time_first(moment: float) -> str:
-    """Return an id as Kitaru 0.2 made them."""
+    """Return an id in the format of Kitaru 0.2."""
     return _made(ids.new_ascending_id, moment)
 
 
@@ -179,7 +179,7 @@ def random_first(moment: float) -> str:
 
 
 def _made(make: Callable[[], str], moment: float) -> str:
-    # The clock of the simulation, in which ids may be made in any order.
+    # The clock of the simulation, which can create ids in any order.
     with (
         patch.object(ids, "now_milliseconds", lambda: int(moment * 1000)),
         patch.object(ids, "_last_ms", 0),
@@ -189,7 +189,7 @@ def _made(make: Callable[[], str], moment: float) -> str:
 
 @dataclass(frozen=True)
 class Epoch:
-    """How the range of keys is split at some time, and its busiest partition, by second."""
+    """The partitions of the range of keys at a time, and the busiest partition, by second."""
 
     partitions: int
     writes: float
@@ -198,7 +198,7 @@ class Epoch:
 
 
 def partitioned(of: Measured, make: Callable[[float], str], rate: float) -> list[Epoch]:
-    """Let a bucket split its busy partitions, each in two, `SPLITS` times."""
+    """Simulate a bucket that splits its busy partitions in two, `SPLITS` times."""
     borders: list[str] = []
     epochs, start = [], 1_790_000_000.0
     for _ in range(SPLITS):
@@ -237,7 +237,7 @@ def cost(requests: Sequence[Request], prices: Prices) -> float:
 
 
 def page_requests(count: int) -> list[Request]:
-    """Return what the first page of a listing asks for, with so many executions in the store."""
+    """Return the requests for the first page of a listing, with `count` executions in the store."""
     store = Counted()
     fill(store, count)
     return store.during(lambda: check(len(list_executions(store)), 20))

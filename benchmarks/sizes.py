@@ -12,12 +12,12 @@ from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
 
 COUNTS = (10, 100, 1_000)
-# What a service's own profile does not say: an upload to Kubeflow Pipelines.
+# Limits that a service's own profile does not contain: an upload to Kubeflow Pipelines.
 _UPLOAD = {"kubeflow": 32 * 1024 * 1024}
 
 
 def most(name: str) -> int:
-    """Return how many characters a document for a target may have, 0 where nobody says."""
+    """Return the maximum size of a document for a target in characters, 0 if there is no limit."""
     profile = import_module(f"kitaru_targets.{name}.profile")
     return profile.LIMITS.document if hasattr(profile, "LIMITS") else _UPLOAD.get(name, 0)
 

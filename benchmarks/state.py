@@ -19,7 +19,7 @@ HEAD = "from kitaru import checkpoint, flow\n"
 
 
 def source(calls: int, globals: int = GLOBALS) -> str:
-    """A flow with so many calls; its module has as many checkpoints as helpers and tables."""
+    """A flow with `calls` calls; its module has as many checkpoints as helpers and tables."""
     kinds = globals // 3
     parts = [
         f"CONF_{at} = {{'a': [1, 2, {at}]}}\n"
@@ -33,7 +33,7 @@ def source(calls: int, globals: int = GLOBALS) -> str:
 
 
 def fastest(once: Callable[[], object], runs: int = 20) -> float:
-    """Return milliseconds of CPU."""
+    """Return the shortest CPU time in milliseconds."""
     taken = []
     for _ in range(runs):
         started = time.process_time()

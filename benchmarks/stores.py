@@ -34,7 +34,7 @@ from tests.stores.servers.real import serving
 
 EXECUTIONS = 100_000
 GROWTH = (1_000, 10_000, 100_000)
-# Seconds that a proxy adds to every request: beside them, what the server takes hardly counts.
+# Latency that a proxy adds to every request. The server's own time is negligible in comparison.
 DELAY = 0.1
 FEW, MANY = 2, 22
 SAFEGUARDS = ("looking at the files", "a second index")
@@ -60,7 +60,7 @@ def chain(start: int, count: int) -> int:
 
 
 def fill(store: Store, count: int) -> None:
-    """Give a store so many executions as a list sees them: every 10th is still running."""
+    """Add `count` executions to a store, as a list sees them: every 10th is still running."""
     record_store = RecordStore(store)
     for start in range(0, count, 2_000):
         made = [one for n in range(start, start + 2_000) for one in _listed(record_store, n)]
@@ -108,7 +108,7 @@ print(json.dumps([time.process_time() - before, int(peak.split()[1]) / 1024]))
 
 
 def growth() -> Iterator[Line]:
-    """Each in a process of its own; its highest use of memory is the kernel's figure.
+    """Run each listing in a separate process; the kernel reports its peak memory.
 
     The file is in memory if possible. Another benchmark measures the disk.
     """
@@ -135,9 +135,9 @@ def growth() -> Iterator[Line]:
 
 
 def safeguards() -> Iterator[Line]:
-    """What a commit costs because its files are looked at, and because there is a second index.
+    """Measure the cost of the file checks of a commit, and of the second index.
 
-    The same store without each of them takes its turn, on the same disk.
+    The same store without each of them takes turns with it, on the same disk.
     """
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         stores = {name: SqliteStore(Path(folder) / f"{name}.db") for name in ("all", *SAFEGUARDS)}
@@ -194,7 +194,7 @@ def packed() -> Iterator[Line]:
 
 
 def distant() -> Iterator[Line]:
-    """A bucket behind a proxy that makes every request take longer: moto, on loopback."""
+    """A bucket behind a proxy that delays every request: moto, on loopback."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         proxy = stack.enter_context(proxied(stack.enter_context(serving("moto", folder))))
@@ -228,7 +228,7 @@ def _round_trips(store: Store, proxy: Proxy) -> Iterator[Line]:
 
 
 def _trips(proxy: Proxy, work: Callable[[], object]) -> float:
-    """How often `work` waits for a request: by how much longer it takes when each does."""
+    """Return the number of requests that `work` waits for, computed from an added delay."""
     proxy.delay = 0
     without = min(seconds(work) for _ in range(3))
     proxy.delay = DELAY

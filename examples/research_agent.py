@@ -1,8 +1,8 @@
 """An agent that picks its own tools until it is done: a `while` loop and dynamic dispatch.
 
 No compiler can know how often the loop runs or which tool it calls, so the loop stays together in
-one step of the compiled pipeline. Every checkpoint inside it is still recorded on its own: an agent
-that is killed in its third round continues in its third round.
+one step of the compiled pipeline. Every checkpoint inside it is still recorded separately: an agent
+that is killed in its third round resumes in its third round.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Order of the tests, how the processes that they start begin, and faults of the compiler."""
+"""Test order, start of the processes that tests need, and faults of the compiler."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from kitaru_targets.dry_run import process
 
 from tests import forks
 
-# How long an example takes says how busy the machine is.
+# The duration of an example depends on the load of the machine.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 # Users get a correct pipeline and a note when a part of the compiler fails. In the tests, and in
 # every process that they start, such a fault ends the command instead, so that no test passes over
-# it. `tests/compiler/test_faults.py` injects faults and sees the note.
+# it. `tests/compiler/test_faults.py` injects faults and checks the note.
 os.environ["KITARU_TRACEBACK"] = "1"
-# Off by default; tests of the cache need it, and all others show that it changes nothing.
+# Off by default. Tests of the cache need it; all other tests show that it changes no result.
 os.environ["KITARU_CACHE"] = "true"
-# No test uses a build that the user, or an earlier run of the tests, has stored;
-# `tests/compiler/test_compile_cache.py` has a cache of its own.
+# No test uses a build that the user or an earlier test run has stored;
+# `tests/compiler/test_compile_cache.py` has a separate cache.
 os.environ["KITARU_COMPILE_CACHE"] = "off"
 os.environ["KITARU_STATELESS"] = '["tests.recorder.Calls"]'
 
@@ -37,13 +37,13 @@ START = process.run_command
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in the background by a shell; every process that a test starts would ignore it too.
+    # A shell started this process in the background; child processes would ignore SIGINT too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def forked_steps() -> Iterator[None]:
-    """Fork the steps of dry runs; `new_steps` starts each as a new process."""
+    """Fork the steps of dry runs; `new_steps` starts each step as a new process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process, "run_command", forks.run_step)
         yield
@@ -80,7 +80,7 @@ class Overdue:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # The process that starts the workers hears of all tests, and its output is not captured.
+    # The main process receives the reports of all tests, and its output is not captured.
     if hasattr(config.option, "numprocesses") and config.option.numprocesses:
         config.pluginmanager.register(Overdue())
 
@@ -89,7 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = failed_in_ci((yield))
     before, measured[0] = measured[0], cpu_seconds()
-    # Workers hand on what a report has.
+    # Workers send the attributes of a report to the main process.
     report.cpu = measured[0] - before
     return report
 
@@ -100,7 +100,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process, its ended children, and what it forked them from."""
+    """Return the CPU time of this process, its ended children, and the fork servers."""
     times = os.times()
     total = times.user + times.system + times.children_user + times.children_system
     for pid in forks.pids:
@@ -114,9 +114,9 @@ measured = [cpu_seconds()]
 
 
 def failed_in_ci(report: Report) -> Report:
-    """Let a skipped test or module fail in CI, where everything that tests can use is installed.
+    """Fail a skipped test or module in CI, where all requirements of the tests are installed.
 
-    Elsewhere than on Linux some of it does not exist.
+    On other systems than Linux, some requirements do not exist.
     """
     if report.skipped and os.environ.get("CI") and sys.platform == "linux":
         report.outcome = "failed"
@@ -133,7 +133,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print the slowest files with their CPU time, which another program's load does not change."""
+    """Print the slowest files by CPU time, which does not depend on the load of the machine."""
     seconds: Counter[str] = Counter()
     cpu: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
@@ -150,5 +150,5 @@ def pytest_terminal_summary(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes long first, so that no worker is left alone with it at the end."""
+    """Run the slow files first, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

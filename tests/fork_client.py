@@ -1,7 +1,7 @@
-"""Asks a fork server of `tests.forks` for a process, and waits for its end.
+"""Request a process from a fork server of `tests.forks`, and wait for its end.
 
 As a program, it is the `python3` of a dry run's shell; its own file contains the address. It
-imports little, because it starts for every step.
+imports few modules, because it starts for every step.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Ask:
         self._connection.settimeout(timeout)
 
     def wait(self) -> int:
-        """Raise TimeoutError where it takes longer than the request's `timeout`, and kill it."""
+        """Return the exit code. After the request's `timeout`, kill it and raise TimeoutError."""
         try:
             return self._number()
         except TimeoutError:
@@ -51,13 +51,13 @@ class Ask:
 
 
 def _umask() -> int:
-    # To ask `os.umask` is to change it, for other threads too.
+    # `os.umask` can only be read by changing it, for other threads too.
     with open("/proc/self/status") as file:  # noqa: PTH123
         return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
 
 
 def main(address: str, executable: str) -> None:
-    """Be the process that the server forks: the same words, folder, variables and files."""
+    """Run the command in a fork of the server, with the same arguments, folder and files."""
     words = [executable, *sys.argv[1:]]
     code = Ask(address, words, os.getcwd(), os.environ, [0, 1, 2]).wait()  # noqa: PTH109
     if code < 0:

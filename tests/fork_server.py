@@ -2,8 +2,8 @@
 
 usage: python -m tests.fork_server KIND ADDRESS SERVERS
 
-It never runs a thread, so that a fork is whole, and reads its standard input only to learn that the
-process which started it is gone.
+It never runs a thread, because a fork has only one thread. It reads its standard input only to
+detect the end of the process that started it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COMMAND = (
     *("kitaru_compiler.compile", "kitaru_compiler.frontend.reader"),
     *("kitaru_targets.build", "kitaru_targets.dry_run"),
 )
-# What a container's program imports, for the modules of the standard library that this brings.
+# The imports of a container's program, for their modules of the standard library.
 STEP = """
 import base64, importlib.metadata, sqlite3, subprocess, sys, tempfile, zipfile
 import kitaru.client, kitaru.runtime.__main__, kitaru.runtime.steps.blocks, kitaru.stores.sqlite
@@ -47,8 +47,8 @@ print(*sys.modules)
 
 
 def serve(address: str) -> None:
-    """Fork for each request, and tell the client how the process ended."""
-    # What a new process would have: not this module's folder, nor what belongs to the tests.
+    """Fork for each request, and report the exit code of the process to the client."""
+    # The import path of a new process: without this module's folder and the paths of the tests.
     base = [entry for entry in sys.path[1:] if entry not in _of_environment(os.environ)]
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
         listener.bind(address)
@@ -92,7 +92,7 @@ def _received(connection: socket.socket) -> tuple[Any, list[int]]:
 
 
 def _tell(connection: socket.socket, number: int) -> None:
-    # The client may have lost patience.
+    # The client may have stopped waiting.
     with suppress(OSError):
         connection.sendall(number.to_bytes(8, "big", signed=True))
 
@@ -105,7 +105,7 @@ def _of_environment(environment: Any) -> list[str]:
 def _become(
     words: list[str], folder: str, environment: dict[str, str], umask: int, base: list[str]
 ) -> NoReturn:
-    """Be the process that a command starts: its folder, variables, path and main module."""
+    """Become the process that a command starts: its folder, variables, path and main module."""
     code = 1
     try:
         os.chdir(folder)
@@ -126,7 +126,7 @@ def _become(
 
 
 def _main(words: list[str]) -> int:
-    """Run the main module; return the exit code, after what a process does at its end."""
+    """Run the main module and the exit handlers; return the exit code."""
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
     try:
@@ -154,7 +154,7 @@ def _run(main: types.ModuleType, words: list[str]) -> None:
     first, *rest = words
     is_safe = first == "-P"
     if is_safe:
-        # Only the path of the process can be imitated; `sys.flags` says what the server has.
+        # Only the path of the process can be imitated; `sys.flags` are those of the server.
         first, *rest = rest
         del sys.path[0]
     if first == "-m":
@@ -186,7 +186,7 @@ def _show(error: BaseException) -> None:
 
 
 def _code(code: Any) -> int:
-    """Return the exit code that `sys.exit(code)` means."""
+    """Return the exit code of `sys.exit(code)`."""
     if code is None or isinstance(code, int):
         return (code or 0) & 0xFF
     sys.stderr.write(f"{code}\n")
@@ -194,7 +194,7 @@ def _code(code: Any) -> int:
 
 
 def prepare_commands() -> None:
-    """Import what the command line does."""
+    """Import the modules of the command line."""
     for name in COMMAND:
         importlib.import_module(name)
     from kitaru_targets.dry_run import process
@@ -203,11 +203,11 @@ def prepare_commands() -> None:
 
 
 def prepare_steps() -> None:
-    """Import what a step needs except Kitaru, and compile that.
+    """Import the dependencies of a step without Kitaru, and compile Kitaru.
 
-    A bundle brings its own copy of Kitaru, from which a step has to import it. Most of the time of
-    a step would go into compiling this copy. Here it gets the code of the installed file, where the
-    copy has the same source.
+    A bundle contains a copy of Kitaru, and a step must import that copy. Compiling it would take
+    most of the time of a step. Here the step uses the code of the installed file if the copy has
+    the same source.
     """
     listed = subprocess.run(
         [sys.executable, "-c", STEP], capture_output=True, text=True, check=True
@@ -238,7 +238,7 @@ def prepare_steps() -> None:
 
 
 def start(kind: str, address: str, known: str) -> None:
-    """Import what the kind of command needs, then serve until the starter is gone."""
+    """Import the modules for a kind of command, then serve until the parent process ends."""
     forks.servers.update(json.loads(known))
     {"step": prepare_steps, "command": prepare_commands}[kind]()
     try:

@@ -1,16 +1,17 @@
-"""Run Python commands in forks of a process that has imported what they import.
+"""Run Python commands in forks of a process that has imported their modules.
 
-To start Python and import Kitaru takes up to half a second, a fork a few milliseconds, and few of
-the suite's commands and steps are about how a process starts. `run` is `subprocess.run` for the
-others: each command is a process of its own, with the folder, variables, input and files that it is
-given. There are two servers, started at their first use:
+Starting Python and importing Kitaru takes up to half a second, a fork takes a few milliseconds. Few
+of the suite's commands and steps test how a process starts. For the others, `run` replaces
+`subprocess.run`: each command is a separate process with the folder, variables, input and files of
+the call. There are two servers, which start at first use:
 
-- `command`, for `python -m kitaru.cli`, has imported command line, compiler and targets;
-- `step`, for all else, has imported what Kitaru needs of the standard library, but not Kitaru: a
-  step imports the copy in its bundle. It has compiled Kitaru, which takes most of a step's time.
+- `command`, for `python -m kitaru.cli`, has imported the command line, compiler and targets;
+- `step`, for all other commands, has imported the modules of the standard library that Kitaru
+  needs, but not Kitaru: a step imports the copy in its bundle. It has compiled Kitaru, which takes
+  most of a step's time.
 
-A test whose subject is the start of a process (what it imports, a terminal, hash seeds) starts one
-with `subprocess`. So does `run` where a fork cannot be what the command asks for.
+A test of the start of a process (its imports, a terminal, hash seeds) starts it with `subprocess`.
+So does `run` if a fork cannot replace the command.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from typing import IO
 from tests.fork_client import Ask
 
 ROOT = Path(__file__).resolve().parents[1]
-# Variables that are read when a process starts; a fork has started already.
+# Variables that Python reads at the start of a process, so a fork ignores them.
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ")
-# Of these, the ones that a fork still obeys, or that change no result.
+# Exceptions: variables that a fork still obeys, or that change no result.
 _IMITATED = {"PYTHONPATH", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
-# What documents set for their steps; a command that sets no seed may get any.
+# The seed that documents set for their steps; a command without a seed may get any.
 SEED = "0"
 SHELL_PYTHON = """\
 #!{python} -SE
@@ -44,7 +45,7 @@ main({address!r}, {python!r})
 """
 
 servers: dict[str, str] = {}
-# The processes of the servers that this process started.
+# The server processes that this process started.
 pids: list[int] = []
 _starting = threading.RLock()
 
@@ -61,7 +62,7 @@ def run(
     """Run a command to its end and return its exit code and output, as `subprocess.run` does.
 
     Args:
-        merge: write the errors into `stdout`, among the output.
+        merge: write standard error into `stdout`.
         timeout: seconds after which the command is killed and TimeoutExpired is raised.
     """
     words = [str(word) for word in command]
@@ -106,7 +107,7 @@ def _code(
 
 
 def can_fork(words: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether a fork is what the command would be as a new process."""
+    """Return whether a fork behaves like a new process for this command."""
     first, *rest = words
     rest = rest[1:] if rest[:1] == ["-P"] else rest
     is_plain = first == sys.executable and rest and (rest[0] in ("-c", "-m") or rest[0][0] != "-")
@@ -127,7 +128,7 @@ def run_step(
 ) -> tuple[int, str]:
     """Run a step of a dry run; return its exit code and its log.
 
-    A shell finds a `python3` that asks for forks. A process that inherits files is a new one.
+    The shell finds a `python3` that requests forks. A process that inherits files is not a fork.
     """
     if files:
         new = subprocess.run(
@@ -143,7 +144,7 @@ def run_step(
 
 
 def address(kind: str) -> str:
-    """Return where a server listens; start it at its first use in this process."""
+    """Return the address of a server; start it at its first use in this process."""
     with _starting:
         if kind not in servers:
             if kind == "command":
@@ -170,7 +171,7 @@ def _started(kind: str) -> str:
     assert server.stdout is not None and server.stdin is not None
     assert server.stdout.readline() == b"ready\n", f"the fork server for {kind} did not start"
     server.stdout.close()
-    # It ends with its standard input, however this process ends.
+    # The server ends when its standard input closes, however this process ends.
     atexit.register(server.wait)
     atexit.register(server.stdin.close)
     return path

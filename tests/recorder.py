@@ -1,4 +1,4 @@
-"""Lists in which checkpoints write down that they ran."""
+"""Lists in which checkpoints record their calls."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from typing import Any
 class Calls(list[Any]):
     """A list that the cache does not count as state: `tests/conftest.py` declares it stateless.
 
-    A checkpoint that changes a list that it reads is not cached.
+    Otherwise a checkpoint that changes a list would not be cached.
     """

@@ -1,4 +1,4 @@
-"""Bounded waits: what the code under test never does makes a test fail, not hang."""
+"""Bounded waits: a condition that never becomes true makes a test fail, not hang."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from types import SimpleNamespace
 
 from kitaru.runtime.engine import retries
 
-# Far more than anything takes on a busy machine.
+# Far more than any wait takes on a busy machine.
 SECONDS = 240.0
 MOST_ATTEMPTS = 1000
 
 
 def wait_until(holds: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Return as soon as `holds` returns something true.
+    """Return as soon as `holds` returns a true value.
 
     Raises:
-        AssertionError: it still returns nothing true after `seconds`.
+        AssertionError: it returns no true value within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not holds():
@@ -28,18 +28,18 @@ def wait_until(holds: Callable[[], object], seconds: float = SECONDS) -> None:
 
 
 def wait_for_file(path: Path) -> None:
-    """Return as soon as there is a file at `path`, at the latest after `SECONDS`."""
+    """Return as soon as a file exists at `path`; raise AssertionError after `SECONDS`."""
     wait_until(path.exists)
 
 
 def time_hangs(patch: Callable[[object, str, object], None] = setattr) -> threading.Event:
-    """Return an event that an attempt sets before it hangs; its timeout counts from then on.
+    """Return an event that an attempt sets before it hangs; its timeout starts at that moment.
 
-    A timeout is short in a test. A busy machine must not decide what an attempt has done by then,
-    and an attempt that ends has all the time that it needs.
+    Timeouts in tests are short. On a busy machine, an attempt must not reach its timeout before it
+    hangs, and an attempt that does not hang has unlimited time.
 
     Args:
-        patch: what sets an attribute, `monkeypatch.setattr` where the change is to be undone.
+        patch: sets an attribute; use `monkeypatch.setattr` to undo the change later.
     """
     hanging = threading.Event()
 
@@ -57,7 +57,7 @@ def attempts(most: int = MOST_ATTEMPTS) -> Iterator[int]:
     """Count from 1, for a loop that breaks when the code under test has ended.
 
     Raises:
-        AssertionError: the loop has not been left after `most` rounds.
+        AssertionError: the loop is still running after `most` rounds.
 
     Example:
         >>> for number in attempts():

@@ -1,7 +1,7 @@
 """Measure one engine's run, inside its own process and its server's.
 
-Each program here takes a folder, a number of steps and a phase. `run` does everything, `crash` ends
-the process after the last step, before the flow is done, and `resume` continues in a new process.
+Each program here takes a folder, a number of steps and a phase. `run` does everything. `crash` ends
+the process after the last step, before the flow completes. `resume` continues in a new process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def end_here(server: int | None = None) -> None:
-    """Kill the server and this process at the end of a flow's body, when the phase says so."""
+    """Kill the server and this process at the end of a flow's body in the phase `crash`."""
     if PHASE == "crash":
         if server is not None:
             os.kill(server, signal.SIGKILL)
@@ -28,7 +28,7 @@ def end_here(server: int | None = None) -> None:
 
 
 def measure(work: Callable[[], object], server: int | None = None) -> None:
-    """Do the work once, check that it counted the steps, and print what it took as JSON."""
+    """Do the work once, check the number of steps, and print the figures as JSON."""
     wall, cpu = time.perf_counter(), time.process_time() + _cpu_of(server)
     result = work()
     taken = time.perf_counter() - wall
@@ -39,7 +39,7 @@ def measure(work: Callable[[], object], server: int | None = None) -> None:
 
 
 def print_figures(wall: float, cpu: float, server: int | None) -> None:
-    # Not what getrusage says: that begins with what the process that started this one held.
+    # Not the peak of getrusage, which starts with the peak of the parent process.
     peak = _peak_of(os.getpid())
     figures = {"wall": wall, "cpu": cpu, "peak": peak, "server_peak": _peak_of(server)}
     sys.stdout.write("\n" + json.dumps(figures) + "\n")
@@ -53,7 +53,7 @@ def free_port() -> int:
 
 
 def wait_for(port: int, seconds: float = 60) -> None:
-    """Wait until something listens on a port of this machine."""
+    """Wait until a server listens on a port of this machine."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with socket.socket() as probe:

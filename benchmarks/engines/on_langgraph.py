@@ -1,4 +1,4 @@
-"""LangGraph: an entrypoint of tasks with SqliteSaver, which writes beside the tasks that follow."""
+"""LangGraph: an entrypoint of tasks with SqliteSaver, which writes while later tasks run."""
 
 import sqlite3
 

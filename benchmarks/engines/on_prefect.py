@@ -1,4 +1,4 @@
-"""Prefect: a flow of tasks with persisted results. A resume runs it again with these results.
+"""Prefect: a flow of tasks with persisted results. A resume reruns the flow with these results.
 
 Prefect starts a server for this process. The resources of the server are not counted.
 """
@@ -32,7 +32,7 @@ def chain(count: int) -> int:
 
 @flow
 def nothing() -> None:
-    """Start the server, which is not what is measured."""
+    """Start the server, which is not part of the measurement."""
 
 
 nothing()

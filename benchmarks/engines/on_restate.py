@@ -30,7 +30,7 @@ async def run(ctx: restate.Context, count: int) -> int:
 
 
 def ports() -> dict[str, int]:
-    """The ports of this store's first run, which its server remembers."""
+    """The ports of this store's first run, which its server stores."""
     file = FOLDER / "ports.json"
     if not file.exists():
         made = {name: free_port() for name in ("service", "ingress", "admin", "node")}
@@ -82,7 +82,7 @@ try:
     if PHASE != "resume":
         service = {"uri": f"http://127.0.0.1:{at['service']}"}
         post(f"http://127.0.0.1:{at['admin']}/deployments", service)
-    # The key makes the second call one for the first one's result.
+    # With the same key, the second call returns the result of the first call.
     measure(lambda: post(call, COUNT, **{"idempotency-key": "bench"}), server.pid)
 finally:
     server.terminate()

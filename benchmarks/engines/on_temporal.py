@@ -78,7 +78,7 @@ async def main(pid: int, port: int) -> None:
 
 
 async def settled(client: Client) -> None:
-    """Wait until the server has its namespace, some seconds after it listens."""
+    """Wait until the server has its namespace, some seconds after it starts to listen."""
     for _ in range(100):
         try:
             await client.count_workflows()
@@ -91,7 +91,7 @@ async def settled(client: Client) -> None:
 server, port = start_server()
 try:
     asyncio.run(main(server.pid, port))
-    # What it still has in memory, it writes when it is asked to end.
+    # The server writes the data in its memory when it is terminated.
     time.sleep(0.5)
 finally:
     server.terminate()

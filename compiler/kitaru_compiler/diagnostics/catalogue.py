@@ -27,7 +27,7 @@ def codes() -> list[str]:
 
 
 def load(code: str) -> Rule:
-    """Return the rule called `code` (case does not matter).
+    """Return the rule with this code (case does not matter).
 
     Raises UsageError for an unknown code, naming those of the same family.
     """

@@ -1,6 +1,8 @@
-"""Explanations of rules, on a terminal and as the reference page of all rules.
+"""Explanations of rules, for a terminal and for the reference page of all rules.
 
-python -m kitaru_compiler.diagnostics.explain > docs/reference/rules.md
+This command generates the page:
+
+    python -m kitaru_compiler.diagnostics.explain > docs/reference/rules.md
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def _section(rule: Rule) -> list[str]:
 
 
 def _fix(rule: Rule) -> str:
-    """Return what `kitaru check --fix` does about a finding of the rule."""
+    """Return how `kitaru check --fix` fixes a finding of the rule."""
     if rule.fix is None:
         return "No automatic fix."
     if rule.fix.is_safe:
@@ -90,7 +92,7 @@ def _code(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    # An example of what hides must not hide itself.
+    # An example with a silencing comment must not silence itself.
     return "".join(f"[U+{ord(c):04X}]" if unicodedata.category(c) == "Cf" else c for c in text)
 
 

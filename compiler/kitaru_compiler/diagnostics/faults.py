@@ -1,12 +1,12 @@
 """Faults of the compiler itself, reported as notes instead of ending the command.
 
-A valid program must compile. Where a pass or a check meets what its author did not expect, the
-caller continues without it and reports KIT325, which names the part that failed and the line:
+A valid program must compile. If a pass or a check fails unexpectedly, the caller continues without
+it and reports KIT325, which names the failed part and the line:
 
     note[KIT325]: Kitaru's own `hoist` failed (NotNormal: line 11: … at verify.py:85)
 
-With KITARU_TRACEBACK=1 the exception is raised, for reports and for the tests: no test passes while
-a part of the compiler fails.
+With KITARU_TRACEBACK=1 the exception is raised, for bug reports and for the tests. No test passes
+while a part of the compiler fails.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ HELP = (
 
 
 def describe_fault(part: str, error: Exception) -> str:
-    """Return what failed, why and where, in one line.
+    """Return the failed part, the reason and the place in one line.
 
-    Raises `error` where it is no fault of the compiler: a finding, a refusal, source that nests too
-    deeply, or one that the user asked to see.
+    Raise `error` if it is not a fault of the compiler: a finding, a rejection, source that nests
+    too deeply, or an exception that the user wants to see.
     """
     if isinstance(error, KitaruError | RecursionError) or os.environ.get(VARIABLE):
         raise error
@@ -44,7 +44,7 @@ def describe_fault(part: str, error: Exception) -> str:
 def findings_of(
     check: str, place: Span, find: Callable[[], Iterable[Diagnostic]]
 ) -> list[Diagnostic]:
-    """Return what a check of the source at `place` finds, or a note that the check failed."""
+    """Return the findings of a check of the source at `place`, or a note that the check failed."""
     try:
         return [*find()]
     except Exception as error:

@@ -13,14 +13,14 @@ FAR = 500
 
 
 class Line:
-    """One line as cells of a terminal, cut to `room` around what is to be seen.
+    """One line as cells of a terminal, cut to `room` around the visible ranges.
 
-    `seen` are the ranges of characters, from 0, that should stay in sight, the first above all.
+    `seen` are the ranges of characters, from 0, that should stay visible, the first above all.
     """
 
     def __init__(self, text: str, seen: Iterable[tuple[int, int]], room: int) -> None:
         ranges = list(seen)
-        # What is this far away is never shown, and a line may have a million characters.
+        # Text this far away is never shown, and a line may have a million characters.
         self._before = max(0, ranges[0][0] - FAR)
         self._text = text.rstrip()[self._before : ranges[0][0] + FAR]
         cells = _cells(self._text)
@@ -31,7 +31,7 @@ class Line:
         self.shown = _cut(cells[self._first : self._last], *ends).rstrip()
 
     def under(self, start: int, end: int, mark: str) -> str:
-        """Return what stands under the characters from `start` to `end`, at least one `mark`."""
+        """Return the marks under the characters from `start` to `end`, at least one `mark`."""
         left = min(max(self._cell(start), self._first), self._last)
         right = min(self._cell(end), self._last)
         return " " * max(0, left - self._first) + mark * max(1, right - left)
@@ -41,12 +41,12 @@ class Line:
 
 
 def one_line(text: str) -> str:
-    """Return `text` as a terminal shows it on one line: tabs as spaces, the rest by escapes."""
+    """Return `text` on one line: tabs become spaces, other control characters escapes."""
     return visible(text.replace("\t", TAB)).replace("\n", "\\n")
 
 
 def cells_of(text: str) -> int:
-    """Return how many cells `text` takes."""
+    """Return the number of cells that `text` occupies."""
     return len(_cells(text))
 
 
@@ -67,7 +67,7 @@ def _cells(text: str) -> list[str]:
 
 
 def _window(length: int, ranges: list[tuple[int, int]], room: int) -> tuple[int, int]:
-    """Return which cells to show: all that are seen when they fit, else what fits of the first."""
+    """Return the cells to show: all ranges if they fit, else as much of the first as fits."""
     if length <= room:
         return 0, max(length, 1)
     start, end = min(r[0] for r in ranges), max(r[1] for r in ranges)
@@ -81,7 +81,7 @@ def _window(length: int, ranges: list[tuple[int, int]], room: int) -> tuple[int,
 
 def _cut(shown: list[str], before: bool, behind: bool) -> str:
     if before and shown:
-        # The second half of a wide character, or one whose second half would follow.
+        # The cut character is half of a wide character, or is followed by a half.
         shown[0] = MORE
         if len(shown) > 1 and shown[1] == "":
             shown[1] = " "

@@ -13,10 +13,10 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What `kitaru check --fix` changes to make a finding disappear.
+    """A code change by `kitaru check --fix` that removes a finding.
 
-    A safe fix leaves the meaning of working code as it is. One that is not safe may change it, and
-    is applied with `--unsafe-fixes` only.
+    A safe fix does not change the meaning of working code. An unsafe fix may change it, and is
+    applied with `--unsafe-fixes` only.
     """
 
     what: str
@@ -25,10 +25,10 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One kind of finding: what it is, why it matters, a bad and a good example.
+    """One kind of finding: its description, its reason, a bad and a good example.
 
-    `explain` prints it, and the docs' rule pages are generated from it. Without a `fix`, only a
-    person can decide what the code should be.
+    `explain` prints it, and the rule pages of the docs are generated from it. A rule without a
+    `fix` needs a person's decision about the code.
     """
 
     code: str
@@ -43,12 +43,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding in one place.
+    """One finding at one place.
 
-    `related` are further spans that help to understand it, each with a short label; `help` is a fix
-    that can be pasted, or what to do next; `label` is the text beside the carets. `silenced` means
-    that a comment on the line asks not to be told.
-    `replacement` is what a fix writes, where only the finding knows: a name, a number, a function.
+    `related` are further spans that explain the finding, each with a short label. `help` is a fix
+    that can be pasted, or the next step. `label` is the text next to the carets. `silenced` means
+    that a comment on the line suppresses the finding.
+    `replacement` is the text of the fix if only the finding knows it: a name, a number, a function.
     """
 
     rule: Rule
@@ -70,7 +70,7 @@ class Diagnostic:
 
 
 class SourceError(FlowError):
-    """The source has errors; `diagnostics` holds all findings, `sources` the text of each file."""
+    """The source has errors; `diagnostics` are all findings, `sources` the text of each file."""
 
     def __init__(self, diagnostics: tuple[Diagnostic, ...], sources: dict[str, str]) -> None:
         errors = [d for d in diagnostics if d.severity == "error"]

@@ -19,7 +19,7 @@ _ORDER: Mapping[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A span to underline, with the text beside the underline."""
+    """A span to underline, with the text next to the underline."""
 
     span: Span
     label: str
@@ -36,7 +36,7 @@ class _Paint:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What surrounds the lines of one finding: the digits of line numbers, and how wide all is."""
+    """The layout of one finding: the digits of line numbers, and the total width."""
 
     gutter: int
     width: int
@@ -62,10 +62,10 @@ def render(
 ) -> str:
     """Return all findings as text for a terminal, a blank line between them.
 
-    `sources` holds the text of each file by the name the spans use; a file that is missing from it
-    is shown by its place alone. `color` adds ANSI styles; lines of source are cut around what is
-    marked to fit into `width` cells. Empty when there are no findings; those
-    that are silenced are left out.
+    `sources` contains the text of each file by the name in the spans. For a missing file, only the
+    place is shown. `color` adds ANSI styles. Lines of source are cut around the marked parts to fit
+    into `width` cells. Silenced findings are omitted. The result is empty if there are no other
+    findings.
     """
     return "\n".join(_one(d, sources, width, _Paint(color)) for d in in_order(told(diagnostics)))
 
@@ -76,7 +76,7 @@ def told(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 
 
 def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Return the findings as people read them: by file and place, then errors first."""
+    """Return the findings in reading order: by file and place, then errors first."""
     return sorted(
         diagnostics,
         key=lambda d: (d.span.file, d.span.line, d.span.column, _ORDER[d.severity], d.code),
@@ -84,7 +84,7 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
-    """Return a count such as `1 error, 2 notes, 1 silenced`; empty when there are no findings."""
+    """Return a count such as `1 error, 2 notes, 1 silenced`, or "" without findings."""
     listed = list(diagnostics)
     found = [d.severity for d in told(listed)]
     counts = ((severity, found.count(severity)) for severity in _ORDER)
@@ -94,7 +94,7 @@ def summary(diagnostics: Iterable[Diagnostic]) -> str:
 
 
 def to_json(diagnostic: Diagnostic) -> dict[str, Any]:
-    """Return one finding as plain data; lines and columns count from 1, ends are exclusive."""
+    """Return one finding as JSON data; lines and columns count from 1, ends are exclusive."""
     return {
         "code": diagnostic.code,
         "severity": diagnostic.severity,
@@ -167,12 +167,12 @@ def _snippet(marks: list[_Mark], source: str, look: _Look, severity: Severity) -
 
 @lru_cache(maxsize=8)
 def _split(source: str) -> list[str]:
-    # Python ends a line at these three only; `splitlines` would also at form feeds and U+2028.
+    # Python ends a line at these three only; `splitlines` also splits at form feeds and U+2028.
     return source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _range(mark: _Mark, text: str) -> tuple[int, int]:
-    """A span over several lines is underlined on its first: that line is where the reader looks."""
+    """Return the underlined range on the first line of a span, where the reader looks first."""
     several = mark.span.end_line > mark.span.line
     end = len(text.rstrip()) if several else mark.span.end_column - 1
     return min(mark.span.column - 1, len(text)), end

@@ -1,4 +1,4 @@
-"""Findings as a SARIF 2.1.0 document, which code hosts and editors read."""
+"""Findings as a SARIF 2.1.0 document for code hosts and editors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kitaru_compiler.diagnostics.render import in_order
 
 
 def to_sarif(diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
-    """Return the findings as one SARIF document with the rules they are of.
+    """Return the findings and their rules as one SARIF document.
 
     Files are relative URIs; columns count characters from 1, ends are exclusive.
     """

@@ -1,4 +1,4 @@
-"""Findings as JSON, to be read again by the same version of the compiler."""
+"""Findings as JSON, for the cache of the same version of the compiler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kitaru_compiler.diagnostics.model import Diagnostic
 
 
 def to_stored(findings: Iterable[Diagnostic]) -> list[dict[str, Any]]:
-    """Return findings as JSON values, which `from_stored` reads."""
+    """Return findings as JSON values for `from_stored`."""
     return [
         {
             "code": d.code,
@@ -28,7 +28,7 @@ def to_stored(findings: Iterable[Diagnostic]) -> list[dict[str, Any]]:
 
 
 def from_stored(stored: Iterable[dict[str, Any]]) -> tuple[Diagnostic, ...]:
-    """Return the findings that `to_stored` was called with."""
+    """Return the findings that were passed to `to_stored`."""
     return tuple(
         Diagnostic(
             load(each["code"]),

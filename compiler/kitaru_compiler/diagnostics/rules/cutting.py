@@ -1,4 +1,4 @@
-"""Rules about control flow that stays together or guards a cut."""
+"""Rules about control flow that is not cut, or that guards a cut."""
 
 from kitaru_compiler.diagnostics.model import Fix, Rule
 

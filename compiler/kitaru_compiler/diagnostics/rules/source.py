@@ -1,4 +1,4 @@
-"""Rules about the source itself: what can be read and found in it."""
+"""Rules about the source itself: syntax, imports and definitions."""
 
 from kitaru_compiler.diagnostics.model import Fix, Rule
 

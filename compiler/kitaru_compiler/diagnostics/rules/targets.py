@@ -1,4 +1,4 @@
-"""Rules about what a target allows and what travels to it."""
+"""Rules about the restrictions of targets and the files that are bundled for them."""
 
 from kitaru_compiler.diagnostics.model import Fix, Rule
 
