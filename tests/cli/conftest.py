@@ -1,6 +1,6 @@
-"""What the tests of the command line share: the real command, in a process of its own.
+"""Fixtures of the command line tests: the real command, in a separate process.
 
-The process is a fork; a test whose subject is how it starts uses `command` with `subprocess`.
+The process is a fork. A test of the start of the process uses `command` with `subprocess`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests import forks
 
 @dataclass(frozen=True)
 class Done:
-    """A command that ended."""
+    """A command that has ended."""
 
     code: int
     out: str
@@ -33,14 +33,14 @@ class Done:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error on stderr, which is the last line there, and nothing on stdout."""
+        """The error in the last line of stderr; stdout must be empty."""
         assert self.out == ""
         error: dict[str, Any] = json.loads(self.err.splitlines()[-1])["error"]
         return error
 
 
 class Kitaru:
-    """Runs `kitaru …` in a folder of its own, with nothing configured."""
+    """Runs `kitaru …` in a separate folder without a configuration."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,7 +54,7 @@ class Kitaru:
         return done
 
     def each(self, commands: Sequence[Sequence[str]], *, stdin: str = "", **env: str) -> list[Done]:
-        """Run commands one after the other, however they end."""
+        """Run commands one after the other, regardless of their exit codes."""
         return [self._run(command, stdin, env) for command in commands]
 
     def _run(self, arguments: Sequence[str], stdin: str, env: Mapping[str, str]) -> Done:

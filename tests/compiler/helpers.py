@@ -1,4 +1,4 @@
-"""Compiles short flows for tests; `a` to `e` are checkpoints, `n` is a plain function."""
+"""Compile short flows for tests; `a` to `e` are checkpoints, `n` is a plain function."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def n(x): return x
 
 
 def compile_source(source: str, granularity: Granularity = "checkpoint") -> Compilation:
-    """Compile the only flow of `source`, which needs no prelude of its own."""
+    """Compile the only flow of `source`, which is complete without a prelude."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.py"
         path.write_text(PRELUDE + source, encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Runs one flow in two ways within this process: as plain Python, and cut into blocks with frames.
+"""Run one flow in two ways within this process: as plain Python, and cut into blocks with frames.
 
-The primitives are stand-ins: a checkpoint traces its call and gives a copy of its result, as the
-journal does; a wait is answered from a table; memory is a dictionary that all processes share. What
-differs is the compiler's doing alone.
+The primitives are stand-ins: a checkpoint traces its call and returns a copy of its result, as the
+journal does; a wait is answered from a table; memory is a dictionary that all processes share. Any
+difference between the two runs is therefore a fault of the compiler.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ Place = tuple[str, int | None, int | None, int | None, int | None]
 
 @dataclass
 class Outcome:
-    """What a run gave: its value or its error, and everything it did, in order.
+    """The outcome of a run: its value or its error, and all its events, in order.
 
     `raised_at` are the places of the user's files in the traceback of the error, innermost last:
-    function, line, column, end line, end column. `cuts` and `elided` count the frames that were
-    encoded and those that could not be.
+    function, line, column, end line, end column. `cuts` and `elided` are the numbers of frames that
+    were encoded and that could not be encoded.
     """
 
     result: Any
@@ -61,13 +61,13 @@ class Outcome:
     elided: int = 0
 
     def same(self) -> tuple[Any, ...]:
-        """Return what must be equal however the flow was cut."""
+        """Return the parts that must be equal for every cut of the flow."""
         return self.result, self.trace, self.raised_at
 
 
 @dataclass
 class World:
-    """A module of the user's with stand-in primitives, and the trace of one run."""
+    """A user's module with stand-in primitives, and the trace of one run."""
 
     path: Path
     trace: list[str]
@@ -78,7 +78,7 @@ class World:
     importing: int = 0
 
     def module(self) -> types.ModuleType:
-        """Run the module at `path`, and those beside it when they are imported."""
+        """Run the module at `path`, and the modules next to it when they are imported."""
         self.modules["kitaru"] = self._kitaru()
         for beside in self.path.parent.glob("*.py"):
             sys.modules.pop(beside.stem, None)
@@ -87,7 +87,7 @@ class World:
     def _load(self, path: Path) -> types.ModuleType:
         module = types.ModuleType(path.stem)
         module.__file__ = str(path)
-        # It lives in the tests, and is no state of the program's.
+        # The trace belongs to the tests, and is not state of the program.
         module.trace = stateless(lambda event: self.trace.append(event))  # type: ignore[attr-defined]
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self._import}
         sys.modules[module.__name__] = self.modules[path.stem] = module
@@ -164,7 +164,7 @@ class World:
 
 
 class Checkpoint:
-    """A stand-in for a checkpoint; what it decorates counts as state, like that of a real one."""
+    """A stand-in for a checkpoint. Its function counts as state, as with a real checkpoint."""
 
     def __init__(
         self, function: Callable[..., Any], call: Callable[..., Any], methods: dict[str, Any]
@@ -181,12 +181,12 @@ class Checkpoint:
         return self if instance is None else types.MethodType(self, instance)
 
 
-# As the codec knows it.
+# The codec identifies a class by its module and name.
 Checkpoint.__module__ = "kitaru.checkpoint"
 
 
 def _llm(prompt: Any, *, tools: Any = None, schema: Any = None, **_: Any) -> Any:
-    """Answer as the offline model would; with tools, ask for one until it has been answered."""
+    """Answer as the offline model does; with tools, request one until its result is there."""
     if schema is not None:
         return answers.Shape(schema).read(
             providers.Answer(offline_text("", "", answers.Shape(schema).schema), 0, 0, None)
@@ -199,7 +199,7 @@ def _llm(prompt: Any, *, tools: Any = None, schema: Any = None, **_: Any) -> Any
 
 @cache
 def scratch() -> str:
-    """Return the folder of this process's programs, which goes when the process ends."""
+    """Return the folder of this process's programs, which is deleted when the process ends."""
     made = tempfile.mkdtemp(prefix="programs-")
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made
@@ -230,7 +230,7 @@ def run_plain(compilation: Compilation, path: Path, inputs: dict[str, Any]) -> O
 def run_cut(
     compilation: Compilation, path: Path, inputs: dict[str, Any], *, everywhere: bool = False
 ) -> Outcome:
-    """Run the blocks; at every cut the frame goes, encoded, to a process that knows nothing else.
+    """Run the blocks; at every cut, pass only the encoded frame to a new process.
 
     `everywhere` cuts at every block, as a plan with other edges, a wait or a crash might.
     """
@@ -247,7 +247,7 @@ def run_cut(
 
 @dataclass
 class Process:
-    """What one step runs in: the user's module, imported anew, and the blocks that live in it."""
+    """The environment of one step: the user's module, newly imported, and its blocks."""
 
     compilation: Compilation
     path: Path
@@ -271,12 +271,12 @@ class Process:
         return program.project_modules(self.program)
 
     def run(self, block: str, variables: dict[str, Any]) -> Any:
-        """Run a block; return what it returns."""
+        """Run a block and return its result."""
         self.watch.ran(block)
         return self.program.functions[block](variables)
 
     def frame(self, following: str, variables: dict[str, Any]) -> Any:
-        """Return the encoded frame; raise ValueNotEncodable when a cut must be left out."""
+        """Return the encoded frame; raise ValueNotEncodable if the cut must be omitted."""
         lost = self.watch.lost(following, variables)
         if lost is not None:
             raise ValueNotEncodable(f"the state of {lost.names}")
@@ -336,14 +336,14 @@ def outcome_of(outcome: Outcome, path: Path, run: Callable[[], Any]) -> Outcome:
         frames = traceback.extract_tb(error.__traceback__)
         outcome.raised_at = _places([f for f in frames if Path(f.filename).parent == path.parent])
         if isinstance(error, UnboundLocalError) and outcome.raised_at:
-            # Python 3.11 may load two variables at once where code is warm, and then says that the
-            # second is unbound at the place of the first.
+            # Python 3.11 may load two variables at once in warm code. It then reports the second
+            # as unbound at the place of the first.
             outcome.raised_at[-1] = (outcome.raised_at[-1][0], None, None, None, None)
     return outcome
 
 
 def _places(frames: list[traceback.FrameSummary]) -> list[Place]:
-    """Return where frames stand; before 3.12 a list comprehension has a frame of its own."""
+    """Return the places of frames; before 3.12, a list comprehension has a separate frame."""
     places: list[Place] = []
     for frame in frames:
         name = frame.name

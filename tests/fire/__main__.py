@@ -1,10 +1,10 @@
-"""`python -m tests.fire`: run all faults and kills, of which a test run tries a part.
+"""`python -m tests.fire`: run all faults and kills. A test run uses some of them.
 
 python -m tests.fire model                          the journal, explored further
 python -m tests.fire faults [--stores …]            faults × stores
 python -m tests.fire kills [--stores …] [--each N]  kill -9 at each Nth store operation × stores
 
-What fails is printed with the command that does it again, and it alone: `--only …`.
+A failure is printed with the command that repeats it alone: `--only …`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def try_all(name: str, look: Look, way: Way, asked: argparse.Namespace) -> None:
 def schedules_of(
     look: Look, way: Way, kinds: Kinds, asked: argparse.Namespace
 ) -> Iterator[Schedule]:
-    """Yield what is asked for: each fault alone, then as many schedules as come by chance."""
+    """Yield the requested schedules: each single fault, then the number of random schedules."""
     if asked.only:
         yield from map(Schedule.parse, asked.only)
         return
@@ -90,14 +90,14 @@ def schedules_of(
 
 
 def failed(what: str, store: str, only: str, why: str) -> None:
-    """Tell what went wrong, and how to see it again."""
+    """Print a failure, and the command that repeats it."""
     command = f"python -m tests.fire {what} --stores {store} --only {shlex.quote(only)}"
     sys.stderr.write(f"{why}\n    {command}\n")
 
 
 @contextmanager
 def place(name: str, folder: Path) -> Iterator[tuple[Look, Way]]:
-    """Yield a function that opens a new store of this kind, and the way processes open it."""
+    """Yield a function that opens a new store of this kind, and the access of processes to it."""
     if name == "memory":
         yield lambda label: MemoryStore(f"memory:{label}"), FaultyStore
     elif name == "far":

@@ -1,8 +1,8 @@
-"""Explores every state that processes sharing a store can come to, by the code that they run.
+"""Explore every reachable state of processes that share a store, with their real code.
 
-To learn what a process does next, its code is run again from the start with the answers that it
-had. So a state is small: the objects in the store, and of each process the answers it was given.
-Each state is visited once. From it, every process may continue, lose an answer, or crash and
+The next operation of a process is found by running its code again from the start with its earlier
+answers. A state is therefore small: the objects in the store, and the answers of each process. Each
+state is visited once. From each state, every process may continue, lose an answer, or crash and
 restart.
 """
 
@@ -29,7 +29,7 @@ LOST = "no answer came"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a process asks of its store; `value` is what a write holds, or where a list begins."""
+    """An operation on a store; `value` is the content of a write, or the start of a list."""
 
     operation: str
     key: str
@@ -39,7 +39,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Process:
-    """Code that uses a store, and what else it may end with than a result."""
+    """Code that uses a store, and the exceptions that it may end with."""
 
     name: str
     run: Callable[[Asking], Any]
@@ -48,7 +48,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What a process asks now, `None` where it has ended, and what it did since its last answer."""
+    """A process's next operation, `None` if it has ended, and its actions since its last answer."""
 
     ask: Ask | None
     notes: tuple[tuple[str, str, Any], ...]
@@ -56,22 +56,22 @@ class Next:
 
 
 class _Asks(BaseException):
-    """The answers so far are used up."""
+    """All recorded answers are used."""
 
 
 class Asking:
-    """A store of one process: answers what was answered before, then says what is asked next.
+    """A store of one process: repeats the recorded answers, then records the next operation.
 
-    `create` is one operation, as in a store that keeps its promise; without an answer, the same
-    bytes are sent again, as the stores do. What is created at once is created one by one, hints
-    first.
+    `create` is one operation, as in a store that keeps its promise. Without an answer, the same
+    bytes are sent again, as the stores do. Objects that are created together are created one by
+    one, hints first.
     """
 
     url = "model:"
     remote = False
 
     def __init__(self, answers: Sequence[Any], life: int = 0) -> None:
-        """`life` counts how often the process crashed and began anew."""
+        """`life` is the number of crashes of the process."""
         self.life = life
         self._answers = iter(answers)
         self.notes: list[tuple[str, str, Any]] = []
@@ -79,7 +79,7 @@ class Asking:
         self.asked: Ask | None = None
 
     def note(self, what: str, of: str, value: Any = None) -> None:
-        """Store the actions of the process for later checks."""
+        """Record an action of the process for later checks."""
         self.notes.append((what, of, value))
 
     def create(self, key: str, value: bytes) -> bool:
@@ -107,16 +107,16 @@ class Asking:
         raise AssertionError("nothing of an execution is ever deleted")
 
     def inspect(self, prefix: str) -> None:
-        """Note nothing: it is no operation of a store."""
+        """Note nothing: this is not an operation of a store."""
 
     def flush(self) -> None:
-        """Note nothing: it is no operation of a store."""
+        """Note nothing: this is not an operation of a store."""
 
     def close(self) -> None:
         raise AssertionError("a process of a model ends without goodbye")
 
     def ask(self, ask: Ask) -> Any:
-        """Return the answer that was given, once one came."""
+        """Return the recorded answer, if there is one."""
         for answer in self._answers:
             self.notes = []
             if answer is not LOST:
@@ -127,7 +127,7 @@ class Asking:
 
 @dataclass
 class Visited:
-    """How much was explored."""
+    """The size of the exploration."""
 
     states: int = 0
     transitions: int = 0
@@ -138,7 +138,7 @@ class Visited:
 @dataclass(frozen=True, slots=True)
 class _State:
     objects: frozenset[tuple[str, bytes]]
-    # Of each process: which incarnation, and its answers by their number in `Model`.
+    # For each process: its number of crashes, and the number of its answers in `Model`.
     places: tuple[tuple[int, int], ...]
     faults: int
     crashes: int
@@ -146,11 +146,11 @@ class _State:
 
 @dataclass
 class Model:
-    """Processes on one store, and what must hold of it.
+    """Processes on one store, and their invariants.
 
-    `holds(before, after, process, next)` is asked of every transition, `ended(objects, outcomes)`
-    of every end. `faults` is how many answers may be lost or wrong, `crashes` how many processes
-    may crash and restart.
+    `holds(before, after, process, next)` is called for every transition, `ended(objects, outcomes)`
+    for every end. `faults` is the maximum number of lost or wrong answers, `crashes` the maximum
+    number of crashes with a restart.
     """
 
     processes: Sequence[Process]
@@ -163,7 +163,7 @@ class Model:
     _known: dict[tuple[int, int, int], tuple[Next, Asking]] = field(default_factory=dict)
 
     def explore(self, objects: Mapping[str, bytes]) -> Visited:
-        """Visit every state that can be reached from these objects; raises what a check raises."""
+        """Visit every state that can be reached from these objects; raises the error of a check."""
         visited = Visited()
         first = _State(
             frozenset(objects.items()),
@@ -194,7 +194,7 @@ class Model:
         before = dict(state.objects)
         asks = [self._next(number, *place)[0].ask for number, place in enumerate(state.places)]
         for number, ask in enumerate(asks):
-            # What is there stays as it is: to be told so now or later is the same.
+            # An existing object never changes, so the time of the answer makes no difference.
             if ask is not None and ask.operation in ("create", "get") and ask.key in before:
                 yield self._gone_on(state, number, before, *perform(ask, before))
                 return
@@ -219,7 +219,7 @@ class Model:
                     )
 
     def _begins(self, number: int, life: int, objects: Objects) -> None:
-        """Check what a process does before it asks for anything."""
+        """Check the actions of a process before its first operation."""
         self.holds(objects, objects, self.processes[number], *self._next(number, life, 0))
 
     def _gone_on(
@@ -281,7 +281,7 @@ def wrongly(ask: Ask, before: Objects, after: Objects) -> Iterator[tuple[Objects
         case "create" | "put":
             yield after, LOST
             if ask.key not in before:
-                # S3 says so of a race that nobody won.
+                # S3 reports this for a race that nobody won.
                 yield before, False
         case "list":
             yield before, ()
@@ -292,7 +292,7 @@ def _with(places: tuple[Any, ...], number: int, place: Any) -> tuple[Any, ...]:
 
 
 def _tokens(name: str) -> Any:
-    """Let the writers of one process be the same whenever it is run again."""
+    """Use the same writer tokens whenever a process runs again."""
     numbers = itertools.count()
     return patch.object(
         record_store, "os", SimpleNamespace(urandom=lambda size: f"{name}{next(numbers)}".encode())
@@ -300,12 +300,12 @@ def _tokens(name: str) -> Any:
 
 
 def _standing_clock() -> Any:
-    """Let all clocks stand: nothing may depend on them."""
+    """Stop all clocks: no result may depend on them."""
     return patch.object(times, "_text", lambda moment: "2026-11-22T00:00:00.000000Z")
 
 
 def as_store(objects: Objects) -> Store:
-    """Return a store to read these objects with."""
+    """Return a store for reading these objects."""
     store = MemoryStore("model:")
     store._objects, store._keys = objects, sorted(objects)
     return store

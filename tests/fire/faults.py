@@ -28,7 +28,7 @@ from .flows import Use, World
 
 T = TypeVar("T")
 
-# What may go wrong with an operation, and with which operations it can.
+# The possible faults, and the operations that each can affect.
 FAULTS: Mapping[str, tuple[str, ...]] = {
     "timeout before": ("create", "get", "list", "exact list"),
     "timeout after": ("create",),
@@ -39,21 +39,21 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "crash before": ("create", "get", "list", "exact list"),
     "crash after": ("create",),
 }
-# What nobody but the store may notice.
+# Faults that only the store may notice.
 PASSING = {"conflict", "old list"}
 _PATIENCE_SECONDS = 240
 
 
 def killed() -> SystemExit:
-    """Return what ends a thread of a process that is gone, without a word."""
+    """Return the exception that silently ends a thread of a dead process."""
     return SystemExit("killed")
 
 
 @dataclass
 class FaultyStore:
-    """One process's way to a shared store: counts its operations, and fails at those of `faults`.
+    """One process's access to a shared store: counts its operations, and fails at `faults`.
 
-    The weakest store there may be: what is created at once is created one by one.
+    It is the weakest possible store: objects that are created together are created one by one.
     """
 
     inner: Store
@@ -93,13 +93,13 @@ class FaultyStore:
         self._do("delete", lambda: self.inner.delete(*keys))
 
     def inspect(self, prefix: str) -> None:
-        """Note nothing: it is no operation of a store."""
+        """Note nothing: this is not an operation of a store."""
 
     def flush(self) -> None:
-        """Note nothing: it is no operation of a store."""
+        """Note nothing: this is not an operation of a store."""
 
     def close(self) -> None:
-        """Leave the shared store open: it is not this process's alone."""
+        """Leave the shared store open: other processes use it."""
 
     def _do(self, operation: str, ask: Callable[[], Any]) -> Any:
         with self._lock:
@@ -131,17 +131,17 @@ class FaultyStore:
         raise killed()
 
     def die(self) -> None:
-        """End the process: nothing of it reaches the store any more."""
+        """End the process: none of its operations reaches the store any more."""
         self.dead = True
         for run in list(local_run._running.values()):
             run.detach()
 
     def buried(self) -> None:
-        """Learn that no thread of the process is left."""
+        """Called when no thread of the process remains."""
 
 
 class Far(MemoryStore):
-    """As far away as a bucket is, without a server: what is used together is used at once."""
+    """A store without a server that counts as distant, like a bucket: requests are concurrent."""
 
     remote = True
 
@@ -167,10 +167,10 @@ def _gone() -> Any:
 
 
 def process(world: World, store: FaultyStore, drive: Callable[[Store], Any]) -> tuple[Any, str]:
-    """Let one process drive; return what it got, and how it failed, empty where it did not."""
+    """Run `drive` in one process; return its result, and its failure or ""."""
     world.process += 1
     before = set(threading.enumerate())
-    # One only: a cache key digests all that a call reaches, and each world has a store.
+    # Only one: a cache key digests all reachable data, and each world contains a store.
     flows.WORLDS[:] = [world]
     with (
         patch.object(execution, "park", _gone),
@@ -192,14 +192,14 @@ def process(world: World, store: FaultyStore, drive: Callable[[Store], Any]) -> 
 
 
 def _bury(store: FaultyStore, before: set[threading.Thread]) -> None:
-    """End the threads that a process leaves, as its end would."""
+    """End the threads that a process leaves, as the end of the process would."""
     store.die()
     for run in list(local_run._running.values()):
         with run._changed:
             run._parked.clear()
             run._changed.notify_all()
     local_run._running.clear()
-    # Threads that such a thread has just started will also notice that it is gone.
+    # Threads that such a thread has just started also notice the end of the process.
     while left := [t for t in set(threading.enumerate()) - before if _is_ours(t)]:
         thread = left[0]
         thread.join(_PATIENCE_SECONDS)
@@ -208,7 +208,7 @@ def _bury(store: FaultyStore, before: set[threading.Thread]) -> None:
 
 
 def _is_ours(thread: threading.Thread) -> bool:
-    # One thread waits for the end of the whole process, which holds all of these.
+    # A single thread waits for the end of the real process, which runs all simulated processes.
     ours = thread.name.startswith("kitaru") and thread.name != "kitaru-end"
     return thread.ident is not None and ours
 
@@ -218,13 +218,13 @@ Way = Callable[[Store, Mapping[int, str]], FaultyStore]
 
 @dataclass(frozen=True)
 class Schedule:
-    """What goes wrong: for each process, the faults by operation; the last one meets none."""
+    """The faults of each process by operation; the last process has none."""
 
     use: str
     processes: tuple[Mapping[int, str], ...]
 
     def __str__(self) -> str:
-        """Return it as `parse` reads it: `wait/12:503,40:down/3:crash after`."""
+        """Return the schedule in the format of `parse`: `wait/12:503,40:down/3:crash after`."""
         each = (
             ",".join(f"{at}:{fault}" for at, fault in faults.items()) for faults in self.processes
         )
@@ -237,9 +237,9 @@ class Schedule:
         return cls(use, tuple({int(at): fault for at, fault in some} for some in pairs))
 
     def run(self, store: Store, way: Way = FaultyStore) -> Ran:
-        """Run it, and a process that meets no fault; raises AssertionError with the schedule.
+        """Run it, then a process without faults; raises AssertionError with the schedule.
 
-        `way` leads each process to the store, through its faults.
+        `way` is the access of each process to the store, with its faults.
         """
         try:
             return self._run(store, way)
@@ -275,14 +275,14 @@ class Schedule:
 
 @dataclass
 class Ran:
-    """The faults that a schedule met, and the operations of each of its processes."""
+    """The faults that occurred in a schedule, and the operations of each of its processes."""
 
     met: list[str] = field(default_factory=list)
     operations: list[list[str]] = field(default_factory=list)
 
 
 def look(store: Store) -> dict[str, bytes]:
-    """Return everything there is; records are verified."""
+    """Return all objects; records are verified."""
     found = {}
     listed = store.list("")
     for key, data in zip(listed, store.get_all(listed), strict=True):
@@ -299,7 +299,7 @@ def is_record(key: str) -> bool:
 
 
 def readable(store: Store) -> None:
-    """I5, I2: a reader at any time sees complete objects, and no failure of the flow."""
+    """I5, I2: a reader always sees complete objects, and no failure of the flow."""
     client = KitaruClient(store)
     for item in list_executions(store):
         view = client.executions.get(item["exec_id"])
@@ -310,7 +310,7 @@ def readable(store: Store) -> None:
 
 
 def settled(use: Use, store: Store, result: Any) -> None:
-    """I3, I4: what was returned is what is recorded, and what was meant."""
+    """I3, I4: the returned result is the recorded and the expected one."""
     assert result == use.expected, f"I3: {result}"
     listed = list_executions(store)
     assert {item["status"] for item in listed} <= {"completed", "running"}
@@ -321,7 +321,7 @@ def settled(use: Use, store: Store, result: Any) -> None:
 
 
 def whole(world: World, store: Store) -> None:
-    """I3: what bodies got, in whichever process, is what is recorded."""
+    """I3: the values that bodies received in any process are the recorded ones."""
     for exec_id, id, value in world.returned:
         journal = Journal.open(store, exec_id)
         record = journal.invocation(id)
@@ -335,7 +335,7 @@ Kinds = Mapping[str, tuple[str, ...]]
 def single_faults(
     use: str, store: Store, way: Way = FaultyStore, kinds: Kinds = FAULTS
 ) -> Iterator[Schedule]:
-    """Yield each fault at each operation that a run without any makes, one at a time."""
+    """Yield each fault at each operation of a run without faults, one at a time."""
     (operations,) = Schedule(use, ()).run(store, way).operations
     for at, operation in enumerate(operations, start=1):
         for fault, with_ in kinds.items():
@@ -344,7 +344,7 @@ def single_faults(
 
 
 def random_schedule(seed: int, kinds: Kinds = FAULTS) -> Schedule:
-    """Return some processes with some faults each, the same ones for a seed."""
+    """Return several processes with several faults each, determined by the seed."""
     chance = random.Random(seed)
     use = chance.choice(list(flows.USES))
 

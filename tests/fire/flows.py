@@ -1,4 +1,4 @@
-"""A flow for every feature, and how it is used from outside until it has ended."""
+"""A flow for every feature, and its use from outside until it has ended."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kitaru.stores import Store
 from kitaru.wire import keys
 
 EXEC = "e1"
-# More than a record holds here: see `faults.process`.
+# Larger than a value inside a record may be in these tests: see `faults.process`.
 INLINE_BYTES = 256
-# A segment is made of so few here.
+# The number of records in a segment in these tests.
 SEGMENT_RECORDS = 2
 LARGE = "large" * 100
 
 
 @dataclass
 class World:
-    """What outlives the processes: the store itself, and what user code was seen to do."""
+    """The state that outlives the processes: the store, and the calls of user code."""
 
     store: Store
     process: int = 0
@@ -47,7 +47,7 @@ class World:
             self.broken.append(f"I6: {exec_id}/{id} was called {count} times by one process")
 
     def got(self, id: str, value: Any) -> Any:
-        """I3: note what the body got, to be compared with the record in the end."""
+        """I3: note a value that the body received, for a comparison with the record at the end."""
         with self.lock:
             self.returned.append((current_id(), id, value))
         return value
@@ -59,7 +59,7 @@ def current_id() -> str:
     return scope.execution.journal.exec_id
 
 
-# Where flows find what they are watched by: the last one.
+# The world that flows report to is the last one.
 WORLDS: list[World] = []
 
 
@@ -89,7 +89,7 @@ def each(n: int, large: str) -> list[Any]:
 
 @checkpoint(retries=2)
 def flaky(n: int) -> str:
-    # The same number again after a retry of the execution, which may be in the same process.
+    # As many attempts again after a retry of the execution, perhaps in the same process.
     world().called("flaky", attempts=6)
     with world().lock:
         world().failed["flaky"] += 1
@@ -147,9 +147,9 @@ def tries_again(n: int) -> list[Any]:
 
 @dataclass(frozen=True)
 class Use:
-    """How somebody uses a flow: `before` on a store that is well, `drive` until it has ended.
+    """The use of a flow: `before` runs on a store without faults, `drive` until the flow has ended.
 
-    `drive` may be called again, by another process, after it failed.
+    `drive` may be called again in another process after a failure.
     """
 
     drive: Callable[[Store], Any]

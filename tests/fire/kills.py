@@ -67,13 +67,13 @@ assert handle.wait() == {result}
 """
 
 
-# Every object there is, and the invocations that are recorded.
+# All objects, and the recorded invocations.
 Seen = tuple[dict[str, bytes], set[str]]
 
 
 @dataclass
 class Tally:
-    """What came of kills; all but `kills` and `completed` must stay 0."""
+    """The results of kills; all except `kills` and `completed` must stay 0."""
 
     kills: int = 0
     completed: int = 0
@@ -83,7 +83,7 @@ class Tally:
     problems: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, before: Seen, after: Seen, ran: Counter[str], at: str) -> None:
-        """Compare what was there after a kill with the end, and with what ran in between."""
+        """Compare the state after a kill with the end, and with the calls in between."""
         lost = before[0].keys() - after[0].keys()
         changed = {key for key in before[0].keys() - lost if before[0][key] != after[0][key]}
         again = {id for id in before[1] if ran[id]}
@@ -99,7 +99,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Place:
-    """Where processes run, and the store's URL for each run, with what leads there."""
+    """Where processes run, and the store's URL for each run with its environment."""
 
     folder: Path
     url: str
@@ -143,7 +143,7 @@ class Place:
 
 
 def forget(url: str, keys: Collection[str]) -> None:
-    """Empty a store: some servers walk through all that they hold whenever they list."""
+    """Empty a store: some servers scan all their data for every list."""
     store = open_store(url)
     store.delete(*keys)
     store.close()
@@ -171,7 +171,7 @@ def kill_all(place: Place, moments: Iterable[Moment]) -> Tally:
 
 
 def moments(first: int = 1, each: int = 1) -> Iterator[Moment]:
-    """Yield every operation, or each so many-th from the first: before it, and after."""
+    """Yield every `each`th operation from `first` on, before it and after it."""
     for at in itertools.count(first, each):
         yield "before", at
         yield "after", at

@@ -45,7 +45,7 @@ from .promises import (
 
 
 class Left(BaseException):
-    """The process ended before the flow did: it waits, or another one cancelled it."""
+    """The process ended before the flow did: it waits, or another process cancelled the flow."""
 
 
 class Host:
@@ -70,10 +70,10 @@ def body(
     began: bool = False,
     goes_on: bool = False,
 ) -> Any:
-    """Do what a process of the execution does: run the flow's body, `whole` with its end.
+    """Run a process of the execution: the flow's body, and with `whole` the end.
 
-    `remote` says that the store is a journey away, `began` that the process, in its first life,
-    created the execution; `goes_on` that it reads first what others recorded.
+    `remote` means that the store is distant. `began` means that the process created the execution
+    before any crash. `goes_on` means that it first reads the records of other processes.
     """
     store.remote = remote
     journal = Journal(store, RECORD, began=began and store.life == 0)
@@ -94,7 +94,7 @@ def body(
 
 
 def step(store: Asking, id: str) -> Any:
-    """Call a checkpoint whose value is another one in every process that runs it."""
+    """Call a checkpoint whose value differs in every process that runs it."""
 
     @checkpoint(name=id)
     def work() -> list[str]:
@@ -156,13 +156,13 @@ def cancelling(store: Asking) -> str:
 
 
 def writing(store: Asking) -> tuple[str, int]:
-    """Write as somebody outside the flow does: begun anew, it is another operation."""
+    """Write like a client outside the flow: after a restart, it is a new operation."""
     operation = f"outside/{RecordStore(store).writer}"
     return operation, Memory(store, SCOPE, operation).set("k", "theirs")
 
 
 def crosses_a_cut(store: Asking) -> Any:
-    """Leave a step behind as a step's process does: its exit with the frame, then where that is."""
+    """End a step as its process does: record its exit with the frame, then the pointer to it."""
     value = step(store, "a")
     journal = Journal(store, RECORD)
     journal.record_exit(ExitRecord("a", "go", "b", journal.store_document(value, "frame")))
@@ -171,7 +171,7 @@ def crosses_a_cut(store: Asking) -> Any:
 
 
 def goes_on(store: Asking) -> Any:
-    """Begin as the next step's process does, where control may not have come yet."""
+    """Start as the next step's process does, which control may not have reached yet."""
     journal = Journal(store, RECORD)
     pointer = journal.frame_pointer("b")
     if pointer is None:
@@ -198,9 +198,9 @@ Budget = tuple[int, int]
 
 @dataclass(frozen=True)
 class Scenario:
-    """Processes, what holds in the end, and how many faults and crashes there may be at most.
+    """Processes, a check of the end, and the maximum numbers of faults and crashes.
 
-    `budgets` are explored in every test run, `whole` by the command.
+    Every test run explores `budgets`, the command `whole`.
     """
 
     processes: tuple[Process, ...]
@@ -209,11 +209,11 @@ class Scenario:
     whole: tuple[Budget, ...]
 
     def explore(self, budget: Budget) -> Visited:
-        """Visit every state; raises what a check raises."""
+        """Visit every state; raises the error of a check."""
         named = [replace(p, name=f"{p.name}-{n}.") for n, p in enumerate(self.processes)]
-        # What a checkpoint here returns is a blob, so that its record refers to one.
+        # Values of checkpoints become blobs here, so that their records refer to blobs.
         small, fresh = (blobs, "INLINE_VALUE_BYTES", LARGE), (presence, "_FRESH_SECONDS", inf)
-        # Each record goes into a segment of its own, beside the next one's write.
+        # Each record goes into a separate segment, concurrently with the next record's write.
         with patch.object(*small), patch.object(*fresh), patch.object(segments, "_RECORDS", 1):
             return Model(named, holds, self.ended, *budget).explore(START)
 

@@ -1,4 +1,4 @@
-"""Takes the power from a process that records in SQLite, before every time it waits for its disk.
+"""Simulate power losses of a process that records in SQLite, before each of its disk syncs.
 
 `strace` records its writes and syncs. After a power loss, a file contains everything that was
 written before its last sync. Each sector that was written later may or may not be there. A file
@@ -20,10 +20,10 @@ from kitaru.stores import sqlite
 from kitaru.stores.sqlite import SqliteStore
 
 COUNT = 12
-# How probably each sector is lost, in one try each.
+# The probability that a sector is lost, for each try.
 LOST = (1.0, 0.0, 0.2, 0.5, 0.8)
 _SECTOR = 512
-# Small, so that the log is written into the file and begun anew again and again.
+# Small, so that the log is checkpointed into the file and restarted many times.
 _LOG_BYTES = 20 * 1024
 _TRACED = "openat,link,linkat,pwrite64,ftruncate,fsync,fdatasync,write"
 _CALL = re.compile(r"(\w+)\((.*)\) += \d")
@@ -35,7 +35,7 @@ def value(number: int) -> bytes:
 
 
 def record(path: str, synchronous: str) -> None:
-    """Create one object after the other, and say of each that it is durable."""
+    """Create one object after the other, and report each as durable."""
     store = SqliteStore(Path(path))
     sqlite._LOG_BYTES = _LOG_BYTES
     store._writer.execute(f"PRAGMA synchronous={synchronous}")
@@ -47,7 +47,7 @@ def record(path: str, synchronous: str) -> None:
 
 @dataclass
 class File:
-    """What of a file is on the disk for certain, and what was written since: where, and what."""
+    """The content of a file that is certainly on the disk, and the later writes with offsets."""
 
     certain: bytes = b""
     since: list[tuple[int, bytes]] = field(default_factory=list)
@@ -57,11 +57,11 @@ class File:
         self.certain, self.since = self._with(self.since), []
 
     def cut(self, size: int) -> None:
-        """Nothing is known of a file that becomes smaller; those of a store only grow."""
+        """Reject a file that becomes smaller: stores only extend their files."""
         assert size >= len(self._with(self.since))
 
     def left(self, chance: random.Random, lost: float) -> bytes:
-        """Return what there may be after a loss of power."""
+        """Return a possible content after a power loss."""
         sectors = [
             (at + start, data[start : start + _SECTOR])
             for at, data in self.since
@@ -79,7 +79,7 @@ class File:
 
 @dataclass
 class Disk:
-    """What is on a disk after some calls, and how many objects were said to be durable."""
+    """The disk after some calls, and the number of objects that were reported durable."""
 
     files: dict[Path, File] = field(default_factory=dict)
     said: int = 0
@@ -104,14 +104,14 @@ class Disk:
                     self.files[other].named |= other.parent == path
 
     def lose_power(self, folder: Path, chance: random.Random, lost: float) -> None:
-        """Write into a folder what there may be of the files afterwards."""
+        """Write a possible content of the files after a power loss into a folder."""
         for path, file in self.files.items():
             if file.named or chance.random() >= lost:
                 (folder / path.name).write_bytes(file.left(chance, lost))
 
 
 def disks(folder: Path, synchronous: str = "FULL") -> Iterator[Disk]:
-    """Let a process record, and yield its disk before each sync and after each word."""
+    """Run a recording process, and yield its disk before each sync and after each report."""
     disk = Disk()
     for name, texts, number in _calls(folder, synchronous):
         if "sync" in name:
@@ -122,7 +122,7 @@ def disks(folder: Path, synchronous: str = "FULL") -> Iterator[Disk]:
 
 
 def _calls(folder: Path, synchronous: str) -> Iterator[tuple[str, list[bytes], int]]:
-    """Yield the calls to the disk, and the words in between: name, texts and the last number."""
+    """Yield the calls to the disk, and the reports in between: name, texts and last number."""
     trace, path = folder / "trace", str(folder / "kitaru.db")
     strace = ["strace", "-y", "-xx", "-s", "1000000", "-e", f"trace={_TRACED}", "-o", trace]
     program = f"from tests.fire.power import record; record({path!r}, {synchronous!r})"
@@ -139,12 +139,12 @@ def _calls(folder: Path, synchronous: str) -> Iterator[tuple[str, list[bytes], i
 
 
 def hold(folder: Path, said: int) -> None:
-    """Assert that a later process finds everything that was reported durable, and nothing torn."""
+    """Assert that a later process finds all objects reported durable, and no damage."""
     with closing(SqliteStore(folder / "kitaru.db")) as store:
         ((sound,),) = store._read("PRAGMA integrity_check", ())
         assert sound == "ok", sound
         found = {key: store.get(key) for key in store.list("")}
-        # The one that was under way may be there: nobody was told that it is not.
+        # The object in progress may exist: its absence was not reported.
         assert len(found) in (said, said + 1), f"I1: {said} were durable, {len(found)} are there"
         assert found == {f"k/{number:02}": value(number) for number in range(len(found))}
         assert store.create("after", b"1")

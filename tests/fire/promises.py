@@ -1,4 +1,4 @@
-"""What must hold of an execution whatever its processes do: I1 to I6, and what each end must be."""
+"""Invariants of an execution for all its processes: I1 to I6, and the state at each end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RECORD, START = begun()
 
 
 def holds(before: Objects, after: Objects, process: Process, next: Next, store: Asking) -> None:
-    """Hold one transition against I1 to I6."""
+    """Check I1 to I6 for one transition."""
     for key in before:
         assert after.get(key) == before[key], f"I1: {key} changed"
     for key in after.keys() - before.keys():
@@ -63,7 +63,7 @@ def holds(before: Objects, after: Objects, process: Process, next: Next, store: 
 
 
 def assert_whole(key: str, objects: Objects) -> None:
-    """Assert I2 for new objects, and I5: a reader sees nothing incomplete."""
+    """Assert I2 for new objects, and I5: a reader sees no incomplete object."""
     apart = ("/blob/", "/mark/", "/segment/", "/joined", "/process/", "/attending/")
     notes = any(part in key for part in apart)
     if key.startswith("x/") and not notes:
@@ -100,7 +100,7 @@ def recorded(objects: Objects, id: str) -> Any:
     return _values[data]
 
 
-# Of records, which do not change: to read one again would only take longer.
+# Cache of decoded records, which never change.
 _values: dict[bytes, Any] = {}
 
 

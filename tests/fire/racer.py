@@ -1,6 +1,6 @@
-"""One of several processes that run the same executions at the same time: URL.
+"""One of several processes that run the same executions concurrently: URL.
 
-For each line it reads it runs the execution of that id, and says what came of it.
+For each line of input, it runs the execution of that id and prints the result.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def mine(exec_id: str) -> list[object]:
     wait_at(os.environ.get("RACER_GATE"))
     size = int(os.environ.get("RACER_SIZE", "10"))
     if limit := os.environ.get("RACER_MEGABYTES"):
-        # The threads of a run need memory, too, and have it by then.
+        # The threads of a run need memory, too. They have it by now.
         started.wait()
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + int(limit) * 2**20, resource.RLIM_INFINITY))
-    # A list is recorded in one piece, a text in chunks.
+    # A list is recorded in one piece, a string in chunks.
     items = ["x"] * int(os.environ.get("RACER_ITEMS", "0"))
     return [os.getpid(), "x" * size, *items]
 
 
 def meet(folder: str | None, exec_id: str) -> None:
-    """Wait until two processes are here for the same execution."""
+    """Wait until two processes have reached this point for the same execution."""
     if folder is not None:
         Path(folder, f"{exec_id}.{os.getpid()}").touch()
         wait_until(lambda: len(list(Path(folder).glob(f"{exec_id}.*"))) >= 2)
@@ -55,7 +55,7 @@ def race(exec_id: str) -> list[object]:
 
 
 class Elsewhen(datetime):
-    """Clocks that go wrong by some years."""
+    """Clocks that are wrong by some years."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Elsewhen:

@@ -18,7 +18,7 @@ from .faults import FaultyStore, Way, killed
 
 _READS = ("get", "list")
 _ALL = ("create", *_READS)
-# By fault as the proxy knows it, the operations whose request may meet it.
+# For each fault of the proxy, the operations whose request it can affect.
 WIRE_FAULTS: Mapping[str, tuple[str, ...]] = {
     "429": _ALL,
     "500": _ALL,
@@ -40,19 +40,19 @@ WIRE_FAULTS: Mapping[str, tuple[str, ...]] = {
     "crash after": ("create",),
 }
 STALL_TIMEOUT = timedelta(seconds=5)
-# Faults that the store survives by itself. The others end the process, and another one resumes.
+# Faults that the store survives. Other faults end the process, and another process resumes.
 WIRE_PASSING = frozenset(WIRE_FAULTS) - {"403", "400", "down", "crash before", "crash after"}
 
 
 @dataclass
 class Wired(FaultyStore):
-    """One process's way to a bucket: counts its requests, and fails at those of `faults`."""
+    """One process's access to a bucket: counts its requests, and fails at `faults`."""
 
     proxy: Proxy = field(kw_only=True)
     passing: frozenset[str] = WIRE_PASSING
 
     def __post_init__(self) -> None:
-        # A process has its own connections; its requests count once it has them.
+        # A process has separate connections. Requests are counted after they are open.
         self.inner = open_store(self.inner.url)
         super().__post_init__()
         self._down = False
@@ -95,8 +95,7 @@ class Wired(FaultyStore):
 
 @contextmanager
 def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
-    """Yield a function that opens a prefix of the bucket, and the way processes open it, with
-    faults.
+    """Yield a function that opens a prefix of the bucket, and the faulty access of processes.
 
     Checks of the bucket use a separate connection without faults.
     """
@@ -111,7 +110,7 @@ def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
                 return open_store(f"{url}/{prefix}")
 
         def way(store: Store, faults: Mapping[int, str] | None = None) -> FaultyStore:
-            # Only an answer that never comes needs a limit that a busy server might exceed.
+            # Only a response that never arrives needs a limit that a busy server might exceed.
             stalls = any("stall" in fault for fault in (faults or {}).values())
             limit = STALL_TIMEOUT if stalls else object_store._TIMEOUT
             hasty = patch.object(object_store, "_TIMEOUT", limit)
@@ -123,7 +122,7 @@ def bucket(server: Server) -> Iterator[tuple[Callable[[str], Store], Way]]:
 
 @contextmanager
 def untouched(server: Server) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the URL of the server's bucket, and the environment that leads any process there."""
+    """Yield the URL of the server's bucket, and the environment in which any process can use it."""
     if server.kind.understood:
         yield server.kind.url, server.environment
         return

@@ -1,4 +1,4 @@
-"""Fixtures for graph tests: from a flow's body to its graph and sources."""
+"""Fixtures of the graph tests: from a flow's body to its graph and sources."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def c(x=0): return x
 @flow
 def work(n: int, label: str = "x"):
 """
-# Where the first line of a body stands.
+# The line of the first statement of a body.
 FIRST = HEAD.count("\n") + 1
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A graph and the source it is of."""
+    """A graph and its source."""
 
     graph: Graph
     sources: dict[str, str]
@@ -59,7 +59,7 @@ Show = Callable[..., Shown]
 
 @pytest.fixture
 def show(tmp_path: Path) -> Show:
-    """Return a function that makes the graph of a flow with this body."""
+    """Return a function that creates the graph of a flow with this body."""
 
     def shown(body: str, granularity: Granularity = "checkpoint") -> Shown:
         path = tmp_path / "flow.py"
@@ -71,7 +71,7 @@ def show(tmp_path: Path) -> Show:
     return shown
 
 
-# One of everything that a graph can hold.
+# One of each kind of graph node.
 EVERYTHING = """
     x = a(n)
     if len(x) < 20:

@@ -36,11 +36,11 @@ FAULTS: tuple[Fault, ...] = ("killed before", "killed after", "timeout before", 
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The process has ended."""
 
 
 class FaultyStore:
-    """One process's way to a shared store: counts operations and fails at the `at`th, from 1."""
+    """One process's access to a shared store: counts operations and fails at the `at`th, from 1."""
 
     def __init__(self, inner: Store, fault: Fault = "killed before", at: int = 0) -> None:
         self.inner = inner
@@ -69,7 +69,7 @@ class FaultyStore:
         return created
 
     def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        # The weakest store there may be: each object by itself, a fault between any two.
+        # The weakest possible store: objects are created separately, with a fault between any two.
         return [self.create(key, value) for key, value in objects]
 
     def get(self, key: str) -> bytes | None:
@@ -102,7 +102,7 @@ class FaultyStore:
 
 @dataclass
 class World:
-    """What outlives processes: the store, and what was seen of it."""
+    """The state that outlives processes: the store, and the observations of it."""
 
     store: Store
     calls: Counter[str] = field(default_factory=Counter)
@@ -111,7 +111,7 @@ class World:
     processes: int = 0
 
     def look(self) -> None:
-        """I1: remember every record there is, and that none that was there has changed."""
+        """I1: remember every record, and check that no earlier record has changed."""
         for key in self.store.list("x/"):
             data = self.store.get(key)
             assert data is not None
@@ -125,7 +125,7 @@ def execution(store: Store, inputs: Any = 1, exec_id: str = EXEC) -> ExecutionRe
 
 
 def checkpoint(world: World, journal: Journal, id: str, value: Any) -> Any:
-    """Do what an engine does with one checkpoint, whose every run returns something else."""
+    """Do what an engine does for one checkpoint; every run of it returns a different value."""
     held = journal.invocation(id)
     if held is None:
         assert world.store.get(f"x/{journal.exec_id}/inv/{id}") is None, (
@@ -144,7 +144,7 @@ def checkpoint(world: World, journal: Journal, id: str, value: Any) -> Any:
 
 
 def flow(world: World, store: Store) -> Any:
-    """One process's run: three checkpoints, a failed attempt, a wait, a cut and the end."""
+    """Run one process: three checkpoints, a failed attempt, a wait, a cut and the end."""
     world.processes += 1
     journal = Journal.create(store, execution(store))
     journal.set_state("running")
@@ -165,7 +165,7 @@ def flow(world: World, store: Store) -> Any:
 
 
 def recover(world: World, run: Callable[[], Any]) -> Any:
-    """Run a process; if it does not end well, run another one that sees no fault."""
+    """Run a process; if it fails, run another process without faults."""
     try:
         result = run()
     except (Killed, StoreUnavailable):
@@ -176,7 +176,7 @@ def recover(world: World, run: Callable[[], Any]) -> Any:
 
 
 def check(world: World, result: Any) -> None:
-    """Hold the world against I1 to I6 after an execution that ended well."""
+    """Check I1 to I6 after an execution that completed."""
     world.look()
     journal = Journal.open(world.store, EXEC)
     for key in world.store.list("x/"):

@@ -19,7 +19,7 @@ Operations = Callable[[], Memory]
 
 @pytest.fixture(autouse=True)
 def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Put every test's executions and memory into a store of its own."""
+    """Put every test's executions and memory into a separate store."""
     url = f"sqlite:{tmp_path / 'kitaru.db'}"
     monkeypatch.setenv("KITARU_STORE", url)
     monkeypatch.chdir(tmp_path)
@@ -27,12 +27,12 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def operations_on(store: Store) -> Operations:
-    """Return what gives the memory as the next operation sees it, each a writer of its own."""
+    """Return a function that opens the memory for the next operation, each a separate writer."""
     numbers = count(1)
     return lambda: Memory(store, SCOPE, f"test/{next(numbers)}")
 
 
 @pytest.fixture
 def operation() -> Operations:
-    """Return the next operation on a memory in a store that holds nothing yet."""
+    """Return the next operation on a memory in an empty store."""
     return operations_on(MemoryStore())

@@ -1,4 +1,4 @@
-"""Fixtures for project tests: the built wheel, and an environment with it."""
+"""Fixtures of the project tests: the built wheel, and an environment with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """The files that git knows, below the repository's root."""
+    """Return the files that git tracks, below the repository's root."""
     command = ["git", "ls-files", "-z", "--", *patterns]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     files = [ROOT / name for name in done.stdout.split("\0") if name]
@@ -26,7 +26,7 @@ def tracked(*patterns: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class Installed:
-    """An environment in which the wheel is installed and the repository is out of sight."""
+    """An environment with the installed wheel, which cannot import the repository."""
 
     python: Path
     site: Path
@@ -62,10 +62,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel unpacked into an environment that sees this one's dependencies, but not the repo.
+    """Unpack the wheel into an environment with this one's dependencies, but without the repo.
 
-    A directory named in a .pth file has its own .pth files ignored, and it is one of those that
-    makes the editable installation.
+    The .pth files of a directory that is named in a .pth file are ignored, and the editable
+    installation is one of them.
     """
     folder = tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)

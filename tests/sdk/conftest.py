@@ -1,4 +1,4 @@
-"""Fixtures of the SDK tests: a store for each test, and flows written to files of their own."""
+"""Fixtures of the SDK tests: a store for each test, and flows in separate files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Put every test's executions into a store of its own."""
+    """Put every test's executions into a separate store."""
     url = f"sqlite:{tmp_path / 'store' / 'kitaru.db'}"
     monkeypatch.setenv("KITARU_STORE", url)
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,5 @@
-"""Deterministic simulation: one seed decides a whole execution, and replays it exactly.
+"""Deterministic simulation: one seed determines a whole execution, and replays it exactly.
 
-The engine, the journal and the stores are the real ones. What is simulated is what they run on:
-threads, clocks, random numbers, processes and the service behind a store.
+The engine, the journal and the stores are real. Their environment is simulated: threads, clocks,
+random numbers, processes and the service behind a store.
 """

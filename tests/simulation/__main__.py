@@ -1,6 +1,6 @@
 """Run seeds of the simulation: `python -m tests.simulation --seed 1 --seconds 60`.
 
-Prints what did not hold with the command that runs its seed again, and a summary at the end.
+Prints each failure with the command that runs its seed again, and a summary at the end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What must hold at the end of a run: everything that is stored, against plain Python."""
+"""Invariants at the end of a run: compare all stored data with plain Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.simulation.world import Violation, World
 
 
 def check(world: World) -> dict[str, str]:
-    """Hold all invariants against the store; return how each execution ended."""
+    """Check all invariants of the store; return how each execution ended."""
     _check_everything_is_still_there(world)
     ended = {}
     for exec_id in world.executions():
@@ -65,7 +65,7 @@ def _check_execution(world: World, exec_id: str) -> str:
 
 
 def _check_result(world: World, journal: Journal, result: Any) -> None:
-    """I3: what the flow returned is what plain Python returns."""
+    """I3: the flow returned what plain Python returns."""
     exec_id = journal.exec_id
     if exec_id not in world.kept.inputs or not world.is_consistent(exec_id):
         return
@@ -113,7 +113,7 @@ def _check_acknowledged(world: World) -> None:
 
 
 def _check_memory(world: World) -> None:
-    """Hold the versions of each key: numbered without a gap, each operation once."""
+    """Check the versions of each key: numbered without a gap, each operation once."""
     record_store = RecordStore(world.service.objects)
     by_key: dict[str, dict[int, str]] = {}
     for key in world.service.objects.list(""):
@@ -130,7 +130,7 @@ def _check_memory(world: World) -> None:
 
 
 def _check_listing(world: World) -> None:
-    """I5: the listing shows what there is, and everything decodes at its own key."""
+    """I5: the listing matches the store, and every object decodes at its own key."""
     objects = world.service.objects
     listed = [item["exec_id"] for item in list_executions(objects, limit=10_000)]
     for exec_id in world.executions():

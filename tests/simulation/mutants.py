@@ -1,4 +1,4 @@
-"""Ways in which the product could be wrong, to show that the simulation notices each of them."""
+"""Faulty variants of the product, to show that the simulation detects each of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.simulation.world import Scenario
 
 
 def _later(work: Callable[[], object]) -> None:
-    """Do something on another thread of the process, as a write that nobody waits for."""
+    """Do some work on another thread of the process, like a write without a wait."""
 
     def soon() -> None:
         primitives.Time.sleep(0.5)
@@ -98,7 +98,7 @@ def _seals_nothing(self: Execution) -> None:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong product: a patch, and what its runs contain so that the fault can have an effect."""
+    """A faulty product: a patch, and what its runs need so that the fault has an effect."""
 
     wrong: Callable[[], AbstractContextManager[object]]
     parts: Mapping[str, Any] = field(default_factory=dict)
@@ -146,13 +146,13 @@ MUTANTS: Mapping[str, Mutant] = {
 
 
 def caught(mutant: Mutant, seed: int) -> BaseException | None:
-    """Return how the run of a seed fails because of a mutant, None where it does not notice."""
+    """Return the failure that a mutant causes in the run of a seed, or None."""
     scenario = replace(Scenario.drawn(seed), **mutant.parts)
     return simulate(seed, scenario=scenario, wrong=[mutant.wrong()]).failure
 
 
 def seeds_until_caught(mutant: Mutant, most: int, first: int = 0) -> int | None:
-    """Return how many seeds it takes until a run fails because of a mutant; None for none."""
+    """Return the number of seeds until a run fails because of a mutant, or None."""
     for seed in range(first, first + most):
         if caught(mutant, seed) is not None:
             return seed - first + 1

@@ -1,4 +1,4 @@
-"""Threads, locks, clocks and random numbers of the simulation, in the place of Python's own."""
+"""Simulated threads, locks, clocks and random numbers, which replace Python's own."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tests.simulation.scheduler import Scheduler, Task
 if TYPE_CHECKING:
     from tests.simulation.processes import Process
 
-# The run that is under way; one at a time.
+# The current run; there is one at a time.
 _runs: list[Scheduler] = []
 
 
 def scheduler() -> Scheduler:
-    """Return the scheduler of the run that is under way."""
+    """Return the scheduler of the current run."""
     return _runs[-1]
 
 
 def use(one: Scheduler | None) -> None:
-    """Make `one` the scheduler of the run that is under way; None ends it."""
+    """Make `one` the scheduler of the current run; None ends the run."""
     _runs[:] = [one] if one is not None else []
 
 
 def current() -> Process:
-    """Return the process of the thread that runs."""
+    """Return the process of the current thread."""
     task = scheduler().current
     assert task is not None
     return task.process
 
 
 class Waiters:
-    """The threads that wait for something."""
+    """The threads that wait for an event."""
 
     def __init__(self) -> None:
         self._tasks: list[Task] = []
@@ -63,7 +63,7 @@ class Waiters:
 
 
 class Lock:
-    """A lock; `again` lets the thread that has it take it again."""
+    """A lock; with `again`, its owner can acquire it again."""
 
     def __init__(self, *, again: bool = False) -> None:
         self._again = again
@@ -112,7 +112,7 @@ class Lock:
         return self.acquire()
 
     def __exit__(self, *error: object) -> None:
-        # A thread whose process was killed while it waited does not have the lock any more.
+        # A thread whose process was killed during a wait does not own the lock any more.
         if self._owner is scheduler().current:
             self.release()
 
@@ -192,7 +192,7 @@ class Event:
 
 
 class Thread:
-    """A thread of the process that makes it."""
+    """A thread of the process that creates it."""
 
     def __init__(
         self,
@@ -224,7 +224,7 @@ class Thread:
         run.switch()
 
     def ended(self) -> None:
-        """Wake those who wait for the end of this thread."""
+        """Wake the threads that wait for the end of this thread."""
         assert self._task is not None
         if self in self._task.process.threads:
             self._task.process.threads.remove(self)
@@ -265,7 +265,7 @@ class Threading:
 
 
 class Time:
-    """The module `time`: each process has a wall clock of its own."""
+    """The module `time`: each process has a separate wall clock."""
 
     @staticmethod
     def sleep(seconds: float) -> None:
@@ -298,7 +298,7 @@ class Moments(datetime):
 
 
 class System:
-    """The module `os`, with what tells processes apart."""
+    """The module `os`, with the functions that distinguish processes."""
 
     @staticmethod
     def getpid() -> int:
@@ -317,7 +317,7 @@ class System:
 
 
 class Chance:
-    """The module `random`: every generator draws from what the process does."""
+    """The module `random`: every generator draws from the random numbers of the process."""
 
     class SystemRandom(random.Random):
         def random(self) -> float:
@@ -341,7 +341,7 @@ REPLACED: list[tuple[object, object]] = [
 
 
 def replacements(namespace: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    """Yield what is to be replaced in the globals of a module, with what replaces it."""
+    """Yield the globals of a module that must be replaced, with their replacements."""
     for name, value in namespace.items():
         for real, simulated in REPLACED:
             if value is real:

@@ -1,7 +1,7 @@
 """Simulated processes: each has its own memory, clock, random numbers and output.
 
-What a real process has once, such as the executions that run in it, is in the globals of Kitaru's
-modules. They are exchanged when the turn goes to a thread of another process.
+State that a real process has once, such as its current executions, is in the globals of Kitaru's
+modules. It is exchanged when a thread of another process gets the turn.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from tests.simulation import primitives
 from tests.simulation.primitives import Lock, Moments, RLock, Thread, replacements
 from tests.simulation.scheduler import Killed, Scheduler, Task
 
-# 2026-01-01, where the clocks of all processes are about.
+# 2026-01-01, the approximate time of the clocks of all processes.
 _EPOCH = 1767225600.0
-# Small, so that short runs meet blobs and segments.
+# Small, so that short runs create blobs and segments.
 INLINE_BYTES = 256
 SEGMENT_RECORDS = 3
-# Those that a step does not import, or that no simulated process uses.
+# Modules that a step does not import, or that no simulated process uses.
 _LEFT_OUT = ("kitaru.cli", "kitaru.__main__", "kitaru.runtime.__main__", "kitaru.stores.sqlite")
-# The stores of the harness stay real: they are what outlives the processes.
+# The stores of the harness stay real: their data outlives the processes.
 _REAL = ("kitaru.stores.memory",)
-# Nothing switches while their locks are held, and `cached_property` holds one of Python's outside.
+# No switch occurs while their locks are locked, and `cached_property` locks a real one outside.
 _PURE = ("kitaru.wire.definitions",)
 
-# What a process has of its own, and how it begins.
+# The state of a process, and its initial values.
 STATE: list[tuple[object, str, Callable[[], object]]] = [
     (local_run, "_running", WeakValueDictionary),
     (ids, "_last_ms", int),
@@ -70,9 +70,9 @@ STATE: list[tuple[object, str, Callable[[], object]]] = [
 class Process:
     """A simulated process.
 
-    `skew` is by how many seconds its wall clock differs. `code` is the module of the flow that it
-    has imported, `declarations` what that module declares. `thread_faults` is the chance that the
-    system refuses to start a thread.
+    `skew` is the offset of its wall clock in seconds. `code` is the imported module of the flow,
+    `declarations` are the changes that the module declares. `thread_faults` is the probability that
+    the system refuses to start a thread.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class Process:
             self.state[at] = dict(declarations)
 
     def clock(self) -> float:
-        """Return the seconds since 1970 as this process sees them."""
+        """Return the seconds since 1970 by the clock of this process."""
         return _EPOCH + self.run.now + self.skew
 
     def random_bytes(self, size: int) -> bytes:
-        """Return random bytes; those of two processes differ."""
+        """Return random bytes, which differ between processes."""
         return self._random.randbytes(size)
 
     def refuses_thread(self) -> bool:
@@ -121,7 +121,7 @@ class Process:
         return refuses
 
     def start(self, work: Callable[[], object]) -> Task:
-        """Begin: run `work` on the main thread."""
+        """Start the process: run `work` on the main thread."""
         thread = Thread(target=work, name="main")
         task = self.run.spawn(self, "main", work)
         thread._task, task.thread, thread.ident = task, thread, task.number
@@ -130,7 +130,7 @@ class Process:
         return task
 
     def kill(self, why: str) -> None:
-        """End it between two instructions: no thread of it does anything any more."""
+        """End the process between two instructions: none of its threads runs again."""
         if self.is_dead:
             return
         self.run.note(f"kill {self.name} {why}")
@@ -138,7 +138,7 @@ class Process:
         self._end()
 
     def leave(self) -> None:
-        """End it as Python does at the end of a script: what can continue does so first."""
+        """End it as Python does at the end of a script: threads that can continue do so first."""
         local_run._settle_all()
         logs.close_all()
         self.run.note(f"exit {self.name}")
@@ -159,7 +159,7 @@ def _modules() -> Iterator[ModuleType]:
 
 
 def _import_all() -> None:
-    """Import what a process imports while it runs, so that it is patched as well."""
+    """Import the modules that a process imports while it runs, so that they are patched too."""
     for found in pkgutil.walk_packages(kitaru.__path__, "kitaru."):
         if not found.name.startswith(_LEFT_OUT) and not found.name.endswith("otel"):
             importlib.import_module(found.name)
@@ -169,7 +169,7 @@ _found_locks: list[tuple[object, str, Callable[[], object]]] = []
 
 
 def _locks() -> list[tuple[object, str, Callable[[], object]]]:
-    """Return the locks that are globals of modules: each process has its own."""
+    """Return the locks that are globals of modules: each process has separate locks."""
     if not _found_locks:
         _import_all()
         kinds = {type(threading.Lock()): Lock, type(threading.RLock()): RLock}
@@ -181,7 +181,7 @@ def _locks() -> list[tuple[object, str, Callable[[], object]]]:
 
 
 class Exchange:
-    """Puts the state of a process in place when a thread of it gets its turn."""
+    """Installs the state of a process when one of its threads gets the turn."""
 
     def __init__(self) -> None:
         self._places = [(place, name) for place, name, _ in (*STATE, *_locks())]
@@ -189,7 +189,7 @@ class Exchange:
         self._inside: Process | None = None
 
     def enter(self, process: Process | None) -> None:
-        """Make the state of `process` the present one; None brings back what was before."""
+        """Install the state of `process`; None restores the original state."""
         if process is self._inside:
             return
         if self._inside is not None:
@@ -206,12 +206,12 @@ class Exchange:
         return [getattr(place, name) for place, name in self._places]
 
 
-# The parts of a mark are read from the system, one line of `_PROC` for each simulated process.
+# The system supplies the parts of a marker, one line of `_PROC` for each simulated process.
 _alive: dict[int, Process] = {}
 
 
 def register(process: Process) -> None:
-    """Let other processes see this one, as long as it lives."""
+    """Make this process visible to other processes while it is alive."""
     _alive[process.pid] = process
 
 
@@ -221,7 +221,7 @@ def _is_alive(pid: int) -> bool:
 
 @contextmanager
 def simulated(run: Scheduler) -> Iterator[None]:
-    """Let Kitaru run on the simulation's threads and clocks while the block runs."""
+    """Run Kitaru on the simulation's threads and clocks inside the block."""
     _locks()
     exchange = Exchange()
     exchange_in = exchange.enter

@@ -1,4 +1,4 @@
-"""Flows that a seed makes, in several versions of their code, and as plain Python."""
+"""Flows generated from a seed, in several versions of their code, and as plain Python."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from kitaru.runtime.llm.offline import offline_text
 from kitaru.wire.ids import Counters
 
 MODULE = "simulated_flow"
-# Which code a process has. `renamed` declares its rename, `undeclared` does not.
+# The versions of the code. `renamed` declares its rename, `undeclared` does not.
 CODES = ("first", "edited", "renamed", "undeclared")
-# Executions that began with the code on the left run with any on the right.
+# Executions that started with the version on the left can run with each version on the right.
 COMPATIBLE = {
     "first": ("first", "edited", "renamed"),
     "edited": ("first", "edited", "renamed"),
@@ -94,7 +94,7 @@ def simulated(me: str, n: int) -> int:
 
 @dataclass(frozen=True)
 class Program:
-    """A flow: its source by version of the code; `waits` are the names of its questions."""
+    """A flow: its source by version of the code; `waits` are the names of its waits."""
 
     seed: int
     sources: Mapping[str, str]
@@ -102,7 +102,7 @@ class Program:
 
     @property
     def loads(self) -> bool:
-        """Whether it reads artifacts of the execution that its inputs name."""
+        """Whether it loads artifacts of the execution that its inputs name."""
         return "loads(me, s" in self.sources["first"]
 
     @classmethod
@@ -231,8 +231,8 @@ _PARTS: dict[str, Part] = {
 
 
 def load(source: str) -> tuple[types.ModuleType, dict[Any, None]]:
-    """Return the module of a source, and what it declares."""
-    # The place depends on the content alone: it is recorded.
+    """Return the module of a source, and the changes that it declares."""
+    # The path depends on the content alone, because it is recorded.
     folder = Path(tempfile.gettempdir(), "kitaru-simulation")
     folder /= hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
     file = folder / f"{MODULE}.py"
@@ -263,10 +263,10 @@ def load(source: str) -> tuple[types.ModuleType, dict[Any, None]]:
 
 @dataclass
 class Plain:
-    """What an execution is in plain Python.
+    """An execution in plain Python.
 
-    `answers` are the answers of people by wait, `shared` what operations on a shared memory
-    returned by invocation, `results` what a replay injects by invocation.
+    `answers` are the answers by wait, `shared` the results of operations on a shared memory by
+    invocation, `results` the results that a replay injects by invocation.
     """
 
     answers: Mapping[str, Any]
@@ -276,7 +276,7 @@ class Plain:
     _remembered: dict[str, list[Any]] = field(default_factory=dict)
 
     def run(self, source: str, me: str, n: int) -> Any:
-        """Return the flow's result; raises what the flow raises."""
+        """Return the flow's result; raise its exception."""
         namespace: dict[str, Any] = {"__name__": "plain", "print": lambda *args: None}
         fake = self._kitaru()
         before = {name: sys.modules.get(name) for name in ("kitaru", "time")}
@@ -302,7 +302,7 @@ class Plain:
                 get=self._get, set=self._set, delete=self._delete, list=self._list
             ),
             "save": lambda name, value: None,
-            # An artifact is called after what it contains: a replay may not run its checkpoint.
+            # An artifact is named after its contents: a replay may not run its checkpoint.
             "load": lambda me, name: [int(name.removeprefix("art-"))],
             "log": lambda **metadata: None,
             "renamed": lambda *args, **names: None,

@@ -1,4 +1,4 @@
-"""Run one seed, and say what became of it."""
+"""Run one seed, and report the result."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def simulate(
     keeps_trace: bool = False,
     wrong: Sequence[AbstractContextManager[object]] = (),
 ) -> Report:
-    """Run a seed; `failure` of the report is what did not hold, None where everything did.
+    """Run a seed; `failure` of the report is the violated invariant, or None.
 
     Args:
-        scenario, chaos: instead of those that the seed decides, to shrink a failing run.
-        wrong: patches that make the product wrong, for tests of the simulation itself.
+        scenario, chaos: replace those of the seed, to shrink a failing run.
+        wrong: patches that make the product faulty, for tests of the simulation itself.
     """
     failure: BaseException | None = None
     ended: Counter[str] = Counter()
-    # When cycles are collected is no decision of the seed.
+    # The seed does not determine when the garbage collector runs.
     gc.disable()
     try:
         with ExitStack() as stack:

@@ -1,8 +1,8 @@
-"""Run threads one at a time, in an order that a seed decides, on a clock that only it moves.
+"""Run threads one at a time, in the order of a seed, on a clock that only the scheduler moves.
 
-Each simulated thread is a real one that waits for its turn. A thread gives the turn away at switch
-points: operations of a store, locks, events, sleeps, and the start and end of threads. Nothing else
-runs meanwhile, so the same seed gives the same run.
+Each simulated thread is a real thread that waits for its turn. A thread yields the turn at switch
+points: operations of a store, locks, events, sleeps, and the start and end of threads. No other
+thread runs meanwhile, so the same seed produces the same run.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _PATIENCE_SECONDS = 60.0
 
 
 class Killed(BaseException):
-    """The process of this thread is gone."""
+    """The process of this thread has ended."""
 
 
 class Stuck(Exception):
-    """No thread can continue, or the run took more steps or time than it may."""
+    """No thread can continue, or the run exceeded its limit of steps or time."""
 
 
 class Task:
@@ -54,10 +54,10 @@ class Task:
 class Scheduler:
     """Chooses the thread that runs next. One instance per run.
 
-    `stickiness` is the chance that a thread keeps its turn at a switch point. With `by_priority`
-    the runnable thread of the highest random priority runs, and priorities change rarely: this
-    starves threads for long, which finds other bugs than an even choice does. `hurry` is the
-    chance that time passes although threads could run, as it does for slow ones.
+    `stickiness` is the probability that a thread keeps its turn at a switch point. With
+    `by_priority` the runnable thread of the highest random priority runs, and priorities change
+    rarely: this starves threads for long, which finds other bugs than a uniform choice. `hurry` is
+    the probability that time passes although threads could run, as with slow threads.
     """
 
     def __init__(self, seed: int, *, most_steps: int = 200_000, keeps_trace: bool = False) -> None:
@@ -98,7 +98,7 @@ class Scheduler:
     # Threads
 
     def spawn(self, process: Process, name: str, work: Callable[[], object]) -> Task:
-        """Make a thread of `process` that runs `work` when it is given a turn."""
+        """Create a thread of `process` that runs `work` when it gets the turn."""
         self._count += 1
         task = Task(self._count, process, name, work)
         task.priority = self.random.random()
@@ -107,7 +107,7 @@ class Scheduler:
         return task
 
     def run(self, first: Task) -> None:
-        """Run until `first` has ended; end all other threads then, and raise what went wrong."""
+        """Run until `first` has ended, then end all other threads, and raise the error, if any."""
         self._give(first)
         if not self._main.acquire(timeout=_PATIENCE_SECONDS * 10):
             raise Stuck("a thread keeps its turn for ever: it waits for something that is real")
@@ -167,7 +167,7 @@ class Scheduler:
     # Switch points
 
     def switch(self) -> None:
-        """Let another thread run, maybe; raises Killed where the process of this one is gone."""
+        """Let another thread run, if one is chosen; raise Killed if this process has ended."""
         task = self._step()
         if self.random.random() < self.stickiness and not self.by_priority:
             return
@@ -178,7 +178,7 @@ class Scheduler:
             self._check(task)
 
     def block(self, seconds: float = inf) -> bool:
-        """Wait until somebody calls `wake`, or for that long; return whether somebody did."""
+        """Wait for `wake`, at most that many seconds; return whether `wake` was called."""
         task = self._step()
         task.is_blocked, task.was_woken = True, False
         task.wakes_at = self.now + max(0.0, seconds)
@@ -231,12 +231,12 @@ class Scheduler:
         if self.random.random() < 0.02:
             self.random.choice(ready).priority = self.random.random()
         if self.random.random() < 0.02 and current is not None:
-            # What waits for another thread by looking again and again must not starve it.
+            # A thread that polls for another thread must not starve it.
             current.priority = self.random.random() / 2
         return max(ready, key=lambda task: task.priority)
 
     def _pass_time(self) -> bool:
-        """Move the clock to the next moment at which a thread wakes; False when none does."""
+        """Move the clock to the next moment at which a thread wakes; return False if none does."""
         at = min((task.wakes_at for task in self.tasks if task.is_blocked), default=inf)
         if at == inf:
             return False
@@ -249,7 +249,7 @@ class Scheduler:
     # Ends of processes
 
     def unwind(self, process: Process) -> None:
-        """Let each other thread of a process that is dead end, before anything else happens."""
+        """Let each other thread of a dead process end before any other thread runs."""
         assert self.current is not None
         me = self.current
         for task in [one for one in self.tasks if one.process is process and one is not me]:
@@ -258,7 +258,7 @@ class Scheduler:
             me.turn.acquire()
 
     def waiting(self) -> str:
-        """Return what each thread waits for, for people."""
+        """Return what each thread waits for, for display."""
         return ", ".join(
             f"{task} {task.name} until {task.wakes_at:.0f}"
             if task.is_blocked

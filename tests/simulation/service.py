@@ -1,7 +1,7 @@
-"""What is behind a store: objects that outlive all processes, and the faults on the way to them.
+"""The service behind a store: objects that outlive all processes, and faults of its operations.
 
 Two kinds of store use it. `LocalStore` is as near as a file on a disk. The other is the real
-`kitaru.stores.object_store.ObjectStore`, with `Bucket` in the place of the library that makes its
+`kitaru.stores.object_store.ObjectStore`, in which `Bucket` replaces the library that makes its
 requests: its retries, threads and translations of errors are the real ones.
 """
 
@@ -25,7 +25,7 @@ from tests.simulation.scheduler import Scheduler
 
 T = TypeVar("T")
 
-# What may go wrong with an operation, by the kind of the operation.
+# The possible faults of an operation, by its kind.
 FAULTS = {
     "create": ("error before", "lost answer", "busy", "denied", "kill before", "kill after",
                "slow", "twice", "late"),
@@ -33,13 +33,13 @@ FAULTS = {
     "list": ("error before", "busy", "denied", "kill before", "slow", "stale"),
     "delete": ("error before", "lost answer", "kill before", "kill after", "slow"),
 }  # fmt: skip
-# What a process need not notice: it may not fail because of it alone.
+# Faults that a process need not notice: such a fault alone must not make it fail.
 UNNOTICED = frozenset({"kill before", "kill after", "slow", "twice", "late", "stale"})
 
 
 @dataclass
 class Chaos:
-    """What goes wrong in a run, drawn from its seed; `faults` and `kills` are how often at most."""
+    """The faults of a run, drawn from its seed; `faults` and `kills` are the maximum numbers."""
 
     random: random.Random
     fault_rate: float = 0.0
@@ -55,7 +55,7 @@ class Chaos:
     def drawn(cls, seed: int) -> Chaos:
         chance = random.Random(f"{seed} chaos")
         everything = sorted({kind for kinds in FAULTS.values() for kind in kinds})
-        # A few kinds at a time reach further than all of them together.
+        # Runs with a few kinds of faults get further than runs with all of them.
         some = chance.sample(everything, chance.randrange(1, len(everything)))
         return cls(
             chance,
@@ -69,7 +69,7 @@ class Chaos:
         )
 
     def fault(self, run: Scheduler, operation: str, key: str) -> str:
-        """Return what goes wrong with an operation, empty for nothing."""
+        """Return the fault of an operation, or "" for none."""
         if self.random.random() >= self.fault_rate or not self.faults:
             return ""
         if run.steps > self.until_step:
@@ -94,12 +94,12 @@ class Chaos:
 
 
 def _may_be_old(prefix: str) -> bool:
-    """Return whether a list may miss what was just written: only hints are read by such lists."""
+    """Return whether a list may miss new objects: only hints are read by such lists."""
     return prefix.endswith(("/state/", "/segment/")) or prefix.startswith("cache/")
 
 
 class Service:
-    """Objects by key, shared by all processes of a run; tells `watch` of each one that is made."""
+    """Objects by key, shared by all processes of a run; calls `watch` for each new object."""
 
     def __init__(self, run: Scheduler, chaos: Chaos, *, remote: bool) -> None:
         self.run = run
@@ -110,14 +110,14 @@ class Service:
         self.watch: Callable[[str, bytes], None] = lambda key, value: None
 
     def create(self, key: str, value: bytes) -> bool:
-        """Create an object; the one atomic operation of a store."""
+        """Create an object, the only atomic operation of a store."""
         done = self.objects.create(key, value)
         if done:
             self.watch(key, value)
         return done
 
     def operate(self, operation: str, key: str, effect: Callable[[], T], old: T | None = None) -> T:
-        """Do an operation of the running process on its way through what may go wrong."""
+        """Run an operation of the current process, with its faults."""
         run, process = self.run, primitives.current()
         self.operations += 1
         run.switch()
@@ -136,7 +136,7 @@ class Service:
             raise self._error(fault)
         result = effect()
         if fault == "twice":
-            # A request that was sent again on its way: the second one gets the answer.
+            # A request that was repeated in transit: the second request receives the response.
             result = effect()
         run.note(f"{operation} {key} {_shown(result)}")
         if fault == "kill after":
@@ -185,7 +185,7 @@ def _shown(result: object) -> str:
 
 
 class LocalStore:
-    """The store of a process on the machine that all of them share."""
+    """The store of a process on the machine that all processes share."""
 
     remote = False
 
@@ -198,7 +198,7 @@ class LocalStore:
         return self._service.operate("create", key, lambda: self._service.create(key, value))
 
     def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
-        # One commit, as in SQLite: all of them or none.
+        # A single commit, as in SQLite: all of them or none.
         def effect() -> list[bool]:
             return [self._service.create(*one) for one in objects]
 
@@ -224,17 +224,17 @@ class LocalStore:
             self._service.operate("delete", key, effect)
 
     def inspect(self, prefix: str) -> None:
-        """Do nothing: nothing is damaged here."""
+        """Do nothing: no object is damaged here."""
 
     def flush(self) -> None:
-        """Do nothing: each object is complete by itself."""
+        """Do nothing: each object is complete."""
 
     def close(self) -> None:
         """Do nothing: the objects are shared."""
 
 
 class Bucket:
-    """What `ObjectStore` uses of the library obstore, on the objects of a service."""
+    """The interface of the library obstore that `ObjectStore` uses, on a service's objects."""
 
     exceptions = exceptions
 
@@ -266,7 +266,7 @@ class Bucket:
 
 
 def opened(service: Service) -> Any:
-    """Return the store of the process that runs."""
+    """Return the store of the current process."""
     if not service.remote:
         return LocalStore(service)
     return object_store.ObjectStore("s3://simulated")

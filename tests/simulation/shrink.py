@@ -1,4 +1,4 @@
-"""Reduce a run that fails: leave out parts and faults as long as it still fails."""
+"""Reduce a failing run: remove parts and faults while the run still fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.simulation.world import Scenario
 
 @dataclass(frozen=True)
 class Smallest:
-    """The smallest run that was found: its parts, faults and kills, and what fails in it."""
+    """The smallest failing run that was found: its parts, faults and kills, and its failure."""
 
     scenario: Scenario
     faults: int
@@ -28,9 +28,9 @@ class Smallest:
 
 
 def shrink(seed: int, tries: int = 200) -> Smallest:
-    """Return the smallest run of a seed that still fails; raises ValueError when it does not fail.
+    """Return the smallest run of a seed that still fails; raises ValueError if it does not fail.
 
-    Removing a part changes what follows, so the smaller run may fail in another way.
+    Removing a part changes the rest of the run, so the smaller run may fail differently.
     """
     best = _run(Scenario.drawn(seed), Chaos.drawn(seed))
     if best is None:

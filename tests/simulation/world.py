@@ -1,8 +1,8 @@
-"""One run: a program, the processes that run it, and what must hold all the while.
+"""One run: a program, the processes that run it, and the invariants that always apply.
 
 The invariants are those of `tests/faults.md`: I1 a record never changes, I2 its values exist, I3
 what is returned is what is recorded, I4 no success is reported as failure and no failure as
-success, I5 no reader sees halves, I6 user code never runs once its result is recorded.
+success, I5 no reader sees partial objects, I6 user code never runs once its result is recorded.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from tests.simulation.programs import COMPATIBLE, Program, load
 from tests.simulation.scheduler import Killed, Scheduler
 from tests.simulation.service import Bucket, Chaos, Service, opened
 
-# How long what a process learned last counts for an execution that it alone runs, in a bucket.
+# How long a process may rely on its last read of an execution that it alone runs, in a bucket.
 _FRESH_SECONDS = 1.0
 _RETRIES = {"shaky": 2, "steady": 2}
 _FIRST = "e1"
@@ -56,12 +56,12 @@ _LATE_STEPS = 40_000
 
 
 class Violation(AssertionError):
-    """An invariant does not hold."""
+    """An invariant is violated."""
 
 
 @dataclass
 class Scenario:
-    """What a run consists of, drawn from its seed; each part can be left out."""
+    """The parts of a run, drawn from its seed; each part can be removed."""
 
     seed: int
     remote: bool = False
@@ -102,7 +102,7 @@ class Scenario:
 
 @dataclass
 class Report:
-    """What a run was: its trace's digest, steps, and what happened in it."""
+    """The report of a run: its trace's digest, its number of steps, and its events."""
 
     seed: int
     fingerprint: str
@@ -118,7 +118,7 @@ class Report:
 
 @dataclass
 class Kept:
-    """What is known of the executions of a run, however many processes it took."""
+    """Facts about the executions of a run, across all its processes."""
 
     began_with: dict[str, str] = field(default_factory=dict)
     codes: dict[str, set[str]] = field(default_factory=dict)
@@ -159,7 +159,7 @@ class World:
         # By key: the number and the time of the creation, and what was created.
         self.commits: dict[str, tuple[int, float, bytes]] = {}
         self.count = 0
-        # By process, execution and invocation: what was committed when its record was looked for.
+        # By process, execution and invocation: the number of commits when its record was read.
         self._looked: dict[tuple[int, str, str], tuple[int, float]] = {}
         self._tried: set[tuple[int, str, str]] = set()
         self._paused: dict[int, tuple[int, float]] = {}
@@ -172,7 +172,7 @@ class World:
     # What happens anywhere
 
     def fail(self, text: str) -> None:
-        """End the run because an invariant does not hold."""
+        """End the run because an invariant is violated."""
         self.run.fail(Violation(text))
         raise Killed
 
@@ -194,7 +194,7 @@ class World:
         return key.startswith("memory/") and "/version/" in key
 
     def was_collected(self, exec_id: str) -> bool:
-        """Return whether somebody began to remove an execution, or the source that it refers to."""
+        """Return whether the removal of an execution, or of the source that it uses, has started."""
         return keys.garbage(exec_id) in self.commits
 
     def _disturb(self, task: Any) -> None:
@@ -213,7 +213,7 @@ class World:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Watch, while the block runs, what the engine asks of user code and hands to it."""
+        """Watch which user code the engine calls inside the block, and with which values."""
         call_unchanged, attempt = attempts._call_unchanged, engine.Execution._attempt
         held, pause = engine.Execution._recorded_outcome, engine.Execution._pause
 
@@ -270,7 +270,7 @@ class World:
         return primitives.current().code.simulated  # type: ignore[union-attr]
 
     def _calls(self, exec_id: str, call: Call) -> None:
-        """I6: hold the call of a function against what was recorded when it was decided on."""
+        """I6: compare the call of a function with the records at the time of the decision."""
         process = primitives.current()
         self.run.note(f"calls {exec_id} {call.id}")
         looked, at = self._looked[process.pid, exec_id, call.id]
@@ -281,7 +281,7 @@ class World:
             number, moment, _ = self.commits.get(key, (looked + 1, at, b""))
             fresh = self.scenario.remote and at - moment <= _FRESH_SECONDS
             if key == keys.end(exec_id) and not self.is_consistent(exec_id):
-                # Other code goes another way, which nobody declared, and may not have got there.
+                # Undeclared other code takes another path, and may not have reached this point.
                 continue
             if number <= looked and not fresh and not self.was_collected(exec_id):
                 self.fail(f"{what}: {process.name} calls {call.id} of {exec_id}")
@@ -321,7 +321,7 @@ class World:
     # Processes
 
     def start(self, name: str, drive: Callable[[Any], None], code: str = "") -> Process:
-        """Start a process that opens the store, does what `drive` says, and ends."""
+        """Start a process that opens the store, calls `drive`, and ends."""
         module, declarations = self.code(code or "first")
         calm = self.is_calm
         most = 50.0 if self.scenario.collects else 5000.0
@@ -358,7 +358,7 @@ class World:
         return self.codes[name]
 
     def wait_for(self, *processes: Process, seconds: float = 1e9) -> bool:
-        """Wait until processes have ended; False when they have not by then."""
+        """Wait until processes have ended; return False on timeout."""
         until = self.run.now + seconds
         while any(not one.is_dead for one in processes):
             if self.run.now >= until or (self._is_late() and not self.is_calm):
@@ -367,7 +367,7 @@ class World:
         return True
 
     def _is_late(self) -> bool:
-        """Return whether the run has had its share of steps: processes that poll use many."""
+        """Return whether the run has used its share of steps: processes that poll use many."""
         return self.run.steps > _LATE_STEPS
 
     def _rest(self, seconds: float) -> None:
@@ -378,7 +378,7 @@ class World:
     # The script of a run
 
     def play(self) -> None:
-        """Play the whole run; the work of its first thread."""
+        """Play the whole run, in its first thread."""
         chance, scenario = self.chance, self.scenario
         self.kept.inputs[_FIRST] = (_FIRST, chance.randrange(20))
         self._act(lambda: self.operate(_FIRST, scenario.most_processes))
@@ -416,7 +416,7 @@ class World:
         self.run.spawn(self.harness, "actor", act)
 
     def executions(self) -> list[str]:
-        """Return the executions that there are."""
+        """Return the existing executions."""
         listed = self.service.objects.list("x/")
         found = sorted({key.split("/")[1] for key in listed if key.endswith("/execution")})
         for exec_id in found:
@@ -424,16 +424,16 @@ class World:
         return found
 
     def journal(self, exec_id: str) -> Journal:
-        """Return an execution's journal past all faults."""
+        """Return an execution's journal without faults."""
         return Journal.open(self.service.objects, exec_id)
 
     def end(self, exec_id: str) -> EndRecord | None:
-        """Return how an execution ended."""
+        """Return the end record of an execution."""
         record_store = RecordStore(self.service.objects)
         return record_store.read(EndRecord, keys.end(exec_id))
 
     def operate(self, exec_id: str, most: int) -> None:
-        """Run an execution in some processes, one after the other or at once, until it ends."""
+        """Run an execution in several processes, sequentially or concurrently, until it ends."""
         for _ in range(most):
             if self.end(exec_id) is not None or self._is_late():
                 return
@@ -446,12 +446,12 @@ class World:
             self._rest(self.chance.choice([0.1, 10.0, 500.0]))
 
     def settle(self, exec_id: str) -> None:
-        """Let an execution end without any fault: it must."""
+        """Let an execution end without any fault; fail if it does not."""
         for _ in range(12):
             if self.end(exec_id) is not None or self.was_collected(exec_id):
                 return
             if not self.is_consistent(exec_id):
-                # The code of its processes differs, and nobody declared how.
+                # The code of its processes differs without a declaration.
                 return
             if self._is_replay_of_another_way(exec_id):
                 return
@@ -474,7 +474,7 @@ class World:
         return error is not None and "Diverged" in error.type
 
     def is_consistent(self, exec_id: str) -> bool:
-        """Return whether all code that an execution met calls things by the same names."""
+        """Return whether all code of an execution uses the same names of calls."""
         used = self.kept.codes.get(exec_id, set())
         began = self.kept.began_with.get(exec_id)
         source = self.kept.replays.get(exec_id, ("", {}))[0]
@@ -482,7 +482,7 @@ class World:
         return same and (not source or self.is_consistent(source))
 
     def _learn(self, exec_id: str) -> None:
-        """Note what an execution is that a process began and did not live to tell of."""
+        """Record the facts of an execution whose process died before it reported them."""
         if exec_id in self.kept.inputs:
             return
         self.kept.inputs[exec_id] = ("more", 1)
@@ -498,7 +498,7 @@ class World:
         self.kept.inputs[exec_id] = self.kept.inputs[source]
 
     def _is_renamed(self, exec_id: str) -> bool:
-        """Return whether code that declares a rename continued what earlier code had begun."""
+        """Return whether code that declares a rename resumed an execution of earlier code."""
         used = self.kept.codes.get(exec_id, set())
         source = self.kept.replays.get(exec_id, ("", {}))[0]
         return used >= {"renamed"} or bool(source and self._is_renamed(source))
@@ -562,7 +562,7 @@ class World:
             self.fail(f"I4: {exec_id} returned a result, and no end is recorded")
 
     def _explain(self, error: Exception, exec_id: str, action: str) -> None:
-        """I4: fail unless there is a reason for the error that a process got."""
+        """I4: fail unless an error in a process has a known reason."""
         process = primitives.current()
         self.run.note(f"error {exec_id} {type(error).__name__}")
         reasons: list[bool] = [self.was_collected(exec_id)]
@@ -574,11 +574,11 @@ class World:
                 return
             case Diverged():
                 reasons.append(not self.is_consistent(exec_id))
-                # Code from before a rename stops at a record of the code that declared it.
+                # Code from before a rename stops at a record of the renamed code.
                 reasons.append(
                     self._is_renamed(exec_id) and self._code_of[process.pid] != "renamed"
                 )
-                # What was reused may be asked for with other arguments, behind an override.
+                # After an override, a reused call may be made with other arguments.
                 reasons.append(bool(self.kept.replays.get(exec_id, ("", {}))[1]))
             case CheckpointFailed():
                 cause = error.__cause__
@@ -671,7 +671,7 @@ class World:
 
     def _read(self, store: Any) -> None:
         client = KitaruClient(store)
-        # In a bucket the first state and its entry in the index are two requests.
+        # In a bucket, the first state and its entry in the index are two requests.
         indexed = {key.split("/")[2] for key in self.commits if key.startswith("index/")}
         known = [one for one in self.kept.started if one in indexed]
         listed = {one["exec_id"] for one in client.executions.list(limit=1000)}
@@ -746,7 +746,7 @@ class World:
                 self.operate(found, 3)
 
     def _is_loadable(self, exec_id: str) -> bool:
-        """Return whether a replay asks its source only for artifacts that the source has."""
+        """Return whether a replay loads only artifacts that its source has."""
         end = self.end(exec_id)
         is_free = self.program.waits or "namespace:" in self.program.sources["first"]
         return end is not None and end.status == "completed" and not is_free
@@ -768,7 +768,7 @@ class World:
     # What people see
 
     def check_status(self, exec_id: str) -> None:
-        """I4: hold the status that people see against what is known when no process lives."""
+        """I4: compare the displayed status with the known facts when no process is alive."""
         if self.service.remote or any(not one.is_dead for one in self.processes):
             return
         if exec_id not in self.executions() or self.was_collected(exec_id):
@@ -777,5 +777,5 @@ class World:
         if view.status == "running":
             self.fail(f"I4: {exec_id} is shown as running, and no process is alive")
         if view.status == "waiting" and not view.waits and self.end(exec_id) is None:
-            # Answered, and not continued yet: nothing wrong, and nothing to wait for.
+            # Answered but not resumed yet: there is no error and no pending wait.
             self.run.note(f"{exec_id} is answered")

@@ -18,7 +18,7 @@ BUCKETS = ["moto", "seaweedfs", "azurite", "fake-gcs"]
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
-    """Return the server of a kind, started when the first test asks for it."""
+    """Return the server of a kind, which starts for its first test."""
     running: dict[str, Server] = {}
     with ExitStack() as stack:
 
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 def behind(
     server: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], Proxy]]:
-    """Return a proxy before the server of a kind; the environment leads to it."""
+    """Return a proxy in front of the server of a kind, and set the environment to use it."""
     pytest.importorskip("obstore")
     with ExitStack() as stack:
 
