@@ -31,7 +31,7 @@ _MEMORY = "memory/"
 class StoredArtifact:
     """A value of an execution: saved under `name`, or the result of the invocation `name`.
 
-    `id` finds it again with `client.artifacts.get(id)`. `kind` is `saved`, `result`, or `call` for
+    `client.artifacts.get(id)` returns the same artifact. `kind` is `saved`, `result`, or `call` for
     a text of a model call, such as `draft/call-1/prompt`.
     """
 
@@ -45,14 +45,14 @@ class StoredArtifact:
 
     @property
     def save_type(self) -> str:
-        """Another name of `type`."""
+        """Alias of `type`."""
         return self.type
 
     def load(self) -> Any:
         """Return the value.
 
         Raises:
-            PickleRefused: it holds a pickle.
+            PickleRefused: the value contains a pickle.
         """
         if self.kind == "call":
             return codec.decode(self.journal.fetch(find_artifact(self.journal, self.name)))
@@ -67,7 +67,7 @@ class StoredArtifact:
 
 @dataclass(frozen=True)
 class CheckpointCall:
-    """An invocation of an execution, with what it stored, and its failed attempts."""
+    """An invocation of an execution, with its stored values and its failed attempts."""
 
     id: str
     name: str
@@ -78,7 +78,7 @@ class CheckpointCall:
 
 
 class Artifacts:
-    """What `KitaruClient.artifacts` offers; every method may raise EnvironmentFailure."""
+    """The artifacts of `KitaruClient.artifacts`; every method may raise EnvironmentFailure."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -95,11 +95,11 @@ class Artifacts:
         """Return the artifacts of an execution in program order; raises NotFound.
 
         Args:
-            name: only those of this name.
+            name: only artifacts with this name.
             kind: only `saved` ones, only `result` ones, only `call` ones, or those that were saved
                 as this type.
-            producing_call: only those of this invocation.
-            limit: how many at most; default all.
+            producing_call: only artifacts of this invocation.
+            limit: maximum number of artifacts; default all.
 
         Example:
             context = client.artifacts.list(exec_id, name="context")[0].load()
@@ -115,7 +115,7 @@ class Artifacts:
         return builtins.list(islice(chosen, limit))
 
     def get(self, artifact_id: str) -> StoredArtifact | MemoryArtifact:
-        """Return the artifact that has this id; raises NotFound."""
+        """Return the artifact with this id; raises NotFound."""
         if artifact_id.startswith(_MEMORY):
             memory = Memories(self._store)
             return MemoryArtifact(artifact_id, artifact_id.split("/", 3)[-1], memory)
@@ -163,7 +163,7 @@ def _stored(journal: Journal, one: Artifact) -> StoredArtifact:
 
 
 class MemoryEntry(Struct):
-    """A version of a memory's key: `artifact_id` finds its value with `client.artifacts.get`."""
+    """A version of a memory's key; `client.artifacts.get(artifact_id)` returns its value."""
 
     key: str
     version: int
@@ -179,9 +179,9 @@ class MemoryEntry(Struct):
 
 
 class ScopedMemories(Explaining):
-    """What `KitaruClient.memories` offers: memory by scope and kind of scope, as entries.
+    """The memory of `KitaruClient.memories`: entries by scope and kind of scope.
 
-    `client.memory` is the same memory, and returns values.
+    `client.memory` is the same memory, but returns values.
 
     Example:
         entry = client.memories.get("tone", scope="sales", scope_type="namespace")
@@ -193,7 +193,7 @@ class ScopedMemories(Explaining):
     def get(
         self, key: str, *, scope: str, scope_type: str | None = None, version: int | None = None
     ) -> MemoryEntry | None:
-        """Return the newest version of a key that has a value, or one version; None without."""
+        """Return the newest version of a key with a value, or a given version; else None."""
         found = [
             one
             for one in self.history(key, scope=scope, scope_type=scope_type)
@@ -215,7 +215,7 @@ class ScopedMemories(Explaining):
     def list(
         self, *, scope: str, scope_type: str | None = None, prefix: str = ""
     ) -> builtins.list[MemoryEntry]:
-        """Return the newest version of each key that has a value, sorted by key."""
+        """Return the newest version of each key with a value, sorted by key."""
         where = self._scope(scope, scope_type)
         found = [self.get(key, scope=where) for key in self._memory.list(prefix, scope=where)]
         return [one for one in found if one is not None]
@@ -223,7 +223,7 @@ class ScopedMemories(Explaining):
     def history(
         self, key: str, *, scope: str, scope_type: str | None = None
     ) -> builtins.list[MemoryEntry]:
-        """Return the versions of a key, the newest first."""
+        """Return the versions of a key, newest first."""
         where = self._scope(scope, scope_type)
         kind, _, name = where.partition(":")
         return [
@@ -240,19 +240,19 @@ class ScopedMemories(Explaining):
         ]
 
     def delete(self, key: str, *, scope: str, scope_type: str | None = None) -> MemoryEntry | None:
-        """Take a key's value away, and return the version that says so; None without a value."""
+        """Delete a key's value and return the version that records this; None without a value."""
         refuse_while_importing("client.memories.delete(…)")
         where = self._scope(scope, scope_type)
         gone = self._memory.delete(key, scope=where)
         return self.history(key, scope=where)[0] if gone else None
 
     def purge(self, key: str, *, scope: str, scope_type: str | None = None) -> int:
-        """Erase a key with all its versions; return how many there were."""
+        """Erase a key with all its versions; return the number of versions."""
         refuse_while_importing("client.memories.purge(…)")
         return self._memory.purge(key, scope=self._scope(scope, scope_type))
 
     def scopes(self) -> builtins.list[dict[str, Any]]:
-        """Return what `client.memory.scopes` does."""
+        """Return the result of `client.memory.scopes`."""
         return self._memory.scopes()
 
     def _scope(self, scope: str, kind: str | None) -> str:
@@ -274,7 +274,7 @@ class MemoryArtifact:
 
 
 class ReplayHandle(Handle[R]):
-    """The handle of a replay, which is also the only one of its `results`."""
+    """The handle of a replay, which is also the only item of its `results`."""
 
     def __init__(self, handle: Handle[R], source_exec_id: str) -> None:
         super().__init__(handle._journal, handle._run)
@@ -287,12 +287,12 @@ class ReplayHandle(Handle[R]):
 
     @property
     def replay_exec_id(self) -> str:
-        """The id of the replay: `exec_id`."""
+        """The id of the replay: alias of `exec_id`."""
         return self.exec_id
 
     @property
     def results(self) -> tuple[ReplayHandle[R], ...]:
-        """The replays that were started: this one."""
+        """The started replays: only this one."""
         return (self,)
 
 
@@ -305,7 +305,7 @@ def overridden(
     `{"output": value}`.
 
     Raises:
-        UsageError: an override is of another form.
+        UsageError: an override has another form.
     """
     results: dict[str, Any] = {}
     inputs: dict[str, Any] = {}

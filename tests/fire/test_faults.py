@@ -1,4 +1,4 @@
-"""One or many faults at the store's operations, in the use of every feature, and then a resume.
+"""Faults at store operations of flows with every feature, followed by a resume.
 
 This runs a part of `python -m tests.fire faults`.
 """

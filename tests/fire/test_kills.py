@@ -1,6 +1,6 @@
 """Real processes killed at store operations of 20 checkpoints, a wait, memory and a fan-out.
 
-A part of what `python -m tests.fire kills` tries.
+This runs a part of `python -m tests.fire kills`.
 """
 
 from __future__ import annotations

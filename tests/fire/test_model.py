@@ -1,4 +1,4 @@
-"""The journal by exhaustion: every order, every crash, every lost answer; and five wrong ways."""
+"""Exhaustive exploration of the journal: every order, crash and lost answer, and five mutants."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def keeps_its_own(store: Store, key: str, data: bytes) -> bytes:
 
 
 def values_come_late(patch: pytest.MonkeyPatch) -> None:
-    """Write a record first, then what it refers to."""
+    """Write a record first, then the values that it refers to."""
     put, create_or_read = blobs._put_blob, blobs.create_or_read
     late: list[tuple[Store, str, str, bytes]] = []
 

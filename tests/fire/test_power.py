@@ -1,4 +1,4 @@
-"""Fault 8: the power goes while a store is made and written; what was durable is there."""
+"""Fault 8: a power loss while a store is created and written; durable objects survive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real processes that do the same thing at the same time, or long after they were given up."""
+"""Real processes that do the same work concurrently, or continue after another process replaced them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def racer(url: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that runs executions as they are named to it."""
+    """Start a process that runs the executions whose ids it reads."""
     process = subprocess.Popen(
         [*RACER, url],
         cwd=ROOT,
@@ -71,7 +71,7 @@ def recorded(url: str, exec_id: str) -> Any:
 
 
 def lockstep(url: str, meets: Path, rounds: int) -> None:
-    """Fault 9: both are in the checkpoint before either leaves it; one is recorded, both say it."""
+    """Fault 9: both run the checkpoint concurrently; one result is recorded, both return it."""
     meets.mkdir()
     with racer(url, RACER_MEETS=str(meets)) as one, racer(url, RACER_MEETS=str(meets)) as other:
         for number in range(rounds):
@@ -102,7 +102,7 @@ def test_two_in_lockstep_on_a_bucket(server: Server, tmp_path: Path) -> None:
 
 
 def test_different_machines(tmp_path: Path) -> None:
-    """Faults 39, 40: another clock, zone, locale, hash seed and umask change nothing."""
+    """Faults 39, 40: another clock, zone, locale, hash seed and umask change no result."""
     url = f"sqlite:{tmp_path}/store.db"
     elsewhere = {
         "TZ": "Pacific/Kiritimati",
@@ -128,7 +128,7 @@ def test_different_machines(tmp_path: Path) -> None:
 
 
 def test_a_zombie_finishes_after_its_successor(tmp_path: Path) -> None:
-    """Fault 11: it learns what is recorded, and changes nothing."""
+    """Fault 11: it reads the recorded result, and changes nothing."""
     url = f"sqlite:{tmp_path}/store.db"
     with racer(url, RACER_GATE=str(tmp_path)) as zombie, racer(url) as successor:
         tell(zombie, "e1")
@@ -145,7 +145,7 @@ def test_a_zombie_finishes_after_its_successor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_ended_in_user_code(tmp_path: Path, number: signal.Signals) -> None:
-    """Faults 3, 7: what was under way runs again, and nothing else is different."""
+    """Faults 3, 7: the interrupted work runs again, and there is no other difference."""
     url = f"sqlite:{tmp_path}/store.db"
     with racer(url, RACER_GATE=str(tmp_path)) as ended:
         tell(ended, "e1")
@@ -158,7 +158,7 @@ def test_ended_in_user_code(tmp_path: Path, number: signal.Signals) -> None:
 
 
 def test_out_of_memory(tmp_path: Path) -> None:
-    """Fault 7: with no memory left to record a value, it is not recorded, nor is the failure."""
+    """Fault 7: without memory to record a value, neither the value nor a failure is recorded."""
     url, many = f"sqlite:{tmp_path}/store.db", {"RACER_ITEMS": "4000000"}
     with racer(url, RACER_MEGABYTES="44", **many) as short:
         tell(short, "e1")
@@ -173,7 +173,7 @@ def test_out_of_memory(tmp_path: Path) -> None:
 
 @contextmanager
 def relay(port: int, most: int) -> Iterator[tuple[int, threading.Event]]:
-    """Listen in front of a server, pass at most N bytes to it, and report when they were sent."""
+    """Listen in front of a server, pass on at most `most` bytes, and report when they were sent."""
     left, full = [most], threading.Event()
 
     class Handler(socketserver.BaseRequestHandler):
@@ -186,7 +186,7 @@ def relay(port: int, most: int) -> Iterator[tuple[int, threading.Event]]:
                     server.sendall(data)
                 if left[0] <= 0:
                     full.set()
-                    # Until the sender is gone: the rest of its data never arrives.
+                    # Until the sender has ended: the rest of its data never arrives.
                     while self.request.recv(65536):
                         pass
                 server.shutdown(socket.SHUT_WR)
@@ -212,7 +212,7 @@ def relay(port: int, most: int) -> Iterator[tuple[int, threading.Event]]:
 
 
 def test_ended_while_a_value_goes_up(server: Server) -> None:
-    """Fault 6: half of a value is nobody's; the next process sends it whole."""
+    """Fault 6: half of a value belongs to no record; the next process sends the whole value."""
     size = 2_000_000
     url, wanted = f"{server.kind.url}/goes-up", {"RACER_SIZE": str(size)}
     with (
@@ -222,7 +222,7 @@ def test_ended_while_a_value_goes_up(server: Server) -> None:
         tell(ended, "e1")
         assert full.wait(60)
         ended.terminate()
-        # Its logs would go to the hanging store, but the process still ends.
+        # Its logs would be sent to the hanging store, but the process still ends.
         assert ended.wait(60) == 143
     with patch.dict(os.environ, server.environment):
         assert not [key for key in look_at(url) if "/blob/" in key or "/inv/" in key]
@@ -233,6 +233,6 @@ def test_ended_while_a_value_goes_up(server: Server) -> None:
 
 
 def look_at(url: str) -> list[str]:
-    """Return the keys of what is there, which is whole."""
+    """Return the keys of all objects, after a check that each is complete."""
     with closing(open_store(url)) as store:
         return list(look(store))

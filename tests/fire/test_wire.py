@@ -1,4 +1,4 @@
-"""Faults between processes and the server of a bucket, request by request, and then a resume.
+"""Faults between processes and the server of a bucket, by request, followed by a resume.
 
 This runs a part of `python -m tests.fire faults`.
 """
@@ -15,7 +15,7 @@ from tests.stores.servers.real import serving
 from .faults import Schedule, Way, random_schedule
 from .wire import WIRE_FAULTS, bucket
 
-# To wait for no answer takes seconds each time.
+# Each wait for a missing response takes seconds.
 QUICK = {fault: with_ for fault, with_ in WIRE_FAULTS.items() if "stall" not in fault}
 
 
@@ -50,5 +50,5 @@ def test_credentials_that_expire_in_mid_run_end_it_and_another_process_goes_on(
         assert ran.met == [fault]
         processes.append(len(ran.operations))
         store.close()
-    # Threads decide which request it is: a hint or a log that is refused ends nothing.
+    # Threads decide which request is affected. A rejected hint or log ends no process.
     assert set(processes) <= {1, 2} and processes.count(2) > 1

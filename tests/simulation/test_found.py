@@ -1,4 +1,4 @@
-"""The faults of the product that the simulation found, each shown without it."""
+"""Faults of the product that the simulation found, each reproduced without the simulation."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_retry_takes_what_another_process_recorded_in_its_pause() -> None:
 
 
 class Commits(MemoryStore):
-    """A store that notes what it is given together."""
+    """A store that records which objects are created together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ def simulated(n: int) -> int:
 
 
 def test_a_resumed_replay_runs_nothing_again_under_another_name() -> None:
-    """It reused `research`, and recorded `send` itself. Then the code was changed."""
+    """It reused `research` and recorded `send` itself. Then the code was changed."""
     store = MemoryStore()
     before, after = (load(CODE.format(pay=name))[0] for name in ("send", "pay"))
     before.simulated.options(store=store, exec_id="e1").run(1).settle()
@@ -146,7 +146,7 @@ def killed(*_: object) -> None:
 
 
 def test_an_execution_that_was_cancelled_before_it_was_listed_is_listed() -> None:
-    """Its process was killed after its first record, and so was the one that cancelled it."""
+    """Its process was killed after its first record, and so was the process that cancelled it."""
     store = MemoryStore()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(states, "write_first_state", killed)

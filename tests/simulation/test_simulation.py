@@ -1,6 +1,6 @@
-"""Seeds of whole executions, those that once failed, and mutants that the simulation must notice.
+"""Seeds of whole executions, seeds that failed once, and mutants that must be detected.
 
-A part of what `python -m tests.simulation` runs.
+This runs a part of `python -m tests.simulation`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tests.simulation.shrink import shrink
 from tests.simulation.world import Scenario
 
 ROOT = Path(__file__).parents[2]
-# Seeds that failed once: on a fault of the product that `test_found.py` shows by itself, or on one
-# of the simulation. After a change of the product a seed is another run; these are good ones all
-# the same.
+# Seeds that failed once, because of a fault of the product that `test_found.py` reproduces, or of
+# the simulation. After a change of the product, a seed is a different run. These seeds are still
+# useful.
 KEPT = {
     1: "a retry ran again what another process had recorded in the pause",
     4: "an execution without its process's mark was shown as running",
@@ -31,9 +31,9 @@ KEPT = {
     243: "a replay asked its source for artifacts that it did not have",
 }
 SEEDS = 12
-# How many seeds a mutant may take. Most are noticed by one in three.
+# The maximum number of seeds for a mutant. One seed in three detects most mutants.
 _MOST = 60
-# What runs by the command only: more than a few hundred seeds notice it once.
+# Mutants that only the command runs: one in several hundred seeds detects them.
 RARE = {"nobody says that it joins", "a write to memory is not announced"}
 
 

@@ -194,7 +194,7 @@ class World:
         return key.startswith("memory/") and "/version/" in key
 
     def was_collected(self, exec_id: str) -> bool:
-        """Return whether the removal of an execution, or of the source that it uses, has started."""
+        """Return whether the removal of an execution, or of its source, has started."""
         return keys.garbage(exec_id) in self.commits
 
     def _disturb(self, task: Any) -> None:

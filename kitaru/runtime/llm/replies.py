@@ -9,9 +9,9 @@ from kitaru.wire.structs import Struct
 
 
 class ToolCall(Struct):
-    """A tool that a model asks to be called, with its arguments by name.
+    """A tool call that a model requests, with its arguments by name.
 
-    `id` is what the model knows the call by, empty texts and all as the provider gave them.
+    `id` is the provider's id of the call. Empty strings are as the provider sent them.
     """
 
     id: str
@@ -19,13 +19,13 @@ class ToolCall(Struct):
     arguments: dict[str, Any]
 
     def answer(self, result: Any) -> dict[str, Any]:
-        """Return the message that tells the model the tool's result: a text, or JSON data."""
+        """Return the message with the tool's result for the model: a string, or JSON data."""
         content = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
         return {"role": "tool", "tool_call_id": self.id, "content": content}
 
 
 class Reply(Struct):
-    """What a model answered that was given tools: a text, tools to call, or both.
+    """The answer of a model with tools: a text, tool calls, or both.
 
     Example:
         messages = [{"role": "user", "content": question}]
