@@ -1,4 +1,4 @@
-"""Real processes that do the same work concurrently, or continue after another process replaced them."""
+"""Real processes that do the same work concurrently, or continue after their replacement."""
 
 from __future__ import annotations
 
