@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,3 +72,17 @@ def attempts(most: int = MOST_ATTEMPTS) -> Iterator[int]:
     """
     yield from range(1, most + 1)
     raise AssertionError(f"no end after {most} attempts")
+
+
+def stop(pid: int, store: Path) -> None:
+    """Send SIGSTOP to a child at a moment at which it does not lock the SQLite file of a store."""
+    for _ in attempts():
+        os.kill(pid, signal.SIGSTOP)
+        os.waitpid(pid, os.WUNTRACED)
+        with closing(sqlite3.connect(store, timeout=0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+            else:
+                return

@@ -21,7 +21,7 @@ import pytest
 from kitaru import KitaruClient
 from kitaru.stores import open_store
 from tests.stores.servers.real import HOST, Server, serving
-from tests.waiting import wait_for_file
+from tests.waiting import stop, wait_for_file
 
 from .faults import look
 
@@ -133,7 +133,7 @@ def test_a_zombie_finishes_after_its_successor(tmp_path: Path) -> None:
     with racer(url, RACER_GATE=str(tmp_path)) as zombie, racer(url) as successor:
         tell(zombie, "e1")
         wait_for_file(tmp_path / "called")
-        zombie.send_signal(signal.SIGSTOP)
+        stop(zombie.pid, tmp_path / "store.db")
         tell(successor, "e1")
         result = hear(successor)
         before = KitaruClient(url).executions.get("e1").to_dict()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ import pytest
 from kitaru import KitaruClient
 from kitaru.runtime.journal.processes import attending, is_attended
 from kitaru.stores import open_store
-from tests.waiting import attempts, wait_until
+from tests.waiting import stop, wait_until
 
 SCRIPT = """
 import os, sys
@@ -100,23 +98,9 @@ def test_a_script_that_was_killed_is_replaced(script: subprocess.Popen[str]) -> 
     assert paid != str(script.pid)
 
 
-def stop(script: subprocess.Popen[str]) -> None:
-    """Stop a process at a moment at which it does not lock the store."""
-    for _ in attempts():
-        os.kill(script.pid, signal.SIGSTOP)
-        os.waitpid(script.pid, os.WUNTRACED)
-        with closing(sqlite3.connect("kitaru.db", timeout=0)) as store:
-            try:
-                store.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                os.kill(script.pid, signal.SIGCONT)
-            else:
-                return
-
-
 def test_a_script_that_dies_after_the_answer_is_replaced(script: subprocess.Popen[str]) -> None:
     exec_id = waiting()
-    stop(script)
+    stop(script.pid, Path("kitaru.db"))
     command = ["executions", "input", exec_id, "--value", "true", "--json"]
     answering = subprocess.Popen(
         [sys.executable, "-m", "kitaru.cli", *command], stdout=subprocess.PIPE, text=True
