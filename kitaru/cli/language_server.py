@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import io
 from pathlib import Path
 
 from lsprotocol import types
@@ -29,7 +30,9 @@ class Server(LanguageServer):
     """The server, with the documents of the last checks."""
 
     def __init__(self, target: str) -> None:
-        super().__init__("kitaru", VERSION)
+        # pygls applies partial changes to lines as `str.splitlines` counts them.
+        whole = types.TextDocumentSyncKind.Full
+        super().__init__("kitaru", VERSION, text_document_sync_kind=whole)
         self.target = target
         self._known: dict[str, Document] = {}
 
@@ -51,8 +54,8 @@ class Server(LanguageServer):
             types.Position(span.line - 1, span.column - 1),
             types.Position(span.end_line - 1, span.end_column - 1),
         )
-        document = self.workspace.get_text_document(uri)
-        return document.position_codec.range_to_client_units(document.lines, place)
+        codec = self.workspace.get_text_document(uri).position_codec
+        return codec.range_to_client_units(_split(self.document(uri).text), place)
 
     def publish(self, uri: str) -> None:
         """Send the findings of a document."""
@@ -148,7 +151,7 @@ def _action(
 
 def edits(before: str, after: str) -> list[types.TextEdit]:
     """Return the changes of whole lines that turn one text into another."""
-    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    old, new = _split(before), _split(after)
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
     return [
         types.TextEdit(
@@ -158,3 +161,8 @@ def edits(before: str, after: str) -> list[types.TextEdit]:
         for tag, first, last, start, end in matcher.get_opcodes()
         if tag != "equal"
     ]
+
+
+def _split(text: str) -> list[str]:
+    """Return the lines as Python and the protocol count them: `splitlines` finds more."""
+    return io.StringIO(text).readlines()

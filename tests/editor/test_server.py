@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -117,7 +118,7 @@ def in_editor(path: Path, scenario: Callable[[Editor], Awaitable[None]], *option
 
 
 def applied(text: str, edits: list[types.TextEdit]) -> str:
-    lines = text.splitlines(keepends=True)
+    lines = io.StringIO(text).readlines()
     for edit in reversed(edits):
         start, end = edit.range.start, edit.range.end
         assert (start.character, end.character) == (0, 0)
@@ -176,3 +177,36 @@ def test_a_target_adds_what_a_container_costs(tmp_path: Path) -> None:
         assert "One container on vertex: starts in about" in await editor.hover(12)
 
     in_editor(path, scenario, "--target", "vertex")
+
+
+def test_only_line_ends_of_the_protocol_are_counted(tmp_path: Path) -> None:
+    # U+2028 and form feed end a line for `str.splitlines`, not for Python or an editor.
+    text = f"# a\u2028b\x0cc\n{TYPING}"
+    path = tmp_path / "flow.py"
+    path.write_text(text, encoding="utf-8")
+
+    async def scenario(editor: Editor) -> None:
+        editor.open(text)
+        [finding] = [one for one in await editor.diagnostics(1) if one.code == "KIT413"]
+        assert text.split("\n")[finding.range.start.line].startswith("@checkpoint")
+        [action] = await editor.actions(finding)
+        assert action.edit is not None and action.edit.changes is not None
+        fixed = applied(text, list(action.edit.changes[editor.uri]))
+        assert fixed == text.replace('"3"', "3")
+
+    in_editor(path, scenario)
+
+
+TYPING = """\
+from kitaru import checkpoint, flow
+
+
+@checkpoint(retries="3")
+def draft(topic: str) -> str:
+    return topic
+
+
+@flow
+def main(topic: str) -> str:
+    return draft(topic)
+"""
