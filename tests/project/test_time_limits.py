@@ -134,3 +134,10 @@ def test_a_short_limit_is_found(source: str) -> None:
 )
 def test_what_cannot_be_too_short_is_not(source: str) -> None:
     assert not in_source(source)
+
+
+def test_a_process_is_stopped_only_when_it_does_not_lock_its_store() -> None:
+    # `tests.waiting.stop` does; elsewhere a lock would stay until the process continues.
+    found = [p for p in tracked("tests/*.py") if "signal.SIGSTOP" in p.read_text("utf-8")]
+    own = {ROOT / "tests/waiting.py", ROOT / "tests/project/test_time_limits.py"}
+    assert set(found) <= own
