@@ -22,11 +22,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 ENVS = ROOT / ".envs"
+ADAPTERS = ROOT / "tests" / "adapters"
+# Harnesses with an environment of their own: those whose tests are in a folder of their name. The
+# oldest supported version of one has another environment.
+HARNESSES = [
+    path.stem
+    for path in sorted((ADAPTERS / "environments").glob("*.txt"))
+    if (ADAPTERS / path.stem.removesuffix("-oldest").replace("-", "_")).is_dir()
+]
 DECLARED = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
 PINNED = ["--constraint", "constraints.txt"]
 OLDEST, NEWEST = (3, 11), (3, 14)
@@ -189,13 +199,31 @@ def lying() -> list[tuple[str, str]]:
 
 def developers() -> None:
     base()
-    install(VENV, [*PINNED, "--editable", ".[airflow,store,llm,otel]", "--group", "dev"], DECLARED)
+    extras = "airflow,langgraph,llm,mcp,otel,pydantic-ai,remote,server,store"
+    install(VENV, [*PINNED, "--editable", f".[{extras}]", "--group", "dev"], DECLARED)
 
 
 def oracle(name: str) -> None:
     """Create .envs/<name> from its list: a vendor's SDK in a separate environment."""
     wanted = ROOT / "tests" / "oracles" / f"{name}.txt"
     install(ENVS / name, ["--requirement", str(wanted)], [wanted])
+
+
+def state_machines() -> None:
+    """Create .envs/stepfunctions: an engine and validators of state machines, from pip and npm."""
+    oracle("stepfunctions")
+    if not install_npm(ENVS / "stepfunctions", ROOT / "tests" / "oracles" / "asl" / "package.json"):
+        say("npm is not there: state machines are not checked with asl-validator here")
+
+
+def harness(name: str) -> None:
+    """Create .envs/<name>: an agent harness that cannot be installed beside the others.
+
+    Kitaru is not installed there, so that several checkouts can share the environment.
+    """
+    lists = ADAPTERS / "environments"
+    wanted = lists / f"{name}.txt"
+    install(ENVS / name, ["--requirement", str(wanted)], [wanted, lists / "kitaru.txt"])
 
 
 def servers() -> None:
@@ -216,6 +244,22 @@ def install_npm(environment: Path, package: Path) -> bool:
         run([npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(environment)])
         stamp.touch()
     return stamp.exists()
+
+
+def browser() -> None:
+    """Create .envs/browser: Chromium and axe-core from npm, for the tests of a graph's page."""
+    environment = ENVS / "browser"
+    environment.mkdir(parents=True, exist_ok=True)
+    if not install_npm(environment, ROOT / "tests" / "graph" / "browser" / "package.json"):
+        say("npm is not there: the page of a graph is not tested in a browser here")
+
+
+def type_checker() -> None:
+    """Create .envs/pyright: the type checker of VS Code, from npm."""
+    environment = ENVS / "pyright"
+    environment.mkdir(parents=True, exist_ok=True)
+    if not install_npm(environment, ROOT / "tests" / "asynchronous" / "pyright" / "package.json"):
+        say("npm is not there: the types are not checked with pyright here")
 
 
 def schema_suite() -> None:
@@ -252,6 +296,18 @@ def timed(title: str, action: Callable[[], None]) -> None:
     say(f"   {time.monotonic() - started:.1f} s")
 
 
+def prepared(name: str) -> bool:
+    """Create an environment of the tests, while other steps run and print; False if that fails."""
+    started = time.monotonic()
+    try:
+        SETUPS.get(name, lambda: oracle(name))()
+    except subprocess.CalledProcessError as problem:
+        say(f"== environment .envs/{name}: failed: {shlex.join(problem.cmd)}")
+        return False
+    say(f"== environment .envs/{name}: ready after {time.monotonic() - started:.1f} s")
+    return True
+
+
 def passes(command: list[str]) -> bool:
     """Run one check. A failure is reported at the end, and does not hide other failures."""
     try:
@@ -275,6 +331,8 @@ QUICK = [
     "tests/codec",
     "tests/diagnostics",
     "tests/fingerprint",
+    "tests/project/test_circles.py",
+    "tests/project/test_registrations.py",
     "tests/schema",
     "tests/secrets",
     "tests/journal/test_journal.py",
@@ -282,6 +340,24 @@ QUICK = [
     "tests/journal/test_segments.py",
     "tests/journal/test_structs.py",
 ]
+
+
+# The environments of the tests; those without a function contain a vendor's SDK.
+NEEDED = [
+    *("browser", "pyright", "sagemaker", "servers", "airflow", "vertex", "azureml", "kfp", "docs"),
+    *("json-schema", "stepfunctions"),
+    *HARNESSES,
+    "schemathesis",
+]
+SETUPS: dict[str, Callable[[], None]] = {
+    "browser": browser,
+    "pyright": type_checker,
+    "servers": servers,
+    "docs": site_builder,
+    "stepfunctions": state_machines,
+    "json-schema": schema_suite,
+    **{name: partial(harness, name) for name in HARNESSES},
+}
 
 
 def check() -> None:
@@ -314,18 +390,20 @@ def fail_for(failed: list[list[str]]) -> None:
 def test() -> None:
     """Set up, then check everything; pytest is last, so that its summary ends the output."""
     timed("environment .venv", developers)
-    timed("environment .envs/servers", servers)
-    timed("environment .envs/kfp", lambda: oracle("kfp"))
-    timed("environment .envs/vertex", lambda: oracle("vertex"))
-    timed("environment .envs/sagemaker", lambda: oracle("sagemaker"))
-    timed("environment .envs/azureml", lambda: oracle("azureml"))
-    timed("environment .envs/airflow", lambda: oracle("airflow"))
-    timed("environment .envs/json-schema", schema_suite)
-    timed("environment .envs/docs", site_builder)
-    failed = [command for command in CHECKS if not passes(command)]
+    # Environments wait for downloads, and the checks need only `.venv`.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        environments = pool.map(prepared, NEEDED)
+        failed = [command for command in CHECKS if not passes(command)]
+        missing = [
+            name for name, is_ready in zip(NEEDED, environments, strict=True) if not is_ready
+        ]
+    if missing:
+        fail_for([*failed, *(["create", f".envs/{name}"] for name in missing)])
     say("== pytest")
     # Tests of a module share servers and processes, so each module stays with one worker.
-    spread = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    # One more worker than cores: some tests wait for servers and for clocks.
+    workers = str((os.cpu_count() or 2) + 1)
+    spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
     # If a test ends its worker process, a new worker continues with the next test.
     spread += ["--max-worker-restart", "1"]
     run([bin_of(VENV, "pytest"), *spread, "--slowest-files", "30", *sys.argv[2:]])

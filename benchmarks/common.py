@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,22 +41,33 @@ def environ(path: Path | None) -> dict[str, str]:
     return kept if path is None else {**kept, "PYTHONPATH": str(path)}
 
 
+# Starts a command and prints its status and figures. On Linux, the peak of a process includes that
+# of its parent, so a command is not a child of this process, which has imported all benchmarks.
+_METER = """
+import json, os, sys, time
+out = os.open(sys.argv[1], os.O_WRONLY)
+actions = [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
+started = time.perf_counter()
+child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ, file_actions=actions)
+_, status, used = os.wait4(child, 0)
+wall, cpu = time.perf_counter() - started, used.ru_utime + used.ru_stime
+print(json.dumps([os.waitstatus_to_exitcode(status), wall, cpu, used.ru_maxrss]))
+"""
+
+
 def cost(command: Sequence[str], *, path: Path | None = None) -> Cost:
     """Run a command once, output dropped, `path` on its import path; raise if it fails."""
-    with tempfile.TemporaryFile("w+") as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environ(path), stdout=output, stderr=subprocess.STDOUT
+    with tempfile.NamedTemporaryFile("r") as output:
+        meter = [sys.executable, "-I", "-S", "-c", _METER, output.name, *command]
+        done = subprocess.run(
+            meter, cwd=ROOT, env=environ(path), stdout=subprocess.PIPE, text=True, check=True
         )
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
+        code, wall, cpu, peak = json.loads(done.stdout)
+        if code:
             raise SystemExit(f"{' '.join(command)} failed:\n{output.read()}")
     # Linux reports KB, macOS bytes.
-    memory = used.ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
-    return Cost(wall, used.ru_utime + used.ru_stime, memory)
+    memory = peak / (1024 if sys.platform == "linux" else 1024 * 1024)
+    return Cost(wall, cpu, memory)
 
 
 def best(once: Callable[[], Cost], *, runs: int = 5) -> Cost:

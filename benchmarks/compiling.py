@@ -138,7 +138,7 @@ def ours(source: Path, runs: int) -> tuple[Cost, Cost]:
     """Return the cost of compiling without a cache, and again with the cached result."""
     folder = source.parent
     cache = folder / "cache"
-    command = [sys.executable, "-m", "kitaru.cli", "compile", str(source)]
+    command = [sys.executable, "-m", "kitaru", "compile", str(source)]
     command += ["--target", "kubeflow", "-o", str(folder / "build")]
 
     def cold() -> Cost:

@@ -12,8 +12,9 @@ from common import ROOT, Cost, Line, best, cost
 
 PROGRAMS = [
     ("`import kitaru`", ["-c", "import kitaru"], "≤ 0.1 s CPU"),
+    ("`from kitaru import checkpoint, flow`", ["-c", "from kitaru import checkpoint, flow"], ""),
     ("what a step imports", ["-c", "import kitaru.runtime.steps.step"], ""),
-    ("`kitaru --version`", ["-m", "kitaru.cli", "--version"], ""),
+    ("`kitaru --version`", ["-m", "kitaru", "--version"], ""),
 ]
 FLOW = ROOT / "examples" / "review_flow.py"
 
@@ -27,7 +28,7 @@ def first_step() -> Cost:
     with tempfile.TemporaryDirectory() as name:
         build = Path(name)
         compiling = ["compile", str(FLOW), "--target", "kubeflow", "-o", name, "--json"]
-        cost([sys.executable, "-m", "kitaru.cli", *compiling])
+        cost([sys.executable, "-m", "kitaru", *compiling])
         (plan,) = build.rglob("plan.json")
         step = json.loads(plan.read_text())["steps"][0]["name"]
         store = f"sqlite:{build / 'kitaru.db'}"

@@ -8,6 +8,7 @@ import sys
 
 import checkpoints
 import compiling
+import large
 import peers
 import processes
 import scale
@@ -18,6 +19,7 @@ from common import table
 
 PARTS = {
     "checkpoints": checkpoints,
+    "large": large,
     "processes": processes,
     "scale": scale,
     "compiling": compiling,
@@ -31,7 +33,7 @@ def main(chosen: list[str]) -> None:
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     say(f"{machine}, SQLite {sqlite3.sqlite_version}")
     for name in chosen:
-        say(peers.report() if name == "peers" else table(PARTS[name].lines()))
+        say(peers.report() if name == "peers" else table(list(PARTS[name].lines())))
 
 
 def say(text: str) -> None:

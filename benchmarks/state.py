@@ -47,7 +47,7 @@ def measured(calls: int, globals: int) -> tuple[float, float]:
         folder = Path(name)
         file = folder / f"state_{calls}_{globals}.py"
         file.write_text(source(calls, globals))
-        command = [sys.executable, "-m", "kitaru.cli", "compile", str(file), "--target"]
+        command = [sys.executable, "-m", "kitaru", "compile", str(file), "--target"]
         cost([*command, "kubeflow", "-o", str(folder / "build"), "--json"])
         (path,) = (folder / "build").rglob("plan.json")
         plan, digest = read_plan(path)

@@ -82,7 +82,7 @@ def kitaru(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
     """Run a command with `--json` and return its document."""
     say(f"$ kitaru {' '.join(arguments)}")
     done = subprocess.run(
-        [sys.executable, "-m", "kitaru.cli", *arguments, "--json"],
+        [sys.executable, "-m", "kitaru", *arguments, "--json"],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,

@@ -18,22 +18,11 @@ Example:
 
 from typing import TYPE_CHECKING, Any
 
-from kitaru import errors, memory
-from kitaru.checkpoint import checkpoint
-from kitaru.config import configure
-from kitaru.flow import flow
-from kitaru.handle import Handle
-from kitaru.llm import llm
-from kitaru.primitives import idempotency_key, load, log, save, secret, wait
-from kitaru.runtime.codec.classes import migrate, moved
-from kitaru.runtime.codec.stateless import stateless
-from kitaru.runtime.codec.user_codecs import register_codec
-from kitaru.runtime.engine.declared_changes import added, removed, renamed
-from kitaru.runtime.engine.futures import Future
-from kitaru.runtime.llm.replies import Reply, ToolCall
 from kitaru.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from kitaru import aio, errors, memory
+    from kitaru.checkpoints import checkpoint
     from kitaru.client import KitaruClient
     from kitaru.compat.names import (
         FlowHandle,
@@ -49,6 +38,7 @@ if TYPE_CHECKING:
         list_stacks,
         use_stack,
     )
+    from kitaru.config import configure
     from kitaru.errors import (
         KitaruAmbiguousFlowResultError,
         KitaruBackendError,
@@ -65,14 +55,25 @@ if TYPE_CHECKING:
         KitaruUserCodeError,
         KitaruWaitValidationError,
     )
+    from kitaru.flows import flow
+    from kitaru.handle import Handle
+    from kitaru.model_calls import llm
+    from kitaru.primitives import idempotency_key, load, log, save, secret, wait
+    from kitaru.runtime.codec.classes import migrate, moved
+    from kitaru.runtime.codec.stateless import stateless
+    from kitaru.runtime.codec.user_codecs import register_codec
+    from kitaru.runtime.engine.declared_changes import added, removed, renamed
+    from kitaru.runtime.engine.futures import Future
+    from kitaru.runtime.llm.replies import Reply, ToolCall
 else:
 
     def __getattr__(name: str) -> Any:
-        # Flows and steps do not need these names, and their modules import many others.
+        # The command line needs none of these names, and a step only a few.
         from importlib import import_module
 
-        module = _module_of(name)
-        if module:
+        if name in ("aio", "errors", "memory"):
+            return import_module(f"kitaru.{name}")
+        if module := _module_of(name):
             globals()[name] = getattr(import_module(module), name)
             return globals()[name]
         from kitaru.compat.removed import REMOVED
@@ -80,14 +81,36 @@ else:
         help = f". {REMOVED[name]}" if name in REMOVED else ""
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{help}")
 
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+
+# No module here has the name of a function: importing it would hide the function.
+_MODULES = {
+    "KitaruClient": "kitaru.client",
+    "checkpoint": "kitaru.checkpoints",
+    "configure": "kitaru.config",
+    "flow": "kitaru.flows",
+    "Handle": "kitaru.handle",
+    "llm": "kitaru.model_calls",
+    **dict.fromkeys(
+        ("idempotency_key", "load", "log", "save", "secret", "wait"), "kitaru.primitives"
+    ),
+    **dict.fromkeys(("migrate", "moved"), "kitaru.runtime.codec.classes"),
+    "stateless": "kitaru.runtime.codec.stateless",
+    "register_codec": "kitaru.runtime.codec.user_codecs",
+    **dict.fromkeys(("added", "removed", "renamed"), "kitaru.runtime.engine.declared_changes"),
+    "Future": "kitaru.runtime.engine.futures",
+    **dict.fromkeys(("Reply", "ToolCall"), "kitaru.runtime.llm.replies"),
+}
+
 
 def _module_of(name: str) -> str:
-    """Return the module of a lazily imported name, or ""."""
+    """Return the module that defines a public name, or ""."""
     if name not in __all__:
         return ""
-    if name == "KitaruClient":
-        return "kitaru.client"
-    return "kitaru.errors" if name.startswith("Kitaru") else "kitaru.compat.names"
+    others = "kitaru.errors" if name.startswith("Kitaru") else "kitaru.compat.names"
+    return _MODULES.get(name, others)
 
 
 __all__ = [
@@ -115,6 +138,7 @@ __all__ = [
     "ToolCall",
     "__version__",
     "added",
+    "aio",
     "checkpoint",
     "configure",
     "create_secret",

@@ -6,13 +6,14 @@ Each method that changes something calls the same operation of `kitaru.ops` as i
 from __future__ import annotations
 
 import builtins
+import os
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kitaru.compat.client import Artifacts, ReplayHandle, ScopedMemories, overridden
 from kitaru.compat.explaining import Explaining
-from kitaru.errors import NotFound
+from kitaru.errors import NotFound, UsageError
 from kitaru.memory import Memories
 from kitaru.runtime.executions import listing
 from kitaru.runtime.executions.deployments import Deployments
@@ -22,10 +23,11 @@ from kitaru.runtime.telemetry import logs
 from kitaru.status import ExecutionStatus as ExecutionStatus
 from kitaru.stores import resolve_store
 from kitaru.wire.starts import refuse_while_importing
+from kitaru.wire.times import written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from datetime import timedelta
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
 
     from kitaru_targets.build import Build
     from kitaru_targets.compare import Difference
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from kitaru.ops.check_store import Kept
     from kitaru.ops.compile import Compiled
     from kitaru.ops.deploy import Deployed
+    from kitaru.ops.dispatch import Due, Moved
+    from kitaru.ops.evaluate import Evaluation
+    from kitaru.ops.explain import Explanation
     from kitaru.ops.fingerprint import Contents
     from kitaru.ops.fix import Fixed
     from kitaru.ops.graph import Drawn
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     from kitaru.ops.model_usage import By, Usage
     from kitaru.ops.replay_many import Replayed
     from kitaru.ops.verify import Verified
+    from kitaru.remote.connection import Connection
     from kitaru.runtime.executions.comparison import Comparison
     from kitaru.runtime.executions.gc import Removed
     from kitaru.runtime.telemetry.logs import LogLine
@@ -61,6 +67,10 @@ class KitaruClient(Explaining):
     `flow` is `review.py`, `review.py:review_flow` or `reviews.flows:review_flow`, as on the command
     line.
 
+    On a service, such as `KitaruClient("https://kitaru.example.com", token=TOKEN)`, executions,
+    deployments, memory, artifacts and `model_usage` have the same methods. Values are JSON there.
+    What needs the store itself raises UsageError.
+
     Example:
         client = KitaruClient()
         client.check("review.py").findings
@@ -69,8 +79,25 @@ class KitaruClient(Explaining):
         client.memory.get("tone", scope="namespace:sales")
     """
 
-    def __init__(self, store: str | Store | None = None) -> None:
-        """`store` is a URL such as `sqlite:PATH`. Default: as configured."""
+    def __init__(self, store: str | Store | None = None, *, token: str | None = None) -> None:
+        """Open a store, or connect to a service.
+
+        Args:
+            store: a URL such as `sqlite:PATH`, or that of a service, `https://…`. Default: as
+                configured.
+            token: the token of a service. Default: the variable KITARU_TOKEN.
+
+        Raises:
+            UsageError: the URL is not valid, or a token is passed for a store.
+        """
+        self._connection: Connection | None = None
+        if isinstance(store, str) and store.startswith(("http://", "https://")):
+            self._connect(store, token or os.environ.get("KITARU_TOKEN"))
+            return
+        if token is not None:
+            raise UsageError(
+                "Only a service needs a token.", help='KitaruClient("https://…", token=TOKEN)'
+            )
         self.store = resolve_store(store)
         # The store URL in documents, as in the `--store` option of a command.
         self._named = store if store is None or isinstance(store, str) else store.url
@@ -79,6 +106,20 @@ class KitaruClient(Explaining):
         self.memory = Memories(self.store)
         self.memories = ScopedMemories(self.memory)
         self.artifacts = Artifacts(self.store)
+
+    def _connect(self, url: str, token: str | None) -> None:
+        from kitaru.remote import client as remote
+        from kitaru.remote.connection import Connection
+
+        self._connection = connection = Connection(url, token)
+        # They have the same methods: tests/server/test_remote.py compares the signatures.
+        self.store = cast("Store", remote.NoStore(url))
+        self._named = url
+        self.executions = cast(Executions, remote.RemoteExecutions(connection))
+        self.deployments = cast(DeployedFlows, remote.RemoteDeployments(connection))
+        self.memory = cast(Memories, remote.RemoteMemories(connection))
+        self.memories = ScopedMemories(self.memory)
+        self.artifacts = cast(Artifacts, remote.RemoteArtifacts(connection))
 
     def model_usage(
         self, since: timedelta, *, flow: str | None = None, by: By = "model"
@@ -98,6 +139,10 @@ class KitaruClient(Explaining):
             groups, total = client.model_usage(timedelta(days=7))
             total.cost
         """
+        if self._connection is not None:
+            from kitaru.remote import client as remote
+
+            return remote.model_usage(self._connection, since, flow=flow, by=by)
         from kitaru.ops.model_usage import model_usage
 
         return model_usage(self.store, since, flow=flow, by=by)
@@ -183,13 +228,24 @@ class KitaruClient(Explaining):
         return migrate(library, Path(file), diff=diff)
 
     def graph(
-        self, flow: str, target: str | None = None, *, granularity: Granularity = "checkpoint"
+        self,
+        flow: str,
+        target: str | None = None,
+        *,
+        granularity: Granularity = "checkpoint",
+        exec_id: str | None = None,
     ) -> Drawn:
         """Return the graph of a flow. See `kitaru.ops.graph.graph`.
 
+        Args:
+            target: name of a target. Default: the finest cut of any target.
+            granularity: size of a step.
+            exec_id: show the durations of this execution, and mark the critical path.
+
         Raises:
             SourceError: the source has errors.
-            UsageError: there is no such file or target.
+            UsageError: there is no such file or target, or the execution is of another source.
+            NotFound: the execution does not exist.
 
         Example:
             client.graph("review.py", "vertex").text("svg")
@@ -197,7 +253,32 @@ class KitaruClient(Explaining):
         from kitaru.ops.flow_ref import locate
         from kitaru.ops.graph import graph
 
-        return graph(locate(flow), target, granularity)
+        drawn = graph(locate(flow), target, granularity)
+        return drawn.timed(self.executions.get(exec_id)) if exec_id else drawn
+
+    def explain(
+        self, flow: str, target: str | None = None, *, granularity: Granularity = "checkpoint"
+    ) -> Explanation:
+        """Explain why each cut of a flow is or is not there. See `kitaru.ops.explain`.
+
+        Changes of the source are tried in memory. Nothing is written, imported or run.
+
+        Args:
+            target: name of a target. Default: as configured.
+            granularity: size of a step.
+
+        Raises:
+            SourceError: the source has errors.
+            UsageError: there is no such file or target.
+
+        Example:
+            for part in client.explain("review.py", "vertex").uncut:
+                print(part.code, part.span.line, part.proposal and part.proposal.what)
+        """
+        from kitaru.ops.compile import request
+        from kitaru.ops.explain import explain
+
+        return explain(request(flow, target, "build", granularity=granularity))
 
     def fingerprint(self, checkpoint: str) -> Contents:
         """Return the definitions in the fingerprint of a checkpoint, such as `review.py:draft`.
@@ -335,6 +416,29 @@ class KitaruClient(Explaining):
         exec_id = begin_dry_run(self.store, compile(named), inputs or {})
         return dry_run(self.store, exec_id, answers=answers)
 
+    def evaluate(
+        self,
+        evaluators: Mapping[str, Callable[[ExecutionView], Any]],
+        *,
+        where: Mapping[str, str] | None = None,
+        limit: int = 20,
+    ) -> Evaluation:
+        """Score the newest executions with functions; see `kitaru.ops.evaluate.evaluate`.
+
+        Args:
+            evaluators: functions of an execution by name. They return a number, a boolean, a tuple
+                of a number and a note, or None.
+            where: `flow` and `status` of the executions, each optional.
+            limit: maximum number of executions.
+
+        Example:
+            client.evaluate({"short": lambda run: len(run.result) < 500}).means
+        """
+        refuse_while_importing("client.evaluate(…)")
+        from kitaru.ops.evaluate import evaluate
+
+        return evaluate(self.store, evaluators, where or {}, limit)
+
     def diff(self, a: str, b: str) -> Difference:
         """Return the differences of build `b` from build `a`. See
         `kitaru.ops.build_diff.diff_builds`.
@@ -364,20 +468,34 @@ class KitaruClient(Explaining):
 
         return diff_deployed(self.store, execution_id(self.store, exec_id), name)
 
-    def verify(self, directory: str | Path, *, sbom: str | Path | None = None) -> Verification:
+    def verify(
+        self,
+        directory: str | Path,
+        *,
+        source: str | None = None,
+        image: str | None = None,
+        store: str | None = None,
+        sbom: str | Path | None = None,
+    ) -> Verification:
         """Check the digest of every file of a build. The result lists differences in `problems`.
 
         Args:
+            source: the flow, such as `review.py`, to compile again and compare every file with.
+            image, store: with `source`, what was passed to the compilation; default the settings.
             sbom: file to write the bill of materials to, if there are no differences.
 
         Raises:
-            StateError: there is no build in the directory.
+            StateError: there is no build in the directory, or it cannot be compared with a source.
+            SourceError: the source has errors.
             EnvironmentFailure: `sbom`, and the library of the extra `sbom` is missing.
-            UsageError: the file `sbom` cannot be written.
-        """
-        from kitaru_targets.verification import verify
+            UsageError: the source does not exist, or the file `sbom` cannot be written.
 
-        found = verify(Path(directory))
+        Example:
+            client.verify("build/review/vertex", source="review.py").problems
+        """
+        from kitaru.ops.verify_build import verify_build
+
+        found = verify_build(Path(directory), source=source, image=image, store=store)
         if sbom is not None and not found.problems:
             from kitaru_targets.sbom import write_sbom
 
@@ -407,6 +525,39 @@ class KitaruClient(Explaining):
         from kitaru.ops.check_store import check_store
 
         return check_store(self.store)
+
+    def dispatch(self, *, processes: int = 2) -> builtins.list[Moved]:
+        """Continue all executions that were answered or invoked, and return what was done.
+
+        Executions of the target `local` run in processes of this machine. It returns when they have
+        ended or wait. What a service refuses has an `error`, and a later call tries it again.
+
+        Args:
+            processes: maximum number of executions of the target `local` at a time.
+
+        Raises:
+            EnvironmentFailure: the store cannot be read.
+
+        Example:
+            client.dispatch()
+        """
+        refuse_while_importing("client.dispatch(…)")
+        from kitaru.ops.dispatch import Dispatcher
+
+        return Dispatcher(self.store, processes=processes).once()
+
+    def due(self) -> Due:
+        """Return how many executions are due to continue, and for how long.
+
+        Raises:
+            EnvironmentFailure: the store cannot be read.
+
+        Example:
+            client.due().oldest_seconds
+        """
+        from kitaru.ops.dispatch import due
+
+        return due(self.store)
 
     def verify_store(self) -> Verified:
         """Read the whole store, compare every object with its digest, and return the findings.
@@ -639,12 +790,24 @@ class Executions(Explaining):
         within: int = 10_000,
         after: str = "",
         page: int = 1,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tag: str | None = None,
+        text: str = "",
+        counts: bool = True,
     ) -> listing.Page:
         """Return a page of `list`, searching at most the newest `within` executions.
+
+        Its items also have a title, what the execution is up to, and its tokens and cost; see
+        `kitaru.wire.records.Summary`.
 
         Args:
             after: the last execution of the previous page.
             page: number of the page of `limit` executions after that.
+            since, until: earliest and latest start. Without a time zone, it is local time.
+            tag: the tag that the execution was invoked by.
+            text: occurs in its title, its first inputs, its question, error or result.
+            counts: whether to count `total`, for which the whole index is read.
         """
         return listing.page_of(
             self._store,
@@ -654,6 +817,11 @@ class Executions(Explaining):
             within=within,
             after=after,
             page=page,
+            since="" if since is None else written(since),
+            until="" if until is None else written(until),
+            tag=tag,
+            text=text,
+            counts=counts,
         )
 
     def each(
@@ -705,6 +873,38 @@ class Executions(Explaining):
         journal = Journal.open(self._store, self._whole(exec_id))
         only = checkpoint if invocation is None else invocation
         return islice(logs.lines(journal, only, follow), limit)
+
+    def export(self, exec_id: str) -> dict[str, Any]:
+        """Return an execution as a JSON document, for `import_execution`; see `kitaru.ops.export`.
+
+        Raises:
+            NotFound: there is no such execution.
+            RecordCorrupt: an object of it is missing or damaged.
+            StateError: it is too large; back up its store instead.
+
+        Example:
+            Path("run.json").write_text(json.dumps(client.executions.export(exec_id)))
+        """
+        from kitaru.ops.export import export
+
+        return export(self._store, self._whole(exec_id))
+
+    def import_execution(self, document: Mapping[str, Any]) -> str:
+        """Create an exported execution in this store, with its id; return the id.
+
+        Raises:
+            UsageError: the document is not an export.
+            RecordTooNew: a newer release made it.
+            RecordCorrupt: it was changed.
+            StateError: there is another execution with this id.
+
+        Example:
+            client.executions.import_execution(json.loads(Path("run.json").read_text()))
+        """
+        refuse_while_importing("client.executions.import_execution(…)")
+        from kitaru.ops.export import import_execution
+
+        return import_execution(self._store, document)
 
     def diff(self, a: str, b: str, *, limit: int | None = None, skip: int = 0) -> Comparison:
         """Return the differences of execution `b` from `a`. Raises NotFound.
@@ -888,6 +1088,7 @@ class Executions(Explaining):
         checkpoint_overrides: Mapping[str, Any] | None = None,
         flow_overrides: Mapping[str, Any] | None = None,
         submit: bool = True,
+        reuse_unchanged: bool = False,
         **changed: Any,
     ) -> ReplayHandle[Any]:
         """Start a new execution that reuses the records before `start`, and run the rest again.
@@ -907,6 +1108,8 @@ class Executions(Explaining):
             flow_overrides: alias of `inputs`.
             submit: whether to start the remaining steps of a deployed execution.
             changed: inputs to change, by name, as in `inputs`.
+            reuse_unchanged: reuse each result whose code and arguments are unchanged, and run the
+                other calls. Not with `start` or `at_failure`.
 
         Raises:
             NotFound: there is no such execution or invocation.
@@ -929,6 +1132,7 @@ class Executions(Explaining):
             {**more_results, **(results or {})},
             {**more_inputs, **(flow_overrides or {}), **changed, **(inputs or {})},
             models or {},
+            reuse_unchanged,
         )
         source = self._whole(exec_id)
         begun = replay(self._store, source, changes, submits=submit)
@@ -945,11 +1149,13 @@ class Executions(Explaining):
         results: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
         models: Mapping[str, str] | None = None,
+        reuse_unchanged: bool = False,
     ) -> builtins.list[Replayed]:
         """Replay the newest executions of a flow or status with the same changes, and compare them.
 
         They run one after the other, each until it ends or waits. Running executions and replays
-        are skipped. `start`, `at_failure`, `results`, `inputs` and `models` are as for `replay`.
+        are skipped. `start`, `at_failure`, `results`, `inputs`, `models` and `reuse_unchanged` are
+        as for `replay`.
 
         Args:
             flow: only executions of this flow.
@@ -964,7 +1170,9 @@ class Executions(Explaining):
         from kitaru.ops.replay_many import replay_many
         from kitaru.runtime.executions.replay import Changes
 
-        changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
+        changes = Changes(
+            start, at_failure, results or {}, inputs or {}, models or {}, reuse_unchanged
+        )
         named = {"flow": flow, "status": status}
         where = {name: text for name, text in named.items() if text is not None}
         return replay_many(self._store, lambda source: changes, where, limit)

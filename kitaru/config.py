@@ -336,7 +336,17 @@ def _registry(text: str | None) -> Any:
 def _project(start: Path | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     path = toml_files.project_file(start)
     table = toml_files.table(path, "tool", "kitaru") if path else {}
-    return _settings(table, path, "[tool.kitaru]") if path else ({}, {})
+    if path is None:
+        return {}, {}
+    settings, stacks = _settings(table, path, "[tool.kitaru]")
+    for table in (settings, *stacks.values()):
+        if table.get("compile_cache", "off") not in FALSE:
+            raise UsageError(
+                f"[tool.kitaru] in {path}: compile_cache can only be off. A folder that a project "
+                "names may contain forged results.",
+                help=f"Set KITARU_COMPILE_CACHE, or compile_cache in {toml_files.user_file()}.",
+            )
+    return settings, stacks
 
 
 def _user() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kitaru import hints
@@ -103,6 +104,33 @@ class Handle(Generic[R]):
         self._wait(timeout, until_waiting=False)
         return self.get()
 
+    def __await__(self) -> Generator[Any, Any, R]:
+        """Wait for the result without blocking the event loop; raises what `wait` raises.
+
+        A question of the execution is printed, and never prompted for.
+        """
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> R:
+        # The caller awaits, so asyncio is imported.
+        import asyncio
+
+        loop, run = asyncio.get_running_loop(), self._run
+        continues = run is not None
+        attending = processes.attending(self._journal.store, self._journal.exec_id)
+        with attending if continues else nullcontext():
+            while not self._is_settled(0.0, until_waiting=False):
+                self._show_questions(is_asking=False)
+                changed = asyncio.Event()
+                if self._run is not None and self._run.phase == "running":
+                    wake = partial(loop.call_soon_threadsafe, changed.set)
+                    with self._run.notifying(wake):
+                        await changed.wait()
+                else:
+                    await asyncio.sleep(self._look)
+                    self._look = min(_LAST_LOOK, self._look * 1.5)
+        return await asyncio.to_thread(self.get)
+
     def settle(self, timeout: float | None = None) -> ExecutionStatus:
         """Wait until the execution has ended or waits for an answer, and return its status.
 
@@ -173,7 +201,7 @@ class Handle(Generic[R]):
     def _unfinished(self, status: Status) -> StateError:
         help = "Wait for it with .wait()."
         if status == "waiting":
-            names = [wait.name for wait in self._journal.pending_waits()] or ["NAME"]
+            names = self._journal.pending_names() or ["NAME"]
             help = f"Answer it: {hints.input_help(self._journal, names[0])}"
         return StateError(f"The execution {self.exec_id} is {status}; it has no result.", help=help)
 
@@ -209,7 +237,7 @@ class Handle(Generic[R]):
         run = self._run
         if run is None:
             status = self.status
-            if status == "waiting" and self._otherwise and not self._journal.pending_waits():
+            if status == "waiting" and self._otherwise and not self._journal.pending_names():
                 self._replace_dead_process()
                 return False
             return status not in ("running", "waiting") or (until_waiting and status == "waiting")

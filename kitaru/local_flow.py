@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property, partial, update_wrapper
 from pathlib import Path
 from typing import (
@@ -12,6 +12,8 @@ from typing import (
     ParamSpec,
     TypedDict,
     TypeVar,
+    Unpack,
+    overload,
 )
 
 from kitaru import hints
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
 
-_COROUTINE, _GENERATOR = 0x80, 0x20 | 0x200
+_GENERATOR = 0x20 | 0x200
 
 
 class FlowOptions(TypedDict, total=False):
@@ -82,8 +86,20 @@ class RunOptions(TypedDict, total=False):
     image: str | ImageSettings | None
 
 
-class LocalFlow(Explaining, Generic[P, R]):
-    """A flow that runs in this process; `kitaru.flow.Flow` adds its deployments.
+class ReplayOptions(TypedDict, total=False):
+    """Options of `.replay(…)`, which documents them."""
+
+    start: str
+    at_failure: bool
+    results: Mapping[str, Any] | None
+    inputs: Mapping[str, Any] | None
+    models: Mapping[str, str] | None
+    reuse_unchanged: bool
+    store: str | Store | None
+
+
+class LocalFlow(Explaining, Generic[P, R_co]):
+    """A flow that runs in this process; `kitaru.flows.Flow` adds its deployments.
 
     Attributes:
         name: the name in its executions.
@@ -95,7 +111,7 @@ class LocalFlow(Explaining, Generic[P, R]):
 
     def __init__(
         self,
-        function: Callable[P, R],
+        function: Callable[P, R_co],
         *,
         name: str | None = None,
         cache: bool | None = None,
@@ -108,7 +124,7 @@ class LocalFlow(Explaining, Generic[P, R]):
         image: str | ImageSettings | None = None,
         stack: str | None = None,
     ) -> None:
-        _check_synchronous(function)
+        _check_function(function)
         update_wrapper(self, function)
         self.function = function
         self.module = home_name(function)
@@ -126,7 +142,7 @@ class LocalFlow(Explaining, Generic[P, R]):
         self.max_parallel = max_parallel
         self.capture = check_capture("@flow", capture)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the body as a part of the flow that calls it, in whose execution its calls count.
 
         Raises:
@@ -141,7 +157,13 @@ class LocalFlow(Explaining, Generic[P, R]):
         in_body(f"the flow {self.name}")
         return self.function(*args, **kwargs)
 
-    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+    @overload
+    def run(
+        self: LocalFlow[P, Coroutine[Any, Any, S]], *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[S]: ...
+    @overload
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]: ...
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[Any]:
         """Start an execution with these inputs and return at once.
 
         `cache=`, `retries=`, `stack=` and `image=` that are not inputs of the flow are options, as
@@ -184,7 +206,7 @@ class LocalFlow(Explaining, Generic[P, R]):
         exec_id: str | None = None,
         cache: bool | None = None,
         retries: int | None = None,
-    ) -> Runner[P, R]:
+    ) -> Runner[P, R_co]:
         """Return a runner with other options. Call `.run(…)` on it.
 
         Args:
@@ -202,7 +224,16 @@ class LocalFlow(Explaining, Generic[P, R]):
         """
         return Runner(self, store=store, exec_id=exec_id, cache=cache, retries=retries)
 
-    def resume(self, exec_id: str, *, store: str | Store | None = None) -> Handle[R]:
+    @overload
+    def resume(
+        self: LocalFlow[P, Coroutine[Any, Any, S]],
+        exec_id: str,
+        *,
+        store: str | Store | None = None,
+    ) -> Handle[S]: ...
+    @overload
+    def resume(self, exec_id: str, *, store: str | Store | None = None) -> Handle[R_co]: ...
+    def resume(self, exec_id: str, *, store: str | Store | None = None) -> Handle[Any]:
         """Resume an execution of this flow. Recorded calls do not run again.
 
         Raises:
@@ -212,6 +243,12 @@ class LocalFlow(Explaining, Generic[P, R]):
         refuse_while_importing(f"{self.name}.resume(…)", self.module)
         return run_execution(self, self._own(exec_id, store), module=self.module)
 
+    @overload
+    def replay(
+        self: LocalFlow[P, Coroutine[Any, Any, S]], exec_id: str, **options: Unpack[ReplayOptions]
+    ) -> Handle[S]: ...
+    @overload
+    def replay(self, exec_id: str, **options: Unpack[ReplayOptions]) -> Handle[R_co]: ...
     def replay(
         self,
         exec_id: str,
@@ -221,8 +258,9 @@ class LocalFlow(Explaining, Generic[P, R]):
         results: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
         models: Mapping[str, str] | None = None,
+        reuse_unchanged: bool = False,
         store: str | Store | None = None,
-    ) -> Handle[R]:
+    ) -> Handle[Any]:
         """Start a new execution that reuses the records before `start`, and run the rest again.
 
         Args:
@@ -231,6 +269,8 @@ class LocalFlow(Explaining, Generic[P, R]):
             results: results to inject, by invocation. They are returned for any arguments.
             inputs: inputs to change, as JSON by name.
             models: models to use instead of the configured ones, by alias.
+            reuse_unchanged: reuse each result whose code and arguments are unchanged. Not with
+                `start` or `at_failure`.
 
         Raises:
             NotFound: there is no such execution or invocation.
@@ -244,7 +284,9 @@ class LocalFlow(Explaining, Generic[P, R]):
         from kitaru.runtime.executions.replay import Changes
 
         refuse_while_importing(f"{self.name}.replay(…)", self.module)
-        changes = Changes(start, at_failure, results or {}, inputs or {}, models or {})
+        changes = Changes(
+            start, at_failure, results or {}, inputs or {}, models or {}, reuse_unchanged
+        )
         return replay(self, self._own(exec_id, store), changes, module=self.module)
 
     def _own(self, exec_id: str, store: str | Store | None) -> Journal:
@@ -257,12 +299,12 @@ class LocalFlow(Explaining, Generic[P, R]):
         return journal
 
 
-class Runner(Generic[P, R]):
+class Runner(Generic[P, R_co]):
     """A flow together with the options of one run."""
 
     def __init__(
         self,
-        flow: LocalFlow[P, R],
+        flow: LocalFlow[P, R_co],
         *,
         store: str | Store | None = None,
         exec_id: str | None = None,
@@ -275,12 +317,18 @@ class Runner(Generic[P, R]):
         self._cache = cache
         self._retries = policy(".options", retries, None, None, None).retries
 
-    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+    @overload
+    def run(
+        self: Runner[P, Coroutine[Any, Any, S]], *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[S]: ...
+    @overload
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]: ...
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> Handle[Any]:
         """Start an execution; see `LocalFlow.run`."""
         refuse_while_importing(f"{self._flow.name}.run(…)", self._flow.module)
         return self._start(inputs.bind(self._flow.name, self._flow.function, args, kwargs))
 
-    def start(self, given: Mapping[str, Any]) -> Handle[R]:
+    def start(self, given: Mapping[str, Any]) -> Handle[R_co]:
         """Start an execution with JSON inputs by name, turned into what the annotations say.
 
         Raises:
@@ -289,7 +337,7 @@ class Runner(Generic[P, R]):
         refuse_while_importing(f"{self._flow.name}.run(…)", self._flow.module)
         return self._start(inputs.bind_json(self._flow.name, self._flow.function, given))
 
-    def _start(self, bound: BoundArguments) -> Handle[R]:
+    def _start(self, bound: BoundArguments) -> Handle[R_co]:
         flow = self._flow
         if current() is not None:
             raise ContextError(
@@ -368,7 +416,8 @@ def replay(
     document = None
     if changes.inputs:
         document = inputs.changed(flow.name, flow.function, recorded, changes.inputs)
-    return run_execution(flow, adopt(source, changes, document), fresh=True, module=module)
+    replayed = adopt(source, changes, document, is_local=True)
+    return run_execution(flow, replayed, fresh=True, module=module)
 
 
 def handle_of_ended(journal: Journal, end: EndRecord) -> Handle[Any]:
@@ -420,16 +469,15 @@ def _policy(flow: LocalFlow[Any, Any], journal: Journal) -> Policy:
     return replace(flow.policy, retries=said.value)
 
 
-def _check_synchronous(function: Callable[..., Any]) -> None:
+def _check_function(function: Callable[..., Any]) -> None:
     code = getattr(function, "__code__", None)
     if code is None:
         raise UsageError(f"@flow is for functions, not for {function!r}.")
-    if code.co_flags & (_COROUTINE | _GENERATOR):
-        kind = "async" if code.co_flags & _COROUTINE else "a generator"
+    if code.co_flags & _GENERATOR:
         raise UsageError(
-            f"The flow {function.__name__} is {kind}.",
-            help="Make it an ordinary function (`def`, no `yield`). Checkpoints may be async; use "
-            ".submit(…) and .map(…) to run them concurrently.",
+            f"The flow {function.__name__} is a generator.",
+            help="Return the values as a list: a flow is a function (`def` or `async def`) without "
+            "`yield`.",
         )
 
 

@@ -28,10 +28,11 @@ from kitaru.errors import ContextError, NotFound, UsageError
 from kitaru.runtime import codec
 from kitaru.runtime.engine.calls import Spec
 from kitaru.runtime.engine.execution import Execution, current, in_body, in_checkpoint
+from kitaru.runtime.engine.primitives import DurableCall, Primitive, blocking
 from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.runtime.memory import compaction, scopes
-from kitaru.runtime.memory.memories import Entry, Memory, Version
+from kitaru.runtime.memory.memories import Entry, Memory, Version, memory_in
 from kitaru.stores import resolve_store
 from kitaru.stores.base import Store
 from kitaru.wire.starts import refuse_while_importing
@@ -57,6 +58,10 @@ __all__ = [
 ]
 
 
+def _unchanged(found: Any) -> Any:
+    return found
+
+
 class Memories:
     """The operations of memory: `kitaru.memory` in flows, and `KitaruClient().memory` outside.
 
@@ -72,9 +77,18 @@ class Memories:
     EnvironmentFailure.
     """
 
-    def __init__(self, store: Store | None = None) -> None:
-        """`store` is the store of a client. None: the store of the running flow or the settings."""
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        run: Callable[[Primitive[Any]], Any] = blocking,
+    ) -> None:
+        """`store` is the store of a client. None: the store of the running flow or the settings.
+
+        `run` performs an operation: `blocking` returns its result, `awaited` a coroutine.
+        """
         self._store = store
+        self._run = run
 
     @property
     def store(self) -> Store:
@@ -101,6 +115,9 @@ class Memories:
             memory.configure(scope="sales", scope_type="namespace")
         """
         text = scopes.written(scope, scope_type)
+        return self._run(self._configure(text))  # type: ignore[no-any-return]
+
+    def _configure(self, text: str) -> Primitive[None]:
         if current() is None or self._store is not None:
             scopes.outside(text, self._store or resolve_store(None))
             config.configure(memory_scope=text)
@@ -109,7 +126,7 @@ class Memories:
         where = scopes.in_flow(text, execution.journal)
         seen = where.seen_from(execution.journal.exec_id)
         spec = Spec(_CONFIGURE, _same, "kitaru.memory.configure", kind="memory", policy=ONCE)
-        execution.invoke(spec, (), {"scope": seen}, None)
+        yield DurableCall(execution, spec, {"scope": seen})
 
     def get(
         self,
@@ -129,11 +146,16 @@ class Memories:
             tone = memory.get("tone", "friendly")
         """
         arguments = {"key": key, "version": version}
-        found = self._perform("get", scope, arguments, lambda m: m.entry(key, version))
-        if found is None and strict:
-            of = "" if version is None else f" in version {version}"
-            raise NotFound(f"The memory {key} has no value{of}.", help="kitaru memory list")
-        return default if found is None else found.value
+
+        def value_of(found: Entry | None) -> Any:
+            if found is None and strict:
+                of = "" if version is None else f" in version {version}"
+                raise NotFound(f"The memory {key} has no value{of}.", help="kitaru memory list")
+            return default if found is None else found.value
+
+        return self._perform(
+            "get", scope, arguments, lambda m: m.entry(key, version), turn=value_of
+        )
 
     def entry(
         self, key: str, *, version: int | None = None, scope: str | None = None
@@ -288,18 +310,32 @@ class Memories:
         scope: str | None,
         arguments: dict[str, Any],
         operate: Callable[[Memory], T],
+        *,
+        turn: Callable[[Any], Any] = _unchanged,
     ) -> T:
+        """Return the recorded result of an operation, as `turn` returns it."""
+        result: T = self._run(self._steps(name, scope, arguments, operate, turn))
+        return result
+
+    def _steps(
+        self,
+        name: str,
+        scope: str | None,
+        arguments: dict[str, Any],
+        operate: Callable[[Memory], Any],
+        turn: Callable[[Any], Any],
+    ) -> Primitive[Any]:
         if current() is None or self._store is not None:
-            return operate(self._outside(scope))
+            return turn(operate(self._outside(scope)))
         execution = in_body(f"kitaru.memory.{name}")
         where = scopes.in_flow(scope or _configured(execution), execution.journal)
 
-        def run(**_: Any) -> T:
+        def run(**_: Any) -> Any:
             return operate(_within(where))
 
         spec = Spec(f"memory_{name}", run, f"kitaru.memory.{name}", kind="memory", policy=ONCE)
         said = {"scope": where.seen_from(execution.journal.exec_id), **arguments}
-        return execution.invoke(spec, (), said, None)  # type: ignore[no-any-return]
+        return turn((yield DurableCall(execution, spec, said)))
 
     def _outside(self, scope: str | None) -> Memory:
         if current() is not None:
@@ -347,7 +383,8 @@ def _within(scope: scopes.MemoryScope) -> Memory:
     execution, running = in_checkpoint("kitaru.memory")
     journal, id = execution.journal, running.invocation
     operation = f"{journal.exec_id}/{id}"
-    return Memory(journal.store, scope, operation, lambda newest: journal.declare_write(id, newest))
+    seen = Memory(journal.store, scope, operation, lambda newest: journal.declare_write(id, newest))
+    return memory_in(journal, seen)
 
 
 _here = Memories()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from kitaru.runtime.engine.execution import anywhere, in_body, in_checkpoint
 from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.engine.waits import not_json
 from kitaru.runtime.executions.artifacts import find_artifact
+from kitaru.runtime.journal.evidence import encoded
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.schema.types import askable_schema, from_json
 from kitaru.wire import ids
@@ -34,6 +35,7 @@ def wait(
     schema: Any = None,
     timeout: float | timedelta | None = None,
     metadata: dict[str, Any] | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> Any:
     """Suspend the execution until somebody answers, and return the answer. Only in a flow's body.
 
@@ -46,17 +48,34 @@ def wait(
             in seconds or as a timedelta. Default: 0. It is not a deadline: the status stays
             `waiting`, and a later answer resumes the execution.
         metadata: JSON to show with the question.
+        evidence: values to show with the question, by title. A result or artifact of the execution
+            is referred to, and any other value is stored with the question.
 
     Raises:
         ContextError: the call is outside a flow's body.
         UsageError: JSON cannot express the type, or the JSON Schema cannot be checked; or `timeout`
-            is not a time.
+            is not a time, or a title of `evidence` is not a string of 1 to 100 characters.
+        ValueNotEncodable: a value of `evidence` cannot be recorded.
         EnvironmentFailure: the schema needs pydantic or jsonschema-rs, which is not installed.
 
     Example:
         approved = kitaru.wait(name="approve_draft", question="Approve draft?", schema=bool)
+        kitaru.wait(name="send", question="Send it?", evidence={"Draft": draft, "Terms": terms})
     """
     execution = in_body("kitaru.wait")
+    request, seconds, read = asked(name, question, schema, timeout, metadata, evidence)
+    return read(execution.wait(request, seconds, read))
+
+
+def asked(
+    name: str | None,
+    question: str | None,
+    schema: Any,
+    timeout: float | timedelta | None,
+    metadata: dict[str, Any] | None,
+    evidence: Mapping[str, Any] | None,
+) -> tuple[WaitRequest, float, Callable[[Any], Any]]:
+    """Return the request of a wait, its polling time, and what turns JSON into the answer."""
     schema = bool if schema is None else schema
     name = check_name("wait", name or "wait")
     request = WaitRequest(
@@ -64,9 +83,9 @@ def wait(
         question=redacted(question or ""),
         schema=askable_schema(schema, f'the wait "{name}"'),
         metadata=_json(metadata or {}, "metadata"),
+        evidence=encoded(evidence),
     )
-    read = partial(from_json, schema=schema, what=request.name)
-    return read(execution.wait(request, _seconds(timeout), read))
+    return request, _seconds(timeout), partial(from_json, schema=schema, what=request.name)
 
 
 def log(**metadata: Any) -> None:
@@ -200,13 +219,3 @@ def _json(value: dict[str, Any], where: str) -> dict[str, Any]:
             f"{where} must be plain JSON: {reason}.", help="Use texts, numbers, lists, dicts."
         )
     return plain
-
-
-def _references() -> Mapping[str, str]:
-    # Reads files, which a flow without secrets does not need.
-    from kitaru import config
-
-    return config.secrets()
-
-
-secrets.use_configuration(_references)

@@ -113,5 +113,8 @@ KINDS: Mapping[str, Kind] = {
     "exclude": Kind([], _is_list, 'a list of patterns, ["prompts/old/**"]', json.loads),
     "requirements": Kind(None, _is_text, "the path of a requirements file"),
     "compile_cache": Kind(None, _is_text, "the path of a folder, or off"),
+    "azureml": Kind({}, _is_texts, 'a table of options, {"compute": "cpu"}', json.loads),
+    "kubeflow": Kind({}, _is_texts, 'a table of options, {"labels": "team=ml"}', json.loads),
     "sagemaker": Kind({}, _is_texts, 'a table of options, {"queue": "https://…"}', json.loads),
+    "stepfunctions": Kind({}, _is_texts, 'a table of options, {"cluster": "agents"}', json.loads),
 }

@@ -6,13 +6,15 @@ from enum import StrEnum
 
 
 class ExecutionStatus(StrEnum):
-    """One of `running`, `interrupted`, `waiting`, `answered`, `submitted`, `failed`, `completed`
-    and `cancelled`.
+    """One of `queued`, `starting`, `running`, `interrupted`, `waiting`, `answered`, `resuming`,
+    `failed`, `completed` and `cancelled`.
 
-    `interrupted` is an execution whose process is certainly gone; `answered` one whose wait has an
-    answer and which has not continued; `submitted` one that was handed to its target, where it has
-    not started. `KitaruClient.executions.get` tells these three; a handle reports the first as
-    `running`, the others as `waiting`.
+    `queued` is an execution that was invoked and that no dispatcher has started yet; `starting` one
+    whose run was requested and whose first step has not begun. `interrupted` is an execution whose
+    process or run is certainly gone; `answered` one whose wait has an answer and which nothing
+    continues yet; `resuming` one whose next run was requested and has not begun.
+    `KitaruClient.executions` and the command line report these. A handle reports the first two and
+    `interrupted` as `running`, the others as `waiting`.
 
     A member is equal to its string and is written as it.
 
@@ -20,11 +22,13 @@ class ExecutionStatus(StrEnum):
         handle.status == "completed" or handle.status is ExecutionStatus.COMPLETED
     """
 
+    QUEUED = "queued"
+    STARTING = "starting"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     WAITING = "waiting"
     ANSWERED = "answered"
-    SUBMITTED = "submitted"
+    RESUMING = "resuming"
     FAILED = "failed"
     COMPLETED = "completed"
     CANCELLED = "cancelled"

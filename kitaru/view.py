@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kitaru.compat.explaining import Explaining
 from kitaru.handle import result_of
-from kitaru.runtime.executions.model_calls import ModelCall, calls_of, shown
+from kitaru.runtime.executions.artifacts import result_as_json
+from kitaru.runtime.executions.model_calls import calls_of, each_call, shown
 from kitaru.runtime.executions.overview import Overview, overview
+from kitaru.runtime.journal import evidence
 from kitaru.runtime.journal.journal import Journal
-from kitaru.runtime.journal.to_json import as_json, result_as_json
+from kitaru.runtime.journal.to_json import as_json
+from kitaru.runtime.telemetry import beats
+from kitaru.runtime.telemetry.beats import Signs
 from kitaru.status import ExecutionStatus
+from kitaru.wire.structs import fields_of
+from kitaru.wire.times import seconds_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kitaru.compat.client import CheckpointCall, StoredArtifact
-    from kitaru.runtime.executions.comparison import Effort
+    from kitaru.runtime.journal.effort import Effort
     from kitaru.wire.records import (
         AttemptRecord,
         ErrorInfo,
         InvocationRecord,
         Replay,
         SubmissionRecord,
+        WaitAnswer,
         WaitRequest,
     )
 
@@ -57,8 +63,19 @@ class ExecutionView(Explaining):
 
     @property
     def last_sign(self) -> str:
-        """The time of its last record: a status, an invocation or a failed attempt."""
-        return max(self.state_at, self.overview(limit=0).last_sign)
+        """The time of its last record: a status, an invocation, a failed attempt or a beat."""
+        return max(self.signs.last, self.overview(limit=0).last_sign)
+
+    @cached_property
+    def signs(self) -> Signs:
+        """What it does now, and since when it has been silent; of a running execution.
+
+        Example:
+            [one.id for one in client.executions.get(exec_id).signs.under_way]
+        """
+        if self.status not in ("running", "interrupted"):
+            return Signs(self.state_at, "", ())
+        return beats.read(self.journal.store, self.exec_id, self.state_at)
 
     @property
     def inputs(self) -> Any:
@@ -147,20 +164,27 @@ class ExecutionView(Explaining):
         Example:
             [call["cost"] for call in client.executions.get(exec_id).calls]
         """
-        return [self.shown_call(call) for call in self.each_call()]
-
-    def each_call(self) -> Iterator[ModelCall]:
-        """Yield the model calls, as `calls` has them, their texts not read yet."""
-        return calls_of(self.journal.in_order(), self.attempts)
-
-    def shown_call(self, call: ModelCall) -> dict[str, Any]:
-        """Return a model call as JSON, its texts read."""
-        return shown(self.journal, call)
+        return [shown(self.journal, call) for call in each_call(self.journal)]
 
     @property
     def notes(self) -> dict[str, Any]:
         """What `kitaru.log` said in the flow's body, as JSON; of one key what was said last."""
         return self.overview(limit=0).notes
+
+    @property
+    def answers(self) -> list[WaitAnswer]:
+        """The answers of its waits, in order of time, with who gave each (`by`).
+
+        An answer that the flow rejected is left out.
+        """
+        found = [answer for answer, refused in self.journal.each_answer() if not refused]
+        return sorted(found, key=lambda one: one.answered_at)
+
+    @property
+    def cancelled_by(self) -> str:
+        """Who cancelled it; empty unless it was cancelled from outside."""
+        end = self.journal.end()
+        return "" if end is None else end.by
 
     @property
     def unasked(self) -> tuple[str, ...]:
@@ -190,6 +214,27 @@ class ExecutionView(Explaining):
     def waits_as_json(self) -> list[dict[str, Any]]:
         """Return the questions that are not answered, as JSON."""
         return [_wait(request, self.journal.refused(request.name)) for request in self.waits]
+
+    def evidence(self, wait: str) -> dict[str, Any]:
+        """Return the evidence of a wait as JSON, by title.
+
+        Example:
+            client.executions.get(exec_id).evidence("approve")["Draft"]
+        """
+        request = self.journal.wait_request(wait)
+        found = () if request is None else evidence.values(self.journal, request)
+        return {title: as_json(self.journal.fetch(value)) for title, value in found}
+
+    def answers_as_json(self) -> list[dict[str, Any]]:
+        """Return all answers in order of time, as JSON; `refused` is why the flow rejected one."""
+        found = sorted(self.journal.each_answer(), key=lambda one: one[0].answered_at)
+        return [{**fields_of(answer), "refused": refused} for answer, refused in found]
+
+    def silent_since(self, last_record: str) -> str:
+        """Return the last sign if it is old; a recent record is a sign as well."""
+        last = max(self.signs.last, last_record)
+        is_silent = self.signs.silent_since and seconds_since(last) > beats.SILENT_SECONDS
+        return last if is_silent else ""
 
     def overview(self, *, limit: int | None = None, after: str = "", tail: int = 0) -> Overview:
         """Return counts of the invocations, and a page of them; see `to_dict`.
@@ -235,13 +280,16 @@ class ExecutionView(Explaining):
             "status": str(self.status),
             "submission": _submission(self.submission),
             "started_at": self.started_at,
-            "last_sign": max(self.state_at, seen.last_sign),
+            "last_sign": max(self.signs.last, seen.last_sign),
+            "silent_since": self.silent_since(seen.last_sign),
+            "under_way": [asdict(one) for one in self.signs.under_way],
             "inputs": self.inputs,
             "result": result_as_json(self.journal),
             "waits": self.waits_as_json(),
+            "answers": self.answers_as_json(),
             "error": _error(self.error),
             "notes": seen.notes,
-            "invocations": [_invocation(record) for record in seen.page],
+            "invocations": [invocation_as_json(record) for record in seen.page],
             "total": seen.total,
             "next": seen.next,
             "counts": [asdict(count) for count in seen.counts],
@@ -249,6 +297,9 @@ class ExecutionView(Explaining):
             "attempts_total": seen.attempts_total,
             "calls": [shown(self.journal, call) for call in calls],
             "effort": asdict(seen.effort),
+            "own": asdict(seen.own),
+            "failed_attempts": asdict(seen.failed_attempts),
+            "unpriced": seen.unpriced,
             "unasked": list(self.unasked),
             "codes": self.codes,
             "replay": None if self.replay is None else asdict(self.replay),
@@ -267,20 +318,31 @@ def _wait(request: WaitRequest, refused: str) -> dict[str, Any]:
         "question": request.question,
         "schema": request.schema,
         "metadata": request.metadata,
+        "evidence": evidence.shown(request),
+        "asked_at": request.asked_at,
+        "position": request.position,
         "refused": refused,
     }
 
 
-def _invocation(record: InvocationRecord) -> dict[str, Any]:
+def invocation_as_json(record: InvocationRecord) -> dict[str, Any]:
+    """Return an invocation as JSON, without its value."""
     return {
         "id": record.id,
+        "name": record.name,
         "kind": record.kind,
+        "callee": record.callee,
+        "position": record.position,
         "status": record.status,
+        "error": _error(record.error),
         "attempts": record.attempts,
         "started_at": record.started_at,
         "ended_at": record.ended_at,
         "cached_from": record.cached_from,
         "adopted_from": record.adopted_from,
+        "given": record.given,
+        "uses": list(record.uses),
+        "calls": len(record.calls),
         "site": record.site,
         "notes": _notes(record),
     }

@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import json
 import os
+import pkgutil
 import runpy
 import selectors
 import shutil
@@ -26,22 +27,33 @@ import sys
 import tempfile
 import threading
 import types
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tests import forks
 
-COMMAND = (
-    *("kitaru", "kitaru.client", "kitaru.cli.app", "kitaru.stores.sqlite"),
-    *("kitaru_compiler.compile", "kitaru_compiler.frontend.reader"),
-    *("kitaru_targets.build", "kitaru_targets.dry_run"),
+PACKAGES = ("kitaru", "kitaru_compiler", "kitaru_targets")
+# Modules that need an extra which few commands use, or import pytest, or are a program.
+NOT_IMPORTED = {
+    "kitaru.adapters", "kitaru.cli.language_server", "kitaru.pytest_plugin",
+    "kitaru.runtime.telemetry.otel", "kitaru.testing", "kitaru_targets.bootstrap",
+    "kitaru_targets.start",
+    "kitaru_targets.azureml.kitaru_start",
+}  # fmt: skip
+# What flows and libraries import when they are used.
+USED_LATER = (
+    *("concurrent.futures.thread", "ctypes", "encodings.ascii", "encodings.cp437"),
+    *("encodings.unicode_escape", "importlib.readers", "libcst.native", "symtable"),
 )
 # The imports of a container's program, for their modules of the standard library.
 STEP = """
 import base64, importlib.metadata, sqlite3, subprocess, sys, tempfile, zipfile
-import kitaru.client, kitaru.runtime.__main__, kitaru.runtime.steps.blocks, kitaru.stores.sqlite
+import kitaru.client, kitaru.flows, kitaru.checkpoints, kitaru.model_calls, kitaru.stores.sqlite
+import kitaru.runtime.__main__, kitaru.runtime.steps.blocks
 print(*sys.modules)
 """
 
@@ -194,47 +206,165 @@ def _code(code: Any) -> int:
 
 
 def prepare_commands() -> None:
-    """Import the modules of the command line."""
-    for name in COMMAND:
+    """Import and compile now what a command imports or compiles at its first use."""
+    for name in PACKAGES:
+        _import_all(name)
+    for name in USED_LATER:
         importlib.import_module(name)
+    from kitaru_templates import render
+
+    for environment in (render._text(), render._python()):
+        for name in environment.list_templates():
+            if name.endswith(".py.j2") == (environment is render._python()):
+                environment.get_template(name)
     from kitaru_targets.dry_run import process
 
     process.run_command = forks.run_step
 
 
-def prepare_steps() -> None:
-    """Import the dependencies of a step without Kitaru, and compile Kitaru.
+def _import_all(name: str) -> None:
+    if name not in NOT_IMPORTED and not name.endswith(".__main__"):
+        module = importlib.import_module(name)
+        for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
+            _import_all(found.name)
 
-    A bundle contains a copy of Kitaru, and a step must import that copy. Compiling it would take
-    most of the time of a step. Here the step uses the code of the installed file if the copy has
-    the same source.
+
+def prepare_steps() -> None:
+    """Import the dependencies of a step, and Kitaru for steps whose copy of it is the same.
+
+    A bundle contains a copy of Kitaru, and a step must import that copy. Compiling it and running
+    its modules would take most of the time of a step.
     """
     listed = subprocess.run(
         [sys.executable, "-c", STEP], capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.split():
+    ).stdout.split()
+    for name in listed:
         if name.split(".")[0] not in ("__main__", "kitaru"):
             importlib.import_module(name)
-    found = importlib.util.find_spec("kitaru")
-    assert found is not None and found.origin is not None
-    installed = {path.read_bytes(): path for path in Path(found.origin).parent.rglob("*.py")}
-    compiled = {
-        source: SourceFileLoader("", str(path)).source_to_code(source, str(path))
-        for source, path in installed.items()
-    }
-    get_code = SourceFileLoader.get_code
+    Prepared([name for name in listed if name.split(".")[0] == "kitaru"]).install()
 
-    def get_known_code(loader: SourceFileLoader, name: str) -> Any:
-        path = loader.get_filename(name)
-        if not name.startswith("kitaru"):
-            return get_code(loader, name)
-        code = compiled.get(loader.get_data(path))
-        if code is None:
-            return get_code(loader, name)
-        _imp._fix_co_filename(code, path)
-        return code
 
-    SourceFileLoader.get_code = get_known_code  # type: ignore[method-assign]
+class Prepared:
+    """Modules of Kitaru that this process has run, for the imports of its forks.
+
+    An import gets the prepared module if all files of the copy that it finds are the same. It
+    imports what the module imports, and then sets the paths of the copy. If a file differs, the
+    import runs the copy, and only its compilation is prepared.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        found = importlib.util.find_spec("kitaru")
+        assert found is not None and found.origin is not None
+        self._root = Path(found.origin).parents[1]
+        installed = {path.read_bytes(): path for path in Path(found.origin).parent.rglob("*.py")}
+        self._compiled = {
+            source: SourceFileLoader("", str(path)).source_to_code(source, str(path))
+            for source, path in installed.items()
+        }
+        # What the import statements of each module name, in order.
+        self._imports: dict[str, list[str]] = {}
+        self._use_compiled()
+        with self._recorded():
+            for name in names:
+                importlib.import_module(name)
+        known = [name for name in sys.modules if name.split(".")[0] == "kitaru"]
+        self._modules = {name: sys.modules.pop(name) for name in known}
+        self._files = {}
+        for name, module in self._modules.items():
+            parent, _, child = name.rpartition(".")
+            if parent and vars(self._modules[parent]).get(child) is module:
+                delattr(self._modules[parent], child)
+            path = Path(str(module.__file__))
+            self._files[name] = (str(path.relative_to(self._root)), path.read_bytes())
+        self._equal: dict[str, bool] = {}
+
+    def install(self) -> None:
+        """Let the imports of this process and its forks use the modules."""
+        create, execute = SourceFileLoader.create_module, SourceFileLoader.exec_module
+
+        def create_module(loader: SourceFileLoader, spec: Any) -> Any:
+            if not self._is_equal(spec.name, spec.origin):
+                return create(loader, spec)
+            module = self._modules[spec.name]
+            # The import sets these for the copy.
+            for name in ("__file__", "__cached__", "__loader__", "__path__"):
+                if name in vars(module):
+                    vars(module)[name] = None
+            return module
+
+        def exec_module(loader: SourceFileLoader, module: types.ModuleType) -> None:
+            name = module.__name__
+            if self._modules.get(name) is not module:
+                execute(loader, module)
+                return
+            for other in self._imports.get(name, ()):
+                importlib.import_module(other)
+            place, source = self._files[name]
+            path = str(module.__file__)
+            _imp._fix_co_filename(self._compiled[source], path)
+            before, root = f"{self._root}{os.sep}", path.removesuffix(place)
+            for key, value in vars(module).items():
+                if isinstance(value, str) and value.startswith(before):
+                    vars(module)[key] = root + value.removeprefix(before)
+            if "_SESSION" in vars(module):
+                # Processes must not share results that the cache stores for one of them.
+                vars(module)["_SESSION"] = uuid.uuid4().hex
+
+        SourceFileLoader.create_module = create_module  # type: ignore[assignment,method-assign]
+        SourceFileLoader.exec_module = exec_module  # type: ignore[assignment,method-assign]
+
+    def _is_equal(self, name: str, origin: str) -> bool:
+        """Return whether a module is prepared, and all files of the copy are the same."""
+        place, _ = self._files.get(name, (None, b""))
+        if place is None or not origin.endswith(os.sep + place):
+            return False
+        root = origin.removesuffix(place)
+        if root not in self._equal:
+            self._equal[root] = all(
+                Path(root, place).is_file() and Path(root, place).read_bytes() == source
+                for place, source in self._files.values()
+            )
+        return self._equal[root]
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Record the import statements of modules."""
+        original = builtins.__import__
+
+        def record(
+            name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+        ) -> types.ModuleType:
+            module = original(name, globals, locals, fromlist, level)
+            # Functions have other locals.
+            if globals is not None and locals is globals:
+                name = importlib.util.resolve_name("." * level + name, globals["__package__"])
+                names = [name, *(f"{name}.{each}" for each in fromlist or ())]
+                self._imports.setdefault(globals["__name__"], []).extend(
+                    each for each in names if each in sys.modules and each.startswith("kitaru")
+                )
+            return module
+
+        builtins.__import__ = record
+        try:
+            yield
+        finally:
+            builtins.__import__ = original
+
+    def _use_compiled(self) -> None:
+        """Compile no file of Kitaru again."""
+        get_code = SourceFileLoader.get_code
+
+        def get_known_code(loader: SourceFileLoader, name: str) -> Any:
+            path = loader.get_filename(name)
+            if not name.startswith("kitaru"):
+                return get_code(loader, name)
+            code = self._compiled.get(loader.get_data(path))
+            if code is None:
+                return get_code(loader, name)
+            _imp._fix_co_filename(code, path)
+            return code
+
+        SourceFileLoader.get_code = get_known_code  # type: ignore[method-assign]
 
 
 def start(kind: str, address: str, known: str) -> None:

@@ -5,7 +5,7 @@ of the suite's commands and steps test how a process starts. For the others, `ru
 `subprocess.run`: each command is a separate process with the folder, variables, input and files of
 the call. There are two servers, which start at first use:
 
-- `command`, for `python -m kitaru.cli`, has imported the command line, compiler and targets;
+- `command`, for `python -m kitaru`, has imported the modules of Kitaru and what they use;
 - `step`, for all other commands, has imported the modules of the standard library that Kitaru
   needs, but not Kitaru: a step imports the copy in its bundle. It has compiled Kitaru, which takes
   most of a step's time.
@@ -98,7 +98,7 @@ def _code(
             words, cwd=folder, env=environment, stdin=stdin, stdout=out, stderr=err,
             timeout=timeout, check=False,
         ).returncode  # fmt: skip
-    kind = "command" if words[1:3] == ["-m", "kitaru.cli"] else "step"
+    kind = "command" if words[1:3] == ["-m", "kitaru"] else "step"
     numbers = [file.fileno() for file in files]
     try:
         return Ask(address(kind), words, folder, environment, numbers, timeout).wait()
@@ -137,10 +137,14 @@ def run_step(
         )  # fmt: skip
         return new.returncode, new.stdout
     if command[0] != sys.executable:
-        beside = str(Path(address("step")).parent)
-        environment = {**environment, "PATH": f"{beside}{os.pathsep}{environment['PATH']}"}
+        environment = {**environment, "PATH": with_forks(environment["PATH"])}
     done = run(command, cwd=folder, env=environment, merge=True)
     return done.returncode, done.stdout
+
+
+def with_forks(path: str) -> str:
+    """Return a PATH whose `python3` requests a fork, for steps that a shell or an SDK starts."""
+    return f"{Path(address('step')).parent}{os.pathsep}{path}"
 
 
 def address(kind: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
-from kitaru.runtime.engine import retries
+from kitaru.runtime.engine import local_run, retries
 
 # Far more than any wait takes on a busy machine.
 SECONDS = 240.0
@@ -29,6 +29,17 @@ def wait_until(holds: Callable[[], object], seconds: float = SECONDS) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"not so after {seconds:g} s: {holds}"
         time.sleep(0.005)
+
+
+def forget_runs() -> None:
+    """Let the next resume be one of another process, which has no parked runs.
+
+    The thread of a parked run reads the answers once more before it waits. If it found one, it
+    would continue besides the other process.
+    """
+    for run in list(local_run._running.values()):
+        wait_until(lambda run=run: run.phase != "parked" or run._wake or run._changed._waiters)  # type: ignore[misc]
+    local_run._running.clear()
 
 
 def wait_for_file(path: Path) -> None:

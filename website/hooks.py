@@ -26,9 +26,9 @@ PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+\.svg)\)")
 NOTE = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
 SUMMARY = (
     "Kitaru compiles plain-Python agent flows into the pipelines of Kubeflow, Vertex AI, "
-    "SageMaker, Azure ML or Airflow, and makes them durable: the result of a checkpoint is "
-    "recorded, and a recorded checkpoint never runs again. The package of this name on PyPI is "
-    "another project."
+    "SageMaker, Azure ML, Step Functions or Airflow, and makes them durable: the result of a "
+    "checkpoint is recorded, and a recorded checkpoint never runs again. The package of this name "
+    "on PyPI is another project."
 )
 markdown: dict[str, str] = {}
 """The text of each page by its address, as it is written beside the HTML."""
@@ -73,9 +73,15 @@ def without_outside_links(text: str, address: str) -> str:
 
 
 def inline(found: re.Match[str], address: str) -> str:
-    """Return a picture as part of the page, so that it has the colours of the reader's scheme."""
+    """Return a picture as part of the page, so that it has the colours of the reader's scheme.
+
+    A drawing of `kitaru graph` has a style sheet of its own and remains an image.
+    """
     path = ROOT / "docs" / posixpath.dirname(address) / found[2]
-    drawing = re.sub(r"<style>.*?</style>", "", path.read_text("utf-8"), flags=re.DOTALL)
+    text = path.read_text("utf-8")
+    if 'class="kitaru-picture"' not in text:
+        return found[0]
+    drawing = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
     return f'<figure class="picture" role="img" aria-label="{found[1]}">{drawing.strip()}</figure>'
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import click
 
 import kitaru
-from kitaru import errors, memory, settings
+from kitaru import errors, harness, memory, settings
 from kitaru.cli.app import SECTIONS, cli
+from kitaru.testing import FlowTest
 
-SECTION = re.compile(r"^(Args|Returns|Yields|Raises|Example|Examples):$", re.MULTILINE)
+SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Examples):$", re.MULTILINE)
 ENTRY = re.compile(r"^    (\S.*?): +(.*(?:\n {8}.*)*)", re.MULTILINE)
 
 SETTINGS = {
@@ -49,7 +51,10 @@ SETTINGS = {
     "requirements": "The requirements file of steps.",
     "compile_cache": "Directory for cached results of `kitaru compile` and `kitaru check`; `off` "
     "turns the cache off. Default: `kitaru` in `$XDG_CACHE_HOME`, or in `~/.cache`.",
+    "azureml": "Options of the AzureML target.",
+    "kubeflow": "Options of the Kubeflow target.",
     "sagemaker": "Options of the SageMaker target.",
+    "stepfunctions": "Options of the Step Functions target.",
 }
 
 
@@ -126,6 +131,12 @@ def python() -> str:
     parts += class_text("kitaru.KitaruClient", kitaru.KitaruClient, "###")
     for name, value in namespaces():
         parts += class_text(f"client.{name}", type(value), "###")
+    parts.append("## Durable steps of harnesses")
+    parts.append("[Write an adapter](../how-to/writing-an-adapter.md) explains them.")
+    for name, value in public(harness):
+        parts += documented(f"kitaru.harness.{name}", value, "###")
+    parts.append("## Tests")
+    parts += class_text("kitaru.testing.FlowTest", FlowTest, "###")
     parts.append("## Errors")
     parts.append("Each error has an exit code; every command that ends with the error uses it.")
     parts.append("\n".join(error_rows()))
@@ -211,7 +222,7 @@ def docstring(text: str) -> str:
     for title, body in zip(sections[::2], sections[1::2], strict=True):
         parts.append(f"**{title}**")
         if title.startswith("Example"):
-            parts.append("```python\n" + inspect.cleandoc(body.strip("\n")) + "\n```")
+            parts.append("```python\n" + textwrap.dedent(body).strip() + "\n```")
         elif entries := ENTRY.findall(body):
             parts.append("\n".join(f"- `{n}`: {escaped(' '.join(t.split()))}" for n, t in entries))
         else:

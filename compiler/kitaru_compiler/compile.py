@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +16,13 @@ from kitaru.settings import CARRIED, KINDS
 from kitaru.version import VERSION
 from kitaru.wire.models import is_direct, reached
 from kitaru.wire.plan import Granularity, Plan, Span
+from kitaru.wire.structs import Struct
+from kitaru_compiler.cut.layout import Joined
 from kitaru_compiler.cut.plan import Cut, cut
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.diagnostics.faults import describe_fault, findings_of
 from kitaru_compiler.diagnostics.model import Diagnostic, SourceError
+from kitaru_compiler.diagnostics.rules.cutting import TASKS_STAY_TOGETHER
 from kitaru_compiler.diagnostics.rules.source import SOURCE_TOO_LARGE
 from kitaru_compiler.frontend.asked_models import asked_models
 from kitaru_compiler.frontend.calls import Calls
@@ -43,7 +45,7 @@ from kitaru_compiler.frontend.schemas import with_validator
 from kitaru_compiler.frontend.source import MAX_DEPTH, Source, refused
 from kitaru_compiler.frontend.suppressions import ignores, silence, without_effect
 from kitaru_compiler.frontend.travel import Travel, travel
-from kitaru_compiler.ir.nodes import FlowIR
+from kitaru_compiler.ir.nodes import FlowIR, Region
 from kitaru_compiler.lint import advise, advised
 from kitaru_compiler.lint.binding import misused_api
 from kitaru_compiler.lint.modules import hidden_order, late_codecs, taken_names
@@ -53,20 +55,20 @@ from kitaru_compiler.lint.uncrossable import crossing
 from kitaru_compiler.passes import normalise
 from kitaru_compiler.passes.binding import Why
 from kitaru_compiler.passes.inline import inline
+from kitaru_compiler.passes.local_functions import LocalFunctionStays, stay
 from kitaru_compiler.passes.uncuttable import unexpected
 
 # The profile of `check`, which belongs to no target, so that its notes apply to every target.
 ANY_TARGET = Profile("any", True, "native", "suspended", 90, (0, 0), retry_pauses=True, fan_out=100)
 
 
-@dataclass(frozen=True)
-class Compilation:
+class Compilation(Struct):
     """One flow compiled for one target.
 
     `steps_py` is the text of the generated blocks. `sources` contains the text of each project file
     by its path relative to `base`. `travel` are the files for the bundle. `locked` contains the
     data of the project's lock files and requirement lists about the distributions that containers
-    install.
+    install. `regions` and `joined` are the code that is not cut, by block: see `Cut`.
     """
 
     plan: Plan
@@ -76,6 +78,8 @@ class Compilation:
     travel: Travel
     locked: tuple[Locked, ...]
     base: Path
+    regions: Mapping[str, tuple[Region, Source]]
+    joined: Mapping[str, Joined]
 
 
 class Checked(NamedTuple):
@@ -156,6 +160,7 @@ def compile_flow(
                 "max_parallel", decorator=chosen.option("max_parallel"), start=path.parent
             ).value,
             pickles=result.pickles,
+            agents=result.agents,
             codecs=tuple(n for n in project.closure(source.module).codecs if n != source.module),
             secrets=dict(sorted(settings.get("secrets", {}).items())),
             image=image,
@@ -165,13 +170,14 @@ def compile_flow(
     notes = [note for note in result.notes if granularity != "single" or not _is_of_cuts(note)]
     findings = _finished([*found, *notes, *needed.findings, *about_models, *images], texts)
     return Compilation(
-        plan, result.generated.text, findings, texts, packed, needed.locked, project.base
-    )
+        plan, result.generated.text, findings, texts, packed, needed.locked, project.base,
+        result.regions, result.joined,
+    )  # fmt: skip
 
 
 def _is_of_cuts(note: Diagnostic) -> bool:
     """Return whether a note is about uncut code, which is irrelevant in a single step."""
-    return "KIT310" <= note.code < "KIT325"
+    return "KIT310" <= note.code < "KIT325" or note.code == TASKS_STAY_TOGETHER.code
 
 
 def _asked(
@@ -289,14 +295,13 @@ def _open(
 def _analyse(flow: FlowDefinition, calls: Calls) -> list[Diagnostic]:
     found = check_definition(flow)
     place, project = flow.source.span(flow.definition), calls.names.project
-    if isinstance(flow.definition, ast.FunctionDef):
-        try:
-            calls.mark(flow)
-        except Exception as error:
-            describe_fault("mark", error)
-            calls.fault = error
-        else:
-            found += findings_of("advise", place, lambda: advise(flow, calls.names))
+    try:
+        calls.mark(flow)
+    except Exception as error:
+        describe_fault("mark", error)
+        calls.fault = error
+    else:
+        found += findings_of("advise", place, lambda: advise(flow, calls.names))
     module = flow.source.module
     found += findings_of("misused_api", place, lambda: misused_api(calls.names, module))
     found += findings_of("secrets", place, lambda: secrets(project, module))
@@ -318,25 +323,39 @@ def _normal_form(flow: FlowDefinition, calls: Calls) -> FlowIR:
     if calls.fault:
         needs = every_checkpoint(calls.names)
         return unexpected(bare(flow), "mark", calls.fault, needs)
+    while True:
+        try:
+            return _inlined(flow, calls)
+        except LocalFunctionStays as stays:
+            calls.keep(stays.callee)
+
+
+def _inlined(flow: FlowDefinition, calls: Calls) -> FlowIR:
     made: dict[str, FlowIR | Why] = {}
 
     def find(callee: str) -> FlowIR | Why:
         if callee not in made:
             helper = calls.helpers[callee]
-            made[callee] = helper.why_not() or normal(helper.definition)
+            made[callee] = helper.why_not(flow.definition) or normal(helper.definition)
         return made[callee]
 
     def normal(definition: FlowDefinition) -> FlowIR:
         try:
             literals = calls.literals(definition.source)
-            ir = lower(definition, calls.names, literals, calls.methods)
+            local = calls.local_to(definition)
+            ir = lower(definition, calls.names, literals, calls.methods, *local)
         except Exception as error:
             return unexpected(bare(definition), "lower", error)
-        return normalise(ir)
+        ir = normalise(ir)
+        if ir.whole:
+            stay(ir)
+        return ir
 
     ir = normal(flow)
     try:
         return inline(ir, find)
+    except LocalFunctionStays:
+        raise
     except Exception as error:
         return unexpected(ir, "inline", error)
 

@@ -39,6 +39,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         "executions": "List, show, answer, resume, replay and compare.",
         "artifacts": "List and read the values of an execution.",
         "memory": "Read, write, list and purge the memory of flows.",
+        "evaluate": "Score recorded executions with your functions.",
+        "mcp": "Serve a store to agents over MCP.",
+        "serve": "Serve the executions of a store over HTTP.",
+        "dispatcher": "Continue what was answered or invoked.",
     },
     "Compile": {
         "compile": "Write the pipeline for a target.",

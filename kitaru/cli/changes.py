@@ -12,13 +12,13 @@ from kitaru.cli.values import pairs, parse_inputs
 from kitaru.errors import UsageError
 from kitaru.runtime.engine.questions import parse_value
 from kitaru.runtime.executions.replay import Changes
-from kitaru.runtime.journal.states import SHOWN
 from kitaru.runtime.journal.to_json import as_json
+from kitaru.status import ExecutionStatus
 
 if TYPE_CHECKING:
     from kitaru.runtime.journal.journal import Journal
 
-_RESULTS = ("checkpoint", "wait", "llm")
+_RESULTS = ("checkpoint", "wait", "llm", "tool", "agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Asked:
     sets: tuple[str, ...]
     inputs: tuple[str, ...]
     inputs_from: str | None
+    reuse_unchanged: bool
 
     def changes(self, journal: Journal) -> Changes:
         """Return the changes for the replay of an execution."""
@@ -40,6 +41,7 @@ class Asked:
             results={id: _result(journal, id, text) for id, text in results.items()},
             inputs=self._inputs(journal),
             models=models,
+            reuse_unchanged=self.reuse_unchanged,
         )
 
     def _inputs(self, journal: Journal) -> dict[str, Any]:
@@ -85,9 +87,9 @@ def filters(given: Sequence[str]) -> Mapping[str, str]:
         raise UsageError(
             f"--where {unknown[0]} is neither flow nor status.", help="--where flow=review"
         )
-    if named.get("status", "failed") not in SHOWN:
+    if named.get("status", "failed") not in list(ExecutionStatus):
         raise UsageError(
             f"--where status={named['status']}: there is no such status.",
-            help=f"one of {', '.join(SHOWN)}",
+            help=f"one of {', '.join(ExecutionStatus)}",
         )
     return named

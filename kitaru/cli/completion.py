@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 VARIABLE = "_KITARU_COMPLETE"
 _EXECUTIONS = 50
 
 Found = Iterable[tuple[str, str]]
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 
 def _completes(find: Callable[[click.Context, str], Found]) -> Complete:
@@ -25,6 +28,8 @@ def _completes(find: Callable[[click.Context, str], Found]) -> Complete:
     def complete(
         context: click.Context, parameter: click.Parameter, typed: str
     ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
         try:
             found = list(find(context, typed))
         except Exception:
@@ -67,6 +72,8 @@ def _stacks(context: click.Context, typed: str) -> Found:
 
 def flows(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Complete `path.py`, then `path.py:flow_name`."""
+    from click.shell_completion import CompletionItem
+
     path, colon, name = typed.rpartition(":")
     if not colon or not path.endswith(".py"):
         return [CompletionItem(typed, type="file")]

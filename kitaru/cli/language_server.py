@@ -15,10 +15,14 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import from_fs_path, to_fs_path
 
 from kitaru.ops.editor import Document, Place, QuickFix
+from kitaru.ops.last_execution import Recorded, last_execution, still_at
 from kitaru.version import VERSION
 from kitaru.wire.plan import Span
 
 PAUSE = 0.2
+# The store is read at most this often, in seconds.
+RELOAD = 2.0
+SHOW_RECORD = "kitaru.showRecord"
 _SEVERITIES = {
     "error": types.DiagnosticSeverity.Error,
     "warning": types.DiagnosticSeverity.Warning,
@@ -35,6 +39,9 @@ class Server(LanguageServer):
         super().__init__("kitaru", VERSION, text_document_sync_kind=whole)
         self.target = target
         self._known: dict[str, Document] = {}
+        # One list for each flow.
+        self._recorded: dict[str, list[list[Recorded]]] = {}
+        self._reading: dict[str, float] = {}
 
     def document(self, uri: str) -> Document:
         """Return the document as it is in the editor."""
@@ -47,6 +54,28 @@ class Server(LanguageServer):
             known = Document(path, text, self.target)
             self._known[uri] = known
         return known
+
+    def recorded(self, uri: str) -> list[Recorded]:
+        """Return what the last executions recorded, as known, if its calls are still there."""
+        text = self.document(uri).text
+        known = self._recorded.get(uri, [])
+        return [one for recorded in known if still_at(recorded, text) for one in recorded]
+
+    async def read_store(self, uri: str) -> None:
+        """Read the last executions in another thread; the client is notified of changes.
+
+        Without a change of what is shown, the client asks no more, so this ends.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._reading.get(uri, now):
+            return
+        self._reading[uri] = now + RELOAD
+        document = self.document(uri)
+        path, flows = document.path.resolve(), document.flows
+        found = [await asyncio.to_thread(last_execution, path, flow) for flow in flows]
+        if found != self._recorded.get(uri, []):
+            self._recorded[uri] = found
+            self.workspace_code_lens_refresh(None)
 
     def range_of(self, uri: str, span: Span) -> types.Range:
         """Return a span as the client counts: lines from 0, columns in its own units."""
@@ -78,6 +107,7 @@ class Server(LanguageServer):
 def make_server(target: str = "") -> Server:
     """Return a server with all its features; flows are cut for `target`, by default for any."""
     server = Server(target)
+    tasks = set[asyncio.Task[None]]()
 
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
     def opened(ls: Server, given: types.DidOpenTextDocumentParams) -> None:
@@ -98,15 +128,29 @@ def make_server(target: str = "") -> Server:
 
     @server.feature(types.TEXT_DOCUMENT_HOVER)
     def hover(ls: Server, given: types.HoverParams) -> types.Hover | None:
-        place = ls.document(given.text_document.uri).place_at(given.position.line + 1)
-        if place is None:
+        line = given.position.line + 1
+        place = ls.document(given.text_document.uri).place_at(line)
+        recorded = [one for one in ls.recorded(given.text_document.uri) if one.line == line]
+        texts = [one.text for one in ([place] if place else []) + recorded]
+        if not texts:
             return None
-        text = types.MarkupContent(types.MarkupKind.Markdown, place.text)
-        return types.Hover(text, _lines(place.line, place.end_line))
+        text = types.MarkupContent(types.MarkupKind.Markdown, "\n\n".join(texts))
+        lines = _lines(place.line, place.end_line) if place else _lines(line, line)
+        return types.Hover(text, lines)
 
     @server.feature(types.TEXT_DOCUMENT_CODE_LENS)
-    def lenses(ls: Server, given: types.CodeLensParams) -> list[types.CodeLens]:
-        return [_lens(place) for place in ls.document(given.text_document.uri).places]
+    async def lenses(ls: Server, given: types.CodeLensParams) -> list[types.CodeLens]:
+        uri = given.text_document.uri
+        places = [_lens(place) for place in ls.document(uri).places]
+        # The store may be slow: what it says comes with a later request.
+        reading = asyncio.create_task(ls.read_store(uri))
+        tasks.add(reading)
+        reading.add_done_callback(tasks.discard)
+        return places + [_record_lens(one) for one in ls.recorded(uri)]
+
+    @server.command(SHOW_RECORD)
+    def show_record(ls: Server, text: str) -> None:
+        ls.window_show_message(types.ShowMessageParams(types.MessageType.Info, text))
 
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,
@@ -128,6 +172,12 @@ def _lens(place: Place) -> types.CodeLens:
     # A command without a name is a text that cannot be clicked.
     command = types.Command(title=place.title, command="")
     return types.CodeLens(range=_lines(place.line, place.line), command=command)
+
+
+def _record_lens(recorded: Recorded) -> types.CodeLens:
+    title = f"last execution: {recorded.title}"
+    command = types.Command(title=title, command=SHOW_RECORD, arguments=[recorded.text])
+    return types.CodeLens(range=_lines(recorded.line, recorded.line), command=command)
 
 
 def _action(

@@ -47,6 +47,14 @@ def stack(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def processes(function: F) -> F:
+    """Add `--processes N`, the bound on processes for executions of the target `local`."""
+    return click.option(
+        "--processes", type=click.IntRange(min=0), default=2, show_default=True, metavar="N",
+        help="Maximum number of executions of the target `local` at a time.",
+    )(function)  # fmt: skip
+
+
 def limit(function: F) -> F:
     """Add `--limit N`, the number of entries to show; None if the option is not passed."""
     return click.option(

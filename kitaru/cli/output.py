@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,7 +15,7 @@ import click
 from kitaru.cli import layout
 from kitaru.errors import KitaruError
 from kitaru.wire.printable import INDENT, indented, rendered, styled, visible
-from kitaru.wire.redaction import redacted, redacted_json
+from kitaru.wire.redaction import redacted, redacted_json, redactor
 
 if TYPE_CHECKING:
     from kitaru_compiler.diagnostics.model import Diagnostic
@@ -45,11 +45,19 @@ class Output:
         """With `enveloped`, write `{command, item}`, or `{command, items, count}` for a list."""
         self.as_json = as_json
         self._enveloped = enveloped
+        self._describes = False
         self._stdout: int | None = None
         if as_json:
             sys.stdout.flush()
             self._stdout = os.dup(1)
             os.dup2(2, 1)
+
+    def describe(self) -> None:
+        """Write notes to stdout from now on: the command's result is a description.
+
+        `executions get` uses the same lines as the progress of a run, which is not a result.
+        """
+        self._describes = True
 
     def document(self, document: Any) -> None:
         """Write the JSON document of the command."""
@@ -58,7 +66,7 @@ class Output:
         if self._enveloped:
             document = _envelope(document)
         text = json.dumps(redacted_json(document), indent=2, ensure_ascii=False) + "\n"
-        text = "".join(c if c.isprintable() or c in "\n " else json.dumps(c)[1:-1] for c in text)
+        text = "\n".join(map(_escaped, text.split("\n")))
         data = text.encode("utf-8", "backslashreplace")
         with os.fdopen(self._stdout, "wb") as stream:
             stream.write(data)
@@ -84,8 +92,12 @@ class Output:
     def note(self, text: str = "", hang: int | None = None, *, block: bool = False) -> None:
         """Write a line about progress to stderr. It is never part of the result.
 
-        If the reader has closed stderr, the line is lost and the command continues.
+        If the reader has closed stderr, the line is lost and the command continues. After
+        `describe`, the line is part of the result.
         """
+        if self._describes:
+            self.say(text, hang, block=block)
+            return
         try:
             click.echo(_fitted(text, sys.stderr, hang, block), err=True, color=True)
         except BrokenPipeError:
@@ -95,16 +107,19 @@ class Output:
         self, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), *, empty: str = ""
     ) -> None:
         """Write rows as a table that fits the terminal. Without rows, write `empty`."""
+        hide = redactor()
         for line in self.rows(rows, heads) if rows else [empty]:
-            self.say(line, block=True)
+            click.echo(_fitted(line, sys.stdout, None, True, hide), color=True)
 
     def rows(
-        self, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), *, err: bool = False
+        self, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), *, note: bool = False
     ) -> list[str]:
-        """Return a table for stdout or stderr: one string per row, the heads first."""
+        """Return a table for stdout, or for notes: one string per row, the heads first."""
         # Secrets are hidden before lines are broken, because a secret may contain spaces.
-        shown = [[visible(redacted(cell)) for cell in row] for row in rows]
-        return layout.table(shown, layout.columns(sys.stderr if err else sys.stdout), heads)
+        hide = redactor()
+        shown = [[visible(hide(cell)) for cell in row] for row in rows]
+        stream = sys.stderr if note and not self._describes else sys.stdout
+        return layout.table(shown, layout.columns(stream), heads)
 
     @property
     def live(self) -> bool:
@@ -241,24 +256,41 @@ def _write_json_error(error: KitaruError, diagnostics: tuple[Diagnostic, ...]) -
         from kitaru_compiler.diagnostics.render import in_order, to_json
 
         listed = [to_json(d) for d in in_order(diagnostics)]
-    _write_json(type(error).__name__, error.message, error.help, error.exit_code, listed)
+    _write_json(
+        type(error).__name__, error.message, error.help, error.exit_code, listed, error.exec_id
+    )
 
 
 def _write_json(
-    type_name: str, message: str, help: str, code: int, diagnostics: list[dict[str, Any]]
-) -> None:
+    type_name: str, message: str, help: str, code: int, diagnostics: list[dict[str, Any]],
+    exec_id: str = "",
+) -> None:  # fmt: skip
     error = {"type": type_name, "message": message, "help": help, "exit_code": code}
+    error |= {"exec_id": exec_id} if exec_id else {}
     document = {"error": {**error, "diagnostics": diagnostics} if diagnostics else error}
     click.echo(json.dumps(redacted_json(document)), err=True)
+
+
+def _escaped(line: str) -> str:
+    """Return a line of JSON with escapes for the characters that a terminal does not print."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def _color(stream: Any) -> bool:
     return bool(stream.isatty()) and "NO_COLOR" not in os.environ
 
 
-def _fitted(text: str, stream: Any, hang: int | None, block: bool) -> str:
+def _fitted(
+    text: str,
+    stream: Any,
+    hang: int | None,
+    block: bool,
+    hide: Callable[[str], str] = redacted,
+) -> str:
     """Return a text as a stream can show it: secrets hidden, lines wrapped at its width."""
-    shown = visible(redacted(text))
+    shown = visible(hide(text))
     if not block:
         start = len(shown) - len(shown.lstrip("\n"))
         shown = shown[:start] + indented(shown[start:], max(hang or 0, INDENT))

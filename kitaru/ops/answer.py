@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from kitaru.errors import ClassChanged, InputError, KitaruError
 from kitaru.handle import Handle
 from kitaru.loading import is_loadable
-from kitaru.ops.notify import Notice, notify_answer
+from kitaru.ops.advance import Means, move
 from kitaru.ops.resume import continue_here
-from kitaru.ops.submit import Submission, answered, handle_of, recorded
+from kitaru.ops.submit import Submission, handle_of, recorded
 from kitaru.runtime.engine import waits
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.journal import processes
@@ -24,6 +24,7 @@ from kitaru.runtime.journal.journal import Journal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kitaru.ops.notify import Notice
     from kitaru.stores.base import Store
 
 
@@ -49,6 +50,7 @@ def answer(
     *,
     submits: bool = True,
     options: Mapping[str, str] | None = None,
+    runs_here: bool = True,
 ) -> Answered:
     """Answer a wait with JSON, and continue the execution.
 
@@ -60,6 +62,7 @@ def answer(
         wait: the wait to answer; required if several are pending.
         submits: whether to start a run for a pipeline that has ended.
         options: options of the target's service, which override those of the settings.
+        runs_here: whether a local execution may continue in this process.
 
     Raises:
         AnswerInvalid: the value does not fit the wait's schema; the wait stays pending.
@@ -77,9 +80,9 @@ def answer(
     if journal.end() is not None or journal.execution.mode == "dry-run":
         return Answered(Handle(journal, None), request.name)
     if journal.execution.mode == "deployed":
-        return _continue_there(journal, request.name, value, submits, options or {})
+        return _continue_there(journal, request.name, submits, options or {})
     if running_here(journal) is None:
-        if not is_loadable(journal.execution):
+        if not runs_here or not is_loadable(journal.execution):
             return Answered(Handle(journal, None), request.name)
         if processes.is_attended(store, exec_id):
             # The process in .wait() continues the execution. If both did, checkpoints would run
@@ -94,20 +97,12 @@ def answer(
 
 
 def _continue_there(
-    journal: Journal, wait: str, value: Any, submits: bool, options: Mapping[str, str]
+    journal: Journal, wait: str, submits: bool, options: Mapping[str, str]
 ) -> Answered:
-    from kitaru_targets import registry
-
-    notice = notify_answer(journal, wait, value)
-    if notice is not None:
-        return Answered(Handle(journal, None), wait, notice)
-    is_next = journal.state().status == "waiting" and not journal.pending_waits()
-    # The target of another distribution is used only if a user names it, with `resume`. A record
-    # does not suffice.
-    if not submits or not is_next or not registry.is_own(journal.execution.target):
+    if not submits:
         return Answered(Handle(journal, None), wait)
     try:
-        submission = answered(journal, options)
+        done = move(journal.store, journal.exec_id, Means(options))
     except KitaruError as error:
         raise recorded(error, journal, "The answer is recorded, but not submitted:") from error
-    return Answered(handle_of(journal, submission), wait, None, submission)
+    return Answered(handle_of(journal, done.submission), wait, done.notice, done.submission)

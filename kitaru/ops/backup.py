@@ -42,6 +42,7 @@ from kitaru.stores.base import existing
 from kitaru.stores.sqlite import SqliteStore
 from kitaru.stores.sqlite_file import link, make_directory, sync
 from kitaru.wire import keys
+from kitaru.wire.times import now
 
 if TYPE_CHECKING:
     from kitaru.stores.base import Store
@@ -120,10 +121,26 @@ def restore(source: str, to: str, *, replace: bool = False) -> Copied:
                 help=f"Run it again: kitaru store backup {source}",
             )
         if to.startswith("sqlite:"):
-            return _restored(backed_up, _file(to), replace)
-        with closing(open_store(to)) as target:
-            _check_subset(backed_up, target)
-            return _to_objects(backed_up, target)
+            done = _restored(backed_up, _file(to), replace)
+        else:
+            with closing(open_store(to)) as target:
+                _check_subset(backed_up, target)
+                done = _to_objects(backed_up, target)
+    with closing(open_store(to)) as target:
+        _hint_at_open(target)
+    return done
+
+
+def _hint_at_open(store: Store) -> None:
+    """Let a dispatcher look at each deployed execution that has not ended, once."""
+    found = (key.split("/") for key in store.list("x/"))
+    deployed = sorted({parts[1] for parts in found if parts[2] in ("launch", "round")})
+    for start in range(0, len(deployed), _AT_ONCE):
+        some = deployed[start : start + _AT_ONCE]
+        ends = store.get_all([keys.end(exec_id) for exec_id in some])
+        left = [exec_id for exec_id, end in zip(some, ends, strict=True) if end is None]
+        at = now().encode("ascii")
+        store.create_all([(keys.due_copy(exec_id), at) for exec_id in left])
 
 
 def _to_file(store: Store, path: Path) -> Copied:
@@ -245,9 +262,12 @@ def _replays_first(source: Store, homes: Iterable[str]) -> list[str]:
 
 def _is_wanted(key: str, copied: set[str]) -> bool:
     """Return whether a key belongs to a copy of these executions."""
-    if key.startswith(keys.INDEX):
+    if key.startswith((keys.INDEX, keys.WAITING)):
         return key.split("/")[2] in copied
-    return not key.startswith(keys.BACKUP)
+    # A wait that was answered after its execution was copied is not listed any more, but it is
+    # pending in the copy. Without this key, the first reader of the copy lists its waits. Other
+    # hints change, and a restored store gets its own.
+    return key != keys.WAITS_LISTED and not key.startswith((keys.BACKUP, keys.DUE, keys.OPEN))
 
 
 def _execution(source: Store, exec_id: str) -> Iterator[tuple[str, bytes]]:
@@ -284,7 +304,8 @@ def _batches(objects: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, b
 
 def _check_subset(source: Store, target: Store) -> None:
     """Raise StateError if a store contains objects that its backup lacks."""
-    present = [k for k in target.list("") if k != _MARKER and not k.startswith(keys.BACKUP)]
+    others = (keys.BACKUP, keys.DUE, keys.OPEN)
+    present = [k for k in target.list("") if k != _MARKER and not k.startswith(others)]
     for start in range(0, len(present), _AT_ONCE):
         some = present[start : start + _AT_ONCE]
         pairs = zip(source.get_all(some), target.get_all(some), strict=True)

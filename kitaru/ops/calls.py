@@ -6,8 +6,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import NotFound
-from kitaru.ops.show import show
-from kitaru.wire.names import suggestion
+from kitaru.runtime.executions.model_calls import calls_in, each_call, shown
+from kitaru.runtime.journal.journal import Journal
+from kitaru.wire.names import some, suggestion
 
 if TYPE_CHECKING:
     from kitaru.stores.base import Store
@@ -34,15 +35,15 @@ def calls(
     Example:
         [call["cost"] for call in calls(store, exec_id, "draft")]
     """
-    view = show(store, exec_id)
-    wanted = (call for call in view.each_call() if invocation in (None, call.invocation))
+    journal = Journal.open(store, exec_id)
+    made = each_call(journal) if invocation is None else calls_in(journal, invocation)
     stop = None if limit is None else skip + limit
-    found = [view.shown_call(call) for call in islice(wanted, skip, stop)]
+    found = [shown(journal, call) for call in islice(made, skip, stop)]
     if invocation is not None and not found and not skip:
-        asked = sorted({call.invocation for call in view.each_call()})
-        listed = f"Model calls were made in: {', '.join(asked) or 'no invocation'}"
+        asked = sorted({call.invocation for call in each_call(journal)})
+        listed = f"Model calls were made in: {some(asked) or 'no invocation'}"
         raise NotFound(
-            f'The execution {view.exec_id} has no model call in "{invocation}".',
+            f'The execution {exec_id} has no model call in "{invocation}".',
             help=suggestion(invocation, asked, listed),
         )
     return found

@@ -12,6 +12,7 @@ from kitaru.ops.show import show
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.engine.waits import select_wait
 from kitaru.runtime.journal.journal import Journal
+from kitaru.wire.actors import actor
 from kitaru.wire.records import EndRecord, WaitAnswer
 from kitaru.wire.times import now
 
@@ -42,7 +43,7 @@ def cancel(store: Store, exec_id: str) -> Cancelled:
     journal = Journal.open(store, exec_id)
     # If this process is killed now, no other process writes a state for a cancelled execution.
     journal.ensure_listed()
-    if journal.finish(EndRecord("cancelled", None, now())).status == "completed":
+    if journal.finish(EndRecord("cancelled", None, now(), by=actor())).status == "completed":
         raise StateError(
             f"The execution {exec_id} is completed; there is nothing to cancel.",
             help=hints.get_help(journal),
@@ -65,5 +66,5 @@ def abort(store: Store, exec_id: str, wait: str | None = None) -> Cancelled:
     """
     journal = Journal.open(store, exec_id)
     request = select_wait(journal, wait, any_pending=True)
-    journal.answer(WaitAnswer(request.name, "abort", None, now()))
+    journal.answer(WaitAnswer(request.name, "abort", None, now(), by=actor()))
     return cancel(store, exec_id)

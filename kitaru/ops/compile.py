@@ -6,7 +6,7 @@ import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from kitaru.config import setting
 from kitaru.errors import FlowError, KitaruError, UsageError
 from kitaru.ops import build_cache
+from kitaru.ops.commit import commit_of
 from kitaru.ops.flow_ref import Location, locate
 from kitaru.wire import disk
 from kitaru.wire.structs import fields_of
+from kitaru.wire.structs import replace as replaced
 
 if TYPE_CHECKING:
     from kitaru_compiler import Compilation
@@ -96,6 +98,10 @@ def compiled_as(
     from kitaru_compiler.cut.latency import starts
 
     found = starts(plan, build.target.profile)
+    if build.target.starts:
+        steps, idle = build.target.starts(plan)
+        low, high = build.target.profile.start_seconds
+        found = replaced(found, steps=steps, seconds=(steps * low, steps * high), idle=idle)
     return Compiled(
         plan, findings, build.target.name, build.directory, build.document, found, data, build
     )
@@ -189,6 +195,9 @@ class _Cached:
         self.request = request
         self._key = build_cache.key("compile", repr(request))
         self._stored = build_cache.load(self._key)
+        if self._stored is not None and _commit(self._stored) != self._stored.values["commit"]:
+            # A commit does not change the sources, but the header of the document.
+            self._stored = None
         if self._stored is not None:
             self.findings = build_cache.findings_of(self._stored)
             self.sources: dict[str, str] = self._stored.values["sources"]
@@ -217,7 +226,12 @@ class _Cached:
                 # Omit line breaks, which would take more time than the plan itself.
                 "plan": json.dumps(fields_of(written.plan), default=fields_of),
                 "document": written.document.name,
-                "starts": asdict(written.starts),
+                "commit": commit_of(
+                    self._draft.compilation.base, self._draft.compilation.travel.files
+                ),
+                "base": str(self._draft.compilation.base),
+                "travel": sorted(self._draft.compilation.travel.files),
+                "starts": fields_of(written.starts),
                 "data": dict(written.data),
                 **build_cache.with_findings(self.findings, self.sources),
             }
@@ -242,6 +256,13 @@ def _write_stored(
     starts = Starts(**{name: _pair(value) for name, value in values["starts"].items()})
     document = directory / values["document"]
     return Compiled(plan, findings, request.target, directory, document, starts, values["data"])
+
+
+def _commit(stored: build_cache.Stored) -> str:
+    """Return the commit of the sources of a cached compilation now."""
+    base = Path(stored.values["base"])
+    # These files have not changed, so their present content is the compiled one.
+    return commit_of(base, {name: (base / name).read_bytes() for name in stored.values["travel"]})
 
 
 def _pair(value: Any) -> Any:
@@ -271,7 +292,9 @@ def checkpoints(plan: Plan) -> list[str]:
     """Return the durable calls of a plan that do work, in source order and without duplicates."""
     working = (block for block in plan.blocks if block.kind not in ("wait", "log"))
     calls = (call for block in working for call in block.calls)
-    return list(dict.fromkeys(call for call in calls if not call.startswith("memory.")))
+    others = {agent.name for agent in plan.agents} | ({"wait"} if plan.agents else set())
+    found = dict.fromkeys(call for call in calls if not call.startswith("memory."))
+    return [call for call in found if call not in others]
 
 
 def compile_draft(request: Request) -> Draft:
@@ -321,6 +344,7 @@ def write_draft(draft: Draft, request: Request) -> Compiled:
                 delivery=request.delivery,
                 base_image=setting("base_image", start=start).value or "",
                 require_hashes=setting("require_hashes", start=start).value,
+                commit=commit_of(compilation.base, compilation.travel.files),
             )
     except SourceError as error:
         found = from_here(error.diagnostics, draft.sources, compilation.base)
@@ -371,4 +395,8 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if was:
+            # Move all objects into the oldest generation. Otherwise they would be the youngest, and
+            # the next allocation would search them all.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()

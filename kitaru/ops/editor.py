@@ -102,9 +102,14 @@ class Document:
         if not self.is_relevant:
             return []
         try:
-            return [place for plan in self._plans() for place in self._places(plan)]
+            return [place for plan in self._plans for place in self._places(plan)]
         except (KitaruError, OSError):
             return []
+
+    @property
+    def flows(self) -> list[str]:
+        """The names of the file's flows; empty if the source has errors."""
+        return [plan.flow for plan in self._plans] if self.places else []
 
     def place_at(self, line: int) -> Place | None:
         """Return the step, region or wait on a line; the smallest if there are several."""
@@ -125,7 +130,8 @@ class Document:
         for finding, path, text in fixing.on_line(line):
             yield QuickFix(finding, path, text)
 
-    def _plans(self) -> Iterator[Plan]:
+    @cached_property
+    def _plans(self) -> list[Plan]:
         from kitaru_compiler import compile_flow
         from kitaru_compiler.compile import ANY_TARGET
         from kitaru_compiler.frontend.flows import find_flows
@@ -136,9 +142,10 @@ class Document:
         unsaved = {self._whole: self.text}
         profile = registry.get(self.target).profile if self.target else ANY_TARGET
         project, source = open_project(self._whole, unsaved=unsaved)
-        for flow in find_flows(source, Names(project)):
-            name = flow.definition.name
-            yield compile_flow(self._whole, name, profile=profile, unsaved=unsaved).plan
+        names = [flow.definition.name for flow in find_flows(source, Names(project))]
+        return [
+            compile_flow(self._whole, name, profile=profile, unsaved=unsaved).plan for name in names
+        ]
 
     def _places(self, plan: Plan) -> Iterator[Place]:
         steps = {step.entry: step for step in plan.steps}
@@ -159,6 +166,7 @@ class Document:
             if block.fix:
                 yield f"Instead: {block.fix}"
             yield f"Calls: {', '.join(f'`{name}`' for name in dict.fromkeys(block.calls))}"
+            yield "Each call is recorded. After a crash, recorded calls do not run again."
         if step is None:
             return
         asked = step.resources
@@ -182,7 +190,8 @@ def _title(block: Block, step: Step | None) -> str:
     if block.kind == "wait":
         return f"wait {block.name}"
     if block.reason:
-        return f"region: {block.reason}, {len(block.calls)} calls in one step"
+        count = len(block.calls)
+        return f"region: {block.reason}, {count} call{'s' if count != 1 else ''} in one step"
     if step is not None:
         return f"step {step.name}"
     return f"{block.name} runs in the step before"

@@ -31,17 +31,19 @@ def from_here(diagnostics: tuple[Diagnostic, ...], sources: dict[str, str], base
     must not depend on the working directory.
     """
 
-    def named(file: str) -> str:
-        return os.path.relpath(base / file) if disk.exists(base / file) else file
-
     def moved(span: Span) -> Span:
-        return replace(span, file=named(span.file))
+        return replace(span, file=file_from_here(span.file, base))
 
     found = tuple(
         replace(d, span=moved(d.span), related=tuple((moved(s), text) for s, text in d.related))
         for d in diagnostics
     )
-    return found, {named(file): text for file, text in sources.items()}
+    return found, {file_from_here(file, base): text for file, text in sources.items()}
+
+
+def file_from_here(file: str, base: Path) -> str:
+    """Return the path of a file below `base` relative to the working directory."""
+    return os.path.relpath(base / file) if disk.exists(base / file) else file
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from kitaru.errors import UsageError
 from kitaru.ops.flow_ref import Location
 
 if TYPE_CHECKING:
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
     from kitaru_targets.base import Target
     from kitaru_targets.graph import Graph
 
+    from kitaru.view import ExecutionView
     from kitaru.wire.plan import Granularity, Plan
+    from kitaru.wire.records import InvocationRecord
 
 Form = Literal["mermaid", "dot", "svg", "html", "graphml", "json"]
 
@@ -43,6 +47,35 @@ class Drawn:
 
         return network_of(self.graph, self.plan, self.steps)
 
+    def timed(self, execution: ExecutionView) -> Drawn:
+        """Return the graph with durations of an execution, and its critical path marked.
+
+        Calls are found by their line and function, so the source must be as it was. Time between
+        calls, such as the start of a container or a wait, is not included.
+
+        Raises:
+            UsageError: the execution has no call of this flow's source.
+
+        Example:
+            drawn.timed(client.executions.get("latest")).text("svg")
+        """
+        from kitaru_targets.graph.network import TimedCall, timed
+
+        calls = [
+            TimedCall(name, int(line), record.callee.rpartition(".")[2], *moments)
+            for record in execution.overview().page
+            if (moments := _moments(record))
+            for name, _, line in [record.site.rpartition(":")]
+            if line.isdecimal()
+        ]
+        graph = timed(self.graph, self.network(), calls)
+        if not any(node.critical for node in graph.nodes):
+            raise UsageError(
+                f"The execution {execution.exec_id} has no call of {self.graph.flow}'s source.",
+                help="Pass an execution of this flow, and the source that it ran.",
+            )
+        return replace(self, graph=graph)
+
     def text(self, form: Form = "mermaid") -> str:
         """Return the graph as Mermaid, DOT, SVG, or an HTML page with the source next to it."""
         from kitaru_targets.graph import dot, mermaid, page, svg
@@ -59,6 +92,13 @@ class Drawn:
 
                 return (graphml if form == "graphml" else as_json)(self.network())
         return page(self.graph, self.sources, self.target.title if self.target else "")
+
+
+def _moments(record: InvocationRecord) -> tuple[float, float] | None:
+    if not (record.started_at and record.ended_at):
+        return None
+    start, end = map(datetime.fromisoformat, (record.started_at, record.ended_at))
+    return start.timestamp(), end.timestamp()
 
 
 def graph(
@@ -94,6 +134,7 @@ def graph(
             profile=profile,
             module=location.module,
         )
-    made = graph_of(compilation.plan, compilation.steps_py, compilation.sources)
     plan, steps = compilation.plan, compilation.steps_py
+    start_seconds = chosen.profile.start_seconds if chosen else None
+    made = graph_of(plan, steps, compilation.sources, start_seconds)
     return Drawn(made, dict(compilation.sources), chosen, plan, steps)

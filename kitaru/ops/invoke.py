@@ -15,7 +15,8 @@ from kitaru.errors import (
     UsageError,
 )
 from kitaru.handle import Handle
-from kitaru.ops.submit import ProcessHandle, Submission, service_options
+from kitaru.ops.advance import Means, move
+from kitaru.ops.submit import ProcessHandle, Submission
 from kitaru.runtime.executions.deployments import (
     DEFAULT_TAG,
     Deployment,
@@ -23,21 +24,23 @@ from kitaru.runtime.executions.deployments import (
     check_tag,
     parse,
 )
-from kitaru.runtime.journal import launches
+from kitaru.runtime.journal import launches, rounds
 from kitaru.runtime.journal.journal import Journal
 from kitaru.status import ExecutionStatus
 from kitaru.stores import resolve_store
+from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id
 from kitaru.wire.plan import Plan
 from kitaru.wire.records import LaunchRecord
 from kitaru.wire.starts import refuse_while_importing
+from kitaru.wire.structs import replace
 
 if TYPE_CHECKING:
     from kitaru.stores.base import Store
 
 
 class FlowHere(Protocol):
-    """A flow defined in this program, such as a `kitaru.flow.Flow`."""
+    """A flow defined in this program, such as a `kitaru.flows.Flow`."""
 
     @property
     def name(self) -> str: ...
@@ -72,11 +75,14 @@ class StartedHandle(Handle[Any]):
 
 @dataclass(frozen=True, slots=True)
 class Invoked:
-    """A started execution: its handle, its version, and the run of its target."""
+    """A started execution: its handle, its version, and the run of its target.
+
+    `run` is None if a dispatcher starts the run later.
+    """
 
     handle: Handle[Any]
     version: Deployment
-    run: Submission
+    run: Submission | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -154,7 +160,7 @@ def invoke(
     inputs: Mapping[str, Any],
     *,
     exec_id: str | None = None,
-    options: Mapping[str, str] | None = None,
+    means: Means | None = None,
 ) -> Invoked:
     """Start an execution of a version: as a run of its target's service, or a process here.
 
@@ -164,7 +170,7 @@ def invoke(
         inputs: the flow's inputs by name, as JSON.
         exec_id: the execution's id; default a new id. If an earlier call failed before the service
             confirmed it, repeat it with the same id, version and inputs to address the same run.
-        options: options of the target's service, which override those of the settings.
+        means: how its run is started. Default: at once, with the options of the settings.
 
     Raises:
         InputError: an input is missing, unknown or of the wrong type; nothing was started.
@@ -173,30 +179,31 @@ def invoke(
         EnvironmentFailure: the SDK or a package is missing, or the store or the service refused.
         FlowError: the flow's module cannot be imported.
     """
-    from kitaru_targets import deploy, registry
     from kitaru_targets.common import parameters
 
     parameters.values(plan_of(store, version), inputs)
-    asked = LaunchRecord(version.flow, dict(inputs), version.number)
+    asked = LaunchRecord(version.flow, dict(inputs), version.number, tag=version.tag)
     exec_id = exec_id or new_execution_id()
-    if launches.record_launch(store, exec_id, asked) != asked:
+    # The call may be repeated with the number of the version, after its tag was moved.
+    if replace(launches.record_launch(store, exec_id, asked), tag=version.tag) != asked:
         raise StateError(
             f"The execution {exec_id} was started from another version, or with other inputs.",
             help="Omit its id to start another one.",
         )
-    chosen = {**service_options(version.target), **(options or {})}
+    means = means or Means()
     try:
-        run = deploy.invoke(version, store, inputs=inputs, exec_id=exec_id, options=chosen)
-    except EnvironmentFailure as error:
-        raise _unconfirmed(error, version, exec_id) from error
+        done = move(store, exec_id, means)
+    except KitaruError as error:
+        # The caller knows that it has not started, and repeats the call if it is wanted.
+        rounds.drop(store, keys.due_launch(exec_id))
+        if isinstance(error, EnvironmentFailure):
+            raise _unconfirmed(error, version, exec_id) from error
+        raise
     handle: Handle[Any] = StartedHandle(store, exec_id, version.flow)
-    if run.process is not None:
+    run = done.submission
+    if run is not None and run.process is not None:
         handle = ProcessHandle(Journal.open(store, exec_id), run.process)
-    title = registry.get(version.target).title
-    submission = Submission(
-        version.target, title, run.run_id, run.url, notes=run.notes, process=run.process
-    )
-    return Invoked(handle, version, submission)
+    return Invoked(handle, version, run)
 
 
 def _unconfirmed(error: EnvironmentFailure, version: Deployment, exec_id: str) -> KitaruError:
@@ -226,7 +233,8 @@ def invoke_named(
 ) -> Handle[Any]:
     """Start an execution of the version that `find` returns, with Python inputs."""
     found = find(store, flow, tag=tag, version=version)
-    return invoke(store, found, as_json(flow, inputs), exec_id=exec_id, options=options).handle
+    means = Means(options or {})
+    return invoke(store, found, as_json(flow, inputs), exec_id=exec_id, means=means).handle
 
 
 def invoke_flow(flow: FlowHere, args: Sequence[Any], inputs: Mapping[str, Any]) -> Handle[Any]:

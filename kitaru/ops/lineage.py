@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kitaru.errors import NotFound
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.lineage import parents_by_content, trace
-from kitaru.wire.names import suggestion
+from kitaru.wire.names import some, suggestion
 
 if TYPE_CHECKING:
     from kitaru.stores.base import Store
@@ -36,17 +36,21 @@ def lineage(
     if invocation not in made:
         raise NotFound(
             f'The execution {exec_id} has no invocation "{invocation}".',
-            help=suggestion(invocation, made, f"It has: {', '.join(made) or 'none'}"),
+            help=suggestion(invocation, made, f"It has: {some(list(made)) or 'none'}"),
         )
     return related(made, invocation)
 
 
 def related(made: dict[str, tuple[str, ...]], invocation: str) -> dict[str, tuple[str, ...]]:
     """Return an invocation, its sources and the invocations that used its result."""
-    # Import networkx only here: its import takes longer than a listing.
-    import networkx as nx
-
-    network = nx.DiGraph((giver, one) for one, givers in made.items() for giver in givers)
-    network.add_node(invocation)
-    kept = nx.ancestors(network, invocation) | nx.descendants(network, invocation) | {invocation}
-    return {one: givers for one, givers in made.items() if one in kept}
+    above, pending = {invocation}, [invocation]
+    while pending:
+        new = [giver for giver in made[pending.pop()] if giver not in above]
+        above.update(new)
+        pending += new
+    below = {invocation}
+    # Each invocation comes after those whose results it used.
+    for one, givers in made.items():
+        if not below.isdisjoint(givers):
+            below.add(one)
+    return {one: givers for one, givers in made.items() if one in above or one in below}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kitaru.errors import UsageError
 from kitaru.runtime.executions.listing import executions_since
-from kitaru.runtime.executions.model_calls import ModelCall, calls_of
+from kitaru.runtime.executions.model_calls import ModelCall, each_call
 from kitaru.runtime.journal.journal import Journal
 from kitaru.wire.structs import Struct
 from kitaru.wire.times import ago
@@ -74,7 +74,7 @@ def _calls(
 ) -> Iterator[tuple[dict[str, Any], ModelCall]]:
     for item in executions_since(store, begin, flow=flow):
         journal = Journal.open(store, item["exec_id"])
-        for call in calls_of(journal.invocations(), journal.attempts()):
+        for call in each_call(journal):
             if call.made_here and call.at >= begin:
                 yield item, call
 

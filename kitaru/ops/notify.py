@@ -41,7 +41,9 @@ def notify_answer(journal: Journal, wait: str, value: Any) -> Notice | None:
     reached = connection(target)
     if reached is None:
         return _unreachable(target)
-    told = target.answered(journal.execution, wait, value, reached)
+    # A run that waits may have put its token into the store.
+    store = {"store": journal.store.url} if target.answered_by_token else {}
+    told = target.answered(journal.execution, wait, value, {**reached, **store})
     return Notice(target.title, "told") if told else None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kitaru.errors import KitaruError
 from kitaru.loading import load_flow
 from kitaru.local_flow import replay as replay_here
+from kitaru.ops.advance import submit
 from kitaru.ops.resume import Resumed
 from kitaru.ops.submit import (
     check_process,
@@ -14,7 +15,6 @@ from kitaru.ops.submit import (
     handle_of,
     recorded,
     runs_here,
-    submit,
 )
 from kitaru.runtime.engine.inputs import changed_json
 from kitaru.runtime.executions.replay import Changes, adopt

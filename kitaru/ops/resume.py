@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitaru import hints
-from kitaru.config import setting
 from kitaru.errors import StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.loading import load_flow
 from kitaru.local_flow import handle_of_ended, run_execution
-from kitaru.ops.submit import Submission, handle_of, submit
+from kitaru.ops.advance import submit
+from kitaru.ops.submit import Submission, handle_of, residual_images
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.journal.journal import Journal
 
@@ -121,6 +121,25 @@ def continue_here(journal: Journal, *, cache: bool | None = None) -> Handle[Any]
     return run_execution(load_flow(journal.execution), journal, cache=cache)
 
 
+def is_local(store: Store, exec_id: str) -> bool:
+    """Return whether only the machine that has an execution's code can continue it."""
+    return Journal.open(store, exec_id).execution.mode != "deployed"
+
+
+def check_elsewhere(store: Store, exec_id: str, verb: str) -> None:
+    """Raise StateError if a command `verb` on an execution would run its code in this process.
+
+    For a service, whose process never runs the code of a flow.
+    """
+    if not is_local(store, exec_id):
+        return
+    raise StateError(
+        f"The execution {exec_id} is not one of a deployed flow: only the machine that has its "
+        f"code can {verb} it.",
+        help="Run there: " + hints.command(store, "executions", verb, exec_id),
+    )
+
+
 def check_stored(journal: Journal) -> None:
     """Raise the errors of writing a residual pipeline before any change is made."""
     from kitaru_targets.residual_build import kept
@@ -144,6 +163,5 @@ def write_residual(journal: Journal, place: Place) -> Build:
 
     target = registry.get(place.target)
     folder = place.directory / journal.execution.flow / f"{target.name}-{journal.exec_id}"
-    image = setting("image", argument=place.image).value
-    base_image = setting("base_image").value or ""
+    image, base_image = residual_images(journal, place.image)
     return stored(journal, target, folder, image=image, base_image=base_image)

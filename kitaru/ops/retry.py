@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from kitaru import hints
 from kitaru.errors import StateError
+from kitaru.ops.advance import submit
 from kitaru.ops.resume import Resumed, continue_here
-from kitaru.ops.submit import handle_of, submit
+from kitaru.ops.submit import handle_of
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.journal.journal import Journal
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def retry(store: Store, exec_id: str) -> Resumed:
     """Run a failed execution again. Failed checkpoints run again; recorded ones do not.
 
-    A deployed execution is submitted to its target.
+    A deployed execution is submitted to its target. An execution whose process recorded why it
+    stopped is resumed.
 
     Raises:
         NotFound: the execution does not exist.
@@ -26,8 +28,9 @@ def retry(store: Store, exec_id: str) -> Resumed:
         EnvironmentFailure: the SDK is missing, or the store or the service refused.
     """
     journal = Journal.open(store, exec_id)
-    status = journal.state().status
-    if status != "failed":
+    state = journal.state()
+    status = state.status
+    if status != "failed" and not (status == "running" and state.error is not None):
         raise StateError(
             f"The execution {exec_id} has not failed, it is {status}.",
             help=_instead(journal, status),
@@ -46,7 +49,7 @@ def retry(store: Store, exec_id: str) -> Resumed:
 def _instead(journal: Journal, status: str) -> str:
     """Return the available commands for an execution that has not failed."""
     if status == "waiting":
-        waits = [request.name for request in journal.pending_waits()] or ["NAME"]
+        waits = journal.pending_names() or ["NAME"]
         return f"Answer it: {hints.input_help(journal, waits[0])}"
     if status == "running":
         return f"If its process is gone: {hints.resume_command(journal)}"

@@ -4,36 +4,73 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kitaru.runtime import codec
+from kitaru.runtime.executions.deployments import Deployments
+from kitaru.runtime.executions.listing import settled_status
 from kitaru.runtime.journal import launches
 from kitaru.runtime.journal.journal import Journal
-from kitaru.runtime.journal.states import FINAL, shown_status
+from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.runtime.journal.rounds import newest_round
+from kitaru.runtime.journal.states import FINAL
 from kitaru.status import ExecutionStatus
 from kitaru.view import ExecutionView
+from kitaru.wire import canonical, keys
+from kitaru.wire.records import ExecutionRecord, StoredValue, SubmissionRecord
 
 if TYPE_CHECKING:
     from kitaru.stores.base import Store
+    from kitaru.wire.records import LaunchRecord
 
 
 def show(store: Store, exec_id: str) -> ExecutionView:
     """Return the current state of an execution; raise NotFound if it does not exist."""
+    if store.get(keys.execution(exec_id)) is None:
+        launch = launches.recall(store, exec_id)
+        if launch is not None and launch.deployment:
+            return _launched(store, exec_id, launch)
     journal = Journal.open(store, exec_id)
     state = journal.state()
-    started_at = journal.execution.started_at
-    status = ExecutionStatus(shown_status(store, exec_id, started_at, state.status))
     pending = journal.pending_waits() if state.status in ("running", "waiting") else []
-    is_open = journal.execution.mode == "deployed" and state.status not in FINAL and not pending
-    runs = launches.submissions(store, exec_id, state.number) if is_open else []
-    if status == "waiting" and not pending:
-        status = ExecutionStatus.SUBMITTED if runs else ExecutionStatus.ANSWERED
+    status, run = ExecutionStatus(state.status), None
+    if state.status not in FINAL:
+        status, run = settled_status(journal, state)
     return ExecutionView(
         exec_id=exec_id,
         flow=journal.execution.flow,
         status=status,
         waits=tuple(pending),
-        error=state.error if state.status == "failed" else None,
-        started_at=started_at,
+        error=state.error if state.status in ("failed", "running") else None,
+        started_at=journal.execution.started_at,
         state_at=state.at,
         deployment=launches.version(store, exec_id) if journal.execution.target else "",
         journal=journal,
-        submission=runs[-1] if runs else None,
+        submission=run if run is not None and run.run else None,
+    )
+
+
+def _launched(store: Store, exec_id: str, launch: LaunchRecord) -> ExecutionView:
+    """Return the view of an execution whose first step has recorded nothing yet."""
+    records = RecordStore(store)
+    found = newest_round(records, exec_id)
+    claim = records.read(SubmissionRecord, keys.round_claim(exec_id, found.number + 1, 1))
+    run = found.run or found.taken or claim
+    hint = store.get(keys.due_launch(exec_id))
+    at = run.at if run is not None else (hint or b"").decode("ascii")
+    version = Deployments(store).get(f"{launch.flow}@v{launch.deployment}")
+    document = codec.encode(launch.inputs)
+    inputs = StoredValue(document, digest=canonical.digest(document))
+    execution = ExecutionRecord(
+        exec_id, launch.flow, "", "", "deployed", inputs, "", at, target=version.target
+    )
+    return ExecutionView(
+        exec_id=exec_id,
+        flow=launch.flow,
+        status=ExecutionStatus.QUEUED if run is None else ExecutionStatus.STARTING,
+        waits=(),
+        error=None,
+        started_at=at,
+        state_at=at,
+        deployment=version.version,
+        journal=Journal(store, execution),
+        submission=run if run is not None and run.run else None,
     )

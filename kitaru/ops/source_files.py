@@ -13,6 +13,9 @@ from pathlib import Path
 
 from kitaru.errors import EnvironmentFailure, StateError
 
+# About a second.
+_MOST_PAIRS = 10_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
@@ -34,8 +37,13 @@ class SourceFile:
         after = io.StringIO(text).readlines()
         ends = Counter(_end(line) for line in before if _end(line))
         usual = ends.most_common(1)[0][0] if ends else "\n"
+        if len(ends) < 2:
+            return text.replace("\n", usual).encode(self.encoding)
         result: list[str] = []
-        matcher = difflib.SequenceMatcher(None, plain, after, autojunk=False)
+        # The time is quadratic in the number of equal lines. Beyond the limit, frequent lines only
+        # extend the matches of others, so some of them may get the most frequent line end.
+        pairs = sum(count * count for count in Counter(plain).values())
+        matcher = difflib.SequenceMatcher(None, plain, after, autojunk=pairs > _MOST_PAIRS)
         for tag, start, end, new_start, new_end in matcher.get_opcodes():
             if tag == "equal":
                 result += before[start:end]

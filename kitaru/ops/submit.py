@@ -1,28 +1,12 @@
-"""Start the run that continues a deployed execution on its service, once.
+"""Start runs on services and on this machine, and complete here what needs no container.
 
-Two people may answer at the same time, or one answers while another resumes. Both would start a
-run. Each execution has a number that grows with every change of its status, here called the round.
-To start a run in a round, a process first creates a claim in the store. A process that finds
-another's claim waits for the note of that run for a while, and reports the run as its own. A claim
-without a run, whose process was killed, delays the next process only for that time. Runs are also
-named after execution, round and attempt, so that a service that supports names starts only one of
-them.
-
-A service may start a run although its response is lost. The same submission, repeated, has the same
-name. If the run has started meanwhile, which begins another round, the note `unanswered` of the
-earlier round prevents a second run.
-
-A waiting execution has one run per round; a second run needs `again`. A running or failed execution
-is resumed because its run has ended: each call that finds the earlier runs noted starts another
-run.
+`kitaru.ops.advance` decides when a run is started. The functions here start it.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,28 +17,25 @@ from kitaru.errors import EnvironmentFailure, KitaruError, StateError, UsageErro
 from kitaru.handle import Handle
 from kitaru.ops.notify import connection
 from kitaru.runtime.engine.signals import Terminated
-from kitaru.runtime.executions.deployments import LOCK, Deployments
+from kitaru.runtime.executions.deployments import Deployments
 from kitaru.runtime.journal import launches
 from kitaru.runtime.journal.journal import Journal
-from kitaru.runtime.journal.record_store import RecordStore
-from kitaru.wire import keys
+from kitaru.wire.plan import LOCK
 from kitaru.wire.records import LaunchRecord, SubmissionRecord
-from kitaru.wire.structs import replace
-from kitaru.wire.times import now
 
 if TYPE_CHECKING:
-    from kitaru_targets.base import Submitted, Target
+    from kitaru_targets.base import Submitted
     from kitaru_targets.local.process import Process
+    from kitaru_targets.lock import Lock
 
     from kitaru.runtime.journal.journal import Journal
     from kitaru.stores.base import Store
     from kitaru.wire.plan import Plan
 
-_CLAIM_SECONDS = 10.0
-_LOOK_SECONDS = 0.1
 # Block kinds of an execution that the answering command can complete itself.
 _PLAIN = frozenset({"join", "return"})
-_HERE = "this machine"
+# The run of a round that this machine has completed.
+HERE = "this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,84 +95,60 @@ def handle_of(journal: Journal, submission: Submission | None) -> Handle[Any]:
     return Handle(journal, None) if process is None else ProcessHandle(journal, process)
 
 
-def answered(journal: Journal, options: Mapping[str, str]) -> Submission | None:
-    """Start the continuation of an execution after an answer, as `submit` does.
+def start_run(
+    journal: Journal,
+    record: SubmissionRecord,
+    options: Mapping[str, str],
+    *,
+    completes: bool = False,
+) -> Submitted:
+    """Start the run of a round on the execution's target.
 
-    Return None if no durable call remained and the execution completed or failed on this machine.
-    """
-    found = _submit(journal, again=False, options=options, completes=True)
-    return None if found.run_id == _HERE else found
-
-
-def submit(
-    journal: Journal, *, again: bool = False, options: Mapping[str, str] | None = None
-) -> Submission:
-    """Start a run of an execution's remaining steps on its original target.
-
-    The code and the image are those of the execution's start: only the store is read.
-
-    Args:
-        again: start another run even if one was started since the execution waits.
-        options: options of the target's service, which override those of the settings.
+    The code and the image are those of the execution's start: only the store is read. The run is
+    named after execution and round, so a repeated call starts no second run if the service supports
+    names. With `completes`, the round runs on this machine if no durable call is left; then the
+    result is called `HERE`.
 
     Raises:
-        StateError: the store does not contain the code, or a run was already started.
+        StateError: the store does not contain the code.
         UsageError: an option is unknown.
         EnvironmentFailure: the SDK is missing, or the store or the service refused.
     """
-    return _submit(journal, again=again, options=options or {}, completes=False)
-
-
-def _submit(
-    journal: Journal, *, again: bool, options: Mapping[str, str], completes: bool
-) -> Submission:
     from kitaru_targets import registry
     from kitaru_targets.base import Submitted
 
-    target, state = registry.get(journal.execution.target), journal.state()
-    record_store = RecordStore(journal.store)
-    earlier = launches.submissions(journal.store, journal.exec_id, state.number)
-    if earlier and state.status == "waiting" and not again:
-        return _known(target, earlier[-1])
-    if state.status == "running" and not again:
-        _check_unanswered(journal, record_store, state.number - 1, target)
-    record = SubmissionRecord(state.number, len(earlier) + 1, target.name, now())
-    claim = _key(journal, record, "claim")
-    if not record_store.try_create(claim, record):
-        held = _noted(record_store, _key(journal, record, "run"))
-        if held is not None:
-            return _known(target, held)
-    try:
-        is_over = completes and complete_here(journal)
-        run = Submitted(_HERE, "") if is_over else _start(journal, target, record, options)
-    except KitaruError as error:
-        if isinstance(error, EnvironmentFailure):
-            record_store.try_create(_key(journal, record, "unanswered"), record)
-        # Without permission to delete, the claim remains. The next submission waits until it
-        # expires.
-        with suppress(KitaruError):
-            journal.store.delete(claim)
-        raise
-    noted = replace(record, run=run.run_id, url=run.url)
-    record_store.write(_key(journal, record, "run"), noted)
-    return Submission(
-        target.name, target.title, run.run_id, run.url, notes=run.notes, process=run.process
+    if completes and complete_here(journal, record.round):
+        return Submitted(HERE, "")
+    target = registry.get(record.target)
+    chosen = {**service_options(target.name), **options}
+    if target.name != registry.LOCAL:
+        token = token_of(journal.exec_id, record.round)
+        return start_residual(journal, token=token, options=chosen, round=record.round)
+    launch, python = _process_of(journal, chosen)
+    store, exec_id = journal.store, journal.exec_id
+    return start_process(
+        store, launch.flow, launch.deployment, exec_id, {}, python, round=record.round
     )
 
 
-def _check_unanswered(
-    journal: Journal, record_store: RecordStore, round: int, target: Target
-) -> None:
-    """Raise StateError if the execution runs through a submission that was never confirmed."""
-    attempt = len(launches.submissions(journal.store, journal.exec_id, round)) + 1
-    key = keys.submission(journal.exec_id, round, attempt, "unanswered")
-    if record_store.read(SubmissionRecord, key) is None:
-        return
-    again = hints.command(journal.store, "executions", "resume", journal.exec_id, "--again")
-    raise StateError(
-        f"The execution {journal.exec_id} runs on {target.title}, which did not confirm it.",
-        help=f"Look at its run there. If that is gone: {again}",
-    )
+def token_of(exec_id: str, round: int) -> str:
+    """Return the name of the run of a round, which is the same for each attempt to start it."""
+    return f"kitaru-{exec_id}" if round == 1 else f"kitaru-{exec_id}-{round}"
+
+
+def submission_of(target: str, run: Submitted) -> Submission:
+    """Return a run that this process has started."""
+    from kitaru_targets import registry
+
+    title = registry.get(target).title
+    return Submission(target, title, run.run_id, run.url, notes=run.notes, process=run.process)
+
+
+def known_submission(target: str, record: SubmissionRecord) -> Submission:
+    """Return a run that another call has started."""
+    from kitaru_targets import registry
+
+    return Submission(target, registry.get(target).title, record.run, record.url, is_new=False)
 
 
 def check_process(journal: Journal) -> None:
@@ -250,15 +207,38 @@ def service_options(target: str) -> dict[str, str]:
     return {**(connection(found) or {}), **({} if is_other else setting("submit").value)}
 
 
+def run_has_ended(name: str, run: str) -> bool:
+    """Return whether a run has certainly ended on the service of the target `name`.
+
+    False if it runs, or if nobody can tell: the service is of another distribution, no setting
+    contains its address, or it does not answer.
+    """
+    from kitaru_targets import registry
+
+    target = registry.get(name) if name in registry.names() else None
+    if target is None or target.has_ended is None:
+        return False
+    if connection(target) is None:
+        return False
+    return target.has_ended(run, service_options(name))
+
+
 def start_process(
-    store: Store, flow: str, number: int, exec_id: str, given: Mapping[str, Any], python: str
+    store: Store,
+    flow: str,
+    number: int,
+    exec_id: str,
+    given: Mapping[str, Any],
+    python: str,
+    *,
+    round: int,
 ) -> Submitted:
-    """Start the process of a version for the target `local`."""
+    """Start the process of a version for the target `local`, for a round of its execution."""
     from kitaru_targets.common import parameters
     from kitaru_targets.local import submit as local
 
     values = {**given, parameters.STORE: store.url, parameters.EXECUTION: exec_id}
-    return local.start(_document(store, flow, number), values, python)
+    return local.start(_document(store, flow, number), values, python, round)
 
 
 def _document(store: Store, flow: str, number: int) -> dict[str, Any]:
@@ -271,27 +251,14 @@ def _document(store: Store, flow: str, number: int) -> dict[str, Any]:
     return parsed(data, f"Version {number} of {flow} in {store.url}")
 
 
-def _start(
-    journal: Journal, target: Target, record: SubmissionRecord, options: Mapping[str, str]
-) -> Submitted:
-    from kitaru_targets import registry
-
-    chosen = {**service_options(target.name), **options}
-    if target.name != registry.LOCAL:
-        token = f"kitaru-{journal.exec_id}-{record.round}-{record.attempt}"
-        return start_residual(journal, image=setting("image").value, token=token, options=chosen)
-    launch, python = _process_of(journal, chosen)
-    return start_process(journal.store, launch.flow, launch.deployment, journal.exec_id, {}, python)
-
-
 def start_residual(
-    journal: Journal, *, image: str | None = None, token: str, options: Mapping[str, str]
+    journal: Journal, *, token: str, options: Mapping[str, str], round: int
 ) -> Submitted:
-    """Start a run of the residual pipeline of an execution, on its original service.
+    """Start a run of the residual pipeline of an execution for a round, on its original service.
 
-    Only the store is read: code and image are those of the execution's start. `image` is used if no
-    version started the execution. `token` names the run: if the service supports names, the same
-    token addresses the same run.
+    Only the store is read: the code is that of the execution's start, and the images are those of
+    `residual_images`. `token` names the run: if the service supports names, the same token
+    addresses the same run.
 
     Raises:
         StateError: the store does not contain the code of the execution.
@@ -303,7 +270,9 @@ def start_residual(
 
     target = registry.get(journal.execution.target)
     with tempfile.TemporaryDirectory(prefix="kitaru-rest-") as folder:
-        rest = stored(journal, target, Path(folder) / "rest", image=_image(journal) or image)
+        image, base_image = residual_images(journal)
+        place = Path(folder) / "rest"
+        rest = stored(journal, target, place, image=image, base_image=base_image, round=round)
         return hand_over(
             rest,
             inputs={},
@@ -317,16 +286,32 @@ def start_residual(
         )
 
 
-def _image(journal: Journal) -> str:
-    """Return the image of the version that started the execution, if any."""
+def residual_images(journal: Journal, image: str | None = None) -> tuple[str | None, str]:
+    """Return the image and the base image of an execution's residual pipeline.
+
+    They are `image`, otherwise those of the version that started the execution. Without a version,
+    the image is the decorator's, and then the settings decide, as for a compilation.
+
+    Raises StateError if the store does not contain the code of the execution.
+    """
+    from kitaru_targets.residual_build import kept, plan_of
+
+    locked = _lock(journal)
+    named = locked.image if locked else plan_of(kept(journal)).image
+    base_image = (locked.base_image if locked else "") or setting("base_image").value or ""
+    return setting("image", argument=image, decorator=named or None).value, base_image
+
+
+def _lock(journal: Journal) -> Lock | None:
+    """Return the lock of the version that started the execution, None without one."""
     from kitaru_targets import lock
 
     version = launches.version(journal.store, journal.exec_id)
     if not version:
-        return ""
+        return None
     deployments = Deployments(journal.store)
     deployed = deployments.get(f"{journal.execution.flow}@{version}")
-    return lock.parse(deployments.read(deployed, LOCK), f"{deployed.flow} {deployed.version}").image
+    return lock.parse(deployments.read(deployed, LOCK), f"{deployed.flow} {deployed.version}")
 
 
 def _process_of(journal: Journal, options: Mapping[str, str]) -> tuple[LaunchRecord, str]:
@@ -343,24 +328,6 @@ def _process_of(journal: Journal, options: Mapping[str, str]) -> tuple[LaunchRec
     return launch, options.get("python", "")
 
 
-def _noted(record_store: RecordStore, key: str) -> SubmissionRecord | None:
-    """Return the run started by a concurrent call; None if that call starts none."""
-    for _ in range(round(_CLAIM_SECONDS / _LOOK_SECONDS)):
-        held = record_store.read(SubmissionRecord, key)
-        if held is not None:
-            return held
-        time.sleep(_LOOK_SECONDS)
-    return None
-
-
-def _known(target: Target, record: SubmissionRecord) -> Submission:
-    return Submission(target.name, target.title, record.run, record.url, is_new=False)
-
-
-def _key(journal: Journal, record: SubmissionRecord, what: str) -> str:
-    return keys.submission(journal.exec_id, record.round, record.attempt, what)
-
-
 def recorded(error: KitaruError, journal: Journal, what: str) -> KitaruError:
     """Return a submission error that includes the recorded state, and the command to submit it."""
     command = hints.command(journal.store, "executions", "resume", journal.exec_id)
@@ -369,12 +336,12 @@ def recorded(error: KitaruError, journal: Journal, what: str) -> KitaruError:
     return kind(f"{what} {error.message}", help=help)
 
 
-def complete_here(journal: Journal) -> bool:
-    """Run the code after an answered wait on this machine; return whether the execution ended.
+def complete_here(journal: Journal, round: int) -> bool:
+    """Run the code after an answered wait on this machine; return whether its process ran.
 
     Used only if no durable call can follow: a container would be started just for the rest of the
-    body. If this machine lacks an imported package, or the store lacks the code, nothing is
-    recorded and the service runs it.
+    body. If this machine lacks an imported package, the process only takes the round, and the
+    service runs the rest in the next round.
     """
     from kitaru_targets import bundle, registry, residual_build
     from kitaru_targets.local import submit as local
@@ -392,13 +359,13 @@ def complete_here(journal: Journal) -> bool:
 
     with tempfile.TemporaryDirectory(prefix="kitaru-rest-") as made:
         target = registry.get(registry.LOCAL)
-        build = residual_build.stored(journal, target, Path(made) / "rest")
+        build = residual_build.stored(journal, target, Path(made) / "rest", round=round)
         folder = Path(made) / "bundle"
         bundle.unpack(bundle.contents(build.read("bundle.zip")), folder)
         document = parsed(build.read(build.target.document), str(build.document))
         given = {STORE: journal.store.url, EXECUTION: journal.exec_id}
         local.run(document, folder, given).popen.wait()
-    return journal.end() is not None or journal.state().status == "failed"
+    return True
 
 
 def _is_plain(plan: Plan) -> bool:

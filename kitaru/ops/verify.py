@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kitaru import hints
 from kitaru.errors import NotFound, RecordCorrupt, RecordTooNew
 from kitaru.runtime.executions.backups import incomplete_backup
 from kitaru.store_urls import sqlite_path
-from kitaru.stores.base import existing
 from kitaru.stores.sqlite import SqliteStore
 from kitaru.stores.sqlite_damage import damaged
 from kitaru.wire import keys
 from kitaru.wire.chunked_bytes import referred
 from kitaru.wire.envelope import decode
-from kitaru.wire.records import DeploymentRecord, Record, StoredValue
+from kitaru.wire.records import DeploymentRecord, ExecutionRecord, Record, StoredValue
 from kitaru.wire.structs import fields_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _BY_DIGEST = ("bundle/", "inputs/", "deployment/file/")
 # Record types, by the segment after the execution's id or by the first segment.
 _RECORDS = {"execution", "state", "end", "inv", "attempt", "wait", "exit", "frame", "intent"}
-_RECORDS |= {"launch", "submission", "log"}
+_RECORDS |= {"launch", "submission", "round", "log", "summary", "beat"}
+# The maximum number of unlisted executions that the notes name.
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Finding:
 class Verified:
     """The result of a verification: number of objects, bytes, and objects with a digest.
 
-    `notes` are about the store, not about damage: for example, other users may read its file.
+    `notes` are not about damage: for example, other users may read the file of the store.
     """
 
     objects: int
@@ -64,29 +66,95 @@ def verify(store: Store) -> Verified:
     """
     check_exists(store.url)
     findings = [Finding("", what) for what in structure(store)]
+    seen = _Seen(store)
     try:
         if (unfinished := incomplete_backup(store)) is not None:
             findings.append(Finding(unfinished, "a backup into this store was interrupted"))
-        found = store.list("")
+        for key, data in store.scan(""):
+            seen.add(key, data)
     except RecordCorrupt as error:
-        return Verified(0, 0, 0, (*findings, Finding("", error.message)), _notes(store))
-    count = size = with_digest = 0
-    present, needed = set(found), dict[str, str]()
-    for key, data in existing(store, found):
-        count, size = count + 1, size + len(data)
+        findings.append(Finding("", error.message))
+    else:
+        findings += seen.missing()
+    findings += seen.findings
+    notes = (*_notes(store), *seen.unlisted())
+    return Verified(seen.count, seen.size, seen.with_digest, tuple(findings), notes)
+
+
+class _Seen:
+    """The objects of a store, read in the order of their keys; most are forgotten at once."""
+
+    def __init__(self, store: Store) -> None:
+        self.count = self.size = self.with_digest = 0
+        self.findings: list[Finding] = []
+        self._store = store
+        # The objects that others refer to, and the keys that are needed with the key of a referrer.
+        self._referred: set[str] = set()
+        self._needed: dict[str, str] = {}
+        self._listed: set[str] = set()
+        self._unlisted: list[str] = []
+        self._state = ("", 0)
+
+    def add(self, key: str, data: bytes) -> None:
+        """Verify one object."""
+        self.count += 1
+        self.size += len(data)
+        if "/blob/" in key or key.startswith(_BY_DIGEST):
+            self._referred.add(key)
+        elif key.startswith(keys.INDEX):
+            self._listed.add(key.split("/")[2])
+        elif key.startswith("x/") and "/state/" in key:
+            self._add_state(key)
         try:
             record, has_digest = checked(key, data)
-            with_digest += has_digest
-            needed.update((one, key) for one in _needs(store, key, record))
+            self.with_digest += has_digest
+            needed = (one for one in needs(self._store, key, record) if one not in self._referred)
+            self._needed.update((one, key) for one in needed)
         except (RecordCorrupt, RecordTooNew) as error:
-            findings.append(Finding(key, error.message))
-    missing = [key for key in needed if key not in present]
-    # Look again: objects written meanwhile exist now, and removed executions have no objects.
-    for key in missing:
-        if store.get(key) is None and store.get(needed[key]) is not None:
-            findings.append(Finding(key, f"{needed[key]} refers to it, and it is missing"))
-    findings += _gaps(store, found)
-    return Verified(count, size, with_digest, tuple(findings), _notes(store))
+            self.findings.append(Finding(key, error.message))
+            return
+        if isinstance(record, ExecutionRecord) and record.exec_id not in self._listed:
+            self._add_unlisted(record)
+
+    def missing(self) -> Iterator[Finding]:
+        """Yield the missing objects that others refer to."""
+        # Look again: objects written meanwhile exist now, and removed executions have no objects.
+        for key, referrer in self._needed.items():
+            if key not in self._referred and self._is_gone(key, referrer):
+                yield Finding(key, f"{referrer} refers to it, and it is missing")
+
+    def unlisted(self) -> Iterator[str]:
+        """Yield a note for each execution that is in no list, of many for the first ones."""
+        for exec_id in self._unlisted[:_SHOWN]:
+            yield (
+                f"The execution {exec_id} is not listed: its process was killed as it began. "
+                f"Resume it: {self._command('resume', exec_id)}. "
+                f"Or cancel it, so that gc removes it: {self._command('cancel', exec_id)}"
+            )
+        if (others := len(self._unlisted) - _SHOWN) > 0:
+            yield f"{others:,} other executions are not listed either."
+
+    def _add_state(self, key: str) -> None:
+        """Note a missing state. The states of an execution are numbered from 1, and adjacent."""
+        place, number = key.rpartition("/")[0], keys.state_number(key)
+        last = self._state[1] if self._state[0] == place else 0
+        self._state = place, number
+        execution = keys.execution(place.split("/")[1])
+        for absent in range(last + 1, number):
+            if self._is_gone(one := f"{place}/{absent:08d}", execution):
+                self.findings.append(Finding(one, "a later one is there, and it is missing"))
+
+    def _add_unlisted(self, record: ExecutionRecord) -> None:
+        # It may have started since the index was read, or its removal has begun.
+        is_listed = self._store.list(keys.indexed(record.started_at, record.exec_id), limit=1)
+        if not is_listed and self._store.get(keys.garbage(record.exec_id)) is None:
+            self._unlisted.append(record.exec_id)
+
+    def _command(self, verb: str, exec_id: str) -> str:
+        return hints.command(self._store, "executions", verb, exec_id)
+
+    def _is_gone(self, key: str, referrer: str) -> bool:
+        return self._store.get(key) is None and self._store.get(referrer) is not None
 
 
 def check_exists(url: str) -> None:
@@ -125,19 +193,19 @@ def checked(key: str, data: bytes) -> tuple[Record | None, bool]:
 def _is_record(key: str) -> bool:
     first, *rest = key.split("/")
     if first == "x" and len(rest) > 1:
-        return rest[1] in _RECORDS or (rest[1] == "memory" and "version" in rest)
+        return rest[1] in _RECORDS or (rest[1] == "memory" and keys.is_version(key))
     if first == "memory":
         return keys.is_version(key)
     return first == "cache" or key.startswith((keys.deployments(), "deployment/tag/"))
 
 
-def _needs(store: Store, key: str, record: Record | None) -> Iterator[str]:
-    """Yield the keys of the objects that a record refers to."""
+def needs(store: Store, key: str, record: Record | None) -> Iterator[str]:
+    """Yield the keys of the objects that the record at `key` refers to."""
     if isinstance(record, DeploymentRecord):
         yield from (keys.deployed_file(digest) for digest in record.files.values())
     if record is None:
         return
-    home = key.partition("/version/")[0] + "/" if "/version/" in key else _home(key)
+    home = key.rpartition("/version/")[0] + "/" if keys.is_version(key) else _home(key)
     for value in _values(fields_of(record)):
         owner = value.home or home
         if value.blob is not None:
@@ -180,20 +248,6 @@ def _chunks(store: Store, home: str, value: StoredValue) -> Iterator[str]:
     except (ValueError, RecursionError) as error:
         raise RecordCorrupt(f"A value of {home} is not JSON: {error}") from error
     yield from (keys.blob(home, hash) for hash in hashes)
-
-
-def _gaps(store: Store, found: Iterable[str]) -> Iterator[Finding]:
-    """Yield the missing objects of sequences numbered from 1."""
-    numbers: dict[str, set[int]] = {}
-    for key in found:
-        if key.startswith("x/") and "/state/" in key:
-            numbers.setdefault(key.rpartition("/")[0], set()).add(keys.state_number(key))
-    for place, there in numbers.items():
-        for number in range(1, max(there)):
-            key = f"{place}/{number:08d}"
-            execution = keys.execution(place.split("/")[1])
-            if number not in there and store.get(key) is None and store.get(execution) is not None:
-                yield Finding(key, "a later one is there, and it is missing")
 
 
 def _notes(store: Store) -> tuple[str, ...]:

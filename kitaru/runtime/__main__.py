@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--next-file", type=Path)
     step.add_argument("--status-file", type=Path)
     step.add_argument("--outcome-file", type=Path)
+    step.add_argument("--outcome-key", default="")
     step.add_argument("--target", default="")
     step.add_argument("--answer", default="", metavar="JSON")
     step.add_argument("--skip-code", type=int, default=0)
@@ -72,6 +73,7 @@ def _request(given: argparse.Namespace) -> Request:
         status_file=given.status_file,
         items_file=given.items_file,
         outcome_file=given.outcome_file,
+        outcome_key=given.outcome_key,
         given=InputSource(
             dict(map(_pair, given.input)),
             given.inputs_env,

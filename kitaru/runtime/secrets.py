@@ -2,6 +2,7 @@
 
 A secret has the name of its environment variable. Plans and configurations contain a reference,
 never a value: `aws:NAME`, `gcp:projects/P/secrets/S`, `azure:VAULT/NAME`, `file:/PATH`, `env:NAME`.
+With `k8s:SECRET/KEY` the target sets the environment variable in the pods of the steps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kitaru import toml_files
+from kitaru import config, toml_files
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.wire import redaction
 from kitaru.wire.names import check_name
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _FOLDER = "secrets"
 _plan_references: dict[str, str] = {}
-_configuration: Callable[[], Mapping[str, str]] | None = None
 _values: dict[str, str] = {}
 
 
@@ -32,12 +32,6 @@ def use_plan_references(references: Mapping[str, str]) -> None:
     """Use the references of the plan, unless this process configures its own."""
     _plan_references.clear()
     _plan_references.update(references)
-
-
-def use_configuration(source: Callable[[], Mapping[str, str]]) -> None:
-    """Set the source of the configured references in this process."""
-    global _configuration
-    _configuration = source
 
 
 def find(name: str) -> str | None:
@@ -64,8 +58,8 @@ def register_local(plan: Plan) -> None:
 
 
 def references() -> dict[str, str]:
-    """Return the active references by name."""
-    return {**_plan_references, **(_configuration() if _configuration else {})}
+    """Return the active references by name: the plan's, then those configured here."""
+    return {**_plan_references, **config.secrets()}
 
 
 def check_reference(name: str, reference: str) -> str:
@@ -163,6 +157,11 @@ def _kept(name: str) -> str | None:
         ) from error
 
 
+def _from_kubernetes(_: str) -> str:
+    """Return nothing: the value is in the variable of a pod, or in a file of this user."""
+    return ""
+
+
 def _from_environment(place: str) -> str:
     return os.environ[place]
 
@@ -197,6 +196,7 @@ def _from_azure(place: str) -> str:
 
 _READERS: Mapping[str, Callable[[str], str]] = {
     "env": _from_environment,
+    "k8s": _from_kubernetes,
     "file": _from_file,
     "aws": _from_aws,
     "gcp": _from_gcp,

@@ -12,9 +12,6 @@ from kitaru.wire.limits import MAX_KEY_CHARACTERS
 
 T = TypeVar("T")
 
-# Number of keys listed per request.
-_PAGE = 10_000
-
 _KEY = re.compile(rf"(?!/)(?!.*//)[A-Za-z0-9_./-]{{1,{MAX_KEY_CHARACTERS}}}(?<!/)", re.ASCII)
 
 
@@ -68,6 +65,13 @@ class Store(Protocol):
         """
         ...
 
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield the objects whose keys start with `prefix`, in byte order, few in memory at once.
+
+        Objects created or deleted meanwhile may be left out.
+        """
+        ...
+
     def delete(self, *keys: str) -> None:
         """Delete objects in any order, for garbage and hints only; missing ones are no error."""
         ...
@@ -112,15 +116,9 @@ def upper_bound(prefix: str) -> str:
     return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\x7f"
 
 
-def listed(store: Store, prefix: str) -> Iterator[list[str]]:
-    """Yield the keys of a prefix in byte order, in batches if the store is local."""
-    if store.remote:
-        yield store.list(prefix)
-        return
-    after = ""
-    while page := store.list(prefix, after=after, limit=_PAGE):
-        yield page
-        after = page[-1]
+def scan_listed(store: Store, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """Do what `scan` does, for a store that reads objects by their keys."""
+    return existing(store, store.list(prefix))
 
 
 def existing(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from kitaru.stores.base import check_key, in_order, upper_bound
+from kitaru.stores.base import check_key, in_order, scan_listed, upper_bound
 
 T = TypeVar("T")
 
@@ -55,6 +55,9 @@ class MemoryStore:
             found = self._keys[start:stop]
         return found if limit is None else found[:limit]
 
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        return scan_listed(self, prefix)
+
     def delete(self, *keys: str) -> None:
         with self._lock:
             for key in keys:
@@ -75,3 +78,9 @@ def named(url: str) -> MemoryStore:
     """Return this process's store for `url`, creating it on first use."""
     with _naming:
         return _named.setdefault(url, MemoryStore(url))
+
+
+def forget(url: str) -> None:
+    """Delete this process's store for `url`."""
+    with _naming:
+        _named.pop(url, None)

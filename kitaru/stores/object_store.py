@@ -6,7 +6,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from datetime import timedelta
 from functools import cache, partial
@@ -21,7 +21,8 @@ from kitaru.errors import (
     StoreUnsuitable,
     UsageError,
 )
-from kitaru.stores.base import check_key, upper_bound
+from kitaru.stores import azure_ml
+from kitaru.stores.base import check_key, scan_listed, upper_bound
 from kitaru.stores.worker_pool import Pool
 
 T = TypeVar("T")
@@ -113,6 +114,9 @@ class ObjectStore:
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         return self._with_retry(lambda: _keys(self._obstore, self._store, prefix, after, limit))
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        return scan_listed(self, prefix)
 
     def delete(self, *keys: str) -> None:
         each = [partial(self._with_retry, partial(self._delete, key)) for key in keys]
@@ -275,7 +279,11 @@ def _connect(scheme: str, bucket: str, prefix: str, **limits: timedelta) -> Any:
     # Kitaru retries after a pause. obstore would retry at once, even if the store is overloaded.
     once = {"max_retries": 0}
     make = getattr(import_module("obstore.store"), name)
-    return make(bucket, prefix=prefix or None, client_options=options, retry_config=once)
+    job = azure_ml.provider() if scheme == "az" else None
+    credentials = {"credential_provider": job} if job else {}
+    return make(
+        bucket, prefix=prefix or None, client_options=options, retry_config=once, **credentials
+    )
 
 
 def _obstore() -> Any:

@@ -43,11 +43,17 @@ _GET = f"SELECT value FROM object INDEXED BY {INDEX} WHERE key = ?"
 _GET_ALL = f"SELECT key, value FROM object INDEXED BY {INDEX} WHERE key IN"
 _WITNESSED = f"SELECT 1 FROM object INDEXED BY {WITNESS} WHERE key = ?"
 _ALL_WITNESSED = f"SELECT key FROM object INDEXED BY {WITNESS} WHERE key IN"
-_BOUNDS = "WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?"
-_LIST = " UNION ALL ".join(
-    f"SELECT * FROM (SELECT key FROM object INDEXED BY {name} {_BOUNDS})"
-    for name in (INDEX, WITNESS)
-)
+# A single lower bound: with two of them, SQLite reads all keys from the smaller one again on each
+# page.
+_BOUNDS = "WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
+_KEYS = [f"SELECT key FROM object INDEXED BY {name} {_BOUNDS}" for name in (INDEX, WITNESS)]
+_VALUES = f"SELECT key, value FROM object INDEXED BY {INDEX} {_BOUNDS}"
+_LIST = f"SELECT * FROM ({_KEYS[0]}) UNION ALL SELECT * FROM ({_KEYS[1]})"
+_SCAN = f"SELECT * FROM ({_VALUES}) UNION ALL SELECT key, NULL FROM ({_KEYS[1]})"
+# Number of objects that a scan has in memory at once.
+_SCANNED = 256
+# Sorts before every character of a key.
+_FIRST = "!"
 _INSERT = "INSERT OR IGNORE INTO object VALUES (?, ?)"
 _BUSY_SECONDS = 30.0
 _AT_ONCE = 500
@@ -177,14 +183,13 @@ class SqliteStore:
         return in_order(first, *others)
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
-        bounds = (prefix, after, upper_bound(prefix), -1 if limit is None else limit)
-        # Read both indexes in one statement, which sees one state of the store.
-        rows = [key for (key,) in self._read(_LIST, bounds * 2)]
-        self._check_files()
-        found, witnessed = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-        if found != witnessed:
-            raise self._differ(min({*found} ^ {*witnessed}, default=prefix))
-        return found
+        return [key for (key,) in self._range(_LIST, prefix, after, limit)]
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        after = ""
+        while rows := self._range(_SCAN, prefix, after, _SCANNED):
+            yield from rows
+            after = rows[-1][0]
 
     def delete(self, *keys: str) -> None:
         # Delete in batches, so that a concurrent writer waits for one commit only.
@@ -254,6 +259,21 @@ class SqliteStore:
         """Return the number of objects and their total size in bytes."""
         found = self._read("SELECT count(*), coalesce(sum(length(value)), 0) FROM object", ())
         return found[0][0], found[0][1]
+
+    def _range(
+        self, query: str, prefix: str, after: str, limit: int | None
+    ) -> Sequence[tuple[Any, ...]]:
+        """Return the rows of a range of keys from the first index; the second must agree."""
+        first = max(prefix, after + _FIRST) if after else prefix
+        bounds = (first, upper_bound(prefix), -1 if limit is None else limit)
+        # Read both indexes in one statement, which sees one state of the store.
+        rows = self._read(query, bounds * 2)
+        self._check_files()
+        half = len(rows) // 2
+        found, witnessed = ([row[0] for row in part] for part in (rows[:half], rows[half:]))
+        if found != witnessed:
+            raise self._differ(min({*found} ^ {*witnessed}, default=prefix))
+        return rows[:half]
 
     def _created_meanwhile(self, key: str) -> bytes:
         """Return an object missing from one index: created meanwhile, or the index is damaged."""

@@ -23,11 +23,11 @@ import shlex
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from kitaru.errors import RecordCorrupt
+from kitaru.wire.structs import Struct
 
 # Checksums of more pages would take too long in Python, at 20 µs per page.
 _MOST_PAGES = 4096
@@ -120,8 +120,7 @@ def _wrong_log(path: Path) -> RecordCorrupt | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
+class _Index(Struct):
     """The content of a log's index (`-shm`, "wal-index" in SQLite's file format)."""
 
     committed: int
@@ -140,14 +139,14 @@ class _Index:
         return cls(committed, written, data[32:40], (sums[0], sums[1]))
 
 
-@dataclass(frozen=True, slots=True)
 class _Log:
     """A write-ahead log, as defined by SQLite's file format."""
 
-    data: bytes
-    order: str
-    page: int
-    salts: bytes
+    def __init__(self, data: bytes, order: str, page: int) -> None:
+        self.data = data
+        self.order = order
+        self.page = page
+        self.salts = data[16:24]
 
     @classmethod
     def read(cls, data: bytes) -> _Log | None:
@@ -160,7 +159,7 @@ class _Log:
         order = ">" if magic & 1 else "<"
         if _summed((0, 0), data[:24], order) != struct.unpack(">2I", data[24:32]):
             return None
-        return cls(data, order, page, data[16:24])
+        return cls(data, order, page)
 
     def valid_pages(self, index: _Index) -> int:
         """Return the number of consecutive committed pages that are unchanged."""
@@ -169,7 +168,7 @@ class _Log:
         if there < index.committed:
             return there
         if there <= _MOST_PAGES:
-            return min(sum(1 for _ in self._valid_frames()), there)
+            return min(len(self._valid_frames), there)
         last = self.data[_HEADER_BYTES + (there - 1) * size :][:_FRAME_BYTES]
         return there if struct.unpack(">2I", last[16:24]) == index.sums else 0
 
@@ -178,29 +177,33 @@ class _Log:
         if len(self.data) > _MOST_PAGES * (_FRAME_BYTES + self.page):
             return None
         committed = pending = None
-        for number, size, content in self._valid_frames():
+        for number, size, at in self._valid_frames:
             if number == 1:
-                pending = content[:100]
+                pending = self.data[at : at + 100]
             if size:
                 committed = pending
         return committed
 
-    def _valid_frames(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the valid frames of the log, up to the point to which SQLite reads it.
+    @cached_property
+    def _valid_frames(self) -> list[tuple[int, int, int]]:
+        """The valid frames of the log, up to the point to which SQLite reads it.
 
-        Each frame has the page number, the size of the database if it commits, and the page.
+        Each frame has the page number, the size of the database if it commits, and the place of the
+        page in the log.
         """
+        frames = []
         size = _FRAME_BYTES + self.page
         sums: tuple[int, ...] = struct.unpack(">2I", self.data[24:32])
-        for at in range(_HEADER_BYTES, len(self.data) - size + 1, size):
-            head = self.data[at : at + _FRAME_BYTES]
-            content = self.data[at + _FRAME_BYTES : at + size]
+        for start in range(_HEADER_BYTES, len(self.data) - size + 1, size):
+            at = start + _FRAME_BYTES
+            head = self.data[start:at]
             sums = _summed((sums[0], sums[1]), head[:8], self.order)
-            sums = _summed((sums[0], sums[1]), content, self.order)
+            sums = _summed((sums[0], sums[1]), self.data[at : start + size], self.order)
             if head[8:16] != self.salts or sums != struct.unpack(">2I", head[16:24]):
-                return
+                break
             number, database_size = struct.unpack(">2I", head[:8])
-            yield number, database_size, content
+            frames.append((number, database_size, at))
+        return frames
 
 
 def _summed(sums: tuple[int, int], data: bytes, order: str) -> tuple[int, int]:

@@ -28,16 +28,16 @@ import os
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+
+from kitaru.wire.structs import Struct
 
 _LOOKS, _PAUSE_SECONDS = 50, 0.04
 
 Identity = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct):
     """The header of a database: the store's random number and its generation.
 
     The random number is 0 in stores of early releases. The generation counts the checkpoints of the

@@ -9,7 +9,6 @@ can change what readers get. Share it only with users whose code you would run.
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -52,6 +51,9 @@ class DiskCache:
         """Store contents under a key."""
         if len(contents) > min(_MAX_ENTRY, self._most):
             return
+        # Imports many modules, which a process that finds its entry does not need.
+        import tempfile
+
         with suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             number, name = tempfile.mkstemp(dir=self._folder)

@@ -17,6 +17,7 @@ from kitaru.wire import canonical, redaction
 from kitaru.wire.limits import MAX_RECORD_BYTES
 from kitaru.wire.records import (
     AttemptRecord,
+    Beat,
     CacheHint,
     CodeRecord,
     DeploymentRecord,
@@ -32,14 +33,17 @@ from kitaru.wire.records import (
     MemoryVersion,
     Record,
     Replay,
+    RoundClosed,
     StateRecord,
     StoredValue,
     SubmissionRecord,
+    Summary,
     TagRecord,
     WaitAnswer,
     WaitRefusal,
     WaitRequest,
 )
+from kitaru.wire.schema_order import in_order, with_order
 from kitaru.wire.structs import defaults_of, fields_of
 
 # Increased with every release that adds a field or a kind. A reader of the earlier schema then
@@ -64,12 +68,27 @@ _KINDS: dict[str, type[Record]] = {
     "tag": TagRecord,
     "launch": LaunchRecord,
     "submission": SubmissionRecord,
+    "round-closed": RoundClosed,
     "code": CodeRecord,
     "log": LogChunk,
+    "summary": Summary,
+    "beat": Beat,
 }
 # Structs inside records.
 _PARTS = (StoredValue, ErrorInfo, Replay)
 _KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
+# Fields that are stored only with a value. Records without them keep their bytes.
+_OPTIONAL: dict[type[Record], dict[str, Any]] = {
+    # Only calls awaited in async flows have a sequence.
+    InvocationRecord: {"sequence": 0},
+    WaitAnswer: {"by": ""},
+    TagRecord: {"by": ""},
+    EndRecord: {"by": ""},
+    LaunchRecord: {"tag": ""},
+    WaitRequest: {"evidence": ()},
+    SubmissionRecord: {"state": 0},
+}
+_NONE: dict[str, Any] = {}
 _FIELD_SETS = {cls: frozenset(cls.__match_args__) for cls in _KIND_OF}
 
 
@@ -87,7 +106,7 @@ _encode = json.JSONEncoder(
 
 
 # Fields for display are recorded with secrets hidden.
-_TOLD = frozenset({"state", "attempt", "log"})
+_TOLD = frozenset({"state", "attempt", "log", "summary", "beat"})
 
 
 def _without_secrets(key: str, kind: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +130,11 @@ def encode(key: str, writer: str, record: Record) -> bytes:
     """
     kind = _KIND_OF[type(record)]
     body = fields_of(record)
+    for name, default in _OPTIONAL.get(type(record), _NONE).items():
+        if body[name] == default:
+            del body[name]
+    if type(record) is WaitRequest:
+        body["schema"] = with_order(record.schema)
     if redaction.has_values():
         body = _without_secrets(key, kind, body)
     envelope = {
@@ -166,6 +190,16 @@ def glance(key: str, data: bytes) -> dict[str, Any]:
         raise _corrupt(key, f"its fields are not those of a record ({error})") from error
 
 
+def is_marked(key: str, data: bytes, mark: bytes) -> bool:
+    """Return whether a record contains these bytes, after the checksum test, without parsing it.
+
+    Raises:
+        RecordCorrupt: the checksum does not match.
+    """
+    _check_sum(key, data)
+    return mark in data
+
+
 def reread(data: bytes) -> Record:
     """Return the record in bytes that `encode` has just returned, as later readers see it."""
     envelope = json.loads(data[:-66])
@@ -180,10 +214,7 @@ def _envelope(key: str, data: bytes) -> dict[str, Any]:
 
 
 def _sound(key: str, data: bytes) -> dict[str, Any]:
-    line = data[:-66]
-    tail = b"\n" + hashlib.sha256(line).hexdigest().encode("ascii") + b"\n"
-    if data[-66:] != tail:
-        raise _corrupt(key, "its checksum does not match")
+    line = _check_sum(key, data)
     try:
         envelope = json.loads(line)
         schema = envelope["schema"]
@@ -201,6 +232,13 @@ def _sound(key: str, data: bytes) -> dict[str, Any]:
     if envelope.get("key") != key:
         raise _corrupt(key, f"it was written as {envelope.get('key')!a}")
     return envelope  # type: ignore[no-any-return]
+
+
+def _check_sum(key: str, data: bytes) -> bytes:
+    line = data[:-66]
+    if data[-66:] != b"\n" + hashlib.sha256(line).hexdigest().encode("ascii") + b"\n":
+        raise _corrupt(key, "its checksum does not match")
+    return line
 
 
 def _is_canonical(envelope: Any, line: bytes) -> bool:
@@ -252,9 +290,14 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
     "uses": tuple,
     "artifacts": _stored_in,
     "calls": _stored_in,
+    "evidence": _stored_in,
+    "schema": in_order,
     "notes": tuple,
     "changes": tuple,
     "unasked": tuple,
+    "up": tuple,
+    "under_way": tuple,
+    "waits": tuple,
 }
 _REVIVERS = {
     cls: tuple((name, _REVIVE[name]) for name in cls.__match_args__ if name in _REVIVE)
@@ -264,6 +307,8 @@ _REVIVERS = {
 
 
 def _revive(cls: type[Record], body: dict[str, Any]) -> Record:
+    for name, default in _OPTIONAL.get(cls, _NONE).items():
+        body.setdefault(name, default)
     if body.keys() != _FIELD_SETS[cls]:
         raise KeyError("missing or unknown field")
     for name, revive in _REVIVERS.get(cls, ()):

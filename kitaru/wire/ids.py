@@ -18,6 +18,10 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _EXECUTION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _NUMBERED = re.compile(r"(.+)_([2-9]|[1-9][0-9]+)", re.ASCII)
 
+# What no id of a call starts with: a scope, and the numbers that `Counters.restart` has dropped.
+_SCOPE = "."
+_DROPPED = ".."
+
 _lock = threading.Lock()
 _last_ms = 0
 
@@ -89,6 +93,17 @@ def execution_id_of(run: str) -> str:
     return "-".join(filter(None, [words, "".join(_ALPHABET[byte & 31] for byte in digest[:8])]))
 
 
+def is_numbered(id: str, name: str) -> bool:
+    """Return whether `Counters` may generate `id` for `name`.
+
+    Example:
+        >>> is_numbered("draft_2", "draft"), is_numbered("draft_final", "draft")
+        (True, False)
+    """
+    numbered = _NUMBERED.fullmatch(id)
+    return id == name or (numbered is not None and numbered[1] == name)
+
+
 class Counters:
     """Generates invocation ids in program order: `draft`, `draft_2`, `draft_3`…
 
@@ -104,6 +119,9 @@ class Counters:
 
     def __init__(self) -> None:
         self._highest: dict[str, int] = {}
+        self._parts: dict[str, int] = {}
+        self._taken_parts: set[str] = set()
+        self._lock_of_parts = threading.Lock()
         self._position = 0
         # Number of calls of the flow's body in program order, or None if that order is unknown.
         self.ordinal: int | None = None
@@ -138,6 +156,60 @@ class Counters:
         self._set(id, 1)
         return id
 
+    def take_part(self, prefix: str, name: str) -> str:
+        """Return the next part `name` of a path below `prefix`: `worker`, `worker_2`…
+
+        Parts and ids are numbered separately.
+        """
+        with self._lock_of_parts:
+            number = self._parts.get(prefix + name, 0) + 1
+            while self._is_part(path := prefix + _with_number(name, number)):
+                number += 1
+            self._parts[prefix + name] = number
+            self._taken_parts.add(path)
+        return path.removeprefix(prefix)
+
+    def take_scope(self, prefix: str, name: str, *, is_key: bool) -> str:
+        """Return the path of a scope below `prefix`: exactly `name` if it is a key, else the next.
+
+        A scope may be opened again after a cut, so frames contain their paths: as ids with a dot in
+        front.
+
+        Raises:
+            UsageError: the key is already taken.
+        """
+        if is_key and self._is_part(prefix + name):
+            raise _key_taken(prefix, name, "scope")
+        path = self.take(_SCOPE + prefix + name)
+        while path.removeprefix(_SCOPE) in self._taken_parts:
+            path = self.take(_SCOPE + prefix + name)
+        return path.removeprefix(_SCOPE)
+
+    def _is_part(self, path: str) -> bool:
+        return path in self._taken_parts or self.has(_SCOPE + path)
+
+    def take_key(self, prefix: str, name: str) -> str:
+        """Take exactly the id `name` below `prefix`.
+
+        Raises:
+            UsageError: it is already taken.
+        """
+        id = prefix + name
+        if self.has(id):
+            raise _key_taken(prefix, name, "call")
+        self._set(id, 1)
+        return id
+
+    def restart(self, prefix: str) -> None:
+        """Forget all ids and parts below `prefix`: the code there starts again."""
+        for id in [id for id in self._highest if id.startswith((prefix, _SCOPE + prefix))]:
+            # Later calls have higher positions, in this process and after a cut.
+            dropped = self._highest.pop(id)
+            self._highest[_DROPPED] = self._highest.get(_DROPPED, 0) + dropped
+        with self._lock_of_parts:
+            self._taken_parts = {p for p in self._taken_parts if not p.startswith(prefix)}
+            self._parts = {p: n for p, n in self._parts.items() if not p.startswith(prefix)}
+
     def newest(self, name: str) -> str | None:
         """Return the last id of `name`, or None if it has none."""
         number = self._highest.get(name)
@@ -146,14 +218,22 @@ class Counters:
         return name if number == 1 else f"{name}_{number}"
 
     def to_json(self) -> dict[str, int]:
-        """Return a copy of the counters as a JSON object; the key "" contains `ordinal`."""
-        return dict(self._highest) if self.ordinal is None else {**self._highest, "": self.ordinal}
+        """Return a copy of the counters as a JSON object; the key "" contains `ordinal`.
+
+        A key with a dot at its end is a part of a path: `worker.` for the tasks of `worker`. No
+        task outlives a frame, so the parts below such a part are left out.
+        """
+        parts = {f"{part}.": n for part, n in self._parts.items() if "." not in part}
+        found = {**self._highest, **parts}
+        return found if self.ordinal is None else {**found, "": self.ordinal}
 
     @classmethod
     def from_json(cls, data: Mapping[str, int]) -> Counters:
         """Return counters that continue from the state in `data`."""
         counters = cls()
-        counters._highest = {name: number for name, number in data.items() if name}
+        names = {name: number for name, number in data.items() if name}
+        counters._highest = {name: n for name, n in names.items() if name[-1] != "."}
+        counters._parts = {name[:-1]: n for name, n in names.items() if name[-1] == "."}
         counters._position = sum(counters._highest.values())
         counters.ordinal = data.get("")
         return counters
@@ -168,3 +248,16 @@ class Counters:
     def _set(self, name: str, number: int) -> None:
         self._position += number - self._highest.get(name, 0)
         self._highest[name] = number
+
+
+def _with_number(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}_{number}"
+
+
+def _key_taken(prefix: str, name: str, what: str) -> UsageError:
+    return UsageError(
+        f'The key "{name}" is taken: an earlier {what} in {prefix.rstrip(".") or "the flow"} '
+        "has it.",
+        help="A key names one call of its scope, such as the id of a tool call. Open a scope for "
+        "each run of an agent, or leave the key out to have the call numbered.",
+    )

@@ -23,12 +23,11 @@ The project's own modules that a flow's file imports are treated in the same way
 """
 
 from __future__ import annotations
-import __future__
 
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
@@ -40,8 +39,6 @@ from kitaru.wire.starts import NotStarted, importing, imports
 
 if TYPE_CHECKING:
     import ast
-
-_FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 # Files of modules that are imported by path, regardless of `sys.path`.
 _files: dict[str, Path] = {}
@@ -55,10 +52,9 @@ def load(name: str) -> ModuleType:
 
 def import_module(name: str) -> ModuleType:
     """Import a project's module. Its top level cannot start an execution."""
-    if _Finder not in sys.meta_path:
-        # Placed directly before the PathFinder that it uses.
-        places = [at for at, finder in enumerate(sys.meta_path) if finder is PathFinder]
-        sys.meta_path.insert(places[0] if places else len(sys.meta_path), _Finder)
+    if sys.meta_path[:1] != [_Finder]:
+        # Before the finders that libraries insert at the front, because it wraps what they find.
+        sys.meta_path[:] = [_Finder, *(one for one in sys.meta_path if one is not _Finder)]
     with imports():
         return importlib.import_module(name)
 
@@ -70,6 +66,22 @@ def import_path(file: Path, name: str) -> ModuleType:
         return import_module(name)
     finally:
         _files.pop(name, None)
+
+
+def find_after(
+    finder: object, name: str, path: Sequence[str] | None, target: ModuleType | None
+) -> ModuleSpec | None:
+    """Return the specification of a module that the finders after `finder` find, or None.
+
+    Finders before it may themselves ask all others, and would never end.
+    """
+    following = sys.meta_path[sys.meta_path.index(finder) + 1 :]  # type: ignore[arg-type]
+    for one in following:
+        # As Python does it: some finders of libraries have no `find_spec`.
+        spec = one.find_spec(name, path, target) if hasattr(one, "find_spec") else None
+        if spec is not None:
+            return spec
+    return None
 
 
 def check_exit(module: ModuleType, wanted: str) -> None:
@@ -87,30 +99,53 @@ def check_exit(module: ModuleType, wanted: str) -> None:
 
 
 class _Finder:
-    """Finds the project's modules for `_Loader` during an import by Kitaru, else nothing."""
+    """Finds modules as the other finders do; replaces the loaders of the project's modules.
+
+    Does nothing outside of an import by Kitaru.
+    """
 
     @staticmethod
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Return the specification of a module, or None."""
         if not importing():
             return None
         if name in _files:
             file = str(_files[name])
-            return spec_from_file_location(name, file, loader=_Loader(name, file))
-        spec = PathFinder.find_spec(name, path, target)
-        # Other loaders transform the source or do other work.
+            by_path = _Loader(SourceFileLoader(name, file))
+            return spec_from_file_location(name, file, loader=by_path)
+        spec = find_after(_Finder, name, path, target)
+        # Other loaders, such as those of archives, load no files of the project.
         loader = spec.loader if spec is not None else None
-        if type(loader) is SourceFileLoader and is_project(Path(loader.path)):
+        if isinstance(loader, SourceFileLoader) and is_project(Path(loader.path)):
             assert spec is not None
-            spec.loader = _Loader(name, loader.path)
+            spec.loader = _Loader(loader)
         return spec
 
 
 class _Loader(SourceFileLoader):
-    """Executes a module without the top-level statements that start an execution."""
+    """Executes a module without the top-level statements that start an execution.
+
+    The code comes from the loader that Python would use. A library can replace that loader for all
+    modules of a process, to transform their source: beartype does as soon as a package uses
+    `beartype.claw`, and so do typeguard and jaxtyping.
+    """
 
     starts_nothing = True
+
+    def __init__(self, original: SourceFileLoader) -> None:
+        super().__init__(original.name, original.path)
+        self._original = original
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Return the module's code."""
+        return self._original.get_code(fullname)
+
+    def code_of(self, source: bytes) -> CodeType:
+        """Return the code of a part of the module's source."""
+        # Typeshed omits the default that Python's documentation states for `_optimize`.
+        return self._original.source_to_code(source, self.path)
 
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module."""
@@ -122,12 +157,12 @@ class _Loader(SourceFileLoader):
                 exec(code, vars(module))
                 return
             except NotStarted as stop:
-                code = top.after(code, stop.__traceback__)
+                code = top.after(stop.__traceback__)
             except BaseExceptionGroup as group:
                 # For example, several tasks of an event loop.
                 if group.split(NotStarted)[1] is not None:
                     raise
-                code = top.after(code, group.__traceback__)
+                code = top.after(group.__traceback__)
             except SystemExit as stop:
                 line, _ = top.place(stop.__traceback__)
                 _exits[module.__name__] = f"{line}: SystemExit: {stop}"
@@ -135,25 +170,34 @@ class _Loader(SourceFileLoader):
             except NameError as error:
                 if error.name not in top.unbound:
                     raise
-                code = top.after(code, error.__traceback__)
+                code = top.after(error.__traceback__)
 
 
 class _TopLevel:
     """The remaining statements of a module; `unbound` are the names that it lacks."""
 
-    def __init__(self, module: ModuleType, loader: SourceFileLoader) -> None:
+    def __init__(self, module: ModuleType, loader: _Loader) -> None:
         self.unbound: set[str] = set()
         self._module = module
         self._loader = loader
+        self._source = b""
+        self._features: list[str] = []
         self._statements: list[ast.stmt] | None = None
 
-    def after(self, code: CodeType, traceback: TracebackType | None) -> CodeType | None:
-        """Return the code after the statement in which `code` ended; None after the last one."""
+    def after(self, traceback: TracebackType | None) -> CodeType | None:
+        """Return the code after the statement that raised; None after the last statement."""
         import ast
 
         if self._statements is None:
-            source = decode_source(self._loader.get_data(self._loader.path))
-            self._statements = ast.parse(source).body
+            text = decode_source(self._loader.get_data(self._loader.path))
+            self._source = text.encode("utf-8")
+            self._statements = ast.parse(text).body
+            self._features = [
+                alias.name
+                for one in self._statements
+                if isinstance(one, ast.ImportFrom) and one.module == "__future__"
+                for alias in one.names
+            ]
         place = self.place(traceback)
         at = max(n for n, one in enumerate(self._statements) if n == 0 or _start(one) <= place)
         for name in _bound(self._statements[at]):
@@ -162,12 +206,20 @@ class _TopLevel:
         self._statements = self._statements[at + 1 :]
         if not self._statements:
             return None
-        # A string at the start would become the docstring.
-        tree = ast.Module([ast.fix_missing_locations(ast.Pass()), *self._statements], [])
-        rest: CodeType = compile(
-            tree, self._loader.path, "exec", code.co_flags & _FUTURE, dont_inherit=True
-        )
-        return rest
+        return self._loader.code_of(self._from(*_start(self._statements[0])))
+
+    def _from(self, line: int, column: int) -> bytes:
+        """Return the source from a place on; every statement keeps its line and column."""
+        # The first statement is not a string, which would become the docstring. The future
+        # statements bind another name, because the module may have assigned to theirs.
+        future = "".join(f"from __future__ import {f} as __future__;" for f in self._features)
+        before = f"{future}0".encode()
+        lines = self._source.split(b"\n")[line - 1 :]
+        if line > 1:
+            lines[0] = (b"0;".ljust(column) if column else b"") + lines[0][column:]
+            return b"\n".join([before, *[b""] * (line - 2), *lines])
+        lines[0] = (before + b";").ljust(column) + lines[0][column:]
+        return b"\n".join(lines)
 
     def place(self, traceback: TracebackType | None) -> tuple[int, int]:
         """Return the line and column at which control left the module's own code."""
@@ -182,8 +234,9 @@ class _TopLevel:
 
 
 def _start(statement: ast.stmt) -> tuple[int, int]:
-    decorators = getattr(statement, "decorator_list", [])
-    return min((node.lineno, node.col_offset) for node in [statement, *decorators])
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
+    # The place of a decorator is that of its expression, after the "@".
+    return (decorators[0].lineno, 0) if decorators else (statement.lineno, statement.col_offset)
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
-from kitaru.wire.times import invert
+from kitaru.wire.times import digits, invert
 
 INDEX = "index/"
 GARBAGE = "gc/"
 REPLAYS = "replay/"
 BACKUP = "backup/"
+DUE = "due/"
+OPEN = "open/"
 MEMORY = "memory/"
+ADAPTERS = "adapter/"
+WAITING = "waiting/"
+# Every wait of the store has a hint below WAITING.
+WAITS_LISTED = "listed/waits"
 LAST_VERSION = 99_999_999
+
+_LONGEST_PART = 80
 
 _ESCAPE = re.compile(r"[^A-Za-z0-9_-]")
 _UNESCAPE = re.compile(r"\.([0-9a-f]{2})")
@@ -37,6 +46,11 @@ def state(exec_id: str, number: int) -> str:
 def state_number(key: str) -> int:
     """Return the number of the state at `key`."""
     return int(key.rpartition("/")[2])
+
+
+def summary(exec_id: str, number: int) -> str:
+    """Return the key of the summary of an execution as of its state of that number."""
+    return f"x/{exec_id}/summary/{number:08d}"
 
 
 def codes(exec_id: str) -> str:
@@ -114,6 +128,16 @@ def wait_revision(exec_id: str, name: str, number: int) -> str:
     return f"x/{exec_id}/wait/{name}/asked/{number:06d}"
 
 
+def waiting(asked_at: str, exec_id: str, name: str, number: int) -> str:
+    """Return the listing hint of a wait without an answer of that number; the oldest sorts first.
+
+    It is written before the question, and before answer `number - 1` is rejected. It may be out of
+    date, and only the records of the wait decide.
+    """
+    moment = digits(asked_at) if asked_at else "0" * 16
+    return f"{WAITING}{moment}/{exec_id}/{name}/{number:06d}"
+
+
 def wait_answer(exec_id: str, name: str, number: int) -> str:
     return f"x/{exec_id}/wait/{name}/answer/{number:06d}"
 
@@ -152,6 +176,15 @@ def log_segment(exec_id: str, segment: str) -> str:
     return f"{logs(exec_id)}{segment}/"
 
 
+def beats(exec_id: str) -> str:
+    return f"x/{exec_id}/beat/"
+
+
+def beat(exec_id: str, segment: str, number: int) -> str:
+    """Return the key of a beat of one run of an execution. Its earlier beats are deleted."""
+    return f"{beats(exec_id)}{segment}/{number:08d}"
+
+
 def intent(exec_id: str, id: str) -> str:
     return f"x/{exec_id}/intent/{id}"
 
@@ -187,11 +220,91 @@ def launch(exec_id: str) -> str:
 
 
 def submission(exec_id: str, round: int, attempt: int, what: str) -> str:
-    """Return the key of the claim to start a run (`claim`), or of the started run (`run`).
+    """Return the key of a run that Kitaru 0.1 started to continue an execution; see `round_part`.
 
-    `unanswered` is the key of a run that was requested from the service but not confirmed.
+    Its rounds are numbers of states.
     """
     return f"x/{exec_id}/submission/{round:08d}/{attempt:04d}/{what}"
+
+
+def rounds(exec_id: str) -> str:
+    """Return the prefix of the rounds of an execution."""
+    return f"x/{exec_id}/round/"
+
+
+def round_part(exec_id: str, round: int, what: str) -> str:
+    """Return the key of a record of a round: `run`, `taken`, `closed` or `claim/0001`."""
+    return f"{rounds(exec_id)}{round:06d}/{what}"
+
+
+def round_claim(exec_id: str, round: int, generation: int) -> str:
+    """Return the key of the claim to start a run in a round; each generation replaces the last."""
+    return round_part(exec_id, round, f"claim/{generation:04d}")
+
+
+def round_number(key: str) -> int:
+    """Return the number of the round that a key belongs to."""
+    return int(key.split("/")[3])
+
+
+def open_rounds(exec_id: str) -> str:
+    """Return the prefix of the hints that a round of an execution was begun and is not closed."""
+    return f"{OPEN}{exec_id}/"
+
+
+def open_round(exec_id: str, round: int) -> str:
+    return f"{open_rounds(exec_id)}{round:06d}"
+
+
+def due_now(exec_id: str) -> str:
+    """Return the prefix of the hints that an execution can continue now.
+
+    The first segment is the due moment in microseconds. A hint that means "now" contains no
+    moment: a writer whose clock is ahead would hide it.
+    """
+    return f"{DUE}{0:016d}/{exec_id}/"
+
+
+def due(exec_id: str, cause: str) -> str:
+    """Return the hint for a cause. Each cause has a hint of its own, so deleting one hint cannot
+    remove another."""
+    return f"{due_now(exec_id)}{cause}"
+
+
+def due_launch(exec_id: str) -> str:
+    return due(exec_id, "l")
+
+
+def due_answer(exec_id: str, wait: str, number: int) -> str:
+    return due(exec_id, f"a-{wait}-{number:06d}")
+
+
+def due_closed(exec_id: str, round: int) -> str:
+    return due(exec_id, f"c-{round:06d}")
+
+
+def due_copy(exec_id: str) -> str:
+    """Return the hint for an execution of a store that was restored from a backup."""
+    return due(exec_id, "r")
+
+
+def due_parts(key: str) -> tuple[int, str, str]:
+    """Return the moment, the execution and the cause of a hint."""
+    _, moment, exec_id, cause = key.split("/", 3)
+    return int(moment), exec_id, cause
+
+
+def due_truth(exec_id: str, cause: str) -> str | None:
+    """Return the key of the record that a hint announces, None if there is no such record."""
+    kind, _, rest = cause.partition("-")
+    if kind == "l":
+        return launch(exec_id)
+    if kind == "a":
+        wait, _, number = rest.rpartition("-")
+        return wait_answer(exec_id, wait, int(number))
+    if kind == "c":
+        return round_part(exec_id, int(rest), "closed")
+    return None
 
 
 def inputs(digest: str) -> str:
@@ -258,6 +371,16 @@ def memory(kind: str, name: str) -> str:
     return f"{home(name)}memory/" if kind == "execution" else f"memory/{kind}/{name}/"
 
 
+def dry_run_memory(exec_id: str, kind: str, name: str) -> str:
+    """Return the prefix of what a dry run wrote to a scope; it is deleted with the execution."""
+    return f"{home(exec_id)}memory/dry-run/{kind}/{name}/"
+
+
+def memory_origin(scope: str, key: str) -> str:
+    """Return the key of the number of the version that a dry run's writes of a key follow."""
+    return f"{scope}origin/{_escaped(key)}"
+
+
 def memory_scope(key: str) -> tuple[str, str]:
     """Return kind and name of the scope of a key below `MEMORY`."""
     _, kind, name, _ = key.split("/", 3)
@@ -279,7 +402,7 @@ def memory_versions(scope: str, key: str) -> str:
 
 def memory_version(scope: str, key: str, number: int) -> str:
     """Return the key of one version; newer versions sort first, so `limit=1` finds the newest."""
-    return f"{memory_versions(scope, key)}{LAST_VERSION - number:08d}"
+    return numbered(memory_versions(scope, key), number)
 
 
 def memory_marks(scope: str, prefix: str) -> str:
@@ -306,6 +429,37 @@ def marked(scope: str, mark: str) -> tuple[str, str]:
     """Return the memory's key and the status of a mark."""
     escaped, _, status = mark.removeprefix(f"{scope}mark/").split("/")
     return _UNESCAPE.sub(lambda found: chr(int(found[1], 16)), escaped), status
+
+
+def adapter(name: str) -> str:
+    """Return the prefix of what the adapter of a harness stores outside of executions."""
+    return f"{ADAPTERS}{name}/"
+
+
+def part(text: str) -> str:
+    """Return any text as one segment: escaped, or its digest if it is long. No two are equal."""
+    if not text:
+        return ".empty"
+    escaped = "".join(
+        char
+        if _ESCAPE.match(char) is None
+        else "".join(f".{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
+        for char in text
+    )
+    if len(escaped) <= _LONGEST_PART:
+        return escaped
+    return f".h{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def newest_first(id: str) -> str:
+    """Return an id whose order is its age as a segment that sorts the other way round."""
+    # The last letter sorts after all digits, as the shorter of two ids with one start must.
+    return "".join(f"{255 - byte:02x}" for byte in id.encode()) + "z"
+
+
+def numbered(home: str, number: int) -> str:
+    """Return the key of a version below `home`; newer versions sort first."""
+    return f"{home}{LAST_VERSION - number:08d}"
 
 
 def _escaped(key: str) -> str:

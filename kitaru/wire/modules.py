@@ -17,6 +17,7 @@ SCRIPT = "__main__"
 # The name of the script in a child process of `multiprocessing`.
 _SCRIPT_NAMES = (SCRIPT, "__mp_main__")
 _WRAPPERS = 100
+_COROUTINE = 0x80
 _OUTSIDE = ("site-packages", "dist-packages")
 
 
@@ -120,6 +121,11 @@ def undecorated(function: Any) -> Any:
     while (inner := getattr(function, "__wrapped__", None)) is not None and seen < _WRAPPERS:
         function, seen = inner, seen + 1
     return function
+
+
+def is_async(function: Any) -> bool:
+    """Return whether a function is defined with `async def`. Does not import `inspect`."""
+    return bool(function.__code__.co_flags & _COROUTINE)
 
 
 def place_of(file: Path, module: str = "") -> tuple[Path, str]:

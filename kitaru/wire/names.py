@@ -7,13 +7,16 @@ names) is data and is not checked here.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kitaru.errors import UsageError
 from kitaru.wire.limits import MAX_MEMORY_KEY_CHARACTERS, MAX_NAME_CHARACTERS
 
 _NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_-]{{0,{MAX_NAME_CHARACTERS - 1}}}", re.ASCII)
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]+", re.ASCII)
+_DIGEST = 12
 _MEMORY_KEY = re.compile(
     rf"[A-Za-z0-9_][A-Za-z0-9_.:/@+=,~-]{{0,{MAX_MEMORY_KEY_CHARACTERS - 1}}}", re.ASCII
 )
@@ -39,6 +42,26 @@ def check_name(kind: str, name: str) -> str:
         help="use a letter or underscore, then letters, digits, underscores or dashes (ASCII, "
         f"at most {MAX_NAME_CHARACTERS} characters), such as `approve_draft`",
     )
+
+
+def name_from(text: str) -> str:
+    """Return a valid name for any text.
+
+    Text that is too long, or has letters beyond ASCII, ends with a digest, so that different texts
+    of people have different names.
+
+    Example:
+        >>> name_from("get weather"), name_from("7up")
+        ('get_weather', '_7up')
+    """
+    if _NAME.fullmatch(text):
+        return text
+    name = _NO_NAME.sub("_", text)
+    name = name if _NAME.match(name) else f"_{name}"
+    if text.isascii() and text and len(name) <= MAX_NAME_CHARACTERS:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+    return f"{name[: MAX_NAME_CHARACTERS - _DIGEST - 1].rstrip('_')}_{digest}"
 
 
 def check_memory_key(key: str) -> str:
@@ -80,6 +103,16 @@ def nearest(given: str, known: Iterable[str], alike: float = 0.6) -> str:
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(given, sorted(known), n=1, cutoff=alike)), "")
+
+
+def some(names: Sequence[str], most: int = 20) -> str:
+    """Return names as a comma-separated list, shortened to `most` names.
+
+    >>> some(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def suggestion(given: str, known: Iterable[str], otherwise: str) -> str:

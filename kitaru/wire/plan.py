@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
+from kitaru.wire.canonical import indented
 from kitaru.wire.limits import DEFAULT_PARALLEL
 from kitaru.wire.structs import Struct, field, fields_of, replace
 
 PLAN_SCHEMA = 1
+# The file of a build that contains the digests of the others.
+LOCK = "lock.json"
 # Value of a native parameter if the flow's own default applies, which is not a literal. The empty
 # string cannot mean this, because a user may pass it.
 OWN_DEFAULT = "kitaru:default"
@@ -129,6 +132,28 @@ class Block(Struct):
     activation: str = ""
 
 
+class PlannedAgent(Struct):
+    """The visible parts of an agent that a block runs.
+
+    `harness` is the name of its library. `models` are as written in the source. `agents` are those
+    that it hands over to or contains. `durable` is whether an adapter records its calls.
+    """
+
+    block: str
+    name: str
+    harness: str
+    models: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    durable: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts for people, one line for each kind."""
+        kinds = (("model", self.models), ("tools", self.tools), ("agents", self.agents))
+        return tuple(f"{kind} {', '.join(names)}" for kind, names in kinds if names)
+
+
 class Step(Struct):
     """A node of the target's pipeline: it starts at block `entry` and may continue in `blocks`.
 
@@ -177,11 +202,13 @@ class BranchItem(Struct):
 
     `decider` is the single step that evaluates the test at its end; its native output `next` names
     the arm to run. `None` means that several steps decide, and only the guards select an arm.
+    `test` is the condition as written in the source, empty if the source contains none.
     """
 
     decider: str | None
     arms: tuple[tuple[LayoutItem, ...], ...]
     span: Span
+    test: str = ""
 
 
 class FanItem(Struct):
@@ -223,6 +250,7 @@ class Plan(Struct):
         max_parallel: maximum number of concurrent submitted calls, on threads or as nodes.
         pickles: whether the flow may call a checkpoint whose result may be pickled.
         codecs: modules to import because they register codecs, in addition to the flow's own.
+        agents: the agents of other harnesses that the blocks run.
     """
 
     flow: str
@@ -251,6 +279,7 @@ class Plan(Struct):
     max_parallel: int = DEFAULT_PARALLEL
     pickles: bool = False
     codecs: tuple[str, ...] = ()
+    agents: tuple[PlannedAgent, ...] = ()
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:
@@ -270,10 +299,11 @@ class Plan(Struct):
     def to_json(self) -> str:
         """Return the plan as JSON, equal for equal plans, with one trailing newline."""
         fields = fields_of(self)
-        if not self.codecs:
+        for name in ("codecs", "agents"):
             # Omitted if empty, so that plans without it stay the same as before the field existed.
-            del fields["codecs"]
-        return json.dumps(fields, default=fields_of, indent=1, sort_keys=True) + "\n"
+            if not fields[name]:
+                del fields[name]
+        return indented(fields) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes) -> Plan:
@@ -293,6 +323,7 @@ class Plan(Struct):
                 "requirements": tuple(data["requirements"]),
                 "asked": tuple(data.get("asked", ())),
                 "codecs": tuple(data.get("codecs", ())),
+                "agents": tuple(_agent(a) for a in data.get("agents", ())),
             }
         )
 
@@ -308,6 +339,11 @@ def _span(data: dict[str, Any]) -> Span:
 def _activation(data: dict[str, Any]) -> Activation:
     tuples = {key: tuple(data[key]) for key in ("call", "futures")}
     return Activation(**{**data, **tuples})
+
+
+def _agent(data: dict[str, Any]) -> PlannedAgent:
+    tuples = {key: tuple(data[key]) for key in ("models", "tools", "agents")}
+    return PlannedAgent(**{**data, **tuples})
 
 
 def _block(data: dict[str, Any]) -> Block:
@@ -333,4 +369,4 @@ def _layout_item(item: dict[str, Any]) -> LayoutItem:
     if "fan" in item:
         return FanItem(**{**item, "items": tuple(item["items"])})
     arms = tuple(_layout(arm) for arm in item["arms"])
-    return BranchItem(item["decider"], arms, _span(item["span"]))
+    return BranchItem(item["decider"], arms, _span(item["span"]), item.get("test", ""))

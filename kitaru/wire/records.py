@@ -9,7 +9,7 @@ from kitaru.wire.structs import Struct, field, replace
 
 Status = Literal["running", "waiting", "failed", "completed", "cancelled"]
 Mode = Literal["local", "dry-run", "deployed"]
-InvocationKind = Literal["checkpoint", "llm", "log", "memory", "wait"]
+InvocationKind = Literal["checkpoint", "llm", "log", "memory", "wait", "tool", "agent"]
 
 
 class StoredValue(Struct):
@@ -44,7 +44,8 @@ class ErrorInfo(Struct):
 class Replay(Struct):
     """The replay of the execution `source`, starting at the invocation `start`.
 
-    If `start` is empty, everything runs again. `results` are the invocations with injected results,
+    If `start` is empty, everything runs again; with `unchanged`, only the calls whose code or
+    arguments changed. `results` are the invocations with injected results,
     `inputs` the names of changed inputs, `models` the new model of each changed alias.
     """
 
@@ -53,6 +54,7 @@ class Replay(Struct):
     results: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     models: dict[str, str] = field(default_factory=dict)
+    unchanged: bool = False
 
 
 class ExecutionRecord(Struct):
@@ -89,7 +91,11 @@ class ExecutionRecord(Struct):
 
 
 class StateRecord(Struct):
-    """One status change of an execution. The highest number is current until there is an end."""
+    """One status change of an execution. The highest number is current until there is an end.
+
+    `error` is why the execution failed; of a running one, why its process stopped, such as a
+    missing package. The execution can then be resumed.
+    """
 
     number: int
     status: Status
@@ -97,20 +103,66 @@ class StateRecord(Struct):
     error: ErrorInfo | None = None
 
 
+class Summary(Struct):
+    """What a list shows of an execution, as of its state with the same number.
+
+    It is written with that state. A list reads it instead of the execution. All of it follows from
+    other records, so a missing summary is computed from them.
+
+    Attributes:
+        version: the version of the flow, such as `v3`, empty if it is not deployed.
+        tag: the tag that the execution was invoked by.
+        title: the note `title` of the flow, else its first input that is a short string.
+        excerpt: the beginning of the inputs, such as `topic=tea, n=3`.
+        up: what the execution waits for, failed with or returned: the kind (`wait`, `error`,
+            `result` or empty), the id of its invocation, and a text.
+        source: the execution that it replays.
+        error_digest: a digest that failures of the same kind share, whatever numbers they contain.
+        tokens: model tokens of calls that the execution made itself, failed attempts included.
+        cost: their known price in US dollars.
+        unpriced: number of these calls without a known price.
+        seconds: duration of its invocations, without reused results.
+        reused_tokens, reused_cost: those of results from the cache or from the replayed execution.
+    """
+
+    number: int
+    status: Status
+    at: str
+    flow: str
+    mode: Mode
+    started_at: str
+    target: str = ""
+    version: str = ""
+    tag: str = ""
+    source: str = ""
+    title: str = ""
+    excerpt: str = ""
+    up: tuple[str, str, str] = ("", "", "")
+    error_digest: str = ""
+    tokens: int = 0
+    cost: float | None = None
+    unpriced: int = 0
+    seconds: float = 0.0
+    reused_tokens: int = 0
+    reused_cost: float | None = None
+
+
 class EndRecord(Struct):
     """The end of an execution: completed with a result, or cancelled.
 
-    `unasked` are the ids of records that earlier runs wrote and the last run did not use.
+    `unasked` are the ids of records that earlier runs wrote and the last run did not use. `by` is
+    who cancelled it, empty if the flow ended.
     """
 
     status: Literal["completed", "cancelled"]
     result: StoredValue | None
     at: str
     unasked: tuple[str, ...] = ()
+    by: str = ""
 
 
 class InvocationRecord(Struct):
-    """The outcome of an invocation: its value, or a failure that the flow caught.
+    """The outcome of an invocation: its value, a failure that the flow caught, or a cancellation.
 
     Attributes:
         callee: dotted name of the function.
@@ -127,6 +179,8 @@ class InvocationRecord(Struct):
         cache_key: where other executions find the result; empty if it is not cached.
         ordinal: the call's place in the order of the flow's body; 0 if that order is not exact.
         arguments: small arguments by name, as JSON without secrets.
+        sequence: for a call awaited in an async flow, its place among the completions that the body
+            has seen; else 0, and the field is not stored.
     """
 
     id: str
@@ -134,7 +188,7 @@ class InvocationRecord(Struct):
     kind: InvocationKind
     callee: str
     arguments_digest: str
-    status: Literal["completed", "failed"]
+    status: Literal["completed", "failed", "cancelled"]
     value: StoredValue | None = None
     failure: dict[str, Any] | None = None
     error: ErrorInfo | None = None
@@ -154,6 +208,7 @@ class InvocationRecord(Struct):
     cache_key: str = ""
     ordinal: int = 0
     arguments: dict[str, Any] = field(default_factory=dict)
+    sequence: int = 0
 
 
 class AttemptRecord(Struct):
@@ -185,6 +240,7 @@ class WaitRequest(Struct):
 
     `position` and `ordinal` are those of the invocation. The flow's code may have changed before
     the resume and ask a different question. The request with the highest `revision` counts.
+    `evidence` are `{name, invocation, value}`, see `kitaru.runtime.journal.evidence`.
     """
 
     name: str
@@ -195,12 +251,14 @@ class WaitRequest(Struct):
     position: int = 0
     ordinal: int = 0
     revision: int = 0
+    evidence: tuple[dict[str, Any], ...] = ()
 
 
 class WaitAnswer(Struct):
     """The answer to a wait, or its abort; the first answer that the flow accepts counts.
 
-    `number` is its position among the answers to the wait. All earlier answers were rejected.
+    `number` is its position among the answers to the wait. All earlier answers were rejected. `by`
+    is who answered.
     """
 
     name: str
@@ -208,6 +266,7 @@ class WaitAnswer(Struct):
     value: Any = None
     answered_at: str = ""
     number: int = 1
+    by: str = ""
 
 
 class WaitRefusal(Struct):
@@ -286,33 +345,39 @@ class DeploymentRecord(Struct):
 
 
 class TagRecord(Struct):
-    """A tag of a flow points at a version from its move `number` on; version 0 removes the tag."""
+    """A tag of a flow points at a version from its move `number` on; version 0 removes the tag.
+
+    `by` is who moved it.
+    """
 
     flow: str
     tag: str
     number: int
     version: int
     at: str
+    by: str = ""
 
 
 class LaunchRecord(Struct):
     """How an execution was started: from version `deployment` of its flow, or from a local build.
 
     `deployment` is 0 for a build, and `directory` is empty for a version. `inputs` are JSON values
-    by name.
+    by name. `tag` is the tag that selected the version, empty if it was named.
     """
 
     flow: str
     inputs: dict[str, Any]
     deployment: int = 0
     directory: str = ""
+    tag: str = ""
 
 
 class SubmissionRecord(Struct):
-    """An execution was submitted to its service again; before the submission, `run` is empty.
+    """A run of a round: claimed (`run` is empty), started, or taken by its first step.
 
-    `round` is the number of the execution's state, `attempt` the number of runs that were started
-    for it.
+    `attempt` is the generation of the claim. `state` is the number of the execution's state when
+    the run was claimed; 0 for a run of the first round, and for one that its step has taken. In
+    records of Kitaru 0.1, `round` is the number of the state.
     """
 
     round: int
@@ -321,6 +386,24 @@ class SubmissionRecord(Struct):
     at: str
     run: str = ""
     url: str = ""
+    state: int = 0
+
+
+class RoundClosed(Struct):
+    """The end of a round: why its run does not continue the execution. The first one counts.
+
+    Attributes:
+        round: number of the round.
+        status: `parked` at waits, `failed`, or `lost`: its run ended without a word.
+        waits: names of the waits; an answer to any of them continues the execution.
+        by: the run whose step closed it, or the process that found the run ended.
+    """
+
+    round: int
+    status: Literal["parked", "failed", "lost"]
+    at: str
+    waits: tuple[str, ...] = ()
+    by: str = ""
 
 
 class CodeRecord(Struct):
@@ -339,6 +422,16 @@ class LogChunk(Struct):
     """Lines of output in the order of writing, each `[at, invocation, stream, text]`."""
 
     lines: tuple[list[str], ...]
+
+
+class Beat(Struct):
+    """A sign of life of a process that runs an execution; see `kitaru.runtime.telemetry.beats`.
+
+    `under_way` are its running attempts, each `[began at, invocation, attempt, site]`.
+    """
+
+    at: str
+    under_way: tuple[list[str], ...] = ()
 
 
 Record = (
@@ -360,7 +453,10 @@ Record = (
     | TagRecord
     | LaunchRecord
     | SubmissionRecord
+    | RoundClosed
     | CodeRecord
+    | Summary
+    | Beat
 )
 
 

@@ -16,7 +16,7 @@ import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from math import log2
@@ -287,14 +287,19 @@ def redacted(text: str) -> str:
         >>> redacted("postgres://me:hunter2@host/db")
         'postgres://me:***@host/db'
     """
-    return _redacted(text, _secrets())
+    return redactor()(text)
+
+
+def redactor() -> Callable[[str], str]:
+    """Return `redacted` for many texts: the secrets are those of now."""
+    secrets = _secrets()
+    return lambda text: _redacted(text, secrets)
 
 
 def redacted_json(document: Any) -> Any:
     """Return a JSON document with the secrets in its texts and names hidden."""
-    secrets = _secrets()
     # Names, digests and statuses repeat often, so each text is processed once.
-    hide = cache(lambda text: _redacted(text, secrets))
+    hide = cache(redactor())
 
     def hidden(value: Any) -> Any:
         if isinstance(value, str):
@@ -361,12 +366,10 @@ def _prefixed() -> tuple[re.Pattern[str], ...]:
 
 
 def _in_environment() -> set[str]:
-    named = (
-        value
-        for name, value in os.environ.items()
-        if len(value) >= SHORTEST and (name in _declared or _is_secret_variable(name))
-    )
-    return {form for value in named for form in _written(value)}
+    # Reading a value takes longer than checking its name, and this runs for each line of output.
+    named = [n for n in os.environ if n in _declared or _is_secret_variable(n)]
+    values = (os.environ.get(name, "") for name in named)
+    return {form for value in values if len(value) >= SHORTEST for form in _written(value)}
 
 
 @cache

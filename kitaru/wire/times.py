@@ -23,14 +23,27 @@ def ago(age: timedelta) -> str:
     return _text(datetime.now(UTC) - age)
 
 
+def seconds_since(moment: str) -> float:
+    """Return the seconds that have passed since `moment`, which is in the format of `now`."""
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+
+
 def later(moment: str, seconds: float) -> str:
     """Return the moment `seconds` after `moment`, both in the format of `now`."""
     return _text(datetime.fromisoformat(moment) + timedelta(seconds=seconds))
 
 
 def written(moment: datetime) -> str:
-    """Return a moment in the format of `now`; without a time zone, it is local time."""
-    return _text(moment.astimezone(UTC))
+    """Return a moment in the format of `now`; without a time zone, it is local time.
+
+    Moments before 1970 count as 1970, which is before every record.
+    """
+    try:
+        utc = moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        # In UTC, it is in no year from 1 to 9999.
+        utc = moment.replace(tzinfo=UTC)
+    return _text(max(utc, _EPOCH))
 
 
 def now_milliseconds() -> int:
@@ -43,13 +56,18 @@ def invert(moment: str) -> str:
 
     Moments outside the years 1970 to 2286 count as the nearest one inside.
     """
+    return f"{_LAST - int(digits(moment)):016d}"
+
+
+def digits(moment: str) -> str:
+    """Return 16 digits for a moment in the format of `now`; earlier moments sort first."""
     microseconds = (datetime.fromisoformat(moment) - _EPOCH) // _MICROSECOND
-    return f"{_LAST - max(0, min(microseconds, _LAST)):016d}"
+    return f"{max(0, min(microseconds, _LAST)):016d}"
 
 
-def uninvert(digits: str) -> str:
+def uninvert(inverted: str) -> str:
     """Return the moment that was passed to `invert`."""
-    return _text(_EPOCH + (_LAST - int(digits)) * _MICROSECOND)
+    return _text(_EPOCH + (_LAST - int(inverted)) * _MICROSECOND)
 
 
 def _text(moment: datetime) -> str:

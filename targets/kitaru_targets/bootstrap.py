@@ -1,9 +1,9 @@
-"""Fetches a bundle by its digest, checks it, puts it on the path and runs one step from it.
+"""Unpacks a bundle that was checked, puts it on the path and runs one step from it.
 
-usage: python3 -P -c PROGRAM BUNDLE [REQUIREMENT ...] step ... --store URL ...
+A bundle contains this program. The program that starts in the container passes the bundle's content
+as `brought`, and its arguments are BUNDLE [PACKAGE ...] step ... --store URL ...
 """
 
-import base64
 import hashlib
 import importlib.metadata
 import io
@@ -55,25 +55,6 @@ def install(lines: list[str]) -> None:
                 stop("cannot install " + missing + "; put it into the image")
 
 
-def fetch(url: str, key: str) -> bytes:
-    scheme, _, rest = url.partition(":")
-    if scheme != "sqlite":
-        import obstore.store
-
-        found = obstore.get(obstore.store.from_url(url), key)
-        if found.meta["size"] > LIMIT:
-            stop("the bundle is too large")
-        return bytes(found.bytes())
-    import sqlite3
-
-    path = pathlib.Path(rest)
-    if rest.endswith("/") or path.is_dir():
-        path = path / "kitaru.db"
-    with sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True, timeout=30) as database:
-        row = database.execute("SELECT value FROM object WHERE key = ?", (key,)).fetchone()
-    return bytes(row[0])
-
-
 def unpack(data: bytes, root: str) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
@@ -97,26 +78,14 @@ def listed(root: str, store: str) -> list[str]:
 def main(bundle: str, *rest: str) -> None:
     lines, arguments = list(rest[: rest.index("step")]), rest[rest.index("step") :]
     store = arguments[arguments.index("--store") + 1]
-    kind, _, text = bundle.partition(":")
-    if kind == "inline":
-        data = base64.b64decode(text)
-        if missing := lacking(lines):
-            stop("the image lacks " + missing + ": build it again from the Dockerfile")
-    elif not text:
-        data = globals()["brought"]  # read once, and checked
-    else:
-        if store[:7] != "sqlite:":
-            install(lines)
-        try:
-            data = fetch(store, "bundle/" + text)
-        except Exception as error:
-            data = b""
-            stop("cannot fetch bundle " + text[:12] + " from " + store + ": " + repr(error))
-        if hashlib.sha256(data).hexdigest() != text:
-            stop("bundle " + text[:12] + " in " + store + " is not what was compiled")
-        os.environ["KITARU_BUNDLE"] = "sha256:" + text
+    if bundle.startswith("inline:") and (missing := lacking(lines)):
+        stop("the image lacks " + missing + ": build it again from the Dockerfile")
+    brought = globals()["brought"]
+    if not bundle.startswith("inline:"):
+        # The execution records it, so that a residual pipeline runs the same code.
+        os.environ["KITARU_BUNDLE"] = "sha256:" + hashlib.sha256(brought).hexdigest()
     root = tempfile.mkdtemp(prefix="kitaru-")
-    unpack(data, root)
+    unpack(brought, root)
     install(listed(root, store))
     sys.path[:0] = [root]
     # The working directory is the bundle, as in an image; outputs stay where they were named.

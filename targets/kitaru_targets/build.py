@@ -12,11 +12,12 @@ from kitaru_compiler.frontend.lock_files import Locked
 from kitaru_templates.render import render
 
 from kitaru.errors import FlowError, StateError, UsageError
-from kitaru.runtime.executions.deployments import LOCK
-from kitaru.wire.canonical import sha256
+from kitaru.wire.canonical import indented, sha256
 from kitaru.wire.models import reached
-from kitaru.wire.plan import Plan
+from kitaru.wire.plan import LOCK, Plan
+from kitaru.wire.structs import Struct, replace
 from kitaru_targets import (
+    about,
     build_directory,
     build_secrets,
     bundle,
@@ -84,8 +85,10 @@ def write(
     store: str = "",
     delivery: str = "store",
     execution: str = "",
+    round: int = 0,
     base_image: str = "",
     require_hashes: bool = False,
+    commit: str = "",
 ) -> Build:
     """Write a compilation for `target` to `directory`, replacing an earlier one.
 
@@ -94,9 +97,11 @@ def write(
         store: URL of the store that steps use; empty if it is set at submission.
         delivery: how the code reaches a container: `store`, `image` or `inline`.
         execution: the execution that a run of the document resumes; empty for a new one.
+        round: the round of that execution that the document is made for, 0 for any.
         base_image: the Python image on which the Dockerfile builds, and on which steps run if no
             image is set; empty for that of the target.
         require_hashes: refuse a requirement without a hash, and an image that is named by a tag.
+        commit: the commit of the sources, for the header of the document.
 
     Raises:
         UsageError: the directory cannot be written or contains other files, the delivery does not
@@ -114,8 +119,10 @@ def write(
         image=image,
         store=store,
         execution=execution,
+        round=round,
         base_image=base_image or Transport().image,
         require_hashes=require_hashes,
+        commit=commit,
     )
     build_directory.replace(directory, made.files)
     return Build(
@@ -174,8 +181,7 @@ def _verified(directory: Path, name: str, digest: str) -> bytes:
     return data
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(Struct):
     files: dict[str, bytes]
     plan: Plan
     delivery: delivery.Delivery
@@ -190,8 +196,10 @@ def _make(
     image: str | None,
     store: str,
     execution: str,
+    round: int,
     base_image: str,
     require_hashes: bool,
+    commit: str,
 ) -> _Made:
     way = delivery.check(how)
     delivery.check_image(base_image)
@@ -202,7 +210,8 @@ def _make(
         images = {"the image": image or "", "the base image": base_image}
         build_secrets.check(plan, sources, {**images, "the URL of the store": store})
     written = {"plan.json": plan.to_json().encode(), "steps.py": compilation.steps_py.encode()}
-    start = {"bootstrap.py": delivery.program().encode()} if target.transport.folder else {}
+    # The other deliveries start with a program that the bundle contains.
+    start = {} if way == "image" else {"bootstrap.py": delivery.unpacking().encode()}
     found = delivery.installed(plan, compilation.locked)
     lists = {} if way == "inline" else _lists(found)
     data = bundle.make(sources, written | start | lists, with_runtime=way != "inline")
@@ -216,17 +225,21 @@ def _make(
         base_image=base_image,
         store=store,
         execution=execution,
+        round=round,
     )
     if require_hashes:
         _check_hashes(found, *(() if target.runs_whole else (wiring.image, base_image)))
+    options = about.Options(target.name, way, image or "", wiring.store, commit, execution)
+    wiring = replace(wiring, about=about.about(plan, sources, options))
     emission = target.emit(plan, wiring)
     _check(target, emission)
     files = written | {target.document: emission.text.encode(), "bundle.zip": data}
+    files |= {name: text.encode() for name, text in emission.files.items()}
     if way == "inline":
         files["runtime.zip"] = bundle.make({}, {}, with_runtime=True)
     files["sourcemap.json"] = _json(sourcemap.make(plan, target.document, emission))
     files |= installs.files(found.all)
-    files |= _documents(plan, target, wiring, way, found, base_image, sha256(data), emission.asks)
+    files |= _documents(plan, target, wiring, way, found, base_image, sha256(data), emission)
     files["index.html"] = _page(plan, compilation.steps_py, sources, target)
     reasons = compilation.travel.reasons
     files[LOCK] = _json(_lock(plan, target, wiring, way, base_image, files, reasons))
@@ -287,7 +300,7 @@ def _documents(
     found: installs.Installs,
     base_image: str,
     digest: str,
-    asks: tuple[str, ...],
+    emission: Emission,
 ) -> dict[str, bytes]:
     values = {
         "flow": plan.flow,
@@ -309,7 +322,8 @@ def _documents(
         "written": sorted(reached(set(plan.asked) - plan.models.keys(), plan.models)),
         "secrets": sorted(plan.secrets.items()),
         "waits": [block.name for block in plan.blocks if block.kind == "wait"],
-        "asks": asks,
+        "asks": emission.asks,
+        "beside": sorted(emission.files),
         "options": plan.options,
         "steps": [step.name for step in plan.steps],
     }
@@ -329,7 +343,8 @@ def _named(model: Any) -> str:
 
 def _page(plan: Plan, steps: str, sources: Mapping[str, bytes], target: Target) -> bytes:
     texts = {n: graph.decoded(data) for n, data in sources.items() if n.endswith(".py")}
-    return graph.page(graph.graph_of(plan, steps, texts), texts, target.title).encode()
+    made = graph.graph_of(plan, steps, texts, target.profile.start_seconds)
+    return graph.page(made, texts, target.title).encode()
 
 
 def _parameter(parameter: Any) -> dict[str, Any]:
@@ -370,4 +385,4 @@ def _lock(
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+    return f"{indented(value)}\n".encode()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from kitaru.errors import UsageError
-from kitaru.runtime.executions.deployments import LOCK
+from kitaru.wire.plan import LOCK
 
 
 def replace(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -20,7 +19,7 @@ def replace(directory: Path, files: Mapping[str, bytes]) -> None:
     try:
         _check_replaceable(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
-        staged = directory.with_name(f".{directory.name}.{secrets.token_hex(6)}")
+        staged = directory.with_name(f".{directory.name}.{os.urandom(6).hex()}")
         try:
             staged.mkdir()
             for name, data in files.items():

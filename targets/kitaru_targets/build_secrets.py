@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from kitaru.errors import UsageError
 from kitaru.runtime import secrets as local_secrets
-from kitaru.runtime.executions.deployments import LOCK
 from kitaru.wire import redaction
-from kitaru.wire.plan import Plan
+from kitaru.wire.plan import LOCK, Plan
 from kitaru.wire.redaction import redacted
 
 

@@ -12,9 +12,11 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from kitaru.errors import StateError, UsageError
 
@@ -23,7 +25,7 @@ from kitaru.errors import StateError, UsageError
 BUILD = "kitaru_build"
 RESERVED = ("kitaru/", "kitaru.py", f"{BUILD}/", f"{BUILD}.py")
 # Parts that only authors and operators use, and no step.
-_LEFT_OUT = frozenset({"cli"})
+_LEFT_OUT = frozenset({"cli", "server"})
 # Limits of a bundle, the same as in `bootstrap.py`. The size is that of all unpacked files, so the
 # ratio of compression needs no limit of its own.
 MAX_BYTES = 64 * 1024 * 1024
@@ -58,10 +60,9 @@ def make(
             help=f"rename it: modules called kitaru and {BUILD} are Kitaru's",
         )
     files = {**project, **{f"{BUILD}/{name}": data for name, data in written.items()}}
-    if with_runtime:
-        files |= runtime()
-    _check_limits({name: len(data) for name, data in files.items()})
-    return _zip(files)
+    runtime = _runtime() if with_runtime else _NO_RUNTIME
+    _check_limits({name: len(data) for name, data in files.items()} | runtime.sizes)
+    return _zip(files, runtime.archive)
 
 
 def contents(data: bytes) -> dict[str, bytes]:
@@ -161,9 +162,25 @@ def _check_limits(sizes: Mapping[str, int]) -> None:
         )
 
 
-def runtime() -> dict[str, bytes]:
-    """Return the files of the installed `kitaru` package that a step needs."""
-    return dict(_sources(resources.files("kitaru"), "kitaru/"))
+class _Runtime(NamedTuple):
+    """Kitaru for the steps: an archive, and the sizes of its files in bytes."""
+
+    archive: bytes
+    sizes: dict[str, int]
+
+
+_NO_RUNTIME = _Runtime(b"", {})
+
+
+@cache
+def _runtime() -> _Runtime:
+    """Return the files of the installed `kitaru` package that a step needs.
+
+    Compressing them takes longer than the compilation of most flows, so a process does it once.
+    """
+    files = dict(_sources(resources.files("kitaru"), "kitaru/"))
+    del files["kitaru/__main__.py"]  # It starts the command line.
+    return _Runtime(_zip(files), {name: len(data) for name, data in files.items()})
 
 
 def _sources(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
@@ -174,9 +191,10 @@ def _sources(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
             yield f"{prefix}{entry.name}", entry.read_bytes()
 
 
-def _zip(files: Mapping[str, bytes]) -> bytes:
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+def _zip(files: Mapping[str, bytes], first: bytes = b"") -> bytes:
+    """Return an archive of files, which continues the archive `first`."""
+    target = io.BytesIO(first)
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):
             info = zipfile.ZipInfo(name, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from kitaru_compiler.frontend.lock_files import Locked
 
 from kitaru.errors import UsageError
+from kitaru.runtime.journal import rounds
 from kitaru.runtime.secrets import check_reference
 from kitaru.wire import keys
 from kitaru.wire.canonical import sha256
@@ -18,6 +19,7 @@ from kitaru.wire.models import is_direct, reached
 from kitaru.wire.plan import Plan
 from kitaru_targets import bundle
 from kitaru_targets.base import ContainerSpec, Target, Transport
+from kitaru_targets.common import kubernetes
 from kitaru_targets.installs import Installs, installs, line
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
@@ -42,6 +44,11 @@ CHECKED = (
     "import hashlib,io,sys,zipfile;p=sys.argv[1];brought=open(p,'rb').read();"
     "hashlib.sha256(brought).hexdigest()==p[-64:]"
     "or sys.exit('kitaru: '+p+' is not what was compiled');"
+    f"exec(zipfile.ZipFile(io.BytesIO(brought)).read('{bundle.BUILD}/bootstrap.py'))"
+)
+# The same for a bundle inside the document.
+INLINE = (
+    "import base64,io,sys,zipfile;brought=base64.b64decode(sys.argv[1][7:]);"
     f"exec(zipfile.ZipFile(io.BytesIO(brought)).read('{bundle.BUILD}/bootstrap.py'))"
 )
 # With -P neither the working directory nor a script's folder is on the import path, so a file there
@@ -116,11 +123,12 @@ def wire(
     base_image: str,
     store: str,
     execution: str = "",
+    round: int = 0,
 ) -> ContainerSpec:
     """Return how containers of `target` start, from the bundle's bytes and the installed lists.
 
     The arguments of a step that fetches its bundle list the distributions needed for that. The
-    bundle lists all others.
+    bundle lists all others. `round` is the round of `execution` that the document is made for.
 
     Raises UsageError if an image is needed and not set, or if the bundle cannot be part of the
     document.
@@ -141,17 +149,35 @@ def wire(
     brought = delivery == "store" and bool(target.transport.folder)
     if brought:
         command, leading = _brought(target.transport, data)
+    elif delivery == "store" and target.transport.beside:
+        command, leading = (*PYTHON, target.transport.beside), (sha256(data), "step")
     else:
         command, leading = _start(plan, delivery, found, data)
+    used = image or (base_image if target.transport.image else "")
+    _check_secrets(plan, target, used)
     return ContainerSpec(
-        image or (base_image if target.transport.image else ""),
+        used,
         command,
         (*leading, "--target", target.name),
         store.rstrip("/"),
-        dict(plan.environment),
+        {**plan.environment, **({rounds.VARIABLE: str(round)} if round else {})},
         execution,
         keys.bundle(sha256(data)) if brought else "",
     )
+
+
+def _check_secrets(plan: Plan, target: Target, image: str) -> None:
+    """Raise UsageError if a secret is in Kubernetes and the steps are no pods."""
+    found = kubernetes.variables(plan)
+    if found and not (target.transport.pods and image):
+        pods = " without an image" if target.transport.pods else ""
+        raise UsageError(
+            f"The secret {found[0].name} is in Kubernetes, and {target.title}{pods} runs no pods.",
+            help="Set an image: kitaru compile … --image REF"
+            if target.transport.pods
+            else f'Name a place that they can read: {found[0].name} = "aws:…" in '
+            "[tool.kitaru.secrets].",
+        )
 
 
 def check_image(image: str) -> None:
@@ -167,8 +193,17 @@ def check_image(image: str) -> None:
 
 
 def program() -> str:
-    """Return the program that starts in a container without Kitaru."""
-    return (resources.files("kitaru_targets") / "bootstrap.py").read_text(encoding="utf-8").strip()
+    """Return the program that starts in a container without Kitaru, and fetches the bundle."""
+    return _source("start.py").strip()
+
+
+def unpacking() -> str:
+    """Return the program in a bundle, which unpacks the bundle and runs a step from it."""
+    return _source("bootstrap.py")
+
+
+def _source(name: str) -> str:
+    return (resources.files("kitaru_targets") / name).read_text(encoding="utf-8")
 
 
 def _brought(transport: Transport, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -185,11 +220,9 @@ def _start(
         where = ("step", "--plan", f"{bundle.BUILD}/plan.json")
         return (*PYTHON, "-m", "kitaru.runtime"), (*where, *compiled)
     if delivery == "store":
-        source, lines = sha256(data), [line(one) for one in found.store]
-    else:
-        # Hashes would take more space than the flow itself. Its image contains all distributions.
-        source, lines = f"inline:{_inline(data)}", list(requirements(plan))
-    return (*PYTHON, "-c", program()), (source, *lines, "step")
+        return (*PYTHON, "-c", program()), (sha256(data), *map(line, found.store), "step")
+    # Hashes would take more space than the flow itself. Its image contains all distributions.
+    return (*PYTHON, "-c", INLINE), (f"inline:{_inline(data)}", *requirements(plan), "step")
 
 
 def _inline(data: bytes) -> str:

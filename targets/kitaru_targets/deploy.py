@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.errors import StateError
-from kitaru.runtime.executions.deployments import LOCK, Deployment, Deployments
+from kitaru.runtime.executions.deployments import Deployment, Deployments
 from kitaru.stores import Store
 from kitaru.wire.canonical import sha256
+from kitaru.wire.plan import LOCK
 from kitaru_targets import build as builds
 from kitaru_targets import lock
 from kitaru_targets.base import Submitted, Target
@@ -70,10 +71,12 @@ def invoke(
     *,
     inputs: Mapping[str, Any],
     exec_id: str,
+    token: str,
     options: Mapping[str, str],
 ) -> Submitted:
     """Start a run of a version on its target's service, as the execution `exec_id`.
 
+    `token` names the run: the same token addresses the same run, if the service supports it.
     Documents that the service stores are named after the version, so that no later version changes
     them. Raises the errors of `kitaru_targets.upload.submit`.
     """
@@ -85,7 +88,7 @@ def invoke(
             exec_id=exec_id,
             options={
                 **names(build.target, deployment.flow, deployment.version),
-                **run_token(build.target, f"kitaru-{exec_id}"),
+                **run_token(build.target, token),
                 **options,
             },
         )

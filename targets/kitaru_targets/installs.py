@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 from kitaru_compiler.frontend.lock_files import Locked, normal
 
 from kitaru.errors import StateError
+from kitaru.wire.structs import Struct
 
 HASHED = "requirements.txt"
 UNHASHED = "requirements-unhashed.txt"
@@ -34,8 +34,7 @@ _LINE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Installs:
+class Installs(Struct):
     """The distributions of a container: `store` for a bucket's client, `others` for the rest."""
 
     store: tuple[Locked, ...]

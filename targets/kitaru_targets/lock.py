@@ -10,13 +10,13 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kitaru.errors import StateError, UsageError
-from kitaru.runtime.executions.deployments import LOCK
 from kitaru.wire.canonical import sha256
+from kitaru.wire.plan import LOCK
+from kitaru.wire.structs import Struct
 
 SCHEMA = 1
 MAX_FILE_BYTES = 128 * 1024 * 1024
@@ -30,8 +30,7 @@ _TYPES = {
 _HELP = "Compile again: kitaru compile FLOW --target T -o DIR"
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(Struct):
     """The options of a build's compilation, and the digest of each of its other files by name.
 
     `digest` is the digest of `lock.json` itself, and thus of the whole build.

@@ -53,8 +53,8 @@ def capabilities(target: Target) -> tuple[Capability, ...]:
 
 _BRANCHES = {
     True: "Steps of a branch that is not taken are not started.",
-    False: "Steps of a branch that is not taken start, find nothing to do and end, unless one "
-    "condition with nothing behind it can skip them.",
+    False: "Steps of a branch that is not taken start, find nothing to do and end, unless the "
+    "outcome of one step that always runs can skip them.",
 }
 _RETRIES = {
     "native": "A failed step is started again, up to the retries of its checkpoint.",
@@ -72,6 +72,10 @@ _SOME_WAITS = (
     "With the option `{}`, the run stays open at the first wait of a step that every run reaches. "
     "Without it, and at any other wait, the run ends, and the answer starts a pipeline of the "
     "remaining steps."
+)
+_EVERY_WAIT = (
+    "Every wait is a node that asks, also one in a loop or a helper; the run stays, holds no "
+    "container, and continues."
 )
 _FAN_OUT = {
     True: "Calls over a list that is known only at run time become nodes that run side by side.",
@@ -117,6 +121,8 @@ def _what_happens(known: dict[str, tuple[Capability, ...]]) -> list[str]:
 
 def _waits(profile: Profile) -> str:
     need = profile.waits_need
+    if profile.waits_inside:
+        return _EVERY_WAIT
     return _SOME_WAITS.format(need) if need else _WAITS[profile.waits]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.wire.structs import Struct
 from kitaru_targets.base import Target
 
 if TYPE_CHECKING:
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 GROUP = "kitaru.targets"
 
 
-@dataclass(frozen=True, slots=True)
-class Plugin:
+class Plugin(Struct):
     """A target of another distribution that has not been imported."""
 
     name: str

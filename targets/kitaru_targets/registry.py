@@ -21,6 +21,7 @@ _TARGETS = {
     "azureml": ("Azure Machine Learning", "pipeline.yaml"),
     "kubeflow": ("Kubeflow Pipelines", "pipeline.yaml"),
     "sagemaker": ("Amazon SageMaker Pipelines", "pipeline.json"),
+    "stepfunctions": ("AWS Step Functions", "state-machine.json"),
     "vertex": ("Vertex AI Pipelines", "pipeline.yaml"),
 }
 # This machine: a process runs the flow, without an orchestrator.
@@ -67,10 +68,15 @@ def get(name: str) -> Target:
         transport=profile.TRANSPORT,
         answered=getattr(submit, "answered", None),
         cancelled=getattr(submit, "cancelled", None),
+        has_ended=getattr(submit, "has_ended", None),
         submitted_name=getattr(submit, "NAME_OPTION", ""),
         run_option=getattr(submit, "RUN_OPTION", ""),
         connection=getattr(submit, "CONNECTION", ()),
+        further=getattr(profile, "FURTHER", ()),
         runs_whole=name == LOCAL,
+        answered_by_token=getattr(submit, "ANSWERED_BY_TOKEN", False),
+        starts=getattr(emit, "starts", None),
+        unit=getattr(profile, "UNIT", "container"),
     )
 
 

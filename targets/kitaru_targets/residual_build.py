@@ -57,8 +57,11 @@ def stored(
     *,
     image: str | None = None,
     base_image: str = "",
+    round: int = 0,
 ) -> Build:
     """Do the same as `remainder` from the store alone, for a pipeline whose build is elsewhere.
+
+    `round` is the round that the pipeline is made for, 0 for one that a person submits.
 
     Raises:
         StateError: the store does not contain the execution's bundle.
@@ -72,6 +75,7 @@ def stored(
         image=image,
         store=url,
         execution=exec_id,
+        round=round,
         base_image=base_image,
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kitaru.errors import StateError
-from kitaru.runtime.executions.deployments import LOCK
 from kitaru.wire.canonical import sha256
+from kitaru.wire.plan import LOCK
 from kitaru_targets import installs, lock, registry
 from kitaru_targets.build import image_without_digest
 from kitaru_targets.bundle import BUILD, contents
@@ -38,7 +39,7 @@ def verify(directory: Path) -> Verification:
     problems = (
         *_changed(read, found),
         *_bundle(read),
-        *_image(read, found),
+        *_settings(read, found),
         *_strange(directory, found),
     )
     # A flow that runs whole, in a process here, uses no container.
@@ -91,15 +92,25 @@ def _bundle(read: Mapping[str, bytes | StateError]) -> Iterator[str]:
             yield f"{name} is not the one in bundle.zip"
 
 
-def _image(read: Mapping[str, bytes | StateError], found: lock.Lock) -> Iterator[str]:
-    """Yield a mismatch of the images in lock and document: residual builds use the lock's image."""
+def _settings(read: Mapping[str, bytes | StateError], found: lock.Lock) -> Iterator[str]:
+    """Yield the settings of the lock that its files do not contain: residual builds use them."""
     # A target of another distribution may write images in its own way.
     if not registry.is_own(found.target) or _runs_whole(found):
         return
-    name = registry.get(found.target).document
-    document = read.get(name)
-    if isinstance(document, bytes) and found.image.encode() not in document:
-        yield f"the image in {LOCK} is not the one in {name}"
+    target = registry.get(found.target)
+    documents = (target.document, *target.further)
+    places = {"image": documents, "store": documents, "base_image": ("Dockerfile",)}
+    for setting, names in places.items():
+        held = [data for data in map(read.get, names) if isinstance(data, bytes)]
+        value = getattr(found, setting)
+        if len(held) == len(names) and not any(_contains(data, value) for data in held):
+            yield f"the {setting} in {LOCK} is not the one in {names[0]}"
+
+
+def _contains(document: bytes, value: str) -> bool:
+    """Whether a document contains a string in a spelling of YAML, JSON or Python."""
+    spelled = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+    return any(one.encode() in document for one in (*spelled, repr(value)[1:-1]))
 
 
 def _runs_whole(found: lock.Lock) -> bool:

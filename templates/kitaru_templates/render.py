@@ -60,6 +60,15 @@ def word(value: Any) -> str:
     raise TypeError(f"{value!r} is no name")
 
 
+def comment(text: str) -> str:
+    """Return a text as a comment of Python on one line.
+
+    >>> comment("a")
+    '# a'
+    """
+    return _Code(f"# {''.join(c if c.isprintable() else '?' for c in text)}")
+
+
 def code(text: str) -> str:
     """Return a text as code in Markdown: on one line, and none of it is markup.
 
@@ -103,7 +112,7 @@ def _text() -> jinja2.Environment:
 @cache
 def _python() -> jinja2.Environment:
     environment = _environment(finalize=_only_code)
-    environment.filters.update(py=literal, word=word)
+    environment.filters.update(py=literal, word=word, comment=comment)
     return environment
 
 

@@ -23,8 +23,9 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests import forks
+
 _SECONDS = 480
-_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -38,28 +39,29 @@ class Airflow:
 @contextmanager
 def running(python: Path, home: Path) -> Iterator[Airflow]:
     """Start an Airflow that has the DAG files in `home/dags`; end it with the block."""
-    # Its database is in memory if there is such a directory, so that no commit waits for a disk.
-    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as held:
+    with tempfile.TemporaryDirectory() as held:
         yield from _running(python, home, Path(held) / "airflow.db")
 
 
 def _running(python: Path, home: Path, database: Path) -> Iterator[Airflow]:
     port, steps = _free_port(), _free_port()
     environment = _environment(python, home, steps, database)
+    # Its script `airflow` would start the interpreter at the path of its installation.
+    airflow = [str(python), "-m", "airflow"]
     url = f"http://127.0.0.1:{port}"
-    _once(environment, home, "db", "migrate")
+    _once([*airflow, "db", "migrate"], environment, home)
     # Readers must not block writers, because many runs are active at once.
     with closing(sqlite3.connect(database)) as opened:
         opened.execute("PRAGMA journal_mode=WAL")
     # What people ask writes to the database from the server's one loop, which then cannot end what
     # a step has begun to write there: each has a server of its own.
     started = [
-        _start(environment, home, "api-server", "--apps", apps, "--port", str(number))
+        _start([*airflow, "api-server", "--apps", apps, "--port", str(number)], environment, home)
         for apps, number in (("core", port), ("execution", steps))
     ]
     try:
-        _once(environment, home, "dags", "reserialize")
-        started.append(_start(environment, home, "scheduler", "--skip-serve-logs"))
+        _once([*airflow, "dags", "reserialize"], environment, home)
+        started.append(_start([*airflow, "scheduler", "--skip-serve-logs"], environment, home))
         _wait_until_healthy(url, started, home)
         yield Airflow(url, home / "dags")
     finally:
@@ -86,22 +88,23 @@ def _environment(python: Path, home: Path, port: int, database: Path) -> dict[st
         **kept,
         **{f"AIRFLOW__{name}": value for name, value in settings.items()},
         "AIRFLOW_HOME": str(home),
+        # bash reads ~/.bashrc if its standard input is a socket, as that of a task is.
+        "HOME": str(home),
         "NO_PROXY": "127.0.0.1",
-        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        # The steps are forks; they need none of Airflow's packages.
+        "PATH": forks.with_forks(f"{python.parent}{os.pathsep}{os.environ['PATH']}"),
     }
 
 
-def _once(environment: dict[str, str], home: Path, *arguments: str) -> None:
-    done = subprocess.run(
-        ["airflow", *arguments], env=environment, cwd=home, capture_output=True, text=True
-    )
+def _once(command: list[str], environment: dict[str, str], home: Path) -> None:
+    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def _start(environment: dict[str, str], home: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    with (home / f"{'_'.join(arguments)}.log").open("wb") as log:
+def _start(command: list[str], environment: dict[str, str], home: Path) -> subprocess.Popen[bytes]:
+    with (home / f"{'_'.join(command[3:])}.log").open("wb") as log:
         return subprocess.Popen(
-            ["airflow", *arguments],
+            command,
             env=environment,
             cwd=home,
             stdout=log,

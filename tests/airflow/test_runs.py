@@ -5,6 +5,10 @@ One Airflow runs all of them side by side; a test looks at one run.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,7 @@ TARGET = registry.get("airflow")
 CASES = {
     "review": Case(EXAMPLES / "review_flow.py", {"topic": "owls {{ ds }} $(id)"}, (True,)),
     "rejected": Case(EXAMPLES / "review_flow.py", {"topic": "owls"}, (False,)),
+    "dispatched": Case(EXAMPLES / "review_flow.py", {"topic": "owls"}, (True,)),
     "cancelled": Case(EXAMPLES / "review_flow.py", {"topic": "nothing"}),
     "order": Case(FLOWS / "order.py", {"text": "Kayaks"}, (7, "fly", None)),
     "rounds": Case(FLOWS / "rounds.py", {"topic": "kites"}, ("wind", "fine")),
@@ -39,6 +44,7 @@ CASES = {
     "triage": Case(EXAMPLES / "triage.py"),
     "fan_out": Case(EXAMPLES / "fan_out.py"),
     "agent": Case(EXAMPLES / "research_agent.py"),
+    "async": Case(EXAMPLES / "async_report.py", {"topics": "owls,tea"}, (True,)),
 }
 
 
@@ -52,7 +58,9 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, build.Build]:
         compilation = compile_flow(file, profile=TARGET.profile)
         made[file] = build.write(compilation, TARGET, folder / file.stem, store=store.url)
         upload(made[file], store)
-        (folder / "home" / "dags" / file.name).write_bytes(made[file].document.read_bytes())
+        beside = [name for name in made[file].files if name.startswith("kitaru_")]
+        for name, copied in {"dag.py": file.name, **dict(zip(beside, beside, strict=True))}.items():
+            (folder / "home" / "dags" / copied).write_bytes(made[file].read(name))
     store.close()
     return made
 
@@ -112,6 +120,33 @@ def test_an_answer_from_the_terminal_lets_the_run_go_on(
     assert command(run, "input", "--value", "false")["waits"] == []
     run.ended()
     assert meaning(run.view) == meaning(locally(CASES["rejected"], tmp_path))
+
+
+def test_an_answer_by_curl_lets_the_run_continue(
+    runs: dict[str, Run], airflow: Airflow, tmp_path: Path
+) -> None:
+    run = runs["dispatched"]
+    run.asked("approve_draft")
+    environment = {**os.environ, "KITARU_AIRFLOW_URL": airflow.url}
+    command = [sys.executable, "-m", "kitaru", "serve", "--port", "0", "--store", run.url, "--json"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as service:
+        try:
+            assert service.stdout is not None
+            url = json.loads("".join(iter(service.stdout.readline, "}\n")) + "}")["url"]
+            where = f"{url}/api/v1/executions/{run.view.exec_id}/waits/approve_draft/answer"
+            body = ["-H", "content-type: application/json", "-d", '{"value": true}']
+            answered = subprocess.run(
+                ["curl", "-sS", "--fail-with-body", *body, where],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert answered.returncode == 0, answered.stdout + answered.stderr
+            assert json.loads(answered.stdout)["status"] in ("answered", "resuming", "running")
+            run.ended()
+        finally:
+            service.terminate()
+    assert meaning(run.view) == meaning(locally(CASES["dispatched"], tmp_path))
 
 
 @pytest.mark.usefixtures("at_airflow")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from kitaru_targets import lock
 
 import kitaru
 from kitaru.errors import InputError, NotFound, StateError, UsageError
@@ -124,6 +125,32 @@ def test_deploy_and_dry_run_a_version(client: kitaru.KitaruClient) -> None:
     done = client.executions.dry_run(waiting.exec_id, answers={"approve": True})
     assert done.result == "draft of brief on tea"
     assert client.diff_deployed(done.exec_id, "review.py").changes == ()
+
+
+def images(directory: Path) -> tuple[str, str]:
+    found = lock.read(directory)
+    return found.image, found.base_image
+
+
+def test_remaining_steps_run_on_the_images_of_the_version(client: kitaru.KitaruClient) -> None:
+    Path("pyproject.toml").write_text('[tool.kitaru]\nbase_image = "r/base:1"\n')
+    client.deployments.deploy("review.py", "kubeflow", image="r/own:1")
+    exec_id = client.deployments.dry_run("review", {"topic": "tea"}).exec_id
+    Path("pyproject.toml").write_text('[tool.kitaru]\nimage = "r/x:1"\nbase_image = "r/x:1"\n')
+    write = client.executions.write_residual
+    assert images(write(exec_id, "kubeflow").directory) == ("r/own:1", "r/base:1")
+    assert images(write(exec_id, "vertex", image="r/new:1").directory) == ("r/new:1", "r/base:1")
+
+
+def test_remaining_steps_run_on_the_image_of_the_decorator(client: kitaru.KitaruClient) -> None:
+    text = Path("review.py").read_text()
+    Path("review.py").write_text(text.replace("@flow\n", '@flow(image="r/own:1")\n'))
+    exec_id = client.dry_run("review.py", {"topic": "tea"}, "vertex").exec_id
+    Path("pyproject.toml").write_text('[tool.kitaru]\nimage = "r/x:1"\nbase_image = "r/y:1"\n')
+    assert images(client.executions.write_residual(exec_id, "vertex").directory) == (
+        "r/own:1",
+        "r/y:1",
+    )
 
 
 def test_dry_run_of_a_file(client: kitaru.KitaruClient) -> None:

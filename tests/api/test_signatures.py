@@ -11,8 +11,8 @@ import pytest
 from kitaru_compiler.frontend.api import UNKNOWN, Api, Callable_, Class, Instance
 
 import kitaru
-from kitaru.checkpoint import Checkpoint, CheckpointOptions
-from kitaru.flow import Flow, FlowOptions
+from kitaru.checkpoints import Checkpoint, CheckpointOptions
+from kitaru.flows import Flow, FlowOptions
 
 KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "positional_only",
@@ -20,13 +20,15 @@ KINDS = {
     inspect.Parameter.KEYWORD_ONLY: "keyword_only",
 }
 API = Api()
-MODULES = ("", "memory", "errors", "llm", "config", "flow", "checkpoint", "primitives", "client")
+MODULES = (
+    "", "memory", "errors", "model_calls", "config", "flows", "checkpoints", "primitives", "client",
+)  # fmt: skip
 # Objects that a user holds, by the dotted name of their class.
 CLASSES = (
-    "flow.Flow",
+    "flows.Flow",
     "local_flow.Runner",
     "handle.Handle",
-    "checkpoint.Checkpoint",
+    "checkpoints.Checkpoint",
     "runtime.engine.futures.Future",
     "runtime.engine.futures.Futures",
     "client.KitaruClient",
@@ -60,9 +62,9 @@ def public_functions(module: Any) -> dict[str, Any]:
     """Return the public functions of a module; bound methods are functions to the reader, too."""
     return {
         name: value
-        for name, value in vars(module).items()
+        for name in dir(module)
         if not name.startswith("_")
-        and (inspect.isfunction(value) or inspect.ismethod(value))
+        and (inspect.isfunction(value := getattr(module, name)) or inspect.ismethod(value))
         and value.__module__.startswith("kitaru")
     }
 
@@ -72,7 +74,6 @@ def test_functions_of_modules(name: str) -> None:
     module = importlib.import_module(f"kitaru.{name}".rstrip("."))
     functions = public_functions(module)
     for each, function in functions.items():
-        # `import kitaru.llm` is a module; `kitaru.llm` is the function that hides it.
         dotted = f"{name}.{each}".lstrip(".")
         member = Api().attribute(_module(name), each)
         assert isinstance(member, Callable_), dotted

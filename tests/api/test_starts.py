@@ -33,16 +33,19 @@ pytest.importorskip("opentelemetry.sdk")
 READS = {
     "Artifacts.get", "Artifacts.list", "Checked.is_fatal", "DeployedFlows.flows",
     "DeployedFlows.get", "DeployedFlows.list", "DeployedFlows.read", "DeployedFlows.tags",
-    "Executions.diff",
+    "Executions.diff", "Executions.export",
     "Drawn.text", "Executions.calls", "Executions.each", "Executions.get",
     "Executions.latest", "Executions.lineage",
     "Executions.list", "Executions.logs", "Executions.page", "Executions.pending_waits",
-    "Executions.statistics", "ExecutionView.list_artifacts", "ExecutionView.list_checkpoints",
-    "ExecutionView.as_json", "ExecutionView.each_call", "ExecutionView.overview",
-    "ExecutionView.shown_call", "ExecutionView.to_dict", "ExecutionView.waits_as_json",
+    "Executions.statistics", "ExecutionView.answers_as_json", "ExecutionView.evidence",
+    "ExecutionView.silent_since", "KitaruClient.due", "ExecutionView.list_artifacts",
+    "ExecutionView.list_checkpoints",
+    "ExecutionView.as_json", "ExecutionView.overview",
+    "ExecutionView.to_dict", "ExecutionView.waits_as_json",
     "Flow.deployment", "Flow.deployments",
     "Flow.options", "KitaruClient.check", "KitaruClient.check_store", "KitaruClient.diff",
-    "KitaruClient.diff_deployed", "KitaruClient.fingerprint", "KitaruClient.graph",
+    "KitaruClient.diff_deployed", "KitaruClient.explain", "KitaruClient.fingerprint",
+    "KitaruClient.graph",
     "KitaruClient.verify", "KitaruClient.verify_store", "Replayed.to_dict",
     "KitaruClient.model_usage", "Memories.configure", "Memories.entry",
     "ScopedMemories.get", "ScopedMemories.history", "ScopedMemories.list", "ScopedMemories.scopes",
@@ -57,7 +60,8 @@ DEFINES = {
 }  # fmt: skip
 # What needs an execution that was started: no import has one, and outside a flow each is an error.
 IN_FLOWS = {
-    "Checkpoint.map", "Checkpoint.product", "Checkpoint.submit", "kitaru.current_execution_id",
+    "Checkpoint.map", "Checkpoint.product", "Checkpoint.promise", "Checkpoint.submit",
+    "kitaru.current_execution_id",
     "kitaru.idempotency_key", "kitaru.llm", "kitaru.load", "kitaru.log", "kitaru.save",
     "kitaru.wait",
 }  # fmt: skip
@@ -69,6 +73,7 @@ DATA = {
     "Comparison",
     "Deployment",
     "Drawn",
+    "Evaluation",
     "ImageSettings",
     "MemoryStore",
     "Reply",
@@ -110,8 +115,12 @@ OBJECTS: dict[str, Any] = {
 def classes() -> dict[str, type]:
     """Return the classes of the package by name."""
     found = {}
+    # Harnesses with an environment of their own cannot be imported here.
+    lists = (Path(__file__).parents[1] / "adapters" / "environments").glob("*.txt")
+    elsewhere = {path.stem.removesuffix("-oldest").replace("-", "_") for path in lists}
+    skipped = re.compile(rf"__main__|\.cli\b|\.adapters\.({'|'.join(elsewhere)})\b")
     for module in pkgutil.walk_packages(kitaru.__path__, "kitaru."):
-        if not re.search(r"__main__|\.cli\b", module.name):
+        if not skipped.search(module.name):
             for name, value in vars(importlib.import_module(module.name)).items():
                 if inspect.isclass(value) and value.__module__.startswith("kitaru"):
                     found[name] = value

@@ -14,6 +14,7 @@ import pytest
 from kitaru import checkpoint, flow
 from kitaru.errors import UsageError
 from kitaru.runtime.codec.reach import State
+from kitaru.runtime.engine import awaiting
 from kitaru.runtime.engine.execution import Execution, Scope, entered
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
@@ -243,6 +244,9 @@ class Stays:
 
     retries_here = False
 
+    def pause(self, seconds: float) -> None:
+        raise AssertionError("it retries nothing")
+
 
 def test_a_rehearsal_neither_reads_nor_writes_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     space = program(["global"])
@@ -252,7 +256,11 @@ def test_a_rehearsal_neither_reads_nor_writes_the_cache(monkeypatch: pytest.Monk
     assert invocations(call)["read"].cached_from
     store, journal = open_store(), Journal.open(open_store(), call.exec_id)
     rehearsal = replace(journal.execution, exec_id="rehearsal", mode="dry-run")
-    execution = Execution(Journal.create(store, rehearsal), Stays())  # type: ignore[arg-type]
+    execution = Execution(
+        Journal.create(store, rehearsal),
+        Stays(),  # type: ignore[arg-type]
+        awaiting.result_of,
+    )
     with entered(Scope(execution)):
         space["read"](1)
     assert not execution.journal.invocation("read").cached_from  # type: ignore[union-attr]

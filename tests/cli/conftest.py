@@ -65,7 +65,7 @@ class Kitaru:
         return Done(ran.returncode, ran.stdout, ran.stderr)
 
     def command(self, arguments: Sequence[str]) -> list[str]:
-        return [sys.executable, "-m", "kitaru.cli", *arguments]
+        return [sys.executable, "-m", "kitaru", *arguments]
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name

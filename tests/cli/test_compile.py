@@ -43,6 +43,7 @@ def test_compile_writes_and_says_what(kitaru: Kitaru) -> None:
             "calls": 2,
             "seconds": [120, 240],
             "seconds_of_calls": [120, 240],
+            "idle": 0,
         },
         "data": {},
         "diagnostics": [],
@@ -201,3 +202,34 @@ def test_an_image_is_configured_or_given(kitaru: Kitaru) -> None:
 
     assert image() == "configured:1"
     assert image("--image", "given:2") == "given:2"
+
+
+def test_explain_adds_the_explanation(kitaru: Kitaru) -> None:
+    kitaru.write("loop.py", LOOP)
+    out = kitaru("compile", "loop.py", "--target", "kubeflow", "--explain").out
+    assert "\nloop for Kubeflow Pipelines: 1 container, about 10–20 s\n" in out
+    assert "\nKIT310 loop.py:11-12 `while` depends on results\n" in out
+    assert "\n    -    while not good(n):\n    +    for _ in range(3):\n" in out
+    document = kitaru("compile", "loop.py", "-t", "kubeflow", "--explain", "--json").document
+    (part,) = document["explanation"]["parts"]
+    assert (part["code"], part["kind"], part["span"]["line"]) == ("KIT310", "region", 11)
+    assert part["proposal"]["cost"] == {"containers": 3, "seconds": [30, 60]}
+    assert document["explanation"]["cost"] == {"containers": 1, "seconds": [10, 20]}
+
+
+def test_explain_for_every_target_is_a_table_of_costs(kitaru: Kitaru) -> None:
+    kitaru.write("loop.py", LOOP)
+    rows = kitaru("compile", "loop.py", "--target", "all", "--explain").out.splitlines()[-3:]
+    assert [row.split()[:2] for row in rows] == [
+        ["airflow", "azureml"],
+        ["containers", "now"],
+        ["loop.py:11-12", "KIT310"],
+    ]
+    every = kitaru("compile", "loop.py", "--target", "all", "--explain", "--json").document
+    assert all(item["explanation"]["parts"] for item in every["items"])
+
+
+def test_explain_names_files_from_the_working_directory(kitaru: Kitaru) -> None:
+    kitaru.write("flows/loop.py", LOOP)
+    out = kitaru("compile", "flows/loop.py", "-t", "vertex", "--explain").out
+    assert "\n    --- flows/loop.py\n" in out and " flows/loop.py:11-12 " in out

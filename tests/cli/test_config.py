@@ -89,6 +89,17 @@ def test_a_wrong_value_is_refused_by_name(
         config.setting(variable.removeprefix("KITARU_").lower())
 
 
+@pytest.mark.parametrize("table", ["[tool.kitaru]", "[tool.kitaru.stacks.prod]"])
+def test_a_project_names_no_folder_of_compiled_results(table: str, tmp_path: Path) -> None:
+    """It could contain forged analyses of its own modules: their keys depend on the text alone."""
+    project = tmp_path / "pyproject.toml"
+    project.write_text(f'{table}\ncompile_cache = "cache"\n')
+    with pytest.raises(UsageError, match="compile_cache can only be off"):
+        config.compile_cache("analyses")
+    project.write_text(f'{table}\ncompile_cache = "off"\n')
+    config.compile_cache("analyses")
+
+
 @pytest.mark.parametrize(
     "text", ["[tool.kitaru\n", "[tool.kitaru]\nspeed = 3\n", "[tool]\nkitaru = 1\n"]
 )

@@ -60,7 +60,7 @@ def test_an_execution_keeps_its_version_while_the_tag_moves(deployed: Kitaru) ->
     # The execution continues with its own version, not with the source or the tag's new version.
     done = deployed("executions", "input", begun["exec_id"], "--value", "true", "--json").document
     assert (done["result"], done["deployment"]) == ("draft of brief on tea", "v1")
-    assert "v1" in deployed("executions", "get", begun["exec_id"]).err
+    assert "v1" in deployed("executions", "get", begun["exec_id"]).out
     again = deployed("executions", "replay", begun["exec_id"], "--from", "draft", "--json").document
     assert again["deployment"] == "v1"
     moved = deployed(*local, "--answer", "approve=true").document

@@ -17,7 +17,8 @@ from .conftest import Kitaru
 KEYS = {
     "exec_id", "flow", "deployment", "status", "result", "waits", "error", "invocations",
     "attempts", "effort", "replay", "notes", "started_at", "last_sign", "inputs", "submission",
-    "attempts_total", "counts", "next", "total",
+    "attempts_total", "counts", "next", "total", "answers", "under_way", "silent_since",
+    "own", "failed_attempts", "unpriced",
     "calls", "codes", "unasked",
 }  # fmt: skip
 REVIEW = ("dry-run", "review.py", "--target", "vertex", "-i", "topic=kayaks")

@@ -41,6 +41,9 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "executions diff": (("EXEC", "EXEC"), ("EXEC", "absent")),
     "executions lineage": (("EXEC",), ("EXEC", "absent")),
     "executions calls": (("EXEC",), ("EXEC", "absent")),
+    "evaluate": (("--with", "judge.py", "--limit", "1"), ("--with", "gone.py")),
+    "executions export": (("EXEC", "-o", "run.json"), ("absent",)),
+    "executions import": (("run.json",), ("review.py",)),
     "executions logs": (("EXEC",), ("absent",)),
     "artifacts list": (("EXEC",), ("absent",)),
     "artifacts get": (("EXEC", "draft"), ("EXEC", "absent")),
@@ -52,6 +55,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "memory purge": (("k", "--scope", "namespace:n"), ("é", "--scope", "namespace:n")),
     "memory compact": (("key", "--scope", "namespace:n"), ("gone", "--scope", "namespace:n")),
     "memory scope list": ((), ("--gone",)),
+    "dispatcher run": (("--once",), ("--processes", "x")),
+    "dispatcher status": ((), ("--gone",)),
     "compile": (("review.py", *VERTEX, "-o", "again"), ("review.py", "--target", "gone")),
     "dry-run": (("review.py", *VERTEX, *TOPIC, "--no-input"), ("review.py", *VERTEX)),
     "graph": (("review.py",), ("review.py", "--format", "gone")),
@@ -108,8 +113,8 @@ def every(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Com
 
 
 def test_every_command_is_in_the_table() -> None:
-    # An editor talks to `lsp` in a protocol of its own: tests/editor.
-    assert {name for name, _ in every(cli)} == {*COMMANDS, "lsp"}
+    # Others talk to these in a protocol of their own: tests/editor, tests/server.
+    assert {name for name, _ in every(cli)} == {*COMMANDS, "lsp", "mcp", "serve"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -169,6 +174,7 @@ def _prepare(kitaru: Kitaru) -> dict[str, str]:
     assert [done.code for done in begun] == [0, 0, 0, 1, 0, 0, 0, 0, 0]
     ids = [done.document["exec_id"] for done in begun[:4]]
     kitaru.write("fixed", "")
+    kitaru.write("judge.py", "def finished(run):\n    return run.result is not None\n")
     ended = [("input", ids[0], "--value", "true"), ("cancel", ids[2])]
     assert [done.code for done in kitaru.each([("executions", *one) for one in ended])] == [0, 0]
     return dict(zip(("EXEC", "WAITS", "CANCELLED", "FAILED"), ids, strict=True))

@@ -94,7 +94,7 @@ def test_what_stdout_cannot_show_is_escaped(kitaru: Kitaru) -> None:
 
 
 def test_a_reader_that_stops_reading_is_no_error(kitaru: Kitaru) -> None:
-    program = f"{sys.executable} -m kitaru.cli explain | head -c 1; echo ${{PIPESTATUS[0]}}"
+    program = f"{sys.executable} -m kitaru explain | head -c 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", program], capture_output=True, text=True, cwd=kitaru.folder
     )
@@ -114,3 +114,26 @@ def test_init_leaves_files_alone(kitaru: Kitaru) -> None:
     before = (kitaru.folder / "pyproject.toml").read_text()
     assert "kitaru run review_flow.py" in kitaru("init").out
     assert (kitaru.folder / "pyproject.toml").read_text() == before
+
+
+INTERRUPTED = """
+from kitaru.cli import app, main
+
+
+def run(arguments):
+    try:
+        exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        return 130
+
+
+app.run = run
+main()
+"""
+
+
+def test_a_handled_interruption_does_not_replace_the_exit_code(kitaru: Kitaru) -> None:
+    kitaru.write("interrupted.py", INTERRUPTED)
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, cwd=kitaru.folder, env=kitaru.environ, capture_output=True)
+    assert done.returncode == 130

@@ -61,7 +61,8 @@ def test_json_is_the_graph(review: Kitaru) -> None:
     assert ET.parse(review.folder / "g.svg").getroot().tag.endswith("svg")
     (wait,) = [node for node in document["nodes"] if node["kind"] == "wait"]
     assert (wait["title"], wait["span"]["line"]) == ("wait approve", 27)
-    assert {"source": "research", "target": "draft", "label": "", "cut": True} in document["edges"]
+    edge = {"source": "research", "target": "draft", "label": "", "cut": True, "critical": False}
+    assert edge in document["edges"]
 
 
 @pytest.mark.parametrize(

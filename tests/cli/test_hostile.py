@@ -74,6 +74,7 @@ executions get {1}
 executions get {2}
 executions logs {0}
 executions calls {0}
+executions export {0}
 executions diff {0} {1}
 artifacts list {0}
 artifacts get {0} file
@@ -168,6 +169,14 @@ async def main(ctx: inngest.Context) -> str:
     ctx.logger.info({HOSTILE!a})
     return await ctx.step.run({HOSTILE!a}, ctx.unknown, {HOSTILE!a})
 '''
+JUDGE = f"""
+def noted(run):
+    return 1, {HOSTILE!a}
+
+
+def broken(run):
+    raise ValueError({HOSTILE!a})
+"""
 ON_A_PROJECT = """
 check apart/wrong.py
 check apart/wrong.py --format github
@@ -187,6 +196,8 @@ graph good.py --format html
 diff build/attack/vertex good.py
 diff good.py apart/wrong.py
 verify build/attack/vertex
+serve --host {hostile}
+mcp --store {hostile}
 verify {hostile}
 deploy good.py --target vertex --tag {hostile}
 deploy good.py --target vertex --tag stable
@@ -228,11 +239,19 @@ store upload build/attack/vertex
 store upload {hostile}
 store backup sqlite:{hostile}
 store restore sqlite:{hostile}
+dispatcher run --once
+dispatcher run --processes {hostile}
+dispatcher status
 store verify
 store verify {hostile}
 store gc --older-than {hostile}
 store gc --older-than 1d
 executions lineage {0}
+executions export {0} -o run.json
+executions import run.json
+executions import {hostile}
+evaluate --with judge.py
+evaluate --with {hostile}
 executions replay {0} --from {hostile}
 executions replay {0} --from memory_set
 memory set {hostile} 1 --scope {hostile}
@@ -242,7 +261,7 @@ memory purge note --scope hostile
 memory compact {hostile} --scope hostile
 """.strip("\n").split("\n")
 # Here, with what the project has; a fix that is only shown is still to be made.
-FAIL = ("secrets show SOME_KEY", "check good.py --fix --diff")
+FAIL = ("secrets show SOME_KEY", "check good.py --fix --diff", "evaluate --with judge.py")
 # To a pipe or a file, what a flow returned goes as it is.
 VALUES = (
     "executions get {0}", "artifacts get {0} file", "memory get note --scope hostile",
@@ -267,6 +286,8 @@ def project(store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "apart").mkdir()
     (tmp_path / "apart/wrong.py").write_text(WRONG)
     (tmp_path / "apart/theirs.py").write_text(THEIRS)
+    (tmp_path / "judge.py").write_text(JUDGE)
+    monkeypatch.delitem(sys.modules, "judge", raising=False)
     monkeypatch.delitem(sys.modules, "good", raising=False)
     app.run(["compile", "good.py", "--target", "vertex"])
 

@@ -82,10 +82,10 @@ def test_every_call_with_all_that_is_known_of_it(asked: Asked) -> None:
 
 def test_get_shows_them_and_its_document_has_them(asked: Asked) -> None:
     shown = asked.kitaru("executions", "get", asked.exec_id)
-    [line] = [line for line in shown.err.splitlines() if line.startswith("  ◦ research ")]
+    [line] = [line for line in shown.out.splitlines() if line.startswith("  ◦ research ")]
     assert "openai/house" in line and "7 + 3 tokens" in line
-    assert "Research: tea" in shown.err and "a brief" in shown.err
-    assert "check, attempt 1, call 2" in shown.err and "$0.0000" in shown.err
+    assert "Research: tea" in shown.out and "a brief" in shown.out
+    assert "check, attempt 1, call 2" in shown.out and "$0.0000" in shown.out
     document = asked.kitaru("executions", "get", asked.exec_id, "--json").document
     assert document["calls"] == asked.calls()
 

@@ -34,7 +34,7 @@ def one(a: int = 1) -> int:
 
 
 def begun(store: Store, exec_id: str, started_at: str) -> None:
-    inputs = StoredValue("sha256:" + "0" * 64, 2, {}, "dict")
+    inputs = StoredValue({}, size=2, digest="sha256:" + "0" * 64, type="dict")
     Journal.create(store, ExecutionRecord(exec_id, "f", "m:f", "", "local", inputs, "", started_at))
 
 

@@ -57,13 +57,14 @@ def test_from_a_checkpoint_with_a_result_and_an_answer(kitaru: Kitaru, source: s
         "results": ["research", "approve"],
         "inputs": [],
         "models": {},
+        "unchanged": False,
     }
     assert ran(kitaru) == ["draft"]
     shown = kitaru("executions", "get", found["exec_id"])
-    assert shown.err.splitlines()[1] == "input    topic = kayaks"
-    assert [line.split()[1:3] for line in shown.err.splitlines()[2:5]] == [
+    assert shown.out.splitlines()[1] == "input    topic = kayaks"
+    assert [line.split()[1:3] for line in shown.out.splitlines()[2:5]] == [
         ["research", "injected"],
-        ["draft", shown.err.splitlines()[3].split()[2]],
+        ["draft", shown.out.splitlines()[3].split()[2]],
         ["approve", "injected"],
     ]
 
@@ -95,7 +96,7 @@ def test_what_cannot_be_meant_is_refused(kitaru: Kitaru, source: str) -> None:
     pasted = shlex.split(error.splitlines()[1].partition("string: ")[2])
     assert document(kitaru, "replay", listing, *pasted)["result"] == 2
     where = kitaru("executions", "replay", "--where", "status=done", code=2)
-    assert "one of running, waiting, failed" in where.err
+    assert "one of queued, starting, running, interrupted, waiting" in where.err
 
 
 def test_as_text_it_says_what_was_taken_over(kitaru: Kitaru, source: str) -> None:

@@ -36,7 +36,7 @@ def listed(kitaru: Kitaru) -> list[str]:
 def test_a_dry_run_and_then_the_real_thing(filled: Kitaru) -> None:
     dry = filled("store", "gc", "--older-than", "90d", "--dry-run")
     assert dry.out.splitlines()[0].endswith("days-100  f  completed")
-    assert dry.out.splitlines()[-1] == "1 execution to remove, 5 objects"
+    assert dry.out.splitlines()[-1] == "1 execution to remove, 7 objects"
     assert listed(filled) == ["days-10", "days-100"]
     removed = filled("store", "gc", "--older-than", "90d", "--json").document
     assert [item["exec_id"] for item in removed["items"]] == ["days-100"]
@@ -86,4 +86,4 @@ def test_a_list_says_how_far_it_looked(filled: Kitaru) -> None:
     assert short.out.startswith("no executions in sqlite:")
     assert "newest 1" in short.err
     whole = filled("executions", "list", "--status", "failed", "--json").document
-    assert whole == {"items": [], "count": 0, "looked_at": None, "next": None, "total": None}
+    assert whole == {"items": [], "count": 0, "looked_at": 2, "next": None, "total": None}

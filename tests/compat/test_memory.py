@@ -23,7 +23,7 @@ def switch(kind: str) -> None:
     memory.configure(scope_type=kind)
 
 @flow
-def main(space: str) -> list[str]:
+def main(space: str) -> list[object]:
     memory.configure(scope=space, scope_type="namespace")
     memory.set("n", count(memory.get("n", 0)))
     if kitaru.wait(name="go"):
@@ -32,7 +32,9 @@ def main(space: str) -> list[str]:
     memory.set("phase", "one")
     switch("flow")
     memory.set("last", count(7))
-    return [*memory.list(), *memory.list(scope=f"namespace:{space}")]
+    shared = f"namespace:{space}"
+    values = [memory.get("n", scope=shared), memory.get("phase", scope="execution")]
+    return [*memory.list(), *memory.list(scope=shared), *values, memory.get("last")]
 """
 
 
@@ -57,10 +59,15 @@ def test_the_scope_is_that_which_was_configured_last(start: list[str], tmp_path:
     shell("executions", "input", found["exec_id"], "--value", "true")
     client = KitaruClient()
     execution = client.executions.get(found["exec_id"])
-    assert (execution.status, execution.result) == ("completed", ["last", "n"])
-    assert client.memory.get("n", scope="namespace:repo") == 2
-    assert client.memory.get("phase", scope=f"execution:{execution.exec_id}") == "one"
-    assert client.memory.get("last", scope="flow:main") == 8
+    assert (execution.status, execution.result) == (
+        "completed",
+        ["last", "n", 2, "one", 8],
+    )
+    # A dry run changes no memory that other executions read.
+    seen = [2, "one", 8] if start[0] == "run" else [None, "one", None]
+    own = f"execution:{execution.exec_id}"
+    scopes = {"n": "namespace:repo", "phase": own, "last": "flow:main"}
+    assert [client.memory.get(key, scope=scope) for key, scope in scopes.items()] == seen
 
 
 def test_a_replay_uses_its_own_execution(tmp_path: Path) -> None:

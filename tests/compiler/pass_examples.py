@@ -46,6 +46,8 @@ def check(text): return True
 @checkpoint
 def publish(text): return text
 
+STEPS = {"research": research, "draft": draft}
+
 def shorten(text): return text[:10]
 
 def review(text):
@@ -73,7 +75,13 @@ def after(name: str, body: str) -> str:
     """Return what the passes up to the one called `name` make of a flow's body."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.py"
-        path.write_text(f"{PRELUDE}@flow\ndef main(topic, items):\n{indent(body, '    ')}\n")
+        is_async = re.search(r"\bawait |\basync with ", body)
+        prelude = PRELUDE
+        if is_async:
+            asynchronous = PRELUDE.replace("@checkpoint\ndef", "@checkpoint\nasync def")
+            prelude = f"import asyncio\n{asynchronous}"
+        define = "async def" if is_async else "def"
+        path.write_text(f"{prelude}@flow\n{define} main(topic, items):\n{indent(body, '    ')}\n")
         try:
             with _stopping(name):
                 compile_flow(path)
@@ -116,8 +124,8 @@ def _lines(node: Node) -> list[str]:
             return [f"{ast.unparse(stmt)}  # step"]
         case Fan(stmts):
             return ["# fan-out", *(line for s in stmts for line in ast.unparse(s).splitlines())]
-        case Region(stmts, reason=reason):
-            texts = [line for s in stmts for line in ast.unparse(s).splitlines()]
+        case Region(stmts, reason=reason, definitions=first):
+            texts = [line for s in (*first, *stmts) for line in ast.unparse(s).splitlines()]
             return [f"# region: {reason}", *texts]
         case If(test, body, orelse):
             lines = [f"if {ast.unparse(test)}:  # branch", *_indented(body)]

@@ -288,7 +288,7 @@ def test_a_change_of_kitaru_s_own_code_or_of_a_library_counts(
 ) -> None:
     keys = [build_cache.key("compile")]
     with monkeypatch.context() as patch:
-        patch.setattr(build_cache, "_own_code", lambda: iter(["kitaru/flow.py 1 2"]))
+        patch.setattr(build_cache, "_own_code", lambda: iter(["kitaru/flows.py 1 2"]))
         keys.append(build_cache.key("compile"))
     write("site/jinja2-9.dist-info/METADATA", "")(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / "site")

@@ -17,7 +17,6 @@ FOUND = {
     "no Python": ("def main(:\n", [("KIT101", 1, 10)]),
     "too large": ("#" * (1024 * 1024 + 1), [("KIT102", 1, 1)]),
     "no flow": ("def main(): ...\n", [("KIT103", 1, 1)]),
-    "an async flow": (f"{KITARU}@flow\nasync def main():\n    return 1\n", [("KIT106", 4, 1)]),
     "a flow that yields": (f"{KITARU}{MAIN}    y = 1\n    yield y\n", [("KIT106", 6, 5)]),
     "a flow in a function": (
         f"{KITARU}def make():\n    @flow\n    def main(): ...\n",
@@ -87,6 +86,32 @@ def test_code_and_place(name: str, tmp_path: Path) -> None:
             compile_flow(path, flow)
         assert [d for d in caught.value.diagnostics if d.severity == "error"] == errors
         assert errors[0].code in str(caught.value)
+
+
+def test_an_async_flow_is_checked_and_compiled(tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(f"{KITARU}@flow\nasync def main():\n    kitaru.wait()\n")
+    assert [(d.code, d.span.line, d.span.column) for d in check(path)[0]] == [("KIT415", 5, 5)]
+    assert [d.code for d in compile_flow(path).diagnostics] == ["KIT415"]
+
+
+@pytest.mark.parametrize(
+    "makes",
+    [
+        "asyncio.create_task(ca())",
+        "await asyncio.gather(ca(), ca())",
+        "await asyncio.to_thread(print)",
+        "g = asyncio.TaskGroup()",
+    ],
+)
+def test_a_wait_that_blocks_tasks_is_an_error(makes: str, tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    head = f"import asyncio\n{KITARU}@checkpoint\nasync def ca(): ...\n"
+    path.write_text(f"{head}@flow\nasync def main():\n    t = {makes}\n    kitaru.wait()\n")
+    with pytest.raises(SourceError) as caught:
+        compile_flow(path)
+    assert [d.code for d in caught.value.diagnostics] == ["KIT416"]
+    assert "await kitaru.aio.wait(…)" in caught.value.diagnostics[0].help
 
 
 def test_several_flows_and_one_that_is_not_there(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from tests.compiler.helpers import plan_of
 TABLES = """
 TOOLS = {"a": a, "b": b}
 TYPED: dict[str, object] = {"a": a, "b": b}
+OPEN = {"a": a, "b": b}
+OPEN["n"] = n
 """
 
 
@@ -21,9 +23,8 @@ def blocks(body: str) -> list[tuple[str, str, tuple[str, ...]]]:
 @pytest.mark.parametrize(
     "call",
     [
-        "TOOLS[x](1)",
-        "TYPED[x](1)",
         "TOOLS.get(x)(1)",
+        "OPEN[x](1)",
         "(a if x else b)(1)",
         "(lambda f: f(1))(TOOLS[x])",
     ],
@@ -32,6 +33,16 @@ def test_a_call_through_a_value_is_a_region(call: str) -> None:
     found = blocks(f"y = {call}\nreturn c(y)")
     assert [kind for kind, _, _ in found] == ["region", "checkpoint"]
     assert found[0][1] == "KIT323"
+
+
+@pytest.mark.parametrize(
+    "call", ["TOOLS[x](1)", "TYPED[x](1)", "TOOLS.get(x, b)(1)", "(TOOLS if x else TYPED)['a'](1)"]
+)
+def test_a_call_through_a_table_of_checkpoints_is_a_branch(call: str) -> None:
+    found = blocks(f"y = {call}\nreturn c(y)")
+    certain = "if x" not in call
+    arms = [("checkpoint", "", ("a",)), ("checkpoint", "", ("b",)), ("join", "", ())]
+    assert (found[:3] == arms) is certain
 
 
 def test_a_variable_is_followed() -> None:

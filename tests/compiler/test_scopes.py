@@ -135,7 +135,7 @@ def test_it_agrees_with_pythons_symbol_tables(module: ModuleType) -> None:
 
 def scopes_by_ast(source: Source) -> Scopes:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kitaru_compiler.frontend.analysis._is_readable", lambda _: False)
+        patch.setattr("kitaru_compiler.frontend.analysis.is_readable", lambda _: False)
         return Scopes(source)
 
 

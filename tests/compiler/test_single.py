@@ -24,8 +24,7 @@ def loops(n: int) -> int:
     for part in range(n):
         n = work(part)
     try:
-        n = work(n)
-        n = work(n)
+        n = work(work(n))
     except ValueError:
         n = 0
     return n if began else 0

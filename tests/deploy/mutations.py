@@ -25,9 +25,10 @@ from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
 
 from kitaru.cli import app
-from kitaru.runtime.executions.deployments import LOCK, Deployments
+from kitaru.runtime.executions.deployments import Deployments
 from kitaru.stores import open_store
 from kitaru.wire.canonical import sha256
+from kitaru.wire.plan import LOCK
 
 FLOW = """
 import kitaru

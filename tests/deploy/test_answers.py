@@ -143,7 +143,7 @@ def test_code_that_cannot_run_here_goes_to_the_service(
     waiting: Waiting, monkeypatch: pytest.MonkeyPatch, body: Path
 ) -> None:
     answer_the_first(waiting)
-    monkeypatch.setattr(submit, "complete_here", lambda journal: False)
+    monkeypatch.setattr(submit, "complete_here", lambda *_: False)
     with pytest.raises(UsageError, match="cannot reach the store"):
         waiting.client.executions.input(waiting.exec_id, True)
     assert not body.exists()
@@ -154,32 +154,30 @@ def test_a_run_that_was_noted_is_not_started_again(
 ) -> None:
     started: list[str] = []
 
-    def start(
-        journal: object, target: object, record: submit.SubmissionRecord, _: object
-    ) -> object:
-        started.append(f"run-{record.round}-{record.attempt}")
+    def start(journal: object, record: submit.SubmissionRecord, *_: object, **__: object) -> object:
+        started.append(f"run-{record.round}")
         return Submitted(started[-1], "http://runs/1")
 
-    monkeypatch.setattr(submit, "_start", start)
+    monkeypatch.setattr(submit, "start_run", start)
     waiting.client.executions.input(waiting.exec_id, True)
     view = waiting.client.executions.get(waiting.exec_id)
-    assert view.status == "submitted" and view.submission is not None
+    assert view.status == "resuming" and view.submission is not None
     assert view.submission.run == started[0]
     waiting.client.executions.input(waiting.exec_id, True)
     with pytest.raises(StateError, match=f"as {started[0]} on Kubeflow") as raised:
         waiting.client.executions.resume(waiting.exec_id)
     assert "--again" in raised.value.help
     waiting.client.executions.resume(waiting.exec_id, again=True)
-    assert [name.rpartition("-")[2] for name in started] == ["1", "2"]
+    assert [name.rpartition("-")[2] for name in started] == ["2", "3"]
 
 
 def test_the_answer_is_recorded_when_the_service_cannot_be_reached(
     waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> object:
+    def refuse(*_: object, **__: object) -> object:
         raise EnvironmentFailure("Submitting needs its SDK.", help="pip install kfp")
 
-    monkeypatch.setattr(submit, "_start", refuse)
+    monkeypatch.setattr(submit, "start_run", refuse)
     with pytest.raises(EnvironmentFailure, match=r"is recorded, .* needs its SDK") as raised:
         waiting.client.executions.input(waiting.exec_id, True)
     assert raised.value.help.splitlines()[0] == "pip install kfp"
@@ -203,12 +201,12 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let the service reach the store; return the runs that are started on it."""
     started: list[str] = []
 
-    def start(journal: Journal, *_: object) -> Submitted:
+    def start(journal: Journal, *_: object, **__: object) -> Submitted:
         started.append(journal.exec_id)
         return Submitted(f"run-{len(started)}", "http://runs/1")
 
     monkeypatch.setattr("kitaru_targets.upload.check_reach", lambda *_: None)
-    monkeypatch.setattr(submit, "_start", start)
+    monkeypatch.setattr(submit, "start_run", start)
     return started
 
 
@@ -231,11 +229,11 @@ def test_a_replay_goes_to_the_service(
 def test_a_replay_that_cannot_be_submitted_is_recorded(
     waiting: Waiting, reached: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> object:
+    def refuse(*_: object, **__: object) -> object:
         raise EnvironmentFailure("Submitting needs its SDK.", help="pip install kfp")
 
     with monkeypatch.context() as without:
-        without.setattr(submit, "_start", refuse)
+        without.setattr(submit, "start_run", refuse)
         with pytest.raises(EnvironmentFailure, match=r"is recorded, .* needs its SDK") as raised:
             waiting.client.executions.replay(waiting.exec_id)
     newest = waiting.client.executions.latest().exec_id

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("cyclonedx")
-
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from kitaru_targets.sbom import sbom
 
 from kitaru import KitaruClient
@@ -19,10 +15,17 @@ from tests.cli.conftest import Kitaru
 
 from .test_verification import compiled
 
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("cyclonedx") is None, reason="cyclonedx-python-lib is not installed"
+)
 DIGEST = "0" * 64
 
 
 def test_a_bill_lists_what_an_image_contains(tmp_path: Path) -> None:
+    # The import takes seconds, and every worker imports the module.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     (tmp_path / "requirements.txt").write_text(f"small==1.0 --hash=sha256:{DIGEST}\nbare==2.0\n")
     made = compiled(tmp_path, image=f"registry.example/agents:1@sha256:{DIGEST}")
     text = sbom(made.directory)

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 import yaml
 
-from kitaru.client import KitaruClient
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime import secrets
 from kitaru.runtime.executions.deployments import Deployments
@@ -133,8 +132,8 @@ def test_a_service_that_runs_another_version_runs_nothing(invoked: Invoked, tmp_
     exec_id = invoked.started[1]["exec_id"]
     code, log = invoked.step("v1", "research", exec_id, tmp_path)
     assert code == 3 and "compiled from a different version" in log
-    error = invoked.kitaru("executions", "get", exec_id, "--stack", "aws", code=2).err
-    assert "has not begun yet" in error
+    shown = invoked.kitaru("executions", "get", exec_id, "--stack", "aws", "--json").document
+    assert (shown["status"], shown["inputs"]) == ("starting", {"topic": "tea"})
 
 
 def test_the_rest_is_handed_over_with_the_code_it_began_with(
@@ -147,7 +146,7 @@ def test_the_rest_is_handed_over_with_the_code_it_began_with(
     assert (left["status"], left["submission"], left["waits"]) == ("answered", None, [])
     invoked.known(f"review-{exec_id}")
     submitted = invoked.kitaru(*answer).document
-    assert submitted["status"] == "submitted"
+    assert submitted["status"] == "resuming"
     run = submitted["submission"]["run"]
     rest = invoked.service.describe_pipeline(PipelineName=f"review-{exec_id}")
     assert IMAGE in json.dumps(parameters_of(invoked.service, run))
@@ -220,13 +219,13 @@ def test_a_run_that_began_unconfirmed_is_not_started_again(
         lost.append(1)
         answer = ("executions", "input", exec_id, "--value", "true", *at)
         invoked.kitaru(*answer, code=3, **service)
-        # The run that the service has started begins.
-        journal = KitaruClient("s3://bucket/flows").executions.get(exec_id).journal
-        journal.set_state("running")
-        resume = ("executions", "resume", exec_id, *at)
-        refused = invoked.kitaru(*resume, code=2, **service).error
-        assert "did not confirm" in refused["message"] and "--again" in refused["help"]
         assert len(runs) == 2
+        # The same submission again is the same run.
+        resume = ("executions", "resume", exec_id, *at)
+        again = invoked.kitaru(*resume, **service).document
+        assert len(runs) == 2 and again["submission"]["run"] in runs.values()
+        refused = invoked.kitaru(*resume, code=2, **service).error
+        assert "submitted already" in refused["message"] and "--again" in refused["help"]
         invoked.kitaru(*resume, "--again", **service)
         assert len(runs) == 3
 

@@ -43,6 +43,7 @@ SEVERITIES = {
     "KIT407": "error",
     "KIT408": "warning",
     "KIT414": "warning",
+    "KIT415": "warning",
     "KIT503": "warning",
     "KIT603": "error",
     "KIT604": "error",
@@ -128,6 +129,21 @@ BAD_BODIES = [
         "put()\nreturn «count»()",
     ),
     ("KIT214", "def n():\n    yield 1\nN = n()", "next(N)\ndraft(a)\nreturn next(«N»)"),
+    (
+        "KIT214",
+        "from contextvars import ContextVar\nV = ContextVar('V')",
+        "draft(a)\n«V.set(a)»\nreturn draft(a)",
+    ),
+    (
+        "KIT214",
+        "import contextvars\nV: object = contextvars.ContextVar[int]('V')\ndef put(v): V.set(v)",
+        "if a:\n    «put(a)»\nfor x in xs: draft(x)",
+    ),
+    (
+        "KIT214",
+        "import contextvars\nV = contextvars.ContextVar('V')",
+        "for x in xs:\n    draft(x)\n    «V.set(x)»",
+    ),
     ("KIT214", "N = iter([1, 2])", "next(N)\ndraft(a)\nreturn next(«N»)"),
     ("KIT214", "N = (n for n in [1, 2])", "next(N)\ndraft(a)\nreturn next(«N»)"),
     ("KIT208", "", "for x in «set(xs)»: draft(x)"),
@@ -267,6 +283,8 @@ BAD_MODULES = [
         "@checkpoint\ndef use(): «add()»" + USE,
     ),
     ("KIT211", "@checkpoint\ndef use(x: list[int]): return «x»" + USE),
+    ("KIT415", "@flow\nasync def main(): return «kitaru.wait()»"),
+    ("KIT415", "from kitaru import memory\n@flow\nasync def main(): «memory.get('a')»"),
     ("KIT211", "@checkpoint\ndef use(*, x: 'int', y: dict):\n    if x: return «y»" + USE),
     ("KIT212", "@checkpoint\ndef use(x): «x.append(1)»" + USE),
     (

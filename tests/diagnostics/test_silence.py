@@ -56,6 +56,21 @@ def told(path: Path) -> list[str]:
         ("return draft(a)  # kitaru: ignore", ["KIT110 10:22"]),
         ("return draft(a)  # kitaru: ignore[KIT999]", ["KIT110 10:39"]),
         ("return draft(a)  # kitaru: ignored", []),
+        # A line that ends in a backslash, or inside a string, has no room for a comment.
+        ("return \\\n    draft(time.time())  # kitaru: ignore[KIT202]", ["(KIT202 11:15)"]),
+        (
+            "x = draft(time.time()) + \\\n    a  # kitaru: ignore[KIT202]\nreturn x",
+            ["(KIT202 10:15)"],
+        ),
+        (
+            'x = draft(time.time(), """\n""")  # kitaru: ignore[KIT202]\nreturn x',
+            ["(KIT202 10:15)"],
+        ),
+        (
+            "x = draft(time.time(),\n    a)  # kitaru: ignore[KIT202]\nreturn x",
+            ["KIT202 10:15", "KIT110 11:30"],
+        ),
+        ("while draft(  # kitaru: ignore[KIT310]\n    a,\n): draft()", ["(KIT310 10:5)"]),
     ],
 )
 def test_a_line_and_its_codes(body: str, expected: list[str], tmp_path: Path) -> None:

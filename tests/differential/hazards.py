@@ -72,4 +72,6 @@ def inputs_for(plan: Plan, inputs: dict[str, Any]) -> dict[str, Any]:
 
 def _flow(body: str) -> str:
     lines = "".join(f"    {line}" for line in body.splitlines(keepends=True))
-    return f"\n@flow\ndef main(x=1, q=[1, 2]):\n{lines}"
+    # The programs of async flows come after a prelude of their own.
+    colour = "async " if re.search(r"\b(await|async)\b", body) else ""
+    return f"\n@flow\n{colour}def main(x=1, q=[1, 2]):\n{lines}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.differential.programs import PRELUDE
+from tests.differential.programs import PRELUDE, positions
 
 IDIOMS = """
 import functools
@@ -106,7 +106,7 @@ LISTS = ("xs", "ys")
 @st.composite
 def idiomatic_programs(draw: st.DrawFn) -> str:
     """Return the source of a module with one flow, `main(a, xs)`, that mostly runs to its end."""
-    writer = _Writer(draw)
+    writer = Idioms(draw)
     lines: list[str] = [IDIOMS]
     for number in range(draw(st.integers(0, 2))):
         lines += writer.helper(f"h{number}")
@@ -128,7 +128,7 @@ STARTS = (
 )
 
 
-class _Writer:
+class Idioms:
     """Writes statements and typed expressions; `ints` are further names of integers in scope."""
 
     def __init__(self, draw: st.DrawFn) -> None:
@@ -141,7 +141,7 @@ class _Writer:
         self.inner: list[str] = []
 
     def one(self, *options: Any) -> Any:
-        return self.draw(st.sampled_from(options))
+        return options[self.draw(positions(len(options)))]
 
     def form(self, *options: Callable[[], str]) -> str:
         return str(self.one(*options)())

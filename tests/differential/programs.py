@@ -6,6 +6,7 @@ for their truth, formatted, added or iterated.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -154,7 +155,7 @@ STARTS = (("b", "2"), ("c", "[5]"), ("d", "'d'"))
 @st.composite
 def programs(draw: st.DrawFn) -> str:
     """Return the source of a module with one flow, `main(a, xs)`."""
-    writer = _Writer(draw)
+    writer = Traced(draw)
     lines: list[str] = []
     for number in range(draw(st.integers(0, 3))):
         lines += writer.helper(f"h{number}")
@@ -167,7 +168,7 @@ def programs(draw: st.DrawFn) -> str:
 @st.composite
 def winding_programs(draw: st.DrawFn) -> str:
     """Return a flow of branches, matches and loops left early, whose operands do not fail."""
-    writer = _Calm(draw)
+    writer = Calm(draw)
     lines: list[str] = []
     for number in range(draw(st.integers(0, 2))):
         lines += writer.helper(f"h{number}")
@@ -193,7 +194,13 @@ def helping_programs(draw: st.DrawFn) -> str:
     return PRELUDE + "\n".join(lines) + "\n"
 
 
-class _Writer:
+@cache
+def positions(count: int) -> st.SearchStrategy[int]:
+    """Return the strategy of the positions in a list; a new one for each draw takes longer."""
+    return st.integers(0, count - 1)
+
+
+class Traced:
     """Writes statements; `helpers` are the functions that may be called so far."""
 
     ITEMS = (
@@ -229,7 +236,7 @@ class _Writer:
         )
 
     def one(self, *options: Any) -> Any:
-        return self.draw(st.sampled_from(options))
+        return options[self.draw(positions(len(options)))]
 
     def name(self) -> str:
         return self.one(*NAMES)
@@ -503,7 +510,7 @@ class _Writer:
                 return [f"if {e()}:", f"    return {e()}"]
 
 
-class _Calm(_Writer):
+class Calm(Traced):
     """Writes what leads control astray, and nothing else."""
 
     KINDS = (2, 3, 3, 4, 6, 20, 20, 23, 23, 23, 25, 26, 28, 28, 33, 33)
@@ -528,7 +535,7 @@ class _Calm(_Writer):
         return self.written(kind, depth)
 
 
-class _Helping(_Calm):
+class _Helping(Calm):
     """Writes little else than calls of helpers, methods among them."""
 
     KINDS = (2, 2, 3, 4, 6, 20, 20, 23)

@@ -11,7 +11,12 @@ from kitaru.wire.plan import Granularity
 from tests.differential import hazards
 from tests.differential.harness import Outcome, compile_text, run_cut, run_plain
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Python closes the coroutines that some programs never await.
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 HAZARDS = hazards.read()
 # What became of each program in the test of its meaning, where that ran before.

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 from kitaru.wire.plan import Granularity
 from tests.differential.documents import compile_for, run_document
 from tests.differential.harness import compile_text, run_cut, run_plain, scratch
 from tests.differential.idioms import idiomatic_programs
-from tests.differential.programs import OTHER
+from tests.differential.programs import OTHER, PRELUDE
 from tests.differential.test_killed_runs import check_killed
 from tests.differential.test_replays import Program
 
@@ -28,6 +28,13 @@ EXAMPLES = int(os.environ.get("KITARU_IDIOM_EXAMPLES", "40"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 BESIDE = {"other.py": OTHER}
 GRANULARITIES: tuple[Granularity, ...] = ("checkpoint", "fused", "single")
+MAPPED = """
+@flow
+def main(a, xs):
+    n = sum(cb(v) for v in list(cb.map((1, 2)).result()))
+    n = cb(cb(0))
+    return n, xs
+"""
 
 
 def examples(share: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -62,6 +69,7 @@ def test_the_document_starts_what_has_work_to_do(source: str, target: str) -> No
 
 @examples(4)
 @given(source=idiomatic_programs())
+@example(source=PRELUDE + MAPPED)
 def test_the_engine_runs_what_python_runs(source: str) -> None:
     compiles(source)
     compilation, path = compile_text(source, beside=BESIDE)

@@ -31,7 +31,9 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize("target", ["airflow", "azureml", "kubeflow", "sagemaker", "vertex"])
+@pytest.mark.parametrize(
+    "target", ["airflow", "azureml", "kubeflow", "sagemaker", "stepfunctions", "vertex"]
+)
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -34,7 +34,7 @@ def main(a=1, xs=()):
         return cc(parts)
     return cb(parts)
 """
-ASKING = ["airflow", "sagemaker"]
+ASKING = ["airflow", "sagemaker", "stepfunctions"]
 TARGETS = [*ASKING, "azureml", "kubeflow", "vertex"] if EXAMPLES else ASKING
 
 
@@ -88,6 +88,7 @@ def test_a_step_started_twice_says_the_same(
     local = run_here(path, "main", INPUTS, answer, here)
     dry = run_dry(path, "main", INPUTS, answer, here, target)
     assert dry == local, source.partition("def pick")[2]
-    assert told
+    # The only step of a program may fail.
+    assert told or local.status == "failed"
     for first, second in told:
         assert second.outputs == first.outputs, (first, second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ pytest.importorskip("pygls")
 
 from lsprotocol import types
 from pygls.lsp.client import LanguageClient
+
+from kitaru.ops.last_execution import last_execution
+from tests.cli.conftest import Kitaru
 
 # A bound for a machine that is busy; nothing waits so long when it passes.
 LONG = 120
@@ -46,6 +50,8 @@ class Editor:
     def __init__(self, client: LanguageClient, path: Path) -> None:
         self.client = client
         self.uri = path.as_uri()
+        self.refreshed = asyncio.Event()
+        self.messages: asyncio.Queue[str] = asyncio.Queue()
         self.published: asyncio.Queue[types.PublishDiagnosticsParams] = asyncio.Queue()
 
         @client.feature(types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
@@ -54,7 +60,11 @@ class Editor:
 
         @client.feature(types.WORKSPACE_CODE_LENS_REFRESH)
         def refresh(_: LanguageClient, given: None) -> None:
-            return None
+            self.refreshed.set()
+
+        @client.feature(types.WINDOW_SHOW_MESSAGE)
+        def message(_: LanguageClient, given: types.ShowMessageParams) -> None:
+            self.messages.put_nowait(given.message)
 
     def open(self, text: str) -> None:
         document = types.TextDocumentItem(self.uri, "python", 1, text)
@@ -84,9 +94,13 @@ class Editor:
         assert isinstance(found.contents, types.MarkupContent)
         return found.contents.value
 
-    async def lenses(self) -> dict[int, str]:
+    async def lenses(self, of: str = "") -> dict[int, str]:
         found = await self.client.text_document_code_lens_async(types.CodeLensParams(self.document))
-        return {one.range.start.line + 1: one.command.title for one in found or () if one.command}
+        return {
+            one.range.start.line + 1: one.command.title
+            for one in found or ()
+            if one.command and one.command.title.startswith(of)
+        }
 
     async def actions(self, at: types.Diagnostic) -> list[types.CodeAction]:
         context = types.CodeActionContext([at])
@@ -100,7 +114,7 @@ def in_editor(path: Path, scenario: Callable[[Editor], Awaitable[None]], *option
     async def run() -> None:
         client = LanguageClient("tests", "1")
         editor = Editor(client, path)
-        await client.start_io(sys.executable, "-m", "kitaru.cli", "lsp", *options)
+        await client.start_io(sys.executable, "-m", "kitaru", "lsp", *options)
         try:
             given = types.InitializeParams(capabilities=types.ClientCapabilities())
             await asyncio.wait_for(client.initialize_async(given), LONG)
@@ -115,6 +129,68 @@ def in_editor(path: Path, scenario: Callable[[Editor], Awaitable[None]], *option
             await client.stop()
 
     asyncio.run(run())
+
+
+def test_the_last_execution_is_shown_where_its_calls_still_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, store = tmp_path / "flow.py", f"sqlite:{tmp_path}/kitaru.db"
+    path.write_text(RUN, encoding="utf-8")
+    monkeypatch.setenv("KITARU_STORE", store)
+    monkeypatch.chdir(tmp_path)
+    assert last_execution(path, "main") == []
+    assert not (tmp_path / "kitaru.db").exists()
+    Kitaru(tmp_path)("run", str(path), "--input", "topic=`x`", "--store", store)
+
+    async def scenario(editor: Editor) -> None:
+        editor.open(RUN)
+        await editor.diagnostics(1)
+        # The store is read in the background, and the client asks again.
+        if not (found := await editor.lenses(of="last execution")):
+            await asyncio.wait_for(editor.refreshed.wait(), LONG)
+            found = await editor.lenses(of="last execution")
+        assert list(found) == [11] and found[11].startswith("last execution: completed, ")
+        hover = await editor.hover(11)
+        assert 'Result: `` "`x`" ``' in hover and "kitaru executions get" in hover
+        shown = types.ExecuteCommandParams("kitaru.showRecord", [hover])
+        await editor.client.workspace_execute_command_async(shown)
+        assert await asyncio.wait_for(editor.messages.get(), LONG) == hover
+        # A line above moves the calls away from their records.
+        editor.change(2, f"# new\n{RUN}")
+        await editor.diagnostics(2)
+        assert await editor.lenses(of="last execution") == {}
+
+    in_editor(path, scenario)
+
+
+@pytest.mark.parametrize("topic", ["plain", "`", "``", "a```b`", "[x](command:y)` <b>"])
+def test_a_recorded_value_stays_in_its_code_span(
+    topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, store = tmp_path / "flow.py", f"sqlite:{tmp_path}/kitaru.db"
+    path.write_text(RUN, encoding="utf-8")
+    monkeypatch.setenv("KITARU_STORE", store)
+    Kitaru(tmp_path)("run", str(path), "--input", f"topic={topic}", "--store", store)
+    [recorded] = last_execution(path, "main")
+    [line] = [one for one in recorded.text.split("\n") if one.startswith("Result: ")]
+    fence, shown, end = line.removeprefix("Result: ").partition(f' "{topic}" ')
+    assert shown and fence == end and set(fence) == {"`"}
+    assert fence not in re.findall("`+", topic)
+
+
+RUN = """\
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def draft(topic: str) -> str:
+    return topic
+
+
+@flow
+def main(topic: str) -> str:
+    return draft(topic)
+"""
 
 
 def applied(text: str, edits: list[types.TextEdit]) -> str:
@@ -148,7 +224,7 @@ def test_an_unsaved_buffer_is_checked_explained_and_fixed(tmp_path: Path) -> Non
         (note,) = await editor.diagnostics(2)
         assert (note.code, note.severity) == ("KIT310", types.DiagnosticSeverity.Information)
         lenses = await editor.lenses()
-        assert lenses[13] == "region: KIT310, 1 calls in one step"
+        assert lenses[13] == "region: KIT310, 1 call in one step"
         assert lenses[15] == "wait ok"
         assert "step draft" in lenses[12]
         assert "KIT310" in await editor.hover(14)

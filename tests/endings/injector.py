@@ -38,6 +38,9 @@ class Injector:
         if not self._is_ending:
             self._is_ending = frame.f_locals.get("text") == "ENDS"
             return
+        if code.co_name == "_report":
+            # An exit handler: nothing in it that can fail comes before its `try`.
+            return
         number = self._next(self._counter)
         if self._calls >= 0:
             place = f"{code.co_filename.removeprefix(self._package)}:{code.co_qualname}"

@@ -80,7 +80,7 @@ def test_a_process_without(what: str, tmp_path: Path, monkeypatch: pytest.Monkey
     verb = "retry" if what == "memory" else "resume"
     assert f"kitaru executions {verb} {exec_id}" in done.stderr
     again = subprocess.run(
-        [sys.executable, "-m", "kitaru.cli", "executions", verb, exec_id],
+        [sys.executable, "-m", "kitaru", "executions", verb, exec_id],
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (again.returncode, again.stdout.split()[-1]) == (0, "2"), again.stderr

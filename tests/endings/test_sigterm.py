@@ -99,7 +99,7 @@ def test_a_script_that_waits() -> None:
 
 def test_kitaru_run() -> None:
     Path("seed.py").write_text(FLOW)
-    code, _, err = terminated(started("-m", "kitaru.cli", "run", "seed.py:busy"), "READY")
+    code, _, err = terminated(started("-m", "kitaru", "run", "seed.py:busy"), "READY")
     execution = only()
     assert (code, execution.status) == (143, "interrupted")
     assert f"kitaru executions resume {execution.exec_id}" in err

@@ -3,6 +3,7 @@
 python -m tests.fire model                          the journal, explored further
 python -m tests.fire faults [--stores …]            faults × stores
 python -m tests.fire kills [--stores …] [--each N]  kill -9 at each Nth store operation × stores
+python -m tests.fire soak [--stores …] [--seconds N] [--seed N]  kill -9 at random moments × stores
 
 A failure is printed with the command that repeats it alone: `--only …`.
 """
@@ -34,6 +35,7 @@ from .faults import FAULTS, Far, FaultyStore, Kinds, Schedule, Way, random_sched
 from .flows import USES
 from .kills import Place, kill_all, moments
 from .model import SCENARIOS
+from .soak import soak
 
 LOCAL = ["memory", "far", "sqlite"]
 BUCKETS = ["moto", "seaweedfs", "azurite", "fake-gcs"]
@@ -124,6 +126,18 @@ def kills(asked: argparse.Namespace) -> None:
             failed("kills", name, at, problem)
 
 
+def soaks(asked: argparse.Namespace) -> None:
+    say("store", "killed", "completed", "lost", "records changed", "called again", "problems", "s")
+    for name in asked.stores:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder, where(name, Path(folder)) as found:
+            tally = soak(found, asked.seconds, asked.seed)
+        counted = tally.kills, tally.completed, tally.lost, tally.changed, tally.called_again
+        say(name, *counted, len(tally.problems), round(time.monotonic() - started))
+        for at, problem in tally.problems:
+            sys.stderr.write(f"{name} {at} --seed {asked.seed}: {problem}\n")
+
+
 @contextmanager
 def where(name: str, folder: Path) -> Iterator[Place]:
     if name == "sqlite":
@@ -145,14 +159,16 @@ def say(*cells: object) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m tests.fire")
-    parser.add_argument("what", choices=["model", "faults", "kills"])
+    parser.add_argument("what", choices=["model", "faults", "kills", "soak"])
     parser.add_argument("--stores", nargs="+", choices=[*LOCAL, *BUCKETS])
     parser.add_argument("--each", type=int, default=1, help="only each so many-th fault or kill")
     parser.add_argument("--random", type=int, default=1000, help="so many schedules by chance")
     parser.add_argument("--only", nargs="+", default=[], help="only these schedules, or kills")
+    parser.add_argument("--seconds", type=float, default=600, help="of a soak, for each store")
+    parser.add_argument("--seed", type=int, default=1, help="of a soak")
     asked = parser.parse_args()
     asked.stores = asked.stores or [*(LOCAL if asked.what == "faults" else LOCAL[2:]), *BUCKETS]
-    {"model": model, "faults": faults, "kills": kills}[asked.what](asked)
+    {"model": model, "faults": faults, "kills": kills, "soak": soaks}[asked.what](asked)
 
 
 if __name__ == "__main__":

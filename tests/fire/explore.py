@@ -9,7 +9,7 @@ restart.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -17,9 +17,9 @@ from unittest.mock import patch
 
 from kitaru.runtime.journal import record_store
 from kitaru.stores import Store
-from kitaru.stores.base import in_order, upper_bound
+from kitaru.stores.base import in_order, scan_listed, upper_bound
 from kitaru.stores.memory import MemoryStore
-from kitaru.wire import times
+from kitaru.wire import keys, times
 
 T = TypeVar("T")
 
@@ -103,8 +103,12 @@ class Asking:
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         return [*self.ask(Ask("list", prefix, after, limit))]
 
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        return scan_listed(self, prefix)
+
     def delete(self, *keys: str) -> None:
-        raise AssertionError("nothing of an execution is ever deleted")
+        for key in keys:
+            self.ask(Ask("delete", key))
 
     def inspect(self, prefix: str) -> None:
         """Note nothing: this is not an operation of a store."""
@@ -194,8 +198,14 @@ class Model:
         before = dict(state.objects)
         asks = [self._next(number, *place)[0].ask for number, place in enumerate(state.places)]
         for number, ask in enumerate(asks):
-            # An existing object never changes, so the time of the answer makes no difference.
-            if ask is not None and ask.operation in ("create", "get") and ask.key in before:
+            # An existing record never changes, so the time of the answer makes no difference.
+            # Hints may be deleted.
+            if (
+                ask is not None
+                and ask.operation in ("create", "get")
+                and ask.key in before
+                and not ask.key.startswith(keys.WAITING)
+            ):
                 yield self._gone_on(state, number, before, *perform(ask, before))
                 return
         for number, ask in enumerate(asks):
@@ -269,6 +279,10 @@ def perform(ask: Ask, objects: Objects) -> tuple[Objects, Any]:
             return objects | {ask.key: ask.value}, True
         case "get":
             return objects, objects.get(ask.key)
+        case "delete" if ask.key in objects:
+            return {key: data for key, data in objects.items() if key != ask.key}, None
+        case "delete":
+            return objects, None
         case _:
             bounds = max(ask.key, ask.value), upper_bound(ask.key)
             found = sorted(k for k in objects if bounds[0] <= k < bounds[1] and k != ask.value)
@@ -285,6 +299,33 @@ def wrongly(ask: Ask, before: Objects, after: Objects) -> Iterator[tuple[Objects
                 yield before, False
         case "list":
             yield before, ()
+        case "delete":
+            yield after, LOST
+
+
+def is_outdated(key: str, objects: Collection[str]) -> bool:
+    """Return whether a key is the listing hint of an answered wait; only those may be deleted."""
+    if not key.startswith(keys.WAITING):
+        return False
+    _, _, exec_id, name, number = key.split("/")
+    return keys.wait_answer(exec_id, name, int(number)) in objects
+
+
+def unlisted(objects: Collection[str]) -> list[str]:
+    """Return the questions without an answer that have no listing hint: there must be none."""
+    hints = {tuple(key.split("/")[2:]) for key in objects if key.startswith(keys.WAITING)}
+    found = []
+    for key in objects:
+        if not (key.startswith("x/") and "/wait/" in key and key.endswith("/request")):
+            continue
+        _, exec_id, _, name, _ = key.split("/")
+        number = 1
+        while keys.wait_refusal(exec_id, name, number) in objects:
+            number += 1
+        is_answered = keys.wait_answer(exec_id, name, number) in objects
+        if not is_answered and (exec_id, name, f"{number:06d}") not in hints:
+            found.append(key)
+    return found
 
 
 def _with(places: tuple[Any, ...], number: int, place: Any) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from kitaru.errors import NotFound
 from kitaru.stores import open_store
 from tests.step.build import zygote
 
-from .explore import as_store
+from .explore import as_store, is_outdated, unlisted
 from .faults import look
 
 FLOW = """\
@@ -84,8 +84,10 @@ class Tally:
 
     def add(self, before: Seen, after: Seen, ran: Counter[str], at: str) -> None:
         """Compare the state after a kill with the end, and with the calls in between."""
-        lost = before[0].keys() - after[0].keys()
-        changed = {key for key in before[0].keys() - lost if before[0][key] != after[0][key]}
+        gone = before[0].keys() - after[0].keys()
+        lost = {key for key in gone if not is_outdated(key, after[0])}
+        lost.update(f"the hint of {key}" for key in (*unlisted(before[0]), *unlisted(after[0])))
+        changed = {key for key in before[0].keys() - gone if before[0][key] != after[0][key]}
         again = {id for id in before[1] if ran[id]}
         self.lost += len(lost)
         self.changed += len(changed)
@@ -115,14 +117,14 @@ class Place:
         if code == 0:
             return False
         tally.kills += 1
-        before = self._seen(url)
+        before = self.seen(url)
         calls = called(folder)
         again = self._run(folder, url, "")
         if code != -9 or again:
             tally.problems.append((f"{moment}:{at}", f"{code}, {again}: {log(folder)}"))
             return True
         tally.completed += 1
-        after = self._seen(url)
+        after = self.seen(url)
         tally.add(before, after, called(folder) - calls, f"{moment}:{at}")
         forget(url, after[0])
         return True
@@ -131,7 +133,8 @@ class Place:
         code = DRIVE.format(environment=self.environment, url=url, result=RESULT)
         return zygote(str(folder), str(folder / "log.txt"), kill, code)
 
-    def _seen(self, url: str) -> Seen:
+    def seen(self, url: str) -> Seen:
+        """Return the content of a store, verified, and the ids of the recorded invocations."""
         store = open_store(url)
         seen = look(store)
         store.close()

@@ -15,11 +15,13 @@ from unittest.mock import patch
 from kitaru import checkpoint, memory, wait
 from kitaru.errors import WaitConflict
 from kitaru.runtime import codec
+from kitaru.runtime.engine import awaiting
 from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
 from kitaru.runtime.journal import blobs, presence, segments
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.memory.memories import Memory
+from kitaru.runtime.telemetry import beats
 from kitaru.wire.records import (
     EndRecord,
     ExitRecord,
@@ -57,6 +59,12 @@ class Host:
     def suspend(self, wait: str) -> NoReturn:
         raise Left("waiting")
 
+    def release(self, waits: list[str], wake: Callable[[], None]) -> NoReturn:
+        raise Left("waiting")
+
+    def occupy(self) -> None:
+        raise AssertionError("no body here has a loop")
+
     def stop(self, why: Stop, error: BaseException | None) -> NoReturn:
         raise error or Left(why)
 
@@ -79,7 +87,7 @@ def body(
     journal = Journal(store, RECORD, began=began and store.life == 0)
     if goes_on:
         journal.mark_running()
-    execution = Execution(journal, Host())
+    execution = Execution(journal, Host(), awaiting.result_of)
     try:
         with entered(Scope(execution)):
             result = flow(store)
@@ -214,7 +222,10 @@ class Scenario:
         # Values of checkpoints become blobs here, so that their records refer to blobs.
         small, fresh = (blobs, "INLINE_VALUE_BYTES", LARGE), (presence, "_FRESH_SECONDS", inf)
         # Each record goes into a separate segment, concurrently with the next record's write.
-        with patch.object(*small), patch.object(*fresh), patch.object(segments, "_RECORDS", 1):
+        # Beats depend on the time, and their thread would use the stores of the model.
+        silent = patch.object(beats.Beats, "_start", lambda beats: None)
+        each = patch.object(segments, "_RECORDS", 1)
+        with patch.object(*small), patch.object(*fresh), each, silent:
             return Model(named, holds, self.ended, *budget).explore(START)
 
 

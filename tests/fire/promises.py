@@ -23,7 +23,7 @@ from kitaru.wire.records import (
     stored_values,
 )
 
-from .explore import Asking, Next, Objects, Process, as_store
+from .explore import Asking, Next, Objects, Process, as_store, is_outdated, unlisted
 
 EXEC = "e1"
 SCOPE = MemoryScope("execution", EXEC)
@@ -45,7 +45,9 @@ RECORD, START = begun()
 def holds(before: Objects, after: Objects, process: Process, next: Next, store: Asking) -> None:
     """Check I1 to I6 for one transition."""
     for key in before:
-        assert after.get(key) == before[key], f"I1: {key} changed"
+        is_kept = after.get(key) == before[key]
+        assert is_kept or (key not in after and is_outdated(key, before)), f"I1: {key} changed"
+    assert not unlisted(after), f"I1: {unlisted(after)} is asked, and in no inbox"
     for key in after.keys() - before.keys():
         assert_whole(key, after)
     for what, of, value in next.notes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kitaru.errors import KitaruError
 from kitaru.runtime.journal import blobs, record_store
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store, open_store
@@ -45,9 +46,9 @@ def test_one_fault_where_records_are_read_in_segments(use: str) -> None:
     assert sum(len(schedule.run(Far()).met) for schedule in some) > 15
 
 
-def test_many_faults_on_a_disk(tmp_path: Path) -> None:
+def test_many_faults_on_a_disk(on_disk: Path) -> None:
     for seed in range(1000, 1008):
-        store = open_store(f"sqlite:{tmp_path}/{seed}.db")
+        store = open_store(f"sqlite:{on_disk}/{seed}.db")
         random_schedule(seed).run(store)
         store.close()
 
@@ -102,4 +103,7 @@ def found(schedule: Schedule, broken: str) -> bool:
         schedule.run(MemoryStore())
     except AssertionError as error:
         return broken in str(error)
+    except KitaruError:
+        # The wrong code may leave a store that cannot be read. Another schedule must show it.
+        return False
     return False

@@ -22,8 +22,8 @@ def no_zygote_is_left() -> Iterator[None]:
     end_zygote()
 
 
-def test_killed_anywhere_nothing_is_lost_or_done_again(tmp_path: Path) -> None:
-    tally = kill_all(Place(tmp_path, f"sqlite:{tmp_path}/{{}}.db"), moments(first=3, each=11))
+def test_killed_anywhere_nothing_is_lost_or_done_again(on_disk: Path) -> None:
+    tally = kill_all(Place(on_disk, f"sqlite:{on_disk}/{{}}.db"), moments(first=3, each=11))
     assert tally, tally
     assert tally.kills > 15
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kitaru.runtime.journal import blobs, record_store
+from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.presence import Presence
 from kitaru.stores import Store
 
@@ -95,3 +96,9 @@ def test_the_model_sees_who_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Presence, "is_sole_writer", lambda presence: presence._alone)
     with pytest.raises(AssertionError, match="I6"):
         SCENARIOS["one who began, and one who joins, far away"].explore((0, 0))
+
+
+def test_the_model_sees_a_question_in_no_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "_list_wait", lambda journal, request, number: None)
+    with pytest.raises(AssertionError, match="in no inbox"):
+        SCENARIOS["two answers to one wait"].explore((0, 0))

@@ -20,16 +20,16 @@ def lose_power(disk: Disk, folder: Path, seed: int, lost: float) -> None:
     shutil.rmtree(folder)
 
 
-def test_what_is_durable_survives_a_loss_of_power(tmp_path: Path) -> None:
+def test_what_is_durable_survives_a_loss_of_power(on_disk: Path) -> None:
     moments = 0
-    for seed, disk in enumerate(disks(tmp_path)):
+    for seed, disk in enumerate(disks(on_disk)):
         moments += 1
         for lost in LOST:
-            lose_power(disk, tmp_path / "left", seed, lost)
+            lose_power(disk, on_disk / "left", seed, lost)
     assert disk.said == COUNT and moments > 3 * COUNT
 
 
-def test_a_store_that_does_not_wait_is_seen_to_lose(tmp_path: Path) -> None:
+def test_a_store_that_does_not_wait_is_seen_to_lose(on_disk: Path) -> None:
     with pytest.raises(AssertionError, match="I1"):
-        for seed, disk in enumerate(disks(tmp_path, "NORMAL")):
-            lose_power(disk, tmp_path / "left", seed, 1.0)
+        for seed, disk in enumerate(disks(on_disk, "NORMAL")):
+            lose_power(disk, on_disk / "left", seed, 1.0)

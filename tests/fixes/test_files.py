@@ -205,3 +205,17 @@ def test_only_line_ends_of_python_split_the_lines_of_a_diff(flow: Path) -> None:
     done = fix(locate(str(flow)), diff=True)
     assert f"\n+@checkpoint(retries=3)  {odd}\n" in done.diff
     assert "No newline" not in done.diff
+
+
+def test_many_equal_lines_are_written_at_once(tmp_path: Path) -> None:
+    """The comparison of old and new lines was quadratic: minutes for 50,000 lines."""
+    path = tmp_path / "long.py"
+    body = "A = 1\n" * 50_000
+    for end in ("\n", "\r\n"):
+        path.write_bytes(f"x = 1\n{body}y = 2{end}".replace("1\n", f"1{end}").encode())
+        file = read_source(path)
+        changed = file.changed_to(file.text.replace("x = 1", "x = 3"))
+        assert changed == file.data.replace(b"x = 1", b"x = 3")
+    path.write_bytes(f"x = 1\n{body}y = 2\r\n".encode())
+    file = read_source(path)
+    assert file.changed_to(file.text.replace("x = 1", "x = 3")).count(b"A = 1\n") == 50_000

@@ -61,9 +61,10 @@ Show = Callable[..., Shown]
 def show(tmp_path: Path) -> Show:
     """Return a function that creates the graph of a flow with this body."""
 
-    def shown(body: str, granularity: Granularity = "checkpoint") -> Shown:
+    def shown(body: str, granularity: Granularity = "checkpoint", helper: str = "") -> Shown:
         path = tmp_path / "flow.py"
-        path.write_text(HEAD + indent(dedent(body).strip("\n"), "    ") + "\n", encoding="utf-8")
+        head = HEAD.replace("@flow\n", f"{helper}@flow\n")
+        path.write_text(head + indent(dedent(body).strip("\n"), "    ") + "\n", encoding="utf-8")
         made = compile_flow(path, granularity=granularity)
         graph = graph_of(made.plan, made.steps_py, made.sources)
         return Shown(graph, made.sources)

@@ -160,7 +160,7 @@ def test_mermaid_by_shape(show: Show) -> None:
         '  n1["a<br/>flow.py:13"]',
         '  n2{{"if len(x) #60; 20<br/>flow.py:14"}}',
         '  n4[["b_c<br/>flow.py:16-17<br/>b, c<br/>KIT310 while-stays-together'
-        '<br/>cpu 2, memory 4Gi"]]',
+        '<br/>cpu 2, memory 4Gi<br/>1 start for all its calls"]]',
         '  n6{{"if label == #34;#60;/script#62;#60;b#62;#38;#34;<br/>flow.py:20"}}',
         '  n10((" "))',
         '  n11[/"wait ok<br/>flow.py:24"/]',

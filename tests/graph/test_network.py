@@ -8,7 +8,7 @@ from pathlib import Path
 
 import networkx as nx
 import pytest
-from kitaru_targets.graph.network import critical_path
+from kitaru_targets.graph.network import TimedCall, critical_path, timed
 
 from kitaru.ops.flow_ref import locate
 from kitaru.ops.graph import Drawn, graph
@@ -98,6 +98,50 @@ def test_the_critical_path_starts_the_most_containers(drawn: Drawn) -> None:
     assert "draft" in path, "the way through the branch has one step more"
     assert nx.is_path(network, path)
     assert sum(network.nodes[name]["containers"] for name in path) == 6
+
+
+def call(name: str, line: int, start: float, end: float) -> TimedCall:
+    return TimedCall("flow.py", line, name, start, end)
+
+
+def test_durations_of_calls_decide_the_critical_path(drawn: Drawn) -> None:
+    calls = [
+        call("research", 22, 0, 2), call("research", 23, 2, 3), call("draft", 26, 3, 7),
+        call("research", 16, 7, 8), call("draft", 17, 8, 8.5),
+    ]  # fmt: skip
+    graph = timed(drawn.graph, drawn.network(), calls)
+    assert graph.node("research").details[-1] == "2.00 s, 24% of the path"
+    assert graph.node("draft_2").details[-1] == "4.00 s, 47% of the path"
+    assert graph.node("draft_3").critical
+    # The branch that was not taken has no duration.
+    assert graph.node("draft").details == drawn.graph.node("draft").details
+    marked = [edge.source for edge in graph.edges if edge.critical]
+    assert "research" in marked and nx.is_path(drawn.network(), [*marked, "draft_3"])
+
+
+def test_calls_that_overlap_count_once(tmp_path: Path) -> None:
+    path = tmp_path / "flow.py"
+    fan = "futures = research.map([topic, topic])\n    rest = [one.result() for one in futures]"
+    path.write_text(FLOW.replace("notes = research(topic)", f"{fan}\n    notes = rest[0]"), "utf-8")
+    drawn = graph(locate(str(path)))
+    calls = [call("research", 22, 0, 2), call("research", 23, 1, 3), call("draft", 28, 3, 4)]
+    found = timed(drawn.graph, drawn.network(), calls)
+    (fan_out,) = [node for node in found.nodes if node.title.endswith("calls")]
+    assert fan_out.details[-1].startswith("3.00 s, ")
+
+
+def test_the_command_marks_the_path_of_an_execution(kitaru: Kitaru) -> None:
+    kitaru.write("flow.py", FLOW)
+    kitaru.write("other.py", FLOW.replace("main", "another"))
+    kitaru("run", "flow.py", "--input", "topic=a", "--input", "n=1", "--no-input")
+    shown = kitaru("graph", "flow.py", "--execution", "latest").out
+    assert " s, " in shown and "class n1,n2" in shown
+    written = kitaru("graph", "flow.py", "--execution", "latest", "--format", "json").out
+    nodes = json.loads(written)["nodes"]
+    timed = [node["id"] for node in nodes if node["seconds"] > 0]
+    assert timed and {node["id"] for node in nodes if node["critical"]} <= set(timed)
+    refused = kitaru("graph", "other.py", "--execution", "latest", code=2)
+    assert "has no call of another's source" in refused.err
 
 
 def test_graphml_and_json_are_read_back_by_networkx(drawn: Drawn) -> None:

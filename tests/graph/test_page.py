@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shlex
 from html.parser import HTMLParser
@@ -67,7 +68,8 @@ def test_every_line_is_there_as_it_was_written(show: Show) -> None:
     written = HEAD + "".join(f"    {line}\n" for line in body.splitlines())
     assert found.text("code") == written.removesuffix("\n").split("\n")
     assert "b" not in {tag for tag, _ in found.elements}
-    assert len(found.text("script")) == 1
+    data, _ = found.text("script")
+    assert json.loads(data).keys() == {"folded", "items", "boxes", "folds", "edges"}
 
 
 def test_nodes_and_lines_lead_to_one_another(show: Show) -> None:
@@ -102,7 +104,7 @@ def test_the_policy_allows_just_this_style_and_this_script(show: Show) -> None:
     (policy,) = [a["content"] for tag, a in found.elements if "http-equiv" in a]
     assert policy.startswith("default-src 'none';")
     for kind in ("style", "script"):
-        (text,) = found.text(kind)
+        text = found.text(kind)[-1]
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"{kind}-src 'sha256-{digest}'" in policy
 
@@ -111,7 +113,7 @@ def test_it_can_be_used_without_a_mouse_and_is_named(show: Show) -> None:
     found = parsed(show)
     focusable = [a for tag, a in found.elements if tag == "a"]
     assert all(a.get("aria-label") for a in focusable)
-    script = found.text("script")[0]
+    script = found.text("script")[-1]
     assert {"focusin", "focusout", "mouseenter", "mouseleave", "keydown"} <= set(
         re.findall(r"\w+", script)
     )
@@ -123,9 +125,14 @@ def test_edges_name_the_nodes_that_the_script_walks(show: Show) -> None:
     shown = show(EVERYTHING)
     found = Parsed(page(shown.graph, shown.sources, "Some Engine"))
     ids = {node.id: f"node-{number}" for number, node in enumerate(shown.graph.nodes)}
-    walked = [(a["data-source"], a["data-target"]) for _, a in found.elements if "data-source" in a]
-    assert walked == [(ids[edge.source], ids[edge.target]) for edge in shown.graph.edges]
-    assert all(found.by_id(end)[0] == "a" for edge in walked for end in edge)
+    data = json.loads(found.text("script")[0])
+    walked = [(edge["source"], edge["target"]) for edge in data["edges"]]
+    drawn = [(ids[edge.source], ids[edge.target]) for edge in shown.graph.edges]
+    assert walked[: len(drawn)] == drawn
+    assert all(found.by_id(end)[0] == "a" for edge in drawn for end in edge)
+    # Behind them are the edges of folded arms.
+    folds = [fold["id"] for fold in data["folds"]]
+    assert all(source in folds for source, _ in walked[len(drawn) :])
 
 
 def test_a_region_is_explained_where_it_ends(show: Show) -> None:
@@ -197,7 +204,7 @@ def guided(target: str, text: str) -> str:
         "hashed": True, "unhashed": [f"pin=={text}"],
         "parameters": [parameter], "models": [(text, text)], "written": [text],
         "secrets": [("KEY", f"env:{text}")], "waits": ["ok"], "asks": ("ok",),
-        "options": {"role": text, "queue": text}, "steps": ["a"],
+        "options": {"role": text, "queue": text}, "steps": ["a"], "beside": ["kitaru_1.py"],
     })  # fmt: skip
 
 

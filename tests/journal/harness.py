@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -12,7 +12,7 @@ from kitaru.runtime.executions.listing import list_executions
 from kitaru.runtime.journal.blobs import store_value
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store
-from kitaru.stores.base import in_order
+from kitaru.stores.base import in_order, scan_listed
 from kitaru.wire import keys
 from kitaru.wire.envelope import decode
 from kitaru.wire.records import (
@@ -85,6 +85,9 @@ class FaultyStore:
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> list[str]:
         keys: list[str] = self._do(lambda: self.inner.list(prefix, after=after, limit=limit))
         return keys
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        return scan_listed(self, prefix)
 
     def delete(self, *keys: str) -> None:
         for key in keys:

@@ -258,20 +258,31 @@ def test_the_first_end_counts_and_outweighs_late_states(journal: Journal) -> Non
     assert journal.end() == first
 
 
-def ask(journal: Journal, name: str = "ok", asked_at: str = "1") -> WaitRequest:
+def ask(journal: Journal, name: str = "ok", second: int = 1) -> WaitRequest:
+    asked_at = f"2026-01-01T00:00:0{second}.000000Z"
     return journal.request_wait(
         WaitRequest(name, "Continue?", {"type": "boolean"}, {"k": 1}, asked_at)
     )
 
 
 def test_pending_waits_are_those_without_an_answer(journal: Journal) -> None:
-    later, earlier = ask(journal, "a", "2"), ask(journal, "b", "1")
+    later, earlier = ask(journal, "a", 2), ask(journal, "b", 1)
     ask(journal, "c")
     journal.answer(WaitAnswer("c", "abort"))
     assert journal.pending_waits() == [earlier, later]
-    assert ask(journal, "a", "3") == later
+    assert ask(journal, "a", 3) == later
     assert journal.wait_request("a") == later
     assert journal.wait_request("d") is None
+
+
+def test_a_cancelled_wait_is_not_pending_for_any_reader(journal: Journal) -> None:
+    """Its outcome is the only record of that: no process can end between two records."""
+    kept = ask(journal, "kept")
+    ask(journal, "lost")
+    lost = replace(invocation("lost"), kind="wait", status="cancelled", sequence=1)
+    assert journal.record(lost) == lost
+    for reader in (journal, Journal.open(journal.store, EXEC)):
+        assert (reader.pending_waits(), reader.pending_names()) == ([kept], ["kept"])
 
 
 def test_a_refused_answer_leaves_room_for_the_next(journal: Journal) -> None:

@@ -5,21 +5,33 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from kitaru.cli.output import Output
+from kitaru.cli.render.progress import Progress
+from kitaru.errors import WaitTimeout
+from kitaru.handle import Handle
+from kitaru.ops.calls import calls
 from kitaru.runtime.executions.artifacts import each_artifact
 from kitaru.runtime.executions.comparison import compare
+from kitaru.runtime.executions.model_calls import each_call
 from kitaru.runtime.executions.overview import Overview, overview
+from kitaru.runtime.executions.replay import Changes, adopt
 from kitaru.runtime.journal import segments
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.lineage import parents_by_content, trace
 from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.status import ExecutionStatus
 from kitaru.stores import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.stores.sqlite import SqliteStore
 from kitaru.wire import keys
+from kitaru.wire.envelope import glance
 from kitaru.wire.records import AttemptRecord, InvocationRecord
+from kitaru.wire.structs import replace
 from tests.waiting import attempts
 
 from .harness import execution
@@ -158,6 +170,112 @@ def in_few(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     monkeypatch.setattr(segments, "_AT_ONCE", 1)
     monkeypatch.setattr(segments, "_LOOSE", 64)
     return lambda: None
+
+
+def test_of_many_unseen_outcomes_the_last_are_returned(store: Store) -> None:
+    journal = filled(store, 530)
+    seen = {record(number, 530).id for number in range(5)}
+    found = journal.unseen(seen, 40)
+    assert [one.position for one in found] == list(range(490, 530))
+    assert len(seen) == 530
+    assert journal.unseen(seen, 40) == []
+    # A look at a few new ones reads only those.
+    journal.record(record(530, 531))
+    if isinstance(store, Remote):
+        store.reads = 0
+    assert [one.position for one in journal.unseen(seen, 40)] == [530]
+    assert not isinstance(store, Remote) or store.reads == 1
+
+
+def test_a_resume_reads_each_record_once_and_nothing_else() -> None:
+    store = MemoryStore()
+    read: list[str] = []
+    filled(store, 30)
+    journal = Journal.open(store, "e")
+
+    def get(key: str) -> bytes | None:
+        read.append(key)
+        return MemoryStore.get(store, key)
+
+    with patch.object(store, "get", get):
+        for number in range(30):
+            assert journal.outcome_or_end(record(number, 30).id) is not None
+        assert read == [keys.invocation("e", record(number, 30).id) for number in range(30)]
+        for _ in range(2):
+            read.clear()
+            assert journal.outcome_or_end("new") is None
+        # The outcome is read last, as late as possible before the call runs.
+        assert read == [keys.end("e"), keys.invocation("e", "new")]
+
+
+@pytest.mark.parametrize(("count", "looks"), [(10, 30), (12_000, 7)])
+def test_progress_looks_less_often_at_many_invocations(count: int, looks: int) -> None:
+    store = MemoryStore()
+    journal = filled(store, 5)
+    listed = 0
+
+    class Running(Handle[None]):
+        turns = 0
+
+        def settle(self, timeout: float | None = None) -> ExecutionStatus:
+            self.turns += 1
+            if self.turns > 30:
+                return ExecutionStatus.COMPLETED
+            raise WaitTimeout("")
+
+    def unseen(seen: set[str], most: int) -> list[InvocationRecord]:
+        nonlocal listed
+        listed += 1
+        return []
+
+    with patch.object(journal, "unseen", unseen):
+        shown = [f"step_{number}" for number in range(count)]
+        Progress(journal, Output(as_json=False), shown).follow(Running(journal, None))
+    assert listed == looks + 1
+
+
+def test_only_records_with_model_calls_are_parsed(store: Store) -> None:
+    journal = filled(store, 130)
+    made = [replace(record(n, 2_000), calls=({"model": "m", "n": n},)) for n in (131, 130)]
+    # A value may look like a record without calls, or with them.
+    made.append(replace(record(132, 2_000), metadata={"calls": []}, calls=({"n": 132},)))
+    made.append(replace(record(133, 2_000), metadata={"calls": [{}]}))
+    for one in made:
+        journal.record(one)
+    parsed = 0
+
+    def counted(key: str, data: bytes) -> dict[str, Any]:
+        nonlocal parsed
+        parsed += 1
+        return glance(key, data)
+
+    with patch("kitaru.runtime.journal.journal.glance", counted):
+        assert [call.facts["n"] for call in each_call(journal)] == [130, 131, 132]
+    assert parsed == 4
+
+
+def test_the_calls_of_one_invocation_need_only_its_records() -> None:
+    store = Remote()
+    journal = filled(store, 300)
+    one = replace(record(300, 2_000), calls=({"model": "m"},))
+    journal.record(one)
+    store.reads = 0
+    (call,) = calls(store, "e", one.id)
+    assert (call["model"], store.reads) == ("m", 2)
+
+
+def test_a_replay_has_few_records_in_memory(tmp_path: Path) -> None:
+    store, peaks = SqliteStore(tmp_path / "k.db"), []
+    for count in (500, 2_500):
+        source = filled(store, count, f"e{count}")
+        start = record(count - 1, count).id
+        tracemalloc.start()
+        replayed = adopt(source, Changes(start=start))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(replayed.recorded()) == count - 1
+    # A record takes 3 kB as an object.
+    assert (peaks[1] - peaks[0]) / 2_000 < 1_000
 
 
 def test_lineage_takes_traces_in_any_order(store: Store) -> None:

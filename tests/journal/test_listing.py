@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from kitaru.errors import RecordCorrupt
+from kitaru.ops.show import show
+from kitaru.runtime.engine.waits import answer
 from kitaru.runtime.executions import listing
 from kitaru.runtime.executions.listing import list_executions, page_of
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.memory import MemoryStore
-from kitaru.wire.records import EndRecord
+from kitaru.wire.records import EndRecord, WaitRequest
 
 from .harness import execution
 
@@ -21,6 +23,13 @@ def start(store: MemoryStore, exec_id: str, minute: int = 0, flow: str = "f") ->
     return Journal.create(
         store, replace(execution(store, exec_id=exec_id), started_at=at, flow=flow)
     )
+
+
+def ask(journal: Journal) -> Journal:
+    """Suspend an execution at a question."""
+    journal.request_wait(WaitRequest("ok", "", True))
+    journal.set_state("waiting")
+    return journal
 
 
 def ids(store: MemoryStore, **filters: object) -> list[str]:
@@ -53,7 +62,7 @@ def test_an_item_says_what_it_is(store: MemoryStore) -> None:
 def test_filters(store: MemoryStore) -> None:
     start(store, "e1", 1)
     start(store, "e2", 2, flow="g")
-    start(store, "e3", 3).set_state("waiting")
+    ask(start(store, "e3", 3))
     start(store, "e4", 4).finish(EndRecord("completed", None, ""))
     assert ids(store, flow="g") == ["e2"]
     assert ids(store, status="running") == ["e2", "e1"]
@@ -62,23 +71,32 @@ def test_filters(store: MemoryStore) -> None:
     assert ids(store, status="failed") == []
 
 
+def test_an_answered_execution_does_not_wait(store: MemoryStore) -> None:
+    for number in (1, 2):
+        journal = ask(start(store, f"e{number}", number))
+    answer(journal, WaitRequest("ok", "", True), True)
+    assert (ids(store, status="waiting"), ids(store, status="answered")) == (["e1"], ["e2"])
+    assert [item["status"] for item in list_executions(store)] == ["answered", "waiting"]
+    assert show(store, "e2").status == "answered"
+
+
 def test_a_page_says_how_far_it_looked(store: MemoryStore) -> None:
     for minute in range(5):
         start(store, f"e{minute}", minute, flow="rare" if minute < 2 else "f")
 
-    def page(limit: int, within: int) -> tuple[list[str], int | None]:
-        found = page_of(store, flow="rare", status=None, limit=limit, within=within)
-        return [item["exec_id"] for item in found.items], found.looked_at
+    def page(limit: int, within: int, after: str = "") -> tuple[list[str], int, str | None]:
+        found = page_of(store, flow="rare", status=None, limit=limit, within=within, after=after)
+        return [item["exec_id"] for item in found.items], found.looked_at, found.next
 
-    assert page(limit=5, within=3) == ([], 3)
-    assert page(limit=5, within=4) == (["e1"], 4)
-    assert page(limit=1, within=4) == (["e1"], None)
-    assert page(limit=5, within=5) == (["e1", "e0"], None)
+    assert page(limit=5, within=3) == ([], 3, "e2")
+    assert page(limit=5, within=3, after="e2") == (["e1", "e0"], 2, None)
+    assert page(limit=5, within=4) == (["e1"], 4, "e1")
+    assert page(limit=1, within=4) == (["e1"], 4, "e1")
+    assert page(limit=5, within=5) == (["e1", "e0"], 5, None)
 
 
 def test_a_hint_that_a_crash_swallowed_misleads_nobody(store: MemoryStore) -> None:
-    journal = start(store, "e1")
-    journal.set_state("waiting")
+    ask(start(store, "e1"))
     [_, waiting] = store.list("index/")
     store.delete(waiting)
     assert ids(store, status="waiting") == ["e1"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kitaru.errors import RecordCorrupt, RecordTooNew, ValueNotEncodable
 from kitaru.runtime.journal.journal import Journal
 from kitaru.wire import envelope
-from kitaru.wire.canonical import dumps
+from kitaru.wire.canonical import dumps, indented
 from kitaru.wire.envelope import RECORD_SCHEMA, decode, encode, reread
 from kitaru.wire.records import InvocationRecord, StateRecord, StoredValue
 
@@ -145,3 +145,18 @@ def test_metadata_that_is_not_json_is_refused(value: object) -> None:
     record = InvocationRecord("i", "n", "log", "c", "", "completed", metadata={"k": value})
     with pytest.raises(ValueNotEncodable):
         encode(KEY, "w", record)
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner),
+))  # fmt: skip
+@settings(max_examples=50)
+def test_indented_json_is_that_of_the_standard_library(document: object) -> None:
+    assert indented(document) == json.dumps(document, indent=1, sort_keys=True)
+
+
+def test_indented_json_contains_no_other_keys_or_values() -> None:
+    for document in ({1: 2}, {"a": {None: 1}}, [b"a"], object()):
+        with pytest.raises(TypeError):
+            indented(document)

@@ -13,7 +13,7 @@ from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores import open_store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys
-from kitaru.wire.records import EndRecord, Status
+from kitaru.wire.records import EndRecord, StateRecord, Status
 from kitaru.wire.structs import replace
 from kitaru.wire.times import now
 
@@ -73,7 +73,8 @@ def test_only_running_is_shown_as_interrupted(tmp_path: Path) -> None:
     journal = Journal.open(store, EXEC)
 
     def shown(status: Status) -> str:
-        return states.shown_status(store, EXEC, journal.execution.started_at, status)
+        state = StateRecord(1, status, "")
+        return states.shown_status(store, EXEC, journal.execution.started_at, state)
 
     assert shown("running") == "interrupted"
     others: list[Status] = ["waiting", "failed", "completed", "cancelled"]

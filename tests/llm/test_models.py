@@ -13,7 +13,7 @@ import pytest
 import kitaru
 from kitaru import config
 from kitaru.errors import ContextError, EnvironmentFailure, UsageError
-from kitaru.llm import llm
+from kitaru.model_calls import llm
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.llm import litellm_route, openai_http
 from kitaru.runtime.llm.model_calls import ask

@@ -1,8 +1,8 @@
 """Run in its own environment: report how Airflow reads DAG files.
 
-Reads a list of jobs as JSON from standard input: `path` of a file, and `conf` to start it with.
-Writes as JSON a list of {"problems", "dag", "schedule", "tasks", "params", "bytes", "again"}: what
-Airflow keeps of the file, the values of its parameters, and whether two readings are one version.
+A job has the `path` of a file, and `conf` to start it with. An answer is {"problems", "dag",
+"schedule", "tasks", "params", "bytes", "again"}: what Airflow keeps of the file, the values of its
+parameters, and whether two readings are one version.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
+from serving import serve
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    answers = [answer(job) for job in json.load(sys.stdin)]
-    Path(sys.argv[1]).write_text(json.dumps(answers))
+    serve(answer)
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
+    # Airflow puts the folder of the DAGs on the path, for the modules in it.
+    folder = str(Path(job["path"]).parent)
+    sys.path[:] = [folder, *(entry for entry in sys.path if entry != folder)]
     bag = DagBag(job["path"])
     if bag.import_errors or len(bag.dags) != 1:
         return {"problems": [*bag.import_errors.values()] or ["no DAG"]}

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
+from tests import forks
+
 ROOT = Path(__file__).resolve().parents[2]
+# A server starts at the first use of its SDK, in a test that may have set other variables.
+_ENVIRONMENT = dict(os.environ)
 
 
 def python(oracle: str) -> Path:
@@ -20,15 +29,46 @@ def python(oracle: str) -> Path:
     return found
 
 
-def ask(oracle: str, jobs: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
+def ask(oracle: str, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what the oracle says of each job; skip the test where it is not installed."""
-    answers = scratch / f"{oracle}-answers.json"
-    done = subprocess.run(
-        [python(oracle), ROOT / "tests" / "oracles" / f"{oracle}_batch.py", answers],
-        input=json.dumps(jobs),
-        text=True,
-        capture_output=True,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: list[dict[str, Any]] = json.loads(answers.read_text())
-    return found
+    return _server(oracle, python(oracle)).ask(jobs)
+
+
+@dataclass(frozen=True)
+class _Server:
+    """A process that has imported an SDK and answers each request in a fork; see `serving`."""
+
+    process: subprocess.Popen[str]
+    answers: TextIO
+    output: str
+
+    def ask(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        stdin = self.process.stdin
+        assert stdin is not None
+        stdin.write(json.dumps({"jobs": jobs, "environment": dict(os.environ)}) + "\n")
+        stdin.flush()
+        found: list[dict[str, Any]] | None = json.loads(self.answers.readline() or "null")
+        assert found is not None, Path(self.output).read_text(errors="replace")[-4000:]
+        return found
+
+
+@cache
+def _server(oracle: str, interpreter: Path) -> _Server:
+    number, output = tempfile.mkstemp(prefix=f"{oracle}-")
+    reading, writing = os.pipe()
+    program = ROOT / "tests" / "oracles" / f"{oracle}_batch.py"
+    process = subprocess.Popen(
+        [interpreter, program, str(writing)], env=_ENVIRONMENT, pass_fds=(writing,),
+        stdin=subprocess.PIPE, stdout=number, stderr=number, text=True,
+    )  # fmt: skip
+    os.close(number)
+    os.close(writing)
+    forks.pids.append(process.pid)
+    assert process.stdin is not None
+    # The server ends when its standard input closes, however this process ends.
+    atexit.register(os.remove, output)
+    atexit.register(process.wait)
+    atexit.register(process.stdin.close)
+    answers = os.fdopen(reading)
+    atexit.register(answers.close)
+    return _Server(process, answers, output)

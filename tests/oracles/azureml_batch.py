@@ -1,28 +1,21 @@
 """Run in its own environment: report how the SDK of Azure ML reads documents.
 
-Reads a list of jobs as JSON from standard input: `path` of a document and the `arguments` of a run.
-Writes a list of {"problems", "inputs", "jobs"} as JSON: what the SDK found, and the inputs and
-commands as it would send them. Nothing is sent anywhere.
+A job has the `path` of a document and the `arguments` of a run. An answer is {"problems", "inputs",
+"jobs"}: what the SDK found, and the inputs and commands as it would send them. Nothing is sent
+anywhere.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
 
 from azure.ai.ml import load_job  # noqa: E402
-
-
-def main() -> None:
-    answers = [answer(job) for job in json.load(sys.stdin)]
-    Path(sys.argv[1]).write_text(json.dumps(answers))
+from serving import serve  # noqa: E402
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
@@ -41,4 +34,4 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

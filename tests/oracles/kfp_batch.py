@@ -1,15 +1,12 @@
 """Run in its own environment: report how the tools of Kubeflow Pipelines read documents.
 
-Reads a list of jobs as JSON from standard input: `path` of a document, and `arguments` to run it
-with in `kfp.local`, or null to only load it, and `environment` variables for the run. Writes a
-list of {"problems", "ran"} as JSON.
+A job has the `path` of a document, and `arguments` to run it with in `kfp.local`, or null to only
+load it, and `environment` variables for the run. An answer is {"problems", "ran"}.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -19,17 +16,20 @@ import celpy
 import yaml
 from google.protobuf import json_format
 from kfp import components, local
-from kfp.local.subprocess_task_handler import SubprocessTaskHandler
+from kfp.local import subprocess_task_handler
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 from ruamel.yaml import YAML
+from serving import serve
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    # The runner refuses containers without the KFP executor; everything else stays as it is.
-    SubprocessTaskHandler.validate_not_container_component = lambda self, command: None
-    answers = [answer(job) for job in json.load(sys.stdin)]
-    Path(sys.argv[1]).write_text(json.dumps(answers))
+    # The runner refuses containers without the KFP executor, and starts the others with its own
+    # Python instead of that of the container; everything else stays as it is.
+    handler = subprocess_task_handler.SubprocessTaskHandler
+    handler.validate_not_container_component = lambda self, command: None
+    subprocess_task_handler.replace_python_executable = lambda command, own: command
+    serve(answer)
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Run in its own environment: report how the SDK of SageMaker reads documents.
 
-Reads a list of jobs as JSON from standard input: `path` of a document, and to run it in the SDK's
-local mode also `parameters` and the `environment` of each step, else null. Writes a list of
-{"problems", "status", "started"} as JSON. The one server it talks to is the S3 that the environment
-names.
+A job has the `path` of a document, and to run it in the SDK's local mode also `parameters` and the
+`environment` of each step, else null. An answer is {"problems", "status", "started"}. The one
+server it talks to is the S3 that the environment names.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import json
 import logging
 import os
 import re
-import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,12 @@ logging.disable(logging.CRITICAL)
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
-import boto3  # noqa: E402
 import botocore.session  # noqa: E402
+
+# The SDK makes a session for each step, and each session would parse the same API models again.
+botocore.session.create_loader = cache(botocore.session.create_loader)
+
+import boto3  # noqa: E402
 from botocore.validate import ParamValidator  # noqa: E402
 from sagemaker.core.local import local_session  # noqa: E402
 from sagemaker.core.processing import Processor  # noqa: E402
@@ -64,6 +67,7 @@ from sagemaker.mlops.workflow.retry import (  # noqa: E402
 )
 from sagemaker.mlops.workflow.steps import ProcessingStep  # noqa: E402
 from sagemaker_process import Process  # noqa: E402
+from serving import serve  # noqa: E402
 
 KINDS = {
     "String": ParameterString,
@@ -80,8 +84,7 @@ ROLE = "arn:aws:iam::123456789012:role/kitaru"
 def main() -> None:
     # The SDK tells its maker what it is asked to do.
     telemetry_logging._send_telemetry_request = lambda *_, **__: None
-    answers = [answer(job) for job in json.load(sys.stdin)]
-    Path(sys.argv[1]).write_text(json.dumps(answers))
+    serve(answer)
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
@@ -400,6 +403,8 @@ def run(
 ) -> dict[str, Any]:
     local_session._SageMakerContainer = Process
     Process.environment, Process.started = environment, []
+    # The session of the import has not seen the environment of this request.
+    boto3.setup_default_session()
     session = LocalPipelineSession(boto3.Session(), default_bucket="bucket")
     pipeline = Builder(document, session).pipeline()
     local = _LocalPipeline(pipeline=pipeline, local_session=session)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ import pytest
 from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
 from kitaru_targets.airflow import dag_file
+from kitaru_targets.base import ContainerSpec
 
+from kitaru.wire.plan import Plan
 from tests.field.test_field import FLOWS
 from tests.oracles.ask import ask
 from tests.oracles.test_flows import CASES
@@ -50,25 +51,44 @@ def flows(folder: Path) -> Iterator[tuple[str, Job]]:
             yield f"{name} {image}", Job(made.document, build.parameters.values(made.plan, inputs))
 
 
+def write(path: Path, made: Plan, wiring: ContainerSpec = WIRING) -> None:
+    """Write a document and the files next to it."""
+    emission = TARGET.emit(made, wiring)
+    for name, text in {path.name: emission.text, **emission.files}.items():
+        (path.parent / name).write_text(text)
+
+
 def shapes(folder: Path) -> Iterator[tuple[str, Job]]:
     """Yield every shape of a program, as processes and as pods."""
     for name, program in PROGRAMS.items():
         for image in ("", "registry/image:1"):
             wiring = replace(WIRING, image=image, environment={"LABEL": "x.sh", "DAY": "{{ ds }}"})
             path = folder / f"shape-{name}-{len(image)}.py"
-            path.write_text(TARGET.emit(plan(program, parameters=PARAMETERS), wiring).text)
+            write(path, plan(program, parameters=PARAMETERS), wiring)
             yield f"{name} {image}", Job(path, {"topic": "{{ ds }}", "dry": False})
 
 
 def others(folder: Path) -> Iterator[tuple[str, Job]]:
     """Yield a run with an input that does not fit, and one with a schedule and a pool."""
     made = plan(PROGRAMS["line"], parameters=PARAMETERS)
-    (folder / "refused.py").write_text(TARGET.emit(made, WIRING).text)
+    write(folder / "refused.py", made)
     yield "refused", Job(folder / "refused.py", {"topic": "x", "rounds": "many"})
     options = {"schedule": "0 7 * * 1", "pool": "models", "namespace": "flows"}
     made = plan(PROGRAMS["line"], parameters=PARAMETERS[1:]).replace(options=options)
-    (folder / "schedule.py").write_text(TARGET.emit(made, WIRING).text)
+    write(folder / "schedule.py", made)
     yield "schedule", Job(folder / "schedule.py", {})
+    options = {
+        "image_pull_secrets": "registry",
+        "node_selector": "pool=gpu",
+        "tolerations": "nvidia.com/gpu=present:NoSchedule, spot:NoExecute",
+        "labels": "team=ml",
+        "annotations": "note=a",
+        "secret_volumes": "tls:/etc/tls",
+    }
+    made = plan(PROGRAMS["line"], parameters=PARAMETERS[1:])
+    secrets = {"OPENAI_API_KEY": "k8s:openai/key"}
+    write(folder / "pods.py", made.replace(options=options, secrets=secrets))
+    yield "pods", Job(folder / "pods.py", {})
 
 
 Said = dict[str, tuple[Job, dict[str, Any]]]
@@ -81,7 +101,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
     made = {kind.__name__: dict(kind(folder)) for kind in (flows, shapes, others)}
     jobs = [job for kind in made.values() for job in kind.values()]
     asked = [{"path": str(job.path), "conf": job.conf} for job in jobs]
-    answers = iter(ask("airflow", asked, folder))
+    answers = iter(ask("airflow", asked))
     return {
         kind: {name: (job, next(answers)) for name, job in found.items()}
         for kind, found in made.items()
@@ -93,11 +113,8 @@ def test_airflow_reads_every_flow(said: dict[str, Said]) -> None:
         assert answer["problems"] == [], name
         document = job.document()
         ids = [task.id for task in document.tasks]
-        following = [{after} for _, after in pairwise(ids)] + [set()]
-        for task in document.tasks:
-            if isinstance(task.options.get("of"), str):
-                following[ids.index(task.options["of"])].add(task.id)
-        kinds = ["Ask" if task.operator == "Ask" else "Step" for task in document.tasks]
+        following = [{t.id for t in document.tasks if one in t.after} for one in ids]
+        kinds = ["Ask" if task.method == "ask" else "Step" for task in document.tasks]
         expected = zip(ids, kinds, map(sorted, following), strict=True)
         assert answer["tasks"] == [list(task) for task in expected], name
         defaults = {n: p["default"] for n, p in document.params.items() if "default" in p}
@@ -114,6 +131,11 @@ def test_airflow_reads_every_shape(said: dict[str, Said]) -> None:
 def test_airflow_takes_a_schedule_and_a_pool(said: dict[str, Said]) -> None:
     _, answer = said["others"]["schedule"]
     assert answer["problems"] == [] and answer["schedule"] == "0 7 * * 1"
+
+
+def test_airflow_takes_the_settings_of_pods(said: dict[str, Said]) -> None:
+    _, answer = said["others"]["pods"]
+    assert answer["problems"] == []
 
 
 def test_airflow_refuses_an_input_of_another_type(said: dict[str, Said]) -> None:

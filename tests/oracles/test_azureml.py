@@ -55,7 +55,7 @@ def test_the_sdk_takes_every_document_and_sends_what_it_says(tmp_path: Path) -> 
     # The SDK drops an empty text: where one was given, it has to travel in another way.
     assert any(parameters.INPUTS in arguments for _, arguments in cases)
     jobs = [{"path": str(path), "arguments": arguments} for path, arguments in cases]
-    for (path, arguments), answer in zip(cases, ask("azureml", jobs, tmp_path), strict=True):
+    for (path, arguments), answer in zip(cases, ask("azureml", jobs), strict=True):
         document = read.parse(path.read_text())
         assert answer["problems"] == [], path
         expected = {n: str(v) for n, v in {**document["inputs"], **arguments}.items()}
@@ -79,7 +79,7 @@ def test_the_sdk_finds_what_is_wrong_and_we_find_what_it_does_not(tmp_path: Path
         assert TARGET.validate(changed) != [], name
         (tmp_path / f"{name}.yaml").write_text(changed)
         jobs.append({"path": str(tmp_path / f"{name}.yaml"), "arguments": {"topic": "owls"}})
-    answers = ask("azureml", jobs, tmp_path)
+    answers = ask("azureml", jobs)
     seen = {name: bool(answer["problems"]) for name, answer in zip(wrong, answers, strict=True)}
     assert seen["seen"], json.dumps(seen)
     assert not seen["not seen"] and not seen["not seen either"], json.dumps(seen)

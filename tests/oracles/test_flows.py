@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from kitaru_targets.upload import upload
 from kitaru.client import KitaruClient
 from kitaru.stores import open_store
 from kitaru.view import ExecutionView
+from tests import forks
 from tests.field import test_field
 from tests.oracles.ask import ROOT, ask
 from tests.waiting import attempts
@@ -44,6 +45,7 @@ CASES = {
     "question": Case(EXAMPLES / "triage.py", {"ticket": "What is it?"}),
     "agent": Case(EXAMPLES / "research_agent.py"),
     "fan out": Case(EXAMPLES / "fan_out.py"),
+    "async": Case(EXAMPLES / "async_report.py", {"topics": "owls,tea"}, (True,)),
     "low": Case(MORE / "routes.py", {"n": 1, "opt": ["a"]}),
     "middle": Case(MORE / "routes.py", {"n": 5, "share": 0.25}, (4,)),
     "high": Case(MORE / "routes.py", {"n": 60, "strict": True}),
@@ -88,10 +90,14 @@ def test_kfp_local_gives_what_a_local_run_gives(tmp_path: Path) -> None:
     running = started
     for _ in attempts():
         jobs = [
-            {"path": str(r.built.document), "arguments": r.arguments, "environment": {}}
+            {
+                "path": str(r.built.document),
+                "arguments": r.arguments,
+                "environment": {"PATH": forks.with_forks(os.environ["PATH"])},
+            }
             for r in running
         ]
-        answers = ask("kfp", jobs, tmp_path)
+        answers = ask("kfp", jobs)
         assert answers == [{"problems": [], "ran": "succeeded"}] * len(running)
         running = [r for r in running if r.left]
         if not running:
@@ -124,8 +130,9 @@ def locally(case: Case, folder: Path) -> ExecutionView:
 
 
 def kitaru(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "kitaru.cli", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "kitaru", *arguments, "--json"]
+    done = forks.run(command)
+    assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -153,11 +160,11 @@ def test_vertex_constructs_a_job_from_every_document(tmp_path: Path) -> None:
         {"path": str(b.document), "arguments": build.parameters.values(b.plan, inputs)}
         for b, inputs in builds("vertex", tmp_path)
     ]
-    for job, answer in zip(jobs, ask("vertex", jobs, tmp_path), strict=True):
+    for job, answer in zip(jobs, ask("vertex", jobs), strict=True):
         assert answer == {"problems": [], "parameters": job["arguments"]}
 
 
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
 def test_kfp_parses_and_loads_every_document(tmp_path: Path, target: str) -> None:
     jobs = [{"path": str(b.document), "arguments": None} for b, _ in builds(target, tmp_path)]
-    assert ask("kfp", jobs, tmp_path) == [{"problems": [], "ran": None}] * len(jobs)
+    assert ask("kfp", jobs) == [{"problems": [], "ran": None}] * len(jobs)

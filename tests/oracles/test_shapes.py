@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from kitaru_targets import registry
 from kitaru_targets.base import ContainerSpec
 
 from kitaru.wire.plan import Parameter, Resources
+from tests import forks
 from tests.oracles.ask import ask
 from tests.targets.programs import Do, If, Program, paths, plan
 from tests.targets.programs import Path as Way
@@ -51,7 +53,7 @@ def test_vertex_takes_every_shape(tmp_path: Path) -> None:
         {"path": str(emit("vertex", program, tmp_path / f"{name}.yaml")), "arguments": arguments}
         for name, program in PROGRAMS.items()
     ]
-    for answer in ask("vertex", jobs, tmp_path):
+    for answer in ask("vertex", jobs):
         assert answer == {"problems": [], "parameters": arguments}
 
 
@@ -60,7 +62,7 @@ def test_kubeflow_takes_every_shape(tmp_path: Path) -> None:
         {"path": str(emit("kubeflow", program, tmp_path / f"{name}.yaml")), "arguments": None}
         for name, program in PROGRAMS.items()
     ]
-    for answer in ask("kfp", jobs, tmp_path):
+    for answer in ask("kfp", jobs):
         assert answer == {"problems": [], "ran": None}
 
 
@@ -74,9 +76,10 @@ def test_kfp_local_runs_every_path(tmp_path: Path) -> None:
             names = [step for step, _ in path]
             script.write_text(json.dumps({"path": names, "last": path[-1][1]}))
             runs.append((path, script))
-            arguments, environment = {"topic": "owls"}, {"PLAYED_PATH": str(script)}
+            arguments = {"topic": "owls"}
+            environment = {"PLAYED_PATH": str(script), "PATH": forks.with_forks(os.environ["PATH"])}
             jobs.append({"path": str(document), "arguments": arguments, "environment": environment})
-    answers = ask("kfp", jobs, tmp_path)
+    answers = ask("kfp", jobs)
     assert answers == [{"problems": [], "ran": "succeeded"}] * len(runs)
     for path, script in runs:
         check(path, [json.loads(line) for line in Path(f"{script}.log").read_text().splitlines()])

@@ -1,29 +1,27 @@
 """Run in its own environment: report how the SDK of Vertex AI reads documents.
 
-Reads a list of jobs as JSON from standard input: `path` of a document and the `arguments` of a run.
-Writes a list of {"problems", "parameters"} as JSON. Nothing is sent anywhere.
+A job has the `path` of a document and the `arguments` of a run. An answer is {"problems",
+"parameters"}. Nothing is sent anywhere.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
+
+warnings.simplefilter("ignore")
+
+from google.auth.credentials import AnonymousCredentials  # noqa: E402
+from google.cloud import aiplatform  # noqa: E402
+from serving import serve  # noqa: E402
 
 
 def main() -> None:
-    warnings.simplefilter("ignore")
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import aiplatform
-
     aiplatform.init(project="project", location="europe-west4", credentials=AnonymousCredentials())
-    answers = [answer(aiplatform, job) for job in json.load(sys.stdin)]
-    Path(sys.argv[1]).write_text(json.dumps(answers))
+    serve(answer)
 
 
-def answer(aiplatform: Any, job: dict[str, Any]) -> dict[str, Any]:
+def answer(job: dict[str, Any]) -> dict[str, Any]:
     try:
         made = aiplatform.PipelineJob(
             display_name="job",

@@ -48,7 +48,7 @@ class Installed:
     def kitaru(
         self, *arguments: str, cwd: Path, environ: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return self.run(["-m", "kitaru.cli", *arguments], cwd=cwd, environ=environ)
+        return self.run(["-m", "kitaru", *arguments], cwd=cwd, environ=environ)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ completes it or excuses it:
 
     <!-- before: code that runs before the block -->
     <!-- flow: the same, for a block that is the body of a flow -->
+    <!-- harness: code before a block that only runs in the environment of its harness -->
     <!-- fragment: why the block cannot run -->
 """
 
@@ -25,7 +26,8 @@ from tests import forks
 from .conftest import ROOT, tracked
 
 BLOCK = re.compile(
-    r"(?:^ *<!-- (before|flow|fragment):[ \n]*(.*?)-->\n+)?^( *)```python([^\n]*)\n(.*?)^\3```",
+    r"(?:^ *<!-- (before|flow|harness|fragment):[ \n]*(.*?)-->\n+)?"
+    r"^( *)```python([^\n]*)\n(.*?)^\3```",
     re.MULTILINE | re.DOTALL,
 )
 FLOW = "\n@kitaru.flow\ndef page() -> object:\n"
@@ -44,6 +46,7 @@ class Block:
     place: str
     code: str
     fragment: str | None = None
+    harness: bool = False
 
 
 def blocks() -> list[Block]:
@@ -58,11 +61,12 @@ def blocks_of(page: Path) -> list[Block]:
         kind, note, _, _, code = match.groups()
         place = f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, match.start(3)) + 1}"
         code, note = textwrap.dedent(code), textwrap.dedent(note or "")
-        if kind == "before":
+        if kind in ("before", "harness"):
             code = f"{note}\n{code}"
         elif kind == "flow":
             code = f"{note}\n{FLOW}{textwrap.indent(code, '    ')}\npage.run().wait()\n"
-        found.append(Block(place, code, note.strip() if kind == "fragment" else None))
+        fragment = note.strip() if kind == "fragment" else None
+        found.append(Block(place, code, fragment, kind == "harness"))
     return found
 
 
@@ -77,6 +81,10 @@ def execute(words: list[str], folder: Path) -> str:
 def test_a_python_block_runs(block: Block, tmp_path: Path) -> None:
     if block.fragment is not None:
         assert len(block.fragment.split()) >= 3, "a fragment needs a reason"
+        compile(block.code, block.place, "exec")
+        return
+    if block.harness:
+        # The tests of the harness run it: tests/adapters.
         compile(block.code, block.place, "exec")
         return
     (tmp_path / "page.py").write_text(block.code, "utf-8")
@@ -97,7 +105,7 @@ def test_the_quickstart_prints_what_it_shows(tmp_path: Path) -> None:
     shown = "".join(CONSOLE.findall(text))
     transcript = ""
     for command in re.findall(r"^\$ kitaru (.*)$", shown, re.MULTILINE):
-        printed = execute(["-m", "kitaru.cli", *shlex.split(command)], tmp_path)
+        printed = execute(["-m", "kitaru", *shlex.split(command)], tmp_path)
         transcript += f"$ kitaru {command}\n{printed}"
     assert plain(transcript) == plain(shown)
 

@@ -15,7 +15,8 @@ from .conftest import ROOT, tracked
 # The packages that the extras bring, and modules of Kitaru that import them at once.
 PACKAGES = (
     *("airflow_client", "azure", "boto3", "botocore", "cyclonedx", "genai_prices", "google.cloud"),
-    *("httpx", "kfp", "litellm", "obstore", "openai", "opentelemetry"),
+    *("httpx", "kfp", "langchain_core", "langgraph", "litellm", "obstore", "openai"),
+    *("fastapi", "opentelemetry", "prometheus_client", "starlette", "uvicorn"),
 )
 IMPORTERS = ("otel", "walk_packages")
 SKIPPING = """

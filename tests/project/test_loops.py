@@ -18,19 +18,32 @@ from tests.waiting import attempts, wait_until
 from .conftest import ROOT, tracked
 
 # Flows as people write them. A test runs them with answers that end them.
-FLOWS = ("tests/samples/", "tests/field/", "tests/airflow/flows/")
+FLOWS = (
+    "tests/airflow/flows/",
+    "tests/asynchronous/programs.py",
+    "tests/field/",
+    "tests/samples/",
+)
 # Its clock is simulated, and each run of it ends at a time.
-SIMULATED = ("tests/simulation/",)
+SIMULATED = ("tests/dispatch/world.py", "tests/simulation/")
 EXCEPTIONS = {
+    "examples/agents/desk_plain.py:support": "ends with the questions of its agent",
+    "tests/asynchronous/sweep.py:": "programs that a watchdog ends",
+    "tests/asynchronous/sweep.py:work": "a task that its program cancels",
+    "tests/asynchronous/test_cancellation.py:in_a_loop_over_a_queue": "its test cancels it",
     "tests/cli/test_render.py": "a source that is compiled and never run",
     "tests/compat/test_examples.py": "programs as users have them, run with a time limit",
     "tests/compiler/test_tracebacks.py:run": "a block's successor is always a later block",
+    "tests/differential/asynchronous.py:_calling": "adds a function each round",
     "tests/differential/documents.py:_run": "a block's successor is always a later block",
     "tests/differential/harness.py:_steps": "asserts that control never jumps back",
+    "tests/differential/test_async_steps.py:run": "a block's successor is always a later block",
     "tests/fire/explore.py:_run": "walks to the root of a tree",
     "tests/fire/faults.py:_bury": "asserts that each thread ends",
     "tests/fork_server.py:serve": "ends with its standard input",
     "tests/journal/schedules.py:run": "each round is one operation of a process",
+    "tests/journal/test_waiting.py:pages": "the list of waits is finite, and each page has some",
+    "tests/oracles/test_stepfunctions.py:run": "ended by its test, whatever happens there",
     "tests/project/test_circles.py:circles": "removes a circle each round",
     "tests/project/test_loops.py": "the examples below",
     "tests/sdk/test_checkpoint.py:polling": "a flow whose handle waits for a limited time",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -70,6 +71,15 @@ def test_the_page_of_the_api_has_every_name() -> None:
     assert [n for n in absent if n not in aliases] == []
     for method in ("client.executions.replay", "client.deployments.invoke", "kitaru.memory.get"):
         assert f"# {method}\n" in page
+
+
+def test_examples_of_the_reference_are_python() -> None:
+    examples = re.findall(r"```python\n(.*?)\n```", reference.python(), re.DOTALL)
+    assert len(examples) > 40
+    for example in examples:
+        # Awaits stand in an async function.
+        code = re.sub(r"(?m)^(>>>|\.\.\.) ?", "", example)
+        compile(code, example, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
 
 
 def test_the_page_of_settings_has_every_setting() -> None:

@@ -16,11 +16,28 @@ from .conftest import ROOT, tracked
 
 SHORTEST = 60
 # Flows as people write them, and a clock that is simulated.
-ELSEWHERE = ("tests/samples/inngest", "tests/samples/temporal", "tests/field/", "tests/simulation/")
+ELSEWHERE = (
+    "tests/asynchronous/programs.py",
+    "tests/field/",
+    "tests/samples/inngest",
+    "tests/samples/temporal",
+    "tests/simulation/",
+)
 EXCEPTIONS = {
     "tests/airflow/server.py:_end": "a process that outlives it is killed",
     "tests/api/test_binding.py:": "calls that are bound and never made",
+    **dict.fromkeys(
+        (
+            f"tests/asynchronous/test_cancellation.py:{name}"
+            for name in ("closed", "inner", "outer", "slowly")
+        ),
+        "parts of programs that are cancelled, at any moment",
+    ),
+    "tests/asynchronous/test_flows.py:hangs": "never ends before",
+    "tests/asynchronous/test_flows.py:later": "the wait is open before, or the case is the simpler",
     "tests/compat/test_names.py:first": "the other one must not begin, however long this takes",
+    "tests/differential/test_async_steps.py:": "programs whose calls are cancelled",
+    "tests/diagnostics/test_agents.py:": "programs that are compiled and never run",
     "tests/fire/wire.py:": "for answers that never come; no test has one",
     "tests/journal/test_cache.py:beside": "the other thread must not end, however long this takes",
     "tests/llm/test_usage.py:ask_briefly": "counts from the moment that `time_hangs` returns",

@@ -156,7 +156,7 @@ def test_wait_prints_the_question_once_and_continues_when_another_process_answer
     command = head[2].split()[1:]
     assert command[:3] == ["kitaru", "executions", "input"]
     answer = subprocess.run(
-        [sys.executable, "-m", "kitaru.cli", *command[1:]], capture_output=True, text=True,
+        [sys.executable, "-m", "kitaru", *command[1:]], capture_output=True, text=True,
         timeout=240, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
@@ -291,7 +291,7 @@ def test_kitaru_run_ends_at_a_wait_in_any_thread(place: str) -> None:
     Path("seed.py").write_text(f"{POOLS}LATER = ''")
     Path("seed.py").write_text(FLOW + POOLS + "LATER = ''\n")
     done = subprocess.run(
-        [sys.executable, "-m", "kitaru.cli", "run", "seed.py:threads", "-i", f"how={place}",
+        [sys.executable, "-m", "kitaru", "run", "seed.py:threads", "-i", f"how={place}",
          "-i", "stop=wait"],
         capture_output=True, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip

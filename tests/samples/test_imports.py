@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.machinery import FileFinder, PathFinder, SourceFileLoader
+from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -133,9 +135,73 @@ def test_the_samples_are_imported_without_an_execution(sample: Path) -> None:
 
 
 def test_a_module_of_the_project_that_starts_something_is_imported_as_well() -> None:
-    Path("house.py").write_text(f"{HEAD}report = review.run('owls').wait()\nTONE = 'dry'\n")
-    module = imported(f"import house\nfrom house import TONE\n{HEAD}")
+    text = f"{HEAD}report = review.run('owls').wait()\nTONE = 'dry'\n"
+    Path("house_of_seeds.py").write_text(text)
+    module = imported(f"import house_of_seeds\nfrom house_of_seeds import TONE\n{HEAD}")
     assert (module.TONE, executions()) == ("dry", [])
+
+
+def beartype_everywhere() -> None:
+    """Replace the loader of all modules, as fastmcp's dependencies do for one package."""
+    from beartype.claw import beartype_package
+
+    beartype_package("a_package_of_no_project")
+
+
+class Seeing(SourceFileLoader):
+    """Sees each source. Needs the source and no tree, as jaxtyping's loader does."""
+
+    seen: ClassVar[list[str]] = []
+
+    def source_to_code(self, data: Any, path: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        self.seen.append(decode_source(data))
+        return super().source_to_code(data, path, *args, **options)
+
+
+class SeeingFinder:
+    """A finder in front of the others, as typeguard's and jaxtyping's."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = Seeing(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def loader_everywhere() -> None:
+    sys.path_hooks.insert(0, FileFinder.path_hook((Seeing, [".py"])))
+    sys.path_importer_cache.clear()
+
+
+def finder_in_front() -> None:
+    sys.meta_path.insert(0, SeeingFinder)
+
+
+@pytest.mark.parametrize("replace", [beartype_everywhere, loader_everywhere, finder_in_front])
+def test_a_module_whose_loader_a_library_replaces_starts_nothing(
+    replace: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path_hooks", list(sys.path_hooks))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    Seeing.seen.clear()
+    replace()
+    text = (
+        f"from __future__ import annotations\n{HEAD}annotations = 'mine'\n"
+        "report = review.run('owls').wait()\nTONE = annotations\n\ndef below(x: NoName): ...\n"
+    )
+    Path("house_of_seeds.py").write_text(text)
+    module = imported(f"from house_of_seeds import TONE, below\nimport house_of_seeds\n{HEAD}")
+    assert (module.TONE, executions()) == ("mine", [])
+    assert module.below.__code__.co_firstlineno == text[: text.index("def below")].count("\n") + 1
+    if replace is not beartype_everywhere:
+        # Also the part after the abandoned statement passed through the library's loader.
+        assert ["report =" in source for source in Seeing.seen if "TONE =" in source] == [
+            True,
+            False,
+        ]
+    sys.path_importer_cache.clear()
 
 
 def test_the_rest_of_the_module_keeps_its_docstring_lines_and_future() -> None:

@@ -23,8 +23,8 @@ from tests.llm.scripted import Says, serving
 pytestmark = pytest.mark.slow
 
 SAMPLES = ["inngest_sample", "temporal_sample"]
-TARGETS = ["kubeflow", "vertex", "sagemaker", "azureml", "airflow"]
-KITARU = [sys.executable, "-m", "kitaru.cli"]
+TARGETS = ["kubeflow", "vertex", "sagemaker", "azureml", "airflow", "stepfunctions"]
+KITARU = [sys.executable, "-m", "kitaru"]
 LOOP = "import asyncio\n\nasync def main():\n    import {0}\n\nasyncio.run(main())\n"
 TEST = "def test_sample():\n    import {0}\n"
 INTERPRETER = "exec(open('{0}.py').read())\n"
@@ -34,7 +34,7 @@ STARTS: dict[str, tuple[list[str], str, str]] = {
     "python -m": (["-m", "{0}"], "", ""),
     "event loop": (["other.py"], LOOP, ""),
     "pytest": (["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_other.py"], TEST, ""),
-    "kitaru run": (["-m", "kitaru.cli", "run", "{0}.py", "-i", "topic=Durable agents"], "", ""),
+    "kitaru run": (["-m", "kitaru", "run", "{0}.py", "-i", "topic=Durable agents"], "", ""),
     "standard input": (["-"], "", "{0}.py"),
     "python -c": (["-c", INTERPRETER], "", ""),
 }

@@ -226,7 +226,7 @@ def test_code_without_a_file_is_answered_and_continues_where_it_is_defined(
     start(tmp_path)
     record = only().journal.execution
     assert (record.module, record.file) == ("__main__", "")
-    kitaru = [PYTHON, "-m", "kitaru.cli", "executions"]
+    kitaru = [PYTHON, "-m", "kitaru", "executions"]
     done = subprocess.run(
         [*kitaru, "resume", record.exec_id], capture_output=True, text=True, check=False
     )

@@ -73,7 +73,7 @@ def waiting() -> str:
 def answer(exec_id: str) -> dict[str, object]:
     command = ["executions", "input", exec_id, "--value", "true", "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "kitaru.cli", *command], capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "kitaru", *command], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     document: dict[str, object] = json.loads(done.stdout)
@@ -103,7 +103,7 @@ def test_a_script_that_dies_after_the_answer_is_replaced(script: subprocess.Pope
     stop(script.pid, Path("kitaru.db"))
     command = ["executions", "input", exec_id, "--value", "true", "--json"]
     answering = subprocess.Popen(
-        [sys.executable, "-m", "kitaru.cli", *command], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "kitaru", *command], stdout=subprocess.PIPE, text=True
     )
     view = KitaruClient().executions.get(exec_id)
     wait_until(lambda: view.journal.wait_answer("ok") is not None)

@@ -12,6 +12,7 @@ import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
 from kitaru.runtime.engine.futures import Futures
 from tests.recorder import Calls
+from tests.waiting import forget_runs
 
 CALLS = Calls()
 
@@ -227,9 +228,7 @@ def test_a_caught_failure_is_the_same_on_replay(store: str) -> None:
 
 def replay_in_another_place(body: Any, exec_id: str, answer: Any) -> Any:
     """Resume like another process: without a run of it in this process."""
-    from kitaru.runtime.engine import local_run
-
-    local_run._running.clear()
+    forget_runs()
     return KitaruClientFor(body).input(exec_id, answer)
 
 

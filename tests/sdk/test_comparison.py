@@ -9,7 +9,8 @@ import pytest
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
 from kitaru.cli.render import comparison as comparisons
-from kitaru.runtime.executions.comparison import Comparison, Effort
+from kitaru.runtime.executions.comparison import Comparison
+from kitaru.runtime.journal.effort import Effort
 from kitaru.runtime.llm import providers
 
 FAILS: list[bool] = []

@@ -14,7 +14,6 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
-from kitaru.runtime.engine import local_run
 from kitaru.runtime.engine.local_run import LocalRun
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
@@ -22,7 +21,7 @@ from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import ErrorInfo, InvocationRecord
 from tests.sdk.conftest import Script
 from tests.step.build import end_zygote, zygote
-from tests.waiting import attempts, wait_until
+from tests.waiting import attempts, forget_runs, wait_until
 
 SOURCE = """\
 from pathlib import Path
@@ -270,11 +269,6 @@ def test_a_failure_that_is_shown_can_be_retried(monkeypatch: pytest.MonkeyPatch)
     assert KitaruClient().executions.retry(handle.exec_id).wait(60) == "up"
 
 
-def other_process(exec_id: str) -> None:
-    """Let the next resume be one of another process."""
-    local_run._running.clear()
-
-
 # A journal that another process, or another body, wrote
 
 
@@ -309,7 +303,7 @@ def test_another_way_than_before_stops_the_run(change: dict[str, Any], said: str
     if "call" in change:
         monkey = checkpoint(name="one")(two.function)
         CHOICE["call"] = monkey
-    other_process(handle.exec_id)
+    forget_runs()
     again = chooses.resume(handle.exec_id)
     with pytest.raises(errors.Diverged, match=said):
         again.wait(60)
@@ -332,7 +326,7 @@ def test_a_divergence_cannot_be_swallowed() -> None:
     handle = body.run()
     handle.settle()
     CHOICE["argument"] = 2
-    other_process(handle.exec_id)
+    forget_runs()
     again = body.resume(handle.exec_id)
     with pytest.raises(errors.Diverged):
         again.wait(60)
@@ -378,7 +372,11 @@ def test_a_failing_store_is_not_the_flows_to_catch() -> None:
         except errors.StoreUnavailable:
             failures += 1
             store.left = 1000
-            result = runner.run().wait(60)
+            try:
+                result = runner.run().wait(60)
+            except errors.StoreUnavailable:
+                # The first error was the handle's own, and the body met another one after it.
+                result = runner.run().wait(60)
         assert result == 3
     assert swallowed == []
     assert 5 < failures < 20

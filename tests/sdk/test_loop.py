@@ -83,14 +83,15 @@ def test_submitted_checkpoints_run_side_by_side_on_the_loop() -> None:
     assert parallel.run().wait() == [1, 2, 3, 4, 5, 6]
 
 
-def test_an_async_checkpoint_is_called_under_a_running_loop() -> None:
+def test_an_async_checkpoint_is_awaited_on_a_running_loop() -> None:
     Shared.client = Client()
 
     @flow
     def sequence() -> int:
         async def main() -> int:
             await asyncio.sleep(0)
-            return fetch("a") + await asyncio.to_thread(fetch, "b")
+            # On a running loop the call is awaited. The thread has none.
+            return await fetch("a") + await asyncio.to_thread(locked, 2)
 
         return asyncio.run(main())
 
@@ -112,8 +113,8 @@ def test_context_variables_of_the_caller_are_seen_and_not_changed() -> None:
         token.set("mine")
         return [reads(), reads.submit().result(), token.get()]
 
-    # A submitted call runs on a thread of its own, in a context of its own.
-    assert body.run().wait() == ["mine", "unset", "mine"]
+    # A submitted call runs on a thread of its own, in a copy of the body's context.
+    assert body.run().wait() == ["mine", "mine", "mine"]
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])

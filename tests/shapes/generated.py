@@ -241,7 +241,7 @@ def execute(project: Project, folder: Path) -> Outcome:
 
     def run(*command: str, path: str = "") -> subprocess.CompletedProcess[str]:
         # The console script, unlike `python -m`, has no working directory on its path.
-        start = ["-P", "-m", "kitaru.cli"] if not path else []
+        start = ["-P", "-m", "kitaru"] if not path else []
         environment = kept | ({"PYTHONPATH": path} if path else {})
         return subprocess.run(
             [sys.executable, *start, *command], cwd=work, env=environment, capture_output=True,

@@ -44,6 +44,8 @@ IMAGE = "registry.example/flows@sha256:" + "a" * 64
     ("target", "delivery"),
     [
         *[(name, "store") for name in ("airflow", "azureml", "kubeflow", "sagemaker", "vertex")],
+        ("stepfunctions", "store"),
+        ("stepfunctions", "image"),
         ("kubeflow", "inline"),
         ("airflow", "image"),
     ],

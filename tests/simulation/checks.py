@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kitaru.errors import KitaruError
+from kitaru.ops.inbox import inbox
 from kitaru.runtime import codec
 from kitaru.runtime.executions.listing import list_executions
 from kitaru.runtime.journal.journal import Journal
@@ -26,6 +27,7 @@ def check(world: World) -> dict[str, str]:
     _check_acknowledged(world)
     _check_memory(world)
     _check_listing(world)
+    _check_inbox(world)
     return ended
 
 
@@ -141,3 +143,20 @@ def _check_listing(world: World) -> None:
             data = objects.get(key)
             assert data is not None
             decode(key, data)
+
+
+def _check_inbox(world: World) -> None:
+    """I5: exactly the pending waits of unfinished executions have a hint that the inbox follows."""
+    objects = world.service.objects
+    # Nothing is listed because it had no hint.
+    objects.create(keys.WAITS_LISTED, b"")
+    pending = set()
+    for exec_id in world.executions():
+        journal = world.journal(exec_id)
+        is_over = journal.state().status in ("completed", "cancelled", "failed")
+        if not is_over and not world.was_collected(exec_id):
+            pending |= {(exec_id, name) for name in journal.pending_names()}
+    found = {(one.exec_id, one.request.name) for one in inbox(objects, limit=10_000).items}
+    found = {one for one in found if not world.was_collected(one[0])}
+    if found != pending:
+        _fail(f"I5: the inbox contains {sorted(found)}, and {sorted(pending)} are pending")

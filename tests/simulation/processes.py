@@ -26,7 +26,7 @@ import kitaru
 from kitaru.runtime.engine import caching, declared_changes, exit_report, local_run, parked_threads
 from kitaru.runtime.journal import blobs, segments
 from kitaru.runtime.journal import processes as marks
-from kitaru.runtime.telemetry import logs, output
+from kitaru.runtime.telemetry import beats, logs, output
 from kitaru.stores import object_store
 from kitaru.wire import ids, times
 from tests.simulation import primitives
@@ -39,7 +39,8 @@ _EPOCH = 1767225600.0
 INLINE_BYTES = 256
 SEGMENT_RECORDS = 3
 # Modules that a step does not import, or that no simulated process uses.
-_LEFT_OUT = ("kitaru.cli", "kitaru.__main__", "kitaru.runtime.__main__", "kitaru.stores.sqlite")
+_LEFT_OUT = ("kitaru.adapters", "kitaru.cli", "kitaru.stores.sqlite")
+_NOT_IMPORTED = (".__main__", ".otel")
 # The stores of the harness stay real: their data outlives the processes.
 _REAL = ("kitaru.stores.memory",)
 # No switch occurs while their locks are locked, and `cached_property` locks a real one outside.
@@ -50,6 +51,8 @@ STATE: list[tuple[object, str, Callable[[], object]]] = [
     (local_run, "_running", WeakValueDictionary),
     (ids, "_last_ms", int),
     (logs, "_open", dict),
+    (beats, "_live", dict),
+    (beats, "_thread", lambda: None),
     (output, "_captures", int),
     (output, "_process", lambda: None),
     (output, "_busy", threading.local),
@@ -161,7 +164,7 @@ def _modules() -> Iterator[ModuleType]:
 def _import_all() -> None:
     """Import the modules that a process imports while it runs, so that they are patched too."""
     for found in pkgutil.walk_packages(kitaru.__path__, "kitaru."):
-        if not found.name.startswith(_LEFT_OUT) and not found.name.endswith("otel"):
+        if not found.name.startswith(_LEFT_OUT) and not found.name.endswith(_NOT_IMPORTED):
             importlib.import_module(found.name)
 
 

@@ -7,10 +7,22 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 
+from kitaru.runtime.telemetry import beats
 from tests.simulation.checks import check
 from tests.simulation.processes import simulated
 from tests.simulation.service import Chaos
 from tests.simulation.world import Report, Scenario, World
+from tests.waiting import wait_until
+
+
+def _end_real_beats() -> None:
+    """End the real thread of beats, which executions of earlier tests keep alive.
+
+    It would sleep on the simulated clock, and no simulated thread would get the turn again.
+    """
+    with beats._lock:
+        beats._live.clear()
+    wait_until(lambda: beats._thread is None or not beats._thread.is_alive())
 
 
 def simulate(
@@ -27,6 +39,7 @@ def simulate(
         scenario, chaos: replace those of the seed, to shrink a failing run.
         wrong: patches that make the product faulty, for tests of the simulation itself.
     """
+    _end_real_beats()
     failure: BaseException | None = None
     ended: Counter[str] = Counter()
     # The seed does not determine when the garbage collector runs.

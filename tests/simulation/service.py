@@ -17,7 +17,7 @@ from obstore import exceptions
 
 from kitaru.errors import StoreDenied, StoreUnavailable
 from kitaru.stores import object_store
-from kitaru.stores.base import check_key, in_order
+from kitaru.stores.base import check_key, in_order, scan_listed
 from kitaru.stores.memory import MemoryStore
 from tests.simulation import primitives
 from tests.simulation.processes import Process
@@ -217,6 +217,9 @@ class LocalStore:
         stored = self._service.objects
         effect = lambda: stored.list(prefix, after=after, limit=limit)  # noqa: E731
         return self._service.operate("list", prefix, effect, old=[])
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        return scan_listed(self, prefix)
 
     def delete(self, *keys: str) -> None:
         for key in keys:

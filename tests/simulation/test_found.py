@@ -17,10 +17,12 @@ from kitaru.runtime.engine.local_run import LocalRun
 from kitaru.runtime.executions.listing import list_executions
 from kitaru.runtime.journal import states
 from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.telemetry import beats
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys
 from kitaru.wire.records import InvocationRecord
 from tests.simulation.programs import load
+from tests.simulation.run import simulate
 
 called: list[str] = []
 
@@ -141,7 +143,7 @@ def test_a_replay_may_run_other_code_than_its_source() -> None:
     assert not declared_changes.declared() and Path(after.__file__ or "").is_file()
 
 
-def killed(*_: object) -> None:
+def killed(*_: object, **__: object) -> None:
     raise SystemExit
 
 
@@ -157,3 +159,14 @@ def test_an_execution_that_was_cancelled_before_it_was_listed_is_listed() -> Non
         cancel(store, "e1")
     (item,) = list_executions(store)
     assert (item["exec_id"], item["status"]) == ("e1", "cancelled")
+
+
+def test_a_real_thread_of_beats_does_not_stop_the_simulation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # It wakes up while the simulation runs.
+    monkeypatch.setattr(beats, "_PAUSE", 0.001)
+    left = beats.Beats(MemoryStore("memory:left"), "left")
+    left.began("slow", 1, "flow.py:1")
+    assert beats._thread is not None and beats._thread.is_alive()
+    assert simulate(1).failure is None

@@ -236,8 +236,8 @@ class World:
             self._tried.discard(place)
             return held(execution, call)
 
-        def watched_pause(execution: Any, seconds: float) -> None:
-            pause(execution, seconds)
+        async def watched_pause(execution: Any, seconds: float, driver: Any) -> None:
+            await pause(execution, seconds, driver)
             self._paused[self._task()] = (self.count, self.run.now)
 
         def watched_value(journal: Journal, outcome: Any, *, unpickle: bool) -> Any:

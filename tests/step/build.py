@@ -14,6 +14,7 @@ from typing import Any
 
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
+from kitaru.wire import keys
 from kitaru.wire.plan import Block, Parameter, Plan, Span, Step, StepItem
 
 _zygotes: list[subprocess.Popen[str]] = []
@@ -101,6 +102,10 @@ class Program:
     @property
     def url(self) -> str:
         return f"sqlite:{self.folder / 'store.db'}"
+
+    def has_begun(self, exec_id: str = "e1") -> bool:
+        """Return whether a first step has got as far as recording the execution."""
+        return open_store(self.url).get(keys.execution(exec_id)) is not None
 
     def journal(self, exec_id: str = "e1") -> Journal:
         return Journal.open(open_store(self.url), exec_id)

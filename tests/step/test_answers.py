@@ -39,9 +39,14 @@ def answer(value: Any) -> tuple[str, str]:
 def asked(program: Program) -> None:
     run(program, "research")
     question = {"name": "approve", "question": "Approve draft of kayaks?"}
-    schema = {"type": "boolean"}
-    waiting = {"next": "answered", "status": "waiting", "wait": {**question, "schema": schema}}
-    assert run(program, "draft")[:2] == (0, waiting)
+    code, outcome, _ = run(program, "draft")
+    assert outcome == {
+        "next": "answered",
+        "status": "waiting",
+        "wait": {**question, "schema": {"type": "boolean"}, "step": "answered"},
+        "execution": outcome["execution"],
+    }
+    assert code == 0
 
 
 def test_a_step_says_what_it_waits_for_and_another_one_takes_the_answer(tmp_path: Path) -> None:

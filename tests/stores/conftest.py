@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -48,19 +47,10 @@ def behind(
         yield proxy
 
 
-@pytest.fixture
-def in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory in memory if there is one, for temporary data that needs no disk."""
-    memory = Path("/dev/shm")
-    base = memory if memory.is_dir() else tmp_path_factory.mktemp("files")
-    with TemporaryDirectory(dir=base) as folder:
-        yield Path(folder)
-
-
 @pytest.fixture(params=["sqlite", "memory", *BUCKETS])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, on_disk: Path) -> str:
     if request.param == "sqlite":
-        return f"sqlite:{tmp_path}/store.db"
+        return f"sqlite:{on_disk}/store.db"
     if request.param == "memory":
         return f"memory:t{secrets.token_hex(4)}"
     proxy: Proxy = request.getfixturevalue("behind")(request.param)

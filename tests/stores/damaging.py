@@ -32,6 +32,8 @@ import kitaru
 from kitaru import checkpoint, flow
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruError, WaitTimeout
+from kitaru.runtime.engine import exit_report
+from kitaru.runtime.engine.local_run import LocalRun
 from kitaru.stores import sqlite, sqlite_damage
 from kitaru.stores.sqlite import SqliteStore
 
@@ -91,12 +93,11 @@ def stored(folder: Path, *, killed: bool) -> Stored:
     with (
         patch.object(sqlite, "_LOG_SECONDS", seconds),
         patch.object(SqliteStore, "flush", _nothing),
+        # At the end of this process, the store of the execution is closed and its file is gone.
+        patch.object(exit_report, "watch", _nothing_watched),
     ):
         handle = chain.options(store=store, exec_id=EXEC).run()
         assert handle.settle(60) == "waiting"
-        # Nobody is to hear of it when this process ends.
-        assert handle._run is not None
-        handle._run.is_delivered = True
     if not killed:
         store.close()
     files = {
@@ -107,6 +108,10 @@ def stored(folder: Path, *, killed: bool) -> Stored:
     assert killed == (len(files) == 3)
     store.close()
     return Stored(files, earlier)
+
+
+def _nothing_watched(run: LocalRun, module: str) -> None:
+    """Stands in for the report of the executions that a script leaves."""
 
 
 def _nothing(self: SqliteStore) -> None:

@@ -22,6 +22,11 @@ from . import refusing
 from .filling import STEPS
 
 
+@pytest.fixture
+def tmp_path(on_disk: Path) -> Path:
+    return on_disk
+
+
 def test_files_that_may_not_grow_and_then_may(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.stores.filling", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)

@@ -38,7 +38,7 @@ def begin(store: Store, exec_id: str, days: int) -> Journal:
     return Journal.create(store, replace(execution(store, exec_id=exec_id), started_at=at))
 
 
-def test_a_page_is_a_list_and_three_reads_for_each_that_runs(store: Store, proxy: Proxy) -> None:
+def test_a_page_is_a_list_and_four_reads_for_each_that_runs(store: Store, proxy: Proxy) -> None:
     asked = []
     for first in (0, 30):
         for number in range(first, first + 30):
@@ -46,7 +46,8 @@ def test_a_page_is_a_list_and_three_reads_for_each_that_runs(store: Store, proxy
         proxy.requests.clear()
         assert len(list_executions(store, limit=20)) == 20
         asked.append(len(proxy.requests))
-    assert asked == [1 + 3 * 20] * 2
+    # Its state, the next state, its end, and its own record, which says who would continue it.
+    assert asked == [1 + 4 * 20] * 2
 
 
 @pytest.mark.parametrize("proxy", BUCKETS, indirect=True)
@@ -57,7 +58,8 @@ def test_old_executions_are_removed_from_a_bucket(store: Store) -> None:
         journal.record(InvocationRecord("a", "a", "checkpoint", "m.a", "", "completed", value))
         journal.finish(EndRecord("completed", value, journal.execution.started_at))
     removed = list(collect(store, timedelta(days=90)))
-    assert [(one.exec_id, one.objects) for one in removed] == [("old", 6)]
+    # Its record, value and invocation, two states with a summary each, and the end, which stays.
+    assert [(one.exec_id, one.objects) for one in removed] == [("old", 8)]
     assert store.list("x/old/") == ["x/old/end"]
     (young,) = list_executions(store)
     assert young["exec_id"] == "young"

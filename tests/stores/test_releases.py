@@ -21,11 +21,6 @@ from . import released
 RELEASES = sorted(Path(__file__).parent.glob("releases/*.db.gz"))
 
 
-@pytest.fixture
-def tmp_path(in_memory: Path) -> Path:
-    return in_memory
-
-
 @pytest.fixture(params=RELEASES, ids=lambda path: path.name)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "k.db"

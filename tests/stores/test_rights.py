@@ -18,6 +18,7 @@ import pytest
 
 from kitaru.client import KitaruClient
 from kitaru.errors import StoreDenied
+from kitaru.ops.inbox import inbox
 from kitaru.stores import open_store
 from kitaru.wire import keys
 
@@ -103,7 +104,7 @@ def become(
 
 def kitaru(*arguments: str, code: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "kitaru.cli", *arguments],
+        [sys.executable, "-m", "kitaru", *arguments],
         capture_output=True, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
@@ -126,6 +127,9 @@ def test_each_role_can_do_what_it_is_for_and_nothing_else(
     kitaru("invoke", "review", "-i", "topic=tea", "--no-input")
     (found,) = runner.executions.list()
     exec_id = found["exec_id"]
+    with closing(open_store(URL)) as store:
+        assert [one.exec_id for one in inbox(store).items] == [exec_id]
+        assert store.get(keys.WAITS_LISTED) is not None, "or each inbox reads all executions"
     reader = become("reader")
     assert reader.executions.get(exec_id).status == "waiting"
     assert "drafting tea" in kitaru("executions", "logs", exec_id)

@@ -22,6 +22,11 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture
+def tmp_path(on_disk: Path) -> Path:
+    return on_disk
+
+
+@pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
     store = SqliteStore(tmp_path / "kitaru.db")
     yield store
@@ -211,3 +216,30 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(KitaruError) as told:
         open_store(f"sqlite:{tmp_path}/file/deep/kitaru.db")
     assert told.value.exit_code == 3
+
+
+@pytest.mark.parametrize("read", ["list", "scan"])
+def test_a_page_of_keys_costs_the_same_wherever_it_starts(store: SqliteStore, read: str) -> None:
+    store.create_all([(f"x/{number:05}", b"value") for number in range(4_000)])
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def cost(after: str) -> int:
+        nonlocal steps
+        steps = 0
+        if read == "list":
+            assert len(store.list("x/", after=after, limit=100)) == 100
+        else:
+            assert len(store._range(sqlite._SCAN, "x/", after, 100)) == 100
+        return steps
+
+    for connection in (store._writer, store._reader):
+        # The number of instructions of SQLite.
+        connection.set_progress_handler(step, 10)
+    assert cost("x/03800") <= 1.1 * cost("")
+    found = list(store.scan("x/"))
+    assert found == [(key, b"value") for key in store.list("x/")]

@@ -23,11 +23,6 @@ from . import damaging
 FAULTS = 50
 
 
-@pytest.fixture
-def tmp_path(in_memory: Path) -> Path:
-    return in_memory
-
-
 @pytest.mark.parametrize("killed", [False, True])
 @pytest.mark.parametrize("whole", [True, False])
 def test_faults_in_every_file(tmp_path: Path, killed: bool, whole: bool) -> None:

@@ -18,11 +18,6 @@ from kitaru.stores.sqlite_watch import read_header
 
 
 @pytest.fixture
-def tmp_path(in_memory: Path) -> Path:
-    return in_memory
-
-
-@pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteStore]:
     """A store with a record in its database, and one that only its log contains."""
     store = SqliteStore(tmp_path / "k.db")

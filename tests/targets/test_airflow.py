@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kitaru_targets import dry_run, registry
-from kitaru_targets.airflow import dag_file
+from kitaru_targets.airflow import dag_file, module
 from kitaru_targets.common import parameters
 from kitaru_templates.render import literal, word
 
 from kitaru.client import KitaruClient
 from kitaru.errors import UsageError
-from kitaru.wire.plan import Block, Parameter, Plan, Resources, Step
+from kitaru.wire.plan import Block, BranchItem, Parameter, Plan, Resources, Step, StepItem
+from kitaru.wire.structs import replace as replaced
 
 from .conftest import REVIEW, Make
 from .programs import WIRING, Do, If, plan, span
@@ -44,28 +45,53 @@ def asking() -> Plan:
     wait = Block(9, "ok", "wait", ("d",), (), span(30))
     answer = Step("ok_answer", "ok", ("ok",), ("d",), span(30))
     steps = (*made.steps[:2], answer, *made.steps[2:])
-    return made.replace(blocks=(*made.blocks, wait), steps=steps)
+    layout = tuple(map(StepItem, ("a", "b", "ok_answer", "d")))
+    return made.replace(blocks=(*made.blocks, wait), steps=steps, layout=layout)
 
 
 def test_the_tasks_stand_in_program_order_and_a_wait_asks_before_its_answer_is_taken() -> None:
     document = dag_file.read(emit(asking()))
-    assert [(task.operator, task.id) for task in document.tasks] == [
-        ("Step", "a"), ("Step", "b"), ("Ask", "ok"), ("Step", "ok_answer"), ("Step", "d"),
+    assert [(task.method, task.id, [*task.after]) for task in document.tasks] == [
+        ("step", "a", []), ("step", "b", ["a"]), ("ask", "ok", ["b"]),
+        ("step", "ok_answer", ["ok"]), ("step", "d", ["ok_answer"]),
     ]  # fmt: skip
-    assert document.tasks[3].options == {"doc": "flow.py:30", "ask": "ok"}
+    assert document.tasks[3].options == {"after": {"ok": ""}, "doc": "flow.py:30", "ask": "ok"}
+
+
+BRANCHES = (
+    Do("a"),
+    If(((Do("b"), Do("c", wait=True)), (Do("d", "always"),), ())),
+    Do("e"),
+)
+
+
+def test_a_branch_is_a_branch_and_an_arm_of_several_steps_a_group() -> None:
+    made = plan(BRANCHES)
+    branch = made.layout[1]
+    assert isinstance(branch, BranchItem)
+    layout = (made.layout[0], replaced(branch, test="n > 5"), made.layout[2])
+    document = dag_file.read(emit(made.replace(layout=layout)))
+    assert [(task.id, task.after, task.options.get("group")) for task in document.tasks] == [
+        ("a", {}, None),
+        ("b", {"a": "n > 5"}, "then-n-gt-5"),
+        ("c", {"b": ""}, "then-n-gt-5"),
+        ("d", {"a": "else"}, None),
+        ("e", {"c": "", "a": "else"}, None),
+    ]
+    assert [group.id for group in document.groups] == ["then-n-gt-5"]
 
 
 def test_what_is_left_after_an_answer_asks_nothing() -> None:
     made = asking()
-    left = made.replace(steps=made.steps[2:])
-    assert [t.operator for t in dag_file.read(emit(left)).tasks] == ["Step", "Step"]
+    left = made.replace(steps=made.steps[2:], layout=made.layout[2:])
+    assert [t.method for t in dag_file.read(emit(left)).tasks] == ["step", "step"]
 
 
 def test_without_an_image_steps_are_processes_and_with_one_they_are_pods() -> None:
     here, pods = (dag_file.read(emit(plan(PROGRAM), wiring)) for wiring in (HERE, WIRING))
-    assert "IMAGE" not in here.constants and pods.constants["IMAGE"] == "python:3.11-slim"
-    assert here.constants["OUTCOME"] == "outcome.json"
-    assert pods.constants["OUTCOME"] == "/airflow/xcom/return.json"
+    assert "pod" not in here.flow and pods.flow["pod"] == {"image": "python:3.11-slim"}
+    assert 'OUTCOME = "outcome.json"' in module.text(pods=False)
+    assert 'OUTCOME = "/airflow/xcom/return.json"' in module.text(pods=True)
     assert "asks_for" not in here.tasks[-1].options
     amounts = {"cpu": "2", "memory": "4Gi", "nvidia.com/gpu": "1"}
     assert pods.tasks[-1].options["asks_for"] == amounts
@@ -118,8 +144,8 @@ LISTS = """
 
 def test_the_calls_of_a_list_are_tasks_beside_one_another(make: Make) -> None:
     document = dag_file.read(make(LISTS, "airflow").document.read_text())
-    assert [(t.operator, t.id) for t in document.tasks] == [
-        ("Step", "parts"), ("Each", "shout"), ("Step", "gather_shout"),
+    assert [(t.method, t.id) for t in document.tasks] == [
+        ("step", "parts"), ("each", "shout"), ("step", "gather_shout"),
     ]  # fmt: skip
     options = document.tasks[1].options
     assert (options["of"], options["max_active_tis_per_dagrun"], options["retries"]) == (
@@ -129,7 +155,8 @@ def test_the_calls_of_a_list_are_tasks_beside_one_another(make: Make) -> None:
 
 def test_a_document_of_pods_runs_dry(make: Make, tmp_path: Path) -> None:
     built = make(LISTS, "airflow", image="registry/lists:1", delivery="image")
-    assert "KubernetesPodOperator" in built.document.read_text()
+    assert f"from {module.name(pods=True)} import Flow\n" in built.document.read_text()
+    assert f"{module.name(pods=True)}.py" in built.files
     url = f"sqlite:{tmp_path / 'store.db'}"
     exec_id = dry_run.run(built, inputs={"text": "a b"}, answers={}, store_url=url)
     assert KitaruClient(url).executions.get(exec_id).result == ["A", "B"]
@@ -145,8 +172,8 @@ def test_the_project_says_how_airflow_runs_it() -> None:
     given = {"pool": "llm", "schedule": "@daily", "namespace": "flows"}
     document = dag_file.read(emit(plan((Do("a"),)).replace(options=given), WIRING))
     assert document.dag["schedule"] == "@daily"
-    assert document.constants["OPTIONS"]["pool"] == "llm"
-    assert document.constants["POD"] == {"namespace": "flows"}
+    assert document.flow["options"]["pool"] == "llm"
+    assert document.flow["pod"] == {"image": "python:3.11-slim", "namespace": "flows"}
     with pytest.raises(UsageError, match="no option 'colour'"):
         TARGET.emit(plan((Do("a"),)).replace(options={"colour": "red"}), WIRING)
     text = Parameter("topic", "keyword_only", "str", "str", True, False)
@@ -160,7 +187,7 @@ def test_options_stand_in_the_projects_file(make: Make, tmp_path: Path) -> None:
     settings = tmp_path / "project" / "pyproject.toml"
     settings.write_text('[tool.kitaru.airflow]\npool = "llm"\n')
     document = dag_file.read(make(REVIEW, "airflow").document.read_text())
-    assert document.constants["OPTIONS"]["pool"] == "llm"
+    assert document.flow["options"]["pool"] == "llm"
     settings.write_text("[tool.kitaru]\nairflow = 7\n")
     with pytest.raises(UsageError, match="table of options"):
         make(REVIEW, "airflow")
@@ -173,11 +200,10 @@ def test_airflow_can_be_told_of_an_answer() -> None:
 # What control passes over
 
 
-def passed_over(outcome: dict[str, str], task: str) -> list[str]:
-    document = dag_file.read(emit(asking()))
-    namespace = dict(document.constants)
-    exec(compile(document.functions, "dag.py", "exec"), namespace)
-    over: list[str] = namespace["passed_over"](outcome, task)
+def passed_over(outcome: dict[str, str], task: str, made: Plan | None = None) -> list[str]:
+    tasks = dag_file.read(emit(made or asking())).tasks
+    before = {one.id: one.after for one in tasks}
+    over: list[str] = module.functions(pods=False)["passed_over"](outcome, task, [*before], before)
     return over
 
 
@@ -201,10 +227,22 @@ def test_tasks_that_control_passes_over_are_skipped(
     assert passed_over({"next": following, "status": status}, task) == over
 
 
-def test_a_list_that_is_made_is_not_passed_over() -> None:
-    outcome = {"next": "d", "status": "go"}
-    assert passed_over(outcome, "b") == ["ok", "ok_answer"]
-    assert passed_over({**outcome, "items": '["0"]'}, "b") == []
+@pytest.mark.parametrize(
+    ("task", "following", "status", "over"),
+    [
+        ("a", "b", "go", ["d"]),
+        ("a", "c", "go", ["b", "d"]),
+        ("a", "d", "go", ["b", "c", "e"]),
+        ("a", "e", "go", ["b", "c", "d"]),
+        ("c", "e", "go", ["d"]),
+        ("d", "end", "end", ["e"]),
+        ("b", "end", "end", ["c", "d", "e"]),
+    ],
+)
+def test_a_task_skips_all_arms_but_that_of_the_next_one(
+    task: str, following: str, status: str, over: list[str]
+) -> None:
+    assert passed_over({"next": following, "status": status}, task, plan(BRANCHES)) == over
 
 
 # Only literals vary
@@ -249,19 +287,18 @@ def test_a_text_of_the_users_is_a_literal_and_changes_nothing_else(text: str) ->
     assert TARGET.validate(written) == []
     assert structure(written) == structure(hostile("benign"))
     document = dag_file.read(written)
-    assert document.constants["ENVIRONMENT"]["LABEL"] == text
-    assert document.constants["COMMAND"][-1] == text
-    assert document.constants["IMAGE"] == f"image{text}"
+    assert document.flow["environment"]["LABEL"] == text
+    assert document.flow["start"][-1] == text
+    assert document.flow["pod"]["image"] == f"image{text}"
     assert document.params["topic"]["default"] == text
     assert document.tasks[0].options["doc"] == f"{text}.py:10"
 
 
 def test_nothing_of_the_users_stands_where_airflow_expands() -> None:
-    for wiring in (HERE, WIRING):
-        text = emit(plan(PROGRAM), wiring)
-        classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
-        assert [node.name for node in classes] == ["Step", "Ask"]
-        for node in classes:
+    for pods in (False, True):
+        found = [n for n in ast.parse(module.text(pods=pods)).body if isinstance(n, ast.ClassDef)]
+        assert [node.name for node in found] == ["Step", "Ask", "Flow"]
+        for node in found[:2]:
             assert "template_fields = ()" in ast.unparse(node)
 
 
@@ -304,38 +341,40 @@ def test_a_literal_is_read_back(value: Any) -> None:
 GOOD = emit(
     asking().replace(parameters=(Parameter("topic", "keyword_only", "str", "str", True, False),))
 )
+ASK = "flow.ask(\n        'ok',"
 CHANGES: dict[str, tuple[str, str, str]] = {
-    "more code": ("with Flow(", "import os\nwith Flow(", "not the one that its template makes"),
-    "other code": ("return []", "return [1]", "not the one"),
-    "another import": ("import shlex", "import shlex, os as json", "not the one"),
-    "a call as a constant": ("ENVIRONMENT = {", "ENVIRONMENT = dict() or {", "cannot be read"),
+    "more code": ("with flow.dag(", "import os\nwith flow.dag(", "not the one that its template"),
+    "another import": ("import Param", "import Param, DAG", "not the one that its template"),
+    "another module": ("from kitaru_airflow_", "from kitaru_airflow_1", "not the one of this"),
+    "another name": ("import Flow", "import Flow as os", "the import of Flow"),
+    "other options": ("flow = Flow(", "flow = Flow(more=1, ", "here belongs flow = Flow"),
+    "other options of the DAG": ("flow.dag(", "flow.dag(max_active_runs=1, ", "its DAG has"),
+    "a call as a constant": ("environment={", "environment=dict() or {", "cannot be read"),
     "a call as an option": ("doc='flow.py:30'", "doc=print('flow.py:30')", "cannot be read"),
-    "an unpacking": ("Ask(task_id='ok')", "*[Ask(task_id='ok')]", "here belongs a Step"),
-    "another operator": ("Ask(task_id='ok')", "exec(task_id='ok')", "here belongs a Step"),
-    "a second chain": ("    chain(", "    chain()\n    chain(", "one chain"),
-    "another name for the DAG": (" as dag:", " as json:", "one DAG"),
+    "a program of another": ("start=[", "start=[program('other.py'), ", "not the one of this"),
+    "an unpacking": (ASK, "flow.ask(\n        *['ok'],", "here belongs a step"),
+    "another method": (ASK, "flow.exec(\n        'ok',", "here belongs a step"),
+    "another object": (ASK, "json.ask(\n        'ok',", "here belongs a step"),
+    "a name for the DAG": ("    },\n):", "    },\n) as json:", "one DAG"),
     "a default that is code": ("Param('sqlite:/tmp/x.db'", "Param(open('x')", "cannot be read"),
     "an f-string": ("schedule=None", "schedule=f'{1}'", "cannot be read"),
-    "broken": ("with Flow(", "with Flow((", "cannot be read"),
-    "an invalid id": ("'d'", "'d d'", "cannot be an id"),
-    "one id twice": ("'d'", "'a'", "two tasks are called a"),
-    "a lost task": ("        Step(task_id='a', doc='flow.py:10'),\n", "", "not that of the tasks"),
+    "broken": ("with flow.dag(", "with flow.dag((", "cannot be read"),
+    "an invalid id": ("'d',", "'d d',", "cannot be an id"),
+    "one id twice": ("'d',", "'a',", "two tasks are called a"),
     "an unknown option": ("doc='flow.py:30'", "pool='x'", "unknown option pool"),
-    "an answer nobody takes": (", ask='ok'", "", "does not take the answer"),
-    "a list of nobody's": (
-        "Ask(task_id='ok')",
-        "Each(dag, task_id='ok', of='d')",
-        "makes its list",
-    ),
-    "a long list": (
-        "Step(task_id='d'",
-        f"Each(dag, task_id='e', of={['0'] * 1025}), Step(task_id='d'",
-        "longer than 1,024",
-    ),
-    "a list of another's": ("Ask(task_id='ok')", "Each(json, task_id='ok')", "here belongs a Step"),
+    "an answer nobody takes": ("ask='ok',", "", "does not take the answer"),
+    "an answer out of order": ("after={'ok': ''}", "after={'b': ''}", "does not take the answer"),
+    "a list of nobody's": (ASK, "flow.each('ok', of='d',", "makes its list"),
+    "a list that comes later": (ASK, "flow.each('ok', of='a',", "come after the task with its"),
+    "a long list": (ASK, f"flow.each('ok', of={['0'] * 1025},", "longer than 1,024"),
     "a pod's resources": ("doc='flow.py:30'", "asks_for={'cpu': '1'}", "runs in none"),
+    "a task of no way": ("after={'b': ''}", "after={}", "comes after no task"),
+    "a way from nowhere": ("after={'b': ''}", "after={'d': ''}", "comes after d, which is not"),
+    "an unknown group": ("doc='flow.py:30'", "group='x'", "is in an unknown group"),
+    "a group in another": (ASK, "flow.group('g', inside='x')\n    " + ASK, "g is in an unknown"),
     "a default of another type": ("Param('sqlite:/tmp/x.db'", "Param(7", "default of kitaru_store"),
-    "an input that is no parameter": ("INPUTS = [", "INPUTS = ['other', ", "other is missing"),
+    "an input that is no parameter": ("['topic']", "['topic', 'other']", "other is missing"),
+    "inputs of a later step": ("doc='flow.py:30'", "inputs=['topic']", "is not the first"),
     "a schedule that gives no input": ("schedule=None", "schedule='@daily'", "is given no topic"),
     "a variable that is no text": ("'PYTHONHASHSEED': '0'", "'PYTHONHASHSEED': 0", "is no text"),
 }
@@ -352,6 +391,7 @@ def test_the_check_finds(name: str) -> None:
 def test_a_file_is_read_as_what_it_was_made_from() -> None:
     document = dag_file.read(GOOD)
     assert asdict(document.tasks[0]) == {
-        "id": "a", "operator": "Step", "options": {"doc": "flow.py:10"},
+        "id": "a", "method": "step",
+        "options": {"after": {}, "doc": "flow.py:10", "inputs": ["topic"]},
     }  # fmt: skip
     assert document.dag["dag_id"] == "some_flow" and document.dag["schedule"] is None

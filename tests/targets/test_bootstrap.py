@@ -34,7 +34,8 @@ def start(
 ) -> subprocess.CompletedProcess[str]:
     """Run the program in isolation from this environment's packages."""
     url = f"sqlite:{store}"
-    command = [sys.executable, "-I", "-S", "-c", delivery.program(), source]
+    program = delivery.INLINE if source.startswith("inline:") else delivery.program()
+    command = [sys.executable, "-I", "-S", "-c", program, source]
     arguments = [*(pins or []), "step", "--step", "a", "--store", url]
     environment = {"TMPDIR": str(store.parent), "PIP_NO_INDEX": "1"}
     return subprocess.run(
@@ -46,7 +47,11 @@ def inline(files: dict[str, bytes], *, mode: int = 0o100644) -> str:
     return f"inline:{base64.b64encode(archive(files, mode=mode)).decode()}"
 
 
-RUNTIME = {"kitaru/__init__.py": b"", "kitaru/runtime/__init__.py": b""}
+RUNTIME = {
+    "kitaru/__init__.py": b"",
+    "kitaru/runtime/__init__.py": b"",
+    "kitaru_build/bootstrap.py": delivery.unpacking().encode(),
+}
 GOOD = {**RUNTIME, "kitaru/runtime/__main__.py": MAIN}
 
 
@@ -111,6 +116,7 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr("zeros", bytes(65 * 1024 * 1024))
+        made.writestr("kitaru_build/bootstrap.py", delivery.unpacking())
     store = tmp_path / "kitaru.db"
     done = start(stored(store, target.getvalue()), store)
     assert done.returncode == 3
@@ -133,4 +139,4 @@ def test_the_image_of_an_inline_flow_has_what_it_needs(tmp_path: Path) -> None:
 
 def test_the_program_can_stand_in_a_document() -> None:
     assert "{{" not in delivery.program() and "}}" not in delivery.program()
-    assert len(delivery.program()) < 5_000
+    assert len(delivery.program()) < 2_500

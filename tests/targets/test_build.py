@@ -49,7 +49,8 @@ def test_nothing_names_a_place_or_a_time(make: Make, tmp_path: Path) -> None:
     with zipfile.ZipFile(made.directory / "bundle.zip") as archive:
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         names = archive.namelist()
-    assert names == sorted(names)
+    # Kitaru's own files are first, because they are compressed once for all bundles.
+    assert names == sorted(names, key=lambda name: (not name.startswith("kitaru/"), name))
     assert {"flow.py", "kitaru_build/plan.json", "kitaru_build/steps.py"} <= set(names)
     assert not [name for name in names if name.startswith("kitaru/cli/")]
 
@@ -153,6 +154,7 @@ ASKED = {
     "sagemaker": '"InstanceType": "ml.m5.xlarge"',
     "azureml": 'instance_type: "Standard_DS3_v2"',
     "airflow": "'memory': '12Gi'",
+    "stepfunctions": '"Memory": "12288"',
 }
 
 

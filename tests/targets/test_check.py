@@ -50,7 +50,7 @@ def share(spec: dict[str, Any]) -> None:
     executors["exec-kitaru-start"] = executors["exec-kitaru-step"]
 
 
-ARM, AFTER, IF = "if-line-10-arm-1", "after-d", "if-line-10"
+ARM, AFTER, IF = "then-after-a", "after-d", "if-after-a"
 LOOP, LIST = "each-each-f", "pipelinechannel--e-Output"
 
 
@@ -105,7 +105,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "disagree",
     ),
     "depends on what may be skipped": (
-        lambda s: tasks(s, IF)["if-line-10-arm-2"].update(dependentTasks=[ARM]),
+        lambda s: tasks(s, IF)["else-after-a"].update(dependentTasks=[ARM]),
         "may be skipped",
     ),
     "conditional container": (
@@ -298,3 +298,4 @@ def test_a_vertex_name_is_shorter() -> None:
 
 def test_text_that_is_no_document_is_a_problem() -> None:
     assert TARGET.validate("{") != []
+    assert TARGET.validate("") == ["there is no document"]

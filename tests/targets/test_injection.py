@@ -67,6 +67,7 @@ READ: dict[str, Callable[[str], Any]] = {
     "dag.py": lambda text: vars_of(dag_file.read(text)),
     "pipeline.json": json.loads,
     "pipeline.yaml": by_both,
+    "state-machine.json": json.loads,
 }
 # Nobody can mean this by accident: where it stands, the other text has to stand.
 BENIGN = "benign"
@@ -87,7 +88,7 @@ def written(name: str, text: str) -> Any:
 def vars_of(document: dag_file.DagFile) -> dict[str, Any]:
     """Return all that a DAG file holds as literals."""
     tasks = [asdict(task) for task in document.tasks]
-    return {"dag": document.dag, "params": document.params, "tasks": tasks, **document.constants}
+    return {"dag": document.dag, "params": document.params, "tasks": tasks, **document.flow}
 
 
 def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

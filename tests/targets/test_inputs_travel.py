@@ -40,7 +40,7 @@ from kitaru.stores import Store, open_store
 from kitaru.wire.importing import import_path
 from kitaru.wire.plan import Plan
 
-TARGETS = ("kubeflow", "vertex", "airflow", "sagemaker", "azureml", "local")
+TARGETS = ("kubeflow", "vertex", "airflow", "sagemaker", "azureml", "stepfunctions", "local")
 # What Linux takes as one argument or variable.
 MOST = 128 * 1024
 EXAMPLES = int(os.environ.get("KITARU_EXAMPLES", "8"))
@@ -156,6 +156,7 @@ class Machine:
     folder: Path
     words: list[str]
     environment: Mapping[str, str]
+    further: Mapping[str, str]
 
     def answered(self) -> bool:
         return False
@@ -215,7 +216,8 @@ def arrived(
     given = {
         name: int(float(value)) if type(value) is int else value for name, value in given.items()
     }
-    machine = Machine(folder, [], {})
+    further = {name: one.build.read(name).decode() for name in one.build.target.further}
+    machine = Machine(folder, [], {}, further)
     with pytest.raises(Stopped):
         one.build.target.execute(
             one.document,

@@ -46,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kitaru(site: Path, folder: Path, *words: str) -> Any:
     """Run a command where the plug-in is installed; return its document."""
     path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(site)])
-    command = [sys.executable, "-m", "kitaru.cli", *words, "--json"]
+    command = [sys.executable, "-m", "kitaru", *words, "--json"]
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=True

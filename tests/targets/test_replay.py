@@ -104,7 +104,9 @@ class Pipeline:
     def done(self, **inputs: Any) -> str:
         found = self.run(self.build, {"ok": True}, **inputs)
         assert found["status"] == "completed", found
-        assert len(self.worked) == 5, "each step on the way, and one more for the answer"
+        # Where the same run continues after a wait, a step of its own takes the answer.
+        takes = sum(step == "ok_answer" for step, _ in self.worked)
+        assert len(self.worked) == 5 + takes, "each step on the way"
         self.marks()
         return str(found["exec_id"])
 
@@ -129,7 +131,7 @@ def test_only_what_runs_again_starts(make: Make, tmp_path: Path, target: str) ->
     source = chain.done(n=1)
     found = chain.replay(source, {"ok": True}, start="more_2")
     assert found["result"] == "low 2 4 100000"
-    assert [step for step, _ in chain.worked] == ["more", "last"]
+    assert [step for step, _ in chain.worked if step != "ok_answer"] == ["more", "last"]
     assert chain.marks() == ["more", "last"], "the loop continues in its second round"
     found = chain.replay(source, {"ok": False}, start="ok")
     assert found["result"] == "no"

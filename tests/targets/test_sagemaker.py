@@ -91,9 +91,9 @@ def test_nothing_starts_behind_the_first_wait() -> None:
         assert started == expected, path
 
 
-def test_nothing_starts_behind_an_early_return_where_nothing_waits() -> None:
+def test_the_early_return_that_saves_the_most_steps_is_a_condition() -> None:
     for path, started in idle(Do("a", "maybe"), Do("b", "maybe"), Do("c"), Do("d")).items():
-        assert started == {"a": [], "b": ["c", "d"]}.get(path[-1][0], []), path
+        assert started == {"a": ["b"]}.get(path[-1][0], []), path
 
 
 def test_a_branch_at_the_end_starts_the_arm_that_was_taken() -> None:
@@ -101,12 +101,21 @@ def test_a_branch_at_the_end_starts_the_arm_that_was_taken() -> None:
         assert started == [], path
 
 
-def test_a_step_behind_a_branch_stands_behind_every_arm() -> None:
+def test_a_step_behind_a_branch_is_in_the_condition_of_every_arm() -> None:
     program = (Do("a"), If(((Do("b"),), (Do("c"),))), Do("d"))
-    steps = document(program)["Steps"]
-    assert [step.get("DependsOn") for step in steps] == [None, ["a"], ["b"], ["c"]]
+    first, *conditions = document(program)["Steps"]
+    assert first["Name"] == "a"
+    arms = [[step["Name"] for step in one["Arguments"]["IfSteps"]] for one in conditions]
+    assert arms == [["b", "d"], ["c", "d-2"], ["d-3"]]
     for path, started in idle(*program).items():
-        assert started == [name for name in "bc" if name not in dict(path)], path
+        assert started == [], path
+
+
+def test_a_process_that_does_the_work_of_an_arm_continues_behind_it() -> None:
+    program = (Do("a"), If(((Do("b"), Do("c")), (Do("d"),))), Do("e"))
+    path: Path = (("a", "go"), ("b", "go"), ("c", "go"), ("e", "end"))
+    assert play(program, path, frozenset("b")) == ["b"]
+    assert play(program, path, frozenset("bc")) == []
 
 
 def test_a_wait_inside_an_arm_is_noticed_by_the_step_behind_it() -> None:
@@ -195,7 +204,10 @@ def line(count: int) -> Plan:
     (step,), (block,) = (found := plan((Do("a"),))).steps, found.blocks
     names = [f"checkpoint_{n}" for n in range(count)]
     return found.replace(
-        steps=tuple(replace(step, name=n, entry=n, blocks=(n,), exits=("x",)) for n in names),
+        steps=tuple(
+            replace(step, name=n, entry=n, blocks=(n,), exits=(after,))
+            for n, after in zip(names, [*names[1:], None], strict=True)
+        ),
         blocks=tuple(replace(block, name=n) for n in names),
         layout=tuple(StepItem(n) for n in names),
     )

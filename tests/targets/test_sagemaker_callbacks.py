@@ -147,7 +147,7 @@ CHANGES = {
     "later": (lambda d: asked(d)["IfSteps"].reverse(), "that has asked nothing"),
     "otherwise": (lambda d: asked(d)["ElseSteps"].append(asked(d)["IfSteps"][0]), "asked nothing"),
     "both": (
-        lambda d: d["Steps"][1]["Arguments"]["Conditions"][0].update(RightValue="waiting"),
+        lambda d: d["Steps"][1]["Arguments"]["Conditions"][0].update(RightValue="a_answer"),
         "may hold together",
     ),
     "queue": (lambda d: asked(d)["IfSteps"][0].update(SqsQueueUrl="http://x"), "is no queue"),

@@ -51,7 +51,7 @@ def read(document: dict[str, Any]) -> dict[str, Any]:
 NESTED = {"Name": "x", "Type": "Condition", "Arguments": {}}
 CHANGES: dict[str, tuple[Change, str]] = {
     "order lost": (lambda d: branch(d)["IfSteps"][1].pop("DependsOn"), "exactly the step before"),
-    "order wrong": (lambda d: branch(d)["IfSteps"][2].update(DependsOn=["b"]), "exactly the step"),
+    "order wrong": (lambda d: branch(d)["IfSteps"][1].update(DependsOn=["a"]), "exactly the step"),
     "waits for another branch": (
         lambda d: branch(d)["IfSteps"][0].update(DependsOn=["a"]),
         "exactly the step before",

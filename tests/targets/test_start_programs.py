@@ -53,7 +53,7 @@ def hook(event, arguments):
     if exchanging or "kitaru.runtime" in sys.modules:
         return
     name = os.environ["NAME"]
-    is_file = event == "open" and str(arguments[0]).endswith(name)
+    is_file = event == "open" and str(arguments[0]).endswith((name, "bundle.zip"))
     is_store = event == "sqlite3.connect" and "kitaru-store.db" in str(arguments[0])
     if not (is_file or is_store):
         return
@@ -139,7 +139,9 @@ def test_every_document_starts_python_without_its_folder(
     target: str, how: str, tmp_path: Path
 ) -> None:
     made = compiled(tmp_path / "project", target, how=how)
-    text = made.read(made.target.document).decode()
+    # How the containers start may be in a file beside the document.
+    documents = [made.target.document, *made.target.further]
+    text = "".join(made.read(name).decode() for name in documents)
     assert text.count("python3") == len(re.findall(r"""python3"?[,\s"'-]*-P\b""", text)) > 0
 
 

@@ -69,7 +69,9 @@ def test_programs_are_readable() -> None:
         ("a: 1\na: 2", "twice"),
         ("yes: 1", "no text"),
         ("- 1", "mapping"),
-        ("", "mapping"),
+        ("null", "mapping"),
+        ("", "0 documents"),
+        ("a: 1\n---\nb: 2", "2 documents"),
     ],
 )
 def test_what_readers_take_differently_is_refused(text: str, why: str) -> None:
@@ -77,6 +79,9 @@ def test_what_readers_take_differently_is_refused(text: str, why: str) -> None:
         read.parse(text)
 
 
-def test_a_second_document_is_refused() -> None:
-    with pytest.raises(yaml.YAMLError):
-        read.parse("a: 1\n---\nb: 2")
+def test_documents_of_a_text_are_read_in_order_and_each_is_a_mapping() -> None:
+    assert read.parse_all("a: 1\n---\nb: 2") == [{"a": 1}, {"b": 2}]
+    assert read.parse_all("") == []
+    for text, why in (("a: 1\n---\n- 2", "mapping"), ("a: 1\n---\nb: 2\nb: 3", "twice")):
+        with pytest.raises(ValueError, match=why):
+            read.parse_all(text)

@@ -43,6 +43,10 @@ _SPECIAL: dict[str, Any] = {
     "lines": (["2026-01-01", "draft", "stdout", "hello"],),
     "schema": {"type": "boolean"},
     "uses": ("draft",), "changes": ("wait:a:b",), "unasked": ("draft",),
+    "evidence": ({"name": "Draft", "invocation": "a", "value": StoredValue(None, None, 3, "d")},),
+    "under_way": (["2026-01-01", "draft", "1", "flow.py:3"],),
+    "up": ("wait", "approve", "Publish?"),
+    "waits": ("approve",),
     "next": "b2", "retries": 2, "files": {"plan.json": "sha256:5"},
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from kitaru.local_flow import run_execution
 from kitaru.runtime.engine import declared_changes, recorded_inputs
 from kitaru.runtime.executions.replay import Changes
 from kitaru.runtime.journal.journal import Journal
+from tests.waiting import forget_runs
 
 PAID: list[str] = []
 
@@ -74,12 +75,9 @@ def answered(journal: Journal, function: Callable[..., Any]) -> Any:
     """Answer, and let the flow continue with changed code, as another process would."""
     from kitaru.runtime.engine import waits
 
+    forget_runs()
     waits.answer(journal, waits.select_wait(journal, None), True)
     again = Journal.open(journal.store, journal.exec_id)
-    # Another process has no run of it that is parked.
-    from kitaru.runtime.engine.local_run import _running
-
-    _running.pop((journal.store.url, journal.exec_id), None)
     return run_execution(flow(name="main")(function), again).wait()
 
 

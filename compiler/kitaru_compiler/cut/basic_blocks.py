@@ -73,12 +73,14 @@ class Place:
 class Fork:
     """A branch of the flow's structure, with its arms in source order.
 
-    `ends` contains for each arm whether the flow surely ends in it.
+    `ends` contains for each arm whether the flow surely ends in it. `test` is the condition as
+    written, empty if the source contains none here.
     """
 
     span: Span
     arms: list[list[Place | Fork]]
     ends: tuple[bool, bool]
+    test: str = ""
 
     @property
     def certain(self) -> bool:

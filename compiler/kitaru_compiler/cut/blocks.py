@@ -42,7 +42,7 @@ from kitaru_compiler.ir.nodes import (
     Return,
     Scope,
 )
-from kitaru_compiler.ir.scope import own_nodes
+from kitaru_compiler.ir.scope import own_nodes, read_names
 
 
 def build_blocks(ir: FlowIR) -> tuple[list[DraftBlock], list[Place | Fork]]:
@@ -146,7 +146,7 @@ class _Builder:
             return block
         block = self.new("region", node.stmts[0])
         block.calls, block.region = node.calls, node
-        block.body = [self._with_jumps(stmt) for stmt in node.stmts]
+        block.body = [*node.definitions, *(self._with_jumps(stmt) for stmt in node.stmts)]
         return block
 
     def _fan(self, node: Fan, pending: deque[Node]) -> tuple[DraftBlock, DraftBlock]:
@@ -170,6 +170,8 @@ class _Builder:
         tail.append(call(enter, inner, node.arguments))
         stmts, structure = builder.emit(node.body, leaves(builder.leave))
         enter.body = [*node.defaults, *stmts]
+        if inner.outer:
+            _share(self.blocks, inner, inner.outer)
         arm += structure
         if not back.reached:
             return None
@@ -195,6 +197,10 @@ class _Builder:
     def _span(self, place: ast.AST) -> Span:
         return self.activation.ir.source.span(place)
 
+    def _fork(self, node: If, arms: list[list[Place | Fork]], ends: tuple[bool, bool]) -> Fork:
+        written = self.activation.ir.source.written(node.test)
+        return Fork(self._span(node.source), arms, ends, written)
+
     def _early_end(
         self,
         node: If,
@@ -208,7 +214,7 @@ class _Builder:
         tail.append(at(node.source, ast.If(node.test, stmts, [])))
         rest: list[Place | Fork] = []
         ends = (self._ends(node.body), self._ends(final))
-        arm.append(Fork(self._span(node.source), [structure, rest], ends))
+        arm.append(self._fork(node, [structure, rest], ends))
         return rest
 
     def _scope(
@@ -253,12 +259,20 @@ class _Builder:
         stmts, structure = self.emit(body, then)
         else_stmts, else_structure = self.emit(node.orelse, then)
         ends = (self._ends(body), self._ends(node.orelse))
-        arm.append(Fork(self._span(node.source), [structure, else_structure], ends))
+        arm.append(self._fork(node, [structure, else_structure], ends))
         tail.append(at(node.source, ast.If(node.test, stmts, else_stmts)))
         if join is None or not join.reached:
             return None
         self.number(join)
         return join
+
+
+def _share(blocks: list[DraftBlock], inner: Activation, outer: Activation) -> None:
+    """Let the blocks of a local function read the variables of the function that defines it."""
+    for block in blocks:
+        if block.activation is inner:
+            read = set[str]().union(*map(read_names, block.body)) & inner.ir.shared
+            block.taken |= {name: outer.qualified(name) for name in sorted(read)}
 
 
 def _kind(call: DurableCall) -> BlockKind:

@@ -11,13 +11,16 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
+from kitaru.wire.structs import Struct
 from kitaru_compiler.cut.basic_blocks import DraftBlock, jumps
 from kitaru_compiler.frontend.source import Source
+from kitaru_compiler.ir.awaits import write_awaits
 from kitaru_compiler.ir.nodes import FlowIR
 from kitaru_compiler.ir.scope import own_statements
-from kitaru_compiler.ir.walk import walk
+from kitaru_compiler.ir.walk import is_same, walk
 
 INDENT = "    "
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 HEADER = '''"""The blocks of flow `{flow}`, generated; edit the flow's own source instead.
 
 Each function takes the variables that are live at its start and returns the name of the next block
@@ -26,8 +29,7 @@ and the variables, or None and the flow's result. `plan.json` says which jumps s
 '''
 
 
-@dataclass(frozen=True)
-class Generated:
+class Generated(Struct):
     """The text of `steps.py` and its position table, for `kitaru.runtime.steps.blocks`."""
 
     text: str
@@ -42,19 +44,22 @@ def generate(
 ) -> Generated:
     """Generate the functions of all blocks."""
     frame = _frame_name(blocks)
+    # Also blocks without `await` need the event loop: their code may create tasks.
+    define = "async def" if ir.is_async else "def"
     parts = [HEADER.format(flow=ir.name) + _future_imports(ir.source)]
     for block in blocks:
         for stmt in block.body:
+            write_awaits(stmt)
             for node in own_statements(stmt):
                 _resolve_jump(node)
         writer = _Writer(block.source, frame)
-        lines = [f"def {block.name}({frame}):  # {_place_of(block, ir.source)}"]
+        lines = [f"{define} {block.name}({frame}):  # {_place_of(block, ir.source)}"]
         lines += _loads(block, writer, live[block.index], bound[block.index])
         for stmt in block.body:
             lines += writer.statement(stmt, INDENT)
         parts.append("\n".join(lines) + "\n")
     text = "\n\n".join(parts)
-    parsed = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+    parsed = [node for node in ast.parse(text).body if isinstance(node, Function)]
     positions = tuple(_table(p, b) for p, b in zip(parsed, blocks, strict=True))
     return Generated(text, positions)
 
@@ -277,7 +282,7 @@ def _end(node: ast.Return) -> tuple[int, int]:
 
 def _as_block(lines: list[str]) -> str:
     """Wrap indented lines so that Python parses them as the body of a function."""
-    return "def f():\n" + "\n".join(lines)
+    return "async def f():\n" + "\n".join(lines)
 
 
 def _same_statement(lines: list[str], stmt: ast.stmt) -> bool:
@@ -286,12 +291,12 @@ def _same_statement(lines: list[str], stmt: ast.stmt) -> bool:
     except (SyntaxError, ValueError):
         return False
     body = wrapped.body  # type: ignore[attr-defined]
-    return len(body) == 1 and ast.dump(body[0]) == ast.dump(stmt)
+    return len(body) == 1 and is_same(body[0], stmt)
 
 
 def _same_expression(text: str, expression: ast.expr) -> bool:
     try:
-        return ast.dump(ast.parse(text, mode="eval").body) == ast.dump(expression)
+        return is_same(ast.parse(text, mode="eval").body, expression)
     except (SyntaxError, ValueError):
         return False
 
@@ -315,7 +320,7 @@ def _inside_strings(tree: ast.AST) -> set[int]:
     }
 
 
-def _table(parsed: ast.FunctionDef, block: DraftBlock) -> dict[str, Any]:
+def _table(parsed: Function, block: DraftBlock) -> dict[str, Any]:
     """Return the position table of one function; `kitaru.runtime.steps.blocks` defines its form.
 
     The loads of variables at its start have no position in the user's source.
@@ -325,7 +330,7 @@ def _table(parsed: ast.FunctionDef, block: DraftBlock) -> dict[str, Any]:
     loads = len(parsed.body) - len(block.body)
     for index, meant in enumerate(block.body, loads):
         written = parsed.body[index]
-        if ast.dump(written) != ast.dump(meant):
+        if not is_same(written, meant):
             raise AssertionError(f"generated text differs: {ast.unparse(meant)!r}")
         pairs = [
             (a, b) for a, b in zip(walk(written), walk(meant), strict=True) if hasattr(a, "lineno")

@@ -7,24 +7,24 @@ side by side count once. Of the arms of a branch, the longest counts if the targ
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, StepItem
+from kitaru.wire.structs import Struct
 from kitaru_compiler.cut.profile import Profile
 
 
-@dataclass(frozen=True, slots=True)
-class Starts:
+class Starts(Struct):
     """Start-up time of a run: `steps` sequential starts, or `calls` if each call were a step.
 
     `seconds` is the start-up time of the steps, low and high. `seconds_of_calls` is that of the
-    calls.
+    calls. `idle` is the maximum number of the starts that find nothing to do.
     """
 
     steps: int
     calls: int
     seconds: tuple[int, int]
     seconds_of_calls: tuple[int, int]
+    idle: int = 0
 
 
 def starts(plan: Plan, profile: Profile) -> Starts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from kitaru.wire.plan import (
     BlockKind,
@@ -23,6 +23,9 @@ from kitaru_compiler.cut.resources import isolated, option, resources
 from kitaru_compiler.cut.retries import retrying
 
 Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
+# Why a call runs in the step before it: its `runtime="inline"`, the granularity, or the target's
+# maximum number of steps.
+Joined = Literal["inline", "single", "fused", "limit"]
 
 # Cheap calls run at the end of the previous step. A wait never occupies a container.
 RIDES_ALONG = frozenset({"wait", "log", "memory", "join", "gather", "call", "return"})
@@ -44,7 +47,8 @@ class Cutter:
     """Chooses the entries of steps for one granularity and profile.
 
     `undecided_branches` maps each branch that no single step decides to whether the reason is that
-    it nests deeper than the target's conditions allow.
+    it nests deeper than the target's conditions allow. `joined` contains, by block, why a call
+    starts no step.
     """
 
     blocks: list[DraftBlock]
@@ -53,6 +57,7 @@ class Cutter:
     entries: dict[int, Entry] = field(default_factory=dict)
     fans: list[Step] = field(default_factory=list)
     undecided_branches: dict[Span, bool] = field(default_factory=dict)
+    joined: dict[int, Joined] = field(default_factory=dict)
     # The first block that would have started a step if the limit had not been reached.
     first_over_limit: DraftBlock | None = None
 
@@ -167,20 +172,26 @@ class Cutter:
             self.undecided_branches[fork.span] = too_deep
         if decider is None and not too_deep:
             arms = [_after_first(arm, fork.span) for arm in arms]
-        return (BranchItem(decider, tuple(arms), fork.span),)
+        return (BranchItem(decider, tuple(arms), fork.span, fork.test),)
 
     def _starts_step(self, block: DraftBlock, last: DraftBlock | None) -> bool:
         if isolated(block):
             return True
+        why = self._why_joined(block, last)
+        if why:
+            self.joined[block.index] = why
+        return not why
+
+    def _why_joined(self, block: DraftBlock, last: DraftBlock | None) -> Joined | None:
         if option(block, "runtime") == "inline":
-            return False
+            return "inline"
         if last is not None and isolated(last):
-            return True
+            return None
         if self.granularity == "single":
-            return False
+            return "single"
         if self.granularity == "fused" and last is not None and self._shares(block, last):
-            return False
-        return self._has_room(block)
+            return "fused"
+        return None if self._has_room(block) else "limit"
 
     def _shares(self, block: DraftBlock, last: DraftBlock) -> bool:
         """Return whether a separate start costs more than its benefit: a machine or a retry."""
@@ -283,7 +294,7 @@ def _without(items: tuple[LayoutItem, ...], old: str, merged: str) -> tuple[Layo
             arms = tuple(_without(arm, old, merged) for arm in item.arms)
             decider = merged if item.decider == old else item.decider
             if any(map(_has_steps, arms)):
-                result.append(BranchItem(decider, arms, item.span))
+                result.append(BranchItem(decider, arms, item.span, item.test))
             else:
                 result += [inner for arm in arms for inner in arm]
             continue

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from kitaru.wire.structs import Struct
 from kitaru_compiler.cut.basic_blocks import DraftBlock, Jump, jumps
 from kitaru_compiler.ir.nodes import Activation
 from kitaru_compiler.ir.scope import (
@@ -45,8 +45,7 @@ def live_variables(blocks: list[DraftBlock]) -> dict[int, Names]:
     }
 
 
-@dataclass(frozen=True)
-class Own:
+class Own(Struct):
     """The variables of one activation, by their names in the frame."""
 
     activation: Activation
@@ -81,8 +80,7 @@ def _bindable(blocks: list[DraftBlock], owners: dict[Activation, Own]) -> dict[i
     return found
 
 
-@dataclass(frozen=True)
-class _Before:
+class _Before(Struct):
     """Follows one activation's statements backwards; `live` are the live names of later blocks."""
 
     own: Own

@@ -16,19 +16,21 @@ _NAMES: dict[BlockKind, str] = {"entry": "start", "join": "join", "return": "bac
 
 def name_blocks(blocks: list[DraftBlock], ir: FlowIR) -> None:
     """Name each block after its purpose: letters, digits and single underscores, unique."""
-    taken = {ir.name}
+    taken = {ir.name: 1}
     for block in blocks:
         if block.kind == "fan":
             block.items = _unique(_hint(block), taken)
         block.name = _unique(_PREFIXES.get(block.kind, "") + _hint(block), taken)
 
 
-def _unique(base: str, taken: set[str]) -> str:
-    name, number = base, 1
+def _unique(base: str, taken: dict[str, int]) -> str:
+    """Add a name to those taken, each with the last number that was tried behind it."""
+    name, number = base, taken.get(base, 1)
     while name in taken:
         number += 1
         name = f"{base}_{number}"
-    taken.add(name)
+    taken[base] = number
+    taken.setdefault(name, 1)
     return name
 
 
@@ -39,6 +41,7 @@ def _hint(block: DraftBlock) -> str:
     if block.kind == "call":
         return _clean(f"enter_{block.activation.name}")
     named = [_wait_name(block)] if block.kind == "wait" else []
+    named += [call.name for call in block.calls if call.kind == "agent"]
     distinct = [n for n in named if n] or list(
         dict.fromkeys(name for call in block.calls for name in call.records)
     )

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from kitaru.wire import plan as wire
-from kitaru.wire.plan import Block, Granularity, LayoutItem, Span, Step, StepItem
+from kitaru.wire.plan import (
+    Block,
+    Granularity,
+    LayoutItem,
+    PlannedAgent,
+    Span,
+    Step,
+    StepItem,
+)
+from kitaru.wire.structs import replace
 from kitaru_compiler.cut.basic_blocks import DraftBlock
 from kitaru_compiler.cut.blocks import build_blocks
 from kitaru_compiler.cut.codegen import Generated, generate
-from kitaru_compiler.cut.layout import Cutter, rides_along
+from kitaru_compiler.cut.layout import Cutter, Joined, rides_along
 from kitaru_compiler.cut.liveness import bound_variables, live_variables
 from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.cut.resources import asked_by, may_pickle, most, pickles
@@ -24,9 +33,11 @@ from kitaru_compiler.diagnostics.rules.cutting import (
 )
 from kitaru_compiler.diagnostics.rules.names import TOO_MANY_STEPS
 from kitaru_compiler.diagnostics.rules.values import LOCAL_FUNCTION_CROSSES
+from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.nodes import (
     Activation,
     Code,
+    DurableCall,
     Fan,
     FlowIR,
     If,
@@ -41,7 +52,11 @@ from kitaru_compiler.passes.uncuttable import too_large, unexpected
 
 @dataclass(frozen=True)
 class Cut:
-    """A flow cut for one target: the parts of its plan, its generated code and its notes."""
+    """A flow cut for one target: the parts of its plan, its generated code and its notes.
+
+    `regions` has the region and the file of each uncut block. `joined` has the reason for each call
+    that runs in the step before it.
+    """
 
     blocks: tuple[Block, ...]
     steps: tuple[Step, ...]
@@ -49,7 +64,10 @@ class Cut:
     activations: tuple[wire.Activation, ...]
     generated: Generated
     notes: tuple[Diagnostic, ...]
+    regions: Mapping[str, tuple[Region, Source]]
+    joined: Mapping[str, Joined] = field(default_factory=dict)
     pickles: bool = False
+    agents: tuple[PlannedAgent, ...] = ()
 
 
 def cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
@@ -82,7 +100,15 @@ def _cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
         *_local_definitions(activations, blocks, steps),
     )
     called = tuple(_activation(a, a.caller, a.call) for a in activations if a.caller and a.call)
-    return Cut(blocks, steps, layout, called, generated, notes, pickles(drafts))
+    regions = {draft.name: (draft.region, draft.source) for draft in drafts if draft.region}
+    joined = {drafts[index].name: why for index, why in cutter.joined.items()}
+    parts = (blocks, steps, layout, called, generated, notes)
+    agents = tuple(agent for draft in drafts for agent in _agents(draft.name, draft.calls))
+    return Cut(*parts, regions, joined, pickles(drafts), agents)
+
+
+def _agents(block: str, calls: Iterable[DurableCall]) -> Iterator[PlannedAgent]:
+    yield from (replace(call.agent, block=block) for call in calls if call.agent)
 
 
 def _activation(made: Activation, caller: Activation, call: ast.Call) -> wire.Activation:
@@ -117,7 +143,11 @@ def _uncut(ir: FlowIR, region: Region) -> Cut:
     note = Diagnostic(region.rule, source.span(region.at), reason, "", region.help)
     generated = Generated(text, ())
     layout = (StepItem(name),)
-    return Cut((block,), (step,), layout, (), generated, (note,), may_pickle(options))
+    regions = {name: (region, source)}
+    return Cut(
+        (block,), (step,), layout, (), generated, (note,), regions, pickles=may_pickle(options),
+        agents=tuple(_agents(name, region.calls)),
+    )  # fmt: skip
 
 
 def _first_mention(activations: Iterable[Activation]) -> Any:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from kitaru.wire.plan import RetryMode
+from kitaru.wire.structs import Struct
 
 WaitMode = Literal["native", "suspended"]
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct):
     """The capabilities of one target.
 
     Attributes:
@@ -21,6 +21,8 @@ class Profile:
         retry_pauses: whether the orchestrator pauses before a retry for as long as requested.
         waits: `native` if a node of the document waits and another step continues after the answer;
             `suspended` if the run ends at a wait and another run continues.
+        waits_inside: whether a run stays open at a native wait inside a step, such as one in a
+            loop, and the same step starts again after the answer.
         waits_need: the project's option for the target without which waits are suspended.
         max_depth: how deep conditions may nest. Deeper ones are decided by guards.
         start_seconds: estimated start time of one container: low and high, in seconds.
@@ -40,6 +42,7 @@ class Profile:
     fan_out: int = 0
     max_steps: int | None = None
     waits_need: str = ""
+    waits_inside: bool = False
 
     def with_options(self, options: Mapping[str, str]) -> Profile:
         """Return the profile that applies if the project sets these options for the target.

@@ -10,13 +10,21 @@ from functools import cache
 
 from kitaru.errors import UsageError
 from kitaru_compiler.diagnostics.model import Rule
-from kitaru_compiler.diagnostics.rules import cutting, names, primitives, source, targets, values
+from kitaru_compiler.diagnostics.rules import (
+    agents,
+    cutting,
+    names,
+    primitives,
+    source,
+    targets,
+    values,
+)
 
 
 @cache
 def rules() -> dict[str, Rule]:
     """Return every rule by its code, such as `KIT101`, in the order of the codes."""
-    families = (source, values, cutting, primitives, targets, names)
+    families = (source, values, cutting, primitives, targets, names, agents)
     found = [rule for family in families for rule in vars(family).values() if type(rule) is Rule]
     return {rule.code: rule for rule in sorted(found, key=lambda rule: rule.code)}
 

@@ -16,12 +16,10 @@ from kitaru_compiler.diagnostics.model import Rule
 
 WIDTH = 96
 HEAD = """
-Generated from the rules. `kitaru explain CODE` prints one of them. To silence an intended warning
-or note, add a comment at the end of the line: `# kitaru: ignore[KIT202]`, with several codes
-separated by commas. Errors cannot be silenced. `kitaru check` reports comments that silence
-nothing. JSON and SARIF mark silenced findings, and `--strict` does not count them. With `--fix`,
-it makes the safe changes listed here and keeps formatting and comments: see
-[fix a flow](../how-to/fixing.md).
+Generated from the rules. `kitaru explain CODE` prints one of them. A comment at the end of the
+line, such as `# kitaru: ignore[KIT202]`, silences a warning or note:
+[silence a finding](../how-to/fixing.md#silence-a-finding). With `--fix`, `kitaru check` makes the
+safe changes listed here and keeps formatting and comments: see [fix a flow](../how-to/fixing.md).
 """
 FAMILIES = {
     "1": "Source",
@@ -30,6 +28,7 @@ FAMILIES = {
     "4": "Misuse of a primitive",
     "5": "What a target allows",
     "6": "Names and limits",
+    "7": "Agents of other harnesses",
 }
 
 

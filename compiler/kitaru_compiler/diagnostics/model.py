@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from kitaru.errors import FlowError
 from kitaru.wire.plan import Span
+from kitaru.wire.structs import Struct
 
 Severity = Literal["error", "warning", "note"]
 
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+class Fix(Struct):
     """A code change by `kitaru check --fix` that removes a finding.
 
     A safe fix does not change the meaning of working code. An unsafe fix may change it, and is
@@ -23,8 +22,7 @@ class Fix:
     is_safe: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct):
     """One kind of finding: its description, its reason, a bad and a good example.
 
     `explain` prints it, and the rule pages of the docs are generated from it. A rule without a
@@ -41,8 +39,7 @@ class Rule:
     fix: Fix | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(Struct):
     """One finding at one place.
 
     `related` are further spans that explain the finding, each with a short label. `help` is a fix

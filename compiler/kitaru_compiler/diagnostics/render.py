@@ -9,6 +9,7 @@ from typing import Any
 
 from kitaru.wire.plan import Span
 from kitaru.wire.printable import styled
+from kitaru.wire.structs import Struct
 from kitaru_compiler.diagnostics.lines import Line, one_line
 from kitaru_compiler.diagnostics.model import Diagnostic, Severity
 
@@ -17,8 +18,7 @@ _COLORS: Mapping[str, str] = {"error": "1;31", "warning": "1;33", "note": "1;36"
 _ORDER: Mapping[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(Struct):
     """A span to underline, with the text next to the underline."""
 
     span: Span
@@ -34,8 +34,7 @@ class _Paint:
         return styled(text, code) if self.color and text else text
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
+class _Look(Struct):
     """The layout of one finding: the digits of line numbers, and the total width."""
 
     gutter: int

@@ -11,6 +11,8 @@ from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.fixes.module import Edits, Module, dotted, expression, unused
 
 _LONGEST_NAME = 100
+# Expressions whose operands bind tighter than `await`.
+_TIGHTER = (cst.Attribute, cst.Subscript, cst.Call, cst.BinaryOperation, cst.UnaryOperation)
 # Letters that Unicode does not decompose.
 _LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ł": "l"})
 
@@ -41,6 +43,25 @@ def call_without_loop(module: Module, finding: Diagnostic) -> Edits | None:
 
 def _result(call: cst.BaseExpression) -> cst.Call:
     return cst.Call(cst.Attribute(call, cst.Name("result")))
+
+
+def await_instead(module: Module, finding: Diagnostic) -> Edits | None:
+    """`kitaru.wait(name="ok")` becomes `await kitaru.aio.wait(name="ok")`."""
+    call = module.at(finding.span, cst.Call)
+    if call is None:
+        return None
+    aio, imported = module.spelled("aio")
+    function = expression(f"{aio}.{finding.replacement}")
+    is_operand = isinstance(module.parent(call), _TIGHTER)
+
+    def awaited(updated: cst.Call) -> cst.Await:
+        made = cst.Await(updated.with_changes(func=function, lpar=(), rpar=()))
+        lpar, rpar = updated.lpar, updated.rpar
+        if is_operand and not lpar:
+            lpar, rpar = (cst.LeftParen(),), (cst.RightParen(),)
+        return made.with_changes(lpar=lpar, rpar=rpar)
+
+    return Edits(imported=imported, names={"aio"}).replace(call, awaited)
 
 
 def read_future(module: Module, finding: Diagnostic) -> Edits | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kitaru_compiler.fixes import calls, control, values
+from kitaru_compiler.fixes import agents, calls, control, values
 from kitaru_compiler.fixes.module import Fixer
 
 FIXES: dict[str, Fixer] = {
@@ -26,8 +26,14 @@ FIXES: dict[str, Fixer] = {
     "KIT412": calls.name_that_was_meant,
     "KIT413": calls.literal_of_the_type,
     "KIT414": calls.no_polling,
+    "KIT415": calls.await_instead,
+    "KIT416": calls.await_instead,
     "KIT507": control.start_under_main,
     "KIT603": calls.name_that_fits,
     "KIT604": calls.another_id,
     "KIT605": calls.name_that_fits,
+    "KIT701": agents.with_adapter,
+    "KIT704": agents.named_after_variable,
+    "KIT707": agents.named_after_variable,
+    "KIT708": agents.awaited_run,
 }

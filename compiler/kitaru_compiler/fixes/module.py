@@ -35,7 +35,7 @@ class Edits:
     """The changes of one fix: replacements of nodes, and statements before top-level statements.
 
     `names` are the names and strings that it adds to the file. `imported` are the names of Kitaru
-    that the file must import.
+    that the file must import, such as `checkpoint` or `adapters.langgraph.KitaruMiddleware`.
     """
 
     replaced: dict[cst.CSTNode, Change] = field(default_factory=dict)
@@ -46,6 +46,11 @@ class Edits:
     def replace(self, node: N, change: Callable[[N], cst.CSTNode]) -> Edits:
         """Replace a node by the result of `change`."""
         self.replaced[node] = cast(Change, change)
+        return self
+
+    def put(self, node: cst.CSTNode, *new: cst.CSTNode) -> Edits:
+        """Replace a node by others, which contain the text of the node as it was."""
+        self.replaced[node] = lambda _: new[0] if len(new) == 1 else cst.FlattenSentinel(new)
         return self
 
     def remove(self, *nodes: cst.CSTNode) -> Edits:
@@ -139,9 +144,42 @@ class Module:
         place = self._positions[node]
         return place.start.line <= line <= place.end.line
 
+    def position(self, node: cst.CSTNode) -> tuple[int, int, int, int]:
+        """Return the position of a node as a `Span` counts: line, column, last line, end column."""
+        start = self._positions[node].start
+        return start.line, start.column + 1, *self._end(node)
+
+    def whole(self, node: cst.CSTNode | None) -> Statement | None:
+        """Return the statement with its line end and comment, for one that is alone on its line."""
+        if isinstance(node, cst.BaseSmallStatement):
+            node = self.parent(node)
+            if not isinstance(node, cst.SimpleStatementLine) or len(node.body) > 1:
+                return None
+        return node if isinstance(node, Statement) else None
+
     def every(self, *kinds: type[N]) -> Iterator[N]:
         """Yield all nodes of some kinds."""
         yield from (node for node in self._positions if isinstance(node, kinds))
+
+    def inside(self, kind: type[N], *nodes: cst.CSTNode) -> Iterator[N]:
+        """Yield the nodes of a kind inside some nodes, and those nodes themselves, in any order."""
+        pending = list(nodes)
+        while pending:
+            node = pending.pop()
+            if isinstance(node, kind):
+                yield node
+            pending += node.children
+
+    def mentioned(self, *nodes: cst.CSTNode) -> set[str]:
+        """Return the names inside some nodes, except attributes and the names of arguments."""
+        return {name.value for node in nodes for name in self.inside(cst.Name, node)
+                if self._is_variable(name)}  # fmt: skip
+
+    def _is_variable(self, name: cst.Name) -> bool:
+        around = self._parents.get(name)
+        if isinstance(around, cst.Attribute):
+            return around.value is name
+        return not (isinstance(around, cst.Arg) and around.keyword is name)
 
     def parent(self, node: cst.CSTNode) -> cst.CSTNode:
         """Return the parent of a node; a module has none."""
@@ -267,21 +305,31 @@ def bare(node: cst.CSTNode, text: str) -> ast.AST:
 
 
 def _with_imports(tree: cst.Module, names: Iterable[str]) -> cst.Module:
-    """Add an import of names of Kitaru to a module, after its docstring and `__future__`."""
+    """Add imports of names of Kitaru to a module, after its docstring and `__future__`."""
+    by_module: dict[str, set[str]] = {}
+    for name in names:
+        module, _, last = f"kitaru.{name}".rpartition(".")
+        by_module.setdefault(module, set()).add(last)
+    for module, wanted in sorted(by_module.items()):
+        tree = _with_import(tree, module, wanted)
+    return tree
+
+
+def _with_import(tree: cst.Module, module: str, names: set[str]) -> cst.Module:
     for number, statement in enumerate(tree.body):
         inner = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else None
-        if isinstance(inner, cst.ImportFrom) and dotted(inner.module) == "kitaru":
+        if isinstance(inner, cst.ImportFrom) and dotted(inner.module) == module:
             if isinstance(inner.names, cst.ImportStar):
                 return tree
             present = {dotted(alias.name) for alias in inner.names}
             comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-            missing = sorted(set(names) - present)
+            missing = sorted(names - present)
             # Insert before the other names: the text after the last one depends on parentheses.
             added = [cst.ImportAlias(cst.Name(name), comma=comma) for name in missing]
             listed = [*added, *inner.names]
             line = statement.with_deep_changes(inner, names=listed)
             return tree.with_changes(body=[*tree.body[:number], line, *tree.body[number + 1 :]])
-    made = statements(f"from kitaru import {', '.join(sorted(names))}\n")
+    made = statements(f"from {module} import {', '.join(sorted(names))}\n")
     at = _behind_the_head(tree.body)
     return tree.with_changes(body=[*tree.body[:at], *made, *tree.body[at:]])
 

@@ -117,7 +117,7 @@ class Fixing:
             if fix is None or finding.silenced or not (fix.is_safe or self._unsafe):
                 continue
             path = self._base / file
-            if not file.endswith(".py") or not self._is_own(path):
+            if not file.endswith(".py") or not is_own(path, self._base):
                 continue
             if file not in modules:
                 # The sources of a check have masked secrets.
@@ -128,13 +128,6 @@ class Fixing:
             edits = FIXES[finding.code](module, finding) if module else None
             if module and edits:
                 yield _Candidate(finding, path, module, edits)
-
-    def _is_own(self, path: Path) -> bool:
-        """Return whether a file belongs to the project: in its folder, but not installed there."""
-        if not path.resolve().is_relative_to(self._base.resolve()):
-            return False
-        between = [p for p in path.parents if p.is_relative_to(self._base)]
-        return not any((folder / "pyvenv.cfg").is_file() for folder in between)
 
     def _keeps_comments(self, changed: dict[Path, str], chosen: list[_Candidate]) -> bool:
         """Return whether all comments are preserved, except those that the fixes concern."""
@@ -162,6 +155,14 @@ class Fixing:
             yield together
         if len(candidates) > 1:
             yield from ([candidate] for candidate in candidates)
+
+
+def is_own(path: Path, base: Path) -> bool:
+    """Return whether a file belongs to the project: in its folder, but not installed there."""
+    if not path.resolve().is_relative_to(base.resolve()):
+        return False
+    between = [p for p in path.parents if p.is_relative_to(base)]
+    return not any((folder / "pyvenv.cfg").is_file() for folder in between)
 
 
 def comments(text: str) -> list[tuple[int, str]]:

@@ -108,10 +108,10 @@ def _inputs_of(
     if any(isinstance(inner, _INNER_SCOPES) for inner in ast.walk(tree)):
         return None
     read = dict.fromkeys(n.id for n in ast.walk(tree) if isinstance(n, ast.Name))
-    return [name for name in read if name in _locals(module, function)]
+    return [name for name in read if name in locals_of(module, function)]
 
 
-def _locals(module: Module, function: cst.FunctionDef) -> frozenset[str]:
+def locals_of(module: Module, function: cst.FunctionDef) -> frozenset[str]:
     """Return all names that a function binds, including those of its comprehensions."""
     tree = ast.parse(module.code(function.with_changes(decorators=[])).strip("\n")).body[0]
     assert isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -251,7 +251,7 @@ def _moved_up(module: Module, node: cst.CSTNode) -> Edits | None:
         n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     }
     read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - stored
-    if read & _locals(module, function) or any(_bindings(module, name) != 1 for name in stored):
+    if read & locals_of(module, function) or any(_bindings(module, name) != 1 for name in stored):
         return None
     blank = cst.EmptyLine(indent=False)
     moved = line.with_changes(leading_lines=[blank, blank, *line.leading_lines])

@@ -34,7 +34,7 @@ class Analysis:
         data = cache.get(self._key) if cache else None
         self._known: dict[str, Any] = json.loads(data) if data else {}
         self._has_more = False
-        self._is_readable = _is_readable(source)
+        self._is_readable = is_readable(source)
 
     def module(self, by_ast: Callable[[], Bound]) -> Bound:
         """Return the module scope's bindings; `by_ast` is called if libcst cannot be used."""
@@ -79,7 +79,7 @@ def _key(text: str) -> str:
     return sha256(version.encode() + text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _is_readable(source: Source) -> bool:
+def is_readable(source: Source) -> bool:
     """Return whether libcst may read the texts of a module.
 
     libcst nests operands and the parts of a dotted name, which Python lists. Thousands of them

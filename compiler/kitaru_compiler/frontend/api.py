@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Literal
 
+from kitaru.wire.structs import Struct, replace
 from kitaru_compiler.frontend.names import Symbol, dotted_name
 
 ArgumentKind = Literal["positional_only", "positional_or_keyword", "keyword_only"]
@@ -32,8 +33,7 @@ _PLAIN_BASES = frozenset({"Generic", "Protocol", "object", "ABC"})
 _LAZY = frozenset({"__getattr__", "__getattribute__"})
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(Struct):
     """A parameter; `annotation` is resolved in `module`."""
 
     name: str
@@ -43,8 +43,7 @@ class Argument:
     module: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct):
     """The parameters of a call. `more` and `named` are true if further arguments are accepted.
 
     `forwards` is true for `*args: P.args`: the call must also fit the decorated function.
@@ -64,23 +63,20 @@ class Unknown:
 UNKNOWN = Unknown()
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(Struct):
     """A module of the package, by its dotted name."""
 
     name: str
 
 
-@dataclass(frozen=True)
-class Class:
+class Class(Struct):
     """A class of the package: `name` is its name in `module`."""
 
     module: str
     name: str
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(Struct):
     """An object of a class; `of` is the user's function behind a flow or a checkpoint."""
 
     cls: Class

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 
+from kitaru.wire.structs import Struct
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.targets import MODEL_KNOWN_AT_RUN_TIME
 from kitaru_compiler.frontend.calls import SUBMITS
@@ -31,15 +32,14 @@ from kitaru_compiler.ir.walk import children
 DEFAULT = ""
 """Represents the default model among the names."""
 
-_ASKING = frozenset({"llm", "memory.compact"})
+_ASKING = frozenset({"llm", "memory.compact", "aio.llm", "aio.memory.compact"})
 _ENVIRONMENT = frozenset({"os.getenv", "os.environ.get"})
 _OPEN = "*"
 _DEEPEST = 8
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
-@dataclass(frozen=True)
-class AskedModels:
+class AskedModels(Struct):
     """The models named in code, sorted, and the calls whose model the source does not show."""
 
     names: tuple[str, ...]
@@ -65,8 +65,7 @@ def asked_models(names: Names, module: str) -> AskedModels:
     return AskedModels(tuple(sorted(found)), tuple(open_calls))
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(Struct):
     """The scope of an expression: `functions` are the enclosing functions, the innermost last."""
 
     source: Source

@@ -8,26 +8,34 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeGuard
 
+from kitaru_compiler.frontend.agents import Agents
+from kitaru_compiler.frontend.choices import Choosing
 from kitaru_compiler.frontend.dynamic import DynamicCalls
 from kitaru_compiler.frontend.flows import FlowDefinition, checkpoint_options
 from kitaru_compiler.frontend.helpers import Helper
+from kitaru_compiler.frontend.local_functions import LocalFunction, local_functions
 from kitaru_compiler.frontend.lower import constants, literals
 from kitaru_compiler.frontend.methods import Methods
 from kitaru_compiler.frontend.names import Names, Symbol, dotted_name
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.frontend.tables import Tables
-from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable, reaching
+from kitaru_compiler.ir.nodes import CallKind, DurableCall, mark_durable, reaching, unmark_durable
 from kitaru_compiler.ir.scope import argument_names, bound_in, bound_names
 from kitaru_compiler.ir.walk import children, walk
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 SUBMITS = frozenset({"submit", "map", "product"})
 MEMORY = ("configure", "get", "entry", "set", "delete", "list", "history", "compact")
-PRIMITIVES: dict[str, CallKind] = {
+_BLOCKING: dict[str, CallKind] = {
     "llm": "llm",
     "wait": "wait",
-    "log": "log",
     **{f"memory.{operation}": "memory" for operation in MEMORY},
+}
+AIO = "aio."
+PRIMITIVES: dict[str, CallKind] = {
+    "log": "log",
+    **_BLOCKING,
+    **{f"{AIO}{name}": kind for name, kind in _BLOCKING.items()},
 }
 # Returns the callees of a function; which calls count depends on the caller.
 CallsOf = Callable[[Symbol], list[Symbol | DurableCall]]
@@ -43,8 +51,11 @@ class Calls:
     # Number of retries of checkpoints if neither they nor their flow set it.
     retries: int = 0
     helpers: dict[str, Helper] = field(default_factory=dict)
+    # The local functions that are inlined, by their absolute names.
+    local: dict[str, LocalFunction] = field(default_factory=dict)
     # The compiler error that ended `mark`, after which the flow's calls are unknown.
     fault: Exception | None = None
+    _resolved: dict[ast.AST, list[tuple[ast.Call, Symbol, str]]] = field(default_factory=dict)
     _inside_of: dict[str, tuple[DurableCall, ...]] = field(default_factory=dict)
     _direct_of: dict[str, list[Symbol | DurableCall]] = field(default_factory=dict)
     _data_of: dict[str, bool] = field(default_factory=dict)
@@ -61,6 +72,7 @@ class Calls:
 
     def _mark(self, flow: FlowDefinition, inherited: tuple[ast.keyword, ...]) -> None:
         own = bound_in(flow.definition)
+        is_async = isinstance(flow.definition, ast.AsyncFunctionDef)
         owner = self._owners.get(f"{flow.source.module}.{flow.function}")
         for node, symbol, method in self._called(flow.source, flow.definition, owner):
             call = self._durable(symbol, method, inherited)
@@ -78,14 +90,61 @@ class Calls:
                 helper = Helper.of(symbol, recursive, self._owners.get(symbol.name))
                 self.helpers[symbol.name] = helper
                 self._mark(helper.definition, inherited)
+        agents = dict(self.agents.marked(flow.source, flow.definition))
+        for node, call in agents.items():
+            mark_durable(node, call)
         for node, symbols in self._dynamic(flow.source, flow.definition, flow.scope, owner):
             calls = [call for symbol in symbols for call in self._calls_of(symbol)]
-            if calls:
-                mark_durable(node, reaching("dynamic", _shown(node.func), calls))
+            if calls and node in agents:
+                mark_durable(node, agents[node].calling(calls))
+            elif calls:
+                call = reaching("dynamic", _shown(node.func), calls)
+                names = self.choosing.choices(flow, node)
+                chosen = [(name, self._durable(symbol, "", inherited)) for name, symbol in names]
+                choices = tuple((name, one) for name, one in chosen if one)
+                mark_durable(node, replace(call, choices=choices))
+        for function in local_functions(flow):
+            call = function.call()
+            if call and is_async and call.makes_coroutines:
+                # It must return the coroutines that it makes.
+                call = None
+            if call:
+                self.local[function.callee] = function
+                self.helpers[function.callee] = Helper(function.definition, "function", False)
+                for node in function.calls:
+                    mark_durable(node, call)
+
+    def local_to(self, definition: FlowDefinition) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the inlined functions that a function defines, and the variables that it shares.
+
+        Only a local function shares variables, those of the function around it.
+        """
+        outer = definition.definition
+        names = {f.name for f in self.local.values() if f.outer is outer}
+        shared = {s for f in self.local.values() if f.definition is definition for s in f.shared}
+        return frozenset(names), frozenset(shared)
+
+    def keep(self, callee: str) -> None:
+        """Leave a local function, and the local functions that call it, where they are."""
+        kept = self.local.pop(callee)
+        for node in kept.calls:
+            unmark_durable(node)
+        for other in [*self.local.values()]:
+            inside = {node for stmt in other.definition.definition.body for node in walk(stmt)}
+            if other.callee in self.local and not inside.isdisjoint(kept.calls):
+                self.keep(other.callee)
 
     @cached_property
     def methods(self) -> Methods:
         return Methods(self.names, self.module)
+
+    @cached_property
+    def agents(self) -> Agents:
+        return Agents(self.names, self.module)
+
+    @cached_property
+    def choosing(self) -> Choosing:
+        return Choosing(self.names, self.methods, self.tables)
 
     @cached_property
     def tables(self) -> Tables:
@@ -120,6 +179,7 @@ class Calls:
     ) -> Iterator[tuple[ast.Call, list[Symbol]]]:
         """Yield the calls in a function that may reach callables through a value."""
         known = {node for node, _, _ in self._called(source, definition, owner)}
+        known.update(node for node, _ in self.agents.marked(source, definition))
 
         def is_module(name: str) -> bool:
             symbol = self.names.lookup(source, name, scope)
@@ -130,6 +190,7 @@ class Calls:
             lambda name: self.tables.is_object(self.names.variable(source, name, scope)),
             self.methods.named,
             is_module,
+            lambda name: self.choosing.table(source, name, scope) is not None,
             self._gives_data,
         )
         yield from dynamic.find(definition, known)
@@ -173,20 +234,25 @@ class Calls:
         """Return the durable calls made when the object of `symbol` is called."""
         if symbol.kind == "checkpoint":
             options = checkpoint_options(symbol)
-            return (DurableCall("checkpoint", options.name, options),)
+            is_async = _is_async(symbol)
+            return (DurableCall("checkpoint", options.name, options, is_async=is_async),)
         return self._transitive_calls(symbol) if _is_function(symbol) else ()
 
     def _durable(
         self, symbol: Symbol, method: str, inherited: tuple[ast.keyword, ...] = ()
     ) -> DurableCall | None:
         if symbol.kind == "primitive" and symbol.name in PRIMITIVES and not method:
-            return DurableCall(PRIMITIVES[symbol.name], symbol.name)
+            name = symbol.name.removeprefix(AIO)
+            return DurableCall(PRIMITIVES[symbol.name], name, is_async=name != symbol.name)
         if symbol.kind == "checkpoint":
             kind: CallKind = "submit" if method else "checkpoint"
             options = checkpoint_options(symbol, inherited)
-            return DurableCall(kind, options.name, options)
+            # The future of a submitted call is no coroutine.
+            is_async = _is_async(symbol) and not method
+            return DurableCall(kind, options.name, options, is_async=is_async)
         if _is_function(symbol) and not method and (inside := self._transitive_calls(symbol)):
-            return reaching("helper", symbol.name.rpartition(".")[2], inside)
+            call = reaching("helper", symbol.name.rpartition(".")[2], inside)
+            return replace(call, is_async=_is_async(symbol))
         return None
 
     def _transitive_calls(self, symbol: Symbol) -> tuple[DurableCall, ...]:
@@ -222,6 +288,8 @@ class Calls:
                     found.append(inner)
                 elif call := self._durable(inner, method):
                     found.append(call)
+            assert isinstance(symbol.definition, Function)
+            found += [call for _, call in self.agents.marked(symbol.source, symbol.definition)]
             self._direct_of[symbol.name] = found
         return self._direct_of[symbol.name]
 
@@ -278,10 +346,14 @@ class Calls:
 
     def resolved(self, source: Source, function: ast.AST) -> list[tuple[ast.Call, Symbol, str]]:
         """Return the calls with a known callee: node, symbol, and the method, such as `submit`."""
+        if function not in self._resolved:
+            self._resolved[function] = [*self._resolve(source, function)]
+        return self._resolved[function]
+
+    def _resolve(self, source: Source, function: ast.AST) -> Iterator[tuple[ast.Call, Symbol, str]]:
         name = getattr(function, "name", "")
         top = name if function in source.tree.body else ""
         method_own = bound_in(function) if _is_method(function, top) else set()
-        found = []
         for node, hidden in _calls(function):
             target, method = node.func, ""
             if isinstance(target, ast.Attribute) and target.attr in SUBMITS:
@@ -295,8 +367,7 @@ class Calls:
                 continue
             symbol = self.names.resolve(source, target, top)
             if symbol:
-                found.append((node, symbol, method))
-        return found
+                yield node, symbol, method
 
 
 def _is_method(function: ast.AST, top: str) -> TypeGuard[ast.FunctionDef]:
@@ -305,6 +376,10 @@ def _is_method(function: ast.AST, top: str) -> TypeGuard[ast.FunctionDef]:
 
 def _is_function(called: Symbol | DurableCall) -> TypeGuard[Symbol]:
     return isinstance(called, Symbol) and called.kind in ("function", "flow")
+
+
+def _is_async(symbol: Symbol) -> bool:
+    return isinstance(symbol.definition, ast.AsyncFunctionDef)
 
 
 def _is_callable(symbol: Symbol) -> bool:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeGuard
 
+from kitaru.wire.structs import Struct
 from kitaru_compiler.frontend.source import Source
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _BRANCHES = (ast.If, ast.While, ast.Match, ast.ExceptHandler, ast.IfExp, ast.BoolOp)
 
 
-@dataclass(frozen=True)
-class Registration:
+class Registration(Struct):
     """A call of `register_codec` for the class `cls`, if the class is named explicitly.
 
     `inside` is empty if each import of the module makes the call. Otherwise it names the enclosing

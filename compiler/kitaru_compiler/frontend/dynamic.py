@@ -42,6 +42,8 @@ class DynamicCalls:
     objects: Is
     methods: Methods
     modules: Is
+    # Whether a module's name is certainly a dict, whose `get` calls no argument.
+    dicts: Is
     # Whether the result of the callee is data that cannot be called.
     gives_data: Callable[[Symbol], bool]
     _variables: dict[str, Found] = field(default_factory=dict)
@@ -64,7 +66,8 @@ class DynamicCalls:
         self._follow_variables(function.body)
         for stmt in function.body:
             for node in walk(stmt):
-                if isinstance(node, ast.Call) and durable_of(node) is None:
+                durable = durable_of(node)
+                if isinstance(node, ast.Call) and (durable is None or durable.kind == "agent"):
                     found = self._reaches(node)
                     if node not in known:
                         found.update(self._called_on(node.func))
@@ -89,6 +92,10 @@ class DynamicCalls:
             case ast.Name(id=name) if name in LOOKERS and name not in self._locals:
                 values: list[ast.expr] = [keyword.value for keyword in call.keywords]
             case ast.Attribute(value=ast.Constant()):
+                return {}
+            case ast.Attribute(value=ast.Name(id=name), attr="get") if (
+                name not in self._locals and self.dicts(name)
+            ):
                 return {}
             case ast.Attribute(attr=method) if method not in SUBMITS:
                 values = [*call.args, *(keyword.value for keyword in call.keywords)]
@@ -118,6 +125,10 @@ class DynamicCalls:
         """Return the methods that a call on an unknown object may reach, by the method's name."""
         match callee:
             case ast.Attribute(value=ast.Constant() | ast.JoinedStr()):
+                return {}
+            case ast.Attribute(value=ast.Name(id=name), attr="get") if (
+                name not in self._locals and self.dicts(name)
+            ):
                 return {}
             case ast.Attribute(attr=method):
                 root = callee.value

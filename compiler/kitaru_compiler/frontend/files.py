@@ -10,11 +10,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from kitaru.wire import disk
+from kitaru.wire.structs import Struct
 from kitaru_compiler.frontend.paths import (
     BEGINNINGS,
     PATH_FUNCTIONS,
@@ -65,8 +65,7 @@ _MAYBE_LOCATED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(Struct):
     """A reference; `path` is absolute, or relative to the working directory if `in_cwd`.
 
     `pattern` is the glob below the path. `module` is the absolute name, or name pattern, of modules

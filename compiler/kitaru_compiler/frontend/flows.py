@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from kitaru.wire.names import suggestion
 from kitaru.wire.plan import Parameter, ParameterType
+from kitaru.wire.structs import Struct
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.names import (
     INPUT_NAME_NOT_ALLOWED,
@@ -16,8 +16,8 @@ from kitaru_compiler.diagnostics.rules.names import (
     VARIABLE_INPUTS,
 )
 from kitaru_compiler.diagnostics.rules.source import (
-    ASYNC_OR_GENERATOR_FLOW,
     FLOW_NOT_IMPORTABLE,
+    GENERATOR_FLOW,
     NO_FLOW,
     SEVERAL_FLOWS,
     UNKNOWN_FLOW,
@@ -33,12 +33,11 @@ RESERVED_PREFIX = "kitaru_"
 EXAMPLE = "from kitaru import flow\n\n@flow\ndef main() -> str: ..."
 
 
-@dataclass(frozen=True)
-class FlowDefinition:
+class FlowDefinition(Struct):
     """One `@flow` function of a module; `name` is set in its decorator, or equals `variable`.
 
     `options` are the arguments of the decorator. A helper of a flow is described in the same way.
-    For a method, `owner` is its class.
+    For a method, `owner` is its class. For a local function, `outer` is the function around it.
     """
 
     name: str
@@ -47,6 +46,7 @@ class FlowDefinition:
     definition: ast.FunctionDef | ast.AsyncFunctionDef
     options: tuple[ast.keyword, ...] = ()
     owner: str = ""
+    outer: FlowDefinition | None = None
 
     def option(self, name: str) -> Any:
         """Return an argument of the decorator, None if it is absent or not a literal."""
@@ -56,11 +56,15 @@ class FlowDefinition:
     def function(self) -> str:
         """The function's qualified name in its module."""
         name = self.definition.name
+        if self.outer:
+            return f"{self.outer.function}.<locals>.{name}"
         return f"{self.owner}.{name}" if self.owner else name
 
     @property
     def scope(self) -> str:
         """The name of its body's scope for `Names`: a method's scope is that of the module."""
+        if self.outer:
+            return self.outer.scope
         return "" if self.owner else self.definition.name
 
 
@@ -128,26 +132,16 @@ def _no_flow(source: Source, names: Names) -> list[Diagnostic]:
 
 
 def check_definition(flow: FlowDefinition) -> list[Diagnostic]:
-    """Return the faults of the flow's own definition: async, generator, inputs."""
+    """Return the faults of the flow's own definition: generator, inputs."""
     source, definition = flow.source, flow.definition
     found: list[Diagnostic] = []
-    if isinstance(definition, ast.AsyncFunctionDef):
-        fix = (
-            f"write `def {flow.name}(…)`; checkpoints may be async, the flow awaits nothing itself"
-        )
-        message = f"`{flow.name}` is an async flow"
-        return [
-            Diagnostic(ASYNC_OR_GENERATOR_FLOW, source.span(definition), message, "async here", fix)
-        ]
     for stmt in definition.body:
         for node in own_nodes(stmt):
             if isinstance(node, ast.Yield | ast.YieldFrom):
                 message = f"`{flow.name}` is a generator: calling it would run nothing"
                 fix = "collect the values in a list and return it"
                 found.append(
-                    Diagnostic(
-                        ASYNC_OR_GENERATOR_FLOW, source.span(node), message, "yields here", fix
-                    )
+                    Diagnostic(GENERATOR_FLOW, source.span(node), message, "yields here", fix)
                 )
     arguments = definition.args
     for extra in (arguments.vararg, arguments.kwarg):

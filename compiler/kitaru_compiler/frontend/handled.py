@@ -12,7 +12,7 @@ import ast
 from collections.abc import Iterator
 
 from kitaru_compiler.frontend.source import Source
-from kitaru_compiler.ir.handled import READERS, reads_exception
+from kitaru_compiler.ir.known import EXCEPTION_READERS, reads_exception
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -20,7 +20,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 def exception_reader(source: Source) -> str:
     """Return where a module contains such code, for a diagnostic; empty if nowhere."""
     raises = any(node.exc is None for node in source.nodes.of(ast.Raise))
-    if not raises and not any(name in source.text for name in READERS):
+    if not raises and not any(name in source.text for name in EXCEPTION_READERS):
         return ""
     found = next(_outside_handlers(source.tree), None)
     if found is None:

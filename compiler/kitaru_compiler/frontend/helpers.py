@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 
+from kitaru.wire.structs import Struct
 from kitaru_compiler.frontend.flows import FlowDefinition
 from kitaru_compiler.frontend.names import Symbol
 from kitaru_compiler.ir.scope import own_nodes
@@ -12,8 +12,7 @@ from kitaru_compiler.ir.scope import own_nodes
 Why = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Helper:
+class Helper(Struct):
     """A function of the project that makes durable calls; `kind` is the kind of its symbol.
 
     `recursive` means that it may call itself, directly or through other functions.
@@ -33,18 +32,19 @@ class Helper:
         definition = FlowDefinition(name, name, symbol.source, symbol.definition, owner=class_name)
         return Helper(definition, symbol.kind, recursive)
 
-    def why_not(self) -> Why | None:
-        """Return why it must stay a call, and the remedy; None if it can be inlined."""
+    def why_not(self, flow: ast.FunctionDef | ast.AsyncFunctionDef) -> Why | None:
+        """Return why it must stay a call of `flow`, and the remedy; None if it can be inlined."""
         function, name = self.definition.definition, f"`{self.definition.name}`"
         if self.recursive:
             return f"{name} calls itself", "loop in the flow instead"
-        if isinstance(function, ast.AsyncFunctionDef):
+        if isinstance(function, ast.AsyncFunctionDef) and isinstance(flow, ast.FunctionDef):
             return f"{name} is async", "write `def`, and call checkpoints in it"
         if function.decorator_list and self.kind != "flow":
             return f"{name} is decorated: what runs is known only at run time", _PLAIN
         if self.definition.owner and any(map(_needs_its_class, ast.walk(function))):
             return f"{name} uses `super()` or a private name", "write that part as a function"
-        if not self.definition.owner and function not in self.definition.source.tree.body:
+        is_method_or_local = self.definition.owner or self.definition.outer
+        if not is_method_or_local and function not in self.definition.source.tree.body:
             return f"{name} is defined under a condition", "define it once, at the top level"
         if function.args.vararg or function.args.kwarg:
             return f"{name} takes any number of arguments", "name each parameter"

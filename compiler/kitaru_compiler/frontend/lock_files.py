@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.wire import disk
+from kitaru.wire.structs import Struct
 
 NAMES = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -29,8 +30,7 @@ _FILE = re.compile(rf"(-any|linux[^-]*_({'|'.join(MACHINES)}))\.whl$|\.(tar\.[a-
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Locked:
+class Locked(Struct):
     """A distribution that containers install in one version.
 
     `marker` is the condition for its installation, empty if it is always installed. `hashes` are
@@ -43,8 +43,7 @@ class Locked:
     hashes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct):
     """A distribution required by another distribution or by the project."""
 
     name: str

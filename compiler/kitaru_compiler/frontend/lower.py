@@ -8,12 +8,14 @@ from collections.abc import Mapping
 
 from kitaru_compiler.frontend.flows import FlowDefinition
 from kitaru_compiler.frontend.methods import Methods
-from kitaru_compiler.frontend.names import Names
+from kitaru_compiler.frontend.names import Names, dotted_name
 from kitaru_compiler.frontend.replacing import Replacing
+from kitaru_compiler.ir.awaits import awaited
 from kitaru_compiler.ir.known import BUILTINS, CONSUMERS, FRAME_READERS, is_literal
 from kitaru_compiler.ir.nodes import Code, FlowIR
 from kitaru_compiler.ir.scope import (
     argument_names,
+    bound_in,
     bound_names,
     certainly_bound,
     deleted_names,
@@ -32,9 +34,18 @@ DISPLAYS: dict[type[ast.expr], type] = {
 
 
 def lower(
-    flow: FlowDefinition, names: Names, literals: Mapping[str, ast.expr], methods: Methods
+    flow: FlowDefinition,
+    names: Names,
+    literals: Mapping[str, ast.expr],
+    methods: Methods,
+    inlined: frozenset[str] = frozenset(),
+    shared: frozenset[str] = frozenset(),
 ) -> FlowIR:
-    """Return the IR of a flow or a helper whose calls have been marked (`frontend.calls`)."""
+    """Return the IR of a flow or a helper whose calls have been marked (`frontend.calls`).
+
+    The definitions of the local functions `inlined` are left out. `shared` are the variables that a
+    local function reads from the function around it.
+    """
     replacing = methods.replacing
     definition = flow.definition
     body = definition.body[1:] if ast.get_docstring(definition) is not None else definition.body
@@ -44,23 +55,55 @@ def lower(
     local = set(parameters).union(*(bound_names(stmt) | deleted_names(stmt) for stmt in body))
     mentioned = {n.id for stmt in body for n in walk(stmt) if isinstance(n, ast.Name)}
     bound = set().union(*(bound_names(stmt) for stmt in flow.source.tree.body))
+    around = bound_in(flow.outer.definition) if flow.outer else set()
+    left_out = {name: stmt for stmt in body for name in _defined(stmt) if name in inlined}
+    kept = [stmt for stmt in body if stmt not in left_out.values()]
+    if isinstance(definition, ast.AsyncFunctionDef):
+        kept = awaited(kept, lambda callee: _from_asyncio(flow, names, replacing, local, callee))
     return FlowIR(
         name=flow.name,
         function=flow.function,
         source=flow.source,
         definition=definition,
-        body=[Code(stmt) for stmt in body],
+        body=[Code(stmt) for stmt in kept],
         parameters=tuple(parameters),
         locals=frozenset(local),
         mentioned=frozenset(mentioned | bound),
-        globals=frozenset(bound | _doubtful_builtins(flow, replacing)),
-        constants=frozenset(n for n in constants(flow.source.tree) if not replacing.name(n)),
-        literals=literals,
-        modules=_modules(flow, names, mentioned - local, replacing),
+        globals=frozenset(bound | around | _doubtful_builtins(flow, replacing)),
+        constants=frozenset(
+            n for n in constants(flow.source.tree) - around if not replacing.name(n)
+        ),
+        literals={n: value for n, value in literals.items() if n not in around},
+        modules=_modules(flow, names, mentioned - local - around, replacing),
         replaced=frozenset({*replacing.named, *replacing.attributes}),
         containers=_containers(body, parameters),
+        inlined=left_out,
+        outer=flow.outer.definition if flow.outer else None,
+        shared=shared,
         exception_reader=methods.exception_reader,
     )
+
+
+def _defined(stmt: ast.stmt) -> list[str]:
+    """Return the name of the function or lambda that a statement defines."""
+    match stmt:
+        case (
+            ast.FunctionDef(name=name) | ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda())
+        ):
+            return [name]
+    return []
+
+
+def _from_asyncio(
+    flow: FlowDefinition, names: Names, replacing: Replacing, local: set[str], callee: ast.expr
+) -> str:
+    """Return the name of a function or class in asyncio, empty for any other callee."""
+    parts = dotted_name(callee).split(".")
+    if parts[0] in local or any(map(replacing.name, parts)):
+        return ""
+    symbol = names.resolve(flow.source, callee, flow.scope)
+    module, _, name = symbol.name.rpartition(".") if symbol else ("", "", "")
+    return name if module == "asyncio" and symbol and symbol.source is None else ""
 
 
 def bare(flow: FlowDefinition) -> FlowIR:

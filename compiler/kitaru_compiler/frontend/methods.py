@@ -82,7 +82,7 @@ class Methods:
         ]
         if not names:
             return frozenset()
-        counts = Counter(_bindings(function))
+        counts = Counter(bindings(function))
         return frozenset(name for name in names if counts[name] == 1)
 
     def _absolute(self, source: Source, chain: ast.expr) -> str:
@@ -123,7 +123,7 @@ class Methods:
         certain = {name: symbol for name, symbol in found.items() if symbol}
         if not certain:
             return {}
-        counts = Counter(_bindings(function))
+        counts = Counter(bindings(function))
         return {
             name: (symbol, lines[name])
             for name, symbol in certain.items()
@@ -186,7 +186,7 @@ def _constructed(function: Function) -> Iterator[tuple[str, ast.Call, int]]:
                 yield target.id, value, stmt.end_lineno or stmt.lineno
 
 
-def _bindings(function: Function) -> Iterator[str]:
+def bindings(function: Function) -> Iterator[str]:
     """Yield a name once per statement that may bind or unbind it, including nested scopes."""
     for stmt in function.body:
         for node in ast.walk(stmt):

@@ -14,6 +14,7 @@ from typing import Literal
 
 from kitaru.config import compile_cache
 from kitaru.wire.disk_cache import DiskCache
+from kitaru.wire.structs import Struct
 from kitaru_compiler.frontend.project import Project
 from kitaru_compiler.frontend.relevance import near_kitaru
 from kitaru_compiler.frontend.scopes import Origin, Scopes
@@ -25,8 +26,7 @@ SymbolKind = Literal["primitive", "checkpoint", "flow", "function", "class", "mo
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 
-@dataclass(frozen=True)
-class Symbol:
+class Symbol(Struct):
     """The meaning of a name: `name` is absolute, `definition` the statement in `source`, if any.
 
     `options` are the arguments of the decorator that makes it a checkpoint or a flow.

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kitaru.wire.structs import Struct
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.walk import children
 
@@ -42,8 +43,7 @@ _RESOURCES = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Located:
+class Located(Struct):
     """A path: absolute if it starts at a project file, otherwise relative to the cwd (`in_cwd`)."""
 
     path: str
@@ -60,8 +60,7 @@ class Located:
         return replace(self, path=posixpath.dirname(self.path))
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(Struct):
     """A string; `WILD` stands for the parts known only at run time."""
 
     text: str

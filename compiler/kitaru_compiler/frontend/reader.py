@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 from unicodedata import normalize
 
@@ -31,12 +32,23 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 def read_module(tree: ast.Module, lines: Sequence[str]) -> Bound:
     """Return the bindings of a module's own scope; errors of libcst are passed through."""
-    return _Reader().read(_parsed(skeleton(tree, lines)).children)
+    return _of_module(skeleton(tree, lines))
 
 
 def read_function(definition: Definition, lines: Sequence[str]) -> Bound:
     """Return the bindings of a top-level function; errors of libcst are passed through."""
-    text = "".join(lines[definition.lineno - 1 : definition.end_lineno])
+    return _of_function("".join(lines[definition.lineno - 1 : definition.end_lineno]))
+
+
+# A process that compiles for several targets, or after each key press in an editor, reads the same
+# texts again. They are stored here because parsing them takes a fifth of a compilation.
+@lru_cache(maxsize=512)
+def _of_module(text: str) -> Bound:
+    return _Reader().read(_parsed(text).children)
+
+
+@lru_cache(maxsize=512)
+def _of_function(text: str) -> Bound:
     (statement, *_) = _parsed(text).body
     if not isinstance(statement, cst.FunctionDef):
         raise ValueError("the function is not the only statement of its lines")

@@ -23,6 +23,7 @@ import ast
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from kitaru.wire.structs import Struct
 from kitaru_compiler.frontend.names import dotted_name
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import bound_in, bound_names
@@ -86,8 +87,7 @@ class Replacing:
         return self.name(name) or self.methods or self.attributes.get(name, "")
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(Struct):
     """The context of a node: the kind of its scope and its two nearest ancestors.
 
     `own` are the names of the scope's own objects, `hidden` the names that are not builtins.

@@ -23,6 +23,7 @@ from typing import Any
 from kitaru.toml_files import project_file, table
 from kitaru.wire import disk
 from kitaru.wire.plan import Span
+from kitaru.wire.structs import Struct
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.targets import (
     IMPORT_NOT_IN_IMAGE,
@@ -55,8 +56,7 @@ _DISTRIBUTIONS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Listed:
+class _Listed(Struct):
     """One requirement: `text` without marker, hashes and comment, and its location in the list."""
 
     text: str
@@ -91,8 +91,7 @@ class _Lists:
     of_project: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Requirements:
+class Requirements(Struct):
     """The distributions that the steps of a flow install.
 
     `pins` are `NAME==VERSION`, sorted: the project's list, and the dependencies that a lock adds on

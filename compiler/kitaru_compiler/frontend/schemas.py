@@ -48,8 +48,10 @@ def _asked(call: ast.Call, source: Source, names: Names) -> str:
     """Return the primitive that a call or a partial calls: `wait`, `llm`, or empty."""
     for callee in (call.func, *call.args[:1]):
         symbol = names.resolve(source, callee)
-        if symbol is not None and symbol.kind == "primitive" and symbol.name in ("wait", "llm"):
-            return symbol.name
+        if symbol is not None and symbol.kind == "primitive":
+            name = symbol.name.removeprefix("aio.")
+            if name in ("wait", "llm"):
+                return name
         # An import inside a function binds a name that its module does not have.
         if symbol is None and isinstance(callee, ast.Name | ast.Attribute):
             last = callee.id if isinstance(callee, ast.Name) else callee.attr

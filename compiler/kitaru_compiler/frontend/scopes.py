@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kitaru.wire.disk_cache import DiskCache
+from kitaru.wire.structs import Struct
 from kitaru_compiler.frontend.analysis import Analysis
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import Bound, Comprehension, Function, argument_names, definition_time
 from kitaru_compiler.ir.walk import children, walk
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct):
     """The origin of a name: `name` is the imported name, with a dot for each relative level."""
 
     kind: Literal["import", "module", "local", "builtin"]

@@ -75,6 +75,21 @@ class Source:
         end = self._characters(end_line, getattr(node, "end_col_offset", None) or 0)
         return Span(self.file, line, column, end_line, max(end, column + (line == end_line)))
 
+    def written(self, node: ast.expr) -> str:
+        """Return an expression as written, on one line; empty if it is not in the source."""
+        span = self.span(node)
+        lines = self.lines[span.line - 1 : span.end_line]
+        if not lines:
+            return ""
+        lines[-1] = lines[-1][: span.end_column - 1]
+        lines[0] = lines[0][span.column - 1 :]
+        text = " ".join("".join(lines).split())
+        try:
+            ast.parse(text, mode="eval")
+        except SyntaxError:
+            return ""  # a generated expression has the position of a statement
+        return text
+
     def name_span(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Span:
         """Return the span of a function's name in its definition."""
         line = self.lines[node.lineno - 1] if node.lineno <= len(self.lines) else ""

@@ -6,10 +6,11 @@ import io
 import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 from kitaru.wire.plan import Span
+from kitaru.wire.structs import Struct
 from kitaru_compiler.diagnostics.catalogue import codes
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.source import IGNORE_WITHOUT_EFFECT
@@ -19,12 +20,21 @@ MOST_CODES = 100
 _WORD = re.compile(r"[^\s,]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Ignore:
-    """One comment: its position, and each code in it with the position of the code."""
+class Ignore(Struct):
+    """One comment: its position, and each code in it with the position of the code.
+
+    `first` is the first line that it covers. A line that ends in a backslash or inside a string has
+    no room for a comment: the next comment covers it.
+    """
 
     span: Span
     codes: tuple[tuple[str, Span], ...]
+    first: int
+
+    @property
+    def lines(self) -> range:
+        """The lines whose findings the comment may suppress."""
+        return range(self.first, self.span.line + 1)
 
 
 def ignores(texts: Mapping[str, str]) -> list[Ignore]:
@@ -34,7 +44,12 @@ def ignores(texts: Mapping[str, str]) -> list[Ignore]:
 
 def silence(found: Iterable[Diagnostic], comments: Iterable[Ignore]) -> list[Diagnostic]:
     """Mark the findings that a comment on their line suppresses; errors cannot be suppressed."""
-    asked = {(c.span.file, c.span.line, code) for c in comments for code, _ in c.codes}
+    asked = {
+        (comment.span.file, line, code)
+        for comment in comments
+        for line in comment.lines
+        for code, _ in comment.codes
+    }
 
     def is_silenced(d: Diagnostic) -> bool:
         return d.severity != "error" and (d.span.file, d.span.line, d.code) in asked
@@ -61,7 +76,8 @@ def without_effect(
                 IGNORE_WITHOUT_EFFECT, span, message, help="`# kitaru: ignore[KIT202]`"
             )
         for code, place in comment.codes:
-            hit = listed.get((span.file, span.line, code))
+            hits = (listed.get((span.file, line, code)) for line in comment.lines)
+            hit = next(filter(None, hits), None)
             if hit is None or not hit.silenced:
                 yield Diagnostic(
                     IGNORE_WITHOUT_EFFECT, place, _said(code, hit), help=_fix(code, hit)
@@ -87,7 +103,7 @@ def _holds(part: Span, span: Span) -> bool:
 def _in_file(file: str, text: str) -> Iterator[Ignore]:
     if not _IGNORE.search(text):
         return
-    for line, column, comment in _comments(file, text):
+    for line, column, comment, covered in _comments(file, text):
         match = _IGNORE.search(comment)
         if match:
 
@@ -97,18 +113,25 @@ def _in_file(file: str, text: str) -> Iterator[Ignore]:
             first = match.start("codes")
             words = islice(_WORD.finditer(match["codes"] or ""), MOST_CODES)
             named = ((w.group().upper(), place(first + w.start(), first + w.end())) for w in words)
-            yield Ignore(place(*match.span()), tuple(named))
+            yield Ignore(place(*match.span()), tuple(named), covered)
 
 
-def _comments(file: str, text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield line, column from 0 and text of possible comments; in valid Python they are certain."""
+def _comments(file: str, text: str) -> Iterator[tuple[int, int, str, int]]:
+    """Yield line, column from 0, text and first covered line of possible comments.
+
+    In valid Python, comments are certain.
+    """
     if not file.endswith(".py"):
         for number, line in enumerate(text.split("\n"), 1):
-            yield number, 0, line
+            yield number, 0, line, number
         return
+    # The last line that ended where a comment could be.
+    ended = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(text, newline=None).readline):
             if token.type == tokenize.COMMENT:
-                yield *token.start, token.string
+                yield *token.start, token.string, ended + 1
+            elif token.type in (tokenize.NL, tokenize.NEWLINE):
+                ended = token.start[0]
     except (tokenize.TokenError, SyntaxError):  # reported by the file's own finding
         return

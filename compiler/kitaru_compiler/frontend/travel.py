@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kitaru.config import compiled_settings
 from kitaru.toml_files import project_file
 from kitaru.wire import disk
+from kitaru.wire.structs import Struct
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.targets import BUNDLE_TOO_LARGE, FILE_NOT_IN_BUNDLE
 from kitaru_compiler.frontend.files import Reference, below, matched
@@ -72,8 +73,7 @@ def travel(project: Project, source: Source) -> Travel:
     return _Packing(project, source).packed()
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(Struct):
     """A candidate for the bundle: the reason, and the reference that names it, if any."""
 
     path: Path

@@ -1,4 +1,4 @@
-"""Builtins whose effect on frames, functions and generators is known, and literal expressions."""
+"""Names and expressions whose effect is known: builtins, literals, readers of an exception."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ FRAME_READERS = frozenset({"locals", "vars", "dir", "eval", "exec", "globals"})
 CONSUMERS = frozenset(
     {"all", "any", "dict", "frozenset", "list", "max", "min", "set", "sorted", "sum", "tuple"}
 )
+# `sys.exc_info()`, `sys.exception()`, `logger.exception(…)`, `traceback.format_exc()` and similar.
+EXCEPTION_READERS = frozenset(
+    {"capture_exception", "exc_info", "exception", "format_exc", "print_exc"}
+)
 
 
 def is_literal(node: ast.expr) -> bool:
@@ -22,4 +26,20 @@ def is_literal(node: ast.expr) -> bool:
             return True
         case ast.Tuple(elts=elts):
             return all(map(is_literal, elts))
+    return False
+
+
+def reads_exception(node: ast.AST) -> bool:
+    """Return whether `node` itself reads the exception that is being handled.
+
+    Any mention of a reader's name counts, also as a keyword (`exc_info=True`) or in a string.
+    """
+    match node:
+        case ast.Attribute(attr=name) | ast.alias(name=name):
+            return name in EXCEPTION_READERS
+        case ast.Name(id=name) | ast.keyword(arg=name) | ast.Constant(value=str(name)):
+            # A variable called `exception` is common and harmless.
+            return name in EXCEPTION_READERS and name != "exception"
+        case ast.Raise(exc=None):
+            return True
     return False

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from kitaru.wire.plan import PlannedAgent
+from kitaru.wire.structs import Struct, replace
 from kitaru_compiler.diagnostics.model import Rule
 from kitaru_compiler.ir.walk import walk
 
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
 
 # The values of parameters, in evaluation order.
 Arguments = list[tuple[str, ast.expr]]
-CallKind = Literal["checkpoint", "llm", "wait", "log", "memory", "submit", "helper", "dynamic"]
+CallKind = Literal[
+    "checkpoint", "llm", "wait", "log", "memory", "submit", "helper", "dynamic", "agent"
+]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointOptions:
+class CheckpointOptions(Struct):
     """The literal arguments of `@checkpoint(...)`, `None` if absent or not a literal.
 
     Unset retry options are inherited from the flow. `native_retry` is true if an orchestrator can
@@ -43,14 +46,18 @@ class CheckpointOptions:
     pickle: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DurableCall:
+class DurableCall(Struct):
     """The durable operation of one call in the source.
 
     `name` is the name of the callee in diagnostics. `inside` are the durable calls that a helper,
     or a called value, may make. `needs` are the options of the checkpoints among them. `callee` is
     the absolute name of a helper that this call certainly reaches, empty if that is uncertain.
-    `doubt` describes the code that may replace it.
+    `doubt` describes the code that may replace it. `choices` are the checkpoints of which a dynamic
+    call certainly calls one: the name of each in the module, and its call. For an agent, `inside`
+    are its name, the checkpoints among its tools, and `wait` if it may ask a person; `agent` has
+    its parts. `is_async`: the call returns a coroutine in an async function. `makes_coroutines`: it
+    may make calls whose coroutines it does not await itself. `is_deferred`: its coroutine is not
+    awaited where it is made, so the call runs elsewhere.
     """
 
     kind: CallKind
@@ -60,11 +67,28 @@ class DurableCall:
     needs: tuple[CheckpointOptions, ...] = ()
     callee: str = ""
     doubt: str = ""
+    choices: tuple[tuple[str, DurableCall], ...] = ()
+    agent: PlannedAgent | None = None
+    is_async: bool = False
+    makes_coroutines: bool = False
+    is_deferred: bool = False
 
     @property
     def records(self) -> tuple[str, ...]:
         """The names of the records that the call may write."""
         return self.inside or (self.name,)
+
+    def calling(self, calls: Iterable[DurableCall]) -> DurableCall:
+        """Return the call of an agent that may also make `calls`, in a tool or a node."""
+        other = reaching(self.kind, self.name, calls)
+        inside = dict.fromkeys((*self.records, *other.records))
+        needs = dict.fromkeys((*self.needs, *other.needs))
+        return replace(self, inside=tuple(inside), needs=tuple(needs))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the call certainly reaches a local function."""
+        return "<locals>" in self.callee
 
     @property
     def may_wait(self) -> bool:
@@ -77,7 +101,8 @@ def reaching(kind: CallKind, name: str, calls: Iterable[DurableCall]) -> Durable
     distinct = tuple(dict.fromkeys(calls))
     names = tuple(dict.fromkeys(call.name for call in distinct))
     needs = tuple(call.options for call in distinct if call.options)
-    return DurableCall(kind, name, inside=names, needs=needs)
+    coroutines = any(call.is_async or call.makes_coroutines for call in distinct)
+    return DurableCall(kind, name, inside=names, needs=needs, makes_coroutines=coroutines)
 
 
 def mark_durable(node: ast.Call, call: DurableCall) -> None:
@@ -85,9 +110,20 @@ def mark_durable(node: ast.Call, call: DurableCall) -> None:
     node.durable = call  # type: ignore[attr-defined]
 
 
+def unmark_durable(node: ast.Call) -> None:
+    """Remove the call from its node."""
+    del node.durable  # type: ignore[attr-defined]
+
+
 def durable_of(node: ast.AST) -> DurableCall | None:
     """Return the durable call at `node`, or None if no durable operation is known."""
     return getattr(node, "durable", None)
+
+
+def is_deferred(node: ast.AST) -> bool:
+    """Return whether a node is a call whose coroutine is not awaited where it is made."""
+    call = durable_of(node)
+    return call is not None and call.is_deferred
 
 
 def durable_calls(*nodes: ast.AST) -> list[DurableCall]:
@@ -131,6 +167,7 @@ class Region:
     """Statements with durable calls that stay in one process, and the rule that explains it.
 
     `needs` are the options of the checkpoints that unknown calls in the statements may reach.
+    `definitions` are those of the local functions that they call, which run first.
     """
 
     stmts: list[ast.stmt]
@@ -140,6 +177,7 @@ class Region:
     at: ast.AST
     help: str = ""
     needs: tuple[CheckpointOptions, ...] = ()
+    definitions: tuple[ast.stmt, ...] = ()
 
 
 @dataclass(slots=True)
@@ -211,6 +249,10 @@ class FlowIR:
         replaced: the names that code of the project sets as attributes of any object.
         containers: the locals that are only ever assigned a display of this builtin type.
         mentioned: every name in the flow's source.
+        inlined: the definitions of local functions, by name, which are omitted because their calls
+            are inlined.
+        outer: for a local function, the definition of the function around it.
+        shared: for a local function, the variables of that function that it reads.
         exception_reader: the place of project code that reads the handled exception outside a
             handler.
         temporaries: the names created by passes.
@@ -231,9 +273,17 @@ class FlowIR:
     modules: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     containers: dict[str, type] = field(default_factory=dict)
+    inlined: Mapping[str, ast.stmt] = field(default_factory=dict)
+    outer: ast.FunctionDef | ast.AsyncFunctionDef | None = None
+    shared: frozenset[str] = frozenset()
     exception_reader: str = ""
     whole: Region | None = None
     temporaries: list[str] = field(default_factory=list)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is `async def`, as its blocks are then."""
+        return isinstance(self.definition, ast.AsyncFunctionDef)
 
     def is_builtin(self, name: str, wanted: frozenset[str]) -> bool:
         """Return whether `name` is one of the builtins `wanted` and not shadowed."""
@@ -261,13 +311,15 @@ class Activation:
     """One activation of a function: of the flow itself, which has no caller, or of a helper.
 
     `call` is the caller's expression. The activation's variables are stored in the flow's frame
-    under `name`, which is unique in the flow.
+    under `name`, which is unique in the flow. A local function reads the variables of `outer`, the
+    activation that defines it.
     """
 
     name: str
     ir: FlowIR
     caller: Activation | None = None
     call: ast.Call | None = None
+    outer: Activation | None = None
 
     def qualified(self, variable: str) -> str:
         """Return the name of one of its variables in the flow's frame."""

@@ -10,6 +10,13 @@ from kitaru_compiler.ir.walk import children, walk
 
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+_DEFINITIONS = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef})
+# The nodes that bind names, and comprehensions, which hide the names that they bind.
+_BINDING = frozenset({
+    ast.Name, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs,
+    ast.MatchStar, ast.MatchMapping, ast.Import, ast.ImportFrom,
+    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
+})  # fmt: skip
 
 
 class Bound(NamedTuple):
@@ -39,7 +46,7 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
     while pending:
         node = pending.pop()
         yield node
-        later = isinstance(node, Function | ast.ClassDef)
+        later = node.__class__ in _DEFINITIONS
         inner = definition_time(node) if later else children(node)  # type: ignore[arg-type]
         pending += reversed(inner)
 
@@ -50,7 +57,7 @@ def own_statements(stmt: ast.stmt) -> Iterator[ast.stmt]:
     while pending:
         stmt = pending.pop()
         yield stmt
-        if not isinstance(stmt, Function | ast.ClassDef):
+        if stmt.__class__ not in _DEFINITIONS:
             pending += reversed([*inner_statements(stmt)])
 
 
@@ -77,7 +84,7 @@ def definition_time(node: Function | ast.ClassDef) -> list[ast.expr]:
 def bound_names(node: ast.AST) -> set[str]:
     """Return the names that `node` may bind in its scope."""
     names: set[str] = set()
-    own = [*own_nodes(node)]
+    own = [child for child in own_nodes(node) if child.__class__ in _BINDING]
     hidden = _comprehension_targets(own)
     for child in own:
         match child:

@@ -15,6 +15,15 @@ from kitaru_compiler.diagnostics.faults import findings_of
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.frontend.flows import FlowDefinition
 from kitaru_compiler.frontend.names import Names
+from kitaru_compiler.lint.agents import (
+    agent_names,
+    blocking_runs,
+    durable_agent_in_checkpoint,
+    tools_with_resources,
+    toolsets,
+    two_journals,
+    undurable_runs,
+)
 from kitaru_compiler.lint.arguments import changed_arguments, returned_arguments
 from kitaru_compiler.lint.body import Bodies, Body
 from kitaru_compiler.lint.dead import futures, unreachable
@@ -22,8 +31,10 @@ from kitaru_compiler.lint.inputs import inputs_without_json
 from kitaru_compiler.lint.kept_values import kept_state
 from kitaru_compiler.lint.misuse import (
     awaited_checkpoints,
+    blocking_in_async_flow,
     durable_in_checkpoint,
     model_calls,
+    never_awaited,
     pickle_option,
 )
 from kitaru_compiler.lint.naming import (
@@ -39,6 +50,13 @@ from kitaru_compiler.lint.values import identity_of_literals, order_of_sets
 from kitaru_compiler.lint.waits import cleanup_around_waits, long_polling
 
 Adviser = Callable[[Body], Iterable[Diagnostic]]
+AGENTS: tuple[Adviser, ...] = (
+    undurable_runs,
+    agent_names,
+    two_journals,
+    tools_with_resources,
+    toolsets,
+)
 FLOW: tuple[Adviser, ...] = (
     flow_name,
     inputs_without_json,
@@ -56,6 +74,14 @@ FLOW: tuple[Adviser, ...] = (
     model_calls,
     cleanup_around_waits,
     long_polling,
+    *AGENTS,
+)
+# A future of an async flow may be awaited by a task, so nothing is certain about it.
+ASYNC_FLOW: tuple[Adviser, ...] = (
+    *(adviser for adviser in FLOW if adviser is not futures),
+    blocking_in_async_flow,
+    blocking_runs,
+    never_awaited,
 )
 CHECKPOINT: tuple[Adviser, ...] = (
     durable_in_checkpoint,
@@ -66,16 +92,18 @@ CHECKPOINT: tuple[Adviser, ...] = (
     changed_globals,
     changed_arguments,
     returned_arguments,
+    durable_agent_in_checkpoint,
 )
 
 
 def advise(flow: FlowDefinition, names: Names) -> list[Diagnostic]:
     """Return the warnings about a flow and the checkpoints that it mentions.
 
-    The flow's durable calls must have been marked (see `frontend.calls`).
+    The durable calls of the flow must have been marked (see `frontend.calls`).
     """
     body = Bodies(names).of(flow.source, flow.definition, flow.options)
-    found = _asked(FLOW, body)
+    is_async = isinstance(flow.definition, ast.AsyncFunctionDef)
+    found = _asked(ASYNC_FLOW if is_async else FLOW, body)
     for inner in _checkpoints(body):
         found += _asked(CHECKPOINT, inner)
     return found

@@ -43,7 +43,7 @@ from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import Comprehension, Function, argument_names, bound_names, own_nodes
 from kitaru_compiler.ir.walk import children, walk
 
-_FLOW, _CHECKPOINT = Class("kitaru.flow", "Flow"), Class("kitaru.checkpoint", "Checkpoint")
+_FLOW, _CHECKPOINT = Class("kitaru.flows", "Flow"), Class("kitaru.checkpoints", "Checkpoint")
 # The exceptions that a handler may catch, by rule.
 _CAUGHT = {
     WRONG_ARGUMENTS.code: {"TypeError"},
@@ -300,7 +300,7 @@ class _Reader:
             # The function's own `**parameters` accept any keyword.
             if definition.args.kwarg is not None:
                 return ()
-            return self.api.fields("kitaru.checkpoint", "CallOptions")
+            return self.api.fields("kitaru.checkpoints", "CallOptions")
         if owner.cls == _FLOW and method == "run":
             return self.api.fields("kitaru.local_flow", "RunOptions")
         return ()

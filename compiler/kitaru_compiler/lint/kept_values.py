@@ -1,4 +1,8 @@
-"""Find stateful module-level objects that a flow uses before and after a checkpoint."""
+"""Find module-level objects whose state keeps a flow in one process.
+
+They are iterators, connections and the like that it uses before and after a checkpoint, and context
+variables that it sets before one.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from kitaru.wire.plan import Span
 from kitaru_compiler.diagnostics.model import Diagnostic
 from kitaru_compiler.diagnostics.rules.values import MODULE_STATE
-from kitaru_compiler.frontend.names import Names
+from kitaru_compiler.frontend.names import Names, dotted_name
 from kitaru_compiler.frontend.source import Source
 from kitaru_compiler.ir.scope import own_nodes
 from kitaru_compiler.lint.body import Body
+from kitaru_compiler.lint.call_graph import reached
 from kitaru_compiler.lint.shared import bindings
 
 _ITERATORS = frozenset({"enumerate", "filter", "iter", "map", "reversed", "zip"})
@@ -30,6 +35,7 @@ _Kept = tuple[str, str]
 
 def kept_state(body: Body) -> Iterator[Diagnostic]:
     """Find objects of a module that are used both before and after a durable call."""
+    yield from _set_variables(body)
     first: dict[_Kept, tuple[int, ast.AST]] = {}
     told: set[_Kept] = set()
     durable: list[int] = []
@@ -50,6 +56,68 @@ def kept_state(body: Body) -> Iterator[Diagnostic]:
             fix = "create it in the checkpoint that uses it, or keep what is in it in a variable"
             related = ((body.source.span(earlier), "used here"), (made, "created here"))
             yield body.find(MODULE_STATE, node, message, help=fix, related=related)
+
+
+def _set_variables(body: Body) -> Iterator[Diagnostic]:
+    """Find context variables that the flow, or a helper of it, sets before a durable call."""
+    last = _last_durable(body)
+    own = [(name, node, name, ()) for name, node in _variables_set(body)]
+    told: set[ast.AST] = set()
+    for name, node, shown, related in [
+        *own,
+        *(
+            (one.fact, one.call, f"{one.name}()", one.related(f"`{one.fact}` is set here"))
+            for one in reached(body, _variables_set)
+        ),
+    ]:
+        if node in told or body.source.span(node).line > last:
+            continue
+        told.add(node)
+        by = "" if shown == name else f" by `{shown}`"
+        message = (
+            f"the context variable `{name}` is set{by}: a step in another process would not have "
+            "its value, so the steps from here on run in this one"
+        )
+        fix = "pass the value to the checkpoints as an argument"
+        yield body.find(MODULE_STATE, node, message, help=fix, related=related)
+
+
+def _last_durable(body: Body) -> int:
+    """Return the last line of the last statement with a durable call, 0 without one."""
+    last = 0
+    for stmt in body.definition.body:
+        uses = _Uses()
+        uses.add(body, own_nodes(stmt))
+        if uses.durable:
+            # In a compound statement, the call may come after any line of it, as in a loop.
+            nested = isinstance(getattr(stmt, "body", None), list)
+            last = (stmt.end_lineno or stmt.lineno) if nested else stmt.lineno - 1
+    return last
+
+
+def _variables_set(body: Body) -> Iterator[tuple[str, ast.AST]]:
+    """Yield the context variables of modules that a function sets."""
+    for node in body.nodes:
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name() | ast.Attribute() as owner, attr="set")
+            ):
+                dotted = dotted_name(owner)
+                if dotted and not body.hides(dotted.partition(".")[0]):
+                    variable = body.names.variable(body.source, dotted)
+                    if _is_context_variable(body, variable):
+                        yield variable.rpartition(".")[2], node
+
+
+def _is_context_variable(body: Body, variable: str) -> bool:
+    module, _, name = variable.rpartition(".")
+    source = body.names.project.find(module) if module else None
+    value = body.names.assignment(source, name) if source is not None else None
+    if source is None or not isinstance(value, ast.Call):
+        return False
+    function = value.func.value if isinstance(value.func, ast.Subscript) else value.func
+    symbol = body.names.resolve(source, function)
+    return symbol is not None and symbol.name == "contextvars.ContextVar" and not symbol.source
 
 
 class _Uses:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from kitaru.errors import UsageError
 from kitaru.wire.names import check_name
+from kitaru.wire.structs import Struct
 from kitaru_compiler.diagnostics.model import Diagnostic, Rule
 from kitaru_compiler.diagnostics.rules.names import DUPLICATE_ID, NAME_NOT_ALLOWED, NAME_REFUSED
 from kitaru_compiler.ir.nodes import DurableCall, durable_of
@@ -100,8 +101,7 @@ def duplicate_ids(body: Body) -> Iterator[Diagnostic]:
         taken.setdefault(call.id, []).append(call)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Struct):
     """A call with a literal id; `arms` are the enclosing parts of statements that may not run."""
 
     id: str

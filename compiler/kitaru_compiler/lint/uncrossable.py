@@ -32,6 +32,7 @@ _KINDS = {
     **dict.fromkeys(["queue.Queue", "queue.SimpleQueue", "random.Random"], _MADE),
     **dict.fromkeys(["concurrent.futures.ThreadPoolExecutor", "functools.partial"], _MADE),
     **dict.fromkeys(["re.compile", "logging.getLogger"], "bind it at module level"),
+    "contextvars.ContextVar": "bind it at module level",
     **dict.fromkeys(["requests.Session", "httpx.Client", "openai.OpenAI"], _MADE),
     **dict.fromkeys(["anthropic.Anthropic", "boto3.client", "boto3.resource"], _MADE),
 }

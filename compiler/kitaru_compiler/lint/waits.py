@@ -20,7 +20,10 @@ def cleanup_around_waits(body: Body) -> Iterator[Diagnostic]:
     """Find `finally`, `with` and catch-all handlers around a wait."""
     for node in body.nodes:
         match node:
-            case ast.With(items=[item, *_], body=inside) if wait := _wait(inside):
+            case (
+                ast.With(items=[item, *_], body=inside)
+                | ast.AsyncWith(items=[item, *_], body=inside)
+            ) if wait := _wait(inside):
                 message = "this block is left after the answer, not when the flow suspends in it"
                 yield _found(body, item.context_expr, message, wait)
             case ast.Try(body=inside) | ast.TryStar(body=inside) if wait := _wait(inside):

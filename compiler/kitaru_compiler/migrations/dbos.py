@@ -8,13 +8,11 @@ from kitaru_compiler.fixes.module import dotted
 from kitaru_compiler.migrations.rewriter import (
     Rewriter,
     callee,
-    decorated,
     decorators,
     functions,
     given,
     positional,
     string,
-    without_async,
 )
 
 _D = "dbos.DBOS."
@@ -42,30 +40,10 @@ class Dbos(Rewriter):
                 elif name in _STEPS:
                     self.checkpoints[function.name.value] = {}
 
-    def leave_FunctionDef(
-        self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
-    ) -> cst.FunctionDef:
-        name = original_node.name.value
-        made = without_async(updated_node) if name in self.sync else updated_node
-        if name not in self.flows and name not in self.checkpoints:
-            return made
-        kind = "flow" if name in self.flows else "checkpoint"
-        self.kitaru.add(kind)
-        kept = []
-        for decorator, updated in zip(
-            original_node.decorators, updated_node.decorators, strict=True
-        ):
-            inner = decorator.decorator
-            if not self.is_theirs(self.name_of(callee(inner))):
-                kept.append(updated)
-                continue
-            if self.name_of(callee(inner)) == f"{_D}transaction":
-                self.mark("transaction and record were one commit; here they are two")
-            kept.append(decorated(kind, self._options(inner) if kind == "checkpoint" else {}))
-        return made.with_changes(decorators=kept)
-
-    def _options(self, decorator: cst.BaseExpression) -> dict[str, str]:
-        if not isinstance(decorator, cst.Call):
+    def options(self, decorator: cst.BaseExpression, kind: str) -> dict[str, str]:
+        if self.name_of(callee(decorator)) == f"{_D}transaction":
+            self.mark("transaction and record were one commit; here they are two")
+        if kind == "flow" or not isinstance(decorator, cst.Call):
             return {}
         options: dict[str, str] = {}
         allowed = given(decorator, "retries_allowed")

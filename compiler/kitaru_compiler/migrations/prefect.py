@@ -8,14 +8,12 @@ from kitaru_compiler.fixes.module import dotted
 from kitaru_compiler.migrations.rewriter import (
     Rewriter,
     callee,
-    decorated,
     decorators,
     functions,
     given,
     positional,
     snake,
     string,
-    without_async,
 )
 
 _TASK = {"retries": "retries", "timeout_seconds": "timeout", "name": "name"}
@@ -61,26 +59,7 @@ class Prefect(Rewriter):
                     case "prefect.task" | "prefect.tasks.task":
                         self.checkpoints[function.name.value] = {}
 
-    def leave_FunctionDef(
-        self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
-    ) -> cst.FunctionDef:
-        name = original_node.name.value
-        made = without_async(updated_node) if name in self.sync else updated_node
-        if name not in self.flows and name not in self.checkpoints:
-            return made
-        kind = "flow" if name in self.flows else "checkpoint"
-        self.kitaru.add(kind)
-        kept = []
-        for decorator, updated in zip(
-            original_node.decorators, updated_node.decorators, strict=True
-        ):
-            theirs = self.is_theirs(self.name_of(callee(decorator.decorator)))
-            kept.append(
-                decorated(kind, self._options(decorator.decorator, kind)) if theirs else updated
-            )
-        return made.with_changes(decorators=kept)
-
-    def _options(self, decorator: cst.BaseExpression, kind: str) -> dict[str, str]:
+    def options(self, decorator: cst.BaseExpression, kind: str) -> dict[str, str]:
         known = _FLOW if kind == "flow" else _TASK
         options: dict[str, str] = {}
         for argument in decorator.args if isinstance(decorator, cst.Call) else ():

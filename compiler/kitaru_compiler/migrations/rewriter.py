@@ -79,6 +79,34 @@ class Rewriter(cst.CSTTransformer):
         """Find the flows and the checkpoints; a subclass fills `flows` and `checkpoints`."""
         raise NotImplementedError
 
+    # Decorators.
+
+    def options(self, decorator: cst.BaseExpression, kind: str) -> dict[str, str]:
+        """Return Kitaru's options for one of the library's decorators; `kind` is what it becomes.
+
+        A library without options of its own returns none.
+        """
+        return {}
+
+    def leave_FunctionDef(
+        self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
+    ) -> cst.FunctionDef | cst.RemovalSentinel | cst.FlattenSentinel[cst.FunctionDef]:
+        name = original_node.name.value
+        made = without_async(updated_node) if name in self.sync else updated_node
+        if name not in self.flows and name not in self.checkpoints:
+            return made
+        kind = "flow" if name in self.flows else "checkpoint"
+        self.kitaru.add(kind)
+        kept = [
+            decorated(kind, self.options(original.decorator, kind))
+            if self.is_theirs(self.name_of(callee(original.decorator)))
+            else updated
+            for original, updated in zip(
+                original_node.decorators, updated_node.decorators, strict=True
+            )
+        ]
+        return made.with_changes(decorators=kept)
+
     # Names.
 
     def name_of(self, node: cst.CSTNode) -> str:

@@ -8,12 +8,10 @@ from kitaru_compiler.fixes.module import dotted
 from kitaru_compiler.migrations.rewriter import (
     Rewriter,
     callee,
-    decorated,
     decorators,
     functions,
     given,
     string,
-    without_async,
 )
 
 _RETRY = {"max_retries": "retries", "delay": "retry_delay", "backoff": "backoff"}
@@ -40,23 +38,7 @@ class Zenml(Rewriter):
                     case "step" if self.is_theirs(self.name_of(callee(decorator))):
                         self.checkpoints[function.name.value] = {}
 
-    def leave_FunctionDef(
-        self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
-    ) -> cst.FunctionDef:
-        name = original_node.name.value
-        if name not in self.flows and name not in self.checkpoints:
-            return without_async(updated_node) if name in self.sync else updated_node
-        kind = "flow" if name in self.flows else "checkpoint"
-        self.kitaru.add(kind)
-        kept = []
-        for decorator, updated in zip(
-            original_node.decorators, updated_node.decorators, strict=True
-        ):
-            theirs = self.is_theirs(self.name_of(callee(decorator.decorator)))
-            kept.append(decorated(kind, self._options(decorator.decorator)) if theirs else updated)
-        return updated_node.with_changes(decorators=kept)
-
-    def _options(self, decorator: cst.BaseExpression) -> dict[str, str]:
+    def options(self, decorator: cst.BaseExpression, kind: str) -> dict[str, str]:
         options: dict[str, str] = {}
         for argument in decorator.args if isinstance(decorator, cst.Call) else ():
             option = argument.keyword.value if argument.keyword else ""

@@ -12,10 +12,14 @@ from kitaru_compiler.ir.nodes import FlowIR
 from kitaru_compiler.ir.verify import verify
 from kitaru_compiler.passes.branches import branches
 from kitaru_compiler.passes.closures import closures
+from kitaru_compiler.passes.dispatch import dispatch
 from kitaru_compiler.passes.fan_out import fan_out
+from kitaru_compiler.passes.gathers import gathers
 from kitaru_compiler.passes.hoist import hoist
+from kitaru_compiler.passes.local_functions import LocalFunctionStays, local_functions
 from kitaru_compiler.passes.merge_submits import merge_submits
 from kitaru_compiler.passes.regions import regions
+from kitaru_compiler.passes.tasks import tasks
 from kitaru_compiler.passes.ternaries import ternaries
 from kitaru_compiler.passes.uncuttable import too_large, uncuttable, unexpected
 from kitaru_compiler.passes.unroll import unroll
@@ -25,11 +29,15 @@ PASSES: tuple[Callable[[FlowIR], FlowIR], ...] = (
     branches,  # `if` statements with durable code become nodes
     closures,  # no cut after a closure over a variable that changes
     unroll,  # loops over literals
+    gathers,  # `gather` and task groups of checkpoints become submits
+    tasks,  # tasks and coroutines stay in one process up to their last use
     fan_out,  # submits that run alongside no other call
+    dispatch,  # calls through a table become branches
     regions,  # code that cannot be cut, with the reason
     ternaries,  # `x = a() if c else b()` becomes two assignments
     hoist,  # nested durable calls move to temporaries, in Python's order
     merge_submits,  # adjacent submits become one fan-out
+    local_functions,  # define inlined functions again in regions
     verify,  # check the normal form; a violation is a fault of a pass
 )
 
@@ -37,11 +45,14 @@ PASSES: tuple[Callable[[FlowIR], FlowIR], ...] = (
 def normalise(ir: FlowIR) -> FlowIR:
     """Run every pass; the result is in normal form (see `kitaru_compiler.ir.verify`) or uncut.
 
-    If a pass fails, the flow stays uncut: an uncut flow is always correct.
+    If a pass fails, the flow stays uncut: an uncut flow is always correct. Raises
+    LocalFunctionStays if the calls of a local function cannot be inlined.
     """
     for step in PASSES:
         try:
             ir = step(ir)
+        except LocalFunctionStays:
+            raise
         except RecursionError:
             return too_large(ir)
         except Exception as error:

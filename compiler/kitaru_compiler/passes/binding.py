@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 
+from kitaru.wire.structs import Struct
 from kitaru_compiler.ir.build import assign, at
 from kitaru_compiler.ir.known import is_literal
 from kitaru_compiler.ir.nodes import Arguments, FlowIR
@@ -13,8 +13,7 @@ from kitaru_compiler.ir.scope import argument_names
 Why = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(Struct):
     """The `arguments` in evaluation order, and the statements that bind the other parameters."""
 
     arguments: Arguments
@@ -49,7 +48,7 @@ def bind(call: ast.Call, helper: FlowIR) -> Bound | Why:
 
 def _receiver(call: ast.Call, helper: FlowIR) -> list[ast.expr]:
     """Return the object whose method is called; None for a function."""
-    if "." not in helper.function:
+    if helper.outer or "." not in helper.function:
         return []
     assert isinstance(call.func, ast.Attribute)
     return [call.func.value]

@@ -11,6 +11,27 @@ After::
     if topic:  # branch
         notes = research(topic)
     return topic
+
+Before::
+
+    try:
+        notes = research(topic)
+        text = draft(notes)
+    except ValueError:
+        return ""
+    return text
+
+After::
+
+    try:
+        notes = research(topic)
+    except ValueError:
+        return ''
+    try:
+        text = draft(notes)
+    except ValueError:
+        return ''
+    return text
 """
 
 from __future__ import annotations
@@ -21,7 +42,7 @@ from dataclasses import replace
 from kitaru_compiler.ir.build import assign, at, load
 from kitaru_compiler.ir.exits import exit_of
 from kitaru_compiler.ir.nodes import Code, Exit, FlowIR, If, Node, Return, durable_calls
-from kitaru_compiler.passes.handlers import calls_follow
+from kitaru_compiler.passes.handlers import calls_follow, parts_apart
 
 
 def branches(ir: FlowIR) -> FlowIR:
@@ -39,6 +60,8 @@ def structure(ir: FlowIR, stmts: list[ast.stmt]) -> list[Node]:
             case ast.Match() if _chooses(stmt):
                 nodes += structure(ir, _chosen(ir, stmt))
             case ast.Try() if (parts := calls_follow(ir, stmt)) is not None:
+                nodes += structure(ir, parts)
+            case ast.Try() if (parts := parts_apart(ir, stmt)) is not None:
                 nodes += structure(ir, parts)
             case ast.Return() if not durable_calls(stmt):
                 nodes.append(Return(stmt))

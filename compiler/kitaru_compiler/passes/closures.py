@@ -49,6 +49,8 @@ from kitaru_compiler.ir.scope import (
 
 # A closure, the rule that it matches, the reason and the fix.
 Found = tuple[ast.AST, Rule, str, str]
+# The builtins with a key function.
+_KEYED = frozenset({"max", "min", "sorted"})
 
 
 def closures(ir: FlowIR) -> FlowIR:
@@ -56,8 +58,8 @@ def closures(ir: FlowIR) -> FlowIR:
     body: list[Node] = []
     rest = ir.body
     while rest:
-        found = [f for stmt in _statements(rest[0]) for f in _dangerous(stmt, ir)]
-        length = _reach(rest, found, ir) if found else 1
+        found = _found(rest[0], ir)
+        length = _extent(rest, ir)
         stmts = [stmt for node in rest[:length] for stmt in _statements(node)]
         if found and durable_calls(*stmts):
             closure, rule, reason, fix = found[0]
@@ -68,6 +70,29 @@ def closures(ir: FlowIR) -> FlowIR:
     return replace(ir, body=body)
 
 
+def _found(node: Node, ir: FlowIR) -> list[Found]:
+    return [found for stmt in _statements(node) for found in _dangerous(stmt, ir)]
+
+
+def _extent(nodes: list[Node], ir: FlowIR) -> int:
+    """Return how many nodes must stay in one process because of the closures in the first one.
+
+    A closure that one of these nodes creates may be used after the last use of the first:
+
+        first = lambda v: draft(v, n)
+        second = lambda v: check(v, n)
+        text = first(1)
+        n = second(2)
+        n = second(3)
+    """
+    length, at = 1, 0
+    while at < length:
+        if found := _found(nodes[at], ir):
+            length = max(length, at + _reach(nodes[at:], found, ir))
+        at += 1
+    return length
+
+
 def _reach(nodes: list[Node], found: list[Found], ir: FlowIR) -> int:
     """Return how many nodes, starting with that of the closures, must stay in one process.
 
@@ -76,20 +101,19 @@ def _reach(nodes: list[Node], found: list[Found], ir: FlowIR) -> int:
     call.
     """
     bound = dict(_bound_functions(nodes[0]))
-    names = {
-        bound[one]
-        for one, rule, _, _ in found
-        if one in bound and (rule is LOCAL_FUNCTION_CALLS_CHECKPOINTS or not _leaves_closures(one))
-    }
-    if any(bound.get(one) not in names for one, _, _, _ in found):
-        return len(nodes)
+    for one, rule, _, _ in found:
+        if one not in bound:
+            return len(nodes)
+        if rule is CLOSURE_OVER_CHANGING_VARIABLE and _leaves_closures(one):
+            return len(nodes)
+    names = {bound[one] for one, *_ in found}
     last = 0
     for index, node in enumerate(nodes):
         for stmt in _statements(node):
             made = {target for target in _targets(stmt) if index == 0}
             used = [n for n in ast.walk(stmt) if isinstance(n, ast.Name) and n.id in names]
             used = [n for n in used if n not in made]
-            if used and not _called_now(stmt, ir).issuperset(used):
+            if used and not called_now(stmt, ir).issuperset(used):
                 return len(nodes)
             last = index if used else last
     return last + 1
@@ -122,13 +146,17 @@ def _leaves_closures(function: ast.AST) -> bool:
         yield n
     def adder(v):               # the inner function outlives it
         return lambda: v + n
+    async def worker(v):        # a task may run the coroutine later
+        return v + n
     """
+    if isinstance(function, ast.AsyncFunctionDef):
+        return True
     body = function.body if isinstance(function.body, list) else [function.body]  # type: ignore[attr-defined]
     kinds = (*Function.__args__, ast.ClassDef, ast.GeneratorExp, ast.Yield, ast.YieldFrom)
     return any(isinstance(node, kinds) for part in body for node in ast.walk(part))
 
 
-def _called_now(stmt: ast.stmt, ir: FlowIR) -> set[ast.AST]:
+def called_now(stmt: ast.stmt, ir: FlowIR) -> set[ast.AST]:
     """Return the callees that a statement calls while it runs, not later from a generator."""
     own = list(own_nodes(stmt))
     kept = {g for g in own if isinstance(g, ast.GeneratorExp)}.difference(_consumed(stmt, ir))
@@ -174,11 +202,21 @@ def _later_parts(node: ast.AST) -> list[ast.AST]:
 
 
 def _consumed(stmt: ast.stmt, ir: FlowIR) -> Iterator[ast.AST]:
+    """Yield the functions and generators that a builtin is done with when it returns.
+
+    `dict(key=lambda: n)` stores its argument. A key function may leave another closure behind.
+    """
     for node in own_nodes(stmt):
         match node:
             case ast.Call(func=ast.Name(id=name)) if ir.is_builtin(name, CONSUMERS):
-                yield from (arg for arg in node.args if isinstance(arg, ast.GeneratorExp))
-                yield from (k.value for k in node.keywords if k.arg == "key")
+                match node.args:
+                    # `max(one, other)` may return a generator.
+                    case [ast.GeneratorExp() as only, *others] if name == "sum" or not others:
+                        yield only
+                if name in _KEYED:
+                    keys = (k.value for k in node.keywords if k.arg == "key")
+                    lambdas = (key for key in keys if isinstance(key, ast.Lambda))
+                    yield from (key for key in lambdas if not _leaves_closures(key))
             case ast.Call(func=ast.Attribute(value=ast.Constant(value=str()), attr="join")):
                 yield from node.args
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kitaru_compiler.diagnostics.rules.cutting import COMPREHENSION_STAYS_TOGETHER
@@ -21,6 +22,7 @@ from kitaru_compiler.ir.nodes import (
 )
 from kitaru_compiler.ir.scope import Comprehension, bound_names
 from kitaru_compiler.passes.comprehensions import written_out
+from kitaru_compiler.passes.gathers import promises_of
 from kitaru_compiler.passes.reordering import same_callee_later, same_later
 from kitaru_compiler.passes.unroll import loop_items
 
@@ -48,6 +50,8 @@ class Expressions:
             return load(node, name)
         node = copy.copy(node)
         match node:
+            case ast.Await() if promises := promises_of(node):
+                return self._gather(node, promises)
             case ast.NamedExpr():
                 node.value = self.lower(node.value)
             case ast.IfExp() if not durable_calls(node.body, node.orelse):
@@ -78,6 +82,16 @@ class Expressions:
                 self._dict(node)
             case _:
                 self._fields_of(node)
+        return node
+
+    def _gather(self, node: ast.Await, promises: ast.expr) -> ast.expr:
+        """Lower `await asyncio.gather(*[a.promise(1), b.promise(2)])`: promise the calls first."""
+        name = self.ir.temporary("submitted")
+        self.prelude.append(Fan([assign(promises, name, promises)], durable_calls(promises)))
+        call = copy.copy(node.value)
+        assert isinstance(call, ast.Call)
+        call.args = [at(promises, ast.Starred(load(promises, name), ast.Load()))]
+        node.value = call
         return node
 
     def test(self, node: ast.expr) -> ast.expr:
@@ -114,10 +128,12 @@ class Expressions:
         name = self.ir.temporary("value")
         conjunction = isinstance(node.op, ast.And)
         rest: list[Node] = []
-        for index, value in reversed(list(enumerate(node.values))):
+        # Python asks each operand of `(a or b) or ca()` once.
+        values = list(_operands(node, type(node.op)))
+        for index, value in reversed(list(enumerate(values))):
             kept = self._stored(value, name)
             more: list[Node] = []
-            if index < len(node.values) - 1:
+            if index < len(values) - 1:
                 asked = load(value, name)
                 arms: tuple[list[Node], list[Node]] = (rest, []) if conjunction else ([], rest)
                 more = [If(asked, *arms, _place(value))]
@@ -330,6 +346,15 @@ class _Unpacked(ast.expr):
 
     _fields = ("value",)
     value: ast.expr
+
+
+def _operands(node: ast.expr, kind: type[ast.boolop]) -> Iterator[ast.expr]:
+    """Yield the operands of `a or b or c`, wherever parentheses stand."""
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, kind):
+        for value in node.values:
+            yield from _operands(value, kind)
+    else:
+        yield node
 
 
 def _unpacked(keyword: ast.keyword) -> ast.expr:

@@ -110,7 +110,7 @@ def _follow(
         if beside:
             why = f"{_submitted(nodes[start : index + 1])} run beside {beside}"
             return _last_use(nodes, start), why
-        (stmt,) = _stmts(node)
+        (stmt,) = stmts_of(node)
         if seen := looked_at(stmt, pending):
             gathered |= pending
             pending -= seen
@@ -142,14 +142,14 @@ def _fan(ir: FlowIR, node: Node) -> Node:
 
 
 def _submitted(nodes: list[Node]) -> str:
-    stmts = [stmt for node in nodes for stmt in _stmts(node)]
+    stmts = [stmt for node in nodes for stmt in stmts_of(node)]
     submitted = [call.name for call in durable_calls(*stmts) if call.kind == "submit"]
     names = " and ".join(f"`{name}`" for name in dict.fromkeys(submitted))
     return f"submitted calls of {names}"
 
 
 def _region(nodes: list[Node], why: str) -> Region:
-    stmts = [stmt for node in nodes for stmt in _stmts(node)]
+    stmts = [stmt for node in nodes for stmt in stmts_of(node)]
     reason = f"{why}, in one process"
     fix = "submit together, and ask for all results before anything else is called"
     return Region(stmts, durable_calls(*stmts), WORK_BESIDE_SUBMITTED_CALLS, reason, stmts[0], fix)
@@ -160,7 +160,7 @@ def _last_use(nodes: list[Node], start: int) -> int:
     futures: set[str] = set()
     end = start
     for index in range(start, len(nodes)):
-        stmts = _stmts(nodes[index])
+        stmts = stmts_of(nodes[index])
         if any(submits(stmt) for stmt in stmts):
             futures |= set().union(*(stored_into(stmt, futures) for stmt in stmts))
             end = index
@@ -175,11 +175,12 @@ def _read_after(nodes: list[Node]) -> list[set[str]]:
     names: set[str] = set()
     for node in reversed(nodes):
         found.append(names)
-        names = names.union(*map(read_names, _stmts(node)))
+        names = names.union(*map(read_names, stmts_of(node)))
     return found[::-1]
 
 
-def _stmts(node: Node) -> list[ast.stmt]:
+def stmts_of(node: Node) -> list[ast.stmt]:
+    """Return the source statements of a node."""
     match node:
         case If(source=source) | Scope(source=source):
             return [source]

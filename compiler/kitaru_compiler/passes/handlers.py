@@ -1,4 +1,4 @@
-"""Move the calls of handlers and of `else` behind their `try` statement.
+"""Move the calls of handlers and of `else` behind their `try`, and its own calls into steps.
 
 The handler itself only stores which handler ran. Its calls follow as a branch:
 
@@ -14,6 +14,23 @@ The handler itself only stores which handler ran. Its calls follow as a branch:
 
 Code before the first call stays in the handler. So do the arguments of that call if they read the
 exception. Later code must not read the exception, because it does not exist in another process.
+
+A `try` with several calls becomes one `try` per call, each with the same handlers:
+
+    try:                                    try:
+        text = draft(topic)                     text = draft(topic)
+        publish(text)                       except ValueError:
+    except ValueError:                          text = ""
+        text = ""                               case_1 = 1
+                                            else:
+                                                case_1 = 0
+                                            if case_1 == 0:
+                                                try:
+                                                    publish(text)
+                                                except ValueError:
+                                                    text = ""
+
+If every handler leaves the function (`raise`, `return`), there is no branch.
 """
 
 from __future__ import annotations
@@ -22,12 +39,14 @@ import ast
 import copy
 
 from kitaru_compiler.ir.build import assign, at, load
-from kitaru_compiler.ir.handled import reads_exception
+from kitaru_compiler.ir.known import reads_exception
 from kitaru_compiler.ir.nodes import FlowIR, durable_calls, durable_of
 
 # The reason and the fix.
 Why = tuple[str, str]
 _LEAVES = ast.Return | ast.Raise | ast.Break | ast.Continue
+# Each part of a `try` has a copy of its handlers, and nests one level deeper than the part before.
+MAX_PARTS = 12
 
 
 def calls_follow(ir: FlowIR, stmt: ast.Try) -> list[ast.stmt] | None:
@@ -62,6 +81,39 @@ def calls_follow(ir: FlowIR, stmt: ast.Try) -> list[ast.stmt] | None:
         test = at(place, ast.Compare(load(place, name), [ast.Eq()], [ast.Constant(number)]))
         branch = [at(place, ast.If(test, body, branch))]
     return [plain, *branch]
+
+
+def parts_apart(ir: FlowIR, stmt: ast.Try) -> list[ast.stmt] | None:
+    """Return one `try` per call of the body, None if the body must stay together."""
+    if stmt.finalbody or durable_calls(*stmt.handlers, *stmt.orelse):
+        return None
+    if any(call.kind == "submit" for call in durable_calls(stmt)):
+        return None
+    parts: list[list[ast.stmt]] = [[]]
+    for inner in stmt.body:
+        if durable_calls(inner) and durable_calls(*parts[-1]):
+            parts.append([])
+        parts[-1].append(inner)
+    if not 1 < len(parts) <= MAX_PARTS:
+        return None
+    ends = all(isinstance(handler.body[-1], ast.Return | ast.Raise) for handler in stmt.handlers)
+    name = "" if ends else ir.temporary("case")
+    rest: list[ast.stmt] = []
+    for body in reversed(parts):
+        attempt = copy.copy(stmt)
+        attempt.body = body
+        attempt.handlers = copy.deepcopy(stmt.handlers)
+        if rest:
+            attempt.orelse = [_case(body[-1], name, 0)] if name else []
+        if rest and name:
+            for handler in attempt.handlers:
+                if not isinstance(handler.body[-1], _LEAVES):
+                    handler.body.append(_case(handler, name, 1))
+            place = rest[0]
+            test = at(place, ast.Compare(load(place, name), [ast.Eq()], [ast.Constant(0)]))
+            rest = [at(place, ast.If(test, rest, []))]
+        rest = [attempt, *rest]
+    return rest
 
 
 def why_together(ir: FlowIR, stmt: ast.Try) -> Why | None:

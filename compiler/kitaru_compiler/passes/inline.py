@@ -43,6 +43,7 @@ from kitaru_compiler.ir.nodes import (
     Scope,
 )
 from kitaru_compiler.passes.binding import Bound, Why, bind
+from kitaru_compiler.passes.local_functions import LocalFunctionStays
 from kitaru_compiler.passes.unroll import MAX_CALLS
 
 # Returns a helper in normal form by its absolute name, or why it must stay a call.
@@ -83,6 +84,8 @@ class _Inliner:
     def _call(self, node: Durable, caller: Activation) -> list[Node]:
         call = _call_of(node.stmt)
         helper = self.find(node.call.callee)
+        if node.call.is_local and not self._fits(call, helper):
+            raise LocalFunctionStays(node.call.callee)
         if not isinstance(helper, FlowIR):
             return [_kept(node, helper)]
         if helper.whole:
@@ -97,11 +100,18 @@ class _Inliner:
             why = f"written out, the flow's helpers would make more than {MAX_CALLS} calls"
             return [_kept(node, (why, "call the helper in fewer places"))]
         self.room -= size
-        activation = Activation(self._name(helper.name), helper, caller, call)
+        outer = _outer(helper, caller)
+        activation = Activation(self._name(helper.name), helper, caller, call, outer)
         body = self.nodes(helper.body, activation)
         target, after = _use(node.stmt, caller.ir)
         written = Inline(node.stmt, activation, bound.arguments, bound.defaults, body, target)
         return [written, *after]
+
+    def _fits(self, call: ast.Call, helper: FlowIR | Why) -> bool:
+        """Return whether the body of a local function can replace its call."""
+        if not isinstance(helper, FlowIR) or helper.whole:
+            return False
+        return isinstance(bind(call, helper), Bound) and _size(helper.body) <= self.room
 
     def _name(self, base: str) -> str:
         name, number = base, 1
@@ -110,6 +120,14 @@ class _Inliner:
             name = f"{base}_{number}"
         self.taken.add(name)
         return name
+
+
+def _outer(helper: FlowIR, caller: Activation) -> Activation | None:
+    """Return the innermost activation of the function that defines a local function."""
+    outer: Activation | None = caller if helper.outer else None
+    while outer and outer.ir.definition is not helper.outer:
+        outer = outer.caller
+    return outer
 
 
 def _call_of(stmt: ast.stmt) -> ast.Call:

@@ -42,6 +42,7 @@ from kitaru_compiler.ir.nodes import (
     durable_of,
 )
 from kitaru_compiler.passes.handlers import why_together
+from kitaru_compiler.passes.tasks import why_deferred
 from kitaru_compiler.passes.unroll import MAX_CALLS, copies, loop_items, obstacle
 
 Why = tuple[Rule, str, str]
@@ -109,6 +110,12 @@ def _compound(ir: FlowIR, stmt: ast.stmt) -> tuple[Why, ast.AST] | None:
                 return None
             fix = "open the resource inside the checkpoint that uses it"
             why = (WITH_STAYS_TOGETHER, "what `with` opens lives in one process", fix)
+        case ast.AsyncWith():
+            fix = "open it inside the checkpoint that uses it"
+            why = (WITH_STAYS_TOGETHER, "what `async with` opens lives in one process", fix)
+        case ast.AsyncFor():
+            fix = "read it in a checkpoint that returns a list"
+            why = (FOR_STAYS_TOGETHER, "`async for` reads what lives in one process", fix)
         case ast.Match(cases=cases):
             if not durable_calls(*cases):
                 return None
@@ -178,6 +185,8 @@ def _unordered(ordered: list[ast.expr], stmt: ast.stmt) -> tuple[Why, ast.AST] |
                 reason = f"`{call.name}` may be replaced by {call.doubt}"
                 fix = "set the attributes of an object, or the items of a dict, instead"
             return (HELPER_STAYS_TOGETHER, reason, fix), node
+        if call and call.is_deferred:
+            return why_deferred(call), node
         if call and call.kind == "dynamic":
             names = ", ".join(call.inside)
             reason = f"`{call.name}(…)` may call a checkpoint ({names}), known only at run time"
@@ -203,12 +212,8 @@ def _unordered(ordered: list[ast.expr], stmt: ast.stmt) -> tuple[Why, ast.AST] |
                 reason = "a checkpoint is called in a format specification"
                 # Python reports the position of an f-string's field only from 3.12 on.
                 return (EXPRESSION_STAYS_TOGETHER, reason, _VARIABLE), stmt
-            case ast.Await() | ast.Yield() | ast.YieldFrom():
-                return (
-                    EXPRESSION_STAYS_TOGETHER,
-                    "`await` and `yield` need one running function",
-                    "",
-                ), node
+            case ast.Yield() | ast.YieldFrom():
+                return (EXPRESSION_STAYS_TOGETHER, "`yield` needs one running function", ""), node
             case ast.Tuple() if durable_calls(node) and _slices(*node.elts):
                 return (
                     EXPRESSION_STAYS_TOGETHER,

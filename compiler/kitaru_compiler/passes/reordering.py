@@ -25,6 +25,8 @@ def same_later(
             # the module rebinds must be read at its own position.
             builtin = name in BUILTINS and name not in ir.globals
             return builtin or name in ir.constants or name in ir.temporaries
+        case ast.Attribute(value=ast.Constant(value=value), attr=method):
+            return hasattr(value, method)
         case ast.Attribute(value=ast.Name(id=name), attr=method):
             container = ir.containers.get(name)
             return hasattr(container, method) and same_later(node.value, ir, bound, rebound)

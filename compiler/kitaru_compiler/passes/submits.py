@@ -93,6 +93,8 @@ def _is_kept(node: ast.expr) -> bool:
             return call.kind == "submit" and _is_free(node.func, *inside)
         case ast.List(elts=elts) | ast.Tuple(elts=elts) | ast.Set(elts=elts):
             return all(map(_is_kept, elts))
+        case ast.Starred(value=value):
+            return _is_kept(value)
         case ast.Dict(keys=keys, values=values):
             return _is_free(*filter(None, keys)) and all(map(_is_kept, values))
         case (
@@ -136,12 +138,12 @@ def stored_into(stmt: ast.stmt, futures: set[str]) -> set[str]:
 
 
 def _holds_future(node: ast.AST, futures: frozenset[str] = frozenset()) -> bool:
-    """Return whether a value may contain a future. The value of `.result()` contains none.
+    """Return whether a value may contain a future. Those of `.result()` and `await` contain none.
 
     `futures` are the variables of enclosing comprehensions that stand for submitted calls.
     """
     match node:
-        case ast.Call(func=ast.Attribute(attr="result")):
+        case ast.Call(func=ast.Attribute(attr="result")) | ast.Await():
             return False
         case ast.Call() if (call := durable_of(node)) is not None and call.kind == "submit":
             return True

@@ -65,7 +65,7 @@ def show_calls(calls: list[dict[str, Any]], output: Output, *, more: str) -> Non
         return
     output.note(f"{counted(len(calls), 'model call')}, as a whole: {more}")
     rows = [_row(call) for call in calls[:_MOST]]
-    for call, line in zip(calls, output.rows(rows, err=True), strict=False):
+    for call, line in zip(calls, output.rows(rows, note=True), strict=False):
         output.note(f"  {label('◦', 'cyan')} {line}", hang=4)
         for name in ("prompt", "response"):
             if call.get(name):

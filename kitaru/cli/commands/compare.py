@@ -7,7 +7,7 @@ import click
 from kitaru.cli import options
 from kitaru.cli.clients import reader_of
 from kitaru.cli.output import JSON_ITEMS, LINES, Output, part, show_more
-from kitaru.cli.render.execution import some as some_of
+from kitaru.wire.names import some as some_of
 
 EPILOG = """Exit codes: 0 same inputs, invocations and results; 1 they differ; 2 usage error.
 Durations, tokens and notes of `kitaru.log` are not compared."""

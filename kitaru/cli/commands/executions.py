@@ -12,6 +12,7 @@ from kitaru.cli import options
 from kitaru.cli.clients import client_of, reader_of
 from kitaru.cli.commands.calls import calls, show_calls
 from kitaru.cli.commands.compare import diff, lineage
+from kitaru.cli.commands.export import export, import_
 from kitaru.cli.commands.logs import logs
 from kitaru.cli.commands.replay import replay
 from kitaru.cli.follow import attend, finish
@@ -33,7 +34,7 @@ from kitaru.cli.values import pairs
 from kitaru.errors import AnswerInvalid, UsageError
 from kitaru.ops.resume import Place, check_stored
 from kitaru.runtime.engine.questions import parse_answer
-from kitaru.runtime.journal.states import SHOWN
+from kitaru.status import ExecutionStatus
 
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
@@ -48,13 +49,17 @@ def executions() -> None:
     """List executions, answer their waits, and resume, retry, replay or compare them."""
 
 
-for command_of in (logs, calls, replay, diff, lineage):
+for command_of in (logs, calls, replay, diff, lineage, export, import_):
     executions.add_command(command_of)
 
 
 @executions.command("list")
 @click.option("--flow", metavar="NAME", help="Only executions of this flow.")
-@click.option("--status", type=click.Choice(SHOWN), help="Only executions with this status.")
+@click.option(
+    "--status",
+    type=click.Choice([*map(str, ExecutionStatus)]),
+    help="Only executions with this status.",
+)
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option(
     "--within",
@@ -65,6 +70,10 @@ for command_of in (logs, calls, replay, diff, lineage):
     help="Search the newest N executions.",
 )
 @click.option("--after", metavar="EXEC", default="", help="Only executions older than this one.")
+@click.option("--tag", metavar="TAG", help="Only executions that were invoked by this tag.")
+@click.option(
+    "--text", metavar="TEXT", default="", help="Only with this in title, inputs or result."
+)
 @click.option(
     "--page", "number", type=click.IntRange(min=1), default=1, help="Number of the page to show."
 )
@@ -78,6 +87,8 @@ def list_executions(
     limit: int,
     within: int,
     after: str,
+    tag: str | None,
+    text: str,
     number: int,
     store: str | None,
 ) -> None:
@@ -85,7 +96,14 @@ def list_executions(
     client = reader_of(store)
     listed = client.executions
     page = listed.page(
-        flow=flow, status=status, limit=limit, within=within, after=after, page=number
+        flow=flow,
+        status=status,
+        limit=limit,
+        within=within,
+        after=after,
+        page=number,
+        tag=tag,
+        text=text,
     )
     if output.as_json:
         found = {"items": page.items, "count": len(page.items), "looked_at": page.looked_at}
@@ -93,12 +111,15 @@ def list_executions(
         return
     rows = [_row(item) for item in page.items]
     output.table(rows, empty=f"no {'more ' * (number > 1)}executions in {client.store.url}")
-    if page.next is not None:
+    answered = next((item for item in page.items if item["status"] == "answered"), None)
+    if answered is not None:
+        output.note(f"answered: {command('resume', answered['exec_id'], store=store)}", hang=2)
+    if page.next is not None and len(page.items) == limit:
         shown = f"{'next' if after or number > 1 else 'newest'} {len(page.items):,}"
         of = f" of {page.total:,}" if page.total is not None else ""
         output.note(f"showing the {shown}{of}; older ones: --after {page.next}", hang=2)
-    if page.looked_at is not None:
-        looked = f"looked at the newest {page.looked_at:,}; there are older ones: --within N"
+    elif page.next is not None:
+        looked = f"looked at the newest {page.looked_at:,}; older ones: --after {page.next}"
         output.note(looked, hang=2)
 
 
@@ -123,10 +144,20 @@ def get(output: Output, execution: str, limit: int | None, after: str, store: st
     if output.as_json:
         output.document(document)
         return
+    output.describe()
     output.note(f"began    {moment(view.started_at)}")
     for name, value in document["inputs"].items():
         output.note(f"input    {name} = {short(value)}", hang=9)
     show_invocations(seen, output, exec_id=view.exec_id, store=store)
+    for one in document["under_way"]:
+        attempt = f", attempt {one['attempt']}" if one["attempt"] > 1 else ""
+        output.note(
+            f"running  {one['id']}{attempt}  {one['site']}  since {moment(one['began_at'])}"
+        )
+    if document["silent_since"]:
+        output.note(
+            f"silent   since {moment(document['silent_since'])}: its process may have ended"
+        )
     more = command("calls", view.exec_id, store=store)
     show_calls(document["calls"], output, more=more)
     if seen.effort.tokens:
@@ -183,7 +214,7 @@ def answer(
         output.note(f"a .wait() that is already running there, or {flow}.resume({execution!r})")
         return finish(execution, client, output, store)
     code = _go_on(client, execution, lambda: done.handle, output, store, shown)
-    refused = any(left.name == name for left in journal.pending_waits())
+    refused = name in journal.pending_names()
     return AnswerInvalid.exit_code if refused else code
 
 
@@ -325,4 +356,5 @@ def _answer(
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     status = item["status"]
-    return label(status, COLORS[status]), item["exec_id"], item["flow"], moment(item["started_at"])
+    started = moment(item["started_at"])
+    return label(status, COLORS[status]), item["exec_id"], item["flow"], started, item["title"]

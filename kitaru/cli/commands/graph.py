@@ -45,11 +45,16 @@ _ENDINGS: dict[str, Form] = {
     "--output", "-o", "file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Output file. Default: stdout.",
 )  # fmt: skip
+@click.option(
+    "--execution", metavar="EXEC", shell_complete=completion.executions,
+    help="Show the durations of this execution, and mark the critical path.",
+)  # fmt: skip
+@options.store
 @options.as_json
 @options.pass_output
 def graph(
     output: Output, flow: str, target: str | None, granularity: Granularity, form: Form | None,
-    file: Path | None,
+    file: Path | None, execution: str | None, store: str | None,
 ) -> None:  # fmt: skip
     """Draw a flow's steps, waits, conditions, regions and cuts.
 
@@ -61,6 +66,10 @@ def graph(
 
     form = form or _format_of(file)
     drawn = draw(locate(flow), target, granularity)
+    if execution:
+        from kitaru.client import KitaruClient
+
+        drawn = drawn.timed(KitaruClient(store).executions.get(execution))
     if file or not output.as_json:
         text = drawn.text(form)
         if file:

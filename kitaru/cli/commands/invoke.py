@@ -56,6 +56,7 @@ def invoke(
     read; no checkout is needed.
     """
     from kitaru.client import KitaruClient
+    from kitaru.ops.advance import Means
     from kitaru.ops.invoke import find
     from kitaru.ops.invoke import invoke as start
 
@@ -74,10 +75,11 @@ def invoke(
 
         dry_run = begin_version(client.store, found, inputs)
         return attend_dry_run(dry_run, client, output, answers=given, asking=asking, store=store)
-    done = start(client.store, found, inputs, exec_id=exec_id, options=read_pairs(sets, "--set"))
-    for note in done.run.notes:
+    means = Means(read_pairs(sets, "--set"))
+    done = start(client.store, found, inputs, exec_id=exec_id, means=means)
+    for note in done.run.notes if done.run is not None else ():
         output.note(f"{label('note', 'yellow')}: {note}", hang=6)
-    if done.run.process is None or no_wait:
+    if done.run is None or done.run.process is None or no_wait:
         return _show_started(done, output)
     from kitaru.cli.follow import attend
 
@@ -99,9 +101,14 @@ def _show_started(done: Invoked, output: Output) -> int:
     exec_id, version, run = done.handle.exec_id, done.version, done.run
     if output.as_json:
         document = {"exec_id": exec_id, "flow": version.flow, "deployment": version.version}
-        output.document({**document, "target": version.target, "run": run.run_id, "url": run.url})
+        at = {"run": run.run_id, "url": run.url} if run is not None else {"run": "", "url": ""}
+        output.document({**document, "target": version.target, **at})
         return 0
-    output.say(f"{label('started', 'green')}  {version.flow} {version.version}  {exec_id}")
+    head = label("started", "green") if run is not None else label("starting", "cyan")
+    output.say(f"{head}  {version.flow} {version.version}  {exec_id}")
+    if run is None:
+        output.note("Another process starts its run.")
+        return 0
     output.say(f"run      {run.run_id} on {version.target}")
     if run.url:
         output.say(f"see      {run.url}")

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 )
 @click.option("--at", type=click.Choice(["failure"]), help="Rerun from the failure.")
 @click.option(
+    "--reuse-unchanged", is_flag=True,
+    help="Reuse each result whose code and arguments are unchanged, and run the other calls.",
+)  # fmt: skip
+@click.option(
     "--set", "sets", multiple=True, metavar="WHAT=VALUE",
     help="checkpoint.ID=VALUE, wait.NAME=VALUE or model.ALIAS=MODEL. Repeatable.",
 )  # fmt: skip
@@ -52,21 +56,21 @@ if TYPE_CHECKING:
 @options.pass_output
 def replay(
     output: Output, execution: str | None, wheres: tuple[str, ...], limit: int,
-    start: str | None, at: str | None, sets: tuple[str, ...], pairs: tuple[str, ...],
-    inputs_from: str | None, no_input: bool, target: str | None, directory: Path,
-    image: str | None, store: str | None,
+    start: str | None, at: str | None, reuse_unchanged: bool, sets: tuple[str, ...],
+    pairs: tuple[str, ...], inputs_from: str | None, no_input: bool, target: str | None,
+    directory: Path, image: str | None, store: str | None,
 ) -> int:  # fmt: skip
     """Start a new execution that reuses what EXEC recorded before a point, and run the rest.
 
-    EXEC itself does not change. Without --from and --at, everything runs again. The remaining steps
-    of a deployed execution are submitted to its target. With --target, they are written as a
-    pipeline instead.
+    EXEC itself does not change. Without --from, --at and --reuse-unchanged, everything runs again.
+    The remaining steps of a deployed execution are submitted to its target. With --target, they are
+    written as a pipeline instead.
 
     With --where, several executions are replayed with the same changes, and a table compares them.
     Exit code 1 if one of them failed.
     """
     client = client_of(store)
-    asked = Asked(start, at, sets, pairs, inputs_from)
+    asked = Asked(start, at, sets, pairs, inputs_from, reuse_unchanged)
     if execution is None or wheres:
         if execution is not None or not wheres or target is not None:
             raise UsageError(

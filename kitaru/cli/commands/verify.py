@@ -6,35 +6,52 @@ from pathlib import Path
 
 import click
 
-from kitaru.cli import options
+from kitaru.cli import completion, options
 from kitaru.cli.output import Output, label
-from kitaru.errors import FlowError
+from kitaru.errors import FlowError, UsageError
+from kitaru.ops.verify_build import verify_build
 
-EPILOG = "Exit codes: 0 the build is unchanged; 1 it was changed; 2 there is no build in DIR."
+EPILOG = f"""{options.FLOW_HELP} Exit codes: 0 the build is unchanged; 1 it was changed, or the
+source has errors; 2 there is no build in DIR, or it cannot be compared with the source."""
 
 
 @click.command(short_help="Check that a build is unchanged since it was compiled.", epilog=EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--source", metavar="FLOW", shell_complete=completion.flows,
+    help="Compile this flow again, and compare every file of the build with the result.",
+)  # fmt: skip
+@click.option("--image", metavar="REF", help="With --source: the image passed to `compile`.")
 @click.option(
     "--sbom",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Write a bill of materials of the build to FILE, in CycloneDX; needs the extra sbom.",
 )
+@options.store
 @options.as_json
 @options.pass_output
-def verify(output: Output, directory: Path, sbom: Path | None) -> None:
+def verify(
+    output: Output, directory: Path, source: str | None, image: str | None, sbom: Path | None,
+    store: str | None,
+) -> None:  # fmt: skip
     """Check the digest of every file of the build in DIR, and look for extra files.
+
+    The digests are in lock.json, which is not signed. An attacker who rewrites it as well is
+    noticed only with --source, which takes image and store from the project's settings or from the
+    options, never from lock.json.
 
     A container image that is named by a tag gets a warning: the tag may move. So does what a
     container installs without a hash.
     """
-    from kitaru_targets.verification import verify
-
-    found = verify(directory)
+    if source is None and (image or store):
+        raise UsageError("--image and --store are compared only with --source FLOW.")
+    found = verify_build(directory, source=source, image=image, store=store)
     if found.problems:
         raise FlowError(
-            f"{directory} was changed after it was compiled: {'; '.join(found.problems)}",
+            f"{directory} was changed after it was compiled: {'; '.join(found.problems)}"
+            if source is None
+            else f"{directory} is not the build of {source}: {'; '.join(found.problems)}",
             help="Find out what changed it, and compile again: kitaru compile FLOW --target T",
         )
     if sbom is not None:
@@ -43,8 +60,11 @@ def verify(output: Output, directory: Path, sbom: Path | None) -> None:
         write_sbom(directory, sbom)
     if output.as_json:
         checked = {"directory": str(directory), "ok": True, "files": list(found.files)}
-        output.document({**checked, "digest": found.digest, "warnings": list(found.warnings)})
+        document = {**checked, "digest": found.digest, "warnings": list(found.warnings)}
+        output.document({**document, "source": source})
         return
     output.say(f"{label('good', 'green')}  {len(found.files)} files  {found.digest}")
+    if source is not None:
+        output.say(f"{label('good', 'green')}  every file is what {source} compiles to")
     for warning in found.warnings:
         output.note(f"{label('warning', 'yellow')}: {warning}", hang=9)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kitaru_compiler.cut.latency import Starts
 
     from kitaru.ops.findings import Report
-    from kitaru.wire.plan import LayoutItem, Plan, Span
+    from kitaru.wire.plan import LayoutItem, Plan, Span, Step
 
 
 def reporting(output: Output, form: str = "text") -> Report:
@@ -59,8 +59,9 @@ def show(compiled: Compiled, output: Output) -> None:
     plan = compiled.plan
     title = f"{label(plan.flow, 'green')} for {compiled.target_name}: {_counts(plan)}"
     output.say(title, hang=2)
-    rows = list(_rows(plan, plan.layout, 1))
-    output.table(rows)
+    steps = {step.name: f"{_place(step.span)}{_agents(plan, step)}" for step in plan.steps}
+    blocks = {block.name: block.span for block in plan.blocks}
+    output.table([*_rows(steps, blocks, plan.layout, 1)])
     output.say(f"\nwrote {compiled.directory}/")
     for line in data_lines(compiled.data):
         output.say(line, hang=9)
@@ -79,6 +80,8 @@ def _starts(found: Starts) -> str:
     from kitaru_compiler.cut.latency import shown
 
     steps = "1 container" if found.steps == 1 else f"{found.steps} containers in a row"
+    if found.idle:
+        steps += f" (up to {found.idle} with nothing to do)"
     taken, otherwise = shown(found.seconds), shown(found.seconds_of_calls)
     if found.calls == found.steps:
         return f"{steps}, about {taken}"
@@ -95,25 +98,39 @@ def example_inputs(plan: Plan) -> str:
 def _counts(plan: Plan) -> str:
     waits = sum(block.kind == "wait" for block in plan.blocks)
     counts = [(len(plan.steps), "step"), (len(checkpoints(plan)), "checkpoint"), (waits, "wait")]
+    counts.insert(1, (len({agent.name for agent in plan.agents}), "agent"))
     return ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts if n)
 
 
-def _rows(plan: Plan, layout: Iterable[LayoutItem], depth: int) -> Iterator[tuple[str, str]]:
+def _rows(
+    steps: Mapping[str, str],
+    blocks: Mapping[str, Span],
+    layout: Iterable[LayoutItem],
+    depth: int,
+) -> Iterator[tuple[str, str]]:
     from kitaru.wire.plan import BranchItem, FanItem, StepItem
 
     indent = "  " * depth
     for item in layout:
         if isinstance(item, StepItem):
-            yield f"{indent}{item.step}", _place(plan.step(item.step).span)
+            yield f"{indent}{item.step}", steps[item.step]
         elif isinstance(item, FanItem):
-            yield f"{indent}{item.fan} × calls", _place(plan.step(item.fan).span)
+            yield f"{indent}{item.fan} × calls", steps[item.fan]
         elif isinstance(item, BranchItem):
             for number, arm in enumerate(item.arms):
                 if arm:
                     yield f"{indent}{'if' if number == 0 else 'else'}", _place(item.span)
-                    yield from _rows(plan, arm, depth + 1)
+                    yield from _rows(steps, blocks, arm, depth + 1)
         else:
-            yield f"{indent}wait {item.block}", _place(plan.block(item.block).span)
+            yield f"{indent}wait {item.block}", _place(blocks[item.block])
+
+
+def _agents(plan: Plan, step: Step) -> str:
+    """Return the parts of the agents that a step runs, to show after its place."""
+    agents = [agent for agent in plan.agents if agent.block in step.blocks]
+    return "".join(
+        f"  agent {agent.name}{''.join(f', {part}' for part in agent.parts)}" for agent in agents
+    )
 
 
 def _place(span: Span) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kitaru.cli.output import Output, counted, label
 from kitaru.cli.render.comparison import effort
 from kitaru.cli.render.execution import COLORS
-from kitaru.runtime.executions.comparison import Effort
+from kitaru.runtime.journal.effort import Effort
 
 if TYPE_CHECKING:
     from kitaru.ops.replay_many import Replayed

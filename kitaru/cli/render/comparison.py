@@ -10,7 +10,8 @@ from kitaru.cli.output import COLORS, Output, counted, label
 from kitaru.wire.printable import styled
 
 if TYPE_CHECKING:
-    from kitaru.runtime.executions.comparison import Comparison, Effort, Row, Side
+    from kitaru.runtime.executions.comparison import Comparison, Row, Side
+    from kitaru.runtime.journal.effort import Effort
     from kitaru.runtime.journal.json_diff import Difference
 
 _LONG = 48
@@ -121,7 +122,13 @@ def _side(shown: dict[str, Any] | None) -> str:
     how = [] if shown["how"] == "ran" else [shown["how"]]
     how += [f"{shown['seconds']:.2f} s"] if shown["seconds"] and not how else []
     how += [f"{shown['tokens']} tokens"] if shown["tokens"] else []
-    value = f"failed: {shown['error']}" if shown["status"] == "failed" else short(_value(shown))
+    match shown["status"]:
+        case "failed":
+            value = f"failed: {shown['error']}"
+        case "cancelled":
+            value = "cancelled"
+        case _:
+            value = short(_value(shown))
     return f"{value}  ({', '.join(how)})" if how else value
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from kitaru.cli.output import Output, label
 from kitaru.config import named_stack
 from kitaru.runtime.engine.questions import example, hint
+from kitaru.wire.names import some
 
 COLORS = {
     "completed": "green",
     "waiting": "yellow",
     "answered": "yellow",
-    "submitted": "cyan",
+    "queued": "cyan",
+    "starting": "cyan",
+    "resuming": "cyan",
     "running": "cyan",
     "interrupted": "yellow",
     "failed": "red",
@@ -67,7 +70,7 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
         yield "resume", f"{command('resume', exec_id, store=store)}  (unless its run continues)"
     if run := document["submission"]:
         yield "run", f"{run['run']} on {run['target']}, since {moment(run['at'])}"
-        more = ["--again"] if document["status"] == "submitted" else []
+        more = ["--again"] if document["status"] == "resuming" else []
         again = command("resume", exec_id, *more, store=store)
         yield "resume", f"{again}  (if that run is gone)"
     for wait in document["waits"][:_WAITS]:
@@ -75,6 +78,9 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
         yield "wait", f"{wait['name']}{question} {hint(wait['schema'] or {})}"
         if wait["metadata"]:
             yield "about", json.dumps(wait["metadata"], ensure_ascii=False)
+        for one in wait["evidence"]:
+            read = _joined(["kitaru", "artifacts", "get", exec_id, one["artifact"]], store)
+            yield "evidence", f"{one['name']}: {read}"
         if wait["refused"]:
             yield "refused", wait["refused"]
         yield "answer", answer_command(exec_id, wait, store=store)
@@ -83,8 +89,11 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
 
 
 def notes(document: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for the notes of `kitaru.log`: of the execution, and of each checkpoint."""
-    logged = [one for one in document["invocations"] if one["kind"] != "log"]
+    """Yield a line for the notes of `kitaru.log`: of the execution, and of each checkpoint.
+
+    What adapters note about the steps of a harness, such as its version, is in the JSON only.
+    """
+    logged = [one for one in document["invocations"] if one["kind"] == "checkpoint"]
     said = [("", document["notes"]), *((f"{one['id']}: ", one["notes"]) for one in logged)]
     for of, noted in said:
         if noted:
@@ -102,12 +111,6 @@ def versions(document: dict[str, Any]) -> Iterator[str]:
         yield f"unasked  {ids}: recorded by an earlier run, and not called by the last one"
 
 
-def some(names: Sequence[str], most: int = 20) -> str:
-    """Return names as a comma-separated list, shortened to `most` names."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def replay_text(replay: dict[str, Any]) -> str:
     """Return the source, start and changes of a replay in one line."""
     changed = [some(replay["results"])] if replay["results"] else []
@@ -118,10 +121,15 @@ def replay_text(replay: dict[str, Any]) -> str:
 
 
 def command(verb: str, exec_id: str, *more: str, store: str | None) -> str:
-    """Return a `kitaru executions` command to paste."""
+    """Return a command of executions, such as `kitaru executions get EXEC`, to paste."""
+    return _joined(["kitaru", "executions", verb, exec_id, *more], store)
+
+
+def _joined(words: list[str], store: str | None) -> str:
+    """Return a command to paste; it names the store and the stack as this command did."""
     tail = ["--store", store] if store else []
     tail += ["--stack", named] if (named := named_stack()) else []
-    return shlex.join(["kitaru", "executions", verb, exec_id, *more, *tail])
+    return shlex.join([*words, *tail])
 
 
 def answer_command(exec_id: str, wait: dict[str, Any], *, store: str | None) -> str:

@@ -48,7 +48,7 @@ def show_invocations(seen: Overview, output: Output, *, exec_id: str, store: str
         output.note(f"  … {hidden}")
     if seen.next is not None:
         output.note(counted(seen.total, "invocation"))
-        for line in output.rows([_row(count) for count in seen.counts[:_COUNTS]], err=True):
+        for line in output.rows([_row(count) for count in seen.counts[:_COUNTS]], note=True):
             output.note(f"  {line}", hang=4)
         if len(seen.counts) > _COUNTS:
             output.note(f"  … {counted(len(seen.counts) - _COUNTS, 'other name')}")

@@ -29,6 +29,10 @@ FIRST_LOOK = 0.05
 LAST_LOOK = 0.25
 COLUMN = 16
 _NAMED = 3
+# The number of lines that one look may add. A replay of a long execution begins with many.
+MOST = 500
+# A look lists all recorded invocations, so it is left out the more often, the more there are.
+PER_LOOK = 4_000
 
 
 class Progress:
@@ -42,6 +46,7 @@ class Progress:
         self._journal = journal
         self._output = output
         self._shown = set(shown)
+        self._turns = 0
 
     def follow(self, handle: Handle[Any]) -> ExecutionStatus:
         """Show progress until the execution has ended or waits for an answer; return which."""
@@ -59,7 +64,8 @@ class Progress:
                 self._show_new(write)
                 return status
             except WaitTimeout:
-                self._show_new(write)
+                if self._is_due():
+                    self._show_new(write)
                 clock(self._clock(start))
                 pause = min(pause * 1.5, LAST_LOOK)
 
@@ -72,11 +78,17 @@ class Progress:
         recorded = f"{len(self._shown)} recorded, {now - start:.0f} s"
         return f"running  {', '.join(named)}  ({recorded})" if named else f"running  {recorded}"
 
+    def _is_due(self) -> bool:
+        self._turns += 1
+        return self._turns % (1 + len(self._shown) // PER_LOOK) == 0
+
     def _show_new(self, write: Write) -> None:
         if self._output.as_json:
             return
-        new = self._journal.invocations(besides=self._shown)
-        self._shown.update(record.id for record in new)
+        before = len(self._shown)
+        new = self._journal.unseen(self._shown, MOST)
+        if (left_out := len(self._shown) - before - len(new)) > 0:
+            write(f"  … {left_out:,} other invocations")
         for shown in lines(new):
             write(layout.wrap(line(shown, 4), self._output.width, 4))
 
@@ -117,7 +129,9 @@ def failed_attempts(attempts: Iterable[AttemptRecord]) -> Iterator[str]:
 
 
 def _mark(record: InvocationRecord) -> str:
-    return label("✗", "red") if record.status == "failed" else label("✓", "green")
+    if record.status == "completed":
+        return label("✓", "green")
+    return label("✗", "red") if record.status == "failed" else label("-", "yellow")
 
 
 def _facts(record: InvocationRecord) -> Iterator[str]:
@@ -127,6 +141,8 @@ def _facts(record: InvocationRecord) -> Iterator[str]:
         yield "injected"
     elif record.cached_from:
         yield f"cached, from {record.cached_from.partition('/')[0]}"
+    elif record.status == "cancelled":
+        yield "cancelled"
     elif record.kind == "wait":
         yield "answered"
     else:

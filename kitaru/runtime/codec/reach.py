@@ -434,7 +434,7 @@ class State:
             )
         elif kind is CodeType:
             self._say(code_digest(value))
-        elif name in ("kitaru.checkpoint.Checkpoint", "kitaru.flow.Flow"):
+        elif name in ("kitaru.checkpoints.Checkpoint", "kitaru.flows.Flow"):
             # The fingerprint covers its options; other attributes are filled in on first use.
             self._durable = True
             self._say(value.name)

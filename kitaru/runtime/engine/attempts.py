@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from kitaru.errors import ArgumentChanged, ValueNotEncodable, ValueTooLarge
+from kitaru.errors import ArgumentChanged, ContextError, ValueNotEncodable, ValueTooLarge
 from kitaru.runtime import codec
 from kitaru.runtime.engine.argument_texts import arguments_of, labelled
 from kitaru.runtime.engine.calls import Call
 from kitaru.runtime.engine.outcomes import Outcome, error_info
-from kitaru.runtime.engine.retries import Policy, bounded
+from kitaru.runtime.engine.retries import Policy, bounded, timed_out
 from kitaru.runtime.journal import exceptions, lineage
 from kitaru.runtime.journal.journal import Journal
 from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
@@ -19,17 +20,19 @@ from kitaru.wire.times import later, now
 
 # Above this size, checking the arguments for changes costs more than the checkpoint.
 _WATCHED_BYTES = 1024 * 1024
-_IMMUTABLE = (str, int, float, bool, type(None), bytes, complex)
+IMMUTABLE = (str, int, float, bool, type(None), bytes, complex)
 
 
 class Running:
     """One attempt of an invocation, with the side data that it collects.
 
+    `is_step`: the invocation is a step of a harness, not a checkpoint.
     `capture` selects what is recorded of model calls, as set by the decorators; None records
     nothing. `pickle` allows the attempt to load pickles. `loading_seconds` is the time spent
     waiting for the import of a model library. It does not count as time of the attempt.
     `open_calls` are the unanswered model calls, each with the function that records it. An attempt
-    that times out leaves such calls open.
+    that times out leaves such calls open. `refused` is the error of a durable call that was made
+    inside the attempt, as the code that called it may have caught the error.
     """
 
     __slots__ = (
@@ -37,15 +40,24 @@ class Running:
         "calls",
         "capture",
         "invocation",
+        "is_step",
         "loading_seconds",
         "metadata",
         "open_calls",
         "pickle",
+        "refused",
         "started",
     )
 
-    def __init__(self, invocation: str, capture: str | None = None, pickle: bool = False) -> None:
+    def __init__(
+        self,
+        invocation: str,
+        capture: str | None = None,
+        pickle: bool = False,
+        is_step: bool = False,
+    ) -> None:
         self.invocation = invocation
+        self.is_step = is_step
         self.capture = capture
         self.pickle = pickle
         self.calls: list[dict[str, Any]] = []
@@ -53,6 +65,7 @@ class Running:
         self.artifacts: list[dict[str, Any]] = []
         self.metadata: dict[str, Any] = {}
         self.loading_seconds = 0.0
+        self.refused: ContextError | None = None
         self.started = now()
 
     @property
@@ -81,6 +94,11 @@ def completed_record(call: Call, value: StoredValue | None, started: str = "") -
         arguments=arguments_of(call),
         uses=lineage.argument_digests(call.args, call.kwargs),
     )
+
+
+def cancelled_record(call: Call, sequence: int) -> InvocationRecord:
+    """Return the record of a call that was cancelled, as completion number `sequence`."""
+    return replace(completed_record(call, None), status="cancelled", sequence=sequence)
 
 
 def from_cache(call: Call, found: InvocationRecord) -> InvocationRecord:
@@ -120,11 +138,12 @@ def call_function(call: Call, timeout: float | None) -> Any:
         return _call_unchanged(call)
     # A timed-out attempt keeps running. Copies prevent it from changing the objects of the next
     # attempt or of the body.
-    own = _with_copies(call)
+    own = with_copies(call)
     return bounded(lambda: _call_unchanged(own), timeout, call.id)
 
 
-def _with_copies(call: Call) -> Call:
+def with_copies(call: Call) -> Call:
+    """Return the call with copies of its arguments, if they can be recorded."""
     try:
         document = codec.encode([list(call.args), call.kwargs], may_pickle=codec.came_pickled)
     except ValueNotEncodable:
@@ -133,19 +152,47 @@ def _with_copies(call: Call) -> Call:
     return replace(call, args=tuple(args), kwargs=dict(kwargs))
 
 
+async def await_function(call: Call, timeout: float | None) -> Any:
+    """Do what `call_function` does for an async checkpoint, on the running loop."""
+    # The loop runs, so asyncio is imported.
+    import asyncio
+
+    function = call.spec.coroutine
+    assert function is not None
+    limit = asyncio.timeout(timeout)
+    with _watching(call) as returned:
+        try:
+            async with limit:
+                returned.append(await function(*call.args, **call.kwargs))
+        except TimeoutError as error:
+            if limit.expired():
+                raise timed_out(call.id, timeout or 0.0) from error
+            raise
+    return returned[0]
+
+
 def _call_unchanged(call: Call) -> Any:
+    with _watching(call) as returned:
+        returned.append(call.spec.function(*call.args, **call.kwargs))
+    return returned[0]
+
+
+@contextmanager
+def _watching(call: Call) -> Iterator[list[Any]]:
+    """Check that the block, which appends the value of the call, changes none of its arguments."""
     watched = _watch(call) if call.size <= _WATCHED_BYTES else []
+    returned: list[Any] = []
     try:
-        value = call.spec.function(*call.args, **call.kwargs)
+        yield returned
     except Exception:
         # Check now: a retry, or an `except` in the body, would otherwise continue with the changed
         # arguments.
         _check_watched(call, watched)
         raise
     _check_watched(call, watched)
-    if watched and codec.shares_mutable(value, [argument for _, argument, _ in watched]):
+    arguments = [argument for _, argument, _ in watched]
+    if watched and codec.shares_mutable(returned[0], arguments):
         _warn_shared(call)
-    return value
 
 
 def _check_watched(call: Call, watched: list[tuple[str, Any, str]]) -> None:
@@ -160,7 +207,7 @@ def _check_watched(call: Call, watched: list[tuple[str, Any, str]]) -> None:
 
 def _watch(call: Call) -> list[tuple[str, Any, str]]:
     given = labelled(call)
-    return [(label, v, _digest(v)) for label, v in given if type(v) not in _IMMUTABLE]
+    return [(label, v, _digest(v)) for label, v in given if type(v) not in IMMUTABLE]
 
 
 def _digest(value: Any) -> str:

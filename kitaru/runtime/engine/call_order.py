@@ -21,6 +21,16 @@ with the records of the replay's earlier processes, not with the reused records.
 
 A call with a record sets the count to that record's position. One removed or added call therefore
 does not shift the calls after it.
+
+Threads that the flow starts itself, or that a framework starts for it, take numbers in order of
+arrival. In a resumed execution, another thread may arrive first:
+
+    recorded     work(left): work      work(right): work_2
+    now          work(right) arrives first and takes `work`
+
+`work(right)` then uses the record `work_2`, and the id `work` is free for the next call that cannot
+use its own number. If no record has the arguments of a call, its number or a free id is used. If
+that id has a record, the arguments differ, and the execution stops as in any other divergence.
 """
 
 from __future__ import annotations
@@ -35,7 +45,7 @@ from kitaru.errors import Diverged
 from kitaru.runtime.engine import declared_changes
 from kitaru.runtime.engine.calls import Call
 from kitaru.runtime.journal.journal import Journal
-from kitaru.wire.ids import Counters
+from kitaru.wire.ids import Counters, is_numbered
 from kitaru.wire.records import InvocationKind, InvocationRecord
 from kitaru.wire.structs import Struct
 
@@ -51,6 +61,27 @@ class Unasked(Struct):
     kind: InvocationKind
     ordinal: int
     site: str = ""
+
+
+class _Arrivals:
+    """The calls of one checkpoint from threads that the flow started.
+
+    `equal` are the recorded ids that no call uses yet, by the digest of their arguments. `free` are
+    the numbers of such calls that use another id.
+    """
+
+    __slots__ = ("equal", "free", "recorded")
+
+    def __init__(self, records: Sequence[InvocationRecord]) -> None:
+        self.free: dict[str, None] = {}
+        self.recorded = {record.id for record in records}
+        self.equal: dict[str, dict[str, None]] = {}
+        for record in sorted(records, key=lambda one: (len(one.id), one.id)):
+            self.equal.setdefault(record.arguments_digest, {})[record.id] = None
+
+    def first_free(self) -> str:
+        """Return a free id; one that has a record comes before others."""
+        return next((id for id in self.free if id in self.recorded), next(iter(self.free)))
 
 
 class Course:
@@ -70,6 +101,9 @@ class Course:
         self._later = declared_changes.later_than(journal.execution.changes)
         self._newest: tuple[int, str] = (0, "")
         self._recorded: dict[int, Unasked] | None = None
+        self._arrivals: dict[str, _Arrivals] = {}
+        # The ids that calls of threads use before their number has been taken.
+        self._ahead: dict[str, _Arrivals] = {}
         self._lock = threading.Lock()
 
     def name_of(self, kind: InvocationKind, name: str) -> str:
@@ -87,6 +121,50 @@ class Course:
             return 0
         counters.ordinal += 1
         return counters.ordinal
+
+    def id_in_thread(self, call: Call) -> str:
+        """Return the id for a call from a thread that the flow started. Not safe for threads.
+
+        It is the id of an unused record with the same arguments, if there is one. Such calls are
+        equal, so it does not matter which thread uses which record.
+        """
+        name = self.name_of(call.spec.kind, call.spec.name)
+        if (arrivals := self._arrivals.get(name)) is None:
+            arrivals = self._arrivals[name] = _Arrivals(self._unused(name, call))
+        if self._ahead.pop(call.id, None) is None:
+            arrivals.free[call.id] = None
+        equal = arrivals.equal.get(call.digest, {})
+        id = call.id
+        if id not in (equal or arrivals.free):
+            id = next(iter(equal)) if equal else arrivals.first_free()
+        equal.pop(id, None)
+        if id in arrivals.free:
+            del arrivals.free[id]
+        else:
+            self._ahead[id] = arrivals
+        return id
+
+    def id_in_body(self, id: str) -> str:
+        """Return the id for any other call: its own, unless a thread uses that already."""
+        arrivals = self._ahead.pop(id, None)
+        if arrivals is None:
+            return id
+        free = arrivals.first_free()
+        del arrivals.free[free]
+        return free
+
+    def _unused(self, name: str, call: Call) -> list[InvocationRecord]:
+        """Return the records of a checkpoint's calls that this or a later number may use.
+
+        Lower numbers belong to the body before this call, or to an earlier step.
+        """
+        ids = {
+            id
+            for id in self._journal.recorded()
+            if is_numbered(id, name) and (id == call.id or not self._counters().has(id))
+        }
+        names = (name, call.spec.name)
+        return [r for r in self._journal.outcomes(ids) if r.name in names and not r.ordinal]
 
     def found(self, call: Call, record: InvocationRecord) -> None:
         """Note that a call has a record; log a warning if the order of the calls has changed."""
@@ -114,7 +192,9 @@ class Course:
             raise _diverged(self._journal, call, other)
 
     def _is_asked(self, id: str) -> bool:
-        return self._counters().has(id)
+        if any(id in arrivals.free for arrivals in self._arrivals.values()):
+            return False
+        return id in self._ahead or self._counters().has(id)
 
     def unasked(self) -> list[Unasked]:
         """Return the records and questions of earlier runs that this run has not used."""

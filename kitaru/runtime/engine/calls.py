@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import PurePath
+from types import FrameType
 from typing import Any
 
 from kitaru.runtime.engine.retries import INHERITED, Policy
 from kitaru.runtime.journal.cache import code_of
-from kitaru.runtime.journal.exceptions import is_own
+from kitaru.runtime.journal.exceptions import is_own, library_of
 from kitaru.wire.modules import home_name
 from kitaru.wire.records import InvocationKind
 from kitaru.wire.structs import Struct
@@ -36,7 +38,9 @@ class Spec(Struct):
     allows pickling of a result that no codec can encode. `depends_on` are the files and variables
     covered by the cache key. `is_valid` decides from the model calls of a cached result whether the
     result may still be reused. `prepare` waits for what the function needs, before the clock of an
-    attempt starts.
+    attempt starts. `coroutine` is the function of an async checkpoint as it was defined, for calls
+    on a running loop; `function` blocks until it has ended. `is_step`: it is a step of a harness.
+    `read` turns the recorded value into that of the call.
     """
 
     name: str
@@ -52,6 +56,9 @@ class Spec(Struct):
     depends_on: tuple[str, ...] = ()
     is_valid: Callable[[tuple[dict[str, Any], ...]], bool] = _always
     prepare: Callable[[Callable[..., Any]], None] = _nothing
+    coroutine: Callable[..., Any] | None = None
+    is_step: bool = False
+    read: Callable[[Any], Any] | None = None
 
     def is_importable(self) -> bool:
         """Return whether another process can import this function by its qualified name."""
@@ -62,12 +69,25 @@ class Spec(Struct):
         return self.function.__module__, self.function.__qualname__
 
 
+class Turn:
+    """The turn of a call that is numbered in a scope: `owner`, a task or thread, makes it.
+
+    Calls of one name must be made one after another there. The turn ends with the call.
+    """
+
+    __slots__ = ("__weakref__", "is_over", "owner")
+
+    def __init__(self, owner: object) -> None:
+        self.owner = owner
+        self.is_over = False
+
+
 class Call(Struct):
     """One invocation in progress: its id is assigned and its arguments are digested.
 
     `position` is the value of the counters when the id was assigned. `ordinal` is the position in
     the order of the flow's body, 0 if that order is not exact. `renamed` is true if the execution
-    records the call under an earlier name.
+    records the call under an earlier name. `turn` is that of a call numbered in a scope.
     """
 
     spec: Spec
@@ -81,6 +101,17 @@ class Call(Struct):
     position: int
     ordinal: int = 0
     renamed: bool = False
+    turn: Turn | None = None
+
+
+@contextmanager
+def ending(call: Call) -> Iterator[None]:
+    """End the turn of a call with the block."""
+    try:
+        yield
+    finally:
+        if call.turn is not None:
+            call.turn.is_over = True
 
 
 def spec_at(module: str, qualname: str) -> Spec | None:
@@ -128,6 +159,20 @@ def call_site() -> str:
     while is_own(frame.f_code.co_filename) and frame.f_back is not None:
         frame = frame.f_back
     return f"{_file_name(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def user_site(otherwise: str = "") -> str:
+    """Return the innermost line outside of Kitaru and of libraries.
+
+    Without one, as in a task that a library creates, return `otherwise` or `call_site`.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not is_own(name) and not library_of(name):
+            return f"{_file_name(name)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return otherwise or call_site()
 
 
 @lru_cache(maxsize=256)

@@ -57,19 +57,9 @@ class Loop:
         call = _Call(start)
         self._calls.add(call)
         try:
-            self._asyncio.call_soon_threadsafe(call.begin, context=copy_context())
-            call.done.wait()
-        except RuntimeError as error:
-            raise _closed() from error
-        except BaseException:
-            # Ctrl-C in a step: the checkpoint must not continue after its caller has ended.
-            self._asyncio.call_soon_threadsafe(call.cancel)
-            raise
+            return _wait_for(call, self._asyncio)
         finally:
             self._calls.discard(call)
-        if call.error is not None:
-            raise call.error
-        return call.value
 
     def close(self) -> None:
         """Cancel the remaining tasks and close the loop."""
@@ -128,6 +118,26 @@ class _Call:
         if not self.done.is_set():
             self.error = error
             self.done.set()
+
+
+def _wait_for(call: _Call, loop: asyncio.AbstractEventLoop) -> Any:
+    try:
+        loop.call_soon_threadsafe(call.begin, context=copy_context())
+        call.done.wait()
+    except RuntimeError as error:
+        raise _closed() from error
+    except BaseException:
+        # Ctrl-C in a step: the checkpoint must not continue after its caller has ended.
+        loop.call_soon_threadsafe(call.cancel)
+        raise
+    if call.error is not None:
+        raise call.error
+    return call.value
+
+
+def call_on(loop: asyncio.AbstractEventLoop, start: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run a coroutine on a loop of another thread, in the caller's context; return its value."""
+    return _wait_for(_Call(start), loop)
 
 
 def run(start: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

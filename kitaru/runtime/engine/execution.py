@@ -7,6 +7,8 @@
         |
       recorded? ---- yes: check that it is the same call; return its value or raise its failure
         | no
+      unchanged? --- yes: (in a replay that reuses what is unchanged) record the source's outcome
+        | no
       cached?   ---- yes: record the cached result under this id; return it
         | no
       attempt        run the function once
@@ -31,6 +33,10 @@ thread at its next call.
 
 The engine never unwinds the flow. If the body must not continue, its thread is parked or its
 process ends, so no `except` or `finally` of the user's code runs.
+
+The stages after `begin` are coroutines, so that each rule is written once for blocking and for
+awaited calls. They suspend only in their driver (`drivers.Driver`). The blocking driver never
+suspends: `drivers.finished` runs such a coroutine to its end like a function.
 """
 
 from __future__ import annotations
@@ -39,13 +45,25 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Literal, NoReturn, Protocol
+from weakref import WeakValueDictionary
 
 from kitaru import hints
-from kitaru.errors import ClassChanged, ContextError, Diverged, EnvironmentFailure, KitaruError
+from kitaru.errors import (
+    ClassChanged,
+    ContextError,
+    Diverged,
+    EnvironmentFailure,
+    KitaruError,
+    RecordCorrupt,
+    RecordTooNew,
+    StoreDenied,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
 from kitaru.hints import retry_help
 from kitaru.runtime import codec
 from kitaru.runtime.engine import attempts
@@ -56,9 +74,13 @@ from kitaru.runtime.engine.calls import (
     Call,
     Kwargs,
     Spec,
+    Turn,
     call_site,
     codes_beside,
+    ending,
+    user_site,
 )
+from kitaru.runtime.engine.drivers import Blocking, Driver, DroppedCall, finished
 from kitaru.runtime.engine.futures import Future, Submission, Submitted, submission
 from kitaru.runtime.engine.outcomes import (
     Outcome,
@@ -66,15 +88,27 @@ from kitaru.runtime.engine.outcomes import (
     check_same,
     error_info,
     origin_of,
+    read_value,
     release_frames,
     value_of,
 )
 from kitaru.runtime.engine.parked_threads import parked
+from kitaru.runtime.engine.places import (
+    BODY,
+    Place,
+    current_task,
+    has_continued,
+    inherited,
+    numbering,
+    running_loop,
+)
 from kitaru.runtime.engine.retries import ONCE, Policy, chance
-from kitaru.runtime.engine.waits import next_valid_answer
-from kitaru.runtime.journal import processes
+from kitaru.runtime.engine.reuse import Recording
+from kitaru.runtime.engine.waits import next_valid_answer, valid_answer
+from kitaru.runtime.journal import evidence, processes
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.telemetry import spans
+from kitaru.runtime.telemetry.beats import Beats
 from kitaru.runtime.telemetry.logs import Log
 from kitaru.wire.ids import Counters
 from kitaru.wire.limits import DEFAULT_PARALLEL
@@ -83,6 +117,8 @@ from kitaru.wire.structs import Struct, replace
 from kitaru.wire.times import now
 
 Stop = Literal["cancelled", "superseded", "failed", "retry"]
+# The store cannot record its own failures.
+_OF_STORES = (RecordCorrupt, RecordTooNew, StoreDenied, StoreUnavailable, StoreUnsuitable)
 _POLL_SECONDS = 0.2
 _LOOK_SECONDS = 5.0
 
@@ -94,6 +130,7 @@ class Execution:
         self,
         journal: Journal,
         host: Host,
+        awaited: Callable[[Future[Any]], Coroutine[Any, Any, Any]],
         *,
         cache: bool = True,
         policy: Policy = ONCE,
@@ -105,18 +142,18 @@ class Execution:
         pickles: bool = True,
         is_other_plan: bool = False,
     ) -> None:
-        """`attempted` is true if earlier processes may have recorded failed attempts.
+        """`awaited` is `awaiting.result_of`.
 
+        `attempted` is true if earlier processes may have recorded failed attempts.
         `is_other_plan`: this step belongs to another plan than the one that started the execution.
         `run`: the pipeline run of this process, empty outside pipelines. `capture`: which parts of
         model calls are recorded. `pickles`: whether pickles may cross a cut.
         """
         self.journal = journal
-        # The running invocations with their start times on the monotonic clock; only for display.
-        self.attempting: dict[str, float] = {}
         self.capture, self.pickles = capture, pickles
         self.may_pickle = codec.came_pickled if pickles else codec.never
         self.log = Log(journal.store, journal.exec_id)
+        self.beats = Beats(journal.store, journal.exec_id)
         self.counters = counters or Counters()
         self.unread: list[str] = []
         self.attempted = attempted
@@ -125,13 +162,27 @@ class Execution:
         # A dry run only shows what would run. Other executions must not reuse its results.
         self._cache = cache and journal.execution.mode != "dry-run"
         self._keys: dict[str, str] = {}
+        # The last call of each name in a scope, and what started each place of a provider.
+        self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()
+        self._started: dict[str, object] = {}
         self._host = host
         self._process = os.getpid()
         self._lock = threading.RLock()
-        self.submitted = Submitted(self._perform_submitted, self._read, max_parallel)
+        self.submitted = Submitted(
+            self._perform_submitted, self._read, self._check_may_block, awaited, max_parallel
+        )
+        self._blocking = Blocking(host.pause, self.retries_here)
+        self._blocking_submitted = Blocking(host.pause, lambda: self.submitted.retries_here)
         self._unsealed: dict[str, Outcome] = {}
-        self._stopped = False
+        # The task that received an unsealed outcome, None outside event loops.
+        self._seen_by: dict[str, Any] = {}
+        # The loop of an async body, a `body_loop.BodyLoop`.
+        self.loop: Any = None
+        self.is_stopped = False
+        self._body_thread = threading.get_ident()
         self._is_local = journal.execution.mode == "local"
+        replay = journal.execution.replay
+        self._recording = Recording(journal, replay) if replay and replay.unchanged else None
         if counters is None:
             self.counters.ordinal = 0
         # True if another process, possibly with other code, has run this execution. The changes of
@@ -142,31 +193,54 @@ class Execution:
 
     # Durable calls
 
-    def invoke(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Any:
+    def invoke(
+        self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None, key: str | None = None
+    ) -> Any:
         """Return the recorded value of this call. Run the function if no value is recorded."""
-        call = self._begin(spec, args, kwargs, id)
-        with self._recording():
-            outcome = self._recorded_outcome(call) or self._resolve(
-                call, here=self._host.retries_here
-            )
+        call = self.begin(spec, args, kwargs, id, key)
+        with ending(call), self.recording():
+            outcome = self._recorded_outcome(call) or finished(self.resolve(call, self._blocking))
             value, error = value_of(self.journal, outcome, unpickle=spec.pickle)
         if error is None:
-            return value
+            return self.read_value(call, outcome, value)
         if not outcome.sealed:
-            self._unsealed[call.id] = outcome
+            self.note_unsealed(call.id, outcome)
         raise error
 
     def submit(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Future[Any]:
         """Start the call on another thread. Its id is assigned now, in program order."""
-        call = self._begin(spec, args, kwargs, id)
-        future: Future[Any] = Future(self.submitted, call.id, pickle=spec.pickle)
+        call = self.begin(spec, args, kwargs, id)
+        if call.turn is not None:
+            call.turn.is_over = True
+        future: Future[Any] = Future(
+            self.submitted, call.id, pickle=spec.pickle, is_async=spec.coroutine is not None
+        )
+        if self.loop is not None:
+            self.loop.deliveries.begin()
         self.submitted.add(submission(call, future, self.may_pickle))
         return future
 
+    def _check_may_block(self, future: Future[Any]) -> None:
+        if self.loop is not None and self.loop is running_loop():
+            self.loop.deliveries.stop_replaying()
+            if future.is_async:
+                raise ContextError(
+                    f"Waiting for {future.id} would block the event loop that it runs on.",
+                    help="Await the future: `await future` instead of `future.result()`.",
+                )
+
     def adopt(self, promised: list[Submission]) -> None:
-        """Continue the submitted calls of another process: read their outcomes or run them."""
+        """Continue the submitted calls of another process: read their outcomes or run them.
+
+        The lazy calls of an async body wait for the task that awaits them.
+        """
         self.attempted = self.attempted or bool(promised)
         for one in promised:
+            if one.is_lazy and self.loop is not None:
+                self.submitted.promise(one)
+                continue
+            if self.loop is not None:
+                self.loop.deliveries.begin()
             self.submitted.add(one)
 
     def _read(self, future: Future[Any]) -> tuple[Any, BaseException | None]:
@@ -175,14 +249,19 @@ class Execution:
         The body receives the exception at this point.
         """
         self._check_running()
-        with self._recording():
+        with self.recording():
             outcome = future.outcome or Outcome(self._recorded(future.id))
             future.outcome = outcome
             if future.id in self.unread:
                 self.unread.remove(future.id)
+            if outcome.record.status == "cancelled":
+                # Only a task cancels a submitted call, so asyncio is imported.
+                import asyncio
+
+                return None, asyncio.CancelledError()
             value, error = value_of(self.journal, outcome, unpickle=future.pickle)
         if error is not None and not outcome.sealed:
-            self._unsealed[future.id] = outcome
+            self.note_unsealed(future.id, outcome)
         return value, error
 
     def restored_future(self, id: str) -> Future[Any]:
@@ -190,40 +269,184 @@ class Execution:
         found = self.submitted.future(id)
         return found or Future(self.submitted, id, settled=True, pickle=self.pickles)
 
-    def _begin(self, spec: Spec, args: Args, kwargs: Kwargs, id: str | None) -> Call:
+    def begin(
+        self,
+        spec: Spec,
+        args: Args,
+        kwargs: Kwargs,
+        id: str | None,
+        key: str | None = None,
+        *,
+        is_complete: bool = True,
+    ) -> Call:
+        """Take the id of a call, and digest its arguments if they are complete.
+
+        `id` is the whole id, `key` the part of it that follows its place. Without either, the call
+        is numbered.
+        """
         self._check_running()
-        site = call_site()
-        with self._lock:
+        here = self.place()
+        site = here.site if here.is_shared else user_site(here.site) if here.site else call_site()
+        may_be_recorded = self.attempted or self.journal.execution.replay is not None
+        # An error leaves the lock before it parks this thread.
+        with self._environment(), self._lock:
             self._seal()
-            called = spec.name if id is None else id
-            with self._environment():
-                name = self._course.name_of(spec.kind, called)
-            take = self.counters.take if id is None else self.counters.take_explicit
-            taken = take(name)
-            at, ordinal = self.counters.position, self._course.count(spec.kind, spec.name)
+            is_numbered = id is None and key is None and spec.kind != "log"
+            turn = self._turn(here, spec.name) if is_numbered else None
+            taken, renamed = self._take(here, spec, id, key)
+            at = self.counters.position
+            # A harness may order its calls otherwise in its next release.
+            ordinal = 0 if here.is_shared else self._course.count(spec.kind, spec.name)
+            may_match = may_be_recorded and is_complete and id is None
+            if may_match and self._is_matched(spec, ordinal):
+                call = Call(spec, taken, (), {}, "", (), 0, site, at, ordinal, renamed)
+                call = self.completed_call(call, args, kwargs)
+                return replace(call, id=self._course.id_in_thread(call))
+            taken = self._course.id_in_body(taken)
+        call = Call(spec, taken, (), {}, "", (), 0, site, at, ordinal, renamed, turn)
+        return self.completed_call(call, args, kwargs) if is_complete else call
+
+    def completed_call(self, call: Call, args: Args, kwargs: Kwargs) -> Call:
+        """Return a call with its arguments."""
         digest = codec.digest_arguments(args, kwargs)
-        return Call(
-            spec, taken, args, kwargs, digest.digest, digest.opaque, digest.size, site, at, ordinal,
-            renamed=name != called,
-        )  # fmt: skip
+        return replace(
+            call,
+            args=args,
+            kwargs=kwargs,
+            digest=digest.digest,
+            opaque=digest.opaque,
+            size=digest.size,
+        )
+
+    def _is_matched(self, spec: Spec, ordinal: int) -> bool:
+        """Return whether the arguments of a call select its record.
+
+        They do in a thread without a place that is not that of the body.
+        """
+        return (
+            spec.compared
+            and not ordinal
+            and running_loop() is None
+            and inherited.get() is BODY
+            and threading.get_ident() != self._body_thread
+        )
+
+    def reserve(self, spec: Spec, prefix: str) -> str:
+        """Take the id of a call that another thread is about to make."""
+        with self._lock, self._environment():
+            return self.counters.take(prefix + self._course.name_of(spec.kind, spec.name))
+
+    def take_part(self, prefix: str, name: str) -> str:
+        """Return the next part `name` of the path of a task below `prefix`."""
+        return self.counters.take_part(prefix, name)
+
+    def open_scope(self, name: str, key: str | None, *, is_shared: bool) -> Place:
+        """Take the place of a scope: with the part `key`, or with the next part `name`."""
+        self._check_running()
+        with self._lock:
+            here = self.place()
+            path = self.counters.take_scope(
+                here.prefix, name if key is None else key, is_key=key is not None
+            )
+        # A harness opens the scope, in a function that the user calls.
+        site = here.site or user_site()
+        return Place(f"{path}.", is_shared=is_shared, site=site)
+
+    def place(self) -> Place:
+        """Return the place of the caller."""
+        place = _place()
+        found = None if place.provider is None else place.provider()
+        if found is None:
+            return place
+        path, attempt = found
+        prefix = f"{place.prefix}{path}."
+        with self._lock:
+            if self._started.setdefault(prefix, attempt) is not attempt:
+                self._started[prefix] = attempt
+                self.counters.restart(prefix)
+        return replace(place, prefix=prefix, provider=None)
+
+    def _turn(self, here: Place, name: str) -> Turn | None:
+        """Take the turn of a numbered call; None outside scopes.
+
+        Raises:
+            Diverged: another task or thread makes a call of that name now. Which of the two calls
+                is first may differ in a replay.
+        """
+        if not here.is_shared:
+            return None
+        owner: object = current_task() or threading.get_ident()
+        other = self._turns.get(here.prefix + name)
+        if other is not None and not other.is_over and other.owner != owner:
+            raise Diverged(
+                f'Two calls "{here.prefix}{name}" run at once in one scope, and none has a key: a '
+                "replay might swap their results.",
+                help="Give each a key, such as the id of a tool call, or run each agent in a scope "
+                "of its own. Agents that run concurrently need different names.",
+            )
+        turn = self._turns[here.prefix + name] = Turn(owner)
+        return turn
+
+    def _take(self, here: Place, spec: Spec, id: str | None, key: str | None) -> tuple[str, bool]:
+        """Return the id of a call, and whether the execution records it under an earlier name."""
+        if key is not None:
+            return self.counters.take_key(here.prefix, key), False
+        called = spec.name if id is None else id
+        name = self._course.name_of(spec.kind, called)
+        if id is not None:
+            return self.counters.take_explicit(name), name != called
+        if here.reserved:
+            return here.reserved, name != called
+        return self.counters.take(here.prefix + name), name != called
 
     def _perform_submitted(self, submitted: Submission) -> None:
-        if self._stopped:
+        if self.is_stopped:
             park()
         try:
-            with self._recording():
+            with self.recording():
                 outcome = self._recorded_outcome(submitted.call)
                 if outcome is None:
                     call = submitted.ready()
-                    here = self.submitted.retries_here
-                    outcome = self._failed_in_this_run(call) or self._resolve(call, here=here)
-            submitted.future.settle(outcome)
+                    driver = self._blocking_submitted
+                    if self.loop is not None:
+                        driver = self.loop.driver_of(submitted.future, driver)
+                    outcome = self.failed_in_this_run(call) or finished(self.resolve(call, driver))
+            is_watched = submitted.future.settle(outcome)
             if outcome.record.status == "completed":
                 self.submitted.close(submitted.call.id)
+            if self.loop is not None:
+                self.loop.deliveries.settled(outcome.record.sequence, is_watched)
+        except DroppedCall:
+            self.submitted.close(submitted.call.id)
+            self.loop.deliveries.settled(0, False)
         except BaseException as error:
             # No caller sees this thread's exception. Store it in the future, or a reader would wait
             # forever.
             submitted.future.fail(error)
+            if self.loop is not None:
+                self.loop.deliveries.settled(0, False)
+
+    def recorded_outcome(self, call: Call) -> Outcome | None:
+        """Return the recorded outcome of a call, None if it has none."""
+        with self.recording():
+            return self._recorded_outcome(call)
+
+    def look_up(self, future: Future[Any]) -> None:
+        """Settle a future whose call has a record."""
+        with self.recording():
+            record = self._outcome(future.id)
+        if record is not None:
+            future.settle(Outcome(record))
+
+    def read_value(self, call: Call, outcome: Outcome, value: Any) -> Any:
+        """Return what a call makes of its recorded value."""
+        with self._environment():
+            return read_value(self.journal, call, outcome.record, value)
+
+    def value_of(self, outcome: Outcome, unpickle: bool) -> tuple[Any, Exception | None]:
+        """Return the value of an outcome, or the exception to raise."""
+        with self.recording():
+            return value_of(self.journal, outcome, unpickle=unpickle)
 
     def _recorded_outcome(self, call: Call) -> Outcome | None:
         record = self._outcome(call.id)
@@ -233,19 +456,16 @@ class Execution:
         self._course.found(call, record)
         return Outcome(record)
 
-    def _resolve(self, call: Call, *, here: bool) -> Outcome:
-        """Return the outcome of a call that has no record yet.
-
-        `here` is true if failed attempts are retried in this process.
-        """
+    async def resolve(self, call: Call, driver: Driver) -> Outcome:
+        """Return the outcome of a call that has no record yet."""
         self._course.check_may_run(call)
-        record = self._from_cache(call)
+        record = await self._from_source(call, driver) or await self._from_cache(call, driver)
         if record is None:
-            return self._run_with_retries(call, here=here)
+            return await self._run_with_retries(call, driver)
         check_same(self.journal, call, record)
         return Outcome(record)
 
-    def _failed_in_this_run(self, call: Call) -> Outcome | None:
+    def failed_in_this_run(self, call: Call) -> Outcome | None:
         """Return the final failure of a call in another process of this pipeline run.
 
         Failures of an earlier pipeline run do not count, because a new run tries the call again.
@@ -255,70 +475,95 @@ class Execution:
         outcomes = [attempts.outcome_of(call, kept) for kept in last if kept.run == self.run]
         return next((one for one in outcomes if _is_last(policy, one)), None)
 
-    def _run_with_retries(self, call: Call, *, here: bool) -> Outcome:
+    async def _run_with_retries(self, call: Call, driver: Driver) -> Outcome:
         policy = call.spec.policy.with_defaults(self.policy)
-        failed = len(self.journal.attempts(call.id)) if self.attempted else 0
+        failed = 0
+        if self.attempted:
+            failed = len(await driver.use_store(lambda: self.journal.attempts(call.id)))
         while True:
-            outcome = self._attempt(call, policy, failed)
-            if self._stopped:
+            outcome = await self._attempt(call, policy, failed, driver)
+            if self.is_stopped:
                 park()
             if outcome.record.status == "completed":
-                return self._commit(call, outcome.record)
+                return await self._commit(call, outcome.record, driver)
             if _is_last(policy, outcome):
                 return outcome
             failed = outcome.record.attempts
-            if not here:
+            if not driver.retries_here():
                 self.stop("retry", outcome.error)
-            self._pause(policy.pause(failed, chance()))
+            await self._pause(policy.pause(failed, chance()), driver)
             # The pause may last an hour. Meanwhile another process may have recorded a result.
             held = self._recorded_outcome(call)
             if held is not None:
                 return held
 
-    def _attempt(self, call: Call, policy: Policy, failed: int) -> Outcome:
+    async def _attempt(self, call: Call, policy: Policy, failed: int, driver: Driver) -> Outcome:
         """Run the function once, after `failed` failed attempts, and return the outcome.
 
         A failure is recorded as an attempt. A value is not recorded yet.
         """
         call.spec.prepare(call.spec.function)
-        running = attempts.Running(call.id, call.spec.capture or self.capture, call.spec.pickle)
-        self.attempting[call.id] = time.monotonic()
+        spec = call.spec
+        capture = spec.capture or self.capture
+        running = attempts.Running(call.id, capture, spec.pickle, spec.is_step)
+        self.beats.began(call.id, failed + 1, call.site)
         try:
             span = spans.attempt(self.journal, call, failed + 1)
             with entered(Scope(self, running)), span:
-                value = attempts.call_function(call, policy.timeout)
+                value = await driver.call(call, policy.timeout)
                 self.leave_fork()
                 stored = attempts.store_result(self.journal, call, value)
         except EnvironmentFailure:
             raise
         except Exception as error:
             self.leave_fork(error)
-            return attempts.failed(self.journal, call, running, error, policy, self.run)
+            failure = error
+        else:
+            return attempts.completed(call, running, stored, failed + 1)
         finally:
-            self.attempting.pop(call.id, None)
-        return attempts.completed(call, running, stored, failed + 1)
+            self.beats.ended(call.id)
+        return await driver.use_store(
+            lambda: attempts.failed(self.journal, call, running, failure, policy, self.run)
+        )
 
-    def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float, driver: Driver) -> None:
         while seconds > 0:
-            self._host.pause(min(seconds, _LOOK_SECONDS))
+            await driver.pause(min(seconds, _LOOK_SECONDS))
             self._check_running()
-            self._check_cancelled(self.journal.end())
+            self._check_cancelled(await driver.use_store(self.journal.end))
             seconds -= _LOOK_SECONDS
 
-    def _commit(self, call: Call, record: InvocationRecord) -> Outcome:
+    async def _commit(self, call: Call, record: InvocationRecord, driver: Driver) -> Outcome:
         key = self._keys.pop(call.id, "")
         # If the call changed state that it also reads, the key no longer describes its inputs.
         key = key if key and key == self._cache_key(call) else ""
-        held = self.journal.record(replace(record, cache_key=key), cache_key=key)
+        held = await driver.commit(
+            replace(record, cache_key=key), lambda rec: self.journal.record(rec, cache_key=key)
+        )
         check_same(self.journal, call, held)
         return Outcome(held)
 
-    def _from_cache(self, call: Call) -> InvocationRecord | None:
+    async def _from_source(self, call: Call, driver: Driver) -> InvocationRecord | None:
+        if (recording := self._recording) is None:
+            return None
+        found = await driver.use_store(lambda: recording.outcome_of(call))
+        return found and await driver.commit(found, self.journal.record)
+
+    async def recorded_answer(self, call: Call, driver: Driver) -> Outcome | None:
+        """Return the answer that the source of a replay recorded, None if the wait must ask."""
+        record = await self._from_source(call, driver)
+        return None if record is None else Outcome(record)
+
+    async def _from_cache(self, call: Call, driver: Driver) -> InvocationRecord | None:
         key = self._keys[call.id] = self._cache_key(call)
-        found = self.journal.cached(key, call.id, lambda: codes_beside(call.spec)) if key else None
+        if not key:
+            return None
+        found = await driver.use_store(
+            lambda: self.journal.cached(key, call.id, lambda: codes_beside(call.spec))
+        )
         if found is None or not call.spec.is_valid(found.calls):
             return None
-        return self.journal.record(attempts.from_cache(call, found))
+        return await driver.commit(attempts.from_cache(call, found), self.journal.record)
 
     def _cache_key(self, call: Call) -> str:
         return key_of(call) if self._cache else ""
@@ -331,45 +576,73 @@ class Execution:
 
     # Waits
 
-    def wait(self, request: WaitRequest, timeout: float, read: Callable[[Any], Any]) -> Any:
+    def wait(
+        self,
+        request: WaitRequest,
+        timeout: float,
+        read: Callable[[Any], Any],
+        key: str | None = None,
+    ) -> Any:
         """Return the answer to a question as JSON; suspend until an answer exists.
 
         `request.name` is the plain name of the wait. `timeout` is the number of seconds to poll for
         an answer before the process is released. `read` raises AnswerInvalid for an invalid answer.
         """
-        self._check_running()
-        site = call_site()
-        with self._lock:
-            self._seal()
-            with self._environment():
-                name = self._course.name_of("wait", request.name)
-            id = self.counters.take(name)
-            at, ordinal = self.counters.position, self._course.count("wait", request.name)
-        spec = Spec(request.name, read, "kitaru.wait", kind="wait", compared=False)
-        call = Call(spec, id, (), {}, "", (), 0, site, at, ordinal)
-        with self._recording():
-            held = self._recorded_outcome(call)
-            if held is not None:
-                return answer_of(self.journal, call, held.record)
-            self._course.check_may_run(call)
-            record = self._answered(call, request, timeout)
-            check_same(self.journal, call, record)
-            return value_of(self.journal, Outcome(record), unpickle=False)[0]
+        if self.loop is not None and self.loop is running_loop():
+            self.loop.check_may_block(request.name)
+        call = self.begin_wait(request, read, key)
+        with ending(call):
+            return self.answer_of_wait(call, request, timeout)
 
-    def _answered(self, call: Call, request: WaitRequest, timeout: float) -> InvocationRecord:
-        answer = next_valid_answer(self.journal, call, lambda: self._ask(call, request, timeout))
+    def begin_wait(
+        self, request: WaitRequest, read: Callable[[Any], Any], key: str | None = None
+    ) -> Call:
+        """Take the id of a wait."""
+        spec = Spec(request.name, read, "kitaru.wait", kind="wait", compared=False)
+        return self.begin(spec, (), {}, None, key, is_complete=False)
+
+    def answer_of_wait(self, call: Call, request: WaitRequest, timeout: float) -> Any:
+        """Return the answer to a wait as JSON; suspend this thread until an answer exists."""
+        with self.recording():
+            held = self._recorded_outcome(call)
+            if held is None:
+                # The answer may already exist.
+                self._course.check_may_run(call)
+                held = finished(self.recorded_answer(call, self._blocking))
+                if held is None:
+                    answer = next_valid_answer(
+                        self.journal, call, lambda: self._ask(call, request, timeout)
+                    )
+                    held = finished(self.commit_answer(call, answer, self._blocking))
+        return self.answer(call, held)
+
+    def answer(self, call: Call, outcome: Outcome) -> Any:
+        """Return the recorded answer to a wait as JSON."""
+        with self.recording():
+            return answer_of(self.journal, call, outcome.record)
+
+    def request_wait(self, call: Call, request: WaitRequest) -> None:
+        """Record the question of a wait."""
+        place = {"position": call.position, "ordinal": call.ordinal}
+        found = evidence.recorded(self.journal, request.evidence)
+        asked = replace(request, name=call.id, asked_at=now(), evidence=found, **place)
+        self.journal.request_wait(asked)
+
+    async def commit_answer(self, call: Call, answer: WaitAnswer, driver: Driver) -> Outcome:
+        """Record an answer as the outcome of its wait."""
         if answer.kind == "abort":
             self.cancel()
         value = self.journal.store_value(answer.value, "answer")
-        return self.journal.record(attempts.completed_record(call, value))
+        record = await driver.commit(attempts.completed_record(call, value), self.journal.record)
+        check_same(self.journal, call, record)
+        return Outcome(record)
 
-    def _ask(self, call: Call, request: WaitRequest, timeout: float) -> WaitAnswer:
+    def _ask(self, call: Call, request: WaitRequest, timeout: float) -> None:
+        """Ask, and wait until an answer exists."""
         id = call.id
-        place = {"position": call.position, "ordinal": call.ordinal}
-        self.journal.request_wait(replace(request, name=id, asked_at=now(), **place))
-        answer = self.journal.wait_answer(id)
-        if answer is not None:
-            return answer
+        self.request_wait(call, request)
+        if self.journal.wait_answer(id) is not None:
+            return
         if self.journal.execution.mode == "local":
             # Set the status before polling as well, so that people can see the pending wait. A
             # polling step keeps the status `running`: otherwise an answer would start a second run
@@ -377,12 +650,32 @@ class Execution:
             self.journal.set_state("waiting")
         answer = self._poll(id, timeout)
         while answer is None:
-            self.journal.set_state("waiting")
             self._host.suspend(id)
             self._check_cancelled(self.journal.end())
             answer = self.journal.wait_answer(id)
         self.journal.set_state("running")
-        return answer
+
+    # The loop of an async body
+
+    def release(self, waits: list[str], wake: Callable[[], None]) -> None:
+        """Note that the body can only continue after an answer. `wake` is called when it may."""
+        with self.recording():
+            self._host.release(waits, wake)
+
+    def occupy(self) -> None:
+        """Note that a released body continues without an answer."""
+        self._host.occupy()
+        with self.recording():
+            self.journal.set_state("running")
+
+    def valid_answer(self, call: Call) -> WaitAnswer | None:
+        """Return the answer to a wait of a released body, None before it is answered."""
+        with self._environment():
+            self._check_cancelled(self.journal.end())
+            answer = valid_answer(self.journal, call)
+            if answer is not None:
+                self.journal.set_state("running")
+            return answer
 
     def _poll(self, id: str, timeout: float) -> WaitAnswer | None:
         if timeout <= 0:
@@ -403,7 +696,7 @@ class Execution:
         """Wait for all futures and seal all failures, read or not: the flow continues past them."""
         self._check_running()
         with self._environment():
-            self._seal()
+            self._seal(everything=True)
             for future in self.submitted.failed():
                 assert future.outcome is not None
                 held = self.journal.record(future.outcome.record)
@@ -420,7 +713,7 @@ class Execution:
         # The log must be complete before a reader can see the end.
         self.log.close()
         with self._environment():
-            self._seal()
+            self._seal(everything=True)
             self._raise_unread()
             value = self.journal.store_value(result, "result", may_pickle=self.may_pickle)
             end = self.journal.finish(EndRecord("completed", value, now(), unasked))
@@ -499,18 +792,22 @@ class Execution:
 
     def stop(self, why: Stop, error: BaseException | None) -> NoReturn:
         """Stop all threads of this run at their next durable call."""
-        self._stopped = True
+        self.is_stopped = True
         # An exception of the host would unwind the flow.
         with suppress(Exception):
             self._host.stop(why, error)
         park()
+
+    def retries_here(self) -> bool:
+        """Return whether failed attempts are retried in this process."""
+        return self._host.retries_here
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait for all submitted checkpoints; return False if `timeout` seconds were not enough."""
         return self.submitted.drain(timeout)
 
     def _check_running(self) -> None:
-        if self._stopped:
+        if self.is_stopped:
             park()
 
     def _outcome(self, id: str) -> InvocationRecord | None:
@@ -531,15 +828,28 @@ class Execution:
             yield
         except EnvironmentFailure as error:
             error.help = hints.name_execution(error.help, self.journal)
+            self._note_stop(error)
             self.stop("failed", error)
         except (Diverged, ClassChanged) as error:
-            self._stopped = True
+            self.is_stopped = True
             help = retry_help(self.journal) if isinstance(error, ClassChanged) else ""
             self._note_failure(error, help)
             self.stop("failed", error)
 
+    def _note_stop(self, error: EnvironmentFailure) -> None:
+        """Record why this process cannot run the execution, which is not sealed by that."""
+        if not self._is_local or isinstance(error, _OF_STORES):
+            return
+        if not error.exec_id:
+            error.exec_id = self.journal.exec_id
+            error.help = "\n".join(filter(None, (error.help, hints.resume_help(self.journal))))
+        # The journal is complete without it.
+        with suppress(Exception):
+            if self.journal.end() is None:
+                self.journal.set_state("running", error_info(error))
+
     @contextmanager
-    def _recording(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         """Do what `_environment` does, and hide Kitaru's own failures from the flow.
 
         A body that caught a MemoryError raised by the recording would continue past a call without
@@ -554,21 +864,31 @@ class Execution:
             self._stop_failed(error)
 
     def _stop_failed(self, error: Exception) -> NoReturn:
-        self._stopped = True
+        self.is_stopped = True
         self._note_failure(error, retry_help(self.journal))
         self.stop("failed", error)
 
-    def _seal(self) -> None:
+    def note_unsealed(self, id: str, outcome: Outcome) -> None:
+        """Note an outcome that is recorded once the task that sees it continues."""
+        self._unsealed[id] = outcome
+        self._seen_by[id] = current_task()
+
+    def _seal(self, *, everything: bool = False) -> None:
+        if not self._unsealed:
+            return
+        task = current_task()
         with self._lock:
             for id, outcome in list(self._unsealed.items()):
+                if not (everything or has_continued(self._seen_by[id], task)):
+                    continue
                 with self._environment():
                     held = self.journal.record(outcome.record)
-                if held.failure != outcome.record.failure or held.status != "failed":
+                if (held.failure, held.status) != (outcome.record.failure, outcome.record.status):
                     # Another process recorded a different outcome, but the body has already seen
                     # this outcome.
                     self.stop("superseded", None)
                 outcome.sealed = True
-                del self._unsealed[id]
+                del self._unsealed[id], self._seen_by[id]
 
     def _raise_unread(self) -> None:
         for id in list(self.unread):
@@ -597,11 +917,26 @@ class Scope(Struct):
     running: attempts.Running | None = None
 
 
+def _place() -> Place:
+    loop = running_loop()
+    if loop is None:
+        return inherited.get()
+    # A loop runs, so asyncio is imported.
+    from kitaru.runtime.engine import tasks
+
+    return tasks.place_in(loop)
+
+
 _scope: ContextVar[Scope | None] = ContextVar("kitaru_scope", default=None)
 
 
 # A forked child does not belong to the execution, because its parent records it.
-os.register_at_fork(after_in_child=lambda: _scope.set(None))
+def _leave() -> None:
+    _scope.set(None)
+    numbering.set(None)
+
+
+os.register_at_fork(after_in_child=_leave)
 
 
 def current() -> Scope | None:
@@ -613,10 +948,14 @@ def current() -> Scope | None:
 def entered(scope: Scope) -> Iterator[None]:
     """Make `scope` the current scope of this thread or task."""
     token = _scope.set(scope)
+    before = numbering.set(scope.execution if scope.running is None else None)
     try:
         yield
     finally:
-        _scope.reset(token)
+        # A coroutine that is destroyed is closed in another context.
+        with suppress(ValueError):
+            _scope.reset(token)
+            numbering.reset(before)
 
 
 def in_body(what: str) -> Execution:
@@ -626,6 +965,13 @@ def in_body(what: str) -> Execution:
         ContextError: the caller is not in a flow's body.
     """
     scope = anywhere(what)
+    if scope.running is not None and scope.running.is_step:
+        scope.running.refused = ContextError(
+            f"{what} was used inside the step {scope.running.invocation}.",
+            help="A step is one recorded unit. Open a scope, kitaru.harness.scope(…), around code "
+            "that makes durable calls of its own, instead of a step.",
+        )
+        raise scope.running.refused
     if scope.running is not None:
         raise ContextError(
             f"{what} was used inside the checkpoint {scope.running.invocation}.",
@@ -674,7 +1020,19 @@ class Host(Protocol):
         """Wait `seconds`, or less if this run of the body ends."""
 
     def suspend(self, wait: str) -> None:
-        """Release the process until `wait` may have an answer. May not return."""
+        """Record that the execution waits, and release the process until `wait` may have an answer.
+
+        May not return.
+        """
+
+    def release(self, waits: list[str], wake: Callable[[], None]) -> None:
+        """Record that the execution waits, and release the process. May not return.
+
+        `wake` is called, on any thread, when one of `waits` may have an answer.
+        """
+
+    def occupy(self) -> None:
+        """Keep the process again: the loop of the body continues without an answer."""
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
         """Stop this run of the body. May not return."""

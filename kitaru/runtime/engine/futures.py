@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextvars import Context, copy_context
+from functools import partial
 from threading import Event
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +22,9 @@ from kitaru.stores.worker_pool import Pool
 from kitaru.wire.structs import Struct, replace
 
 T = TypeVar("T")
+
+# A future changes its state rarely, so one lock serves all futures.
+_changing = threading.Lock()
 
 
 class Future(Generic[T]):
@@ -34,21 +39,53 @@ class Future(Generic[T]):
         texts = [future.result() for future in drafts]
     """
 
-    __slots__ = ("_error", "_known", "_settled", "_submitted", "_value", "id", "outcome", "pickle")
+    __slots__ = (
+        "_error",
+        "_is_final",
+        "_known",
+        "_settled",
+        "_submitted",
+        "_value",
+        "_watchers",
+        "id",
+        "is_async",
+        "outcome",
+        "pickle",
+    )
 
     def __init__(
-        self, submitted: Submitted, id: str, *, settled: bool = False, pickle: bool = False
+        self,
+        submitted: Submitted,
+        id: str,
+        *,
+        settled: bool = False,
+        pickle: bool = False,
+        is_async: bool = False,
     ) -> None:
+        """`is_async`: the checkpoint runs on an event loop, which a blocked reader would stop."""
         self.id = id
         self.pickle = pickle
+        self.is_async = is_async
+        # True from the moment the record is being written, or the call is cancelled.
+        self._is_final = settled
         self.outcome: Outcome | None = None
         self._submitted = submitted
         self._settled = Event()
+        # Called once when the future is settled, on any thread; None after that.
+        self._watchers: list[Callable[[], object]] | None = []
         self._known = False
         self._value: Any = None
         self._error: BaseException | None = None
         if settled:
-            self._settled.set()
+            self._settle()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Wait for the checkpoint without blocking the event loop, and return its value."""
+        return self.coroutine().__await__()
+
+    def coroutine(self) -> Coroutine[Any, Any, T]:
+        """Return a coroutine that waits for the checkpoint. Used by the engine."""
+        return self._submitted.awaited(self)
 
     def result(self) -> T:
         """Wait for the checkpoint and return its value.
@@ -56,9 +93,15 @@ class Future(Generic[T]):
         Raises:
             Exception: the exception of the checkpoint, the same object every time.
         """
+        if not self._known:
+            self._submitted.check_may_block(self)
         if not self._settled.is_set():
             self._submitted.start()
             self._settled.wait()
+        return self.read()
+
+    def read(self) -> T:
+        """Return the value of a settled future. Used by the engine."""
         if not self._known:
             self._value, self._error = self._submitted.read(self)
             self._known = True
@@ -74,15 +117,60 @@ class Future(Generic[T]):
             self._submitted.start()
         return self._settled.is_set()
 
-    def settle(self, outcome: Outcome) -> None:
-        """Store the outcome of the call. Used by the engine."""
+    @property
+    def is_settled(self) -> bool:
+        """Whether the outcome of the call is known. Used by the engine."""
+        return self._settled.is_set()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the body has read the value or the exception. Used by the engine."""
+        return self._known
+
+    def settle(self, outcome: Outcome) -> bool:
+        """Store the outcome of the call; return whether a watcher was notified. For the engine."""
         self.outcome = outcome
-        self._settled.set()
+        return self._settle()
+
+    def _settle(self) -> bool:
+        with _changing:
+            watchers, self._watchers = self._watchers, None
+            self._settled.set()
+        for notify in watchers or ():
+            notify()
+        return bool(watchers)
+
+    def when_settled(self, notify: Callable[[], object]) -> None:
+        """Call `notify` once the future is settled, on any thread. Used by the engine."""
+        with _changing:
+            if self._watchers is not None:
+                self._watchers.append(notify)
+                return
+        notify()
+
+    def finalize(self) -> bool:
+        """Begin to write the record, unless the call is cancelled. Used by the engine."""
+        with _changing:
+            is_first, self._is_final = not self._is_final, True
+        return is_first
+
+    def cancel(self) -> bool:
+        """Cancel the call unless its record is being written; return whether it is cancelled.
+
+        Used by the engine. A function on a thread continues, and its result is dropped.
+        """
+        if not self.finalize():
+            return False
+        # A task has awaited the future, so asyncio is imported.
+        import asyncio
+
+        self.fail(asyncio.CancelledError())
+        return True
 
     def fail(self, error: BaseException) -> None:
         """Store an exception that no record can contain (`SystemExit`); every read raises it."""
         self._known, self._error = True, error
-        self._settled.set()
+        self._settle()
 
     def check(self) -> None:
         """Raise the exception set by `fail`, if there is one. Used by the engine."""
@@ -112,6 +200,13 @@ class Futures(Struct, Generic[T]):
 
     load = result
 
+    def __await__(self) -> Generator[Any, Any, list[T]]:
+        """Wait without blocking the event loop; return the values in order."""
+        values = []
+        for future in self.items:
+            values.append((yield from future.__await__()))
+        return values
+
     def __iter__(self) -> Iterator[Future[T]]:
         return iter(self.items)
 
@@ -127,13 +222,18 @@ class Submission(Struct):
 
     `arguments` returns the encoded arguments at the time of the submission, since the body may
     change its own objects later. If the arguments cannot be recorded, it is None and `call`
-    contains them. `unpickle` is true if pickles among them may be loaded.
+    contains them. `unpickle` is true if pickles among them may be loaded. `is_lazy`: the call runs
+    in the task that awaits its future, like a coroutine, or in the process that receives its
+    promise. `context` is a copy of the body's context at the submission: on its thread, the call
+    sees the context variables that the body has set. None in another process.
     """
 
     call: Call
     future: Future[Any]
     arguments: Callable[[], Any] | None
     unpickle: bool = True
+    is_lazy: bool = False
+    context: Context | None = None
 
     def may_cross(self) -> bool:
         """Return whether another process can run the call."""
@@ -152,8 +252,9 @@ def submission(call: Call, future: Future[Any], may_pickle: codec.MayPickle) -> 
     try:
         document = codec.encode([list(call.args), call.kwargs], may_pickle=may_pickle)
     except ValueNotEncodable:
-        return Submission(call, future, None)
-    return Submission(replace(call, args=(), kwargs={}), future, lambda: document)
+        return Submission(call, future, None, context=copy_context())
+    own = replace(call, args=(), kwargs={})
+    return Submission(own, future, lambda: document, context=copy_context())
 
 
 class Submitted:
@@ -168,15 +269,21 @@ class Submitted:
         self,
         run: Callable[[Submission], None],
         read: Callable[[Future[Any]], tuple[Any, BaseException | None]],
+        check_may_block: Callable[[Future[Any]], None],
+        awaited: Callable[[Future[Any]], Coroutine[Any, Any, Any]],
         most: int,
     ) -> None:
         """`run` performs a call and settles its future, without raising; `most` run at a time.
 
         `read` returns the value of a settled future, or the exception to raise in the body.
+        `check_may_block` raises if the current thread must not wait for a future. `awaited` returns
+        the coroutine that waits for a future on an event loop.
         """
         self.promising = False
         self.retries_here = True
         self.read = read
+        self.check_may_block = check_may_block
+        self.awaited = awaited
         self._run = run
         self._pool = Pool(most)
         self._lock = threading.Lock()
@@ -192,16 +299,32 @@ class Submitted:
                 return
         self._start(submission)
 
+    def promise(self, submission: Submission) -> None:
+        """Promise a lazy call: it runs when its future is awaited, or after a cut."""
+        with self._lock:
+            self._open[submission.call.id] = submission
+            self._promised[submission.call.id] = submission
+
+    def take(self, id: str) -> Submission | None:
+        """Return a promised lazy call for the task that awaits it, once."""
+        with self._lock:
+            found = self._promised.get(id)
+            return self._promised.pop(id) if found is not None and found.is_lazy else None
+
     def promises(self) -> list[Submission]:
         """Return the promised calls that have not started."""
         with self._lock:
             return list(self._promised.values())
 
     def start(self, *ids: str) -> None:
-        """Start promised calls here: those in `ids`, or all. Without `ids`, stop promising."""
+        """Start promised calls here: those in `ids`, or all that are not lazy.
+
+        Without `ids`, stop promising.
+        """
         with self._lock:
             self.promising = self.promising and bool(ids)
-            taken = [self._promised.pop(id) for id in ids or list(self._promised)]
+            eager = [id for id, one in self._promised.items() if not one.is_lazy]
+            taken = [self._promised.pop(id) for id in ids or eager]
         for submission in taken:
             self._start(submission)
 
@@ -215,6 +338,12 @@ class Submitted:
         with self._lock:
             found = self._open.get(id)
         return None if found is None else found.future
+
+    def call(self, id: str) -> Call | None:
+        """Return a call, None if its result is recorded."""
+        with self._lock:
+            found = self._open.get(id)
+        return None if found is None else found.call
 
     def close(self, id: str) -> None:
         """Forget a call whose result is recorded."""
@@ -241,7 +370,10 @@ class Submitted:
         return self._pool.drain(timeout)
 
     def _start(self, submission: Submission) -> None:
-        self._pool.submit(lambda: self._run(submission))
+        if submission.context is None:
+            self._pool.submit(lambda: self._run(submission))
+        else:
+            self._pool.submit(partial(submission.context.run, self._run, submission))
 
 
 def resolve_futures(arguments: Any) -> Any:
@@ -275,3 +407,22 @@ def _replaced(value: Any, change: Callable[[Any], Any]) -> Any:
 
 def _value_of(value: Any) -> Any:
     return value.result() if isinstance(value, Future | Futures) else value
+
+
+def pending_futures(arguments: Any) -> list[Future[Any]]:
+    """Return the futures in arguments that the body has not read, where `resolve_futures` looks."""
+    found: list[Future[Any]] = []
+    values = [arguments]
+    for _ in range(3):
+        values = [item for value in values for item in _items(value)]
+        for value in values:
+            if isinstance(value, Future | Futures):
+                futures = [value] if isinstance(value, Future) else value
+                found += [one for one in futures if not one.is_known]
+    return found
+
+
+def _items(value: Any) -> list[Any]:
+    if type(value) is dict:
+        return list(value.values())
+    return list(value) if type(value) in (list, tuple) else []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from kitaru.config import secret_names
 from kitaru.errors import EnvironmentFailure
 from kitaru.hints import resume_command, resume_help, retry_help
+from kitaru.runtime.engine import awaiting
 from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
 from kitaru.runtime.engine.parked_threads import parked, prepare
 from kitaru.runtime.engine.retries import ONCE, Policy
@@ -77,6 +78,9 @@ class LocalRun:
         self._changed = threading.Condition()
         self._phase: Phase = "running"
         self._parked: list[str] = []
+        # Lets the loop of an async body look for answers.
+        self._wake: Callable[[], None] | None = None
+        self._watchers: list[Callable[[], object]] = []
         self._captures = False
         self._execution: Execution
         # Replaced as soon as the body has its own thread.
@@ -121,7 +125,8 @@ class LocalRun:
         """The running invocations by id, with their start times on the monotonic clock."""
         # The body's thread creates the execution, possibly after this method is called.
         execution = getattr(self, "_execution", None)
-        return dict(execution.attempting) if execution is not None else {}
+        under_way = execution.beats.under_way if execution is not None else {}
+        return {id: began for id, (began, _, _) in list(under_way.items())}
 
     def wait_until_idle(self, timeout: float | None = None) -> bool:
         """Wait until the body cannot continue unanswered; return False after `timeout` seconds."""
@@ -137,6 +142,27 @@ class LocalRun:
                     self._changed.wait(min(_ALIVE_SECONDS, deadline - time.monotonic()))
         return True
 
+    @contextmanager
+    def notifying(self, notify: Callable[[], object]) -> Iterator[None]:
+        """Call `notify` on any thread when the run is no longer running, inside the block."""
+        with self._changed:
+            is_over = self._phase != "running"
+            self._watchers.append(notify)
+        if is_over:
+            notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._watchers.remove(notify)
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        for notify in self._watchers:
+            # The loop of a watcher may be closed.
+            with suppress(RuntimeError):
+                notify()
+
     def resume(self) -> bool:
         """Continue the body if its pending wait was answered or the execution was cancelled.
 
@@ -148,15 +174,21 @@ class LocalRun:
         with self._changed:
             if self._phase != "parked":
                 return self._phase == "running"
-            self._phase = "running"
-            self._parked.clear()
-            self._changed.notify_all()
+            self._set_running()
         self._keep_alive()
         return True
 
+    def _set_running(self) -> None:
+        self._phase = "running"
+        self._parked.clear()
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+        self._changed.notify_all()
+
     def detach(self) -> None:
         """Let the interpreter end after an interruption although the body could continue."""
-        self._close_log()
+        self._pause_output()
         with self._changed:
             if self._phase == "running":
                 self.is_abandoned = True
@@ -171,15 +203,36 @@ class LocalRun:
 
     def suspend(self, wait: str) -> None:
         """Park this thread until `wake`."""
-        self._close_log()
+        self.journal.set_state("waiting")
+        self._pause_output()
         with self._changed:
             self._parked.append(wait)
             self._phase = "parked"
-            self._changed.notify_all()
+            self._notify()
         # An answer that arrived before this thread was parked has woken no thread.
         self.resume()
         with self._changed, parked():
             self._changed.wait_for(lambda: wait not in self._parked)
+
+    def release(self, waits: list[str], wake: Callable[[], None]) -> None:
+        """Note that the loop of the body waits for answers; it continues to run."""
+        self.journal.set_state("waiting")
+        self._pause_output()
+        with self._changed:
+            self._parked += waits
+            self._wake = wake
+            self._phase = "parked"
+            self._notify()
+        # An answer that arrived before has woken no loop.
+        self.resume()
+
+    def occupy(self) -> None:
+        """Note that the loop of the body continues, after a timer for example."""
+        with self._changed:
+            if self._phase != "parked" or self._wake is None:
+                return
+            self._set_running()
+        self._keep_alive()
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
         """Abandon the body, or run it again from the journal if another process recorded first."""
@@ -237,10 +290,17 @@ class LocalRun:
 
     def _run_to_end(self) -> BaseException | None:
         """Return the exception that ended the body, None if it completed."""
-        execution = self._execution = Execution(self.journal, self, **self._options)
+        execution = self._execution = Execution(
+            self.journal, self, awaiting.result_of, **self._options
+        )
         try:
             with entered(Scope(execution)):
                 result = self._body()
+                if isinstance(result, Coroutine):
+                    # asyncio is imported for async flows only.
+                    from kitaru.runtime.engine import body_loop
+
+                    result = body_loop.run(execution, result)
             execution.complete(result)
         except EnvironmentFailure as error:
             return error
@@ -249,13 +309,14 @@ class LocalRun:
             return error
         return None
 
-    def _close_log(self) -> None:
+    def _pause_output(self) -> None:
         # The body's thread creates the execution, possibly after the run is abandoned.
         if (execution := getattr(self, "_execution", None)) is not None:
+            execution.beats.pause()
             execution.log.close()
 
     def _finish(self, error: BaseException | None) -> None:
-        self._close_log()
+        self._pause_output()
         with self._changed:
             self._end(error)
 
@@ -263,7 +324,7 @@ class LocalRun:
         if self._phase != "done":
             self.error = error
             self._phase = "done"
-            self._changed.notify_all()
+            self._notify()
             if self._captures:
                 output.end()
 

@@ -66,6 +66,31 @@ def value_of(journal: Journal, outcome: Outcome, *, unpickle: bool) -> tuple[Any
         ) from None
 
 
+def read_value(journal: Journal, call: Call, record: InvocationRecord, value: Any) -> Any:
+    """Return what a call makes of its recorded value.
+
+    Raises:
+        Diverged: another version of the code wrote the value, and this version cannot read it.
+    """
+    read = call.spec.read
+    if read is None or record.status != "completed":
+        return value
+    try:
+        return read(value)
+    except Exception as error:
+        now = call.spec.fingerprint()
+        if record.fingerprint == now:
+            raise
+        then = record.fingerprint or "another version"
+        again = ("executions", "replay", journal.exec_id, "--from", record.id)
+        raise Diverged(
+            f'The record of "{record.id}" was written with {then}, and {now} cannot read it: '
+            f"{error}",
+            help=f"Finish the execution with {then}, or make the call again:\n"
+            + hints.command(journal.store, *again),
+        ) from error
+
+
 def answer_of(journal: Journal, call: Call, record: InvocationRecord) -> Any:
     """Return the recorded answer to a wait.
 

@@ -87,14 +87,24 @@ def prepare(
             exit_with(1)
             exit_with(signals.code_of(interruption))
             abandon()
-        _forget_all(is_running)
+        try:
+            _forget_all(is_running)
+        except Exception:
+            # Nobody knows how the flows will end. The report may set another code.
+            exit_with(1)
         ends.set()
 
     def end_hard() -> None:
         ends.wait()
-        while not _is_stuck(is_running):
+        while not look():
             time.sleep(_LOOK_SECONDS)
         _end_hard()
+
+    def look() -> bool:
+        # Without memory to look, look again: nothing else ends the process.
+        with suppress(Exception):
+            return _is_stuck(is_running)
+        return False
 
     # Start the thread now: some versions of Python start no threads during shutdown.
     threading.Thread(target=end_hard, name="kitaru-end", daemon=True).start()

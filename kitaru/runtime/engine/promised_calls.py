@@ -23,6 +23,8 @@ def write(promised: Submission, journal: Journal) -> dict[str, Any]:
     assert promised.arguments is not None, "only calls whose arguments are recorded are promised"
     call = promised.call
     module, qualname = call.spec.place()
+    # Only the calls of async flows have the field, so the frames of other flows do not change.
+    lazy = {"lazy": True} if promised.is_lazy else {}
     return {
         "id": call.id,
         "module": module,
@@ -34,6 +36,7 @@ def write(promised: Submission, journal: Journal) -> dict[str, Any]:
         "site": call.site,
         "position": call.position,
         "ordinal": call.ordinal,
+        **lazy,
     }
 
 
@@ -64,9 +67,15 @@ def read(document: dict[str, Any], execution: Execution) -> Submission:
         document.get("ordinal", 0),
     )
     stored = StoredValue(**document["arguments"])
-    future: Future[Any] = Future(execution.submitted, call.id, pickle=spec.pickle)
+    future: Future[Any] = Future(
+        execution.submitted, call.id, pickle=spec.pickle, is_async=spec.coroutine is not None
+    )
     return Submission(
-        call, future, lambda: execution.journal.fetch(stored), unpickle=execution.pickles
+        call,
+        future,
+        lambda: execution.journal.fetch(stored),
+        unpickle=execution.pickles,
+        is_lazy=document.get("lazy", False),
     )
 
 

@@ -127,14 +127,19 @@ def bounded(work: Callable[[], T], seconds: float, name: str) -> T:
 
     threading.Thread(target=attempt, name=f"kitaru-{name}", daemon=True).start()
     if not over.wait(seconds):
-        raise CheckpointTimeout(
-            f"The checkpoint {name} took longer than its timeout of {seconds:g} s.",
-            help="Increase timeout=…, or set a shorter time limit for the calls that it makes.",
-        )
+        raise timed_out(name, seconds)
     value, error = ended[0]
     if error is not None:
         raise error
     return cast(T, value)
+
+
+def timed_out(name: str, seconds: float) -> CheckpointTimeout:
+    """Return the error of a call that exceeded its time limit."""
+    return CheckpointTimeout(
+        f"The checkpoint {name} took longer than its timeout of {seconds:g} s.",
+        help="Increase timeout=…, or set a shorter time limit for the calls that it makes.",
+    )
 
 
 def _check_number(

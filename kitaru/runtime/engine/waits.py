@@ -11,7 +11,9 @@ from kitaru.runtime.codec.json_fast_path import is_atom, is_text
 from kitaru.runtime.engine.calls import Call
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.schema.types import check_answer
+from kitaru.wire.actors import actor
 from kitaru.wire.limits import MAX_ANSWER_DEPTH
+from kitaru.wire.names import some
 from kitaru.wire.records import WaitAnswer, WaitRequest
 from kitaru.wire.redaction import redacted
 from kitaru.wire.times import now
@@ -37,7 +39,7 @@ def select_wait(journal: Journal, name: str | None, *, any_pending: bool = False
     if len(pending) > 1 and not any_pending:
         raise UsageError(
             f"The execution {journal.exec_id} has {len(pending)} pending waits.",
-            help=f"Name one: {', '.join(request.name for request in pending)}",
+            help=f"Name one: {some([request.name for request in pending])}",
         )
     if pending:
         return pending[0]
@@ -56,7 +58,13 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
         AnswerInvalid: the value is not JSON or does not fit the wait's schema; the wait stays
             pending.
         WaitConflict: the wait already has a different answer.
+        StateError: the flow no longer waits for the answer.
     """
+    if any(outcome.status == "cancelled" for outcome in journal.outcomes([request.name])):
+        raise StateError(
+            f'The wait "{request.name}" was cancelled: the flow no longer waits for an answer.',
+            help=hints.get_help(journal),
+        )
     check_json(value, request.name)
     try:
         check_answer(value, request.schema, request.name)
@@ -66,23 +74,33 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
         resume = hints.command(journal.store, "executions", "resume", journal.exec_id)
         help = f"{error.help}\nIf the flow's code asks for something else now: {resume}"
         raise AnswerInvalid(error.message, help=help) from None
-    journal.answer(WaitAnswer(request.name, "value", value, now()))
+    journal.answer(WaitAnswer(request.name, "value", value, now(), by=actor()))
 
 
-def next_valid_answer(journal: Journal, call: Call, ask: Callable[[], WaitAnswer]) -> WaitAnswer:
+def next_valid_answer(journal: Journal, call: Call, ask: Callable[[], object]) -> WaitAnswer:
     """Return the first answer to a wait that the flow accepts, or its abort.
+
+    `ask` returns when there is an answer.
+    """
+    while (found := valid_answer(journal, call)) is None:
+        ask()
+    return found
+
+
+def valid_answer(journal: Journal, call: Call) -> WaitAnswer | None:
+    """Return the recorded answer that the flow accepts, or the abort; None without an answer.
 
     Some conditions are not part of the JSON schema, such as a validator. Only the flow itself can
     check them.
     """
-    while True:
-        found = journal.wait_answer(call.id) or ask()
+    while (found := journal.wait_answer(call.id)) is not None:
         try:
             if found.kind == "value":
                 call.spec.function(found.value)
-            return found
+            break
         except AnswerInvalid as error:
             journal.refuse(found, redacted(error.message))
+    return found
 
 
 def check_json(value: Any, name: str) -> None:
@@ -121,7 +139,7 @@ def _named(journal: Journal, name: str) -> WaitRequest:
     request = journal.wait_request(name)
     if request is not None:
         return request
-    known = ", ".join(r.name for r in journal.pending_waits()) or "none"
+    known = some(journal.pending_names()) or "none"
     raise NotFound(
         f"The execution {journal.exec_id} has no wait {name!a}.", help=f"Pending waits: {known}"
     )

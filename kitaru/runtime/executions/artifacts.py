@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from kitaru import hints
 from kitaru.errors import NotFound, StateError
-from kitaru.runtime.executions.model_calls import STORED, calls_of
+from kitaru.runtime.executions.model_calls import STORED, each_call
+from kitaru.runtime.journal import evidence
 from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.to_json import as_json
 from kitaru.wire.records import StoredValue
 from kitaru.wire.structs import Struct
+
+
+def result_as_json(journal: Journal) -> Any:
+    """Return a completed execution's result as JSON; `None` for any other execution."""
+    end = journal.end()
+    return None if end is None or end.result is None else as_json(journal.fetch(end.result))
 
 
 def find_artifact(journal: Journal, name: str) -> StoredValue:
     """Return the artifact saved as `name`, else the result of the invocation `name`.
 
-    Texts of model calls have names such as `draft/call-1/prompt`.
+    Texts of model calls have names such as `draft/call-1/prompt`, and the evidence of a wait has
+    names such as `approve/evidence/1`.
 
     Raises:
         NotFound: there is neither an artifact nor an invocation with this name.
         StateError: several invocations saved an artifact with this name.
     """
+    if (shown := _evidence(journal, name)) is not None:
+        return shown
     having = [
         fields["id"]
         for fields in journal.glances()
@@ -49,6 +61,15 @@ def find_artifact(journal: Journal, name: str) -> StoredValue:
         f'The execution {journal.exec_id} has no artifact "{name}".',
         help="Those it has: " + hints.command(journal.store, "artifacts", "list", journal.exec_id),
     )
+
+
+def _evidence(journal: Journal, name: str) -> StoredValue | None:
+    wait, is_evidence, number = name.partition("/evidence/")
+    request = journal.wait_request(wait) if is_evidence and number.isdecimal() else None
+    if request is None:
+        return None
+    found = [value for _, value in evidence.values(journal, request)]
+    return found[int(number) - 1] if 0 < int(number) <= len(found) else None
 
 
 class Artifact(Struct):
@@ -81,7 +102,7 @@ def each_artifact(journal: Journal) -> Iterator[Artifact]:
 
 def _texts(journal: Journal) -> Iterator[tuple[str, str, str, StoredValue]]:
     """Yield name, invocation, type and value of each recorded text of model calls."""
-    for call in calls_of(journal.in_order(), journal.each_attempt()):
+    for call in each_call(journal):
         for type in STORED:
             value = call.facts.get(type)
             if isinstance(value, StoredValue):

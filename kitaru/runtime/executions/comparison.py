@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import datetime
 from sys import intern
 from typing import Any, Literal
 
+from kitaru.runtime.executions.artifacts import result_as_json
 from kitaru.runtime.executions.model_calls import calls_of, shown
+from kitaru.runtime.journal.effort import Effort, Spent, effort_of
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.json_diff import Difference, differences
-from kitaru.runtime.journal.to_json import as_json, result_as_json
-from kitaru.wire.records import AttemptRecord, InvocationRecord
+from kitaru.runtime.journal.to_json import as_json
+from kitaru.wire.records import InvocationRecord
 from kitaru.wire.structs import Struct, field
 
 Change = Literal["same", "changed", "only a", "only b"]
 
-_WORK = ("checkpoint", "llm")
-
-
-class Effort(Struct):
-    """Effort: model tokens, their known price in US dollars, and seconds."""
-
-    tokens: int = 0
-    cost: float | None = None
-    seconds: float = 0.0
-
-    def __add__(self, other: Effort) -> Effort:
-        known = [cost for cost in (self.cost, other.cost) if cost is not None]
-        return Effort(
-            self.tokens + other.tokens,
-            sum(known) if known else None,
-            round(self.seconds + other.seconds, 6),
-        )
+_HASH_BYTES = 12
 
 
 class Side(Struct):
@@ -91,14 +77,6 @@ class Comparison(Struct):
         return asdict(self)
 
 
-class _Brief(Struct):
-    """The fields that decide whether an invocation is the same in another execution."""
-
-    arguments: tuple[str, str]
-    result: tuple[Any, ...]
-    injected: bool
-
-
 def compare(a: Journal, b: Journal, *, limit: int | None = None, skip: int = 0) -> Comparison:
     """Compare execution `b` with execution `a`. Notes of `kitaru.log` do not count.
 
@@ -127,95 +105,62 @@ def compare(a: Journal, b: Journal, *, limit: int | None = None, skip: int = 0) 
     return Comparison(*sides, rows, same, tuple(found), dict(counts), more)
 
 
-class _Took:
-    """The effort of an execution's invocations: in total, and of those that it ran itself."""
-
-    def __init__(self) -> None:
-        self._calls, self._own_calls = Effort(), Effort()
-        self._seconds = self._own_seconds = 0.0
-
-    def add(self, fields: Mapping[str, Any]) -> None:
-        """Add the effort of an invocation, from its glance."""
-        if not is_work(fields["kind"], fields["status"]):
-            return
-        is_own = not (fields["given"] or fields["adopted_from"] or fields["cached_from"])
-        lasted = seconds(fields["started_at"], fields["ended_at"])
-        self._seconds += lasted
-        self._own_seconds += lasted * is_own
-        if fields["calls"]:
-            called = effort_of_calls(fields["calls"])
-            self._calls += called
-            self._own_calls += called if is_own else Effort()
-
-    @property
-    def total(self) -> Effort:
-        """The effort of all invocations."""
-        return self._calls + Effort(seconds=self._seconds)
-
-    @property
-    def own(self) -> Effort:
-        """The effort of the invocations that the execution ran itself."""
-        return self._own_calls + Effort(seconds=self._own_seconds)
-
-
-def _side(journal: Journal, took: _Took) -> Side:
+def _side(journal: Journal, took: Spent) -> Side:
     """Describe an execution and its effort."""
     execution = journal.execution
-    failed = _sum(effort_of(attempt) for attempt in journal.each_attempt())
+    for attempt in journal.each_attempt():
+        took.add_attempt(attempt)
     return Side(
         exec_id=execution.exec_id,
         flow=execution.flow,
         status=journal.state().status,
         inputs=as_json(journal.fetch(execution.inputs)),
         result=result_as_json(journal),
-        total=took.total + failed,
-        own=took.own + failed,
+        total=took.total,
+        own=took.own,
     )
 
 
-def effort_of(of: InvocationRecord | AttemptRecord) -> Effort:
-    """Return the effort of one invocation or one failed attempt; a wait has none."""
-    if not is_work(of.kind, of.status if isinstance(of, InvocationRecord) else ""):
-        return Effort()
-    return effort_of_calls(of.calls) + Effort(seconds=seconds(of.started_at, of.ended_at))
-
-
-def is_work(kind: str, status: str) -> bool:
-    """Return whether effort counts for this kind and status; `status` is empty for an attempt."""
-    # The attempts of a sealed failure are counted one by one.
-    return kind in _WORK and status != "failed"
-
-
-def effort_of_calls(calls: Iterable[dict[str, Any]]) -> Effort:
-    """Return the recorded tokens and prices of model calls."""
-    return _sum(Effort(_tokens(call), call.get("cost")) for call in calls)
-
-
-def _read(journal: Journal) -> tuple[dict[str, _Brief], _Took]:
+def _read(journal: Journal) -> tuple[dict[str, bytes], Spent]:
     """Return the compared fields of each invocation except notes, in program order, and the effort.
 
     The records of a large execution are read only once.
     """
-    took, found = _Took(), []
+    took = Spent()
+    found: dict[str, bytes] = {}
+    places: dict[str, int] = {}
     for fields in journal.glances():
         took.add(fields)
         if fields["kind"] != "log":
-            found.append((fields["position"], fields["id"], _brief(fields)))
-    return {id: brief for _, id, brief in sorted(found, key=lambda one: one[:2])}, took
+            # Both executions mostly have the same ids.
+            id = intern(fields["id"])
+            places[id], found[id] = fields["position"], _brief(fields)
+    return {id: found[id] for id in sorted(found, key=lambda id: (places[id], id))}, took
 
 
-def _brief(fields: Mapping[str, Any]) -> _Brief:
+def _brief(fields: Mapping[str, Any]) -> bytes:
+    """Return what decides whether an invocation is the same in another execution.
+
+    That is a digest of its arguments, a digest of its result, and whether the result was injected.
+    Two executions of 100,000 invocations are in memory at once, so this is short.
+    """
     stored = fields["value"]
     digest = stored["$stored"]["digest"] if stored is not None else ""
+    arguments = fields["callee"], fields["arguments_digest"]
     result = fields["status"], digest, fields["failure"]
-    arguments = intern(fields["callee"]), fields["arguments_digest"]
-    return _Brief(arguments, result, fields["given"])
+    return b"".join([_hash(arguments), _hash(result), b"1" if fields["given"] else b""])
 
 
-def _change(a: _Brief | None, b: _Brief | None) -> Change:
+def _hash(fields: tuple[Any, ...]) -> bytes:
+    return hashlib.blake2b(repr(fields).encode(), digest_size=_HASH_BYTES).digest()
+
+
+def _change(a: bytes | None, b: bytes | None) -> Change:
     if a is None or b is None:
         return "only b" if a is None else "only a"
-    is_same = a.result == b.result and (a.arguments == b.arguments or a.injected or b.injected)
+    arguments, result = slice(_HASH_BYTES), slice(_HASH_BYTES, 2 * _HASH_BYTES)
+    is_injected = max(len(a), len(b)) > 2 * _HASH_BYTES
+    is_same = a[result] == b[result] and (a[arguments] == b[arguments] or is_injected)
     return "same" if is_same else "changed"
 
 
@@ -303,17 +248,3 @@ def _outcome(journal: Journal) -> tuple[str, str]:
     end = journal.end()
     result = end.result if end is not None else None
     return journal.state().status, result.digest if result is not None else ""
-
-
-def _sum(efforts: Iterable[Effort]) -> Effort:
-    return sum(efforts, Effort())
-
-
-def seconds(start: str, end: str) -> float:
-    """Return the seconds between two timestamps of records."""
-    moments = [datetime.fromisoformat(moment) for moment in (start, end)]
-    return (moments[1] - moments[0]).total_seconds()
-
-
-def _tokens(call: dict[str, Any]) -> int:
-    return sum(count or 0 for count in call.get("tokens", {}).values())

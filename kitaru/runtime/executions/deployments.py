@@ -18,22 +18,26 @@ from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.base import Store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
+from kitaru.wire.actors import actor
 from kitaru.wire.names import check_name, suggestion
+from kitaru.wire.plan import LOCK
 from kitaru.wire.records import DeploymentRecord, TagRecord
 from kitaru.wire.starts import refuse_while_importing
-from kitaru.wire.structs import Struct
+from kitaru.wire.structs import Struct, replace
 from kitaru.wire.times import now
 
 DEFAULT_TAG = "default"
 # Its digest identifies the whole build, because it contains the digests of the other files.
-LOCK = "lock.json"
 _VERSION = re.compile(r"v([1-9][0-9]{0,7})")
 
 R = TypeVar("R", DeploymentRecord, TagRecord)
 
 
 class Deployment(Struct):
-    """One version of a deployed flow. `tags` are the tags that currently point to it."""
+    """One version of a deployed flow. `tags` are the tags that currently point to it.
+
+    `tag` is the tag in the name that `Deployments.get` was called with, empty for a number.
+    """
 
     flow: str
     number: int
@@ -43,6 +47,7 @@ class Deployment(Struct):
     deployed_at: str
     kitaru_version: str
     tags: tuple[str, ...]
+    tag: str = ""
 
     @property
     def version(self) -> str:
@@ -108,7 +113,8 @@ class Deployments:
         record = self._record_store.read(DeploymentRecord, key) if number else None
         if record is None:
             raise self._unknown(flow, wanted)
-        return _deployment(record, self.tags(flow))
+        found = _deployment(record, self.tags(flow))
+        return found if isinstance(wanted, int) else replace(found, tag=wanted)
 
     def read(self, deployment: Deployment, name: str) -> bytes:
         """Return a file of a version with its digest verified; raise RecordCorrupt otherwise."""
@@ -154,7 +160,7 @@ class Deployments:
         newest = self._newest(flow, check_tag(tag))
         while newest is None or newest.version != version:
             number = 1 if newest is None else newest.number + 1
-            record = TagRecord(flow, tag, number, version, now())
+            record = TagRecord(flow, tag, number, version, now(), actor())
             newest = self._record_store.write(keys.tag(flow, tag, number), record)
         return self.get(f"{flow}@{deployment.version}")
 
@@ -172,7 +178,7 @@ class Deployments:
                 help=f"Move it: kitaru flow tag {flow}@v2 {DEFAULT_TAG}",
             )
         while (newest := self._newest(check_name("flow", flow), tag)) and newest.version:
-            record = TagRecord(flow, tag, newest.number + 1, 0, now())
+            record = TagRecord(flow, tag, newest.number + 1, 0, now(), actor())
             if self._record_store.try_create(keys.tag(flow, tag, record.number), record):
                 return
         raise self._unknown(flow, tag)

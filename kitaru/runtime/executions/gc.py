@@ -1,7 +1,7 @@
 """Garbage collection of executions, in an order that never leaves a partial execution.
 
 An execution is marked first. From then on no new replay may refer to it. Its end is recorded, so
-that no process resumes it. It is removed from the listing and the cache. Then its execution record
+that no process resumes it. It is removed from the listings and the cache. Then its execution record
 is removed, followed by all other objects. Its mark and its end stay until a later collection. A
 process that outlived its execution finds that it has ended, and the later collection removes the
 objects that it wrote.
@@ -16,12 +16,14 @@ from itertools import islice
 from typing import Any
 
 from kitaru.runtime.executions.listing import each_execution
+from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.cache import cache_key
+from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.states import read_state
-from kitaru.stores.base import Store
+from kitaru.stores.base import Store, existing
 from kitaru.wire import keys
-from kitaru.wire.records import CacheHint, EndRecord, ExecutionRecord, InvocationRecord
+from kitaru.wire.records import CacheHint, EndRecord, ExecutionRecord
 from kitaru.wire.structs import Struct
 from kitaru.wire.times import ago, now
 
@@ -130,7 +132,7 @@ def _is_recent(store: Store, note: str) -> bool:
 
 
 def _mark_and_remove(store: Store, exec_id: str, removed: set[str]) -> None:
-    store.create(keys.garbage(exec_id), now().encode("ascii"))
+    create_or_read(store, keys.garbage(exec_id), now().encode("ascii"))
     if _remove(store, exec_id):
         removed.add(exec_id)
 
@@ -148,8 +150,11 @@ def _remove(store: Store, exec_id: str) -> bool:
             store.delete(keys.garbage(exec_id))
         return False
     record_store.write(keys.end(exec_id), EndRecord("cancelled", None, state.at))
+    # Before its record: a hint of an execution that is gone would look like one that is to start.
+    store.delete(*store.list(keys.due_now(exec_id)), *store.list(keys.open_rounds(exec_id)))
     store.delete(*store.list(keys.indexed(record.started_at, exec_id)))
-    store.delete(*_hints(record_store, exec_id))
+    journal = Journal(store, record)
+    store.delete(*_hints(journal), *journal.listed_waits())
     store.delete(keys.execution(exec_id))
     if record.replay is not None:
         store.delete(keys.replay(record.replay.source, exec_id))
@@ -157,15 +162,13 @@ def _remove(store: Store, exec_id: str) -> bool:
     return True
 
 
-def _hints(record_store: RecordStore, exec_id: str) -> list[str]:
+def _hints(journal: Journal) -> list[str]:
     """Return the keys of the cache hints that point to an execution."""
-    records = record_store.read_all(
-        InvocationRecord, record_store.store.list(keys.invocations(exec_id))
-    )
-    places = [keys.cache(cache_key(record)) for record in records if record.fingerprint]
-    found = zip(places, record_store.store.get_all(places), strict=True)
-    hints = [(p, record_store.verify(CacheHint, p, data)) for p, data in found if data is not None]
-    return [place for place, hint in hints if hint.exec_id == exec_id]
+    records = journal.each_invocation()
+    places = (keys.cache(cache_key(record)) for record in records if record.fingerprint)
+    read = RecordStore(journal.store).verify
+    hints = ((key, read(CacheHint, key, data)) for key, data in existing(journal.store, places))
+    return [key for key, hint in hints if hint.exec_id == journal.exec_id]
 
 
 def _sweep(store: Store, exec_id: str) -> None:

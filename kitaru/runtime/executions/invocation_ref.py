@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from sys import intern
 
 from kitaru import hints
 from kitaru.errors import NotFound, StateError, UsageError
@@ -12,8 +13,8 @@ from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.ids import check_execution_id
-from kitaru.wire.names import suggestion
-from kitaru.wire.records import InvocationKind, InvocationRecord
+from kitaru.wire.names import some, suggestion
+from kitaru.wire.records import InvocationKind
 from kitaru.wire.structs import Struct
 
 LATEST = "latest"
@@ -85,7 +86,7 @@ def _exists(store: Store, exec_id: str) -> bool:
 class Known(Struct):
     """One invocation of an execution, with the data of its journal.
 
-    `record` is None while the invocation has no outcome: it failed or waits for an answer.
+    `is_recorded` is false while the invocation has no outcome: it failed or waits for an answer.
     """
 
     id: str
@@ -93,14 +94,24 @@ class Known(Struct):
     kind: InvocationKind
     callee: str
     position: int
-    record: InvocationRecord | None = None
+    is_recorded: bool = False
 
 
 def known(journal: Journal) -> list[Known]:
     """Return the invocations of an execution that have any record, in program order."""
-    recorded = [Known(r.id, r.name, r.kind, r.callee, r.position, r) for r in journal.invocations()]
+    recorded = [
+        Known(
+            one["id"],
+            intern(one["name"]),
+            one["kind"],
+            intern(one["callee"]),
+            one["position"],
+            True,
+        )
+        for one in journal.glances()
+    ]
     ids = {one.id for one in recorded}
-    failed = [Known(a.id, a.id, a.kind, a.callee, a.position) for a in journal.attempts()]
+    failed = [Known(a.id, a.id, a.kind, a.callee, a.position) for a in journal.each_attempt()]
     # Not only pending waits: an aborted execution has answers without a record of the wait.
     asked = [
         Known(w.name, w.name, "wait", "kitaru.wait", w.position) for w in journal.wait_requests()
@@ -153,4 +164,4 @@ def _names(calls: Iterable[Known]) -> set[str]:
 
 
 def _ids(calls: Iterable[Known]) -> str:
-    return ", ".join(one.id for one in calls)
+    return some([one.id for one in calls])

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from itertools import groupby, islice
-from typing import Any
+from itertools import groupby, islice, takewhile
+from typing import Any, NamedTuple
 
 from kitaru.errors import NotFound, RecordCorrupt
+from kitaru.runtime.journal import launches
+from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.runtime.journal.rounds import Round, answers_of, newest_round
 from kitaru.runtime.journal.states import FINAL, read_state, shown_status, still
+from kitaru.runtime.telemetry import beats
+from kitaru.runtime.telemetry.beats import Signs
 from kitaru.status import ExecutionStatus
 from kitaru.stores.base import Store
 from kitaru.wire import keys
-from kitaru.wire.records import ExecutionRecord, Status
-from kitaru.wire.structs import Struct
-from kitaru.wire.times import uninvert
+from kitaru.wire.records import ExecutionRecord, StateRecord, SubmissionRecord, Summary
+from kitaru.wire.structs import Struct, fields_of
+from kitaru.wire.times import invert, uninvert
 
 # The page size of a bucket.
 _PAGE = 1000
 _AT_ONCE = 20
 # An execution with one of these statuses does nothing until its status changes.
-_AT_REST: tuple[Status, ...] = (*FINAL, "failed", "waiting")
+_AT_REST = (*FINAL, "failed", "waiting", "answered", "resuming")
 
 
 class _Hint(Struct):
@@ -32,8 +38,41 @@ class _Hint(Struct):
     flow: str
 
 
+class _Looked(NamedTuple):
+    """The current status of an execution, and the recorded state that it comes from."""
+
+    status: str
+    recorded: str
+    number: int
+
+
+class _Choice(NamedTuple):
+    """Which executions a list contains."""
+
+    flow: str | None = None
+    status: str | None = None
+    tag: str | None = None
+    text: str = ""
+
+    @property
+    def needs_summary(self) -> bool:
+        return self.tag is not None or bool(self.text)
+
+    def fits(self, found: Summary) -> bool:
+        if self.tag is not None and found.tag != self.tag:
+            return False
+        text = f"{found.title}\n{found.excerpt}\n{found.up[2]}".casefold()
+        return self.text.casefold() in text
+
+
 class Listed(dict[str, Any]):
-    """`{"exec_id", "flow", "status", "started_at"}` of an execution, also as attributes."""
+    """`{"exec_id", "flow", "status", "started_at"}` of an execution, also as attributes.
+
+    Those of a `Page` have the fields of `kitaru.wire.records.Summary` as well. `state_at` is the
+    time of the last status, `ended_at` the same for an execution that has ended or failed, else
+    empty. `up` is `{"kind", "id", "text"}`; of a running execution, the attempt that is under way.
+    `silent_since` is the last sign of a running execution if it is over two minutes old.
+    """
 
     @property
     def exec_id(self) -> str:
@@ -59,16 +98,17 @@ class Listed(dict[str, Any]):
 
 
 class Page(Struct):
-    """A page of executions, newest first, as `{"exec_id", "flow", "status", "started_at"}`.
+    """A page of executions, newest first; see `Listed`.
 
-    `looked_at` is the number of executions checked for this page if older ones were not checked,
-    else None. `next` is the execution after which the next page starts, None on the last page.
-    `total` is the number of executions of the flow. It is None if a status was requested or the
-    store is remote, since counting would take too many requests.
+    `looked_at` is the number of executions that were checked for this page. `next` is the execution
+    after which the next page starts, None if there are no more. If a page with fewer items than
+    requested has a `next`, only the newest executions were checked, and the next page continues.
+    `total` is the number of executions of the flow. It is None if anything else was selected, or
+    the store is remote, since counting would take too many requests.
     """
 
     items: list[Listed]
-    looked_at: int | None = None
+    looked_at: int = 0
     next: str | None = None
     total: int | None = None
 
@@ -80,7 +120,7 @@ def list_executions(
 
     Args:
         flow: only executions of this flow.
-        status: only executions with this current status, including `interrupted`.
+        status: only executions with this current status, such as `interrupted` or `answered`.
         limit: maximum number of executions, newest start first.
 
     Raises:
@@ -98,21 +138,47 @@ def page_of(
     within: int,
     after: str = "",
     page: int = 1,
+    since: str = "",
+    until: str = "",
+    tag: str | None = None,
+    text: str = "",
+    counts: bool = True,
 ) -> Page:
     """Return a page of `list_executions`, checking only the newest `within` executions.
 
     `after` is the id of the last execution on the previous page; raises NotFound. `page` counts
-    pages of `limit` executions after that.
+    pages of `limit` executions after that. `since` and `until` are the earliest and latest start.
+    `tag` is the tag that an execution was invoked by. `text` occurs, in any case, in its title, in
+    the beginning of its inputs, or in what it is up to. `counts` is false to leave out `total`, for
+    which the whole index is read.
     """
-    hints = _newest_hints(store, _place_of(store, after) if after else "")
-    near = _verified(store, islice(hints, within), flow, status)
-    items = list(islice(near, (page - 1) * limit, page * limit))
-    last = items[-1]["exec_id"] if len(items) == limit and next(near, None) is not None else None
-    more = len(items) < limit and next(hints, None) is not None
-    total = None
-    if last is not None and status is None and not store.remote:
-        total = sum(flow in (None, hint.flow) for hint in _newest_hints(store))
-    return Page(items, within if more else None, last, total)
+    start = _place_of(store, after) if after else ""
+    hints = _newest_hints(store, max(start, keys.started_before(until) if until else ""))
+    if since:
+        oldest = invert(since)
+        hints = takewhile(lambda hint: hint.started <= oldest, hints)
+    choice = _Choice(flow, status, tag, text)
+    looked: list[_Hint] = []
+    near = _verified(store, _noting(islice(hints, within), looked), choice)
+    found = list(islice(near, (page - 1) * limit, page * limit))
+    last, count, total = None, len(looked), None
+    if len(found) == limit:
+        last = found[-1].hint.exec_id
+        count = looked.index(found[-1].hint) + 1
+        last = last if next(near, None) is not None or next(hints, None) is not None else None
+    elif next(hints, None) is not None:
+        last = looked[-1].exec_id
+    if counts and last is not None and choice == _Choice(flow) and not (since or until):
+        total = (
+            None if store.remote else sum(flow in (None, one.flow) for one in _newest_hints(store))
+        )
+    return Page(_rows(store, found), count, last, total)
+
+
+def _noting(hints: Iterator[_Hint], looked: list[_Hint]) -> Iterator[_Hint]:
+    for hint in hints:
+        looked.append(hint)
+        yield hint
 
 
 def _place_of(store: Store, exec_id: str) -> str:
@@ -131,7 +197,8 @@ def each_execution(
     `started_before` leaves out executions that started after that moment.
     """
     after = keys.started_before(started_before) if started_before else ""
-    yield from _verified(store, _newest_hints(store, after), flow, status)
+    for found in _verified(store, _newest_hints(store, after), _Choice(flow, status)):
+        yield _item(found.hint, found.looked.status)
 
 
 def executions_since(store: Store, moment: str, *, flow: str | None = None) -> Iterator[Listed]:
@@ -153,16 +220,91 @@ def _learn_last(store: Store, item: dict[str, Any], last: dict[str, str]) -> Non
     last[item["exec_id"]] = read_state(RecordStore(store), item["exec_id"], item["started_at"]).at
 
 
-def _verified(
-    store: Store, hints: Iterator[_Hint], flow: str | None, status: str | None
-) -> Iterator[Listed]:
-    asked = (hint for hint in hints if flow in (None, hint.flow) and _may_be(hint, status))
+class _Found(NamedTuple):
+    hint: _Hint
+    looked: _Looked
+    summary: Summary | None
+
+
+def _verified(store: Store, hints: Iterator[_Hint], choice: _Choice) -> Iterator[_Found]:
+    asked = (
+        one for one in hints if choice.flow in (None, one.flow) and _may_be(one, choice.status)
+    )
     while some := list(islice(asked, _AT_ONCE)):
-        found: dict[str, str] = {}
-        store.concurrently(*[partial(_look, store, hint, found) for hint in some])
-        for hint in some:
-            if status in (None, found[hint.exec_id]):
-                yield _item(hint, found[hint.exec_id])
+        looked: dict[str, _Looked] = {}
+        store.concurrently(*[partial(_look, store, hint, looked) for hint in some])
+        found = [
+            _Found(hint, looked[hint.exec_id], None)
+            for hint in some
+            if choice.status in (None, looked[hint.exec_id].status)
+        ]
+        if choice.needs_summary:
+            found = [one for one in _summarised(store, found) if _fits(one, choice)]
+        yield from found
+
+
+def _fits(found: _Found, choice: _Choice) -> bool:
+    return found.summary is not None and choice.fits(found.summary)
+
+
+def _summarised(store: Store, found: list[_Found]) -> list[_Found]:
+    """Add the summaries: one small read for each, or several reads for one that was not written."""
+    places = [keys.summary(one.hint.exec_id, one.looked.number) for one in found]
+    verify = RecordStore(store).verify
+    read: dict[str, Summary] = {}
+    for one, place, data in zip(found, places, store.get_all(places), strict=True):
+        if (
+            data is not None
+            and (held := verify(Summary, place, data)).status == one.looked.recorded
+        ):
+            read[one.hint.exec_id] = held
+    missing = [one.hint.exec_id for one in found if one.hint.exec_id not in read]
+    for start in range(0, len(missing), _AT_ONCE):
+        some = missing[start : start + _AT_ONCE]
+        store.concurrently(*[partial(_compute, store, exec_id, read) for exec_id in some])
+    return [one._replace(summary=read.get(one.hint.exec_id)) for one in found]
+
+
+def _compute(store: Store, exec_id: str, read: dict[str, Summary]) -> None:
+    # The execution may have been removed since it was listed.
+    with suppress(NotFound):
+        read[exec_id] = Journal.open(store, exec_id).summary()
+
+
+def _rows(store: Store, found: list[_Found]) -> list[Listed]:
+    if any(one.summary is None for one in found):
+        found = _summarised(store, found)
+    signs: dict[str, Signs] = {}
+    running = [one for one in found if one.looked.status == "running" and one.summary is not None]
+    for start in range(0, len(running), _AT_ONCE):
+        some = running[start : start + _AT_ONCE]
+        store.concurrently(*[partial(_read_signs, store, one, signs) for one in some])
+    return [_row(one, signs.get(one.hint.exec_id)) for one in found]
+
+
+def _read_signs(store: Store, found: _Found, signs: dict[str, Signs]) -> None:
+    assert found.summary is not None
+    signs[found.hint.exec_id] = beats.read(store, found.hint.exec_id, found.summary.at)
+
+
+def _row(found: _Found, signs: Signs | None) -> Listed:
+    row = _item(found.hint, found.looked.status)
+    held = found.summary
+    if held is None:
+        held = Summary(0, "running", "", found.hint.flow, "local", row.started_at)
+    fields = fields_of(held)
+    for name in ("number", "status", "flow", "started_at"):
+        del fields[name]
+    state_at, up = (
+        fields.pop("at"),
+        dict(zip(("kind", "id", "text"), fields.pop("up"), strict=True)),
+    )
+    ended_at = state_at if found.looked.status in (*FINAL, "failed") else ""
+    if signs is not None and signs.under_way:
+        doing = signs.under_way[0]
+        up = {"kind": "running", "id": doing.id, "text": doing.site}
+    silent = signs.silent_since if signs is not None else ""
+    return Listed(**row, state_at=state_at, ended_at=ended_at, silent_since=silent, up=up, **fields)
 
 
 def _newest_hints(store: Store, after: str = "") -> Iterator[_Hint]:
@@ -190,13 +332,61 @@ def _may_be(hint: _Hint, status: str | None) -> bool:
     return status in (None, hint.status) or hint.status not in FINAL
 
 
-def _look(store: Store, hint: _Hint, found: dict[str, str]) -> None:
-    found[hint.exec_id] = hint.status
+def _look(store: Store, hint: _Hint, found: dict[str, _Looked]) -> None:
+    found[hint.exec_id] = _Looked(hint.status, hint.status, hint.number)
     if hint.status not in FINAL:
         record_store = RecordStore(store)
         now = still(record_store, hint.exec_id, hint.number)
         now = now or read_state(record_store, hint.exec_id, uninvert(hint.started))
-        found[hint.exec_id] = shown_status(store, hint.exec_id, uninvert(hint.started), now.status)
+        shown: str = now.status
+        if now.status not in FINAL:
+            shown, _ = settled_status(Journal.open(store, hint.exec_id), now)
+        found[hint.exec_id] = _Looked(shown, now.status, now.number)
+
+
+def settled_status(
+    journal: Journal, state: StateRecord
+) -> tuple[ExecutionStatus, SubmissionRecord | None]:
+    """Return the status of an execution that has not ended, and the run that will continue it.
+
+    The recorded status does not show whether an answer has arrived, and whether anything continues
+    the execution. Answers and rounds show that. `state` is the newest state.
+    """
+    recorded = ExecutionStatus(shown_state(journal, state))
+    if journal.execution.mode == "deployed":
+        found = newest_round(RecordStore(journal.store), journal.exec_id)
+        if found.closed is not None or found.taken is not None:
+            return _status_of_round(journal, found, recorded)
+        if found.run is not None and state.number <= max(1, found.run.state):
+            return ExecutionStatus.RESUMING, found.run
+    if recorded != "waiting" or journal.pending_names():
+        return recorded, None
+    # An execution of Kitaru 0.1, or a local one.
+    earlier = launches.submissions(journal.store, journal.exec_id, state.number)
+    if earlier:
+        return ExecutionStatus.RESUMING, earlier[-1]
+    return ExecutionStatus.ANSWERED, None
+
+
+def shown_state(journal: Journal, state: StateRecord) -> str:
+    """Return the recorded status, `interrupted` if its process is certainly gone."""
+    return shown_status(journal.store, journal.exec_id, journal.execution.started_at, state)
+
+
+def _status_of_round(
+    journal: Journal, found: Round, recorded: ExecutionStatus
+) -> tuple[ExecutionStatus, SubmissionRecord | None]:
+    if found.closed is None:
+        # The step that took the round has not recorded yet that the execution runs.
+        is_before = recorded == "waiting"
+        return (ExecutionStatus.RUNNING if is_before else recorded), None
+    records, exec_id = RecordStore(journal.store), journal.exec_id
+    idle = {"failed": ExecutionStatus.FAILED, "lost": ExecutionStatus.INTERRUPTED}
+    status = idle.get(found.closed.status, ExecutionStatus.ANSWERED)
+    if status == "answered" and not answers_of(records, exec_id, found.closed.waits):
+        return ExecutionStatus.WAITING, None
+    claim = records.read(SubmissionRecord, keys.round_claim(exec_id, found.number + 1, 1))
+    return (status, None) if claim is None else (ExecutionStatus.RESUMING, claim)
 
 
 def _item(hint: _Hint, status: str) -> Listed:

@@ -13,6 +13,8 @@ from kitaru.wire.structs import Struct
 
 # Texts that `capture` may leave out. Each is stored as a separate value.
 STORED = ("prompt", "response")
+# A record without these bytes has no model calls: its JSON is canonical.
+_HAS_CALLS = b'"calls":[{'
 
 
 class ModelCall(Struct):
@@ -61,6 +63,18 @@ def calls_of(
         for number, facts in enumerate(one.calls, 1):
             at = facts.get("started_at") or one.started_at
             yield ModelCall(one.id, number, attempt, here, facts, at)
+
+
+def each_call(journal: Journal) -> Iterator[ModelCall]:
+    """Yield the model calls of an execution, with few records in memory at once."""
+    failed = (attempt for attempt in journal.each_attempt() if attempt.calls)
+    attempts = sorted(failed, key=lambda attempt: attempt.started_at)
+    return calls_of(journal.in_order(_HAS_CALLS), attempts)
+
+
+def calls_in(journal: Journal, invocation: str) -> Iterator[ModelCall]:
+    """Yield the model calls of one invocation, whose records alone are read."""
+    return calls_of(journal.outcomes([invocation]), journal.each_attempt(invocation))
 
 
 def shown(journal: Journal, call: ModelCall) -> dict[str, Any]:

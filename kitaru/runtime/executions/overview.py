@@ -13,13 +13,7 @@ from typing import Any
 
 from kitaru import hints
 from kitaru.errors import NotFound
-from kitaru.runtime.executions.comparison import (
-    Effort,
-    effort_of,
-    effort_of_calls,
-    is_work,
-    seconds,
-)
+from kitaru.runtime.journal.effort import Effort, Spent, is_work, seconds
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.wire.records import AttemptRecord, InvocationKind, InvocationRecord
@@ -54,6 +48,10 @@ class Overview(Struct):
     next page, None on the last page. `last` are the last invocations and `failed` the first failed
     ones. Both are empty if the page contains all invocations. `attempts` are the first failed
     attempts.
+
+    `effort` is the total. `own` leaves out results from the cache or from the source of a replay.
+    `failed_attempts` is the part of `own` that failed attempts took. `unpriced` counts the model
+    calls in `own` without a known price.
     """
 
     total: int
@@ -65,6 +63,9 @@ class Overview(Struct):
     attempts: list[AttemptRecord]
     attempts_total: int
     effort: Effort
+    own: Effort
+    failed_attempts: Effort
+    unpriced: int
     last_sign: str
     notes: dict[str, Any]
 
@@ -86,7 +87,7 @@ def overview(
     seen = _Seen(behind, limit, tail)
     for fields in journal.glances():
         seen.add(fields)
-    attempts, failed_effort, last_attempt, count = _attempts(journal, limit)
+    attempts, last_attempt, count = _attempts(journal, limit, seen.spent)
     first = seen.first.smallest()
     has_more = limit is not None and len(first) > limit
     shown = [id for _, id in (first[:limit] if has_more else first)]
@@ -106,7 +107,10 @@ def overview(
         failed=journal.outcomes(failed),
         attempts=attempts,
         attempts_total=count,
-        effort=seen.effort + failed_effort,
+        effort=seen.spent.total,
+        own=seen.spent.own,
+        failed_attempts=seen.spent.failed,
+        unpriced=seen.spent.unpriced,
         last_sign=max(seen.last_sign, last_attempt),
         notes=seen.notes(),
     )
@@ -149,8 +153,7 @@ class _Seen:
         self.last = _Few(tail)
         self.failed = _Few(_FAILED)
         self.total = 0
-        self._called = Effort()
-        self._seconds = 0.0
+        self.spent = Spent()
         self.last_sign = ""
         self._counts: dict[tuple[str, InvocationKind], list[float]] = {}
         self._notes: dict[str, tuple[Place, Any]] = {}
@@ -169,12 +172,8 @@ class _Seen:
         self.last.add(place, last=True)
         took = 0.0
         if is_work(fields["kind"], fields["status"]):
-            # Most invocations have no model calls. Computing their effort would take longer than
-            # the rest.
             took = seconds(fields["started_at"], fields["ended_at"])
-            self._seconds += took
-            if fields["calls"]:
-                self._called += effort_of_calls(fields["calls"])
+            self.spent.add(fields)
         failed = fields["status"] == "failed"
         if failed:
             self.failed.add(place)
@@ -183,10 +182,6 @@ class _Seen:
         counts[1] += failed
         counts[2] += bool(fields["cached_from"] or fields["adopted_from"])
         counts[3] += took
-
-    @property
-    def effort(self) -> Effort:
-        return self._called + Effort(seconds=self._seconds)
 
     def counts(self) -> Iterable[Count]:
         """Yield the counts for each name, the most frequent first."""
@@ -200,19 +195,21 @@ class _Seen:
         return {key: as_json(value) for key, (_, value) in order}
 
 
-def _attempts(journal: Journal, limit: int | None) -> tuple[list[AttemptRecord], Effort, str, int]:
-    """Return the first failed attempts, the effort and number of all, and the end of the last."""
+def _attempts(
+    journal: Journal, limit: int | None, spent: Spent
+) -> tuple[list[AttemptRecord], str, int]:
+    """Return the first failed attempts, the end of the last one, and the number of all."""
     kept: list[AttemptRecord] = []
-    total, last, count = Effort(), "", 0
+    last, count = "", 0
 
     def first() -> list[AttemptRecord]:
         return sorted(kept, key=lambda attempt: attempt.started_at)[:limit]
 
     for attempt in journal.each_attempt():
         count += 1
-        total += effort_of(attempt)
+        spent.add_attempt(attempt)
         last = max(last, attempt.ended_at)
         kept.append(attempt)
         if limit is not None and len(kept) > limit + _BATCH:
             kept = first()
-    return first(), total, last, count
+    return first(), last, count

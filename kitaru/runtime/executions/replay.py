@@ -6,7 +6,8 @@ record of the execution itself is written last: until then the replay does not e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from math import inf
 from typing import Any
 
@@ -31,7 +32,7 @@ from kitaru.wire.records import (
 from kitaru.wire.structs import Struct, field, replace
 from kitaru.wire.times import now
 
-_REPLACEABLE = ("checkpoint", "llm", "wait")
+_REPLACEABLE = ("checkpoint", "llm", "wait", "tool", "agent")
 
 
 class Changes(Struct):
@@ -40,6 +41,7 @@ class Changes(Struct):
     `start` is the id or name of the invocation to run again from, empty for the first one.
     `at_failure` starts at the failed invocation, or else at the first unrecorded one. `results` are
     injected values by invocation, `inputs` JSON by name, `models` the models by alias.
+    `reuse_unchanged` reuses every result whose code and arguments are unchanged.
     """
 
     start: str = ""
@@ -47,16 +49,21 @@ class Changes(Struct):
     results: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
+    reuse_unchanged: bool = False
 
 
-def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
+def adopt(
+    source: Journal, changes: Changes, inputs: Any = None, *, is_local: bool = False
+) -> Journal:
     """Create a replay of `source`: a new execution with the records before the replay's start.
 
-    `inputs` is the document of the flow's inputs, None to use the inputs of the source.
+    `inputs` is the document of the flow's inputs, None to use the inputs of the source. `is_local`:
+    the replay runs on this machine, even if the source ran elsewhere.
 
     Raises:
         NotFound: an invocation in `changes` is not in the source, or the source is being removed.
-        UsageError: a name is ambiguous, or a result cannot be injected.
+        UsageError: a name is ambiguous, a result cannot be injected, or `reuse_unchanged` and a
+            start are both set.
         StateError: `at_failure` is set, but the source is completed.
     """
     exec_id = new_execution_id()
@@ -66,19 +73,24 @@ def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
     injected = {select(source, calls, name).id: value for name, value in changes.results.items()}
     named = [one for one in calls if one.id in injected]
     stored = _inputs(source, exec_id, inputs)
-    taken = [_adopted(source, one.record) for one in calls if _precedes(one, before, injected)]
-    taken += [_injected(source, exec_id, one, injected[one.id]) for one in named]
-    inherit(source, exec_id, {record.id for record in taken if record})
-    records: list[tuple[str, Record]] = [(keys.invocation(exec_id, r.id), r) for r in taken if r]
+    made = [_injected(source, exec_id, one, injected[one.id]) for one in named]
+    taken = {one.id for one in calls if _precedes(one, before, injected)}
+    inherit(source, exec_id, taken | injected.keys())
+    # The records of a long execution are not in memory at once.
+    records: Iterator[tuple[str, Record]] = chain(
+        ((keys.invocation(exec_id, record.id), record) for record in made),
+        _adopted(source, exec_id, taken),
+    )
     if inputs is None and before:
         again = {*injected, *([start] if start else [])}
-        records += _route(source, exec_id, again)
+        records = chain(records, _route(source, exec_id, again))
     replayed = Replay(
         source=source.exec_id,
         start=start,
         results=tuple(one.id for one in named),
         inputs=tuple(changes.inputs),
         models=dict(changes.models),
+        unchanged=changes.reuse_unchanged,
     )
     record = replace(
         source.execution,
@@ -91,12 +103,15 @@ def adopt(source: Journal, changes: Changes, inputs: Any = None) -> Journal:
         # The calls that the replay is meant to run must run.
         cache=False,
     )
+    if is_local:
+        record = replace(record, mode="local", target="", run="")
     return Journal.adopting(source.store, record, records)
 
 
 def _refer(source: Journal, exec_id: str) -> None:
     """Record that `exec_id` refers to `source`, which prevents the removal of `source`."""
-    source.store.create(keys.replay(source.exec_id, exec_id), now().encode("ascii"))
+    key = keys.replay(source.exec_id, exec_id)
+    blobs.create_or_read(source.store, key, now().encode("ascii"))
     if source.store.get(keys.garbage(source.exec_id)) is not None:
         raise NotFound(
             f"The execution {source.exec_id} is being removed.",
@@ -109,6 +124,10 @@ def _start(source: Journal, calls: Sequence[Known], changes: Changes) -> tuple[s
     """Return the id to replay from, and the position before which all records are reused."""
     if changes.at_failure and changes.start:
         raise UsageError("A replay begins at the failure or from an invocation, not at both.")
+    if changes.reuse_unchanged and (changes.at_failure or changes.start):
+        raise UsageError(
+            "A replay that reuses what is unchanged decides for each call: it has no start."
+        )
     if changes.at_failure:
         failed = failure(source, calls)
         return (failed.id, failed.position) if failed else ("", inf)
@@ -119,7 +138,7 @@ def _start(source: Journal, calls: Sequence[Known], changes: Changes) -> tuple[s
 
 
 def _precedes(one: Known, before: float, injected: Mapping[str, Any]) -> bool:
-    return one.position < before and one.id not in injected
+    return one.is_recorded and one.position < before and one.id not in injected
 
 
 def _inputs(source: Journal, exec_id: str, document: Any) -> StoredValue:
@@ -128,11 +147,13 @@ def _inputs(source: Journal, exec_id: str, document: Any) -> StoredValue:
     return blobs.store_value(source.store, keys.home(exec_id), document, "inputs")
 
 
-def _adopted(source: Journal, record: InvocationRecord | None) -> InvocationRecord | None:
-    if record is None:
-        return None
-    shared = with_values(record, lambda value: blobs.shared(value, source.home))
-    return replace(shared, adopted_from=f"{source.exec_id}/{record.id}")
+def _adopted(source: Journal, exec_id: str, ids: Collection[str]) -> Iterator[tuple[str, Record]]:
+    """Yield the records of `ids` as those of the replay refer to them, in any order."""
+    for record in source.each_invocation() if ids else ():
+        if record.id in ids:
+            shared = with_values(record, lambda value: blobs.shared(value, source.home))
+            adopted_from = f"{source.exec_id}/{record.id}"
+            yield keys.invocation(exec_id, record.id), replace(shared, adopted_from=adopted_from)
 
 
 def _injected(source: Journal, exec_id: str, one: Known, value: Any) -> InvocationRecord:
@@ -140,8 +161,8 @@ def _injected(source: Journal, exec_id: str, one: Known, value: Any) -> Invocati
         raise UsageError(f'"{one.id}" is a {one.kind}: its result cannot be injected.')
     if one.kind == "wait" and (asked := source.wait_request(one.id)):
         check_answer(value, asked.schema, one.id)
-    if one.record is not None:
-        value = alike(value, source, one.record)
+    if (record := source.invocation(one.id)) is not None:
+        value = alike(value, source, record)
     home, at = keys.home(exec_id), now()
     return InvocationRecord(
         id=one.id,

@@ -74,6 +74,11 @@ def keep(
         ) from None
 
 
+def digest_of(document: Any) -> str:
+    """Return the digest that `store_value` gives a document, and store nothing."""
+    return canonical.sha256(_written(document, []))
+
+
 def store_value(store: Store, home: str, document: Any, type: str = "") -> StoredValue:
     """Store a codec document for the owner with the key prefix `home`, which need not exist yet.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import MemberDescriptorType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -88,10 +89,10 @@ def _folded(frames: list[FrameSummary]) -> StackSummary:
             return super().format_frame_summary(frame_summary, **more)
 
     kept: list[FrameSummary] = []
-    for library, run in groupby(frames, key=lambda frame: bool(_library(frame.filename))):
+    for library, run in groupby(frames, key=lambda frame: bool(library_of(frame.filename))):
         some = list(run)
         if library:
-            names = ", ".join(sorted({_library(frame.filename) for frame in some}))
+            names = ", ".join(sorted({library_of(frame.filename) for frame in some}))
             counted = f"… {len(some)} frame{'' if len(some) == 1 else 's'} in {names}"
             some = [FrameSummary("", 0, counted, lookup_line=False, line="")]
         kept += some
@@ -100,7 +101,8 @@ def _folded(frames: list[FrameSummary]) -> StackSummary:
     return folded
 
 
-def _library(filename: str) -> str:
+@lru_cache(maxsize=1024)
+def library_of(filename: str) -> str:
     """Return the library that a file belongs to, empty for the user's code."""
     import sysconfig
 

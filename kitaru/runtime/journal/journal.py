@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from kitaru.errors import NotFound, RecordCorrupt, RecordTooNew, StateError, WaitConflict
+from kitaru.errors import (
+    EnvironmentFailure,
+    NotFound,
+    RecordCorrupt,
+    RecordTooNew,
+    StateError,
+    WaitConflict,
+)
 from kitaru.runtime import codec
-from kitaru.runtime.journal import blobs, processes, states
+from kitaru.runtime.journal import blobs, processes, rounds, states, summaries
 from kitaru.runtime.journal.cache import Cache
+from kitaru.runtime.journal.effort import Spent
 from kitaru.runtime.journal.presence import Presence
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.segments import SegmentReader, SegmentWriter
-from kitaru.stores.base import Store, existing, listed
+from kitaru.runtime.journal.to_json import as_json
+from kitaru.stores.base import Store, existing
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
-from kitaru.wire.envelope import glance
+from kitaru.wire.envelope import glance, is_marked
 from kitaru.wire.ids import check_execution_id
 from kitaru.wire.records import (
     AttemptRecord,
@@ -39,6 +49,7 @@ from kitaru.wire.records import (
     StateRecord,
     Status,
     StoredValue,
+    Summary,
     WaitAnswer,
     WaitRefusal,
     WaitRequest,
@@ -68,6 +79,12 @@ class Journal:
         self.writer = self._record_store.writer
         self._cache = Cache(self._record_store, self.exec_id)
         self._presence = Presence(store, self.exec_id, began=began)
+        self._is_behind = not (began or store.remote)
+        # What this process has recorded, for summaries.
+        self._began = began
+        self._spent = Spent()
+        self._note_of_title = ""
+        self._asked: dict[str, WaitRequest] = {}
         self._segment_writer = SegmentWriter(self._record_store, self.exec_id)
         self._segment_reader = SegmentReader(self._record_store, self.exec_id, self._segment_writer)
 
@@ -98,7 +115,7 @@ class Journal:
 
     @classmethod
     def adopting(
-        cls, store: Store, record: ExecutionRecord, records: Sequence[tuple[str, Record]]
+        cls, store: Store, record: ExecutionRecord, records: Iterable[tuple[str, Record]]
     ) -> Journal:
         """Create an execution that contains these records, by key, from the start."""
         record_store = RecordStore(store)
@@ -152,7 +169,7 @@ class Journal:
         self.inspect()
         if self.execution.mode == "local":
             processes.join(self.store, self.exec_id)
-        running = partial(states.write_state, self._record_store, self.execution, "running")
+        running = partial(self._write_state, "running")
         if self.store.remote:
             self._segment_reader.begin(running)
         else:
@@ -183,6 +200,12 @@ class Journal:
             return held
         if self._presence.is_sole_writer():
             return None
+        if self._is_behind:
+            # A resumed run finds its records first. Each takes one read: the end matters only where
+            # a record is absent.
+            if (found := self.invocation(id)) is not None:
+                return found
+            self._is_behind = False
         # Read the outcome last: its absence must be as recent as possible when the call runs.
         places = keys.end(self.exec_id), keys.invocation(self.exec_id, id)
         read: list[bytes | None] = []
@@ -205,21 +228,56 @@ class Journal:
         read = self._record_store.read_all(InvocationRecord, places) if places else []
         return sorted(read, key=lambda record: (record.position, record.id))
 
-    def invocations(self, besides: Collection[str] = ()) -> list[InvocationRecord]:
-        """Return all outcomes except those of the ids `besides`, in program order of the calls."""
-        read = self._read_each(partial(self._record_store.verify, InvocationRecord), besides)
-        return sorted(read, key=lambda record: (record.position, record.id))
+    def invocations(self) -> list[InvocationRecord]:
+        """Return all outcomes in program order of the calls."""
+        return sorted(self.each_invocation(), key=lambda record: (record.position, record.id))
+
+    def each_invocation(self) -> Iterator[InvocationRecord]:
+        """Yield all outcomes in any order, with few in memory at once."""
+        return self._read_each(partial(self._record_store.verify, InvocationRecord), self._each())
+
+    def unseen(self, seen: set[str], most: int) -> list[InvocationRecord]:
+        """Return the outcomes that are not in `seen`, in program order, and add their ids to it.
+
+        Of more than `most` outcomes, the last ones are returned; few are in memory at once.
+        """
+        kept = list[tuple[int, str, str, bytes]]()
+
+        def last() -> list[tuple[int, str, str, bytes]]:
+            return sorted(kept)[-most:]
+
+        def read(key: str, data: bytes) -> tuple[int, str, str, bytes]:
+            fields = glance(key, data)
+            return fields["position"], fields["id"], key, data
+
+        for one in self._read_each(read, self._besides(seen) if seen else self._each()):
+            seen.add(one[1])
+            kept.append(one)
+            if len(kept) >= 2 * most:
+                kept = last()
+        return [self._record_store.verify(InvocationRecord, *one[2:]) for one in last()]
 
     def glances(self) -> Iterator[dict[str, Any]]:
         """Yield the fields of each outcome as JSON, in any order, with few in memory at once.
 
         For counting and sorting many outcomes: only checksums are verified.
         """
-        return self._read_each(glance)
+        return self._read_each(glance, self._each())
 
-    def in_order(self) -> Iterator[InvocationRecord]:
-        """Yield the same as `invocations` with few outcomes in memory; each is read twice."""
-        order = sorted((fields["position"], fields["id"]) for fields in self.glances())
+    def in_order(self, marked: bytes = b"") -> Iterator[InvocationRecord]:
+        """Yield the same as `invocations` with few outcomes in memory; each is read twice.
+
+        With `marked`, yield only outcomes whose records contain these bytes. The others are read
+        once and not parsed.
+        """
+
+        def place(key: str, data: bytes) -> tuple[int, str] | None:
+            if marked and not is_marked(key, data, marked):
+                return None
+            fields = glance(key, data)
+            return fields["position"], fields["id"]
+
+        order = sorted(one for one in self._read_each(place, self._each()) if one)
         for start in range(0, len(order), _AT_ONCE):
             yield from self.outcomes(id for _, id in order[start : start + _AT_ONCE])
 
@@ -236,6 +294,11 @@ class Journal:
             written, self._presence.refresh, *self._segment_writer.due()
         )
         self._segment_writer.add(held, data)
+        self._spent.add_record(held)
+        if held.kind == "log" and "title" in held.metadata:
+            self._note_of_title = _text(held.metadata["title"])
+        elif held.kind == "wait":
+            self._asked.pop(held.id, None)
         return held
 
     def cached(
@@ -262,9 +325,8 @@ class Journal:
     def each_attempt(self, id: str | None = None) -> Iterator[AttemptRecord]:
         """Yield the same as `attempts`, with few in memory at once."""
         of = keys.all_attempts(self.exec_id) if id is None else keys.attempts(self.exec_id, id)
-        for page in listed(self.store, of):
-            for key, data in existing(self.store, page):
-                yield self._record_store.verify(AttemptRecord, key, data)
+        for key, data in self.store.scan(of):
+            yield self._record_store.verify(AttemptRecord, key, data)
 
     def add_attempt(self, rec: AttemptRecord) -> AttemptRecord:
         """Store a failed attempt under the next free number; return it with that number."""
@@ -273,6 +335,7 @@ class Journal:
             number += 1
             numbered = replace(rec, number=number)
             if self._record_store.try_create(keys.attempt(self.exec_id, rec.id, number), numbered):
+                self._spent.add_attempt(numbered)
                 return numbered
 
     def state(self) -> StateRecord:
@@ -282,8 +345,7 @@ class Journal:
     def set_state(self, status: Status, error: ErrorInfo | None = None) -> None:
         """Record a status change, unless the newest state already has that status."""
         pausing = self._segment_writer.due(pausing=status != "running")
-        noted = partial(states.write_state, self._record_store, self.execution, status, error)
-        self.store.concurrently(noted, *pausing)
+        self.store.concurrently(lambda: self._write_state(status, error), *pausing)
         if status != "running":
             self.store.flush()
 
@@ -301,15 +363,123 @@ class Journal:
         self.set_state(held.status)
         return held
 
+    def summary(self) -> Summary:
+        """Return what a list shows of the execution; computed if it was not written.
+
+        Raises:
+            EnvironmentFailure: the store cannot be read.
+        """
+        state = self.state()
+        found = summaries.read(self._record_store, self.exec_id, state.number)
+        if found is not None and found.status == state.status:
+            return found
+        return self._summarise(state)
+
+    def _write_state(self, status: Status, error: ErrorInfo | None = None) -> None:
+        states.write_state(
+            self._record_store, self.execution, status, error, summarise=self._summarise
+        )
+
+    def _summarise(self, state: StateRecord) -> Summary:
+        title, spent = self._note_of_title, self._spent
+        up = ("", "", "")
+        earlier = None
+        if not self._is_whole():
+            spent = Spent()
+            if state.status == "running" and state.error is None:
+                # Nothing has changed since the execution paused.
+                earlier = summaries.read(self._record_store, self.exec_id, state.number - 1)
+            if earlier is None:
+                title = self._add_all(spent)
+        if state.status in states.FINAL and (end := self.end()) is not None:
+            # A state is recorded after its end.
+            state = replace(state, at=end.at)
+            up = summaries.result_shown(self.store, self.exec_id, end.result)
+        elif state.status == "waiting":
+            asked = [*self._asked.values()] or self.pending_waits()
+            up = summaries.wait_shown(asked[0]) if asked else up
+        return summaries.summarise(
+            self.store,
+            self.execution,
+            state,
+            title=earlier.title if earlier is not None else title,
+            up=up,
+            spent=earlier or spent,
+        )
+
+    def _is_whole(self) -> bool:
+        """Return whether this process alone has recorded everything in this execution."""
+        if not self._began or self.execution.mode != "local":
+            return False
+        if self.store.remote:
+            return self._presence.is_alone
+        return len(self.store.list(keys.processes(self.exec_id), limit=2)) < 2
+
+    def _add_all(self, spent: Spent) -> str:
+        """Add the effort of all records to `spent`; return the note `title` of the flow."""
+        title: tuple[int, str] = (-1, "")
+        for fields in self.glances():
+            spent.add(fields)
+            if fields["kind"] == "log" and "title" in fields["metadata"]:
+                title = max(title, (fields["position"], _text(fields["metadata"]["title"])))
+        for attempt in self.each_attempt():
+            spent.add_attempt(attempt)
+        return title[1]
+
     def request_wait(self, request: WaitRequest) -> WaitRequest:
         """Record the question of a wait once, and again whenever the flow's code changes it."""
-        held = self._record_store.write(keys.wait_request(self.exec_id, request.name), request)
-        held = self._revised(held)
+        key = keys.wait_request(self.exec_id, request.name)
+        first = self._record_store.read(WaitRequest, key) or request
+        number, refused = 1, self._refusal(request.name, 1)
+        while refused is not None:
+            number += 1
+            refused = self._refusal(request.name, number)
+        self._list_wait(first, number)
+        held = self._revised(self._record_store.write(key, request))
         while _question(held) != _question(request):
             number = held.revision + 1
             key = keys.wait_revision(self.exec_id, request.name, number)
             held = self._record_store.write(key, replace(request, revision=number))
+        self._asked[held.name] = held
         return held
+
+    def list_waits(self) -> None:
+        """List the pending waits of an execution that an earlier release wrote, or an import."""
+        found = self._wait_keys()
+        for name in self._pending(found):
+            request = self._record_store.read(WaitRequest, keys.wait_request(self.exec_id, name))
+            if request is not None:
+                self._list_wait(request, found[name, "refusal"] + 1)
+
+    def listed_waits(self) -> list[str]:
+        """Return the keys of all listing hints that its waits may have."""
+        found = self._wait_keys()
+        names = [name for name, what in found if what == "request"]
+        places = [keys.wait_request(self.exec_id, name) for name in names]
+        return [
+            keys.waiting(request.asked_at, self.exec_id, request.name, number)
+            for request in self._record_store.read_all(WaitRequest, places)
+            for number in range(1, found[request.name, "refusal"] + 2)
+        ]
+
+    def _list_wait(self, request: WaitRequest, number: int) -> None:
+        """Write the listing hint of a wait whose next answer has that number.
+
+        The question and the refusal that make the wait pending are recorded after it, so no pending
+        wait is unlisted.
+        """
+        key = keys.waiting(request.asked_at, self.exec_id, request.name, number)
+        blobs.create_or_read(self.store, key, self.execution.flow.encode("ascii"))
+
+    def _unlist_wait(self, answer: WaitAnswer) -> None:
+        """Delete the listing hint of an answered wait. A reader deletes it otherwise."""
+        # The answer is recorded, so nothing is reported.
+        with suppress(EnvironmentFailure):
+            place = keys.wait_request(self.exec_id, answer.name)
+            request = self._record_store.read(WaitRequest, place)
+            if request is not None:
+                number = answer.number
+                self.store.delete(keys.waiting(request.asked_at, self.exec_id, answer.name, number))
 
     def wait_request(self, name: str) -> WaitRequest | None:
         """Return the current question of a wait, or None if it was not asked yet."""
@@ -337,27 +507,38 @@ class Journal:
             number += 1
         if _meaning(held) != _meaning(answer):
             was = "aborted" if held.kind == "abort" else f"answered with {_short(held.value)}"
+            by = f" by {held.by}" if held.by else ""
             raise WaitConflict(
                 f'The wait "{answer.name}" of execution {self.exec_id} was {was} already, '
-                f"at {held.answered_at}.",
+                f"at {held.answered_at}{by}.",
                 next_step="see first answer",
                 store_url=self.store.url,
                 exec_id=self.exec_id,
             )
+        self._unlist_wait(held)
         return held
 
     def wait_answer(self, name: str) -> WaitAnswer | None:
         """Return the answer of a wait, or None if it certainly has no answer yet."""
-        number = 1
-        while True:
-            key = keys.wait_answer(self.exec_id, name, number)
-            held = self._record_store.read(WaitAnswer, key)
-            if held is None or self._refusal(name, number) is None:
-                return held
-            number += 1
+        return rounds.effective_answer(self._record_store, self.exec_id, name)
+
+    def each_answer(self) -> Iterator[tuple[WaitAnswer, str]]:
+        """Yield all answers of all waits, each with the reason why the flow rejected it, or ""."""
+        for (name, what), count in sorted(self._wait_keys().items()):
+            numbers = range(1, count + 1) if what == "answer" else ()
+            answers = [keys.wait_answer(self.exec_id, name, number) for number in numbers]
+            refusals = [keys.wait_refusal(self.exec_id, name, number) for number in numbers]
+            reasons = {
+                one.number: one.reason for one in self._record_store.read_all(WaitRefusal, refusals)
+            }
+            for answer in self._record_store.read_all(WaitAnswer, answers):
+                yield answer, reasons.get(answer.number, "")
 
     def refuse(self, answer: WaitAnswer, reason: str) -> None:
         """Record that the flow rejected an answer. The wait is then pending again."""
+        place = keys.wait_request(self.exec_id, answer.name)
+        if (request := self._record_store.read(WaitRequest, place)) is not None:
+            self._list_wait(request, answer.number + 1)
         refusal = WaitRefusal(answer.name, answer.number, reason)
         key = keys.wait_refusal(self.exec_id, answer.name, answer.number)
         self._record_store.write(key, refusal)
@@ -370,17 +551,21 @@ class Journal:
         return reason
 
     def pending_waits(self) -> list[WaitRequest]:
-        """Return the unanswered questions, the oldest first."""
+        """Return the questions that wait for an answer, the oldest first."""
         found = self._wait_keys()
-        names = (name for name, what in found if what == "request")
-        return self._requests(n for n in names if found[n, "answer"] == found[n, "refusal"])
+        return self._requests(self._pending(found), found)
+
+    def pending_names(self) -> list[str]:
+        """Return the names of the waits that wait for an answer."""
+        return self._pending(self._wait_keys())
 
     def wait_requests(
         self, is_wanted: Callable[[str], bool] = lambda name: True
     ) -> list[WaitRequest]:
         """Return all questions of the waits that `is_wanted` selects, the oldest first."""
-        names = (name for name, what in self._wait_keys() if what == "request")
-        return self._requests(filter(is_wanted, names))
+        found = self._wait_keys()
+        names = (name for name, what in found if what == "request" and is_wanted(name))
+        return self._requests(names, found)
 
     def _wait_keys(self) -> Counter[tuple[str, str]]:
         """Return how many questions, answers and rejected answers each wait has."""
@@ -388,9 +573,22 @@ class Journal:
         parts = (key.removeprefix(place).split("/") for key in self.store.list(place))
         return Counter((name, what) for name, what, *_ in parts)
 
-    def _requests(self, names: Iterable[str]) -> list[WaitRequest]:
-        places = [keys.wait_request(self.exec_id, name) for name in names]
-        asked = [self._revised(first) for first in self._record_store.read_all(WaitRequest, places)]
+    def _pending(self, found: Counter[tuple[str, str]]) -> list[str]:
+        """Return the waits without a valid answer that the flow has not cancelled."""
+        names = [name for name, what in found if what == "request"]
+        names = [name for name in names if found[name, "answer"] == found[name, "refusal"]]
+        cancelled = {outcome.id for outcome in self.outcomes(names)}
+        return [name for name in names if name not in cancelled]
+
+    def _requests(self, names: Iterable[str], found: Counter[tuple[str, str]]) -> list[WaitRequest]:
+        """Return the newest questions of these waits. `found` counts their objects."""
+        places = [
+            keys.wait_revision(self.exec_id, name, number)
+            if (number := found[name, "asked"])
+            else keys.wait_request(self.exec_id, name)
+            for name in names
+        ]
+        asked = self._record_store.read_all(WaitRequest, places)
         return sorted(asked, key=lambda request: (request.asked_at, request.name))
 
     def exit(self, block: str) -> ExitRecord | None:
@@ -461,9 +659,9 @@ class Journal:
         return blobs.load_value(self.store, self.home, value)
 
     def _read_each(
-        self, read: Callable[[str, bytes], T], besides: Collection[str] = ()
+        self, read: Callable[[str, bytes], T], outcomes: Iterable[tuple[str, bytes]]
     ) -> Iterator[T]:
-        for key, data in self._each(besides):
+        for key, data in outcomes:
             try:
                 yield read(key, data)
             except (RecordCorrupt, RecordTooNew):
@@ -474,22 +672,30 @@ class Journal:
                 if exact is not None:
                     yield read(key, exact)
 
-    def _each(self, besides: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    def _each(self) -> Iterator[tuple[str, bytes]]:
         """Yield the key and the bytes of each outcome as it is read, in any order."""
-        if self.store.remote and not besides:
-            reader = SegmentReader(self._record_store, self.exec_id)
-            reader.begin()
-            yield from reader.each()
+        if not self.store.remote:
+            yield from self.store.scan(keys.invocations(self.exec_id))
             return
+        reader = SegmentReader(self._record_store, self.exec_id)
+        reader.begin()
+        yield from reader.each()
+
+    def _besides(self, ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield the same without the outcomes of `ids`, which are not read."""
         prefix = keys.invocations(self.exec_id)
-        for page in listed(self.store, prefix):
-            yield from existing(
-                self.store, (key for key in page if key.removeprefix(prefix) not in besides)
-            )
+        found = self.store.list(prefix)
+        yield from existing(
+            self.store, [key for key in found if key.removeprefix(prefix) not in ids]
+        )
 
     def _answered(self, answer: WaitAnswer, number: int) -> WaitAnswer | None:
         """Return the answer with that number, None if it was rejected."""
         key = keys.wait_answer(self.exec_id, answer.name, number)
+        if self.execution.mode == "deployed":
+            # Before the answer: if this process dies after it, a dispatcher finds the hint.
+            hint = keys.due_answer(self.exec_id, answer.name, number)
+            blobs.create_or_read(self.store, hint, now().encode("ascii"))
         held = self._record_store.write(key, replace(answer, number=number))
         return held if self._refusal(answer.name, number) is None else None
 
@@ -506,8 +712,15 @@ def _meaning(answer: WaitAnswer) -> tuple[str, bytes]:
     return answer.kind, canonical.dumps(answer.value)
 
 
-def _question(request: WaitRequest) -> tuple[str, bytes]:
-    return request.question, canonical.dumps(request.schema)
+def _question(request: WaitRequest) -> tuple[str, bytes, list[tuple[str, str]]]:
+    evidence = [(entry["name"], entry["value"].digest) for entry in request.evidence]
+    return request.question, canonical.dumps(request.schema), evidence
+
+
+def _text(document: Any) -> str:
+    """Return a note as a string."""
+    value = as_json(document)
+    return value if isinstance(value, str) else ""
 
 
 def _short(value: Any) -> str:

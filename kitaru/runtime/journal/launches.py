@@ -6,18 +6,30 @@ its version when a tag moves.
 
 from __future__ import annotations
 
-from kitaru.errors import EnvironmentFailure
+from kitaru.errors import EnvironmentFailure, StateError
+from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.ids import check_execution_id
 from kitaru.wire.records import DeploymentRecord, LaunchRecord, SubmissionRecord
+from kitaru.wire.times import now
 
 PLAN = "plan.json"
 
 
 def record_launch(store: Store, exec_id: str, launch: LaunchRecord) -> LaunchRecord:
-    """Record once what an execution is started from; return the stored record."""
+    """Record once what an execution is started from; return the stored record.
+
+    Raises StateError if the execution existed and was removed.
+    """
+    if store.get(keys.garbage(check_execution_id(exec_id))) is not None:
+        raise StateError(
+            f"The execution {exec_id} has existed and was removed.",
+            help="Omit its id to start another one.",
+        )
+    # Before the launch: if this process dies after it, a dispatcher finds the hint.
+    create_or_read(store, keys.due_launch(exec_id), now().encode("ascii"))
     return RecordStore(store).write(keys.launch(check_execution_id(exec_id)), launch)
 
 

@@ -44,20 +44,24 @@ def argument_digests(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str
     return tuple(found)
 
 
+# The id and the line of an invocation that made a result.
+Maker = tuple[str, str]
+
+
 class Trace(Struct):
     """The data of an invocation that lineage needs; all of it is small.
 
     `uses` are the digests of its arguments and their parts. `whole` are the digests of its result,
-    `held` those of the parts of its result. `line` identifies the line of the flow that made the
-    call.
+    `held` those of the parts of its result. As numbers they take half the memory. `line` identifies
+    the line of the flow that made the call.
     """
 
     position: int
     id: str
-    line: tuple[str, str]
-    uses: tuple[str, ...]
-    whole: tuple[str, ...]
-    held: tuple[str, ...]
+    line: str
+    uses: tuple[int, ...]
+    whole: tuple[int, ...]
+    held: tuple[int, ...]
 
 
 def trace(fields: Mapping[str, Any]) -> Trace:
@@ -71,9 +75,9 @@ def trace(fields: Mapping[str, Any]) -> Trace:
         if (read := _read_from_memory(fields, value)) is not None and not _is_mute(read):
             whole.append(_short(canonical.digest(read)))
             held += _parts_of(read)
-    line = (intern(fields["callee"]), intern(fields["site"]))
-    uses = tuple(fields["uses"])
-    return Trace(fields["position"], fields["id"], line, uses, tuple(whole), tuple(held))
+    line = intern(f"{fields['callee']} {fields['site']}")
+    each = (tuple(int(digest, 16) for digest in some) for some in (fields["uses"], whole, held))
+    return Trace(fields["position"], fields["id"], line, *each)
 
 
 def parents_by_content(traces: Iterable[Trace]) -> dict[str, tuple[str, ...]]:
@@ -88,40 +92,44 @@ def parents_by_content(traces: Iterable[Trace]) -> dict[str, tuple[str, ...]]:
 
     `traces` are those of one execution, in any order.
     """
-    whole: dict[str, list[Trace]] = {}
-    held: dict[str, list[Trace]] = {}
+    whole: dict[int, tuple[Maker, ...]] = {}
+    held: dict[int, tuple[Maker, ...]] = {}
     found: dict[str, tuple[str, ...]] = {}
-    for record in sorted(traces, key=lambda trace: (trace.position, trace.id)):
+    pending = sorted(traces, key=lambda trace: (trace.position, trace.id), reverse=True)
+    # Each trace is released when it was used.
+    while pending:
+        record = pending.pop()
         givers = _latest(whole, record, record.uses)
-        others = {giver.id for giver in givers if giver.line != record.line}
+        others = {id for id, line in givers if line != record.line}
         parts = [
             digest
             for digest in record.uses
-            if not any(
-                maker.id in others for maker in (*whole.get(digest, ()), *held.get(digest, ()))
-            )
+            if not any(id in others for id, _ in (*whole.get(digest, ()), *held.get(digest, ())))
         ]
         givers += _latest(held, record, parts)
-        found[record.id] = tuple(dict.fromkeys(giver.id for giver in givers))
-        _note(whole, record.whole, record)
-        _note(held, record.held, record)
+        found[record.id] = tuple(dict.fromkeys(id for id, _ in givers))
+        maker = record.id, record.line
+        _note(whole, record.whole, maker)
+        _note(held, record.held, maker)
     return found
 
 
-def _latest(made: Mapping[str, list[Trace]], taker: Trace, digests: Iterable[str]) -> list[Trace]:
-    found = []
+def _latest(
+    made: Mapping[int, tuple[Maker, ...]], taker: Trace, digests: Iterable[int]
+) -> list[Maker]:
+    found: list[Maker] = []
     for digest in digests:
-        makers = made.get(digest, [])
-        others = [one for one in makers if one.line != taker.line]
+        makers = made.get(digest, ())
+        others = [one for one in makers if one[1] != taker.line]
         found += (others or makers)[-1:]
     return found
 
 
-def _note(made: dict[str, list[Trace]], digests: Iterable[str], maker: Trace) -> None:
+def _note(made: dict[int, tuple[Maker, ...]], digests: Iterable[int], maker: Maker) -> None:
     for digest in digests:
         # No lookup needs more than the last maker and the last maker on another line.
-        others = [one for one in made.get(digest, ()) if one.line != maker.line]
-        made[digest] = [*others[-1:], maker]
+        others = [one for one in made.get(digest, ()) if one[1] != maker[1]]
+        made[digest] = (*others[-1:], maker)
 
 
 def _read_from_memory(fields: Mapping[str, Any], value: StoredValue) -> Any:

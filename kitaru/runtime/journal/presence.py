@@ -31,6 +31,11 @@ class Presence:
         self._said = began or not store.remote
         self._asked = -inf
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process had joined or ended the execution at the last check."""
+        return self._alone
+
     def is_sole_writer(self) -> bool:
         """Return whether, a moment ago, no other process had joined or ended the execution."""
         return self._alone and time.monotonic() - self._asked < _FRESH_SECONDS

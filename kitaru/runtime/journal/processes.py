@@ -41,7 +41,7 @@ _numbers = itertools.count()
 
 def mark(store: Store, exec_id: str) -> tuple[str, bytes] | None:
     """Return the object that marks this process as running; None for a remote store."""
-    return None if store.remote else (keys.process(exec_id, _token(os.getpid())), b"")
+    return None if store.remote else (keys.process(exec_id, own_token()), b"")
 
 
 def join(store: Store, exec_id: str) -> None:
@@ -60,7 +60,7 @@ def all_gone(store: Store, exec_id: str) -> bool:
         return False
     place = keys.processes(exec_id)
     tokens = [key.removeprefix(place) for key in store.list(place)]
-    return bool(tokens) and all(_is_gone(token) for token in tokens)
+    return bool(tokens) and all(is_gone(token) for token in tokens)
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def attending(store: Store, exec_id: str) -> Iterator[None]:
     if store.remote:
         yield
         return
-    key = keys.attendant(exec_id, _token(os.getpid()), next(_numbers))
+    key = keys.attendant(exec_id, own_token(), next(_numbers))
     store.create(key, b"")
     try:
         yield
@@ -81,12 +81,13 @@ def is_attended(store: Store, exec_id: str) -> bool:
     """Return whether another local process continues the execution once it is answered."""
     if store.remote:
         return False
-    place, own = keys.attendants(exec_id), _token(os.getpid())
+    place, own = keys.attendants(exec_id), own_token()
     tokens = {key.removeprefix(place).partition("/")[0] for key in store.list(place)}
-    return any(token != own and not _is_gone(token) for token in tokens)
+    return any(token != own and not is_gone(token) for token in tokens)
 
 
-def _is_gone(token: str) -> bool:
+def is_gone(token: str) -> bool:
+    """Return whether the process of a token has certainly ended."""
     parts = token.split("-")
     if len(parts) != 5 or not parts[3].isdecimal():
         return False
@@ -100,6 +101,11 @@ def _is_gone(token: str) -> bool:
         return True
     now = _start_time(int(pid))
     return _UNKNOWN not in (started, now) and started != now
+
+
+def own_token() -> str:
+    """Return the text that identifies this process among all processes of all machines."""
+    return _token(os.getpid())
 
 
 def _token(pid: int) -> str:

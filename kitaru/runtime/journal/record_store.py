@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from kitaru.errors import RecordCorrupt
@@ -54,14 +55,14 @@ class RecordStore:
         found = _expect(type(record), key, reread(held) if held is data else decode(key, held))
         return found, held
 
-    def write_all(self, records: Sequence[tuple[str, Record]]) -> None:
-        """Create records, by key, in as few commits as the store supports.
+    def write_all(self, records: Iterable[tuple[str, Record]]) -> None:
+        """Create records, by key, in few commits, with few records in memory at once.
 
         Raises:
             RecordCorrupt: one of the keys already contains a different object.
         """
-        for start in range(0, len(records), _AT_ONCE):
-            batch = [(key, self.encode(key, r)) for key, r in records[start : start + _AT_ONCE]]
+        encoded = ((key, self.encode(key, record)) for key, record in records)
+        while batch := list(islice(encoded, _AT_ONCE)):
             created = self.store.create_all(batch)
             for (key, data), new in zip(batch, created, strict=True):
                 if not new and create_or_read(self.store, key, data) != data:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
-from kitaru.runtime.journal import processes
+from kitaru.runtime.journal import processes, summaries
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.base import Store
 from kitaru.wire import keys
-from kitaru.wire.records import EndRecord, ErrorInfo, ExecutionRecord, StateRecord, Status
+from kitaru.wire.records import (
+    EndRecord,
+    ErrorInfo,
+    ExecutionRecord,
+    StateRecord,
+    Status,
+    Summary,
+)
 from kitaru.wire.times import now
 
 ShownStatus = Status | Literal["interrupted"]
-SHOWN: tuple[ShownStatus, ...] = (*get_args(Status), "interrupted")
+Summarise = Callable[[StateRecord], Summary]
 FINAL: tuple[Status, ...] = ("completed", "cancelled")
 
 
@@ -43,24 +52,29 @@ def write_state(
     execution: ExecutionRecord,
     status: Status,
     error: ErrorInfo | None = None,
+    *,
+    summarise: Summarise,
 ) -> None:
-    """Add a state and its listing hint, unless the newest state is equal."""
+    """Add a state, its listing hint and its summary, unless the newest state is equal."""
     newest = _newest(record_store, execution.exec_id, execution.started_at)
     # A list may be stale. The record with the next number shows where to continue.
     while (newest.status, newest.error) != (status, error):
-        newest = _add(record_store, execution, StateRecord(newest.number + 1, status, now(), error))
+        state = StateRecord(newest.number + 1, status, now(), error)
+        newest = _add(record_store, execution, state, summarise)
 
 
 def write_first_state(record_store: RecordStore, execution: ExecutionRecord) -> None:
-    """Write state 1, `running`, and its hint, unless another process has written them."""
+    """Write state 1, `running`, its hint and its summary, unless another process has."""
     ensure_listed(record_store, execution, *mark(record_store.store, execution))
 
 
 def ensure_listed(
     record_store: RecordStore, execution: ExecutionRecord, *also: tuple[str, bytes]
 ) -> None:
-    """Write state 1 and its hint if the first process was killed before it wrote them."""
-    _add(record_store, execution, StateRecord(1, "running", execution.started_at), *also)
+    """Write state 1 with its hint if the first process was killed before it wrote them."""
+    summarise = partial(summaries.summarise, record_store.store, execution)
+    state = StateRecord(1, "running", execution.started_at)
+    _add(record_store, execution, state, summarise, *also)
 
 
 def mark(store: Store, execution: ExecutionRecord) -> list[tuple[str, bytes]]:
@@ -69,15 +83,20 @@ def mark(store: Store, execution: ExecutionRecord) -> list[tuple[str, bytes]]:
     return [made] if made else []
 
 
-def shown_status(store: Store, exec_id: str, started_at: str, status: Status) -> ShownStatus:
+def shown_status(store: Store, exec_id: str, started_at: str, state: StateRecord) -> ShownStatus:
     """Return the displayed status: `interrupted` if `running` is certainly out of date.
 
     Args:
-        status: the recorded status that was just read.
+        state: the recorded state that was just read.
     """
-    if status != "running" or not processes.all_gone(store, exec_id):
-        return status
-    # The process may have recorded its end after `status` was read and before the marks were.
+    if state.status != "running":
+        return state.status
+    if state.error is not None:
+        # Its process recorded why it stopped.
+        return "interrupted"
+    if not processes.all_gone(store, exec_id):
+        return state.status
+    # The process may have recorded its end after `state` was read and before the marks were.
     now_recorded = read_state(RecordStore(store), exec_id, started_at).status
     return "interrupted" if now_recorded == "running" else now_recorded
 
@@ -86,11 +105,14 @@ def _add(
     record_store: RecordStore,
     execution: ExecutionRecord,
     state: StateRecord,
+    summarise: Summarise,
     *also: tuple[str, bytes],
 ) -> StateRecord:
     exec_id, number = execution.exec_id, state.number
-    hint = keys.index(execution.started_at, exec_id, number, state.status, execution.flow)
-    return record_store.write(keys.state(exec_id, number), state, (hint, b""), *also)
+    hint = keys.index(execution.started_at, exec_id, number, state.status, execution.flow), b""
+    place = keys.summary(exec_id, number)
+    summary = place, record_store.encode(place, summarise(state))
+    return record_store.write(keys.state(exec_id, number), state, hint, summary, *also)
 
 
 def _newest(record_store: RecordStore, exec_id: str, started_at: str) -> StateRecord:

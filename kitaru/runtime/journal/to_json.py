@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kitaru.errors import RecordCorrupt
 from kitaru.runtime.codec.builtin_types import load_text, to_base64
 from kitaru.wire.chunked_bytes import Part
-
-if TYPE_CHECKING:
-    from kitaru.runtime.journal.journal import Journal
 
 _ELIDED = "…"
 _MAX_DEPTH = 200
@@ -21,12 +18,6 @@ _MAX_DEPTH = 200
 # Each part is shown once in any case.
 _MAX_REPEATED = 1024 * 1024
 _CONTAINER, _SLOT = 64, 8
-
-
-def result_as_json(journal: Journal) -> Any:
-    """Return a completed execution's result as JSON; `None` for any other execution."""
-    end = journal.end()
-    return None if end is None or end.result is None else as_json(journal.fetch(end.result))
 
 
 def as_json(document: Any) -> Any:

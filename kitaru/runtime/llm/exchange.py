@@ -197,3 +197,22 @@ def shape(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a JSON schema in the form of `response_format`."""
     name = "".join(c if c.isalnum() else "_" for c in str(schema.get("title", "answer")))
     return {"type": "json_schema", "json_schema": {"name": name[:64], "schema": schema}}
+
+
+def public_price(
+    model: str, prompt: int, completion: int, cached: int, *, provider: str | None = None
+) -> float | None:
+    """Return the price of a call in US dollars, or None if the model has no public price.
+
+    `prompt` and `completion` are numbers of tokens, `cached` those of the prompt that the provider
+    had cached. Without a provider, the name of the model decides.
+    """
+    try:
+        from genai_prices import Usage, calc_price
+    except ModuleNotFoundError:
+        return None
+    usage = Usage(input_tokens=prompt, output_tokens=completion, cache_read_tokens=cached)
+    try:
+        return float(calc_price(usage, model_ref=model, provider_id=provider).total_price)
+    except LookupError:
+        return None

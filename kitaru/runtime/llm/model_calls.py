@@ -12,6 +12,7 @@ from kitaru.runtime import codec
 from kitaru.runtime.engine.attempts import Running
 from kitaru.runtime.engine.calls import Spec
 from kitaru.runtime.engine.execution import anywhere, current
+from kitaru.runtime.engine.primitives import DurableCall, Primitive
 from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.llm.models import ModelRequest, Resolved, resolve
@@ -19,7 +20,7 @@ from kitaru.runtime.telemetry import log_redaction, spans
 from kitaru.settings import CAPTURES
 from kitaru.wire.names import check_name
 from kitaru.wire.structs import Struct, replace
-from kitaru.wire.times import now
+from kitaru.wire.times import later, now, seconds_since
 
 if TYPE_CHECKING:
     from kitaru.runtime.engine.attempts import Running
@@ -54,7 +55,7 @@ class ModelCall(Struct):
     capture: str | None = None
 
 
-def call_llm(name: str | None, call: ModelCall) -> Any:
+def call_llm(name: str | None, call: ModelCall) -> Primitive[Any]:
     """Make a model call: durable in a flow's body, a child call in a checkpoint.
 
     Raises:
@@ -72,7 +73,7 @@ def call_llm(name: str | None, call: ModelCall) -> Any:
     spec = Spec(
         check_name("model call", name or "llm"), answered, "kitaru.llm", kind="llm", policy=ONCE
     )
-    return scope.execution.invoke(spec, (), call.request.identity(), None)
+    return (yield DurableCall(scope.execution, spec, call.request.identity()))
 
 
 def answer(call: ModelCall) -> Any:
@@ -224,6 +225,45 @@ def keep(journal: Journal, running: Running, facts: dict[str, Any], capture: str
         shown = {name: log_redaction.hidden(facts[name]) for name in _TEXTS if facts.get(name)}
         kept = {**facts, **shown, **{name: _stored(journal, shown.get(name)) for name in _STORED}}
     running.calls.append(kept)
+
+
+def note_call(
+    journal: Journal,
+    running: Running,
+    *,
+    model: str,
+    provider: str,
+    tokens: tuple[int, int],
+    cost: float | None,
+    seconds: float | None,
+    finish: str,
+    texts: dict[str, Any],
+    other: dict[str, Any],
+) -> None:
+    """Record a request that a harness has made in this attempt, as far as capture allows.
+
+    `tokens` are those of prompt and response, `texts` the prompt, the response and the tool calls,
+    `other` more facts.
+    """
+    if seconds is None:
+        seconds = max(0.0, seconds_since(running.started_at))
+    facts: dict[str, Any] = {
+        **other,
+        "started_at": later(now(), -seconds),
+        "asked": model,
+        "model": model,
+        "resolved": f"{provider}/{model}" if provider and "/" not in model else model,
+        "prompt": "",
+        "response": "",
+        "tokens": {"prompt": tokens[0], "completion": tokens[1]},
+        "cost": cost,
+        "latency_s": round(seconds, 6),
+        "tries": 1,
+        "finish": finish,
+        **texts,
+    }
+    spans.model_called(facts["resolved"], facts)
+    keep(journal, running, facts, None)
 
 
 def _stored(journal: Journal, shown: Any) -> Any:

@@ -24,6 +24,7 @@ from kitaru.runtime.llm.exchange import (
     lost,
     missing_key,
     not_installed,
+    public_price,
     refused,
     shape,
 )
@@ -228,18 +229,7 @@ def _answer(
         int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")
     )
     cached = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
-    cost = _cost(model_name(resolved), prompt, completion, cached) if usage else None
+    cost = None
+    if usage:
+        cost = public_price(model_name(resolved), prompt, completion, cached, provider="openai")
     return Answer(text, prompt, completion, cost, pieces.calls, finish=str(finish or ""))
-
-
-def _cost(model: str, prompt: int, completion: int, cached: int) -> float | None:
-    """Return the price of a call in US dollars, or None if the model has no public price."""
-    try:
-        from genai_prices import Usage, calc_price
-    except ModuleNotFoundError:
-        return None
-    usage = Usage(input_tokens=prompt, output_tokens=completion, cache_read_tokens=cached)
-    try:
-        return float(calc_price(usage, model_ref=model, provider_id="openai").total_price)
-    except LookupError:
-        return None

@@ -25,7 +25,7 @@ from kitaru.errors import KitaruError
 # How a model is written in code: `vendor/name`, or an alias. Prompts contain spaces.
 _MODEL = re.compile(r"[\w.-]+/[\w./:@-]+")
 _MOST_FUNCTIONS = 500
-_OWN = ("kitaru.checkpoint", "kitaru.flow")
+_OWN = ("kitaru.checkpoints", "kitaru.flows")
 
 _thread: threading.Thread | None = None
 

@@ -1,7 +1,8 @@
 """Make a model call: choose the route to the model, and repeat requests that may succeed later.
 
 ```
-ask ── offline model?  ── yes ─▶ offline_text
+ask ── a test's script ── yes ─▶ script
+    ├─ offline model?  ── yes ─▶ offline_text
     └─ openai/…, gpt-… ── yes ─▶ openai_http    httpx, ~0.1 s to import
                        └─ no  ─▶ litellm_route  every other provider, seconds to import
 ```
@@ -12,6 +13,7 @@ ask ── offline model?  ── yes ─▶ offline_text
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from kitaru.runtime.engine.retries import Policy, chance
@@ -26,9 +28,13 @@ __all__ = ["Answer", "Stream", "ask", "load"]
 _LONGEST_PAUSE = 60.0
 
 
+script: Callable[[ModelRequest, Resolved, Pieces], Answer] | None = None
+"""Answers every call instead of the model; `kitaru.testing` sets it."""
+
+
 def load(resolved: Resolved) -> None:
     """Import the library of a model's route. Raise EnvironmentFailure if it is missing."""
-    if resolved.model != OFFLINE:
+    if resolved.model != OFFLINE and script is None:
         _route(resolved).load(resolved)
 
 
@@ -42,6 +48,8 @@ def ask(request: ModelRequest, resolved: Resolved, stream: Stream | None = None)
         UsageError: the model's address is not allowed.
         ModelRequestError: the provider refused the request or gave no answer.
     """
+    if script is not None:
+        return script(request, resolved, Pieces(stream))
     if resolved.model == OFFLINE:
         return _offline(request, resolved, Pieces(stream))
     return _reach(request, resolved, Pieces(stream))

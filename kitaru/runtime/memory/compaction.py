@@ -113,8 +113,7 @@ def _prompt(memory: Memory, sources: list[MemoryVersion], instruction: str) -> s
 
 def _forget(memory: Memory, source: MemoryVersion) -> None:
     """Delete a merged version; versions written since then remain."""
-    other = Memory(memory.store, memory.scope, memory.operation)
     try:
-        other.delete(source.key, source.number)
+        memory.at_once().delete(source.key, source.number)
     except MemoryConflict:
         return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby, takewhile
 from typing import Any
 
-from kitaru.errors import MemoryConflict, ValueNotEncodable
+from kitaru.errors import MemoryConflict, RecordCorrupt, ValueNotEncodable
 from kitaru.runtime import codec
 from kitaru.runtime.journal import blobs
 from kitaru.runtime.journal.journal import Journal
@@ -74,8 +74,12 @@ class Memory:
         self.scope = scope
         self.operation = operation
         self._begin = begin
-        self._home = scope.home
+        self._home = scope.home  # The prefix of the versions that are written.
         self._record_store = RecordStore(store)
+
+    def at_once(self) -> Memory:
+        """Return this memory for a further write of the operation, which `begin` does not see."""
+        return Memory(self.store, self.scope, self.operation)
 
     def entry(self, key: str, version: int | None = None) -> Entry | None:
         """Return the newest value or that of a version, or None if the key has no value."""
@@ -135,11 +139,8 @@ class Memory:
 
     def list(self, prefix: str = "") -> builtins.list[str]:
         """Return the keys that start with `prefix` and have a value, sorted."""
-        newest: dict[str, str] = {}
-        marks = keys.memory_marks(self._home, prefix and check_memory_key(prefix))
-        for mark in self.store.list(marks):
-            newest.setdefault(*keys.marked(self._home, mark))
-        return sorted(key for key, status in newest.items() if status == "live")
+        statuses = self._statuses(prefix and check_memory_key(prefix))
+        return sorted(key for key, status in statuses.items() if status == "live")
 
     def history(self, key: str, limit: int | None = None) -> builtins.list[Version]:
         """Return the versions of a key, oldest first; with `limit` only the last N."""
@@ -179,9 +180,20 @@ class Memory:
             held = newest if newest.operation == self.operation else None
         return held
 
-    def _newest(self, key: str) -> MemoryVersion | None:
+    def _statuses(self, prefix: str) -> dict[str, str]:
+        """Return the newest status of each key that starts with `prefix`: `live` or `gone`."""
+        newest: dict[str, str] = {}
+        for mark in self.store.list(keys.memory_marks(self._home, prefix)):
+            newest.setdefault(*keys.marked(self._home, mark))
+        return newest
+
+    def _listed(self, key: str) -> int:
+        """Return the number of the newest version in a list, which may be old."""
         hint = self.store.list(keys.memory_versions(self._home, key), limit=1)
-        number = keys.version_number(hint[0]) if hint else 0
+        return keys.version_number(hint[0]) if hint else 0
+
+    def _newest(self, key: str) -> MemoryVersion | None:
+        number = self._listed(key)
         found = self._read(key, range(max(1, number), number + 2))
         newest = found[-1] if found else None
         return newest if _number(newest) == number else self._search(key, newest)
@@ -214,6 +226,72 @@ class Memory:
     def _erase(self, places: Iterable[str]) -> None:
         for place in places:
             self.store.delete(place)
+
+
+class DryRunMemory(Memory):
+    """A scope that a dry run shares with other executions: it reads the scope and never writes it.
+
+    The versions that the dry run writes are stored with the execution. They follow the version that
+    was the newest before the first of them: of a key with three versions in the scope, the first
+    write is version 4, and versions 1 to 3 are read from the scope.
+    """
+
+    def __init__(self, seen: Memory, exec_id: str) -> None:
+        """`seen` is the memory below: the scope itself, or that of the replayed dry run."""
+        super().__init__(seen.store, seen.scope, seen.operation, seen._begin)
+        self._seen, self._exec_id = seen, exec_id
+        self._home = keys.dry_run_memory(exec_id, seen.scope.kind, seen.scope.name)
+
+    def at_once(self) -> Memory:
+        return DryRunMemory(self._seen.at_once(), self._exec_id)
+
+    def document(self, found: MemoryVersion) -> Any:
+        origin = self._origin(found.key)
+        is_own = origin is not None and found.number > origin
+        return super().document(found) if is_own else self._seen.document(found)
+
+    def _write(self, key: str, *rest: Any) -> MemoryVersion | None:
+        if self._origin(key) is None:
+            newest = self._seen.find(key)
+            number = _number(newest)
+            self._mark(key, number, "live" if _alive(newest) else "gone")
+            blobs.create_or_read(self.store, keys.memory_origin(self._home, key), b"%d" % number)
+        return super()._write(key, *rest)
+
+    def _origin(self, key: str) -> int | None:
+        """Return the number of the version that the own versions follow, None without any."""
+        place = keys.memory_origin(self._home, key)
+        data = self.store.get(place)
+        if data is not None and not data.isdigit():
+            raise RecordCorrupt(f"The stored object {place} is damaged: it is not a number.")
+        return None if data is None else int(data)
+
+    def _statuses(self, prefix: str) -> dict[str, str]:
+        return {**self._seen._statuses(prefix), **super()._statuses(prefix)}
+
+    def _listed(self, key: str) -> int:
+        origin = self._origin(key)
+        return self._seen._listed(key) if origin is None else max(origin, super()._listed(key))
+
+    def _read(self, key: str, numbers: range) -> builtins.list[MemoryVersion]:
+        origin = self._origin(key)
+        if origin is None:
+            return self._seen._read(key, numbers)
+        seen = self._seen._read(key, range(numbers.start, min(numbers.stop, origin + 1)))
+        return seen + super()._read(key, range(max(numbers.start, origin + 1), numbers.stop))
+
+
+def memory_in(journal: Journal, memory: Memory) -> Memory:
+    """Return a memory as an execution uses it: a dry run writes only a memory of its own.
+
+    A replay of a dry run is a dry run, and sees what its source wrote.
+    """
+    execution = journal.execution
+    if execution.mode != "dry-run" or memory.scope == MemoryScope("execution", journal.exec_id):
+        return memory
+    if execution.replay is not None:
+        memory = memory_in(Journal.open(journal.store, execution.replay.source), memory)
+    return DryRunMemory(memory, journal.exec_id)
 
 
 def _number(version: MemoryVersion | None) -> int:
@@ -281,7 +359,7 @@ def inherit(source: Journal, exec_id: str, taken: Collection[str]) -> None:
             if alive != (version.value is not None):
                 alive = not alive
                 mark = keys.memory_mark(new, key, version.number, "live" if alive else "gone")
-                source.store.create(mark, b"")
+                blobs.create_or_read(source.store, mark, b"")
             place = keys.memory_version(new, key, version.number)
             record_store.write(place, _moved(source, version, exec_id))
 

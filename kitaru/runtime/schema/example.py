@@ -32,7 +32,7 @@ def _sample(schema: Any, root: dict[str, Any], text: str, depth: int) -> Any:
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return None
     if "$ref" in schema:
-        return _sample(_target(schema["$ref"], root), root, text, depth + 1)
+        return _sample(target(schema["$ref"], root), root, text, depth + 1)
     if schema.get("examples"):
         return schema["examples"][0]
     if schema.get("default") is not None:
@@ -68,8 +68,8 @@ def _of_type(schema: dict[str, Any], root: dict[str, Any], text: str, depth: int
     return None
 
 
-def _target(reference: str, root: Any) -> Any:
-    """Return the value at a pointer into the schema; None for other references."""
+def target(reference: str, root: Any) -> Any:
+    """Return the value at a pointer such as `#/$defs/User` into a schema; None for others."""
     if not reference.startswith("#"):
         return None
     for part in reference.removeprefix("#").split("/")[1:]:

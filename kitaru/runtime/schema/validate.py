@@ -38,7 +38,7 @@ from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.wire.names import nearest
 
 if TYPE_CHECKING:
-    from jsonschema_rs import ValidationError, Validator
+    from jsonschema_rs import Validator
 
 _MOST_BACKTRACKS = 100_000
 # The maximum number of reasons, and of characters of a value, in a message.
@@ -79,17 +79,31 @@ def problem(value: Any, schema: Any) -> str | None:
     Raises:
         EnvironmentFailure: the schema is more than a type, and jsonschema-rs is not installed.
     """
+    found = [at(_path(path), reason) for path, reason in reasons(value, schema)]
+    more = [] if len(found) <= _MOST_REASONS else ["and more"]
+    return "; ".join([*found[:_MOST_REASONS], *more]) or None
+
+
+def reasons(
+    value: Any, schema: Any, most: int = _MOST_REASONS + 1
+) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return why JSON data does not fit a schema: keys and indexes of each place, and a reason.
+
+    >>> reasons({"tags": ["a", 1]}, {"properties": {"tags": {"items": {"type": "string"}}}})
+    [(('tags', 1), '1 is not of type "string"')]
+
+    Raises:
+        EnvironmentFailure: the schema is more than a type, and jsonschema-rs is not installed.
+    """
     kind = _only_type(schema)
     if kind is not None:
-        return None if _TYPES[kind](value) else f'{short(value)} is not of type "{kind}"'
+        return [] if _TYPES[kind](value) else [((), f'{short(value)} is not of type "{kind}"')]
     try:
-        found = list(islice(_validator(schema).iter_errors(value), _MOST_REASONS + 1))
+        found = islice(_validator(schema).iter_errors(value), most)
+        return [(tuple(error.instance_path), _message(error)) for error in found]
     except (ValueError, RecursionError) as error:
         # A schema of another version's record, or a value with half a surrogate pair.
-        return f"it cannot be checked: {_message(error)}"
-    reasons = [_reason(error) for error in found[:_MOST_REASONS]]
-    more = [] if len(found) <= _MOST_REASONS else ["and more"]
-    return "; ".join([*reasons, *more]) or None
+        return [((), f"it cannot be checked: {_message(error)}")]
 
 
 def check_schema(schema: dict[str, Any], what: str, *, of_type: bool = False) -> None:
@@ -253,10 +267,6 @@ def _keys(schema: Any) -> Iterator[Any]:
             pending += part.values()
         elif isinstance(part, list | tuple):
             pending += part
-
-
-def _reason(error: ValidationError) -> str:
-    return at(_path(error.instance_path), _message(error))
 
 
 def _message(error: Any) -> str:

@@ -14,7 +14,10 @@ from kitaru.wire.plan import Block, Plan
 from kitaru.wire.structs import Struct
 
 Variables = dict[str, Any]
-BlockFunction = Callable[[Variables], tuple[str | None, Any]]
+# A block of an async flow returns a coroutine.
+BlockFunction = Callable[[Variables], Any]
+# The function of a block; async flows have coroutine functions.
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 _BROKEN = "Compile the flow again with `kitaru compile`; the files of one build belong together."
 
@@ -44,7 +47,8 @@ def load(plan: Plan, tree: ast.Module, module: ModuleType) -> dict[str, BlockFun
     if missing:
         raise EnvironmentFailure(f"steps.py has no block {missing[0]!r}.", help=_BROKEN)
     parts = [(homes[block.activation], functions[block.name]) for block in plan.blocks]
-    calls = {a.name: (homes[a.caller], call_of(a)) for a in plan.activations}
+    is_async = isinstance(functions[plan.blocks[0].name], ast.AsyncFunctionDef)
+    calls = {a.name: (homes[a.caller], call_of(a, is_async)) for a in plan.activations}
     made = _compiled([*parts, *calls.values()])
     return {block.name: _called(made[block.name], block, homes, made) for block in plan.blocks}
 
@@ -60,9 +64,9 @@ def _called(
     return function
 
 
-def _compiled(parts: list[tuple[Home, ast.FunctionDef]]) -> dict[str, FunctionType]:
+def _compiled(parts: list[tuple[Home, Function]]) -> dict[str, FunctionType]:
     """Compile functions, those of one module together, each within its home's function."""
-    by_module: dict[int, list[tuple[Home, ast.FunctionDef]]] = {}
+    by_module: dict[int, list[tuple[Home, Function]]] = {}
     for home, function in parts:
         by_module.setdefault(id(home.module), []).append((home, function))
     made = {}
@@ -121,8 +125,8 @@ def _parse(steps: str) -> ast.Module:
         raise EnvironmentFailure(f"steps.py cannot be read: {error}.", help=_BROKEN) from error
 
 
-def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
-    return (node for node in tree.body if isinstance(node, ast.FunctionDef))
+def _functions(tree: ast.Module) -> Iterator[Function]:
+    return (node for node in tree.body if isinstance(node, Function))
 
 
 def _positions(entry: Mapping[str, Any]) -> _Positions:
@@ -131,7 +135,7 @@ def _positions(entry: Mapping[str, Any]) -> _Positions:
     return _Positions(lines, nodes)
 
 
-def _place(function: ast.FunctionDef, positions: _Positions, start: int) -> None:
+def _place(function: Function, positions: _Positions, start: int) -> None:
     for node in _located(function):
         _shift(node, positions.lines, start)
     for index, places in positions.statements.items():
@@ -141,7 +145,17 @@ def _place(function: ast.FunctionDef, positions: _Positions, start: int) -> None
 
 
 def _located(root: ast.AST) -> Iterator[Any]:
-    return (node for node in ast.walk(root) if hasattr(node, "lineno"))
+    """Yield the nodes that have a position, in the order of `ast.walk`, in half its time."""
+    level = [root]
+    for node in level:
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value.__class__ is list:
+                level += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST):
+                level.append(value)
+        if hasattr(node, "lineno"):
+            yield node
 
 
 def _shift(node: Any, lines: Mapping[int, tuple[int, int]], start_line: int) -> None:

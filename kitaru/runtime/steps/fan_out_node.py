@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
-from kitaru.runtime.engine import promised_calls
+from kitaru.runtime.engine import awaiting, promised_calls
 from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
 from kitaru.runtime.engine.signals import INTERRUPTED
 from kitaru.runtime.journal.journal import Journal
@@ -52,6 +52,7 @@ class ItemRun:
         execution = Execution(
             self._journal,
             self,
+            awaiting.result_of,
             cache=self._journal.execution.cache,
             policy=program.policy,
             attempted=True,
@@ -68,6 +69,7 @@ class ItemRun:
         try:
             return self._make(execution, promised)
         finally:
+            execution.beats.pause()
             output.end()
 
     def _promised(self) -> list[dict[str, Any]]:
@@ -113,6 +115,13 @@ class ItemRun:
     def suspend(self, wait: str) -> None:
         """Fail: checkpoints never wait."""
         raise AssertionError(f"a submitted call waited for {wait}")
+
+    def release(self, waits: list[str], wake: Callable[[], None]) -> None:
+        """Fail: a node of a fan-out runs no loop of a body."""
+        raise AssertionError(f"a submitted call waited for {waits}")
+
+    def occupy(self) -> None:
+        """Do nothing: the process is never released."""
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
         """End the process, or restart it if another process recorded first."""

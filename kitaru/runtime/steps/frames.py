@@ -136,6 +136,12 @@ def note_of_calls(ids: list[str], block: Block) -> dict[str, Any]:
     return _note(block, ids[0], "", f"an argument of {', '.join(ids)} cannot be recorded")
 
 
+def note_of_tasks(names: list[str], block: Block) -> dict[str, Any]:
+    """Return the note on a cut left out before `block` because the body has left tasks running."""
+    shown = ", ".join(names[:5]) + (", …" if names[5:] else "")
+    return _note(block, "", "task", f"tasks of the flow still run: {shown}")
+
+
 def _note(block: Block, variable: str, kind: str, message: str) -> dict[str, Any]:
     return {
         "block": block.name,

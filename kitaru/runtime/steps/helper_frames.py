@@ -45,10 +45,13 @@ def homes_of(plan: Plan, module: ModuleType, futures: tuple[str, ...]) -> dict[s
     return homes
 
 
-def call_of(called: Activation) -> ast.FunctionDef:
+def call_of(called: Activation, is_async: bool) -> ast.FunctionDef | ast.AsyncFunctionDef:
     """Return a function that runs a helper's block from the user's call of the helper."""
-    (function,) = ast.parse("def call(run, frame): return run(frame)").body
-    assert isinstance(function, ast.FunctionDef)
+    text = "def call(run, frame): return run(frame)"
+    if is_async:
+        text = "async def call(run, frame): return await run(frame)"
+    (function,) = ast.parse(text).body
+    assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
     function.name = call_name(called)
     for node in ast.walk(function):
         if isinstance(node, ast.expr | ast.stmt | ast.arg):
@@ -73,14 +76,16 @@ def _loaded(called: Activation) -> ModuleType:
 
 
 def _check(called: Activation, module: ModuleType) -> None:
+    # A local function exists only while the function around it runs.
+    function = called.function.partition(".<locals>.")[0]
     found: Any = module
-    for part in called.function.split("."):
+    for part in function.split("."):
         found = getattr(found, part, None)
     # A flow called in a flow.
     found = getattr(found, "function", found)
-    if getattr(getattr(found, "__code__", None), "co_qualname", "") != called.function:
+    if getattr(getattr(found, "__code__", None), "co_qualname", "") != function:
         raise EnvironmentFailure(
-            f"{called.module}.{called.function} is not the function of {called.file}:"
+            f"{called.module}.{function} is not the function of {called.file}:"
             f"{called.line} that was compiled: something replaces it when it is imported.",
             help="Decorate it where it is defined; then it stays one call in one step.",
         )

@@ -7,31 +7,39 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from kitaru.errors import EnvironmentFailure, KitaruError
 from kitaru.runtime.engine.execution import Stop
 from kitaru.runtime.engine.promised_calls import NOTHING
-from kitaru.runtime.engine.signals import TERMINATED
+from kitaru.runtime.engine.signals import INTERRUPTED, TERMINATED
 from kitaru.runtime.journal.exceptions import user_traceback
 from kitaru.runtime.steps.control_flow import END, StepStatus
 from kitaru.runtime.steps.inputs import InputSource
 from kitaru.runtime.telemetry import logs, spans
+from kitaru.stores import open_store
 from kitaru.wire.ids import check_execution_id, execution_id_of
 from kitaru.wire.printable import visible
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.redaction import redacted
 from kitaru.wire.structs import Struct, field
 
+T = TypeVar("T")
+
+# Another process of the same step may write its outcome at the same time.
+_TRIES = 5
+
 
 class Request(Struct):
     """One start of a step's container, as described by its command line.
 
     If `execution` is empty, the orchestrator's own `run` names the execution. Only the first step
-    receives inputs. `item` selects the calls of a fan-out to run. `lists` are fields of the
+    receives inputs. `item` selects the calls of a fan-out to run. `outcome_key` is the store key of
+    the outcome, for an orchestrator that reads no file of a container. `lists` are fields of the
     outcome: the items of all nodes before a step, as one string. `answer` is an answer passed to
     the orchestrator, as JSON with the `name` of the wait and the `value`. `plan_digest` is the
     digest of the plan from which the document was compiled, empty if the bundle's own digest is
@@ -49,6 +57,7 @@ class Request(Struct):
     status_file: Path | None = None
     items_file: Path | None = None
     outcome_file: Path | None = None
+    outcome_key: str = ""
     given: InputSource = field(default_factory=InputSource)
     target: str = ""
     answer: str = ""
@@ -77,18 +86,43 @@ class Request(Struct):
             whole[name] = json.dumps([*items] if items and next == step else [NOTHING])
         if wait:
             asked = {"name": wait.name, "question": wait.question, "schema": wait.schema}
+            # The step to start after the answer. A wait without a step of its own repeats this one.
+            asked["step"] = self.step if next == END else next
             whole["wait"] = asked
+            whole["execution"] = self.exec_id
+        outcome = json.dumps(whole)
         outputs = {
             self.next_file: next,
             self.status_file: status,
             self.items_file: json.dumps([*items]),
-            self.outcome_file: json.dumps(whole),
+            self.outcome_file: outcome,
         }
         for path, text in outputs.items():
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
+        if self.outcome_key:
+            _overwrite(self.store, self.outcome_key, outcome.encode())
         say(f"kitaru: step {self.step} of {self.exec_id}: {status}, next {next}")
+
+
+def _overwrite(url: str, key: str, data: bytes) -> None:
+    """Store an outcome, which no journal contains, in place of that of an earlier process.
+
+    A step is started again after its container was lost, and after the answer to its wait.
+    """
+    store = open_store(url or None)
+    try:
+        for _ in range(_TRIES):
+            if store.create(key, data) or store.get(key) == data:
+                return
+            store.delete(key)
+    finally:
+        store.close()
+    raise EnvironmentFailure(
+        f"The outcome {key} in {store.url} cannot be replaced.",
+        help="Allow the step to delete objects below native/, then start it again.",
+    )
 
 
 def stop_process(request: Request, why: Stop, error: BaseException | None) -> NoReturn:
@@ -113,6 +147,34 @@ def _stop_process(request: Request, why: Stop, error: BaseException | None) -> N
     assert error is not None
     say_failure(error)
     exit_now(1)
+
+
+def on_own_thread(work: Callable[[], T]) -> T:
+    """Run `work` on a daemon thread, in the context of the caller; return its value.
+
+    Ctrl-C then ends the process here, and does not cancel the tasks of an event loop: an
+    interruption must not unwind the flow.
+    """
+    done: list[tuple[Any, BaseException | None]] = []
+
+    def run() -> None:
+        try:
+            done.append((work(), None))
+        except BaseException as error:
+            done.append((None, error))
+
+    thread = threading.Thread(
+        target=copy_context().run, args=(run,), name="kitaru-body", daemon=True
+    )
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        exit_now(INTERRUPTED)
+    ((value, error),) = done
+    if error is not None:
+        raise error
+    return value  # type: ignore[no-any-return]
 
 
 def terminate(request: Request) -> None:

@@ -17,6 +17,7 @@ from kitaru.runtime.steps.frames import Variables
 from kitaru.runtime.steps.modules import import_file, leave_checkouts
 from kitaru.wire import canonical
 from kitaru.wire.importing import check_exit, import_module
+from kitaru.wire.modules import is_async
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, Plan
 from kitaru.wire.structs import Struct
 
@@ -38,6 +39,11 @@ class Program(Struct):
         """Retry policy of checkpoints that set none."""
         policy: Policy = self.flow.policy
         return policy.with_defaults(Policy(self.plan.retries))
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the blocks are coroutine functions, which share one event loop."""
+        return is_async(self.flow.function)
 
 
 def read_plan(path: Path, expected: str = "") -> tuple[Plan, str]:
@@ -105,7 +111,6 @@ def project_modules(program: Program) -> dict[str, dict[str, Any]]:
 
 # The loaded modules outside of a project, by its root. They are cached, because each cut needs them
 # and a process may have loaded thousands of modules.
-# loaded thousands of modules.
 _outside: dict[str, dict[str, ModuleType]] = {}
 
 
@@ -151,10 +156,13 @@ def _flow(plan: Plan, module: ModuleType) -> Any:
 
 
 def _whole(flow: Any) -> blocks.BlockFunction:
+    async def run_async(variables: Variables) -> tuple[None, Any]:
+        return None, await recorded_inputs.call(flow.name, flow.function, variables)
+
     def run(variables: Variables) -> tuple[None, Any]:
         return None, recorded_inputs.call(flow.name, flow.function, variables)
 
-    return run
+    return run_async if is_async(flow.function) else run
 
 
 def _value(parameter: Parameter, text: str) -> Any:

@@ -34,6 +34,7 @@ from kitaru.config import setting
 from kitaru.runtime.codec.reach import State, is_project, mentions
 from kitaru.runtime.steps.frames import Lost
 from kitaru.runtime.steps.program import Program, project_modules
+from kitaru.wire.importing import find_after
 from kitaru.wire.modules import is_project as is_project_file
 from kitaru.wire.structs import Struct, field
 
@@ -260,17 +261,11 @@ class Finder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Find a module as the other finders do, and follow its execution."""
-        for finder in list(sys.meta_path):
-            find = getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = None
-            if find is not None and finder is not self:
-                spec = find(name, path, target)
-            if spec is not None:
-                loader = spec.loader
-                if isinstance(loader, SourceFileLoader) and is_project_file(Path(loader.path)):
-                    vars(loader)["exec_module"] = self._followed(loader.exec_module)
-                return spec
-        return None
+        spec = find_after(self, name, path, target)
+        loader = spec.loader if spec is not None else None
+        if isinstance(loader, SourceFileLoader) and is_project_file(Path(loader.path)):
+            vars(loader)["exec_module"] = self._followed(loader.exec_module)
+        return spec
 
     def _followed(self, run: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
         def exec_module(module: ModuleType) -> None:

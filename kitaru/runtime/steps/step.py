@@ -7,19 +7,20 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from kitaru.config import secret_names, setting, use_plan
 from kitaru.errors import EnvironmentFailure, FlowError, UsageError, ValueNotEncodable, WaitConflict
 from kitaru.hints import retry_help
 from kitaru.runtime import codec
-from kitaru.runtime.engine import declared_changes, inputs, promised_calls, waits
+from kitaru.runtime.engine import awaiting, declared_changes, inputs, promised_calls, waits
 from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
 from kitaru.runtime.engine.recorded_inputs import restore
 from kitaru.runtime.engine.signals import INTERRUPTED
-from kitaru.runtime.journal import launches
+from kitaru.runtime.journal import launches, processes, rounds
 from kitaru.runtime.journal.blobs import store_value
 from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.llm import preload
 from kitaru.runtime.steps.control_flow import END, ControlFlow, Entry, Outputs
 from kitaru.runtime.steps.fan_out_node import ItemRun
@@ -32,11 +33,13 @@ from kitaru.runtime.steps.frames import (
     note_of,
     note_of_calls,
     note_of_globals,
+    note_of_tasks,
     promised_in,
 )
 from kitaru.runtime.steps.process import (
     Request,
     exit_now,
+    on_own_thread,
     report,
     say,
     say_failure,
@@ -51,12 +54,13 @@ from kitaru.runtime.steps.program import (
 )
 from kitaru.runtime.steps.state_changes import Finder, Watch
 from kitaru.runtime.telemetry import output, spans
-from kitaru.stores import open_store
+from kitaru.stores import Store, open_store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys, redaction
 from kitaru.wire.ids import Counters
 from kitaru.wire.plan import Plan, Resources, Step
 from kitaru.wire.records import ExecutionRecord, ExitRecord
+from kitaru.wire.structs import Struct
 from kitaru.wire.times import now
 
 
@@ -74,18 +78,24 @@ def run_step(request: Request) -> int:
     store = open_store(request.store or None)
     load = _once(lambda: load_program(plan, digest, request.plan))
     begins = step.entry == plan.blocks[0].name and not plan.residual_of
-    if begins and not request.existing:
-        journal = _begin(request, load(), store)
-    else:
-        journal = Journal.open(store, request.exec_id)
-        journal.inspect()
+    begun = None if begins and not request.existing else Journal.open(store, request.exec_id)
+    if begun is not None:
+        begun.inspect()
+        if request.answer and begun.end() is None:
+            _take(request.answer, begun)
+    fence = Fence(request, store)
+    if fence.place.status == "superseded" and (begun is None or begun.end() is None):
+        say(f"kitaru: {request.exec_id}: superseded by {fence.place.other or 'a later round'}")
+        say(f"help: if that run is gone: kitaru executions resume {request.exec_id} --again")
+        request.publish(END, "skip")
+        return request.skip_code
+    journal = begun or _begin(request, load(), store)
     route = ControlFlow(journal, plan, digest, step)
     if journal.end() is not None:
         came = step.entry == plan.blocks[0].name or route.was_reached(step.entry)
-        request.publish(END, "end" if came else "skip")
+        # An orchestrator that follows the outcome ends its run, wherever the flow has ended.
+        request.publish(END, "end" if came or request.outcome_key else "skip")
         return 0 if came else request.skip_code
-    if request.answer:
-        _take(request.answer, journal)
     if step.per_item:
         return ItemRun(request, load, step, journal, route).run()
     entry = route.entry(step.entry)
@@ -99,12 +109,52 @@ def run_step(request: Request) -> int:
     if pointer is not None and "passed" in pointer:
         request.publish(*route.outputs(pointer["passed"]))
         return 0
+    if fence.place.status == "parked":
+        waiting = Outputs(END, "waiting") if entry.waited is None else route.forward(entry.waited)
+        request.publish(*waiting, wait=journal.wait_request(fence.place.waits[0]))
+        return 0
     program = load()
     preload.start(program.functions[entry.block])
     if request.existing or plan.residual_of:
         # The execution was waiting or had failed. From here on it runs.
         journal.set_state("running")
-    return StepRun(request, program, step, journal, route, entry).run()
+    return StepRun(request, program, step, journal, route, entry, fence).run()
+
+
+class Fence:
+    """The round that this process runs in. Only one run has it, so only one runs the flow's code.
+
+    A dry run needs no rounds: nothing else starts its steps.
+    """
+
+    def __init__(self, request: Request, store: Store) -> None:
+        self._records = RecordStore(store)
+        self._exec_id, self._target = request.exec_id, request.target
+        # Each process on this machine is a run of its own.
+        self._run = processes.own_token() if request.target == "local" else request.run
+        self.is_needed = os.environ.get("KITARU_MODE") != "dry-run"
+        number = os.environ.get(rounds.VARIABLE)
+        self.place = rounds.Entered("running", 0)
+        if self.is_needed:
+            self.place = rounds.enter(
+                self._records,
+                self._exec_id,
+                self._run,
+                target=self._target,
+                number=int(number) if number else None,
+            )
+
+    def park(self, waits: list[str]) -> rounds.Entered:
+        """Close the round at waits without an answer; take the next one if an answer arrived."""
+        if not self.is_needed:
+            return rounds.Entered("parked", 0, waits=tuple(waits))
+        round, run, target = self.place.round, self._run, self._target
+        return rounds.park(self._records, self._exec_id, round, run, waits, target=target)
+
+    def end(self) -> None:
+        """Delete the hint of the round, whose execution has ended."""
+        if self.is_needed:
+            rounds.drop(self._records.store, keys.open_round(self._exec_id, self.place.round))
 
 
 def _take(text: str, journal: Journal) -> None:
@@ -127,6 +177,18 @@ def _named_answer(text: str) -> tuple[str, Any]:
         ) from None
 
 
+class _Left(Struct):
+    """The end of a process at a cut: `exit` is recorded."""
+
+    exit: ExitRecord
+
+
+class _Ended(Struct):
+    """The end of the flow with its result."""
+
+    value: Any
+
+
 class StepRun:
     """The process of one step, which ends at a cut, at a wait, or with the flow."""
 
@@ -138,8 +200,10 @@ class StepRun:
         journal: Journal,
         route: ControlFlow,
         entry: Entry,
+        fence: Fence,
     ) -> None:
         self.retries_here = True
+        self._fence = fence
         self._request = request
         self._program = program
         self._plan = program.plan
@@ -153,9 +217,12 @@ class StepRun:
         # A wait that still has no answer is reported with the earlier exit.
         self._waiting = entry.waited
         self._watch = Watch(program)
+        # The unfinished tasks of an async body, from one block to the next.
+        self._tasks: list[Any] = []
         self._execution = Execution(
             journal,
             self,
+            awaiting.result_of,
             cache=journal.execution.cache,
             policy=program.policy,
             attempted=step.retry == "native",
@@ -172,9 +239,11 @@ class StepRun:
         output.begin(self._execution)
         try:
             with entered(Scope(self._execution)), Finder(self._watch):
+                if self._program.is_async:
+                    return self._ended(on_own_thread(self._run_on_loop))
                 variables = self._variables()
                 self._watch.entered(variables)
-                return self._run(self._entry, variables)
+                return self._ended(self._run(self._entry, variables))
         except EnvironmentFailure as error:
             return report(error)
         except KeyboardInterrupt:
@@ -184,6 +253,7 @@ class StepRun:
             say_failure(error)
             return 1
         finally:
+            self._execution.beats.pause()
             output.end()
 
     def _variables(self) -> Variables:
@@ -204,34 +274,96 @@ class StepRun:
         self._passed = list(frame.passed)
         return frame.variables
 
-    def _run(self, block: str, variables: Variables) -> int:
+    def _run(self, block: str, variables: Variables) -> _Left | _Ended:
         while True:
-            native = self._step.retry == "native" and block in self._step.blocks
-            self.retries_here = not native
-            self._execution.submitted.promising = self._route.fan_of(block) is not None
-            self._watch.ran(block)
+            self._begin_block(block)
             following, value = self._program.functions[block](variables)
             if following is None:
-                return self._end(value)
-            ends, starts = self._plan.block(block), self._plan.block(following)
-            variables = handed_on(ends, starts, variables, value)
-            self._waiting = None
-            if starts.kind == "wait":
-                self._waiting = self._exit("waiting", following, variables)
-            elif self._route.cut_before(following) is not None:
-                self._start_unencodable_calls(block)
-                left = self._exit("go", following, variables)
-                if left is not None:
-                    self._request.publish(*self._route.forward(self._route.record_exit(left)))
-                    return 0
-                self._continue_in_process(block, following)
+                return _Ended(value)
+            variables = self._handed_on(block, following, variables, value)
+            if self._may_exit(block, following):
+                self._execution.settle()
+                if left := self._cross(block, following, variables):
+                    return left
             block = following
+
+    def _run_on_loop(self) -> _Left | _Ended:
+        # asyncio is imported for async flows only.
+        from kitaru.runtime.engine import body_loop
+
+        ended: _Left | _Ended = body_loop.run(self._execution, self._run_async())
+        return ended
+
+    async def _run_async(self) -> _Left | _Ended:
+        """Run the blocks of an async flow, all in one task of one event loop."""
+        loop, block = self._execution.loop, self._entry
+        variables = self._variables()
+        self._watch.entered(variables)
+        while True:
+            self._begin_block(block)
+            following, value = await self._program.functions[block](variables)
+            if following is None:
+                return _Ended(value)
+            variables = self._handed_on(block, following, variables, value)
+            if self._may_exit(block, following):
+                if alive := loop.alive():
+                    self._stay(block, following, alive)
+                else:
+                    # The submitted calls that it waits for may run on this loop.
+                    await loop.in_thread(self._execution.settle)
+                    if left := self._cross(block, following, variables):
+                        return left
+            # asyncio does not keep a task alive whose variable is not read any more.
+            self._tasks = loop.tasks()
+            block = following
+
+    def _begin_block(self, block: str) -> None:
+        native = self._step.retry == "native" and block in self._step.blocks
+        self.retries_here = not native
+        self._execution.submitted.promising = self._route.fan_of(block) is not None
+        self._watch.ran(block)
+
+    def _handed_on(self, block: str, following: str, variables: Variables, value: Any) -> Variables:
+        return handed_on(self._plan.block(block), self._plan.block(following), variables, value)
+
+    def _may_exit(self, block: str, following: str) -> bool:
+        """Return whether this process may end before `following`; start the calls that stay."""
+        self._waiting = None
+        if self._plan.block(following).kind == "wait":
+            return True
+        if self._route.cut_before(following) is None:
+            return False
+        self._start_unencodable_calls(block)
+        return True
+
+    def _cross(self, block: str, following: str, variables: Variables) -> _Left | None:
+        """End this segment before `following`; return None if this process continues."""
+        if self._plan.block(following).kind == "wait":
+            self._waiting = self._exit("waiting", following, variables)
+            return None
+        left = self._exit("go", following, variables)
+        if left is not None:
+            return _Left(self._route.record_exit(left))
+        self._continue_in_process(block, following)
+        return None
+
+    def _stay(self, block: str, following: str, alive: list[str]) -> None:
+        """Continue in this process, because tasks of the body would end with it."""
+        starts = self._plan.block(following)
+        self._notes.append(note_of_tasks(alive, starts))
+        if starts.kind != "wait":
+            self._continue_in_process(block, following)
+
+    def _ended(self, end: _Left | _Ended) -> int:
+        if isinstance(end, _Ended):
+            return self._end(end.value)
+        self._request.publish(*self._route.forward(end.exit))
+        return 0
 
     def _exit(
         self, status: Literal["go", "waiting"], following: str, variables: Variables
     ) -> ExitRecord | None:
         """Return the exit of this segment before `following`, None if its state cannot cross."""
-        self._execution.settle()
         block = self._plan.block(following)
         frame = Frame(
             variables,
@@ -284,13 +416,16 @@ class StepRun:
             raise FlowError(
                 f"{note['file']}:{note['line']}: the step {step.name} needs {needs}, but "
                 f"{note['message']}.",
-                help="Make the value one that can be recorded, or make it inside the checkpoint.",
+                help="Await the tasks first."
+                if note["type"] == "task"
+                else "Make the value one that can be recorded, or make it inside the checkpoint.",
             )
 
     def _end(self, result: Any) -> int:
         self._execution.complete(result)
         key = self._route.key(self._entry)
         self._route.record_exit(ExitRecord(key, "end", None, None, tuple(self._notes)))
+        self._fence.end()
         self._request.publish(END, "end")
         return 0
 
@@ -302,15 +437,37 @@ class StepRun:
 
     def suspend(self, wait: str) -> None:
         """End the process without unwinding the flow; the answer starts another process."""
+        self._leave([wait])
+
+    def release(self, waits: list[str], wake: Callable[[], None]) -> None:
+        """End the process; the answer to one of the waits starts another process."""
+        self._leave(waits)
+
+    def _leave(self, waits: list[str]) -> NoReturn:
         self._execution.drain()
+        if not self._fence.is_needed:
+            # Other threads that wait ask their questions meanwhile.
+            self._journal.set_state("waiting")
         # Several threads may suspend concurrently. The first ends the process and writes the
         # outputs.
         with self._ending:
             outputs = Outputs(END, "waiting")
             if self._waiting is not None:
                 outputs = self._route.forward(self._route.record_exit(self._waiting))
-            self._request.publish(*outputs, wait=self._journal.wait_request(wait))
+            place = self._fence.park(waits)
+            if place.status == "running":
+                # The answer arrived meanwhile, and this run has the next round: begin again.
+                stop_process(self._request, "superseded", None)
+            if place.status == "superseded":
+                # Another run continues the execution. This one publishes nothing.
+                self._request.publish(END, "skip")
+                exit_now(self._request.skip_code)
+            self._journal.set_state("waiting")
+            self._request.publish(*outputs, wait=self._journal.wait_request(waits[0]))
             exit_now(0)
+
+    def occupy(self) -> None:
+        """Do nothing: the process of a released step has ended."""
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
         stop_process(self._request, why, error)

@@ -195,6 +195,12 @@ def read(
         yield key, [LogLine(*line) for line in chunk.lines]
 
 
+def read_chunk(store: Store, key: str) -> list[LogLine]:
+    """Return the lines of a chunk; none if it was removed."""
+    chunk = RecordStore(store).read(LogChunk, key)
+    return [] if chunk is None else [LogLine(*line) for line in chunk.lines]
+
+
 def lines(journal: Journal, invocation: str | None, follow: bool) -> Iterator[LogLine]:
     """Yield the lines of an execution or of one invocation; `follow` continues until the end."""
     found = _followed(journal) if follow else _sorted(journal)

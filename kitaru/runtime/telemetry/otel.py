@@ -152,17 +152,23 @@ class Telemetry:
         self, model: str, asked: Mapping[str, Any], facts: dict[str, Any]
     ) -> Iterator[None]:
         """Enclose a request to a model, by the conventions for generative AI."""
-        measured = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": provider_of(model),
-            "gen_ai.request.model": model.partition("/")[2] or model,
-        }
+        measured = _of_model(model)
         about = {f"gen_ai.request.{k}": v for k, v in asked.items() if v is not None} | measured
         name = f"chat {measured['gen_ai.request.model']}"
         timed = self._timed(name, None, about, self._requests, measured, SpanKind.CLIENT)
         with timed as span:
             yield
             self._told(span, facts, measured)
+
+    def model_called(self, model: str, facts: Mapping[str, Any]) -> None:
+        """Create the span of a request that somebody else has made, and that has just ended."""
+        measured, ended = _of_model(model), time.time_ns()
+        began = ended - int(facts["latency_s"] * 1e9)
+        name = f"chat {measured['gen_ai.request.model']}"
+        span = self._start(name, None, measured, kind=SpanKind.CLIENT, start_time=began)
+        self._told(span, facts, measured)
+        span.end(ended)
+        self._requests.record(facts["latency_s"], redacted_json(measured))
 
     def close(self) -> None:
         """End the step's span and send all data."""
@@ -206,7 +212,7 @@ class Telemetry:
             span.end()
             metric.record(time.perf_counter() - started, redacted_json(measured))
 
-    def _told(self, span: Span, facts: dict[str, Any], measured: dict[str, Any]) -> None:
+    def _told(self, span: Span, facts: Mapping[str, Any], measured: dict[str, Any]) -> None:
         for kind, count in (("input", "prompt"), ("output", "completion")):
             tokens = facts["tokens"][count]
             span.set_attribute(f"gen_ai.usage.{kind}_tokens", tokens)
@@ -223,6 +229,14 @@ class Telemetry:
         flags = trace.TraceFlags(int(sampled is Decision.RECORD_AND_SAMPLE))
         above = trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
         return trace.set_span_in_context(trace.NonRecordingSpan(above), contexts.Context())
+
+
+def _of_model(model: str) -> dict[str, Any]:
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider_of(model),
+        "gen_ai.request.model": model.partition("/")[2] or model,
+    }
 
 
 def _about(journal: Journal) -> dict[str, Any]:

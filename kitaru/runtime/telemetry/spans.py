@@ -69,6 +69,12 @@ def model_call(model: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]
         yield facts
 
 
+def model_called(model: str, facts: Mapping[str, Any]) -> None:
+    """Create the span of a request that has ended just now."""
+    if _active is not None:
+        _active.model_called(model, facts)
+
+
 def close() -> None:
     """Send the remaining spans, because this process may end now."""
     if _active is not None:

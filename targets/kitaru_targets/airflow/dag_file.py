@@ -1,4 +1,4 @@
-"""A DAG file as data: the constants, parameters and tasks in a fixed frame.
+"""A DAG file as data: the options and the tasks in a fixed frame.
 
 A file is read from its syntax tree. Every node that is not a literal in a place for literals must
 be equal to the node of the template.
@@ -7,52 +7,62 @@ be equal to the node of the template.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal
-
-from kitaru_templates.render import render
+from typing import Any, Literal, get_args
 
 TEMPLATE = "airflow_dag.py.j2"
-_OWN = {"COMMAND", "ENVIRONMENT", "INPUTS", "NOTHING_TO_DO", "OPTIONS", "OUTCOME", "ROW"}
-_CONSTANTS = frozenset({*_OWN, "IMAGE", "POD"})
-_EMPTY: dict[str, Any] = {
-    "command": [],
-    "environment": {},
-    "inputs": [],
-    "options": {},
-    "pod": {},
-    "dag_id": "",
-    "description": "",
-    "schedule": None,
-    "params": [],
-    "tasks": [],
-}
+Method = Literal["step", "each", "ask", "group"]
+_NAMES = [("Flow", None), ("program", None)]
+_FLOW = {"start", "environment", "options"}
+_DAG = {"dag_id", "description", "schedule", "params"}
+
+
+class Program(str):
+    """The name of a file next to the document, whose text is an argument."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task: `Step` runs a step, `Each` runs a step per item, `Ask` asks a wait's question."""
+    """A task or a group of tasks.
+
+    `step` runs a step, `each` runs a step per item, `ask` asks a wait's question, and `group`
+    contains tasks.
+    """
 
     id: str
-    operator: Literal["Step", "Each", "Ask"]
+    method: Method
     options: dict[str, Any]
+
+    @property
+    def after(self) -> dict[str, str]:
+        """The tasks before this one, each with the condition of the way from it."""
+        found: dict[str, str] = self.options["after"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class DagFile:
     """The parts that differ between files.
 
-    `constants` are by name. `dag` are the options of the DAG. `params` by name contain the
-    `schema`, the `description` and, unless the parameter is required, the `default`. `tasks` form a
-    chain. `functions` is the source of the functions that compute values for a step.
+    `module` is the module with the operators. `flow` are the options of all tasks. `dag` are those
+    of the DAG. `params` by name contain the `schema`, the `description` and, unless the parameter
+    is required, the `default`. `tasks` are in program order, without the `groups`.
     """
 
-    constants: dict[str, Any]
+    module: str
+    flow: dict[str, Any]
     dag: dict[str, Any]
     params: dict[str, dict[str, Any]]
     tasks: tuple[Task, ...]
-    functions: ast.Module
+    groups: tuple[Task, ...]
+
+    @property
+    def pods(self) -> bool:
+        """Whether the steps run in pods."""
+        return "pod" in self.flow
 
 
 def read(text: str) -> DagFile:
@@ -60,70 +70,92 @@ def read(text: str) -> DagFile:
 
     Raises ValueError, KeyError or SyntaxError if the template cannot produce the file.
     """
-    *frame, last = ast.parse(text).body
-    constants = _blank(frame)
-    if not _is_frame(frame, pods="IMAGE" in constants):
+    body = ast.parse(text).body
+    if len(body) != 4 or ast.unparse(body[0]) != "from airflow.sdk import Param":
         raise ValueError("the file is not the one that its template makes")
-    functions = [*filter(lambda node: isinstance(node, (ast.Import, ast.FunctionDef)), frame)]
-    dag, chain = _dag(last)
-    params = dag.pop("params")
-    tasks = tuple(_task(node) for node in chain)
-    return DagFile(constants, dag, params, tasks, ast.Module(functions, []))
+    _, module, flow, dag = body
+    options, statements = _dag(dag)
+    if options.keys() != _DAG:
+        raise ValueError(f"its DAG has the options {', '.join(sorted(options))}")
+    params = options.pop("params")
+    every = [_task(node) for node in statements]
+    return DagFile(
+        _module(module),
+        _flow(flow),
+        options,
+        params,
+        tuple(task for task in every if task.method != "group"),
+        tuple(task for task in every if task.method == "group"),
+    )
 
 
-def _blank(frame: list[ast.stmt]) -> dict[str, Any]:
-    """Remove the values of the constants from the frame, and return them by name."""
-    constants = {}
-    for node in frame:
-        match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _CONSTANTS:
-                constants[name] = ast.literal_eval(value)
-                node.value = ast.Constant(None)
-    return constants
+def _module(node: ast.stmt) -> str:
+    match node:
+        case ast.ImportFrom(module=str(name), names=names, level=0):
+            if [(n.name, n.asname) for n in names] in (_NAMES[:1], _NAMES):
+                return name
+    raise ValueError(f"line {node.lineno}: here belongs the import of Flow")
 
 
-def _is_frame(frame: list[ast.stmt], *, pods: bool) -> bool:
-    return ast.dump(ast.Module(frame, [])) == _frame(pods)
+def _flow(node: ast.stmt) -> dict[str, Any]:
+    match node:
+        case ast.Assign(
+            targets=[ast.Name(id="flow")],
+            value=ast.Call(func=ast.Name(id="Flow"), args=[], keywords=keywords),
+        ):
+            found = _options(keywords)
+            if found.keys() - {"pod"} == _FLOW:
+                return found
+    raise ValueError(f"line {node.lineno}: here belongs flow = Flow(…)")
 
 
-@cache
-def _frame(pods: bool) -> str:
-    *frame, _ = ast.parse(render(TEMPLATE, {**_EMPTY, "image": "image" if pods else ""})).body
-    _blank(frame)
-    return ast.dump(ast.Module(frame, []))
-
-
-def _dag(node: ast.stmt) -> tuple[dict[str, Any], list[ast.expr]]:
-    """Return the options of `with Flow(…): chain(…)`, and the nodes of the tasks."""
+def _dag(node: ast.stmt) -> tuple[dict[str, Any], list[ast.stmt]]:
+    """Return the options of `with flow.dag(…):`, and the statements in it."""
     match node:
         case ast.With(
-            items=[ast.withitem(context_expr=made, optional_vars=ast.Name(id="dag"))],
-            body=[ast.Expr(ast.Call(func=ast.Name(id="chain"), args=chain, keywords=[]))],
-        ):
-            return _options(made, "Flow"), chain
-    raise ValueError(f"line {node.lineno}: here belongs one DAG with one chain of tasks")
+            items=[
+                ast.withitem(
+                    context_expr=ast.Call(func=func, args=[], keywords=keywords),
+                    optional_vars=None,
+                )
+            ],
+            body=body,
+        ) if _method(func) == "dag":
+            return _options(keywords), body
+    raise ValueError(f"line {node.lineno}: here belongs one DAG")
 
 
-def _task(node: ast.expr) -> Task:
+def _task(node: ast.stmt) -> Task:
     match node:
-        case ast.Call(func=ast.Name(id="Each"), args=[ast.Name(id="dag")], keywords=keywords):
-            options = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
-            return Task(options.pop("task_id"), "Each", options)
-        case ast.Call(func=ast.Name(id="Step" | "Ask" as name)):
-            options = _options(node, name)
-            return Task(options.pop("task_id"), name, options)
-    raise ValueError(f"line {node.lineno}: here belongs a Step, an Each or an Ask")
+        case ast.Expr(ast.Call(func=func, args=[ast.Constant(str(name))], keywords=keywords)):
+            for method in get_args(Method):
+                if _method(func) == method:
+                    return Task(name, method, _options(keywords))
+    raise ValueError(f"line {node.lineno}: here belongs a step, an each, an ask or a group")
 
 
-def _options(node: ast.expr, function: str) -> dict[str, Any]:
+def _method(node: ast.expr) -> str:
     match node:
-        case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if name == function:
-            return {str(k.arg): _value(k.value) for k in keywords}
-    raise ValueError(f"line {node.lineno}: here belongs {function}(…)")
+        case ast.Attribute(value=ast.Name(id="flow"), attr=name):
+            return name
+    return ""
+
+
+def _options(keywords: list[ast.keyword]) -> dict[str, Any]:
+    return dict(_pairs(keywords))
+
+
+def _pairs(keywords: list[ast.keyword]) -> Iterator[tuple[str, Any]]:
+    for keyword in keywords:
+        yield str(keyword.arg), _value(keyword.value)
 
 
 def _value(node: ast.expr) -> Any:
     match node:
+        case ast.List(elts=parts):
+            return [_value(part) for part in parts]
+        case ast.Call(func=ast.Name(id="program"), args=[ast.Constant(str(name))], keywords=[]):
+            return Program(name)
         case ast.Dict(keys=keys, values=values) if any(isinstance(v, ast.Call) for v in values):
             names = [ast.literal_eval(key) if key else None for key in keys]
             return dict(zip(names, map(_param, values), strict=True))

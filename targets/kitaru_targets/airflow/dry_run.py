@@ -15,7 +15,8 @@ from typing import Any
 
 from kitaru.errors import InputError
 from kitaru.runtime.schema.validate import problem
-from kitaru_targets.airflow import dag_file
+from kitaru_targets import delivery
+from kitaru_targets.airflow import dag_file, module
 from kitaru_targets.common import parameters
 from kitaru_targets.dry_run.process import Ended, Machine, Start
 
@@ -70,22 +71,27 @@ class _Run:
             "run_id": run_id,
             "dag": SimpleNamespace(dag_id=document.dag["dag_id"]),
         }
+        self._row = [task.id for task in document.tasks]
+        self._before = {task.id: task.after for task in document.tasks}
+        self._eaches = {task.id for task in document.tasks if task.method == "each"}
         self._outcome: Outcome = {}
         self._lists: dict[str, list[str]] = {}
 
     def task(self, task: dag_file.Task) -> list[str] | None:
         """Run a task; return the tasks that it skips, None if the run stops here."""
-        if task.operator == "Ask":
+        if task.method == "ask":
             return None if self._outcome.get("status") == "waiting" else []
-        if task.operator == "Each":
+        if task.method == "each":
             return [] if self._each(task) else None
         ended = self._step(task)
         if not ended:
             return None if ended is None else []
-        self._outcome, over = ended, self._passed_over(ended, task)
-        # A task that skips others passes on no items.
-        self._lists[task.id] = [] if over else json.loads(ended.get("items", "[]"))
-        return over
+        self._outcome, self._lists[task.id] = ended, json.loads(ended.get("items", "[]"))
+        over: list[str] = self._functions("")["passed_over"](
+            ended, task.id, self._row, self._before
+        )
+        # The calls of the list run, although control continues behind them.
+        return [name for name in over if not self._lists[task.id] or name not in self._eaches]
 
     def _each(self, task: dag_file.Task) -> bool:
         """Run a step for each item of a list, concurrently; return whether all went well."""
@@ -100,36 +106,35 @@ class _Run:
         """Run a step's attempts; return its outcome, {} if it was skipped, None on failure."""
         for attempt in range(1, 2 + task.options.get("retries", 0)):
             ended = self._attempt(task, item, attempt)
-            if ended.code == self._document.constants["NOTHING_TO_DO"]:
+            if ended.code == module.NOTHING_TO_DO:
                 self._machine.failures.pop(ended.task)
                 return {}
             if ended.succeeded:
                 return ended.outputs
         return None
 
-    def _passed_over(self, outcome: Outcome, task: dag_file.Task) -> list[str]:
-        """Return the tasks that the outcome of `task` skips."""
-        over: list[str] = self._functions("")["passed_over"](outcome, task.id)
-        return over
-
     def _attempt(self, task: dag_file.Task, item: str, attempt: int) -> Ended:
         context = {**self._shared, "task": SimpleNamespace(task_id=task.id)}
-        environment = self._functions("")["environment"](context)
+        inputs, flow = task.options.get("inputs", ()), self._document.flow
+        start = [_program() if isinstance(p, dag_file.Program) else p for p in flow["start"]]
+        environment = self._functions("")["variables"](flow["environment"], inputs, context)
 
         def command(folder: Path) -> list[str]:
             # In a dry run, an answer is in the journal before the step that reads it starts.
             functions = self._functions(str(_outcome(folder)))
-            words: list[str] = functions["command"](context, None, item)
+            words: list[str] = functions["command"](start, inputs, context, None, item)
             return words
 
         name = f"{task.id}[{item}]" if item else task.id
         return self._machine.run(Start(name, task.id, attempt, command, environment, _read))
 
     def _functions(self, outcome: str) -> dict[str, Any]:
-        """Return the file's functions, with the constant `outcome` replaced."""
-        namespace = {**self._document.constants, "OUTCOME": outcome}
-        exec(compile(self._document.functions, "dag.py", "exec"), namespace)
-        return namespace
+        """Return the functions of the module, for steps that write the file `outcome`."""
+        return module.functions(pods=self._document.pods, outcome=outcome)
+
+
+def _program() -> str:
+    return f"{delivery.program()}\n"
 
 
 def _outcome(folder: Path) -> Path:

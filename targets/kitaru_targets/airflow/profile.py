@@ -7,13 +7,16 @@ from kitaru_compiler.cut.profile import Profile
 from kitaru_targets.base import Transport
 
 # Steps run in pods if an image is set, otherwise as processes of Airflow's own workers.
-TRANSPORT = Transport(image="", local=True)
+TRANSPORT = Transport(image="", local=True, pods=True)
 
 # Maximum length of the id of a DAG or a task.
 MAX_NAME = 250
 
 # Maximum number of tasks mapped from one list, unless `max_map_length` is set otherwise.
 MAX_MAPPED = 1_024
+
+# What a step becomes, in the words of the orchestrator.
+UNIT = "task"
 
 PROFILE = Profile(
     name="airflow",

@@ -23,6 +23,7 @@ from kitaru_targets.common.options import check_run
 # The option for a run id, which Airflow accepts only once.
 RUN_OPTION = "once"
 _CONFLICT = 409
+_ABSENT = 404
 _OPTIONS = frozenset({"url", "token", "run_id", RUN_OPTION})
 # The settings required to notify Airflow of answers.
 CONNECTION = ("url",)
@@ -95,6 +96,19 @@ def cancelled(record: ExecutionRecord, options: Mapping[str, str]) -> bool:
         return False
     there.end()
     return True
+
+
+def has_ended(run: str, options: Mapping[str, str]) -> bool:
+    """Return whether a run has ended, or Airflow has no such run.
+
+    Options and errors are those of `submit`.
+    """
+    try:
+        return _Run(run, options).has_ended()
+    except EnvironmentFailure as error:
+        if getattr(error.__cause__, "status", None) != _ABSENT:
+            raise
+        return True
 
 
 @dataclass(frozen=True, slots=True)

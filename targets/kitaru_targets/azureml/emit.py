@@ -7,14 +7,21 @@ line is therefore in single quotes, and a flow's inputs are percent-encoded (`co
 
 from __future__ import annotations
 
-import base64
 import shlex
-import zlib
 from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Resources, Step
-from kitaru_targets.azureml.profile import COMPUTE, ENVIRONMENT, IDENTITY, LIMITS, OPTIONS, SECONDS
+from kitaru_targets.azureml.profile import (
+    COMPUTE,
+    ENVIRONMENT,
+    IDENTITY,
+    LIMITS,
+    OPTIONS,
+    SECONDS,
+    TRANSPORT,
+)
 from kitaru_targets.base import ContainerSpec, Emission
 from kitaru_targets.common import chain, limits, options, parameters, shell, variables, yaml
 from kitaru_targets.common.node_names import Keys
@@ -24,6 +31,7 @@ SCHEMA = "https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json"
 RUN = '"${AZUREML_ROOT_RUN_ID:?}"'
 OUTCOME = "outcome"
 AFTER = "after"
+CODE = "."
 _DAY_SECONDS = 86_400
 
 
@@ -38,9 +46,20 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     limits.check(plan, wiring, declared(plan, wiring), LIMITS)
     keys = Keys()
     names = {s.name: keys.take(s.name, fallback="step").replace("-", "_") for s in plan.steps}
-    text = yaml.dump(_document(plan, wiring, names))
+    text = yaml.dump(_document(plan, wiring, names), wiring.about.header)
     limits.check_size(plan, text, LIMITS)
-    return Emission(text, {key: name for name, key in names.items()}, {})
+    files = {TRANSPORT.beside: program()} if TRANSPORT.beside in wiring.command else {}
+    return Emission(text, {key: name for name, key in names.items()}, {}, files=files)
+
+
+def starts(plan: Plan) -> tuple[int, int]:
+    """Return how many jobs start in a row, and how many of them find nothing to do at most."""
+    return chain.started(plan, None), chain.idle(plan, None)
+
+
+def program() -> str:
+    """Return the program in the folder of the code, which starts a step."""
+    return (resources.files(__package__) / TRANSPORT.beside).read_text(encoding="utf-8")
 
 
 def _document(plan: Plan, wiring: ContainerSpec, names: Mapping[str, str]) -> dict[str, Any]:
@@ -95,8 +114,10 @@ def _job(plan: Plan, wiring: ContainerSpec, step: Step, before: str) -> dict[str
         "component": {
             "type": "command",
             "display_name": step.name,
-            "description": shell.plain(f"{step.span.file}:{step.span.line}"),
+            "description": shell.plain(wiring.about.step(step)),
             "is_deterministic": False,
+            # The folder of this document. The service stores it once for each content.
+            **({"code": CODE} if TRANSPORT.beside in wiring.command else {}),
             "command": _command(wiring, step, [p.name for p in plan.parameters] if first else []),
             "environment": plan.options.get(ENVIRONMENT, {"image": wiring.image}),
             "inputs": {
@@ -125,7 +146,7 @@ def _type(declared: parameters.Declared) -> str:
 
 def _command(wiring: ContainerSpec, step: Step, names: list[str]) -> str:
     """Return the shell line; everything but the run's id is in single quotes, or plain."""
-    words = [*map(_on_a_line, wiring.command), *wiring.leading, "--step", step.name]
+    words = [*wiring.command, *wiring.leading, "--step", step.name]
     words += ["--store", _input(parameters.STORE), "--execution", _input(parameters.EXECUTION)]
     words += ["--outcome-file", f"${{{{outputs.{OUTCOME}}}}}"]
     if names:
@@ -133,14 +154,6 @@ def _command(wiring: ContainerSpec, step: Step, names: list[str]) -> str:
     for name in names:
         words += ["--input", f"{name}={_input(name)}"]
     return f"{shlex.join(words)} --run {RUN}"
-
-
-def _on_a_line(word: str) -> str:
-    """Compress a program to one line."""
-    if "\n" not in word:
-        return word
-    packed = base64.b64encode(zlib.compress(word.encode(), 9)).decode()
-    return f'import base64,zlib;exec(zlib.decompress(base64.b64decode("{packed}")))'
 
 
 def _input(name: str) -> str:

@@ -23,6 +23,9 @@ OPTIONS = {
     SECONDS: Option("how long a step may run, in seconds: a whole number", "[1-9][0-9]{0,6}"),
 }
 
+# What a step becomes, in the words of the orchestrator.
+UNIT = "command job"
+
 PROFILE = Profile(
     name="azureml",
     # Control nodes are a private preview.
@@ -37,7 +40,9 @@ PROFILE = Profile(
 )
 
 # A command is a shell line, into which the service inserts texts unchanged.
-TRANSPORT = Transport(encoded=True, longest_input=4_096, takes_empty=False)
+TRANSPORT = Transport(
+    beside="kitaru_start.py", encoded=True, longest_input=4_096, takes_empty=False
+)
 
 # Ordered from the cheapest to the most expensive, per kind.
 _MACHINES = (

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from kitaru_targets.azureml.emit import RUN, SCHEMA
+from kitaru_targets.azureml.emit import CODE, RUN, SCHEMA
 from kitaru_targets.azureml.profile import LIMITS
 from kitaru_targets.common import read
 
@@ -103,6 +103,8 @@ def _job(
     for name, binding in job.get("inputs", {}).items():
         if problem := _binding(binding, asked.get(name, {}).get("type"), inputs, outputs):
             yield f"input {name}: {problem}"
+    if component.get("code", CODE) != CODE:
+        yield "its code is not in the folder of the document"
     yield from _command(component)
 
 

@@ -1,28 +1,25 @@
-"""The order of steps on targets without groups, and the single branch or wait they allow."""
+"""The order of steps on targets without groups, and the one step that may select among them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Span, Step, StepItem
+from kitaru_targets.common import branches
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """A point where a chain takes one of two paths, with no step after them.
+class Way:
+    """The steps that may run after an outcome of a step, with no step behind all the ways.
 
-    `decider` always runs. If its `output` is one of `words`, the steps `then` follow, if any,
-    otherwise the steps `otherwise`. All steps of both paths may start in any case: their guards
-    decide.
+    If the step's output `next` is one of `words`, the steps `then` follow. `name` is that of the
+    arm in the source, and empty for the steps behind a branch.
     """
 
-    decider: str
-    output: Literal["next", "status"]
     words: tuple[str, ...]
     then: tuple[str, ...]
-    otherwise: tuple[str, ...]
+    name: str
     span: Span
 
 
@@ -72,23 +69,124 @@ def order(plan: Plan, items: Sequence[LayoutItem] | None = None) -> tuple[str, .
     return tuple(name for name in names if name not in taking)
 
 
-def split(plan: Plan) -> Split | None:
-    """Return the split that saves the most containers, None if every split has steps after it.
+def decider(plan: Plan, most: int, *, asking: bool) -> str | None:
+    """Return the step whose outcomes select the later steps; None if no step does.
 
-    An unanswered wait surely ends a run, so the first wait has priority. The next choice is the
-    first possible early return of the flow, then a branch at the end of the flow.
+    Of the steps that always run, it is the one with which the fewest containers start for nothing,
+    and then the one with the fewest copies of steps, of which there may be `most`. With `asking`, a
+    step that asks a wait has priority, because the run can stay open there.
     """
-    steps = {step.name: step for step in plan.steps}
-    for stops in (_may_wait, _may_end):
-        stopped = False
-        for index, item in enumerate(plan.layout):
-            names = order(plan, (item,))
-            stopped = stopped or any(stops(steps[name]) for name in names)
-            rest = plan.layout[index + 1 :]
-            if stopped and steps_in(rest) and names and isinstance(item, StepItem):
-                then, span = order(plan, rest), steps[item.step].span
-                return Split(item.step, "status", ("go",), then, (), span)
-    return _last_branch(plan)
+    found = []
+    taking = takers(plan)
+    always = [item.step for item in plan.layout if isinstance(item, StepItem)]
+    for index, name in enumerate(name for name in always if name not in taking):
+        copied = copies(ways(plan, name))
+        waits = asking and bool(asks(plan, name))
+        if len(plan.steps) + copied > most or not (waits or ways(plan, name)):
+            continue
+        # The first wait comes first.
+        found.append((not waits, index if waits else idle(plan, name), copied, index, name))
+    if not found or (min(found)[0] and min(found)[1] >= idle(plan, None)):
+        return None
+    return min(found)[-1]
+
+
+def copies(found: Sequence[Way]) -> int:
+    """Return how many steps are in more than one way, counted once for each further way."""
+    then = [name for way in found for name in way.then]
+    return len(then) - len({*then})
+
+
+def ways(plan: Plan, decider: str) -> tuple[Way, ...]:
+    """Return the ways from a step, one for each arm, and one for the steps behind all arms.
+
+    Each later step is a word of exactly one way, because a process may do the work of more than one
+    step. So control may continue at any of them.
+    """
+    here, taking = plan.step(decider), takers(plan)
+    later = order(plan)[order(plan).index(decider) + 1 :]
+    exits = [exit for exit in here.exits if exit and exit not in taking]
+    behind = {exit: _behind(plan, exit) | {exit} for exit in exits}
+    shared = {n for n in later if sum(n in names for names in behind.values()) > 1}
+    named = _named(plan, decider)
+    found = []
+    for exit in exits:
+        own = tuple(name for name in later if name in behind[exit] and name not in shared)
+        if own:
+            then = tuple(name for name in later if name in behind[exit])
+            found.append(_way(plan, own, then, named.get(exit, ("", here.span))))
+    together = tuple(name for name in later if name in shared)
+    return (*found, *([_way(plan, together, together, ("", here.span))] if together else []))
+
+
+def _way(plan: Plan, own: tuple[str, ...], then: tuple[str, ...], named: tuple[str, Span]) -> Way:
+    return Way(tuple(name for name in own if not plan.step(name).per_item), then, *named)
+
+
+def _named(plan: Plan, decider: str) -> dict[str, tuple[str, Span]]:
+    """Return the name and the place of the arm that starts with a step."""
+    found = {}
+    for item in plan.layout:
+        if isinstance(item, BranchItem) and item.decider == decider:
+            for arm in branches.arms(item):
+                for name in steps_in(arm.items)[:1]:
+                    found[name] = arm.name, item.span
+    return found
+
+
+def started(plan: Plan, decider: str | None) -> int:
+    """Return how many steps start in a row at most, if `decider` selects the later ones."""
+    names = order(plan)
+    if decider is None:
+        return len(names)
+    behind = [len(way.then) for way in ways(plan, decider)]
+    return names.index(decider) + 1 + max([0, *behind])
+
+
+def idle(plan: Plan, decider: str | None) -> int:
+    """Return how many steps start for nothing at most, if `decider` selects the later ones.
+
+    Without a decider, all steps start in order.
+
+    Example:
+        idle(plan, "classify")  # 0
+    """
+    names = [name for name in order(plan) if not plan.step(name).per_item]
+    if not names:
+        return 0
+    first = names if decider is None else names[: names.index(decider) + 1]
+    least = _least(plan, names)
+    reached = {names[0]: 1}
+    for name in first:
+        for exit in plan.step(name).exits:
+            if exit and name in reached:
+                reached[exit] = min(reached.get(exit, len(names)), reached[name] + 1)
+    ends = [
+        len(first) - reached[name]
+        for name in first
+        if name in reached and (_may_wait(plan.step(name)) or _may_end(plan.step(name)))
+    ]
+    if decider is None or decider not in reached:
+        return max([0, *ends])
+    before = len(first) - reached[decider]
+    after = [
+        len([name for name in way.then if name in least]) - least[word]
+        for way in ways(plan, decider)
+        for word in plan.step(decider).exits
+        if word in way.words
+    ]
+    return max([0, *ends, *(before + one for one in after)])
+
+
+def _least(plan: Plan, names: Sequence[str]) -> dict[str, int]:
+    """Return for each step the smallest number of steps from it to an end of the run."""
+    found: dict[str, int] = {}
+    for name in reversed(names):
+        step = plan.step(name)
+        behind = [found[exit] for exit in step.exits if exit in found]
+        stops = _may_wait(step) or _may_end(step) or not behind
+        found[name] = 1 + (0 if stops else min(behind))
+    return found
 
 
 def asks(plan: Plan, decider: str) -> tuple[Ask, ...]:
@@ -126,18 +224,6 @@ def takers(plan: Plan) -> frozenset[str]:
     If the run ends at the wait instead, the residual pipeline starts with such a step.
     """
     return frozenset(s.name for s in plan.steps[1:] if plan.block(s.entry).kind == "wait")
-
-
-def _last_branch(plan: Plan) -> Split | None:
-    """Return the split of a final branch that a step decides which always runs."""
-    items = [item for item in plan.layout if steps_in((item,))]
-    last = items[-1]
-    always = [item.step for item in items if isinstance(item, StepItem)]
-    if not isinstance(last, BranchItem) or last.decider not in always:
-        return None
-    taken, *others = [names for names in map(steps_in, last.arms) if names]
-    rest = tuple(name for names in others for name in names)
-    return Split(last.decider, "next", taken, taken, rest, last.span)
 
 
 def _may_wait(step: Step) -> bool:

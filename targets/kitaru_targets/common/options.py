@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from kitaru.errors import UsageError
 from kitaru.wire.names import suggestion
+from kitaru.wire.structs import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct):
     """A string that fully matches `pattern`; as a number it is at most `most`, if that is not 0."""
 
     meaning: str

@@ -6,13 +6,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from kitaru.errors import InputError, UsageError
 from kitaru.runtime.schema.validate import problem
 from kitaru.wire.names import suggestion
 from kitaru.wire.plan import OWN_DEFAULT, Parameter, ParameterType, Plan, is_rounded
+from kitaru.wire.structs import Struct
 from kitaru_targets.base import Transport
 from kitaru_targets.common.annotations import schema_of
 
@@ -36,16 +36,14 @@ _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _LONGEST_BITS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(Struct):
     """The inputs of a run: `given` as parameters, `stored` as texts by name."""
 
     given: dict[str, Any]
     stored: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(Struct):
     """A parameter of the compiled pipeline; without a `default` it is required."""
 
     name: str

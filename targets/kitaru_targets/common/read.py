@@ -1,4 +1,4 @@
-"""Read a document back: one YAML document, without anchors, as plain data."""
+"""Read YAML documents back, without anchors, as plain data."""
 
 from __future__ import annotations
 
@@ -12,12 +12,22 @@ _TEXT = "tag:yaml.org,2002:str"
 
 def parse(text: str) -> dict[str, Any]:
     """Return a document's content; raise ValueError or yaml.YAMLError if it is not valid."""
+    found = parse_all(text)
+    if len(found) != 1:
+        raise ValueError(f"it has {len(found)} documents")
+    return found[0]
+
+
+def parse_all(text: str) -> list[dict[str, Any]]:
+    """Return the content of each document of a text. Raises the errors of `parse`."""
     loader = _Loader(text)
+    found: list[dict[str, Any]] = []
     try:
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise ValueError("it is no mapping")
-        found: dict[str, Any] = _Reader(loader).value(node)
+        while loader.check_node():
+            node = loader.get_node()
+            if not isinstance(node, yaml.MappingNode):
+                raise ValueError("it is no mapping")
+            found.append(_Reader(loader).value(node))
         return found
     finally:
         loader.dispose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # Words and forms that a YAML 1.1 or 1.2 reader does not read as a string are quoted.
@@ -16,19 +16,38 @@ _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _BLOCK_LINE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 
 
-def dump(document: dict[str, Any]) -> str:
+class Noted(dict[str, Any]):
+    """A dict with a comment, which is written on the line above it."""
+
+    def __init__(self, note: str, value: Mapping[str, Any]) -> None:
+        super().__init__(value)
+        self.note = note
+
+
+def dump(document: dict[str, Any], header: Sequence[str] = ()) -> str:
     """Return a dict of dicts, lists, strings, numbers and booleans as YAML, in its own order.
+
+    The lines of `header` are comments at the start.
 
     Raises TypeError or ValueError for values that a document cannot contain.
 
     >>> dump({"yes": "1e3", "n": [1, True]})
     '"yes": "1e3"\\n"n":\\n- 1\\n- true\\n'
+    >>> dump({"a": Noted("The first.", {"b": 1})}, ["Do not edit."])
+    '# Do not edit.\\n# The first.\\na:\\n  b: 1\\n'
     """
-    return "".join(f"{line}\n" for line in _mapping(document, ""))
+    lines = (*map(_comment, header), *_mapping(document, ""))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _comment(text: str) -> str:
+    return f"# {''.join(c if c.isprintable() else '?' for c in text)}"
 
 
 def _mapping(value: dict[str, Any], indent: str) -> Iterator[str]:
     for key, item in value.items():
+        if isinstance(item, Noted):
+            yield f"{indent}{_comment(item.note)}"
         yield from _entry(f"{indent}{_key(key)}:", item, indent)
 
 

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from kitaru.runtime.steps.blocks import Function
 from kitaru.wire.definitions import read_definitions
 from kitaru.wire.fingerprint import Parts, fingerprint_parts
 from kitaru.wire.plan import Plan
@@ -32,7 +33,7 @@ class Codes:
         self._plan = plan
         self._sources = sources
         tree = ast.parse(steps)
-        self._functions = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
+        self._functions = {f.name: f for f in tree.body if isinstance(f, Function)}
         homes = {"": plan.module} | {called.name: called.module for called in plan.activations}
         self._modules = {block.name: homes[block.activation] for block in plan.blocks}
         self._known: dict[tuple[str, str], Definitions] = {}
@@ -95,7 +96,7 @@ def said(text: str) -> str:
     return ast.unparse(tree)
 
 
-def _without_frame(function: ast.FunctionDef) -> list[ast.stmt]:
+def _without_frame(function: Function) -> list[ast.stmt]:
     """Remove the statements that read variables from the frame."""
     frame = function.args.args[0].arg
     return [

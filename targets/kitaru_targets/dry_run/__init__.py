@@ -127,7 +127,8 @@ def _play(
         folder.mkdir()
         if left.delivery == "image":
             bundle.unpack(bundle.contents(left.read("bundle.zip")), folder)
-        machine = Machine(folder, Path(made), report, answered)
+        further = {name: left.read(name).decode() for name in left.target.further}
+        machine = Machine(folder, Path(made), report, answered, further)
         text = left.read(left.target.document).decode()
         left.target.execute(text, values, run_id, machine)
     for ended in machine.failures.values():

@@ -75,13 +75,19 @@ class Machine:
     """Runs containers as processes; `folder` is the working directory of the image."""
 
     def __init__(
-        self, folder: Path, scratch: Path, report: Report, answered: Callable[[], bool]
+        self,
+        folder: Path,
+        scratch: Path,
+        report: Report,
+        answered: Callable[[], bool],
+        further: Mapping[str, str] | None = None,
     ) -> None:
         """`answered` answers a pending wait, if the dry run has an answer for it.
 
-        It returns whether it did.
+        It returns whether it did. `further` are the documents beside the main one, by file name.
         """
         self.answered = answered
+        self.further = further or {}
         self._folder = folder
         self._scratch = scratch
         self._report = report

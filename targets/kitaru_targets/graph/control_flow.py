@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kitaru.runtime.steps.blocks import located
+from kitaru_compiler.ir.scope import own_statements
+
+from kitaru.runtime.steps.blocks import Function, located
 from kitaru.wire.plan import Plan
 
 
@@ -44,7 +46,7 @@ def ways(plan: Plan, steps: str) -> Mapping[str, Way]:
     A block without a function of its own (an uncut flow) ends the flow.
     """
     tree = located(plan, steps)
-    return {f.name: _way(f.body, None) for f in tree.body if isinstance(f, ast.FunctionDef)}
+    return {f.name: _way(f.body, None) for f in tree.body if isinstance(f, Function)}
 
 
 def _way(body: list[ast.stmt], after: Way) -> Way:
@@ -70,13 +72,4 @@ def _target(stmt: ast.Return) -> str | None:
 
 
 def _returns(stmt: ast.stmt) -> bool:
-    return any(isinstance(node, ast.Return) for node in _own(stmt))
-
-
-def _own(root: ast.AST) -> Iterator[ast.AST]:
-    """Walk a tree without nested functions and classes, whose returns are their own."""
-    if isinstance(root, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-        return
-    yield root
-    for child in ast.iter_child_nodes(root):
-        yield from _own(child)
+    return any(isinstance(inner, ast.Return) for inner in own_statements(stmt))

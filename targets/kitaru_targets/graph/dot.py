@@ -16,6 +16,7 @@ _STYLES: dict[Kind, str] = {
     "log": 'shape=box, style="rounded"',
     "memory": "shape=cylinder",
     "test": "shape=hexagon",
+    "call": 'shape=box, style="rounded"',
     "join": "shape=circle, width=0.15, fixedsize=true",
     "end": 'shape=box, style="rounded"',
 }
@@ -33,7 +34,8 @@ def _node(node: Node) -> str:
     shown = () if node.kind == "join" else (node.title, place(node), *node.details)
     label = "\\n".join(_escaped(shortened(line, WIDEST)) for line in shown)
     width = ", penwidth=2" if node.step else ""
-    return f'label="{label}", {_STYLES[node.kind]}{width}'
+    colour = ', color="#b0231c"' if node.critical else ""
+    return f'label="{label}", {_STYLES[node.kind]}{width}{colour}'
 
 
 def _edge(edge: Edge) -> str:

@@ -2,6 +2,9 @@
 
 All nodes outside of arms are placed on one axis. An arm ends where all continuing paths join. An
 arm without nodes keeps a lane, so that its edge passes next to the other arms.
+
+This module computes joins itself: `kitaru compile` draws each build, and importing networkx would
+add a fifth to its time.
 """
 
 from __future__ import annotations
@@ -9,22 +12,55 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kitaru_targets.graph.model import Edge, Graph
+from kitaru_targets.graph.model import Edge, Graph, Node
 
-GAP = 40
+GAP = 34
 LANE = 30
+# Room for the box of a folded arm.
+FOLDED_WIDTH = 150
 Sizes = Mapping[str, tuple[int, int]]
+
+
+@dataclass(slots=True)
+class Arms:
+    """The arms of a decision, or the nodes of a helper as the only arm, in a chain."""
+
+    arms: list[Arm]
+
+
+Item = str | Arms
+
+
+@dataclass(slots=True)
+class Arm:
+    """A part of the drawing that can be folded into one box at its top.
+
+    `owner` is the decision before it, and `entry` the edge that leads into it. The arm of a helper
+    is owned by its call, and has no entry. The nodes are on an axis at `x`, from `top`. `items` are
+    the nodes and inner arms from top to bottom.
+    """
+
+    owner: str
+    entry: Edge | None
+    nodes: tuple[str, ...]
+    items: list[Item]
+    x: int
+    top: int
+    height: int
 
 
 @dataclass(slots=True)
 class Drawing:
     """Nodes around an axis at x = 0: `places` are their top centres, `lanes` the x of an edge.
 
-    The drawing extends from -`left` to `right` and from 0 to `height`, in pixels.
+    The drawing extends from -`left` to `right` and from 0 to `height`, in pixels. `items` are the
+    nodes and arms of the axis, `arms` all arms at any depth.
     """
 
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
     lanes: dict[Edge, int] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    arms: list[Arm] = field(default_factory=list)
     left: int = 0
     right: int = 0
     height: int = 0
@@ -32,6 +68,7 @@ class Drawing:
     def put(self, node: str, size: tuple[int, int]) -> None:
         """Add a node on the axis, below all others."""
         self.places[node] = (0, self.height)
+        self.items.append(node)
         self.widen(-size[0] // 2, size[0] // 2)
         self.height += size[1]
 
@@ -39,6 +76,10 @@ class Drawing:
         """Add the content of an arm, with its axis at `x` and its top at `y`."""
         self.places |= {node: (px + x, py + y) for node, (px, py) in arm.places.items()}
         self.lanes |= {edge: lane + x for edge, lane in arm.lanes.items()}
+        for inner in arm.arms:
+            inner.x += x
+            inner.top += y
+        self.arms += arm.arms
         self.widen(x - arm.left, x + arm.right)
         self.height = max(self.height, y + arm.height)
 
@@ -55,7 +96,9 @@ def arrange(graph: Graph, sizes: Sizes) -> Drawing:
     """Return the position of each node, from its width and height in pixels."""
     out = outgoing(graph)
     reach = _reach(graph, out)
-    return _Arranger(sizes, out, reach, _meetings(out, reach)).chain(graph.nodes[0].id, None)
+    nodes = {node.id: node for node in graph.nodes}
+    arranger = _Arranger(nodes, sizes, out, reach, _meetings(out, reach))
+    return arranger.chain(graph.nodes[0].id, None)
 
 
 def outgoing(graph: Graph) -> dict[str, list[Edge]]:
@@ -68,6 +111,7 @@ def outgoing(graph: Graph) -> dict[str, list[Edge]]:
 
 @dataclass
 class _Arranger:
+    nodes: Mapping[str, Node]
     sizes: Sizes
     out: dict[str, list[Edge]]
     reach: dict[str, int]
@@ -86,10 +130,14 @@ class _Arranger:
             node = self.meetings[node]
             if len(edges) > 1:
                 self._fork(drawing, edges, node or stop)
+        self._helpers(drawing)
         return drawing
 
     def _fork(self, drawing: Drawing, edges: list[Edge], meeting: str | None) -> None:
         arms = {e: self.chain(e.target, meeting) for e in edges if e.target != meeting}
+        for arm in arms.values():
+            if len(arm.places) > 1:
+                arm.widen(-FOLDED_WIDTH // 2, FOLDED_WIDTH // 2)
         furthest = max(self.reach[edge.target] for edge in edges)
         going = [edge for edge in edges if self.reach[edge.target] == furthest]
         middle = [edge for edge in going if edge in arms] or going[:1]
@@ -102,14 +150,50 @@ class _Arranger:
                 places[edge] = max(right, self._half(edge)) + LANE + arm.left
                 right = places[edge] + arm.right
         top = drawing.height + GAP
+        listed = []
         for edge, x in places.items():
             if edge in arms:
-                drawing.take(arms[edge], x, top)
+                arm = arms[edge]
+                nodes = tuple(arm.places)
+                listed.append(Arm(edge.source, edge, nodes, arm.items, x, top, arm.height))
+                drawing.take(arm, x, top)
             else:
                 drawing.lane(edge, x)
+        if listed:
+            drawing.arms += listed
+            drawing.items.append(Arms(listed))
+
+    def _helpers(self, drawing: Drawing) -> None:
+        """Make an arm of each helper's nodes, which follow each other on the axis."""
+        items = drawing.items
+        # From the end, so that the helpers that a helper calls are arms already.
+        for start in reversed(range(len(items))):
+            name = items[start]
+            if not isinstance(name, str) or self.nodes[name].kind != "call":
+                continue
+            end = start + 1
+            while end < len(items) and self._is_inside(items[end], self.nodes[name].helper):
+                end += 1
+            inside = items[start:end]
+            nodes = tuple(node for item in inside for node in _nodes_of(item))
+            top = drawing.places[name][1]
+            bottom = max(drawing.places[node][1] + self.sizes[node][1] for node in nodes)
+            arm = Arm(name, None, nodes, inside, 0, top, bottom - top)
+            drawing.arms.append(arm)
+            items[start:end] = [Arms([arm])]
+
+    def _is_inside(self, item: Item, helper: str) -> bool:
+        # Arms follow their decision, and a helper is followed by a join of its caller.
+        return isinstance(item, Arms) or self.nodes[item].helper == helper
 
     def _half(self, edge: Edge) -> int:
         return self.sizes[edge.source][0] // 2
+
+
+def _nodes_of(item: Item) -> tuple[str, ...]:
+    if isinstance(item, str):
+        return (item,)
+    return tuple(node for arm in item.arms for node in arm.nodes)
 
 
 def _columns(arms: list[Drawing]) -> list[int]:

@@ -17,6 +17,7 @@ _SHAPES: dict[Kind, tuple[str, str]] = {
     "log": ("(", ")"),
     "memory": ("[(", ")]"),
     "test": ("{{", "}}"),
+    "call": ("([", "])"),
     "join": ("((", "))"),
     "end": ("([", "])"),
 }
@@ -29,6 +30,12 @@ def mermaid(graph: Graph) -> str:
     ids = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
     lines = [f"  {ids[node.id]}{_node(node)}" for node in graph.nodes]
     lines += [f"  {ids[e.source]} {_arrow(e)} {ids[e.target]}" for e in graph.edges]
+    critical = ",".join(ids[node.id] for node in graph.nodes if node.critical)
+    if critical:
+        lines += [
+            "  classDef critical stroke:#b0231c,stroke-width:3px",
+            f"  class {critical} critical",
+        ]
     return "\n".join(["flowchart TD", *lines]) + "\n"
 
 

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kitaru_compiler.cut.latency import shown
 from kitaru_compiler.diagnostics.catalogue import load
 
-from kitaru.wire.plan import Block, Parameter, Plan, Span, Step
+from kitaru.wire.plan import Block, Parameter, Plan, PlannedAgent, Span, Step
+from kitaru.wire.structs import Struct
 from kitaru_targets.graph.control_flow import Jump, Perhaps, Test, Way, ways
 from kitaru_targets.graph.text import lines_of, written
 
-Kind = Literal["start", "step", "region", "wait", "log", "memory", "test", "join", "end"]
+Kind = Literal["start", "step", "region", "wait", "log", "memory", "test", "call", "join", "end"]
 _KINDS: dict[str, Kind] = {
     "entry": "start",
     "region": "region",
@@ -25,20 +27,22 @@ _KINDS: dict[str, Kind] = {
     "log": "log",
     "memory": "memory",
     "join": "join",
-    "call": "join",
+    "call": "call",
     "return": "join",
     "gather": "join",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct):
     """A node of the graph.
 
     `step` is the pipeline's step that starts here, empty if the node runs in the process before it.
     `runs_in` are all steps whose process may reach the node. `early` marks an end before the last
     block. `reason` is the code of the rule that keeps a region together. `why` and `fix` are the
-    rule's texts for this place.
+    rule's texts for this place, and `cost` is what the region costs in starts of containers.
+    `helper` names the call of a helper that the node is part of. With the durations of an
+    execution, `seconds` is how long the calls of the node took, and `critical` marks the critical
+    path.
     """
 
     id: str
@@ -51,21 +55,24 @@ class Node:
     reason: str = ""
     why: str = ""
     fix: str = ""
+    cost: str = ""
     early: bool = False
+    helper: str = ""
+    seconds: float = 0.0
+    critical: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(Struct):
     """A possible path of control between two nodes; with `cut`, a new container starts there."""
 
     source: str
     target: str
     label: str = ""
     cut: bool = False
+    critical: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct):
     """The graph of one flow, nodes and edges in program order."""
 
     flow: str
@@ -77,17 +84,23 @@ class Graph:
         return {node.id: node for node in self.nodes}[id]
 
 
-def graph_of(plan: Plan, steps: str, sources: Mapping[str, str]) -> Graph:
+def graph_of(
+    plan: Plan,
+    steps: str,
+    sources: Mapping[str, str],
+    start_seconds: tuple[int, int] | None = None,
+) -> Graph:
     """Return the graph of a compiled flow.
 
     Args:
         steps: the text of `steps.py`.
         sources: the text of each project file, by its path in the plan.
+        start_seconds: the time in which a container starts on the target, low and high, if known.
 
         graph_of(compilation.plan, compilation.steps_py, compilation.sources).nodes[0].title
     """
     lines = {file: lines_of(text) for file, text in sources.items()}
-    return _Builder(plan, ways(plan, steps), lines).build()
+    return _Builder(plan, ways(plan, steps), lines, start_seconds).build()
 
 
 @dataclass
@@ -95,6 +108,7 @@ class _Builder:
     plan: Plan
     ways: Mapping[str, Way]
     lines: Mapping[str, list[str]]
+    start_seconds: tuple[int, int] | None
     nodes: dict[str, Node] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     # By identity: two paths may lead to one test.
@@ -121,19 +135,45 @@ class _Builder:
     def _block(self, block: Block) -> None:
         # The first step also contains the block after its entry, and has that block's name.
         step = self.named.get(block.name)
+        cost = _cost(self.start_seconds) if block.reason and step else ""
         self.nodes[block.name] = Node(
             id=block.name,
             kind=_KINDS.get(block.kind, "step"),
-            title=f"{step.name} × calls" if step and step.per_item else _title(self.plan, block),
+            title=f"{step.name} × calls" if step and step.per_item else self._title(block),
             span=self._span(block),
             step=step.name if step else "",
             runs_in=tuple(self.in_steps.get(block.name, ())),
-            details=tuple(_details(block, step)),
+            details=tuple(filter(None, [*self._parts(block), *_details(block, step), cost])),
             reason=block.reason,
             why=block.why,
             fix=block.fix,
+            cost=cost,
+            helper=block.activation,
         )
         self._way(block, block.name, "", self.ways.get(block.name))
+
+    def _title(self, block: Block) -> str:
+        agents = self._agents(block)
+        # An agent in code that stays together for another reason is one of its parts.
+        if len(agents) == 1 and block.kind == "region" and not block.reason:
+            return f"agent {agents[0].name}"
+        return _title(self.plan, block)
+
+    def _parts(self, block: Block) -> list[str]:
+        """Return the models and tools of the agents that a block runs."""
+        agents = self._agents(block)
+        alone = len(agents) == 1 and not block.reason
+        found = []
+        for agent in agents:
+            found += [] if alone else [f"agent {agent.name}"]
+            found += [
+                *agent.parts,
+                agent.harness if agent.durable else f"{agent.harness}, not durable",
+            ]
+        return found
+
+    def _agents(self, block: Block) -> list[PlannedAgent]:
+        return [agent for agent in self.plan.agents if agent.block == block.name]
 
     def _span(self, block: Block) -> Span:
         if block.kind != "entry":
@@ -190,7 +230,7 @@ class _Builder:
         span = Span(block.span.file, place.lineno, 1, last, 1)
         early = kind == "end" and block.index < self.plan.blocks[-1].index
         runs_in = tuple(self.in_steps.get(block.name, ()))
-        return Node(id_, kind, text, span, runs_in=runs_in, early=early)
+        return Node(id_, kind, text, span, runs_in=runs_in, early=early, helper=block.activation)
 
     def _new(self, block: Block, what: str) -> str:
         number = 1
@@ -209,6 +249,8 @@ def _title(plan: Plan, block: Block) -> str:
             return f"wait {block.name}"
         case "memory":
             return block.calls[0]
+        case "call":
+            return block.activation
     return block.name
 
 
@@ -232,6 +274,12 @@ def _details(block: Block, step: Step | None) -> list[str]:
     if step:
         found += _asked(step)
     return [line for line in found if line]
+
+
+def _cost(start_seconds: tuple[int, int] | None) -> str:
+    """Return what a region costs: one start, however many calls it makes."""
+    taken = f", {shown(start_seconds)}" if start_seconds else ""
+    return f"1 start for all its calls{taken}"
 
 
 def _asked(step: Step) -> list[str]:

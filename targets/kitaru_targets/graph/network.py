@@ -15,7 +15,9 @@ Nodes are those of `kitaru_targets.graph.model`, by their ids. Attributes of a n
 | `cpu`, `memory`, `gpu`, `isolated` | what the step asks of its machine |
 | `calls` | the checkpoints, model calls and waits in it, separated by commas |
 | `reason` | the code of the rule by which a region was not cut; else empty |
-| `critical` | whether the path with the most container starts leads through it |
+| `cost` | what a region costs in starts of containers; else empty |
+| `seconds` | how long its calls took in the execution whose durations the drawing has; else 0 |
+| `critical` | whether the critical path leads through it: of durations, else of container starts |
 
 Attributes of an edge: `control` (control may continue there), `cut` (in a new container), `label`
 (of a test), and `data`: the variables, separated by commas, that the source sets and the target
@@ -26,10 +28,14 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import networkx as nx
 
+from kitaru.runtime.steps.blocks import Function
 from kitaru.wire.plan import Block, Plan, Step
 from kitaru_targets.graph.model import Graph, Node
 
@@ -59,7 +65,8 @@ def network_of(graph: Graph, plan: Plan, steps: str) -> nx.DiGraph[str]:
         known = network.get_edge_data(edge.source, edge.target, {}).get("label", "")
         label = " or ".join(dict.fromkeys(filter(None, [known, edge.label])))
         network.add_edge(edge.source, edge.target, control=True, cut=edge.cut, label=label, data="")
-    path = set(critical_path(network))
+    marked = {node.id for node in graph.nodes if node.critical}
+    path = marked or set(critical_path(network))
     for name, attributes in network.nodes(data=True):
         attributes["critical"] = name in path
     for (source, target), variables in _data_edges(plan, steps).items():
@@ -70,14 +77,96 @@ def network_of(graph: Graph, plan: Plan, steps: str) -> nx.DiGraph[str]:
     return network
 
 
-def critical_path(network: nx.DiGraph[str]) -> list[str]:
-    """Return the nodes of the path with the most sequential container starts."""
+def critical_path(network: nx.DiGraph[str], by: str = "containers") -> list[str]:
+    """Return the nodes of the path with the largest sum of an attribute of its nodes.
+
+    The attribute is `containers` by default: the path with the most sequential container starts.
+    """
     control: nx.DiGraph[str] = nx.DiGraph()
     control.add_nodes_from(network)
     for source, target, attributes in network.edges(data=True):
         if attributes["control"]:
-            control.add_edge(source, target, containers=network.nodes[target]["containers"])
-    return list(nx.dag_longest_path(control, weight="containers", default_weight=0))
+            control.add_edge(source, target, weight=network.nodes[target][by])
+    return list(nx.dag_longest_path(control, default_weight=0))
+
+
+@dataclass(frozen=True, slots=True)
+class TimedCall:
+    """A recorded call: where it is in the source, its function, and when it ran, in seconds."""
+
+    file: str
+    line: int
+    name: str
+    start: float
+    end: float
+
+
+def timed(graph: Graph, network: nx.DiGraph[str], calls: Iterable[TimedCall]) -> Graph:
+    """Return the drawing with the duration of each node, and the critical path marked.
+
+    A node takes the time in which at least one of its calls ran. Several nodes may share a line,
+    such as those of a helper that is called twice; then they have no duration, unless there was one
+    call for each.
+    """
+    spans: dict[str, list[tuple[float, float]]] = {}
+    groups: dict[tuple[str, ...], list[TimedCall]] = {}
+    for call in calls:
+        groups.setdefault(_places(graph, network, call), []).append(call)
+    for nodes, group in groups.items():
+        group.sort(key=lambda call: call.start)
+        if len(nodes) == 1:
+            spans.setdefault(nodes[0], []).extend((call.start, call.end) for call in group)
+        elif len(nodes) == len(group):
+            for node, call in zip(nodes, group, strict=True):
+                spans.setdefault(node, []).append((call.start, call.end))
+    seconds = {node: _covered(found) for node, found in spans.items()}
+    nx.set_node_attributes(network, seconds, "seconds")
+    path = critical_path(network, "seconds")
+    whole = sum(seconds.get(node, 0.0) for node in path) or 1.0
+    edges = set(pairwise(path))
+    return replace(
+        graph,
+        nodes=tuple(
+            replace(
+                node,
+                seconds=seconds.get(node.id, 0.0),
+                critical=node.id in path and node.id in seconds,
+                details=(*node.details, *_duration(node.id, seconds, path, whole)),
+            )
+            for node in graph.nodes
+        ),
+        edges=tuple(replace(e, critical=(e.source, e.target) in edges) for e in graph.edges),
+    )
+
+
+def _places(graph: Graph, network: nx.DiGraph[str], call: TimedCall) -> tuple[str, ...]:
+    """Return the nodes that contain a call.
+
+    The calls of a fan-out may be on a line of their own, between the fan-out and its join.
+    """
+    making = [n for n in graph.nodes if call.name in network.nodes[n.id]["calls"].split(", ")]
+    making = [node for node in making if node.span.file == call.file]
+    here = [n.id for n in making if n.span.line <= call.line <= n.span.end_line]
+    if not here:
+        above = [node for node in making if node.span.line <= call.line]
+        here = [node.id for node in sorted(above, key=lambda node: node.span.line)[-1:]]
+    return tuple(here)
+
+
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Return the length of the union of spans."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _duration(node: str, seconds: dict[str, float], path: list[str], whole: float) -> list[str]:
+    if node not in seconds:
+        return []
+    share = f", {seconds[node] / whole:.0%} of the path" if node in path else ""
+    return [f"{seconds[node]:.2f} s{share}"]
 
 
 def graphml(network: nx.DiGraph[str]) -> str:
@@ -113,6 +202,8 @@ def _attributes(node: Node, step: Step | None) -> dict[str, Any]:
         "gpu": asked.gpu if asked else 0,
         "isolated": bool(step and step.isolated),
         "reason": node.reason,
+        "cost": node.cost,
+        "seconds": node.seconds,
     }
 
 
@@ -122,7 +213,7 @@ def _data_edges(plan: Plan, steps: str) -> dict[tuple[str, str], set[str]]:
     A definition reaches a block if there is a path on which no other block sets the variable.
     Control only jumps forward, so one pass over the blocks finds all of them.
     """
-    functions = {f.name: f for f in ast.parse(steps).body if isinstance(f, ast.FunctionDef)}
+    functions = {f.name: f for f in ast.parse(steps).body if isinstance(f, Function)}
     reaching: dict[str, dict[str, set[str]]] = {block.name: {} for block in plan.blocks}
     found: dict[tuple[str, str], set[str]] = {}
     for block in plan.blocks:
@@ -148,7 +239,7 @@ class _Variables:
     `replaced` those that it certainly sets.
     """
 
-    def __init__(self, block: Block, function: ast.FunctionDef | None) -> None:
+    def __init__(self, block: Block, function: Function | None) -> None:
         self.read: set[str] = set()
         self.set: set[str] = set()
         self.replaced: set[str] = set()

@@ -11,9 +11,9 @@ from kitaru_compiler.diagnostics.catalogue import load
 from kitaru_templates.render import render
 
 from kitaru.wire.printable import visible
-from kitaru_targets.graph.draw import drawn, said
+from kitaru_targets.graph.draw import counted, drawn, said
 from kitaru_targets.graph.model import Graph, Node
-from kitaru_targets.graph.text import lines_of
+from kitaru_targets.graph.text import highlighted
 
 
 def page(graph: Graph, sources: Mapping[str, str], title: str = "") -> str:
@@ -28,6 +28,7 @@ def page(graph: Graph, sources: Mapping[str, str], title: str = "") -> str:
     page = _Page(graph, files)
     values = {
         **drawn(graph),
+        "is_critical": any(node.critical for node in graph.nodes),
         "style": "",
         "title": title,
         "summary": _summary(graph, title),
@@ -64,16 +65,16 @@ class _Page:
 
     def file(self, name: str, text: str) -> dict[str, Any]:
         """Return the template's data for one file."""
-        lines = enumerate(lines_of(text), 1)
-        return {"name": name, "lines": [self._line(name, number, line) for number, line in lines]}
+        lines = enumerate(highlighted(text), 1)
+        return {"name": name, "lines": [self._line(name, number, parts) for number, parts in lines]}
 
-    def _line(self, file: str, number: int, text: str) -> dict[str, Any]:
+    def _line(self, file: str, number: int, parts: list[tuple[str, str]]) -> dict[str, Any]:
         id_ = f"line-{self._number[file]}-{number}"
         nodes = self._at.get(id_, [])
         return {
             "id": id_,
             "number": number,
-            "text": visible(text),
+            "parts": [(kind, visible(text)) for kind, text in parts],
             "nodes": " ".join(f"node-{index}" for index, _ in nodes),
             "first": f"node-{nodes[0][0]}" if nodes else "",
             "said": "; ".join(said(node) for _, node in nodes),
@@ -106,7 +107,7 @@ def _summary(graph: Graph, title: str) -> str:
     waits = sum(node.kind == "wait" for node in graph.nodes)
     regions = sum(node.kind == "region" for node in graph.nodes)
     counts = [(steps, "step"), (waits, "wait"), (regions, "region")]
-    shown = ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in counts if n)
+    shown = counted(counts)
     return f"{shown} for {title}" if title else shown
 
 

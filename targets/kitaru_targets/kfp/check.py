@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -34,15 +34,31 @@ _DEFAULTS: dict[str, tuple[type, ...]] = {
 }
 
 
-def document(text: str, *, longest_name: int, most_bytes: int) -> list[str]:
+# Yields the faults of the documents after the first one, from the executors of the first.
+Others = Callable[[Sequence[dict[str, Any]], Mapping[str, Any]], Iterator[str]]
+
+
+def no_others(found: Sequence[dict[str, Any]], _: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a fault if there is another document, which the SDK of Vertex does not read."""
+    if found:
+        yield "there is a second document"
+
+
+def document(
+    text: str, *, longest_name: int, most_bytes: int, others: Others = no_others
+) -> list[str]:
     """Return the faults in a document's text with their locations; empty if it is valid."""
     if len(text.encode()) > most_bytes:
         return [f"the document has more than {most_bytes:,} bytes"]
     try:
-        spec = read.parse(text)
+        documents = read.parse_all(text)
     except (yaml.YAMLError, ValueError) as error:
         return [f"the document cannot be read: {error}"]
-    return list(_problems(spec, longest_name))
+    if not documents:
+        return ["there is no document"]
+    spec, *rest = documents
+    found = list(_problems(spec, longest_name))
+    return found or [*others(rest, spec["deploymentSpec"]["executors"])]
 
 
 def _problems(spec: dict[str, Any], longest_name: int) -> Iterator[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from kitaru.wire.structs import Struct
 from kitaru_targets.common.node_names import KEY, MAX_KEY, RESERVED_SUFFIX
 from kitaru_targets.kfp import conditions
 
@@ -16,8 +16,7 @@ _FOUND = re.compile(r"pipelinechannel--[a-z0-9-]+-Output")
 _MAX_DEPTH = 95
 
 
-@dataclass(frozen=True, slots=True)
-class _Dag:
+class _Dag(Struct):
     name: str
     component: dict[str, Any]
     components: dict[str, Any]

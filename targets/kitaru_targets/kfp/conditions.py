@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from kitaru.wire.structs import Struct
 
 _NAME = r"inputs\.parameter_values\['(?P<{0}>pipelinechannel--[a-z0-9-]+--[a-z]+)'\]"
 _WORD = r"'[A-Za-z0-9_-]+'"
@@ -20,8 +21,7 @@ _TERM = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct):
     """The input called `name` is one of `words`, or is not one of them if `negated`."""
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from kitaru.wire import amounts
@@ -32,8 +32,18 @@ _TYPES: dict[parameters.Native, str] = {
 _GPU = "nvidia.com/gpu"
 
 
-def emit(plan: Plan, wiring: ContainerSpec, *, longest_name: int, longest_key: int) -> Emission:
-    """Return the document for a plan; raise UsageError if a name or value is not valid in it."""
+def emit(
+    plan: Plan,
+    wiring: ContainerSpec,
+    *,
+    longest_name: int,
+    longest_key: int,
+    second: Callable[[Iterable[str]], dict[str, Any]] = lambda _: {},
+) -> Emission:
+    """Return the document for a plan; raise UsageError if a name or value is not valid in it.
+
+    `second` returns what follows as a second document, from the names of the executors.
+    """
     root = task_groups.build(plan, longest=longest_key)
     components = _Components(plan, wiring)
     document = {
@@ -49,7 +59,10 @@ def emit(plan: Plan, wiring: ContainerSpec, *, longest_name: int, longest_key: i
     }
     steps = {task.key: task.step.name for task in root.tasks()}
     groups = {group.key: group.span for group in root.groups() if group.span is not None}
-    return Emission(yaml.dump(document), steps, groups)
+    text = yaml.dump(document, wiring.about.header)
+    if also := second(components.executors()):
+        text += f"---\n{yaml.dump(also)}"
+    return Emission(text, steps, groups)
 
 
 def _info(plan: Plan, longest: int) -> dict[str, str]:
@@ -140,6 +153,9 @@ class _Components:
             number = sum(1 for other in self._names if other.base == profile.base) + 1
             self._names[profile] = profile.base if number == 1 else f"{profile.base}-{number}"
         return self._names[profile]
+
+    def about(self, step: Step) -> str:
+        return self._wiring.about.step(step)
 
     def inputs(self) -> list[str]:
         return [parameter.name for parameter in self._plan.parameters]
@@ -272,7 +288,7 @@ def _step_task(
             "backoffFactor": float(task.step.backoff),
             "backoffMaxDuration": "3600s",
         }
-    return _task(task.key, task.needs, body)
+    return yaml.Noted(components.about(task.step), _task(task.key, task.needs, body))
 
 
 def _group_task(child: task_groups.Group, group: task_groups.Group) -> dict[str, Any]:
@@ -285,7 +301,18 @@ def _group_task(child: task_groups.Group, group: task_groups.Group) -> dict[str,
         body["triggerPolicy"] = {"condition": conditions.write(list(child.tests))}
     if child.loop:
         body |= _iterator(child, child.loop)
-    return _task(child.key, child.needs, body)
+    made = _task(child.key, child.needs, body)
+    return yaml.Noted(_purpose(child), made) if _purpose(child) else made
+
+
+def _purpose(group: task_groups.Group) -> str:
+    place = f"{group.span.file}:{group.span.line}" if group.span else ""
+    match group.kind:
+        case "branch" | "arm":
+            return f"{place} - {group.when}" if group.when else place
+        case "loop":
+            return f"{place} - once for each item"
+    return f"{place} - the steps after it, if the flow continues"
 
 
 def _iterator(group: task_groups.Group, loop: task_groups.Loop) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Span, Step, StepItem, WaitItem
+from kitaru.wire.structs import Struct
+from kitaru_targets.common import branches
 from kitaru_targets.common.node_names import Keys
 from kitaru_targets.kfp.conditions import Comparison
 
@@ -28,8 +30,7 @@ LIST = "Output"
 Output = Literal["next", "status", "Output"]
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(Struct):
     """An output of a task, under its name as an input of every reader."""
 
     task: str
@@ -50,8 +51,7 @@ class Task:
     needs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(Struct):
     """The iteration of a group, `parallel` at a time: over the list in a channel, or `items`."""
 
     channel: Channel | None
@@ -64,7 +64,7 @@ class Group:
     """A group of tasks: the root, a segment, a wrapper or an arm of a branch, or a loop.
 
     `channels` are the outputs of outside tasks that the group or its children read. `exposes` is
-    the inner task whose outputs its siblings can read.
+    the inner task whose outputs its siblings can read. `when` is the condition for a reader.
     """
 
     key: str
@@ -77,6 +77,7 @@ class Group:
     channels: dict[Channel, None] = field(default_factory=dict)
     exposes: dict[Output, str] = field(default_factory=dict)
     loop: Loop | None = None
+    when: str = ""
 
     def groups(self) -> Iterator[Group]:
         """Yield this group and every group in it, parents first."""
@@ -187,7 +188,7 @@ class _Builder:
         line.group, line.last, line.decider, line.ended = segment, "", "", ()
 
     def _branch(self, line: _Line, item: BranchItem) -> None:
-        arms = [arm for arm in _flatten(item) if any(True for _ in _steps_in(arm))]
+        arms = [arm for arm in branches.arms(item) if any(True for _ in _steps_in(arm.items))]
         if not arms:
             return
         if not item.decider or not self._visible(line, item.decider):
@@ -197,44 +198,40 @@ class _Builder:
             self._enter_segment(line)
         self._wrapper(line, item, arms)
 
-    def _wrapper(self, line: _Line, item: BranchItem, arms: list[tuple[LayoutItem, ...]]) -> None:
+    def _wrapper(self, line: _Line, item: BranchItem, arms: list[branches.Arm]) -> None:
         decider = item.decider or ""
-        key = self._keys.take(f"if-line-{item.span.line}", fallback="if")
+        key = self._keys.take(branches.name(item), fallback="if")
         needs = (line.last,) if line.last else ()
-        wrapper = Group(key, "branch", line.group, item.span, needs)
+        wrapper = Group(key, "branch", line.group, item.span, needs, when=f"if {item.test}".strip())
         line.group.children.append(wrapper)
         line.last = wrapper.key
-        for number, arm in enumerate(arms, 1):
-            names = tuple(_steps_in(arm))
-            end = self._arm(wrapper, f"{key}-arm-{number}", decider, arm, names)
+        for arm in arms:
+            names = tuple(_steps_in(arm.items))
+            end = self._arm(wrapper, decider, arm, names)
             line.may_end = line.may_end or end.may_end
-            if self._surely_ends(arm):
+            if self._surely_ends(arm.items):
                 line.ended = (*(line.ended if line.decider else ()), *names)
                 line.decider = decider
             else:
                 line.unknown = line.unknown or end.may_end
 
     def _arm(
-        self,
-        wrapper: Group,
-        key: str,
-        decider: str,
-        arm: tuple[LayoutItem, ...],
-        names: tuple[str, ...],
+        self, wrapper: Group, decider: str, arm: branches.Arm, names: tuple[str, ...]
     ) -> _Line:
         channel = self._channel(wrapper, decider, "next")
-        group = Group(self._keys.take(key, fallback="arm"), "arm", wrapper, wrapper.span)
+        key = self._keys.take(arm.name, fallback="arm")
+        group = Group(key, "arm", wrapper, wrapper.span, when=arm.when)
         group.tests = (Comparison(channel.name, names),)
         _read(group, [channel])
         wrapper.children.append(group)
         line = _Line(group, group)
-        self.walk(line, arm)
+        self.walk(line, arm.items)
         return line
 
-    def _guarded(self, line: _Line, arms: list[tuple[LayoutItem, ...]]) -> None:
+    def _guarded(self, line: _Line, arms: list[branches.Arm]) -> None:
         """Emit the arms one after the other: if several steps decide, guards must select."""
         self._enter_segment(line)
-        for item in (item for arm in arms for item in arm):
+        for item in (item for arm in arms for item in arm.items):
             match item:
                 case FanItem():
                     self._loop(line, item)
@@ -298,13 +295,3 @@ def _steps_in(items: Sequence[LayoutItem]) -> Iterator[str]:
                     yield from _steps_in(arm)
             case WaitItem():
                 pass
-
-
-def _flatten(item: BranchItem) -> Iterator[tuple[LayoutItem, ...]]:
-    """Yield the arms, with an `elif` chain as siblings: one step decides all of them."""
-    for arm in item.arms:
-        inner = arm[0] if len(arm) == 1 else None
-        if isinstance(inner, BranchItem) and item.decider and inner.decider == item.decider:
-            yield from _flatten(inner)
-        else:
-            yield arm

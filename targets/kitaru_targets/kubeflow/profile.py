@@ -9,6 +9,9 @@ from kitaru_targets.base import Transport
 # Pod labels and Argo's node names are derived from the name.
 MAX_NAME = 120
 
+# What a step becomes, in the words of the orchestrator.
+UNIT = "task (one pod)"
+
 PROFILE = Profile(
     name="kubeflow",
     branches=True,
@@ -24,4 +27,4 @@ PROFILE = Profile(
 
 # Open-source Kubeflow rejects run parameters of more than 10,000 bytes in total, including Kitaru's
 # own parameters and the punctuation.
-TRANSPORT = Transport(longest_together=8_000)
+TRANSPORT = Transport(longest_together=8_000, pods=True)

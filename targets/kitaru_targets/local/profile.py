@@ -9,6 +9,9 @@ from kitaru_targets.base import Transport
 # Some systems truncate or reject longer arguments of a process.
 TRANSPORT = Transport(image="", inline=False, longest_input=4_096, takes_empty=False, local=True)
 
+# What a step becomes, in the words of the orchestrator.
+UNIT = "process"
+
 PROFILE = Profile(
     name="local",
     branches=False,

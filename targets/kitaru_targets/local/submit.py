@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
+from kitaru.runtime.journal import rounds
 from kitaru.stores import Store, open_store
 from kitaru.wire import keys
 from kitaru_targets.base import Submitted
@@ -39,7 +40,9 @@ from kitaru_targets.local.validate import parsed
 _OPTIONS = frozenset({"python"})
 _LOOK_SECONDS = 0.02
 # Variables for the steps of a dry run or a container, which a process here must not inherit.
-_LEFT_OUT = frozenset({"KITARU_MODE", "KITARU_BUNDLE", "PYTHONHOME", "PYTHONSAFEPATH"})
+_LEFT_OUT = frozenset(
+    {"KITARU_MODE", "KITARU_BUNDLE", rounds.VARIABLE, "PYTHONHOME", "PYTHONSAFEPATH"}
+)
 
 
 def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, str]) -> Submitted:
@@ -57,9 +60,14 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     return start(content, parameters, options.get("python", ""))
 
 
-def start(document: Mapping[str, Any], given: Mapping[str, Any], python: str = "") -> Submitted:
-    """Start the process of a document; see `submit`."""
+def start(
+    document: Mapping[str, Any], given: Mapping[str, Any], python: str = "", round: int = 0
+) -> Submitted:
+    """Start the process of a document for a round of its execution, 0 for any; see `submit`."""
     python = python or sys.executable
+    if round:
+        variables = {**document["environment"], rounds.VARIABLE: str(round)}
+        document = {**document, "environment": variables}
     store = open_store(str(given[parameters.STORE]))
     exec_id = str(given[parameters.EXECUTION])
     try:

@@ -2,8 +2,9 @@
 
 A step that depends on a step of a branch that was not taken never runs, and no step can depend on a
 condition: there is no join. The steps are therefore in program order, each depending on the
-previous one, up to a step that conditions read. The later steps are in a condition with no step
-after it (`chain.split`), and once more after each wait for which the run stays open (`chain.asks`).
+previous one, up to a step that conditions read. The later steps are in one condition for each arm,
+with a copy of the steps behind all arms (`chain.ways`), and once more after each wait for which the
+run stays open (`chain.asks`).
 """
 
 from __future__ import annotations
@@ -71,13 +72,25 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     emitter = _Emitter(plan, wiring)
     document = {
         "Version": VERSION,
-        "Metadata": {},
+        "Metadata": {"Origin": " ".join(wiring.about.header)} if wiring.about.header else {},
         "Parameters": [_parameter(p) for p in _declared(plan, wiring)],
         "Steps": emitter.steps(),
     }
     text = f"{json_format.dump(document)}\n"
     limits.check_size(plan, text, LIMITS)
     return Emission(text, emitter.nodes, emitter.groups, tuple(emitter.asking))
+
+
+def starts(plan: Plan) -> tuple[int, int]:
+    """Return how many jobs start in a row at most, and how many of them find nothing to do."""
+    name = _decider(plan)
+    return chain.started(plan, name), chain.idle(plan, name)
+
+
+def _decider(plan: Plan) -> str | None:
+    most = profile.PROFILE.max_steps
+    assert most is not None
+    return chain.decider(plan, most, asking=profile.QUEUE in plan.options)
 
 
 def _declared(plan: Plan, wiring: ContainerSpec) -> tuple[parameters.Declared, ...]:
@@ -111,23 +124,28 @@ class _Emitter:
 
     def steps(self) -> list[dict[str, Any]]:
         """Return the chain, which ends in the conditions, if any."""
-        split, order = chain.split(self._plan), chain.order(self._plan)
-        if split is None:
+        order, asking = chain.order(self._plan), profile.QUEUE in self._plan.options
+        name = _decider(self._plan)
+        if name is None:
             return self._chain(order)
-        behind = {*split.then, *split.otherwise}
-        self._always = self._chain([name for name in order if name not in behind])
-        decider = next(s for s in self._always if self.nodes.get(s["Name"]) == split.decider)
+        ways = chain.ways(self._plan, name)
+        behind = {step for way in ways for step in way.then}
+        self._always = self._chain([step for step in order if step not in behind])
+        decider = next(s for s in self._always if self.nodes.get(s["Name"]) == name)
         decider["PropertyFiles"] = [_PROPERTY_FILE]
-        goes_on = [self._split(split)] if behind else []
-        return [*self._always, *goes_on, *map(self._asked, self._asks(split))]
+        most = profile.PROFILE.max_steps or 0
+        room = most - len(self._plan.steps) - chain.copies(ways)
+        asks = self._asks(name, room) if asking else ()
+        return [
+            *self._always,
+            *(self._way(name, way) for way in ways),
+            *map(self._asked, asks),
+        ]
 
-    def _asks(self, split: chain.Split) -> tuple[chain.Ask, ...]:
+    def _asks(self, decider: str, most: int) -> tuple[chain.Ask, ...]:
         """Return the waits for which the run stays open: none if the copies would be too many."""
-        asks = chain.asks(self._plan, split.decider) if profile.QUEUE in self._plan.options else ()
-        most = profile.PROFILE.max_steps
-        assert most is not None
-        copies = sum(len(ask.then) + 1 for ask in asks)
-        return asks if len(self._plan.steps) + copies <= most else ()
+        asks = chain.asks(self._plan, decider)
+        return asks if sum(len(ask.then) + 1 for ask in asks) <= most else ()
 
     def _chain(self, names: Sequence[str], before: str = "") -> list[dict[str, Any]]:
         """Return steps, each after the previous one, and the first after `before`, if any."""
@@ -177,10 +195,10 @@ class _Emitter:
                 return made
         return None
 
-    def _split(self, split: chain.Split) -> dict[str, Any]:
-        test = _test(self._key[split.decider], split.output, split.words)
-        key = self._group(f"after-{self._key[split.decider]}", split.span)
-        return _condition(key, [test], self._chain(split.then), self._chain(split.otherwise))
+    def _way(self, decider: str, way: chain.Way) -> dict[str, Any]:
+        test = _test(self._key[decider], "next", way.words)
+        key = self._group(way.name or f"after-{self._key[decider]}", way.span)
+        return _condition(key, [test], self._chain(way.then), [])
 
     def _asked(self, ask: chain.Ask) -> dict[str, Any]:
         """Return the wait's callback and the steps after it, for a run in which it was asked."""
@@ -228,7 +246,7 @@ class _Emitter:
             "Type": "Processing",
             "Arguments": self._arguments(step, key),
             "DisplayName": key,
-            "Description": _place(f"{step.span.file}:{step.span.line}"),
+            "Description": _place(self._wiring.about.step(step)),
             "RetryPolicies": _RETRIES,
         }
 

@@ -36,6 +36,9 @@ OPTIONS = {
     VOLUME: Option("the size of a step's disk in gigabytes: a whole number", _NUMBER, 16_384),
 }
 
+# What a step becomes, in the words of the orchestrator.
+UNIT = "processing job"
+
 PROFILE = Profile(
     name="sagemaker",
     # A step can depend neither on a condition nor on a step of a branch that was not taken.

@@ -9,6 +9,9 @@ from kitaru_targets.base import Transport
 # A job id has at most 128 characters, and the SDK appends a time stamp to the pipeline's name.
 MAX_NAME = 113
 
+# What a step becomes, in the words of the orchestrator.
+UNIT = "task (one custom job)"
+
 PROFILE = Profile(
     name="vertex",
     branches=True,

@@ -69,11 +69,11 @@ class Proxy:
         connection = http.client.HTTPConnection(HOST, self.server.port, timeout=300)
         try:
             connection.request(asked.head, asked.path, asked.body or None, asked.headers)
-            answer = connection.getresponse()
-            headers = {k: v for k, v in answer.getheaders() if k.lower() not in _NOT_SENT_BACK}
-            # fake-gcs-server leaves it out where obstore insists on one.
-            headers = {"ETag": '"1"'} | headers
-            return Message(str(answer.status), "", headers, answer.read())
+            with connection.getresponse() as answer:
+                headers = {k: v for k, v in answer.getheaders() if k.lower() not in _NOT_SENT_BACK}
+                # fake-gcs-server leaves it out where obstore insists on one.
+                headers = {"ETag": '"1"'} | headers
+                return Message(str(answer.status), "", headers, answer.read())
         finally:
             connection.close()
 

@@ -78,7 +78,8 @@ def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) ->
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, named)
-        return connection.getresponse().status
+        with connection.getresponse() as answer:
+            return answer.status
     finally:
         connection.close()
 

@@ -46,27 +46,28 @@ TRY_STAYS_TOGETHER = Rule(
     code="KIT312",
     name="try-stays-together",
     severity="note",
-    what="A `try` statement with several checkpoints stays in one step.",
+    what="Several checkpoints in a `try` statement stay in one step.",
     why=(
         "The handler must receive what the body raises, and an exception does not cross from "
-        "one container to the next. So the body stays together, and so does a handler that reads "
-        "the exception after it has called a checkpoint. What a handler calls otherwise is cut, "
-        "and a body with one call is a step of its own, without a note. A caught failure is "
-        "recorded, and every replay raises it again."
+        "one container to the next. So a statement of the body that makes several calls stays "
+        "together, and so does a body with a `finally`, and a handler that reads the exception "
+        "after it has called a checkpoint. Otherwise the body is cut between its calls, and what "
+        "a handler calls is cut. A caught failure is recorded, and every replay raises it again."
     ),
     bad="""\
 try:
     text = draft(brief)
     text = polish(text)
-except ValueError as error:
-    text = fallback(brief)
+finally:
+    release(brief)
 """,
     good="""\
 try:
     text = draft(brief)
+    text = polish(text)
 except ValueError as error:
     text = fallback(brief)
-text = polish(text)
+release(brief)
 """,
 )
 
@@ -131,9 +132,9 @@ HELPER_STAYS_TOGETHER = Rule(
     why=(
         "Such a function is cut like the flow's own body if the compiler knows which function "
         "is called, and with which arguments. A function is called as a whole if it calls "
-        "itself, is decorated, async or a generator, inspects its frame, accepts any number of "
-        "arguments, or needs a default that all calls share. Its checkpoints are still recorded "
-        "one by one."
+        "itself, is decorated or a generator, inspects its frame, accepts any number of "
+        "arguments, or needs a default that all calls share, and if it is async in a flow that is "
+        "not. Its checkpoints are still recorded one by one."
     ),
     bad="""\
 def refine(text, rounds):
@@ -163,17 +164,23 @@ LOCAL_FUNCTION_CALLS_CHECKPOINTS = Rule(
         "A function defined in the flow's body calls checkpoints. The code that follows stays "
         "in one step, up to the last call of that function."
     ),
-    why="The function uses variables of the running flow, which do not cross a cut.",
+    why=(
+        "The function uses variables of the running flow, which do not cross a cut. A local "
+        "function that is only called is cut at its calls instead. This one is stored, passed, "
+        "decorated or a generator, assigns `nonlocal` variables, or may read a variable without "
+        "a value."
+    ),
     bad="""\
 @flow
 def main(topic: str):
     def ask(q): return answer(q, topic)
-    return ask("why?")
+    return list(map(ask, ("why?", "how?")))
 """,
     good="""\
 @flow
 def main(topic: str):
-    return answer("why?", topic)
+    def ask(q): return answer(q, topic)
+    return [ask("why?"), ask("how?")]
 """,
 )
 
@@ -309,18 +316,21 @@ DYNAMIC_DISPATCH = Rule(
     what="A call may reach a checkpoint through a value, such as a table of tools.",
     why=(
         "The checkpoint is known only at run time, so it cannot become a step of its own. The "
-        "call is still recorded under the checkpoint's name."
+        "call is still recorded under the checkpoint's name. A table of at most eight checkpoints "
+        "that is written out, and that no code changes or passes on, is cut: each entry is an arm."
     ),
     bad="""\
-TOOLS = {"search": search, "calc": calc}
+TOOLS = {"search": search}
+TOOLS["calc"] = calc
 
 result = TOOLS[name](query)
 """,
     good="""\
-if name == "search":
-    result = search(query)
-else:
-    result = calc(query)
+TOOLS = {"search": search, "calc": calc}
+
+@flow
+def main(name: str, query: str):
+    return TOOLS[name](query)
 """,
 )
 
@@ -362,6 +372,31 @@ INTERNAL_FAULT = Rule(
     ),
     bad="",
     good="KITARU_TRACEBACK=1 kitaru check flows.py:main",
+)
+
+TASKS_STAY_TOGETHER = Rule(
+    code="KIT326",
+    name="tasks-stay-together",
+    severity="note",
+    what="Tasks and coroutines of an async flow stay in one step, up to their last use.",
+    why=(
+        "A call that is not awaited where it is written runs later, beside other code, and a task "
+        "ends with its process. `await` of a call, `await asyncio.gather(…)` of calls of "
+        "checkpoints, and a `TaskGroup` of such calls are cut. Each checkpoint inside is still "
+        "recorded on its own."
+    ),
+    bad="""\
+@flow
+async def main(topic: str) -> list[str]:
+    drafting = asyncio.create_task(draft(topic))
+    checked = await check(topic)
+    return [await drafting, checked]
+""",
+    good="""\
+@flow
+async def main(topic: str) -> list[str]:
+    return await asyncio.gather(draft(topic), check(topic))
+""",
 )
 
 UNREACHABLE_CODE = Rule(

@@ -88,11 +88,11 @@ CHECKPOINT_AWAITED = Rule(
     code="KIT405",
     name="checkpoint-awaited",
     severity="error",
-    what="The call of a checkpoint is awaited, or passed to an event loop.",
+    what="The call of a checkpoint is awaited, or passed to an event loop, and returns its result.",
     why=(
-        "In a flow, the call of a checkpoint returns its result, even if the checkpoint is "
-        "async: Kitaru runs the coroutine. An event loop rejects a value that is not a "
-        "coroutine. Use `.submit()` to run calls concurrently."
+        "The call of an async checkpoint returns a coroutine only in a coroutine. In a plain flow "
+        "it returns its result: Kitaru runs the coroutine. The call of a plain checkpoint returns "
+        "its result everywhere. An event loop rejects a value that is not a coroutine."
     ),
     bad="""\
 @flow
@@ -242,6 +242,75 @@ def draft(topic: str) -> str: ...
 def draft(topic: str) -> str: ...
 """,
     fix=Fix("Writes a number for its text, and seconds for a `timedelta`.", is_safe=True),
+)
+
+BLOCKING_IN_ASYNC_FLOW = Rule(
+    code="KIT415",
+    name="blocking-in-async-flow",
+    severity="warning",
+    what="An async flow calls `kitaru.wait`, `kitaru.llm` or `kitaru.memory`, which block.",
+    why=(
+        "The call blocks the event loop, and with it all other tasks of the flow. `kitaru.aio` has "
+        "the same functions as coroutines."
+    ),
+    bad="""\
+@flow
+async def main(text: str):
+    return kitaru.wait(name="ok")
+""",
+    good="""\
+@flow
+async def main(text: str):
+    return await kitaru.aio.wait(name="ok")
+""",
+    fix=Fix("Awaits the function of `kitaru.aio`.", is_safe=True),
+)
+
+WAIT_BLOCKS_TASKS = Rule(
+    code="KIT416",
+    name="wait-blocks-tasks",
+    severity="error",
+    what="An async flow that makes tasks calls `kitaru.wait`, which blocks them.",
+    why=(
+        "The process ends when a flow waits, and with it the tasks that run beside the wait. An "
+        "awaited wait suspends its own task only: the execution waits when no other task can "
+        "continue."
+    ),
+    bad="""\
+@flow
+async def main(text: str):
+    drafting = asyncio.create_task(draft(text))
+    ok = kitaru.wait(name="ok")
+    return ok and await drafting
+""",
+    good="""\
+@flow
+async def main(text: str):
+    drafting = asyncio.create_task(draft(text))
+    ok = await kitaru.aio.wait(name="ok")
+    return ok and await drafting
+""",
+    fix=Fix("Awaits the function of `kitaru.aio`.", is_safe=True),
+)
+
+CALL_NEVER_AWAITED = Rule(
+    code="KIT417",
+    name="call-never-awaited",
+    severity="error",
+    what="The call of an async checkpoint or function is a statement of its own, not awaited.",
+    why="The call returns a coroutine. Nothing of it runs, and nothing is recorded.",
+    bad="""\
+@flow
+async def main(text: str) -> str:
+    publish(text)
+    return text
+""",
+    good="""\
+@flow
+async def main(text: str) -> str:
+    await publish(text)
+    return text
+""",
 )
 
 LONG_POLLING = Rule(

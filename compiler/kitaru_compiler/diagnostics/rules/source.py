@@ -71,24 +71,22 @@ SEVERAL_FLOWS = Rule(
     good="kitaru compile flows.py:review --target vertex",
 )
 
-ASYNC_OR_GENERATOR_FLOW = Rule(
+GENERATOR_FLOW = Rule(
     code="KIT106",
-    name="async-or-generator-flow",
+    name="generator-flow",
     severity="error",
-    what="The flow is an async function or a generator.",
-    why=(
-        "A flow's body runs once, in order, and is cut into steps. No event loop spans two "
-        "containers, and a call of a generator function runs nothing."
-    ),
+    what="The flow is a generator.",
+    why="A call of a generator function runs nothing.",
     bad="""\
 @flow
-async def main(topic: str):
-    return await research(topic)
+def main(topics: list[str]):
+    for topic in topics:
+        yield research(topic)
 """,
     good="""\
 @flow
-def main(topic: str):
-    return research(topic)  # research may be an async checkpoint
+def main(topics: list[str]):
+    return [research(topic) for topic in topics]
 """,
 )
 

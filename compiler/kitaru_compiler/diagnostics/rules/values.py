@@ -338,10 +338,14 @@ MODULE_STATE = Rule(
     code="KIT214",
     name="module-state",
     severity="note",
-    what="The flow uses a module-level iterator, queue, connection or similar object twice.",
+    what=(
+        "The flow uses a module-level iterator, queue, connection or similar object twice, or "
+        "sets a context variable."
+    ),
     why=(
         "Its state cannot be passed to another process. So the code between its uses runs in "
-        "one process: the cut is not made, and a resume starts with a new object."
+        "one process: the cut is not made, and a resume starts with a new object. After a "
+        "context variable is set, no cut is made until it has its first value again."
     ),
     bad="""\
 IDS = itertools.count()

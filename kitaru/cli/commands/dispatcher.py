@@ -1,0 +1,132 @@
+"""`kitaru dispatcher`: continue what was answered or invoked, and show what is due."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kitaru.cli import options
+from kitaru.cli.clients import client_of, reader_of
+from kitaru.cli.groups import Group
+from kitaru.cli.output import Output, counted, label
+from kitaru.errors import EnvironmentFailure
+from kitaru.runtime.engine.signals import Terminated
+
+if TYPE_CHECKING:
+    from kitaru.ops.dispatch import Moved
+
+# Without a dispatcher, what is due stays due for longer than this.
+_LATE_SECONDS = 120.0
+# Executions in the JSON document: of a long run, the last ones.
+_LISTED = 1_000
+
+
+@click.group(cls=Group, short_help="Continue what was answered or invoked.")
+def dispatcher() -> None:
+    """Continue executions that were answered or invoked, and show what is due.
+
+    Any number of dispatchers may run on one store, and each may be killed at any time. `kitaru
+    serve` contains one.
+    """
+
+
+@dispatcher.command()
+@click.option(
+    "--once", is_flag=True, help="Do what is due now, and return. For cron, or a serverless job."
+)
+@options.processes
+@options.store
+@options.as_json
+@options.pass_output
+def run(output: Output, once: bool, processes: int, store: str | None) -> int:
+    """Continue what is due, until Ctrl-C or SIGTERM.
+
+    An answered execution continues on its target. Executions of the target `local` are processes of
+    this command; with --once, it returns when they have ended or wait. What a service refuses is
+    tried again later.
+    """
+    from kitaru.ops.dispatch import Dispatcher
+
+    opened = client_of(store).store
+    moved = deque[dict[str, Any]](maxlen=_LISTED)
+
+    def report(one: Moved) -> None:
+        moved.append(_document(one))
+        if not output.as_json:
+            output.say(_line(one))
+
+    made = Dispatcher(opened, processes=processes, report=report)
+    if once:
+        made.once()
+    else:
+        output.note(f"dispatching {opened.url}; Ctrl-C stops")
+        with suppress(KeyboardInterrupt, Terminated):
+            made.run()
+    if output.as_json:
+        output.document({"store": opened.url, "moved": list(moved)})
+    elif once:
+        count = sum(not one["error"] for one in moved)
+        output.say(f"{label('done', 'green')}  {counted(count, 'execution')} continued")
+    return EnvironmentFailure.exit_code if once and any(one["error"] for one in moved) else 0
+
+
+@dispatcher.command()
+@options.store
+@options.as_json
+@options.pass_output
+def status(output: Output, store: str | None) -> None:
+    """Show how many executions are due, and for how long."""
+    from kitaru.ops.dispatch import due
+
+    opened = reader_of(store).store
+    found = due(opened)
+    if output.as_json:
+        output.document(
+            {
+                "store": opened.url,
+                "due": found.hints,
+                "is_more": found.is_more,
+                "executions": found.executions,
+                "oldest_seconds": found.oldest_seconds,
+                "open": found.open,
+            }
+        )
+        return
+    if found.oldest_seconds is None:
+        output.say(f"{label('good', 'green')}  nothing is due in {opened.url}")
+    else:
+        late = found.oldest_seconds > _LATE_SECONDS
+        head = label("late", "yellow") if late else label("due", "cyan")
+        more = "more than " if found.is_more else ""
+        output.say(f"{head}  {more}{counted(found.executions, 'execution')} to continue")
+        output.say(f"oldest   {found.oldest_seconds:,.0f} s")
+        if late:
+            output.note("help: continue them: kitaru dispatcher run")
+    output.say(f"open     {counted(found.open, 'run')} in progress")
+
+
+def _document(one: Moved) -> dict[str, Any]:
+    run = one.done.submission if one.done is not None else None
+    return {
+        "exec_id": one.exec_id,
+        "target": run.target if run is not None else "",
+        "run": run.run_id if run is not None else "",
+        "error": one.error.message if one.error is not None else "",
+    }
+
+
+def _line(one: Moved) -> str:
+    if one.error is not None:
+        return f"{label('later', 'yellow')}    {one.exec_id}  {one.error.message}"
+    assert one.done is not None
+    if one.done.submission is not None:
+        run = one.done.submission
+        return f"{label('started', 'green')}  {one.exec_id}  {run.run_id} on {run.target}"
+    notice = one.done.notice
+    assert notice is not None
+    if notice.outcome == "unreachable":
+        return f"{label('later', 'yellow')}    {one.exec_id}  {notice.variable} is not set"
+    return f"{label('notified', 'green')} {one.exec_id}  {notice.title} continues its run"

@@ -1,0 +1,410 @@
+"""Move a deployed execution one step forward: start, or notify, the run of its next round.
+
+`advance` reads what decides by exact keys and then takes at most one step. Answers, `resume`,
+`retry` and each pass of a dispatcher call it. It may run in many processes at once, and may be
+killed anywhere:
+
+- A run is named after its execution and its round. A service that supports names or tokens starts
+  the same submission once, however often it is repeated.
+- Elsewhere, a claim in the store saves a second run. A claim whose process was killed is replaced
+  after a while by the next generation. Two runs of one round have no second effect: the first step
+  that starts takes the round, and steps of the other run end (`kitaru.runtime.journal.rounds`).
+- The hint that led here stays until nothing is left to do, so the next pass tries again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from kitaru.errors import KitaruError, StateError
+from kitaru.ops import submit as submissions
+from kitaru.ops.notify import Notice, notify_answer, notify_end
+from kitaru.ops.submit import HERE, Submission, service_options
+from kitaru.runtime.executions.deployments import Deployments
+from kitaru.runtime.journal import launches, processes, rounds
+from kitaru.runtime.journal.blobs import create_or_read
+from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.runtime.journal.rounds import Round
+from kitaru.runtime.journal.states import read_end
+from kitaru.wire import keys
+from kitaru.wire.actors import actor
+from kitaru.wire.records import (
+    EndRecord,
+    ExecutionRecord,
+    RoundClosed,
+    SubmissionRecord,
+    WaitAnswer,
+)
+from kitaru.wire.structs import replace
+from kitaru.wire.times import now
+
+if TYPE_CHECKING:
+    from kitaru_targets.base import Submitted
+
+    from kitaru.stores.base import Store
+
+Start = Callable[[SubmissionRecord], "Submitted"]
+
+_CLAIM_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
+# Runs that end without a word are started again, but an execution that kills each of them is not.
+MOST_LOST = 3
+_GONE = "its process has ended"
+
+
+class Waiting:
+    """The patience of a command: it looks for the run of another process for some seconds."""
+
+    def is_over(self, claim: str, is_done: Callable[[], bool]) -> bool:
+        """Return true when `is_done` returns true or the time is over."""
+        del claim
+        for _ in range(round(_CLAIM_SECONDS / _LOOK_SECONDS)):
+            if is_done():
+                break
+            time.sleep(_LOOK_SECONDS)
+        return True
+
+
+@dataclass
+class Means:
+    """How a process moves executions.
+
+    Attributes:
+        options: options of the target's service, which override those of the settings.
+        patience: how long the claim of another process counts.
+        may_start_here: whether a process for target `local` may be started now.
+    """
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    patience: Any = field(default_factory=Waiting)
+    may_start_here: Callable[[], bool] = lambda: True
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The result of `advance`.
+
+    Attributes:
+        is_finished: whether nothing is left to do. Each later change brings its own hint.
+        submission: the run of the next round, if there is one.
+        notice: the notification of an orchestrator that keeps a run open.
+        waits_for: what it waits for if it is not finished: `claim`, `process`, `connection` or
+            `record`.
+    """
+
+    is_finished: bool
+    submission: Submission | None = None
+    notice: Notice | None = None
+    waits_for: str = ""
+
+
+_FINISHED = Advanced(True)
+
+
+def advance(store: Store, exec_id: str, means: Means | None = None) -> Advanced:
+    """Take the next step of an execution, if one is due.
+
+    Raises:
+        StateError: the store does not contain the execution's code.
+        UsageError: an option is unknown, or the service cannot reach the store.
+        EnvironmentFailure: the SDK is missing, or the store or the service refused.
+    """
+    means, records = means or Means(), RecordStore(store)
+    execution = records.read(ExecutionRecord, keys.execution(exec_id))
+    if read_end(records, exec_id) is not None:
+        return _FINISHED
+    if execution is None:
+        return _begun(store, exec_id, means)
+    from kitaru_targets import registry
+
+    # The target of another distribution is used only if a user names it, with `resume`. A record
+    # does not suffice.
+    if execution.mode != "deployed" or not registry.is_own(execution.target):
+        return _FINISHED
+    journal = Journal(store, execution)
+    found = current_round(journal)
+    if found.closed is None:
+        return Advanced(True, _known(execution.target, found))
+    if found.closed.status == "parked":
+        return _answered(journal, found.closed, means)
+    if found.closed.status == "lost" and _lost_in_a_row(records, exec_id, found) <= MOST_LOST:
+        return _continued(journal, found.number + 1, means)
+    return _FINISHED
+
+
+def move(
+    store: Store, exec_id: str, means: Means | None = None, hints: Sequence[str] | None = None
+) -> Advanced:
+    """Advance an execution, and delete its hints if nothing is left to do.
+
+    Args:
+        hints: hints of the execution that were listed; default: those that a list finds now.
+
+    Raises the errors of `advance`. The hints are then kept.
+    """
+    listed = store.list(keys.due_now(exec_id)) if hints is None else hints
+    if read_end(RecordStore(store), exec_id) is not None:
+        # Nothing is left to do for ever. This includes hints whose record was never written,
+        # because their writer was killed before it.
+        rounds.drop(store, *listed, *store.list(keys.open_rounds(exec_id)))
+        return _FINISHED
+    due = [hint for hint in listed if _is_true(store, exec_id, hint)]
+    if hints and not due:
+        return Advanced(False, waits_for="record")
+    done = advance(store, exec_id, means)
+    if done.is_finished and due:
+        rounds.drop(store, *due)
+    return done
+
+
+def _is_true(store: Store, exec_id: str, hint: str) -> bool:
+    """Return whether the record exists that a hint announces."""
+    truth = keys.due_truth(exec_id, keys.due_parts(hint)[2])
+    return truth is None or store.get(truth) is not None
+
+
+def submit(
+    journal: Journal, *, again: bool = False, options: Mapping[str, str] | None = None
+) -> Submission:
+    """Start a run of an execution's remaining steps on its original target, as a user requested.
+
+    Only the store is read. A run of the current round is over, because the user says so.
+
+    Args:
+        again: start another run even if one was started that has not begun.
+        options: options of the target's service, which override those of the settings.
+
+    Raises:
+        StateError: the store does not contain the code.
+        UsageError: an option is unknown.
+        EnvironmentFailure: the SDK is missing, or the store or the service refused.
+    """
+    records, exec_id = RecordStore(journal.store), journal.exec_id
+    found, state = current_round(journal), journal.state()
+    if found.number == 0 and journal.execution.replay is not None and state.number <= 1:
+        number = 1
+    else:
+        is_only_started = found.is_open and found.taken is None and found.run is not None
+        if is_only_started and not again:
+            submission = _known(journal.execution.target, found)
+            assert submission is not None
+            return submission
+        number = max(1, found.number)
+        if found.closed is None:
+            has_failed = state.status == "failed"
+            rounds.close(records, exec_id, number, "failed" if has_failed else "lost", by=actor())
+        number += 1
+    done = _continued(journal, number, Means(options or {}))
+    rounds.drop(journal.store, keys.due_closed(exec_id, number - 1))
+    if done.submission is None:
+        raise StateError(
+            f"Another process starts a run of {exec_id}.", help="Try again in a minute."
+        )
+    return done.submission
+
+
+def current_round(journal: Journal) -> Round:
+    """Return the newest round. It is closed first if its run has certainly ended.
+
+    Runs of Kitaru 0.1 close no rounds: the state of their execution shows that they have ended.
+    """
+    records, exec_id = RecordStore(journal.store), journal.exec_id
+    found = rounds.newest_round(records, exec_id)
+    if found.closed is not None:
+        return found
+    if found.taken is not None:
+        if _is_gone(found.taken) and journal.end() is None:
+            return _closed(records, exec_id, found, "lost", _GONE)
+        return found
+    state = journal.state()
+    earlier = launches.submissions(journal.store, exec_id, state.number)
+    if earlier and found.run is None:
+        return Round(found.number, run=earlier[-1])
+    if state.number <= (found.run.state if found.run is not None else 1):
+        return found
+    if state.status == "failed":
+        return _closed(records, exec_id, found, "failed", "its state")
+    if state.status == "waiting":
+        open_waits = {one.name for one in journal.wait_requests()} - journal.recorded()
+        return _closed(records, exec_id, found, "parked", "its state", sorted(open_waits))
+    return found
+
+
+def close_lost(store: Store, exec_id: str, number: int, why: str) -> None:
+    """Close a round whose run has ended on its orchestrator, unless it is closed or has ended."""
+    records = RecordStore(store)
+    if read_end(records, exec_id) is None:
+        rounds.close(records, exec_id, number, "lost", by=why)
+
+
+def _closed(
+    records: RecordStore, exec_id: str, found: Round, status: Any, by: str, waits: Any = ()
+) -> Round:
+    number = max(1, found.number)
+    held = rounds.close(records, exec_id, number, status, waits, by=by)
+    return replace(found, number=number, closed=held)
+
+
+def _begun(store: Store, exec_id: str, means: Means) -> Advanced:
+    """Start the first run of an execution whose first step has recorded nothing, once."""
+    from kitaru_targets import deploy, registry
+
+    records, launch = RecordStore(store), launches.recall(store, exec_id)
+    if launch is None or not launch.deployment or store.get(keys.garbage(exec_id)) is not None:
+        return _FINISHED
+    version = Deployments(store).get(f"{launch.flow}@v{launch.deployment}")
+    found = rounds.newest_round(records, exec_id)
+    if found.is_open and found.taken is not None and _is_gone(found.taken):
+        found = _closed(records, exec_id, found, "lost", _GONE)
+    if found.is_open or _lost_in_a_row(records, exec_id, found) > MOST_LOST:
+        return Advanced(True, _known(version.target, found))
+    if version.target == registry.LOCAL and not means.may_start_here():
+        return Advanced(False, waits_for="process")
+    number = found.number + 1
+
+    def start(record: SubmissionRecord) -> Submitted:
+        return deploy.invoke(
+            version,
+            store,
+            inputs=launch.inputs,
+            exec_id=exec_id,
+            token=submissions.token_of(exec_id, number),
+            options={**service_options(version.target), **means.options},
+        )
+
+    first = SubmissionRecord(number, 0, version.target, "")
+    return _started(store, exec_id, first, start, means)
+
+
+def _is_gone(run: SubmissionRecord) -> bool:
+    """Return whether a run is a process of this machine that has ended."""
+    return run.target == "local" and processes.is_gone(run.run)
+
+
+def _answered(journal: Journal, closed: RoundClosed, means: Means) -> Advanced:
+    """Continue an execution that is parked, if one of its waits is answered."""
+    records = RecordStore(journal.store)
+    answers = rounds.answers_of(records, journal.exec_id, closed.waits)
+    if not answers:
+        if journal.state().status == "running":
+            # The process was killed before it recorded that the execution waits.
+            journal.set_state("waiting")
+        return _FINISHED
+    if any(answer.kind == "abort" for answer in answers):
+        journal.finish(EndRecord("cancelled", None, now(), by=answers[0].by))
+        return Advanced(True, notice=notify_end(journal))
+    number = closed.round + 1
+    if rounds.read_round(records, journal.exec_id, number).has_begun:
+        return _FINISHED
+    if (notified := _notified(journal, answers, number)) is not None:
+        return notified
+    return _continued(journal, number, means, completes=True)
+
+
+def _notified(journal: Journal, answers: list[WaitAnswer], number: int) -> Advanced | None:
+    """Notify the orchestrator that keeps the run open; return None if no run is open."""
+    store, exec_id, execution = journal.store, journal.exec_id, journal.execution
+    create_or_read(store, keys.open_round(exec_id, number), b"")
+    notices = [notify_answer(journal, one.name, one.value) for one in answers]
+    notice = next((one for one in notices if one is not None), None)
+    if notice is None:
+        return None
+    if notice.outcome == "unreachable":
+        return Advanced(False, notice=notice, waits_for="connection")
+    if notice.outcome == "told":
+        told = SubmissionRecord(number, 0, execution.target, now(), execution.run)
+        RecordStore(store).write(keys.round_part(exec_id, number, "run"), told)
+    return Advanced(True, notice=notice)
+
+
+def _continued(journal: Journal, number: int, means: Means, *, completes: bool = False) -> Advanced:
+    """Start the run of a round; with `completes`, finish here what has no durable call left."""
+    from kitaru_targets import registry
+
+    store, exec_id, target = journal.store, journal.exec_id, journal.execution.target
+    if target == registry.LOCAL and not means.may_start_here():
+        return Advanced(False, waits_for="process")
+    made = SubmissionRecord(number, 0, target, "", state=journal.state().number)
+
+    def start(record: SubmissionRecord) -> Submitted:
+        return submissions.start_run(journal, record, means.options, completes=completes)
+
+    done = _started(store, exec_id, made, start, means)
+    if done.submission is not None and done.submission.run_id == HERE:
+        if journal.end() is None and journal.state().status != "failed":
+            # The process of this machine did not get to the end: the service runs the rest.
+            rounds.close(RecordStore(store), exec_id, number, "lost", by=HERE)
+            return _continued(journal, number + 1, means)
+        rounds.drop(store, keys.open_round(exec_id, number))
+        # This machine has completed it, so no run continues it.
+        return _FINISHED
+    return done
+
+
+def _started(
+    store: Store, exec_id: str, made: SubmissionRecord, start: Start, means: Means
+) -> Advanced:
+    """Claim a round, start its run and record the run, unless another process has done so."""
+    records, number = RecordStore(store), made.round
+
+    def known() -> Submission | None:
+        return _known(made.target, rounds.read_round(records, exec_id, number))
+
+    if (run := known()) is not None:
+        return Advanced(True, run)
+    create_or_read(store, keys.open_round(exec_id, number), b"")
+    claimed = _claim(records, exec_id, made, means, known)
+    # The run of an earlier claim may have been recorded meanwhile.
+    if (run := known()) is not None:
+        return Advanced(True, run)
+    if claimed is None:
+        return Advanced(False, waits_for="claim")
+    try:
+        started = start(claimed)
+    except KitaruError:
+        # Without permission to delete, the claim remains. The next submission waits until it
+        # expires.
+        with suppress(KitaruError):
+            store.delete(keys.round_claim(exec_id, number, claimed.attempt))
+        raise
+    noted = replace(claimed, run=started.run_id, url=started.url)
+    records.write(keys.round_part(exec_id, number, "run"), noted)
+    return Advanced(True, submissions.submission_of(made.target, started))
+
+
+def _claim(
+    records: RecordStore,
+    exec_id: str,
+    made: SubmissionRecord,
+    means: Means,
+    known: Callable[[], Submission | None],
+) -> SubmissionRecord | None:
+    """Return the claim of this process; None if another process has one that still counts."""
+    for generation in count(1):
+        claim = replace(made, attempt=generation, at=now())
+        key = keys.round_claim(exec_id, made.round, generation)
+        if records.try_create(key, claim):
+            return claim
+        if not means.patience.is_over(key, lambda: known() is not None) or known() is not None:
+            return None
+    raise AssertionError("generations have no end")
+
+
+def _known(target: str, found: Round) -> Submission | None:
+    """Return the run that a round has, None before it is known."""
+    run = found.run or found.taken
+    return None if run is None else submissions.known_submission(target, run)
+
+
+def _lost_in_a_row(records: RecordStore, exec_id: str, found: Round) -> int:
+    lost = 0
+    while found.number and found.closed is not None and found.closed.status == "lost":
+        lost += 1
+        found = rounds.read_round(records, exec_id, found.number - 1)
+    return lost

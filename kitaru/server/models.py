@@ -1,0 +1,575 @@
+"""The documents of the HTTP API. Its OpenAPI document is generated from these classes.
+
+Moments are UTC texts such as `2026-11-22T03:08:00.123456Z`. Values of a flow are any JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kitaru.status import ExecutionStatus
+
+
+class Document(BaseModel):
+    """A document that the service returns."""
+
+
+class Body(BaseModel):
+    """A document that a client sends. Unknown fields are errors, so that no typo is ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class InvalidPart(Document):
+    """A part of a request that is not valid, with its place."""
+
+    at: str
+    message: str
+
+
+class Problem(Document):
+    """An error (RFC 9457). `code` is a class of `kitaru.errors`, or a code of the service."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    help: str = Field(description="What to do next, often with a command to paste.")
+    errors: list[InvalidPart] = []
+    version: int | None = Field(
+        None, description="The newest version of a memory that another writer changed."
+    )
+
+
+class Health(Document):
+    """Whether the service runs, or can answer requests."""
+
+    status: Literal["ok"]
+
+
+class Up(Document):
+    """What an execution waits for, failed with or returned."""
+
+    kind: str = Field(description="`running`, `wait`, `error`, `result` or empty.")
+    id: str = Field(description="The wait, or the running or failed invocation.")
+    text: str
+
+
+class ListedExecution(Document):
+    """An execution in a list. Tokens, cost and seconds are those until its last status."""
+
+    exec_id: str
+    flow: str
+    status: ExecutionStatus
+    started_at: str
+    state_at: str = Field(description="Time of the last status.")
+    ended_at: str = Field(description="Time of the end or failure, else empty.")
+    silent_since: str = Field(
+        description="The last sign of a running execution if it is over two minutes old."
+    )
+    mode: str
+    target: str
+    version: str = Field(description="The deployed version, such as `v3`.")
+    tag: str = Field(description="The tag that it was invoked by.")
+    source: str = Field(description="The execution that it replays.")
+    title: str
+    excerpt: str = Field(description="The beginning of its inputs.")
+    up: Up
+    error_digest: str = Field(description="Equal for failures that differ only in numbers.")
+    tokens: int = Field(description="Tokens of its own model calls, failed attempts included.")
+    cost: float | None
+    unpriced: int = Field(description="Number of its own model calls without a known price.")
+    seconds: float
+    reused_tokens: int
+    reused_cost: float | None
+
+
+class ExecutionPage(Document):
+    """A page of executions, newest first."""
+
+    items: list[ListedExecution]
+    next_cursor: str | None = Field(
+        description="The `cursor` of the next page. A page with fewer items than requested may "
+        "have one: then only the newest executions were checked."
+    )
+    looked_at: int = Field(description="Number of executions that were checked for this page.")
+
+
+class Evidence(Document):
+    """A value to show with a question. Read it as the artifact `artifact`."""
+
+    name: str
+    invocation: str = Field(description="The invocation that made it, empty for another value.")
+    type: str
+    size: int
+    digest: str
+    artifact: str
+
+
+class Wait(Document):
+    """A question without an answer. `schema` is the JSON schema of a valid answer."""
+
+    exec_id: str
+    flow: str
+    name: str
+    question: str
+    schema_: Any = Field(alias="schema")
+    metadata: dict[str, Any]
+    evidence: list[Evidence]
+    asked_at: str
+    refused: str = Field(description="Why the flow rejected the last answer.")
+
+
+class WaitPage(Document):
+    """A page of open waits, the oldest first."""
+
+    items: list[Wait]
+    next_cursor: str | None
+    looked_at: int = Field(description="Number of waits that were checked for this page.")
+
+
+class GivenAnswer(Document):
+    """An answer that was given. `by` is who gave it, empty if that is not recorded."""
+
+    name: str
+    kind: str
+    value: Any
+    answered_at: str
+    number: int
+    by: str
+
+
+class GivenAnswers(Document):
+    """The answers of an execution's waits, in order of time."""
+
+    items: list[GivenAnswer]
+
+
+class WaitList(Document):
+    """The open waits of one execution."""
+
+    items: list[Wait]
+
+
+class ExecutionWait(Document):
+    """A question in the document of its execution."""
+
+    name: str
+    question: str
+    schema_: Any = Field(alias="schema")
+    metadata: dict[str, Any]
+    evidence: list[Evidence]
+    asked_at: str
+    position: int
+    refused: str
+
+
+class ExecutionAnswer(GivenAnswer):
+    """An answer in the document of its execution. `refused` is why the flow rejected it."""
+
+    refused: str
+
+
+class UnderWay(Document):
+    """An attempt that was under way when its process was last seen."""
+
+    id: str
+    attempt: int
+    site: str = Field(description="The call site, such as `flow.py:12`.")
+    began_at: str
+    seen_at: str
+
+
+class ErrorDocument(Document):
+    """The failure of an execution."""
+
+    type: str
+    message: str
+    traceback: str
+    help: str
+    invocation: str
+
+
+class Submission(Document):
+    """A run that was started on a target to continue an execution."""
+
+    target: str
+    run: str
+    url: str
+    at: str
+
+
+class Invocation(Document):
+    """The outcome of one invocation."""
+
+    id: str
+    name: str
+    kind: str
+    callee: str
+    position: int = Field(description="Ascends in program order of the calls.")
+    status: str
+    error: ErrorDocument | None
+    attempts: int
+    started_at: str
+    ended_at: str
+    cached_from: str
+    adopted_from: str
+    given: bool = Field(description="Whether the result was injected into a replay.")
+    uses: list[str] = Field(description="Digests of the arguments.")
+    calls: int = Field(description="Number of its model calls.")
+    site: str
+    notes: dict[str, Any]
+
+
+class Count(Document):
+    """Counts of the invocations with one name."""
+
+    name: str
+    kind: str
+    count: int
+    failed: int
+    reused: int
+    seconds: float
+
+
+class Attempt(Document):
+    """A failed attempt of an invocation."""
+
+    invocation: str
+    number: int
+    type: str
+    message: str
+    started_at: str
+    ended_at: str
+
+
+class Effort(Document):
+    """Model tokens, their known price in US dollars, and seconds."""
+
+    tokens: int
+    cost: float | None
+    seconds: float
+
+
+class Code(Document):
+    """A version of the flow's code that ran the execution."""
+
+    fingerprint: str
+    at: str
+    process: str
+
+
+class Replay(Document):
+    """The replay of the execution `source`, starting at the invocation `start`."""
+
+    source: str
+    start: str
+    results: list[str]
+    inputs: list[str]
+    models: dict[str, str]
+    unchanged: bool
+
+
+class Execution(Document):
+    """An execution, with a page of its invocations."""
+
+    exec_id: str
+    flow: str
+    deployment: str
+    status: ExecutionStatus
+    submission: Submission | None
+    started_at: str
+    last_sign: str
+    silent_since: str = Field(
+        description="The last sign of a running execution if it is over two minutes old."
+    )
+    under_way: list[UnderWay]
+    inputs: Any
+    result: Any
+    waits: list[ExecutionWait]
+    answers: list[ExecutionAnswer]
+    error: ErrorDocument | None
+    notes: dict[str, Any]
+    invocations: list[Invocation]
+    total: int
+    next: str | None = Field(description="The `after` of the next page of invocations.")
+    counts: list[Count]
+    attempts: list[Attempt]
+    attempts_total: int
+    calls: list[dict[str, Any]]
+    effort: Effort = Field(description="Of all invocations and failed attempts.")
+    own: Effort = Field(description="Without results from the cache or a replayed execution.")
+    failed_attempts: Effort = Field(description="The part of `own` that failed attempts took.")
+    unpriced: int = Field(description="Number of model calls in `own` without a known price.")
+    unasked: list[str]
+    codes: list[Code]
+    replay: Replay | None
+
+
+class Started(Document):
+    """An execution after a request that started or continued it.
+
+    `submission` is the run that this request started or found. `next` is a command that continues
+    the execution if nothing does so by itself.
+    """
+
+    exec_id: str
+    flow: str
+    status: ExecutionStatus
+    submission: Submission | None
+    next: str
+
+
+class Answer(Body):
+    """The answer to a wait."""
+
+    value: Any = Field(description="JSON that matches the wait's `schema`.")
+
+
+class Answered(Started):
+    """An execution after an answer to its wait."""
+
+    wait: str
+
+
+class Page(Document):
+    """A page of a list. `next_skip` is the `skip` of the next page."""
+
+    next_skip: int | None
+
+
+class Calls(Page):
+    """Model calls: prompt, response, tokens, latency, model and cost, as far as recorded."""
+
+    items: list[dict[str, Any]]
+
+
+class LogLine(Document):
+    """A line of output. `invocation` is empty for the flow's body."""
+
+    at: str
+    invocation: str
+    stream: str
+    text: str
+
+
+class Log(Page):
+    """Lines of output in order of time."""
+
+    items: list[LogLine]
+
+
+class ArtifactInfo(Document):
+    """A stored value. `size` is in bytes of JSON."""
+
+    name: str
+    invocation: str
+    type: str
+    size: int
+    digest: str
+    saved: bool
+
+
+class ArtifactPage(Page):
+    """Stored values in program order."""
+
+    items: list[ArtifactInfo]
+
+
+class Artifact(Document):
+    """A stored value, or a preview of a large one. `is_complete` tells which."""
+
+    name: str
+    type: str
+    size: int
+    digest: str
+    value: Any
+    is_complete: bool
+
+
+class Lineage(Document):
+    """The earlier invocations whose results each invocation used."""
+
+    parents: dict[str, list[str]]
+
+
+class Side(Document):
+    """One of two compared executions."""
+
+    exec_id: str
+    flow: str
+    status: str
+    inputs: Any
+    result: Any
+    total: Effort
+    own: Effort
+
+
+class ComparisonRow(Document):
+    """One invocation in both executions."""
+
+    id: str
+    change: str
+    inputs: bool
+    result: bool
+    a: dict[str, Any] | None
+    b: dict[str, Any] | None
+    differences: list[Any]
+
+
+class Comparison(Document):
+    """The differences of execution `b` from `a`. `next` is the `skip` of the next page."""
+
+    a: Side
+    b: Side
+    rows: list[ComparisonRow]
+    same: bool
+    differences: list[Any]
+    counts: dict[str, int]
+    next: int | None
+
+
+class ReplayChanges(Body):
+    """The differences between a replay and its source."""
+
+    start: str = Field("", description="Id or name of the first invocation to run again.")
+    at_failure: bool = Field(False, description="Run again from the invocation that failed.")
+    results: dict[str, Any] = Field({}, description="Results to inject, by invocation.")
+    inputs: dict[str, Any] = Field({}, description="Inputs to change, by name.")
+    models: dict[str, str] = Field({}, description="Models to use, by alias.")
+    reuse_unchanged: bool = Field(
+        False, description="Reuse each result whose code and arguments are unchanged."
+    )
+
+
+class Version(Document):
+    """One version of a deployed flow, with the tags that point to it."""
+
+    flow: str
+    version: str
+    target: str
+    digest: str
+    deployed_at: str
+    kitaru: str
+    tags: list[str]
+
+
+class FlowInfo(Document):
+    """A deployed flow: its newest version, and the version of each tag."""
+
+    flow: str
+    newest: str
+    tags: dict[str, str]
+
+
+class Flows(Document):
+    """The deployed flows, sorted by name."""
+
+    items: list[FlowInfo]
+
+
+class Versions(Document):
+    """The versions of a flow, newest first."""
+
+    items: list[Version]
+
+
+class TagMove(Body):
+    """Where to move a tag."""
+
+    version: str = Field(description="Version such as `v3`.", examples=["v1"])
+
+
+class Invoke(Body):
+    """Which version to start, with which inputs."""
+
+    inputs: dict[str, Any] = Field({}, description="The flow's inputs by name.")
+    tag: str | None = Field(None, description="Start the version of this tag.")
+    version: str | None = Field(None, description="Start this version, such as `v3`.")
+
+
+class Scope(Document):
+    """A memory: its scope, the number of its keys, and its last change."""
+
+    scope: str
+    keys: int
+    written_at: str
+
+
+class Scopes(Document):
+    """The memories of namespaces and flows, sorted."""
+
+    items: list[Scope]
+
+
+class MemoryKeys(Document):
+    """The keys of a memory that have a value, sorted."""
+
+    items: list[str]
+
+
+class MemoryValue(Document):
+    """A value of a key, and its version."""
+
+    key: str
+    version: int
+    value: Any
+    written_at: str
+
+
+class MemoryVersion(Document):
+    """One version of a key, without its value."""
+
+    key: str
+    version: int
+    deleted: bool
+    written_at: str
+    operation: str
+    type: str
+    size: int
+    compacted: dict[str, Any]
+
+
+class MemoryHistory(Document):
+    """The versions of a key, oldest first."""
+
+    items: list[MemoryVersion]
+
+
+class MemoryWrite(Body):
+    """A value to write."""
+
+    value: Any
+    expect: int | None = Field(
+        None, ge=0, description="The version that must be the newest; 0 if there is no value."
+    )
+
+
+class Written(Document):
+    """A written or deleted key. `version` is None if there was nothing to delete."""
+
+    key: str
+    version: int | None
+
+
+class Usage(Document):
+    """The usage of one group of model calls. `unpriced` calls have no known price."""
+
+    name: str
+    calls: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    latency_s: float
+    cost: float
+    unpriced: int
+
+
+class UsageReport(Document):
+    """The usage of each group, the most expensive first, and the total."""
+
+    items: list[Usage]
+    total: Usage

@@ -1,0 +1,234 @@
+"""Run the service with uvicorn until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.config
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.ops.dispatch import Dispatcher, Moved
+from kitaru.runtime.engine.signals import Terminated
+from kitaru.server import records
+from kitaru.server.app import make_app
+from kitaru.server.guard import LOOPBACK, Limits
+from kitaru.stores.base import Store
+
+# Seconds until the header of the first request of a connection has arrived.
+HEADER_SECONDS = 15.0
+_KEEP_ALIVE_SECONDS = 30
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Where and how the service listens.
+
+    Attributes:
+        host: address to listen on.
+        port: port; 0 for any free one.
+        allow_hosts: names of the service in the Host header, besides those of loopback.
+        token: the token that each request must contain.
+        grace: seconds that requests get to end when the service stops.
+        dispatch: whether answered and invoked executions continue by themselves.
+        processes: maximum number of executions of the target `local` at a time.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8088
+    allow_hosts: tuple[str, ...] = ()
+    token: str | None = None
+    grace: int = 30
+    dispatch: bool = True
+    processes: int = 2
+
+    def check(self) -> None:
+        """Raise UsageError if other machines could reach the service without a token."""
+        if self.host in LOOPBACK:
+            return
+        if not self.token:
+            raise UsageError(
+                f"The address {self.host} can be reached from other machines, and no token is set.",
+                help="Set a token: export KITARU_TOKEN=$(openssl rand -hex 32)\n"
+                "Or listen on this machine only: kitaru serve --host 127.0.0.1",
+            )
+        if not self.allow_hosts:
+            raise UsageError(
+                f"The service on {self.host} has no name that clients use.",
+                help=f"Name it: kitaru serve --host {self.host} --allow-host kitaru.example.com",
+            )
+
+
+class _Impatient(H11Protocol):
+    """HTTP/1.1 that closes a connection whose first request does not arrive in time."""
+
+    _first: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._first = self.loop.call_later(HEADER_SECONDS, self._close_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.cycle is not None:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._first is not None:
+            self._first.cancel()
+            self._first = None
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which reports when it listens. SIGTERM and Ctrl-C stop it."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            self._on_ready(_url(sockets[0]))
+
+
+def serve(store: Store, service: Service, on_ready: Callable[[str], None]) -> None:
+    """Serve a store until SIGTERM or Ctrl-C. Requests that have begun end first.
+
+    Args:
+        on_ready: called with the URL when the service listens.
+
+    Raises:
+        UsageError: other machines could reach it without a token.
+        EnvironmentFailure: the address cannot be used.
+    """
+    logging.config.dictConfig(records.configuration())
+    dispatcher = None
+    if service.dispatch:
+        dispatcher = Dispatcher(store, processes=service.processes, report=_log_moved)
+    server = make_server(store, service, on_ready, dispatcher=dispatcher)
+    with listen(service) as listening, _dispatching(dispatcher):
+        try:
+            server.run(sockets=[listening])
+        except (KeyboardInterrupt, Terminated):
+            # uvicorn sends the signal again when everything has ended.
+            if not server.should_exit:
+                raise
+    records.log(logging.INFO, "stopped")
+
+
+@contextmanager
+def _dispatching(dispatcher: Dispatcher | None) -> Iterator[None]:
+    """Run a dispatcher on a thread while the block runs."""
+    if dispatcher is None:
+        yield
+        return
+    thread = threading.Thread(target=_dispatch, args=(dispatcher,), name="kitaru-dispatcher")
+    thread.start()
+    try:
+        yield
+    finally:
+        dispatcher.stop()
+        thread.join()
+
+
+def _dispatch(dispatcher: Dispatcher) -> None:
+    """Dispatch until the service stops; a store that cannot be reached is tried again."""
+    while not dispatcher.is_stopped:
+        try:
+            dispatcher.run()
+        except Exception as error:
+            records.log(logging.ERROR, "dispatcher failed", error)
+            dispatcher.pause()
+
+
+def _log_moved(moved: Moved) -> None:
+    if moved.error is not None:
+        text = moved.error.message
+        records.log(logging.WARNING, "not continued", exec_id=moved.exec_id, reason=text)
+    else:
+        records.log(logging.INFO, "continued", exec_id=moved.exec_id)
+
+
+def make_server(
+    store: Store,
+    service: Service,
+    on_ready: Callable[[str], None],
+    limits: Limits | None = None,
+    dispatcher: Dispatcher | None = None,
+) -> uvicorn.Server:
+    """Return a server that has not started; see `serve`. `should_exit` stops it.
+
+    `dispatcher` runs in this process, and is woken by what requests record.
+    """
+    service.check()
+    app = make_app(
+        store,
+        host=service.host,
+        allow_hosts=service.allow_hosts,
+        token=service.token,
+        limits=limits,
+        dispatcher=dispatcher,
+        is_stopping=lambda: server.should_exit,
+    )
+    config = uvicorn.Config(
+        app,
+        http=_Impatient,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=service.grace,
+    )
+    server = _Server(config, on_ready)
+    return server
+
+
+def listen(service: Service) -> socket.socket:
+    """Return a socket that listens; raise EnvironmentFailure if the address cannot be used."""
+    try:
+        found = socket.getaddrinfo(
+            service.host, service.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )
+        family, kind, protocol, _, address = found[0]
+        # With its protocol: asyncio switches Nagle's algorithm off only where it is named, and each
+        # response would take 40 ms longer.
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+        except BaseException:
+            listening.close()
+            raise
+        return listening
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"The service cannot listen on {service.host} port {service.port}: {error}.",
+            help="Choose another port: kitaru serve --port 8089",
+        ) from error
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,130 @@
+"""What a project sets on the pods of its steps: secrets, scheduling, labels and annotations.
+
+Each option is a string, as a stack and a command line write it, in the spelling of `kubectl`:
+
+    [tool.kitaru.kubeflow]
+    node_selector = "cloud.google.com/gke-nodepool=gpu"
+    tolerations = "nvidia.com/gpu=present:NoSchedule, spot:NoExecute"
+"""
+
+from __future__ import annotations
+
+import re
+
+from kitaru.errors import UsageError
+from kitaru.wire.plan import Plan
+from kitaru.wire.structs import Struct, field
+from kitaru_targets.common.options import Option
+
+SCHEME = "k8s"
+_OBJECT = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
+_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_NAME = rf"(?:{_OBJECT}/)?{_WORD}"
+_EFFECT = r"(?:NoSchedule|PreferNoSchedule|NoExecute)"
+_PATH = r"/[A-Za-z0-9_./-]{1,200}"
+_REFERENCE = re.compile(rf"({_OBJECT})/([A-Za-z0-9_.-]{{1,253}})", re.ASCII)
+
+
+def _several(one: str) -> str:
+    return rf"{one}(?: *, *{one})*"
+
+
+IMAGE_PULL_SECRETS, NODE_SELECTOR = "image_pull_secrets", "node_selector"
+TOLERATIONS, LABELS, ANNOTATIONS = "tolerations", "labels", "annotations"
+SECRET_VOLUMES = "secret_volumes"
+OPTIONS = {
+    IMAGE_PULL_SECRETS: Option(
+        "names of secrets with which to pull the image: NAME, NAME", _several(_OBJECT)
+    ),
+    NODE_SELECTOR: Option(
+        "the labels of the nodes for steps: KEY=VALUE, KEY=VALUE", _several(rf"{_NAME}={_WORD}")
+    ),
+    TOLERATIONS: Option(
+        "tolerated taints: KEY=VALUE:EFFECT, KEY:EFFECT",
+        _several(rf"{_NAME}(?:={_WORD})?:{_EFFECT}"),
+    ),
+    LABELS: Option("labels of each pod: KEY=VALUE, KEY=VALUE", _several(rf"{_NAME}={_WORD}")),
+    ANNOTATIONS: Option(
+        "annotations of each pod: KEY=VALUE, KEY=VALUE", _several(rf"{_NAME}=[!-+.-~]{{1,1000}}")
+    ),
+    SECRET_VOLUMES: Option(
+        "secrets that are folders in each step: NAME:/PATH, NAME:/PATH",
+        _several(rf"{_OBJECT}:{_PATH}"),
+    ),
+}
+
+
+class Toleration(Struct):
+    """A tolerated taint; an empty `value` tolerates every value."""
+
+    key: str
+    value: str
+    effect: str
+
+
+class Variable(Struct):
+    """An environment variable whose value is a key of a Kubernetes secret."""
+
+    name: str
+    secret: str
+    key: str
+
+
+class Pod(Struct):
+    """The settings of a step's pod; `volumes` are the secrets by the path of their folder."""
+
+    variables: tuple[Variable, ...] = ()
+    image_pull_secrets: tuple[str, ...] = ()
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, str] = field(default_factory=dict)
+
+
+def pod(plan: Plan) -> Pod:
+    """Return the settings of a plan whose options were checked.
+
+    Raises UsageError for a reference to a Kubernetes secret that is not `k8s:SECRET/KEY`.
+    """
+    given = {name: _parts(plan.options.get(name, "")) for name in OPTIONS}
+    return Pod(
+        variables=variables(plan),
+        image_pull_secrets=given[IMAGE_PULL_SECRETS],
+        node_selector=_pairs(given[NODE_SELECTOR]),
+        tolerations=tuple(map(_toleration, given[TOLERATIONS])),
+        labels=_pairs(given[LABELS]),
+        annotations=_pairs(given[ANNOTATIONS]),
+        volumes={path: name for name, _, path in (v.partition(":") for v in given[SECRET_VOLUMES])},
+    )
+
+
+def variables(plan: Plan) -> tuple[Variable, ...]:
+    """Return the variables of a plan's secrets in Kubernetes; raise UsageError as `pod` does."""
+    found = []
+    for name, reference in sorted(plan.secrets.items()):
+        scheme, _, place = reference.partition(":")
+        if scheme != SCHEME:
+            continue
+        match = _REFERENCE.fullmatch(place)
+        if match is None:
+            raise UsageError(
+                f"The reference of the secret {name} is not valid: it names no key of a secret.",
+                help=f'Set {name} = "{SCHEME}:SECRET/KEY" in [tool.kitaru.secrets].',
+            )
+        found.append(Variable(name, match[1], match[2]))
+    return tuple(found)
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _pairs(parts: tuple[str, ...]) -> dict[str, str]:
+    return {key: value for key, _, value in (part.partition("=") for part in parts)}
+
+
+def _toleration(text: str) -> Toleration:
+    taint, _, effect = text.rpartition(":")
+    key, _, value = taint.partition("=")
+    return Toleration(key, value, effect)

@@ -1,0 +1,1 @@
+"""Tests that need the Claude Agent SDK: see `tests/adapters/test_environments.py`."""

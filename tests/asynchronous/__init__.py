@@ -1,0 +1,1 @@
+"""Async flows: ids, order, cancellation, waits, and processes that are killed and resumed."""

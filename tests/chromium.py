@@ -1,0 +1,38 @@
+"""The browser of the tests, which `dev.py test` installs, and axe-core, which checks pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_INSTALLED = Path(__file__).parents[1] / ".envs" / "browser"
+CHROMIUM = _INSTALLED / "chromium"
+# For a busy machine; nothing takes so long when it passes.
+LONG_MS = 120_000
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start the browser; end it afterwards."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        started = driver.chromium.launch(
+            executable_path=str(CHROMIUM), args=options, timeout=LONG_MS
+        )
+        yield started
+        started.close()
+
+
+def violations(page: Any) -> list[str]:
+    """Return what axe-core finds wrong in a page; its policy must allow the script."""
+    page.evaluate((_INSTALLED / "node_modules" / "axe-core" / "axe.min.js").read_text())
+    found: list[str] = page.evaluate(
+        """() => axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa",
+        "best-practice"]}).then(all => all.violations.map(
+            one => `${one.id}: ${one.nodes[0].html.slice(0, 200)}`))"""
+    )
+    return found

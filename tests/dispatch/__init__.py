@@ -1,0 +1,1 @@
+"""The dispatcher: rounds, hints and processes, under kills, faults and services that lie."""
