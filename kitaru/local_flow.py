@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from functools import cached_property, partial, update_wrapper
+from functools import cached_property, update_wrapper
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -390,6 +390,14 @@ def run_execution(
     if not fresh or journal.execution.replay:
         recorded_inputs.check(flow.name, flow.function, _inputs(journal))
     preload.start(flow.function)
+
+    def before_start(run: LocalRun) -> None:
+        if not fresh or journal.execution.replay:
+            journal.mark_running()
+            journal.note_code(fingerprint_function(flow.function))
+        if module:
+            exit_report.watch(run, module)
+
     run = LocalRun(
         journal,
         lambda: _body(flow, journal),
@@ -398,11 +406,8 @@ def run_execution(
         attempted=not fresh,
         max_parallel=setting("max_parallel", decorator=flow.max_parallel).value,
         capture=flow.capture,
-        before_start=partial(exit_report.watch, module=module) if module else None,
+        before_start=before_start,
     )
-    if not fresh or journal.execution.replay:
-        journal.mark_running()
-        journal.note_code(fingerprint_function(flow.function))
     return Handle(journal, run.start())
 
 

@@ -27,6 +27,17 @@ def chromium() -> Iterator[Any]:
         started.close()
 
 
+def expect(found: Any) -> Any:
+    """Return playwright's assertions about an element, which wait until they hold.
+
+    A page may change some time after a click. What is read at once may be the page before it.
+    """
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=LONG_MS)
+    return expect(found)
+
+
 def violations(page: Any) -> list[str]:
     """Return what axe-core finds wrong in a page; its policy must allow the script."""
     page.evaluate((_INSTALLED / "node_modules" / "axe-core" / "axe.min.js").read_text())

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, errors, flow
+from kitaru.runtime.engine.execution import Execution
 from kitaru.runtime.engine.local_run import LocalRun
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
@@ -422,3 +424,29 @@ def test_a_caught_failure_that_another_process_saw_succeed(store: str, tmp_path:
     assert ways == ["failed", "fine"]
     records = {r.id: r.status for r in KitaruClient().executions.get("e1").invocations}
     assert records == {"contested": "completed", "noted": "completed"}
+
+
+def test_a_run_that_is_recording_its_failure_is_not_joined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded, tries = threading.Event(), []
+
+    def fail(execution: Execution, error: BaseException, help: str) -> None:
+        ended(execution, error, help)
+        recorded.set()
+        time.sleep(0.2)
+
+    ended = Execution.fail
+    monkeypatch.setattr(Execution, "fail", fail)
+
+    @flow
+    def stubborn() -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("not yet")
+        return len(tries)
+
+    stubborn.options(exec_id="e").run()
+    assert recorded.wait(60)
+    handle = stubborn.options(exec_id="e").run()
+    assert handle.wait() == 2 and handle.status == "completed"

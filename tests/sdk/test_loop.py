@@ -175,9 +175,12 @@ def test_a_forked_process_has_a_loop_of_its_own(script: Callable[[str], Script])
         "@flow\ndef f(x):\n    return ck(x)\n"
     )
     code, out, log = script(source).run(
-        "print(flows.f.run(1).wait(), flush=True)\n"
-        "pid = os.fork() if (os := __import__('os')) else 0\n"
-        "print(flows.f.run(2 if pid else 3).wait(), flush=True)\n"
+        "import os\n"
+        # One write for each line: what two processes print may be mixed otherwise.
+        "show = lambda given: os.write(1, b'%d\\n' % flows.f.run(given).wait())\n"
+        "show(1)\n"
+        "pid = os.fork()\n"
+        "show(2 if pid else 3)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else 0)"
     )
     assert code == 0, log

@@ -64,7 +64,7 @@ class LocalRun:
         """
         self.journal = journal
         self.error: BaseException | None = None
-        self.is_delivered = self.is_abandoned = False
+        self.is_delivered = self.is_abandoned = self._is_failing = False
         self.told: set[tuple[str, str]] = set()
         self._body = body
         self._before_start = before_start
@@ -87,13 +87,21 @@ class LocalRun:
         self._thread = threading.current_thread()
 
     def start(self) -> LocalRun:
-        """Start and return at once; if the execution already runs here, return that run."""
+        """Start and return at once; if the execution already runs here, return that run.
+
+        A run that is recording its failure is not returned: it would not run the body again. This
+        method waits until that run is done, which takes a few operations of the store.
+        """
         key = (self.journal.store.url, self.journal.exec_id)
-        with _registry:
-            present = _running.get(key)
-            if present is not None and present.phase != "done":
+        while True:
+            with _registry:
+                present = _running.get(key)
+                if present is None or present.phase == "done":
+                    _running[key] = self
+                    break
+            if not present._is_failing or present._thread is threading.current_thread():
                 return present
-            _running[key] = self
+            present.wait_until_idle()
         try:
             if self._before_start is not None:
                 # From here on SIGTERM may arrive at any moment.
@@ -305,6 +313,7 @@ class LocalRun:
         except EnvironmentFailure as error:
             return error
         except BaseException as error:
+            self._is_failing = True
             execution.fail(error, retry_help(self.journal))
             return error
         return None
