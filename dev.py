@@ -406,6 +406,9 @@ def test() -> None:
     spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
     # If a test ends its worker process, a new worker continues with the next test.
     spread += ["--max-worker-restart", "1"]
+    # A race that one run in a hundred loses must be repaired, and must not hide the other results.
+    # The summary counts such tests as `rerun`, and `-r R` names them.
+    spread += ["--reruns", "1", "-r", "R"]
     run([bin_of(VENV, "pytest"), *spread, "--slowest-files", "30", *sys.argv[2:]])
     fail_for(failed)
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -429,15 +428,21 @@ def test_a_caught_failure_that_another_process_saw_succeed(store: str, tmp_path:
 def test_a_run_that_is_recording_its_failure_is_not_joined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recorded, tries = threading.Event(), []
+    recorded, waits, tries = threading.Event(), threading.Event(), []
 
     def fail(execution: Execution, error: BaseException, help: str) -> None:
         ended(execution, error, help)
         recorded.set()
-        time.sleep(0.2)
+        waits.wait(60)
 
-    ended = Execution.fail
+    def wait_until_idle(run: LocalRun, timeout: float | None = None) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            waits.set()
+        return is_idle(run, timeout)
+
+    ended, is_idle = Execution.fail, LocalRun.wait_until_idle
     monkeypatch.setattr(Execution, "fail", fail)
+    monkeypatch.setattr(LocalRun, "wait_until_idle", wait_until_idle)
 
     @flow
     def stubborn() -> int:
