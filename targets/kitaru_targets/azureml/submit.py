@@ -5,14 +5,15 @@ Written against azure-ai-ml 1.35. It was never run against the real service.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru_targets.base import Submitted
+from kitaru_targets.common import sdk
 from kitaru_targets.common.options import check_run
 
+_SDK = ("azure-ai-ml>=1.20", "azure-identity>=1.15")
 _WORKSPACE = ("subscription_id", "resource_group_name", "workspace_name")
 # The option for a job name, which the workspace accepts only once.
 RUN_OPTION = "once"
@@ -37,14 +38,8 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
             f"Azure ML needs the option {missing[0]!r}.",
             help=f"--set {missing[0]}=…",
         )
-    try:
-        ml: Any = importlib.import_module("azure.ai.ml")
-        identity: Any = importlib.import_module("azure.identity")
-    except ImportError as error:
-        raise EnvironmentFailure(
-            "Submitting to Azure ML needs its SDK, which is not installed.",
-            help="pip install 'azure-ai-ml>=1.20' 'azure-identity>=1.15'",
-        ) from error
+    ml = sdk.load("azure.ai.ml", "Azure ML", *_SDK)
+    identity = sdk.load("azure.identity", "Azure ML", *_SDK)
     try:
         job = ml.load_job(source=document, params_override=_overrides(parameters, options))
         workspace = {name: options[name] for name in _WORKSPACE}

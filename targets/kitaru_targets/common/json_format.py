@@ -1,4 +1,4 @@
-"""Format JSON documents: each part that fits on a line is written on one line."""
+"""Write JSON documents, each part that fits on a line on one line, and read them back."""
 
 from __future__ import annotations
 
@@ -25,3 +25,15 @@ def dump(value: Any, indent: str = "") -> str:
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     body = ",\n".join(f"{inside}{entry}" for entry in entries)
     return f"{opening}\n{body}\n{indent}{closing}"
+
+
+def parse(text: str) -> Any:
+    """Return a document's content; raise ValueError if it is not valid or a key stands twice."""
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found

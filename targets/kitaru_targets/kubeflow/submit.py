@@ -5,13 +5,13 @@ Written against kfp 2.17. It was never run against a real service.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
 from kitaru_targets.base import Submitted
+from kitaru_targets.common import sdk
 from kitaru_targets.common.options import check_run
 
 # The option for the name of a run to start once: the service itself accepts any name twice.
@@ -32,13 +32,7 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
     check_run("kubeflow", options, _OPTIONS)
-    try:
-        kfp: Any = importlib.import_module("kfp")
-    except ImportError as error:
-        raise EnvironmentFailure(
-            "Submitting to Kubeflow needs its SDK, which is not installed.",
-            help="pip install 'kfp==2.17.0'",
-        ) from error
+    kfp = sdk.load("kfp", "Kubeflow", "kfp==2.17.0")
     connection = {k: options[k] for k in ("host", "namespace") if k in options}
     run = {k: options[k] for k in _RUN if k in options}
     once = options.get(RUN_OPTION, "")

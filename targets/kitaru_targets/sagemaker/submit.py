@@ -5,7 +5,6 @@ Written against boto3 1.44. It was never run against the real service.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,15 +12,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.errors import EnvironmentFailure
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import OWN_DEFAULT
 from kitaru.wire.records import ExecutionRecord
 from kitaru_targets import lock
 from kitaru_targets.base import Submitted
+from kitaru_targets.common import aws
 from kitaru_targets.common import parameters as names
 from kitaru_targets.common.node_names import slug
-from kitaru_targets.common.options import check_run
 from kitaru_targets.sagemaker.emit import ANSWER, IMAGE, ROLE
 from kitaru_targets.sagemaker.profile import MAX_PIPELINE_NAME
 
@@ -44,11 +43,10 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
         UsageError: an option is unknown, the role is missing, or the store is not in S3.
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
-    _check(parameters, options)
-    region = {"region_name": options["region"]} if "region" in options else {}
-    boto3 = _sdk()
+    aws.check("sagemaker", "SageMaker", parameters, options, _OPTIONS)
+    session = aws.session("SageMaker", options)
     try:
-        return _started(boto3.Session(**region), Path(document), parameters, options)
+        return _started(session, Path(document), parameters, options)
     except Exception as error:
         raise EnvironmentFailure(f"SageMaker did not start the run: {error}") from error
 
@@ -100,7 +98,7 @@ def cancelled(record: ExecutionRecord, options: Mapping[str, str]) -> bool:
 @contextmanager
 def _connected(failed: str, help: str = "") -> Iterator[Any]:
     """Yield a client of the service; its errors become EnvironmentFailures with these texts."""
-    boto3 = _sdk()
+    boto3 = aws.boto3("SageMaker")
     try:
         yield boto3.Session().client("sagemaker")
     except Exception as error:
@@ -155,29 +153,6 @@ def _tokens(client: Any, run: str) -> Iterator[str]:
             callback = step.get("Metadata", {}).get("Callback")
             if callback and step["StepStatus"] == "Executing":
                 yield callback["CallbackToken"]
-
-
-def _sdk() -> Any:
-    try:
-        return importlib.import_module("boto3")
-    except ImportError as error:
-        raise EnvironmentFailure(
-            "Telling SageMaker needs its SDK, which is not installed.",
-            help="pip install 'boto3>=1.35'",
-        ) from error
-
-
-def _check(parameters: Mapping[str, Any], options: Mapping[str, str]) -> None:
-    check_run("sagemaker", options, _OPTIONS)
-    if "role" not in options:
-        raise UsageError(
-            "SageMaker needs a role to run as, and none is named.",
-            help="role=arn:aws:iam::ACCOUNT:role/NAME",
-        )
-    if not str(parameters.get(names.STORE, "s3://")).startswith("s3://"):
-        raise UsageError(
-            f"SageMaker cannot reach the store {parameters[names.STORE]}", help="use s3://…"
-        )
 
 
 def _started(

@@ -6,12 +6,12 @@ faults only when a step starts.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from kitaru_targets.common import json_format
 from kitaru_targets.sagemaker import profile
 from kitaru_targets.sagemaker.emit import ANSWER, ITEM, LIST, OUTCOME, PIPELINE, RUN, VERSION
 
@@ -49,19 +49,12 @@ def validate(text: str) -> list[str]:
     if len(text) > profile.LIMITS.document:
         return [f"the document has more than {profile.LIMITS.document:,} characters"]
     try:
-        document = json.loads(text, object_pairs_hook=_once)
+        document = json_format.parse(text)
     except ValueError as error:
         return [f"the document cannot be read: {error}"]
     if not isinstance(document, dict) or set(document) != _TOP:
         return [f"the document does not have exactly {', '.join(sorted(_TOP))}"]
     return list(_problems(document))
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 @dataclass

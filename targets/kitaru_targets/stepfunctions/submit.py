@@ -5,7 +5,6 @@ Written against boto3 1.44, and tested against moto. It was never run against th
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -13,15 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kitaru.errors import EnvironmentFailure, UsageError
+from kitaru.errors import EnvironmentFailure
 from kitaru.stores import open_store
 from kitaru.wire.canonical import sha256
 from kitaru.wire.records import ExecutionRecord
 from kitaru_targets import lock
 from kitaru_targets.base import Submitted
+from kitaru_targets.common import aws
 from kitaru_targets.common import parameters as names
 from kitaru_targets.common.node_names import slug
-from kitaru_targets.common.options import check_run
 from kitaru_targets.stepfunctions import emit
 from kitaru_targets.stepfunctions.profile import MAX_NAME, TASK_DEFINITION
 
@@ -56,11 +55,10 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
         UsageError: an option is unknown, the role is missing, or the store is not in S3.
         EnvironmentFailure: the SDK is missing, or the service refused.
     """
-    _check(parameters, options)
-    region = {"region_name": options["region"]} if "region" in options else {}
-    boto3 = _sdk()
+    aws.check("stepfunctions", "Step Functions", parameters, options, _OPTIONS)
+    session = aws.session("Step Functions", options)
     try:
-        return _started(boto3.Session(**region), Path(document), parameters, options)
+        return _started(session, Path(document), parameters, options)
     except Exception as error:
         raise EnvironmentFailure(f"Step Functions did not start the run: {error}") from error
 
@@ -179,7 +177,7 @@ def _open_runs(client: Any, record: ExecutionRecord) -> Iterator[str]:
 @contextmanager
 def _connected(record: ExecutionRecord, failed: str) -> Iterator[Any]:
     """Yield a client for the region of a run; its errors become EnvironmentFailures."""
-    boto3 = _sdk()
+    boto3 = aws.boto3("Step Functions")
     parts = _run_of(record).split(":")
     try:
         region = {"region_name": parts[3]} if len(parts) > 3 else {}
@@ -189,29 +187,6 @@ def _connected(record: ExecutionRecord, failed: str) -> Iterator[Any]:
             f"{failed}: {error}",
             help=_AGAIN,
         ) from error
-
-
-def _sdk() -> Any:
-    try:
-        return importlib.import_module("boto3")
-    except ImportError as error:
-        raise EnvironmentFailure(
-            "Telling Step Functions needs the SDK of AWS, which is not installed.",
-            help="pip install 'boto3>=1.35'",
-        ) from error
-
-
-def _check(parameters: Mapping[str, Any], options: Mapping[str, str]) -> None:
-    check_run("stepfunctions", options, _OPTIONS)
-    if "role" not in options:
-        raise UsageError(
-            "Step Functions needs a role to run as, and none is named.",
-            help="role=arn:aws:iam::ACCOUNT:role/NAME",
-        )
-    if not str(parameters.get(names.STORE, "s3://")).startswith("s3://"):
-        raise UsageError(
-            f"Step Functions cannot reach the store {parameters[names.STORE]}", help="use s3://…"
-        )
 
 
 def _started(

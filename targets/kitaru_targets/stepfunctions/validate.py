@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kitaru_targets.common import json_format
 from kitaru_targets.stepfunctions import emit, profile
 from kitaru_targets.stepfunctions.expressions import Path, parse, paths
 
@@ -52,7 +53,7 @@ def validate(text: str) -> list[str]:
     if len(text) > profile.LIMITS.document:
         return [f"the document has more than {profile.LIMITS.document:,} characters"]
     try:
-        document = json.loads(text, object_pairs_hook=_once)
+        document = json_format.parse(text)
     except ValueError as error:
         return [f"the document cannot be read: {error}"]
     if not isinstance(document, dict) or set(document) != {"Comment", "StartAt", "States"}:
@@ -61,13 +62,6 @@ def validate(text: str) -> list[str]:
         return list(_problems(document))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         return [f"a state is not made as intended: {type(error).__name__}: {error}"]
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 def _problems(document: dict[str, Any]) -> Iterator[str]:

@@ -5,12 +5,12 @@ Written against google-cloud-aiplatform 2.7. It was never run against a real ser
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
 from kitaru_targets.base import Submitted
+from kitaru_targets.common import sdk
 from kitaru_targets.common.options import check_run
 
 _JOB = ("project", "location", "pipeline_root", "job_id", "encryption_spec_key_name")
@@ -33,13 +33,7 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     """
     once = options.get(RUN_OPTION, "")
     check_run("vertex", {*options} - {RUN_OPTION}, (*_JOB, *_RUN))
-    try:
-        aiplatform: Any = importlib.import_module("google.cloud.aiplatform")
-    except ImportError as error:
-        raise EnvironmentFailure(
-            "Submitting to Vertex needs its SDK, which is not installed.",
-            help="pip install 'google-cloud-aiplatform>=1.100'",
-        ) from error
+    aiplatform = sdk.load("google.cloud.aiplatform", "Vertex", "google-cloud-aiplatform>=1.100")
     chosen = {k: options[k] for k in _JOB if k in options}
     try:
         job = aiplatform.PipelineJob(
