@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,33 @@ def chromium() -> Iterator[Any]:
         )
         yield started
         started.close()
+
+
+@contextmanager
+def pages(browser: Any, is_expected: Callable[[str], bool]) -> Iterator[Callable[..., Any]]:
+    """Yield a function that makes an empty page of a size and other options, such as a locale.
+
+    Afterwards, raise AssertionError for a message of a console, a dialog, or a request for an
+    address that is not expected.
+    """
+    contexts: list[Any] = []
+    trouble: list[str] = []
+
+    def page(width: int, height: int, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context.set_default_timeout(LONG_MS)
+        contexts.append(context)
+        made = context.new_page()
+        made.on("console", lambda message: trouble.append(message.text))
+        made.on("pageerror", lambda error: trouble.append(str(error)))
+        made.on("dialog", lambda dialog: trouble.append(dialog.message))
+        made.on("request", lambda one: None if is_expected(one.url) else trouble.append(one.url))
+        return made
+
+    yield page
+    for context in contexts:
+        context.close()
+    assert trouble == []
 
 
 def expect(found: Any) -> Any:

@@ -9,7 +9,7 @@ import runpy
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
@@ -42,29 +42,20 @@ from kitaru.adapters.pydantic_ai import KitaruAgent, KitaruDurability
 from kitaru.client import KitaruClient
 from kitaru.testing.adapters import AdapterTests
 from tests.asynchronous.conftest import Runs, runs
-from tests.asynchronous.programs import Traces
 from tests.differential.real import run_dry, run_here
 from tests.waiting import wait_until
 
 from . import pydantic_ai_harness
 from . import pydantic_ai_programs as scripted
+from .common import check_in_a_checkpoint, traces
 from .kills import KILLS, check_each_step
 
-__all__ = ["runs"]
+__all__ = ["runs", "traces"]
 
 # `run_sync` leaves the event loop of its thread open.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-
-
-@pytest.fixture(autouse=True)
-def _traces(tmp_path: Path) -> Iterator[None]:
-    before = Traces.seen, Traces.ran
-    with (tmp_path / "seen").open("w") as seen, (tmp_path / "ran").open("w") as ran:
-        Traces.seen, Traces.ran = seen.fileno(), ran.fileno()
-        yield
-    Traces.seen, Traces.ran = before
 
 
 def ran(folder: Path) -> list[str]:
@@ -90,19 +81,10 @@ def test_outside_of_flows_and_in_checkpoints_the_agent_runs_as_usual(runs: Runs)
     durable = KitaruAgent(agent)
     assert asyncio.run(durable.run("?")).output == agent.run_sync("?").output == "yes"
 
-    @checkpoint(cache=False)
-    async def inside() -> str:
+    async def ask() -> str:
         return (await durable.run("?")).output
 
-    @flow
-    async def one() -> str:
-        return await inside()
-
-    handle = one.run()
-    assert handle.wait() == "yes"
-    assert list(runs.records(handle)) == ["inside"]
-    (call,) = KitaruClient().executions.calls(handle.exec_id)
-    assert (call["invocation"], call["response"]) == ("inside", "yes")
+    check_in_a_checkpoint(runs, ask)
 
 
 def test_a_run_may_have_an_id_and_a_time_limit_of_its_own(runs: Runs) -> None:

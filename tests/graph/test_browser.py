@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from kitaru_targets.graph import page as html
 
-from tests.chromium import CHROMIUM, LONG_MS, chromium, violations
+from tests.chromium import CHROMIUM, chromium, pages, violations
 
 from .conftest import EVERYTHING, Show
 from .test_page import MARKUP, in_every_place
@@ -67,29 +67,19 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def opened(browser: Any, show: Show, tmp_path: Path) -> Iterator[Open]:
     """Open the page of a flow; a message of the console or another request fails the test."""
-    contexts, trouble = [], []
+    files: list[str] = []
+    with pages(browser, lambda url: url in files) as page:
 
-    def open_page(body: str, size: str = "wide", helper: str = "", **options: Any) -> Any:
-        shown = show(body, helper=helper)
-        file = tmp_path / f"page{len(contexts)}.html"
-        file.write_text(html(shown.graph, shown.sources), encoding="utf-8")
-        width, height = SIZES[size]
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(LONG_MS)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("dialog", lambda dialog: trouble.append(dialog.message))
-        page.on("request", lambda request: trouble.append(request.url))
-        page.goto(file.as_uri())
-        assert trouble.pop(0) == file.as_uri()
-        return page
+        def open_page(body: str, size: str = "wide", helper: str = "", **options: Any) -> Any:
+            shown = show(body, helper=helper)
+            file = tmp_path / f"page{len(files)}.html"
+            file.write_text(html(shown.graph, shown.sources), encoding="utf-8")
+            files.append(file.as_uri())
+            made = page(*SIZES[size], **options)
+            made.goto(file.as_uri())
+            return made
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert trouble == []
+        yield open_page
 
 
 def boxes(page: Any, selector: str) -> dict[str, tuple[float, float, float, float]]:

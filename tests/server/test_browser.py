@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kitaru.client import KitaruClient
-from tests.chromium import CHROMIUM, LONG_MS, chromium, expect, violations
+from tests.chromium import CHROMIUM, chromium, expect, pages, violations
 
 from . import page_flows
 from .conftest import Running, begin
@@ -31,27 +31,14 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def opened(browser: Any, shown: Running) -> Iterator[Open]:
     """Open a page; a message of the console or a request elsewhere fails the test."""
-    contexts, trouble = [], []
+    with pages(browser, lambda url: url.startswith(shown.url)) as page:
 
-    def open_page(path: str, width: int = 1440, height: int = 900, **options: Any) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(LONG_MS)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("dialog", lambda dialog: trouble.append(dialog.message))
-        page.on(
-            "request",
-            lambda one: None if one.url.startswith(shown.url) else trouble.append(one.url),
-        )
-        page.goto(shown.url.rstrip("/") + path)
-        return page
+        def open_page(path: str, width: int = 1440, height: int = 900, **options: Any) -> Any:
+            made = page(width, height, **options)
+            made.goto(shown.url.rstrip("/") + path)
+            return made
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert trouble == []
+        yield open_page
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -24,6 +24,7 @@ from kitaru import checkpoint, errors, flow
 from kitaru.adapters.google_adk import KitaruADKRunner, KitaruPlugin
 from kitaru.client import KitaruClient
 from kitaru.harness import listen
+from tests.adapters.common import check_in_a_checkpoint
 from tests.adapters.kills import check_each_step
 from tests.asynchronous.conftest import Runs, runs
 from tests.waiting import wait_until
@@ -74,19 +75,10 @@ def test_outside_of_flows_and_in_checkpoints_the_agent_runs_as_usual(runs: Runs)
     runner = KitaruADKRunner(agent_of("plain", lambda turn, seen: "yes"))
     assert asyncio.run(runner.run("?")).text == "yes"
 
-    @checkpoint(cache=False)
-    async def inside() -> str:
+    async def ask() -> str:
         return (await runner.run("?")).text
 
-    @flow
-    async def one() -> str:
-        return await inside()
-
-    handle = one.run()
-    assert handle.wait() == "yes"
-    assert list(runs.records(handle)) == ["inside"]
-    (call,) = KitaruClient().executions.calls(handle.exec_id)
-    assert (call["invocation"], call["response"]) == ("inside", "yes")
+    check_in_a_checkpoint(runs, ask)
 
 
 def test_all_calls_are_recorded_with_their_usage(runs: Runs, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import runpy
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,9 @@ from pydantic import BaseModel
 from kitaru import checkpoint, errors, flow, harness
 from kitaru.adapters.openai_agents import KitaruRunner, KitaruSession, flow_tool
 from kitaru.client import KitaruClient
+from tests.adapters.common import check_in_a_checkpoint, traces
 from tests.adapters.kills import KILLS, check_each_step
 from tests.asynchronous.conftest import Runs, runs
-from tests.asynchronous.programs import Traces
 from tests.differential.real import run_dry, run_here
 from tests.project.test_doc_blocks import blocks_of
 from tests.waiting import wait_until
@@ -49,18 +49,9 @@ from . import programs
 from .programs import Scripted, results
 from .scripted import REQUEST, model
 
-__all__ = ["runs"]
+__all__ = ["runs", "traces"]
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(autouse=True)
-def _traces(tmp_path: Path) -> Iterator[None]:
-    before = Traces.seen, Traces.ran
-    with (tmp_path / "seen").open("w") as seen, (tmp_path / "ran").open("w") as ran:
-        Traces.seen, Traces.ran = seen.fileno(), ran.fileno()
-        yield
-    Traces.seen, Traces.ran = before
 
 
 def answered(handle: Any, answers: dict[str, Any]) -> Any:
@@ -156,19 +147,10 @@ def test_outside_of_flows_and_in_checkpoints_the_agent_runs_as_usual(runs: Runs)
     assert outside.final_output == "yes"
     assert outside.last_agent is agent
 
-    @checkpoint(cache=False)
-    async def inside() -> str:
+    async def ask() -> str:
         return str((await KitaruRunner.run(agent, "?")).final_output)
 
-    @flow
-    async def one() -> str:
-        return await inside()
-
-    handle = one.run()
-    assert handle.wait() == "yes"
-    assert list(runs.records(handle)) == ["inside"]
-    (call,) = KitaruClient().executions.calls(handle.exec_id)
-    assert (call["invocation"], call["response"]) == ("inside", "yes")
+    check_in_a_checkpoint(runs, ask)
 
 
 def test_an_agent_in_a_tool_is_recorded_with_the_tool(runs: Runs) -> None:
