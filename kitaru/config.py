@@ -105,10 +105,7 @@ def compile_cache(kind: Literal["analyses", "builds"]) -> DiskCache | None:
     if folder in FALSE:
         return None
     if folder is None:
-        try:
-            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        except RuntimeError:
-            return None  # this user has no home
+        base = os.environ.get("XDG_CACHE_HOME") or disk.home() / ".cache"
         folder = Path(base) / "kitaru"
     # Only a compilation needs it.
     from kitaru.wire.disk_cache import DiskCache

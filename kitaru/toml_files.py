@@ -23,7 +23,7 @@ def project_file(start: Path | None = None) -> Path | None:
 
 def user_file() -> Path:
     """Return where the user's own configuration is looked for."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    home = os.environ.get("XDG_CONFIG_HOME") or disk.home() / ".config"
     return Path(home) / "kitaru" / "config.toml"
 
 

@@ -67,6 +67,18 @@ def recorded(earlier: Answers | None = None) -> Iterator[Answers]:
         _recording.reset(token)
 
 
+def home() -> Path:
+    """Return the user's home folder.
+
+    A user without one has `/`, to which a container's engine sets HOME as well: clusters run
+    containers as users that no image knows.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def is_file(path: Path) -> bool:
     """Return whether the path is a file; follow links."""
     return bool(_ask("kind", str(path)) == "file")

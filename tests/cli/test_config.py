@@ -113,3 +113,16 @@ def test_configure_takes_all_or_nothing() -> None:
     with pytest.raises(UsageError, match="retries"):
         config.configure(store="sqlite:x", retries=-1)
     assert config.setting("store").origin == "default"
+
+
+def test_a_user_without_a_home_has_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a cluster starts containers: with a number that no file of users contains.
+    for name in ("XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.delenv(name)
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert toml_files.user_file() == Path("/.config/kitaru/config.toml")
+    assert config.setting("retries").value == 0

@@ -311,7 +311,7 @@ def _common(project: Project, module: str, folder: Path) -> Path:
             # A file next to the flow, or else one that a command in the project's folder finds.
             here = any(matched(each, base)) or not any(matched(each, folder))
             base = base if here else Path(os.path.commonpath([base, folder]))
-        elif disk.exists(path) and path not in (Path(path.anchor), Path.home()):
+        elif disk.exists(path) and path not in (Path(path.anchor), disk.home()):
             base = Path(os.path.commonpath([base, path]))
     return base
 

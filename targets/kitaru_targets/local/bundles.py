@@ -30,7 +30,7 @@ from typing import IO
 
 from kitaru.errors import EnvironmentFailure
 from kitaru.stores import Store
-from kitaru.wire import keys
+from kitaru.wire import disk, keys
 from kitaru.wire.canonical import sha256
 from kitaru_targets.bundle import contents, unpack
 
@@ -99,7 +99,7 @@ def unpacked(store: Store, digest: str) -> Unpacked:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or disk.home() / ".cache"
     folder = Path(base) / "kitaru" / "bundles"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
