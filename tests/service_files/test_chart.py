@@ -103,7 +103,7 @@ def manifests(text: str) -> dict[str, Any]:
 
 
 class _Unique(yaml.SafeLoader):
-    """A loader that rejects a key that is there twice: Kubernetes would use the last one."""
+    """A loader that rejects a repeated key: Kubernetes would use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
