@@ -142,6 +142,10 @@ class ModelRequestError(FlowError):
         self.tries = 1
 
 
+class BudgetExceeded(FlowError):
+    """A model call was not made: the execution, or its flow today, has used its budget."""
+
+
 class Diverged(FlowError):
     """Non-deterministic replay: the flow calls something else than was recorded."""
 

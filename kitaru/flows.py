@@ -123,6 +123,9 @@ def flow(
             as configured (8).
         capture: what is kept of model calls where neither the call nor its checkpoint says:
             `full`, `metadata` (no texts) or `off`; default as configured, which is `full`.
+        budget: how much its model calls may use: `usd` and `tokens` of one execution,
+            `usd_per_day` and `tokens_per_day` of all executions on one day of UTC. Further calls
+            raise BudgetExceeded. Default as configured, which is no limit.
         image: the container image of its steps, written out; default as configured.
         stack: the stack whose settings count where no other is named; default as configured.
 

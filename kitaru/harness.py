@@ -40,6 +40,7 @@ from kitaru.runtime.engine.calls import Spec
 from kitaru.runtime.engine.execution import current, in_body, in_checkpoint
 from kitaru.runtime.engine.places import BODY, Place, current_task, inherited
 from kitaru.runtime.engine.retries import policy
+from kitaru.runtime.llm import budgets
 from kitaru.runtime.llm.model_calls import note_call
 from kitaru.stores.base import Store
 from kitaru.wire.names import name_from
@@ -183,7 +184,7 @@ def step(
     from kitaru.runtime.engine import awaited_calls
 
     async def attempt(**_: Any) -> Any:
-        _note(attributes)
+        _begin(kind, attributes)
         value = await body()
         _check_own_calls()
         return value
@@ -217,7 +218,7 @@ def blocking_step(
     execution = in_body("kitaru.harness.blocking_step")
 
     def attempt(**_: Any) -> Any:
-        _note(attributes)
+        _begin(kind, attributes)
         value = body()
         _check_own_calls()
         return value
@@ -252,6 +253,12 @@ def _spec(
         is_step=True,
         read=read,
     )
+
+
+def _begin(kind: StepKind, attributes: Mapping[str, Any] | None) -> None:
+    if kind != "tool":
+        budgets.check(in_checkpoint("kitaru.harness.step")[0])
+    _note(attributes)
 
 
 def _check_own_calls() -> None:
@@ -319,7 +326,7 @@ def usage(
     execution, running = in_checkpoint("kitaru.harness.usage")
     texts = {"prompt": prompt, "response": response, "tool_calls": tool_calls}
     note_call(
-        execution.journal,
+        execution,
         running,
         model=model or "",
         provider=provider or "",

@@ -69,6 +69,7 @@ class FlowOptions(TypedDict, total=False):
     retry_on: RetryOn | None
     max_parallel: int | None
     capture: Capture | None
+    budget: Mapping[str, float] | None
     image: str | ImageSettings | None
     stack: str | None
 
@@ -121,6 +122,7 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         retry_on: RetryOn | None = None,
         max_parallel: int | None = None,
         capture: Capture | None = None,
+        budget: Mapping[str, float] | None = None,
         image: str | ImageSettings | None = None,
         stack: str | None = None,
     ) -> None:
@@ -141,6 +143,7 @@ class LocalFlow(Explaining, Generic[P, R_co]):
                 setting(option, decorator=value)
         self.max_parallel = max_parallel
         self.capture = check_capture("@flow", capture)
+        self.budget = setting("budget", decorator=budget).value if budget is not None else None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the body as a part of the flow that calls it, in whose execution its calls count.
@@ -406,6 +409,7 @@ def run_execution(
         attempted=not fresh,
         max_parallel=setting("max_parallel", decorator=flow.max_parallel).value,
         capture=flow.capture,
+        budget=flow.budget,
         before_start=before_start,
     )
     return Handle(journal, run.start())

@@ -13,8 +13,9 @@ from kitaru.wire.structs import Struct
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 CAPTURES = ("full", "metadata", "off")
+BUDGET_KEYS = frozenset({"usd", "tokens", "usd_per_day", "tokens_per_day"})
 MODEL_KEYS = frozenset({"model", "api_base", "secret"})
-CARRIED = ("cache", "capture", "default_model", "logs", "otel", "redact", "stateless")
+CARRIED = ("budget", "cache", "capture", "default_model", "logs", "otel", "redact", "stateless")
 """The project's settings that a plan carries to its steps, beside its models."""
 
 
@@ -72,6 +73,13 @@ def _is_model_table(value: Any) -> bool:
     return _is_texts(value) and "model" in value and value.keys() <= MODEL_KEYS
 
 
+def _is_budget(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        name in BUDGET_KEYS and type(most) in (int, float) and most > 0
+        for name, most in value.items()
+    )
+
+
 def _is_capture(value: Any) -> bool:
     return value in CAPTURES
 
@@ -103,6 +111,12 @@ KINDS: Mapping[str, Kind] = {
     "logs": Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
     "otel": Kind(None, lambda value: type(value) is bool, "true or false", _parse_bool),
     "capture": Kind("full", _is_capture, "one of full, metadata and off"),
+    "budget": Kind(
+        {},
+        _is_budget,
+        f'a table of {", ".join(sorted(BUDGET_KEYS))}, such as {{"usd": 5, "tokens": 200000}}',
+        json.loads,
+    ),
     "redact": Kind(None, _is_hook, "a function of a text, or its name as module:function"),
     "environment": Kind({}, _is_environment, 'a table of variables, {"LOG": "debug"}', json.loads),
     "airflow": Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),

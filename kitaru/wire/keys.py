@@ -15,6 +15,7 @@ DUE = "due/"
 OPEN = "open/"
 MEMORY = "memory/"
 ADAPTERS = "adapter/"
+BUDGET = "budget/"
 WAITING = "waiting/"
 # Every wait of the store has a hint below WAITING.
 WAITS_LISTED = "listed/waits"
@@ -434,6 +435,18 @@ def marked(scope: str, mark: str) -> tuple[str, str]:
 def adapter(name: str) -> str:
     """Return the prefix of what the adapter of a harness stores outside of executions."""
     return f"{ADAPTERS}{name}/"
+
+
+def budget(flow: str, day: str, unit: str) -> str:
+    """Return the prefix of the chunks of a flow's budget that are taken, for a day such as
+    2026-11-30.
+    """
+    return f"{BUDGET}{part(flow)}/{day}/{unit}/"
+
+
+def budget_day(key: str) -> str:
+    """Return the day of the chunk at `key`."""
+    return key.split("/")[2]
 
 
 def part(text: str) -> str:

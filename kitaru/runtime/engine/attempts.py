@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kitaru.errors import ArgumentChanged, ContextError, ValueNotEncodable, ValueTooLarge
+from kitaru.errors import (
+    ArgumentChanged,
+    BudgetExceeded,
+    ContextError,
+    ValueNotEncodable,
+    ValueTooLarge,
+)
 from kitaru.runtime import codec
 from kitaru.runtime.engine.argument_texts import arguments_of, labelled
 from kitaru.runtime.engine.calls import Call
@@ -266,7 +272,7 @@ def failed(
 ) -> Outcome:
     """Record a failed attempt, made in the pipeline run `run`, and return its outcome."""
     # A retry runs the same code and would break the same rule again.
-    broken = isinstance(error, ValueNotEncodable | ArgumentChanged)
+    broken = isinstance(error, ValueNotEncodable | ArgumentChanged | BudgetExceeded)
     failure = exceptions.encode_exception(error)
     info = error_info(error, invocation=call.id)
     for record_open_call in [*running.open_calls.values()]:

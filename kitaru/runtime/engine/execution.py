@@ -45,7 +45,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Literal, NoReturn, Protocol
@@ -139,6 +139,7 @@ class Execution:
         run: str = "",
         max_parallel: int = DEFAULT_PARALLEL,
         capture: str | None = None,
+        budget: Mapping[str, float] | None = None,
         pickles: bool = True,
         is_other_plan: bool = False,
     ) -> None:
@@ -147,10 +148,11 @@ class Execution:
         `attempted` is true if earlier processes may have recorded failed attempts.
         `is_other_plan`: this step belongs to another plan than the one that started the execution.
         `run`: the pipeline run of this process, empty outside pipelines. `capture`: which parts of
-        model calls are recorded. `pickles`: whether pickles may cross a cut.
+        model calls are recorded. `budget`: what they may use, as the flow's decorator sets it.
+        `pickles`: whether pickles may cross a cut.
         """
         self.journal = journal
-        self.capture, self.pickles = capture, pickles
+        self.capture, self.budget, self.pickles = capture, budget, pickles
         self.may_pickle = codec.came_pickled if pickles else codec.never
         self.log = Log(journal.store, journal.exec_id)
         self.beats = Beats(journal.store, journal.exec_id)

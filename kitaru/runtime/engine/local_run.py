@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, Literal
@@ -52,6 +52,7 @@ class LocalRun:
         attempted: bool = False,
         max_parallel: int = DEFAULT_PARALLEL,
         capture: str | None = None,
+        budget: Mapping[str, float] | None = None,
         before_start: Callable[[LocalRun], None] | None = None,
     ) -> None:
         """`attempted` is true if an earlier process ran this execution.
@@ -74,6 +75,7 @@ class LocalRun:
             "attempted": attempted,
             "max_parallel": max_parallel,
             "capture": capture,
+            "budget": budget,
         }
         self._changed = threading.Condition()
         self._phase: Phase = "running"

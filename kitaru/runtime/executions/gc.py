@@ -10,7 +10,7 @@ objects that it wrote.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -59,6 +59,7 @@ def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> It
         EnvironmentFailure: the store cannot be read or written.
     """
     if not dry_run:
+        _drop_budgets(store)
         marks = iter(store.list(keys.GARBAGE))
         while some := list(islice(marks, _AT_ONCE)):
             exec_ids = (mark.removeprefix(keys.GARBAGE) for mark in some)
@@ -66,6 +67,14 @@ def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> It
     gone: set[str] = set()
     for items in _old(store, ago(older_than)):
         yield from _collect_batch(store, items, gone, dry_run=dry_run)
+
+
+def _drop_budgets(store: Store) -> None:
+    """Delete the chunks of budgets of earlier days than yesterday."""
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+    old = [key for key in store.list(keys.BUDGET) if keys.budget_day(key) < yesterday]
+    if old:
+        store.delete(*old)
 
 
 def _collect_batch(

@@ -24,7 +24,7 @@ from kitaru.errors import (
 from kitaru.runtime import codec
 from kitaru.runtime.journal import blobs, processes, rounds, states, summaries
 from kitaru.runtime.journal.cache import Cache
-from kitaru.runtime.journal.effort import Spent
+from kitaru.runtime.journal.effort import Effort, Spent
 from kitaru.runtime.journal.presence import Presence
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.segments import SegmentReader, SegmentWriter
@@ -414,6 +414,14 @@ class Journal:
         if self.store.remote:
             return self._presence.is_alone
         return len(self.store.list(keys.processes(self.exec_id), limit=2)) < 2
+
+    def effort(self) -> Effort:
+        """Return the effort of what this execution ran itself, without what it reused."""
+        if self._is_whole():
+            return self._spent.own
+        spent = Spent()
+        self._add_all(spent)
+        return spent.own
 
     def _add_all(self, spent: Spent) -> str:
         """Add the effort of all records to `spent`; return the note `title` of the flow."""

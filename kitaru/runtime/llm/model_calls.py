@@ -11,10 +11,11 @@ from kitaru.errors import ModelAnswerInvalid, ModelRequestError, UsageError
 from kitaru.runtime import codec
 from kitaru.runtime.engine.attempts import Running
 from kitaru.runtime.engine.calls import Spec
-from kitaru.runtime.engine.execution import anywhere, current
+from kitaru.runtime.engine.execution import Execution, anywhere, current
 from kitaru.runtime.engine.primitives import DurableCall, Primitive
 from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.llm import budgets
 from kitaru.runtime.llm.models import ModelRequest, Resolved, resolve
 from kitaru.runtime.telemetry import log_redaction, spans
 from kitaru.settings import CAPTURES
@@ -102,10 +103,14 @@ def ask(
     resolved = resolve(request.model, replay.models if replay else {})
     shown = {"temperature": request.temperature, "max_tokens": request.max_tokens}
     running = scope.running if scope else None
+    if scope is not None:
+        budgets.check(scope.execution)
     _load(resolved, running)
     call = OpenCall(_known(request, resolved), time.perf_counter())
 
     def record(facts: dict[str, Any]) -> None:
+        if scope is not None:
+            budgets.add(scope.execution, facts)
         if scope is not None and running is not None:
             keep(scope.execution.journal, running, facts, capture)
 
@@ -228,7 +233,7 @@ def keep(journal: Journal, running: Running, facts: dict[str, Any], capture: str
 
 
 def note_call(
-    journal: Journal,
+    execution: Execution,
     running: Running,
     *,
     model: str,
@@ -263,7 +268,8 @@ def note_call(
         **texts,
     }
     spans.model_called(facts["resolved"], facts)
-    keep(journal, running, facts, None)
+    budgets.add(execution, facts)
+    keep(execution.journal, running, facts, None)
 
 
 def _stored(journal: Journal, shown: Any) -> Any:

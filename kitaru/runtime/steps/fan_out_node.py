@@ -59,6 +59,7 @@ class ItemRun:
             run=self._request.run,
             max_parallel=program.plan.max_parallel,
             capture=program.flow.capture,
+            budget=program.flow.budget,
             pickles=program.plan.pickles,
         )
         # If a node with several calls were restarted, the first failing call would use up all

@@ -229,6 +229,7 @@ class StepRun:
             run=request.run,
             max_parallel=program.plan.max_parallel,
             capture=program.flow.capture,
+            budget=program.flow.budget,
             pickles=program.plan.pickles,
             is_other_plan=route.is_other_plan,
         )
