@@ -42,12 +42,13 @@ def configure(**values: Any) -> None:
 
     Settings: `stack`, `store`, `target`, `submit` (options of the target's service), `cache`,
     `retries`, `max_parallel`, `image`, `memory_scope` (of `kitaru.memory` outside flows),
-    `default_model`, `models`, `logs` and `otel` (see the docs), `capture` (what is kept of model
-    calls), `redact` (what is applied to texts before they are kept), `secrets` (where the value of
-    each is, such as `aws:prod/key`), `environment` (plain variables of every step), `requirements`
-    (what a container installs), `base_image` (the image with Python that containers are built on),
-    `require_hashes` (refuse to compile where something of a container has no hash). Raises
-    UsageError on any other name and on a value of the wrong type.
+    `default_model`, `models`, `budget`, `logs` and `otel` (see the docs), `capture` (what is
+    kept of model calls), `redact` (what is applied to texts before they are kept), `secrets`
+    (where the value of each is, such as `aws:prod/key`), `environment` (plain variables of
+    every step), `requirements` (what a container installs), `base_image` (the image with Python
+    that containers are built on), `require_hashes` (refuse to compile where something of a
+    container has no hash). Raises UsageError on
+    any other name and on a value of the wrong type.
 
         kitaru.configure(store="sqlite:/var/lib/flows/", cache=False)
     """

@@ -14,7 +14,8 @@ TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 CAPTURES = ("full", "metadata", "off")
 BUDGET_KEYS = frozenset({"usd", "tokens", "usd_per_day", "tokens_per_day"})
-MODEL_KEYS = frozenset({"model", "api_base", "secret"})
+MODEL_TEXTS = frozenset({"model", "api_base", "secret"})
+MODEL_LIMITS = frozenset({"rpm", "tpm", "at_a_time"})
 CARRIED = ("budget", "cache", "capture", "default_model", "logs", "otel", "redact", "stateless")
 """The project's settings that a plan carries to its steps, beside its models."""
 
@@ -70,7 +71,15 @@ def _is_models(value: Any) -> bool:
 
 
 def _is_model_table(value: Any) -> bool:
-    return _is_texts(value) and "model" in value and value.keys() <= MODEL_KEYS
+    return (
+        isinstance(value, dict)
+        and "model" in value
+        and all(
+            (name in MODEL_TEXTS and _is_text(given))
+            or (name in MODEL_LIMITS and _is_positive(given))
+            for name, given in value.items()
+        )
+    )
 
 
 def _is_budget(value: Any) -> bool:
@@ -104,7 +113,7 @@ KINDS: Mapping[str, Kind] = {
         {},
         _is_models,
         'a table of alias to model, {"fast": "…"} or {"fast": {"model": "…", "api_base": "…", '
-        '"secret": "NAME"}}',
+        '"secret": "NAME", "rpm": 60, "tpm": 90000, "at_a_time": 4}}',
         json.loads,
     ),
     "secrets": Kind({}, _is_texts, 'a table of references, {"API_KEY": "aws:…"}', json.loads),

@@ -16,6 +16,7 @@ OPEN = "open/"
 MEMORY = "memory/"
 ADAPTERS = "adapter/"
 BUDGET = "budget/"
+QUOTA = "quota/"
 WAITING = "waiting/"
 # Every wait of the store has a hint below WAITING.
 WAITS_LISTED = "listed/waits"
@@ -447,6 +448,11 @@ def budget(flow: str, day: str, unit: str) -> str:
 def budget_day(key: str) -> str:
     """Return the day of the chunk at `key`."""
     return key.split("/")[2]
+
+
+def quota(model: str, window: int) -> str:
+    """Return the prefix of the chunks of a model's quota that are taken in a window of time."""
+    return f"{QUOTA}{part(model)}/{window}/"
 
 
 def part(text: str) -> str:

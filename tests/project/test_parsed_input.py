@@ -45,6 +45,7 @@ KEPT = {
     ("targets/kitaru_targets/stepfunctions/submit.py", "_registered"): "the build was verified",
     ("targets/kitaru_targets/stepfunctions/submit.py", "_open_runs"): "the service accepted it",
     ("targets/kitaru_targets/stepfunctions/dry_run.py", "_said"): "a step of it wrote it",
+    ("targets/kitaru_targets/common/json_format.py", "parse"): "its callers catch the ValueError",
     ("targets/kitaru_targets/installs.py", "_own"): "it is a file of this package",
     ("targets/kitaru_targets/local/validate.py", "parsed"): "it was validated two lines above",
     ("targets/kitaru_targets/sbom.py", "sbom"): "the library has just written it",

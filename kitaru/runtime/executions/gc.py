@@ -70,9 +70,13 @@ def collect(store: Store, older_than: timedelta, *, dry_run: bool = False) -> It
 
 
 def _drop_budgets(store: Store) -> None:
-    """Delete the chunks of budgets of earlier days than yesterday."""
+    """Delete the chunks of budgets of earlier days than yesterday, and those of quotas.
+
+    A quota's window lasts for seconds. Who works in one that is deleted may send a little more.
+    """
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
     old = [key for key in store.list(keys.BUDGET) if keys.budget_day(key) < yesterday]
+    old += store.list(keys.QUOTA)
     if old:
         store.delete(*old)
 

@@ -51,7 +51,7 @@ def check(execution: Execution) -> None:
                 f"The execution {journal.exec_id} of {journal.execution.flow} has used "
                 f"{_shown(used.spent[unit], unit)} of its budget of {_shown(limits[unit], unit)}. "
                 f"No further model call is sent.",
-                help=f"To go on, raise `budget` and retry: kitaru executions retry "
+                help=f"To continue, raise `budget` and retry: kitaru executions retry "
                 f"{journal.exec_id}",
             )
     for unit, name in _PER_DAY.items():

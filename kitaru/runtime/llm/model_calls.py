@@ -14,8 +14,9 @@ from kitaru.runtime.engine.calls import Spec
 from kitaru.runtime.engine.execution import Execution, anywhere, current
 from kitaru.runtime.engine.primitives import DurableCall, Primitive
 from kitaru.runtime.engine.retries import ONCE
+from kitaru.runtime.journal.effort import tokens_of
 from kitaru.runtime.journal.journal import Journal
-from kitaru.runtime.llm import budgets
+from kitaru.runtime.llm import budgets, rate_limits
 from kitaru.runtime.llm.models import ModelRequest, Resolved, resolve
 from kitaru.runtime.telemetry import log_redaction, spans
 from kitaru.settings import CAPTURES
@@ -101,11 +102,25 @@ def ask(
     scope = current()
     replay = scope.execution.journal.execution.replay if scope else None
     resolved = resolve(request.model, replay.models if replay else {})
-    shown = {"temperature": request.temperature, "max_tokens": request.max_tokens}
     running = scope.running if scope else None
     if scope is not None:
         budgets.check(scope.execution)
     _load(resolved, running)
+    with rate_limits.admitted(
+        resolved, request, scope.execution.journal.store if scope else None
+    ) as settle:
+        found, facts = _recorded(request, resolved, stream, capture)
+        settle(tokens_of(facts))
+    return found, facts
+
+
+def _recorded(
+    request: ModelRequest, resolved: Resolved, stream: Stream | None, capture: str | None
+) -> tuple[Answer, dict[str, Any]]:
+    """Call the model once; in an attempt, record all known facts with it."""
+    scope = current()
+    running = scope.running if scope else None
+    shown = {"temperature": request.temperature, "max_tokens": request.max_tokens}
     call = OpenCall(_known(request, resolved), time.perf_counter())
 
     def record(facts: dict[str, Any]) -> None:

@@ -50,13 +50,17 @@ class Resolved(Struct):
     """The alias or model `name`, and `model`, its name for litellm, or `offline`.
 
     `api_base` is its address, and `secret` the name of the secret with its key. Both are empty if
-    the provider's own variables set them.
+    the provider's own variables set them. `rpm` and `tpm` are the requests and tokens a minute that
+    all processes may use, `at_a_time` the calls of one process; 0 is no limit.
     """
 
     name: str
     model: str
     api_base: str = ""
     secret: str = ""
+    rpm: int = 0
+    tpm: int = 0
+    at_a_time: int = 0
 
 
 def mock_response() -> str | None:

@@ -26,7 +26,9 @@ __all__ = ["Answer", "Stream", "ask", "load"]
 
 # If a provider requests a longer pause, the error is raised at once.
 _LONGEST_PAUSE = 60.0
+_TOO_MANY = 429
 
+_busy_until: dict[str, float] = {}
 
 script: Callable[[ModelRequest, Resolved, Pieces], Answer] | None = None
 """Answers every call instead of the model; `kitaru.testing` sets it."""
@@ -60,6 +62,7 @@ def _reach(request: ModelRequest, resolved: Resolved, pieces: Pieces) -> Answer:
     route = _route(resolved)
     policy = Policy(retries=request.retries, delay=1.0, backoff=2.0)
     tries = 0
+    _rest(resolved)
     while True:
         tries += 1
         try:
@@ -70,10 +73,18 @@ def _reach(request: ModelRequest, resolved: Resolved, pieces: Pieces) -> Answer:
             if not repeatable or tries > request.retries or pause > _LONGEST_PAUSE:
                 failure.error.tries = tries
                 raise failure.error from None
+            if failure.error.status == _TOO_MANY:
+                _busy_until[resolved.model] = time.monotonic() + pause
             pieces = Pieces(pieces.stream)
         else:
             return _counted(found, tries)
         time.sleep(pause)
+
+
+def _rest(resolved: Resolved) -> None:
+    """Wait while the model is busy. What it answered one thread is true for all of them."""
+    while (left := _busy_until.get(resolved.model, 0.0) - time.monotonic()) > 0:
+        time.sleep(left)
 
 
 def _route(resolved: Resolved) -> Any:
