@@ -138,6 +138,7 @@ KINDS: Mapping[str, Kind] = {
     "compile_cache": Kind(None, _is_text, "the path of a folder, or off"),
     "azureml": Kind({}, _is_texts, 'a table of options, {"compute": "cpu"}', json.loads),
     "kubeflow": Kind({}, _is_texts, 'a table of options, {"labels": "team=ml"}', json.loads),
+    "kubernetes": Kind({}, _is_texts, 'a table of options, {"namespace": "agents"}', json.loads),
     "sagemaker": Kind({}, _is_texts, 'a table of options, {"queue": "https://…"}', json.loads),
     "stepfunctions": Kind({}, _is_texts, 'a table of options, {"cluster": "agents"}', json.loads),
 }

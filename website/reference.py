@@ -54,6 +54,7 @@ SETTINGS = {
     "turns the cache off. Default: `kitaru` in `$XDG_CACHE_HOME`, or in `~/.cache`.",
     "azureml": "Options of the AzureML target.",
     "kubeflow": "Options of the Kubeflow target.",
+    "kubernetes": "Options of the Kubernetes target.",
     "sagemaker": "Options of the SageMaker target.",
     "stepfunctions": "Options of the Step Functions target.",
 }

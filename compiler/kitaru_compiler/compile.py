@@ -115,6 +115,8 @@ def compile_flow(
 
         compile_flow(Path("flow.py"), profile=get("vertex").profile).plan.steps
     """
+    if profile.is_whole:
+        granularity = "single"
     with _room_for_deep_source(path):
         project, names, source = _open(path, module, unsaved)
         chosen, problems = select_flow(source, names, flow)

@@ -310,7 +310,7 @@ def compile_draft(request: Request) -> Draft:
         compilation = compile_flow(
             location.path,
             location.flow,
-            granularity="single" if target.runs_whole else request.granularity,
+            granularity=request.granularity,
             profile=target.profile,
             module=location.module,
         )
@@ -323,7 +323,7 @@ def compile_draft(request: Request) -> Draft:
 def write_draft(draft: Draft, request: Request) -> Compiled:
     """Write the build directory. Raises the errors of `kitaru_targets.build.write`."""
     from kitaru_compiler.diagnostics.model import SourceError
-    from kitaru_targets import build
+    from kitaru_targets import build, registry
 
     from kitaru.ops.findings import from_here
 
@@ -340,7 +340,7 @@ def write_draft(draft: Draft, request: Request) -> Compiled:
                 folder,
                 image=image,
                 # A version for the target `local` is stored in the store that it runs from.
-                store="" if target.runs_whole else request.store,
+                store="" if target.name == registry.LOCAL else request.store,
                 delivery=request.delivery,
                 base_image=setting("base_image", start=start).value or "",
                 require_hashes=setting("require_hashes", start=start).value,

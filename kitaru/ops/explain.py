@@ -166,7 +166,7 @@ def explain(request: Request) -> Explanation:
         compile_flow,
         location.path,
         location.flow,
-        granularity="single" if target.runs_whole else request.granularity,
+        granularity=request.granularity,
         profile=target.profile,
         module=location.module,
     )

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 from kitaru.wire import redaction
-from kitaru.wire.plan import Plan, Span, Step
+from kitaru.wire.plan import Plan, Span
 from kitaru.wire.structs import Struct
 from kitaru_targets.base import About
 
@@ -27,13 +27,21 @@ class Options(Struct):
     delivery: str
     image: str
     store: str
+    granularity: str
     commit: str
     execution: str
 
 
 def about(plan: Plan, sources: Mapping[str, bytes], options: Options) -> About:
     """Return the texts for a plan, from its project's files by name."""
-    return About(tuple(_header(plan, options)), _steps(plan, sources))
+    lines = {n: d.decode(errors="replace").splitlines() for n, d in sources.items() if _is_code(n)}
+    docs = _docs(sources, {call for block in plan.blocks for call in block.calls})
+    steps = {}
+    for step in plan.steps:
+        calls = [call for name in step.blocks for call in plan.block(name).calls]
+        steps[step.name] = _text(step.span, calls, lines, docs)
+    blocks = tuple(_text(b.span, b.calls, lines, docs) for b in plan.blocks if b.calls)
+    return About(tuple(_header(plan, options)), steps, tuple(dict.fromkeys(blocks)))
 
 
 def _header(plan: Plan, options: Options) -> Iterator[str]:
@@ -51,7 +59,7 @@ def _header(plan: Plan, options: Options) -> Iterator[str]:
 def _command(plan: Plan, options: Options) -> str:
     words = ["kitaru", "compile", f"{plan.file}:{plan.flow}", "--target", options.target]
     shown = {
-        "--granularity": plan.granularity if plan.granularity != "checkpoint" else "",
+        "--granularity": options.granularity if options.granularity != "checkpoint" else "",
         "--delivery": options.delivery if options.delivery != "store" else "",
         "--image": options.image,
         "--store": options.store,
@@ -59,23 +67,13 @@ def _command(plan: Plan, options: Options) -> str:
     return shlex.join([*words, *(word for pair in shown.items() if pair[1] for word in pair)])
 
 
-def _steps(plan: Plan, sources: Mapping[str, bytes]) -> dict[str, str]:
-    lines = {n: d.decode(errors="replace").splitlines() for n, d in sources.items() if _is_code(n)}
-    calls = {call for block in plan.blocks for call in block.calls}
-    docs = _docs(sources, calls)
-    return {step.name: _step(plan, step, lines, docs) for step in plan.steps}
-
-
-def _step(
-    plan: Plan, step: Step, lines: Mapping[str, Sequence[str]], docs: Mapping[str, str]
+def _text(
+    span: Span, calls: Sequence[str], lines: Mapping[str, Sequence[str]], docs: Mapping[str, str]
 ) -> str:
-    """Return the place, the line and the purpose of a step on one line."""
-    calls = [call for name in step.blocks for call in plan.block(name).calls]
+    """Return the place, the line and the purpose of a part of a flow on one line."""
     purposes = [docs[call] for call in dict.fromkeys(calls) if docs.get(call)]
-    code = _line(step.span, lines)
-    return " - ".join(
-        [f"{step.span.file}:{step.span.line}", *([code] if code else []), *purposes[:1]]
-    )
+    code = _line(span, lines)
+    return " - ".join([f"{span.file}:{span.line}", *([code] if code else []), *purposes[:1]])
 
 
 def _line(span: Span, lines: Mapping[str, Sequence[str]]) -> str:

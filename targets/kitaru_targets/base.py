@@ -20,11 +20,13 @@ class About(Struct):
     """Texts for the readers of a document, each on one line.
 
     `header` states the origin of the document. `steps` is, by step, its place in the source and
-    what it does.
+    what it does. `blocks` is the same for each place of the source with a durable call, in source
+    order, for a document that has no node for each of them.
     """
 
     header: tuple[str, ...] = ()
     steps: Mapping[str, str] = field(default_factory=dict)
+    blocks: tuple[str, ...] = ()
 
     def step(self, step: Step) -> str:
         """Return the text of a step; its place in the source if there is no other text."""

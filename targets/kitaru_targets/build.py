@@ -228,8 +228,16 @@ def _make(
         round=round,
     )
     if require_hashes:
-        _check_hashes(found, *(() if target.runs_whole else (wiring.image, base_image)))
-    options = about.Options(target.name, way, image or "", wiring.store, commit, execution)
+        _check_hashes(found, *(() if target.name == registry.LOCAL else (wiring.image, base_image)))
+    options = about.Options(
+        target=target.name,
+        delivery=way,
+        image=image or "",
+        store=wiring.store,
+        granularity="" if target.runs_whole else plan.granularity,
+        commit=commit,
+        execution=execution,
+    )
     wiring = replace(wiring, about=about.about(plan, sources, options))
     emission = target.emit(plan, wiring)
     _check(target, emission)

@@ -43,7 +43,11 @@ def capabilities(target: Target) -> tuple[Capability, ...]:
     """
     profile = target.profile
     return (
-        Capability("branches", profile.branches, _BRANCHES[profile.branches]),
+        Capability(
+            "branches",
+            profile.branches,
+            _WHOLE if profile.is_whole else _BRANCHES[profile.branches],
+        ),
         Capability("retries", profile.retry == "native", _RETRIES[profile.retry]),
         Capability("retry pauses", profile.retry_pauses, _PAUSES[profile.retry_pauses]),
         Capability("waits", profile.waits == "native", _waits(profile), profile.waits_need),
@@ -56,6 +60,7 @@ _BRANCHES = {
     False: "Steps of a branch that is not taken start, find nothing to do and end, unless the "
     "outcome of one step that always runs can skip them.",
 }
+_WHOLE = "One process runs the whole flow up to a wait, and so only the branch that is taken."
 _RETRIES = {
     "native": "A failed step is started again, up to the retries of its checkpoint.",
     "shim": "A failed checkpoint is retried in its step's container.",

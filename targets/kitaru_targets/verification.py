@@ -42,8 +42,10 @@ def verify(directory: Path) -> Verification:
         *_settings(read, found),
         *_strange(directory, found),
     )
-    # A flow that runs whole, in a process here, uses no container.
-    images = () if _runs_whole(found) else dict.fromkeys((found.image, found.base_image))
+    # A process of this machine uses no container.
+    images = (
+        () if found.target == registry.LOCAL else dict.fromkeys((found.image, found.base_image))
+    )
     warnings = [warning for image in images for warning in image_warnings(image)]
     if not problems:
         warnings += _install_warnings(read)
@@ -95,7 +97,7 @@ def _bundle(read: Mapping[str, bytes | StateError]) -> Iterator[str]:
 def _settings(read: Mapping[str, bytes | StateError], found: lock.Lock) -> Iterator[str]:
     """Yield the settings of the lock that its files do not contain: residual builds use them."""
     # A target of another distribution may write images in its own way.
-    if not registry.is_own(found.target) or _runs_whole(found):
+    if not registry.is_own(found.target) or found.target == registry.LOCAL:
         return
     target = registry.get(found.target)
     documents = (target.document, *target.further)
@@ -111,10 +113,6 @@ def _contains(document: bytes, value: str) -> bool:
     """Whether a document contains a string in a spelling of YAML, JSON or Python."""
     spelled = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
     return any(one.encode() in document for one in (*spelled, repr(value)[1:-1]))
-
-
-def _runs_whole(found: lock.Lock) -> bool:
-    return registry.is_own(found.target) and registry.get(found.target).runs_whole
 
 
 def _strange(directory: Path, found: lock.Lock) -> Iterator[str]:

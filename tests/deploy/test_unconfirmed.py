@@ -23,6 +23,7 @@ from kitaru_targets import registry
 from ..cli import flows
 from ..cli.conftest import Kitaru
 from ..oracles.ask import ROOT, python
+from ..oracles.clusters import write_kubeconfig
 from .test_services import ARN, LOST, ROLE, Heard, Refused, scripted
 
 NAME = "kitaru-1m8-x-2-1"
@@ -148,6 +149,16 @@ def stepfunctions(service: Service) -> Callable[[Heard], Any]:
     return answer
 
 
+def kubernetes(service: Service) -> Callable[[Heard], Any]:
+    def answer(request: Heard) -> Any:
+        if request.path.partition("?")[0].endswith("/configmaps"):
+            return request.body
+        twice = Refused(409, {"reason": "AlreadyExists", "message": "exists already"})
+        return service.start(request.body["metadata"]["name"], request.body, twice)
+
+    return answer
+
+
 def azureml(service: Service) -> Callable[[Heard], Any]:
     def answer(request: Heard) -> Any:
         path = request.path.partition("?")[0]
@@ -199,6 +210,7 @@ SERVICES: dict[str, tuple[str, Any, dict[str, str], dict[str, str]]] = {
         {"AWS_ENDPOINT_URL": "URL", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"},
     ),
     "azureml": ("azureml", azureml, WORKSPACE, {}),
+    "kubernetes": ("kubernetes", kubernetes, {}, {}),
     "airflow": ("", airflow, {"url": "URL", "token": "t"}, {}),
 }  # fmt: skip
 # SDKs that ask again by themselves do so this often, each time under the same name.
@@ -218,6 +230,7 @@ def test_a_run_whose_start_was_not_confirmed_is_the_run(target: str, tmp_path: P
     document = tmp_path / "build" / "review" / target / registry.get(target).document
     service = Service(lost=OWN_ATTEMPTS.get(target, 1))
     with scripted(make(service)) as (url, _):
+        write_kubeconfig(tmp_path / ".kube" / "config", url)
         chosen = {name: value.replace("URL", url) for name, value in options.items()}
         asked = json.dumps([target, str(document), url, {**chosen, "once": NAME}])
         roots = [str(ROOT), *(str(ROOT / name) for name in ("compiler", "targets", "templates"))]

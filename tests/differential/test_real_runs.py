@@ -32,7 +32,8 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "target", ["airflow", "azureml", "kubeflow", "sagemaker", "stepfunctions", "vertex"]
+    "target",
+    ["airflow", "azureml", "kubeflow", "kubernetes", "sagemaker", "stepfunctions", "vertex"],
 )
 @settings(
     max_examples=EXAMPLES,

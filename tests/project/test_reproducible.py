@@ -28,7 +28,9 @@ def compiled(
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("target", ["kubeflow", "vertex", "sagemaker", "azureml", "stepfunctions"])
+@pytest.mark.parametrize(
+    "target", ["kubeflow", "kubernetes", "vertex", "sagemaker", "azureml", "stepfunctions"]
+)
 @pytest.mark.parametrize("file", ["review_flow.py", "triage.py", "research_agent.py"])
 def test_the_same_bytes(installed: Installed, tmp_path: Path, file: str, target: str) -> None:
     one = compiled(installed, tmp_path / "one", file, target, ONE)

@@ -23,7 +23,9 @@ from tests.llm.scripted import Says, serving
 pytestmark = pytest.mark.slow
 
 SAMPLES = ["inngest_sample", "temporal_sample"]
-TARGETS = ["kubeflow", "vertex", "sagemaker", "azureml", "airflow", "stepfunctions"]
+TARGETS = [
+    *("kubeflow", "kubernetes", "vertex", "sagemaker", "azureml", "airflow", "stepfunctions"),
+]
 KITARU = [sys.executable, "-m", "kitaru"]
 LOOP = "import asyncio\n\nasync def main():\n    import {0}\n\nasyncio.run(main())\n"
 TEST = "def test_sample():\n    import {0}\n"

@@ -47,6 +47,7 @@ IMAGE = "registry.example/flows@sha256:" + "a" * 64
         ("stepfunctions", "store"),
         ("stepfunctions", "image"),
         ("kubeflow", "inline"),
+        *[("kubernetes", name) for name in ("store", "image", "inline")],
         ("airflow", "image"),
     ],
 )

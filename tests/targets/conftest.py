@@ -10,8 +10,6 @@ import pytest
 from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
 
-from kitaru.wire.plan import Granularity
-
 Make = Callable[..., build.Build]
 
 
@@ -26,10 +24,7 @@ def make(tmp_path: Path) -> Make:
         project.mkdir(exist_ok=True)
         (project / "flow.py").write_text(dedent(source))
         chosen = registry.get(target)
-        granularity: Granularity = "single" if chosen.runs_whole else "checkpoint"
-        compilation = compile_flow(
-            project / "flow.py", profile=chosen.profile, granularity=granularity
-        )
+        compilation = compile_flow(project / "flow.py", profile=chosen.profile)
         return build.write(compilation, chosen, tmp_path / out, **options)
 
     return made

@@ -155,6 +155,7 @@ ASKED = {
     "azureml": 'instance_type: "Standard_DS3_v2"',
     "airflow": "'memory': '12Gi'",
     "stepfunctions": '"Memory": "12288"',
+    "kubernetes": 'memory: "12Gi"',
 }
 
 

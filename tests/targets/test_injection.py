@@ -21,8 +21,9 @@ from kitaru_targets import registry
 from kitaru_targets.airflow import dag_file
 from kitaru_targets.base import Transport
 from kitaru_targets.common import parameters, shell
+from kitaru_targets.kubernetes import job
 
-from kitaru.wire.plan import Parameter, Plan
+from kitaru.wire.plan import Parameter, Plan, StepItem
 
 from .programs import WIRING, Do, If, plan
 
@@ -65,6 +66,7 @@ def by_both(text: str) -> Any:
 
 READ: dict[str, Callable[[str], Any]] = {
     "dag.py": lambda text: vars_of(dag_file.read(text)),
+    "job.yaml": by_both,
     "pipeline.json": json.loads,
     "pipeline.yaml": by_both,
     "state-machine.json": json.loads,
@@ -78,11 +80,19 @@ def written(name: str, text: str) -> Any:
     target = registry.get(name)
     default = Parameter("topic", "keyword_only", "str", "str", False, True, text)
     boxed = Parameter("limits", "keyword_only", "json", "dict", False, True, {text: [text]})
-    made = plan(PROGRAM, parameters=(default, boxed))
+    made = fitting(name, plan(PROGRAM, parameters=(default, boxed)))
     portable = parameters.portable(made, target.transport)
     emission = target.emit(portable, replace(WIRING, environment={"LABEL": text}))
     assert target.validate(emission.text) == []
     return READ[target.document](emission.text)
+
+
+def fitting(name: str, made: Plan) -> Plan:
+    """Return a plan as it is cut for a target: one step for a target that runs flows whole."""
+    if not registry.get(name).runs_whole:
+        return made
+    step = replace(made.steps[0], blocks=tuple(one.name for one in made.blocks), exits=(None,))
+    return made.replace(steps=(step,), layout=(StepItem(step.name),))
 
 
 def vars_of(document: dag_file.DagFile) -> dict[str, Any]:
@@ -112,8 +122,11 @@ def test_a_text_of_the_users_is_a_literal_and_changes_nothing_else(name: str, te
     for place, value in hostile.items():
         if isinstance(benign[place], str) and BENIGN in benign[place]:
             texts = (text, _boxed(text))
-            encoded = name == "azureml" and place.startswith("/inputs/")
-            assert value in (map(shell.encoded, texts) if encoded else texts), place
+            if name == "azureml" and place.startswith("/inputs/"):
+                texts = tuple(map(shell.encoded, texts))
+            elif name == "kubernetes":
+                texts = tuple(map(job.literal, texts))
+            assert value in texts, place
         else:
             assert value == benign[place], place
 
@@ -122,14 +135,14 @@ def test_a_text_of_the_users_is_a_literal_and_changes_nothing_else(name: str, te
 @pytest.mark.parametrize("text", [text for text in HOSTILE if "{{" in text])
 def test_a_default_that_an_engine_could_expand_is_left_to_the_flow(name: str, text: str) -> None:
     attacked = Parameter("attacked", "keyword_only", "str", "", False, True, text)
-    made = plan(PROGRAM, parameters=(attacked,))
+    made = fitting(name, plan(PROGRAM, parameters=(attacked,)))
     document = registry.get(name).emit(parameters.portable(made, Transport()), WIRING).text
     assert text not in document
 
 
 def placed(name: str, text: str) -> Any:
     """Return the document of a flow in a file of this name, None where it is refused."""
-    target, made = registry.get(name), plan(PROGRAM)
+    target, made = registry.get(name), fitting(name, plan(PROGRAM))
     file = f"{text}.py"
     steps = tuple(replace(step, span=replace(step.span, file=file)) for step in made.steps)
     text = target.emit(made.replace(file=file, doc=text, steps=steps), WIRING).text
@@ -161,7 +174,7 @@ def test_a_name_in_any_script_makes_the_same_shape(name: str, flow: str, steps: 
 
     def shape(names: Sequence[str], flow: str) -> int:
         a, b, c = names
-        made = plan((Do(a), If(((Do(b),), ())), Do(c))).replace(flow=flow)
+        made = fitting(name, plan((Do(a), If(((Do(b),), ())), Do(c))).replace(flow=flow))
         text = target.emit(made, WIRING).text
         assert target.validate(text) == []
         return len(list(leaves(READ[target.document](text))))

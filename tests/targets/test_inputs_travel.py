@@ -40,7 +40,10 @@ from kitaru.stores import Store, open_store
 from kitaru.wire.importing import import_path
 from kitaru.wire.plan import Plan
 
-TARGETS = ("kubeflow", "vertex", "airflow", "sagemaker", "azureml", "stepfunctions", "local")
+TARGETS = (
+    *("kubeflow", "vertex", "airflow", "sagemaker", "azureml", "stepfunctions", "kubernetes"),
+    "local",
+)
 # What Linux takes as one argument or variable.
 MOST = 128 * 1024
 EXAMPLES = int(os.environ.get("KITARU_EXAMPLES", "8"))

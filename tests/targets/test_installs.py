@@ -21,7 +21,6 @@ from kitaru_targets.verification import verify
 from kitaru.errors import StateError, UsageError
 from kitaru.stores import open_store
 from kitaru.wire.keys import bundle
-from kitaru.wire.plan import Granularity
 from tests.targets.own_installs import FILE, own_pins
 
 FLOW = """\
@@ -70,8 +69,7 @@ def written(
     (project / "flow.py").write_text(FLOW)
     (project / "requirements.txt").write_text(requirements)
     chosen = registry.get(target)
-    granularity: Granularity = "single" if chosen.runs_whole else "checkpoint"
-    found = compile_flow(project / "flow.py", profile=chosen.profile, granularity=granularity)
+    found = compile_flow(project / "flow.py", profile=chosen.profile)
     return build.write(found, chosen, folder / "out" / target, **options)
 
 

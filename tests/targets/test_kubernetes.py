@@ -35,6 +35,8 @@ labels = "team=ml,cost-centre=42"
 annotations = "example.org/note=https://example.org/?a=1"
 secret_volumes = "tls:/etc/tls"
 """
+# The targets whose steps are always pods.
+PODS = ("kubeflow", "kubernetes")
 KEY = "sk-never-in-a-file-1234567890"
 
 
@@ -146,7 +148,7 @@ def test_a_value_that_kubernetes_refuses_is_refused(
         compiled(tmp_path, target, settings(target, f'{option} = "{value}"\n'))
 
 
-@pytest.mark.parametrize("target", [name for name in registry.names() if name != "kubeflow"])
+@pytest.mark.parametrize("target", [name for name in registry.names() if name not in PODS])
 def test_a_step_that_is_no_pod_has_no_secret_of_kubernetes(tmp_path: Path, target: str) -> None:
     image = None if target == "airflow" else "registry/agent:1"
     with pytest.raises(UsageError, match=r"OPENAI_API_KEY is in Kubernetes, and .* runs no pods"):

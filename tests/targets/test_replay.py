@@ -106,7 +106,8 @@ class Pipeline:
         assert found["status"] == "completed", found
         # Where the same run continues after a wait, a step of its own takes the answer.
         takes = sum(step == "ok_answer" for step, _ in self.worked)
-        assert len(self.worked) == 5 + takes, "each step on the way"
+        steps = 2 if self.build.target.runs_whole else 5 + takes
+        assert len(self.worked) == steps, "each step on the way"
         self.marks()
         return str(found["exec_id"])
 
@@ -131,12 +132,14 @@ def test_only_what_runs_again_starts(make: Make, tmp_path: Path, target: str) ->
     source = chain.done(n=1)
     found = chain.replay(source, {"ok": True}, start="more_2")
     assert found["result"] == "low 2 4 100000"
-    assert [step for step, _ in chain.worked if step != "ok_answer"] == ["more", "last"]
+    # One process runs the whole flow to the wait, another one after the answer.
+    first, second = ("start", "ok") if chain.build.target.runs_whole else ("more", "last")
+    assert [step for step, _ in chain.worked if step != "ok_answer"] == [first, second]
     assert chain.marks() == ["more", "last"], "the loop continues in its second round"
     found = chain.replay(source, {"ok": False}, start="ok")
     assert found["result"] == "no"
     # A wait asks in a process, and its answer starts the one that does the rest.
-    assert chain.worked == [("last", "waiting"), ("last", "end")]
+    assert chain.worked == [(second, "waiting"), (second, "end")]
     assert chain.marks() == []
 
 

@@ -175,7 +175,7 @@ class Cutter:
         return (BranchItem(decider, tuple(arms), fork.span, fork.test),)
 
     def _starts_step(self, block: DraftBlock, last: DraftBlock | None) -> bool:
-        if isolated(block):
+        if isolated(block) and not self.profile.is_whole:
             return True
         why = self._why_joined(block, last)
         if why:
@@ -185,7 +185,7 @@ class Cutter:
     def _why_joined(self, block: DraftBlock, last: DraftBlock | None) -> Joined | None:
         if option(block, "runtime") == "inline":
             return "inline"
-        if last is not None and isolated(last):
+        if last is not None and isolated(last) and not self.profile.is_whole:
             return None
         if self.granularity == "single":
             return "single"

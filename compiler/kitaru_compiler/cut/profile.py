@@ -44,6 +44,11 @@ class Profile(Struct):
     waits_need: str = ""
     waits_inside: bool = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether a flow is one step, at any granularity."""
+        return self.max_steps == 1
+
     def with_options(self, options: Mapping[str, str]) -> Profile:
         """Return the profile that applies if the project sets these options for the target.
 

@@ -9,7 +9,6 @@ from typing import Any
 from kitaru_templates.render import render
 
 from kitaru.errors import UsageError
-from kitaru.wire import amounts
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Span, Step, StepItem
 from kitaru.wire.structs import fields_of
 from kitaru_targets import delivery
@@ -20,7 +19,6 @@ from kitaru_targets.common import branches, chain, kubernetes, options, paramete
 from kitaru_targets.common.node_names import Keys, slug
 from kitaru_targets.common.options import Option
 
-_GPU = "nvidia.com/gpu"
 _HOUR = 3_600.0
 _OF_EVERY_TASK = {"retry_delay": 2.0, "trigger_rule": "none_failed"}
 # The options in `[tool.kitaru.airflow]`: of the DAG and its tasks, and of pods.
@@ -196,23 +194,12 @@ class _Graph:
                 "max_retry_delay": _HOUR,
             }
         if self.wiring.image and step.resources != Resources():
-            options["asks_for"] = _amounts(step.resources)
+            options["asks_for"] = kubernetes.quantities(step.resources)
         return options
 
 
 def _place(tails: Tails, group: str | None) -> dict[str, Any]:
     return {"after": dict(tails), **({"group": group} if group else {})}
-
-
-def _amounts(asked: Resources) -> dict[str, str]:
-    """Return the requested resources of a step as pod resources; raise UsageError if not valid."""
-    if asked.cpu:
-        amounts.cores(asked.cpu)
-    if asked.memory:
-        amounts.size(asked.memory)
-    gpu = str(asked.gpu) if asked.gpu else ""
-    found = {"cpu": asked.cpu, "memory": asked.memory, _GPU: gpu}
-    return {name: amount for name, amount in found.items() if amount}
 
 
 def _param(declared: parameters.Declared) -> dict[str, Any]:

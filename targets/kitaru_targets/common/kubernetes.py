@@ -10,13 +10,16 @@ Each option is a string, as a stack and a command line write it, in the spelling
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from kitaru.errors import UsageError
-from kitaru.wire.plan import Plan
-from kitaru.wire.structs import Struct, field
+from kitaru.wire import amounts
+from kitaru.wire.plan import Plan, Resources
+from kitaru.wire.structs import Struct, field, fields_of
 from kitaru_targets.common.options import Option
 
 SCHEME = "k8s"
+GPU = "nvidia.com/gpu"
 _OBJECT = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
 _WORD = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _NAME = rf"(?:{_OBJECT}/)?{_WORD}"
@@ -114,6 +117,56 @@ def variables(plan: Plan) -> tuple[Variable, ...]:
             )
         found.append(Variable(name, match[1], match[2]))
     return tuple(found)
+
+
+def secret_variables(pod: Pod) -> list[dict[str, Any]]:
+    """Return the `env` entries of a container for the secrets of a plan."""
+    return [
+        {"name": one.name, "valueFrom": {"secretKeyRef": {"name": one.secret, "key": one.key}}}
+        for one in pod.variables
+    ]
+
+
+def scheduling(pod: Pod) -> dict[str, Any]:
+    """Return the fields of a pod's `spec` about nodes and the image; none that is not set."""
+    found = {
+        "imagePullSecrets": [{"name": name} for name in pod.image_pull_secrets],
+        "nodeSelector": pod.node_selector,
+        "tolerations": [toleration(one) for one in pod.tolerations],
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def toleration(one: Toleration) -> dict[str, str]:
+    """Return a toleration in the fields of a pod."""
+    given = {name: value for name, value in fields_of(one).items() if value}
+    return {**given, "operator": "Equal" if one.value else "Exists"}
+
+
+def secret_mounts(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the `volumes` of a pod and the `volumeMounts` of its container for secret folders."""
+    volumes, mounts = [], []
+    for number, (path, secret) in enumerate(sorted(pod.volumes.items()), 1):
+        name = f"secret-{number}"
+        volumes.append({"name": name, "secret": {"secretName": secret}})
+        mounts.append({"name": name, "mountPath": path, "readOnly": True})
+    return volumes, mounts
+
+
+def quantities(asked: Resources) -> dict[str, str]:
+    """Return requested resources as quantities of Kubernetes; raise UsageError if not valid.
+
+    >>> quantities(Resources(cpu="2", memory="4K", gpu=1))
+    {'cpu': '2', 'memory': '4k', 'nvidia.com/gpu': '1'}
+    """
+    if asked.cpu:
+        amounts.cores(asked.cpu)
+    if asked.memory:
+        amounts.size(asked.memory)
+    # A thousand is `k` in Kubernetes, which has no `K`.
+    memory = f"{asked.memory[:-1]}k" if asked.memory.endswith("K") else asked.memory
+    found = {"cpu": asked.cpu, "memory": memory, GPU: str(asked.gpu) if asked.gpu else ""}
+    return {name: amount for name, amount in found.items() if amount}
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -150,6 +150,11 @@ def carried(plan: Plan, inputs: Mapping[str, Any], transport: Transport) -> Carr
     return Carried(left, stored)
 
 
+def as_text(value: Any) -> str:
+    """Return the value of a parameter as the text that a step reads."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _declared(parameter: Parameter) -> Declared:
     native = _NATIVE[parameter.type]
     description = "JSON text." if parameter.type == "json" else ""

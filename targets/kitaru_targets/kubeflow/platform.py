@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from kitaru.wire.structs import fields_of
-from kitaru_targets.common.kubernetes import Pod, Toleration
+from kitaru_targets.common.kubernetes import Pod, toleration
 
 _FIELDS = frozenset(
     {"secretAsEnv", "secretAsVolume", "imagePullSecret", "nodeSelector", "tolerations"}
@@ -52,7 +51,7 @@ def _config(pod: Pod) -> dict[str, Any]:
         ],
         "imagePullSecret": [_named(name) for name in pod.image_pull_secrets],
         "nodeSelector": {"labels": pod.node_selector} if pod.node_selector else {},
-        "tolerations": [_toleration(one) for one in pod.tolerations],
+        "tolerations": [toleration(one) for one in pod.tolerations],
         "podMetadata": {name: value for name, value in metadata.items() if value},
     }
 
@@ -60,8 +59,3 @@ def _config(pod: Pod) -> dict[str, Any]:
 def _named(secret: str) -> dict[str, Any]:
     parameter = {"runtimeValue": {"constant": secret}}
     return {"secretName": secret, "secretNameParameter": parameter}
-
-
-def _toleration(one: Toleration) -> dict[str, str]:
-    given = {name: value for name, value in fields_of(one).items() if value}
-    return {**given, "operator": "Equal" if one.value else "Exists"}

@@ -19,4 +19,5 @@ PROFILE = Profile(
     waits="suspended",
     max_depth=1,
     start_seconds=(0, 1),
+    max_steps=1,
 )

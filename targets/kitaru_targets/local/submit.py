@@ -13,7 +13,6 @@ working directory is that of its starter, but is not on its import path.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import re
 import socket
@@ -120,7 +119,7 @@ def command(
     """Return Python's arguments to run a document whose bundle is in `folder`."""
     declared = document["inputs"]
     known = {name: value["default"] for name, value in declared.items() if "default" in value}
-    values = {name: _text(value) for name, value in {**known, **given}.items()}
+    values = {name: parameters.as_text(value) for name, value in {**known, **given}.items()}
     execution, store = values.pop(parameters.EXECUTION), values.pop(parameters.STORE)
     stored = values.pop(parameters.INPUTS, "")
     # Without -P the working directory would come first on the import path.
@@ -177,7 +176,3 @@ def _differences(pins: Sequence[str], store: Store) -> Iterator[str]:
             help=f"{sys.executable} -m pip install {' '.join(map(repr, missing))}\nOr name another "
             "interpreter: --set python=PATH",
         )
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
