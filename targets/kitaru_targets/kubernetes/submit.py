@@ -6,7 +6,6 @@ real cluster.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 
 from kitaru.errors import EnvironmentFailure
 from kitaru_targets.base import Submitted
-from kitaru_targets.common import read
+from kitaru_targets.common import read, sdk
 from kitaru_targets.common.options import check_run
 from kitaru_targets.kubernetes import job as jobs
 from kitaru_targets.kubernetes.profile import SETUP
@@ -122,13 +121,7 @@ class _Cluster:
 @contextmanager
 def _connected(what: str, options: Mapping[str, str]) -> Iterator[_Cluster]:
     """Yield the cluster; its errors become EnvironmentFailures that start with `what`."""
-    try:
-        kubernetes: Any = importlib.import_module("kubernetes")
-    except ImportError as error:
-        raise EnvironmentFailure(
-            "Creating a Job needs Kubernetes' client, which is not installed.",
-            help="pip install 'kubernetes>=37'",
-        ) from error
+    kubernetes = sdk.load("kubernetes", "Kubernetes", "kubernetes>=37")
     client, config = kubernetes.client, kubernetes.config
     try:
         yield _cluster(client, config, options)
