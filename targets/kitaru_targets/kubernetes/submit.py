@@ -61,7 +61,7 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
 def has_ended(run: str, options: Mapping[str, str]) -> bool:
     """Return whether the Job of a run has succeeded or failed.
 
-    A Job that is not there has ended, too: it was deleted, by a person or after its time. That
+    A Job that does not exist has ended, too: it was deleted, by a person or after its time. That
     counts only in a cluster that the options name, or from a pod. The current context of a person's
     kubeconfig may be another cluster.
 
