@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import uvicorn
@@ -132,6 +133,43 @@ def serve(store: Store, service: Service, on_ready: Callable[[str], None]) -> No
             if not server.should_exit:
                 raise
     records.log(logging.INFO, "stopped")
+
+
+@contextmanager
+def serving_beside(store: Store, service: Service) -> Iterator[str]:
+    """Serve a store on a thread of this process while the block runs; yield the URL.
+
+    The service ends with the process, however that ends. It dispatches nothing.
+
+    Raises:
+        UsageError, EnvironmentFailure: as for `serve`.
+
+    Example:
+        >>> with serving_beside(store, Service(port=0)) as url:
+        ...     url
+        'http://127.0.0.1:43511'
+    """
+    ready: SimpleQueue[str] = SimpleQueue()
+    server = make_server(store, service, ready.put)
+
+    def run() -> None:
+        try:
+            server.run(sockets=[listening])
+        finally:
+            ready.put("")
+
+    with listen(service) as listening:
+        # The process may end without waiting for it: everything is in the store.
+        thread = threading.Thread(target=run, name="kitaru-service", daemon=True)
+        thread.start()
+        url = ready.get()
+        if not url:
+            raise EnvironmentFailure("The service on this machine ended as it started.")
+        try:
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @contextmanager

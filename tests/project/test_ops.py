@@ -107,7 +107,7 @@ METHODS_ALONE = {
     "memory.configure": "the setting memory_scope, and --scope",
 }
 # How an answer is shown, or who is asked, is the caller's; --store is the client's.
-SHOWN = {"store", "form", "full", "file", "no_input", "no_wait", "exclusive"}
+SHOWN = {"store", "form", "full", "file", "no_input", "no_wait", "opens", "exclusive"}
 ALIASES = {
     "execution": "exec_id",
     "pairs": "inputs",

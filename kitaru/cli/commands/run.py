@@ -22,24 +22,34 @@ from kitaru.ops.flow_ref import locate
     "--retries", type=click.IntRange(min=0), metavar="N",
     help="Default number of retries for checkpoints that set none.",
 )  # fmt: skip
+@click.option(
+    "--open", "opens", is_flag=True,
+    help="Open the execution's page in a browser, and print its link. Needs the extra server.",
+)  # fmt: skip
 @options.store
 @options.as_json
 @options.pass_output
 def run(
     output: Output, flow: str, pairs: tuple[str, ...], inputs_from: str | None, no_input: bool,
-    no_cache: bool, retries: int | None, store: str | None,
+    no_cache: bool, retries: int | None, opens: bool, store: str | None,
 ) -> int:  # fmt: skip
     """Run a flow in this process. Each checkpoint is recorded as it completes.
 
     On a terminal, the questions of waits are prompted for. Otherwise the command ends at a wait
     with exit code 0, and the answer resumes the execution. To resume a killed run, use
     `kitaru executions resume`.
+
+    With --open, the page is that of a `kitaru serve` on port 8088 with the same store. Without one,
+    this command serves the page. On a terminal, it then waits for a key before it ends.
     """
     from kitaru.cli.follow import attend
     from kitaru.client import KitaruClient
     from kitaru.ops.run import load_flow, text_inputs
     from kitaru.ops.run import run as start
 
+    if opens:
+        # Before the flow starts: it raises an error without the extra.
+        from kitaru.cli.browser import open_page
     location = locate(flow)
     url = setting("store", argument=store).value
     loaded = load_flow(location)
@@ -47,4 +57,8 @@ def run(
     cache = False if no_cache else None
     handle = start(loaded, given, store=url, cache=cache, retries=retries)
     asking = output.interactive and not no_input
-    return attend(handle, KitaruClient(url), output, asking=asking, store=store)
+    client = KitaruClient(url)
+    if not opens:
+        return attend(handle, client, output, asking=asking, store=store)
+    with open_page(client.store, handle.exec_id, output):
+        return attend(handle, client, output, asking=asking, store=store)

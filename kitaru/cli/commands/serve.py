@@ -12,9 +12,8 @@ import click
 from kitaru.cli import options
 from kitaru.cli.clients import client_of
 from kitaru.cli.output import Output
+from kitaru.cli.service import TOKEN, needs_server
 from kitaru.errors import UsageError
-
-TOKEN = "KITARU_TOKEN"
 
 
 @click.command(short_help="Serve the executions of a store over HTTP.")
@@ -53,13 +52,8 @@ def serve(
     needs that token. It is required unless the service listens on this machine only. Needs the
     extra `server`.
     """
-    try:
+    with needs_server():
         from kitaru.server.serving import Service, serve
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"The service needs the package {error.name}.",
-            help="Install Kitaru with the extra server.",
-        ) from error
     service = Service(
         host=host,
         port=port,
