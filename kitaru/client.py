@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from kitaru.ops.migrate import Migration
     from kitaru.ops.model_usage import By, Usage
     from kitaru.ops.replay_many import Replayed
+    from kitaru.ops.schedules import Schedule
     from kitaru.ops.verify import Verified
     from kitaru.remote.connection import Connection
     from kitaru.runtime.executions.comparison import Comparison
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.telemetry.logs import LogLine
     from kitaru.stores.base import Store
     from kitaru.view import ExecutionView
+    from kitaru.wire.cron import Catchup, Overlap
     from kitaru.wire.migrations import Library
     from kitaru.wire.plan import Granularity
     from kitaru.wire.records import WaitRequest
@@ -68,8 +70,8 @@ class KitaruClient(Explaining):
     line.
 
     On a service, such as `KitaruClient("https://kitaru.example.com", token=TOKEN)`, executions,
-    deployments, memory, artifacts and `model_usage` have the same methods. Values are JSON there.
-    What needs the store itself raises UsageError.
+    deployments, schedules, memory, artifacts and `model_usage` have the same methods. Values are
+    JSON there. What needs the store itself raises UsageError.
 
     Example:
         client = KitaruClient()
@@ -103,6 +105,7 @@ class KitaruClient(Explaining):
         self._named = store if store is None or isinstance(store, str) else store.url
         self.executions = Executions(self.store)
         self.deployments = DeployedFlows(self.store, self._named)
+        self.schedules = Schedules(self.store)
         self.memory = Memories(self.store)
         self.memories = ScopedMemories(self.memory)
         self.artifacts = Artifacts(self.store)
@@ -117,6 +120,7 @@ class KitaruClient(Explaining):
         self._named = url
         self.executions = cast(Executions, remote.RemoteExecutions(connection))
         self.deployments = cast(DeployedFlows, remote.RemoteDeployments(connection))
+        self.schedules = cast(Schedules, remote.RemoteSchedules(connection))
         self.memory = cast(Memories, remote.RemoteMemories(connection))
         self.memories = ScopedMemories(self.memory)
         self.artifacts = cast(Artifacts, remote.RemoteArtifacts(connection))
@@ -725,6 +729,116 @@ class DeployedFlows(Deployments):
             exec_id=exec_id,
             options=options,
         )
+
+
+class Schedules:
+    """Schedules of deployed flows: `KitaruClient.schedules`.
+
+    A dispatcher starts their executions: `kitaru dispatcher run`, or `kitaru serve`. Instants are
+    in UTC, such as `2026-12-01T01:00:00.000000Z`.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def create(
+        self,
+        name: str,
+        cron: str,
+        *,
+        timezone: str = "UTC",
+        inputs: Mapping[str, Any] | None = None,
+        overlap: Overlap = "skip",
+        catchup: Catchup = "last",
+        id: str | None = None,
+    ) -> Schedule:
+        """Create a schedule that starts a deployed flow.
+
+        Args:
+            name: `FLOW` (its tag `default`), `FLOW@TAG` or `FLOW@vN`. A tag is resolved at each
+                tick.
+            cron: five fields: minute, hour, day of month, month, day of week.
+            timezone: IANA name of the time zone of `cron`.
+            inputs: inputs of the executions.
+            overlap: what a tick does while the previous execution has not ended: `skip` it, `queue`
+                it, `cancel` the previous execution, or `allow` both.
+            catchup: which ticks start that no dispatcher decided in time: `none`, the `last` one,
+                or `all`, at most 100.
+            id: id of the schedule, default the name of the flow.
+
+        Raises:
+            NotFound: the flow is not deployed, or has no such version or tag.
+            UsageError: the expression, the zone, the id or a policy is not valid.
+            InputError: an input is missing, unknown or of the wrong type.
+            StateError: there is a schedule with this id.
+
+        Example:
+            client.schedules.create("review@stable", "0 2 * * *", timezone="Europe/Berlin")
+        """
+        refuse_while_importing("client.schedules.create(…)")
+        from kitaru.ops.schedules import create_schedule
+
+        return create_schedule(
+            self._store,
+            name,
+            cron,
+            timezone=timezone,
+            inputs=inputs,
+            overlap=overlap,
+            catchup=catchup,
+            id=id,
+        )
+
+    def get(self, id: str) -> Schedule:
+        """Return a schedule with its next ticks and last runs. Raises NotFound."""
+        from kitaru.ops.schedules import get_schedule
+
+        return get_schedule(self._store, id)
+
+    def list(self, *, flow: str | None = None) -> builtins.list[Schedule]:
+        """Return the schedules, or those of one flow, each with its next tick and last run."""
+        from kitaru.ops.schedules import list_schedules
+
+        return list_schedules(self._store, flow)
+
+    def next(self, id: str, count: int = 5) -> builtins.list[str]:
+        """Return the next instants of a schedule, also of one that is paused. Raises NotFound."""
+        from kitaru.ops.schedules import next_ticks
+
+        return next_ticks(self._store, id, count)
+
+    def pause(self, id: str) -> Schedule:
+        """Pause a schedule. Its ticks until `resume` start nothing, and are not caught up."""
+        refuse_while_importing("client.schedules.pause(…)")
+        from kitaru.ops.schedules import pause_schedule
+
+        return pause_schedule(self._store, id)
+
+    def resume(self, id: str) -> Schedule:
+        """Resume a paused schedule from now on. Raises NotFound."""
+        refuse_while_importing("client.schedules.resume(…)")
+        from kitaru.ops.schedules import resume_schedule
+
+        return resume_schedule(self._store, id)
+
+    def delete(self, id: str) -> None:
+        """Delete a schedule. Its executions remain. Raises NotFound."""
+        refuse_while_importing("client.schedules.delete(…)")
+        from kitaru.ops.schedules import delete_schedule
+
+        delete_schedule(self._store, id)
+
+    def trigger(self, id: str) -> str:
+        """Start an execution of a schedule now, whatever else runs; return its id.
+
+        Raises:
+            NotFound: there is no such schedule, or its flow has no such version or tag.
+            InputError: the inputs are not those of the version.
+        """
+        refuse_while_importing("client.schedules.trigger(…)")
+        from kitaru.ops.schedules import trigger_schedule
+
+        return trigger_schedule(self._store, id).exec_id
 
 
 class Executions(Explaining):

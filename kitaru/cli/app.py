@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "deploy": "Store a compiled flow as a version, and tag it.",
         "invoke": "Start an execution of a deployed version.",
         "flow": "List and show deployed flows, and move tags.",
+        "schedule": "Start deployed flows at certain times.",
     },
     "Set up": {
         "stack": "Show the settings in force, and manage stacks.",

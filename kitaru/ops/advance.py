@@ -133,7 +133,7 @@ def advance(store: Store, exec_id: str, means: Means | None = None) -> Advanced:
         return Advanced(True, _known(execution.target, found))
     if found.closed.status == "parked":
         return _answered(journal, found.closed, means)
-    if found.closed.status == "lost" and _lost_in_a_row(records, exec_id, found) <= MOST_LOST:
+    if found.closed.status == "lost" and lost_in_a_row(records, exec_id, found) <= MOST_LOST:
         return _continued(journal, found.number + 1, means)
     return _FINISHED
 
@@ -262,7 +262,7 @@ def _begun(store: Store, exec_id: str, means: Means) -> Advanced:
     found = rounds.newest_round(records, exec_id)
     if found.is_open and found.taken is not None and _is_gone(found.taken):
         found = _closed(records, exec_id, found, "lost", _GONE)
-    if found.is_open or _lost_in_a_row(records, exec_id, found) > MOST_LOST:
+    if found.is_open or lost_in_a_row(records, exec_id, found) > MOST_LOST:
         return Advanced(True, _known(version.target, found))
     if version.target == registry.LOCAL and not means.may_start_here():
         return Advanced(False, waits_for="process")
@@ -402,7 +402,8 @@ def _known(target: str, found: Round) -> Submission | None:
     return None if run is None else submissions.known_submission(target, run)
 
 
-def _lost_in_a_row(records: RecordStore, exec_id: str, found: Round) -> int:
+def lost_in_a_row(records: RecordStore, exec_id: str, found: Round) -> int:
+    """Return how many rounds up to this one ended without a word."""
     lost = 0
     while found.number and found.closed is not None and found.closed.status == "lost":
         lost += 1

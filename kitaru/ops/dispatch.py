@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING
 
 from kitaru.errors import KitaruError
 from kitaru.ops.advance import Advanced, Means, close_lost, current_round, move
+from kitaru.ops.schedules import fire
 from kitaru.ops.submit import run_has_ended
 from kitaru.runtime.journal import processes, rounds
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.states import read_end
 from kitaru.wire import keys
-from kitaru.wire.records import ExecutionRecord
-from kitaru.wire.times import seconds_since
+from kitaru.wire.records import ExecutionRecord, ScheduleEntry
+from kitaru.wire.times import digits, now, seconds_since
 
 if TYPE_CHECKING:
     from kitaru_targets.local.process import Process
@@ -47,11 +48,17 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """An execution that a pass looked at: what was done, or why nothing was."""
+    """An execution or a schedule that a pass looked at: what was done, or why nothing was.
+
+    `exec_id` is empty for a schedule. `schedule` is empty for an execution, and `ticks` are the
+    ticks of a schedule that were decided.
+    """
 
     exec_id: str
     done: Advanced | None = None
     error: KitaruError | None = None
+    schedule: str = ""
+    ticks: tuple[ScheduleEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Due:
     Attributes:
         hints: number of hints, at most `DUE_MOST`.
         is_more: whether there are more hints than were counted.
-        executions: number of their executions.
+        executions: number of their executions and schedules.
         oldest_seconds: age of the oldest hint; None without hints.
         open: number of rounds that were begun and are not closed.
     """
@@ -79,14 +86,15 @@ def due(store: Store) -> Due:
     Example:
         due(open_store("sqlite:kitaru.db")).oldest_seconds
     """
-    found = store.list(keys.DUE, limit=DUE_MOST + 1)
+    listed = store.list(keys.DUE, limit=DUE_MOST + 1)
+    found = _until_now(listed)
     now_due = found[:DUE_MOST]
-    written = [data.decode("ascii") for data in store.get_all(now_due[:100]) if data]
+    written = zip(now_due, store.get_all(now_due[:100]), strict=False)
     return Due(
         len(now_due),
         len(found) > DUE_MOST,
         len({keys.due_parts(hint)[1] for hint in now_due}),
-        max((seconds_since(at) for at in written), default=None),
+        max((_age(hint, at.decode("ascii")) for hint, at in written if at), default=None),
         len(store.list(keys.OPEN, limit=DUE_MOST)),
     )
 
@@ -209,7 +217,7 @@ class Dispatcher:
             while not self._stopping.is_set():
                 found = self.look()
                 moved += found
-                if self._children.is_empty and not any(one.done for one in found if _moved(one)):
+                if self._children.is_empty and not any(map(_moved, found)):
                     break
                 self._stopping.wait(_LOOK_SECONDS)
         finally:
@@ -251,7 +259,9 @@ class Dispatcher:
         if self._reconciled is None or time.monotonic() - self._reconciled > _RECONCILE_SECONDS:
             self._reconcile()
             self._reconciled = time.monotonic()
-        listed = self.store.list(keys.DUE, limit=_AT_ONCE)
+        listed = _until_now(self.store.list(keys.DUE, limit=_AT_ONCE))
+        # An execution may have hints of several moments.
+        listed.sort(key=lambda hint: keys.due_parts(hint)[1])
         of = groupby(listed, key=lambda hint: keys.due_parts(hint)[1])
         found = [(exec_id, list(hints)) for exec_id, hints in of if self._is_ready(exec_id)]
         # Several dispatchers that begin at different places disturb each other less.
@@ -266,6 +276,8 @@ class Dispatcher:
     def _move(self, exec_id: str, hints: list[str]) -> Moved:
         if self._stopping.is_set():
             return Moved(exec_id)
+        if (schedule := keys.due_schedule(exec_id)) is not None:
+            return self._fire(schedule, hints)
         reserved = list[bool]()
 
         def may_start_here() -> bool:
@@ -281,13 +293,24 @@ class Dispatcher:
             self._pauses.pop(exec_id, None)
             return Moved(exec_id, done)
         except KitaruError as error:
-            _, pause = self._pauses.get(exec_id, (0.0, self.every))
-            pause = min(_LONGEST_PAUSE, 2 * pause)
-            self._pauses[exec_id] = time.monotonic() + pause, pause
+            self._try_later(exec_id)
             return Moved(exec_id, error=error)
         finally:
             for index in range(len(reserved)):
                 self._children.started(exec_id, process if index == 0 else None)
+
+    def _fire(self, schedule: str, hints: list[str]) -> Moved:
+        """Decide and execute the ticks of a schedule that are due."""
+        try:
+            return Moved("", schedule=schedule, ticks=tuple(fire(self.store, schedule, hints)))
+        except KitaruError as error:
+            self._try_later(keys.due_parts(hints[0])[1])
+            return Moved("", error=error, schedule=schedule)
+
+    def _try_later(self, exec_id: str) -> None:
+        _, pause = self._pauses.get(exec_id, (0.0, self.every))
+        pause = min(_LONGEST_PAUSE, 2 * pause)
+        self._pauses[exec_id] = time.monotonic() + pause, pause
 
     def _is_ready(self, exec_id: str) -> bool:
         return time.monotonic() >= self._pauses.get(exec_id, (0.0, 0.0))[0]
@@ -343,6 +366,18 @@ class Dispatcher:
             close_lost(self.store, exec_id, number, "its run has ended")
 
 
+def _age(hint: str, written: str) -> float:
+    """Return for how many seconds a hint is due: since its moment, or since it was written."""
+    moment = keys.due_parts(hint)[0] / 1e6
+    return min(seconds_since(written), time.time() - moment)
+
+
+def _until_now(hints: list[str]) -> list[str]:
+    """Return the hints that are due: the list is sorted by time."""
+    moment = int(digits(now()))
+    return [hint for hint in hints if keys.due_parts(hint)[0] <= moment]
+
+
 def means_of(dispatcher: Dispatcher | None) -> Means:
     """Return how a request starts a run. The dispatcher starts processes on this machine.
 
@@ -355,8 +390,9 @@ def means_of(dispatcher: Dispatcher | None) -> Means:
 
 
 def _moved(one: Moved) -> bool:
-    """Return whether a pass did something for an execution."""
+    """Return whether a pass did something for an execution or a schedule."""
     done = one.done
-    return done is not None and (
-        done.notice is not None or (done.submission is not None and done.submission.is_new)
+    return bool(one.ticks) or (
+        done is not None
+        and (done.notice is not None or (done.submission is not None and done.submission.is_new))
     )

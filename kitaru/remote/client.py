@@ -1,4 +1,4 @@
-"""What `KitaruClient` offers on a service: executions, deployments, memory and artifacts.
+"""What `KitaruClient` offers on a service: executions, deployments, schedules and more.
 
 Each method has the parameters of the method on a store, and raises the same errors. A method that
 the service does not offer raises UsageError.
@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from kitaru.compat.client import overridden
 from kitaru.errors import NotFound, UsageError
 from kitaru.ops.model_usage import By, Usage
+from kitaru.ops.schedules import Schedule
 from kitaru.remote.connection import Connection
 from kitaru.remote.view import (
     RemoteExecutionView,
@@ -31,6 +32,7 @@ from kitaru.runtime.journal.json_diff import Difference
 from kitaru.runtime.memory.memories import Entry, Version
 from kitaru.runtime.telemetry.logs import LogLine
 from kitaru.status import ExecutionStatus
+from kitaru.wire.cron import Catchup, Overlap
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.times import written
@@ -306,6 +308,70 @@ class RemoteExecutions:
 
     def __getattr__(self, name: str) -> Any:
         return _missing("executions", name)
+
+
+class RemoteSchedules:
+    """Schedules of a service: `KitaruClient(URL).schedules`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(
+        self,
+        name: str,
+        cron: str,
+        *,
+        timezone: str = "UTC",
+        inputs: Mapping[str, Any] | None = None,
+        overlap: Overlap = "skip",
+        catchup: Catchup = "last",
+        id: str | None = None,
+    ) -> Schedule:
+        """Create a schedule that starts a deployed flow; see `Schedules.create`."""
+        refuse_while_importing("client.schedules.create(…)")
+        from kitaru.ops.invoke import as_json
+
+        body = {
+            "name": name, "cron": cron, "timezone": timezone, "overlap": overlap,
+            "catchup": catchup, "inputs": as_json(name, inputs or {}), "id": id,
+        }  # fmt: skip
+        return Schedule.from_dict(self._connection.send("POST", "schedules", body=body))
+
+    def get(self, id: str) -> Schedule:
+        """Return a schedule with its next ticks and last runs."""
+        return Schedule.from_dict(self._connection.get("schedules", id))
+
+    def list(self, *, flow: str | None = None) -> builtins.list[Schedule]:
+        """Return the schedules, or those of one flow, each with its next tick and last run."""
+        found = self._connection.get("schedules", flow=flow)["items"]
+        return [Schedule.from_dict(one) for one in found]
+
+    def next(self, id: str, count: int = 5) -> builtins.list[str]:
+        """Return the next instants of a schedule, also of one that is paused."""
+        found: builtins.list[str] = self._connection.get("schedules", id, "next", count=count)[
+            "next"
+        ]
+        return found
+
+    def pause(self, id: str) -> Schedule:
+        """Pause a schedule."""
+        refuse_while_importing("client.schedules.pause(…)")
+        return Schedule.from_dict(self._connection.send("POST", "schedules", id, "pause"))
+
+    def resume(self, id: str) -> Schedule:
+        """Resume a paused schedule from now on."""
+        refuse_while_importing("client.schedules.resume(…)")
+        return Schedule.from_dict(self._connection.send("POST", "schedules", id, "resume"))
+
+    def delete(self, id: str) -> None:
+        """Delete a schedule. Its executions remain."""
+        refuse_while_importing("client.schedules.delete(…)")
+        self._connection.send("DELETE", "schedules", id)
+
+    def trigger(self, id: str) -> str:
+        """Start an execution of a schedule now; return its id."""
+        refuse_while_importing("client.schedules.trigger(…)")
+        return str(self._connection.send("POST", "schedules", id, "trigger")["exec_id"])
 
 
 class RemoteDeployments:

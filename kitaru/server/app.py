@@ -16,7 +16,17 @@ from starlette.types import ASGIApp
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruError, StoreUnavailable
 from kitaru.ops.dispatch import Dispatcher
-from kitaru.server import executions, flows, memory, metrics, pages, problems, usage, waits
+from kitaru.server import (
+    executions,
+    flows,
+    memory,
+    metrics,
+    pages,
+    problems,
+    schedules,
+    usage,
+    waits,
+)
 from kitaru.server.feeds import Feeds
 from kitaru.server.guard import LOOPBACK, Guard, Limits, allowed_hosts
 from kitaru.server.models import Health, Problem
@@ -25,7 +35,7 @@ from kitaru.stores.base import Store
 from kitaru.version import VERSION
 from kitaru.wire import keys
 
-_DESCRIPTION = """Executions, waits, deployed flows and memory of one Kitaru store.
+_DESCRIPTION = """Executions, waits, deployed flows, schedules and memory of one Kitaru store.
 
 Errors are `application/problem+json`. `code` is a class of `kitaru.errors` or a code of the
 service, and `help` contains what to do next."""
@@ -78,7 +88,7 @@ def make_app(
     app.add_exception_handler(HTTPException, pages.problem_for_people(problems.of_http))
     app.add_exception_handler(Exception, pages.problem_for_people(problems.of_bug))
     _add_status(app, store, measured, is_stopping)
-    for module in (executions, waits, flows, memory, usage):
+    for module in (executions, waits, flows, schedules, memory, usage):
         app.include_router(module.router)
     pages.add_pages(app, sessions)
     _describe_problems(app.openapi())

@@ -491,6 +491,76 @@ class Invoke(Body):
     version: str | None = Field(None, description="Start this version, such as `v3`.")
 
 
+class ScheduleRun(Document):
+    """A tick of a schedule, or a start by a person, and what was decided."""
+
+    instant: str
+    kind: Literal["tick", "trigger"]
+    decision: Literal["start", "queue", "skip", "fail"]
+    exec_id: str = Field(description="The execution that it starts; empty for other decisions.")
+    deployment: str
+    why: str = Field(description="Why it starts nothing.")
+    skipped: int = Field(description="Number of older ticks that were skipped, at most 1,000.")
+    at: str
+    by: str
+
+
+class ScheduleInfo(Document):
+    """A schedule, its next ticks in UTC, and its last runs."""
+
+    id: str
+    flow: str
+    version: str = Field(description="A tag, which each tick resolves, or a version.")
+    cron: str
+    timezone: str
+    inputs: dict[str, Any]
+    overlap: Literal["skip", "queue", "cancel", "allow"]
+    catchup: Literal["none", "last", "all"]
+    status: Literal["active", "paused"]
+    declared: bool = Field(description="Whether `@flow` declares it.")
+    queued: list[str]
+    next: list[str]
+    runs: list[ScheduleRun]
+
+
+class ScheduleList(Document):
+    """The schedules of a store."""
+
+    items: list[ScheduleInfo]
+
+
+class NewSchedule(Body):
+    """A schedule to create."""
+
+    name: str = Field(description="`FLOW`, `FLOW@TAG` or `FLOW@v3`.", examples=["review"])
+    cron: str = Field(
+        description="Minute, hour, day of month, month, day of week.", examples=["0 2 * * *"]
+    )
+    timezone: str = Field("UTC", description="IANA name of the time zone of `cron`.")
+    inputs: dict[str, Any] = Field({}, description="The flow's inputs by name.")
+    overlap: Literal["skip", "queue", "cancel", "allow"] = Field(
+        "skip", description="What a tick does while the previous execution has not ended."
+    )
+    catchup: Literal["none", "last", "all"] = Field(
+        "last", description="Which ticks start that no dispatcher decided in time."
+    )
+    id: str | None = Field(None, description="Id of the schedule. Default: the flow's name.")
+
+
+class NextTicks(Document):
+    """The next ticks of a schedule in UTC."""
+
+    id: str
+    next: list[str]
+
+
+class Triggered(Document):
+    """An execution that a dispatcher starts."""
+
+    id: str
+    exec_id: str
+
+
 class Scope(Document):
     """A memory: its scope, the number of its keys, and its last change."""
 

@@ -34,6 +34,7 @@ from kitaru.wire.records import (
     Record,
     Replay,
     RoundClosed,
+    ScheduleEntry,
     StateRecord,
     StoredValue,
     SubmissionRecord,
@@ -69,6 +70,7 @@ _KINDS: dict[str, type[Record]] = {
     "launch": LaunchRecord,
     "submission": SubmissionRecord,
     "round-closed": RoundClosed,
+    "schedule": ScheduleEntry,
     "code": CodeRecord,
     "log": LogChunk,
     "summary": Summary,
@@ -84,7 +86,7 @@ _OPTIONAL: dict[type[Record], dict[str, Any]] = {
     WaitAnswer: {"by": ""},
     TagRecord: {"by": ""},
     EndRecord: {"by": ""},
-    LaunchRecord: {"tag": ""},
+    LaunchRecord: {"tag": "", "schedule": ""},
     WaitRequest: {"evidence": ()},
     SubmissionRecord: {"state": 0},
 }
@@ -302,8 +304,9 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
 _REVIVERS = {
     cls: tuple((name, _REVIVE[name]) for name in cls.__match_args__ if name in _REVIVE)
     for cls in _KIND_OF
-    if cls not in (WaitAnswer, LaunchRecord)  # their values are JSON itself, not stored values
-}
+    # Their values are JSON itself, not stored values.
+    if cls not in (WaitAnswer, LaunchRecord, ScheduleEntry)
+} | {ScheduleEntry: (("queue", tuple),)}
 
 
 def _revive(cls: type[Record], body: dict[str, Any]) -> Record:

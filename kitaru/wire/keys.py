@@ -20,9 +20,13 @@ QUOTA = "quota/"
 WAITING = "waiting/"
 # Every wait of the store has a hint below WAITING.
 WAITS_LISTED = "listed/waits"
+# Every schedule of the store has a hint below it.
+SCHEDULES_LISTED = "listed/schedule/"
 LAST_VERSION = 99_999_999
 
 _LONGEST_PART = 80
+# Begins the part of a hint where others have an execution id; no execution id contains a dot.
+_OF_SCHEDULE = "schedule."
 
 _ESCAPE = re.compile(r"[^A-Za-z0-9_-]")
 _UNESCAPE = re.compile(r"\.([0-9a-f]{2})")
@@ -307,6 +311,33 @@ def due_truth(exec_id: str, cause: str) -> str | None:
     if kind == "c":
         return round_part(exec_id, int(rest), "closed")
     return None
+
+
+def schedule_log(schedule: str) -> str:
+    """Return the prefix of the entries of a schedule, newest first."""
+    return f"schedule/{schedule}/log/"
+
+
+def schedule_entry(schedule: str, number: int) -> str:
+    """Return the key of an entry of a schedule; see `numbered`."""
+    return numbered(schedule_log(schedule), number)
+
+
+def due_tick(schedule: str, number: int, moment: str = "") -> str:
+    """Return the hint to look for the entry after `number`, at a moment; default now."""
+    at = digits(moment) if moment else f"{0:016d}"
+    return f"{DUE}{at}/{_OF_SCHEDULE}{schedule}/s-{number:08d}"
+
+
+def due_number(key: str) -> int:
+    """Return the number of the entry that a hint of a schedule follows."""
+    return int(key.rpartition("-")[2])
+
+
+def due_schedule(exec_id: str) -> str | None:
+    """Return the schedule of a hint by its second part; None for a hint of an execution."""
+    found = exec_id.removeprefix(_OF_SCHEDULE)
+    return None if found == exec_id else found
 
 
 def inputs(digest: str) -> str:

@@ -362,7 +362,8 @@ class LaunchRecord(Struct):
     """How an execution was started: from version `deployment` of its flow, or from a local build.
 
     `deployment` is 0 for a build, and `directory` is empty for a version. `inputs` are JSON values
-    by name. `tag` is the tag that selected the version, empty if it was named.
+    by name. `tag` is the tag that selected the version, empty if it was named. `schedule` is the
+    schedule that started it, empty for other executions.
     """
 
     flow: str
@@ -370,6 +371,7 @@ class LaunchRecord(Struct):
     deployment: int = 0
     directory: str = ""
     tag: str = ""
+    schedule: str = ""
 
 
 class SubmissionRecord(Struct):
@@ -404,6 +406,61 @@ class RoundClosed(Struct):
     at: str
     waits: tuple[str, ...] = ()
     by: str = ""
+
+
+class ScheduleEntry(Struct):
+    """One entry of a schedule's log: a change of its definition, a tick, or a start by a person.
+
+    The newest entry contains the whole state. Entries are numbered without gaps, and the first
+    writer of a number decides.
+
+    Attributes:
+        schedule: id of the schedule.
+        number: number of the entry, from 1.
+        at: when it was written.
+        by: the person who changed or started it; empty for a tick.
+        last: every instant up to this moment is decided.
+        flow, version: the version to start, by tag or number; a tag is resolved at each tick.
+        inputs: inputs of the executions, by name, as JSON.
+        declared: whether `@flow` declares it. A deployment then changes it.
+        decision: what a tick does: `start` an execution, `queue` or `skip` it, or `fail`.
+        instant: the moment of the tick that was decided; empty for a change.
+        deployment: number of the version that is started.
+        exec_id: the execution that is started.
+        cancels: the execution to cancel before.
+        why: why nothing starts.
+        skipped: number of older instants that this entry skips, at most 1,000 counted; they are
+            from `skipped_from` to `skipped_to`.
+        run: the newest execution that the schedule started.
+        queue: instants that start when `run` has ended.
+    """
+
+    schedule: str
+    number: int
+    kind: Literal["change", "tick", "trigger"]
+    at: str
+    last: str
+    status: Literal["active", "paused", "deleted"]
+    flow: str
+    version: str
+    cron: str
+    timezone: str
+    inputs: dict[str, Any]
+    overlap: Literal["skip", "queue", "cancel", "allow"]
+    catchup: Literal["none", "last", "all"]
+    by: str = ""
+    declared: bool = False
+    decision: Literal["", "start", "queue", "skip", "fail"] = ""
+    instant: str = ""
+    deployment: int = 0
+    exec_id: str = ""
+    cancels: str = ""
+    why: str = ""
+    skipped: int = 0
+    skipped_from: str = ""
+    skipped_to: str = ""
+    run: str = ""
+    queue: tuple[str, ...] = ()
 
 
 class CodeRecord(Struct):
@@ -454,6 +511,7 @@ Record = (
     | LaunchRecord
     | SubmissionRecord
     | RoundClosed
+    | ScheduleEntry
     | CodeRecord
     | Summary
     | Beat

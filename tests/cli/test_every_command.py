@@ -69,6 +69,17 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "flow show": (("review",), ("gone",)),
     "flow tag": (("review@v1", "stable"), ("review", "stable")),
     "flow untag": (("review", "stable"), ("review", "default")),
+    "schedule create": (
+        ("review", "--cron", "0 2 * * *", *TOPIC, "--id", "late"),
+        ("review", "--cron", "61 * * * *", *TOPIC),
+    ),
+    "schedule list": ((), ("--gone",)),
+    "schedule get": (("nightly",), ("gone",)),
+    "schedule next": (("nightly", "--count", "2"), ("gone",)),
+    "schedule pause": (("nightly",), ("gone",)),
+    "schedule resume": (("nightly",), ("gone",)),
+    "schedule trigger": (("nightly",), ("gone",)),
+    "schedule delete": (("early",), ("gone",)),
     "model list": ((), ("--stack", "gone")),
     "model usage": (("--since", "7d"), ("--since", "soon")),
     "model register": (("slow", "--model", "openai/gpt-x"), ("slow",)),
@@ -167,11 +178,15 @@ def _prepare(kitaru: Kitaru) -> dict[str, str]:
             ("memory", "set", "key", "1", "--scope", "namespace:n"),
             ("compile", "review.py", *VERTEX),
             ("deploy", "review.py", *VERTEX),
+            *(
+                ("schedule", "create", "review", "--cron", "0 2 * * *", *TOPIC, "--id", id)
+                for id in ("nightly", "early")
+            ),
             ("secrets", "set", "OTHER_KEY"),
         ],
         stdin="x\n",
     )
-    assert [done.code for done in begun] == [0, 0, 0, 1, 0, 0, 0, 0, 0]
+    assert [done.code for done in begun] == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
     ids = [done.document["exec_id"] for done in begun[:4]]
     kitaru.write("fixed", "")
     kitaru.write("judge.py", "def finished(run):\n    return run.result is not None\n")

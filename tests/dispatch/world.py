@@ -190,6 +190,7 @@ class World:
     def __init__(self, seed: int, *, keeps_trace: bool = False) -> None:
         self.chance = random.Random(f"{seed} dispatch")
         self.run = Scheduler(seed, most_steps=2_000_000, keeps_trace=keeps_trace)
+        self.end = _END
         self.run.most_seconds = 2 * _END
         # Processes poll, and a starved one would use up all steps of the run.
         self.run.by_priority, self.run.hurry = False, 0.0
@@ -357,7 +358,7 @@ class World:
 
     def _body(self, journal: Journal, run: Run, round: int) -> str | None:
         """Run the body up to a wait without an answer; return the wait, None at the end."""
-        for number in range(self.waits[journal.exec_id]):
+        for number in range(self.waits.get(journal.exec_id, 0)):
             wait = f"w{number}"
             if journal.invocation(wait) is not None:
                 continue
@@ -396,7 +397,7 @@ class World:
         while not self._is_over():
             self.run.block(1.0)
             self._bury()
-            if self.run.now > _END:
+            if self.run.now > self.end:
                 raise Violation(f"not finished: {self._left()}")
 
     def _persist(
@@ -455,13 +456,13 @@ def _outcome(wait: str, value: Any) -> InvocationRecord:
     return InvocationRecord(wait, wait, "wait", "kitaru.wait", "", "completed", value=stored)
 
 
-class _InOrder:
+class InOrder:
     """A pool that does its work in order: threads of a pool would be real."""
 
     def __init__(self, threads: int) -> None:
         del threads
 
-    def __enter__(self) -> _InOrder:
+    def __enter__(self) -> InOrder:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -497,7 +498,7 @@ def _patched(world: World) -> Iterator[None]:
             # So many kills would make an execution look like one that kills its runs.
             (advance, "MOST_LOST", 10**6),
             (dispatch, "run_has_ended", orchestrator.has_ended),
-            (dispatch, "ThreadPoolExecutor", _InOrder),
+            (dispatch, "ThreadPoolExecutor", InOrder),
             (service, "_may_be_old", is_old),
             (object_store, "_obstore", lambda: Bucket(world.service)),
             (object_store, "_connect", lambda *args, **limits: None),
@@ -511,16 +512,17 @@ def simulate(
     *,
     keeps_trace: bool = False,
     wrong: Sequence[AbstractContextManager[object]] = (),
+    make: type[World] = World,
 ) -> Report:
     """Run a seed; `failure` of the report is the violated invariant, or None.
 
-    `wrong` are patches that make the product faulty.
+    `wrong` are patches that make the product faulty. `make` is the kind of world.
     """
     failure: BaseException | None = None
     # The seed does not determine when the garbage collector runs.
     gc.disable()
     try:
-        world = World(seed, keeps_trace=keeps_trace)
+        world = make(seed, keeps_trace=keeps_trace)
         with _patched(world), ExitStack() as stack:
             for one in wrong:
                 stack.enter_context(one)

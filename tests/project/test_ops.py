@@ -19,7 +19,7 @@ import click
 import pytest
 
 from kitaru.cli.app import cli
-from kitaru.client import DeployedFlows, Executions, KitaruClient
+from kitaru.client import DeployedFlows, Executions, KitaruClient, Schedules
 from kitaru.compat.client import Artifacts
 from kitaru.memory import Memories
 
@@ -28,6 +28,7 @@ PLACES: dict[str, type] = {
     "": KitaruClient,
     "executions": Executions,
     "deployments": DeployedFlows,
+    "schedules": Schedules,
     "memory": Memories,
     "artifacts": Artifacts,
 }
@@ -49,6 +50,14 @@ SAME = {
     "flow show": "deployments.list deployments.get",
     "flow tag": "deployments.tag",
     "flow untag": "deployments.untag",
+    "schedule create": "schedules.create",
+    "schedule list": "schedules.list",
+    "schedule get": "schedules.get",
+    "schedule next": "schedules.next",
+    "schedule pause": "schedules.pause",
+    "schedule resume": "schedules.resume",
+    "schedule delete": "schedules.delete",
+    "schedule trigger": "schedules.trigger",
     "executions list": "executions.page executions.list executions.each",
     "executions get": "executions.get executions.latest executions.pending_waits",
     "executions input": "executions.input executions.abort executions.abort_wait",

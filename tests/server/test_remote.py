@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kitaru import KitaruClient
-from kitaru.client import DeployedFlows, Executions
+from kitaru.client import DeployedFlows, Executions, Schedules
 from kitaru.compat.client import Artifacts
 from kitaru.errors import (
     AnswerInvalid,
@@ -37,6 +37,7 @@ from .test_changes import SOURCE
 PAIRS: list[tuple[type, type]] = [
     (Executions, remote.RemoteExecutions),
     (DeployedFlows, remote.RemoteDeployments),
+    (Schedules, remote.RemoteSchedules),
     (Memories, remote.RemoteMemories),
     (Artifacts, remote.RemoteArtifacts),
 ]
@@ -46,6 +47,7 @@ NOT_OFFERED = {
         "collect", "export", "import_execution", "dry_run", "write_residual", "replay_many",
     },
     "DeployedFlows": {"read", "add", "deploy", "dry_run"},
+    "Schedules": set(),
     "Memories": {"configure", "compact", "purge", "store"},
     "Artifacts": set(),
 }  # fmt: skip
@@ -105,6 +107,30 @@ def test_executions_are_listed(client: KitaruClient, store: Store) -> None:
     assert executions.page(since=moment, until=moment, counts=False).total is None
     assert executions.page(until=datetime(1900, 1, 1)).items == []
     assert executions.page(since=datetime(9999, 1, 1)).items == []
+
+
+def test_schedules(client: KitaruClient, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "review.py").write_text(SOURCE)
+    KitaruClient(store).deployments.deploy(str(tmp_path / "review.py"), "local")
+    schedules, topic = client.schedules, {"topic": "tea"}
+    made = schedules.create("review", "0 2 * * *", timezone="Asia/Tokyo", inputs=topic)
+    assert (made.id, made.name, made.next[0][11:16]) == ("review", "review@default", "17:00")
+    assert schedules.get("review").to_dict() == made.to_dict()
+    assert [one.id for one in schedules.list(flow="review")] == ["review"]
+    assert schedules.list(flow="other") == []
+    assert schedules.next("review", 2)[0] == made.next[0]
+    assert schedules.pause("review").next == ()
+    exec_id = schedules.trigger("review")
+    (run,) = schedules.get("review").runs
+    assert (run.exec_id, run.deployment, run.kind) == (exec_id, 1, "trigger")
+    assert schedules.resume("review").entry.status == "active"
+    schedules.delete("review")
+    with pytest.raises(NotFound):
+        schedules.get("review")
+    with pytest.raises(UsageError, match="five fields"):
+        schedules.create("review", "@daily", inputs=topic)
+    with pytest.raises(InputError):
+        schedules.create("review", "0 2 * * *")
 
 
 def test_an_execution_is_shown(client: KitaruClient, store: Store) -> None:

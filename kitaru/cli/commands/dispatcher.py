@@ -12,16 +12,20 @@ from kitaru.cli import options
 from kitaru.cli.clients import client_of, reader_of
 from kitaru.cli.groups import Group
 from kitaru.cli.output import Output, counted, label
+from kitaru.cli.render.execution import moment
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime.engine.signals import Terminated
 
 if TYPE_CHECKING:
     from kitaru.ops.dispatch import Moved
+    from kitaru.wire.records import ScheduleEntry
 
 # Without a dispatcher, what is due stays due for longer than this.
 _LATE_SECONDS = 120.0
 # Executions in the JSON document: of a long run, the last ones.
 _LISTED = 1_000
+# Schedules that `status` shows with their next tick.
+_SOON = 5
 
 
 @click.group(cls=Group, short_help="Continue what was answered or invoked.")
@@ -78,10 +82,11 @@ def run(output: Output, once: bool, processes: int, store: str | None) -> int:
 @options.as_json
 @options.pass_output
 def status(output: Output, store: str | None) -> None:
-    """Show how many executions are due, and for how long."""
+    """Show how many executions are due, for how long, and the next ticks of schedules."""
     from kitaru.ops.dispatch import due
 
-    opened = reader_of(store).store
+    client = reader_of(store)
+    opened, schedules = client.store, client.schedules.list()
     found = due(opened)
     if output.as_json:
         output.document(
@@ -92,6 +97,10 @@ def status(output: Output, store: str | None) -> None:
                 "executions": found.executions,
                 "oldest_seconds": found.oldest_seconds,
                 "open": found.open,
+                "schedules": [
+                    {"id": one.id, "status": one.entry.status, "next": list(one.next)}
+                    for one in schedules
+                ],
             }
         )
         return
@@ -106,21 +115,39 @@ def status(output: Output, store: str | None) -> None:
         if late:
             output.note("help: continue them: kitaru dispatcher run")
     output.say(f"open     {counted(found.open, 'run')} in progress")
+    if schedules:
+        paused = sum(one.entry.status == "paused" for one in schedules)
+        tail = f", {paused} paused" if paused else ""
+        output.say(f"schedules  {len(schedules)}{tail}")
+        soon = sorted((one.next[0], one.id) for one in schedules if one.next)
+        output.table([(id, moment(at)) for at, id in soon[:_SOON]])
 
 
 def _document(one: Moved) -> dict[str, Any]:
     run = one.done.submission if one.done is not None else None
     return {
         "exec_id": one.exec_id,
+        "schedule": one.schedule,
+        "ticks": [{"instant": t.instant, "decision": t.decision} for t in one.ticks],
         "target": run.target if run is not None else "",
         "run": run.run_id if run is not None else "",
         "error": one.error.message if one.error is not None else "",
     }
 
 
+def _tick(entry: ScheduleEntry) -> str:
+    color = "green" if entry.decision == "start" else "yellow"
+    what = entry.exec_id or entry.why
+    head = label(entry.decision.ljust(9), color)
+    return f"{head} {entry.schedule} at {moment(entry.instant)}  {what}".rstrip()
+
+
 def _line(one: Moved) -> str:
     if one.error is not None:
-        return f"{label('later', 'yellow')}    {one.exec_id}  {one.error.message}"
+        what = one.exec_id or one.schedule
+        return f"{label('later', 'yellow')}    {what}  {one.error.message}"
+    if one.ticks:
+        return "\n".join(_tick(tick) for tick in one.ticks)
     assert one.done is not None
     if one.done.submission is not None:
         run = one.done.submission

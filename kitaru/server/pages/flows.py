@@ -29,7 +29,10 @@ _TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean
 def list_flows(request: Request, client: Client) -> Response:
     """List the deployed flows."""
     flows = [client.deployments.list(name) for name in client.deployments.flows()]
-    return page(request, "flows.html", flows=[versions for versions in flows if versions])
+    return page(
+        request, "flows.html", flows=[versions for versions in flows if versions],
+        schedules=client.schedules.list(),
+    )  # fmt: skip
 
 
 @router.get("/flows/{flow}")
@@ -47,7 +50,7 @@ def show_flow(
 
 @router.post("/flows/{flow}")
 def change_flow(request: Request, client: Client, flow: str, posted: Fields) -> Response:
-    """Start a version of a flow, or move or remove one of its tags."""
+    """Start a version of a flow, move or remove one of its tags, or change a schedule."""
     version = posted.get("version", [""])[0]
     match posted.get("act"):
         case ["tag"]:
@@ -56,6 +59,14 @@ def change_flow(request: Request, client: Client, flow: str, posted: Fields) -> 
             return go(request.url.path)
         case ["untag"]:
             client.deployments.untag(flow, posted.get("tag", [""])[0])
+            return go(request.url.path)
+        case ["pause" | "resume" | "delete" as act]:
+            getattr(client.schedules, act)(posted.get("schedule", [""])[0])
+            return go(request.url.path)
+        case ["trigger"]:
+            client.schedules.trigger(posted.get("schedule", [""])[0])
+            if request.app.state.dispatcher is not None:
+                request.app.state.dispatcher.wake()
             return go(request.url.path)
     chosen = find(client.store, flow, version=version)
     form = Form(_schema(client.store, chosen), posted)
@@ -115,7 +126,7 @@ def _show(
         request, "flow.html", status,
         flow=chosen.flow, versions=list(reversed(versions)), chosen=chosen, doc=doc, form=form,
         has_inputs=bool(parameters), trouble=trouble, start=secrets.token_hex(16),
-        recent=_recent(client, chosen.flow),
+        recent=_recent(client, chosen.flow), schedules=_schedules(client, chosen.flow),
     )  # fmt: skip
 
 
@@ -126,12 +137,17 @@ def _show_undeployed(request: Request, client: Client, flow: str) -> Response:
     return page(
         request, "flow.html",
         flow=flow, versions=[], chosen=None, doc="", form=None, has_inputs=False, trouble="",
-        start="", recent=recent,
+        start="", recent=recent, schedules=[],
     )  # fmt: skip
 
 
 def _recent(client: Client, flow: str) -> list[Any]:
     return client.executions.page(flow=flow, limit=_RECENT, counts=False).items
+
+
+def _schedules(client: Client, flow: str) -> list[Any]:
+    """Return the schedules of a flow, each with its next ticks and last runs."""
+    return [client.schedules.get(one.id) for one in client.schedules.list(flow=flow)]
 
 
 def _default(versions: list[Deployment]) -> Deployment:
