@@ -45,6 +45,8 @@ SETTINGS = {
     "environment": "Plain environment variables of steps.",
     "airflow": "Options of the Airflow target.",
     "airflow_url": "The Airflow server whose runs commands answer and cancel.",
+    "argo": "Options of the Argo Workflows target.",
+    "argo_url": "The server of Argo Workflows whose runs commands start, answer and end.",
     "base_image": "The image that the Dockerfile builds on; steps run on it if `image` is not set.",
     "require_hashes": "Fail if a requirement has no hash, or an image no digest.",
     "include": "Files to bundle in addition to those that the code names.",

@@ -66,11 +66,12 @@ class Transport(Struct):
     `beside` the service copies the whole build to the working directory of each step, and the
     program of that name there starts it. `inline`
     is true if a document may contain the bundle. Some texts are passed through the store: those of
-    more than `longest_input` characters, empty ones unless `takes_empty`, and the longest ones if
-    all together exceed `longest_together` bytes (0: no limit). `encoded` means that texts are
-    percent-encoded, because the target inserts them into other text. `local` means that steps
-    without an image are processes of the service's own machine, which may reach a store in a file.
-    `pods` means that steps with an image are pods, which may have secrets of Kubernetes.
+    more than `longest_input` characters, empty ones unless `takes_empty`, those with `{{`
+    unless `takes_braces`, and the longest ones if all together exceed `longest_together` bytes
+    (0: no limit). `encoded` means that texts are percent-encoded, because the target inserts
+    them into other text. `local` means that steps without an image are processes of the
+    service's own machine, which may reach a store in a file. `pods` means that steps with an
+    image are pods, which may have secrets of Kubernetes.
     """
 
     image: str = "python:3.11-slim"
@@ -80,6 +81,7 @@ class Transport(Struct):
     longest_input: int = 2_000
     longest_together: int = 0
     takes_empty: bool = True
+    takes_braces: bool = True
     encoded: bool = False
     local: bool = False
     pods: bool = False

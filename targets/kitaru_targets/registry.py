@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # By name, which is also the folder: title and document.
 _TARGETS = {
     "airflow": ("Apache Airflow", "dag.py"),
+    "argo": ("Argo Workflows", "workflow.yaml"),
     "azureml": ("Azure Machine Learning", "pipeline.yaml"),
     "kubeflow": ("Kubeflow Pipelines", "pipeline.yaml"),
     "kubernetes": ("Kubernetes", "job.yaml"),

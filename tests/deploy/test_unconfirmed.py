@@ -192,6 +192,20 @@ def airflow(service: Service) -> Callable[[Heard], Any]:
     return answer
 
 
+def argo(service: Service) -> Callable[[Heard], Any]:
+    def answer(request: Heard) -> Any:
+        if request.method == "GET":
+            return service.runs.get(request.path.rpartition("/")[2])
+        assert request.path == "/api/v1/workflows/agents"
+        workflow = request.body["workflow"]
+        name = workflow["metadata"]["name"]
+        made = {**workflow["metadata"], "namespace": "agents", "uid": "0"}
+        refused = Refused(409, {"code": 6, "message": f'workflows "{name}" already exists'})
+        return service.start(name, {**workflow, "metadata": made}, refused)
+
+    return answer
+
+
 STATES = "arn:aws:states:us-east-1:123456789012"
 WORKSPACE = {"subscription_id": "s", "resource_group_name": "g", "workspace_name": "w"}
 # By target: the interpreter with its SDK, the service, its options, its variables.
@@ -212,6 +226,7 @@ SERVICES: dict[str, tuple[str, Any, dict[str, str], dict[str, str]]] = {
     "azureml": ("azureml", azureml, WORKSPACE, {}),
     "kubernetes": ("kubernetes", kubernetes, {}, {}),
     "airflow": ("", airflow, {"url": "URL", "token": "t"}, {}),
+    "argo": ("", argo, {"url": "URL", "token": "t", "namespace": "agents"}, {}),
 }  # fmt: skip
 # SDKs that ask again by themselves do so this often, each time under the same name.
 OWN_ATTEMPTS = {"sagemaker": 5, "stepfunctions": 5, "azureml": 4}

@@ -33,7 +33,16 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     "target",
-    ["airflow", "azureml", "kubeflow", "kubernetes", "sagemaker", "stepfunctions", "vertex"],
+    [
+        "airflow",
+        "argo",
+        "azureml",
+        "kubeflow",
+        "kubernetes",
+        "sagemaker",
+        "stepfunctions",
+        "vertex",
+    ],
 )
 @settings(
     max_examples=EXAMPLES,

@@ -34,7 +34,7 @@ def main(a=1, xs=()):
         return cc(parts)
     return cb(parts)
 """
-ASKING = ["airflow", "sagemaker", "stepfunctions"]
+ASKING = ["airflow", "argo", "sagemaker", "stepfunctions"]
 TARGETS = [*ASKING, "azureml", "kubeflow", "vertex"] if EXAMPLES else ASKING
 
 

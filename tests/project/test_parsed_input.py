@@ -40,6 +40,7 @@ KEPT = {
     ("targets/kitaru_targets/sagemaker/dry_run.py", "_items"): "a step of this dry run wrote it",
     ("targets/kitaru_targets/sagemaker/dry_run.py", "_outcome"): "a step of this dry run wrote it",
     ("targets/kitaru_targets/sagemaker/dry_run.py", "execute"): "the document was validated",
+    ("targets/kitaru_targets/argo/dry_run.py", "_task"): "a step of this dry run wrote it",
     ("targets/kitaru_targets/stepfunctions/dry_run.py", "execute"): "the document was validated",
     ("targets/kitaru_targets/stepfunctions/expressions.py", ""): "a step of this dry run wrote it",
     ("targets/kitaru_targets/stepfunctions/submit.py", "_registered"): "the build was verified",

@@ -29,7 +29,7 @@ def compiled(
 
 
 @pytest.mark.parametrize(
-    "target", ["kubeflow", "kubernetes", "vertex", "sagemaker", "azureml", "stepfunctions"]
+    "target", ["argo", "kubeflow", "kubernetes", "vertex", "sagemaker", "azureml", "stepfunctions"]
 )
 @pytest.mark.parametrize("file", ["review_flow.py", "triage.py", "research_agent.py"])
 def test_the_same_bytes(installed: Installed, tmp_path: Path, file: str, target: str) -> None:

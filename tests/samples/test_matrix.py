@@ -24,7 +24,16 @@ pytestmark = pytest.mark.slow
 
 SAMPLES = ["inngest_sample", "temporal_sample"]
 TARGETS = [
-    *("kubeflow", "kubernetes", "vertex", "sagemaker", "azureml", "airflow", "stepfunctions"),
+    *(
+        "argo",
+        "kubeflow",
+        "kubernetes",
+        "vertex",
+        "sagemaker",
+        "azureml",
+        "airflow",
+        "stepfunctions",
+    ),
 ]
 KITARU = [sys.executable, "-m", "kitaru"]
 LOOP = "import asyncio\n\nasync def main():\n    import {0}\n\nasyncio.run(main())\n"

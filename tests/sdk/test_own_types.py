@@ -152,7 +152,16 @@ def answer(name: str) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
-    ["kubeflow", "kubernetes", "vertex", "sagemaker", "azureml", "airflow", "stepfunctions"],
+    [
+        "argo",
+        "kubeflow",
+        "kubernetes",
+        "vertex",
+        "sagemaker",
+        "azureml",
+        "airflow",
+        "stepfunctions",
+    ],
 )
 def test_a_document_means_the_same_as_the_flow(
     target: str, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

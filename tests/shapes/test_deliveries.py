@@ -46,6 +46,8 @@ IMAGE = "registry.example/flows@sha256:" + "a" * 64
         *[(name, "store") for name in ("airflow", "azureml", "kubeflow", "sagemaker", "vertex")],
         ("stepfunctions", "store"),
         ("stepfunctions", "image"),
+        ("argo", "store"),
+        ("argo", "image"),
         ("kubeflow", "inline"),
         *[("kubernetes", name) for name in ("store", "image", "inline")],
         ("airflow", "image"),

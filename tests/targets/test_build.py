@@ -154,6 +154,7 @@ ASKED = {
     "sagemaker": '"InstanceType": "ml.m5.xlarge"',
     "azureml": 'instance_type: "Standard_DS3_v2"',
     "airflow": "'memory': '12Gi'",
+    "argo": 'memory: "12Gi"',
     "stepfunctions": '"Memory": "12288"',
     "kubernetes": 'memory: "12Gi"',
 }

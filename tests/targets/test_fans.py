@@ -92,7 +92,7 @@ def lists(tmp_path: Path) -> Lists:
     return made
 
 
-@pytest.mark.parametrize("target", ["airflow", "kubeflow", "sagemaker", "stepfunctions"])
+@pytest.mark.parametrize("target", ["airflow", "argo", "kubeflow", "sagemaker", "stepfunctions"])
 @pytest.mark.parametrize("granularity", ["checkpoint", "fused", "single"])
 def test_calls_run_side_by_side(lists: Lists, run: Watched, target: str, granularity: Any) -> None:
     done = run(lists("side", target, granularity), n=3)
@@ -104,7 +104,7 @@ def test_calls_run_side_by_side(lists: Lists, run: Watched, target: str, granula
     assert [r.id for r in records] == ["parts", "meet", "meet_2", "meet_3"]
 
 
-@pytest.mark.parametrize("target", ["airflow", "kubeflow", "sagemaker", "stepfunctions"])
+@pytest.mark.parametrize("target", ["airflow", "argo", "kubeflow", "sagemaker", "stepfunctions"])
 def test_a_list_behind_an_arm_that_is_passed_over(lists: Lists, run: Watched, target: str) -> None:
     done = run(lists("arms", target), n=2)
     assert done["result"] == 100

@@ -42,7 +42,7 @@ from kitaru.wire.plan import Plan
 
 TARGETS = (
     *("kubeflow", "vertex", "airflow", "sagemaker", "azureml", "stepfunctions", "kubernetes"),
-    "local",
+    *("argo", "local"),
 )
 # What Linux takes as one argument or variable.
 MOST = 128 * 1024

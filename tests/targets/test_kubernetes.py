@@ -36,7 +36,7 @@ annotations = "example.org/note=https://example.org/?a=1"
 secret_volumes = "tls:/etc/tls"
 """
 # The targets whose steps are always pods.
-PODS = ("kubeflow", "kubernetes")
+PODS = ("argo", "kubeflow", "kubernetes")
 KEY = "sk-never-in-a-file-1234567890"
 
 
@@ -109,11 +109,12 @@ def test_airflow_sets_them_on_its_pods(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("target", PODS)
 def test_an_agent_with_a_key_runs_dry_and_the_key_is_written_nowhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    made = compiled(tmp_path, "kubeflow", settings("kubeflow", ""), image=None)
+    made = compiled(tmp_path, target, settings(target, ""), image=None)
     url = f"sqlite:{tmp_path / 'store.db'}"
     exec_id = dry_run.run(made, inputs={}, answers={}, store_url=url)
     assert KitaruClient(url).executions.get(exec_id).result == len(KEY)
@@ -140,7 +141,7 @@ def test_without_settings_there_is_one_document(tmp_path: Path) -> None:
         ("colour", "red"),
     ],
 )
-@pytest.mark.parametrize("target", ["kubeflow", "airflow"])
+@pytest.mark.parametrize("target", [*PODS, "airflow"])
 def test_a_value_that_kubernetes_refuses_is_refused(
     tmp_path: Path, target: str, option: str, value: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kitaru_targets import registry
+from kitaru_targets.argo import dry_run as argo
 from kitaru_targets.common import read
 from kitaru_targets.kfp.dry_run import interpret
 
@@ -16,60 +18,91 @@ from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, StepItem
 
 from .programs import WIRING, Do, If, Path, Played, Program, fans, paths, plan
 
+# Both have groups of tasks with conditions, and engines of their own rules.
+TARGETS = ["vertex", "argo"]
+
 
 @cache
-def document(program: Program) -> dict[str, Any]:
-    target = registry.get("vertex")
-    text = target.emit(plan(program), WIRING).text
-    assert target.validate(text) == []
+def document(target: str, program: Program) -> dict[str, Any]:
+    made = registry.get(target)
+    text = made.emit(plan(program), WIRING).text
+    assert made.validate(text) == []
     return read.parse(text)
 
 
-def play(program: Program, path: Path, together: frozenset[str] = frozenset()) -> Played:
+def play(
+    program: Program, path: Path, together: frozenset[str] = frozenset(), target: str = "vertex"
+) -> Played:
     producers = {name: producer for name, (_, producer) in fans(plan(program).layout).items()}
     played = Played(path, together, producers)
-    states = interpret(document(program), {}, "run-1", played)
-    assert "failed" not in states.values() and "blocked" not in states.values()
-    assert played.ran == played.own, (path, together)
+    if target == "argo":
+        states = dict(argo.interpret(document(target, program), {}, "run-1", pods(played), nobody))
+    else:
+        states = dict(interpret(document(target, program), {}, "run-1", played))
+    assert not {"failed", "blocked", "Failed", "Omitted"} & {*states.values()}
+    assert played.ran == played.own, (target, path, together)
     gathered = [name for name in played.own if name in producers]
     assert sorted(played.items) == sorted((name, item) for name in gathered for item in "01")
     return played
 
 
-def idle(*program: Do | If) -> dict[Path, list[str]]:
-    return {path: play(program, path).idle for path in paths(program)}
+def pods(played: Played) -> argo.Run:
+    """Return how pods of Argo play a path."""
+
+    def run(call: argo.Call) -> Mapping[str, str]:
+        if item := call.argument("item"):
+            return played.make(call.step.removeprefix("each_"), item)
+        said = played.start(call.step)
+        return {"next": said["next"], "status": said["status"], "items": said["Output"]}
+
+    return run
+
+
+def nobody() -> bool:
+    return False
+
+
+def idle(*program: Do | If, targets: Sequence[str] = TARGETS) -> list[tuple[Path, list[str]]]:
+    """Return each path with the steps that start for nothing on it."""
+    return [
+        (path, play(program, path, target=target).idle)
+        for target in targets
+        for path in paths(program)
+    ]
 
 
 def test_a_straight_line_runs_every_step_once() -> None:
-    assert idle(Do("a"), Do("b"), Do("c")) == {(("a", "go"), ("b", "go"), ("c", "end")): []}
+    assert idle(Do("a"), Do("b"), Do("c")) == [((("a", "go"), ("b", "go"), ("c", "end")), [])] * 2
 
 
 def test_nothing_starts_behind_an_early_return_or_a_wait() -> None:
-    for path, started in idle(Do("a", "maybe"), Do("b", wait=True), Do("c"), Do("d")).items():
+    for path, started in idle(Do("a", "maybe"), Do("b", wait=True), Do("c"), Do("d")):
         assert started == [], path
 
 
 def test_only_the_arm_that_was_taken_starts() -> None:
     program = (Do("a"), If(((Do("b"), Do("c")), (Do("d"),), ())), Do("e"))
-    for path, started in idle(*program).items():
+    for path, started in idle(*program):
         assert started == [], path
 
 
 def test_an_arm_that_certainly_ends_needs_no_gate() -> None:
-    for path, started in idle(Do("a"), If(((Do("b", "always"),), ())), Do("c")).items():
+    for path, started in idle(Do("a"), If(((Do("b", "always"),), ())), Do("c")):
         assert started == [], path
 
 
 def test_an_arm_that_may_end_costs_one_gate_at_most() -> None:
     program = (Do("a", "maybe"), If(((Do("b", wait=True),), (Do("c"),))), Do("d"), Do("e"))
-    for path, started in idle(*program).items():
+    for path, started in idle(*program, targets=["vertex"]):
         assert started in ([], ["d"]), path
         assert started == (["d"] if path[-1] == ("b", "waiting") else []), path
+    for _, started in idle(*program, targets=["argo"]):
+        assert started == [], "the run stays at the wait"
 
 
 def test_an_end_deep_inside_an_arm_stops_what_follows() -> None:
     arm = (Do("x"), If(((Do("y", "maybe"),), ())))
-    for path, started in idle(Do("a"), If((arm, ())), Do("e"), Do("f")).items():
+    for path, started in idle(Do("a"), If((arm, ())), Do("e"), Do("f")):
         assert started in ([], ["e"]), path
 
 
@@ -79,20 +112,20 @@ def test_an_else_if_chain_is_flat() -> None:
     assert text.count("triggerPolicy:") == 3
     groups = [name for name, c in read.parse(text)["components"].items() if "dag" in c]
     assert len(groups) == 4
-    for path, started in idle(*program).items():
+    for path, started in idle(*program):
         assert started == [], path
 
 
 def test_a_branch_that_several_steps_decide_is_left_to_the_guards() -> None:
     program = (Do("a"), If(((Do("b"),), (Do("c"),))), If(((Do("d"),), (Do("e"),))), Do("f"))
-    for path, started in idle(*program).items():
+    for path, started in idle(*program):
         assert started == [name for name in "de" if name not in dict(path)], path
 
 
 def test_an_end_under_a_guard_still_stops_what_follows() -> None:
     inner = (Do("x"), If(((Do("y", "always"),), ())))
     program = (Do("a"), If(((Do("b"),), (Do("c"),))), If((inner, ())), Do("e"), Do("f"))
-    for path, started in idle(*program).items():
+    for path, started in idle(*program):
         assert "f" not in started, path
 
 
@@ -112,8 +145,10 @@ def test_the_nodes_of_a_fan_out_stand_between_its_producer_and_the_next_step() -
         Do("f", gathers=True),
     )
     assert fans(plan(program).layout).keys() == set("bcde"), "several steps lead to f"
-    for path, started in idle(*program).items():
+    for path, started in idle(*program, targets=["vertex"]):
         assert started == [], path
+    for path, started in idle(*program, targets=["argo"]):
+        assert started == (["b"] if len(path) > 2 else []), "b says after its wait what is next"
 
 
 def test_a_fan_out_whose_items_are_known_needs_no_producer() -> None:
@@ -167,9 +202,10 @@ def build(shape: list[object], names: list[str], last: bool) -> Program:
 def test_every_path_of_a_random_program_runs(shape: list[object], random: object) -> None:
     program = (Do("first"), *build(shape, list(NAMES), last=False))
     for path in list(paths(program))[:40]:
-        started = play(program, path).idle
-        # A level of branches costs one gate at most, unless guards stand in for conditions.
-        assert len(started) <= 2 or not decided(plan(program).layout), path
         names = [name for name, _ in path[1:]]
         together = frozenset(n for n in names if random.random() < 0.3)  # type: ignore[attr-defined]
-        play(program, path, together)
+        for target in TARGETS:
+            started = play(program, path, target=target).idle
+            # A level of branches costs one gate at most, unless guards stand in for conditions.
+            assert len(started) <= 2 or not decided(plan(program).layout), path
+            play(program, path, together, target)

@@ -114,8 +114,8 @@ def carried(plan: Plan, inputs: Mapping[str, Any], transport: Transport) -> Carr
     """Return a flow's inputs as the parameters of a target, and as texts for the store.
 
     A parameter carries no integer beyond 2**53, because engines convert it to a double, and no text
-    that is longer than the target allows. Those inputs are stored under one key. The parameters
-    then have values that the step ignores.
+    that is longer than the target allows, or that the target would expand. Those inputs are stored
+    under one key. The parameters then have values that the step ignores.
 
     Raises:
         InputError: an input is missing, unknown or of the wrong type.
@@ -130,7 +130,9 @@ def carried(plan: Plan, inputs: Mapping[str, Any], transport: Transport) -> Carr
     stored |= {
         name: text
         for name, text in texts.items()
-        if len(text) > transport.longest_input or not (text or transport.takes_empty)
+        if len(text) > transport.longest_input
+        or not (text or transport.takes_empty)
+        or ("{{" in text and not transport.takes_braces)
     }
     together = {n: len(_as_json({n: value})) for n, value in given.items() if n not in stored}
     while transport.longest_together and sum(together.values()) > transport.longest_together:

@@ -17,7 +17,7 @@ _BLOCK_LINE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 
 
 class Noted(dict[str, Any]):
-    """A dict with a comment, which is written on the line above it."""
+    """A dict with a comment, which is written on the line above it, in a dict or in a list."""
 
     def __init__(self, note: str, value: Mapping[str, Any]) -> None:
         super().__init__(value)
@@ -70,6 +70,8 @@ def _sequence(items: list[Any] | tuple[Any, ...], indent: str) -> Iterator[str]:
         if isinstance(item, str) or not item or not isinstance(item, (dict, list, tuple)):
             yield from _entry(f"{indent}-", item, indent)
             continue
+        if isinstance(item, Noted):
+            yield f"{indent}{_comment(item.note)}"
         inside = f"{indent}  "
         lines = _mapping(item, inside) if isinstance(item, dict) else _sequence(item, inside)
         yield f"{indent}- {next(lines)[len(inside) :]}"

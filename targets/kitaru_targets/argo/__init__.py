@@ -1,0 +1,1 @@
+"""Argo Workflows: a workflow template whose steps are pods and whose waits are suspended nodes."""
