@@ -393,7 +393,7 @@ def program(seed: int) -> str:
 
 BESIDE = {"other.py": async_twin(OTHER)}
 INPUTS: dict[str, Any] = {"a": 1, "xs": [3, 4]}
-TARGETS = ("airflow", "azureml", "kubeflow", "sagemaker", "vertex")
+TARGETS = ("airflow", "azureml", "kubeflow", "sagemaker", "vertex", "kubernetes")
 
 
 def disagreement(seed: int) -> str:

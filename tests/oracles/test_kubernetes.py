@@ -7,6 +7,7 @@ the store.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ def test_the_schemas_accept_every_document_and_not_each_fault(tmp_path: Path) ->
             made = build.write(compilation, TARGET, tmp_path / "out", delivery=way, image=image)
             texts += [made.document.read_text(), (made.directory / SETUP).read_text()]
             assert validate_setup(texts[-1]) == []
+            texts.append(roles(made))
     texts.append(compiled(tmp_path, "kubernetes", settings("kubernetes", POD)).document.read_text())
     found = ask("kubernetes", [{"text": text} for text in texts])
     assert [one["problems"] for one in found] == [[]] * len(texts)
@@ -58,6 +60,14 @@ def test_the_schemas_accept_every_document_and_not_each_fault(tmp_path: Path) ->
     told = ask("kubernetes", [{"text": text} for text in faulty.values()])
     seen = {name for name, one in zip(faulty, told, strict=True) if one["problems"]}
     assert {name for name in faulty if not name.endswith("*")} <= seen
+
+
+def roles(made: build.Build) -> str:
+    """Return the roles that DEPLOY.md shows."""
+    guide = (made.directory / "DEPLOY.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)
+    assert text.count("kind: Role") == 3
+    return str(text)
 
 
 @dataclass

@@ -11,13 +11,17 @@ import pytest
 from kitaru_targets import build, dry_run, registry
 from kitaru_targets.common import read, yaml
 from kitaru_targets.dry_run import Ended
+from kitaru_targets.dry_run.process import Machine
+from kitaru_targets.kubernetes import dry_run as jobs_dry_run
 from kitaru_targets.kubernetes import job as jobs
 from kitaru_targets.kubernetes.profile import SETUP
 from kitaru_targets.kubernetes.validate import validate_setup
+from kitaru_targets.upload import upload
 
 from kitaru.client import KitaruClient
 from kitaru.errors import EnvironmentFailure, InputError, UsageError
 from kitaru.ops.compile import compile, request
+from kitaru.stores import open_store
 from kitaru.wire.plan import Parameter, Resources
 
 from .conftest import REVIEW, Make
@@ -262,6 +266,20 @@ def test_a_pod_that_never_starts_is_tried_as_often_as_the_job_says(
     with pytest.raises(EnvironmentFailure, match="ended with code 3"):
         dry_run.run(made, inputs={}, answers={}, store_url=url, report=ended.append)
     assert len(ended) == 3
+
+
+def test_a_job_without_a_required_input_refuses_to_start(make: Make, tmp_path: Path) -> None:
+    made = make(REVIEW, "kubernetes")
+    store = open_store(f"sqlite:{tmp_path / 'store.db'}")
+    upload(made, store)
+    store.close()
+    setup = read.parse_all((made.directory / SETUP).read_text())
+    maps = {one["metadata"]["name"]: one.get("data", {}) for one in setup}
+    job = jobs.filled(job_of(made), {"kitaru_store": store.url}, "run-1")
+    machine = Machine(tmp_path, tmp_path, lambda _: None, lambda: False)
+    ended = jobs_dry_run.run(jobs_dry_run.Pod(job, maps), machine)
+    assert (ended.code, ended.attempt) == (2, 1), "another attempt would change nothing"
+    assert "missing a required argument: 'topic'" in ended.log
 
 
 Change = Callable[[dict[str, Any]], Any]
