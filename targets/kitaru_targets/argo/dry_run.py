@@ -73,9 +73,9 @@ def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) 
                 task=f"{call.task}[{item}]" if item else call.task,
                 step=call.step,
                 attempt=call.attempt,
-                command=lambda folder: _command(call, folder, programs),
+                command=lambda folder: of_container(call, folder, programs),
                 environment=call.environment,
-                read=lambda folder: _files(call.outputs, folder),
+                read=lambda folder: written(call, folder),
             )
         )
         return ended.outputs if ended.succeeded else None
@@ -85,7 +85,7 @@ def execute(text: str, given: Mapping[str, Any], run_id: str, machine: Machine) 
     interpret(template, named, run_id, run, machine.answered)
 
 
-def _command(call: Call, folder: Path, programs: Mapping[str, str]) -> list[str]:
+def of_container(call: Call, folder: Path, programs: Mapping[str, str]) -> list[str]:
     """Return a container's command with the paths of this machine."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in programs.items():
@@ -94,28 +94,39 @@ def _command(call: Call, folder: Path, programs: Mapping[str, str]) -> list[str]
     return [places.get(word, word.replace(f"={FOLDER}/", f"={folder}/")) for word in call.arguments]
 
 
-def _files(names: tuple[str, ...], folder: Path) -> Mapping[str, str] | None:
-    files = {name: folder / name for name in names}
+def written(call: Call, folder: Path) -> Mapping[str, str] | None:
+    """Return what a container has written, None if a file is missing."""
+    files = {name: folder / name for name in call.outputs}
     if not all(file.is_file() for file in files.values()):
         return None
     return {name: file.read_text(encoding="utf-8") for name, file in files.items()}
 
 
 def interpret(
-    document: Mapping[str, Any], given: Mapping[str, Any], run_id: str, run: Run, wait: Wait
+    document: Mapping[str, Any],
+    given: Mapping[str, Any],
+    run_id: str,
+    run: Run,
+    wait: Wait,
+    name: str = "",
+    namespace: str = "dry-run",
 ) -> list[tuple[str, State]]:
     """Run a template; return the state of each task in the order in which they ended.
+
+    The run is called `name` in the `namespace`, and `run_id` is its uid.
 
     Raises InputError if a parameter is missing or unknown.
     """
     spec = document["spec"]
-    walk = _Walk(spec, _globals(spec, given, run_id), run, wait)
+    walk = _Walk(spec, _globals(spec, given, (namespace, name or run_id, run_id)), run, wait)
     with suppress(Suspended):
         walk.dag(walk.templates[spec["entrypoint"]], {})
     return walk.ended
 
 
-def _globals(spec: Mapping[str, Any], given: Mapping[str, Any], run_id: str) -> dict[str, str]:
+def _globals(
+    spec: Mapping[str, Any], given: Mapping[str, Any], run: tuple[str, str, str]
+) -> dict[str, str]:
     declared = spec["arguments"]["parameters"]
     names = [one["name"] for one in declared]
     unknown = sorted(set(given) - set(names))
@@ -130,9 +141,9 @@ def _globals(spec: Mapping[str, Any], given: Mapping[str, Any], run_id: str) -> 
     values = {one["name"]: texts.get(one["name"], one.get("value", "")) for one in declared}
     return {
         **{f"{{{{workflow.parameters.{name}}}}}": value for name, value in values.items()},
-        "{{workflow.namespace}}": "dry-run",
-        "{{workflow.name}}": run_id,
-        "{{workflow.uid}}": run_id,
+        "{{workflow.namespace}}": run[0],
+        "{{workflow.name}}": run[1],
+        "{{workflow.uid}}": run[2],
     }
 
 

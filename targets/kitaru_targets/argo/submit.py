@@ -52,8 +52,8 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
         UsageError: an option is unknown, or `url` is missing.
         EnvironmentFailure: the server refused.
     """
-    template, *further = read.parse_all(Path(document).read_text(encoding="utf-8"))
     argo = Connection(options)
+    template, *further = read.parse_all(Path(document).read_text(encoding="utf-8"))
     namespace = options.get("namespace", NAMESPACE)
     path = f"/api/v1/workflows/{quote(namespace, safe='')}"
     metadata = _metadata(template, parameters, options)
