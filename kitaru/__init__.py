@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from kitaru.flows import flow
     from kitaru.handle import Handle
     from kitaru.model_calls import llm
-    from kitaru.primitives import idempotency_key, load, log, save, secret, wait
+    from kitaru.primitives import idempotency_key, load, log, now, save, secret, sleep, wait
     from kitaru.runtime.codec.classes import migrate, moved
     from kitaru.runtime.codec.stateless import stateless
     from kitaru.runtime.codec.user_codecs import register_codec
@@ -94,7 +94,8 @@ _MODULES = {
     "Handle": "kitaru.handle",
     "llm": "kitaru.model_calls",
     **dict.fromkeys(
-        ("idempotency_key", "load", "log", "save", "secret", "wait"), "kitaru.primitives"
+        ("idempotency_key", "load", "log", "now", "save", "secret", "sleep", "wait"),
+        "kitaru.primitives",
     ),
     **dict.fromkeys(("migrate", "moved"), "kitaru.runtime.codec.classes"),
     "stateless": "kitaru.runtime.codec.stateless",
@@ -158,11 +159,13 @@ __all__ = [
     "memory",
     "migrate",
     "moved",
+    "now",
     "register_codec",
     "removed",
     "renamed",
     "save",
     "secret",
+    "sleep",
     "stateless",
     "use_stack",
     "wait",

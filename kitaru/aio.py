@@ -1,8 +1,8 @@
 """The primitives of `kitaru` for async code: the same names and arguments, to be awaited.
 
 In the body of an async flow, `kitaru.wait`, `kitaru.llm` and `kitaru.memory` block the event loop,
-and with it all other tasks. These forms suspend only their own task. `kitaru.log`, `save`, `secret`
-and `idempotency_key` do not wait for anything and have no second form.
+and with it all other tasks. These forms suspend only their own task. `kitaru.log`, `now`, `save`,
+`secret` and `idempotency_key` do not wait for anything and have no second form.
 
 Example:
     from kitaru import aio, flow
@@ -30,11 +30,11 @@ from kitaru.runtime.llm.replies import Reply
 from kitaru.runtime.memory.compaction import INSTRUCTION
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
 T = TypeVar("T")
 
-__all__ = ["llm", "load", "memory", "wait"]
+__all__ = ["llm", "load", "memory", "sleep", "wait"]
 
 
 def wait(
@@ -45,6 +45,9 @@ def wait(
     timeout: float | timedelta | None = None,
     metadata: dict[str, Any] | None = None,
     evidence: Mapping[str, Any] | None = None,
+    deadline: float | timedelta | datetime | None = None,
+    default: Any = ...,
+    escalate: Sequence[tuple[float | timedelta | datetime, str]] | None = None,
 ) -> Coroutine[Any, Any, Any]:
     """Suspend this task until somebody answers, and return the answer. Only in a flow's body.
 
@@ -60,8 +63,31 @@ def wait(
     # asyncio is imported by the code that awaits.
     from kitaru.runtime.engine import awaited_calls
 
-    request, seconds, read = primitives.asked(name, question, schema, timeout, metadata, evidence)
+    request, seconds, read = primitives.asked(
+        name, question, schema, timeout, metadata, evidence, deadline, default, escalate
+    )
     return _read(awaited_calls.wait(execution, request, seconds, read), read)
+
+
+def sleep(
+    duration: float | timedelta | None = None,
+    *,
+    until: datetime | None = None,
+    name: str | None = None,
+) -> Coroutine[Any, Any, None]:
+    """Suspend this task for a time; arguments and errors of `kitaru.sleep`.
+
+    The moment at which it ends is computed by the call, not by the `await`.
+
+    Example:
+        await asyncio.gather(aio.sleep(60), aio.wait(name="early"))
+    """
+    execution = in_body("kitaru.aio.sleep")
+    # asyncio is imported by the code that awaits.
+    from kitaru.runtime.engine import awaited_calls
+
+    request = primitives.timer("kitaru.aio.sleep", duration, until, name)
+    return awaited_calls.wait(execution, request, 0.0, primitives.slept)
 
 
 async def _read(answered: Coroutine[Any, Any, Any], read: Callable[[Any], T]) -> T:

@@ -13,6 +13,7 @@
     │   ├── ArgumentChanged         a checkpoint changed one of its arguments
     │   ├── ModelAnswerInvalid      a model's answer does not match the schema or the tools
     │   ├── ModelRequestError       a model's provider rejected the request, or did not answer
+    │   ├── WaitExpiredError        a wait without a default was not answered by its deadline
     │   ├── Diverged                non-deterministic replay: another call than was recorded
     │   ├── ClassChanged            a recorded value does not match its changed class
     │   └── SourceError             the compiler found errors; carries the diagnostics
@@ -170,6 +171,19 @@ class NotFound(StateError):
 
 class WaitConflict(StateError):
     """The wait was answered before, with another value."""
+
+
+class WaitExpiredError(FlowError):
+    """The deadline of a wait passed without an answer, and the wait has no default.
+
+    It is raised at the wait, in the body of the flow, which may catch it.
+
+    Example:
+        try:
+            approved = kitaru.wait(name="approve", deadline=timedelta(days=2))
+        except kitaru.errors.WaitExpiredError:
+            approved = False
+    """
 
 
 class MemoryConflict(StateError):

@@ -30,6 +30,7 @@ from kitaru.runtime.engine.signals import Terminated
 from kitaru.runtime.engine.waits import answer
 from kitaru.runtime.journal import processes
 from kitaru.runtime.journal.exceptions import without_own_frames
+from kitaru.runtime.journal.states import PAUSED
 from kitaru.status import ExecutionStatus
 from kitaru.wire.printable import line
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_OPEN = ("running", *PAUSED)
 _FIRST_LOOK = 0.05
 _LAST_LOOK = 1.0
 # Only one prompt at a time.
@@ -79,7 +81,7 @@ class Handle(Generic[R]):
 
     @property
     def status(self) -> ExecutionStatus:
-        """`running`, `waiting`, `failed`, `completed` or `cancelled`, from the journal."""
+        """The status in the journal: `running`, `waiting`, `sleeping`, `failed` or an end."""
         return ExecutionStatus(self._journal.state().status)
 
     def wait(self, timeout: float | None = None) -> R:
@@ -140,10 +142,10 @@ class Handle(Generic[R]):
         """
         self._wait(timeout, until_waiting=True)
         status = self.status
-        if self._run is not None and status != "waiting":
+        if self._run is not None and status not in PAUSED:
             self._run.is_delivered = True
         error = self._run.error if self._run is not None else None
-        if status in ("running", "waiting") and isinstance(error, KitaruError):
+        if status in _OPEN and isinstance(error, KitaruError):
             raise error
         if status == "running" and isinstance(error, Exception):
             raise self._unrecorded(error)
@@ -240,7 +242,7 @@ class Handle(Generic[R]):
             if status == "waiting" and self._otherwise and not self._journal.pending_names():
                 self._replace_dead_process()
                 return False
-            return status not in ("running", "waiting") or (until_waiting and status == "waiting")
+            return status not in _OPEN or (until_waiting and status in PAUSED)
         if not run.wait_until_idle(
             None if deadline is None else max(0.0, deadline - time.monotonic())
         ):

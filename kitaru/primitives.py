@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kitaru.errors import NotFound, UsageError
+from kitaru.errors import AnswerInvalid, NotFound, UsageError
 from kitaru.runtime import codec, secrets
 from kitaru.runtime.engine.calls import Spec
 from kitaru.runtime.engine.execution import anywhere, in_body, in_checkpoint
 from kitaru.runtime.engine.retries import ONCE
-from kitaru.runtime.engine.waits import not_json
+from kitaru.runtime.engine.timers import deadline_of, escalations_of
+from kitaru.runtime.engine.waits import check_json, not_json
 from kitaru.runtime.executions.artifacts import find_artifact
 from kitaru.runtime.journal.evidence import encoded
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.schema.types import askable_schema, from_json
-from kitaru.wire import ids
+from kitaru.wire import ids, times
 from kitaru.wire.names import check_name
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.redaction import redacted
@@ -25,7 +27,7 @@ from kitaru.wire.redaction import redacted
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["idempotency_key", "load", "log", "save", "secret", "wait"]
+__all__ = ["idempotency_key", "load", "log", "now", "save", "secret", "sleep", "wait"]
 
 
 def wait(
@@ -36,6 +38,9 @@ def wait(
     timeout: float | timedelta | None = None,
     metadata: dict[str, Any] | None = None,
     evidence: Mapping[str, Any] | None = None,
+    deadline: float | timedelta | datetime | None = None,
+    default: Any = ...,
+    escalate: Sequence[tuple[float | timedelta | datetime, str]] | None = None,
 ) -> Any:
     """Suspend the execution until somebody answers, and return the answer. Only in a flow's body.
 
@@ -45,26 +50,117 @@ def wait(
         schema: type of the answer: bool (default, also for None), int, float, str, list, dict, a
             pydantic model or a dataclass, or a JSON Schema (draft 2020-12) as a dict.
         timeout: how long the process polls for the answer before it ends and releases its compute,
-            in seconds or as a timedelta. Default: 0. It is not a deadline: the status stays
+            in seconds or as a timedelta. Default: 0. It is not a `deadline`: the status stays
             `waiting`, and a later answer resumes the execution.
         metadata: JSON to show with the question.
         evidence: values to show with the question, by title. A result or artifact of the execution
             is referred to, and any other value is stored with the question.
+        deadline: when the wait expires: seconds or a timedelta from the first call, or a datetime
+            with a time zone. Default: never. Either an answer or the expiry is recorded, never
+            both, and a later answer is refused.
+        default: the answer if the wait expires, as JSON that fits `schema`. Without it, the wait
+            raises `WaitExpiredError`.
+        escalate: pairs of a time, as for `deadline`, and whom to notify then, as a text for people.
+            A dispatcher records each with the wait if it has no answer by that time.
 
     Raises:
         ContextError: the call is outside a flow's body.
+        WaitExpiredError: the wait expired, and has no default.
         UsageError: JSON cannot express the type, or the JSON Schema cannot be checked; or `timeout`
-            is not a time, or a title of `evidence` is not a string of 1 to 100 characters.
+            or `deadline` is not a time, `default` is not an answer or has no deadline, an item of
+            `escalate` is not valid, or a title of `evidence` is not a string of 1 to 100
+            characters.
         ValueNotEncodable: a value of `evidence` cannot be recorded.
         EnvironmentFailure: the schema needs pydantic or jsonschema-rs, which is not installed.
 
     Example:
         approved = kitaru.wait(name="approve_draft", question="Approve draft?", schema=bool)
         kitaru.wait(name="send", question="Send it?", evidence={"Draft": draft, "Terms": terms})
+        approved = kitaru.wait(name="ok", deadline=timedelta(days=2), default=False)
     """
     execution = in_body("kitaru.wait")
-    request, seconds, read = asked(name, question, schema, timeout, metadata, evidence)
+    request, seconds, read = asked(
+        name, question, schema, timeout, metadata, evidence, deadline, default, escalate
+    )
     return read(execution.wait(request, seconds, read))
+
+
+def sleep(
+    duration: float | timedelta | None = None,
+    *,
+    until: datetime | None = None,
+    name: str | None = None,
+) -> None:
+    """Continue the flow after a time. Only in a flow's body.
+
+    The moment at which it ends is recorded at the first call, so a process that is killed does not
+    sleep again from the start. A long sleep of a deployed flow releases the compute: its process
+    ends, and a dispatcher starts the next one (see the setting `sleep_in_process`). A process of
+    `flow.run` waits. If it ends meanwhile, `kitaru executions resume` or a dispatcher continues the
+    execution.
+
+    Args:
+        duration: seconds, or a timedelta. 0 is allowed.
+        until: a datetime with a time zone, instead of a duration. One that has passed is allowed.
+        name: name of the sleep in listings. Default: `sleep`, numbered when it is repeated.
+
+    Raises:
+        ContextError: the call is outside a flow's body.
+        UsageError: not exactly one of `duration` and `until` is passed, or it is not a valid time.
+
+    Example:
+        kitaru.sleep(timedelta(days=2))
+        kitaru.sleep(until=datetime(2027, 1, 1, 9, tzinfo=ZoneInfo("Europe/Berlin")))
+    """
+    execution = in_body("kitaru.sleep")
+    execution.wait(timer("kitaru.sleep", duration, until, name), 0.0, slept)
+
+
+def timer(what: str, duration: Any, until: Any, name: str | None) -> WaitRequest:
+    """Return the request of a sleep."""
+    if (duration is None) == (until is None):
+        raise UsageError(
+            f"{what} needs either a duration or until=.",
+            help="Pass one: kitaru.sleep(3600), or kitaru.sleep(until=moment).",
+        )
+    if until is not None and not isinstance(until, datetime):
+        raise UsageError(
+            f"{what}: until={until!r} is not a datetime.",
+            help="Use a datetime with a time zone, or pass seconds as the duration.",
+        )
+    if isinstance(duration, datetime):
+        raise UsageError(
+            f"{what}: {duration!r} is not a duration.", help="Pass it as until=, or pass seconds."
+        )
+    is_moment = until is not None
+    deadline = deadline_of(
+        f"{what}: {'until' if is_moment else 'duration'}", until if is_moment else duration
+    )
+    name = check_name("wait", name or "sleep")
+    return WaitRequest(name, "", {"type": "null"}, kind="timer", deadline=deadline)
+
+
+def slept(value: Any) -> Any:
+    """Return the answer of a sleep, which is None."""
+    return value
+
+
+def now() -> datetime:
+    """Return the time in UTC, as recorded at the first call. Only in a flow's body.
+
+    A replay returns the recorded time, so the flow may depend on it. The call does not block, so
+    async flows use it as well. In a checkpoint, use `datetime.now(UTC)`.
+
+    Raises:
+        ContextError: the call is outside a flow's body.
+
+    Example:
+        if kitaru.now() - invoice.sent > timedelta(days=14):
+            remind(invoice)
+    """
+    execution = in_body("kitaru.now")
+    spec = Spec("now", times.now, "kitaru.now", kind="now", policy=ONCE, compared=False)
+    return datetime.fromisoformat(execution.invoke(spec, (), {}, None))
 
 
 def asked(
@@ -74,18 +170,43 @@ def asked(
     timeout: float | timedelta | None,
     metadata: dict[str, Any] | None,
     evidence: Mapping[str, Any] | None,
+    deadline: Any = None,
+    default: Any = ...,
+    escalate: Any = None,
 ) -> tuple[WaitRequest, float, Callable[[Any], Any]]:
     """Return the request of a wait, its polling time, and what turns JSON into the answer."""
     schema = bool if schema is None else schema
     name = check_name("wait", name or "wait")
+    read = partial(from_json, schema=schema, what=name)
     request = WaitRequest(
         name=name,
         question=redacted(question or ""),
         schema=askable_schema(schema, f'the wait "{name}"'),
         metadata=_json(metadata or {}, "metadata"),
         evidence=encoded(evidence),
+        deadline="" if deadline is None else deadline_of("kitaru.wait: deadline", deadline),
+        default=() if default is ... else (_default(default, deadline, name, read),),
+        escalate=escalations_of(escalate),
     )
-    return request, _seconds(timeout), partial(from_json, schema=schema, what=request.name)
+    return request, _seconds(timeout), read
+
+
+def _default(default: Any, deadline: Any, name: str, read: Callable[[Any], Any]) -> Any:
+    """Return the answer of a wait that expires, checked like that of a person."""
+    if deadline is None:
+        raise UsageError(
+            f'The wait "{name}" has a default, and no deadline.',
+            help="Pass deadline= as well: without it, the wait never expires.",
+        )
+    try:
+        check_json(default, name)
+        read(default)
+    except AnswerInvalid as error:
+        raise UsageError(
+            f"kitaru.wait: default={default!r} is not a valid answer. {error.message}",
+            help="Use the JSON form of an answer, such as a dict for a model.",
+        ) from None
+    return default
 
 
 def log(**metadata: Any) -> None:

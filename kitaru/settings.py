@@ -16,7 +16,17 @@ CAPTURES = ("full", "metadata", "off")
 BUDGET_KEYS = frozenset({"usd", "tokens", "usd_per_day", "tokens_per_day"})
 MODEL_TEXTS = frozenset({"model", "api_base", "secret"})
 MODEL_LIMITS = frozenset({"rpm", "tpm", "at_a_time"})
-CARRIED = ("budget", "cache", "capture", "default_model", "logs", "otel", "redact", "stateless")
+CARRIED = (
+    "budget",
+    "cache",
+    "capture",
+    "default_model",
+    "logs",
+    "otel",
+    "redact",
+    "sleep_in_process",
+    "stateless",
+)
 """The project's settings that a plan carries to its steps, beside its models."""
 
 
@@ -127,6 +137,7 @@ KINDS: Mapping[str, Kind] = {
         json.loads,
     ),
     "redact": Kind(None, _is_hook, "a function of a text, or its name as module:function"),
+    "sleep_in_process": Kind(60, _is_count, "a number of seconds, 0 or more", int),
     "environment": Kind({}, _is_environment, 'a table of variables, {"LOG": "debug"}', json.loads),
     "airflow": Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
     "airflow_url": Kind(None, _is_text, "the URL of Airflow's API server"),

@@ -6,13 +6,14 @@ from enum import StrEnum
 
 
 class ExecutionStatus(StrEnum):
-    """One of `queued`, `starting`, `running`, `interrupted`, `waiting`, `answered`, `resuming`,
-    `failed`, `completed` and `cancelled`.
+    """One of `queued`, `starting`, `running`, `interrupted`, `waiting`, `sleeping`, `answered`,
+    `resuming`, `failed`, `completed` and `cancelled`.
 
     `queued` is an execution that was invoked and that no dispatcher has started yet; `starting` one
     whose run was requested and whose first step has not begun. `interrupted` is an execution whose
-    process or run is certainly gone; `answered` one whose wait has an answer and which nothing
-    continues yet; `resuming` one whose next run was requested and has not begun.
+    process or run is certainly gone; `sleeping` one that waits for nothing but a time; `answered`
+    one whose wait has an answer and which nothing continues yet; `resuming` one whose next run was
+    requested and has not begun.
     `KitaruClient.executions` and the command line report these. A handle reports the first two and
     `interrupted` as `running`, the others as `waiting`.
 
@@ -27,6 +28,7 @@ class ExecutionStatus(StrEnum):
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     WAITING = "waiting"
+    SLEEPING = "sleeping"
     ANSWERED = "answered"
     RESUMING = "resuming"
     FAILED = "failed"

@@ -40,6 +40,7 @@ class ExecutionView(Explaining):
 
     Attributes:
         waits: the pending waits.
+        timers: the sleeps that have not ended; each ends at its `deadline`.
         error: the reason of a failure.
         deployment: the version of its flow, such as `v3`; empty if it was not deployed.
         status: the status in the journal, with three exceptions. `interrupted`: it is running, but
@@ -60,6 +61,7 @@ class ExecutionView(Explaining):
     deployment: str
     journal: Journal = field(repr=False, compare=False)
     submission: SubmissionRecord | None = None
+    timers: tuple[WaitRequest, ...] = ()
 
     @property
     def last_sign(self) -> str:
@@ -213,7 +215,7 @@ class ExecutionView(Explaining):
 
     def waits_as_json(self) -> list[dict[str, Any]]:
         """Return the questions that are not answered, as JSON."""
-        return [_wait(request, self.journal.refused(request.name)) for request in self.waits]
+        return [_wait(request, self.journal) for request in self.waits]
 
     def evidence(self, wait: str) -> dict[str, Any]:
         """Return the evidence of a wait as JSON, by title.
@@ -286,6 +288,7 @@ class ExecutionView(Explaining):
             "inputs": self.inputs,
             "result": result_as_json(self.journal),
             "waits": self.waits_as_json(),
+            "timers": [{"name": one.name, "until": one.deadline} for one in self.timers],
             "answers": self.answers_as_json(),
             "error": _error(self.error),
             "notes": seen.notes,
@@ -312,7 +315,7 @@ def _submission(record: SubmissionRecord | None) -> dict[str, str] | None:
     return {"target": record.target, "run": record.run, "url": record.url, "at": record.at}
 
 
-def _wait(request: WaitRequest, refused: str) -> dict[str, Any]:
+def _wait(request: WaitRequest, journal: Journal) -> dict[str, Any]:
     return {
         "name": request.name,
         "question": request.question,
@@ -321,7 +324,9 @@ def _wait(request: WaitRequest, refused: str) -> dict[str, Any]:
         "evidence": evidence.shown(request),
         "asked_at": request.asked_at,
         "position": request.position,
-        "refused": refused,
+        "refused": journal.refused(request.name),
+        "deadline": request.deadline,
+        "escalations": [{"to": one.to, "at": one.at} for one in journal.escalations(request)],
     }
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import KitaruError, StateError
@@ -31,7 +32,7 @@ from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.rounds import Round
-from kitaru.runtime.journal.states import read_end
+from kitaru.runtime.journal.states import PAUSED, read_end
 from kitaru.wire import keys
 from kitaru.wire.actors import actor
 from kitaru.wire.records import (
@@ -40,9 +41,10 @@ from kitaru.wire.records import (
     RoundClosed,
     SubmissionRecord,
     WaitAnswer,
+    WaitRequest,
 )
 from kitaru.wire.structs import replace
-from kitaru.wire.times import now
+from kitaru.wire.times import digits, now
 
 if TYPE_CHECKING:
     from kitaru_targets.base import Submitted
@@ -125,9 +127,11 @@ def advance(store: Store, exec_id: str, means: Means | None = None) -> Advanced:
 
     # The target of another distribution is used only if a user names it, with `resume`. A record
     # does not suffice.
+    journal = Journal(store, execution)
+    if execution.mode == "local":
+        return _continued_here(journal, means)
     if execution.mode != "deployed" or not registry.is_own(execution.target):
         return _FINISHED
-    journal = Journal(store, execution)
     found = current_round(journal)
     if found.closed is None:
         return Advanced(True, _known(execution.target, found))
@@ -157,10 +161,41 @@ def move(
     due = [hint for hint in listed if _is_true(store, exec_id, hint)]
     if hints and not due:
         return Advanced(False, waits_for="record")
+    over = [hint for hint in due if _is_over(store, exec_id, hint)]
+    due = [hint for hint in due if hint not in over]
+    rounds.drop(store, *over)
+    if over and not due:
+        return _FINISHED
     done = advance(store, exec_id, means)
     if done.is_finished and due:
         rounds.drop(store, *due)
     return done
+
+
+def _is_over(store: Store, exec_id: str, hint: str) -> bool:
+    """Expire the wait whose deadline a hint announces; return whether the hint has done its work.
+
+    A hint of an expired wait stays until the execution has continued: it announces the answer.
+    """
+    moment, _, cause = keys.due_parts(hint)
+    name = keys.due_wait(cause)
+    if name is None:
+        return False
+    records = RecordStore(store)
+    execution = records.read(ExecutionRecord, keys.execution(exec_id))
+    first = records.read(WaitRequest, keys.wait_request(exec_id, name))
+    if execution is None or first is None:
+        return True
+    journal = Journal(store, execution)
+    request = journal.wait_request(name) or first
+    # The deadline of the record counts. A process that asked at the same time and was not the first
+    # has left a hint with another moment.
+    if int(digits(request.deadline)) == moment:
+        journal.expire(request, is_hinted=True)
+        return False
+    if journal.wait_answer(name) is None:
+        journal.escalate_due(request)
+    return True
 
 
 def _is_true(store: Store, exec_id: str, hint: str) -> bool:
@@ -230,7 +265,7 @@ def current_round(journal: Journal) -> Round:
         return found
     if state.status == "failed":
         return _closed(records, exec_id, found, "failed", "its state")
-    if state.status == "waiting":
+    if state.status in PAUSED:
         open_waits = {one.name for one in journal.wait_requests()} - journal.recorded()
         return _closed(records, exec_id, found, "parked", "its state", sorted(open_waits))
     return found
@@ -282,6 +317,30 @@ def _begun(store: Store, exec_id: str, means: Means) -> Advanced:
     return _started(store, exec_id, first, start, means)
 
 
+def _continued_here(journal: Journal, means: Means) -> Advanced:
+    """Continue an execution of `flow.run` whose wait has ended and whose process is gone.
+
+    Only a machine with the execution's code and a store of its own can do so.
+    """
+    store, exec_id, state = journal.store, journal.exec_id, journal.state()
+    if state.status == "failed" or not journal.answered_names():
+        return _FINISHED
+    if store.remote or not Path(journal.execution.file).is_file():
+        return _FINISHED
+
+    def known() -> Submission | None:
+        is_running = not processes.all_gone(store, exec_id)
+        return Submission("local", HERE, HERE, "", is_new=False) if is_running else None
+
+    if known() is not None or not means.may_start_here():
+        return Advanced(False, waits_for="process")
+    claim = SubmissionRecord(state.number, 0, "local", "")
+    if _claim(RecordStore(store), exec_id, claim, means, known) is None:
+        return Advanced(False, waits_for="claim")
+    started = submissions.resume_in_process(journal, lambda: known() is not None)
+    return Advanced(False, submission=started, waits_for="process")
+
+
 def _is_gone(run: SubmissionRecord) -> bool:
     """Return whether a run is a process of this machine that has ended."""
     return run.target == "local" and processes.is_gone(run.run)
@@ -294,7 +353,9 @@ def _answered(journal: Journal, closed: RoundClosed, means: Means) -> Advanced:
     if not answers:
         if journal.state().status == "running":
             # The process was killed before it recorded that the execution waits.
-            journal.set_state("waiting")
+            journal.set_state(journal.paused(closed.waits))
+        # After a restored backup, or a hint that was deleted too early by hand.
+        journal.hint_deadlines(closed.waits)
         return _FINISHED
     if any(answer.kind == "abort" for answer in answers):
         journal.finish(EndRecord("cancelled", None, now(), by=answers[0].by))

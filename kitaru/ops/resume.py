@@ -12,7 +12,7 @@ from kitaru.errors import StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.loading import load_flow
 from kitaru.local_flow import handle_of_ended, run_execution
-from kitaru.ops.advance import submit
+from kitaru.ops.advance import Means, move, submit
 from kitaru.ops.submit import Submission, handle_of, residual_images
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.journal.journal import Journal
@@ -78,6 +78,15 @@ def _resume_there(journal: Journal, again: bool, options: Mapping[str, str]) -> 
     end = journal.end()
     if end is not None:
         return Resumed(handle_of_ended(journal, end))
+    if journal.expire_due():
+        done = move(journal.store, journal.exec_id, Means(options))
+        return Resumed(handle_of(journal, done.submission), done.submission)
+    if journal.state().status == "sleeping" and (timers := journal.pending_requests()):
+        raise StateError(
+            f"The execution {journal.exec_id} sleeps until {timers[0].deadline}.",
+            help=f"A dispatcher continues it then: "
+            f"{hints.command(journal.store, 'dispatcher', 'run')}",
+        )
     pending = journal.pending_waits()
     if pending and journal.state().status == "waiting":
         raise StateError(

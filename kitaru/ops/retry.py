@@ -48,6 +48,8 @@ def retry(store: Store, exec_id: str) -> Resumed:
 
 def _instead(journal: Journal, status: str) -> str:
     """Return the available commands for an execution that has not failed."""
+    if status == "sleeping":
+        return hints.get_help(journal)
     if status == "waiting":
         waits = journal.pending_names() or ["NAME"]
         return f"Answer it: {hints.input_help(journal, waits[0])}"

@@ -11,7 +11,7 @@ from kitaru.runtime.journal import launches
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.rounds import newest_round
-from kitaru.runtime.journal.states import FINAL
+from kitaru.runtime.journal.states import FINAL, PAUSED
 from kitaru.status import ExecutionStatus
 from kitaru.view import ExecutionView
 from kitaru.wire import canonical, keys
@@ -30,7 +30,7 @@ def show(store: Store, exec_id: str) -> ExecutionView:
             return _launched(store, exec_id, launch)
     journal = Journal.open(store, exec_id)
     state = journal.state()
-    pending = journal.pending_waits() if state.status in ("running", "waiting") else []
+    pending = journal.pending_requests() if state.status in ("running", *PAUSED) else []
     status, run = ExecutionStatus(state.status), None
     if state.status not in FINAL:
         status, run = settled_status(journal, state)
@@ -38,7 +38,8 @@ def show(store: Store, exec_id: str) -> ExecutionView:
         exec_id=exec_id,
         flow=journal.execution.flow,
         status=status,
-        waits=tuple(pending),
+        waits=tuple(one for one in pending if one.kind == "question"),
+        timers=tuple(one for one in pending if one.kind == "timer"),
         error=state.error if state.status in ("failed", "running") else None,
         started_at=journal.execution.started_at,
         state_at=state.at,

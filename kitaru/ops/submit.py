@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 # Block kinds of an execution that the answering command can complete itself.
 _PLAIN = frozenset({"join", "return"})
+_LOOK_SECONDS = 0.05
 # The run of a round that this machine has completed.
 HERE = "this machine"
 
@@ -239,6 +242,21 @@ def start_process(
 
     values = {**given, parameters.STORE: store.url, parameters.EXECUTION: exec_id}
     return local.start(_document(store, flow, number), values, python, round)
+
+
+def resume_in_process(journal: Journal, has_begun: Callable[[], bool]) -> Submission:
+    """Start a process of this machine that resumes an execution of `flow.run`.
+
+    Return when it has begun to run the execution, or has ended.
+    """
+    from kitaru_targets.local import submit as local
+
+    store, exec_id = journal.store, journal.exec_id
+    words = [sys.executable, "-m", "kitaru", "executions", "resume", exec_id, "--store", store.url]
+    process = local.spawn(words, local.inherited())
+    while process.popen.poll() is None and not has_begun():
+        time.sleep(_LOOK_SECONDS)
+    return Submission("local", HERE, f"process {process.popen.pid}", "", process=process)
 
 
 def _document(store: Store, flow: str, number: int) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class RemoteHandle:
         look = _FIRST_LOOK
         while True:
             status = self.status
-            if status.is_finished or (until_waiting and status == "waiting"):
+            if status.is_finished or (until_waiting and status in ("waiting", "sleeping")):
                 return status
             if deadline is not None and time.monotonic() >= deadline:
                 raise WaitTimeout(

@@ -41,6 +41,7 @@ from kitaru.wire.records import (
     Summary,
     TagRecord,
     WaitAnswer,
+    WaitEscalation,
     WaitRefusal,
     WaitRequest,
 )
@@ -60,6 +61,7 @@ _KINDS: dict[str, type[Record]] = {
     "wait-request": WaitRequest,
     "wait-answer": WaitAnswer,
     "wait-refusal": WaitRefusal,
+    "wait-escalation": WaitEscalation,
     "exit": ExitRecord,
     "frame": FramePointer,
     "cache": CacheHint,
@@ -87,7 +89,13 @@ _OPTIONAL: dict[type[Record], dict[str, Any]] = {
     TagRecord: {"by": ""},
     EndRecord: {"by": ""},
     LaunchRecord: {"tag": "", "schedule": ""},
-    WaitRequest: {"evidence": ()},
+    WaitRequest: {
+        "evidence": (),
+        "kind": "question",
+        "deadline": "",
+        "default": (),
+        "escalate": (),
+    },
     SubmissionRecord: {"state": 0},
 }
 _NONE: dict[str, Any] = {}
@@ -300,6 +308,8 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
     "up": tuple,
     "under_way": tuple,
     "waits": tuple,
+    "default": tuple,
+    "escalate": tuple,
 }
 _REVIVERS = {
     cls: tuple((name, _REVIVE[name]) for name in cls.__match_args__ if name in _REVIVE)

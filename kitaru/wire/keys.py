@@ -152,6 +152,10 @@ def wait_refusal(exec_id: str, name: str, number: int) -> str:
     return f"x/{exec_id}/wait/{name}/refusal/{number:06d}"
 
 
+def wait_escalation(exec_id: str, name: str, number: int) -> str:
+    return f"x/{exec_id}/wait/{name}/escalation/{number:06d}"
+
+
 def exits(exec_id: str) -> str:
     return f"x/{exec_id}/exit/"
 
@@ -289,9 +293,20 @@ def due_closed(exec_id: str, round: int) -> str:
     return due(exec_id, f"c-{round:06d}")
 
 
+def due_timer(exec_id: str, wait: str, number: int, deadline: str) -> str:
+    """Return the hint that a wait expires at a deadline, with answer `number`."""
+    return f"{DUE}{digits(deadline)}/{exec_id}/t-{wait}-{number:06d}"
+
+
 def due_copy(exec_id: str) -> str:
     """Return the hint for an execution of a store that was restored from a backup."""
     return due(exec_id, "r")
+
+
+def due_wait(cause: str) -> str | None:
+    """Return the wait whose deadline a hint of that cause announces; None for other causes."""
+    kind, _, rest = cause.partition("-")
+    return rest.rpartition("-")[0] if kind == "t" else None
 
 
 def due_parts(key: str) -> tuple[int, str, str]:
@@ -310,6 +325,8 @@ def due_truth(exec_id: str, cause: str) -> str | None:
         return wait_answer(exec_id, wait, int(number))
     if kind == "c":
         return round_part(exec_id, int(rest), "closed")
+    if kind == "t":
+        return wait_request(exec_id, rest.rpartition("-")[0])
     return None
 
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from kitaru.wire.structs import Struct, field, replace
 
-Status = Literal["running", "waiting", "failed", "completed", "cancelled"]
+Status = Literal["running", "waiting", "sleeping", "failed", "completed", "cancelled"]
 Mode = Literal["local", "dry-run", "deployed"]
-InvocationKind = Literal["checkpoint", "llm", "log", "memory", "wait", "tool", "agent"]
+InvocationKind = Literal["checkpoint", "llm", "log", "memory", "wait", "tool", "agent", "now"]
 
 
 class StoredValue(Struct):
@@ -114,8 +114,9 @@ class Summary(Struct):
         tag: the tag that the execution was invoked by.
         title: the note `title` of the flow, else its first input that is a short string.
         excerpt: the beginning of the inputs, such as `topic=tea, n=3`.
-        up: what the execution waits for, failed with or returned: the kind (`wait`, `error`,
-            `result` or empty), the id of its invocation, and a text.
+        up: what the execution waits for, failed with or returned: the kind (`wait`, `timer`,
+            `error`, `result` or empty), the id of its invocation, and a text. The text of a timer
+            is the moment at which it expires.
         source: the execution that it replays.
         error_digest: a digest that failures of the same kind share, whatever numbers they contain.
         tokens: model tokens of calls that the execution made itself, failed attempts included.
@@ -241,6 +242,10 @@ class WaitRequest(Struct):
     `position` and `ordinal` are those of the invocation. The flow's code may have changed before
     the resume and ask a different question. The request with the highest `revision` counts.
     `evidence` are `{name, invocation, value}`, see `kitaru.runtime.journal.evidence`.
+
+    A wait with a `deadline`, an absolute time, expires. Its answer is then `default`, which has one
+    item, or an error if `default` is empty. `escalate` are `{at, to}`: whom to notify when. The
+    kind `timer` is a sleep: only its deadline answers it. The deadline of the first request counts.
     """
 
     name: str
@@ -252,17 +257,21 @@ class WaitRequest(Struct):
     ordinal: int = 0
     revision: int = 0
     evidence: tuple[dict[str, Any], ...] = ()
+    kind: Literal["question", "timer"] = "question"
+    deadline: str = ""
+    default: tuple[Any, ...] = ()
+    escalate: tuple[dict[str, str], ...] = ()
 
 
 class WaitAnswer(Struct):
-    """The answer to a wait, or its abort; the first answer that the flow accepts counts.
+    """The answer to a wait, its abort or its expiry; the first that the flow accepts counts.
 
     `number` is its position among the answers to the wait. All earlier answers were rejected. `by`
-    is who answered.
+    is who answered. `expired` has the value of the wait's default, None if it has none.
     """
 
     name: str
-    kind: Literal["value", "abort"]
+    kind: Literal["value", "abort", "expired"]
     value: Any = None
     answered_at: str = ""
     number: int = 1
@@ -275,6 +284,15 @@ class WaitRefusal(Struct):
     name: str
     number: int
     reason: str
+
+
+class WaitEscalation(Struct):
+    """The note that a wait was not answered by one of the moments of its `escalate`."""
+
+    name: str
+    number: int
+    to: str
+    at: str
 
 
 class ExitRecord(Struct):
@@ -500,6 +518,7 @@ Record = (
     | WaitRequest
     | WaitAnswer
     | WaitRefusal
+    | WaitEscalation
     | ExitRecord
     | FramePointer
     | CacheHint

@@ -1,6 +1,7 @@
 """Formats of times: sortable UTC strings, and microseconds in index keys.
 
-Clocks order listings and are shown to people. Nothing else may depend on them.
+Clocks order listings, are shown to people, and say when a deadline has passed. What is true is
+decided by records alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ def ago(age: timedelta) -> str:
 def seconds_since(moment: str) -> float:
     """Return the seconds that have passed since `moment`, which is in the format of `now`."""
     return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+
+
+def seconds_until(moment: str) -> float:
+    """Return the seconds until `moment`, which is in the format of `now`; negative if it passed."""
+    return -seconds_since(moment)
 
 
 def later(moment: str, seconds: float) -> str:

@@ -10,9 +10,11 @@ from unittest.mock import patch
 
 from kitaru.ops import advance, dispatch
 from kitaru.runtime.journal import journal, launches, rounds
+from kitaru.wire import keys
 from tests.dispatch.world import simulate
 
 _close = rounds.close
+_is_over = advance._is_over
 
 
 def _no_fence(records: Any, exec_id: str, number: int, run: str, target: str) -> Any:
@@ -63,6 +65,12 @@ class _NoPatience:
     is_over = staticmethod(_never)
 
 
+def _over_at_once(store: Any, exec_id: str, hint: str) -> bool:
+    """Delete the hint of a deadline as soon as the wait has expired."""
+    _is_over(store, exec_id, hint)
+    return keys.due_wait(keys.due_parts(hint)[2]) is not None
+
+
 def _believed(store: Any, exec_id: str, hint: str) -> bool:
     """Take the record of a hint for granted."""
     return True
@@ -74,6 +82,10 @@ MUTANTS: dict[str, Callable[[], list[AbstractContextManager[object]]]] = {
         patch.object(rounds, "close", _closed_without_hint)
     ],
     "an answer has no hint": lambda: [patch.object(journal.keys, "due_answer", _no_hint)],
+    "a deadline has no hint": lambda: [patch.object(journal.keys, "due_timer", _no_hint)],
+    "the hint of a deadline goes before the execution continues": lambda: [
+        patch.object(advance, "_is_over", _over_at_once)
+    ],
     "an invocation has no hint": lambda: [patch.object(launches.keys, "due_launch", _no_hint)],
     "claims are not replaced": lambda: [
         patch.object(dispatch, "_Patience", _NoPatience),

@@ -22,7 +22,7 @@ from unittest.mock import patch
 import kitaru_targets.deploy
 from kitaru_targets.base import Submitted
 
-from kitaru.errors import EnvironmentFailure, KitaruError
+from kitaru.errors import EnvironmentFailure, KitaruError, WaitConflict
 from kitaru.ops import advance, dispatch
 from kitaru.ops import submit as submissions
 from kitaru.ops.notify import Notice
@@ -41,7 +41,7 @@ from kitaru.wire.records import (
     WaitAnswer,
     WaitRequest,
 )
-from kitaru.wire.times import now
+from kitaru.wire.times import later, now
 from tests.simulation import primitives, service
 from tests.simulation.processes import Process, register, simulated
 from tests.simulation.scheduler import Scheduler
@@ -49,6 +49,9 @@ from tests.simulation.service import FAULTS, Bucket, Chaos, Service, opened
 
 TARGET = "kubeflow"
 KINDS = ("name", "nothing", "stays open")
+# A question, one that expires, and a sleep.
+WAITS = ("question", "deadline", "timer")
+EXPIRED = -1
 # Seconds of virtual time.
 _LONGEST_START = 20.0
 _LATEST = 120.0
@@ -204,6 +207,11 @@ class World:
             f"e{number}": self.chance.randrange(1, 4)
             for number in range(self.chance.randrange(2, 5))
         }
+        self.kinds = {
+            (exec_id, f"w{wait}"): self.chance.choice(WAITS)
+            for exec_id, number in self.waits.items()
+            for wait in range(number)
+        }
         self.processes: list[Process] = []
         self.kills = self.superseded = 0
         # The runs that ran code of a round, and the answers that were acknowledged.
@@ -306,7 +314,11 @@ class World:
 
     def _answered(self, store: Any, exec_id: str, wait: str, value: Any) -> bool:
         journal = Journal.open(store, exec_id)
-        journal.answer(WaitAnswer(wait, "value", value, now()))
+        try:
+            journal.answer(WaitAnswer(wait, "value", value, now()))
+        except WaitConflict:
+            # It has expired.
+            return True
         self.acknowledged[exec_id, wait] = value
         if self.chance.random() < 0.5:
             advance.move(store, exec_id)
@@ -353,7 +365,7 @@ class World:
                 self.superseded += 1
                 return
             if left.status == "parked":
-                journal.set_state("waiting")
+                journal.set_state(journal.paused([parked]))
                 return
 
     def _body(self, journal: Journal, run: Run, round: int) -> str | None:
@@ -363,7 +375,19 @@ class World:
             if journal.invocation(wait) is not None:
                 continue
             self._run_code(journal.exec_id, round, run)
-            journal.request_wait(WaitRequest(wait, "?", {"type": "integer"}, asked_at=now()))
+            kind = self.kinds[journal.exec_id, wait]
+            seconds = self.chance.choice([1.0, 30.0, 300.0, 3000.0])
+            journal.request_wait(
+                WaitRequest(
+                    wait,
+                    "?",
+                    {"type": "integer"},
+                    asked_at=now(),
+                    kind="timer" if kind == "timer" else "question",
+                    deadline="" if kind == "question" else later(now(), seconds),
+                    default=(EXPIRED,),
+                )
+            )
             answer = journal.wait_answer(wait)
             if answer is None:
                 return wait
@@ -389,6 +413,8 @@ class World:
             )
             for wait in range(number):
                 value = self.chance.randrange(1000)
+                if self.kinds[exec_id, f"w{wait}"] == "timer":
+                    continue
                 self._persist(
                     lambda exec_id=exec_id, wait=wait, value=value: self.answer(
                         exec_id, f"w{wait}", value
@@ -431,6 +457,8 @@ class World:
                 used, value = self._used(exec_id, wait), self.acknowledged.get((exec_id, wait))
                 if used is None or value not in (None, used):
                     raise Violation(f"the answer {value} to {wait} of {exec_id} became {used}")
+                if used == EXPIRED and self.kinds[exec_id, wait] == "question":
+                    raise Violation(f"{wait} of {exec_id} expired and has no deadline")
 
     def _used(self, exec_id: str, wait: str) -> Any:
         key = keys.invocation(exec_id, wait)

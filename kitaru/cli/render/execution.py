@@ -16,6 +16,7 @@ from kitaru.wire.names import some
 COLORS = {
     "completed": "green",
     "waiting": "yellow",
+    "sleeping": "cyan",
     "answered": "yellow",
     "queued": "cyan",
     "starting": "cyan",
@@ -73,6 +74,8 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
         more = ["--again"] if document["status"] == "resuming" else []
         again = command("resume", exec_id, *more, store=store)
         yield "resume", f"{again}  (if that run is gone)"
+    for timer in document["timers"][:_WAITS]:
+        yield "until", f"{moment(timer['until'])}, {timer['name']}"
     for wait in document["waits"][:_WAITS]:
         question = f": {wait['question']}" if wait["question"] else ""
         yield "wait", f"{wait['name']}{question} {hint(wait['schema'] or {})}"
@@ -83,6 +86,10 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
             yield "evidence", f"{one['name']}: {read}"
         if wait["refused"]:
             yield "refused", wait["refused"]
+        if wait["deadline"]:
+            yield "expires", moment(wait["deadline"])
+        for escalation in wait["escalations"]:
+            yield "asked", f"{escalation['to']}, since {moment(escalation['at'])}"
         yield "answer", answer_command(exec_id, wait, store=store)
     if (others := len(document["waits"]) - _WAITS) > 0:
         yield "", f"{others:,} more waits: {command('get', exec_id, '--json', store=store)}"

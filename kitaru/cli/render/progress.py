@@ -144,7 +144,8 @@ def _facts(record: InvocationRecord) -> Iterator[str]:
     elif record.status == "cancelled":
         yield "cancelled"
     elif record.kind == "wait":
-        yield "answered"
+        is_expired = record.callee == "kitaru.sleep" or record.status == "failed"
+        yield "ended" if is_expired else "answered"
     else:
         yield duration(record)
     if record.attempts > 1:

@@ -80,7 +80,8 @@ class Deliveries:
         self._taken = 0
         self._jumps = 0
         self._in_flight = 0
-        self._is_parked = self._is_looking = False
+        self._is_parked = False
+        self._next_look: asyncio.TimerHandle | None = None
         self._lock = threading.Lock()
         self._arrivals = count()
         if not self._is_replaying:
@@ -168,7 +169,8 @@ class Deliveries:
         self._loop.call_soon_threadsafe(self._look)
 
     def _look(self) -> None:
-        self._is_parked = self._is_looking = False
+        self._is_parked = False
+        self._end_look()
         for future in self._waits.values():
             if not future.done():
                 future.set_result(None)
@@ -252,10 +254,11 @@ class Deliveries:
         if not self._waits or self._is_parked:
             return False
         if self._in_flight:
-            self._look_later()
-        else:
-            self._is_parked = True
-            self._execution.release(list(self._waits), self.look_for_answers)
+            return self._look_later(_LOOK_SECONDS)
+        if (seconds := self._execution.outlasts(list(self._waits))) is not None:
+            return self._look_later(seconds)
+        self._is_parked = True
+        self._execution.release(list(self._waits), self.look_for_answers)
         return False
 
     def _warn_of_cancelled(self) -> None:
@@ -271,11 +274,22 @@ class Deliveries:
             self._warned_of,
         )
 
-    def _look_later(self) -> None:
-        """Look for answers from time to time while calls are in flight."""
-        if not self._is_looking:
-            self._is_looking = True
-            self._loop.call_later(_LOOK_SECONDS, self._look)
+    def _look_later(self, seconds: float) -> bool:
+        """Look for answers after a time, while calls are in flight or until a deadline.
+
+        Returns whether that is planned only now: the loop must take it into account.
+        """
+        planned = self._next_look
+        if planned is not None and planned.when() <= self._loop.time() + seconds:
+            return False
+        self._end_look()
+        self._next_look = self._loop.call_later(seconds, self._look)
+        return True
+
+    def _end_look(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
 
     def stop_replaying(self) -> None:
         """Let submitted calls take numbers: the loop is blocked, or the body has ended."""

@@ -46,7 +46,7 @@ class Driver(Protocol):
 class Blocking:
     """The driver of a call that blocks its thread."""
 
-    def __init__(self, pause: Callable[[float], None], retries_here: Callable[[], bool]) -> None:
+    def __init__(self, pause: Callable[[float], object], retries_here: Callable[[], bool]) -> None:
         self.retries_here = retries_here
         self._pause = pause
 

@@ -66,7 +66,7 @@ from kitaru.errors import (
 )
 from kitaru.hints import retry_help
 from kitaru.runtime import codec
-from kitaru.runtime.engine import attempts
+from kitaru.runtime.engine import attempts, outcomes, timers
 from kitaru.runtime.engine.caching import key_of
 from kitaru.runtime.engine.call_order import Course, warn_unasked
 from kitaru.runtime.engine.calls import (
@@ -600,7 +600,8 @@ class Execution:
         self, request: WaitRequest, read: Callable[[Any], Any], key: str | None = None
     ) -> Call:
         """Take the id of a wait."""
-        spec = Spec(request.name, read, "kitaru.wait", kind="wait", compared=False)
+        callee = "kitaru.sleep" if request.kind == "timer" else "kitaru.wait"
+        spec = Spec(request.name, read, callee, kind="wait", compared=False)
         return self.begin(spec, (), {}, None, key, is_complete=False)
 
     def answer_of_wait(self, call: Call, request: WaitRequest, timeout: float) -> Any:
@@ -623,34 +624,43 @@ class Execution:
         with self.recording():
             return answer_of(self.journal, call, outcome.record)
 
-    def request_wait(self, call: Call, request: WaitRequest) -> None:
-        """Record the question of a wait."""
+    def request_wait(self, call: Call, request: WaitRequest) -> WaitRequest:
+        """Record the question of a wait; return what is recorded."""
         place = {"position": call.position, "ordinal": call.ordinal}
         found = evidence.recorded(self.journal, request.evidence)
         asked = replace(request, name=call.id, asked_at=now(), evidence=found, **place)
-        self.journal.request_wait(asked)
+        held = self.journal.request_wait(asked)
+        if held.kind == "timer" and timers.skip is not None:
+            timers.skip(held.deadline)
+            self.journal.expire(held)
+        return held
 
     async def commit_answer(self, call: Call, answer: WaitAnswer, driver: Driver) -> Outcome:
-        """Record an answer as the outcome of its wait."""
+        """Record an answer, or an expiry without a default, as the outcome of its wait."""
         if answer.kind == "abort":
             self.cancel()
         value = self.journal.store_value(answer.value, "answer")
-        record = await driver.commit(attempts.completed_record(call, value), self.journal.record)
+        made = attempts.completed_record(call, value)
+        if answer.kind == "expired" and (request := self.journal.wait_request(call.id)) is not None:
+            made = outcomes.expired_record(self.journal, made, request, answer)
+        record = await driver.commit(made, self.journal.record)
         check_same(self.journal, call, record)
         return Outcome(record)
 
     def _ask(self, call: Call, request: WaitRequest, timeout: float) -> None:
         """Ask, and wait until an answer exists."""
         id = call.id
-        self.request_wait(call, request)
+        held = self.request_wait(call, request)
         if self.journal.wait_answer(id) is not None:
             return
         if self.journal.execution.mode == "local":
             # Set the status before polling as well, so that people can see the pending wait. A
             # polling step keeps the status `running`: otherwise an answer would start a second run
             # next to it.
-            self.journal.set_state("waiting")
+            self.journal.set_state(self.journal.paused([id]))
         answer = self._poll(id, timeout)
+        if answer is None and timers.stays(self.journal, held):
+            answer = self._outlast(held)
         while answer is None:
             self._host.suspend(id)
             self._check_cancelled(self.journal.end())
@@ -663,6 +673,18 @@ class Execution:
         """Note that the body can only continue after an answer. `wake` is called when it may."""
         with self.recording():
             self._host.release(waits, wake)
+
+    def outlasts(self, waits: list[str]) -> float | None:
+        """Return the seconds until the loop looks at its waits again; None if it is released.
+
+        The loop keeps the process if one of its waits has a near deadline.
+        """
+        with self.recording():
+            asked = [self.journal.asked(name) for name in waits]
+            near = [one for one in asked if one and timers.stays(self.journal, one)]
+            if near and self.journal.execution.mode == "local":
+                self.journal.set_state(self.journal.paused(waits))
+            return min(map(timers.pause_before, near)) if near else None
 
     def occupy(self) -> None:
         """Note that a released body continues without an answer."""
@@ -690,6 +712,15 @@ class Execution:
                     return None
                 self._check_cancelled(self.journal.end())
                 time.sleep(min(_POLL_SECONDS, left))
+        return answer
+
+    def _outlast(self, request: WaitRequest) -> WaitAnswer:
+        """Wait in this process until the deadline of a wait, or until its answer."""
+        while (answer := self.journal.wait_answer(request.name)) is None:
+            self._check_running()
+            self._check_cancelled(self.journal.end())
+            if not self._host.pause(timers.pause_before(request)):
+                park()
         return answer
 
     # Sealing, checking and ending
@@ -1018,8 +1049,8 @@ class Host(Protocol):
     retries_here: bool
     """Whether failed attempts are retried in this process, or by the orchestrator."""
 
-    def pause(self, seconds: float) -> None:
-        """Wait `seconds`, or less if this run of the body ends."""
+    def pause(self, seconds: float) -> bool:
+        """Wait `seconds`, or less if this run of the body ends; return False if it has ended."""
 
     def suspend(self, wait: str) -> None:
         """Record that the execution waits, and release the process until `wait` may have an answer.

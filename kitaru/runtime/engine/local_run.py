@@ -206,14 +206,14 @@ class LocalRun:
 
     # What the engine asks
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> bool:
         """Wait, unless the run is abandoned meanwhile."""
         with self._changed:
-            self._changed.wait_for(lambda: self._phase == "done", seconds)
+            return not self._changed.wait_for(lambda: self._phase == "done", seconds)
 
     def suspend(self, wait: str) -> None:
         """Park this thread until `wake`."""
-        self.journal.set_state("waiting")
+        self.journal.set_state(self.journal.paused([wait]))
         self._pause_output()
         with self._changed:
             self._parked.append(wait)
@@ -226,7 +226,7 @@ class LocalRun:
 
     def release(self, waits: list[str], wake: Callable[[], None]) -> None:
         """Note that the loop of the body waits for answers; it continues to run."""
-        self.journal.set_state("waiting")
+        self.journal.set_state(self.journal.paused(waits))
         self._pause_output()
         with self._changed:
             self._parked += waits

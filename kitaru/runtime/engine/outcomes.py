@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from kitaru import hints
-from kitaru.errors import AnswerInvalid, Diverged, KitaruError, PickleRefused
+from kitaru.errors import AnswerInvalid, Diverged, KitaruError, PickleRefused, WaitExpiredError
 from kitaru.runtime import codec
 from kitaru.runtime.codec.qualified_names import is_same_callee
 from kitaru.runtime.engine.argument_texts import arguments_of, changes
@@ -16,8 +16,9 @@ from kitaru.runtime.engine.calls import Call
 from kitaru.runtime.journal import exceptions
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.to_json import as_json
-from kitaru.wire.records import ErrorInfo, InvocationRecord
+from kitaru.wire.records import ErrorInfo, InvocationRecord, WaitAnswer, WaitRequest
 from kitaru.wire.redaction import redacted
+from kitaru.wire.structs import replace
 
 
 class Outcome:
@@ -96,8 +97,11 @@ def answer_of(journal: Journal, call: Call, record: InvocationRecord) -> Any:
 
     Raises:
         Diverged: the flow's code now expects another type, and the answer does not match it.
+        WaitExpiredError: the wait expired without a default.
     """
-    value = value_of(journal, Outcome(record), unpickle=False)[0]
+    value, expired = value_of(journal, Outcome(record), unpickle=False)
+    if expired is not None:
+        raise expired
     try:
         call.spec.function(value)
     except AnswerInvalid as error:
@@ -109,6 +113,23 @@ def answer_of(journal: Journal, call: Call, record: InvocationRecord) -> Any:
             f"The answer stays recorded. {hints.retry_help(journal)}",
         ) from None
     return value
+
+
+def expired_record(
+    journal: Journal, made: InvocationRecord, request: WaitRequest, answer: WaitAnswer
+) -> InvocationRecord:
+    """Return the outcome of a wait that expired: its default, or WaitExpiredError without one."""
+    if request.kind == "timer" or request.default:
+        return made
+    error = WaitExpiredError(
+        f'The wait "{request.name}" of execution {journal.exec_id} expired: nobody answered until '
+        f"{request.deadline}.",
+        help="Catch kitaru.errors.WaitExpiredError, or pass a default to kitaru.wait. "
+        "The expiry is recorded, so a retry raises it again.",
+    )
+    failure = exceptions.encode_exception(error)
+    info = error_info(error, invocation=request.name)
+    return replace(made, status="failed", value=None, failure=failure, error=info)
 
 
 def error_info(error: BaseException, *, invocation: str = "", help: str = "") -> ErrorInfo:

@@ -30,7 +30,7 @@ def select_wait(journal: Journal, name: str | None, *, any_pending: bool = False
 
     Raises:
         NotFound: no wait has that name.
-        StateError: the execution has never asked a question.
+        StateError: the execution has never asked a question, or `name` is a sleep.
         UsageError: several waits are pending and no name was passed; not raised with `any_pending`.
     """
     if name is not None:
@@ -43,7 +43,7 @@ def select_wait(journal: Journal, name: str | None, *, any_pending: bool = False
         )
     if pending:
         return pending[0]
-    requests = journal.wait_requests()
+    requests = [request for request in journal.wait_requests() if request.kind == "question"]
     if not requests:
         raise StateError(
             f"The execution {journal.exec_id} waits for nothing.", help=hints.get_help(journal)
@@ -57,7 +57,7 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
     Raises:
         AnswerInvalid: the value is not JSON or does not fit the wait's schema; the wait stays
             pending.
-        WaitConflict: the wait already has a different answer.
+        WaitConflict: the wait already has a different answer, or has expired.
         StateError: the flow no longer waits for the answer.
     """
     if any(outcome.status == "cancelled" for outcome in journal.outcomes([request.name])):
@@ -74,6 +74,7 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
         resume = hints.command(journal.store, "executions", "resume", journal.exec_id)
         help = f"{error.help}\nIf the flow's code asks for something else now: {resume}"
         raise AnswerInvalid(error.message, help=help) from None
+    journal.expire_due([request.name])
     journal.answer(WaitAnswer(request.name, "value", value, now(), by=actor()))
 
 
@@ -137,6 +138,12 @@ def not_json(value: Any, name: str) -> str:
 def _named(journal: Journal, name: str) -> WaitRequest:
     # Read it by its exact key: a list may be stale.
     request = journal.wait_request(name)
+    if request is not None and request.kind == "timer":
+        raise StateError(
+            f"{name} of the execution {journal.exec_id} is a sleep until {request.deadline}; "
+            "nobody can answer it.",
+            help=hints.get_help(journal),
+        )
     if request is not None:
         return request
     known = some(journal.pending_names()) or "none"

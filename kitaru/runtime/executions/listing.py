@@ -13,7 +13,7 @@ from kitaru.runtime.journal import launches
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.rounds import Round, answers_of, newest_round
-from kitaru.runtime.journal.states import FINAL, read_state, shown_status, still
+from kitaru.runtime.journal.states import FINAL, PAUSED, read_state, shown_status, still
 from kitaru.runtime.telemetry import beats
 from kitaru.runtime.telemetry.beats import Signs
 from kitaru.status import ExecutionStatus
@@ -27,7 +27,7 @@ from kitaru.wire.times import invert, uninvert
 _PAGE = 1000
 _AT_ONCE = 20
 # An execution with one of these statuses does nothing until its status changes.
-_AT_REST = (*FINAL, "failed", "waiting", "answered", "resuming")
+_AT_REST = (*FINAL, "failed", *PAUSED, "answered", "resuming")
 
 
 class _Hint(Struct):
@@ -359,7 +359,7 @@ def settled_status(
             return _status_of_round(journal, found, recorded)
         if found.run is not None and state.number <= max(1, found.run.state):
             return ExecutionStatus.RESUMING, found.run
-    if recorded != "waiting" or journal.pending_names():
+    if recorded not in PAUSED or journal.pending_names():
         return recorded, None
     # An execution of Kitaru 0.1, or a local one.
     earlier = launches.submissions(journal.store, journal.exec_id, state.number)
@@ -378,13 +378,13 @@ def _status_of_round(
 ) -> tuple[ExecutionStatus, SubmissionRecord | None]:
     if found.closed is None:
         # The step that took the round has not recorded yet that the execution runs.
-        is_before = recorded == "waiting"
+        is_before = recorded in PAUSED
         return (ExecutionStatus.RUNNING if is_before else recorded), None
     records, exec_id = RecordStore(journal.store), journal.exec_id
     idle = {"failed": ExecutionStatus.FAILED, "lost": ExecutionStatus.INTERRUPTED}
     status = idle.get(found.closed.status, ExecutionStatus.ANSWERED)
     if status == "answered" and not answers_of(records, exec_id, found.closed.waits):
-        return ExecutionStatus.WAITING, None
+        return ExecutionStatus(journal.paused(found.closed.waits)), None
     claim = records.read(SubmissionRecord, keys.round_claim(exec_id, found.number + 1, 1))
     return (status, None) if claim is None else (ExecutionStatus.RESUMING, claim)
 

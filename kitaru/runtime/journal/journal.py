@@ -51,6 +51,7 @@ from kitaru.wire.records import (
     StoredValue,
     Summary,
     WaitAnswer,
+    WaitEscalation,
     WaitRefusal,
     WaitRequest,
 )
@@ -395,9 +396,11 @@ class Journal:
             # A state is recorded after its end.
             state = replace(state, at=end.at)
             up = summaries.result_shown(self.store, self.exec_id, end.result)
-        elif state.status == "waiting":
-            asked = [*self._asked.values()] or self.pending_waits()
-            up = summaries.wait_shown(asked[0]) if asked else up
+        elif state.status in states.PAUSED:
+            kind = "timer" if state.status == "sleeping" else "question"
+            asked = [*self._asked.values()] or self.pending_requests()
+            shown = [request for request in asked if request.kind == kind]
+            up = summaries.wait_shown(shown[0]) if shown else up
         return summaries.summarise(
             self.store,
             self.execution,
@@ -438,18 +441,24 @@ class Journal:
         """Record the question of a wait once, and again whenever the flow's code changes it."""
         key = keys.wait_request(self.exec_id, request.name)
         first = self._record_store.read(WaitRequest, key) or request
-        number, refused = 1, self._refusal(request.name, 1)
-        while refused is not None:
-            number += 1
-            refused = self._refusal(request.name, number)
-        self._list_wait(first, number)
+        self._list_wait(first, self._next_answer(request.name))
+        # The deadline of the first request counts, whatever later processes compute.
         held = self._revised(self._record_store.write(key, request))
         while _question(held) != _question(request):
             number = held.revision + 1
             key = keys.wait_revision(self.exec_id, request.name, number)
-            held = self._record_store.write(key, replace(request, revision=number))
+            deadline, escalate = held.deadline, held.escalate
+            later = replace(request, revision=number, deadline=deadline, escalate=escalate)
+            held = self._record_store.write(key, later)
         self._asked[held.name] = held
         return held
+
+    def _next_answer(self, wait: str) -> int:
+        """Return the number of the first answer that the flow has not rejected."""
+        number = 1
+        while self._refusal(wait, number) is not None:
+            number += 1
+        return number
 
     def list_waits(self) -> None:
         """List the pending waits of an execution that an earlier release wrote, or an import."""
@@ -460,34 +469,89 @@ class Journal:
                 self._list_wait(request, found[name, "refusal"] + 1)
 
     def listed_waits(self) -> list[str]:
-        """Return the keys of all listing hints that its waits may have."""
+        """Return the keys of all hints of its waits: those of listings, and those of deadlines."""
         found = self._wait_keys()
         names = [name for name, what in found if what == "request"]
         places = [keys.wait_request(self.exec_id, name) for name in names]
         return [
-            keys.waiting(request.asked_at, self.exec_id, request.name, number)
+            hint
             for request in self._record_store.read_all(WaitRequest, places)
             for number in range(1, found[request.name, "refusal"] + 2)
+            for hint, _ in self._hints_of(request, number)
         ]
 
     def _list_wait(self, request: WaitRequest, number: int) -> None:
-        """Write the listing hint of a wait whose next answer has that number.
+        """Write the hints of a wait whose next answer has that number.
 
-        The question and the refusal that make the wait pending are recorded after it, so no pending
-        wait is unlisted.
+        The question and the refusal that make the wait pending are recorded after them, so no
+        pending wait is unlisted, and no deadline is missed.
         """
-        key = keys.waiting(request.asked_at, self.exec_id, request.name, number)
-        blobs.create_or_read(self.store, key, self.execution.flow.encode("ascii"))
+        for key, data in self._hints_of(request, number):
+            blobs.create_or_read(self.store, key, data.encode("ascii"))
 
     def _unlist_wait(self, answer: WaitAnswer) -> None:
-        """Delete the listing hint of an answered wait. A reader deletes it otherwise."""
+        """Delete the hints of an answered wait. A reader or a dispatcher deletes them otherwise."""
         # The answer is recorded, so nothing is reported.
         with suppress(EnvironmentFailure):
             place = keys.wait_request(self.exec_id, answer.name)
             request = self._record_store.read(WaitRequest, place)
             if request is not None:
-                number = answer.number
-                self.store.delete(keys.waiting(request.asked_at, self.exec_id, answer.name, number))
+                self.store.delete(*(key for key, _ in self._hints_of(request, answer.number)))
+
+    def _hints_of(self, request: WaitRequest, number: int) -> Iterator[tuple[str, str]]:
+        """Yield the hints of a wait without an answer of that number, with their contents."""
+        if request.kind == "question":
+            key = keys.waiting(request.asked_at, self.exec_id, request.name, number)
+            yield key, self.execution.flow
+        # Nothing but its own process continues a dry run.
+        if request.deadline and self.execution.mode != "dry-run":
+            for at in sorted({*(one["at"] for one in request.escalate), request.deadline}):
+                yield keys.due_timer(self.exec_id, request.name, number, at), at
+
+    def hint_deadlines(self, waits: Iterable[str]) -> None:
+        """Write the hints of the deadlines of these waits again, as after a restored backup."""
+        for name in waits:
+            request = self._record_store.read(WaitRequest, keys.wait_request(self.exec_id, name))
+            if request is not None and request.deadline:
+                self._list_wait(request, self._next_answer(name))
+
+    def expire(self, request: WaitRequest, *, is_hinted: bool = False) -> WaitAnswer:
+        """Record that the deadline of a wait has passed, unless it has an answer; return that.
+
+        `is_hinted`: the hint of the deadline stays until the execution has continued, so the answer
+        needs none of its own.
+        """
+        value = request.default[0] if request.default else None
+        made = WaitAnswer(request.name, "expired", value, now())
+        held = self._first_answer(made, is_hinted=is_hinted)
+        if not is_hinted:
+            self._unlist_wait(held)
+        return held
+
+    def escalate_due(self, request: WaitRequest) -> None:
+        """Record the escalations of a wait whose moment has passed."""
+        for number, one in enumerate(request.escalate, 1):
+            if one["at"] <= now():
+                made = WaitEscalation(request.name, number, one["to"], now())
+                key = keys.wait_escalation(self.exec_id, request.name, number)
+                self._record_store.write(key, made)
+
+    def escalations(self, request: WaitRequest) -> list[WaitEscalation]:
+        """Return the escalations of a wait that were recorded."""
+        numbers = range(1, len(request.escalate) + 1)
+        places = [keys.wait_escalation(self.exec_id, request.name, number) for number in numbers]
+        return self._record_store.read_all(WaitEscalation, places)
+
+    def expire_due(self, waits: Iterable[str] | None = None) -> list[WaitAnswer]:
+        """Expire the pending waits whose deadline has passed; return their answers.
+
+        Args:
+            waits: look at these waits only.
+        """
+        names = self.pending_names() if waits is None else waits
+        places = [keys.wait_request(self.exec_id, name) for name in names]
+        requests = self._record_store.read_all(WaitRequest, places)
+        return [self.expire(one) for one in requests if _is_due(one)]
 
     def wait_request(self, name: str) -> WaitRequest | None:
         """Return the current question of a wait, or None if it was not asked yet."""
@@ -510,14 +574,11 @@ class Journal:
         Raises:
             WaitConflict: another answer was recorded first.
         """
-        number = 1
-        while (held := self._answered(answer, number)) is None:
-            number += 1
+        held = self._first_answer(answer)
         if _meaning(held) != _meaning(answer):
-            was = "aborted" if held.kind == "abort" else f"answered with {_short(held.value)}"
             by = f" by {held.by}" if held.by else ""
             raise WaitConflict(
-                f'The wait "{answer.name}" of execution {self.exec_id} was {was} already, '
+                f'The wait "{answer.name}" of execution {self.exec_id} {_was(held)}, '
                 f"at {held.answered_at}{by}.",
                 next_step="see first answer",
                 store_url=self.store.url,
@@ -526,9 +587,33 @@ class Journal:
         self._unlist_wait(held)
         return held
 
+    def _first_answer(self, answer: WaitAnswer, *, is_hinted: bool = False) -> WaitAnswer:
+        """Record an answer unless there is one that the flow has not rejected; return the one."""
+        number = 1
+        while (held := self._answered(answer, number, is_hinted)) is None:
+            number += 1
+        return held
+
     def wait_answer(self, name: str) -> WaitAnswer | None:
-        """Return the answer of a wait, or None if it certainly has no answer yet."""
-        return rounds.effective_answer(self._record_store, self.exec_id, name)
+        """Return the answer of a wait, or None if it certainly has no answer yet.
+
+        A wait that this process has asked expires here if its deadline has passed.
+        """
+        found = rounds.effective_answer(self._record_store, self.exec_id, name)
+        asked = self._asked.get(name)
+        if found is None and asked is not None and _is_due(asked):
+            return self.expire(asked)
+        return found
+
+    def asked(self, name: str) -> WaitRequest | None:
+        """Return the question that this process has asked, and that is not answered yet."""
+        return self._asked.get(name)
+
+    def paused(self, waits: Iterable[str]) -> Status:
+        """Return the status of an execution that these waits stop: `waiting` or `sleeping`."""
+        asked = (self._asked.get(name) or self.wait_request(name) for name in waits)
+        kinds = {request.kind for request in asked if request is not None}
+        return "sleeping" if kinds == {"timer"} else "waiting"
 
     def each_answer(self) -> Iterator[tuple[WaitAnswer, str]]:
         """Yield all answers of all waits, each with the reason why the flow rejected it, or ""."""
@@ -560,12 +645,24 @@ class Journal:
 
     def pending_waits(self) -> list[WaitRequest]:
         """Return the questions that wait for an answer, the oldest first."""
+        return [one for one in self.pending_requests() if one.kind == "question"]
+
+    def pending_requests(self) -> list[WaitRequest]:
+        """Return the questions and the sleeps that have not ended, the oldest first."""
         found = self._wait_keys()
         return self._requests(self._pending(found), found)
 
     def pending_names(self) -> list[str]:
-        """Return the names of the waits that wait for an answer."""
+        """Return the names of the waits and sleeps that have not ended."""
         return self._pending(self._wait_keys())
+
+    def answered_names(self) -> list[str]:
+        """Return the waits with an answer that the flow has not recorded as their outcome."""
+        found = self._wait_keys()
+        names = [name for name, what in found if what == "request"]
+        names = [name for name in names if found[name, "answer"] > found[name, "refusal"]]
+        recorded = {outcome.id for outcome in self.outcomes(names)}
+        return [name for name in names if name not in recorded]
 
     def wait_requests(
         self, is_wanted: Callable[[str], bool] = lambda name: True
@@ -697,10 +794,10 @@ class Journal:
             self.store, [key for key in found if key.removeprefix(prefix) not in ids]
         )
 
-    def _answered(self, answer: WaitAnswer, number: int) -> WaitAnswer | None:
+    def _answered(self, answer: WaitAnswer, number: int, is_hinted: bool) -> WaitAnswer | None:
         """Return the answer with that number, None if it was rejected."""
         key = keys.wait_answer(self.exec_id, answer.name, number)
-        if self.execution.mode == "deployed":
+        if self.execution.mode == "deployed" and not is_hinted:
             # Before the answer: if this process dies after it, a dispatcher finds the hint.
             hint = keys.due_answer(self.exec_id, answer.name, number)
             blobs.create_or_read(self.store, hint, now().encode("ascii"))
@@ -718,6 +815,17 @@ class Journal:
 
 def _meaning(answer: WaitAnswer) -> tuple[str, bytes]:
     return answer.kind, canonical.dumps(answer.value)
+
+
+def _was(answer: WaitAnswer) -> str:
+    """Return what a wait was, for a later answer that does not count."""
+    if answer.kind == "value":
+        return f"was answered with {_short(answer.value)} already"
+    return "was aborted already" if answer.kind == "abort" else "expired without an answer"
+
+
+def _is_due(request: WaitRequest) -> bool:
+    return bool(request.deadline) and request.deadline <= now()
 
 
 def _question(request: WaitRequest) -> tuple[str, bytes, list[tuple[str, str]]]:

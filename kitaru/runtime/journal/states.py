@@ -23,6 +23,8 @@ from kitaru.wire.times import now
 ShownStatus = Status | Literal["interrupted"]
 Summarise = Callable[[StateRecord], Summary]
 FINAL: tuple[Status, ...] = ("completed", "cancelled")
+# The execution continues after an answer, or at a time.
+PAUSED: tuple[Status, ...] = ("waiting", "sleeping")
 
 
 def read_end(record_store: RecordStore, exec_id: str) -> EndRecord | None:

@@ -89,7 +89,9 @@ def read(record_store: RecordStore, exec_id: str, number: int) -> Summary | None
 
 
 def wait_shown(request: WaitRequest) -> tuple[str, str, str]:
-    """Return what an execution that waits for an answer is up to."""
+    """Return what an execution that waits for an answer or a time is up to."""
+    if request.kind == "timer":
+        return ("timer", request.name, request.deadline)
     return ("wait", request.name, _short(request.question))
 
 

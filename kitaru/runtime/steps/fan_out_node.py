@@ -109,9 +109,10 @@ class ItemRun:
 
     # What the engine asks
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> bool:
         """Wait in this container: the orchestrator does not start the next attempt."""
         time.sleep(seconds)
+        return True
 
     def suspend(self, wait: str) -> None:
         """Fail: checkpoints never wait."""

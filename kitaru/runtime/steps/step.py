@@ -432,9 +432,10 @@ class StepRun:
 
     # What the engine asks
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> bool:
         """Wait in this container: the orchestrator does not start the next attempt."""
         time.sleep(seconds)
+        return True
 
     def suspend(self, wait: str) -> None:
         """End the process without unwinding the flow; the answer starts another process."""
@@ -448,7 +449,7 @@ class StepRun:
         self._execution.drain()
         if not self._fence.is_needed:
             # Other threads that wait ask their questions meanwhile.
-            self._journal.set_state("waiting")
+            self._journal.set_state(self._journal.paused(waits))
         # Several threads may suspend concurrently. The first ends the process and writes the
         # outputs.
         with self._ending:
@@ -463,7 +464,7 @@ class StepRun:
                 # Another run continues the execution. This one publishes nothing.
                 self._request.publish(END, "skip")
                 exit_now(self._request.skip_code)
-            self._journal.set_state("waiting")
+            self._journal.set_state(self._journal.paused(waits))
             self._request.publish(*outputs, wait=self._journal.wait_request(waits[0]))
             exit_now(0)
 

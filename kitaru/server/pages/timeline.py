@@ -198,7 +198,8 @@ class _Maker:
         for name in open_waits:
             request = self._requests[name]
             bars = [self._bar("waits", request.asked_at, now)]
-            yield self._unrecorded(name, "waiting", request.question, bars)
+            icon = "sleeping" if request.kind == "timer" else "waiting"
+            yield self._unrecorded(name, icon, request.question, bars)
         for id in [*running, *(id for id in self._attempts if id not in {*known, *running})]:
             attempts = self._attempts.get(id, [])
             bars = [self._bar("failed", one.started_at, one.ended_at) for one in attempts]

@@ -110,7 +110,7 @@ def run(
     `more` are further arguments, `files` the open files that it inherits.
     """
     words = command(document, folder, given, run=str(given[parameters.EXECUTION]))
-    return _started([python, *words, *more], environment(document, folder), files)
+    return spawn([python, *words, *more], environment(document, folder), files)
 
 
 def command(
@@ -131,13 +131,19 @@ def command(
 
 def environment(document: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Return the variables of the process: those of this process, overridden by the document's."""
-    here = {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
+    here = inherited()
     path = os.pathsep.join([str(folder), *filter(None, [here.get("PYTHONPATH", "")])])
     own = {"PYTHONPATH": path, "KITARU_BUNDLE": document["bundle"]}
     return {**here, **document["environment"], **own}
 
 
-def _started(words: Sequence[str], variables: Mapping[str, str], files: Sequence[int]) -> Process:
+def inherited() -> dict[str, str]:
+    """Return the variables of this process that a process of a flow inherits."""
+    return {name: value for name, value in os.environ.items() if name not in _LEFT_OUT}
+
+
+def spawn(words: Sequence[str], variables: Mapping[str, str], files: Sequence[int] = ()) -> Process:
+    """Start a process without a terminal, which outlives this one."""
     log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
     try:
         popen = subprocess.Popen(
