@@ -385,6 +385,7 @@ class KitaruClient(Explaining):
         image: str | None = None,
         delivery: str = "store",
         strict: bool = False,
+        skip_time: bool = False,
     ) -> ExecutionView:
         """Compile a flow, then execute the written pipeline here until it ends or waits.
 
@@ -393,6 +394,7 @@ class KitaruClient(Explaining):
         Args:
             inputs: the flow's inputs by name, as JSON.
             answers: answers by the name of the wait.
+            skip_time: let sleeps end at once, and waits without an answer expire at once.
 
         Raises:
             InputError: an input is missing, unknown or of the wrong type. Nothing was started.
@@ -418,7 +420,7 @@ class KitaruClient(Explaining):
             store=self.store.url,
         )
         exec_id = begin_dry_run(self.store, compile(named), inputs or {})
-        return dry_run(self.store, exec_id, answers=answers)
+        return dry_run(self.store, exec_id, answers=answers, skip_time=skip_time)
 
     def evaluate(
         self,

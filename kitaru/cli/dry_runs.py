@@ -25,9 +25,11 @@ def attend_dry_run(
     answers: Mapping[str, str],
     asking: bool,
     store: str | None,
+    skip_time: bool = False,
 ) -> int:
     """Execute the build of a dry run until it ends or waits, and show it.
 
+    With `skip_time`, sleeps end at once, and waits without an answer expire.
     `answers` maps wait names to answers, as strings. With `asking`, other answers are prompted for.
     Raises StateError if this machine does not have the build, or if an answer names no wait.
     """
@@ -43,6 +45,7 @@ def attend_dry_run(
             read=parse_answer,
             ask=ask,
             report=_reporting(output),
+            skip_time=skip_time,
         )
     except (KeyboardInterrupt, Terminated) as interruption:
         return interrupted(interruption, exec_id, client, output, store)

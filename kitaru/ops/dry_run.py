@@ -87,6 +87,7 @@ def dry_run(
     read: Read = lambda value, schema: value,
     ask: Ask | None = None,
     report: Report | None = None,
+    skip_time: bool = False,
 ) -> ExecutionView:
     """Run the build of a dry run until the execution ends or an answer is missing.
 
@@ -97,6 +98,7 @@ def dry_run(
         read: converts an item of `answers` to JSON; default unchanged.
         ask: answers waits that are not in `answers`.
         report: called with each attempt of a step when it ends.
+        skip_time: let sleeps end at once, and waits without an answer expire at once.
 
     Raises:
         NotFound: the execution does not exist.
@@ -111,7 +113,8 @@ def dry_run(
             return False
         return _answer(store, exec_id, left, read) or (ask is not None and ask())
 
-    _play(exec_id, store.url, ask=is_answered, **({} if report is None else {"report": report}))
+    told = {} if report is None else {"report": report}
+    _play(exec_id, store.url, ask=is_answered, skip_time=skip_time, **told)
     return show(store, exec_id)
 
 

@@ -16,6 +16,7 @@ from kitaru.local_flow import LocalFlow, Runner
 from kitaru.ops.answer import answer
 from kitaru.ops.export import import_execution
 from kitaru.ops.show import show
+from kitaru.runtime.engine import timers
 from kitaru.runtime.engine.local_run import LocalRun, running_here
 from kitaru.runtime.executions.comparison import compare
 from kitaru.runtime.executions.listing import each_execution
@@ -26,6 +27,7 @@ from kitaru.testing.network import refuse_network
 from kitaru.testing.recordings import RecordedReplies, ReplayedRecording, read_recording
 from kitaru.testing.scripts import Scripts, UnusedReplies
 from kitaru.view import ExecutionView
+from kitaru.wire.times import now
 
 if TYPE_CHECKING:
     from kitaru.handle import Handle
@@ -65,6 +67,7 @@ class FlowTest:
         self._handles: dict[str, Handle[Any]] = {}
         self._network = pytest.MonkeyPatch()
         self._undo = ExitStack()
+        self._frozen: Any = None
 
     def __enter__(self) -> Self:
         patch = self._undo.enter_context(pytest.MonkeyPatch.context())
@@ -73,6 +76,7 @@ class FlowTest:
         for name in ("KITARU_STACK", "KITARU_LLM_MOCK_RESPONSE"):
             patch.delenv(name, raising=False)
         patch.setattr(providers, "script", self._scripts)
+        patch.setattr(timers, "skip", self._skip)
         refuse_network(self._network)
         self._undo.callback(self._network.undo)
         self._undo.callback(forget, self._url)
@@ -134,6 +138,9 @@ class FlowTest:
         self, flow: LocalFlow[..., Any] | Runner[..., Any], *args: Any, **inputs: Any
     ) -> ExecutionView:
         """Run a flow until it ends, or until it waits for an answer that the test does not have.
+
+        Nothing waits for time: sleeps end at once, and waits with a deadline for which the test has
+        no answer expire. A clock that `freeze` has stopped moves to that moment.
 
         Args:
             flow: a flow, or a flow with options such as `review_flow.options(retries=2)`.
@@ -199,13 +206,26 @@ class FlowTest:
     def _finish(self, handle: Handle[Any]) -> ExecutionView:
         self._handles[handle.exec_id] = handle
         while handle.settle() == "waiting":
-            known = [wait for wait in show(self.store, handle.exec_id).waits if self._has(wait)]
+            waits = show(self.store, handle.exec_id).waits
+            known = [wait for wait in waits if self._has(wait)]
+            expiring = [wait for wait in waits if wait.deadline]
+            if not known and expiring:
+                # Nobody answers in time.
+                first = min(expiring, key=lambda wait: wait.deadline)
+                self._skip(first.deadline)
+                Journal.open(self.store, handle.exec_id).expire(first)
+                continue
             if not known:
                 return show(self.store, handle.exec_id)
             for wait in known:
                 answer(self.store, handle.exec_id, self._value(wait), wait.name)
         handle.get()
         return show(self.store, handle.exec_id)
+
+    def _skip(self, moment: str) -> None:
+        """Move a clock that `freeze` has stopped to a moment that a flow waits for."""
+        if self._frozen is not None and moment > now():
+            self._frozen.move_to(datetime.fromisoformat(moment))
 
     def _has(self, wait: WaitRequest) -> bool:
         return wait.name in self._answers
@@ -242,7 +262,7 @@ class FlowTest:
                 help="Install it: pip install 'time-machine>=2.13'",
             ) from None
         frozen = time_machine.travel(moment, tick=False)
-        frozen.start()
+        self._frozen = frozen.start()
         self._undo.callback(frozen.stop)
 
 

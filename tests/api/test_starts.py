@@ -62,8 +62,8 @@ DEFINES = {
 IN_FLOWS = {
     "Checkpoint.map", "Checkpoint.product", "Checkpoint.promise", "Checkpoint.submit",
     "kitaru.current_execution_id",
-    "kitaru.idempotency_key", "kitaru.llm", "kitaru.load", "kitaru.log", "kitaru.save",
-    "kitaru.wait",
+    "kitaru.idempotency_key", "kitaru.llm", "kitaru.load", "kitaru.log", "kitaru.now",
+    "kitaru.save", "kitaru.sleep", "kitaru.wait",
 }  # fmt: skip
 # Methods of what only a start returns; plain data, and the objects of a store.
 OF_STARTED = {"Handle", "ReplayHandle", "Future", "Futures"}

@@ -35,7 +35,7 @@ def test_every_rule_that_has_a_fix_has_a_function_and_a_page() -> None:
 @pytest.mark.parametrize("code", FIXABLE)
 def test_the_bad_example_of_a_rule_is_fixed(code: str) -> None:
     # No name of Kitaru is like `sleep`.
-    example = rules()[code].bad.replace("kitaru.sleep(3)", "kitaru.wiat()")
+    example = rules()[code].bad.replace("kitaru.pause(3)", "kitaru.wiat()")
     text, before, after = fixed(program(code, example))
     ast.parse(text)
     assert code in before

@@ -279,6 +279,8 @@ def _kind(call: DurableCall) -> BlockKind:
     match call.kind:
         case "checkpoint" | "llm" | "wait" | "log" | "memory":
             return call.kind
+        case "sleep":
+            return "wait"
     return "region"
 
 

@@ -36,7 +36,7 @@ def starts(plan: Plan, profile: Profile) -> Starts:
         starts(plan, get("vertex").profile).seconds  # (240, 480)
     """
     working = {
-        block.name: sum(not call.startswith("memory.") for call in block.calls)
+        block.name: sum(not _is_cheap(call) for call in block.calls)
         for block in plan.blocks
         if block.kind not in ("wait", "log", "fan")
     }
@@ -46,6 +46,10 @@ def starts(plan: Plan, profile: Profile) -> Starts:
     alone = _longest(plan.layout, profile, calls)
     low, high = profile.start_seconds
     return Starts(steps, alone, (steps * low, steps * high), (alone * low, alone * high))
+
+
+def _is_cheap(call: str) -> bool:
+    return call == "now" or call.startswith("memory.")
 
 
 def _longest(items: Iterable[LayoutItem], profile: Profile, weights: Mapping[str, int]) -> int:

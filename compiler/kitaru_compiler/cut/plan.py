@@ -85,6 +85,8 @@ def cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
 
 def _cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
     drafts, structure = build_blocks(ir)
+    if profile.waits == "native":
+        _keep_sleeps(drafts)
     live = live_variables(drafts)
     activations = tuple(dict.fromkeys(draft.activation for draft in drafts))
     mention = _first_mention(activations)
@@ -105,6 +107,17 @@ def _cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
     parts = (blocks, steps, layout, called, generated, notes)
     agents = tuple(agent for draft in drafts for agent in _agents(draft.name, draft.calls))
     return Cut(*parts, regions, joined, pickles(drafts), agents)
+
+
+def _keep_sleeps(drafts: list[DraftBlock]) -> None:
+    """Let sleeps run at the end of the step before them.
+
+    The native node of a wait asks a person. A step that sleeps ends its run instead, and a
+    dispatcher continues the run.
+    """
+    for draft in drafts:
+        if draft.kind == "wait" and all(call.kind == "sleep" for call in draft.calls):
+            draft.kind = "memory"
 
 
 def _agents(block: str, calls: Iterable[DurableCall]) -> Iterator[PlannedAgent]:

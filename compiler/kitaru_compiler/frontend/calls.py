@@ -29,11 +29,14 @@ MEMORY = ("configure", "get", "entry", "set", "delete", "list", "history", "comp
 _BLOCKING: dict[str, CallKind] = {
     "llm": "llm",
     "wait": "wait",
+    "sleep": "sleep",
     **{f"memory.{operation}": "memory" for operation in MEMORY},
 }
 AIO = "aio."
 PRIMITIVES: dict[str, CallKind] = {
     "log": "log",
+    # Recorded like a memory that is read: cheap, and at its place in the order of the calls.
+    "now": "memory",
     **_BLOCKING,
     **{f"{AIO}{name}": kind for name, kind in _BLOCKING.items()},
 }

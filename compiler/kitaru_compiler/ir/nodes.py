@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 # The values of parameters, in evaluation order.
 Arguments = list[tuple[str, ast.expr]]
 CallKind = Literal[
-    "checkpoint", "llm", "wait", "log", "memory", "submit", "helper", "dynamic", "agent"
+    "checkpoint",
+    "llm",
+    "wait",
+    "sleep",
+    "log",
+    "memory",
+    "submit",
+    "helper",
+    "dynamic",
+    "agent",
 ]
 
 
@@ -93,7 +102,7 @@ class DurableCall(Struct):
     @property
     def may_wait(self) -> bool:
         """Whether the call can suspend the execution."""
-        return self.kind == "wait" or "wait" in self.inside
+        return self.kind in ("wait", "sleep") or not {"wait", "sleep"}.isdisjoint(self.inside)
 
 
 def reaching(kind: CallKind, name: str, calls: Iterable[DurableCall]) -> DurableCall:

@@ -36,7 +36,8 @@ _FIXES = {
     "KIT402": "call both from the flow, or make the inner one a plain function",
     "KIT403": "call it from the flow",
 }
-_IN_BODY = ("wait", "memory")
+_IN_BODY = ("wait", "sleep", "now", "memory")
+_BLOCKING = ("wait", "sleep", "llm", "memory")
 _TASKS = frozenset(
     f"asyncio.{name}"
     for name in ("gather", "create_task", "ensure_future", "TaskGroup", "as_completed", "to_thread")
@@ -89,9 +90,13 @@ def blocking_in_async_flow(body: Body) -> Iterator[Diagnostic]:
         body.source, body.definition
     ):
         name = symbol.name
-        blocks = symbol.kind == "primitive" and name.partition(".")[0] in ("wait", "llm", "memory")
+        blocks = symbol.kind == "primitive" and name.partition(".")[0] in _BLOCKING
         if blocks and id(node) in own:
-            rule = WAIT_BLOCKS_TASKS if makes_tasks and name == "wait" else BLOCKING_IN_ASYNC_FLOW
+            rule = (
+                WAIT_BLOCKS_TASKS
+                if makes_tasks and name in ("wait", "sleep")
+                else BLOCKING_IN_ASYNC_FLOW
+            )
             message = f"`kitaru.{name}` blocks the event loop, and all other tasks of the flow"
             fix = f"await it: `await kitaru.aio.{name}(…)`"
             yield body.find(rule, node, message, help=fix, replacement=name)

@@ -47,8 +47,8 @@ def call_names(body: Body) -> Iterator[Diagnostic]:
         if not isinstance(node, ast.Call) or durable is None:
             continue
         for keyword in node.keywords:
-            if keyword.arg == "name" and durable.kind in ("wait", "llm"):
-                kind = "wait" if durable.kind == "wait" else "model call"
+            if keyword.arg == "name" and durable.kind in ("wait", "sleep", "llm"):
+                kind = {"wait": "wait", "sleep": "sleep"}.get(durable.kind, "model call")
             elif keyword.arg == "id" and _takes_no_id(body, node, durable):
                 kind = "call"
             else:

@@ -30,6 +30,10 @@ from kitaru.wire.plan import Granularity
 @click.option(
     "--no-input", is_flag=True, help="Do not prompt: end at a wait, and print how to answer."
 )
+@click.option(
+    "--skip-time", is_flag=True,
+    help="End sleeps at once, and let waits with a deadline and without an answer expire.",
+)  # fmt: skip
 @options.rehearsal_directory
 @options.compilation
 @options.store
@@ -37,8 +41,8 @@ from kitaru.wire.plan import Granularity
 @options.pass_output
 def dry_run(
     output: Output, flow: str, target: str, pairs: tuple[str, ...], inputs_from: str | None,
-    answers: tuple[str, ...], no_input: bool, directory: Path, granularity: Granularity,
-    image: str | None, delivery: str, strict: bool, store: str | None,
+    answers: tuple[str, ...], no_input: bool, skip_time: bool, directory: Path,
+    granularity: Granularity, image: str | None, delivery: str, strict: bool, store: str | None,
 ) -> int:  # fmt: skip
     """Compile a flow, then execute the written pipeline on this machine.
 
@@ -61,4 +65,6 @@ def dry_run(
     exec_id = begin_dry_run(url, compiled, inputs)
     asking = output.interactive and not no_input
     client = KitaruClient(url)
-    return attend_dry_run(exec_id, client, output, answers=given, asking=asking, store=store)
+    return attend_dry_run(
+        exec_id, client, output, answers=given, asking=asking, store=store, skip_time=skip_time
+    )

@@ -7,6 +7,7 @@ retries are those of the document. Each step is a process with the exact command
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import Store, open_store
 from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id
+from kitaru.wire.times import seconds_until
 from kitaru_targets import bundle
 from kitaru_targets.build import Build
 from kitaru_targets.common import parameters
@@ -53,6 +55,7 @@ def run(
     exec_id: str | None = None,
     report: Report = _silent,
     ask: Callable[[], bool] = _nobody,
+    skip_time: bool = False,
 ) -> str:
     """Run a build's document here until it ends, or until an answer is missing.
 
@@ -64,6 +67,7 @@ def run(
         exec_id: the execution to resume; default a new one.
         report: called after each attempt of a step.
         ask: called if no item of `answers` fits, to answer a pending wait; returns whether it did.
+        skip_time: let sleeps end at once, and waits without an answer expire at once.
 
     Returns:
         The execution's id; its journal contains the outcome.
@@ -85,7 +89,7 @@ def run(
         run_id = new_execution_id() if exec_id else chosen
 
         def answered() -> bool:
-            return _answer(store, chosen, left) or ask()
+            return _answer(store, chosen, left) or ask() or _pass_time(store, chosen, skip_time)
 
         _play(build, inputs, given, store, chosen, run_id, report, answered)
         given[parameters.EXECUTION] = chosen
@@ -163,6 +167,19 @@ def _failure(ended: Ended) -> KitaruError:
     last = "\n".join(ended.log.rstrip().splitlines()[-_LAST_LINES:])
     kind = {1: FlowError, 2: UsageError}.get(ended.code, EnvironmentFailure)
     return kind(f"step {ended.step} ended with code {ended.code}:\n{last}")
+
+
+def _pass_time(store: Store, exec_id: str, skips: bool) -> bool:
+    """Wait until the next sleep ends, or skip to the next deadline; return whether there is one."""
+    journal = Journal.open(store, exec_id)
+    pending = [one for one in journal.pending_requests() if one.deadline]
+    if not pending or not (skips or journal.state().status == "sleeping"):
+        return False
+    first = min(pending, key=lambda one: one.deadline)
+    if not skips:
+        time.sleep(max(0.0, seconds_until(first.deadline)))
+    journal.expire(first)
+    return True
 
 
 def _answer(store: Store, exec_id: str, answers: dict[str, Any]) -> bool:

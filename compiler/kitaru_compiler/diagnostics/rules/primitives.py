@@ -6,7 +6,7 @@ WAIT_IN_CHECKPOINT = Rule(
     code="KIT401",
     name="wait-in-checkpoint",
     severity="error",
-    what="A wait or a memory operation is called in a checkpoint.",
+    what="A wait, a sleep, `kitaru.now` or a memory operation is called in a checkpoint.",
     why=(
         "A checkpoint is ordinary Python with a recorded result. It cannot suspend the "
         "execution, and the value that it reads would differ between attempts."
@@ -213,13 +213,14 @@ UNKNOWN_NAME = Rule(
     bad="""\
 @flow
 def main(topic: str) -> str:
-    kitaru.sleep(3)
+    kitaru.pause(3)
     return topic
 """,
     good="""\
-@checkpoint
-def pause(seconds: int) -> None:
-    time.sleep(seconds)
+@flow
+def main(topic: str) -> str:
+    kitaru.sleep(3)
+    return topic
 """,
     fix=Fix("Writes the name that was probably meant.", is_safe=False),
 )
@@ -248,7 +249,7 @@ BLOCKING_IN_ASYNC_FLOW = Rule(
     code="KIT415",
     name="blocking-in-async-flow",
     severity="warning",
-    what="An async flow calls `kitaru.wait`, `kitaru.llm` or `kitaru.memory`, which block.",
+    what="An async flow calls `kitaru.wait`, `sleep`, `llm` or `memory`, which block.",
     why=(
         "The call blocks the event loop, and with it all other tasks of the flow. `kitaru.aio` has "
         "the same functions as coroutines."
@@ -270,7 +271,7 @@ WAIT_BLOCKS_TASKS = Rule(
     code="KIT416",
     name="wait-blocks-tasks",
     severity="error",
-    what="An async flow that makes tasks calls `kitaru.wait`, which blocks them.",
+    what="An async flow that makes tasks calls `kitaru.wait` or `sleep`, which block them.",
     why=(
         "The process ends when a flow waits, and with it the tasks that run beside the wait. An "
         "awaited wait suspends its own task only: the execution waits when no other task can "
