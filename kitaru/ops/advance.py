@@ -33,6 +33,7 @@ from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.rounds import Round
 from kitaru.runtime.journal.states import PAUSED, read_end
+from kitaru.runtime.schema.example import sample
 from kitaru.wire import keys
 from kitaru.wire.actors import actor
 from kitaru.wire.records import (
@@ -372,7 +373,7 @@ def _notified(journal: Journal, answers: list[WaitAnswer], number: int) -> Advan
     """Notify the orchestrator that keeps the run open; return None if no run is open."""
     store, exec_id, execution = journal.store, journal.exec_id, journal.execution
     create_or_read(store, keys.open_round(exec_id, number), b"")
-    notices = [notify_answer(journal, one.name, one.value) for one in answers]
+    notices = [notify_answer(journal, one.name, _told(journal, one)) for one in answers]
     notice = next((one for one in notices if one is not None), None)
     if notice is None:
         return None
@@ -382,6 +383,17 @@ def _notified(journal: Journal, answers: list[WaitAnswer], number: int) -> Advan
         told = SubmissionRecord(number, 0, execution.target, now(), execution.run)
         RecordStore(store).write(keys.round_part(exec_id, number, "run"), told)
     return Advanced(True, notice=notice)
+
+
+def _told(journal: Journal, answer: WaitAnswer) -> Any:
+    """Return the value for an orchestrator, which may accept only what fits the schema.
+
+    The record counts. After an expiry without a default, any fitting value lets the run continue.
+    """
+    request = journal.wait_request(answer.name) if answer.kind == "expired" else None
+    if request is None or request.default or request.kind == "timer":
+        return answer.value
+    return False if request.schema.get("type") == "boolean" else sample(request.schema, "expired")
 
 
 def _continued(journal: Journal, number: int, means: Means, *, completes: bool = False) -> Advanced:

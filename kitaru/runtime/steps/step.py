@@ -160,6 +160,10 @@ class Fence:
 def _take(text: str, journal: Journal) -> None:
     """Record an answer passed to the orchestrator, unless another answer was recorded first."""
     name, value = _named_answer(text)
+    recorded = journal.wait_answer(name)
+    if recorded is not None and recorded.kind == "expired":
+        # The orchestrator only had to be notified.
+        return
     try:
         waits.answer(journal, waits.select_wait(journal, name), value)
     except WaitConflict as error:
