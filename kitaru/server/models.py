@@ -53,7 +53,7 @@ class Health(Document):
 class Up(Document):
     """What an execution waits for, failed with or returned."""
 
-    kind: str = Field(description="`running`, `wait`, `error`, `result` or empty.")
+    kind: str = Field(description="`running`, `wait`, `timer`, `error`, `result` or empty.")
     id: str = Field(description="The wait, or the running or failed invocation.")
     text: str
 
@@ -121,6 +121,7 @@ class Wait(Document):
     evidence: list[Evidence]
     asked_at: str
     refused: str = Field(description="Why the flow rejected the last answer.")
+    deadline: str = Field(description="When the wait expires, empty if it never does.")
 
 
 class WaitPage(Document):
@@ -154,6 +155,13 @@ class WaitList(Document):
     items: list[Wait]
 
 
+class Escalation(Document):
+    """A note that a wait had no answer when somebody else had to be notified."""
+
+    to: str
+    at: str
+
+
 class ExecutionWait(Document):
     """A question in the document of its execution."""
 
@@ -165,6 +173,15 @@ class ExecutionWait(Document):
     asked_at: str
     position: int
     refused: str
+    deadline: str = Field(description="When the wait expires, empty if it never does.")
+    escalations: list[Escalation]
+
+
+class Timer(Document):
+    """A sleep that has not ended."""
+
+    name: str
+    until: str
 
 
 class ExecutionAnswer(GivenAnswer):
@@ -290,6 +307,7 @@ class Execution(Document):
     inputs: Any
     result: Any
     waits: list[ExecutionWait]
+    timers: list[Timer]
     answers: list[ExecutionAnswer]
     error: ErrorDocument | None
     notes: dict[str, Any]

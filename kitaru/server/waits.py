@@ -103,4 +103,5 @@ def _document(wait: OpenWait) -> dict[str, Any]:
         "evidence": shown(request),
         "asked_at": request.asked_at,
         "refused": wait.refused,
+        "deadline": request.deadline,
     }

@@ -132,8 +132,11 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
                 "asked_at": view.waits[0].asked_at,
                 "position": 2,
                 "refused": "",
+                "deadline": "",
+                "escalations": [],
             }
         ],
+        "timers": [],
         "error": None,
         "notes": {},
         "attempts": [],
