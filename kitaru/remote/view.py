@@ -55,7 +55,12 @@ class RemoteExecutionView:
         found = self._connection.get("executions", self.exec_id, "waits")["items"]
         return tuple(
             WaitRequest(
-                one["name"], one["question"], one["schema"], one["metadata"], one["asked_at"]
+                one["name"],
+                one["question"],
+                one["schema"],
+                one["metadata"],
+                one["asked_at"],
+                deadline=one["deadline"],
             )
             for one in found
         )
