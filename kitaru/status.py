@@ -11,7 +11,7 @@ class ExecutionStatus(StrEnum):
 
     `queued` is an execution that was invoked and that no dispatcher has started yet; `starting` one
     whose run was requested and whose first step has not begun. `interrupted` is an execution whose
-    process or run is certainly gone; `sleeping` one that waits for nothing but a time; `answered`
+    process or run is certainly gone; `sleeping` one that waits only for a time; `answered`
     one whose wait has an answer and which nothing continues yet; `resuming` one whose next run was
     requested and has not begun.
     `KitaruClient.executions` and the command line report these. A handle reports the first two and

@@ -1,7 +1,7 @@
 """Deadlines: durations and moments, and how a process waits for one.
 
 A sleep is a wait that only its deadline answers. Its request is recorded with the moment at which
-it ends, so a process that is started again does not begin anew.
+it ends, so a process that is started again does not start over.
 
 A process waits for a near deadline by itself. For a later one, the process of a deployed flow ends,
 and a dispatcher starts the next run when the deadline has passed. A process of `flow.run` waits as
@@ -41,7 +41,7 @@ def deadline_of(what: str, value: Any) -> str:
         value: seconds, a timedelta, or a datetime with a time zone.
 
     Raises:
-        UsageError: the value is none of them, is negative, or is after the year 2199.
+        UsageError: the value is of another type, is negative, or is after the year 2199.
     """
     try:
         moment = _moment(value)

@@ -503,7 +503,7 @@ class Journal:
         if request.kind == "question":
             key = keys.waiting(request.asked_at, self.exec_id, request.name, number)
             yield key, self.execution.flow
-        # Nothing but its own process continues a dry run.
+        # Only its own process continues a dry run.
         if request.deadline and self.execution.mode != "dry-run":
             for at in sorted({*(one["at"] for one in request.escalate), request.deadline}):
                 yield keys.due_timer(self.exec_id, request.name, number, at), at
