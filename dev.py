@@ -382,7 +382,7 @@ QUICK = [
 # The environments of the tests; those without a function contain a vendor's SDK.
 NEEDED = [
     *("browser", "pyright", "sagemaker", "servers", "airflow", "vertex", "azureml", "kfp", "docs"),
-    *("json-schema", "kubernetes", "service-files", "stepfunctions"),
+    *("argo", "json-schema", "kubernetes", "service-files", "stepfunctions"),
     *HARNESSES,
     "schemathesis",
 ]

@@ -57,7 +57,7 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     namespace = options.get("namespace", NAMESPACE)
     path = f"/api/v1/workflows/{quote(namespace, safe='')}"
     metadata = _metadata(template, parameters, options)
-    body = {"namespace": namespace, "workflow": _workflow(template, metadata, parameters)}
+    body = {"namespace": namespace, "workflow": workflow(template, metadata, parameters)}
     try:
         made = argo.call("POST", path, body)
     except EnvironmentFailure as error:
@@ -81,9 +81,10 @@ def _metadata(
     return {"generateName": f"{template['metadata']['name']}-", "labels": labels}
 
 
-def _workflow(
+def workflow(
     template: Mapping[str, Any], metadata: Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Return the Workflow with the specification of a template, and values for its parameters."""
     declared = template["spec"]["arguments"]["parameters"]
     given = [
         {**one, "value": emit.text_of(parameters[one["name"]])}
