@@ -27,7 +27,7 @@ from tests.oracles.clusters import CONTEXT, NAMESPACE, Cluster, running
 from tests.oracles.test_flows import CASES
 from tests.stores.servers.real import serving
 from tests.targets.programs import WIRING, Do, plan
-from tests.targets.test_jobs import FAULTS, document
+from tests.targets.test_jobs import DAILY, FAULTS, document
 from tests.targets.test_kubernetes import POD, compiled, settings
 from tests.waiting import wait_until
 
@@ -52,6 +52,7 @@ def test_the_schemas_accept_every_document_and_not_each_fault(tmp_path: Path) ->
             assert validate_setup(texts[-1]) == []
             texts.append(roles(made))
     texts.append(compiled(tmp_path, "kubernetes", settings("kubernetes", POD)).document.read_text())
+    texts.append(TARGET.emit(plan((Do("a"),), options=DAILY), WIRING).files[SETUP])
     found = ask("kubernetes", [{"text": text} for text in texts])
     assert [one["problems"] for one in found] == [[]] * len(texts)
 

@@ -12,6 +12,8 @@ from kitaru_targets.common.options import Option
 MAX_NAME = 63
 # The API server adds five characters to `generateName`.
 MAX_PREFIX = MAX_NAME - 5
+# A CronJob adds the time of a Job to its own name.
+MAX_CRON_NAME = 52
 # The largest object that the API server stores, with room for its status.
 MAX_DOCUMENT_BYTES = 1_000_000
 MAX_SECONDS = 2_147_483_647
@@ -21,6 +23,7 @@ SETUP = "setup.yaml"
 FURTHER = (SETUP,)
 
 NAMESPACE, ACCOUNT, USER = "namespace", "service_account", "user"
+SCHEDULE, TIME_ZONE = "schedule", "time_zone"
 SECONDS, KEPT, ATTEMPTS = "max_seconds", "kept_seconds", "backoff_limit"
 DEFAULTS = {
     ACCOUNT: "kitaru",
@@ -29,6 +32,7 @@ DEFAULTS = {
     SECONDS: "86400",
     KEPT: "604800",
     ATTEMPTS: "4",
+    TIME_ZONE: "Etc/UTC",
 }
 _OBJECT = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NUMBER = r"[1-9][0-9]{0,9}"
@@ -41,6 +45,8 @@ OPTIONS = {
     ),
     SECONDS: Option("how long a Job may run, in seconds: a whole number", _NUMBER, MAX_SECONDS),
     KEPT: Option("how long an ended Job is kept, in seconds: a whole number", _NUMBER, MAX_SECONDS),
+    SCHEDULE: Option("a cron expression of five fields, such as 0 7 * * *", r"[!-~ ]{1,100}"),
+    TIME_ZONE: Option("a time zone, such as Europe/Berlin", r"[A-Za-z0-9_+/-]{1,60}"),
     ATTEMPTS: Option("how many pods of a Job may fail before it fails", r"[0-9]{1,3}"),
 }
 

@@ -11,11 +11,20 @@ from typing import Any
 
 import yaml
 
+from kitaru.errors import UsageError
 from kitaru.runtime.schema.validate import reasons
 from kitaru.wire import amounts
+from kitaru.wire.cron import check_timezone
 from kitaru_targets.common import parameters, read
+from kitaru_targets.kubernetes.emit import schedule
 from kitaru_targets.kubernetes.job import CONTAINER, container, references, variable
-from kitaru_targets.kubernetes.profile import MAX_DOCUMENT_BYTES, MAX_NAME, MAX_PREFIX, MAX_SECONDS
+from kitaru_targets.kubernetes.profile import (
+    MAX_CRON_NAME,
+    MAX_DOCUMENT_BYTES,
+    MAX_NAME,
+    MAX_PREFIX,
+    MAX_SECONDS,
+)
 
 _MOST_ANNOTATIONS_BYTES = 256 * 1024
 Found = dict[str, Any]
@@ -180,6 +189,22 @@ _RULE = {
         ),
     ]
 }  # fmt: skip
+_JOB_SPEC = _object(
+    {
+        "backoffLimit": _number(0),
+        "activeDeadlineSeconds": _number(1),
+        "ttlSecondsAfterFinished": _number(0),
+        # The only one that the API server accepts beside a policy for failed pods.
+        "podReplacementPolicy": {"const": "Failed"},
+        "podFailurePolicy": _object({"rules": {**_list(_RULE, 1), "maxItems": 20}}),
+        "template": _object(
+            {
+                "metadata": _object({"labels": _LABELS}, {"annotations": _METADATA["annotations"]}),
+                "spec": _POD,
+            }
+        ),
+    }
+)
 _JOB = _object(
     {
         "apiVersion": {"const": "batch/v1"},
@@ -195,24 +220,7 @@ _JOB = _object(
             ),
             "oneOf": [{"required": ["name"]}, {"required": ["generateName"]}],
         },
-        "spec": _object(
-            {
-                "backoffLimit": _number(0),
-                "activeDeadlineSeconds": _number(1),
-                "ttlSecondsAfterFinished": _number(0),
-                # The only one that the API server accepts beside a policy for failed pods.
-                "podReplacementPolicy": {"const": "Failed"},
-                "podFailurePolicy": _object({"rules": {**_list(_RULE, 1), "maxItems": 20}}),
-                "template": _object(
-                    {
-                        "metadata": _object(
-                            {"labels": _LABELS}, {"annotations": _METADATA["annotations"]}
-                        ),
-                        "spec": _POD,
-                    }
-                ),
-            }
-        ),
+        "spec": _JOB_SPEC,
     }
 )
 _SETUP: dict[str, Found] = {
@@ -233,6 +241,29 @@ _SETUP: dict[str, Found] = {
             "data": _map(_FILE, _ANY),
         }
     ),
+    "CronJob": _object(
+        {
+            "apiVersion": {"const": "batch/v1"},
+            "kind": _ANY,
+            "metadata": _object({"name": _text(_SUBDOMAIN, MAX_CRON_NAME)}, _METADATA),
+            "spec": _object(
+                {
+                    "schedule": _ANY,
+                    "timeZone": _ANY,
+                    "concurrencyPolicy": {"enum": ["Allow", "Forbid", "Replace"]},
+                    "startingDeadlineSeconds": _number(0),
+                    "jobTemplate": _object(
+                        {
+                            "metadata": _object(
+                                {"labels": _LABELS, "annotations": _METADATA["annotations"]}
+                            ),
+                            "spec": _JOB_SPEC,
+                        }
+                    ),
+                }
+            ),
+        }
+    ),
 }
 
 
@@ -242,8 +273,7 @@ def validate(text: str) -> list[str]:
         job = read.parse(text)
     except (ValueError, yaml.YAMLError) as error:
         return [f"the document cannot be read: {error}"]
-    found = [*_of_schema(job, _JOB), *_too_large(text)]
-    return found or [*_run(job), *_volumes(job), *_amounts(job), *_annotations(job)]
+    return [*_of_schema(job, _JOB), *_too_large(text)] or [*_of_job(job)]
 
 
 def validate_setup(text: str) -> list[str]:
@@ -257,9 +287,24 @@ def validate_setup(text: str) -> list[str]:
         schema = _SETUP.get(str(one.get("kind")))
         if schema is None:
             found.append(f"kind: {one.get('kind')!r} is not expected here")
-        else:
-            found += _of_schema(one, schema)
+            continue
+        wrong = [*_of_schema(one, schema)]
+        if one["kind"] == "CronJob" and not wrong:
+            wrong = [*_of_schedule(one["spec"]), *_of_job(one["spec"]["jobTemplate"])]
+        found += wrong
     return found
+
+
+def _of_job(job: Mapping[str, Any]) -> Iterator[str]:
+    yield from (*_run(job), *_volumes(job), *_amounts(job), *_annotations(job))
+
+
+def _of_schedule(spec: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        schedule(spec["schedule"])
+        check_timezone(spec["timeZone"])
+    except UsageError as error:
+        yield f"the schedule: {error.message}"
 
 
 def _of_schema(value: Any, schema: Found) -> Iterator[str]:
