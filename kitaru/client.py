@@ -16,7 +16,7 @@ from kitaru.compat.explaining import Explaining
 from kitaru.errors import NotFound, UsageError
 from kitaru.memory import Memories
 from kitaru.runtime.executions import listing
-from kitaru.runtime.executions.deployments import Deployments
+from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments
 from kitaru.runtime.executions.invocation_ref import execution_id
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.telemetry import logs
@@ -615,6 +615,23 @@ class DeployedFlows(Deployments):
         """`named` is the store URL in documents. Default: the configured store."""
         super().__init__(store)
         self._named = named
+
+    def tag(self, name: str, tag: str) -> Deployment:
+        """Point a tag to a version. With the tag `default`, its schedule applies from now on.
+
+        `name` is `FLOW@TAG` or `FLOW@vN`.
+
+        Raises:
+            NotFound: the flow is not deployed, or has no such version or tag.
+            UsageError: the tag is not valid.
+            StateError: the tag has moved, but another schedule has the id of the flow's schedule.
+        """
+        moved = super().tag(name, tag)
+        if tag == DEFAULT_TAG:
+            from kitaru.ops.schedules import declare
+
+            declare(self._store, moved.flow)
+        return moved
 
     def deploy(
         self,

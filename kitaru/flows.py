@@ -128,6 +128,13 @@ def flow(
             raise BudgetExceeded. Default as configured, which is no limit.
         image: the container image of its steps, written out; default as configured.
         stack: the stack whose settings count where no other is named; default as configured.
+        schedule: a cron expression. The deployed version with the tag `default` starts at its
+            instants, through a dispatcher. Each input needs a default.
+        timezone: IANA name of the time zone of `schedule`; default UTC.
+        overlap: what a tick does while the previous execution has not ended: `skip` (default),
+            `queue`, `cancel` or `allow`.
+        catchup: which ticks start that no dispatcher decided in time: `none`, `last` (default) or
+            `all`.
 
     Raises:
         UsageError: the function is a generator, or an option is wrong.

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from kitaru.compat.names import ImageSettings
     from kitaru.runtime.executions.replay import Changes
     from kitaru.stores.base import Store
+    from kitaru.wire.cron import Catchup, Overlap
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,6 +73,10 @@ class FlowOptions(TypedDict, total=False):
     budget: Mapping[str, float] | None
     image: str | ImageSettings | None
     stack: str | None
+    schedule: str | None
+    timezone: str | None
+    overlap: Overlap | None
+    catchup: Catchup | None
 
 
 class RunOptions(TypedDict, total=False):
@@ -125,6 +130,10 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         budget: Mapping[str, float] | None = None,
         image: str | ImageSettings | None = None,
         stack: str | None = None,
+        schedule: str | None = None,
+        timezone: str | None = None,
+        overlap: Overlap | None = None,
+        catchup: Catchup | None = None,
     ) -> None:
         _check_function(function)
         update_wrapper(self, function)
@@ -134,6 +143,11 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         check_option("@flow", "name", name, str)
         check_option("@flow", "cache", cache, bool)
         check_option("@flow", "stack", stack, str)
+        # The compiler checks what they contain. An execution does not depend on them.
+        check_option("@flow", "schedule", schedule, str)
+        check_option("@flow", "timezone", timezone, str)
+        check_option("@flow", "overlap", overlap, str)
+        check_option("@flow", "catchup", catchup, str)
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)

@@ -41,6 +41,7 @@ from kitaru_compiler.frontend.lower import bare, lower
 from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.frontend.project import Project, base_of, open_project
 from kitaru_compiler.frontend.requirements import requirement_texts, requirements
+from kitaru_compiler.frontend.schedules import schedule_of
 from kitaru_compiler.frontend.schemas import with_validator
 from kitaru_compiler.frontend.source import MAX_DEPTH, Source, refused
 from kitaru_compiler.frontend.suppressions import ignores, silence, without_effect
@@ -167,6 +168,7 @@ def compile_flow(
             secrets=dict(sorted(settings.get("secrets", {}).items())),
             image=image,
             options=options,
+            schedule=schedule_of(chosen),
         )
     texts = _texts(project) | requirement_texts(project, settings) | image_texts
     notes = [note for note in result.notes if granularity != "single" or not _is_of_cuts(note)]

@@ -20,6 +20,7 @@ from kitaru.ops.compile import (
 )
 from kitaru.ops.flow_ref import Location
 from kitaru.ops.invoke import FlowDeployment, FlowHere
+from kitaru.ops.schedules import declare
 from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, check_tag
 from kitaru.stores import resolve_store
 
@@ -133,4 +134,6 @@ def _kept(compiled: Compiled, store: Store, tags: Sequence[str]) -> Deployment:
     first = [] if DEFAULT_TAG in deployments.tags(made.flow) else [DEFAULT_TAG]
     for tag in dict.fromkeys([*first, *tags]):
         made = deployments.tag(f"{made.flow}@{made.version}", tag)
+    if DEFAULT_TAG in made.tags:
+        declare(store, made.flow)
     return made

@@ -33,7 +33,7 @@ from kitaru.errors import (
 from kitaru.ops.advance import MOST_LOST, lost_in_a_row
 from kitaru.ops.cancel import cancel
 from kitaru.ops.invoke import plan_of
-from kitaru.runtime.executions.deployments import Deployment, Deployments, parse
+from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, parse
 from kitaru.runtime.journal import launches, rounds
 from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.record_store import RecordStore
@@ -272,6 +272,36 @@ def trigger_schedule(store: Store, id: str) -> ScheduleEntry:
             _execute(store, made)
             rounds.drop(store, hint)
             return made
+
+
+def declare(store: Store, flow: str) -> Schedule | None:
+    """Let the schedule of a flow be what the version with the tag `default` declares.
+
+    Called when that tag moves. Returns the schedule, None if the version declares none.
+    """
+    id = _id_of(flow, None)
+    while True:
+        version = Deployments(store).get(f"{flow}@{DEFAULT_TAG}")
+        wanted = _declared(store, version, id)
+        head = newest_entry(store, id)
+        exists = head is not None and head.status != "deleted"
+        if head is not None and exists and (head.flow != flow or not head.declared):
+            if wanted is None:
+                return None
+            raise StateError(
+                f"{flow} declares a schedule, but there is a schedule {id} of "
+                f"{head.flow}@{head.version} already.",
+                help="Delete it, and deploy again: "
+                + hints.command(store, "schedule", "delete", id),
+            )
+        if wanted is None and exists:
+            delete_schedule(store, id)
+        elif wanted is not None and (not exists or head is None or _differs(head, wanted)):
+            made = wanted if head is None or not exists else _redefined(head, wanted)
+            _change(store, id, lambda _, made=made: made)  # type: ignore[misc]
+        # Another process may have moved the tag meanwhile.
+        if Deployments(store).get(f"{flow}@{DEFAULT_TAG}").number == version.number:
+            return None if wanted is None else get_schedule(store, id)
 
 
 def restore_hints(store: Store) -> list[tuple[str, bytes]]:
@@ -576,3 +606,27 @@ def _checked_inputs(store: Store, found: Deployment, inputs: Mapping[str, Any]) 
     given = as_json(found.flow, inputs)
     parameters.values(plan_of(store, found), given)
     return given
+
+
+def _declared(store: Store, version: Deployment, id: str) -> ScheduleEntry | None:
+    """Return the definition that a version declares, None without a schedule."""
+    declared = plan_of(store, version).schedule
+    if declared is None:
+        return None
+    return ScheduleEntry(
+        schedule=id, number=0, kind="change", at="", last="", status="active", flow=version.flow,
+        version=DEFAULT_TAG, cron=declared.cron, timezone=declared.timezone, inputs={},
+        overlap=declared.overlap, catchup=declared.catchup, declared=True,
+    )  # fmt: skip
+
+
+_DEFINITION = ("flow", "version", "cron", "timezone", "inputs", "overlap", "catchup", "declared")
+
+
+def _differs(head: ScheduleEntry, wanted: ScheduleEntry) -> bool:
+    return any(getattr(head, name) != getattr(wanted, name) for name in _DEFINITION)
+
+
+def _redefined(head: ScheduleEntry, wanted: ScheduleEntry) -> ScheduleEntry:
+    """Return the existing schedule with another definition: paused if it is paused."""
+    return replace(head, **{name: getattr(wanted, name) for name in _DEFINITION})

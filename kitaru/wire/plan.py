@@ -228,6 +228,15 @@ class FanItem(Struct):
 LayoutItem = StepItem | WaitItem | BranchItem | FanItem
 
 
+class PlannedSchedule(Struct):
+    """When `@flow` starts the flow; `kitaru.wire.cron` describes the fields."""
+
+    cron: str
+    timezone: str
+    overlap: Literal["skip", "queue", "cancel", "allow"]
+    catchup: Literal["none", "last", "all"]
+
+
 class Plan(Struct):
     """The input of a target's emitter and of a step.
 
@@ -251,6 +260,7 @@ class Plan(Struct):
         pickles: whether the flow may call a checkpoint whose result may be pickled.
         codecs: modules to import because they register codecs, in addition to the flow's own.
         agents: the agents of other harnesses that the blocks run.
+        schedule: when a deployed version starts by itself, if `@flow` declares it.
     """
 
     flow: str
@@ -280,6 +290,7 @@ class Plan(Struct):
     pickles: bool = False
     codecs: tuple[str, ...] = ()
     agents: tuple[PlannedAgent, ...] = ()
+    schedule: PlannedSchedule | None = None
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:
@@ -299,7 +310,7 @@ class Plan(Struct):
     def to_json(self) -> str:
         """Return the plan as JSON, equal for equal plans, with one trailing newline."""
         fields = fields_of(self)
-        for name in ("codecs", "agents"):
+        for name in ("codecs", "agents", "schedule"):
             # Omitted if empty, so that plans without it stay the same as before the field existed.
             if not fields[name]:
                 del fields[name]
@@ -324,6 +335,7 @@ class Plan(Struct):
                 "asked": tuple(data.get("asked", ())),
                 "codecs": tuple(data.get("codecs", ())),
                 "agents": tuple(_agent(a) for a in data.get("agents", ())),
+                "schedule": PlannedSchedule(**data["schedule"]) if "schedule" in data else None,
             }
         )
 

@@ -177,7 +177,8 @@ class Target(Struct):
     `answered_by_token` means that `answered` finds the token of a waiting run in the `store`, one
     of its options. `unit` is what a step becomes, in the words of the orchestrator. `starts`
     returns how many containers of a plan start in a row at most, and how many of them find nothing
-    to do; without it, conditions start only the steps of the path.
+    to do; without it, conditions start only the steps of the path. `schedule_option` is the option
+    with which the orchestrator itself starts runs by schedule, empty without one.
     """
 
     name: str
@@ -201,3 +202,4 @@ class Target(Struct):
     answered_by_token: bool = False
     unit: str = "container"
     starts: Callable[[Plan], tuple[int, int]] | None = None
+    schedule_option: str = ""

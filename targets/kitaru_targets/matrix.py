@@ -52,7 +52,23 @@ def capabilities(target: Target) -> tuple[Capability, ...]:
         Capability("retry pauses", profile.retry_pauses, _PAUSES[profile.retry_pauses]),
         Capability("waits", profile.waits == "native", _waits(profile), profile.waits_need),
         Capability("fan-out", profile.fan_out > 0, _FAN_OUT[profile.fan_out > 0]),
+        _schedules(target),
     )
+
+
+def _schedules(target: Target) -> Capability:
+    option = target.schedule_option
+    how = f"With the option `{option}`, {_NATIVE} {_DISPATCHED}" if option else _DISPATCHED
+    return Capability("schedules", bool(option), how, option)
+
+
+_NATIVE = (
+    "the orchestrator starts the version whose document it has, without time zone or catch-up."
+)
+_DISPATCHED = (
+    "A dispatcher starts the schedules of `@flow` and of `kitaru schedule`, each tick once, and "
+    "follows the tag."
+)
 
 
 _BRANCHES = {

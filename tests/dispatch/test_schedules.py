@@ -439,3 +439,79 @@ MUTANTS: dict[str, Callable[[], list[AbstractContextManager[object]]]] = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_missing_rule_is_noticed(name: str) -> None:
     assert any(play(seed, MUTANTS[name]()).failure is not None for seed in range(30))
+
+
+# Schedules that `@flow` declares
+
+DECLARED = """
+from kitaru import flow
+
+@flow({options})
+def report({parameters}) -> int:
+    return 1
+"""
+
+
+def declared(tmp_path: Path, options: str, parameters: str = "days: int = 7") -> str:
+    text = DECLARED.format(options=options, parameters=parameters)
+    (tmp_path / "report_flow.py").write_text(text)
+    return f"{tmp_path}/report_flow.py"
+
+
+NIGHTLY = 'schedule="0 2 * * *", timezone="Europe/Berlin", catchup="all"'
+
+
+def test_the_schedule_of_a_flow_follows_the_tag_default(tmp_path: Path, store: Store) -> None:
+    client = KitaruClient(store)
+    deploy = client.deployments.deploy
+    deploy(declared(tmp_path, NIGHTLY), "local")
+    made = client.schedules.get("report")
+    assert (made.name, made.entry.cron, made.entry.catchup) == (
+        "report@default",
+        "0 2 * * *",
+        "all",
+    )
+    deploy(declared(tmp_path, NIGHTLY), "local")
+    assert client.schedules.get("report").entry.number == 1, "nothing has changed"
+    client.schedules.pause("report")
+    deploy(declared(tmp_path, NIGHTLY.replace("0 2", "0 4")), "local", tag="canary")
+    assert client.schedules.get("report").entry.cron == "0 2 * * *"
+    client.deployments.tag("report@canary", "default")
+    changed = client.schedules.get("report").entry
+    assert (changed.cron, changed.status) == ("0 4 * * *", "paused")
+    deploy(declared(tmp_path, ""), "local", tag="default")
+    assert client.schedules.list() == []
+    # A schedule that a person has created is not changed.
+    client.schedules.create("report", "0 5 * * *")
+    deploy(declared(tmp_path, "", "days: int = 8"), "local", tag="default")
+    assert client.schedules.get("report").entry.cron == "0 5 * * *"
+    with pytest.raises(StateError, match="schedule report of report@default already"):
+        client.deployments.tag("report@v1", "default")
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters", "why"),
+    [
+        ('schedule="61 * * * *"', "", "report_flow.py:4: The cron expression"),
+        ('schedule="0 2 * * *", timezone="Berlin"', "", "'Berlin' is not a time zone"),
+        ('timezone="Europe/Berlin"', "", "has no schedule"),
+        ('schedule="0 2 * " + "* *"', "", "is not written out"),
+        ('schedule="0 2 * * *"', "city: str", "its input city has no default"),
+    ],
+)
+def test_a_declared_schedule_is_checked_when_it_is_compiled(
+    tmp_path: Path, store: Store, options: str, parameters: str, why: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        KitaruClient(store).compile(declared(tmp_path, options, parameters), "vertex")
+    assert why in caught.value.message and caught.value.help
+
+
+def test_a_flow_that_airflow_would_start_as_well_is_refused(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = declared(tmp_path, NIGHTLY)
+    (tmp_path / "pyproject.toml").write_text('[tool.kitaru.airflow]\nschedule = "@daily"\n')
+    with pytest.raises(UsageError, match="would start twice"):
+        KitaruClient(store).compile(path, "airflow")

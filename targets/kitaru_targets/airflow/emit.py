@@ -79,6 +79,12 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
 def _checked(plan: Plan, declared: Sequence[parameters.Declared]) -> dict[str, str]:
     """Return the project's options for Airflow; raise UsageError if they are not valid."""
     options.check("airflow", plan.options, {**_TASK, **_POD, **kubernetes.OPTIONS})
+    if plan.schedule is not None and "schedule" in plan.options:
+        raise UsageError(
+            f"{plan.file}:{plan.line}: {plan.flow} would start twice: @flow and "
+            "[tool.kitaru.airflow] both have a schedule.",
+            help="Remove one. A dispatcher follows that of @flow, Airflow that of the settings.",
+        )
     needed = [one.name for one in declared if one.default is None]
     if needed and "schedule" in plan.options:
         raise UsageError(

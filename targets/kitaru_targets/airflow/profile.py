@@ -18,6 +18,8 @@ MAX_MAPPED = 1_024
 # What a step becomes, in the words of the orchestrator.
 UNIT = "task"
 
+# With it, Airflow itself starts runs.
+SCHEDULE_OPTION = "schedule"
 PROFILE = Profile(
     name="airflow",
     branches=True,
