@@ -8,6 +8,7 @@ from textwrap import dedent, indent
 
 from kitaru_compiler import compile_flow
 from kitaru_compiler.compile import ANY_TARGET
+from kitaru_compiler.cut.profile import Profile
 from kitaru_compiler.residual import residual
 
 from kitaru.wire.plan import BranchItem, Granularity, Plan, StepItem, WaitItem
@@ -15,12 +16,14 @@ from kitaru.wire.plan import BranchItem, Granularity, Plan, StepItem, WaitItem
 NATIVE = replace(ANY_TARGET, waits="native")
 
 
-def compiled(folder: Path, body: str, granularity: Granularity = "checkpoint") -> Plan:
+def compiled(
+    folder: Path, body: str, granularity: Granularity = "checkpoint", profile: Profile = NATIVE
+) -> Plan:
     head = "import kitaru\nfrom kitaru import checkpoint, flow\n\n"
     calls = "".join(f"@checkpoint\ndef {name}(x): return x\n\n" for name in "abc")
     source = f"{head}{calls}@flow\ndef asking(x):\n{indent(dedent(body), '    ')}\n"
     (folder / "asking.py").write_text(source)
-    return compile_flow(folder / "asking.py", granularity=granularity, profile=NATIVE).plan
+    return compile_flow(folder / "asking.py", granularity=granularity, profile=profile).plan
 
 
 def shape(plan: Plan) -> list[tuple[str, str, tuple[str | None, ...]]]:
@@ -104,3 +107,26 @@ def test_what_is_left_after_an_answer_is_one_step(tmp_path: Path) -> None:
         ("v_answer", "v", ("b",)),
         ("b", "b", (None,)),
     ]
+
+
+SLEEPS = """
+    start = kitaru.now()
+    x = a(x)
+    kitaru.sleep(3600, name="nap")
+    return b(x), start
+"""
+
+
+def test_a_sleep_ends_the_run_where_waits_do(tmp_path: Path) -> None:
+    plan = compiled(tmp_path, SLEEPS, profile=replace(ANY_TARGET, waits="suspended"))
+    assert [(one.name, one.kind) for one in plan.blocks if one.calls] == [
+        ("now", "memory"), ("a", "checkpoint"), ("nap", "wait"), ("b", "checkpoint"),
+    ]  # fmt: skip
+    assert WaitItem("nap") in plan.layout
+
+
+def test_a_sleep_is_no_question_for_a_person(tmp_path: Path) -> None:
+    plan = compiled(tmp_path, SLEEPS)
+    assert plan.layout == (StepItem("a"), StepItem("b"))
+    assert "sleep" in [call for name in plan.step("a").blocks for call in plan.block(name).calls]
+    assert plan.step("a").may_wait
