@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kitaru.errors import KitaruError
     from kitaru.handle import Handle
     from kitaru.ops.backup import Copied
+    from kitaru.ops.build_image import BuiltImage
     from kitaru.ops.check import Checked
     from kitaru.ops.check_store import Kept
     from kitaru.ops.compile import Compiled
@@ -507,6 +508,45 @@ class KitaruClient(Explaining):
 
             write_sbom(Path(directory), Path(sbom))
         return found
+
+    def build_image(
+        self,
+        directory: str | Path,
+        *,
+        image: str | None = None,
+        builder: str | None = None,
+        platform: str = "linux/amd64",
+        push: bool = True,
+        report: Callable[[str], None] | None = None,
+    ) -> BuiltImage:
+        """Build the container image of a build from its Dockerfile, and push it.
+
+        Args:
+            image: name with a tag; default the image that the flow was compiled with.
+            builder: `docker`, `podman`, `buildah`, `gcloud` or `az`; default the first that works.
+            platform: platform of the nodes that run the image.
+            push: push the image. Cloud builders always do.
+            report: called with each line that the builder prints.
+
+        Raises:
+            StateError: there is no build in the directory, or a file of it was changed.
+            UsageError: no image is named, its name contains a digest, or the builder does not fit.
+            EnvironmentFailure: no builder works on this machine, or the builder failed.
+
+        Example:
+            client.build_image("build/review/kubeflow").pinned
+        """
+        refuse_while_importing("client.build_image(…)")
+        from kitaru.ops.build_image import build_image
+
+        return build_image(
+            Path(directory),
+            image=image,
+            builder=builder,
+            platform=platform,
+            push=push,
+            report=report,
+        )
 
     def upload(self, directory: str | Path) -> str:
         """Put the bundle of a build into the store, and return its digest.

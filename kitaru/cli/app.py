@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Compile": {
         "compile": "Write the pipeline for a target.",
+        "build": "Build and push the container image of a build.",
         "dry-run": "Compile, then execute the written pipeline here.",
         "graph": "Draw a flow's steps: Mermaid, DOT, SVG, HTML.",
         "diff": "Compare two builds, and explain each change.",

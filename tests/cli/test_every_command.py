@@ -16,6 +16,7 @@ import click
 import pytest
 
 from kitaru.cli.app import cli
+from tests.builders import Builders
 from tests.waiting import wait_for_file
 
 from . import flows
@@ -62,6 +63,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "graph": (("review.py",), ("review.py", "--format", "gone")),
     "diff": (("build/review/vertex", "review.py"), ("review.py", "review.py")),
     "verify": (("build/review/vertex",), ("gone",)),
+    "build": (("build/review/vertex", "--image", "team/flows:1"), ("build/review/vertex",)),
     "target list": ((), ("--gone",)),
     "deploy": (("review.py", *VERTEX), ("review.py", *VERTEX, "--tag", "v1")),
     "invoke": (("review", *TOPIC, "--local", "--no-input"), ("gone",)),
@@ -162,6 +164,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 def _prepare(kitaru: Kitaru) -> dict[str, str]:
     """Make a project in which every command has something to work on; return its executions."""
+    builders = Builders(kitaru.folder / "bin")
+    builders.add("docker")
+    kitaru.environ["PATH"] = f"{builders.folder}{os.pathsep}{kitaru.environ['PATH']}"
     stack = '[tool.kitaru.stacks.dev]\nstore = "sqlite:.kitaru/kitaru.db"\n'
     kitaru.write("pyproject.toml", f"[tool.kitaru]\n{stack}")
     kitaru.write("review.py", flows.REVIEW)

@@ -196,6 +196,8 @@ graph good.py --format html
 diff build/attack/vertex good.py
 diff good.py apart/wrong.py
 verify build/attack/vertex
+build build/attack/vertex --image {hostile}
+build {hostile}
 serve --host {hostile}
 mcp --store {hostile}
 verify {hostile}

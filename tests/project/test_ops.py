@@ -43,6 +43,7 @@ SAME = {
     "graph": "graph",
     "diff": "diff diff_deployed",
     "verify": "verify",
+    "build": "build_image",
     "explain": "fingerprint",
     "deploy": "deployments.deploy",
     "invoke": "deployments.invoke deployments.dry_run",
