@@ -23,6 +23,7 @@ from kitaru.version import VERSION as __version__
 if TYPE_CHECKING:
     from kitaru import aio, errors, memory
     from kitaru.checkpoints import checkpoint
+    from kitaru.children import Child, invoke
     from kitaru.client import KitaruClient
     from kitaru.compat.names import (
         FlowHandle,
@@ -88,6 +89,7 @@ else:
 # No module here has the name of a function: importing it would hide the function.
 _MODULES = {
     "KitaruClient": "kitaru.client",
+    **dict.fromkeys(("Child", "invoke"), "kitaru.children"),
     "checkpoint": "kitaru.checkpoints",
     "configure": "kitaru.config",
     "flow": "kitaru.flows",
@@ -115,6 +117,7 @@ def _module_of(name: str) -> str:
 
 
 __all__ = [
+    "Child",
     "FlowHandle",
     "Future",
     "Handle",
@@ -152,6 +155,7 @@ __all__ = [
     "flow",
     "get_secret",
     "idempotency_key",
+    "invoke",
     "list_stacks",
     "llm",
     "load",

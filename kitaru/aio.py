@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
-from kitaru import primitives
+from kitaru import children, primitives
 from kitaru.memory import Entry, Memories, Version
 from kitaru.model_calls import Options, Prompt, prepared
 from kitaru.runtime.engine.execution import in_body
@@ -32,9 +32,29 @@ from kitaru.runtime.memory.compaction import INSTRUCTION
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from kitaru.local_flow import LocalFlow
+
 T = TypeVar("T")
 
-__all__ = ["llm", "load", "memory", "sleep", "wait"]
+__all__ = ["invoke", "llm", "load", "memory", "sleep", "wait"]
+
+
+def invoke(
+    flow: str | LocalFlow[Any, Any],
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    wait: bool = True,
+    on_cancel: Literal["cancel", "abandon"] = "cancel",
+) -> Coroutine[Any, Any, Any]:
+    """Start a child execution without blocking the event loop. Only in a flow's body.
+
+    The arguments and errors are those of `kitaru.invoke`. With `wait=False`, await the `Child` that
+    it returns.
+
+    Example:
+        totals = await asyncio.gather(*[aio.invoke("billing", {"customer": c}) for c in customers])
+    """
+    return children.invoke_async(flow, inputs, wait=wait, on_cancel=on_cancel)
 
 
 def wait(

@@ -967,6 +967,7 @@ class Executions(Explaining):
         until: datetime | None = None,
         tag: str | None = None,
         text: str = "",
+        parent: str | None = None,
         counts: bool = True,
     ) -> listing.Page:
         """Return a page of `list`, searching at most the newest `within` executions.
@@ -980,6 +981,7 @@ class Executions(Explaining):
             since, until: earliest and latest start. Without a time zone, it is local time.
             tag: the tag that the execution was invoked by.
             text: occurs in its title, its first inputs, its question, error or result.
+            parent: the execution that started it as a child.
             counts: whether to count `total`, for which the whole index is read.
         """
         return listing.page_of(
@@ -994,6 +996,7 @@ class Executions(Explaining):
             until="" if until is None else written(until),
             tag=tag,
             text=text,
+            parent=parent,
             counts=counts,
         )
 

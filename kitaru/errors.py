@@ -105,6 +105,18 @@ class CheckpointTimeout(FlowError, TimeoutError):
     """An attempt of a checkpoint took longer than its `timeout`. Its later result is dropped."""
 
 
+class ChildFailed(FlowError):
+    """A child execution failed or was cancelled; its parent waited for its result.
+
+    `child` is the id of its execution, `status` is `failed` or `cancelled`.
+    """
+
+    def __init__(self, message: str, *, child: str, status: str, help: str = "") -> None:
+        super().__init__(message, help=help)
+        self.child = child
+        self.status = status
+
+
 class ValueNotEncodable(FlowError):
     """A value cannot be recorded exactly. `path` is its path inside the outer value."""
 

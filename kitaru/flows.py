@@ -15,6 +15,7 @@ from kitaru.wire.starts import refuse_while_importing
 
 if TYPE_CHECKING:
     from kitaru.ops.invoke import FlowDeployment
+    from kitaru.runtime.engine.local_children import RunningChild
     from kitaru.stores.base import Store
 
 P = ParamSpec("P")
@@ -102,6 +103,12 @@ class Flow(LocalFlow[P, R_co], Generic[P, R_co]):
         from kitaru.ops.invoke import deployment_of
 
         return deployment_of(self, tag, version, store)
+
+    def _start_deployed(self, store: Store, exec_id: str) -> RunningChild | None:
+        """Start the run of a child of this flow, as `kitaru invoke` does; see `LocalFlow`."""
+        from kitaru.ops.invoke import start_child
+
+        return start_child(store, exec_id)
 
 
 @overload

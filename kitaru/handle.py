@@ -180,8 +180,9 @@ class Handle(Generic[R]):
                 return error
             return self._unrecorded(error) if error else self._unfinished(state.status)
         info = state.error
-        cls = CheckpointFailed if info.invocation else FlowError
-        where = f"in the checkpoint {info.invocation} " if info.invocation else ""
+        is_checkpoint = info.invocation and info.type != "kitaru.errors.ChildFailed"
+        cls = CheckpointFailed if is_checkpoint else FlowError
+        where = f"in the checkpoint {info.invocation} " if is_checkpoint else ""
         failure = cls(
             f"The execution {self.exec_id} of {self.flow} failed {where}with "
             f"{info.type}: {info.message}",

@@ -38,7 +38,7 @@ from kitaru.wire.fingerprint import fingerprint_function
 from kitaru.wire.ids import check_execution_id, new_execution_id
 from kitaru.wire.modules import SCRIPT, file_of, home_name, undecorated
 from kitaru.wire.names import check_name, suggestion
-from kitaru.wire.records import EndRecord, ExecutionRecord
+from kitaru.wire.records import EndRecord, ExecutionRecord, Mode
 from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import replace
 from kitaru.wire.times import now
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from inspect import BoundArguments
 
     from kitaru.compat.names import ImageSettings
+    from kitaru.runtime.engine.local_children import RunningChild
     from kitaru.runtime.executions.replay import Changes
     from kitaru.stores.base import Store
     from kitaru.wire.cron import Catchup, Overlap
@@ -306,6 +307,14 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         )
         return replay(self, self._own(exec_id, store), changes, module=self.module)
 
+    def _start_deployed(self, store: Store, exec_id: str) -> RunningChild | None:
+        """Start the run of a child that is an execution of a deployed version.
+
+        Returns what runs on this machine, None if a service or a dispatcher starts it.
+        """
+        del store, exec_id
+        return None
+
     def _own(self, exec_id: str, store: str | Store | None) -> Journal:
         journal = Journal.open(resolve_store(store), exec_id)
         if journal.execution.flow != self.name:
@@ -361,26 +370,52 @@ class Runner(Generic[P, R_co]):
                 f"The flow {flow.name} was run inside a flow: every replay would run it again.",
                 help=f"Call it: {flow.name}(…) runs its body as a part of this execution.",
             )
-        store = resolve_store(self._store)
-        exec_id = self._exec_id or new_execution_id()
-        document = inputs.encode(flow.name, bound)
-        record = ExecutionRecord(
-            exec_id=exec_id,
-            flow=flow.name,
-            module=flow.module,
-            file=flow.file,
-            mode="local",
-            inputs=store_value(store, keys.home(exec_id), document, "inputs"),
-            inputs_digest=canonical.digest(document),
-            started_at=now(),
-            kitaru_version=VERSION,
-            cache=setting("cache", argument=self._cache, decorator=flow.cache).value,
+        journal = create_execution(
+            flow,
+            resolve_store(self._store),
+            bound,
+            exec_id=self._exec_id or new_execution_id(),
+            cache=self._cache,
             retries=self._retries,
-            changes=declared_changes.declared(),
-            code=fingerprint_function(flow.function),
         )
-        journal = Journal.create(store, record)
         return run_execution(flow, journal, fresh=self._exec_id is None, module=flow.module)
+
+
+def create_execution(
+    flow: LocalFlow[Any, Any],
+    store: Store,
+    bound: BoundArguments,
+    *,
+    exec_id: str,
+    mode: Mode = "local",
+    parent: str = "",
+    cache: bool | None = None,
+    retries: int | None = None,
+) -> Journal:
+    """Record an execution of a flow of this program, which `run_execution` then runs.
+
+    Raises:
+        InputError: an input cannot be recorded.
+        StateError: the id belongs to an execution of another flow or with other inputs.
+    """
+    document = inputs.encode(flow.name, bound)
+    record = ExecutionRecord(
+        exec_id=exec_id,
+        flow=flow.name,
+        module=flow.module,
+        file=flow.file,
+        mode=mode,
+        inputs=store_value(store, keys.home(exec_id), document, "inputs"),
+        inputs_digest=canonical.digest(document),
+        started_at=now(),
+        kitaru_version=VERSION,
+        cache=setting("cache", argument=cache, decorator=flow.cache).value,
+        retries=retries,
+        changes=declared_changes.declared(),
+        code=fingerprint_function(flow.function),
+        parent=parent,
+    )
+    return Journal.create(store, record)
 
 
 def run_execution(
@@ -404,6 +439,18 @@ def run_execution(
     end = None if fresh else journal.end()
     if end is not None:
         return handle_of_ended(journal, end)
+    return Handle(journal, start_run(flow, journal, fresh=fresh, cache=cache, module=module))
+
+
+def start_run(
+    flow: LocalFlow[Any, Any],
+    journal: Journal,
+    *,
+    fresh: bool = False,
+    cache: bool | None = None,
+    module: str = "",
+) -> LocalRun:
+    """Do what `run_execution` does for an execution that has not ended; return its run."""
     if not fresh or journal.execution.replay:
         recorded_inputs.check(flow.name, flow.function, _inputs(journal))
     preload.start(flow.function)
@@ -425,8 +472,9 @@ def run_execution(
         capture=flow.capture,
         budget=flow.budget,
         before_start=before_start,
+        start_deployed=flow._start_deployed,
     )
-    return Handle(journal, run.start())
+    return run.start()
 
 
 def replay(

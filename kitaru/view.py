@@ -11,7 +11,7 @@ from kitaru.handle import result_of
 from kitaru.runtime.executions.artifacts import result_as_json
 from kitaru.runtime.executions.model_calls import calls_of, each_call, shown
 from kitaru.runtime.executions.overview import Overview, overview
-from kitaru.runtime.journal import evidence
+from kitaru.runtime.journal import children, evidence
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.runtime.telemetry import beats
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.journal.effort import Effort
     from kitaru.wire.records import (
         AttemptRecord,
+        ChildRecord,
         ErrorInfo,
         InvocationRecord,
         Replay,
@@ -33,14 +34,17 @@ if TYPE_CHECKING:
         WaitRequest,
     )
 
+_OF_CHILDREN = ("exec_id", "flow", "invocation", "on_cancel")
+
 
 @dataclass(frozen=True)
 class ExecutionView(Explaining):
     """A snapshot of an execution.
 
     Attributes:
-        waits: the pending waits.
+        waits: the pending waits for an answer.
         timers: the sleeps that have not ended; each ends at its `deadline`.
+        waits_for: the pending waits for children.
         error: the reason of a failure.
         deployment: the version of its flow, such as `v3`; empty if it was not deployed.
         status: the status in the journal, with three exceptions. `interrupted`: it is running, but
@@ -62,6 +66,7 @@ class ExecutionView(Explaining):
     journal: Journal = field(repr=False, compare=False)
     submission: SubmissionRecord | None = None
     timers: tuple[WaitRequest, ...] = ()
+    waits_for: tuple[WaitRequest, ...] = ()
 
     @property
     def last_sign(self) -> str:
@@ -135,6 +140,20 @@ class ExecutionView(Explaining):
     def replay(self) -> Replay | None:
         """Which execution this one replays, and how; `None` when it is no replay."""
         return self.journal.execution.replay
+
+    @property
+    def parent(self) -> str:
+        """The execution that started it as a child; empty without one."""
+        return self.journal.execution.parent.partition("/")[0]
+
+    @property
+    def children(self) -> list[ChildRecord]:
+        """The child executions that it has started, in order, with the call that started each.
+
+        Example:
+            [client.executions.get(one.exec_id).status for one in parent.children]
+        """
+        return children.notes(self.journal.store, self.exec_id)
 
     @property
     def invocations(self) -> list[InvocationRecord]:
@@ -289,6 +308,15 @@ class ExecutionView(Explaining):
             "result": result_as_json(self.journal),
             "waits": self.waits_as_json(),
             "timers": [{"name": one.name, "until": one.deadline} for one in self.timers],
+            "waits_for": [request.child for request in self.waits_for],
+            "parent": self.parent,
+            "children": [
+                {
+                    name: getattr(one, name)
+                    for name in ("exec_id", "flow", "invocation", "on_cancel")
+                }
+                for one in self.children
+            ],
             "answers": self.answers_as_json(),
             "error": _error(self.error),
             "notes": seen.notes,

@@ -34,8 +34,8 @@ def attend_dry_run(
     Raises StateError if this machine does not have the build, or if an answer names no wait.
     """
 
-    def ask() -> bool:
-        return asking and answer_waits(client, exec_id, output) is not None
+    def ask(waiting: str) -> bool:
+        return asking and answer_waits(client, waiting, output) is not None
 
     try:
         dry_run(

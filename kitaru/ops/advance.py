@@ -27,9 +27,9 @@ from kitaru.ops import submit as submissions
 from kitaru.ops.notify import Notice, notify_answer, notify_end
 from kitaru.ops.submit import HERE, Submission, service_options
 from kitaru.runtime.executions.deployments import Deployments
-from kitaru.runtime.journal import launches, processes, rounds
+from kitaru.runtime.journal import children, launches, processes, rounds
 from kitaru.runtime.journal.blobs import create_or_read
-from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.journal import Journal, after_end
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.rounds import Round
 from kitaru.runtime.journal.states import PAUSED, read_end
@@ -56,8 +56,6 @@ Start = Callable[[SubmissionRecord], "Submitted"]
 
 _CLAIM_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
-# Runs that end without a word are started again, but an execution that kills each of them is not.
-MOST_LOST = 3
 _GONE = "its process has ended"
 
 
@@ -138,8 +136,9 @@ def advance(store: Store, exec_id: str, means: Means | None = None) -> Advanced:
         return Advanced(True, _known(execution.target, found))
     if found.closed.status == "parked":
         return _answered(journal, found.closed, means)
-    if found.closed.status == "lost" and lost_in_a_row(records, exec_id, found) <= MOST_LOST:
+    if found.closed.status == "lost" and not _is_given_up(records, exec_id, found):
         return _continued(journal, found.number + 1, means)
+    children.tell_parent(store, exec_id, execution.parent)
     return _FINISHED
 
 
@@ -154,11 +153,12 @@ def move(
     Raises the errors of `advance`. The hints are then kept.
     """
     listed = store.list(keys.due_now(exec_id)) if hints is None else hints
-    if read_end(RecordStore(store), exec_id) is not None:
+    if (end := read_end(RecordStore(store), exec_id)) is not None:
+        notice = _ended(store, exec_id, end) if keys.due_ended(exec_id) in listed else None
         # Nothing is left to do for ever. This includes hints whose record was never written,
         # because their writer was killed before it.
         rounds.drop(store, *listed, *store.list(keys.open_rounds(exec_id)))
-        return _FINISHED
+        return Advanced(True, notice=notice)
     due = [hint for hint in listed if _is_true(store, exec_id, hint)]
     if hints and not due:
         return Advanced(False, waits_for="record")
@@ -197,6 +197,14 @@ def _is_over(store: Store, exec_id: str, hint: str) -> bool:
     if journal.wait_answer(name) is None:
         journal.escalate_due(request)
     return True
+
+
+def _ended(store: Store, exec_id: str, end: EndRecord) -> Notice | None:
+    """Tell the parent and the children of an execution that it has ended, and its orchestrator."""
+    after_end(store, exec_id, children.parent_of(store, exec_id), end)
+    record = RecordStore(store).read(ExecutionRecord, keys.execution(exec_id))
+    is_open = end.status == "cancelled" and record is not None and record.mode == "deployed"
+    return notify_end(Journal(store, record)) if is_open and record is not None else None
 
 
 def _is_true(store: Store, exec_id: str, hint: str) -> bool:
@@ -294,11 +302,16 @@ def _begun(store: Store, exec_id: str, means: Means) -> Advanced:
     records, launch = RecordStore(store), launches.recall(store, exec_id)
     if launch is None or not launch.deployment or store.get(keys.garbage(exec_id)) is not None:
         return _FINISHED
+    if launch.parent and _is_dry_run(records, launch.parent):
+        # The process that plays the parent plays this child, too.
+        return _FINISHED
     version = Deployments(store).get(f"{launch.flow}@v{launch.deployment}")
     found = rounds.newest_round(records, exec_id)
     if found.is_open and found.taken is not None and _is_gone(found.taken):
         found = _closed(records, exec_id, found, "lost", _GONE)
-    if found.is_open or lost_in_a_row(records, exec_id, found) > MOST_LOST:
+    if not found.is_open and _is_given_up(records, exec_id, found):
+        children.tell_parent(store, exec_id, launch.parent)
+    if found.is_open or _is_given_up(records, exec_id, found):
         return Advanced(True, _known(version.target, found))
     if version.target == registry.LOCAL and not means.may_start_here():
         return Advanced(False, waits_for="process")
@@ -340,6 +353,16 @@ def _continued_here(journal: Journal, means: Means) -> Advanced:
         return Advanced(False, waits_for="claim")
     started = submissions.resume_in_process(journal, lambda: known() is not None)
     return Advanced(False, submission=started, waits_for="process")
+
+
+def _is_dry_run(records: RecordStore, parent: str) -> bool:
+    above = records.read(ExecutionRecord, keys.execution(parent.partition("/")[0]))
+    return above is not None and above.mode == "dry-run"
+
+
+def _is_given_up(records: RecordStore, exec_id: str, found: Round) -> bool:
+    """Return whether too many runs in a row have ended without a word."""
+    return rounds.lost_in_a_row(records, exec_id, found) > rounds.MOST_LOST
 
 
 def _is_gone(run: SubmissionRecord) -> bool:
@@ -473,12 +496,3 @@ def _known(target: str, found: Round) -> Submission | None:
     """Return the run that a round has, None before it is known."""
     run = found.run or found.taken
     return None if run is None else submissions.known_submission(target, run)
-
-
-def lost_in_a_row(records: RecordStore, exec_id: str, found: Round) -> int:
-    """Return how many rounds up to this one ended without a word."""
-    lost = 0
-    while found.number and found.closed is not None and found.closed.status == "lost":
-        lost += 1
-        found = rounds.read_round(records, exec_id, found.number - 1)
-    return lost

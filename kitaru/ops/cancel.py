@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kitaru import hints
-from kitaru.errors import StateError
+from kitaru.errors import KitaruError, StateError
 from kitaru.ops.notify import Notice, notify_end
 from kitaru.ops.show import show
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.engine.waits import select_wait
+from kitaru.runtime.journal import children, rounds
 from kitaru.runtime.journal.journal import Journal
+from kitaru.wire import keys
 from kitaru.wire.actors import actor
 from kitaru.wire.records import EndRecord, WaitAnswer
 from kitaru.wire.times import now
@@ -32,6 +35,7 @@ class Cancelled:
 def cancel(store: Store, exec_id: str) -> Cancelled:
     """Cancel an execution permanently. It stops at its next durable call, wherever it runs.
 
+    Its children are cancelled as well, except those that it started with `on_cancel="abandon"`.
     Records are kept. A run that its orchestrator keeps open is ended as well. Cancelling a
     cancelled execution changes nothing.
 
@@ -48,11 +52,30 @@ def cancel(store: Store, exec_id: str) -> Cancelled:
             f"The execution {exec_id} is completed; there is nothing to cancel.",
             help=hints.get_help(journal),
         )
+    notice = _stop(journal)
+    _stop_children(store, exec_id)
+    return Cancelled(show(store, exec_id), notice)
+
+
+def _stop(journal: Journal) -> Notice | None:
+    """Stop the run of a cancelled execution: here, or on its orchestrator."""
     run = running_here(journal)
     if run is not None:
         run.resume()
     notice = notify_end(journal) if journal.execution.mode == "deployed" else None
-    return Cancelled(show(store, exec_id), notice)
+    rounds.drop(journal.store, keys.due_ended(journal.exec_id))
+    return notice
+
+
+def _stop_children(store: Store, exec_id: str) -> None:
+    """Stop the runs of the children that were cancelled with their parent."""
+    for one in children.notes(store, exec_id):
+        if one.on_cancel == "cancel":
+            # If it has not begun, nothing runs. If its orchestrator cannot be reached, its hint
+            # stays for a dispatcher, and the run ends at its next durable call.
+            with suppress(KitaruError):
+                _stop(Journal.open(store, one.exec_id))
+            _stop_children(store, one.exec_id)
 
 
 def abort(store: Store, exec_id: str, wait: str | None = None) -> Cancelled:

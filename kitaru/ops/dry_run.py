@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import AnswerInvalid, StateError
 from kitaru.hints import command
+from kitaru.loading import load_flow
+from kitaru.local_flow import start_run
 from kitaru.ops.answer import answer
 from kitaru.ops.replay import replay
 from kitaru.ops.show import show
 from kitaru.runtime.engine.questions import command_of
 from kitaru.runtime.executions.deployments import Deployments
-from kitaru.runtime.journal import launches, processes
+from kitaru.runtime.journal import children, launches, processes
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store, resolve_store
 from kitaru.wire.ids import new_execution_id
-from kitaru.wire.records import LaunchRecord
+from kitaru.wire.records import LaunchRecord, WaitRequest
 
 if TYPE_CHECKING:
     from kitaru_targets.build import Build
@@ -34,8 +37,8 @@ if TYPE_CHECKING:
     from kitaru.stores.base import Store
     from kitaru.view import ExecutionView
 
-Ask = Callable[[], bool]
-"""Answers a pending wait of the execution; returns False if there is no answer."""
+Ask = Callable[[str], bool]
+"""Answers a pending wait of the execution of that id; returns False if there is no answer."""
 Read = Callable[[Any, Any], Any]
 """Converts a passed value to the answer of a wait with this JSON schema."""
 
@@ -91,10 +94,10 @@ def dry_run(
 ) -> ExecutionView:
     """Run the build of a dry run until the execution ends or an answer is missing.
 
-    Finished steps do not run again.
+    Finished steps do not run again. Its children are dry runs as well, and run on this machine.
 
     Args:
-        answers: the answer to each wait, by the wait's name.
+        answers: the answer to each wait of the execution or of its children, by the wait's name.
         read: converts an item of `answers` to JSON; default unchanged.
         ask: answers waits that are not in `answers`.
         report: called with each attempt of a step when it ends.
@@ -106,21 +109,69 @@ def dry_run(
         AnswerInvalid: an answer does not fit its wait's schema; the wait stays pending.
         FlowError, EnvironmentFailure: a step ended without a record in the journal.
     """
-    left = dict(answers or {})
-
-    def is_answered() -> bool:
-        if show(store, exec_id).status != "waiting":
-            return False
-        return _answer(store, exec_id, left, read) or (ask is not None and ask())
-
-    told = {} if report is None else {"report": report}
-    _play(exec_id, store.url, ask=is_answered, skip_time=skip_time, **told)
+    _Played(store, dict(answers or {}), read, ask, report, skip_time).play(exec_id)
     return show(store, exec_id)
 
 
 def play(store: Store, exec_id: str) -> None:
     """Run the build of a dry run until the execution ends or waits."""
     _play(exec_id, store.url)
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """A dry run that continues after answers, and after the ends of children."""
+
+    store: Store
+    answers: dict[str, Any]
+    read: Read
+    ask: Ask | None
+    report: Report | None
+    skip_time: bool
+
+    def play(self, exec_id: str) -> None:
+        """Run the build of an execution until it ends or an answer is missing."""
+
+        def is_answered() -> bool:
+            return self._is_answered(exec_id)
+
+        told = {} if self.report is None else {"report": self.report}
+        skip = self.skip_time
+        _play(exec_id, self.store.url, ask=is_answered, skip_time=skip, **told)
+
+    def _is_answered(self, exec_id: str) -> bool:
+        seen = show(self.store, exec_id)
+        if seen.status != "waiting":
+            return False
+        ended = [self._is_ended(exec_id, one) for one in seen.waits_for]
+        if any(ended):
+            return True
+        is_child = bool(seen.parent)
+        known = {wait.name for wait in seen.waits} & self.answers.keys()
+        if seen.waits and (known or not (is_child or seen.children)):
+            return _answer(self.store, exec_id, self.answers, self.read) or self._asks(exec_id)
+        return bool(seen.waits) and self._asks(exec_id)
+
+    def _asks(self, exec_id: str) -> bool:
+        return self.ask is not None and self.ask(exec_id)
+
+    def _is_ended(self, exec_id: str, wait: WaitRequest) -> bool:
+        """Run a child until it ends or an answer is missing; return whether it has ended."""
+        store, child = self.store, wait.child
+        if children.ending(store, child) is None:
+            if launches.recall(store, child) is not None:
+                self.play(child)
+            else:
+                self._continue_here(child)
+        return children.look(store, exec_id, wait.name, child)
+
+    def _continue_here(self, exec_id: str) -> None:
+        """Continue a child that runs a flow of the project, which a step had started."""
+        journal = Journal.open(self.store, exec_id)
+        while True:
+            start_run(load_flow(journal.execution), journal).wait_until_idle()
+            if not self._is_answered(exec_id):
+                return
 
 
 def _begin(store: Store, launch: LaunchRecord) -> str:

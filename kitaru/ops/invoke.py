@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from logging import getLogger
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kitaru.errors import (
@@ -36,6 +38,8 @@ from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import replace
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from kitaru.stores.base import Store
 
 
@@ -204,6 +208,38 @@ def invoke(
     if run is not None and run.process is not None:
         handle = ProcessHandle(Journal.open(store, exec_id), run.process)
     return Invoked(handle, version, run)
+
+
+class _Process:
+    """A child execution in a process of this machine."""
+
+    def __init__(self, popen: Popen[bytes]) -> None:
+        self._popen = popen
+
+    def when_idle(self, notify: Callable[[], object]) -> None:
+        """Call `notify` when the process has ended."""
+
+        def wait() -> None:
+            self._popen.wait()
+            notify()
+
+        # This program stays alive: its own execution continues when the child has ended.
+        Thread(target=wait, name="kitaru-child").start()
+
+
+def start_child(store: Store, exec_id: str) -> _Process | None:
+    """Start the run of a child whose launch is recorded; return its process on this machine.
+
+    Returns None if a service runs it, or it cannot be started now: its hint stays for a dispatcher.
+    """
+    try:
+        run = move(store, exec_id).submission
+    except KitaruError as error:
+        getLogger("kitaru").warning("the child %s does not start yet: %s", exec_id, error)
+        return None
+    if run is None or run.process is None:
+        return None
+    return _Process(run.process.popen)
 
 
 def _unconfirmed(error: EnvironmentFailure, version: Deployment, exec_id: str) -> KitaruError:

@@ -88,7 +88,13 @@ def _resume_there(journal: Journal, again: bool, options: Mapping[str, str]) -> 
             f"{hints.command(journal.store, 'dispatcher', 'run')}",
         )
     pending = journal.pending_waits()
-    if pending and journal.state().status == "waiting":
+    is_waiting = journal.state().status == "waiting"
+    if is_waiting and not pending and (running := journal.pending_children()):
+        raise StateError(
+            f"The execution {journal.exec_id} waits for its child {running[0].child}.",
+            help="See: " + hints.command(journal.store, "executions", "get", running[0].child),
+        )
+    if pending and is_waiting:
         raise StateError(
             f"The execution {journal.exec_id} waits for an answer to {pending[0].name}.",
             help=hints.input_help(journal, pending[0].name),

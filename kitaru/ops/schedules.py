@@ -30,7 +30,6 @@ from kitaru.errors import (
     StateError,
     UsageError,
 )
-from kitaru.ops.advance import MOST_LOST, lost_in_a_row
 from kitaru.ops.cancel import cancel
 from kitaru.ops.invoke import plan_of
 from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, parse
@@ -456,7 +455,7 @@ def _is_running(store: Store, exec_id: str) -> bool:
     ):
         return False
     found = rounds.newest_round(records, exec_id)
-    return lost_in_a_row(records, exec_id, found) <= MOST_LOST
+    return rounds.lost_in_a_row(records, exec_id, found) <= rounds.MOST_LOST
 
 
 def _append(store: Store, entry: ScheduleEntry) -> bool:

@@ -40,6 +40,7 @@ def show(store: Store, exec_id: str) -> ExecutionView:
         status=status,
         waits=tuple(one for one in pending if one.kind == "question"),
         timers=tuple(one for one in pending if one.kind == "timer"),
+        waits_for=tuple(one for one in pending if one.kind == "child"),
         error=state.error if state.status in ("failed", "running") else None,
         started_at=journal.execution.started_at,
         state_at=state.at,
@@ -61,7 +62,16 @@ def _launched(store: Store, exec_id: str, launch: LaunchRecord) -> ExecutionView
     document = codec.encode(launch.inputs)
     inputs = StoredValue(document, digest=canonical.digest(document))
     execution = ExecutionRecord(
-        exec_id, launch.flow, "", "", "deployed", inputs, "", at, target=version.target
+        exec_id,
+        launch.flow,
+        "",
+        "",
+        "deployed",
+        inputs,
+        "",
+        at,
+        target=version.target,
+        parent=launch.parent,
     )
     return ExecutionView(
         exec_id=exec_id,

@@ -97,6 +97,7 @@ class RemoteExecutions:
         until: datetime | None = None,
         tag: str | None = None,
         text: str = "",
+        parent: str | None = None,
         counts: bool = True,
     ) -> Page:
         """Return a page of `list`; see `Executions.page`. The service counts no `total`."""
@@ -105,6 +106,7 @@ class RemoteExecutions:
             "until": "" if until is None else written(until),
             "tag": tag,
             "text": text,
+            "parent": parent,
         }
         found = self._page(flow, status, limit, within, after, period)
         for _ in range(page - 1):

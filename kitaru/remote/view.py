@@ -66,6 +66,23 @@ class RemoteExecutionView:
         )
 
     @property
+    def waits_for(self) -> tuple[str, ...]:
+        """The children whose end it waits for."""
+        return tuple(self._document["waits_for"])
+
+    @property
+    def parent(self) -> str:
+        """The execution that started it as a child; empty without one."""
+        found: str = self._document["parent"]
+        return found
+
+    @property
+    def children(self) -> list[dict[str, str]]:
+        """The child executions that it has started, with the call that started each, as JSON."""
+        found: list[dict[str, str]] = self._document["children"]
+        return found
+
+    @property
     def pending_wait(self) -> WaitRequest | None:
         """The first wait without an answer; None if no wait is pending."""
         return next(iter(self.waits), None)

@@ -73,6 +73,7 @@ def list_executions(
         str,
         Query(description="Part of the title, the first inputs, the question, error or result."),
     ] = "",
+    parent: Annotated[str | None, Query(description="Only children of this execution.")] = None,
     limit: Limit = 20,
     cursor: Cursor = "",
     within: Within = 10_000,
@@ -88,6 +89,7 @@ def list_executions(
         until=until,
         tag=tag,
         text=text,
+        parent=parent,
         counts=False,
     )
     return {"items": page.items, "next_cursor": page.next, "looked_at": page.looked_at}

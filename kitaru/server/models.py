@@ -75,6 +75,7 @@ class ListedExecution(Document):
     version: str = Field(description="The deployed version, such as `v3`.")
     tag: str = Field(description="The tag that it was invoked by.")
     source: str = Field(description="The execution that it replays.")
+    parent: str = Field(description="The execution that started it as a child.")
     title: str
     excerpt: str = Field(description="The beginning of its inputs.")
     up: Up
@@ -290,6 +291,15 @@ class Replay(Document):
     unchanged: bool
 
 
+class Child(Document):
+    """A child execution, and the invocation that started it."""
+
+    exec_id: str
+    flow: str
+    invocation: str
+    on_cancel: Literal["cancel", "abandon"]
+
+
 class Execution(Document):
     """An execution, with a page of its invocations."""
 
@@ -308,6 +318,9 @@ class Execution(Document):
     result: Any
     waits: list[ExecutionWait]
     timers: list[Timer]
+    waits_for: list[str] = Field(description="The children whose end it waits for.")
+    parent: str = Field(description="The execution that started it as a child, else empty.")
+    children: list[Child] = Field(description="The child executions that it has started.")
     answers: list[ExecutionAnswer]
     error: ErrorDocument | None
     notes: dict[str, Any]

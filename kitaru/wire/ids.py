@@ -71,6 +71,16 @@ def check_execution_id(text: str) -> str:
     )
 
 
+def child_execution_id(exec_id: str, invocation: str) -> str:
+    """Return the id of the child that an invocation starts, which is the same for all attempts.
+
+    It looks like other ids, but its second part is no time.
+    """
+    digest = hashlib.sha256(canonical.dumps([exec_id, invocation])).digest()
+    text = "".join(_ALPHABET[byte & 31] for byte in digest[:17])
+    return f"{text[:8]}-{text[8:]}"
+
+
 def idempotency_key(exec_id: str, invocation: str) -> str:
     """Return the idempotency key of an invocation, which is the same for all its attempts."""
     return canonical.digest([exec_id, invocation]).removeprefix("sha256:")[:32]

@@ -298,6 +298,11 @@ def due_timer(exec_id: str, wait: str, number: int, deadline: str) -> str:
     return f"{DUE}{digits(deadline)}/{exec_id}/t-{wait}-{number:06d}"
 
 
+def due_ended(exec_id: str) -> str:
+    """Return the hint that an execution ended: its parent and its children must hear of it."""
+    return due(exec_id, "x")
+
+
 def due_copy(exec_id: str) -> str:
     """Return the hint for an execution of a store that was restored from a backup."""
     return due(exec_id, "r")
@@ -327,6 +332,8 @@ def due_truth(exec_id: str, cause: str) -> str | None:
         return round_part(exec_id, int(rest), "closed")
     if kind == "t":
         return wait_request(exec_id, rest.rpartition("-")[0])
+    if kind == "x":
+        return end(exec_id)
     return None
 
 
@@ -355,6 +362,16 @@ def due_schedule(exec_id: str) -> str | None:
     """Return the schedule of a hint by its second part; None for a hint of an execution."""
     found = exec_id.removeprefix(_OF_SCHEDULE)
     return None if found == exec_id else found
+
+
+def children(exec_id: str) -> str:
+    """Return the prefix of the notes of the child executions that an execution has started."""
+    return f"x/{exec_id}/child/"
+
+
+def child(exec_id: str, number: int) -> str:
+    """Return the key of one note. The numbers have no gap, so exact reads find all children."""
+    return f"{children(exec_id)}{number:06d}"
 
 
 def inputs(digest: str) -> str:

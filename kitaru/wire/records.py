@@ -9,7 +9,10 @@ from kitaru.wire.structs import Struct, field, replace
 
 Status = Literal["running", "waiting", "sleeping", "failed", "completed", "cancelled"]
 Mode = Literal["local", "dry-run", "deployed"]
-InvocationKind = Literal["checkpoint", "llm", "log", "memory", "wait", "tool", "agent", "now"]
+InvocationKind = Literal[
+    "checkpoint", "llm", "log", "memory", "wait", "tool", "agent", "now", "child"
+]
+OnCancel = Literal["cancel", "abandon"]
 
 
 class StoredValue(Struct):
@@ -68,6 +71,7 @@ class ExecutionRecord(Struct):
         retries: default number of retries of this run; None if the flow or the settings decide.
         changes: the declared changes (`kitaru.renamed` and others) of its code at the start.
         code: fingerprint of the code; empty if it has none.
+        parent: `<execution>/<invocation>` of the call that started it as a child, else empty.
     """
 
     exec_id: str
@@ -88,6 +92,7 @@ class ExecutionRecord(Struct):
     retries: int | None = None
     changes: tuple[str, ...] = ()
     code: str = ""
+    parent: str = ""
 
 
 class StateRecord(Struct):
@@ -118,6 +123,7 @@ class Summary(Struct):
             `error`, `result` or empty), the id of its invocation, and a text. The text of a timer
             is the moment at which it expires.
         source: the execution that it replays.
+        parent: the execution that started it as a child.
         error_digest: a digest that failures of the same kind share, whatever numbers they contain.
         tokens: model tokens of calls that the execution made itself, failed attempts included.
         cost: their known price in US dollars.
@@ -136,6 +142,7 @@ class Summary(Struct):
     version: str = ""
     tag: str = ""
     source: str = ""
+    parent: str = ""
     title: str = ""
     excerpt: str = ""
     up: tuple[str, str, str] = ("", "", "")
@@ -246,6 +253,7 @@ class WaitRequest(Struct):
     A wait with a `deadline`, an absolute time, expires. Its answer is then `default`, which has one
     item, or an error if `default` is empty. `escalate` are `{at, to}`: whom to notify when. The
     kind `timer` is a sleep: only its deadline answers it. The deadline of the first request counts.
+    The kind `child` waits for the execution `child`, whose end answers it.
     """
 
     name: str
@@ -257,21 +265,23 @@ class WaitRequest(Struct):
     ordinal: int = 0
     revision: int = 0
     evidence: tuple[dict[str, Any], ...] = ()
-    kind: Literal["question", "timer"] = "question"
+    kind: Literal["question", "timer", "child"] = "question"
     deadline: str = ""
     default: tuple[Any, ...] = ()
     escalate: tuple[dict[str, str], ...] = ()
+    child: str = ""
 
 
 class WaitAnswer(Struct):
     """The answer to a wait, its abort or its expiry; the first that the flow accepts counts.
 
     `number` is its position among the answers to the wait. All earlier answers were rejected. `by`
-    is who answered. `expired` has the value of the wait's default, None if it has none.
+    is who answered. `expired` has the value of the wait's default, None if it has none. The value
+    of the kind `child` is how a child execution ended: `{execution, status, error, message}`.
     """
 
     name: str
-    kind: Literal["value", "abort", "expired"]
+    kind: Literal["value", "abort", "expired", "child"]
     value: Any = None
     answered_at: str = ""
     number: int = 1
@@ -381,7 +391,7 @@ class LaunchRecord(Struct):
 
     `deployment` is 0 for a build, and `directory` is empty for a version. `inputs` are JSON values
     by name. `tag` is the tag that selected the version, empty if it was named. `schedule` is the
-    schedule that started it, empty for other executions.
+    schedule that started it, empty for other executions. `parent` is that of the execution.
     """
 
     flow: str
@@ -390,6 +400,21 @@ class LaunchRecord(Struct):
     directory: str = ""
     tag: str = ""
     schedule: str = ""
+    parent: str = ""
+
+
+class ChildRecord(Struct):
+    """An execution notes a child before it starts it, so that a cancellation finds the child.
+
+    `invocation` is the call that starts the child, `on_cancel` what the end of a cancelled parent
+    means for it.
+    """
+
+    exec_id: str
+    flow: str
+    invocation: str
+    on_cancel: OnCancel
+    at: str
 
 
 class SubmissionRecord(Struct):
@@ -528,6 +553,7 @@ Record = (
     | DeploymentRecord
     | TagRecord
     | LaunchRecord
+    | ChildRecord
     | SubmissionRecord
     | RoundClosed
     | ScheduleEntry

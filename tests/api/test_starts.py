@@ -62,8 +62,8 @@ DEFINES = {
 IN_FLOWS = {
     "Checkpoint.map", "Checkpoint.product", "Checkpoint.promise", "Checkpoint.submit",
     "kitaru.current_execution_id",
-    "kitaru.idempotency_key", "kitaru.llm", "kitaru.load", "kitaru.log", "kitaru.now",
-    "kitaru.save", "kitaru.sleep", "kitaru.wait",
+    "kitaru.idempotency_key", "kitaru.invoke", "kitaru.llm", "kitaru.load", "kitaru.log",
+    "kitaru.now", "kitaru.save", "kitaru.sleep", "kitaru.wait",
 }  # fmt: skip
 # Methods of what only a start returns; plain data, and the objects of a store.
 OF_STARTED = {"Handle", "ReplayHandle", "Future", "Futures"}
@@ -190,7 +190,12 @@ def test_an_import_refuses_what_starts_or_changes_something(name: str, tmp_path:
 
 @pytest.mark.parametrize("name", sorted(IN_FLOWS))
 def test_what_runs_in_flows_is_an_error_outside(name: str) -> None:
-    given = {"kitaru.llm": ("Hello.",), "kitaru.save": ("a", 1), "kitaru.load": ("a", "b")}
+    given = {
+        "kitaru.invoke": ("a",),
+        "kitaru.llm": ("Hello.",),
+        "kitaru.save": ("a", 1),
+        "kitaru.load": ("a", "b"),
+    }
     owner, _, attribute = name.partition(".")
     arguments = ([1],) if owner == "Checkpoint" else given.get(name, ())
     with imports(), pytest.raises(ContextError):

@@ -177,6 +177,43 @@ async def main(topics: list):
     return [ok, legal, editor, size, await aio.memory.get("last"), await draft("end")]
 """,
 }
+CHILDREN = """
+@flow
+async def child(topic) -> list:
+    return [await draft(topic), await check(topic)]
+
+@flow
+def failing(topic) -> str:
+    raise ValueError(topic)
+"""
+FLOWS["children"] = (
+    CHILDREN
+    + """
+@flow
+async def main(topics: list):
+    first = await aio.invoke(child, {"topic": topics[0]})
+    found = await asyncio.gather(*[aio.invoke(child, {"topic": one}) for one in topics])
+    later = await aio.invoke(child, {"topic": "later"}, wait=False)
+    text = await draft("beside")
+    try:
+        await aio.invoke(failing, {"topic": "x"})
+    except kitaru.errors.ChildFailed as error:
+        text += error.status
+    return [first, found, await check(text), await later]
+"""
+)
+FLOWS["children of a plain flow"] = (
+    CHILDREN
+    + """
+@flow
+def main(topics: list):
+    first = kitaru.invoke(child, {"topic": topics[0]})
+    later = [kitaru.invoke(child, {"topic": one}, wait=False) for one in topics]
+    page = render(first[0])
+    found = [one.result() for one in later]
+    return [first, page, found, render("end"), later[0].result()]
+"""
+)
 INPUTS = {"topics": ["owls", "kayaks", "tea"]}
 GRANULARITIES: tuple[Granularity, ...] = ("checkpoint", "fused", "single")
 
@@ -192,6 +229,7 @@ class Pipeline:
 
     def __init__(self, folder: Path, source: str, granularity: Granularity, kills: bool) -> None:
         self.folder, self.kills = folder, kills
+        self.has_children = "invoke(" in source
         (folder / "kitaru_build").mkdir(parents=True)
         (folder / "project.py").write_text(source, encoding="utf-8")
         compiled = compile_flow(
@@ -241,6 +279,8 @@ class Pipeline:
             arguments += ["--input", f"topics={json.dumps(INPUTS['topics'])}"]
         program = "import os, sys\nfrom kitaru.runtime.__main__ import main\n"
         program += "from tests.step.killer import arm\n"
+        # The children of a dry run of flows of its project run in the processes of its steps.
+        program += f"os.environ['KITARU_MODE'] = {'dry-run' if self.has_children else ''!r}\n"
         program += f"os.environ['CALLS'] = {str(self.folder / 'calls.txt')!r}\n"
         program += f"arm({kill!r})\nsys.exit(main({arguments!r}))"
         return zygote(str(self.folder), str(self.folder / "log.txt"), "", program)

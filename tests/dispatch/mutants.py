@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from kitaru.ops import advance, dispatch
-from kitaru.runtime.journal import journal, launches, rounds
+from kitaru.runtime.journal import children, journal, launches, rounds
 from kitaru.wire import keys
 from tests.dispatch.world import simulate
 
@@ -94,6 +94,13 @@ MUTANTS: dict[str, Callable[[], list[AbstractContextManager[object]]]] = {
     "a hint goes before its record is there": lambda: [
         patch.object(advance, "_is_true", _believed)
     ],
+    "a cancelled execution forgets its children": lambda: [
+        patch.object(children, "notes", lambda store, exec_id: [])
+    ],
+    "the end of a child is not told": lambda: [
+        patch.object(children, "tell_parent", lambda store, exec_id, parent: None)
+    ],
+    "the end of a child has no hint": lambda: [patch.object(journal.keys, "due_ended", _no_hint)],
     "ended runs are not noticed": lambda: [
         patch.object(dispatch.Dispatcher, "_reconcile", lambda self: None)
     ],

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from kitaru.errors import KitaruError, NotFound
 from kitaru.ops import schedules
+from kitaru.runtime.journal import rounds
 from kitaru.wire import keys
 from kitaru.wire.cron import CATCHUPS, OVERLAPS, instants
 from kitaru.wire.envelope import decode
@@ -196,7 +197,7 @@ def play(seed: int, wrong: Sequence[AbstractContextManager[object]] = (), **more
     patches: list[AbstractContextManager[object]] = [
         patch.object(schedules, "Deployments", lambda store: made[0].deployed(store)),
         patch.object(schedules, "_checked_inputs", lambda *_: {}),
-        patch.object(schedules, "MOST_LOST", 10**6),
+        patch.object(rounds, "MOST_LOST", 10**6),
         patch.object(schedules, "ThreadPoolExecutor", InOrder),
         *wrong,
     ]

@@ -26,13 +26,14 @@ from kitaru.errors import EnvironmentFailure, KitaruError, WaitConflict
 from kitaru.ops import advance, dispatch
 from kitaru.ops import submit as submissions
 from kitaru.ops.notify import Notice
-from kitaru.runtime.journal import launches, rounds
+from kitaru.runtime.journal import children, launches, rounds
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores import object_store
-from kitaru.wire import keys
+from kitaru.wire import ids, keys
 from kitaru.wire.envelope import decode
 from kitaru.wire.records import (
+    ChildRecord,
     EndRecord,
     ExecutionRecord,
     InvocationRecord,
@@ -207,6 +208,24 @@ class World:
             f"e{number}": self.chance.randrange(1, 4)
             for number in range(self.chance.randrange(2, 5))
         }
+        # The children of some executions by the call that starts each; who is cancelled meanwhile.
+        self.children = {
+            exec_id: {
+                call: ids.child_execution_id(exec_id, call)
+                for call in ("c0", "c1")[: self.chance.choice([0, 1, 2])]
+            }
+            for exec_id in self.waits
+        }
+        self.cancelled = {
+            one for one, own in self.children.items() if own and self.chance.random() < 0.3
+        }
+        # Nobody answers the children of a cancelled one: only a cancellation ends them.
+        self.waits.update(
+            (child, 1 if one in self.cancelled else self.chance.randrange(2))
+            for one, own in self.children.items()
+            for child in own.values()
+        )
+        self.unanswered = {child for one in self.cancelled for child in self.children[one].values()}
         self.kinds = {
             (exec_id, f"w{wait}"): self.chance.choice(WAITS)
             for exec_id, number in self.waits.items()
@@ -324,6 +343,17 @@ class World:
             advance.move(store, exec_id)
         return True
 
+    def cancel(self, exec_id: str) -> None:
+        """Cancel an execution at some moment, as `kitaru executions cancel` does."""
+        store = opened(self.service)
+        self.run.block(self.chance.uniform(1.0, 300.0))
+        self._until(lambda: self._cancelled(store, exec_id))
+
+    def _cancelled(self, store: Any, exec_id: str) -> bool:
+        Journal.open(store, exec_id).finish(EndRecord("cancelled", None, now(), by="somebody"))
+        advance.move(store, exec_id)
+        return True
+
     def _until(self, is_done: Callable[[], bool]) -> None:
         while True:
             try:
@@ -350,11 +380,16 @@ class World:
             if place.status == "superseded":
                 self.superseded += 1
                 return
-            journal = Journal.create(store, _execution(exec_id, run.id))
+            launch = launches.recall(store, exec_id)
+            parent = launch.parent if launch is not None else ""
+            journal = Journal.create(store, _execution(exec_id, run.id, parent))
             if place.status == "parked" or journal.end() is not None:
                 return
             journal.set_state("running")
             parked = self._body(journal, run, place.round)
+            if journal.end() is not None:
+                store.delete(keys.open_round(exec_id, place.round))
+                return
             if parked is None:
                 self._run_code(exec_id, place.round, run)
                 if journal.finish(EndRecord("completed", None, now())):
@@ -370,6 +405,20 @@ class World:
 
     def _body(self, journal: Journal, run: Run, round: int) -> str | None:
         """Run the body up to a wait without an answer; return the wait, None at the end."""
+        for call, child in self.children.get(journal.exec_id, {}).items():
+            wait = children.wait_of(call)
+            if journal.invocation(wait) is None:
+                self._run_code(journal.exec_id, round, run)
+                self._start_child(journal, call, child)
+                if journal.end() is not None:
+                    return None
+                request = WaitRequest(wait, "?", {}, asked_at=now(), kind="child", child=child)
+                journal.request_wait(request)
+                children.look(journal.store, journal.exec_id, wait, child)
+                answer = journal.wait_answer(wait)
+                if answer is None:
+                    return wait
+                journal.record(_outcome(wait, answer.value["status"]))
         for number in range(self.waits.get(journal.exec_id, 0)):
             wait = f"w{number}"
             if journal.invocation(wait) is not None:
@@ -394,6 +443,14 @@ class World:
             journal.record(_outcome(wait, answer.value))
         return None
 
+    def _start_child(self, journal: Journal, call: str, child: str) -> None:
+        """Start a child, as `kitaru.invoke` does."""
+        noted = ChildRecord(child, "flow", call, "cancel", now())
+        children.note(journal.store, journal.exec_id, noted)
+        if journal.end() is None:
+            launch = LaunchRecord("flow", {}, 1, parent=f"{journal.exec_id}/{call}")
+            launches.record_launch(journal.store, child, launch)
+
     def _run_code(self, exec_id: str, round: int, run: Run) -> None:
         self.ran.setdefault((exec_id, round), set()).add(run.id)
         self.run.switch()
@@ -405,13 +462,16 @@ class World:
         stored = self.service.objects
         for _ in range(2):
             self.forever(self.dispatch)
+        for exec_id in self.cancelled:
+            self._persist(lambda exec_id=exec_id: self.cancel(exec_id))
         for exec_id, number in self.waits.items():
-            self._persist(
-                lambda exec_id=exec_id: self.invoke(exec_id),
-                # A launch that is recorded is started without its client.
-                lambda exec_id=exec_id: stored.get(keys.launch(exec_id)) is not None,
-            )
-            for wait in range(number):
+            if exec_id in self.children:
+                self._persist(
+                    lambda exec_id=exec_id: self.invoke(exec_id),
+                    # A launch that is recorded is started without its client.
+                    lambda exec_id=exec_id: stored.get(keys.launch(exec_id)) is not None,
+                )
+            for wait in range(0 if exec_id in self.unanswered else number):
                 value = self.chance.randrange(1000)
                 if self.kinds[exec_id, f"w{wait}"] == "timer":
                     continue
@@ -438,21 +498,40 @@ class World:
         again()
 
     def _is_over(self) -> bool:
-        stored = self.service.objects
-        ended = all(stored.get(keys.end(exec_id)) is not None for exec_id in self.waits)
-        return ended and not self._left()
+        return not self._left()
 
     def _left(self) -> list[str]:
         stored = self.service.objects
-        running = [one for one in self.waits if stored.get(keys.end(one)) is None]
+        running = [one for one in self.waits if self._may_run(one)]
         return [*running, *stored.list(keys.DUE), *stored.list(keys.OPEN)]
+
+    def _may_run(self, exec_id: str) -> bool:
+        """Return whether an execution has not ended. A child of a cancelled one may never start."""
+        stored = self.service.objects
+        is_never = exec_id not in self.children and stored.get(keys.launch(exec_id)) is None
+        above = next((one for one, own in self.children.items() if exec_id in own.values()), "")
+        if is_never and above in self.cancelled and stored.get(keys.end(above)) is not None:
+            return False
+        return stored.get(keys.end(exec_id)) is None
+
+    def _has_completed(self, exec_id: str) -> bool:
+        data = self.service.objects.get(keys.end(exec_id))
+        end = None if data is None else decode(keys.end(exec_id), data)
+        return isinstance(end, EndRecord) and end.status == "completed"
 
     def check(self) -> None:
         """Raise Violation if an invariant is violated."""
         for (exec_id, round), runs in self.ran.items():
             if len(runs) > 1:
                 raise Violation(f"code of round {round} of {exec_id} ran in {sorted(runs)}")
-        for exec_id, number in self.waits.items():
+        for exec_id, own in self.children.items():
+            for call, child in own.items() if self._has_completed(exec_id) else ():
+                if self._used(exec_id, children.wait_of(call)) != "completed":
+                    raise Violation(f"{exec_id} did not get the result of its child {child}")
+        completed = {one: n for one, n in self.waits.items() if self._has_completed(one)}
+        if len(completed) < len(self.waits) and not self.cancelled:
+            raise Violation(f"cancelled: {sorted(self.waits.keys() - completed.keys())}")
+        for exec_id, number in completed.items():
             for wait in (f"w{one}" for one in range(number)):
                 used, value = self._used(exec_id, wait), self.acknowledged.get((exec_id, wait))
                 if used is None or value not in (None, used):
@@ -472,11 +551,10 @@ class World:
         return sum(number - 1 for number in names.values())
 
 
-def _execution(exec_id: str, run: str) -> ExecutionRecord:
+def _execution(exec_id: str, run: str, parent: str) -> ExecutionRecord:
     nothing = StoredValue({}, digest="sha256:0")
-    return ExecutionRecord(
-        exec_id, "flow", "flow", "flow.py", "deployed", nothing, "", now(), target=TARGET, run=run
-    )
+    place = (exec_id, "flow", "flow", "flow.py", "deployed", nothing, "", now())
+    return ExecutionRecord(*place, target=TARGET, run=run, parent=parent)
 
 
 def _outcome(wait: str, value: Any) -> InvocationRecord:
@@ -524,7 +602,7 @@ def _patched(world: World) -> Iterator[None]:
             (advance, "service_options", lambda target: {}),
             (advance, "notify_answer", orchestrator.notify),
             # So many kills would make an execution look like one that kills its runs.
-            (advance, "MOST_LOST", 10**6),
+            (rounds, "MOST_LOST", 10**6),
             (dispatch, "run_has_ended", orchestrator.has_ended),
             (dispatch, "ThreadPoolExecutor", InOrder),
             (service, "_may_be_old", is_old),

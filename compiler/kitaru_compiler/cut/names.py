@@ -8,7 +8,7 @@ import re
 
 from kitaru.wire.plan import BlockKind
 from kitaru_compiler.cut.basic_blocks import DraftBlock
-from kitaru_compiler.ir.nodes import FlowIR
+from kitaru_compiler.ir.nodes import FlowIR, durable_of
 
 _PREFIXES: dict[BlockKind, str] = {"fan": "submit_", "gather": "gather_"}
 _NAMES: dict[BlockKind, str] = {"entry": "start", "join": "join", "return": "back"}
@@ -42,12 +42,28 @@ def _hint(block: DraftBlock) -> str:
         return _clean(f"enter_{block.activation.name}")
     named = [_wait_name(block)] if block.kind == "wait" else []
     named += [call.name for call in block.calls if call.kind == "agent"]
+    named += _invoked_names(block)
     distinct = [n for n in named if n] or list(
         dict.fromkeys(name for call in block.calls for name in call.records)
     )
     words = "_".join(distinct[:3]) if block.kind != "region" or len(distinct) <= 3 else "region"
     name = _clean(words)
     return f"{name}_step" if keyword.iskeyword(name) else name
+
+
+def _invoked_names(block: DraftBlock) -> list[str]:
+    """Return the flows that a block invokes by a literal name, or by the name of a variable."""
+    found = []
+    for node in ast.walk(block.place):
+        durable = durable_of(node)
+        if durable is None or durable.kind != "child" or not isinstance(node, ast.Call):
+            continue
+        match node.args:
+            case [ast.Constant(value=str(text)), *_]:
+                found.append(text.partition("@")[0])
+            case [ast.Name(id=name), *_]:
+                found.append(name)
+    return found
 
 
 def _clean(words: str) -> str:

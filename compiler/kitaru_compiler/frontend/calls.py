@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TypeGuard
 
 from kitaru_compiler.frontend.agents import Agents
+from kitaru_compiler.frontend.child_calls import results_of_children
 from kitaru_compiler.frontend.choices import Choosing
 from kitaru_compiler.frontend.dynamic import DynamicCalls
 from kitaru_compiler.frontend.flows import FlowDefinition, checkpoint_options
@@ -30,6 +31,7 @@ _BLOCKING: dict[str, CallKind] = {
     "llm": "llm",
     "wait": "wait",
     "sleep": "sleep",
+    "invoke": "child",
     **{f"memory.{operation}": "memory" for operation in MEMORY},
 }
 AIO = "aio."
@@ -77,7 +79,11 @@ class Calls:
         own = bound_in(flow.definition)
         is_async = isinstance(flow.definition, ast.AsyncFunctionDef)
         owner = self._owners.get(f"{flow.source.module}.{flow.function}")
-        for node, symbol, method in self._called(flow.source, flow.definition, owner):
+        called = [*self._called(flow.source, flow.definition, owner)]
+        results = dict(results_of_children(flow.definition, called))
+        for node in results:
+            mark_durable(node, DurableCall("child", "result"))
+        for node, symbol, method in called:
             call = self._durable(symbol, method, inherited)
             if call and call.kind == "helper":
                 if symbol.name in self._owners:
@@ -98,7 +104,12 @@ class Calls:
             mark_durable(node, call)
         for node, symbols in self._dynamic(flow.source, flow.definition, flow.scope, owner):
             calls = [call for symbol in symbols for call in self._calls_of(symbol)]
-            if calls and node in agents:
+            if results.get(node):
+                # The value is recorded data, which calls nothing.
+                continue
+            if node in results:
+                mark_durable(node, DurableCall("child", "result").calling(calls))
+            elif calls and node in agents:
                 mark_durable(node, agents[node].calling(calls))
             elif calls:
                 call = reaching("dynamic", _shown(node.func), calls)

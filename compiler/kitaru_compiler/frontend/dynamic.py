@@ -157,7 +157,8 @@ class DynamicCalls:
             id(part)
             for inner in walk(node)
             if isinstance(inner, ast.Call) and durable_of(inner) is not None
-            for part in walk(inner.func)
+            for called in (inner.func, *_invoked(inner))
+            for part in walk(called)
         }
         entries = {
             id(part)
@@ -203,6 +204,12 @@ def _comprehension_variables(stmt: ast.stmt) -> Iterator[ast.AST]:
                     yield inner
 
 
+def _invoked(call: ast.Call) -> list[ast.expr]:
+    """Return the flow that a call starts as a child: its calls are those of the child."""
+    durable = durable_of(call)
+    return call.args[:1] if durable is not None and durable.kind == "child" else []
+
+
 def _roots(target: ast.expr) -> set[str]:
     """Return the variable of an assigned item or attribute, if the target is one."""
     while isinstance(target, ast.Subscript | ast.Attribute):
@@ -218,7 +225,9 @@ def _bindings(body: list[ast.stmt]) -> Iterator[tuple[ast.expr, set[str]]]:
                     yield value, bound_names(node).union(*map(_roots, targets))
                 case ast.AnnAssign(value=ast.expr() as value):
                     yield value, bound_names(node)
-                case ast.Call(func=ast.Attribute(value=ast.Name(id=name)), args=values):
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name)), args=values) if (
+                    not _invoked(node)
+                ):
                     yield from ((value, {name}) for value in values)
                 case ast.comprehension(target=target, iter=iterable):
                     yield iterable, {n.id for n in walk(target) if isinstance(n, ast.Name)}

@@ -33,6 +33,7 @@ CallKind = Literal[
     "helper",
     "dynamic",
     "agent",
+    "child",
 ]
 
 
@@ -102,7 +103,8 @@ class DurableCall(Struct):
     @property
     def may_wait(self) -> bool:
         """Whether the call can suspend the execution."""
-        return self.kind in ("wait", "sleep") or not {"wait", "sleep"}.isdisjoint(self.inside)
+        waits = {"wait", "sleep"}
+        return self.kind in (*waits, "child") or not waits.isdisjoint(self.inside)
 
 
 def reaching(kind: CallKind, name: str, calls: Iterable[DurableCall]) -> DurableCall:

@@ -74,6 +74,7 @@ for command_of in (logs, calls, replay, diff, lineage, export, import_):
 @click.option(
     "--text", metavar="TEXT", default="", help="Only with this in title, inputs or result."
 )
+@click.option("--parent", metavar="EXEC", help="Only children of this execution.")
 @click.option(
     "--page", "number", type=click.IntRange(min=1), default=1, help="Number of the page to show."
 )
@@ -89,6 +90,7 @@ def list_executions(
     after: str,
     tag: str | None,
     text: str,
+    parent: str | None,
     number: int,
     store: str | None,
 ) -> None:
@@ -104,6 +106,7 @@ def list_executions(
         page=number,
         tag=tag,
         text=text,
+        parent=parent,
     )
     if output.as_json:
         found = {"items": page.items, "count": len(page.items), "looked_at": page.looked_at}

@@ -29,7 +29,7 @@ COLORS = {
 # Default number of invocations in a JSON document.
 JSON_PAGE = 1_000
 _WAITS = 10
-_PASTED = ("answer", "help", "resume")
+_PASTED = ("answer", "child", "help", "parent", "resume")
 
 
 def show_execution(document: dict[str, Any], output: Output, *, store: str | None) -> None:
@@ -76,6 +76,12 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
         yield "resume", f"{again}  (if that run is gone)"
     for timer in document["timers"][:_WAITS]:
         yield "until", f"{moment(timer['until'])}, {timer['name']}"
+    if document["parent"]:
+        yield "parent", command("get", document["parent"], store=store)
+    for child in document["waits_for"][:_WAITS]:
+        yield "child", f"waits for the end of: {command('get', child, store=store)}"
+    if (others := len(document["waits_for"]) - _WAITS) > 0:
+        yield "", f"{others:,} more: {command('list', '--parent', exec_id, store=store)}"
     for wait in document["waits"][:_WAITS]:
         question = f": {wait['question']}" if wait["question"] else ""
         yield "wait", f"{wait['name']}{question} {hint(wait['schema'] or {})}"

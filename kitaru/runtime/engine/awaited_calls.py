@@ -454,6 +454,40 @@ async def _answered(
         return execution.answer(begun, outcome)
 
 
+def ended(execution: Execution, begun: Call, request: WaitRequest) -> Coroutine[Any, Any, Any]:
+    """Return the coroutine that waits for the end of a child."""
+    return _ended(execution, begun, Unstarted(begun), request)
+
+
+async def _ended(
+    execution: Execution, begun: Call, unstarted: Unstarted, request: WaitRequest
+) -> Any:
+    unstarted.is_started = True
+    del unstarted
+    with ending(begun):
+        if _deliveries(execution) is None:
+            with execution.recording():
+                outcome = await _in_thread(lambda: execution.outcome_of_wait(begun, request, 0))
+        else:
+            outcome = await _performed(
+                execution, begun, lambda driver: _asked(execution, begun, request, 0, driver)
+            )
+        return _value(execution, begun, outcome)
+
+
+async def _until_idle(execution: Execution, wait: str) -> None:
+    """Wait until the child of a wait is idle, if it runs here."""
+    loop = asyncio.get_running_loop()
+    woken = Watched(loop=loop)
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    if execution.children.when_idle(wait, lambda: loop.call_soon_threadsafe(wake)):
+        await woken
+
+
 async def _asked(
     execution: Execution, begun: Call, request: WaitRequest, timeout: float, driver: OnLoop
 ) -> Outcome:
@@ -463,6 +497,8 @@ async def _asked(
     until = loop.time() + timeout
     if (held := await execution.recorded_answer(begun, driver)) is not None:
         return held
+    if request.child:
+        await _until_idle(execution, begun.id)
     await driver.use_store(lambda: execution.request_wait(begun, request))
     while (answer := await driver.use_store(lambda: execution.valid_answer(begun))) is None:
         if loop.time() < until:
@@ -481,5 +517,6 @@ tasks.transparent |= {
     asyncio.to_thread.__code__,
     _made.__code__,
     _answered.__code__,
+    _ended.__code__,
     result_of.__code__,
 }

@@ -391,14 +391,19 @@ class BodyLoop(asyncio.SelectorEventLoop):
         """Return the driver of a submitted call."""
         return _Submitted(self.deliveries, future, blocking)
 
-    def check_may_block(self, wait: str) -> None:
-        """Raise ContextError if a blocking wait would stop other tasks of the body."""
+    def check_may_block(self, wait: str, instead: str = "") -> None:
+        """Raise ContextError if a blocking wait would stop other tasks of the body.
+
+        `instead` is the code that does not block; default that of a wait for an answer.
+        """
         if tasks.left_behind(self):
             raise ContextError(
                 f"The wait {wait} would block the event loop, and with it the other tasks of the "
                 "flow.",
-                help="Await it:\n    from kitaru import aio\n"
-                f'    answer = await aio.wait(name="{wait}")',
+                help="Await it:\n    "
+                + (
+                    instead or f'from kitaru import aio\n    answer = await aio.wait(name="{wait}")'
+                ),
             )
 
     def call(self, start: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

@@ -50,7 +50,7 @@ from kitaru.wire.records import InvocationKind, InvocationRecord
 from kitaru.wire.structs import Struct
 
 # The kinds of calls whose order counts. Log entries and memories may be added or removed freely.
-COUNTED = ("checkpoint", "wait", "llm")
+COUNTED = ("checkpoint", "wait", "llm", "child")
 
 
 class Unasked(Struct):

@@ -66,7 +66,7 @@ from kitaru.errors import (
 )
 from kitaru.hints import retry_help
 from kitaru.runtime import codec
-from kitaru.runtime.engine import attempts, outcomes, timers
+from kitaru.runtime.engine import attempts, child_outcomes, outcomes, timers
 from kitaru.runtime.engine.caching import key_of
 from kitaru.runtime.engine.call_order import Course, warn_unasked
 from kitaru.runtime.engine.calls import (
@@ -82,6 +82,7 @@ from kitaru.runtime.engine.calls import (
 )
 from kitaru.runtime.engine.drivers import Blocking, Driver, DroppedCall, finished
 from kitaru.runtime.engine.futures import Future, Submission, Submitted, submission
+from kitaru.runtime.engine.local_children import LocalChildren, StartDeployed
 from kitaru.runtime.engine.outcomes import (
     Outcome,
     answer_of,
@@ -105,7 +106,7 @@ from kitaru.runtime.engine.places import (
 from kitaru.runtime.engine.retries import ONCE, Policy, chance
 from kitaru.runtime.engine.reuse import Recording
 from kitaru.runtime.engine.waits import next_valid_answer, valid_answer
-from kitaru.runtime.journal import evidence, processes
+from kitaru.runtime.journal import children, evidence, processes
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.telemetry import spans
 from kitaru.runtime.telemetry.beats import Beats
@@ -142,6 +143,7 @@ class Execution:
         budget: Mapping[str, float] | None = None,
         pickles: bool = True,
         is_other_plan: bool = False,
+        start_deployed: StartDeployed | None = None,
     ) -> None:
         """`awaited` is `awaiting.result_of`.
 
@@ -149,11 +151,13 @@ class Execution:
         `is_other_plan`: this step belongs to another plan than the one that started the execution.
         `run`: the pipeline run of this process, empty outside pipelines. `capture`: which parts of
         model calls are recorded. `budget`: what they may use, as the flow's decorator sets it.
-        `pickles`: whether pickles may cross a cut.
+        `pickles`: whether pickles may cross a cut. `start_deployed` starts a child that is an
+        execution of a deployed version; None leaves it to a dispatcher.
         """
         self.journal = journal
         self.capture, self.budget, self.pickles = capture, budget, pickles
         self.may_pickle = codec.came_pickled if pickles else codec.never
+        self.children = LocalChildren(max_parallel, start_deployed)
         self.log = Log(journal.store, journal.exec_id)
         self.beats = Beats(journal.store, journal.exec_id)
         self.counters = counters or Counters()
@@ -393,6 +397,9 @@ class Execution:
         """Return the id of a call, and whether the execution records it under an earlier name."""
         if key is not None:
             return self.counters.take_key(here.prefix, key), False
+        if id is not None and spec.kind == "child":
+            # The id of the child's start, with its place, is a part of it.
+            return self.counters.take_key("", id), False
         called = spec.name if id is None else id
         name = self._course.name_of(spec.kind, called)
         if id is not None:
@@ -607,17 +614,23 @@ class Execution:
     def answer_of_wait(self, call: Call, request: WaitRequest, timeout: float) -> Any:
         """Return the answer to a wait as JSON; suspend this thread until an answer exists."""
         with self.recording():
-            held = self._recorded_outcome(call)
-            if held is None:
-                # The answer may already exist.
-                self._course.check_may_run(call)
-                held = finished(self.recorded_answer(call, self._blocking))
-                if held is None:
-                    answer = next_valid_answer(
-                        self.journal, call, lambda: self._ask(call, request, timeout)
-                    )
-                    held = finished(self.commit_answer(call, answer, self._blocking))
+            held = self.outcome_of_wait(call, request, timeout)
         return self.answer(call, held)
+
+    def outcome_of_wait(self, call: Call, request: WaitRequest, timeout: float) -> Outcome:
+        """Return the outcome of a wait; suspend this thread until an answer exists."""
+        held = self._recorded_outcome(call)
+        if held is not None:
+            return held
+        # The answer may already exist.
+        self._course.check_may_run(call)
+        held = finished(self.recorded_answer(call, self._blocking))
+        if held is not None:
+            return held
+        if request.child:
+            self.children.wait_until_idle(call.id)
+        answer = next_valid_answer(self.journal, call, lambda: self._ask(call, request, timeout))
+        return finished(self.commit_answer(call, answer, self._blocking))
 
     def answer(self, call: Call, outcome: Outcome) -> Any:
         """Return the recorded answer to a wait as JSON."""
@@ -626,6 +639,8 @@ class Execution:
 
     def request_wait(self, call: Call, request: WaitRequest) -> WaitRequest:
         """Record the question of a wait; return what is recorded."""
+        if request.child:
+            child_outcomes.check_own(self.journal, request)
         place = {"position": call.position, "ordinal": call.ordinal}
         found = evidence.recorded(self.journal, request.evidence)
         asked = replace(request, name=call.id, asked_at=now(), evidence=found, **place)
@@ -633,12 +648,17 @@ class Execution:
         if held.kind == "timer" and timers.skip is not None:
             timers.skip(held.deadline)
             self.journal.expire(held)
+        if asked.child:
+            # Its end may have come before, or nobody may be there who answers at once.
+            children.look(self.journal.store, self.journal.exec_id, call.id, asked.child)
         return held
 
     async def commit_answer(self, call: Call, answer: WaitAnswer, driver: Driver) -> Outcome:
         """Record an answer, or an expiry without a default, as the outcome of its wait."""
         if answer.kind == "abort":
             self.cancel()
+        if answer.kind == "child":
+            return await child_outcomes.outcome_of_answer(self.journal, call, answer, driver)
         value = self.journal.store_value(answer.value, "answer")
         made = attempts.completed_record(call, value)
         if answer.kind == "expired" and (request := self.journal.wait_request(call.id)) is not None:
@@ -653,7 +673,7 @@ class Execution:
         held = self.request_wait(call, request)
         if self.journal.wait_answer(id) is not None:
             return
-        if self.journal.execution.mode == "local":
+        if self.journal.execution.mode == "local" and not request.child:
             # Set the status before polling as well, so that people can see the pending wait. A
             # polling step keeps the status `running`: otherwise an answer would start a second run
             # next to it.
@@ -666,6 +686,10 @@ class Execution:
             self._check_cancelled(self.journal.end())
             answer = self.journal.wait_answer(id)
         self.journal.set_state("running")
+
+    def unsealed(self, id: str) -> Outcome | None:
+        """Return the failure of a call that the body has seen and that is not recorded yet."""
+        return self._unsealed.get(id)
 
     # The loop of an async body
 
@@ -816,6 +840,10 @@ class Execution:
             if self.journal.end() is None:
                 self.journal.set_state("failed", info)
                 spans.ended(self.journal, "failed")
+                if self.journal.execution.mode != "deployed":
+                    # No round closes that would tell it.
+                    journal = self.journal
+                    children.tell_parent(journal.store, journal.exec_id, journal.execution.parent)
 
     def cancel(self) -> NoReturn:
         """Record that the execution was cancelled."""

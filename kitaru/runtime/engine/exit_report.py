@@ -140,6 +140,7 @@ def _report_one(run: LocalRun) -> str:
     head = f"{journal.execution.flow}  {journal.exec_id}"
     try:
         state, waits = journal.state(), journal.pending_waits()
+        running = journal.pending_children() if state.status == "waiting" else []
     except Exception as error:
         _write(f"unknown  {head}: {error}")
         return "unknown"
@@ -154,6 +155,8 @@ def _report_one(run: LocalRun) -> str:
     elif state.status == "waiting":
         for request in waits:
             write_question(journal, request, run.told)
+        for request in running[:_MOST]:
+            _write(f"waiting  {head}: for its child {request.child}")
     elif state.status == "running":
         _write(f"stopped  {head}")
         if run.error is not None and not run.is_abandoned:

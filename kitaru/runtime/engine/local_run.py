@@ -16,8 +16,10 @@ from kitaru.errors import EnvironmentFailure
 from kitaru.hints import resume_command, resume_help, retry_help
 from kitaru.runtime.engine import awaiting
 from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
+from kitaru.runtime.engine.local_children import StartDeployed
 from kitaru.runtime.engine.parked_threads import parked, prepare
 from kitaru.runtime.engine.retries import ONCE, Policy
+from kitaru.runtime.journal import children
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.telemetry import output, spans
 from kitaru.wire import redaction
@@ -54,11 +56,12 @@ class LocalRun:
         capture: str | None = None,
         budget: Mapping[str, float] | None = None,
         before_start: Callable[[LocalRun], None] | None = None,
+        start_deployed: StartDeployed | None = None,
     ) -> None:
         """`attempted` is true if an earlier process ran this execution.
 
         `before_start` is called before the body runs, but not if the execution is already running
-        in this process.
+        in this process. `start_deployed` is as for `Execution`.
 
         `is_delivered` becomes true when the caller has received the outcome, `is_abandoned` when
         the run was interrupted. `told` contains the waits whose questions this process has printed.
@@ -76,6 +79,7 @@ class LocalRun:
             "max_parallel": max_parallel,
             "capture": capture,
             "budget": budget,
+            "start_deployed": start_deployed,
         }
         self._changed = threading.Condition()
         self._phase: Phase = "running"
@@ -168,7 +172,7 @@ class LocalRun:
 
     def _notify(self) -> None:
         self._changed.notify_all()
-        for notify in self._watchers:
+        for notify in [*self._watchers]:
             # The loop of a watcher may be closed.
             with suppress(RuntimeError):
                 notify()
@@ -178,7 +182,7 @@ class LocalRun:
 
         Return whether the body continues.
         """
-        answered = any(self.journal.wait_answer(name) for name in list(self._parked))
+        answered = any(self._is_answered(name) for name in list(self._parked))
         if not answered and self.journal.end() is None:
             return False
         with self._changed:
@@ -187,6 +191,25 @@ class LocalRun:
             self._set_running()
         self._keep_alive()
         return True
+
+    def _is_answered(self, wait: str) -> bool:
+        child = self.journal.child_of(wait)
+        if child:
+            return children.look(self.journal.store, self.journal.exec_id, wait, child)
+        return self.journal.wait_answer(wait) is not None
+
+    def when_idle(self, notify: Callable[[], object]) -> None:
+        """Call `notify` once, on any thread, when the body cannot continue by itself."""
+
+        def once() -> None:
+            self._watchers.remove(once)
+            notify()
+
+        with self._changed:
+            if self._phase == "running":
+                self._watchers.append(once)
+                return
+        notify()
 
     def _set_running(self) -> None:
         self._phase = "running"
@@ -330,6 +353,17 @@ class LocalRun:
         self._pause_output()
         with self._changed:
             self._end(error)
+        self._wake_parent()
+
+    def _wake_parent(self) -> None:
+        """Continue the parent of this execution, if it is parked in this process."""
+        above = self.journal.execution.parent.partition("/")[0]
+        with _registry:
+            run = _running.get((self.journal.store.url, above)) if above else None
+        if run is not None and run.phase == "parked":
+            # A parent that cannot read the store now looks again while somebody waits for it.
+            with suppress(EnvironmentFailure):
+                run.resume()
 
     def _end(self, error: BaseException | None) -> None:
         if self._phase != "done":

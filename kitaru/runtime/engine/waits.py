@@ -9,6 +9,7 @@ from kitaru import hints
 from kitaru.errors import AnswerInvalid, NotFound, StateError, UsageError
 from kitaru.runtime.codec.json_fast_path import is_atom, is_text
 from kitaru.runtime.engine.calls import Call
+from kitaru.runtime.journal import children
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.schema.types import check_answer
 from kitaru.wire.actors import actor
@@ -58,8 +59,14 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
         AnswerInvalid: the value is not JSON or does not fit the wait's schema; the wait stays
             pending.
         WaitConflict: the wait already has a different answer, or has expired.
-        StateError: the flow no longer waits for the answer.
+        StateError: the flow no longer waits for the answer, or waits for a child.
     """
+    if request.child:
+        raise StateError(
+            f'Nobody can answer the wait "{request.name}": it ends with the execution '
+            f"{request.child}, a child of {journal.exec_id}.",
+            help="See: " + hints.command(journal.store, "executions", "get", request.child),
+        )
     if any(outcome.status == "cancelled" for outcome in journal.outcomes([request.name])):
         raise StateError(
             f'The wait "{request.name}" was cancelled: the flow no longer waits for an answer.',
@@ -98,6 +105,11 @@ def valid_answer(journal: Journal, call: Call) -> WaitAnswer | None:
         try:
             if found.kind == "value":
                 call.spec.function(found.value)
+            elif children.has_changed(journal.store, found):
+                journal.refuse(found, "the child was retried")
+                child = found.value["execution"]
+                children.look(journal.store, journal.exec_id, call.id, child)
+                continue
             break
         except AnswerInvalid as error:
             journal.refuse(found, redacted(error.message))

@@ -53,13 +53,16 @@ class _Choice(NamedTuple):
     status: str | None = None
     tag: str | None = None
     text: str = ""
+    parent: str | None = None
 
     @property
     def needs_summary(self) -> bool:
-        return self.tag is not None or bool(self.text)
+        return self.tag is not None or self.parent is not None or bool(self.text)
 
     def fits(self, found: Summary) -> bool:
         if self.tag is not None and found.tag != self.tag:
+            return False
+        if self.parent is not None and found.parent != self.parent:
             return False
         text = f"{found.title}\n{found.excerpt}\n{found.up[2]}".casefold()
         return self.text.casefold() in text
@@ -142,6 +145,7 @@ def page_of(
     until: str = "",
     tag: str | None = None,
     text: str = "",
+    parent: str | None = None,
     counts: bool = True,
 ) -> Page:
     """Return a page of `list_executions`, checking only the newest `within` executions.
@@ -149,15 +153,15 @@ def page_of(
     `after` is the id of the last execution on the previous page; raises NotFound. `page` counts
     pages of `limit` executions after that. `since` and `until` are the earliest and latest start.
     `tag` is the tag that an execution was invoked by. `text` occurs, in any case, in its title, in
-    the beginning of its inputs, or in what it is up to. `counts` is false to leave out `total`, for
-    which the whole index is read.
+    the beginning of its inputs, or in what it is up to. `parent` started it as a child. `counts`
+    is false to leave out `total`, for which the whole index is read.
     """
     start = _place_of(store, after) if after else ""
     hints = _newest_hints(store, max(start, keys.started_before(until) if until else ""))
     if since:
         oldest = invert(since)
         hints = takewhile(lambda hint: hint.started <= oldest, hints)
-    choice = _Choice(flow, status, tag, text)
+    choice = _Choice(flow, status, tag, text, parent)
     looked: list[_Hint] = []
     near = _verified(store, _noting(islice(hints, within), looked), choice)
     found = list(islice(near, (page - 1) * limit, page * limit))

@@ -22,7 +22,7 @@ from kitaru.errors import (
     WaitConflict,
 )
 from kitaru.runtime import codec
-from kitaru.runtime.journal import blobs, processes, rounds, states, summaries
+from kitaru.runtime.journal import blobs, children, processes, rounds, states, summaries
 from kitaru.runtime.journal.cache import Cache
 from kitaru.runtime.journal.effort import Effort, Spent
 from kitaru.runtime.journal.presence import Presence
@@ -359,9 +359,22 @@ class Journal:
         return states.read_end(self._record_store, self.exec_id)
 
     def finish(self, record: EndRecord) -> EndRecord:
-        """Record the end of the execution, or return the end that is already recorded."""
+        """Record the end of the execution, or return the end that is already recorded.
+
+        Its parent learns of it, and the children of a cancelled execution are cancelled.
+        """
+        parent, hint = self.execution.parent, keys.due_ended(self.exec_id)
+        concerns_others = bool(parent) or record.status == "cancelled"
+        if concerns_others:
+            # Before the end: if this process dies after it, a dispatcher finds the hint.
+            blobs.create_or_read(self.store, hint, now().encode("ascii"))
         held = self._record_store.write(keys.end(self.exec_id), record)
         self.set_state(held.status)
+        if concerns_others:
+            after_end(self.store, self.exec_id, parent, held)
+            if held.status != "cancelled" or self.execution.mode != "deployed":
+                # Otherwise the hint stays until the orchestrator is notified.
+                rounds.drop(self.store, hint)
         return held
 
     def summary(self) -> Summary:
@@ -397,9 +410,9 @@ class Journal:
             state = replace(state, at=end.at)
             up = summaries.result_shown(self.store, self.exec_id, end.result)
         elif state.status in states.PAUSED:
-            kind = "timer" if state.status == "sleeping" else "question"
+            kinds = ("timer",) if state.status == "sleeping" else ("question", "child")
             asked = [*self._asked.values()] or self.pending_requests()
-            shown = [request for request in asked if request.kind == kind]
+            shown = [request for request in asked if request.kind in kinds]
             up = summaries.wait_shown(shown[0]) if shown else up
         return summaries.summarise(
             self.store,
@@ -558,6 +571,11 @@ class Journal:
         first = self._record_store.read(WaitRequest, keys.wait_request(self.exec_id, name))
         return None if first is None else self._revised(first)
 
+    def child_of(self, name: str) -> str:
+        """Return the execution whose end answers a wait that this process asked, or empty."""
+        request = self._asked.get(name)
+        return request.child if request is not None else ""
+
     def _revised(self, request: WaitRequest) -> WaitRequest:
         while True:
             key = keys.wait_revision(self.exec_id, request.name, request.revision + 1)
@@ -589,10 +607,7 @@ class Journal:
 
     def _first_answer(self, answer: WaitAnswer, *, is_hinted: bool = False) -> WaitAnswer:
         """Record an answer unless there is one that the flow has not rejected; return the one."""
-        number = 1
-        while (held := self._answered(answer, number, is_hinted)) is None:
-            number += 1
-        return held
+        return rounds.write_answer(self._record_store, self.execution, answer, is_hinted=is_hinted)
 
     def wait_answer(self, name: str) -> WaitAnswer | None:
         """Return the answer of a wait, or None if it certainly has no answer yet.
@@ -630,7 +645,8 @@ class Journal:
     def refuse(self, answer: WaitAnswer, reason: str) -> None:
         """Record that the flow rejected an answer. The wait is then pending again."""
         place = keys.wait_request(self.exec_id, answer.name)
-        if (request := self._record_store.read(WaitRequest, place)) is not None:
+        request = self._record_store.read(WaitRequest, place)
+        if request is not None:
             self._list_wait(request, answer.number + 1)
         refusal = WaitRefusal(answer.name, answer.number, reason)
         key = keys.wait_refusal(self.exec_id, answer.name, answer.number)
@@ -647,8 +663,12 @@ class Journal:
         """Return the questions that wait for an answer, the oldest first."""
         return [one for one in self.pending_requests() if one.kind == "question"]
 
+    def pending_children(self) -> list[WaitRequest]:
+        """Return the waits for children that have not ended, the oldest first."""
+        return [one for one in self.pending_requests() if one.kind == "child"]
+
     def pending_requests(self) -> list[WaitRequest]:
-        """Return the questions and the sleeps that have not ended, the oldest first."""
+        """Return the questions, the sleeps and the children that have not ended, oldest first."""
         found = self._wait_keys()
         return self._requests(self._pending(found), found)
 
@@ -794,16 +814,6 @@ class Journal:
             self.store, [key for key in found if key.removeprefix(prefix) not in ids]
         )
 
-    def _answered(self, answer: WaitAnswer, number: int, is_hinted: bool) -> WaitAnswer | None:
-        """Return the answer with that number, None if it was rejected."""
-        key = keys.wait_answer(self.exec_id, answer.name, number)
-        if self.execution.mode == "deployed" and not is_hinted:
-            # Before the answer: if this process dies after it, a dispatcher finds the hint.
-            hint = keys.due_answer(self.exec_id, answer.name, number)
-            blobs.create_or_read(self.store, hint, now().encode("ascii"))
-        held = self._record_store.write(key, replace(answer, number=number))
-        return held if self._refusal(answer.name, number) is None else None
-
     def _refusal(self, name: str, number: int) -> WaitRefusal | None:
         return self._record_store.read(WaitRefusal, keys.wait_refusal(self.exec_id, name, number))
 
@@ -811,6 +821,26 @@ class Journal:
         hint = CacheHint(self.exec_id, rec.id, rec.arguments_digest, rec.fingerprint)
         where = keys.cache(cache_key)
         return where, self._record_store.encode(where, hint)
+
+
+def after_end(store: Store, exec_id: str, parent: str, end: EndRecord) -> None:
+    """Do what the end of an execution means for its parent and its children."""
+    children.tell_parent(store, exec_id, parent)
+    if end.status != "cancelled":
+        return
+    for one in children.notes(store, exec_id):
+        if one.on_cancel == "cancel":
+            _cancel(store, one.exec_id, f"the parent {exec_id}")
+
+
+def _cancel(store: Store, exec_id: str, by: str) -> None:
+    end = EndRecord("cancelled", None, now(), by=by)
+    try:
+        Journal.open(store, exec_id).finish(end)
+    except NotFound:
+        # It has not begun. Its first step finds the end and runs nothing.
+        blobs.create_or_read(store, keys.due_ended(exec_id), now().encode("ascii"))
+        RecordStore(store).write(keys.end(exec_id), end)
 
 
 def _meaning(answer: WaitAnswer) -> tuple[str, bytes]:

@@ -38,14 +38,15 @@ def recall(store: Store, exec_id: str) -> LaunchRecord | None:
     return RecordStore(store).read(LaunchRecord, keys.launch(check_execution_id(exec_id)))
 
 
-def check_plan(store: Store, exec_id: str, plan_digest: str) -> None:
-    """Raise EnvironmentFailure if an execution was started from a version with another plan.
+def check_plan(store: Store, exec_id: str, plan_digest: str) -> LaunchRecord | None:
+    """Return what an execution was started from, None if it is not recorded.
 
-    A service that stores documents by name may have received a later document meanwhile.
+    Raises EnvironmentFailure if that is a version with another plan. A service that stores
+    documents by name may have received a later document meanwhile.
     """
     launch = recall(store, exec_id)
     if launch is None or not launch.deployment:
-        return
+        return launch
     key = keys.deployment(launch.flow, launch.deployment)
     deployed = RecordStore(store).read(DeploymentRecord, key)
     if deployed is not None and deployed.files[PLAN] != plan_digest:
@@ -57,6 +58,7 @@ def check_plan(store: Store, exec_id: str, plan_digest: str) -> None:
             exec_id=exec_id,
             flow=launch.flow,
         )
+    return launch
 
 
 def version(store: Store, exec_id: str) -> str:

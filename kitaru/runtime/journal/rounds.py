@@ -27,15 +27,18 @@ from kitaru.runtime.journal.states import read_state
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.records import (
+    ExecutionRecord,
     RoundClosed,
     SubmissionRecord,
     WaitAnswer,
     WaitRefusal,
 )
-from kitaru.wire.structs import Struct
+from kitaru.wire.structs import Struct, replace
 from kitaru.wire.times import now
 
 VARIABLE = "KITARU_ROUND"
+# Runs that end without a word are started again, but an execution that kills each of them is not.
+MOST_LOST = 3
 
 
 class Round(Struct):
@@ -95,6 +98,15 @@ def newest_round(records: RecordStore, exec_id: str) -> Round:
     return found
 
 
+def lost_in_a_row(records: RecordStore, exec_id: str, found: Round) -> int:
+    """Return how many rounds up to `found` were lost, without another one between them."""
+    lost = 0
+    while found.number and found.closed is not None and found.closed.status == "lost":
+        lost += 1
+        found = read_round(records, exec_id, found.number - 1)
+    return lost
+
+
 def effective_answer(records: RecordStore, exec_id: str, wait: str) -> WaitAnswer | None:
     """Return the answer of a wait, or None if it certainly has no answer yet."""
     number = 1
@@ -103,6 +115,27 @@ def effective_answer(records: RecordStore, exec_id: str, wait: str) -> WaitAnswe
         if held is None:
             return None
         refusal = keys.wait_refusal(exec_id, wait, number)
+        if records.read(WaitRefusal, refusal) is None:
+            return held
+        number += 1
+
+
+def write_answer(
+    records: RecordStore, execution: ExecutionRecord, answer: WaitAnswer, *, is_hinted: bool = False
+) -> WaitAnswer:
+    """Write an answer of a wait; return the first one that the flow has not rejected.
+
+    `is_hinted`: a hint announces the answer already.
+    """
+    exec_id, number = execution.exec_id, 1
+    while True:
+        if execution.mode == "deployed" and not is_hinted:
+            # Before the answer: if this process dies after it, a dispatcher finds the hint.
+            hint = keys.due_answer(exec_id, answer.name, number)
+            create_or_read(records.store, hint, now().encode("ascii"))
+        key = keys.wait_answer(exec_id, answer.name, number)
+        held = records.write(key, replace(answer, number=number))
+        refusal = keys.wait_refusal(exec_id, answer.name, number)
         if records.read(WaitRefusal, refusal) is None:
             return held
         number += 1

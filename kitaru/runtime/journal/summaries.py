@@ -75,6 +75,7 @@ def summarise(
         version=f"v{launch.deployment}" if launch and launch.deployment else "",
         tag=launch.tag if launch else "",
         source=execution.replay.source if execution.replay else "",
+        parent=execution.parent.partition("/")[0],
         title=short(title, _TITLE) or _title(inputs),
         excerpt=_excerpt(inputs),
         up=up,

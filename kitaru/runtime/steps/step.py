@@ -481,6 +481,7 @@ class StepRun:
 
 def _begin(request: Request, program: Program, store: Any) -> Journal:
     plan, flow = program.plan, program.flow
+    launch = launches.check_plan(store, request.exec_id, program.digest)
     bound = inputs_of(plan, flow, request.given.read(plan, store))
     document = inputs.encode(plan.flow, bound)
     record = ExecutionRecord(
@@ -499,8 +500,8 @@ def _begin(request: Request, program: Program, store: Any) -> Journal:
         kitaru_version=VERSION,
         cache=setting("cache", decorator=flow.cache).value,
         changes=declared_changes.declared(),
+        parent=launch.parent if launch is not None else "",
     )
-    launches.check_plan(store, request.exec_id, program.digest)
     journal = Journal.create(store, record)
     if journal.end() is None:
         journal.set_state("running")
