@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,17 @@ def test_a_frozen_clock(flow_test: FlowTest) -> None:
     run = flow_test.run(when)
     assert run.result == "2026-01-31T08:00:00+00:00"
     assert run.started_at == "2026-01-31T08:00:00.000000Z"
+
+
+def test_nothing_waits_for_time(flow_test: FlowTest) -> None:
+    @flow
+    def reminder() -> list[str]:
+        kitaru.sleep(timedelta(days=2))
+        answer = kitaru.wait(name="ok", schema=str, deadline=timedelta(days=1), default="nobody")
+        return [answer, kitaru.now().isoformat()]
+
+    flow_test.freeze("2026-01-31T09:00:00Z")
+    assert flow_test.run(reminder).result == ["nobody", "2026-02-03T09:00:00+00:00"]
 
 
 class Here(BaseHTTPRequestHandler):
