@@ -201,7 +201,7 @@ def lying() -> list[tuple[str, str]]:
 
 def developers() -> None:
     base()
-    extras = "airflow,langgraph,llm,mcp,otel,pydantic-ai,remote,server,store"
+    extras = "airflow,langgraph,llm,mcp,oidc,otel,pydantic-ai,remote,server,store"
     install(VENV, [*PINNED, "--editable", f".[{extras}]", "--group", "dev"], DECLARED)
 
 
@@ -289,6 +289,14 @@ def browser() -> None:
     environment.mkdir(parents=True, exist_ok=True)
     if not install_npm(environment, ROOT / "tests" / "graph" / "browser" / "package.json"):
         say("npm is not there: the page of a graph is not tested in a browser here")
+
+
+def oidc_provider() -> None:
+    """Create .envs/oidc: a provider of OpenID Connect, from npm."""
+    environment = ENVS / "oidc"
+    environment.mkdir(parents=True, exist_ok=True)
+    if not install_npm(environment, ROOT / "tests" / "server" / "oidc" / "package.json"):
+        say("npm is not there: logging in with OpenID Connect is not tested here")
 
 
 def type_checker() -> None:
@@ -382,13 +390,14 @@ QUICK = [
 # The environments of the tests; those without a function contain a vendor's SDK.
 NEEDED = [
     *("browser", "pyright", "sagemaker", "servers", "airflow", "vertex", "azureml", "kfp", "docs"),
-    *("argo", "json-schema", "kubernetes", "service-files", "stepfunctions"),
+    *("argo", "json-schema", "kubernetes", "oidc", "service-files", "stepfunctions"),
     *HARNESSES,
     "schemathesis",
 ]
 SETUPS: dict[str, Callable[[], None]] = {
     "browser": browser,
     "pyright": type_checker,
+    "oidc": oidc_provider,
     "servers": servers,
     "docs": site_builder,
     "stepfunctions": state_machines,

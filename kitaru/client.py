@@ -51,10 +51,12 @@ if TYPE_CHECKING:
     from kitaru.ops.model_usage import By, Usage
     from kitaru.ops.replay_many import Replayed
     from kitaru.ops.schedules import Schedule
+    from kitaru.ops.tokens import CreatedToken, Token
     from kitaru.ops.verify import Verified
     from kitaru.remote.connection import Connection
     from kitaru.runtime.executions.comparison import Comparison
     from kitaru.runtime.executions.gc import Removed
+    from kitaru.runtime.journal.audit import AuditPage
     from kitaru.runtime.telemetry.logs import LogLine
     from kitaru.stores.base import Store
     from kitaru.view import ExecutionView
@@ -110,6 +112,7 @@ class KitaruClient(Explaining):
         self.memory = Memories(self.store)
         self.memories = ScopedMemories(self.memory)
         self.artifacts = Artifacts(self.store)
+        self.tokens = Tokens(self.store)
 
     def _connect(self, url: str, token: str | None) -> None:
         from kitaru.remote import client as remote
@@ -125,6 +128,7 @@ class KitaruClient(Explaining):
         self.memory = cast(Memories, remote.RemoteMemories(connection))
         self.memories = ScopedMemories(self.memory)
         self.artifacts = cast(Artifacts, remote.RemoteArtifacts(connection))
+        self.tokens = cast(Tokens, remote.RemoteTokens(connection))
 
     def model_usage(
         self, since: timedelta, *, flow: str | None = None, by: By = "model"
@@ -151,6 +155,70 @@ class KitaruClient(Explaining):
         from kitaru.ops.model_usage import model_usage
 
         return model_usage(self.store, since, flow=flow, by=by)
+
+    def audit(
+        self,
+        *,
+        by: str | None = None,
+        action: str | None = None,
+        flow: str | None = None,
+        exec_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        within: int = 10_000,
+        after: str = "",
+    ) -> AuditPage:
+        """Return a page of the audit log, newest first: who changed something outside of flows.
+
+        Who can write to the bucket can change something without an entry.
+
+        Args:
+            by: a part of the name.
+            action: such as `answer`, `cancel`, `invoke`, `deploy` or `tag`.
+            flow, exec_id: only entries of this flow or execution.
+            since, until: the earliest and the latest moment.
+            within: look at this many entries for the page.
+            after: `next` of the previous page.
+
+        Raises:
+            UsageError: the cursor is not valid.
+            EnvironmentFailure: the store cannot be read.
+
+        Example:
+            [entry.by for entry in client.audit(action="answer").items]
+        """
+        begin = "" if since is None else written(since)
+        end = "" if until is None else written(until)
+        if self._connection is not None:
+            from kitaru.remote import client as remote
+
+            asked = {
+                "by": by,
+                "action": action,
+                "flow": flow,
+                "exec_id": exec_id,
+                "since": begin,
+                "until": end,
+                "limit": limit,
+                "within": within,
+                "cursor": after,
+            }
+            return remote.audit(self._connection, asked)
+        from kitaru.runtime.journal.audit import entries
+
+        return entries(
+            self.store,
+            by=by,
+            action=action,
+            flow=flow,
+            exec_id=exec_id,
+            since=begin,
+            until=end,
+            limit=limit,
+            within=within,
+            after=after,
+        )
 
     def run(
         self,
@@ -646,6 +714,62 @@ class KitaruClient(Explaining):
         from kitaru.ops.backup import restore
 
         return restore(source, to, replace=replace)
+
+
+class Tokens:
+    """Tokens of a service of the store: `KitaruClient.tokens`.
+
+    Example:
+        made = client.tokens.create("ci", "operator", flows=["review"])
+        made.secret                       # kit_…, shown only here
+        client.tokens.revoke("ci")
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def create(
+        self,
+        name: str,
+        role: str,
+        *,
+        flows: Sequence[str] = (),
+        expires: timedelta | None = None,
+    ) -> CreatedToken:
+        """Create a token. Only the result contains it; the store contains its digest.
+
+        Args:
+            name: what answers and audit entries name.
+            role: `viewer`, `approver`, `operator` or `admin`.
+            flows: names of flows, or patterns such as `billing-*`. Default: all flows.
+            expires: how long it is valid. Default: until it is revoked.
+
+        Raises:
+            UsageError: the name, the role or a flow is not valid, or the time is not positive.
+            EnvironmentFailure: the store cannot be written.
+        """
+        refuse_while_importing("client.tokens.create(…)")
+        from kitaru.ops.tokens import create_token
+
+        return create_token(self._store, name, role, flows=flows, expires=expires)
+
+    def list(self, *, sessions: bool = False) -> builtins.list[Token]:
+        """Return the tokens, the oldest first; with `sessions`, those of people who logged in."""
+        from kitaru.ops.tokens import list_tokens
+
+        return list_tokens(self._store, sessions=sessions)
+
+    def revoke(self, named: str) -> Token:
+        """Revoke a token by its id, prefix or name, and the sessions that began with it.
+
+        Raises:
+            NotFound: there is no such token.
+            UsageError: several valid tokens have that name.
+        """
+        refuse_while_importing("client.tokens.revoke(…)")
+        from kitaru.ops.tokens import revoke_token
+
+        return revoke_token(self._store, named)
 
 
 class DeployedFlows(Deployments):

@@ -233,6 +233,10 @@ class StoreDenied(EnvironmentFailure):
     """The store rejected the credentials."""
 
 
+class RoleDenied(EnvironmentFailure):
+    """The role of a token or a person does not allow the operation on a service."""
+
+
 class StoreUnsuitable(EnvironmentFailure):
     """The store ignores create-if-absent, or its bucket or table does not exist."""
 

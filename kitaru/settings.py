@@ -142,6 +142,12 @@ KINDS: Mapping[str, Kind] = {
     "airflow": Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
     "airflow_url": Kind(None, _is_text, "the URL of Airflow's API server"),
     "argo_url": Kind(None, _is_text, "the URL of Argo's server"),
+    "oidc": Kind(
+        {}, _is_texts, 'a table, {"issuer": "https://…", "client_id": "kitaru"}', json.loads
+    ),
+    "oidc_roles": Kind(
+        {}, _is_texts, 'a table of group to role, {"reviewers": "approver of review"}', json.loads
+    ),
     "base_image": Kind(None, _is_text, "an image reference"),
     "require_hashes": Kind(False, lambda v: type(v) is bool, "true or false", _parse_bool),
     "include": Kind([], _is_list, 'a list of patterns, ["prompts/**"]', json.loads),

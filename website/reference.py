@@ -47,6 +47,8 @@ SETTINGS = {
     "airflow_url": "The Airflow server whose runs commands answer and cancel.",
     "argo": "Options of the Argo Workflows target.",
     "argo_url": "The server of Argo Workflows whose runs commands start, answer and end.",
+    "oidc": "The provider of OpenID Connect with which people log in to `kitaru serve`.",
+    "oidc_roles": "The role of each of its groups, such as `approver of review`.",
     "base_image": "The image that the Dockerfile builds on; steps run on it if `image` is not set.",
     "require_hashes": "Fail if a requirement has no hash, or an image no digest.",
     "include": "Files to bundle in addition to those that the code names.",

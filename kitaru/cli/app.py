@@ -63,6 +63,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "stack": "Show the settings in force, and manage stacks.",
         "model": "Show model aliases, and what models cost.",
         "store": "Check, back up and verify a store; remove old executions.",
+        "tokens": "Create, list and revoke tokens of `kitaru serve`.",
+        "audit": "Show who answered, invoked, deployed or changed something.",
         "secrets": "Store secrets for this user, and show where each is found.",
     },
 }

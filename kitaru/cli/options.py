@@ -87,6 +87,13 @@ def age(context: click.Context, option: click.Parameter, value: str) -> timedelt
     return timedelta(**{_UNITS[unit]: int(number)})
 
 
+def optional_age(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> timedelta | None:
+    """Parse a duration that may be missing. A click callback."""
+    return None if value is None else age(context, option, value)
+
+
 def flow(function: F) -> F:
     """Add the argument `FLOW`."""
     return click.argument("flow", metavar="FLOW", shell_complete=completion.flows)(function)

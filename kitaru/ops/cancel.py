@@ -13,6 +13,7 @@ from kitaru.ops.show import show
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.engine.waits import select_wait
 from kitaru.runtime.journal import children, rounds
+from kitaru.runtime.journal.audit import audited
 from kitaru.runtime.journal.journal import Journal
 from kitaru.wire import keys
 from kitaru.wire.actors import actor
@@ -45,16 +46,25 @@ def cancel(store: Store, exec_id: str) -> Cancelled:
         EnvironmentFailure: the execution is cancelled, but the orchestrator cannot be notified.
     """
     journal = Journal.open(store, exec_id)
+    with audited(store, "cancel", flow=journal.execution.flow, exec_id=exec_id):
+        _cancel(journal)
+    return _cancelled(journal)
+
+
+def _cancel(journal: Journal) -> None:
     # If this process is killed now, no other process writes a state for a cancelled execution.
     journal.ensure_listed()
     if journal.finish(EndRecord("cancelled", None, now(), by=actor())).status == "completed":
         raise StateError(
-            f"The execution {exec_id} is completed; there is nothing to cancel.",
+            f"The execution {journal.exec_id} is completed; there is nothing to cancel.",
             help=hints.get_help(journal),
         )
+
+
+def _cancelled(journal: Journal) -> Cancelled:
     notice = _stop(journal)
-    _stop_children(store, exec_id)
-    return Cancelled(show(store, exec_id), notice)
+    _stop_children(journal.store, journal.exec_id)
+    return Cancelled(show(journal.store, journal.exec_id), notice)
 
 
 def _stop(journal: Journal) -> Notice | None:
@@ -89,5 +99,7 @@ def abort(store: Store, exec_id: str, wait: str | None = None) -> Cancelled:
     """
     journal = Journal.open(store, exec_id)
     request = select_wait(journal, wait, any_pending=True)
-    journal.answer(WaitAnswer(request.name, "abort", None, now(), by=actor()))
-    return cancel(store, exec_id)
+    with audited(store, "abort", request.name, flow=journal.execution.flow, exec_id=exec_id):
+        journal.answer(WaitAnswer(request.name, "abort", None, now(), by=actor()))
+        _cancel(journal)
+    return _cancelled(journal)

@@ -22,6 +22,7 @@ from kitaru.ops.flow_ref import Location
 from kitaru.ops.invoke import FlowDeployment, FlowHere
 from kitaru.ops.schedules import declare
 from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, check_tag
+from kitaru.runtime.journal.audit import audited
 from kitaru.stores import resolve_store
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def _kept(compiled: Compiled, store: Store, tags: Sequence[str]) -> Deployment:
     from kitaru_targets import deploy
 
     deployments = Deployments(store)
-    made = deploy.deploy(compiled.build, store)
+    with audited(store, "deploy", compiled.target_name, flow=compiled.plan.flow):
+        made = deploy.deploy(compiled.build, store)
     first = [] if DEFAULT_TAG in deployments.tags(made.flow) else [DEFAULT_TAG]
     for tag in dict.fromkeys([*first, *tags]):
         made = deployments.tag(f"{made.flow}@{made.version}", tag)

@@ -27,6 +27,7 @@ from kitaru.runtime.executions.deployments import (
     parse,
 )
 from kitaru.runtime.journal import launches, rounds
+from kitaru.runtime.journal.audit import audited
 from kitaru.runtime.journal.journal import Journal
 from kitaru.status import ExecutionStatus
 from kitaru.stores import resolve_store
@@ -189,11 +190,12 @@ def invoke(
     asked = LaunchRecord(version.flow, dict(inputs), version.number, tag=version.tag)
     exec_id = exec_id or new_execution_id()
     # The call may be repeated with the number of the version, after its tag was moved.
-    if replace(launches.record_launch(store, exec_id, asked), tag=version.tag) != asked:
-        raise StateError(
-            f"The execution {exec_id} was started from another version, or with other inputs.",
-            help="Omit its id to start another one.",
-        )
+    with audited(store, "invoke", version.version, flow=version.flow, exec_id=exec_id):
+        if replace(launches.record_launch(store, exec_id, asked), tag=version.tag) != asked:
+            raise StateError(
+                f"The execution {exec_id} was started from another version, or with other inputs.",
+                help="Omit its id to start another one.",
+            )
     means = means or Means()
     try:
         done = move(store, exec_id, means)

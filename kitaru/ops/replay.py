@@ -19,6 +19,7 @@ from kitaru.ops.submit import (
 from kitaru.runtime.engine.inputs import changed_json
 from kitaru.runtime.executions.replay import Changes, adopt
 from kitaru.runtime.journal import launches
+from kitaru.runtime.journal.audit import audited
 from kitaru.runtime.journal.journal import Journal
 from kitaru.wire.structs import replace
 
@@ -45,6 +46,12 @@ def replay(store: Store, exec_id: str, changes: Changes, *, submits: bool = True
         EnvironmentFailure: a package or an SDK is missing, or the store or the service refused.
     """
     source = Journal.open(store, exec_id)
+    with audited(store, "replay", changes.start, flow=source.execution.flow, exec_id=exec_id):
+        return _replay(source, changes, submits=submits)
+
+
+def _replay(source: Journal, changes: Changes, *, submits: bool) -> Resumed:
+    store = source.store
     if source.execution.mode == "local":
         return Resumed(replay_here(load_flow(source.execution), source, changes))
     document = None
@@ -55,7 +62,7 @@ def replay(store: Store, exec_id: str, changes: Changes, *, submits: bool = True
     if submits:
         (check_process if runs_here(source) else check_service)(source)
     replayed = adopt(source, changes, document)
-    launch = launches.recall(store, exec_id)
+    launch = launches.recall(store, source.exec_id)
     if launch is not None:
         inputs = {**launch.inputs, **changes.inputs}
         launches.record_launch(store, replayed.exec_id, replace(launch, inputs=inputs))

@@ -15,6 +15,7 @@ from kitaru.local_flow import handle_of_ended, run_execution
 from kitaru.ops.advance import Means, move, submit
 from kitaru.ops.submit import Submission, handle_of, residual_images
 from kitaru.runtime.engine.local_run import running_here
+from kitaru.runtime.journal.audit import audited
 from kitaru.runtime.journal.journal import Journal
 
 if TYPE_CHECKING:
@@ -62,13 +63,18 @@ def resume(
         EnvironmentFailure: the SDK is missing, or the store or the service refused.
     """
     journal = Journal.open(store, exec_id)
-    if journal.execution.mode == "deployed":
-        return _resume_there(journal, again, options or {})
+    with audited(store, "resume", flow=journal.execution.flow, exec_id=exec_id):
+        if journal.execution.mode == "deployed":
+            return _resume_there(journal, again, options or {})
+        return _resume_here(journal)
+
+
+def _resume_here(journal: Journal) -> Resumed:
     run = running_here(journal)
     # The journal decides: the body may not have reached the point where it parks.
     if run is not None and run.phase == "running" and journal.state().status == "running":
         raise StateError(
-            f"The execution {exec_id} is running in this process.",
+            f"The execution {journal.exec_id} is running in this process.",
             help="Wait for it with .wait() of its handle.",
         )
     return Resumed(continue_here(journal))

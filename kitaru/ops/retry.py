@@ -10,6 +10,7 @@ from kitaru.ops.advance import submit
 from kitaru.ops.resume import Resumed, continue_here
 from kitaru.ops.submit import handle_of
 from kitaru.runtime.engine.local_run import running_here
+from kitaru.runtime.journal.audit import audited
 from kitaru.runtime.journal.journal import Journal
 
 if TYPE_CHECKING:
@@ -35,15 +36,16 @@ def retry(store: Store, exec_id: str) -> Resumed:
             f"The execution {exec_id} has not failed, it is {status}.",
             help=_instead(journal, status),
         )
-    if journal.execution.mode == "deployed":
-        submission = submit(journal)
-        return Resumed(handle_of(journal, submission), submission)
-    run = running_here(journal)
-    if run is not None:
-        # The failure is recorded, but its thread must end before another thread can run the
-        # execution.
-        run.wait_until_idle()
-    return Resumed(continue_here(journal, cache=False))
+    with audited(store, "retry", flow=journal.execution.flow, exec_id=exec_id):
+        if journal.execution.mode == "deployed":
+            submission = submit(journal)
+            return Resumed(handle_of(journal, submission), submission)
+        run = running_here(journal)
+        if run is not None:
+            # The failure is recorded, but its thread must end before another thread can run the
+            # execution.
+            run.wait_until_idle()
+        return Resumed(continue_here(journal, cache=False))
 
 
 def _instead(journal: Journal, status: str) -> str:

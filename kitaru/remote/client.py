@@ -7,7 +7,7 @@ the service does not offer raises UsageError.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -17,6 +17,7 @@ from kitaru.compat.client import overridden
 from kitaru.errors import NotFound, UsageError
 from kitaru.ops.model_usage import By, Usage
 from kitaru.ops.schedules import Schedule
+from kitaru.ops.tokens import CreatedToken, Token
 from kitaru.remote.connection import Connection
 from kitaru.remote.view import (
     RemoteExecutionView,
@@ -27,6 +28,7 @@ from kitaru.remote.view import (
 from kitaru.runtime.executions.comparison import Comparison, Row, Side
 from kitaru.runtime.executions.deployments import Deployment
 from kitaru.runtime.executions.listing import Listed, Page
+from kitaru.runtime.journal.audit import AuditEntry, AuditPage
 from kitaru.runtime.journal.effort import Effort
 from kitaru.runtime.journal.json_diff import Difference
 from kitaru.runtime.memory.memories import Entry, Version
@@ -603,6 +605,45 @@ class RemoteArtifacts:
             if one.id == artifact_id:
                 return one
         raise NotFound(f"There is no artifact {artifact_id!a}.")
+
+
+class RemoteTokens:
+    """The tokens of a service: `KitaruClient(URL).tokens`, for admins."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(
+        self,
+        name: str,
+        role: str,
+        *,
+        flows: Sequence[str] = (),
+        expires: timedelta | None = None,
+    ) -> CreatedToken:
+        """Create a token; see `Tokens.create`."""
+        refuse_while_importing("client.tokens.create(…)")
+        seconds = None if expires is None else expires.total_seconds()
+        body = {"name": name, "role": role, "flows": [*flows], "expires_seconds": seconds}
+        found = self._connection.send("POST", "tokens", body=body)
+        return CreatedToken(found["secret"], Token.from_dict(found["token"]))
+
+    def list(self, *, sessions: bool = False) -> builtins.list[Token]:
+        """Return the tokens, the oldest first; see `Tokens.list`."""
+        found = self._connection.get("tokens", sessions=sessions)
+        return [Token.from_dict(one) for one in found["items"]]
+
+    def revoke(self, named: str) -> Token:
+        """Revoke a token by its id, prefix or name; see `Tokens.revoke`."""
+        refuse_while_importing("client.tokens.revoke(…)")
+        return Token.from_dict(self._connection.send("DELETE", "tokens", named))
+
+
+def audit(connection: Connection, asked: Mapping[str, Any]) -> AuditPage:
+    """Return a page of the audit log; see `KitaruClient.audit`."""
+    found = connection.get("audit", **asked)
+    items = [AuditEntry(**one) for one in found["items"]]
+    return AuditPage(items, found["looked_at"], found["next_cursor"])
 
 
 def model_usage(

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruError, StoreUnavailable
+from kitaru.ops.access import VIEWER
 from kitaru.ops.dispatch import Dispatcher
 from kitaru.server import (
+    audit,
     executions,
     flows,
     memory,
@@ -24,16 +26,21 @@ from kitaru.server import (
     pages,
     problems,
     schedules,
+    tokens,
     usage,
     waits,
 )
+from kitaru.server.access import authorize, check_declared, needs
+from kitaru.server.accounts import Accounts
 from kitaru.server.feeds import Feeds
 from kitaru.server.guard import LOOPBACK, Guard, Limits, allowed_hosts
 from kitaru.server.models import Health, Problem
-from kitaru.server.sessions import Sessions
 from kitaru.stores.base import Store
 from kitaru.version import VERSION
 from kitaru.wire import keys
+
+if TYPE_CHECKING:
+    from kitaru.server.oidc import OpenIDConnect
 
 _DESCRIPTION = """Executions, waits, deployed flows, schedules and memory of one Kitaru store.
 
@@ -47,6 +54,8 @@ def make_app(
     host: str = "127.0.0.1",
     allow_hosts: Iterable[str] = (),
     token: str | None = None,
+    has_accounts: bool | None = None,
+    oidc: OpenIDConnect | None = None,
     limits: Limits | None = None,
     dispatcher: Dispatcher | None = None,
     is_stopping: Callable[[], bool] = lambda: False,
@@ -56,7 +65,9 @@ def make_app(
     Args:
         host: the address it listens on. On loopback it answers to the names of loopback.
         allow_hosts: further names that clients use, as in the Host header.
-        token: the token that each request must contain. Default: none is required.
+        token: a token of the role admin, besides those of the store.
+        has_accounts: whether each request needs a token or a session. Default: if `token` is set.
+        oidc: the provider with which people log in.
         limits: limits of requests.
         dispatcher: the dispatcher of this process, which continues what requests record.
         is_stopping: whether the process is about to end: it is not ready, and streams end.
@@ -65,7 +76,7 @@ def make_app(
         title="Kitaru",
         version=VERSION,
         description=_DESCRIPTION,
-        openapi_url="/openapi.json",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         default_response_class=problems.JSON,
@@ -73,6 +84,7 @@ def make_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         lifespan=_lifespan,
+        dependencies=[Depends(authorize)],
     )
     app.state.client = KitaruClient(store)
     app.state.dispatcher = dispatcher
@@ -80,7 +92,9 @@ def make_app(
     measured = metrics.Metrics()
     app.state.feeds = Feeds(store, measured, is_stopping)
     is_secure = host not in LOOPBACK
-    sessions = None if token is None else Sessions(token, is_secure=is_secure)
+    accounts = None
+    if token is not None or has_accounts:
+        accounts = Accounts(store, token, is_secure=is_secure)
     app.add_exception_handler(KitaruError, pages.problem_for_people(problems.of_kitaru))
     app.add_exception_handler(
         RequestValidationError, pages.problem_for_people(problems.of_validation)
@@ -88,14 +102,15 @@ def make_app(
     app.add_exception_handler(HTTPException, pages.problem_for_people(problems.of_http))
     app.add_exception_handler(Exception, pages.problem_for_people(problems.of_bug))
     _add_status(app, store, measured, is_stopping)
-    for module in (executions, waits, flows, schedules, memory, usage):
+    for module in (executions, waits, flows, schedules, memory, usage, tokens, audit):
         app.include_router(module.router)
-    pages.add_pages(app, sessions)
+    pages.add_pages(app, accounts, oidc)
     _describe_problems(app.openapi())
+    check_declared(app.routes)
     return Guard(
         app,
         hosts=allowed_hosts(host, allow_hosts),
-        sessions=sessions,
+        accounts=accounts,
         metrics=measured,
         limits=limits or Limits(),
     )
@@ -134,7 +149,14 @@ def _describe_problems(openapi: dict[str, Any]) -> None:
 def _add_status(
     app: FastAPI, store: Store, measured: metrics.Metrics, is_stopping: Callable[[], bool]
 ) -> None:
+    @app.get("/openapi.json", include_in_schema=False)
+    @needs(VIEWER)
+    def read_openapi() -> Response:
+        """Return the OpenAPI document."""
+        return JSONResponse(app.openapi())
+
     @app.get("/healthz", response_model=Health, tags=["service"])
+    @needs(None)
     def healthz() -> dict[str, Any]:
         """Return whether the process runs."""
         return {"status": "ok"}
@@ -145,6 +167,7 @@ def _add_status(
         tags=["service"],
         responses={503: {"model": Problem, "description": "The store cannot be read."}},
     )
+    @needs(None)
     def readyz() -> dict[str, Any]:
         """Return whether the service can answer requests: it reads the store."""
         if is_stopping():
@@ -153,6 +176,7 @@ def _add_status(
         return {"status": "ok"}
 
     @app.get("/metrics", tags=["service"], response_class=Response)
+    @needs(VIEWER, of_all=True)
     def read_metrics() -> Response:
         """Return the metrics of the service in the text format of Prometheus."""
         return Response(measured.text(), media_type=metrics.CONTENT_TYPE)

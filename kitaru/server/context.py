@@ -11,15 +11,11 @@ from kitaru.client import KitaruClient
 from kitaru.ops.dispatch import Dispatcher
 from kitaru.ops.show import show
 from kitaru.ops.submit import Submission
+from kitaru.server.access import authorize
 from kitaru.server.models import Problem
 from kitaru.stores.base import Store
 
 MOST = 500
-
-
-def _client(request: Request) -> KitaruClient:
-    client: KitaruClient = request.app.state.client
-    return client
 
 
 def _dispatcher(request: Request) -> Dispatcher | None:
@@ -27,7 +23,7 @@ def _dispatcher(request: Request) -> Dispatcher | None:
     return dispatcher
 
 
-Client = Annotated[KitaruClient, Depends(_client)]
+Client = Annotated[KitaruClient, Depends(authorize)]
 Dispatching = Annotated[Any, Depends(_dispatcher)]
 Exec = Annotated[
     str,
@@ -44,7 +40,7 @@ Within = Annotated[int, Query(ge=1, le=10**6, description="Search the newest N e
 _PROBLEMS = {
     400: "The request is not valid.",
     401: "The token is missing or wrong.",
-    403: "The request comes from a page of another site.",
+    403: "The role does not allow it, or the request comes from a page of another site.",
     404: "There is no such resource.",
     409: "The state does not allow the operation.",
     413: "The request is too large.",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
+from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.cancel import cancel
 from kitaru.ops.replay import replay
 from kitaru.ops.resume import check_elsewhere, resume
@@ -18,6 +19,7 @@ from kitaru.runtime.executions.invocation_ref import execution_id
 from kitaru.runtime.executions.replay import Changes
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.server import models
+from kitaru.server.access import needs
 from kitaru.server.context import (
     Client,
     Cursor,
@@ -58,6 +60,7 @@ Watched = Annotated[Feeds, Depends(_feeds)]
 
 
 @router.get("", response_model=models.ExecutionPage, responses=problems(404))
+@needs(VIEWER)
 def list_executions(
     client: Client,
     flow: Annotated[str | None, Query(description="Only executions of this flow.")] = None,
@@ -96,6 +99,7 @@ def list_executions(
 
 
 @router.get("/{exec_id}", response_model=models.Execution, responses=problems(404))
+@needs(VIEWER)
 def get_execution(
     client: Client,
     exec_id: Exec,
@@ -107,6 +111,7 @@ def get_execution(
 
 
 @router.get("/{exec_id}/calls", response_model=models.Calls, responses=problems(404))
+@needs(VIEWER)
 def list_calls(
     client: Client, exec_id: Exec, invocation: Invocation = None, limit: Limit = 100, skip: Skip = 0
 ) -> dict[str, Any]:
@@ -116,6 +121,7 @@ def list_calls(
 
 
 @router.get("/{exec_id}/logs", response_model=models.Log, responses=problems(404))
+@needs(VIEWER)
 def read_log(
     client: Client, exec_id: Exec, invocation: Invocation = None, limit: Limit = 100, skip: Skip = 0
 ) -> dict[str, Any]:
@@ -127,6 +133,7 @@ def read_log(
 @router.get(
     "/{exec_id}/logs/follow", response_class=StreamingResponse, responses=problems(404) | STREAM
 )
+@needs(VIEWER)
 def follow_log(client: Client, exec_id: Exec, feeds: Watched) -> StreamingResponse:
     """Stream the output of an execution until it has ended.
 
@@ -138,6 +145,7 @@ def follow_log(client: Client, exec_id: Exec, feeds: Watched) -> StreamingRespon
 
 
 @router.get("/{exec_id}/events", response_class=StreamingResponse, responses=problems(404) | STREAM)
+@needs(VIEWER)
 def follow_execution(client: Client, exec_id: Exec, feeds: Watched) -> StreamingResponse:
     """Stream the changes of an execution until it has ended.
 
@@ -149,6 +157,7 @@ def follow_execution(client: Client, exec_id: Exec, feeds: Watched) -> Streaming
 
 
 @router.get("/{exec_id}/artifacts", response_model=models.ArtifactPage, responses=problems(404))
+@needs(VIEWER)
 def list_artifacts(
     client: Client, exec_id: Exec, limit: Limit = 100, skip: Skip = 0
 ) -> dict[str, Any]:
@@ -160,6 +169,7 @@ def list_artifacts(
 @router.get(
     "/{exec_id}/artifacts/{name:path}", response_model=models.Artifact, responses=problems(404, 409)
 )
+@needs(VIEWER)
 def get_artifact(client: Client, exec_id: Exec, name: Name) -> dict[str, Any]:
     """Return a stored value as JSON, or a preview of a large one."""
     journal = client.executions.get(exec_id).journal
@@ -181,6 +191,7 @@ def get_artifact(client: Client, exec_id: Exec, name: Name) -> dict[str, Any]:
     responses=problems(404, 409)
     | {200: {"description": "The value as JSON.", "content": {"application/octet-stream": {}}}},
 )
+@needs(VIEWER)
 def download_artifact(client: Client, exec_id: Exec, name: Name) -> JSON:
     """Return a whole stored value as a file with JSON."""
     journal = client.executions.get(exec_id).journal
@@ -193,12 +204,14 @@ def download_artifact(client: Client, exec_id: Exec, name: Name) -> JSON:
 
 
 @router.get("/{exec_id}/lineage", response_model=models.Lineage, responses=problems(404))
+@needs(VIEWER)
 def get_lineage(client: Client, exec_id: Exec, invocation: Invocation = None) -> dict[str, Any]:
     """Return, by invocation, the earlier invocations whose results it used."""
     return {"parents": client.executions.lineage(exec_id, invocation)}
 
 
 @router.get("/{exec_id}/diff/{other}", response_model=models.Comparison, responses=problems(404))
+@needs(VIEWER)
 def diff_executions(
     client: Client,
     exec_id: Exec,
@@ -211,6 +224,7 @@ def diff_executions(
 
 
 @router.post("/{exec_id}/cancel", response_model=models.Started, responses=problems(404, 409, 415))
+@needs(OPERATOR)
 def cancel_execution(client: Client, exec_id: Exec) -> dict[str, Any]:
     """Cancel an execution. It stops at its next durable call, wherever it runs."""
     whole = execution_id(client.store, exec_id)
@@ -219,6 +233,7 @@ def cancel_execution(client: Client, exec_id: Exec) -> dict[str, Any]:
 
 
 @router.post("/{exec_id}/resume", response_model=models.Started, responses=problems(404, 409, 415))
+@needs(OPERATOR)
 def resume_execution(
     client: Client,
     exec_id: Exec,
@@ -233,6 +248,7 @@ def resume_execution(
 
 
 @router.post("/{exec_id}/retry", response_model=models.Started, responses=problems(404, 409, 415))
+@needs(OPERATOR)
 def retry_execution(client: Client, exec_id: Exec) -> dict[str, Any]:
     """Retry a failed execution of a deployed flow. Recorded checkpoints do not run again."""
     whole = execution_id(client.store, exec_id)
@@ -243,6 +259,7 @@ def retry_execution(client: Client, exec_id: Exec) -> dict[str, Any]:
 @router.post(
     "/{exec_id}/replay", response_model=models.Started, responses=problems(404, 409, 413, 415)
 )
+@needs(OPERATOR)
 def replay_execution(client: Client, exec_id: Exec, body: models.ReplayChanges) -> dict[str, Any]:
     """Start a new execution that reuses the records before `start`, on the target of the source."""
     whole = execution_id(client.store, exec_id)

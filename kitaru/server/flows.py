@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path
 
+from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.dispatch import means_of
 from kitaru.ops.invoke import find, invoke
 from kitaru.runtime.journal import launches
 from kitaru.server import models
+from kitaru.server.access import needs
 from kitaru.server.context import Client, Dispatching, problems, started
 from kitaru.stores.base import Store
 
@@ -21,6 +23,7 @@ Tag = Annotated[str, Path(description="Name of a tag.")]
 
 
 @router.get("", response_model=models.Flows, responses=problems())
+@needs(VIEWER)
 def list_flows(client: Client) -> dict[str, Any]:
     """List the deployed flows, each with its newest version and its tags."""
     deployments = client.deployments
@@ -33,6 +36,7 @@ def list_flows(client: Client) -> dict[str, Any]:
 
 
 @router.get("/{flow}", response_model=models.Versions, responses=problems(404))
+@needs(VIEWER)
 def list_versions(client: Client, flow: Flow) -> dict[str, Any]:
     """List the versions of a flow, newest first."""
     found = client.deployments.list(flow)
@@ -42,6 +46,7 @@ def list_versions(client: Client, flow: Flow) -> dict[str, Any]:
 
 
 @router.get("/{flow}/versions/{version}", response_model=models.Version, responses=problems(404))
+@needs(VIEWER)
 def get_version(
     client: Client,
     flow: Flow,
@@ -54,6 +59,7 @@ def get_version(
 @router.put(
     "/{flow}/tags/{tag}", response_model=models.Version, responses=problems(404, 409, 413, 415)
 )
+@needs(OPERATOR)
 def move_tag(client: Client, flow: Flow, tag: Tag, body: models.TagMove) -> dict[str, Any]:
     """Move a tag to a version. Executions keep the version that they started with."""
     found = find(client.store, flow, version=body.version)
@@ -61,6 +67,7 @@ def move_tag(client: Client, flow: Flow, tag: Tag, body: models.TagMove) -> dict
 
 
 @router.delete("/{flow}/tags/{tag}", status_code=204, responses=problems(404, 409))
+@needs(OPERATOR)
 def remove_tag(client: Client, flow: Flow, tag: Tag) -> None:
     """Remove a tag. Its version stays deployed."""
     client.deployments.untag(flow, tag)
@@ -72,6 +79,7 @@ def remove_tag(client: Client, flow: Flow, tag: Tag) -> None:
     status_code=201,
     responses=problems(404, 409, 413, 415),
 )
+@needs(OPERATOR)
 def invoke_flow(
     client: Client,
     flow: Flow,

@@ -17,14 +17,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kitaru.errors import KitaruError
+from kitaru.ops.access import Principal
+from kitaru.server.access import called_by, principal
+from kitaru.server.accounts import Accounts
 from kitaru.server.metrics import Metrics
-from kitaru.server.problems import ProblemJSON, problem
+from kitaru.server.problems import ProblemJSON, of_error, problem
 from kitaru.server.records import log
-from kitaru.server.sessions import Sessions
 from kitaru.wire.actors import acting_as
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -38,6 +42,8 @@ _FORM = "application/x-www-form-urlencoded"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# Who has not logged in yet.
+_NOBODY = Principal("nobody", ())
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -68,15 +74,13 @@ class Guard:
         app: ASGIApp,
         *,
         hosts: frozenset[str],
-        sessions: Sessions | None,
+        accounts: Accounts | None,
         metrics: Metrics,
         limits: Limits,
     ) -> None:
         self._app = app
         self._hosts = hosts
-        self._sessions = sessions
-        # The name that answers, cancellations and tags record. Everybody has the same token.
-        self._caller = "http" if sessions is None else "http with token"
+        self._accounts = accounts
         self._metrics = metrics
         self._limits = limits
 
@@ -92,10 +96,21 @@ class Guard:
         self._metrics.in_flight.inc()
         try:
             refused = self._refusal(scope, headers)
-            if refused is not None:
+            caller = await self._caller(scope, headers) if refused is None else None
+            if caller is None:
+                refused = refused or self._without_token(scope, headers)
+            else:
+                exchange.caller = caller.name
+                refused = self._wrong_body(scope, headers)
+            if refused is not None or caller is None:
+                assert refused is not None
                 await refused(scope, receive, exchange.send)
             else:
-                await self._answer(scope, headers, receive, exchange)
+                with called_by(caller), acting_as(caller.name):
+                    await self._answer(scope, receive, exchange)
+        except KitaruError as error:
+            # The store cannot be read, so it is not known who sends the request.
+            await of_error(error)(scope, receive, exchange.send)
         except Exception as error:
             # The app has sent a problem, unless a part of the response was sent before.
             log(logging.ERROR, "bug", error, request_id=request_id)
@@ -124,23 +139,27 @@ class Guard:
                 403, "OriginRefused", "The request comes from a page of another site.",
                 help="Send requests from programs, or from pages of the service itself.",
             )  # fmt: skip
-        return self._without_token(scope, headers) or self._wrong_body(scope, headers)
+        return None
 
-    def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
+    async def _caller(self, scope: Scope, headers: Headers) -> Principal | None:
+        """Return who sends a request, None if that must be known and is not."""
         path = scope["path"]
-        if self._sessions is None or path == _LOGIN or path.startswith(_STATIC):
-            return None
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._sessions.is_token(given):
-            return None
-        if self._sessions.accepts(headers.get("cookie", "")):
-            return None
+        if self._accounts is None or path in OPEN:
+            return principal()
+        if path == _LOGIN or path.startswith((_STATIC, f"{_LOGIN}/")):
+            return _NOBODY
+        sent = headers.get("authorization", ""), headers.get("cookie", "")
+        found = self._accounts.known(*sent)
+        return found or await run_in_threadpool(self._accounts.find, *sent)
+
+    def _without_token(self, scope: Scope, headers: Headers) -> Response:
+        path = scope["path"]
         if scope["method"] in _SAFE and is_page(path) and "text/html" in headers.get("accept", ""):
             query = scope["query_string"].decode("latin-1")
             wanted = f"{path}?{query}" if query else path
             return RedirectResponse(f"{_LOGIN}?to={quote(wanted, safe='')}", 303)
         return problem(
-            401, "TokenRequired", "The request has no token, or not the token of the service.",
+            401, "TokenRequired", "The request has no token, or one that is not valid.",
             help="Send the header: Authorization: Bearer TOKEN",
             headers={"www-authenticate": 'Bearer realm="kitaru"'},
         )  # fmt: skip
@@ -170,9 +189,7 @@ class Guard:
             help="Store large values elsewhere, and send their address.",
         )  # fmt: skip
 
-    async def _answer(
-        self, scope: Scope, headers: Headers, receive: Receive, exchange: _Exchange
-    ) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:
             body = await asyncio.wait_for(self._body(receive), self._limits.body_seconds)
         except TimeoutError:
@@ -195,8 +212,7 @@ class Guard:
             given = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        with acting_as(self._caller):
-            await self._app(scope, whole, exchange.send)
+        await self._app(scope, whole, exchange.send)
 
     async def _body(self, receive: Receive) -> bytes | None:
         """Return the body of a request; None if it is too large."""
@@ -224,7 +240,7 @@ class Guard:
         log(
             logging.INFO, "request", request_id=exchange.request_id, method=method,
             path=scope["path"], route=route, status=exchange.status, ms=round(seconds * 1000, 1),
-            bytes=exchange.bytes,
+            bytes=exchange.bytes, by=exchange.caller,
         )  # fmt: skip
 
 
@@ -237,6 +253,7 @@ class _Exchange:
         self.status = 0
         self.bytes = 0
         self.is_stream = False
+        self.caller = ""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

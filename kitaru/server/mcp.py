@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Annotated, Any
 
@@ -22,8 +24,10 @@ from starlette.routing import BaseRoute
 
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruError
+from kitaru.ops.access import APPROVER, OPERATOR, VIEWER
 from kitaru.ops.model_usage import By
 from kitaru.server import executions, flows, memory, usage, waits
+from kitaru.server.access import client_for, need_of, needs
 from kitaru.server.models import Answer, Invoke, MemoryWrite, ReplayChanges, TagMove
 from kitaru.server.previews import within
 from kitaru.status import ExecutionStatus
@@ -47,6 +51,7 @@ Invocation = Annotated[str | None, Field(description="Only this invocation.")]
 Flow = Annotated[str, Field(description="Name of a deployed flow.")]
 Scope = Annotated[str, Field(description="`namespace:NAME`, `flow:NAME` or `execution:ID`.")]
 
+_limited: ContextVar[KitaruClient | None] = ContextVar("kitaru_mcp_client", default=None)
 _READ = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _WRITE = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=True)
 _DESTROY = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=True)
@@ -87,18 +92,26 @@ def routes(server: MCPServer[Any]) -> list[BaseRoute]:
     """
     # The guard of the service checks Host and Origin.
     security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    return server.streamable_http_app(
+    found = server.streamable_http_app(
         stateless_http=True, json_response=True, transport_security=security
     ).routes
+    for route in found:
+        # Each tool checks the role that it needs.
+        needs(VIEWER)(route.endpoint)  # type: ignore[attr-defined]
+    return found
 
 
 def _tool(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a tool that calls a function in a thread, and returns its document as text."""
+    need, tools = need_of(function), function.__self__  # type: ignore[attr-defined]
+    if need is None:
+        raise RuntimeError(f"No role is declared for the tool {function.__name__}.")
 
     @wraps(function)
     async def call(**arguments: Any) -> str:
         try:
-            document = await to_thread.run_sync(lambda: function(**arguments))
+            with _using(client_for(tools.whole, need)):
+                document = await to_thread.run_sync(lambda: function(**arguments))
         except KitaruError as error:
             help = f"\n{error.help}" if error.help else ""
             raise ToolError(f"{type(error).__name__}: {error.message}{help}") from error
@@ -107,6 +120,15 @@ def _tool(function: Callable[..., Any]) -> Callable[..., Any]:
     call.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
     call.__annotations__ = inspect.get_annotations(function, eval_str=True)
     return call
+
+
+@contextmanager
+def _using(client: KitaruClient) -> Iterator[None]:
+    token = _limited.set(client)
+    try:
+        yield
+    finally:
+        _limited.reset(token)
 
 
 def _text(document: Any) -> str:
@@ -138,7 +160,12 @@ class _Tools:
     """The tools. The text of a method is the description that an agent reads."""
 
     def __init__(self, client: KitaruClient) -> None:
-        self._client = client
+        self.whole = client
+
+    @property
+    def _client(self) -> KitaruClient:
+        """The client of what the caller may use."""
+        return _limited.get() or self.whole
 
     @property
     def reading(self) -> tuple[Callable[..., Any], ...]:
@@ -167,6 +194,7 @@ class _Tools:
             self.delete_memory,
         )  # fmt: skip
 
+    @needs(VIEWER)
     def list_executions(
         self, flow: str | None = None, status: ExecutionStatus | None = None, limit: Limit = 20,
         cursor: Annotated[str, Field(description="`next_cursor` of the previous page.")] = "",
@@ -176,6 +204,7 @@ class _Tools:
             self._client, flow=flow, status=status, limit=limit, cursor=cursor
         )
 
+    @needs(VIEWER)
     def get_execution(
         self, exec_id: Exec, limit: Limit = 50,
         after: Annotated[str, Field(description="Only invocations after this one.")] = "",
@@ -183,22 +212,26 @@ class _Tools:
         """Return an execution: status, inputs, result, error, open waits, and its invocations."""
         return executions.get_execution(self._client, exec_id, limit, after)
 
+    @needs(VIEWER)
     def list_model_calls(
         self, exec_id: Exec, invocation: Invocation = None, limit: Limit = 10, skip: Skip = 0
     ) -> Any:
         """List the model calls of an execution: prompt, response, model, tokens and cost."""
         return executions.list_calls(self._client, exec_id, invocation, limit, skip)
 
+    @needs(VIEWER)
     def read_log(
         self, exec_id: Exec, invocation: Invocation = None, limit: Limit = 100, skip: Skip = 0
     ) -> Any:
         """Return the recorded output of an execution in order of time."""
         return executions.read_log(self._client, exec_id, invocation, limit, skip)
 
+    @needs(VIEWER)
     def list_artifacts(self, exec_id: Exec, limit: Limit = 50, skip: Skip = 0) -> Any:
         """List the stored values of an execution."""
         return executions.list_artifacts(self._client, exec_id, limit, skip)
 
+    @needs(VIEWER)
     def get_artifact(
         self, exec_id: Exec,
         name: Annotated[str, Field(description="Name of a value or an invocation.")],
@@ -206,14 +239,17 @@ class _Tools:
         """Return a stored value as JSON, or a part of a large one."""
         return executions.get_artifact(self._client, exec_id, name)
 
+    @needs(VIEWER)
     def get_lineage(self, exec_id: Exec, invocation: Invocation = None) -> Any:
         """Return, by invocation, the earlier invocations whose results it used."""
         return executions.get_lineage(self._client, exec_id, invocation)
 
+    @needs(VIEWER)
     def diff_executions(self, exec_id: Exec, other: Exec, limit: Limit = 50, skip: Skip = 0) -> Any:
         """Return the differences of the execution `other` from this one."""
         return executions.diff_executions(self._client, exec_id, other, limit, skip)
 
+    @needs(VIEWER)
     def list_waits(
         self, flow: str | None = None, limit: Limit = 20,
         cursor: Annotated[str, Field(description="`next_cursor` of the previous page.")] = "",
@@ -221,6 +257,7 @@ class _Tools:
         """List the questions that have no answer, each with the JSON schema of an answer."""
         return waits.list_waits(self._client, flow=flow, limit=limit, cursor=cursor)
 
+    @needs(APPROVER)
     def answer_wait(
         self, exec_id: Exec,
         wait: Annotated[str, Field(description="Name of the wait.")],
@@ -229,12 +266,14 @@ class _Tools:
         """Answer a wait, and continue the execution on its target. The first answer counts."""
         return waits.answer_wait(self._client, exec_id, wait, Answer(value=value))
 
+    @needs(APPROVER)
     def abort_wait(
         self, exec_id: Exec, wait: Annotated[str, Field(description="Name of the wait.")]
     ) -> Any:
         """Cancel the execution instead of answering its wait."""
         return waits.abort_wait(self._client, exec_id, wait)
 
+    @needs(OPERATOR)
     def invoke_flow(
         self, flow: Flow,
         inputs: Annotated[dict[str, Any], Field(description="The flow's inputs by name.")],
@@ -248,18 +287,22 @@ class _Tools:
         body = Invoke(inputs=inputs, tag=tag, version=version)
         return flows.invoke_flow(self._client, flow, body, key)
 
+    @needs(OPERATOR)
     def cancel_execution(self, exec_id: Exec) -> Any:
         """Cancel an execution. It stops at its next durable call, and cannot be continued."""
         return executions.cancel_execution(self._client, exec_id)
 
+    @needs(OPERATOR)
     def resume_execution(self, exec_id: Exec) -> Any:
         """Resume a deployed execution whose run has ended, on its target."""
         return executions.resume_execution(self._client, exec_id)
 
+    @needs(OPERATOR)
     def retry_execution(self, exec_id: Exec) -> Any:
         """Retry a failed execution of a deployed flow. Recorded checkpoints do not run again."""
         return executions.retry_execution(self._client, exec_id)
 
+    @needs(OPERATOR)
     def replay_execution(
         self, exec_id: Exec,
         start: Annotated[str, Field(description="First invocation to run again.")] = "",
@@ -280,14 +323,17 @@ class _Tools:
         )  # fmt: skip
         return executions.replay_execution(self._client, exec_id, changes)
 
+    @needs(VIEWER)
     def list_flows(self) -> Any:
         """List the deployed flows, each with its newest version and its tags."""
         return flows.list_flows(self._client)
 
+    @needs(VIEWER)
     def list_versions(self, flow: Flow) -> Any:
         """List the versions of a flow, newest first."""
         return flows.list_versions(self._client, flow)
 
+    @needs(OPERATOR)
     def move_tag(
         self, flow: Flow, tag: str,
         version: Annotated[str, Field(description="A version such as `v3`.")],
@@ -295,15 +341,18 @@ class _Tools:
         """Move a tag to a version. Later invocations by this tag start that version."""
         return flows.move_tag(self._client, flow, tag, TagMove(version=version))
 
+    @needs(OPERATOR)
     def remove_tag(self, flow: Flow, tag: str) -> Any:
         """Remove a tag. Its version stays deployed."""
         flows.remove_tag(self._client, flow, tag)
         return {"removed": tag}
 
+    @needs(VIEWER)
     def list_memory_scopes(self) -> Any:
         """List the memories of namespaces and flows."""
         return memory.list_scopes(self._client)
 
+    @needs(VIEWER)
     def list_memory_keys(
         self, scope: Scope,
         prefix: Annotated[str, Field(description="Only keys that start with this text.")] = "",
@@ -311,6 +360,7 @@ class _Tools:
         """List the keys of a memory that have a value."""
         return memory.list_keys(self._client, scope, prefix)
 
+    @needs(VIEWER)
     def get_memory(
         self, scope: Scope, key: str,
         version: Annotated[int | None, Field(ge=1, description="Default: the newest.")] = None,
@@ -318,10 +368,12 @@ class _Tools:
         """Return the value of a key, the newest or that of a version."""
         return memory.get_value(self._client, scope, key, version)
 
+    @needs(VIEWER)
     def get_memory_history(self, scope: Scope, key: str, limit: Limit = 50) -> Any:
         """List the versions of a key, oldest first."""
         return memory.get_history(self._client, scope, key, limit)
 
+    @needs(OPERATOR)
     def set_memory(
         self, scope: Scope, key: str, value: Annotated[Any, Field(description="Any JSON.")],
         expect: Annotated[
@@ -331,10 +383,12 @@ class _Tools:
         """Write JSON as the next version of a key."""
         return memory.set_value(self._client, scope, key, MemoryWrite(value=value, expect=expect))
 
+    @needs(OPERATOR)
     def delete_memory(self, scope: Scope, key: str) -> Any:
         """Delete the value of a key. Earlier versions stay."""
         return memory.delete_value(self._client, scope, key)
 
+    @needs(VIEWER)
     def get_usage(
         self,
         days: Annotated[float, Field(gt=0, le=3650, description="Length of the period.")] = 7,
@@ -344,6 +398,7 @@ class _Tools:
         """Return tokens, latency and cost of model calls."""
         return usage.get_usage(self._client, days, by, flow)
 
+    @needs(VIEWER)
     def explain_rule(
         self, code: Annotated[str, Field(description="A code such as `KIT326`.")]
     ) -> Any:
@@ -353,6 +408,7 @@ class _Tools:
 
         return {"code": code, "text": explain(catalogue.load(code))}
 
+    @needs(VIEWER)
     def check_flow(
         self, flow: Annotated[str, Field(description="`FILE.py` or `FILE.py:NAME`.")]
     ) -> Any:

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 
 from kitaru.errors import NotFound
+from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.server import models
+from kitaru.server.access import needs
 from kitaru.server.context import Client, problems
 from kitaru.wire.structs import fields_of
 
@@ -27,12 +29,14 @@ Expect = Annotated[
 
 
 @router.get("", response_model=models.Scopes, responses=problems())
+@needs(VIEWER)
 def list_scopes(client: Client) -> dict[str, Any]:
     """List the memories of namespaces and flows."""
     return {"items": client.memory.scopes()}
 
 
 @router.get("/{scope}/keys", response_model=models.MemoryKeys, responses=problems(404))
+@needs(VIEWER)
 def list_keys(
     client: Client,
     scope: Scope,
@@ -45,6 +49,7 @@ def list_keys(
 @router.get(
     "/{scope}/history/{key:path}", response_model=models.MemoryHistory, responses=problems(404)
 )
+@needs(VIEWER)
 def get_history(
     client: Client,
     scope: Scope,
@@ -58,6 +63,7 @@ def get_history(
 
 
 @router.get("/{scope}/keys/{key:path}", response_model=models.MemoryValue, responses=problems(404))
+@needs(VIEWER)
 def get_value(
     client: Client,
     scope: Scope,
@@ -83,6 +89,7 @@ def get_value(
     response_model=models.Written,
     responses=problems(404, 409, 413, 415),
 )
+@needs(OPERATOR)
 def set_value(client: Client, scope: Scope, key: Key, body: models.MemoryWrite) -> dict[str, Any]:
     """Write JSON as the next version of a key."""
     return {
@@ -94,6 +101,7 @@ def set_value(client: Client, scope: Scope, key: Key, body: models.MemoryWrite) 
 @router.delete(
     "/{scope}/keys/{key:path}", response_model=models.Written, responses=problems(404, 409)
 )
+@needs(OPERATOR)
 def delete_value(client: Client, scope: Scope, key: Key, expect: Expect = None) -> dict[str, Any]:
     """Delete the value of a key. Earlier versions stay."""
     was_there = client.memory.delete(key, expect=expect, scope=scope)

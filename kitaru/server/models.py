@@ -514,6 +514,75 @@ class TagMove(Body):
     version: str = Field(description="Version such as `v3`.", examples=["v1"])
 
 
+class Grant(Document):
+    """A role on some flows."""
+
+    role: str
+    flows: list[str] = Field(description="Names or patterns of flows; empty for all flows.")
+
+
+class Token(Document):
+    """A token of the service, without its secret."""
+
+    id: str
+    prefix: str = Field(description="How the token begins.")
+    name: str
+    grants: list[Grant]
+    created_at: str
+    created_by: str
+    expires_at: str = Field(description="From when on it is refused; empty for never.")
+    revoked_at: str
+    revoked_by: str
+    is_session: bool = Field(description="Whether it is the session of a person who logged in.")
+    state: Literal["valid", "expired", "revoked"]
+
+
+class Tokens(Document):
+    """Tokens, the oldest first."""
+
+    items: list[Token]
+
+
+class TokenCreation(Body):
+    """The token to create."""
+
+    name: str = Field(description="What answers and audit entries name.", examples=["ci"])
+    role: str = Field(
+        description="`viewer`, `approver`, `operator` or `admin`.", examples=["viewer"]
+    )
+    flows: list[str] = Field([], description="Names or patterns of flows. Default: all flows.")
+    expires_seconds: float | None = Field(
+        None, gt=0, le=10**10, description="How long it is valid. Default: until it is revoked."
+    )
+
+
+class CreatedToken(Document):
+    """A new token. No later response contains `secret`."""
+
+    secret: str = Field(description="The whole token.")
+    token: Token
+
+
+class AuditEntry(Document):
+    """Who did something."""
+
+    at: str
+    by: str
+    action: str
+    subject: str = Field(description="A wait, a version, a tag, an invocation or a token.")
+    flow: str
+    exec_id: str
+    error: str = Field(description="Why it changed nothing, as a class of `kitaru.errors`.")
+
+
+class AuditPage(Document):
+    """A page of the audit log, newest first."""
+
+    items: list[AuditEntry]
+    next_cursor: str | None
+    looked_at: int = Field(description="Number of entries that were read for this page.")
+
+
 class Invoke(Body):
     """Which version to start, with which inputs."""
 

@@ -21,6 +21,7 @@ from kitaru.errors import (
     PickleRefused,
     RecordCorrupt,
     RecordTooNew,
+    RoleDenied,
     StateError,
     StoreUnavailable,
     UsageError,
@@ -40,6 +41,7 @@ _STATUS: tuple[tuple[type[KitaruError], int], ...] = (
     (UsageError, 400),
     (FlowError, 422),
     (StoreUnavailable, 503),
+    (RoleDenied, 403),
     (RecordCorrupt, 500),
     (RecordTooNew, 500),
     (EnvironmentFailure, 502),
@@ -117,8 +119,13 @@ def status_of(error: KitaruError) -> int:
 
 
 def of_kitaru(_: Request, error: Exception) -> ProblemJSON:
-    """Return the problem of an error of Kitaru."""
+    """Return the problem of an error of Kitaru, for FastAPI."""
     assert isinstance(error, KitaruError)
+    return of_error(error)
+
+
+def of_error(error: KitaruError) -> ProblemJSON:
+    """Return the problem of an error of Kitaru."""
     status = status_of(error)
     headers = {"retry-after": "5"} if status == 503 else None
     version = error.version if isinstance(error, MemoryConflict) else None

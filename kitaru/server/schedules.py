@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
+from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.server import models
+from kitaru.server.access import needs
 from kitaru.server.context import Client, Dispatching, problems
 
 router = APIRouter(prefix="/api/v1/schedules", tags=["schedules"])
@@ -15,6 +17,7 @@ Id = Annotated[str, Path(description="Id of a schedule.", examples=["review"])]
 
 
 @router.get("", response_model=models.ScheduleList, responses=problems())
+@needs(VIEWER)
 def list_schedules(
     client: Client,
     flow: Annotated[str | None, Query(description="Only schedules of this flow.")] = None,
@@ -29,6 +32,7 @@ def list_schedules(
     status_code=201,
     responses=problems(404, 409, 413, 415),
 )
+@needs(OPERATOR)
 def create_schedule(client: Client, body: models.NewSchedule) -> dict[str, Any]:
     """Create a schedule. It follows its tag: each tick starts the version that has it then."""
     made = client.schedules.create(
@@ -44,18 +48,21 @@ def create_schedule(client: Client, body: models.NewSchedule) -> dict[str, Any]:
 
 
 @router.get("/{id}", response_model=models.ScheduleInfo, responses=problems(404))
+@needs(VIEWER)
 def get_schedule(client: Client, id: Id) -> dict[str, Any]:
     """Return a schedule with its next ticks and its last runs."""
     return client.schedules.get(id).to_dict()
 
 
 @router.delete("/{id}", status_code=204, responses=problems(404))
+@needs(OPERATOR)
 def delete_schedule(client: Client, id: Id) -> None:
     """Delete a schedule. Its executions remain."""
     client.schedules.delete(id)
 
 
 @router.get("/{id}/next", response_model=models.NextTicks, responses=problems(404))
+@needs(VIEWER)
 def next_ticks(
     client: Client,
     id: Id,
@@ -66,12 +73,14 @@ def next_ticks(
 
 
 @router.post("/{id}/pause", response_model=models.ScheduleInfo, responses=problems(404))
+@needs(OPERATOR)
 def pause_schedule(client: Client, id: Id) -> dict[str, Any]:
     """Pause a schedule. Its ticks until it is resumed start nothing."""
     return client.schedules.pause(id).to_dict()
 
 
 @router.post("/{id}/resume", response_model=models.ScheduleInfo, responses=problems(404))
+@needs(OPERATOR)
 def resume_schedule(client: Client, id: Id) -> dict[str, Any]:
     """Resume a paused schedule from now on."""
     return client.schedules.resume(id).to_dict()
@@ -83,6 +92,7 @@ def resume_schedule(client: Client, id: Id) -> dict[str, Any]:
     status_code=201,
     responses=problems(404),
 )
+@needs(OPERATOR)
 def trigger_schedule(client: Client, id: Id, dispatcher: Dispatching = None) -> dict[str, Any]:
     """Start an execution of a schedule now, also of one that is paused."""
     exec_id = client.schedules.trigger(id)

@@ -7,22 +7,26 @@ import logging
 import logging.config
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.ops.dispatch import Dispatcher, Moved
+from kitaru.ops.tokens import list_tokens
 from kitaru.runtime.engine.signals import Terminated
 from kitaru.server import records
 from kitaru.server.app import make_app
 from kitaru.server.guard import LOOPBACK, Limits
 from kitaru.stores.base import Store
+
+if TYPE_CHECKING:
+    from kitaru.server.oidc import OpenIDConnect
 
 # Seconds until the header of the first request of a connection has arrived.
 HEADER_SECONDS = 15.0
@@ -38,7 +42,11 @@ class Service:
         host: address to listen on.
         port: port; 0 for any free one.
         allow_hosts: names of the service in the Host header, besides those of loopback.
-        token: the token that each request must contain.
+        token: a token of the role admin, besides those of the store.
+        accounts: whether each request needs a token or a session. They do if `token` or `oidc` is
+            set.
+        oidc: settings of the provider with which people log in; see `[tool.kitaru.oidc]`.
+        oidc_roles: the role of each of its groups.
         grace: seconds that requests get to end when the service stops.
         dispatch: whether answered and invoked executions continue by themselves.
         processes: maximum number of executions of the target `local` at a time.
@@ -48,24 +56,44 @@ class Service:
     port: int = 8088
     allow_hosts: tuple[str, ...] = ()
     token: str | None = None
+    accounts: bool = False
+    oidc: Mapping[str, str] = field(default_factory=dict)
+    oidc_roles: Mapping[str, str] = field(default_factory=dict)
     grace: int = 30
     dispatch: bool = True
     processes: int = 2
 
+    @property
+    def has_accounts(self) -> bool:
+        """Whether each request needs a token or a session."""
+        return self.accounts or self.token is not None or bool(self.oidc)
+
     def check(self) -> None:
-        """Raise UsageError if other machines could reach the service without a token."""
+        """Raise UsageError if other machines could reach the service without an account."""
         if self.host in LOOPBACK:
             return
-        if not self.token:
+        if not self.has_accounts:
             raise UsageError(
-                f"The address {self.host} can be reached from other machines, and no token is set.",
-                help="Set a token: export KITARU_TOKEN=$(openssl rand -hex 32)\n"
+                f"The address {self.host} can be reached from other machines, and the service has "
+                "no accounts.",
+                help="Create a token, and require it: kitaru tokens create me --role admin\n"
+                f"kitaru serve --host {self.host} --accounts --allow-host NAME\n"
                 "Or listen on this machine only: kitaru serve --host 127.0.0.1",
             )
         if not self.allow_hosts:
             raise UsageError(
                 f"The service on {self.host} has no name that clients use.",
                 help=f"Name it: kitaru serve --host {self.host} --allow-host kitaru.example.com",
+            )
+
+    def check_tokens(self, store: Store) -> None:
+        """Raise UsageError if the service needs tokens, and the store has none."""
+        if not self.has_accounts or self.token is not None or self.oidc:
+            return
+        if not any(one.state == "valid" for one in list_tokens(store)):
+            raise UsageError(
+                f"The store {store.url} has no valid token, so nobody could use the service.",
+                help="Create one: kitaru tokens create me --role admin",
             )
 
 
@@ -222,6 +250,8 @@ def make_server(
         host=service.host,
         allow_hosts=service.allow_hosts,
         token=service.token,
+        has_accounts=service.has_accounts,
+        oidc=_provider(service),
         limits=limits,
         dispatcher=dispatcher,
         is_stopping=lambda: server.should_exit,
@@ -240,6 +270,19 @@ def make_server(
     )
     server = _Server(config, on_ready)
     return server
+
+
+def _provider(service: Service) -> OpenIDConnect | None:
+    if not service.oidc:
+        return None
+    try:
+        from kitaru.server.oidc import OpenIDConnect
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"OpenID Connect needs the package {error.name}.",
+            help="Install Kitaru with the extra oidc.",
+        ) from error
+    return OpenIDConnect(service.oidc, service.oidc_roles, is_secure=service.host not in LOOPBACK)
 
 
 def listen(service: Service) -> socket.socket:

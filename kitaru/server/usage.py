@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from kitaru.ops.access import VIEWER
 from kitaru.ops.model_usage import By
 from kitaru.server import models
+from kitaru.server.access import needs
 from kitaru.server.context import Client, problems
 from kitaru.wire.structs import fields_of
 
@@ -16,6 +18,7 @@ router = APIRouter(prefix="/api/v1/usage", tags=["usage"])
 
 
 @router.get("", response_model=models.UsageReport, responses=problems())
+@needs(VIEWER)
 def get_usage(
     client: Client,
     days: Annotated[

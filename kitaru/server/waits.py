@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
+from kitaru.ops.access import APPROVER, VIEWER
 from kitaru.ops.answer import answer
 from kitaru.ops.cancel import abort
 from kitaru.ops.inbox import OpenWait, inbox, open_waits
 from kitaru.ops.resume import is_local
 from kitaru.runtime.executions.invocation_ref import execution_id
 from kitaru.runtime.journal.evidence import shown
+from kitaru.server.access import needs
 from kitaru.server.context import (
     Client,
     Cursor,
@@ -31,6 +33,7 @@ Name = Annotated[str, Path(description="Name of the wait.")]
 
 
 @router.get("/waits", response_model=WaitPage, responses=problems(404))
+@needs(VIEWER)
 def list_waits(
     client: Client,
     flow: Annotated[str | None, Query(description="Only executions of this flow.")] = None,
@@ -45,6 +48,7 @@ def list_waits(
 
 
 @router.get("/executions/{exec_id}/waits", response_model=WaitList, responses=problems(404))
+@needs(VIEWER)
 def list_waits_of_execution(client: Client, exec_id: Exec) -> dict[str, Any]:
     """List the questions of one execution that have no answer."""
     whole = execution_id(client.store, exec_id)
@@ -52,6 +56,7 @@ def list_waits_of_execution(client: Client, exec_id: Exec) -> dict[str, Any]:
 
 
 @router.get("/executions/{exec_id}/answers", response_model=GivenAnswers, responses=problems(404))
+@needs(VIEWER)
 def list_answers(client: Client, exec_id: Exec) -> dict[str, Any]:
     """List the answers of an execution's waits, with who gave each."""
     return {"items": [fields_of(one) for one in client.executions.get(exec_id).answers]}
@@ -62,6 +67,7 @@ def list_answers(client: Client, exec_id: Exec) -> dict[str, Any]:
     response_model=Answered,
     responses=problems(404, 409, 413, 415),
 )
+@needs(APPROVER)
 def answer_wait(
     client: Client, exec_id: Exec, name: Name, body: Answer, dispatcher: Dispatching = None
 ) -> dict[str, Any]:
@@ -84,6 +90,7 @@ def answer_wait(
     response_model=Answered,
     responses=problems(404, 409, 415),
 )
+@needs(APPROVER)
 def abort_wait(client: Client, exec_id: Exec, name: Name) -> dict[str, Any]:
     """Cancel the execution instead of answering its wait."""
     whole = execution_id(client.store, exec_id)

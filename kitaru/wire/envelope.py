@@ -17,6 +17,8 @@ from kitaru.wire import canonical, redaction
 from kitaru.wire.limits import MAX_RECORD_BYTES
 from kitaru.wire.records import (
     AttemptRecord,
+    AuditFailure,
+    AuditRecord,
     Beat,
     CacheHint,
     ChildRecord,
@@ -41,6 +43,8 @@ from kitaru.wire.records import (
     SubmissionRecord,
     Summary,
     TagRecord,
+    TokenRecord,
+    TokenRevoked,
     WaitAnswer,
     WaitEscalation,
     WaitRefusal,
@@ -79,6 +83,10 @@ _KINDS: dict[str, type[Record]] = {
     "log": LogChunk,
     "summary": Summary,
     "beat": Beat,
+    "audit": AuditRecord,
+    "audit-failure": AuditFailure,
+    "token": TokenRecord,
+    "token-revoked": TokenRevoked,
 }
 # Structs inside records.
 _PARTS = (StoredValue, ErrorInfo, Replay)
@@ -315,6 +323,7 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
     "waits": tuple,
     "default": tuple,
     "escalate": tuple,
+    "grants": tuple,
 }
 _REVIVERS = {
     cls: tuple((name, _REVIVE[name]) for name in cls.__match_args__ if name in _REVIVE)

@@ -18,6 +18,8 @@ ADAPTERS = "adapter/"
 BUDGET = "budget/"
 QUOTA = "quota/"
 WAITING = "waiting/"
+AUDIT = "audit/"
+ACCESS = "access/"
 # Every wait of the store has a hint below WAITING.
 WAITS_LISTED = "listed/waits"
 # Every schedule of the store has a hint below it.
@@ -376,6 +378,29 @@ def child(exec_id: str, number: int) -> str:
 
 def inputs(digest: str) -> str:
     return f"inputs/{digest.removeprefix('sha256:')}"
+
+
+def audit_entry(at: str, token: str) -> str:
+    """Return the key of an entry of the audit log; the newest sorts first."""
+    return f"{AUDIT}{invert(at)}/{token}/entry"
+
+
+def audit_failure(entry: str) -> str:
+    """Return the key of the marker that the action of an entry was refused or failed."""
+    return f"{entry.removesuffix('entry')}failed"
+
+
+def tokens() -> str:
+    """Return the prefix of the tokens of the HTTP API, and of sessions of people."""
+    return f"{ACCESS}token/"
+
+
+def token(id: str) -> str:
+    return f"{tokens()}{id}"
+
+
+def token_revoked(id: str) -> str:
+    return f"{ACCESS}revoked/{id}"
 
 
 def cached(code: str) -> str:

@@ -506,6 +506,67 @@ class ScheduleEntry(Struct):
     queue: tuple[str, ...] = ()
 
 
+class AuditRecord(Struct):
+    """Who did something outside of a flow. It is written before the action takes place.
+
+    Attributes:
+        action: such as `answer`, `cancel` or `tag`; see `kitaru.runtime.journal.audit`.
+        subject: what it was done to, such as the name of a wait, or `stable v3`.
+        flow, exec_id: the flow and the execution; empty without one.
+    """
+
+    at: str
+    by: str
+    action: str
+    subject: str = ""
+    flow: str = ""
+    exec_id: str = ""
+
+
+class AuditFailure(Struct):
+    """The action of an entry of the audit log did not take place. `reason` is the error's class."""
+
+    reason: str
+
+
+class TokenRecord(Struct):
+    """A token of the HTTP API, or a session of a person who logged in.
+
+    The store contains no token, only its digest: who reads the store cannot use it.
+
+    Attributes:
+        id: the public part of the token.
+        digest: SHA-256 of the token.
+        name: what audit entries name.
+        grants: `{"role", "flows"}` of each grant. Without flows, it applies to all.
+        by: who created it.
+        expires_at: from when on it is refused; empty for never.
+        parent: of a session, the id of the token that it began with; empty for a login by OpenID
+            Connect.
+        seal: of a session that the token of the service's environment began: a digest that only
+            the session and that token have in common.
+    """
+
+    id: str
+    digest: str
+    name: str
+    grants: tuple[dict[str, Any], ...]
+    at: str
+    by: str
+    expires_at: str = ""
+    is_session: bool = False
+    parent: str = ""
+    seal: str = ""
+
+
+class TokenRevoked(Struct):
+    """A token is refused from now on."""
+
+    id: str
+    at: str
+    by: str
+
+
 class CodeRecord(Struct):
     """A process ran an execution with different code than at its start, once for each code.
 
@@ -558,6 +619,10 @@ Record = (
     | RoundClosed
     | ScheduleEntry
     | CodeRecord
+    | AuditRecord
+    | AuditFailure
+    | TokenRecord
+    | TokenRevoked
     | Summary
     | Beat
 )

@@ -47,7 +47,7 @@ READS = {
     "KitaruClient.diff_deployed", "KitaruClient.explain", "KitaruClient.fingerprint",
     "KitaruClient.graph",
     "KitaruClient.verify", "KitaruClient.verify_store", "Replayed.to_dict",
-    "KitaruClient.model_usage", "Memories.configure", "Memories.entry",
+    "KitaruClient.audit", "KitaruClient.model_usage", "Memories.configure", "Memories.entry",
     "ScopedMemories.get", "ScopedMemories.history", "ScopedMemories.list", "ScopedMemories.scopes",
     "Memories.get", "Memories.history", "Memories.list", "Memories.scopes", "Memories.show",
     "kitaru.configure", "kitaru.current_stack", "kitaru.get_secret", "kitaru.list_stacks",

@@ -97,6 +97,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "store verify": ((), ("sqlite:gone/kitaru.db",)),
     "store gc": (("--older-than", "1d", "--dry-run"), ("--older-than", "gone")),
     "store upload": (("build/review/vertex",), ("gone",)),
+    "tokens create": (("ci", "--role", "viewer"), ("ci", "--role", "root")),
+    "tokens list": ((), ("--gone",)),
+    "tokens revoke": (("old",), ("absent",)),
+    "audit": ((), ("--after", "gone")),
     "secrets set": (("SOME_KEY",), ("no name",)),
     "secrets list": ((), ("--gone",)),
     "secrets show": (("OTHER_KEY",), ("GONE_KEY",)),
@@ -188,10 +192,11 @@ def _prepare(kitaru: Kitaru) -> dict[str, str]:
                 for id in ("nightly", "early")
             ),
             ("secrets", "set", "OTHER_KEY"),
+            ("tokens", "create", "old", "--role", "viewer"),
         ],
         stdin="x\n",
     )
-    assert [done.code for done in begun] == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert [done.code for done in begun] == [0, 0, 0, 1, *[0] * 8]
     ids = [done.document["exec_id"] for done in begun[:4]]
     kitaru.write("fixed", "")
     kitaru.write("judge.py", "def finished(run):\n    return run.result is not None\n")

@@ -19,7 +19,7 @@ import click
 import pytest
 
 from kitaru.cli.app import cli
-from kitaru.client import DeployedFlows, Executions, KitaruClient, Schedules
+from kitaru.client import DeployedFlows, Executions, KitaruClient, Schedules, Tokens
 from kitaru.compat.client import Artifacts
 from kitaru.memory import Memories
 
@@ -31,6 +31,7 @@ PLACES: dict[str, type] = {
     "schedules": Schedules,
     "memory": Memories,
     "artifacts": Artifacts,
+    "tokens": Tokens,
 }
 # By command, the methods that together do what it does.
 SAME = {
@@ -59,6 +60,10 @@ SAME = {
     "schedule resume": "schedules.resume",
     "schedule delete": "schedules.delete",
     "schedule trigger": "schedules.trigger",
+    "tokens create": "tokens.create",
+    "tokens list": "tokens.list",
+    "tokens revoke": "tokens.revoke",
+    "audit": "audit",
     "executions list": "executions.page executions.list executions.each",
     "executions get": "executions.get executions.latest executions.pending_waits",
     "executions input": "executions.input executions.abort executions.abort_wait",

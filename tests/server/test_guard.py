@@ -82,7 +82,7 @@ def test_a_token_is_required_if_one_is_set(store: Store) -> None:
 
 
 def test_other_machines_need_a_token_and_a_name() -> None:
-    with pytest.raises(UsageError, match="no token is set"):
+    with pytest.raises(UsageError, match="has no accounts"):
         Service(host="0.0.0.0").check()
     with pytest.raises(UsageError, match="has no name"):
         Service(host="0.0.0.0", token="s").check()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kitaru import KitaruClient
-from kitaru.client import DeployedFlows, Executions, Schedules
+from kitaru.client import DeployedFlows, Executions, Schedules, Tokens
 from kitaru.compat.client import Artifacts
 from kitaru.errors import (
     AnswerInvalid,
@@ -40,6 +40,7 @@ PAIRS: list[tuple[type, type]] = [
     (Schedules, remote.RemoteSchedules),
     (Memories, remote.RemoteMemories),
     (Artifacts, remote.RemoteArtifacts),
+    (Tokens, remote.RemoteTokens),
 ]
 # What needs the store itself, or runs code here.
 NOT_OFFERED = {
@@ -50,6 +51,7 @@ NOT_OFFERED = {
     "Schedules": set(),
     "Memories": {"configure", "compact", "purge", "store"},
     "Artifacts": set(),
+    "Tokens": set(),
 }  # fmt: skip
 
 
@@ -306,3 +308,44 @@ def test_the_token_comes_from_the_environment(
     monkeypatch.setenv("KITARU_TOKEN", "t-1")
     with serving(store, token="t-1") as service:
         assert KitaruClient(service.url).executions.list() == []
+
+
+def test_tokens_are_created_listed_and_revoked(client: KitaruClient) -> None:
+    made = client.tokens.create("ci", "operator", flows=["rev*"], expires=timedelta(days=1))
+    assert made.secret.startswith(f"kit_{made.token.id}_") and made.token.expires_at
+    assert [(one.name, str(one.grants[0]), one.state) for one in client.tokens.list()] == [
+        ("ci", "operator of rev*", "valid")
+    ]
+    assert client.tokens.list(sessions=True) == client.tokens.list() == [made.token]
+    ended = client.tokens.revoke("ci")
+    assert (ended.state, client.tokens.list()) == ("revoked", [ended])
+    with pytest.raises(NotFound):
+        client.tokens.revoke("another")
+    with pytest.raises(UsageError, match="is not a role"):
+        client.tokens.create("ci", "root")
+
+
+def test_the_audit_log_is_listed_in_pages(client: KitaruClient, store: Store) -> None:
+    for number in range(3):
+        begin(store, "review", f"waits-{number}", "cats")
+        client.executions.input(f"waits-{number}", True)
+    client.executions.cancel("waits-2")
+    found = client.audit()
+    assert [(one.action, one.exec_id, one.flow) for one in found.items] == [
+        ("cancel", "waits-2", "review"),
+        *(("answer", f"waits-{number}", "review") for number in (2, 1, 0)),
+    ]
+    assert found.next is None and all(one.by for one in found.items)
+    first = client.audit(limit=3)
+    assert first.items == found.items[:3] and first.next is not None
+    assert client.audit(limit=3, after=first.next).items == found.items[3:]
+    assert client.audit(action="cancel").items == found.items[:1]
+    assert client.audit(exec_id="waits-0").items == found.items[3:]
+    assert client.audit(flow="another").items == client.audit(by="nobody else").items == []
+    moment = datetime.fromisoformat(found.items[1].at)
+    assert client.audit(since=moment).items == found.items[:2]
+    assert client.audit(until=moment).items == found.items[1:]
+    assert client.audit(within=1, action="answer").items == []
+    for cursor in ("x", "../x", "a/b/c", "é/x"):
+        with pytest.raises(UsageError, match="not a cursor"):
+            client.audit(after=cursor)

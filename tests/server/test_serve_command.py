@@ -107,7 +107,7 @@ def test_addresses_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
     with command(tmp_path, "--host", "0.0.0.0") as process:
         out, err = process.communicate(timeout=SECONDS)
         assert (process.returncode, out) == (2, "")
-        assert "no token is set" in err and "export KITARU_TOKEN" in err
+        assert "has no accounts" in err and "kitaru tokens create" in err
     with command(tmp_path) as process:
         port = url_of(process).rpartition(":")[2]
         with command(tmp_path, "--port", port) as second:

@@ -13,7 +13,10 @@ from kitaru.cli import options
 from kitaru.cli.clients import client_of
 from kitaru.cli.output import Output
 from kitaru.cli.service import TOKEN, needs_server
+from kitaru.config import setting
 from kitaru.errors import UsageError
+
+SECRET = "KITARU_OIDC_SECRET"
 
 
 @click.command(short_help="Serve the executions of a store over HTTP.")
@@ -25,6 +28,10 @@ from kitaru.errors import UsageError
 @click.option(
     "--allow-host", "allow_hosts", multiple=True, metavar="NAME",
     help="Name of the service that clients use. Repeatable. Default: the names of loopback.",
+)  # fmt: skip
+@click.option(
+    "--accounts", is_flag=True,
+    help="Require a token of `kitaru tokens create`. KITARU_TOKEN requires one, too.",
 )  # fmt: skip
 @click.option(
     "--grace", type=click.IntRange(min=0), default=30, show_default=True, metavar="SECONDS",
@@ -43,14 +50,14 @@ from kitaru.errors import UsageError
 @options.as_json
 @options.pass_output
 def serve(
-    output: Output, host: str, port: int, allow_hosts: tuple[str, ...], grace: int, is_demo: bool,
-    dispatch: bool, processes: int, store: str | None,
+    output: Output, host: str, port: int, allow_hosts: tuple[str, ...], accounts: bool,
+    grace: int, is_demo: bool, dispatch: bool, processes: int, store: str | None,
 ) -> None:  # fmt: skip
     """Serve the executions of a store, as pages and over HTTP, until Ctrl-C or SIGTERM.
 
-    The service has no database: everything is in the store. If KITARU_TOKEN is set, each request
-    needs that token. It is required unless the service listens on this machine only. Needs the
-    extra `server`.
+    The service has no database: everything is in the store. With --accounts, each request needs a
+    token of `kitaru tokens create`. If KITARU_TOKEN is set, that token is one of the role admin.
+    Accounts are required unless the service listens on this machine only. Needs the extra `server`.
     """
     with needs_server():
         from kitaru.server.serving import Service, serve
@@ -59,6 +66,9 @@ def serve(
         port=port,
         allow_hosts=allow_hosts,
         token=os.environ.get(TOKEN) or None,
+        accounts=accounts,
+        oidc=_provider(),
+        oidc_roles=setting("oidc_roles").value,
         grace=grace,
         dispatch=dispatch,
         processes=processes,
@@ -83,4 +93,13 @@ def serve(
             opened = demo(Path(folder))
         else:
             opened = client_of(store).store
+        service.check_tokens(opened)
         serve(opened, service, show)
+
+
+def _provider() -> dict[str, str]:
+    """Return the settings of the provider, with the client's secret from the environment."""
+    found: dict[str, str] = dict(setting("oidc").value)
+    if found and (secret := os.environ.get(SECRET)):
+        found["client_secret"] = secret
+    return found

@@ -10,6 +10,7 @@ from kitaru.errors import AnswerInvalid, NotFound, StateError, UsageError
 from kitaru.runtime.codec.json_fast_path import is_atom, is_text
 from kitaru.runtime.engine.calls import Call
 from kitaru.runtime.journal import children
+from kitaru.runtime.journal.audit import audited
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.schema.types import check_answer
 from kitaru.wire.actors import actor
@@ -81,8 +82,11 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
         resume = hints.command(journal.store, "executions", "resume", journal.exec_id)
         help = f"{error.help}\nIf the flow's code asks for something else now: {resume}"
         raise AnswerInvalid(error.message, help=help) from None
-    journal.expire_due([request.name])
-    journal.answer(WaitAnswer(request.name, "value", value, now(), by=actor()))
+    with audited(
+        journal.store, "answer", request.name, flow=journal.execution.flow, exec_id=journal.exec_id
+    ):
+        journal.expire_due([request.name])
+        journal.answer(WaitAnswer(request.name, "value", value, now(), by=actor()))
 
 
 def next_valid_answer(journal: Journal, call: Call, ask: Callable[[], object]) -> WaitAnswer:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from kitaru.errors import NotFound, RecordCorrupt, UsageError
+from kitaru.runtime.journal.audit import audited
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.base import Store
 from kitaru.version import VERSION
@@ -158,10 +159,11 @@ class Deployments:
         deployment = self.get(name)
         flow, version = deployment.flow, deployment.number
         newest = self._newest(flow, check_tag(tag))
-        while newest is None or newest.version != version:
-            number = 1 if newest is None else newest.number + 1
-            record = TagRecord(flow, tag, number, version, now(), actor())
-            newest = self._record_store.write(keys.tag(flow, tag, number), record)
+        with audited(self._store, "tag", f"{tag} {deployment.version}", flow=flow):
+            while newest is None or newest.version != version:
+                number = 1 if newest is None else newest.number + 1
+                record = TagRecord(flow, tag, number, version, now(), actor())
+                newest = self._record_store.write(keys.tag(flow, tag, number), record)
         return self.get(f"{flow}@{deployment.version}")
 
     def untag(self, flow: str, tag: str) -> None:
@@ -177,11 +179,12 @@ class Deployments:
                 f"The tag {DEFAULT_TAG} cannot be taken away: `invoke` needs it.",
                 help=f"Move it: kitaru flow tag {flow}@v2 {DEFAULT_TAG}",
             )
-        while (newest := self._newest(check_name("flow", flow), tag)) and newest.version:
-            record = TagRecord(flow, tag, newest.number + 1, 0, now(), actor())
-            if self._record_store.try_create(keys.tag(flow, tag, record.number), record):
-                return
-        raise self._unknown(flow, tag)
+        with audited(self._store, "untag", tag, flow=check_name("flow", flow)):
+            while (newest := self._newest(flow, tag)) and newest.version:
+                record = TagRecord(flow, tag, newest.number + 1, 0, now(), actor())
+                if self._record_store.try_create(keys.tag(flow, tag, record.number), record):
+                    return
+            raise self._unknown(flow, tag)
 
     def _versions(self, flow: str) -> builtins.list[DeploymentRecord]:
         def place(number: int) -> str:

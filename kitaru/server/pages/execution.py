@@ -12,11 +12,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from kitaru import hints
+from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.cancel import cancel
 from kitaru.ops.resume import check_elsewhere, resume
 from kitaru.ops.retry import retry
 from kitaru.runtime.executions.invocation_ref import execution_id
 from kitaru.runtime.executions.model_calls import ModelCall, calls_in, shown
+from kitaru.server.access import needs
 from kitaru.server.context import Client
 from kitaru.server.pages.posted import Fields
 from kitaru.server.pages.render import go, page
@@ -65,6 +67,7 @@ class Detail:
 
 
 @router.get("/executions/{exec_id}")
+@needs(VIEWER)
 def show_execution(
     request: Request, client: Client, exec_id: str, row: Annotated[str, Query()] = "",
     tab: Annotated[str, Query()] = "", opened: Annotated[str, Query()] = "",
@@ -77,6 +80,7 @@ def show_execution(
 
 
 @router.post("/executions/{exec_id}")
+@needs(OPERATOR)
 def change_execution(request: Request, client: Client, exec_id: str, posted: Fields) -> Response:
     """Cancel, retry or resume an execution."""
     exec_id = execution_id(client.store, exec_id)

@@ -14,6 +14,8 @@ from fastapi.responses import Response
 from markupsafe import Markup
 
 from kitaru.errors import UsageError
+from kitaru.ops.access import VIEWER
+from kitaru.server.access import needs
 from kitaru.server.context import Client
 from kitaru.server.pages.render import page
 from kitaru.server.pages.texts import money, visible
@@ -35,6 +37,7 @@ _MOST_WORDS = 2_000
 
 
 @router.get("/executions")
+@needs(VIEWER)
 def list_executions(
     request: Request, client: Client, q: Text = "", flow: Text = "", status: Text = "",
     tag: Text = "", since: Text = "", cursor: Text = "",
@@ -79,6 +82,7 @@ def list_executions(
 
 
 @router.get("/executions/{a}/compare/{b}")
+@needs(VIEWER)
 def compare_executions(
     request: Request, client: Client, a: str, b: str, skip: Annotated[int, Query(ge=0)] = 0
 ) -> Response:

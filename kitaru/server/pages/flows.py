@@ -9,9 +9,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from kitaru.errors import InputError, KitaruError, NotFound
+from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.dispatch import means_of
 from kitaru.ops.invoke import find, invoke, plan_of
 from kitaru.runtime.executions.deployments import Deployment
+from kitaru.server.access import needs
 from kitaru.server.context import Client
 from kitaru.server.pages.forms import ABSENT, Form
 from kitaru.server.pages.posted import Fields
@@ -26,6 +28,7 @@ _TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean
 
 
 @router.get("/flows")
+@needs(VIEWER)
 def list_flows(request: Request, client: Client) -> Response:
     """List the deployed flows."""
     flows = [client.deployments.list(name) for name in client.deployments.flows()]
@@ -36,6 +39,7 @@ def list_flows(request: Request, client: Client) -> Response:
 
 
 @router.get("/flows/{flow}")
+@needs(VIEWER)
 def show_flow(
     request: Request, client: Client, flow: str, version: Annotated[str, Query()] = ""
 ) -> Response:
@@ -49,6 +53,7 @@ def show_flow(
 
 
 @router.post("/flows/{flow}")
+@needs(OPERATOR)
 def change_flow(request: Request, client: Client, flow: str, posted: Fields) -> Response:
     """Start a version of a flow, move or remove one of its tags, or change a schedule."""
     version = posted.get("version", [""])[0]
@@ -90,6 +95,7 @@ def change_flow(request: Request, client: Client, flow: str, posted: Fields) -> 
 
 
 @router.get("/flows/{flow}/{version}/graph.svg")
+@needs(VIEWER)
 def show_graph(client: Client, flow: str, version: str) -> Response:
     """Return the graph of a version as an image."""
     from kitaru_targets import bundle

@@ -12,12 +12,14 @@ from fastapi.responses import Response
 
 from kitaru import hints
 from kitaru.errors import AnswerInvalid, InputError, NotFound, StateError, WaitConflict
+from kitaru.ops.access import APPROVER, VIEWER
 from kitaru.ops.answer import answer
 from kitaru.ops.cancel import abort
 from kitaru.ops.dispatch import Dispatcher
 from kitaru.ops.inbox import Inbox, inbox
 from kitaru.runtime.executions.invocation_ref import execution_id
 from kitaru.runtime.journal import evidence
+from kitaru.server.access import needs, principal
 from kitaru.server.context import Client
 from kitaru.server.pages.forms import ABSENT, Form
 from kitaru.server.pages.posted import Fields
@@ -54,12 +56,14 @@ class Evidence:
 
 
 @router.get("/inbox")
+@needs(VIEWER)
 def show_inbox(request: Request, client: Client, flow: Flow = "", cursor: Cursor = "") -> Response:
     """Show the open questions."""
     return page(request, "inbox.html", **_queue(client, flow, cursor), selected=None)
 
 
 @router.get("/inbox/{exec_id}/{name:path}")
+@needs(VIEWER)
 def show_question(request: Request, client: Client, exec_id: str, name: str) -> Response:
     """Show a question with its form, or its answer."""
     execution = client.executions.get(exec_id)
@@ -71,6 +75,7 @@ def show_question(request: Request, client: Client, exec_id: str, name: str) -> 
 
 
 @router.post("/inbox/{exec_id}/{name:path}")
+@needs(APPROVER)
 def answer_question(
     request: Request, client: Client, exec_id: str, name: str, posted: Fields
 ) -> Response:
@@ -129,6 +134,7 @@ def _question(
         effort=execution.effort,
         evidence=_evidence(execution, asked) if form else [],
         form=form,
+        may_answer=principal().may(APPROVER, execution.flow),
         note=note,
         answer=given,
         next=hints.resume_command(execution.journal) if waits_here else "",

@@ -9,6 +9,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from kitaru.errors import NotFound, UsageError
+from kitaru.ops.access import VIEWER
+from kitaru.server.access import needs
 from kitaru.server.context import Client
 from kitaru.server.pages.executions import marked
 from kitaru.server.pages.render import page
@@ -20,12 +22,14 @@ _KEYS = 500
 
 
 @router.get("/memory")
+@needs(VIEWER)
 def list_scopes(request: Request, client: Client) -> Response:
     """List the memories."""
     return page(request, "memory.html", scopes=client.memory.scopes())
 
 
 @router.get("/memory/{scope}")
+@needs(VIEWER)
 def list_keys(
     request: Request, client: Client, scope: str, prefix: Annotated[str, Query()] = ""
 ) -> Response:
@@ -38,6 +42,7 @@ def list_keys(
 
 
 @router.get("/memory/{scope}/{key:path}")
+@needs(VIEWER)
 def show_key(
     request: Request, client: Client, scope: str, key: str,
     version: Annotated[int, Query(ge=0)] = 0, at: Annotated[str, Query()] = "",

@@ -16,6 +16,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from kitaru.server.access import principal
 from kitaru.server.pages import texts
 from kitaru.version import VERSION
 
@@ -37,7 +38,14 @@ _YEAR = "public, max-age=31536000, immutable"
 def page(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
     """Return a page made of a template and its data."""
     at = {"path": request.url.path, "store": request.app.state.client.store.url}
-    shared = {"at": at, "has_login": request.app.state.has_login, "now": datetime.now(UTC)}
+    caller = principal()
+    shared = {
+        "at": at,
+        "caller": caller,
+        "may": caller.may,
+        "has_login": request.app.state.has_login,
+        "now": datetime.now(UTC),
+    }
     with texts.hiding_secrets():
         text = environment().get_template(template).render(**shared, **context)
     # Without a referrer, browsers would send forms without their origin.

@@ -10,9 +10,11 @@ from fastapi.responses import Response
 
 from kitaru import hints
 from kitaru.errors import InputError, NotFound, StateError, UsageError
+from kitaru.ops.access import OPERATOR
 from kitaru.ops.replay import replay
 from kitaru.runtime.executions.invocation_ref import execution_id
 from kitaru.runtime.executions.replay import Changes
+from kitaru.server.access import needs
 from kitaru.server.context import Client
 from kitaru.server.pages.execution import title_of
 from kitaru.server.pages.posted import Fields
@@ -26,6 +28,7 @@ _FIELDS = ("start", "alias", "model", "result_of", "result")
 
 
 @router.get("/executions/{exec_id}/replay")
+@needs(OPERATOR)
 def show_replay(
     request: Request, client: Client, exec_id: str,
     start: Annotated[str, Query(alias="from")] = "",
@@ -35,6 +38,7 @@ def show_replay(
 
 
 @router.post("/executions/{exec_id}/replay")
+@needs(OPERATOR)
 def start_replay(request: Request, client: Client, exec_id: str, posted: Fields) -> Response:
     """Start the replay of a deployed execution, or show the command for a local one."""
     exec_id = execution_id(client.store, exec_id)

@@ -8,7 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from kitaru.ops.access import VIEWER
 from kitaru.ops.model_usage import Usage
+from kitaru.server.access import needs
 from kitaru.server.context import Client
 from kitaru.server.pages.render import page
 
@@ -18,6 +20,7 @@ _PERIODS = (1, 7, 14, 30, 90)
 
 
 @router.get("/usage")
+@needs(VIEWER)
 def show_usage(
     request: Request, client: Client, days: Annotated[int, Query(ge=1, le=365)] = 14,
     flow: Annotated[str, Query()] = "",
