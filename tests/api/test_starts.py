@@ -47,7 +47,8 @@ READS = {
     "KitaruClient.diff_deployed", "KitaruClient.explain", "KitaruClient.fingerprint",
     "KitaruClient.graph",
     "KitaruClient.verify", "KitaruClient.verify_store", "Replayed.to_dict",
-    "KitaruClient.audit", "KitaruClient.model_usage", "Memories.configure", "Memories.entry",
+    "KitaruClient.audit", "Tokens.list",
+    "KitaruClient.model_usage", "Memories.configure", "Memories.entry",
     "ScopedMemories.get", "ScopedMemories.history", "ScopedMemories.list", "ScopedMemories.scopes",
     "Memories.get", "Memories.history", "Memories.list", "Memories.scopes", "Memories.show",
     "kitaru.configure", "kitaru.current_stack", "kitaru.get_secret", "kitaru.list_stacks",
@@ -68,6 +69,8 @@ IN_FLOWS = {
 # Methods of what only a start returns; plain data, and the objects of a store.
 OF_STARTED = {"Handle", "ReplayHandle", "Future", "Futures"}
 DATA = {
+    "Grant",
+    "Token",
     "MemoryArtifact",
     "MemoryEntry",
     "Comparison",
@@ -107,6 +110,7 @@ OBJECTS: dict[str, Any] = {
     "DeployedFlows": CLIENT.deployments,
     "Memories": CLIENT.memory,
     "Artifacts": CLIENT.artifacts,
+    "Tokens": CLIENT.tokens,
     "ScopedMemories": CLIENT.memories,
     "FlowDeployment": FlowDeployment(VERSION, STORE),
 }
