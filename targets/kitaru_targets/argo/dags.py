@@ -227,10 +227,14 @@ class _Builder:
         return bool(askers) and self._asker(line, step) is None
 
     def _asker(self, line: _Line, step: Step) -> Step | None:
-        """Return the step that asks for the answer that `step` reads, if only one can."""
+        """Return the step that says whether the answer that `step` reads is asked for.
+
+        A step that has an answer already continues to the next question. So several may ask, and
+        the last of them says where control is. None if a task cannot see all of them.
+        """
         askers = self._askers.get(step.name, ())
-        if len(askers) == 1 and self._sees(line.dag, askers[0]):
-            return self._steps[askers[0]]
+        if askers and all(self._sees(line.dag, asker) for asker in askers):
+            return self._steps[askers[-1]]
         return None
 
     def _wait(self, line: _Line, rest: Sequence[LayoutItem]) -> None:

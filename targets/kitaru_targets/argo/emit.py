@@ -173,7 +173,11 @@ class _Document:
             yield {
                 "name": dag.key,
                 **({"inputs": {"parameters": inputs}} if inputs else {}),
-                "dag": {"tasks": [self._task(task, dag) for task in dag.tasks]},
+                "dag": {
+                    # A call whose pod failed is made by the step behind.
+                    **({"failFast": False} if any(task.each for task in dag.tasks) else {}),
+                    "tasks": [self._task(task, dag) for task in dag.tasks],
+                },
             }
 
     def _task(self, task: Task, dag: Dag) -> dict[str, Any]:
