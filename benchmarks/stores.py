@@ -21,6 +21,7 @@ from common import ROOT, Line, seconds
 
 import kitaru
 from kitaru.runtime.executions.listing import list_executions, page_of
+from kitaru.runtime.executions.where import Where
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores import Store, open_store
@@ -85,7 +86,7 @@ def listing() -> Iterator[Line]:
             "the first page": lambda: list_executions(store),
             "the first page of a status": lambda: list_executions(store, status="running"),
             "one flow among the newest 10,000, none found": lambda: page_of(
-                store, flow="rare", status=None, limit=20, within=10_000
+                store, Where(flow="rare"), limit=20, within=10_000
             ),
             "one flow, found last": lambda: list_executions(store, flow="rare"),
         }

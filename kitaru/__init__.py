@@ -59,7 +59,20 @@ if TYPE_CHECKING:
     from kitaru.flows import flow
     from kitaru.handle import Handle
     from kitaru.model_calls import llm
-    from kitaru.primitives import idempotency_key, load, log, now, save, secret, sleep, wait
+    from kitaru.primitives import (
+        emit,
+        idempotency_key,
+        inbox,
+        load,
+        log,
+        now,
+        progress,
+        save,
+        secret,
+        sleep,
+        tag,
+        wait,
+    )
     from kitaru.runtime.codec.classes import migrate, moved
     from kitaru.runtime.codec.stateless import stateless
     from kitaru.runtime.codec.user_codecs import register_codec
@@ -96,7 +109,20 @@ _MODULES = {
     "Handle": "kitaru.handle",
     "llm": "kitaru.model_calls",
     **dict.fromkeys(
-        ("idempotency_key", "load", "log", "now", "save", "secret", "sleep", "wait"),
+        (
+            "emit",
+            "idempotency_key",
+            "inbox",
+            "load",
+            "log",
+            "now",
+            "progress",
+            "save",
+            "secret",
+            "sleep",
+            "tag",
+            "wait",
+        ),
         "kitaru.primitives",
     ),
     **dict.fromkeys(("migrate", "moved"), "kitaru.runtime.codec.classes"),
@@ -151,10 +177,12 @@ __all__ = [
     "current_stack",
     "delete_secret",
     "delete_stack",
+    "emit",
     "errors",
     "flow",
     "get_secret",
     "idempotency_key",
+    "inbox",
     "invoke",
     "list_stacks",
     "llm",
@@ -164,6 +192,7 @@ __all__ = [
     "migrate",
     "moved",
     "now",
+    "progress",
     "register_codec",
     "removed",
     "renamed",
@@ -171,6 +200,7 @@ __all__ = [
     "secret",
     "sleep",
     "stateless",
+    "tag",
     "use_stack",
     "wait",
 ]

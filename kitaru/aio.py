@@ -1,8 +1,8 @@
 """The primitives of `kitaru` for async code: the same names and arguments, to be awaited.
 
-In the body of an async flow, `kitaru.wait`, `kitaru.llm` and `kitaru.memory` block the event loop,
-and with it all other tasks. These forms suspend only their own task. `kitaru.log`, `now`, `save`,
-`secret` and `idempotency_key` do not wait for anything and have no second form.
+In the body of an async flow, `kitaru.wait`, `kitaru.inbox`, `kitaru.llm` and `kitaru.memory` block
+the event loop, and with it all other tasks. These forms suspend only their own task. `kitaru.log`,
+`now`, `save`, `secret` and `idempotency_key` do not wait for anything and have no second form.
 
 Example:
     from kitaru import aio, flow
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["invoke", "llm", "load", "memory", "sleep", "wait"]
+__all__ = ["inbox", "invoke", "llm", "load", "memory", "sleep", "wait"]
 
 
 def invoke(
@@ -133,7 +133,7 @@ def llm(
     max_tokens: int | None = None,
     tools: Sequence[dict[str, Any]] | None = None,
     schema: Any = None,
-    stream: Callable[[str], object] | None = None,
+    stream: Callable[[str], object] | bool | None = None,
     retries: int = 2,
     timeout: float = 600,
     capture: Capture | None = None,
@@ -151,6 +151,17 @@ def llm(
         capture,
     )  # fmt: skip
     return awaited(call_llm(name, ModelCall(request, read, stream, capture)))
+
+
+def inbox(name: str) -> Coroutine[Any, Any, list[Any]]:
+    """Return what was sent to the execution since the last read; see `kitaru.inbox`.
+
+    Two tasks that read one inbox never receive the same signal.
+
+    Example:
+        notes = await aio.inbox("steer")
+    """
+    return awaited(primitives.reading(name))
 
 
 def load(exec_id: str, name: str) -> Coroutine[Any, Any, Any]:

@@ -26,7 +26,7 @@ from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.times import written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from kitaru_targets.build import Build
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from kitaru.ops.fingerprint import Contents
     from kitaru.ops.fix import Fixed
     from kitaru.ops.graph import Drawn
+    from kitaru.ops.many import Done
     from kitaru.ops.migrate import Migration
     from kitaru.ops.model_usage import By, Usage
     from kitaru.ops.replay_many import Replayed
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from kitaru.wire.cron import Catchup, Overlap
     from kitaru.wire.migrations import Library
     from kitaru.wire.plan import Granularity
-    from kitaru.wire.records import WaitRequest
+    from kitaru.wire.records import SignalRecord, WaitRequest
 
 
 class KitaruClient(Explaining):
@@ -227,6 +228,7 @@ class KitaruClient(Explaining):
         *,
         cache: bool | None = None,
         retries: int | None = None,
+        tags: Mapping[str, str | float] | None = None,
     ) -> Handle[Any]:
         """Start a flow in this process, and return its handle at once.
 
@@ -234,6 +236,7 @@ class KitaruClient(Explaining):
             inputs: the flow's inputs by name, as JSON.
             cache: whether results of other executions may be reused. Default: as decorated.
             retries: default number of retries for checkpoints that set none.
+            tags: tags of the execution by name, such as `{"customer": "acme"}`.
 
         Raises:
             UsageError: there is no such file or flow.
@@ -249,7 +252,7 @@ class KitaruClient(Explaining):
         from kitaru.ops.run import load_flow, run
 
         loaded = load_flow(locate(flow))
-        return run(loaded, inputs or {}, store=self.store, cache=cache, retries=retries)
+        return run(loaded, inputs or {}, store=self.store, cache=cache, retries=retries, tags=tags)
 
     def check(self, flow: str) -> Checked:
         """Find errors in a flow without importing or running it. See `kitaru.ops.check.check`.
@@ -503,7 +506,7 @@ class KitaruClient(Explaining):
         Args:
             evaluators: functions of an execution by name. They return a number, a boolean, a tuple
                 of a number and a note, or None.
-            where: `flow` and `status` of the executions, each optional.
+            where: conditions by field, such as `{"flow": "review", "newer_than": "7d"}`.
             limit: maximum number of executions.
 
         Example:
@@ -511,8 +514,10 @@ class KitaruClient(Explaining):
         """
         refuse_while_importing("client.evaluate(…)")
         from kitaru.ops.evaluate import evaluate
+        from kitaru.ops.where import parse_where
 
-        return evaluate(self.store, evaluators, where or {}, limit)
+        conditions = [f"{name}={value}" for name, value in (where or {}).items()]
+        return evaluate(self.store, evaluators, parse_where(conditions), limit)
 
     def diff(self, a: str, b: str) -> Difference:
         """Return the differences of build `b` from build `a`. See
@@ -881,6 +886,7 @@ class DeployedFlows(Deployments):
         version: int | str | None = None,
         exec_id: str | None = None,
         options: Mapping[str, str] | None = None,
+        tags: Mapping[str, str | float] | None = None,
     ) -> Handle[Any]:
         """Start an execution of a deployed version on its target. Default: the tag `default`.
 
@@ -890,6 +896,7 @@ class DeployedFlows(Deployments):
             exec_id: execution id. Repeating a call with the same id, version and inputs starts no
                 second run.
             options: options of the target's service. They override those of the settings.
+            tags: tags of the execution by name, such as `{"customer": "acme"}`.
 
         Raises:
             NotFound: no such flow is deployed, or it has no such version or tag.
@@ -911,6 +918,7 @@ class DeployedFlows(Deployments):
             version=version,
             exec_id=exec_id,
             options=options,
+            tags=tags,
         )
 
 
@@ -1093,6 +1101,7 @@ class Executions(Explaining):
         text: str = "",
         parent: str | None = None,
         counts: bool = True,
+        where: Iterable[str] = (),
     ) -> listing.Page:
         """Return a page of `list`, searching at most the newest `within` executions.
 
@@ -1107,20 +1116,31 @@ class Executions(Explaining):
             text: occurs in its title, its first inputs, its question, error or result.
             parent: the execution that started it as a child.
             counts: whether to count `total`, for which the whole index is read.
+            where: more conditions, such as `["older_than=2h", "input.customer=acme"]`; see
+                `kitaru.ops.where.parse_where`.
+
+        Raises:
+            UsageError: a condition is not valid.
         """
+        from kitaru.ops.where import parse_where
+
+        named = {
+            "flow": flow,
+            "status": status,
+            "tag": tag,
+            "text": text,
+            "parent": parent,
+            "since": "" if since is None else written(since),
+            "until": "" if until is None else written(until),
+        }
+        selected = parse_where(where).narrowed(**named)
         return listing.page_of(
             self._store,
-            flow=flow,
-            status=status,
+            selected,
             limit=limit,
             within=within,
             after=after,
             page=page,
-            since="" if since is None else written(since),
-            until="" if until is None else written(until),
-            tag=tag,
-            text=text,
-            parent=parent,
             counts=counts,
         )
 
@@ -1307,6 +1327,27 @@ class Executions(Explaining):
         whole = self._whole(exec_id)
         return answer(self._store, whole, value, wait, submits=submit, options=options).handle
 
+    def signal(self, exec_id: str, inbox: str, value: Any) -> SignalRecord:
+        """Send JSON to an inbox of an execution, which reads it with `kitaru.inbox`.
+
+        The signal is stored when this method returns, and is numbered.
+
+        Args:
+            inbox: name of the inbox.
+
+        Raises:
+            NotFound: there is no such execution.
+            StateError: the execution has ended.
+            UsageError: the name is not valid, or the value is not JSON or too long.
+
+        Example:
+            client.executions.signal(exec_id, "steer", "Look at the prices first.").number
+        """
+        refuse_while_importing("client.executions.signal(…)")
+        from kitaru.ops.signal import signal
+
+        return signal(self._store, self._whole(exec_id), inbox, value)
+
     def resume(
         self, exec_id: str, *, again: bool = False, options: Mapping[str, str] | None = None
     ) -> Handle[Any]:
@@ -1443,6 +1484,7 @@ class Executions(Explaining):
         *,
         flow: str | None = None,
         status: str | None = None,
+        where: Iterable[str] = (),
         limit: int = 20,
         start: str = "",
         at_failure: bool = False,
@@ -1460,6 +1502,7 @@ class Executions(Explaining):
         Args:
             flow: only executions of this flow.
             status: only executions with this status.
+            where: more conditions, as for `page`.
             limit: maximum number of executions.
 
         Example:
@@ -1467,15 +1510,57 @@ class Executions(Explaining):
             [one.source for one in cohort if not one.is_same]
         """
         refuse_while_importing("client.executions.replay_many(…)")
-        from kitaru.ops.replay_many import replay_many
+        from kitaru.ops.replay_many import replay_each, select
+        from kitaru.ops.where import parse_where
         from kitaru.runtime.executions.replay import Changes
 
         changes = Changes(
             start, at_failure, results or {}, inputs or {}, models or {}, reuse_unchanged
         )
-        named = {"flow": flow, "status": status}
-        where = {name: text for name, text in named.items() if text is not None}
-        return replay_many(self._store, lambda source: changes, where, limit)
+        selected = parse_where(where).narrowed(flow=flow, status=status)
+        sources = [one.exec_id for one in select(self._store, selected, limit).items]
+        return replay_each(self._store, lambda source: changes, sources)
+
+    def cancel_many(
+        self, where: Iterable[str], *, limit: int = 100, within: int = 10_000
+    ) -> builtins.list[Done]:
+        """Cancel the newest executions that a filter selects, and return what was done with each.
+
+        Args:
+            where: conditions, such as `["flow=review", "older_than=2d"]`, which must all hold; see
+                `kitaru.ops.where.parse_where`.
+            limit: maximum number of executions.
+            within: search the newest N executions.
+
+        Raises:
+            UsageError: a condition is not valid, or the filter is empty.
+
+        Example:
+            client.executions.cancel_many(["tag.customer=acme", "status=waiting"])
+        """
+        refuse_while_importing("client.executions.cancel_many(…)")
+        from kitaru.ops.many import carry_out, select
+        from kitaru.ops.where import parse_where
+
+        page = select(self._store, "cancel", parse_where(where), limit=limit, within=within)
+        return [*carry_out(self._store, "cancel", [one.exec_id for one in page.items])]
+
+    def retry_many(
+        self, where: Iterable[str], *, limit: int = 100, within: int = 10_000
+    ) -> builtins.list[Done]:
+        """Retry the newest failed executions that a filter selects; see `cancel_many`.
+
+        A local execution runs in this process until it ends or waits.
+
+        Example:
+            client.executions.retry_many(["flow=review", "newer_than=2d"])
+        """
+        refuse_while_importing("client.executions.retry_many(…)")
+        from kitaru.ops.many import carry_out, select
+        from kitaru.ops.where import parse_where
+
+        page = select(self._store, "retry", parse_where(where), limit=limit, within=within)
+        return [*carry_out(self._store, "retry", [one.exec_id for one in page.items])]
 
     def abort(self, exec_id: str, wait: str | None = None) -> ExecutionView:
         """Cancel the execution instead of answering a pending wait.

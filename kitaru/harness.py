@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kitaru import primitives
 from kitaru.checkpoints import BoundCheckpoint, Checkpoint
+from kitaru.config import setting
 from kitaru.errors import ContextError, UsageError
 from kitaru.runtime import codec
 from kitaru.runtime.engine.calls import Spec
@@ -41,7 +42,7 @@ from kitaru.runtime.engine.execution import current, in_body, in_checkpoint
 from kitaru.runtime.engine.places import BODY, Place, current_task, inherited
 from kitaru.runtime.engine.retries import policy
 from kitaru.runtime.llm import budgets
-from kitaru.runtime.llm.model_calls import note_call
+from kitaru.runtime.llm.model_calls import note_call, policy_of
 from kitaru.stores.base import Store
 from kitaru.wire.names import name_from
 from kitaru.wire.structs import Struct, replace
@@ -359,25 +360,44 @@ def _note(values: Mapping[str, Any] | None) -> None:
         running.metadata.update({key: codec.encode(value) for key, value in noted.items()})
 
 
-def emit(event: Any) -> None:
+def emit(event: Any, text: str = "") -> None:
     """Pass an event, such as a piece of text, to the handlers of `listen`. It is not recorded.
 
     Events are live only: a replay, which does not run the body of a recorded step, has none.
+
+    Args:
+        event: any object, for handlers in this process.
+        text: the piece of a model's text in it. It is shown to people who watch the execution, as
+            the text of `kitaru.llm(stream=…)` is, unless `capture` excludes texts.
 
     Raises:
         ContextError: the call is in a flow's body, where a replay would emit again.
 
     Example:
         async for piece in stream:
-            harness.emit(piece)
+            harness.emit(piece, piece.text)
     """
     if current_execution() is not None:
         raise ContextError(
             "kitaru.harness.emit was used outside a step.",
             help="Emit events in the body of a step: a replay does not run it again.",
         )
+    if text:
+        _show(text)
     for handler in _handlers.get():
         handler(event)
+
+
+def _show(text: str) -> None:
+    scope = current()
+    running = scope.running if scope is not None else None
+    if scope is None or running is None:
+        return
+    if running.live_text is None:
+        if policy_of(running, None) != "full" or not setting("logs").value:
+            return
+        running.live_text = scope.execution.log.text(running.invocation)
+    running.live_text.add(text)
 
 
 @contextmanager

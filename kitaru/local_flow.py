@@ -41,6 +41,7 @@ from kitaru.wire.names import check_name, suggestion
 from kitaru.wire.records import EndRecord, ExecutionRecord, Mode
 from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import replace
+from kitaru.wire.tags import check_tags
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         exec_id: str | None = None,
         cache: bool | None = None,
         retries: int | None = None,
+        tags: Mapping[str, str | float] | None = None,
     ) -> Runner[P, R_co]:
         """Return a runner with other options. Call `.run(…)` on it.
 
@@ -233,14 +235,16 @@ class LocalFlow(Explaining, Generic[P, R_co]):
                 resumed.
             cache: whether results of other executions may be reused. Default: as decorated.
             retries: default number of retries for checkpoints that set none. Default: as decorated.
+            tags: tags of the execution by name, such as `{"customer": "acme"}`.
 
         Raises:
-            UsageError: `exec_id` is not a valid execution id, or `retries` is not a valid number.
+            UsageError: `exec_id` is not a valid execution id, or `retries` is not a valid number,
+                or a tag is not valid.
 
         Example:
             review_flow.options(cache=False).run("kayaks")
         """
-        return Runner(self, store=store, exec_id=exec_id, cache=cache, retries=retries)
+        return Runner(self, store=store, exec_id=exec_id, cache=cache, retries=retries, tags=tags)
 
     @overload
     def resume(
@@ -336,8 +340,10 @@ class Runner(Generic[P, R_co]):
         exec_id: str | None = None,
         cache: bool | None = None,
         retries: int | None = None,
+        tags: Mapping[str, str | float] | None = None,
     ) -> None:
         self._flow = flow
+        self._tags = check_tags(tags or {})
         self._store = store
         self._exec_id = None if exec_id is None else check_execution_id(exec_id)
         self._cache = cache
@@ -377,6 +383,7 @@ class Runner(Generic[P, R_co]):
             exec_id=self._exec_id or new_execution_id(),
             cache=self._cache,
             retries=self._retries,
+            tags=self._tags,
         )
         return run_execution(flow, journal, fresh=self._exec_id is None, module=flow.module)
 
@@ -391,6 +398,7 @@ def create_execution(
     parent: str = "",
     cache: bool | None = None,
     retries: int | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Journal:
     """Record an execution of a flow of this program, which `run_execution` then runs.
 
@@ -414,6 +422,7 @@ def create_execution(
         changes=declared_changes.declared(),
         code=fingerprint_function(flow.function),
         parent=parent,
+        tags=dict(tags or {}),
     )
     return Journal.create(store, record)
 

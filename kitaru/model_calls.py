@@ -24,7 +24,7 @@ class Options(TypedDict, total=False):
     system: str | None
     temperature: float | None
     max_tokens: int | None
-    stream: Callable[[str], object] | None
+    stream: Callable[[str], object] | bool | None
     retries: int
     timeout: float
     capture: Capture | None
@@ -48,7 +48,7 @@ def llm(
     max_tokens: int | None = None,
     tools: Sequence[dict[str, Any]] | None = None,
     schema: Any = None,
-    stream: Callable[[str], object] | None = None,
+    stream: Callable[[str], object] | bool | None = None,
     retries: int = 2,
     timeout: float = 600,
     capture: Capture | None = None,
@@ -73,7 +73,8 @@ def llm(
         schema: type of the answer: a pydantic model, a dataclass, `list[int]`, …. With a schema, an
             instance is returned. An invalid answer is sent back once.
         stream: function that receives the text piece by piece. It is not called on a resume. After
-            the first piece, a failed request is not retried.
+            the first piece, a failed request is not retried. The pieces are also shown to people
+            who watch the execution; True shows them only there. Nothing is streamed by default.
         retries: how often to retry a request after a rate limit, a timeout or a fault of the
             provider, after the pause in `Retry-After` (at most 60 s). Default: 2. The retries of
             the checkpoint come after these.
@@ -109,7 +110,7 @@ def prepared(
     max_tokens: int | None,
     tools: Sequence[dict[str, Any]] | None,
     schema: Any,
-    stream: Callable[[str], object] | None,
+    stream: Callable[[str], object] | bool | None,
     retries: int,
     timeout: float,
     capture: Capture | None,
@@ -156,9 +157,9 @@ def _check(request: ModelRequest, stream: Any, capture: Any) -> None:
             )
     if request.retries < 0 or request.timeout <= 0:
         raise UsageError("kitaru.llm: retries must be 0 or more, and timeout more than 0 seconds.")
-    if stream is not None and not callable(stream):
+    if not (stream is None or isinstance(stream, bool) or callable(stream)):
         raise UsageError(
-            "kitaru.llm: stream must be a function that accepts a string.",
+            "kitaru.llm: stream must be True, or a function that accepts a string.",
             help='For example stream=lambda text: print(text, end="", flush=True)',
         )
     check_capture("kitaru.llm", capture)

@@ -8,26 +8,47 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kitaru.config import setting
 from kitaru.errors import AnswerInvalid, NotFound, UsageError
 from kitaru.runtime import codec, secrets
 from kitaru.runtime.engine.calls import Spec
 from kitaru.runtime.engine.execution import anywhere, in_body, in_checkpoint
+from kitaru.runtime.engine.primitives import DurableCall, Primitive, blocking
 from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.engine.timers import deadline_of, escalations_of
 from kitaru.runtime.engine.waits import check_json, not_json
 from kitaru.runtime.executions.artifacts import find_artifact
 from kitaru.runtime.journal.evidence import encoded
-from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.inboxes import InboxReader, Reading, call_name
+from kitaru.runtime.journal.journal import TAG, Journal
 from kitaru.runtime.schema.types import askable_schema, from_json
-from kitaru.wire import ids, times
+from kitaru.runtime.telemetry.beats import Progress
+from kitaru.wire import canonical, ids, times
 from kitaru.wire.names import check_name
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.redaction import redacted
+from kitaru.wire.tags import check_tags
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["idempotency_key", "load", "log", "now", "save", "secret", "sleep", "wait"]
+_NOTE = 200
+_EVENT = 64 * 1024
+
+__all__ = [
+    "emit",
+    "idempotency_key",
+    "inbox",
+    "load",
+    "log",
+    "now",
+    "progress",
+    "save",
+    "secret",
+    "sleep",
+    "tag",
+    "wait",
+]
 
 
 def wait(
@@ -209,6 +230,49 @@ def _default(default: Any, deadline: Any, name: str, read: Callable[[Any], Any])
     return default
 
 
+def inbox(name: str) -> list[Any]:
+    """Return what was sent to the execution since the last read of this inbox. Only in a body.
+
+    The list is empty if nothing was sent. What is returned is recorded, so that a resumed execution
+    sees the same. A signal is returned once. At most 1,000 signals are returned at once; the next
+    call returns the next ones. A replay begins with an empty inbox.
+
+    Args:
+        name: name of the inbox, as for `kitaru executions signal EXEC NAME --value JSON`.
+
+    Raises:
+        ContextError: the call is outside a flow's body.
+        UsageError: the name is not valid.
+
+    Example:
+        for note in kitaru.inbox("steer"):
+            messages.append({"role": "user", "content": note})
+    """
+    return blocking(reading(name))
+
+
+def reading(name: str) -> Primitive[list[Any]]:
+    """Read an inbox with a durable call."""
+    execution = in_body("kitaru.inbox")
+    called = call_name(check_name("inbox", name))
+    reader = execution.inboxes.setdefault(name, InboxReader(execution.journal, name))
+    turn = Reading()
+
+    def read(**_: Any) -> dict[str, Any]:
+        numbers, values = reader.take(turn, execution.counters.ids_of(called))
+        return {"execution": execution.journal.exec_id, "numbers": numbers, "values": values}
+
+    spec = Spec(called, read, "kitaru.inbox", kind="inbox", policy=ONCE)
+    found = None
+    try:
+        found = yield DurableCall(execution, spec, {"inbox": name})
+    finally:
+        # The task that reads may be cancelled.
+        reader.settle(turn, found)
+    values: list[Any] = found["values"]
+    return values
+
+
 def log(**metadata: Any) -> None:
     """Record notes with the running checkpoint or, in a flow's body, with the execution.
 
@@ -228,6 +292,103 @@ def log(**metadata: Any) -> None:
     # A note may contain the time. No result depends on it, so a replay may log another value.
     spec = Spec("log", _note, "kitaru.log", kind="log", policy=ONCE, compared=False)
     scope.execution.invoke(spec, (), noted, None)
+
+
+def tag(**tags: str | float) -> None:
+    """Tag the execution, so that people find it. Only in a flow's body. The last value counts.
+
+    `kitaru executions list --where tag.customer=acme`, pages and HTTP find it at once, while it
+    runs.
+
+    Args:
+        tags: names with strings of at most 200 characters, numbers or bools.
+
+    Raises:
+        ContextError: the call is outside a flow's body.
+        UsageError: a name or a value is not valid.
+
+    Example:
+        kitaru.tag(customer=order.customer, priority=1)
+    """
+    execution = in_body("kitaru.tag")
+    found = check_tags(tags)
+    is_new = False
+
+    def note(**tags: str) -> None:
+        nonlocal is_new
+        is_new = True
+        encoded = {name: codec.encode(text, where=name) for name, text in tags.items()}
+        in_checkpoint("kitaru.tag")[1].metadata.update(encoded)
+
+    spec = Spec("tag", note, TAG, kind="log", policy=ONCE, compared=False)
+    execution.invoke(spec, (), found, None)
+    if is_new:
+        with execution.recording():
+            execution.journal.show_tags()
+
+
+def progress(done: float, total: float | None = None, note: str = "") -> None:
+    """Report how far the running checkpoint or, in a flow's body, the execution is.
+
+    It is shown to people who watch, within about a second, and is not recorded. Only the last call
+    of a second is written, so that it may be called in a loop.
+
+    Args:
+        done: how much is done.
+        total: how much there is. Default: unknown.
+        note: a short text; at most 200 characters are shown.
+
+    Raises:
+        ContextError: the call is outside a flow.
+        UsageError: `done` or `total` is not a number.
+
+    Example:
+        for number, page in enumerate(pages):
+            kitaru.progress(number, len(pages), page.title)
+    """
+    scope = anywhere("kitaru.progress")
+    for name, number in (("done", done), ("total", total if total is not None else 0)):
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        if not is_number or not math.isfinite(number):
+            raise UsageError(
+                f"kitaru.progress: {name}={number!r} is not a finite number.",
+                help="For example kitaru.progress(3, 10)",
+            )
+    id = scope.running.invocation if scope.running else ""
+    reported = Progress(id, done, total, str(note)[:_NOTE], times.now())
+    scope.execution.beats.report(reported)
+    if setting("logs").value:
+        shown = {"done": done, "total": total, "note": reported.note}
+        scope.execution.log.progress(id, shown)
+
+
+def emit(event: Any) -> None:
+    """Show an event to the people and programs that watch the execution. It is not recorded.
+
+    `kitaru executions logs --follow`, pages and HTTP show it within about a second. Code of a
+    flow's body that runs again after a resume emits again. A checkpoint that is recorded does not.
+
+    Args:
+        event: JSON of at most 64 KiB.
+
+    Raises:
+        ContextError: the call is outside a flow.
+        UsageError: the event is not JSON, or too long.
+
+    Example:
+        kitaru.emit({"type": "tool", "name": "search", "query": query})
+    """
+    scope = anywhere("kitaru.emit")
+    reason = not_json(event, "event")
+    if not reason and len(canonical.dumps(event)) > _EVENT:
+        reason = f"it has more than {_EVENT:,} bytes"
+    if reason:
+        raise UsageError(
+            f"The event cannot be shown: {reason}.",
+            help="Use texts, finite numbers, true, false, null, lists and objects of those.",
+        )
+    if setting("logs").value:
+        scope.execution.log.event(scope.running.invocation if scope.running else "", event)
 
 
 def save(name: str, value: Any, type: str = "", tags: Sequence[str] | None = None) -> None:

@@ -12,10 +12,11 @@ from kitaru.runtime.executions.artifacts import result_as_json
 from kitaru.runtime.executions.model_calls import calls_of, each_call, shown
 from kitaru.runtime.executions.overview import Overview, overview
 from kitaru.runtime.journal import children, evidence
+from kitaru.runtime.journal.inboxes import Signal, signals
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.runtime.telemetry import beats
-from kitaru.runtime.telemetry.beats import Signs
+from kitaru.runtime.telemetry.beats import Progress, Signs
 from kitaru.status import ExecutionStatus
 from kitaru.wire.structs import fields_of
 from kitaru.wire.times import seconds_since
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     )
 
 _OF_CHILDREN = ("exec_id", "flow", "invocation", "on_cancel")
+# The last ones are in the JSON of an execution.
+_SIGNALS = 100
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,26 @@ class ExecutionView(Explaining):
         if self.status not in ("running", "interrupted"):
             return Signs(self.state_at, "", ())
         return beats.read(self.journal.store, self.exec_id, self.state_at)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Its tags by name, of its start and of `kitaru.tag`."""
+        return dict(self.journal.summary().tags)
+
+    @cached_property
+    def progress(self) -> tuple[Progress, ...]:
+        """What `kitaru.progress` reported last, by invocation; that of the body has an empty id.
+
+        Empty if the execution is completed or cancelled.
+
+        Example:
+            [(one.done, one.total) for one in client.executions.get(exec_id).progress]
+        """
+        if self.status in ("completed", "cancelled"):
+            return ()
+        if self.status in ("running", "interrupted"):
+            return self.signs.progress
+        return beats.last_progress(self.journal.store, self.exec_id)
 
     @property
     def inputs(self) -> Any:
@@ -232,6 +255,15 @@ class ExecutionView(Explaining):
         ]
         return [first, *later]
 
+    @property
+    def signals(self) -> list[Signal]:
+        """What was sent to it, in order of time, with the call of `kitaru.inbox` that read each.
+
+        Example:
+            [one.value for one in client.executions.get(exec_id).signals if not one.read_by]
+        """
+        return signals(self.journal)
+
     def waits_as_json(self) -> list[dict[str, Any]]:
         """Return the questions that are not answered, as JSON."""
         return [_wait(request, self.journal) for request in self.waits]
@@ -304,6 +336,8 @@ class ExecutionView(Explaining):
             "last_sign": max(self.signs.last, seen.last_sign),
             "silent_since": self.silent_since(seen.last_sign),
             "under_way": [asdict(one) for one in self.signs.under_way],
+            "progress": [fields_of(one) for one in self.progress],
+            "tags": self.tags,
             "inputs": self.inputs,
             "result": result_as_json(self.journal),
             "waits": self.waits_as_json(),
@@ -318,6 +352,7 @@ class ExecutionView(Explaining):
                 for one in self.children
             ],
             "answers": self.answers_as_json(),
+            "signals": [fields_of(one) for one in self.signals[-_SIGNALS:]],
             "error": _error(self.error),
             "notes": seen.notes,
             "invocations": [invocation_as_json(record) for record in seen.page],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from kitaru.errors import UsageError
 from kitaru.runtime.engine.questions import parse_value
 from kitaru.runtime.executions.replay import Changes
 from kitaru.runtime.journal.to_json import as_json
-from kitaru.status import ExecutionStatus
 
 if TYPE_CHECKING:
     from kitaru.runtime.journal.journal import Journal
@@ -77,19 +76,3 @@ def _result(journal: Journal, id: str, text: str) -> Any:
             help=f"To set a string: --set {shlex.quote(quoted)}",
         )
     return value
-
-
-def filters(given: Sequence[str]) -> Mapping[str, str]:
-    """Return `--where` pairs. Raise UsageError for a field other than flow and status."""
-    named = pairs(given, "--where")
-    unknown = [name for name in named if name not in ("flow", "status")]
-    if unknown:
-        raise UsageError(
-            f"--where {unknown[0]} is neither flow nor status.", help="--where flow=review"
-        )
-    if named.get("status", "failed") not in list(ExecutionStatus):
-        raise UsageError(
-            f"--where status={named['status']}: there is no such status.",
-            help=f"one of {', '.join(ExecutionStatus)}",
-        )
-    return named

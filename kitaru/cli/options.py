@@ -13,6 +13,8 @@ import click
 from kitaru import config
 from kitaru.cli import completion
 from kitaru.cli.output import Output
+from kitaru.errors import UsageError
+from kitaru.wire.periods import parse_period
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,17 +76,29 @@ def page(function: F) -> F:
     return limit(skip(function))
 
 
-_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-
-
 def age(context: click.Context, option: click.Parameter, value: str) -> timedelta:
     """Parse a duration such as `90d`, `12h` or `30m`. A click callback."""
-    number, unit = value[:-1], value[-1:]
-    if not number.isdecimal() or unit not in _UNITS:
-        raise click.BadParameter(
-            f"{value!r} is not a number of days, hours or minutes, such as 90d"
-        )
-    return timedelta(**{_UNITS[unit]: int(number)})
+    try:
+        return parse_period(value)
+    except UsageError as error:
+        raise click.BadParameter(error.message.rstrip(".")) from None
+
+
+def where(function: F) -> F:
+    """Add `--where FIELD=VALUE`, the filter of lists and of commands for many executions."""
+    return click.option(
+        "--where", "wheres", multiple=True, metavar="FIELD=VALUE",
+        help="Only executions with this flow, status, older_than, newer_than, input.NAME, "
+        "tag.NAME, tag, target, version or text. Repeatable; all must hold.",
+    )(function)  # fmt: skip
+
+
+def tags(function: F) -> F:
+    """Add `--tag NAME=VALUE`, a tag of the execution that is started."""
+    return click.option(
+        "--tag", "tags", multiple=True, metavar="NAME=VALUE",
+        help="Tag of the execution, by which lists find it. Repeatable.",
+    )(function)  # fmt: skip
 
 
 def optional_age(

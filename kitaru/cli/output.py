@@ -82,6 +82,10 @@ class Output:
         """
         click.echo(_fitted(text, sys.stdout, hang, block), color=True)
 
+    def piece(self, text: str) -> None:
+        """Write a piece of a text that continues. Its lines after the first are indented."""
+        click.echo(_fitted(text, sys.stdout, None, False), nl=False, color=True)
+
     def answer(self, text: str) -> None:
         """Write a flow's result or an artifact. It is written unchanged, except to a terminal."""
         if sys.stdout.isatty():

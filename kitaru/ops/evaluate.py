@@ -15,6 +15,7 @@ from kitaru.errors import UsageError
 from kitaru.local_flow import LocalFlow
 from kitaru.ops.show import show
 from kitaru.runtime.executions import listing
+from kitaru.runtime.executions.where import Where
 from kitaru.runtime.journal.effort import Effort
 from kitaru.runtime.steps.modules import import_file
 from kitaru.stores.memory import MemoryStore
@@ -129,11 +130,11 @@ def load_evaluators(spec: str) -> dict[str, Evaluator]:
 def evaluate(
     store: Store,
     evaluators: Mapping[str, Evaluator],
-    where: Mapping[str, str],
+    where: Where,
     limit: int = 20,
     begun: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Evaluate the newest executions of a flow or status, replays included.
+    """Evaluate the newest executions that a filter selects, replays included.
 
     An evaluator may call models with `kitaru.llm`. It runs as a checkpoint of a flow on a store in
     memory, so nothing is written to `store`. An exception of an evaluator is the error of its
@@ -141,7 +142,7 @@ def evaluate(
 
     Args:
         evaluators: functions by name, as `load_evaluators` returns them.
-        where: `flow` and `status`, each optional.
+        where: which executions.
         limit: maximum number of executions.
         begun: called with the id of each execution before its evaluation.
 
@@ -149,11 +150,11 @@ def evaluate(
         EnvironmentFailure: the store cannot be used.
 
     Example:
-        evaluate(store, {"short": lambda run: len(run.result) < 500}, {"flow": "review"}).means
+        evaluate(store, {"short": lambda run: len(run.result) < 500}, Where(flow="review")).means
     """
     rows: list[Evaluated] = []
     effort = Effort()
-    listed = listing.each_execution(store, flow=where.get("flow"), status=where.get("status"))
+    listed = listing.matching(store, where)
     for item in islice(listed, limit):
         if begun is not None:
             begun(item["exec_id"])

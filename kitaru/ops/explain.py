@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kitaru.wire.plan import Block, Plan, Resources, Step
 
 Kind = Literal["cut", "region", "joined", "wait", "condition", "variable"]
+_CHEAP = ("wait", "log", "memory", "inbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,7 @@ class _Explaining:
 
     @staticmethod
     def _work(block: Block) -> bool:
-        return bool(block.calls) and block.kind not in ("wait", "log", "memory")
+        return bool(block.calls) and block.kind not in _CHEAP
 
     def _why_cut(self, step: Step, block: Block) -> str:
         unit = self._target.unit
@@ -379,7 +380,7 @@ class _Explaining:
         unit = self._target.unit
         options = [o for call in calls for o in (call.options, *call.needs) if o]
         options += needs
-        working = [call for call in calls if call.kind not in ("wait", "log", "memory")]
+        working = [call for call in calls if call.kind not in _CHEAP]
         repeated = block.reason in ("KIT310", "KIT311", "KIT314")
         if repeated or len(working) > 1 or any(call.kind == "helper" for call in working):
             yield f"One {unit} for each call, with its own log and its own place in the graph."
@@ -435,7 +436,7 @@ class _Explaining:
     def _why_joined(self, block: Block) -> tuple[str, str]:
         if block.kind == "flow":
             return ("whole" if self._target.runs_whole else "single"), ""
-        if block.kind in ("log", "memory"):
+        if block.kind in ("log", "memory", "inbox"):
             return "cheap", ""
         if block.kind == "fan" and not self._is_native(block):
             return "threads", ""

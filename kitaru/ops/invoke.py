@@ -37,6 +37,7 @@ from kitaru.wire.plan import Plan
 from kitaru.wire.records import LaunchRecord
 from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import replace
+from kitaru.wire.tags import check_tags
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -166,6 +167,7 @@ def invoke(
     *,
     exec_id: str | None = None,
     means: Means | None = None,
+    tags: Mapping[str, str | float] | None = None,
 ) -> Invoked:
     """Start an execution of a version: as a run of its target's service, or a process here.
 
@@ -176,6 +178,7 @@ def invoke(
         exec_id: the execution's id; default a new id. If an earlier call failed before the service
             confirmed it, repeat it with the same id, version and inputs to address the same run.
         means: how its run is started. Default: at once, with the options of the settings.
+        tags: tags of the execution by name.
 
     Raises:
         InputError: an input is missing, unknown or of the wrong type; nothing was started.
@@ -187,7 +190,8 @@ def invoke(
     from kitaru_targets.common import parameters
 
     parameters.values(plan_of(store, version), inputs)
-    asked = LaunchRecord(version.flow, dict(inputs), version.number, tag=version.tag)
+    tagged = check_tags(tags or {})
+    asked = LaunchRecord(version.flow, dict(inputs), version.number, tag=version.tag, tags=tagged)
     exec_id = exec_id or new_execution_id()
     # The call may be repeated with the number of the version, after its tag was moved.
     with audited(store, "invoke", version.version, flow=version.flow, exec_id=exec_id):
@@ -268,11 +272,13 @@ def invoke_named(
     version: int | str | None = None,
     exec_id: str | None = None,
     options: Mapping[str, str] | None = None,
+    tags: Mapping[str, str | float] | None = None,
 ) -> Handle[Any]:
     """Start an execution of the version that `find` returns, with Python inputs."""
     found = find(store, flow, tag=tag, version=version)
     means = Means(options or {})
-    return invoke(store, found, as_json(flow, inputs), exec_id=exec_id, means=means).handle
+    given = as_json(flow, inputs)
+    return invoke(store, found, given, exec_id=exec_id, means=means, tags=tags).handle
 
 
 def invoke_flow(flow: FlowHere, args: Sequence[Any], inputs: Mapping[str, Any]) -> Handle[Any]:

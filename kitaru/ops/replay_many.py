@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kitaru.errors import EnvironmentFailure, KitaruError, StateError
 from kitaru.ops.dry_run import begin_replay, play
 from kitaru.ops.replay import replay
 from kitaru.ops.submit import runs_here
-from kitaru.runtime.executions import listing
 from kitaru.runtime.executions.comparison import Comparison, compare
+from kitaru.runtime.executions.listing import Page, page_of
+from kitaru.runtime.executions.where import Where
 from kitaru.runtime.journal.journal import Journal
+from kitaru.wire.structs import replace
 
 if TYPE_CHECKING:
     from kitaru.runtime.executions.replay import Changes
     from kitaru.stores.base import Store
+
+# The newest executions that are searched.
+_WITHIN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +54,38 @@ class Replayed:
         return {"source": self.source, "replay": replay, "same": self.is_same, **sides}
 
 
-def replay_many(
+def select(store: Store, where: Where, limit: int = 20, after: str = "") -> Page:
+    """Return the newest executions that a filter selects, without running ones and replays.
+
+    Args:
+        limit: maximum number of executions.
+        after: only executions older than this one.
+    """
+    selected = replace(where, is_source=True)
+    return page_of(store, selected, limit=limit, within=_WITHIN, after=after, counts=False)
+
+
+def replay_each(
     store: Store,
     changes: Callable[[Journal], Changes],
-    where: Mapping[str, str],
-    limit: int = 20,
+    exec_ids: Iterable[str],
     begun: Callable[[str], None] | None = None,
 ) -> list[Replayed]:
-    """Replay the newest executions of a flow or status one by one, and compare them.
-
-    Each replay runs until it ends or waits. Running executions and replays are left out.
+    """Replay executions one by one, each until it ends or waits, and compare them.
 
     Args:
         changes: returns the changes for the replay of an execution.
-        where: `flow` and `status`, each optional.
-        limit: maximum number of executions.
         begun: called with the id of each execution before its replay.
 
     Raises:
         EnvironmentFailure: the store cannot be used; all other errors are part of the result.
     """
     found = []
-    for source in list(islice(_sources(store, where), limit)):
+    for exec_id in exec_ids:
         if begun is not None:
-            begun(source.exec_id)
-        found.append(_replayed(store, source, changes))
+            begun(exec_id)
+        found.append(_replayed(store, Journal.open(store, exec_id), changes))
     return found
-
-
-def _sources(store: Store, where: Mapping[str, str]) -> Iterator[Journal]:
-    listed = listing.each_execution(store, flow=where.get("flow"), status=where.get("status"))
-    for item in listed:
-        journal = Journal.open(store, item["exec_id"])
-        if item["status"] != "running" and journal.execution.replay is None:
-            yield journal
 
 
 def _replayed(store: Store, source: Journal, changes: Callable[[Journal], Changes]) -> Replayed:

@@ -23,6 +23,7 @@ def run(
     store: str | Store | None = None,
     cache: bool | None = None,
     retries: int | None = None,
+    tags: Mapping[str, str | float] | None = None,
 ) -> Handle[Any]:
     """Start an execution of a flow with JSON inputs by name, and return at once.
 
@@ -30,6 +31,7 @@ def run(
         store: the store of the execution; default as configured.
         cache: whether to reuse results of other executions; default as decorated.
         retries: default number of retries for checkpoints that set none.
+        tags: tags of the execution by name.
 
     Raises:
         InputError: an input is missing, unknown or does not fit its annotation.
@@ -37,7 +39,7 @@ def run(
     Example:
         run(load_flow(locate("review.py")), {"topic": "kayaks"}).wait()
     """
-    return flow.options(store=store, cache=cache, retries=retries).start(inputs)
+    return flow.options(store=store, cache=cache, retries=retries, tags=tags).start(inputs)
 
 
 def load_flow(location: Location) -> LocalFlow[..., Any]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BY_DIGEST = ("bundle/", "inputs/", "deployment/file/")
 # Record types, by the segment after the execution's id or by the first segment.
 _RECORDS = {"execution", "state", "end", "inv", "attempt", "wait", "exit", "frame", "intent"}
-_RECORDS |= {"launch", "submission", "round", "log", "summary", "beat"}
+_RECORDS |= {"launch", "inbox", "submission", "round", "log", "summary", "beat"}
 # The maximum number of unlisted executions that the notes name.
 _SHOWN = 20
 

@@ -7,7 +7,7 @@ the service does not offer raises UsageError.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -35,8 +35,9 @@ from kitaru.runtime.memory.memories import Entry, Version
 from kitaru.runtime.telemetry.logs import LogLine
 from kitaru.status import ExecutionStatus
 from kitaru.wire.cron import Catchup, Overlap
-from kitaru.wire.records import WaitRequest
+from kitaru.wire.records import SignalRecord, WaitRequest
 from kitaru.wire.starts import refuse_while_importing
+from kitaru.wire.tags import check_tags
 from kitaru.wire.times import written
 
 _AT_ONCE = 500
@@ -101,6 +102,7 @@ class RemoteExecutions:
         text: str = "",
         parent: str | None = None,
         counts: bool = True,
+        where: Iterable[str] = (),
     ) -> Page:
         """Return a page of `list`; see `Executions.page`. The service counts no `total`."""
         period = {
@@ -109,6 +111,7 @@ class RemoteExecutions:
             "tag": tag,
             "text": text,
             "parent": parent,
+            "where": [*where],
         }
         found = self._page(flow, status, limit, within, after, period)
         for _ in range(page - 1):
@@ -124,7 +127,7 @@ class RemoteExecutions:
         limit: int,
         within: int,
         after: str,
-        period: Mapping[str, str | None],
+        period: Mapping[str, Any],
     ) -> Page:
         named = {"flow": flow, "status": status, "limit": limit, "within": within, "cursor": after}
         found = self._connection.get("executions", **named, **period)
@@ -227,6 +230,13 @@ class RemoteExecutions:
         path = ("executions", view.exec_id, "waits", name, "answer")
         self._connection.send("POST", *path, body={"value": value})
         return RemoteHandle(self._connection, view.exec_id, view.flow)
+
+    def signal(self, exec_id: str, inbox: str, value: Any) -> SignalRecord:
+        """Send JSON to an inbox of an execution; see `Executions.signal`."""
+        refuse_while_importing("client.executions.signal(…)")
+        path = ("executions", exec_id, "inboxes", inbox, "signals")
+        sent = self._connection.send("POST", *path, body={"value": value})
+        return SignalRecord(**sent)
 
     def _only_wait(self, view: RemoteExecutionView) -> str:
         names = [one["name"] for one in view.waits_as_json()] or [one.name for one in view.answers]
@@ -429,6 +439,7 @@ class RemoteDeployments:
         version: int | str | None = None,
         exec_id: str | None = None,
         options: Mapping[str, str] | None = None,
+        tags: Mapping[str, str | float] | None = None,
     ) -> RemoteHandle:
         """Start an execution of a deployed version; see `DeployedFlows.invoke`."""
         refuse_while_importing("client.deployments.invoke(…)")
@@ -448,6 +459,7 @@ class RemoteDeployments:
             "inputs": as_json(name, inputs or {}),
             "tag": tag if not named or is_number else named,
             "version": named if is_number else wanted,
+            "tags": check_tags(tags or {}),
         }
         found = self._connection.send("POST", "flows", name, "invoke", body=body)
         return RemoteHandle(self._connection, found["exec_id"], found["flow"])

@@ -82,7 +82,9 @@ class Connection:
         import httpx
 
         given = {
-            name: _text(value) for name, value in (params or {}).items() if value not in (None, "")
+            name: [_text(one) for one in value] if isinstance(value, list) else _text(value)
+            for name, value in (params or {}).items()
+            if value not in (None, "", [])
         }
         content = None if body is None else json.dumps(body).encode("ascii")
         sent = {"content-type": "application/json"} if body is not None else {}

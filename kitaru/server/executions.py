@@ -77,6 +77,14 @@ def list_executions(
         Query(description="Part of the title, the first inputs, the question, error or result."),
     ] = "",
     parent: Annotated[str | None, Query(description="Only children of this execution.")] = None,
+    where: Annotated[
+        list[str],
+        Query(
+            description="More conditions: `older_than=2h`, `newer_than=7d`, `input.NAME=VALUE`, "
+            "`tag.NAME=VALUE`, `target=NAME`, `version=v3`. All must hold.",
+            max_length=50,
+        ),
+    ] = [],  # noqa: B006
     limit: Limit = 20,
     cursor: Cursor = "",
     within: Within = 10_000,
@@ -94,6 +102,7 @@ def list_executions(
         text=text,
         parent=parent,
         counts=False,
+        where=where,
     )
     return {"items": page.items, "next_cursor": page.next, "looked_at": page.looked_at}
 
@@ -137,7 +146,8 @@ def read_log(
 def follow_log(client: Client, exec_id: Exec, feeds: Watched) -> StreamingResponse:
     """Stream the output of an execution until it has ended.
 
-    Events: `lines`, a list of lines whose id is that of their chunk, and `end`. After a
+    Events: `lines`, a list of lines whose id is that of their chunk, and `end`. Lines of the stream
+    `model` are pieces of what a model answers. After a
     reconnection all chunks are sent again.
     """
     whole = client.executions.get(exec_id).exec_id
@@ -149,8 +159,8 @@ def follow_log(client: Client, exec_id: Exec, feeds: Watched) -> StreamingRespon
 def follow_execution(client: Client, exec_id: Exec, feeds: Watched) -> StreamingResponse:
     """Stream the changes of an execution until it has ended.
 
-    Events: `execution` (status and open waits), `invocation` (one that is recorded), `reset` (read
-    the execution again), and `end`.
+    Events: `execution` (status, open waits, progress, number of `chunks` of the log), `invocation`
+    (one that is recorded), `reset` (read the execution again), and `end`.
     """
     whole = client.executions.get(exec_id).exec_id
     return StreamingResponse(feeds.read(Progress, whole), media_type=MEDIA_TYPE)
@@ -221,6 +231,25 @@ def diff_executions(
 ) -> dict[str, Any]:
     """Return the differences of the execution `other` from this one."""
     return client.executions.diff(exec_id, other, limit=limit, skip=skip).to_dict()
+
+
+@router.post(
+    "/{exec_id}/inboxes/{inbox}/signals",
+    response_model=models.Signal,
+    responses=problems(404, 409, 413, 415),
+)
+@needs(OPERATOR)
+def send_signal(
+    client: Client,
+    exec_id: Exec,
+    inbox: Annotated[str, Path(description="Name of the inbox, as in `kitaru.inbox`.")],
+    body: models.SentSignal,
+) -> dict[str, Any]:
+    """Send a signal to an execution, which reads it with `kitaru.inbox`. It is stored and numbered.
+
+    A repeated request sends another signal.
+    """
+    return fields_of(client.executions.signal(exec_id, inbox, body.value))
 
 
 @router.post("/{exec_id}/cancel", response_model=models.Started, responses=problems(404, 409, 415))

@@ -24,6 +24,7 @@ from kitaru.stores.base import Store
 from kitaru.view import invocation_as_json
 from kitaru.wire import keys
 from kitaru.wire.redaction import redacted_json
+from kitaru.wire.structs import fields_of
 
 MEDIA_TYPE = "text/event-stream"
 # Seconds between two reads of the store; more if a read takes long.
@@ -75,13 +76,16 @@ class Progress:
         else:
             for record in view.journal.unseen(self._seen, _MOST_AT_ONCE):
                 self._add(event("invocation", invocation_as_json(record)))
+        chunks = len(self._store.list(keys.logs(self._exec_id)))
         document = {
             "exec_id": view.exec_id,
             "status": str(view.status),
             "state_at": view.state_at,
             "waits": [request.name for request in view.waits],
             "under_way": [one.id for one in view.signs.under_way],
+            "progress": [fields_of(one) for one in view.progress],
             "recorded": len(self._seen),
+            "chunks": chunks,
         }
         now = event("execution", document)
         if now != self._now:

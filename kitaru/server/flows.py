@@ -103,7 +103,7 @@ def invoke_flow(
         tag = body.tag
     found = find(client.store, flow, tag=tag, version=version)
     means = means_of(dispatcher)
-    done = invoke(client.store, found, body.inputs, exec_id=exec_id, means=means)
+    done = invoke(client.store, found, body.inputs, exec_id=exec_id, means=means, tags=body.tags)
     return started(client.store, done.handle.exec_id, done.run)
 
 

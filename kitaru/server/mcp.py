@@ -28,7 +28,7 @@ from kitaru.ops.access import APPROVER, OPERATOR, VIEWER
 from kitaru.ops.model_usage import By
 from kitaru.server import executions, flows, memory, usage, waits
 from kitaru.server.access import client_for, need_of, needs
-from kitaru.server.models import Answer, Invoke, MemoryWrite, ReplayChanges, TagMove
+from kitaru.server.models import Answer, Invoke, MemoryWrite, ReplayChanges, SentSignal, TagMove
 from kitaru.server.previews import within
 from kitaru.status import ExecutionStatus
 from kitaru.version import VERSION
@@ -182,8 +182,8 @@ class _Tools:
     def writing(self) -> tuple[Callable[..., Any], ...]:
         """The tools that start or continue something."""
         return (
-            self.answer_wait, self.invoke_flow, self.resume_execution, self.retry_execution,
-            self.replay_execution, self.set_memory,
+            self.answer_wait, self.send_signal, self.invoke_flow, self.resume_execution,
+            self.retry_execution, self.replay_execution, self.set_memory,
         )  # fmt: skip
 
     @property
@@ -197,11 +197,15 @@ class _Tools:
     @needs(VIEWER)
     def list_executions(
         self, flow: str | None = None, status: ExecutionStatus | None = None, limit: Limit = 20,
+        where: Annotated[
+            list[str] | None,
+            Field(description="Conditions such as `tag.customer=acme` or `older_than=2h`."),
+        ] = None,
         cursor: Annotated[str, Field(description="`next_cursor` of the previous page.")] = "",
     ) -> Any:  # fmt: skip
         """List executions, newest first, with what each waits for or failed with."""
         return executions.list_executions(
-            self._client, flow=flow, status=status, limit=limit, cursor=cursor
+            self._client, flow=flow, status=status, where=where or [], limit=limit, cursor=cursor
         )
 
     @needs(VIEWER)
@@ -266,6 +270,15 @@ class _Tools:
         """Answer a wait, and continue the execution on its target. The first answer counts."""
         return waits.answer_wait(self._client, exec_id, wait, Answer(value=value))
 
+    @needs(OPERATOR)
+    def send_signal(
+        self, exec_id: Exec,
+        inbox: Annotated[str, Field(description="Name of the inbox, such as `steer`.")],
+        value: Annotated[Any, Field(description="Any JSON.")],
+    ) -> Any:  # fmt: skip
+        """Send a signal to a running execution, which reads it when it looks into its inbox."""
+        return executions.send_signal(self._client, exec_id, inbox, SentSignal(value=value))
+
     @needs(APPROVER)
     def abort_wait(
         self, exec_id: Exec, wait: Annotated[str, Field(description="Name of the wait.")]
@@ -284,7 +297,7 @@ class _Tools:
         ] = None,
     ) -> Any:  # fmt: skip
         """Start an execution of a deployed flow on its target."""
-        body = Invoke(inputs=inputs, tag=tag, version=version)
+        body = Invoke(inputs=inputs, tag=tag, version=version, tags={})
         return flows.invoke_flow(self._client, flow, body, key)
 
     @needs(OPERATOR)

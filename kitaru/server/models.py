@@ -86,6 +86,7 @@ class ListedExecution(Document):
     seconds: float
     reused_tokens: int
     reused_cost: float | None
+    tags: dict[str, str] = Field(description="Tags of its start and of `kitaru.tag`.")
 
 
 class ExecutionPage(Document):
@@ -191,6 +192,22 @@ class ExecutionAnswer(GivenAnswer):
     refused: str
 
 
+class Signal(Document):
+    """A message to an execution. Signals of an inbox are numbered from 1, without a gap."""
+
+    inbox: str
+    number: int
+    value: Any
+    sent_at: str
+    by: str
+
+
+class ReadSignal(Signal):
+    """A signal in the document of its execution. `read_by` is the call that returned it."""
+
+    read_by: str
+
+
 class UnderWay(Document):
     """An attempt that was under way when its process was last seen."""
 
@@ -199,6 +216,16 @@ class UnderWay(Document):
     site: str = Field(description="The call site, such as `flow.py:12`.")
     began_at: str
     seen_at: str
+
+
+class Progress(Document):
+    """What an invocation reported last. That of the flow's body has an empty id."""
+
+    id: str
+    done: float
+    total: float | None
+    note: str
+    at: str
 
 
 class ErrorDocument(Document):
@@ -314,6 +341,8 @@ class Execution(Document):
         description="The last sign of a running execution if it is over two minutes old."
     )
     under_way: list[UnderWay]
+    progress: list[Progress]
+    tags: dict[str, str]
     inputs: Any
     result: Any
     waits: list[ExecutionWait]
@@ -322,6 +351,7 @@ class Execution(Document):
     parent: str = Field(description="The execution that started it as a child, else empty.")
     children: list[Child] = Field(description="The child executions that it has started.")
     answers: list[ExecutionAnswer]
+    signals: list[ReadSignal] = Field(description="The last 100 signals that were sent to it.")
     error: ErrorDocument | None
     notes: dict[str, Any]
     invocations: list[Invocation]
@@ -360,6 +390,12 @@ class Answer(Body):
     value: Any = Field(description="JSON that matches the wait's `schema`.")
 
 
+class SentSignal(Body):
+    """A signal to send."""
+
+    value: Any = Field(description="Any JSON.")
+
+
 class Answered(Started):
     """An execution after an answer to its wait."""
 
@@ -379,7 +415,11 @@ class Calls(Page):
 
 
 class LogLine(Document):
-    """A line of output. `invocation` is empty for the flow's body."""
+    """A line of output. `invocation` is empty for the flow's body.
+
+    `stream` is `stdout` or `stderr`, `event` or `progress` with JSON as the text, or, only while
+    people watch, `model` with a piece of what a model answers.
+    """
 
     at: str
     invocation: str
@@ -589,6 +629,7 @@ class Invoke(Body):
     inputs: dict[str, Any] = Field({}, description="The flow's inputs by name.")
     tag: str | None = Field(None, description="Start the version of this tag.")
     version: str | None = Field(None, description="Start this version, such as `v3`.")
+    tags: dict[str, str] = Field({}, description="Tags of the execution by name.")
 
 
 class ScheduleRun(Document):

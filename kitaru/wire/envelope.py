@@ -38,6 +38,7 @@ from kitaru.wire.records import (
     Replay,
     RoundClosed,
     ScheduleEntry,
+    SignalRecord,
     StateRecord,
     StoredValue,
     SubmissionRecord,
@@ -67,6 +68,7 @@ _KINDS: dict[str, type[Record]] = {
     "wait-answer": WaitAnswer,
     "wait-refusal": WaitRefusal,
     "wait-escalation": WaitEscalation,
+    "signal": SignalRecord,
     "exit": ExitRecord,
     "frame": FramePointer,
     "cache": CacheHint,
@@ -98,9 +100,9 @@ _OPTIONAL: dict[type[Record], dict[str, Any]] = {
     WaitAnswer: {"by": ""},
     TagRecord: {"by": ""},
     EndRecord: {"by": ""},
-    ExecutionRecord: {"parent": ""},
-    LaunchRecord: {"tag": "", "schedule": "", "parent": ""},
-    Summary: {"parent": ""},
+    ExecutionRecord: {"parent": "", "tags": {}},
+    LaunchRecord: {"tag": "", "schedule": "", "parent": "", "tags": {}},
+    Summary: {"parent": "", "tags": {}},
     WaitRequest: {
         "evidence": (),
         "kind": "question",
@@ -110,6 +112,7 @@ _OPTIONAL: dict[type[Record], dict[str, Any]] = {
         "child": "",
     },
     SubmissionRecord: {"state": 0},
+    Beat: {"progress": ()},
 }
 _NONE: dict[str, Any] = {}
 _FIELD_SETS = {cls: frozenset(cls.__match_args__) for cls in _KIND_OF}
@@ -320,6 +323,7 @@ _REVIVE: dict[str, Callable[[Any], Any]] = {
     "unasked": tuple,
     "up": tuple,
     "under_way": tuple,
+    "progress": tuple,
     "waits": tuple,
     "default": tuple,
     "escalate": tuple,
@@ -329,7 +333,7 @@ _REVIVERS = {
     cls: tuple((name, _REVIVE[name]) for name in cls.__match_args__ if name in _REVIVE)
     for cls in _KIND_OF
     # Their values are JSON itself, not stored values.
-    if cls not in (WaitAnswer, LaunchRecord, ScheduleEntry)
+    if cls not in (WaitAnswer, SignalRecord, LaunchRecord, ScheduleEntry)
 } | {ScheduleEntry: (("queue", tuple),)}
 
 

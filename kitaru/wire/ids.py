@@ -227,6 +227,15 @@ class Counters:
             return None
         return name if number == 1 else f"{name}_{number}"
 
+    def ids_of(self, name: str) -> list[str]:
+        """Return all ids of `name` so far, in every place of the flow."""
+        places = [one for one in [*self._highest] if one.rpartition(".")[2] == name]
+        return [
+            _with_number(one, number)
+            for one in places
+            for number in range(1, self._highest.get(one, 0) + 1)
+        ]
+
     def to_json(self) -> dict[str, int]:
         """Return a copy of the counters as a JSON object; the key "" contains `ordinal`.
 

@@ -158,6 +158,16 @@ def wait_escalation(exec_id: str, name: str, number: int) -> str:
     return f"x/{exec_id}/wait/{name}/escalation/{number:06d}"
 
 
+def inboxes(exec_id: str) -> str:
+    """Return the prefix of what was sent to an execution."""
+    return f"x/{exec_id}/inbox/"
+
+
+def signal(exec_id: str, inbox: str, number: int) -> str:
+    """Return the key of a signal. Those of an inbox are numbered from 1, without a gap."""
+    return f"{inboxes(exec_id)}{inbox}/{number:08d}"
+
+
 def exits(exec_id: str) -> str:
     return f"x/{exec_id}/exit/"
 

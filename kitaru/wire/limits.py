@@ -21,6 +21,9 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 MAX_ANSWER_DEPTH = 200
 """Maximum nesting depth of the answer to a wait: JSON parsers are recursive."""
 
+MAX_SIGNAL_BYTES = 256 * 1024
+"""Maximum length of a signal, as JSON."""
+
 DEFAULT_PARALLEL = 8
 """Default number of submitted calls that run concurrently, on threads or as nodes."""
 

@@ -31,6 +31,7 @@ BlockKind = Literal[
     "wait",
     "log",
     "memory",
+    "inbox",
     "region",
     "join",
     "fan",

@@ -10,7 +10,7 @@ from kitaru.wire.structs import Struct, field, replace
 Status = Literal["running", "waiting", "sleeping", "failed", "completed", "cancelled"]
 Mode = Literal["local", "dry-run", "deployed"]
 InvocationKind = Literal[
-    "checkpoint", "llm", "log", "memory", "wait", "tool", "agent", "now", "child"
+    "checkpoint", "llm", "log", "memory", "wait", "inbox", "tool", "agent", "now", "child"
 ]
 OnCancel = Literal["cancel", "abandon"]
 
@@ -72,6 +72,7 @@ class ExecutionRecord(Struct):
         changes: the declared changes (`kitaru.renamed` and others) of its code at the start.
         code: fingerprint of the code; empty if it has none.
         parent: `<execution>/<invocation>` of the call that started it as a child, else empty.
+        tags: what it was tagged with when it was started here. `kitaru.tag` adds to them.
     """
 
     exec_id: str
@@ -93,6 +94,7 @@ class ExecutionRecord(Struct):
     changes: tuple[str, ...] = ()
     code: str = ""
     parent: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class StateRecord(Struct):
@@ -130,6 +132,7 @@ class Summary(Struct):
         unpriced: number of these calls without a known price.
         seconds: duration of its invocations, without reused results.
         reused_tokens, reused_cost: those of results from the cache or from the replayed execution.
+        tags: its tags by name.
     """
 
     number: int
@@ -153,6 +156,7 @@ class Summary(Struct):
     seconds: float = 0.0
     reused_tokens: int = 0
     reused_cost: float | None = None
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class EndRecord(Struct):
@@ -305,6 +309,19 @@ class WaitEscalation(Struct):
     at: str
 
 
+class SignalRecord(Struct):
+    """A message to an execution. Signals of an inbox are numbered from 1, without a gap.
+
+    `value` is JSON. `by` is who sent it. `kitaru.inbox` records which calls read it.
+    """
+
+    inbox: str
+    number: int
+    value: Any
+    sent_at: str
+    by: str = ""
+
+
 class ExitRecord(Struct):
     """How the process segment that started at `block` ended, and the frame that it passed on.
 
@@ -391,7 +408,8 @@ class LaunchRecord(Struct):
 
     `deployment` is 0 for a build, and `directory` is empty for a version. `inputs` are JSON values
     by name. `tag` is the tag that selected the version, empty if it was named. `schedule` is the
-    schedule that started it, empty for other executions. `parent` is that of the execution.
+    schedule that started it, empty for other executions. `parent` is that of the execution, `tags`
+    are its tags.
     """
 
     flow: str
@@ -401,6 +419,7 @@ class LaunchRecord(Struct):
     tag: str = ""
     schedule: str = ""
     parent: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class ChildRecord(Struct):
@@ -588,11 +607,13 @@ class LogChunk(Struct):
 class Beat(Struct):
     """A sign of life of a process that runs an execution; see `kitaru.runtime.telemetry.beats`.
 
-    `under_way` are its running attempts, each `[began at, invocation, attempt, site]`.
+    `under_way` are its running attempts, each `[began at, invocation, attempt, site]`. `progress`
+    is the last progress of each invocation, `[at, invocation, done, total, note]`.
     """
 
     at: str
     under_way: tuple[list[str], ...] = ()
+    progress: tuple[list[Any], ...] = ()
 
 
 Record = (
@@ -605,6 +626,7 @@ Record = (
     | WaitAnswer
     | WaitRefusal
     | WaitEscalation
+    | SignalRecord
     | ExitRecord
     | FramePointer
     | CacheHint

@@ -290,6 +290,22 @@ def redacted(text: str) -> str:
     return redactor()(text)
 
 
+def begun_at_end(text: str) -> int:
+    """Return how many characters at the end of a text may be the beginning of a known secret.
+
+    Example:
+        >>> begun_at_end("no secret")
+        0
+    """
+    longest = 0
+    for secret in _secrets():
+        for length in range(min(len(secret) - 1, len(text)), longest, -1):
+            if text.endswith(secret[:length]):
+                longest = length
+                break
+    return longest
+
+
 def redactor() -> Callable[[str], str]:
     """Return `redacted` for many texts: the secrets are those of now."""
     secrets = _secrets()

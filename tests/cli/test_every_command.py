@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "run": (("review.py", *TOPIC, "--no-input"), ("review.py",)),
     "executions list": ((), ("--limit", "0")),
     "executions get": (("EXEC",), ("absent",)),
+    "executions signal": (("WAITS", "steer", "--value", "1"), ("EXEC", "no name", "--value", "1")),
     "executions input": (("WAITS", "--value", "true"), ("EXEC", "--value", "true", "--abort")),
     "executions resume": (("EXEC",), ("absent",)),
     "executions retry": (("FAILED",), ("EXEC",)),

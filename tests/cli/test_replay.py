@@ -96,7 +96,7 @@ def test_what_cannot_be_meant_is_refused(kitaru: Kitaru, source: str) -> None:
     pasted = shlex.split(error.splitlines()[1].partition("string: ")[2])
     assert document(kitaru, "replay", listing, *pasted)["result"] == 2
     where = kitaru("executions", "replay", "--where", "status=done", code=2)
-    assert "one of queued, starting, running, interrupted, waiting" in where.err
+    assert "One of queued, starting, running, interrupted, waiting" in where.err
 
 
 def test_as_text_it_says_what_was_taken_over(kitaru: Kitaru, source: str) -> None:
@@ -208,7 +208,10 @@ def test_a_cohort(kitaru: Kitaru, source: str) -> None:
     kitaru.write("failing.py", flows.FAILING)
     failed = kitaru("run", "failing.py", "--json", code=1).document["exec_id"]
     given = ["--set", "wait.approve=false"]
-    found = document(kitaru, "replay", "--where", "flow=review", *given)
+    would = document(kitaru, "replay", "--where", "flow=review", *given)
+    assert (would["would"], would["items"][0]["exec_id"]) == ("replay", source)
+    assert document(kitaru, "list")["count"] == 2, "nothing was replayed"
+    found = document(kitaru, "replay", "--where", "flow=review", "--yes", *given)
     (item,) = found["items"]
     assert (found["count"], found["same"]) == (1, 0)
     assert (item["source"], item["a"]["status"], item["b"]["status"]) == (
@@ -217,14 +220,14 @@ def test_a_cohort(kitaru: Kitaru, source: str) -> None:
         "completed",
     )
     assert (item["a"]["result"], item["b"]["result"]) == ("draft of brief on kayaks", "Rejected")
-    again = document(kitaru, "replay", "--where", "flow=review", "--limit", "9", *given)
+    again = document(kitaru, "replay", "--where", "flow=review", "--limit", "9", "--yes", *given)
     assert [item["source"] for item in again["items"]] == [source], "replays are left out"
     kitaru.write("fixed", "")
-    fixed = ["replay", "--where", "status=failed", "--at", "failure"]
+    fixed = ["replay", "--where", "status=failed", "--at", "failure", "--yes"]
     table = kitaru("executions", *fixed).out.splitlines()
     assert table[1].split()[0] == failed and "failed → completed" in table[1]
     assert table[-1].startswith("1 execution, 0 with the same result")
-    unknown = document(kitaru, "replay", "--where", "flow=review", "--from", "x", code=1)
+    unknown = document(kitaru, "replay", "--where", "flow=review", "--from", "x", "--yes", code=1)
     assert unknown["items"][0]["replay"] is None and "x" in unknown["items"][0]["error"]
     for wrong in (["--where", "name=x"], [source, "--where", "flow=x"], []):
         kitaru("executions", "replay", *wrong, code=2)

@@ -1,7 +1,8 @@
 """Run one flow in two ways within this process: as plain Python, and cut into blocks with frames.
 
 The primitives are stand-ins: a checkpoint traces its call and returns a copy of its result, as the
-journal does; a wait is answered from a table; memory is a dictionary that all processes share. Any
+journal does; a wait is answered from a table; memory is a dictionary that all processes share;
+an inbox gets one signal more each time. Any
 difference between the two runs is therefore a fault of the compiler.
 """
 
@@ -78,6 +79,7 @@ class World:
     path: Path
     trace: list[str]
     remembered: dict[str, list[Any]] = field(default_factory=dict)
+    signals: dict[str, int] = field(default_factory=dict)
     submitted: Submitted = field(default_factory=Submitted)
     modules: dict[str, types.ModuleType] = field(default_factory=dict)
     watch: Watch | None = None
@@ -139,11 +141,13 @@ class World:
         fake.flow = stateless(lambda function=None, **_: function or fake.flow)  # type: ignore[attr-defined]
         fake.wait = wait  # type: ignore[attr-defined]
         fake.llm = checkpoint(_llm)  # type: ignore[attr-defined]
+        fake.inbox = stateless(self._inbox)  # type: ignore[attr-defined]
         fake.memory = self._memory()  # type: ignore[attr-defined]
         awaitable = {name: _awaitable(one) for name, one in vars(fake.memory).items()}
         fake.aio = types.SimpleNamespace(  # type: ignore[attr-defined]
             wait=_awaitable(wait),
             llm=_awaitable(fake.llm),
+            inbox=_awaitable(fake.inbox),
             memory=types.SimpleNamespace(**awaitable),
         )
         return fake
@@ -160,6 +164,12 @@ class World:
             return value
 
         return lambda *args, **kwargs: run(*_copies(args, kwargs))
+
+    def _inbox(self, name: str) -> list[Any]:
+        """Return what a stand-in has sent: one signal more than at the last read."""
+        self.trace.append(f"inbox {name}")
+        self.signals[name] = self.signals.get(name, -1) + 1
+        return list(range(self.signals[name]))
 
     def _memory(self) -> types.SimpleNamespace:
         def newest(key: str) -> Any:

@@ -263,6 +263,7 @@ class Traced:
             f"cb(y={self.expr(depth - 1)}, x={self.expr(depth - 1)})",
             f"kitaru.wait(name={self.one(repr('ok'), repr('no'), repr('number'))})",
             self.memory(depth),
+            f"kitaru.inbox({self.one(repr('steer'), repr('stop'))})",
         )
 
     def memory(self, depth: int) -> str:

@@ -125,6 +125,13 @@ def remembers(n: int) -> list[Any]:
 
 
 @flow
+def steered(n: int) -> list[Any]:
+    before = kitaru.inbox("steer")
+    kitaru.wait(name="ok", schema=bool)
+    return [before, kitaru.inbox("steer"), world().got("first", first(n))[0], kitaru.inbox("steer")]
+
+
+@flow
 def fans_out(n: int) -> list[Any]:
     futures = [each.submit(number, LARGE) for number in range(n)]
     found = [world().got(future.id, future.result())[0] for future in futures]
@@ -168,6 +175,18 @@ def _answer(store: Store) -> Any:
     return handle.wait()
 
 
+def _signal(store: Store) -> Any:
+    handle = steered.options(store=store, exec_id=EXEC).run(1)
+    executions = KitaruClient(store).executions
+    if handle.settle() == "waiting":
+        sent = [one.value for one in executions.get(EXEC).signals]
+        for value in ("left", "right"):
+            if value not in sent:
+                executions.signal(EXEC, "steer", value)
+        handle = executions.input(EXEC, True, "ok")
+    return handle.wait()
+
+
 def _earlier(store: Store) -> None:
     caches.options(store=store, exec_id="e0").run(1).wait()
 
@@ -188,6 +207,7 @@ def _retry(store: Store) -> Any:
 USES = {
     "wait": Use(_answer, [1, "second of 1"]),
     "memory": Use(_run(remembers, 5), [0, 1, 5, True, 2, ["count"], "gone"]),
+    "inbox": Use(_signal, [[], ["left", "right"], 1, []]),
     "fan-out": Use(_run(fans_out, 4), [[0, 1, 2, 3], "second of 4"]),
     "cache": Use(_run(caches, 1), [1, "second of 1"], _earlier),
     "retry": Use(_run(tries_again, 2), ["KeyError(2)", "at last", "second of 2"]),

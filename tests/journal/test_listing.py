@@ -11,6 +11,7 @@ from kitaru.ops.show import show
 from kitaru.runtime.engine.waits import answer
 from kitaru.runtime.executions import listing
 from kitaru.runtime.executions.listing import list_executions, page_of
+from kitaru.runtime.executions.where import Where
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire.records import EndRecord, WaitRequest
@@ -85,7 +86,7 @@ def test_a_page_says_how_far_it_looked(store: MemoryStore) -> None:
         start(store, f"e{minute}", minute, flow="rare" if minute < 2 else "f")
 
     def page(limit: int, within: int, after: str = "") -> tuple[list[str], int, str | None]:
-        found = page_of(store, flow="rare", status=None, limit=limit, within=within, after=after)
+        found = page_of(store, Where(flow="rare"), limit=limit, within=within, after=after)
         return [item["exec_id"] for item in found.items], found.looked_at, found.next
 
     assert page(limit=5, within=3) == ([], 3, "e2")

@@ -12,6 +12,7 @@ from kitaru import KitaruClient, checkpoint, flow
 from kitaru.errors import StoreUnavailable
 from kitaru.runtime import codec
 from kitaru.runtime.executions.listing import page_of
+from kitaru.runtime.executions.where import Where
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.launches import record_launch
 from kitaru.stores import Store
@@ -43,7 +44,7 @@ def work(id: str, **fields: Any) -> InvocationRecord:
 
 
 def row(store: Store, exec_id: str = EXEC) -> dict[str, Any]:
-    page = page_of(store, flow=None, status=None, limit=100, within=100)
+    page = page_of(store, Where(), limit=100, within=100)
     return next(item for item in page.items if item["exec_id"] == exec_id)
 
 
@@ -134,7 +135,7 @@ def test_executions_are_found_by_tag_and_text(store: MemoryStore) -> None:
         Journal.create(store, replace(record, mode="deployed", target="local"))
 
     def found(**choice: Any) -> list[str]:
-        page = page_of(store, flow=None, status=None, limit=9, within=99, **choice)
+        page = page_of(store, Where(**choice), limit=9, within=99)
         return [item["exec_id"] for item in page.items]
 
     assert found(tag="stable") == ["e2", "e1"]

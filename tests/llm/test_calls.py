@@ -252,7 +252,7 @@ def test_tokens_and_cost_are_summed(model: Model) -> None:
         ({"tools": ["look"]}, "tools"),
         ({"tools": [TOOL], "schema": City}, "exclude"),
         ({"schema": type("Opaque", (), {})}, "schema"),
-        ({"stream": True}, "stream"),
+        ({"stream": "yes"}, "stream"),
         ({"retries": -1}, "retries"),
         ({"timeout": 0}, "timeout"),
         ({"capture": "some"}, "capture"),

@@ -23,6 +23,7 @@ KEPT = {
     ("kitaru/ops/build_cache.py", "load"): "the digest of the entry was compared",
     ("kitaru/runtime/journal/blobs.py", "store_value"): "it was written by this call",
     ("kitaru/runtime/steps/modules.py", "leave_checkouts"): "pip wrote it, for a dry run",
+    ("kitaru/runtime/telemetry/logs.py", "_live_without_secrets"): "this process has written it",
     ("kitaru/server/pages/__init__.py", "handle"): "this process has just written it",
     ("kitaru/stores/azure_ml.py", "_answer"): "its caller catches the error",
     ("kitaru/testing/adapters/processes.py", "_import_what_a_child_imported"): "a child wrote it",

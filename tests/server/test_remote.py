@@ -46,6 +46,7 @@ PAIRS: list[tuple[type, type]] = [
 NOT_OFFERED = {
     "Executions": {
         "collect", "export", "import_execution", "dry_run", "write_residual", "replay_many",
+        "cancel_many", "retry_many",
     },
     "DeployedFlows": {"read", "add", "deploy", "dry_run"},
     "Schedules": set(),

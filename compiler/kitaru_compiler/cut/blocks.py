@@ -277,7 +277,7 @@ def _share(blocks: list[DraftBlock], inner: Activation, outer: Activation) -> No
 
 def _kind(call: DurableCall) -> BlockKind:
     match call.kind:
-        case "checkpoint" | "llm" | "wait" | "log" | "memory":
+        case "checkpoint" | "llm" | "wait" | "log" | "memory" | "inbox":
             return call.kind
         case "sleep":
             return "wait"

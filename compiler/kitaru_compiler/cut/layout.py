@@ -28,7 +28,8 @@ Laid = tuple[tuple[Step, ...], tuple[LayoutItem, ...]]
 Joined = Literal["inline", "single", "fused", "limit"]
 
 # Cheap calls run at the end of the previous step. A wait never occupies a container.
-RIDES_ALONG = frozenset({"wait", "log", "memory", "join", "gather", "call", "return"})
+_CHEAP = frozenset({"log", "memory", "inbox"})
+RIDES_ALONG = _CHEAP | {"wait", "join", "gather", "call", "return"}
 IDLE = RIDES_ALONG | {"entry"}
 
 # In seconds. A retry by the orchestrator in a new container also recovers from a killed process.
@@ -252,7 +253,7 @@ def reachable(
 
 def rides_along(block: DraftBlock) -> bool:
     """Return whether a block needs no step of its own, regardless of the blocks before it."""
-    cheap = bool(block.calls) and all(call.kind in ("log", "memory") for call in block.calls)
+    cheap = bool(block.calls) and all(call.kind in _CHEAP for call in block.calls)
     return block.kind in RIDES_ALONG or (block.kind == "region" and cheap)
 
 

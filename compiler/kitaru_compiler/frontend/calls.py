@@ -32,6 +32,7 @@ _BLOCKING: dict[str, CallKind] = {
     "wait": "wait",
     "sleep": "sleep",
     "invoke": "child",
+    "inbox": "inbox",
     **{f"memory.{operation}": "memory" for operation in MEMORY},
 }
 AIO = "aio."
@@ -39,6 +40,7 @@ PRIMITIVES: dict[str, CallKind] = {
     "log": "log",
     # Recorded like a memory that is read: cheap, and at its place in the order of the calls.
     "now": "memory",
+    "tag": "log",
     **_BLOCKING,
     **{f"{AIO}{name}": kind for name, kind in _BLOCKING.items()},
 }

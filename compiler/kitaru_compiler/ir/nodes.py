@@ -29,6 +29,7 @@ CallKind = Literal[
     "sleep",
     "log",
     "memory",
+    "inbox",
     "submit",
     "helper",
     "dynamic",

@@ -36,8 +36,8 @@ _FIXES = {
     "KIT402": "call both from the flow, or make the inner one a plain function",
     "KIT403": "call it from the flow",
 }
-_IN_BODY = ("wait", "sleep", "now", "memory", "invoke")
-_BLOCKING = ("wait", "sleep", "llm", "memory", "invoke")
+_IN_BODY = ("wait", "sleep", "now", "memory", "inbox", "invoke")
+_BLOCKING = ("wait", "sleep", "llm", "memory", "inbox", "invoke")
 _TASKS = frozenset(
     f"asyncio.{name}"
     for name in ("gather", "create_task", "ensure_future", "TaskGroup", "as_completed", "to_thread")

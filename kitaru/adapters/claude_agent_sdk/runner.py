@@ -255,7 +255,7 @@ class _Turn:
         last: ResultMessage | None = None
         before = time.monotonic()
         async for message in messages:
-            harness.emit(message)
+            harness.emit(message, _text(message))
             now = time.monotonic()
             if isinstance(message, AssistantMessage) and message.message_id:
                 request = requests.setdefault(message.message_id, _Request(before))
@@ -275,6 +275,14 @@ class _Turn:
             # The price is known for the turn as a whole.
             request.record(cost if number == len(requests) else None)
         return last
+
+
+def _text(message: Any) -> str:
+    """Return the piece of text in a message, which exists with `include_partial_messages`."""
+    event = getattr(message, "event", None)
+    delta = event.get("delta") if isinstance(event, dict) else None
+    is_text = isinstance(delta, dict) and delta.get("type") == "text_delta"
+    return str(delta["text"]) if is_text and delta is not None else ""
 
 
 def _is_deferred(entries: list[dict[str, Any]]) -> bool:

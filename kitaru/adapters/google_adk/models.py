@@ -77,7 +77,7 @@ async def _recorded(
         async with aclosing(model.generate_content_async(request, stream=stream)) as pieces:
             async for last in pieces:
                 if last.partial:
-                    harness.emit(last)
+                    harness.emit(last, _text(last))
                 else:
                     whole.append(last)
         _note_usage(request, last)
@@ -91,6 +91,12 @@ async def _recorded(
         )
     responses: list[LlmResponse] = await step
     return responses
+
+
+def _text(response: LlmResponse) -> str:
+    """Return the text of a piece, without the thoughts of the model."""
+    parts = (response.content.parts if response.content is not None else None) or ()
+    return "".join(part.text for part in parts if part.text and not part.thought)
 
 
 def _name_calls(response: LlmResponse, exec_id: str, number: int) -> None:

@@ -190,7 +190,8 @@ class _Live(BaseCallbackHandler):
 
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, **_: Any) -> None:
         """Emit a piece: a chunk of a message of LangChain, or text."""
-        harness.emit(token if chunk is None else chunk.message)
+        text = token if isinstance(token, str) else ""
+        harness.emit(token if chunk is None else chunk.message, text)
 
 
 def _step_name(request: ToolCallRequest) -> str:

@@ -63,7 +63,8 @@ class RecordedModel(Model):
             items, terminal = [], None
             async with aclosing(_generator(events())) as stream:
                 async for event in stream:
-                    harness.emit(event)
+                    is_text = event.type == "response.output_text.delta"
+                    harness.emit(event, event.delta if is_text else "")
                     if event.type == "response.output_item.done":
                         items.append(event.item)
                     if event.type in _TERMINAL:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from kitaru.cli import options
-from kitaru.cli.changes import filters
 from kitaru.cli.clients import reader_of
 from kitaru.cli.output import Output, counted, label
 from kitaru.cli.render.comparison import effort
@@ -26,10 +25,7 @@ failed, 2 usage error, 3 store error."""
     "--with", "specs", multiple=True, required=True, metavar="FILE[:NAME]",
     help="File with evaluators, or one evaluator in it. Repeatable.",
 )  # fmt: skip
-@click.option(
-    "--where", "wheres", multiple=True, metavar="FIELD=VALUE",
-    help="Evaluate the executions with this flow or status. Repeatable. Default: all.",
-)  # fmt: skip
+@options.where
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True,
     help="Evaluate at most this many executions, the newest first.",
@@ -59,7 +55,7 @@ def evaluate(
 
     found = {name: one for spec in specs for name, one in load_evaluators(spec).items()}
     least = _minimums(minimums, list(found))
-    shown = reader_of(store).evaluate(found, where=filters(wheres), limit=limit)
+    shown = reader_of(store).evaluate(found, where=pairs(wheres, "--where"), limit=limit)
     failing = shown.below(least)
     if output.as_json:
         output.document({**shown.to_dict(), "below_minimum": failing})

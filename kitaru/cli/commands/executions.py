@@ -17,6 +17,7 @@ from kitaru.cli.commands.logs import logs
 from kitaru.cli.commands.replay import replay
 from kitaru.cli.follow import attend, finish
 from kitaru.cli.groups import Group
+from kitaru.cli.many import check_one_or_many, many, run_many
 from kitaru.cli.output import Output, label
 from kitaru.cli.render.comparison import effort, short
 from kitaru.cli.render.execution import (
@@ -26,7 +27,9 @@ from kitaru.cli.render.execution import (
     command,
     moment,
     notes,
+    progress,
     show_execution,
+    signals,
     versions,
 )
 from kitaru.cli.render.submission import show_answer, show_end, show_submission, write
@@ -35,6 +38,7 @@ from kitaru.errors import AnswerInvalid, UsageError
 from kitaru.ops.resume import Place, check_stored
 from kitaru.runtime.engine.questions import parse_answer
 from kitaru.status import ExecutionStatus
+from kitaru.wire.structs import fields_of
 
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
@@ -71,6 +75,7 @@ for command_of in (logs, calls, replay, diff, lineage, export, import_):
 )
 @click.option("--after", metavar="EXEC", default="", help="Only executions older than this one.")
 @click.option("--tag", metavar="TAG", help="Only executions that were invoked by this tag.")
+@options.where
 @click.option(
     "--text", metavar="TEXT", default="", help="Only with this in title, inputs or result."
 )
@@ -89,6 +94,7 @@ def list_executions(
     within: int,
     after: str,
     tag: str | None,
+    wheres: tuple[str, ...],
     text: str,
     parent: str | None,
     number: int,
@@ -107,6 +113,7 @@ def list_executions(
         tag=tag,
         text=text,
         parent=parent,
+        where=wheres,
     )
     if output.as_json:
         found = {"items": page.items, "count": len(page.items), "looked_at": page.looked_at}
@@ -149,6 +156,8 @@ def get(output: Output, execution: str, limit: int | None, after: str, store: st
         return
     output.describe()
     output.note(f"began    {moment(view.started_at)}")
+    for name, value in document["tags"].items():
+        output.note(f"tag      {name} = {value}", hang=9)
     for name, value in document["inputs"].items():
         output.note(f"input    {name} = {short(value)}", hang=9)
     show_invocations(seen, output, exec_id=view.exec_id, store=store)
@@ -157,10 +166,14 @@ def get(output: Output, execution: str, limit: int | None, after: str, store: st
         output.note(
             f"running  {one['id']}{attempt}  {one['site']}  since {moment(one['began_at'])}"
         )
+    for line in progress(document):
+        output.note(line, hang=9)
     if document["silent_since"]:
         output.note(
             f"silent   since {moment(document['silent_since'])}: its process may have ended"
         )
+    for line in signals(document):
+        output.note(line, hang=9)
     more = command("calls", view.exec_id, store=store)
     show_calls(document["calls"], output, more=more)
     if seen.effort.tokens:
@@ -223,6 +236,29 @@ def answer(
 
 @executions.command()
 @options.execution
+@click.argument("inbox", metavar="NAME")
+@click.option(
+    "--value", metavar="JSON", required=True, help="The message: JSON if it parses, else a string."
+)
+@options.store
+@options.as_json
+@options.pass_output
+def signal(output: Output, execution: str, inbox: str, value: str, store: str | None) -> None:
+    """Send a message to an execution, which reads it with kitaru.inbox(NAME).
+
+    It is stored and numbered, also while the execution waits or its process is gone.
+    """
+    from kitaru.ops.signal import signal as send
+
+    sent = send(client_of(store).store, execution, inbox, parse_answer(value, {}))
+    if output.as_json:
+        output.document(fields_of(sent))
+        return
+    output.say(f"sent     {inbox} {sent.number}", hang=9)
+
+
+@executions.command()
+@options.execution
 @click.option(
     "--submit", is_flag=True, hidden=True, help="No effect: a deployed execution is submitted."
 )
@@ -264,15 +300,25 @@ def resume(
 
 
 @executions.command()
-@options.execution
+@options.optional_execution
+@many
 @options.store
 @options.as_json
 @options.pass_output
-def retry(output: Output, execution: str, store: str | None) -> int:
-    """Retry a failed execution. Failed checkpoints run again; recorded ones do not."""
+def retry(
+    output: Output, execution: str | None, wheres: tuple[str, ...], limit: int, yes: bool,
+    store: str | None,
+) -> int:  # fmt: skip
+    """Retry a failed execution. Failed checkpoints run again; recorded ones do not.
+
+    With --where, retry each failed execution that it selects. They are listed first.
+    """
     from kitaru.ops.retry import retry as start
 
+    check_one_or_many(execution, wheres)
     client = client_of(store)
+    if execution is None:
+        return run_many(client.store, "retry", wheres, limit, yes, output)
     journal = client.executions.get(execution).journal
     if journal.execution.mode == "deployed":
         shown = _recorded(journal)
@@ -282,15 +328,26 @@ def retry(output: Output, execution: str, store: str | None) -> int:
 
 
 @executions.command()
-@options.execution
+@options.optional_execution
+@many
 @options.store
 @options.as_json
 @options.pass_output
-def cancel(output: Output, execution: str, store: str | None) -> int:
-    """Cancel an execution. It stops at its next durable operation and cannot be resumed."""
+def cancel(
+    output: Output, execution: str | None, wheres: tuple[str, ...], limit: int, yes: bool,
+    store: str | None,
+) -> int:  # fmt: skip
+    """Cancel an execution. It stops at its next durable operation and cannot be resumed.
+
+    With --where, cancel each execution that it selects and that has not ended. They are listed
+    first.
+    """
     from kitaru.ops.cancel import cancel as end
 
+    check_one_or_many(execution, wheres)
     client = client_of(store)
+    if execution is None:
+        return run_many(client.store, "cancel", wheres, limit, yes, output)
     return _ended(client, end(client.store, execution), output, store)
 
 

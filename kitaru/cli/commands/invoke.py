@@ -23,7 +23,10 @@ EPILOG = "VERSION is FLOW (its tag `default`), FLOW@TAG or FLOW@vN: see `kitaru 
 
 @click.command(short_help="Start an execution of a deployed version.", epilog=EPILOG)
 @click.argument("name", metavar="VERSION", shell_complete=completion.deployed_flows)
-@click.option("--tag", metavar="TAG", help="Tag of the version.")
+@click.option(
+    "--tag", "named", multiple=True, metavar="TAG|NAME=VALUE",
+    help="Tag of the version, or a tag of the execution, by which lists find it. Repeatable.",
+)  # fmt: skip
 @click.option("--version", metavar="N", help="Number of the version.")
 @options.inputs
 @click.option("--local", is_flag=True, help="Execute the deployed document on this machine.")
@@ -46,7 +49,7 @@ EPILOG = "VERSION is FLOW (its tag `default`), FLOW@TAG or FLOW@vN: see `kitaru 
 @options.as_json
 @options.pass_output
 def invoke(
-    output: Output, name: str, tag: str | None, version: str | None, pairs: tuple[str, ...],
+    output: Output, name: str, named: tuple[str, ...], version: str | None, pairs: tuple[str, ...],
     inputs_from: str | None, local: bool, answers: tuple[str, ...], no_input: bool,
     exec_id: str | None, no_wait: bool, sets: tuple[str, ...], store: str | None,
 ) -> int:  # fmt: skip
@@ -66,6 +69,11 @@ def invoke(
         raise UsageError("--id is for runs of a service.", help="Leave --id or --local out.")
     client = KitaruClient(setting("store", argument=store).value)
     given = parse_answers(answers)
+    of_version = [one for one in named if "=" not in one]
+    if len(of_version) > 1:
+        raise UsageError("A version has one tag here.", help="--tag stable --tag customer=acme")
+    tag = of_version[0] if of_version else None
+    tags = read_pairs([one for one in named if "=" in one], "--tag")
     found = find(client.store, name, tag=tag, version=version)
     inputs = _inputs(found, client.store, pairs, inputs_from)
     asking = output.interactive and not no_input
@@ -76,7 +84,7 @@ def invoke(
         dry_run = begin_version(client.store, found, inputs)
         return attend_dry_run(dry_run, client, output, answers=given, asking=asking, store=store)
     means = Means(read_pairs(sets, "--set"))
-    done = start(client.store, found, inputs, exec_id=exec_id, means=means)
+    done = start(client.store, found, inputs, exec_id=exec_id, means=means, tags=tags)
     for note in done.run.notes if done.run is not None else ():
         output.note(f"{label('note', 'yellow')}: {note}", hang=6)
     if done.run is None or done.run.process is None or no_wait:

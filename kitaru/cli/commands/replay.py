@@ -8,31 +8,30 @@ from typing import TYPE_CHECKING
 import click
 
 from kitaru.cli import options
-from kitaru.cli.changes import Asked, filters
+from kitaru.cli.changes import Asked
 from kitaru.cli.clients import client_of
 from kitaru.cli.follow import attend, finish
+from kitaru.cli.many import agreed, many
 from kitaru.cli.output import Output
 from kitaru.cli.render.submission import show_submission, write
 from kitaru.errors import UsageError
 from kitaru.ops.replay import replay as replay_one
 from kitaru.ops.resume import Place, check_stored
 from kitaru.ops.submit import runs_here
+from kitaru.ops.where import parse_where
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from kitaru.stores.base import Store
 
 
 @click.command(short_help="Run an execution again from a chosen point, with changes.")
 @options.optional_execution
+@many
 @click.option(
-    "--where", "wheres", multiple=True, metavar="FIELD=VALUE",
-    help="Replay the newest executions with this flow or status, instead of EXEC. Repeatable.",
-)  # fmt: skip
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True,
-    help="With --where: replay at most this many executions.",
+    "--after", metavar="EXEC", default="",
+    help="With --where: only executions older than this one, to continue an interrupted command.",
 )  # fmt: skip
 @click.option(
     "--from", "start", metavar="ID", help="Rerun this invocation and everything after it."
@@ -55,8 +54,8 @@ if TYPE_CHECKING:
 @options.as_json
 @options.pass_output
 def replay(
-    output: Output, execution: str | None, wheres: tuple[str, ...], limit: int,
-    start: str | None, at: str | None, reuse_unchanged: bool, sets: tuple[str, ...],
+    output: Output, execution: str | None, wheres: tuple[str, ...], limit: int, yes: bool,
+    after: str, start: str | None, at: str | None, reuse_unchanged: bool, sets: tuple[str, ...],
     pairs: tuple[str, ...], inputs_from: str | None, no_input: bool, target: str | None,
     directory: Path, image: str | None, store: str | None,
 ) -> int:  # fmt: skip
@@ -66,8 +65,8 @@ def replay(
     The remaining steps of a deployed execution are submitted to its target. With --target, they are
     written as a pipeline instead.
 
-    With --where, several executions are replayed with the same changes, and a table compares them.
-    Exit code 1 if one of them failed.
+    With --where, the selected executions are listed. With --yes, they are replayed with the same
+    changes, and a table compares them. Exit code 1 if one of them failed.
     """
     client = client_of(store)
     asked = Asked(start, at, sets, pairs, inputs_from, reuse_unchanged)
@@ -77,7 +76,7 @@ def replay(
                 "Name one execution, or several with --where.",
                 help="kitaru executions replay --where flow=review --set model.fast=openai/gpt-4o",
             )
-        return _replay_many(client.store, asked, filters(wheres), limit, output)
+        return _replay_many(client.store, asked, wheres, limit, after, yes, output)
     journal = client.executions.get(execution).journal
     asking = output.interactive and not no_input
     if target is not None:
@@ -101,19 +100,26 @@ def replay(
 
 
 def _replay_many(
-    store: Store, asked: Asked, where: Mapping[str, str], limit: int, output: Output
-) -> int:
-    """Replay the newest executions of a flow or status, and compare them in a table.
+    store: Store, asked: Asked, wheres: Sequence[str], limit: int, after: str, yes: bool,
+    output: Output,
+) -> int:  # fmt: skip
+    """Replay the executions that a filter selects, and compare them in a table.
 
     Returns 1 if a replay failed or could not start, otherwise 0.
     """
     from kitaru.cli.render.cohort import show
-    from kitaru.ops.replay_many import replay_many
+    from kitaru.ops.replay_many import replay_each, select
+
+    page = select(store, parse_where(wheres), limit, after)
+    if not agreed(page.items, "replay", yes, output):
+        return 0
 
     def begun(exec_id: str) -> None:
         if not output.as_json:
             output.note(f"replaying {exec_id}")
 
-    found = replay_many(store, asked.changes, where, limit, begun)
+    found = replay_each(store, asked.changes, [one.exec_id for one in page.items], begun)
     show(found, output)
+    if page.next is not None and not output.as_json:
+        output.note(f"older ones: --after {page.items[-1].exec_id}")
     return 1 if any(one.is_failed for one in found) else 0

@@ -6,6 +6,7 @@ import click
 
 from kitaru.cli import options
 from kitaru.cli.output import Output
+from kitaru.cli.values import pairs as pairs_of
 from kitaru.cli.values import parse_inputs
 from kitaru.config import setting
 from kitaru.ops.flow_ref import locate
@@ -26,12 +27,13 @@ from kitaru.ops.flow_ref import locate
     "--open", "opens", is_flag=True,
     help="Open the execution's page in a browser, and print its link. Needs the extra server.",
 )  # fmt: skip
+@options.tags
 @options.store
 @options.as_json
 @options.pass_output
 def run(
     output: Output, flow: str, pairs: tuple[str, ...], inputs_from: str | None, no_input: bool,
-    no_cache: bool, retries: int | None, opens: bool, store: str | None,
+    no_cache: bool, retries: int | None, opens: bool, tags: tuple[str, ...], store: str | None,
 ) -> int:  # fmt: skip
     """Run a flow in this process. Each checkpoint is recorded as it completes.
 
@@ -55,7 +57,8 @@ def run(
     loaded = load_flow(location)
     given = parse_inputs(pairs, inputs_from, texts=text_inputs(loaded))
     cache = False if no_cache else None
-    handle = start(loaded, given, store=url, cache=cache, retries=retries)
+    named = pairs_of(tags, "--tag")
+    handle = start(loaded, given, store=url, cache=cache, retries=retries, tags=named)
     asking = output.interactive and not no_input
     client = KitaruClient(url)
     if not opens:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from kitaru.cli.output import Output, label
+from kitaru.cli.render.comparison import short
 from kitaru.config import named_stack
 from kitaru.runtime.engine.questions import example, hint
 from kitaru.wire.names import some
@@ -29,6 +30,7 @@ COLORS = {
 # Default number of invocations in a JSON document.
 JSON_PAGE = 1_000
 _WAITS = 10
+_SIGNALS = 10
 _PASTED = ("answer", "child", "help", "parent", "resume")
 
 
@@ -111,6 +113,27 @@ def notes(document: dict[str, Any]) -> Iterator[str]:
     for of, noted in said:
         if noted:
             yield f"notes    {of}{json.dumps(noted, ensure_ascii=False)}"
+
+
+def progress(document: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for what each invocation and the body reported last."""
+    for one in document["progress"]:
+        yield f"progress {one['id'] or '-'}  {progress_text(one)}"
+
+
+def progress_text(reported: dict[str, Any]) -> str:
+    """Return progress in words, such as `3 of 10: prices`."""
+    total = "" if reported["total"] is None else f" of {reported['total']:,g}"
+    return f"{reported['done']:,g}{total}" + (f": {reported['note']}" if reported["note"] else "")
+
+
+def signals(document: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each of the last signals: what was sent, by whom, and what read it."""
+    for one in document["signals"][-_SIGNALS:]:
+        read = f"read by {one['read_by']}" if one["read_by"] else "not read yet"
+        by = f" by {one['by']}" if one["by"] else ""
+        sent = f"{one['inbox']} {one['number']} = {short(one['value'])}"
+        yield f"signal   {sent}  {moment(one['sent_at'])}{by}, {read}"
 
 
 def versions(document: dict[str, Any]) -> Iterator[str]:

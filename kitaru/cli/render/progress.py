@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.cli import layout
 from kitaru.cli.output import Output, label
+from kitaru.cli.render.execution import progress_text
 from kitaru.errors import WaitTimeout
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.telemetry.output import on_top
 from kitaru.wire.printable import line, rendered
+from kitaru.wire.structs import fields_of
 
 if TYPE_CHECKING:
     from kitaru.handle import Handle
@@ -73,7 +75,12 @@ class Progress:
         """Return what runs now and for how long, the oldest first."""
         now, run = time.monotonic(), running_here(self._journal)
         since = sorted((run.attempting if run else {}).items(), key=lambda one: one[1])
-        named = [f"{id} {now - began:.0f} s" for id, began in since[:_NAMED]]
+        reported = run.progress if run else {}
+        named = [
+            f"{id} {now - began:.0f} s"
+            + (f", {progress_text(fields_of(reported[id]))}" if id in reported else "")
+            for id, began in since[:_NAMED]
+        ]
         named += [f"{len(since) - _NAMED} more"] if len(since) > _NAMED else []
         recorded = f"{len(self._shown)} recorded, {now - start:.0f} s"
         return f"running  {', '.join(named)}  ({recorded})" if named else f"running  {recorded}"

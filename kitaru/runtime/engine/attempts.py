@@ -20,6 +20,7 @@ from kitaru.runtime.engine.outcomes import Outcome, error_info
 from kitaru.runtime.engine.retries import Policy, bounded, timed_out
 from kitaru.runtime.journal import exceptions, lineage
 from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.telemetry.logs import LiveText
 from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
 from kitaru.wire.structs import replace
 from kitaru.wire.times import later, now
@@ -38,7 +39,8 @@ class Running:
     waiting for the import of a model library. It does not count as time of the attempt.
     `open_calls` are the unanswered model calls, each with the function that records it. An attempt
     that times out leaves such calls open. `refused` is the error of a durable call that was made
-    inside the attempt, as the code that called it may have caught the error.
+    inside the attempt, as the code that called it may have caught the error. `live_text` is what a
+    harness streams in it.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class Running:
         "capture",
         "invocation",
         "is_step",
+        "live_text",
         "loading_seconds",
         "metadata",
         "open_calls",
@@ -71,6 +74,7 @@ class Running:
         self.artifacts: list[dict[str, Any]] = []
         self.metadata: dict[str, Any] = {}
         self.loading_seconds = 0.0
+        self.live_text: LiveText | None = None
         self.refused: ContextError | None = None
         self.started = now()
 

@@ -182,6 +182,8 @@ class Execution:
         self._unsealed: dict[str, Outcome] = {}
         # The task that received an unsealed outcome, None outside event loops.
         self._seen_by: dict[str, Any] = {}
+        # The readers of inboxes, `inboxes.InboxReader`, by the name of the inbox.
+        self.inboxes: dict[str, Any] = {}
         # The loop of an async body, a `body_loop.BodyLoop`.
         self.loop: Any = None
         self.is_stopped = False
@@ -531,6 +533,8 @@ class Execution:
             return attempts.completed(call, running, stored, failed + 1)
         finally:
             self.beats.ended(call.id)
+            if running.live_text is not None:
+                running.live_text.close()
         return await driver.use_store(
             lambda: attempts.failed(self.journal, call, running, failure, policy, self.run)
         )

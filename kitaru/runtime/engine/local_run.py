@@ -22,6 +22,7 @@ from kitaru.runtime.engine.retries import ONCE, Policy
 from kitaru.runtime.journal import children
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.telemetry import output, spans
+from kitaru.runtime.telemetry.beats import Progress
 from kitaru.wire import redaction
 from kitaru.wire.limits import DEFAULT_PARALLEL
 
@@ -141,6 +142,12 @@ class LocalRun:
         execution = getattr(self, "_execution", None)
         under_way = execution.beats.under_way if execution is not None else {}
         return {id: began for id, (began, _, _) in list(under_way.items())}
+
+    @property
+    def progress(self) -> dict[str, Progress]:
+        """What the running invocations reported last, by id."""
+        execution = getattr(self, "_execution", None)
+        return {} if execution is None else dict(execution.beats.progress)
 
     def wait_until_idle(self, timeout: float | None = None) -> bool:
         """Wait until the body cannot continue unanswered; return False after `timeout` seconds."""

@@ -64,7 +64,7 @@ class Recording:
             return False
         if any(one["asked"] in self._replay.models for one in found.calls):
             return False
-        if spec.kind == "wait":
+        if spec.kind in ("wait", "inbox"):
             return True
         if spec.kind == "checkpoint" and not spec.fingerprint():
             return False

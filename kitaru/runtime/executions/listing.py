@@ -9,11 +9,13 @@ from itertools import groupby, islice, takewhile
 from typing import Any, NamedTuple
 
 from kitaru.errors import NotFound, RecordCorrupt
+from kitaru.runtime.executions.where import Where
 from kitaru.runtime.journal import launches
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.rounds import Round, answers_of, newest_round
 from kitaru.runtime.journal.states import FINAL, PAUSED, read_state, shown_status, still
+from kitaru.runtime.journal.summaries import inputs_of
 from kitaru.runtime.telemetry import beats
 from kitaru.runtime.telemetry.beats import Signs
 from kitaru.status import ExecutionStatus
@@ -44,28 +46,6 @@ class _Looked(NamedTuple):
     status: str
     recorded: str
     number: int
-
-
-class _Choice(NamedTuple):
-    """Which executions a list contains."""
-
-    flow: str | None = None
-    status: str | None = None
-    tag: str | None = None
-    text: str = ""
-    parent: str | None = None
-
-    @property
-    def needs_summary(self) -> bool:
-        return self.tag is not None or self.parent is not None or bool(self.text)
-
-    def fits(self, found: Summary) -> bool:
-        if self.tag is not None and found.tag != self.tag:
-            return False
-        if self.parent is not None and found.parent != self.parent:
-            return False
-        text = f"{found.title}\n{found.excerpt}\n{found.up[2]}".casefold()
-        return self.text.casefold() in text
 
 
 class Listed(dict[str, Any]):
@@ -134,36 +114,23 @@ def list_executions(
 
 def page_of(
     store: Store,
+    where: Where,
     *,
-    flow: str | None,
-    status: str | None,
     limit: int,
     within: int,
     after: str = "",
     page: int = 1,
-    since: str = "",
-    until: str = "",
-    tag: str | None = None,
-    text: str = "",
-    parent: str | None = None,
     counts: bool = True,
 ) -> Page:
-    """Return a page of `list_executions`, checking only the newest `within` executions.
+    """Return a page of the executions that `where` selects, checking the newest `within`.
 
     `after` is the id of the last execution on the previous page; raises NotFound. `page` counts
-    pages of `limit` executions after that. `since` and `until` are the earliest and latest start.
-    `tag` is the tag that an execution was invoked by. `text` occurs, in any case, in its title, in
-    the beginning of its inputs, or in what it is up to. `parent` started it as a child. `counts`
-    is false to leave out `total`, for which the whole index is read.
+    pages of `limit` executions after that. `counts` is false to leave out `total`, for which the
+    whole index is read.
     """
-    start = _place_of(store, after) if after else ""
-    hints = _newest_hints(store, max(start, keys.started_before(until) if until else ""))
-    if since:
-        oldest = invert(since)
-        hints = takewhile(lambda hint: hint.started <= oldest, hints)
-    choice = _Choice(flow, status, tag, text, parent)
+    hints = _hints_of(store, where, _place_of(store, after) if after else "")
     looked: list[_Hint] = []
-    near = _verified(store, _noting(islice(hints, within), looked), choice)
+    near = _verified(store, _noting(islice(hints, within), looked), where)
     found = list(islice(near, (page - 1) * limit, page * limit))
     last, count, total = None, len(looked), None
     if len(found) == limit:
@@ -172,11 +139,23 @@ def page_of(
         last = last if next(near, None) is not None or next(hints, None) is not None else None
     elif next(hints, None) is not None:
         last = looked[-1].exec_id
-    if counts and last is not None and choice == _Choice(flow) and not (since or until):
+    if counts and last is not None and where.counts_everything:
         total = (
-            None if store.remote else sum(flow in (None, one.flow) for one in _newest_hints(store))
+            None
+            if store.remote
+            else sum(where.flow in (None, one.flow) for one in _newest_hints(store))
         )
     return Page(_rows(store, found), count, last, total)
+
+
+def _hints_of(store: Store, where: Where, start: str = "") -> Iterator[_Hint]:
+    """Yield the newest hint of each execution in the period of a selection, after `start`."""
+    until = keys.started_before(where.until) if where.until else ""
+    hints = _newest_hints(store, max(start, until))
+    if where.since:
+        oldest = invert(where.since)
+        return takewhile(lambda hint: hint.started <= oldest, hints)
+    return hints
 
 
 def _noting(hints: Iterator[_Hint], looked: list[_Hint]) -> Iterator[_Hint]:
@@ -200,8 +179,12 @@ def each_execution(
 
     `started_before` leaves out executions that started after that moment.
     """
-    after = keys.started_before(started_before) if started_before else ""
-    for found in _verified(store, _newest_hints(store, after), _Choice(flow, status)):
+    return matching(store, Where(flow=flow, status=status, until=started_before))
+
+
+def matching(store: Store, where: Where) -> Iterator[Listed]:
+    """Yield the executions that `where` selects on demand, newest first."""
+    for found in _verified(store, _hints_of(store, where), where):
         yield _item(found.hint, found.looked.status)
 
 
@@ -230,25 +213,38 @@ class _Found(NamedTuple):
     summary: Summary | None
 
 
-def _verified(store: Store, hints: Iterator[_Hint], choice: _Choice) -> Iterator[_Found]:
-    asked = (
-        one for one in hints if choice.flow in (None, one.flow) and _may_be(one, choice.status)
-    )
+def _verified(store: Store, hints: Iterator[_Hint], where: Where) -> Iterator[_Found]:
+    asked = (one for one in hints if where.flow in (None, one.flow) and _may_be(one, where))
     while some := list(islice(asked, _AT_ONCE)):
         looked: dict[str, _Looked] = {}
         store.concurrently(*[partial(_look, store, hint, looked) for hint in some])
         found = [
             _Found(hint, looked[hint.exec_id], None)
             for hint in some
-            if choice.status in (None, looked[hint.exec_id].status)
+            if where.allows(looked[hint.exec_id].status)
         ]
-        if choice.needs_summary:
-            found = [one for one in _summarised(store, found) if _fits(one, choice)]
+        if where.needs_summary:
+            found = [
+                one
+                for one in _summarised(store, found)
+                if one.summary is not None and where.fits(one.summary)
+            ]
+        if where.inputs:
+            found = _with_inputs(store, found, where)
         yield from found
 
 
-def _fits(found: _Found, choice: _Choice) -> bool:
-    return found.summary is not None and choice.fits(found.summary)
+def _with_inputs(store: Store, found: list[_Found], where: Where) -> list[_Found]:
+    """Return the executions whose inputs are selected."""
+    inputs: dict[str, Any] = {}
+    store.concurrently(*[partial(_read_inputs, store, one.hint.exec_id, inputs) for one in found])
+    return [one for one in found if where.fits_inputs(inputs.get(one.hint.exec_id))]
+
+
+def _read_inputs(store: Store, exec_id: str, inputs: dict[str, Any]) -> None:
+    # The execution may have been removed since it was listed.
+    with suppress(NotFound):
+        inputs[exec_id] = inputs_of(store, Journal.open(store, exec_id).execution)
 
 
 def _summarised(store: Store, found: list[_Found]) -> list[_Found]:
@@ -331,9 +327,9 @@ def _parse(key: str) -> _Hint:
         raise RecordCorrupt(f"{key} is not an entry of the index of executions.") from error
 
 
-def _may_be(hint: _Hint, status: str | None) -> bool:
+def _may_be(hint: _Hint, where: Where) -> bool:
     # The hint of an end is written after the end. Any other hint may be older than the journal.
-    return status in (None, hint.status) or hint.status not in FINAL
+    return where.allows(hint.status) or hint.status not in FINAL
 
 
 def _look(store: Store, hint: _Hint, found: dict[str, _Looked]) -> None:

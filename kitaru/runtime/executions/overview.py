@@ -14,7 +14,7 @@ from typing import Any
 from kitaru import hints
 from kitaru.errors import NotFound
 from kitaru.runtime.journal.effort import Effort, Spent, is_work, seconds
-from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.journal import TAG, Journal
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.wire.records import AttemptRecord, InvocationKind, InvocationRecord
 from kitaru.wire.structs import Struct
@@ -164,6 +164,8 @@ class _Seen:
         self.last_sign = max(self.last_sign, fields["ended_at"])
         if place > self._behind:
             self.first.add(place)
+        if fields["callee"] == TAG:
+            return
         if fields["kind"] == "log":
             for key, value in fields["metadata"].items():
                 if key not in self._notes or self._notes[key][0] < place:

@@ -60,6 +60,8 @@ from kitaru.wire.times import now
 
 T = TypeVar("T")
 _AT_ONCE = 500
+# The callee of the calls of `kitaru.tag`.
+TAG = "kitaru.tag"
 
 
 class Journal:
@@ -85,6 +87,7 @@ class Journal:
         self._began = began
         self._spent = Spent()
         self._note_of_title = ""
+        self._tags: dict[str, str] = {}
         self._asked: dict[str, WaitRequest] = {}
         self._segment_writer = SegmentWriter(self._record_store, self.exec_id)
         self._segment_reader = SegmentReader(self._record_store, self.exec_id, self._segment_writer)
@@ -296,7 +299,9 @@ class Journal:
         )
         self._segment_writer.add(held, data)
         self._spent.add_record(held)
-        if held.kind == "log" and "title" in held.metadata:
+        if held.callee == TAG:
+            self._tags |= _tags(held.metadata)
+        elif held.kind == "log" and "title" in held.metadata:
             self._note_of_title = _text(held.metadata["title"])
         elif held.kind == "wait":
             self._asked.pop(held.id, None)
@@ -350,6 +355,10 @@ class Journal:
         if status != "running":
             self.store.flush()
 
+    def show_tags(self) -> None:
+        """Write a summary with the tags that this process has recorded, so that lists have them."""
+        states.write_again(self._record_store, self.execution, self._summarise)
+
     def ensure_listed(self) -> None:
         """List the execution, even if the process that created it was killed before it could."""
         states.ensure_listed(self._record_store, self.execution)
@@ -395,7 +404,7 @@ class Journal:
         )
 
     def _summarise(self, state: StateRecord) -> Summary:
-        title, spent = self._note_of_title, self._spent
+        title, spent, tags = self._note_of_title, self._spent, self._tags
         up = ("", "", "")
         earlier = None
         if not self._is_whole():
@@ -404,7 +413,9 @@ class Journal:
                 # Nothing has changed since the execution paused.
                 earlier = summaries.read(self._record_store, self.exec_id, state.number - 1)
             if earlier is None:
-                title = self._add_all(spent)
+                title, tags = self._add_all(spent)
+            else:
+                tags = {**earlier.tags, **tags}
         if state.status in states.FINAL and (end := self.end()) is not None:
             # A state is recorded after its end.
             state = replace(state, at=end.at)
@@ -419,6 +430,7 @@ class Journal:
             self.execution,
             state,
             title=earlier.title if earlier is not None else title,
+            tags=tags,
             up=up,
             spent=earlier or spent,
         )
@@ -439,16 +451,22 @@ class Journal:
         self._add_all(spent)
         return spent.own
 
-    def _add_all(self, spent: Spent) -> str:
-        """Add the effort of all records to `spent`; return the note `title` of the flow."""
+    def _add_all(self, spent: Spent) -> tuple[str, dict[str, str]]:
+        """Add the effort of all records to `spent`; return the note `title` and the tags."""
         title: tuple[int, str] = (-1, "")
+        tagged: list[tuple[int, dict[str, str]]] = []
         for fields in self.glances():
             spent.add(fields)
-            if fields["kind"] == "log" and "title" in fields["metadata"]:
+            if fields["callee"] == TAG:
+                tagged.append((fields["position"], _tags(fields["metadata"])))
+            elif fields["kind"] == "log" and "title" in fields["metadata"]:
                 title = max(title, (fields["position"], _text(fields["metadata"]["title"])))
         for attempt in self.each_attempt():
             spent.add_attempt(attempt)
-        return title[1]
+        tags: dict[str, str] = {}
+        for _, some in sorted(tagged, key=lambda one: one[0]):
+            tags |= some
+        return title[1], tags
 
     def request_wait(self, request: WaitRequest) -> WaitRequest:
         """Record the question of a wait once, and again whenever the flow's code changes it."""
@@ -861,6 +879,10 @@ def _is_due(request: WaitRequest) -> bool:
 def _question(request: WaitRequest) -> tuple[str, bytes, list[tuple[str, str]]]:
     evidence = [(entry["name"], entry["value"].digest) for entry in request.evidence]
     return request.question, canonical.dumps(request.schema), evidence
+
+
+def _tags(metadata: dict[str, Any]) -> dict[str, str]:
+    return {name: _text(document) for name, document in metadata.items()}
 
 
 def _text(document: Any) -> str:

@@ -65,6 +65,16 @@ def write_state(
         newest = _add(record_store, execution, state, summarise)
 
 
+def write_again(
+    record_store: RecordStore, execution: ExecutionRecord, summarise: Summarise
+) -> None:
+    """Add a state equal to the newest one if the execution runs, so that it has a new summary."""
+    newest = _newest(record_store, execution.exec_id, execution.started_at)
+    if newest.status == "running":
+        state = StateRecord(newest.number + 1, "running", now(), newest.error)
+        _add(record_store, execution, state, summarise)
+
+
 def write_first_state(record_store: RecordStore, execution: ExecutionRecord) -> None:
     """Write state 1, `running`, its hint and its summary, unless another process has."""
     ensure_listed(record_store, execution, *mark(record_store.store, execution))

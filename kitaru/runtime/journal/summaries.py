@@ -46,6 +46,7 @@ def summarise(
     state: StateRecord,
     *,
     title: str = "",
+    tags: Mapping[str, str] | None = None,
     up: tuple[str, str, str] = ("", "", ""),
     spent: Spent | Summary | None = None,
 ) -> Summary:
@@ -53,11 +54,12 @@ def summarise(
 
     Args:
         title: the note `title` of the flow.
+        tags: the tags that the flow gave it.
         up: what the execution waits for or returned; a failure is described by the state.
         spent: the effort until now, or an earlier summary that contains it.
     """
     launch = launches.recall(store, execution.exec_id) if execution.mode == "deployed" else None
-    inputs = _inputs(store, execution)
+    inputs = inputs_of(store, execution)
     if state.error is not None:
         up = (
             "error",
@@ -78,6 +80,7 @@ def summarise(
         parent=execution.parent.partition("/")[0],
         title=short(title, _TITLE) or _title(inputs),
         excerpt=_excerpt(inputs),
+        tags={**(launch.tags if launch else {}), **execution.tags, **(tags or {})},
         up=up,
         error_digest=_error_digest(state.error) if state.error is not None else "",
         **_effort(spent),
@@ -115,7 +118,8 @@ def _short(text: str) -> str:
     return short(text, _TEXT)
 
 
-def _inputs(store: Store, execution: ExecutionRecord) -> Mapping[str, Any]:
+def inputs_of(store: Store, execution: ExecutionRecord) -> Mapping[str, Any]:
+    """Return the inputs of an execution as JSON; empty if they are large or cannot be read."""
     found = _document(store, execution.exec_id, execution.inputs)
     return found if isinstance(found, dict) else {}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from kitaru import config
@@ -11,7 +12,7 @@ from kitaru.errors import ModelAnswerInvalid, ModelRequestError, UsageError
 from kitaru.runtime import codec
 from kitaru.runtime.engine.attempts import Running
 from kitaru.runtime.engine.calls import Spec
-from kitaru.runtime.engine.execution import Execution, anywhere, current
+from kitaru.runtime.engine.execution import Execution, Scope, anywhere, current
 from kitaru.runtime.engine.primitives import DurableCall, Primitive
 from kitaru.runtime.engine.retries import ONCE
 from kitaru.runtime.journal.effort import tokens_of
@@ -47,13 +48,13 @@ class ModelCall(Struct):
     """A request, and what to do with its answer.
 
     `read` turns an answer into a value. It raises ModelAnswerInvalid for an invalid answer, and
-    the call is then repeated once. `stream` receives the text piece by piece. `capture` sets which
-    facts are recorded.
+    the call is then repeated once. `stream` receives the text piece by piece; True streams it
+    only to the people who watch. `capture` sets which facts are recorded.
     """
 
     request: ModelRequest
     read: Callable[[Answer], Any]
-    stream: Stream | None = None
+    stream: Stream | bool | None = None
     capture: str | None = None
 
 
@@ -93,7 +94,7 @@ def answer(call: ModelCall) -> Any:
 
 
 def ask(
-    request: ModelRequest, stream: Stream | None = None, capture: str | None = None
+    request: ModelRequest, stream: Stream | bool | None = None, capture: str | None = None
 ) -> tuple[Answer, dict[str, Any]]:
     """Call the model once and return all known facts. In an attempt, record them with it.
 
@@ -115,7 +116,10 @@ def ask(
 
 
 def _recorded(
-    request: ModelRequest, resolved: Resolved, stream: Stream | None, capture: str | None
+    request: ModelRequest,
+    resolved: Resolved,
+    stream: Stream | bool | None,
+    capture: str | None,
 ) -> tuple[Answer, dict[str, Any]]:
     """Call the model once; in an attempt, record all known facts with it."""
     scope = current()
@@ -137,7 +141,8 @@ def _recorded(
     under_way[id(call)] = record_unanswered
     try:
         with spans.model_call(resolved.model, shown) as told:
-            found, facts = _asked(request, call, resolved, stream)
+            with _streamed(scope, stream, capture) as pieces:
+                found, facts = _asked(request, call, resolved, pieces)
             told.update(facts)
     except ModelRequestError as error:
         record(_unanswered(call, error))
@@ -146,6 +151,40 @@ def _recorded(
         del under_way[id(call)]
     record(facts)
     return found, facts
+
+
+@contextmanager
+def _streamed(
+    scope: Scope | None, stream: Stream | bool | None, capture: str | None
+) -> Iterator[Stream | None]:
+    """Yield what receives the pieces of an answer: the people who watch, and the user's function.
+
+    Texts that `capture` does not record are not shown either.
+    """
+    own = stream if callable(stream) else None
+    running = scope.running if scope is not None and stream else None
+    if scope is None or running is None:
+        yield own
+        return
+    is_shown = policy_of(running, capture) == "full" and config.setting("logs").value
+    text = scope.execution.log.text(running.invocation) if is_shown else None
+
+    def passed(piece: str) -> None:
+        if text is not None:
+            text.add(piece)
+        if own is not None:
+            own(piece)
+
+    try:
+        yield passed
+    finally:
+        if text is not None:
+            text.close()
+
+
+def policy_of(running: Running, capture: str | None) -> Any:
+    """Return what is recorded of a model call. `capture` is the policy of the call itself."""
+    return config.setting("capture", argument=capture, decorator=running.capture).value
 
 
 def _load(resolved: Resolved, running: Running | None) -> None:
@@ -236,7 +275,7 @@ def keep(journal: Journal, running: Running, facts: dict[str, Any], capture: str
     `metadata` records the numbers and the settings, `off` only the model. `capture` is the policy
     of the call itself.
     """
-    policy = config.setting("capture", argument=capture, decorator=running.capture).value
+    policy = policy_of(running, capture)
     if policy == "off":
         kept = {name: facts[name] for name in _NAMES}
     elif policy == "metadata":

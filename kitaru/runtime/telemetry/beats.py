@@ -1,8 +1,9 @@
 """Beats: what an execution does now, and that its process is alive, for people who watch.
 
 A record is written when a checkpoint ends. For the time before, one thread of the process writes a
-beat when an attempt has run for a second, and every 30 seconds while the execution runs. A beat
-lists the attempts that are under way. Nothing is written in the path of a checkpoint, and nothing
+beat when an attempt has run for a second, at most once a second while `kitaru.progress` reports
+progress, and every 30 seconds while the execution runs. A beat lists the attempts that are under
+way and their progress. Nothing is written in the path of a checkpoint, and nothing
 depends on a beat: it only tells a running execution from a silent one.
 """
 
@@ -23,6 +24,8 @@ from kitaru.wire.times import later, now, seconds_since
 
 _PAUSE = 1.0
 _BEAT = 30.0
+# The number of invocations whose progress is shown.
+_MOST = 100
 # Without a beat for this long, an execution is shown as silent.
 SILENT_SECONDS = 4 * _BEAT
 
@@ -55,6 +58,19 @@ class UnderWay(Struct):
     seen_at: str
 
 
+class Progress(Struct):
+    """What an invocation last reported with `kitaru.progress`; the flow's body has an empty id.
+
+    `total` is None if it is not known.
+    """
+
+    id: str
+    done: float
+    total: float | None
+    note: str
+    at: str
+
+
 class Signs(Struct):
     """The last sign of life of a running execution, and what it does.
 
@@ -64,6 +80,7 @@ class Signs(Struct):
     last: str
     silent_since: str
     under_way: tuple[UnderWay, ...]
+    progress: tuple[Progress, ...] = ()
 
 
 class Beats:
@@ -77,6 +94,9 @@ class Beats:
         self._is_live = False
         self._written_at = 0.0
         self._reported: set[tuple[str, int]] = set()
+        self._has_news = False
+        self.progress: dict[str, Progress] = {}
+        """The last progress of each running attempt and of the body."""
         self.under_way: dict[str, tuple[float, int, str]] = {}
         """Start on the monotonic clock, number and call site of each running attempt."""
 
@@ -89,12 +109,25 @@ class Beats:
     def ended(self, id: str) -> None:
         """Note that the running attempt of an invocation has ended."""
         self.under_way.pop(id, None)
+        self.progress.pop(id, None)
+
+    def report(self, progress: Progress) -> None:
+        """Note the progress of a running attempt or of the body."""
+        if len(self.progress) < _MOST or progress.id in self.progress:
+            self.progress[progress.id] = progress
+            self._has_news = True
+        if not self._is_live:
+            self._start()
 
     def pause(self) -> None:
         """Stop: the execution waits or has ended. The next attempt continues."""
         with _lock:
             self._is_live = False
             _live.pop(id(self), None)
+        if self._has_news:
+            # What it reported last is shown while it waits.
+            with suppress(Exception):
+                self._write(time.monotonic())
 
     def _start(self) -> None:
         global _thread
@@ -119,13 +152,18 @@ class Beats:
             for id, (began, attempt, _) in list(self.under_way.items())
             if moment - began >= _PAUSE
         }
-        if long <= self._reported and moment - self._written_at < _BEAT:
+        is_new = self._has_news or not long <= self._reported
+        if not is_new and moment - self._written_at < _BEAT:
             return
         self._reported, self._written_at = long, moment
         self._write(moment)
 
     def _write(self, moment: float) -> None:
         at = now()
+        self._has_news = False
+        progress = tuple(
+            [one.at, one.id, one.done, one.total, one.note] for one in [*self.progress.values()]
+        )
         under_way = tuple(
             [later(at, began - moment), id, str(attempt), site]
             for id, (began, attempt, site) in list(self.under_way.items())
@@ -134,7 +172,7 @@ class Beats:
         self._segment = self._segment or new_ascending_id()
         before, self._number = self._number, self._number + 1
         key = keys.beat(self._exec_id, self._segment, self._number)
-        self._record_store.write(key, Beat(at, under_way))
+        self._record_store.write(key, Beat(at, under_way, progress))
         if before:
             self._record_store.store.delete(keys.beat(self._exec_id, self._segment, before))
 
@@ -173,7 +211,26 @@ def read(store: Store, exec_id: str, state_at: str) -> Signs:
         last=last,
         silent_since=last if seconds_since(last) > SILENT_SECONDS else "",
         under_way=tuple(sorted(_unfinished(record_store, exec_id, listed), key=_began_at)),
+        progress=_progress(found),
     )
+
+
+def last_progress(store: Store, exec_id: str) -> tuple[Progress, ...]:
+    """Return what an execution that waits or has failed reported last."""
+    listed = store.list(keys.beats(exec_id))
+    newest = {key.rpartition("/")[0]: key for key in listed}
+    last = RecordStore(store).read_all(Beat, [*newest.values()])[-1:]
+    return _progress(last)
+
+
+def _progress(found: list[Beat]) -> tuple[Progress, ...]:
+    """Return the newest progress of each invocation in the beats of several processes."""
+    newest: dict[str, Progress] = {}
+    for beat in found:
+        for at, id, done, total, note in beat.progress:
+            if id not in newest or newest[id].at < at:
+                newest[id] = Progress(id, done, total, note, at)
+    return tuple(sorted(newest.values(), key=lambda one: one.id))
 
 
 def _unfinished(record_store: RecordStore, exec_id: str, listed: list[UnderWay]) -> list[UnderWay]:

@@ -16,8 +16,11 @@ from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.cancel import cancel
 from kitaru.ops.resume import check_elsewhere, resume
 from kitaru.ops.retry import retry
+from kitaru.ops.signal import signal
+from kitaru.runtime.engine.questions import parse_answer
 from kitaru.runtime.executions.invocation_ref import execution_id
 from kitaru.runtime.executions.model_calls import ModelCall, calls_in, shown
+from kitaru.runtime.telemetry.logs import streamed
 from kitaru.server.access import needs
 from kitaru.server.context import Client
 from kitaru.server.pages.posted import Fields
@@ -32,6 +35,7 @@ router = APIRouter(include_in_schema=False)
 
 _ROWS = 200
 _LINES = 300
+_SIGNALS = 20
 _TEXTS = ("prompt", "response")
 
 
@@ -82,7 +86,7 @@ def show_execution(
 @router.post("/executions/{exec_id}")
 @needs(OPERATOR)
 def change_execution(request: Request, client: Client, exec_id: str, posted: Fields) -> Response:
-    """Cancel, retry or resume an execution."""
+    """Cancel, retry or resume an execution, or send it a signal."""
     exec_id = execution_id(client.store, exec_id)
     match posted.get("act"):
         case ["cancel"]:
@@ -93,6 +97,9 @@ def change_execution(request: Request, client: Client, exec_id: str, posted: Fie
         case ["resume"]:
             check_elsewhere(client.store, exec_id, "resume")
             resume(client.store, exec_id)
+        case ["signal"]:
+            inbox, value = (posted.get(name, [""])[0] for name in ("inbox", "value"))
+            signal(client.store, exec_id, inbox.strip(), parse_answer(value, {}))
     return go(request.url.path)
 
 
@@ -128,6 +135,9 @@ def _show(
         execution=execution,
         title=title_of(execution),
         seen=seen,
+        texts=_texts(execution),
+        signals=execution.signals[-_SIGNALS:],
+        inboxes=sorted({r.name.removeprefix("inbox_") for r in seen.page if r.kind == "inbox"}),
         timeline=drawn,
         detail=detail,
         lines=lines[:_LINES],
@@ -143,6 +153,12 @@ def _show(
         command="" if is_deployed and is_due else _command(execution),
         runs_on=journal.execution.target or "this machine",
     )  # fmt: skip
+
+
+def _texts(execution: ExecutionView) -> dict[str, str]:
+    """Return the end of what models stream now, by invocation."""
+    running = [one.id for one in execution.signs.under_way]
+    return streamed(execution.journal, running) if running else {}
 
 
 def title_of(execution: ExecutionView) -> str:

@@ -31,7 +31,7 @@ _STATUSES = ("waiting", "sleeping", "running", "failed", "completed", "interrupt
 _PERIODS = {"": None, "1h": timedelta(hours=1), "1d": timedelta(days=1), "7d": timedelta(days=7),
             "30d": timedelta(days=30)}  # fmt: skip
 # `flow:review status:failed kayaks`
-_WORD = re.compile(r'(?:(flow|status|tag|since):)?("[^"]*"|\S+)')
+_WORD = re.compile(r'(?:(flow|status|tag|since|(?:tag|input)\.[^\s:]+):)?("[^"]*"|\S+)')
 # A longer text is compared by lines: the comparison of words takes quadratic time.
 _MOST_WORDS = 2_000
 
@@ -41,10 +41,12 @@ _MOST_WORDS = 2_000
 def list_executions(
     request: Request, client: Client, q: Text = "", flow: Text = "", status: Text = "",
     tag: Text = "", since: Text = "", cursor: Text = "",
+    where: Annotated[list[str], Query(max_length=50)] = [],  # noqa: B006
 ) -> Response:  # fmt: skip
     """List executions."""
     asked = {"flow": flow, "status": status, "tag": tag, "since": since}
-    text = _search(q, asked)
+    conditions = list(where)
+    text = _search(q, asked, conditions)
     if asked["status"] and asked["status"] not in set(ExecutionStatus):
         raise UsageError(
             f'There is no status "{asked["status"]}".',
@@ -66,17 +68,19 @@ def list_executions(
         within=10_000,
         after=cursor,
         counts=False,
+        where=conditions,
     )
 
-    def link(**changes: str) -> str:
+    def link(**changes: Any) -> str:
         """Return the address of this list with other filters, from its start."""
-        given = {**asked, "q": text, **changes}
-        query = urlencode({name: value for name, value in given.items() if value})
+        given = {**asked, "q": text, "where": conditions, **changes}
+        query = urlencode({name: value for name, value in given.items() if value}, doseq=True)
         return f"/executions?{query}" if query else "/executions"
 
     return page(
         request, "executions.html",
         found=found, q=text, cursor=cursor, link=link, statuses=_STATUSES, asked=asked,
+        where=conditions,
         periods=[name for name in _PERIODS if name], limit=_LISTED,
     )  # fmt: skip
 
@@ -96,12 +100,14 @@ def compare_executions(
     )  # fmt: skip
 
 
-def _search(typed: str, asked: dict[str, str]) -> str:
-    """Set the filters that a search contains, and return its other words."""
+def _search(typed: str, asked: dict[str, str], where: list[str]) -> str:
+    """Set the filters that a search contains, add its conditions, and return its other words."""
     words = []
     for name, value in _WORD.findall(typed):
         value = value.strip('"')
-        if name:
+        if "." in name:
+            where.append(f"{name}={value}")
+        elif name:
             asked[name] = value
         else:
             words.append(value)

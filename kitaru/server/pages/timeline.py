@@ -319,7 +319,7 @@ def _kind(record: InvocationRecord) -> BarKind:
 def _icon(record: InvocationRecord) -> str:
     if record.status != "completed":
         return record.status
-    icons = {"llm": "llm", "memory": "memory", "tool": "tool", "agent": "agent"}
+    icons = {"llm": "llm", "memory": "memory", "inbox": "inbox", "tool": "tool", "agent": "agent"}
     if record.cached_from or record.adopted_from:
         return "same"
     return icons.get(record.kind, "completed")

@@ -47,7 +47,7 @@ class Side:
 
 # The number of paths through conditions multiplies. Further paths are counted but not listed.
 MOST = 16
-_PASSED = ("join", "log", "memory", "test")
+_PASSED = ("join", "log", "memory", "inbox", "test")
 _GLUE = ("entry", "join", "call", "return")
 
 

@@ -15,6 +15,7 @@ _STYLES: dict[Kind, str] = {
     "wait": "shape=parallelogram",
     "log": 'shape=box, style="rounded"',
     "memory": "shape=cylinder",
+    "inbox": "shape=parallelogram",
     "test": "shape=hexagon",
     "call": 'shape=box, style="rounded"',
     "join": "shape=circle, width=0.15, fixedsize=true",

@@ -18,7 +18,9 @@ from kitaru.wire.structs import Struct
 from kitaru_targets.graph.control_flow import Jump, Perhaps, Test, Way, ways
 from kitaru_targets.graph.text import lines_of, written
 
-Kind = Literal["start", "step", "region", "wait", "log", "memory", "test", "call", "join", "end"]
+Kind = Literal[
+    "start", "step", "region", "wait", "log", "memory", "inbox", "test", "call", "join", "end"
+]
 _KINDS: dict[str, Kind] = {
     "entry": "start",
     "region": "region",
@@ -26,6 +28,7 @@ _KINDS: dict[str, Kind] = {
     "wait": "wait",
     "log": "log",
     "memory": "memory",
+    "inbox": "inbox",
     "join": "join",
     "call": "call",
     "return": "join",
@@ -247,7 +250,7 @@ def _title(plan: Plan, block: Block) -> str:
             return plan.flow
         case "wait":
             return f"wait {block.name}"
-        case "memory":
+        case "memory" | "inbox":
             return block.calls[0]
         case "call":
             return block.activation

@@ -7,7 +7,7 @@ Nodes are those of `kitaru_targets.graph.model`, by their ids. Attributes of a n
 
 | attribute | meaning |
 |---|---|
-| `kind`, `title` | as in the drawing: step, region, wait, log, memory, test, join, start, end |
+| `kind`, `title` | as in the drawing: step, region, wait, inbox, log, memory, test, … |
 | `file`, `line`, `end_line` | the lines of the source, from 1 |
 | `step` | the step of the pipeline that starts here; empty if none does |
 | `containers` | how many containers start to reach it from the node before: 1 for a step, else 0 |
