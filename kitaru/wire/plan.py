@@ -336,7 +336,7 @@ class Plan(Struct):
                 "asked": tuple(data.get("asked", ())),
                 "codecs": tuple(data.get("codecs", ())),
                 "agents": tuple(_agent(a) for a in data.get("agents", ())),
-                "schedule": PlannedSchedule(**data["schedule"]) if "schedule" in data else None,
+                "schedule": PlannedSchedule(**data["schedule"]) if data.get("schedule") else None,
             }
         )
 

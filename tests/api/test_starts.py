@@ -47,7 +47,7 @@ READS = {
     "KitaruClient.diff_deployed", "KitaruClient.explain", "KitaruClient.fingerprint",
     "KitaruClient.graph",
     "KitaruClient.verify", "KitaruClient.verify_store", "Replayed.to_dict",
-    "KitaruClient.audit", "Tokens.list",
+    "KitaruClient.audit", "Schedules.get", "Schedules.list", "Schedules.next", "Tokens.list",
     "KitaruClient.model_usage", "Memories.configure", "Memories.entry",
     "ScopedMemories.get", "ScopedMemories.history", "ScopedMemories.list", "ScopedMemories.scopes",
     "Memories.get", "Memories.history", "Memories.list", "Memories.scopes", "Memories.show",
@@ -64,10 +64,11 @@ IN_FLOWS = {
     "Checkpoint.map", "Checkpoint.product", "Checkpoint.promise", "Checkpoint.submit",
     "kitaru.current_execution_id",
     "kitaru.idempotency_key", "kitaru.invoke", "kitaru.llm", "kitaru.load", "kitaru.log",
-    "kitaru.now", "kitaru.save", "kitaru.sleep", "kitaru.wait",
+    "kitaru.emit", "kitaru.inbox", "kitaru.now", "kitaru.progress", "kitaru.save", "kitaru.sleep",
+    "kitaru.tag", "kitaru.wait",
 }  # fmt: skip
 # Methods of what only a start returns; plain data, and the objects of a store.
-OF_STARTED = {"Handle", "ReplayHandle", "Future", "Futures"}
+OF_STARTED = {"Child", "Handle", "ReplayHandle", "Future", "Futures"}
 DATA = {
     "Grant",
     "Token",
@@ -80,6 +81,7 @@ DATA = {
     "ImageSettings",
     "MemoryStore",
     "Reply",
+    "Schedule",
     "StoredArtifact",
     "ToolCall",
 }
@@ -110,6 +112,7 @@ OBJECTS: dict[str, Any] = {
     "DeployedFlows": CLIENT.deployments,
     "Memories": CLIENT.memory,
     "Artifacts": CLIENT.artifacts,
+    "Schedules": CLIENT.schedules,
     "Tokens": CLIENT.tokens,
     "ScopedMemories": CLIENT.memories,
     "FlowDeployment": FlowDeployment(VERSION, STORE),
@@ -122,7 +125,7 @@ def classes() -> dict[str, type]:
     # Harnesses with an environment of their own cannot be imported here.
     lists = (Path(__file__).parents[1] / "adapters" / "environments").glob("*.txt")
     elsewhere = {path.stem.removesuffix("-oldest").replace("-", "_") for path in lists}
-    skipped = re.compile(rf"__main__|\.cli\b|\.adapters\.({'|'.join(elsewhere)})\b")
+    skipped = re.compile(rf"__main__|\.(cli|server)\b|\.adapters\.({'|'.join(elsewhere)})\b")
     for module in pkgutil.walk_packages(kitaru.__path__, "kitaru."):
         if not skipped.search(module.name):
             for name, value in vars(importlib.import_module(module.name)).items():
@@ -195,10 +198,13 @@ def test_an_import_refuses_what_starts_or_changes_something(name: str, tmp_path:
 @pytest.mark.parametrize("name", sorted(IN_FLOWS))
 def test_what_runs_in_flows_is_an_error_outside(name: str) -> None:
     given = {
+        "kitaru.emit": ("a",),
+        "kitaru.inbox": ("a",),
         "kitaru.invoke": ("a",),
         "kitaru.llm": ("Hello.",),
         "kitaru.save": ("a", 1),
         "kitaru.load": ("a", "b"),
+        "kitaru.progress": (1,),
     }
     owner, _, attribute = name.partition(".")
     arguments = ([1],) if owner == "Checkpoint" else given.get(name, ())

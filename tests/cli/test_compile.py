@@ -221,7 +221,7 @@ def test_explain_for_every_target_is_a_table_of_costs(kitaru: Kitaru) -> None:
     kitaru.write("loop.py", LOOP)
     rows = kitaru("compile", "loop.py", "--target", "all", "--explain").out.splitlines()[-3:]
     assert [row.split()[:2] for row in rows] == [
-        ["airflow", "azureml"],
+        ["airflow", "argo"],
         ["containers", "now"],
         ["loop.py:11-12", "KIT310"],
     ]

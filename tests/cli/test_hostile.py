@@ -212,6 +212,23 @@ flow show {hostile}
 flow tag attack@v1 {hostile}
 flow tag attack@v1 other
 flow untag attack other
+schedule create attack@stable --cron {hostile}
+schedule create {hostile} --cron {cron}
+schedule create attack@stable --cron {cron} --input how={hostile}
+schedule create attack@stable --cron {cron} --input how=a --id nightly
+schedule list
+schedule get nightly
+schedule get {hostile}
+schedule next nightly
+schedule pause nightly
+schedule resume nightly
+schedule trigger {hostile}
+schedule delete nightly
+tokens create {hostile} --role viewer --flow {hostile}
+tokens list
+tokens revoke {hostile}
+audit --flow {hostile}
+audit
 run good.py --no-input
 run good.py --input how={hostile} --no-input
 run good.py --input {hostile}
@@ -249,6 +266,9 @@ store verify {hostile}
 store gc --older-than {hostile}
 store gc --older-than 1d
 executions lineage {0}
+executions signal {0} {hostile} --value {hostile}
+executions cancel --where {hostile}
+executions list --where input.how={hostile}
 executions export {0} -o run.json
 executions import run.json
 executions import {hostile}
@@ -376,7 +396,8 @@ def test_every_command_on_a_hostile_project(
 ) -> None:
     if is_terminal:
         as_terminal(monkeypatch)
-    found = obeyed(ON_A_PROJECT, capfd, **{"{0}": store["completes"], "{hostile}": ARGUMENT})
+    words = {"{0}": store["completes"], "{hostile}": ARGUMENT, "{cron}": "0 2 * * *"}
+    found = obeyed(ON_A_PROJECT, capfd, **words)
     assert not found, "\n".join(found)
 
 

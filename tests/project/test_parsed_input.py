@@ -38,6 +38,8 @@ KEPT = {
     ("targets/kitaru_targets/azureml/dry_run.py", "_outcome"): "a step of this dry run wrote it",
     ("targets/kitaru_targets/kfp/dry_run.py", "_loop"): "a step of this dry run wrote it",
     ("targets/kitaru_targets/local/dry_run.py", "execute"): "the document was validated",
+    ("targets/kitaru_targets/kubernetes/dry_run.py", "_message"): "a step of this dry run wrote it",
+    ("targets/kitaru_targets/kubernetes/submit.py", "_call"): "`_connected` catches the error",
     ("targets/kitaru_targets/sagemaker/dry_run.py", "_items"): "a step of this dry run wrote it",
     ("targets/kitaru_targets/sagemaker/dry_run.py", "_outcome"): "a step of this dry run wrote it",
     ("targets/kitaru_targets/sagemaker/dry_run.py", "execute"): "the document was validated",

@@ -26,6 +26,7 @@ ELSEWHERE = (
 EXCEPTIONS = {
     "tests/airflow/server.py:_end": "a process that outlives it is killed",
     "tests/api/test_binding.py:": "calls that are bound and never made",
+    "tests/sdk/test_time.py:test_wrong_times_are_refused": "it is refused",
     **dict.fromkeys(
         (
             f"tests/asynchronous/test_cancellation.py:{name}"

@@ -140,7 +140,7 @@ def test_a_value_that_kubernetes_refuses_is_refused(
 
 
 def test_a_variable_with_another_meaning_is_refused() -> None:
-    wiring = replace(WIRING, environment={"HOME": "/root"})
+    wiring = replace(WIRING, environment={"HOME": "/data"})
     with pytest.raises(UsageError, match="'HOME' cannot be set for a Job"):
         TARGET.emit(plan((Do("a"),)), wiring)
 
