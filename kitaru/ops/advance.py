@@ -302,7 +302,7 @@ def _begun(store: Store, exec_id: str, means: Means) -> Advanced:
     records, launch = RecordStore(store), launches.recall(store, exec_id)
     if launch is None or not launch.deployment or store.get(keys.garbage(exec_id)) is not None:
         return _FINISHED
-    if launch.parent and _is_dry_run(records, launch.parent):
+    if launch.is_dry_run or (launch.parent and _is_dry_run(records, launch.parent)):
         # The process that plays the parent plays this child, too.
         return _FINISHED
     version = Deployments(store).get(f"{launch.flow}@v{launch.deployment}")

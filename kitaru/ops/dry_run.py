@@ -53,7 +53,7 @@ def begin_dry_run(store: str | Store, compiled: Compiled, inputs: Mapping[str, A
 
     parameters.values(compiled.build.plan, inputs)
     place = str(compiled.build.directory.resolve())
-    launch = LaunchRecord(compiled.plan.flow, dict(inputs), directory=place)
+    launch = LaunchRecord(compiled.plan.flow, dict(inputs), directory=place, is_dry_run=True)
     return _begin(resolve_store(store), launch)
 
 
@@ -68,7 +68,8 @@ def begin_version(store: Store, version: Deployment, inputs: Mapping[str, Any]) 
     from kitaru.ops.invoke import plan_of
 
     parameters.values(plan_of(store, version), inputs)
-    return _begin(store, LaunchRecord(version.flow, dict(inputs), version.number))
+    launch = LaunchRecord(version.flow, dict(inputs), version.number, is_dry_run=True)
+    return _begin(store, launch)
 
 
 def begin_replay(store: Store, exec_id: str, changes: Changes) -> str:

@@ -409,7 +409,7 @@ class LaunchRecord(Struct):
     `deployment` is 0 for a build, and `directory` is empty for a version. `inputs` are JSON values
     by name. `tag` is the tag that selected the version, empty if it was named. `schedule` is the
     schedule that started it, empty for other executions. `parent` is that of the execution, `tags`
-    are its tags.
+    are its tags. The process that plays a dry run starts it; a dispatcher never does.
     """
 
     flow: str
@@ -420,6 +420,7 @@ class LaunchRecord(Struct):
     schedule: str = ""
     parent: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    is_dry_run: bool = False
 
 
 class ChildRecord(Struct):

@@ -11,6 +11,7 @@ from kitaru_targets import lock
 
 import kitaru
 from kitaru.errors import InputError, NotFound, StateError, UsageError
+from kitaru.ops.dry_run import begin_version
 
 FLOW = """\
 import kitaru
@@ -125,6 +126,15 @@ def test_deploy_and_dry_run_a_version(client: kitaru.KitaruClient) -> None:
     done = client.executions.dry_run(waiting.exec_id, answers={"approve": True})
     assert done.result == "draft of brief on tea"
     assert client.diff_deployed(done.exec_id, "review.py").changes == ()
+
+
+def test_a_dispatcher_never_starts_a_dry_run(client: kitaru.KitaruClient) -> None:
+    version = client.deployments.deploy("review.py", "local").deployment
+    assert version is not None
+    # The process that begins the dry run dies before the first step starts.
+    exec_id = begin_version(client.store, version, {"topic": "tea"})
+    assert client.dispatch() == [] and client.due().hints == 0
+    assert client.executions.dry_run(exec_id).status == "waiting"
 
 
 def images(directory: Path) -> tuple[str, str]:

@@ -28,8 +28,9 @@ def record_launch(store: Store, exec_id: str, launch: LaunchRecord) -> LaunchRec
             f"The execution {exec_id} has existed and was removed.",
             help="Omit its id to start another one.",
         )
-    # Before the launch: if this process dies after it, a dispatcher finds the hint.
-    create_or_read(store, keys.due_launch(exec_id), now().encode("ascii"))
+    if not launch.is_dry_run:
+        # Before the launch: if this process dies after it, a dispatcher finds the hint.
+        create_or_read(store, keys.due_launch(exec_id), now().encode("ascii"))
     return RecordStore(store).write(keys.launch(check_execution_id(exec_id)), launch)
 
 
