@@ -89,7 +89,7 @@ def run(
         run_id = new_execution_id() if exec_id else chosen
 
         def answered() -> bool:
-            return _answer(store, chosen, left) or ask() or _pass_time(store, chosen, skip_time)
+            return _answer(store, chosen, left) or ask() or pass_time(store, chosen, skip_time)
 
         _play(build, inputs, given, store, chosen, run_id, report, answered)
         given[parameters.EXECUTION] = chosen
@@ -169,7 +169,7 @@ def _failure(ended: Ended) -> KitaruError:
     return kind(f"step {ended.step} ended with code {ended.code}:\n{last}")
 
 
-def _pass_time(store: Store, exec_id: str, skips: bool) -> bool:
+def pass_time(store: Store, exec_id: str, skips: bool) -> bool:
     """Wait until the next sleep ends, or skip to the next deadline; return whether there is one."""
     journal = Journal.open(store, exec_id)
     pending = [one for one in journal.pending_requests() if one.deadline]
