@@ -304,7 +304,11 @@ def wrongly(ask: Ask, before: Objects, after: Objects) -> Iterator[tuple[Objects
 
 
 def is_outdated(key: str, objects: Collection[str]) -> bool:
-    """Return whether a key is the listing hint of an answered wait; only those may be deleted."""
+    """Return whether a key may be deleted: the listing hint of an answered wait, and the hint that
+    announces an end which is recorded."""
+    if key.startswith(keys.DUE):
+        _, exec_id, cause = keys.due_parts(key)
+        return key == keys.due_ended(exec_id) and keys.due_truth(exec_id, cause) in objects
     if not key.startswith(keys.WAITING):
         return False
     _, _, exec_id, name, number = key.split("/")

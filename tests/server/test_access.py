@@ -74,6 +74,7 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"{API}/executions/{{exec_id}}/answers": (VIEWER, None),
     f"{API}/executions/{{exec_id}}/waits/{{name}}/answer": (None, APPROVER),
     f"{API}/executions/{{exec_id}}/waits/{{name}}/abort": (None, APPROVER),
+    f"{API}/executions/{{exec_id}}/inboxes/{{inbox}}/signals": (None, OPERATOR),
     f"{API}/waits": (VIEWER, None),
     f"{API}/flows": (VIEWER, None),
     f"{API}/flows/{{flow}}": (VIEWER, None),
@@ -98,7 +99,7 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
 APPROVER_TOOLS = {"answer_wait", "abort_wait"}
 OPERATOR_TOOLS = {
     "invoke_flow", "cancel_execution", "resume_execution", "retry_execution", "replay_execution",
-    "move_tag", "remove_tag", "set_memory", "delete_memory",
+    "move_tag", "remove_tag", "set_memory", "delete_memory", "send_signal",
 }  # fmt: skip
 _READS = {"GET", "HEAD"}
 
