@@ -145,11 +145,7 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         check_option("@flow", "name", name, str)
         check_option("@flow", "cache", cache, bool)
         check_option("@flow", "stack", stack, str)
-        # The compiler checks what they contain. An execution does not depend on them.
-        check_option("@flow", "schedule", schedule, str)
-        check_option("@flow", "timezone", timezone, str)
-        check_option("@flow", "overlap", overlap, str)
-        check_option("@flow", "catchup", catchup, str)
+        _check_schedule(schedule, timezone, overlap, catchup)
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)
@@ -559,6 +555,17 @@ def _check_function(function: Callable[..., Any]) -> None:
             help="Return the values as a list: a flow is a function (`def` or `async def`) without "
             "`yield`.",
         )
+
+
+def _check_schedule(schedule: Any, timezone: Any, overlap: Any, catchup: Any) -> None:
+    # The compiler reads the cron expression and the zone. An execution does not depend on them.
+    check_option("@flow", "schedule", schedule, str)
+    check_option("@flow", "timezone", timezone, str)
+    if (overlap, catchup) != (None, None):
+        from kitaru.wire.cron import check_catchup, check_overlap
+
+        check_overlap("skip" if overlap is None else overlap)
+        check_catchup("last" if catchup is None else catchup)
 
 
 def _file(function: Callable[..., Any], module: str) -> str:

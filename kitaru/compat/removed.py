@@ -18,10 +18,8 @@ REMOVED: Mapping[str, str] = {
     "LLMToolCall": "Use `kitaru.ToolCall`, of `kitaru.Reply.tool_calls`.",
     "LLMToolDefinition": "Write a tool as a dict, as OpenAI writes it: kitaru.llm(…, tools=[{…}])",
     "LLMUsage": "Read tokens and cost with `kitaru executions get EXEC`.",
-    "progress": "Call kitaru.log(…), or print: kitaru executions logs EXEC --follow",
     "events": "Call kitaru.log(…), or print: kitaru executions logs EXEC --follow",
     "run_sandbox_command": "Call the sandbox's own client in a checkpoint.",
-    "sleep": "Call time.sleep in a checkpoint; for people, suspend with kitaru.wait(…).",
 }
 
 ATTRIBUTES: Mapping[str, str] = {
@@ -47,7 +45,6 @@ COMMANDS: Mapping[str, str] = {
     "status": f"{_NO_SERVER}See what is in force: kitaru stack show",
     "ui": f"{_NO_SERVER}See an execution: kitaru executions get EXEC",
     "info": "See what is in force: kitaru stack show",
-    "build": "Compile the flow: kitaru compile FILE.py -t TARGET",
     "log-store": "Logs are in the execution's store: kitaru executions logs EXEC",
     "clean": "Remove old executions: kitaru store gc --older-than 90d",
     "project": "Name another store, or a prefix of one, per project: KITARU_STORE=s3://bucket/name",

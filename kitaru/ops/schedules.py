@@ -40,11 +40,11 @@ from kitaru.runtime.journal.states import read_end, read_state
 from kitaru.wire import keys
 from kitaru.wire.actors import actor
 from kitaru.wire.cron import (
-    CATCHUPS,
-    OVERLAPS,
     Catchup,
     Overlap,
+    check_catchup,
     check_cron,
+    check_overlap,
     check_timezone,
     instants,
     newest_instants,
@@ -187,8 +187,8 @@ def create_schedule(
         schedule=_id_of(flow, id), number=0, kind="change", at="", last="", status="active",
         flow=flow, version=f"v{version}" if isinstance(version, int) else version,
         cron=check_cron(cron), timezone=check_timezone(timezone), inputs=given,
-        overlap=_one_of("overlap", overlap, OVERLAPS),
-        catchup=_one_of("catchup", catchup, CATCHUPS),
+        overlap=check_overlap(overlap),
+        catchup=check_catchup(catchup),
     )  # fmt: skip
 
     def next_entry(head: ScheduleEntry | None) -> ScheduleEntry:
@@ -586,14 +586,6 @@ def _id_of(flow: str, id: str | None) -> str:
     raise UsageError(
         f"{id!a} cannot be the id of a schedule.",
         help="Use 1 to 40 lower-case letters, digits and dashes, such as nightly-review.",
-    )
-
-
-def _one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
-    if value in allowed:
-        return value
-    raise UsageError(
-        f"{value!a} is not a valid {name} policy.", help=f"Use one of {', '.join(allowed)}."
     )
 
 

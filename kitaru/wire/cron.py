@@ -8,10 +8,10 @@ its field, such as `*/90` in minutes, is accepted and means `0`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from kitaru.errors import UsageError
 from kitaru.wire.names import nearest
@@ -20,6 +20,7 @@ from kitaru.wire.times import written
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+P = TypeVar("P", bound=str)
 Overlap = Literal["skip", "queue", "cancel", "allow"]
 Catchup = Literal["none", "last", "all"]
 OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "cancel", "allow")
@@ -101,6 +102,24 @@ def check_timezone(name: str) -> str:
             help=f"Did you mean {near}?" if near else "Use an IANA name, such as Europe/Berlin.",
         ) from None
     return name
+
+
+def check_overlap(policy: Any) -> Overlap:
+    """Return the policy for a tick while the last execution runs. Raise UsageError if unknown."""
+    return _one_of("overlap", policy, OVERLAPS)
+
+
+def check_catchup(policy: Any) -> Catchup:
+    """Return the policy for missed ticks. Raise UsageError if it does not exist."""
+    return _one_of("catchup", policy, CATCHUPS)
+
+
+def _one_of(name: str, policy: Any, allowed: Sequence[P]) -> P:
+    if policy in allowed:
+        return policy  # type: ignore[no-any-return]
+    raise UsageError(
+        f"{policy!a} is not a valid {name} policy.", help=f"Use one of {', '.join(allowed)}."
+    )
 
 
 @lru_cache(maxsize=64)

@@ -20,6 +20,8 @@ KEYS = {
     "attempts_total", "counts", "next", "total", "answers", "under_way", "silent_since",
     "own", "failed_attempts", "unpriced",
     "calls", "codes", "unasked",
+    "children", "parent", "waits_for",
+    "progress", "signals", "tags", "timers",
 }  # fmt: skip
 REVIEW = ("dry-run", "review.py", "--target", "vertex", "-i", "topic=kayaks")
 

@@ -102,6 +102,7 @@ def arguments(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple
 MORE = {
     ("executions", "diff"): ("latest",),
     ("executions", "input"): ("--value", "true"),
+    ("executions", "signal"): ("news", "--value", "1"),
     ("artifacts", "get"): ("add",),
 }
 

@@ -21,8 +21,9 @@ KEYS = {
     "attempts", "effort", "replay", "notes", "started_at", "last_sign", "inputs", "submission",
     "attempts_total", "counts", "next", "total", "answers", "under_way", "silent_since",
     "own", "failed_attempts", "unpriced",
-    "codes", "unasked",
-    "calls",
+    "calls", "codes", "unasked",
+    "children", "parent", "waits_for",
+    "progress", "signals", "tags", "timers",
 }  # fmt: skip
 
 

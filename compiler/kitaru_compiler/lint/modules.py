@@ -28,9 +28,10 @@ from kitaru_compiler.frontend.source import Source
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 # Modules that the command line has imported, or may import later, when it imports a flow.
 COMMAND_LINE = frozenset({
-    "annotated_types", "click", "jinja2", "jsonschema_rs", "libcst", "markdown_it", "markupsafe",
-    "mdurl", "networkx", "obstore", "packaging", "pathspec", "pydantic", "pydantic_core",
-    "pygments", "rich", "tomlkit", "typing_extensions", "typing_inspection", "yaml",
+    "annotated_types", "click", "cronsim", "jinja2", "jsonschema_rs", "libcst", "markdown_it",
+    "markupsafe", "mdurl", "networkx", "obstore", "packaging", "pathspec", "pydantic",
+    "pydantic_core", "pygments", "rich", "tomlkit", "typing_extensions", "typing_inspection",
+    "tzdata", "yaml",
 })  # fmt: skip
 
 
