@@ -9,6 +9,7 @@ changes of the files are detected meanwhile.
 from __future__ import annotations
 
 import builtins
+import gc
 import os
 import sqlite3
 import sys
@@ -65,11 +66,15 @@ _LOG_SECONDS = 1.0
 _WHOLE_BYTES = 64 * 1024 * 1024
 # The number of stores in this process that have each database open.
 _in_use: Counter[tuple[int, int]] = Counter()
-_using = threading.Lock()
+# Collecting garbage closes stores (`_leave`), also while this thread opens another one (`_use`).
+_using = threading.RLock()
 _using_again = threading.RLock()
 # The attributes set by `SqliteStore._open`.
 _OPENED = ("_writer", "_reader", "_close", "_watch")
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+# A process that has more stores open than this collects garbage. Each store holds about six files.
+_MOST_OPEN = 24
+_most_open = _MOST_OPEN
 _of_parent: list[object] = []
 
 
@@ -93,6 +98,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.url = f"sqlite:{self.path}"
+        _close_unreferenced()
         self._open()
         self._renew()
         _stores.add(self)
@@ -429,6 +435,19 @@ def _leave(identity: tuple[int, int]) -> None:
         _in_use[identity] -= 1
 
 
+def _close_unreferenced() -> None:
+    """Close the stores of ended runs before the process runs out of files.
+
+    A run and its store are garbage in a cycle. Python collects such garbage by the number of
+    objects, and in a process with many objects rarely.
+    """
+    global _most_open
+    if len(_stores) >= _most_open:
+        gc.collect()
+        # Many stores may be in use. Do not collect again for each further one.
+        _most_open = max(_MOST_OPEN, 2 * len(_stores))
+
+
 def _close(identity: tuple[int, int], *connections: sqlite3.Connection) -> None:
     for connection in connections:
         connection.close()
@@ -509,7 +528,7 @@ def _translate(error: sqlite3.Error, path: Path) -> KitaruError:
 
 def _leave_all_to_parent() -> None:
     global _using, _using_again
-    _using, _using_again = threading.Lock(), threading.RLock()
+    _using, _using_again = threading.RLock(), threading.RLock()
     for store in list(_stores):
         store._leave_to_parent()
 

@@ -32,6 +32,8 @@ class Terminal:
 
     def __init__(self, kitaru: Kitaru, *arguments: str, term: str = "xterm") -> None:
         self._fd, terminal = pty.openpty()
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
         program = [sys.executable, "-c", TAKE_TERMINAL, os.ttyname(terminal)]
         self.process = subprocess.Popen(
             [*program, *kitaru.command(arguments)], cwd=kitaru.folder, start_new_session=True,
@@ -67,7 +69,8 @@ class Terminal:
 
     def _read(self) -> bool:
         try:
-            if select.select([self._fd], [], [], 1)[0]:
+            # Unlike select(), poll() works with any number of open files.
+            if self._poll.poll(1000):
                 data = os.read(self._fd, 65536)
                 self.raw += data.decode()
                 self.shown = STYLES.sub("", self.raw)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,3 +245,54 @@ def test_a_page_of_keys_costs_the_same_wherever_it_starts(store: SqliteStore, re
     assert cost("x/03800") <= 1.1 * cost("")
     found = list(store.scan("x/"))
     assert found == [(key, b"value") for key in store.list("x/")]
+
+
+@pytest.fixture
+def no_other_stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave the stores of earlier tests out, and collect no garbage by the number of objects."""
+    monkeypatch.setattr(sqlite, "_stores", weakref.WeakSet())
+    monkeypatch.setattr(sqlite, "_most_open", sqlite._MOST_OPEN)
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def in_use(path: Path) -> int:
+    return sqlite._in_use[path.stat().st_dev, path.stat().st_ino]
+
+
+@pytest.mark.usefixtures("no_other_stores")
+def test_the_stores_of_ended_runs_are_closed(tmp_path: Path) -> None:
+    path = tmp_path / "kitaru.db"
+    most = 0
+    for _ in range(3 * sqlite._MOST_OPEN):
+        run: dict[str, object] = {"store": SqliteStore(path)}
+        run["itself"] = run
+        most = max(most, in_use(path))
+    assert most <= sqlite._MOST_OPEN + 1
+
+
+@pytest.mark.usefixtures("no_other_stores")
+def test_many_stores_in_use_do_not_collect_garbage_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collections = []
+    monkeypatch.setattr(sqlite.gc, "collect", lambda: collections.append(1))
+    opened = [SqliteStore(tmp_path / "kitaru.db") for _ in range(4 * sqlite._MOST_OPEN)]
+    assert len(collections) == 2
+    for store in opened:
+        store.close()
+
+
+def test_garbage_is_closed_while_another_store_is_opened(tmp_path: Path) -> None:
+    stores = [SqliteStore(tmp_path / "kitaru.db")]
+
+    def collect() -> None:
+        with sqlite._using:
+            stores.clear()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert in_use(tmp_path / "kitaru.db") == 0

@@ -132,11 +132,14 @@ def _prompt(text: str) -> None:
 
 def _is_typed() -> bool:
     """Wait a moment; return whether a line can be read."""
-    import select
+    import selectors
 
     try:
-        return bool(select.select([sys.stdin], [], [], _LOOK_SECONDS)[0])
-    except (OSError, ValueError, TypeError):
+        # Not select(), which fails in a process with more than 1,024 open files.
+        with selectors.DefaultSelector() as selector:
+            selector.register(sys.stdin, selectors.EVENT_READ)
+            return bool(selector.select(_LOOK_SECONDS))
+    except (OSError, ValueError, TypeError, KeyError):
         # Not a file of the operating system. Reading from it is the only option.
         return True
 
