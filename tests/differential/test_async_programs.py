@@ -14,7 +14,7 @@ import pytest
 
 from tests.differential.asynchronous import TARGETS, disagreement, real_disagreement
 
-COUNT = int(os.environ.get("KITARU_ASYNC_EXAMPLES", "12"))
+COUNT = int(os.environ.get("KITARU_ASYNC_EXAMPLES", "8"))
 # Programs with tasks, groups, a timeout and a failure.
 KILLED = (0, 4, 5)
 

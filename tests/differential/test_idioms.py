@@ -24,7 +24,7 @@ from tests.differential.test_replays import Program
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("KITARU_IDIOM_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("KITARU_IDIOM_EXAMPLES", "20"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 BESIDE = {"other.py": OTHER}
 GRANULARITIES: tuple[Granularity, ...] = ("checkpoint", "fused", "single")

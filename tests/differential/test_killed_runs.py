@@ -34,7 +34,7 @@ from tests.waiting import attempts
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("KITARU_KILL_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("KITARU_KILL_EXAMPLES", "16"))
 EXEC = "killed"
 MAIN = ("ca(x=0)", "cb(x=0, y=1)", "cc(x=0)", "boom(x=0)")
 BESIDE = ("oa(x=0)", "ob(x=0, y=1)")

@@ -21,7 +21,7 @@ from tests.differential.harness import Outcome, compile_text, run_cut, run_plain
 from tests.differential.real import TRACE, run_dry, run_here
 from tests.differential.state_kinds import BESIDE, HARMLESS, KINDS, program, state_programs
 
-EXAMPLES = int(os.environ.get("KITARU_FUZZ_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("KITARU_FUZZ_EXAMPLES", "15"))
 
 
 def agree(source: str) -> Outcome:

@@ -20,7 +20,7 @@ from tests.differential.real import TRACE, run_dry, run_here
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("KITARU_REAL_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("KITARU_REAL_EXAMPLES", "6"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 ANSWERS = {"ok": True, "no": False, "number": True}
 

@@ -21,7 +21,7 @@ from tests.waiting import attempts
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("KITARU_REPLAY_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("KITARU_REPLAY_EXAMPLES", "24"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 ANSWERS = {"ok": True, "no": False, "number": True}
 # The maximum number of starts of one program, spread over it.

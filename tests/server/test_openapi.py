@@ -20,7 +20,7 @@ from .test_changes import SOURCE
 
 HERE = Path(__file__).parent
 PROGRAM = HERE.parents[1] / ".envs" / "schemathesis" / "bin" / "schemathesis"
-EXAMPLES = int(os.environ.get("KITARU_API_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("KITARU_API_EXAMPLES", "6"))
 
 
 def document() -> dict[str, Any]:

@@ -46,7 +46,7 @@ TARGETS = (
 )
 # What Linux takes as one argument or variable.
 MOST = 128 * 1024
-EXAMPLES = int(os.environ.get("KITARU_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("KITARU_EXAMPLES", "5"))
 SOURCE = """
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
