@@ -62,6 +62,7 @@ class _Steps:
     passed: dict[str, str] = field(default_factory=dict)
     remembered: dict[str, list[Any]] = field(default_factory=dict)
     submitted: Submitted = field(default_factory=Submitted)
+    signals: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, call: Call) -> Mapping[str, str]:
         step = self.compilation.plan.step(call.inputs["step"])
@@ -91,7 +92,7 @@ class _Steps:
         return {"next": "end", "status": "end" if self.result else "skip"}
 
     def _process(self) -> Process:
-        known = self.remembered, self.submitted
+        known = self.remembered, self.submitted, self.signals
         return Process(self.compilation, self.path, self.outcome.trace, *known)
 
     def _step_at(self, block: str) -> str:

@@ -79,8 +79,8 @@ class World:
     path: Path
     trace: list[str]
     remembered: dict[str, list[Any]] = field(default_factory=dict)
-    signals: dict[str, int] = field(default_factory=dict)
     submitted: Submitted = field(default_factory=Submitted)
+    signals: dict[str, int] = field(default_factory=dict)
     modules: dict[str, types.ModuleType] = field(default_factory=dict)
     watch: Watch | None = None
     importing: int = 0
@@ -355,11 +355,12 @@ class Process:
     trace: list[str]
     remembered: dict[str, list[Any]] = field(default_factory=dict)
     submitted: Submitted = field(default_factory=Submitted)
+    signals: dict[str, int] = field(default_factory=dict)
     tree: ast.Module | None = None
 
     def __post_init__(self) -> None:
         plan = self.compilation.plan
-        world = World(self.path, self.trace, self.remembered, self.submitted)
+        world = World(self.path, self.trace, self.remembered, self.submitted, self.signals)
         self.module = world.module()
         functions = {}
         if plan.blocks[0].kind != "flow":
@@ -394,7 +395,7 @@ class Process:
         return variables
 
     def next(self) -> Process:
-        known = self.remembered, self.submitted, self.tree
+        known = self.remembered, self.submitted, self.signals, self.tree
         return Process(self.compilation, self.path, self.trace, *known)
 
 
