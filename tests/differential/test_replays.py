@@ -86,7 +86,10 @@ def test_from_every_invocation(folder: Path, source: str) -> None:
 
 def same(record: InvocationRecord) -> tuple[Any, ...]:
     """Return what must be equal of an invocation whenever the flow runs."""
-    value = record.value.digest if record.value else None
+    value: Any = record.value.digest if record.value else None
+    if record.kind == "inbox" and record.value is not None:
+        # It names the execution whose inbox was read.
+        value = {**record.value.data, "execution": ""}
     return (
         record.id,
         record.position,

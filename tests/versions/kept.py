@@ -45,6 +45,9 @@ _SPECIAL: dict[str, Any] = {
     "uses": ("draft",), "changes": ("wait:a:b",), "unasked": ("draft",),
     "evidence": ({"name": "Draft", "invocation": "a", "value": StoredValue(None, None, 3, "d")},),
     "under_way": (["2026-01-01", "draft", "1", "flow.py:3"],),
+    "progress": (["2026-01-01", "draft", 1, 2, "half"],),
+    "default": (True,), "escalate": ({"at": "2026-01-02", "to": "Ann"},),
+    "queue": ("2026-01-01",), "grants": ({"role": "viewer", "flows": ["kept"]},),
     "up": ("wait", "approve", "Publish?"),
     "waits": ("approve",),
     "next": "b2", "retries": 2, "files": {"plan.json": "sha256:5"},
@@ -63,9 +66,9 @@ def sample(kind: str) -> Any:
     made = {}
     for name in cls.__match_args__:
         type_ = str(cls.__annotations__[name])
-        if kind == "launch" and name == "inputs":
+        if kind in ("launch", "schedule") and name == "inputs":
             made[name] = {"topic": "owls"}
-        elif kind == "wait-answer" and name == "value":
+        elif kind in ("wait-answer", "signal") and name == "value":
             made[name] = [True]
         elif name in _SPECIAL:
             made[name] = _SPECIAL[name]
