@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from kitaru import KitaruClient
+from kitaru.runtime.engine import questions
 from kitaru.runtime.journal.processes import attending, is_attended
 from kitaru.stores import open_store
 from tests.waiting import stop, wait_until
@@ -118,3 +121,22 @@ def test_a_mark_ends_with_its_block(tmp_path: Path) -> None:
         # Its own mark is no reason to leave the work to somebody else.
         assert not is_attended(store, "x")
     assert store.list("x/x/") == []
+
+
+def test_a_line_is_noticed_with_any_number_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    reading, writing = os.pipe()
+    try:
+        # select() fails from 1,024 on.
+        far = fcntl.fcntl(reading, fcntl.F_DUPFD, 1024)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(reading)
+    with os.fdopen(far) as stdin, os.fdopen(writing, "w") as typed:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(questions, "_LOOK_SECONDS", 0)
+        assert not questions._is_typed()
+        typed.write("yes\n")
+        typed.flush()
+        assert questions._is_typed()

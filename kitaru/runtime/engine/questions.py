@@ -139,7 +139,7 @@ def _is_typed() -> bool:
         with selectors.DefaultSelector() as selector:
             selector.register(sys.stdin, selectors.EVENT_READ)
             return bool(selector.select(_LOOK_SECONDS))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError):
         # Not a file of the operating system. Reading from it is the only option.
         return True
 
