@@ -34,7 +34,8 @@ _UNITS = ("usd", "tokens")
 _PER_DAY = {"usd": "usd_per_day", "tokens": "tokens_per_day"}
 
 _lock = threading.Lock()
-_spending: WeakKeyDictionary[Execution, _Spending] = WeakKeyDictionary()
+# What each execution has spent by unit, as far as this process knows.
+_spent: WeakKeyDictionary[Execution, dict[str, float]] = WeakKeyDictionary()
 _purses: dict[tuple[str, str, str, str], _Purse] = {}
 
 
@@ -46,10 +47,10 @@ def check(execution: Execution) -> None:
     journal = execution.journal
     used = _used(execution)
     for unit in _UNITS:
-        if unit in limits and used.spent[unit] >= limits[unit]:
+        if unit in limits and used[unit] >= limits[unit]:
             raise BudgetExceeded(
                 f"The execution {journal.exec_id} of {journal.execution.flow} has used "
-                f"{_shown(used.spent[unit], unit)} of its budget of {_shown(limits[unit], unit)}. "
+                f"{_shown(used[unit], unit)} of its budget of {_shown(limits[unit], unit)}. "
                 f"No further model call is sent.",
                 help=f"To continue, raise `budget` and retry: kitaru executions retry "
                 f"{journal.exec_id}",
@@ -73,7 +74,7 @@ def add(execution: Execution, facts: Mapping[str, Any]) -> None:
     used = _used(execution)
     with _lock:
         for unit in _UNITS:
-            used.spent[unit] += call[unit]
+            used[unit] += call[unit]
     for unit, name in _PER_DAY.items():
         if name in limits:
             _purse(execution.journal, unit).take(call[unit])
@@ -84,19 +85,12 @@ def _limits(execution: Execution) -> Mapping[str, float]:
     return found
 
 
-class _Spending:
-    """What an execution has spent, as far as this process knows."""
-
-    def __init__(self, journal: Journal) -> None:
-        effort = journal.effort()
-        self.spent: dict[str, float] = {"usd": effort.cost or 0.0, "tokens": effort.tokens}
-
-
-def _used(execution: Execution) -> _Spending:
+def _used(execution: Execution) -> dict[str, float]:
     with _lock:
-        found = _spending.get(execution)
+        found = _spent.get(execution)
         if found is None:
-            found = _spending[execution] = _Spending(execution.journal)
+            effort = execution.journal.effort()
+            found = _spent[execution] = {"usd": effort.cost or 0.0, "tokens": effort.tokens}
         return found
 
 

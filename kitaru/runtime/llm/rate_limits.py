@@ -78,8 +78,6 @@ class Share:
 
     def _begin(self, window: int) -> None:
         self._window, self._requests, self._tokens = window, 0.0, min(self._tokens, 0.0)
-        if self._tokens_each == float("inf"):
-            self._tokens = 0.0
         old, self._created = self._created, []
         # A role may have no right to delete; `kitaru store gc` deletes them later.
         with suppress(KitaruError):
