@@ -293,6 +293,6 @@ def test_garbage_is_closed_while_another_store_is_opened(tmp_path: Path) -> None
 
     thread = threading.Thread(target=collect, daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(240)
     assert not thread.is_alive()
     assert in_use(tmp_path / "kitaru.db") == 0
