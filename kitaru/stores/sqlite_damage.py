@@ -69,24 +69,51 @@ def check_log(path: Path) -> None:
     drop the locks of that connection.
     """
     looks = 1
-    while (wrong := _wrong_log(path)) is not None:
+    while (wrong := _wrong_log(path, files := _Files.read(path))) is not None:
         if looks == _LOOKS:
-            raise wrong
-        # A process that writes meanwhile changes several files, one after the other.
+            # Files of a moment in which a process wrote do not belong together and prove nothing.
+            # That process checked the log when it opened the store, and watches the files since.
+            if files.is_still:
+                raise wrong
+            return
         time.sleep(_PAUSE_SECONDS)
         looks += 1
 
 
-def _wrong_log(path: Path) -> RecordCorrupt | None:
-    index_path, log_path = (path.with_name(path.name + suffix) for suffix in ("-shm", "-wal"))
-    index = _Index.read(index_path)
-    header = _head(path, 100)
-    data = _head(log_path, None)
-    log = _Log.read(data)
+class _Files(Struct):
+    """The start of a database and of its log's index, and the whole log.
+
+    `is_still` says that no process has committed, checkpointed or begun the log anew while they
+    were read. Each of them changes the database's header or the log's index.
+    """
+
+    index: bytes
+    header: bytes
+    log: bytes
+    is_still: bool
+
+    @classmethod
+    def read(cls, path: Path) -> _Files:
+        index, header = heads = _heads(path)
+        log = _head(_beside(path, "-wal"), None)
+        return cls(index, header, log, _heads(path) == heads)
+
+
+def _heads(path: Path) -> tuple[bytes, bytes]:
+    return _head(_beside(path, "-shm"), 100), _head(path, 100)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _wrong_log(path: Path, files: _Files) -> RecordCorrupt | None:
+    index_path, log_path = _beside(path, "-shm"), _beside(path, "-wal")
+    index, header, log = _Index.read(files.index), files.header, _Log.read(files.log)
     remove = f"rm {shlex.quote(str(log_path))} {shlex.quote(str(index_path))}"
     if index is not None and (log is None or log.salts == index.salts):
         found = 0 if log is None else log.valid_pages(index)
-        is_lost = found < index.committed and _Index.read(index_path) == index
+        is_lost = found < index.committed
         if is_lost and index.committed > index.written:
             return damaged(
                 path,
@@ -129,8 +156,8 @@ class _Index(Struct):
     sums: tuple[int, int]
 
     @classmethod
-    def read(cls, path: Path) -> _Index | None:
-        data = _head(path, 100)
+    def read(cls, data: bytes) -> _Index | None:
+        """Return None if the index is missing or invalid."""
         # The header has two equal copies. If they differ, it is being written or is damaged.
         if len(data) < 100 or data[:48] != data[48:96] or not data[12]:
             return None

@@ -198,6 +198,29 @@ def test_a_log_beside_another_copy_of_its_database(path: Path, tmp_path: Path) -
         SqliteStore(left)
 
 
+@pytest.mark.parametrize("moment", ["k.db-shm", "k.db"])
+def test_files_that_change_while_they_are_read_are_not_damaged(
+    path: Path, tmp_path: Path, moment: str
+) -> None:
+    """A busy machine can stop the reader between two files while others commit many times."""
+    read, left = sqlite_damage._head, killed(path, tmp_path / "left")
+    with closing(SqliteStore(left)) as store:
+
+        def commits_afterwards(one: Path, size: int | None) -> bytes:
+            found = read(one, size)
+            if one.name == moment:
+                for _ in range(sqlite_damage._MOST_PENDING + 2):
+                    store.create(f"x/e/more/{len(store.list('x/e/more/'))}", b"1")
+                    store.flush()
+            return found
+
+        with (
+            patch.object(sqlite_damage, "_head", commits_afterwards),
+            patch.object(sqlite_damage, "_PAUSE_SECONDS", 0),
+        ):
+            sqlite_damage.check_log(left)
+
+
 def test_a_schema_that_is_not_ours(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"DROP INDEX {WITNESS}")
