@@ -226,6 +226,7 @@ class KitaruClient(Explaining):
         flow: str,
         inputs: Mapping[str, Any] | None = None,
         *,
+        key: str | None = None,
         cache: bool | None = None,
         retries: int | None = None,
         tags: Mapping[str, str | float] | None = None,
@@ -234,6 +235,7 @@ class KitaruClient(Explaining):
 
         Args:
             inputs: the flow's inputs by name, as JSON.
+            key: what identifies the start, such as `order-7`; see `Flow.options`.
             cache: whether results of other executions may be reused. Default: as decorated.
             retries: default number of retries for checkpoints that set none.
             tags: tags of the execution by name, such as `{"customer": "acme"}`.
@@ -243,6 +245,7 @@ class KitaruClient(Explaining):
             SourceError: the source has errors.
             FlowError: the module does not import.
             InputError: an input is missing, unknown or does not fit its annotation.
+            StateError: the key has started an execution with other inputs.
 
         Example:
             client.run("review.py", {"topic": "kayaks"}).wait()
@@ -252,7 +255,9 @@ class KitaruClient(Explaining):
         from kitaru.ops.run import load_flow, run
 
         loaded = load_flow(locate(flow))
-        return run(loaded, inputs or {}, store=self.store, cache=cache, retries=retries, tags=tags)
+        return run(
+            loaded, inputs or {}, store=self.store, key=key, cache=cache, retries=retries, tags=tags
+        )
 
     def check(self, flow: str) -> Checked:
         """Find errors in a flow without importing or running it. See `kitaru.ops.check.check`.
@@ -885,6 +890,7 @@ class DeployedFlows(Deployments):
         tag: str | None = None,
         version: int | str | None = None,
         exec_id: str | None = None,
+        key: str | None = None,
         options: Mapping[str, str] | None = None,
         tags: Mapping[str, str | float] | None = None,
     ) -> Handle[Any]:
@@ -895,13 +901,16 @@ class DeployedFlows(Deployments):
             version: 3, "3" or "v3".
             exec_id: execution id. Repeating a call with the same id, version and inputs starts no
                 second run.
+            key: what identifies the start, such as `order-7`, instead of an id. The same key of a
+                flow is the same execution, even if the tag has moved.
             options: options of the target's service. They override those of the settings.
             tags: tags of the execution by name, such as `{"customer": "acme"}`.
 
         Raises:
             NotFound: no such flow is deployed, or it has no such version or tag.
             InputError: the inputs do not match the version. Nothing was started.
-            StateError: the execution `exec_id` was started from another version or in another way.
+            StateError: the execution `exec_id` was started from another version or in another way,
+                or the key with other inputs.
             EnvironmentFailure: the SDK or a package is missing, or the store or service failed.
 
         Example:
@@ -917,6 +926,7 @@ class DeployedFlows(Deployments):
             tag=tag,
             version=version,
             exec_id=exec_id,
+            key=key,
             options=options,
             tags=tags,
         )

@@ -27,6 +27,7 @@ from kitaru.runtime.engine.execution import current, in_body
 from kitaru.runtime.engine.local_run import LocalRun
 from kitaru.runtime.engine.options import check_option
 from kitaru.runtime.engine.retries import Policy, RetryOn, policy
+from kitaru.runtime.journal import processes
 from kitaru.runtime.journal.blobs import store_value
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.llm import preload
@@ -35,7 +36,7 @@ from kitaru.stores import resolve_store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys
 from kitaru.wire.fingerprint import fingerprint_function
-from kitaru.wire.ids import check_execution_id, new_execution_id
+from kitaru.wire.ids import check_execution_id, keyed_execution_id, new_execution_id
 from kitaru.wire.modules import SCRIPT, file_of, home_name, undecorated
 from kitaru.wire.names import check_name, suggestion
 from kitaru.wire.records import EndRecord, ExecutionRecord, Mode
@@ -219,6 +220,7 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         *,
         store: str | Store | None = None,
         exec_id: str | None = None,
+        key: str | None = None,
         cache: bool | None = None,
         retries: int | None = None,
         tags: Mapping[str, str | float] | None = None,
@@ -229,18 +231,23 @@ class LocalFlow(Explaining, Generic[P, R_co]):
             store: URL of the store, such as `sqlite:PATH`. Default: as configured.
             exec_id: execution id. If it already exists with the same inputs, that execution is
                 resumed.
+            key: what identifies the start, such as `order-7`, instead of an id. The same key of a
+                flow is the same execution: it is resumed, or its outcome is returned. If another
+                process on this machine runs it, the handle waits for that process.
             cache: whether results of other executions may be reused. Default: as decorated.
             retries: default number of retries for checkpoints that set none. Default: as decorated.
             tags: tags of the execution by name, such as `{"customer": "acme"}`.
 
         Raises:
-            UsageError: `exec_id` is not a valid execution id, or `retries` is not a valid number,
-                or a tag is not valid.
+            UsageError: `exec_id` is not a valid execution id, `key` is empty or too long, both are
+                passed, `retries` is not a valid number, or a tag is not valid.
 
         Example:
             review_flow.options(cache=False).run("kayaks")
         """
-        return Runner(self, store=store, exec_id=exec_id, cache=cache, retries=retries, tags=tags)
+        return Runner(
+            self, store=store, exec_id=exec_id, key=key, cache=cache, retries=retries, tags=tags
+        )
 
     @overload
     def resume(
@@ -334,6 +341,7 @@ class Runner(Generic[P, R_co]):
         *,
         store: str | Store | None = None,
         exec_id: str | None = None,
+        key: str | None = None,
         cache: bool | None = None,
         retries: int | None = None,
         tags: Mapping[str, str | float] | None = None,
@@ -341,7 +349,8 @@ class Runner(Generic[P, R_co]):
         self._flow = flow
         self._tags = check_tags(tags or {})
         self._store = store
-        self._exec_id = None if exec_id is None else check_execution_id(exec_id)
+        self._key = key
+        self._exec_id = start_id(flow.name, exec_id, key)
         self._cache = cache
         self._retries = policy(".options", retries, None, None, None).retries
 
@@ -372,16 +381,51 @@ class Runner(Generic[P, R_co]):
                 f"The flow {flow.name} was run inside a flow: every replay would run it again.",
                 help=f"Call it: {flow.name}(…) runs its body as a part of this execution.",
             )
-        journal = create_execution(
-            flow,
-            resolve_store(self._store),
-            bound,
-            exec_id=self._exec_id or new_execution_id(),
-            cache=self._cache,
-            retries=self._retries,
-            tags=self._tags,
+        store, id = resolve_store(self._store), self._exec_id
+        try:
+            journal = create_execution(
+                flow,
+                store,
+                bound,
+                exec_id=id or new_execution_id(),
+                cache=self._cache,
+                retries=self._retries,
+                tags=self._tags,
+            )
+        except StateError:
+            if self._key is None:
+                raise
+            raise other_inputs(store, flow.name, self._key) from None
+
+        def run() -> Handle[R_co]:
+            return run_execution(flow, journal, fresh=id is None, module=flow.module)
+
+        # A key may be started twice at the same time. The first process runs the flow.
+        if self._key is not None and processes.runs_elsewhere(store, journal.exec_id):
+            return Handle(journal, None, otherwise=run)
+        return run()
+
+
+def start_id(flow: str, exec_id: str | None, key: str | None) -> str | None:
+    """Return the execution id that a start sets, None for a new id."""
+    if key is None:
+        return None if exec_id is None else check_execution_id(exec_id)
+    if exec_id is not None:
+        raise UsageError(
+            "Both an execution id and a key were set.", help="Set one: each identifies the start."
         )
-        return run_execution(flow, journal, fresh=self._exec_id is None, module=flow.module)
+    return keyed_execution_id(flow, key)
+
+
+def other_inputs(store: Store, flow: str, key: str) -> StateError:
+    """Return the error for a key that has started an execution with other inputs."""
+    exec_id = keyed_execution_id(flow, key)
+    return StateError(
+        f"The key {key!a} of {flow} has started {exec_id} with other inputs or tags. Nothing was "
+        "started.",
+        help=f"See it: {hints.command(store, 'executions', 'get', exec_id)}\n"
+        "Use another key to start another execution.",
+    )
 
 
 def create_execution(

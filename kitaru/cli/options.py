@@ -93,6 +93,15 @@ def where(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def key(function: F) -> F:
+    """Add `--key`: what identifies the start of an execution."""
+    return click.option(
+        "--key", metavar="KEY",
+        help="What identifies the start, such as order-7: the same key of a flow is the same "
+        "execution.",
+    )(function)  # fmt: skip
+
+
 def tags(function: F) -> F:
     """Add `--tag NAME=VALUE`, a tag of the execution that is started."""
     return click.option(

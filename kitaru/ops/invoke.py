@@ -17,6 +17,7 @@ from kitaru.errors import (
     UsageError,
 )
 from kitaru.handle import Handle
+from kitaru.local_flow import other_inputs, start_id
 from kitaru.ops.advance import Means, move
 from kitaru.ops.submit import ProcessHandle, Submission
 from kitaru.runtime.executions.deployments import (
@@ -83,12 +84,14 @@ class StartedHandle(Handle[Any]):
 class Invoked:
     """A started execution: its handle, its version, and the run of its target.
 
-    `run` is None if a dispatcher starts the run later.
+    `run` is None if a dispatcher starts the run later. `is_new` is false if an earlier call with
+    the same id or key started the execution.
     """
 
     handle: Handle[Any]
     version: Deployment
     run: Submission | None
+    is_new: bool = True
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -166,6 +169,7 @@ def invoke(
     inputs: Mapping[str, Any],
     *,
     exec_id: str | None = None,
+    key: str | None = None,
     means: Means | None = None,
     tags: Mapping[str, str | float] | None = None,
 ) -> Invoked:
@@ -177,25 +181,35 @@ def invoke(
         inputs: the flow's inputs by name, as JSON.
         exec_id: the execution's id; default a new id. If an earlier call failed before the service
             confirmed it, repeat it with the same id, version and inputs to address the same run.
+        key: what identifies the start, such as `order-7`, instead of an id. The same key of a flow
+            is the same execution, of the version that the first call started.
         means: how its run is started. Default: at once, with the options of the settings.
         tags: tags of the execution by name.
 
     Raises:
         InputError: an input is missing, unknown or of the wrong type; nothing was started.
-        StateError: the execution `exec_id` was started with another version or other inputs.
+        StateError: the execution `exec_id` was started with another version or other inputs, or the
+            key with other inputs.
         UsageError: the service cannot reach the store, or an option is unknown.
         EnvironmentFailure: the SDK or a package is missing, or the store or the service refused.
         FlowError: the flow's module cannot be imported.
     """
     from kitaru_targets.common import parameters
 
+    chosen = start_id(version.flow, exec_id, key)
+    earlier = None if chosen is None else launches.recall(store, chosen)
+    if key is not None and earlier is not None and earlier.deployment:
+        # The tag may have moved since the first call.
+        version = find(store, version.flow, version=earlier.deployment)
     parameters.values(plan_of(store, version), inputs)
     tagged = check_tags(tags or {})
     asked = LaunchRecord(version.flow, dict(inputs), version.number, tag=version.tag, tags=tagged)
-    exec_id = exec_id or new_execution_id()
+    exec_id = chosen or new_execution_id()
     # The call may be repeated with the number of the version, after its tag was moved.
     with audited(store, "invoke", version.version, flow=version.flow, exec_id=exec_id):
         if replace(launches.record_launch(store, exec_id, asked), tag=version.tag) != asked:
+            if key is not None:
+                raise other_inputs(store, version.flow, key)
             raise StateError(
                 f"The execution {exec_id} was started from another version, or with other inputs.",
                 help="Omit its id to start another one.",
@@ -213,7 +227,7 @@ def invoke(
     run = done.submission
     if run is not None and run.process is not None:
         handle = ProcessHandle(Journal.open(store, exec_id), run.process)
-    return Invoked(handle, version, run)
+    return Invoked(handle, version, run, is_new=earlier is None)
 
 
 class _Process:
@@ -271,6 +285,7 @@ def invoke_named(
     tag: str | None = None,
     version: int | str | None = None,
     exec_id: str | None = None,
+    key: str | None = None,
     options: Mapping[str, str] | None = None,
     tags: Mapping[str, str | float] | None = None,
 ) -> Handle[Any]:
@@ -278,7 +293,7 @@ def invoke_named(
     found = find(store, flow, tag=tag, version=version)
     means = Means(options or {})
     given = as_json(flow, inputs)
-    return invoke(store, found, given, exec_id=exec_id, means=means, tags=tags).handle
+    return invoke(store, found, given, exec_id=exec_id, key=key, means=means, tags=tags).handle
 
 
 def invoke_flow(flow: FlowHere, args: Sequence[Any], inputs: Mapping[str, Any]) -> Handle[Any]:

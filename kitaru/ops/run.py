@@ -21,6 +21,7 @@ def run(
     inputs: Mapping[str, Any],
     *,
     store: str | Store | None = None,
+    key: str | None = None,
     cache: bool | None = None,
     retries: int | None = None,
     tags: Mapping[str, str | float] | None = None,
@@ -29,17 +30,20 @@ def run(
 
     Args:
         store: the store of the execution; default as configured.
+        key: what identifies the start; see `LocalFlow.options`.
         cache: whether to reuse results of other executions; default as decorated.
         retries: default number of retries for checkpoints that set none.
         tags: tags of the execution by name.
 
     Raises:
         InputError: an input is missing, unknown or does not fit its annotation.
+        StateError: the key has started an execution with other inputs.
 
     Example:
         run(load_flow(locate("review.py")), {"topic": "kayaks"}).wait()
     """
-    return flow.options(store=store, cache=cache, retries=retries, tags=tags).start(inputs)
+    runner = flow.options(store=store, key=key, cache=cache, retries=retries, tags=tags)
+    return runner.start(inputs)
 
 
 def load_flow(location: Location) -> LocalFlow[..., Any]:

@@ -438,6 +438,7 @@ class RemoteDeployments:
         tag: str | None = None,
         version: int | str | None = None,
         exec_id: str | None = None,
+        key: str | None = None,
         options: Mapping[str, str] | None = None,
         tags: Mapping[str, str | float] | None = None,
     ) -> RemoteHandle:
@@ -461,7 +462,8 @@ class RemoteDeployments:
             "version": named if is_number else wanted,
             "tags": check_tags(tags or {}),
         }
-        found = self._connection.send("POST", "flows", name, "invoke", body=body)
+        headers = None if key is None else {"idempotency-key": key}
+        found = self._connection.send("POST", "flows", name, "invoke", body=body, headers=headers)
         return RemoteHandle(self._connection, found["exec_id"], found["flow"])
 
     def __getattr__(self, name: str) -> Any:

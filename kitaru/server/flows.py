@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path
@@ -10,11 +9,9 @@ from fastapi import APIRouter, Header, Path
 from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.dispatch import means_of
 from kitaru.ops.invoke import find, invoke
-from kitaru.runtime.journal import launches
 from kitaru.server import models
 from kitaru.server.access import needs
 from kitaru.server.context import Client, Dispatching, problems, started
-from kitaru.stores.base import Store
 
 router = APIRouter(prefix="/api/v1/flows", tags=["flows"])
 
@@ -95,23 +92,9 @@ def invoke_flow(
     dispatcher: Dispatching = None,
 ) -> dict[str, Any]:
     """Start an execution of a version on its target. Default: the version of the tag `default`."""
-    exec_id = None if idempotency_key is None else _id_of(flow, idempotency_key)
-    version = body.version
-    if exec_id is not None and (earlier := _version_of(client.store, exec_id)):
-        version, tag = earlier, None
-    else:
-        tag = body.tag
-    found = find(client.store, flow, tag=tag, version=version)
+    found = find(client.store, flow, tag=body.tag, version=body.version)
     means = means_of(dispatcher)
-    done = invoke(client.store, found, body.inputs, exec_id=exec_id, means=means, tags=body.tags)
+    done = invoke(
+        client.store, found, body.inputs, key=idempotency_key, means=means, tags=body.tags
+    )
     return started(client.store, done.handle.exec_id, done.run)
-
-
-def _id_of(flow: str, key: str) -> str:
-    """Return the execution id that a key always stands for: the store needs no record of it."""
-    return hashlib.sha256(f"{flow}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _version_of(store: Store, exec_id: str) -> str | None:
-    launch = launches.recall(store, exec_id)
-    return f"v{launch.deployment}" if launch is not None and launch.deployment else None

@@ -13,6 +13,9 @@ from kitaru.wire import canonical
 from kitaru.wire.names import check_name
 from kitaru.wire.times import now_milliseconds
 
+# Maximum length of the key of an idempotent start, in characters.
+MAX_KEY = 200
+
 # Crockford's alphabet: in ASCII order, without letters that are easily mistaken for digits.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _EXECUTION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
@@ -69,6 +72,19 @@ def check_execution_id(text: str) -> str:
         help="Use 1 to 63 lower-case letters, digits and dashes; `kitaru executions list` "
         "shows the ids there are.",
     )
+
+
+def keyed_execution_id(flow: str, key: str) -> str:
+    """Return the execution id that a key always stands for, so the store needs no record of it.
+
+    Raises UsageError if the key is empty or longer than 200 characters.
+    """
+    if not 0 < len(key) <= MAX_KEY:
+        raise UsageError(
+            f"A key of {len(key)} characters cannot identify a start.",
+            help=f"Use 1 to {MAX_KEY} characters that identify what is started, such as order-7.",
+        )
+    return hashlib.sha256(f"{flow}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def child_execution_id(exec_id: str, invocation: str) -> str:

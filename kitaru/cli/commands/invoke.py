@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kitaru import hints
 from kitaru.cli import completion, options
 from kitaru.cli.output import Output, label
 from kitaru.cli.values import pairs as read_pairs
@@ -41,6 +42,7 @@ EPILOG = "VERSION is FLOW (its tag `default`), FLOW@TAG or FLOW@vN: see `kitaru 
     "--id", "exec_id", metavar="EXEC",
     help="Execution id. Repeating a call with the same id and inputs starts no second run.",
 )  # fmt: skip
+@options.key
 @click.option(
     "--no-wait", is_flag=True, help="With target `local`: start the run, and do not wait for it."
 )
@@ -51,7 +53,7 @@ EPILOG = "VERSION is FLOW (its tag `default`), FLOW@TAG or FLOW@vN: see `kitaru 
 def invoke(
     output: Output, name: str, named: tuple[str, ...], version: str | None, pairs: tuple[str, ...],
     inputs_from: str | None, local: bool, answers: tuple[str, ...], no_input: bool,
-    exec_id: str | None, no_wait: bool, sets: tuple[str, ...], store: str | None,
+    exec_id: str | None, key: str | None, no_wait: bool, sets: tuple[str, ...], store: str | None,
 ) -> int:  # fmt: skip
     """Start an execution of a deployed version on its target, or here with --local.
 
@@ -65,8 +67,9 @@ def invoke(
 
     if answers and not local:
         raise UsageError("--answer is for --local.", help="kitaru executions input EXEC --value …")
-    if local and exec_id:
-        raise UsageError("--id is for runs of a service.", help="Leave --id or --local out.")
+    if local and (exec_id or key is not None):
+        name = "--id" if exec_id else "--key"
+        raise UsageError(f"{name} is for runs of a service.", help=f"Omit {name} or --local.")
     client = KitaruClient(setting("store", argument=store).value)
     given = parse_answers(answers)
     of_version = [one for one in named if "=" not in one]
@@ -84,11 +87,11 @@ def invoke(
         dry_run = begin_version(client.store, found, inputs)
         return attend_dry_run(dry_run, client, output, answers=given, asking=asking, store=store)
     means = Means(read_pairs(sets, "--set"))
-    done = start(client.store, found, inputs, exec_id=exec_id, means=means, tags=tags)
+    done = start(client.store, found, inputs, exec_id=exec_id, key=key, means=means, tags=tags)
     for note in done.run.notes if done.run is not None else ():
         output.note(f"{label('note', 'yellow')}: {note}", hang=6)
     if done.run is None or done.run.process is None or no_wait:
-        return _show_started(done, output)
+        return _show_started(done, client.store, output)
     from kitaru.cli.follow import attend
 
     return attend(done.handle, client, output, asking=asking, store=store)
@@ -105,7 +108,7 @@ def _inputs(
     return parse_inputs(pairs, inputs_from, texts=texts)
 
 
-def _show_started(done: Invoked, output: Output) -> int:
+def _show_started(done: Invoked, store: Store, output: Output) -> int:
     exec_id, version, run = done.handle.exec_id, done.version, done.run
     if output.as_json:
         document = {"exec_id": exec_id, "flow": version.flow, "deployment": version.version}
@@ -113,9 +116,12 @@ def _show_started(done: Invoked, output: Output) -> int:
         output.document({**document, "target": version.target, **at})
         return 0
     head = label("started", "green") if run is not None else label("starting", "cyan")
+    if not done.is_new:
+        head = label("exists", "cyan")
     output.say(f"{head}  {version.flow} {version.version}  {exec_id}")
     if run is None:
-        output.note("Another process starts its run.")
+        see = hints.command(store, "executions", "get", exec_id)
+        output.note("Another process starts its run." if done.is_new else f"See it: {see}")
         return 0
     output.say(f"run      {run.run_id} on {version.target}")
     if run.url:

@@ -23,6 +23,7 @@ from kitaru.ops.flow_ref import locate
     "--retries", type=click.IntRange(min=0), metavar="N",
     help="Default number of retries for checkpoints that set none.",
 )  # fmt: skip
+@options.key
 @click.option(
     "--open", "opens", is_flag=True,
     help="Open the execution's page in a browser, and print its link. Needs the extra server.",
@@ -33,13 +34,17 @@ from kitaru.ops.flow_ref import locate
 @options.pass_output
 def run(
     output: Output, flow: str, pairs: tuple[str, ...], inputs_from: str | None, no_input: bool,
-    no_cache: bool, retries: int | None, opens: bool, tags: tuple[str, ...], store: str | None,
+    no_cache: bool, retries: int | None, key: str | None, opens: bool, tags: tuple[str, ...],
+    store: str | None,
 ) -> int:  # fmt: skip
     """Run a flow in this process. Each checkpoint is recorded as it completes.
 
     On a terminal, the questions of waits are prompted for. Otherwise the command ends at a wait
     with exit code 0, and the answer resumes the execution. To resume a killed run, use
     `kitaru executions resume`.
+
+    With --key, the same command starts one execution. Repeated, it resumes the execution, or shows
+    its result.
 
     With --open, the page is that of a `kitaru serve` on port 8088 with the same store. Without one,
     this command serves the page. On a terminal, it then waits for a key before it ends.
@@ -58,7 +63,7 @@ def run(
     given = parse_inputs(pairs, inputs_from, texts=text_inputs(loaded))
     cache = False if no_cache else None
     named = pairs_of(tags, "--tag")
-    handle = start(loaded, given, store=url, cache=cache, retries=retries, tags=named)
+    handle = start(loaded, given, store=url, key=key, cache=cache, retries=retries, tags=named)
     asking = output.interactive and not no_input
     client = KitaruClient(url)
     if not opens:

@@ -86,6 +86,15 @@ def is_attended(store: Store, exec_id: str) -> bool:
     return any(token != own and not is_gone(token) for token in tokens)
 
 
+def runs_elsewhere(store: Store, exec_id: str) -> bool:
+    """Return whether another process, not known to have ended, has run an execution here."""
+    if store.remote:
+        return False
+    place, own = keys.processes(exec_id), own_token()
+    tokens = [key.removeprefix(place) for key in store.list(place)]
+    return any(token != own and not is_gone(token) for token in tokens)
+
+
 def is_gone(token: str) -> bool:
     """Return whether the process of a token has certainly ended."""
     parts = token.split("-")
