@@ -54,7 +54,8 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
 
 def starts(plan: Plan) -> tuple[int, int]:
     """Return how many jobs start in a row, and how many of them find nothing to do at most."""
-    return chain.started(plan, None), chain.idle(plan, None)
+    found = chain.Chain(plan)
+    return found.started(None), found.idle(None)
 
 
 def program() -> str:

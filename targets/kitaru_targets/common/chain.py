@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Span, Step, StepItem
 from kitaru_targets.common import branches
@@ -62,168 +63,169 @@ def fans(items: Sequence[LayoutItem]) -> dict[str, FanItem]:
     return found
 
 
-def order(plan: Plan, items: Sequence[LayoutItem] | None = None) -> tuple[str, ...]:
-    """Return the steps of a run that does not stay open for an answer."""
-    taking = takers(plan)
-    names = steps_in(plan.layout if items is None else items)
-    return tuple(name for name in names if name not in taking)
-
-
-def decider(plan: Plan, most: int, *, asking: bool) -> str | None:
-    """Return the step whose outcomes select the later steps; None if no step does.
-
-    Of the steps that always run, it is the one with which the fewest containers start for nothing,
-    and then the one with the fewest copies of steps, of which there may be `most`. With `asking`, a
-    step that asks a wait has priority, because the run can stay open there.
-    """
-    found = []
-    taking = takers(plan)
-    always = [item.step for item in plan.layout if isinstance(item, StepItem)]
-    for index, name in enumerate(name for name in always if name not in taking):
-        copied = copies(ways(plan, name))
-        waits = asking and bool(asks(plan, name))
-        if len(plan.steps) + copied > most or not (waits or ways(plan, name)):
-            continue
-        # The first wait comes first.
-        found.append((not waits, index if waits else idle(plan, name), copied, index, name))
-    if not found or (min(found)[0] and min(found)[1] >= idle(plan, None)):
-        return None
-    return min(found)[-1]
-
-
 def copies(found: Sequence[Way]) -> int:
     """Return how many steps are in more than one way, counted once for each further way."""
     then = [name for way in found for name in way.then]
     return len(then) - len({*then})
 
 
-def ways(plan: Plan, decider: str) -> tuple[Way, ...]:
-    """Return the ways from a step, one for each arm, and one for the steps behind all arms.
+class Chain:
+    """The steps of a plan in a row, and what follows if one of them selects the later ones."""
 
-    Each later step is a word of exactly one way, because a process may do the work of more than one
-    step. So control may continue at any of them.
-    """
-    here, taking = plan.step(decider), takers(plan)
-    later = order(plan)[order(plan).index(decider) + 1 :]
-    exits = [exit for exit in here.exits if exit and exit not in taking]
-    behind = {exit: _behind(plan, exit) | {exit} for exit in exits}
-    shared = {n for n in later if sum(n in names for names in behind.values()) > 1}
-    named = _named(plan, decider)
-    found = []
-    for exit in exits:
-        own = tuple(name for name in later if name in behind[exit] and name not in shared)
-        if own:
-            then = tuple(name for name in later if name in behind[exit])
-            found.append(_way(plan, own, then, named.get(exit, ("", here.span))))
-    together = tuple(name for name in later if name in shared)
-    return (*found, *([_way(plan, together, together, ("", here.span))] if together else []))
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._steps: dict[str, Step] = {step.name: step for step in plan.steps}
 
+    @cached_property
+    def takers(self) -> frozenset[str]:
+        """The steps that have work only after a run stayed open for an answer.
 
-def _way(plan: Plan, own: tuple[str, ...], then: tuple[str, ...], named: tuple[str, Span]) -> Way:
-    return Way(tuple(name for name in own if not plan.step(name).per_item), then, *named)
+        If the run ends at the wait instead, the residual pipeline starts with such a step.
+        """
+        waits = {block.name for block in self._plan.blocks if block.kind == "wait"}
+        return frozenset(s.name for s in self._plan.steps[1:] if s.entry in waits)
 
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """The steps of a run that does not stay open for an answer."""
+        return tuple(name for name in steps_in(self._plan.layout) if name not in self.takers)
 
-def _named(plan: Plan, decider: str) -> dict[str, tuple[str, Span]]:
-    """Return the name and the place of the arm that starts with a step."""
-    found = {}
-    for item in plan.layout:
-        if isinstance(item, BranchItem) and item.decider == decider:
-            for arm in branches.arms(item):
-                for name in steps_in(arm.items)[:1]:
-                    found[name] = arm.name, item.span
-    return found
+    def decider(self, most: int, *, asking: bool) -> str | None:
+        """Return the step whose outcomes select the later steps; None if no step does.
 
+        Of the steps that always run, it is the one with which the fewest containers start for
+        nothing, and then the one with the fewest copies of steps, of which there may be `most`.
+        With `asking`, a step that asks a wait has priority, because the run can stay open there.
+        """
+        found = []
+        always = [item.step for item in self._plan.layout if isinstance(item, StepItem)]
+        for index, name in enumerate(name for name in always if name not in self.takers):
+            ways = self.ways(name)
+            copied = copies(ways)
+            waits = asking and bool(self.asks(name))
+            if len(self._plan.steps) + copied > most or not (waits or ways):
+                continue
+            # The first wait comes first.
+            found.append((not waits, index if waits else self.idle(name), copied, index, name))
+        if not found or (min(found)[0] and min(found)[1] >= self.idle(None)):
+            return None
+        return min(found)[-1]
 
-def started(plan: Plan, decider: str | None) -> int:
-    """Return how many steps start in a row at most, if `decider` selects the later ones."""
-    names = order(plan)
-    if decider is None:
-        return len(names)
-    behind = [len(way.then) for way in ways(plan, decider)]
-    return names.index(decider) + 1 + max([0, *behind])
+    def ways(self, decider: str) -> tuple[Way, ...]:
+        """Return the ways from a step, one for each arm, and one for the steps behind all arms.
 
+        Each later step is a word of exactly one way, because a process may do the work of more than
+        one step. So control may continue at any of them.
+        """
+        here = self._steps[decider]
+        later = self.order[self.order.index(decider) + 1 :]
+        exits = [exit for exit in here.exits if exit and exit not in self.takers]
+        behind = {exit: self._behind(exit) | {exit} for exit in exits}
+        shared = {n for n in later if sum(n in names for names in behind.values()) > 1}
+        named = self._named(decider)
+        found = []
+        for exit in exits:
+            own = tuple(name for name in later if name in behind[exit] and name not in shared)
+            if own:
+                then = tuple(name for name in later if name in behind[exit])
+                found.append(self._way(own, then, named.get(exit, ("", here.span))))
+        together = tuple(name for name in later if name in shared)
+        if together:
+            found.append(self._way(together, together, ("", here.span)))
+        return tuple(found)
 
-def idle(plan: Plan, decider: str | None) -> int:
-    """Return how many steps start for nothing at most, if `decider` selects the later ones.
+    def _way(self, own: tuple[str, ...], then: tuple[str, ...], named: tuple[str, Span]) -> Way:
+        return Way(tuple(name for name in own if not self._steps[name].per_item), then, *named)
 
-    Without a decider, all steps start in order.
+    def _named(self, decider: str) -> dict[str, tuple[str, Span]]:
+        """Return the name and the place of the arm that starts with a step."""
+        found = {}
+        for item in self._plan.layout:
+            if isinstance(item, BranchItem) and item.decider == decider:
+                for arm in branches.arms(item):
+                    for name in steps_in(arm.items)[:1]:
+                        found[name] = arm.name, item.span
+        return found
 
-    Example:
-        idle(plan, "classify")  # 0
-    """
-    names = [name for name in order(plan) if not plan.step(name).per_item]
-    if not names:
-        return 0
-    first = names if decider is None else names[: names.index(decider) + 1]
-    least = _least(plan, names)
-    reached = {names[0]: 1}
-    for name in first:
-        for exit in plan.step(name).exits:
-            if exit and name in reached:
-                reached[exit] = min(reached.get(exit, len(names)), reached[name] + 1)
-    ends = [
-        len(first) - reached[name]
-        for name in first
-        if name in reached and (_may_wait(plan.step(name)) or _may_end(plan.step(name)))
-    ]
-    if decider is None or decider not in reached:
-        return max([0, *ends])
-    before = len(first) - reached[decider]
-    after = [
-        len([name for name in way.then if name in least]) - least[word]
-        for way in ways(plan, decider)
-        for word in plan.step(decider).exits
-        if word in way.words
-    ]
-    return max([0, *ends, *(before + one for one in after)])
+    def started(self, decider: str | None) -> int:
+        """Return how many steps start in a row at most, if `decider` selects the later ones."""
+        if decider is None:
+            return len(self.order)
+        behind = [len(way.then) for way in self.ways(decider)]
+        return self.order.index(decider) + 1 + max([0, *behind])
 
+    def idle(self, decider: str | None) -> int:
+        """Return how many steps start for nothing at most, if `decider` selects the later ones.
 
-def _least(plan: Plan, names: Sequence[str]) -> dict[str, int]:
-    """Return for each step the smallest number of steps from it to an end of the run."""
-    found: dict[str, int] = {}
-    for name in reversed(names):
-        step = plan.step(name)
-        behind = [found[exit] for exit in step.exits if exit in found]
-        stops = _may_wait(step) or _may_end(step) or not behind
-        found[name] = 1 + (0 if stops else min(behind))
-    return found
+        Without a decider, all steps start in order.
 
+        Example:
+            Chain(plan).idle("classify")  # 0
+        """
+        names = self._single
+        if not names:
+            return 0
+        first = names if decider is None else names[: names.index(decider) + 1]
+        reached = {names[0]: 1}
+        for name in first:
+            for exit in self._steps[name].exits:
+                if exit and name in reached:
+                    reached[exit] = min(reached.get(exit, len(names)), reached[name] + 1)
+        ends = [
+            len(first) - reached[name]
+            for name in first
+            if name in reached and (_may_wait(self._steps[name]) or _may_end(self._steps[name]))
+        ]
+        if decider is None or decider not in reached:
+            return max([0, *ends])
+        before = len(first) - reached[decider]
+        after = [
+            len([name for name in way.then if name in self._least]) - self._least[word]
+            for way in self.ways(decider)
+            for word in self._steps[decider].exits
+            if word in way.words
+        ]
+        return max([0, *ends, *(before + one for one in after)])
 
-def asks(plan: Plan, decider: str) -> tuple[Ask, ...]:
-    """Return the waits that the step `decider`, which always runs, may ask at its end."""
-    names = steps_in(plan.layout)
-    later = names[names.index(decider) + 1 :]
-    inside, taking = plan.step(decider).blocks, takers(plan)
-    asked = [name for name in later if name in taking and plan.step(name).entry in inside]
-    return tuple(
-        Ask(
-            decider,
-            plan.step(name).entry,
-            (name, *(after for after in later if after in _behind(plan, name) - taking)),
-            plan.step(name).span,
-        )
-        for name in asked
-    )
+    @cached_property
+    def _single(self) -> list[str]:
+        """The steps in order, without nodes of fan-outs."""
+        return [name for name in self.order if not self._steps[name].per_item]
 
+    @cached_property
+    def _least(self) -> dict[str, int]:
+        """For each step the smallest number of steps from it to an end of the run."""
+        found: dict[str, int] = {}
+        for name in reversed(self._single):
+            step = self._steps[name]
+            behind = [found[exit] for exit in step.exits if exit in found]
+            stops = _may_wait(step) or _may_end(step) or not behind
+            found[name] = 1 + (0 if stops else min(behind))
+        return found
 
-def _behind(plan: Plan, name: str) -> frozenset[str]:
-    """Return the steps that control may reach from a step, and the nodes that they wait for."""
-    found: set[str] = set()
-    ahead = [name]
-    while ahead:
-        new = {exit for exit in plan.step(ahead.pop()).exits if exit} - found
-        found |= new
-        ahead += new
-    entries = {plan.step(step).entry for step in found}
-    return frozenset(s.name for s in plan.steps if s.entry in entries)
+    def asks(self, decider: str) -> tuple[Ask, ...]:
+        """Return the waits that the step `decider`, which always runs, may ask at its end."""
+        names = steps_in(self._plan.layout)
+        later = names[names.index(decider) + 1 :]
+        inside = self._steps[decider].blocks
+        asked = [name for name in later if name in self.takers]
+        found = []
+        for name in (name for name in asked if self._steps[name].entry in inside):
+            behind = self._behind(name) - self.takers
+            then = name, *(after for after in later if after in behind)
+            found.append(Ask(decider, self._steps[name].entry, then, self._steps[name].span))
+        return tuple(found)
 
-
-def takers(plan: Plan) -> frozenset[str]:
-    """Return the steps that have work only after a run stayed open for an answer.
-
-    If the run ends at the wait instead, the residual pipeline starts with such a step.
-    """
-    return frozenset(s.name for s in plan.steps[1:] if plan.block(s.entry).kind == "wait")
+    def _behind(self, name: str) -> frozenset[str]:
+        """Return the steps that control may reach from a step, and the nodes that they wait for."""
+        found: set[str] = set()
+        ahead = [name]
+        while ahead:
+            new = {exit for exit in self._steps[ahead.pop()].exits if exit} - found
+            found |= new
+            ahead += new
+        entries = {self._steps[step].entry for step in found}
+        return frozenset(s.name for s in self._plan.steps if s.entry in entries)
 
 
 def _may_wait(step: Step) -> bool:

@@ -3,8 +3,8 @@
 A step that depends on a step of a branch that was not taken never runs, and no step can depend on a
 condition: there is no join. The steps are therefore in program order, each depending on the
 previous one, up to a step that conditions read. The later steps are in one condition for each arm,
-with a copy of the steps behind all arms (`chain.ways`), and once more after each wait for which the
-run stays open (`chain.asks`).
+with a copy of the steps behind all arms (`Chain.ways`), and once more after each wait for which the
+run stays open (`Chain.asks`).
 """
 
 from __future__ import annotations
@@ -83,14 +83,15 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
 
 def starts(plan: Plan) -> tuple[int, int]:
     """Return how many jobs start in a row at most, and how many of them find nothing to do."""
-    name = _decider(plan)
-    return chain.started(plan, name), chain.idle(plan, name)
+    found = chain.Chain(plan)
+    name = _decider(plan, found)
+    return found.started(name), found.idle(name)
 
 
-def _decider(plan: Plan) -> str | None:
+def _decider(plan: Plan, found: chain.Chain) -> str | None:
     most = profile.PROFILE.max_steps
     assert most is not None
-    return chain.decider(plan, most, asking=profile.QUEUE in plan.options)
+    return found.decider(most, asking=profile.QUEUE in plan.options)
 
 
 def _declared(plan: Plan, wiring: ContainerSpec) -> tuple[parameters.Declared, ...]:
@@ -119,16 +120,17 @@ class _Emitter:
         self.groups: dict[str, Any] = {}
         self.asking: list[str] = []
         self._fans = chain.fans(plan.layout)
+        self._order = chain.Chain(plan)
         # Steps that run in any case, regardless of conditions.
         self._always: list[dict[str, Any]] = []
 
     def steps(self) -> list[dict[str, Any]]:
         """Return the chain, which ends in the conditions, if any."""
-        order, asking = chain.order(self._plan), profile.QUEUE in self._plan.options
-        name = _decider(self._plan)
+        order, asking = self._order.order, profile.QUEUE in self._plan.options
+        name = _decider(self._plan, self._order)
         if name is None:
             return self._chain(order)
-        ways = chain.ways(self._plan, name)
+        ways = self._order.ways(name)
         behind = {step for way in ways for step in way.then}
         self._always = self._chain([step for step in order if step not in behind])
         decider = next(s for s in self._always if self.nodes.get(s["Name"]) == name)
@@ -144,7 +146,7 @@ class _Emitter:
 
     def _asks(self, decider: str, most: int) -> tuple[chain.Ask, ...]:
         """Return the waits for which the run stays open: none if the copies would be too many."""
-        asks = chain.asks(self._plan, decider)
+        asks = self._order.asks(decider)
         return asks if sum(len(ask.then) + 1 for ask in asks) <= most else ()
 
     def _chain(self, names: Sequence[str], before: str = "") -> list[dict[str, Any]]:
