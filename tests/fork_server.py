@@ -28,6 +28,8 @@ import tempfile
 import threading
 import types
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.machinery import SourceFileLoader
@@ -205,7 +207,7 @@ def _code(code: Any) -> int:
     return 1
 
 
-def prepare_commands() -> None:
+def prepare_commands(_folder: Path) -> None:
     """Import and compile now what a command imports or compiles at its first use."""
     for name in PACKAGES:
         _import_all(name)
@@ -229,7 +231,7 @@ def _import_all(name: str) -> None:
             _import_all(found.name)
 
 
-def prepare_steps() -> None:
+def prepare_steps(folder: Path) -> None:
     """Import the dependencies of a step, and Kitaru for steps whose copy of it is the same.
 
     A bundle contains a copy of Kitaru, and a step must import that copy. Compiling it and running
@@ -242,6 +244,7 @@ def prepare_steps() -> None:
         if name.split(".")[0] not in ("__main__", "kitaru"):
             importlib.import_module(name)
     Prepared([name for name in listed if name.split(".")[0] == "kitaru"]).install()
+    Linked(folder / "linked").install()
 
 
 class Prepared:
@@ -267,6 +270,8 @@ class Prepared:
         with self._recorded():
             for name in names:
                 importlib.import_module(name)
+        # It compiles its patterns at its first use.
+        sys.modules["kitaru.wire.redaction"].redacted("")
         known = [name for name in sys.modules if name.split(".")[0] == "kitaru"]
         self._modules = {name: sys.modules.pop(name) for name in known}
         self._files = {}
@@ -276,6 +281,13 @@ class Prepared:
                 delattr(self._modules[parent], child)
             path = Path(str(module.__file__))
             self._files[name] = (str(path.relative_to(self._root)), path.read_bytes())
+        before = f"{self._root}{os.sep}"
+        # The variables of each module that are paths of the copy.
+        self._paths = {
+            name: {key: value.removeprefix(before) for key, value in vars(module).items()
+                   if isinstance(value, str) and value.startswith(before)}
+            for name, module in self._modules.items()
+        }  # fmt: skip
         self._equal: dict[str, bool] = {}
 
     def install(self) -> None:
@@ -298,14 +310,14 @@ class Prepared:
                 execute(loader, module)
                 return
             for other in self._imports.get(name, ()):
-                importlib.import_module(other)
+                if other not in sys.modules:
+                    importlib.import_module(other)
             place, source = self._files[name]
             path = str(module.__file__)
             _imp._fix_co_filename(self._compiled[source], path)
-            before, root = f"{self._root}{os.sep}", path.removesuffix(place)
-            for key, value in vars(module).items():
-                if isinstance(value, str) and value.startswith(before):
-                    vars(module)[key] = root + value.removeprefix(before)
+            root = path.removesuffix(place)
+            for key, below in self._paths[name].items():
+                vars(module)[key] = root + below
             if "_SESSION" in vars(module):
                 # Processes must not share results that the cache stores for one of them.
                 vars(module)["_SESSION"] = uuid.uuid4().hex
@@ -321,8 +333,7 @@ class Prepared:
         root = origin.removesuffix(place)
         if root not in self._equal:
             self._equal[root] = all(
-                Path(root, place).is_file() and Path(root, place).read_bytes() == source
-                for place, source in self._files.values()
+                _content(root + place) == source for place, source in self._files.values()
             )
         return self._equal[root]
 
@@ -367,10 +378,58 @@ class Prepared:
         SourceFileLoader.get_code = get_known_code  # type: ignore[method-assign]
 
 
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return file.readall()
+    except OSError:
+        return None
+
+
+class Linked:
+    """The files of Kitaru, which steps link where they would unpack the same files.
+
+    The checksum and the size of a file in a bundle tell whether it is the same.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        found = importlib.util.find_spec("kitaru")
+        assert found is not None and found.origin is not None
+        package = Path(found.origin).parent
+        self._files = {}
+        for number, path in enumerate(package.rglob("*.py")):
+            content, copy = path.read_bytes(), folder / str(number)
+            copy.write_bytes(content)
+            name = path.relative_to(package.parent).as_posix()
+            self._files[name] = zlib.crc32(content), len(content), copy
+
+    def install(self) -> None:
+        """Let the archives that forks unpack link files."""
+        extract = zipfile.ZipFile.extractall
+
+        def extractall(archive: zipfile.ZipFile, path: str) -> None:
+            others, folders = [], set()
+            for member in archive.infolist():
+                *same, copy = self._files.get(member.filename, (None,))
+                if same != [member.CRC, member.file_size]:
+                    others.append(member)
+                    continue
+                target = os.path.join(path, member.filename)  # noqa: PTH118
+                folder = target.rpartition("/")[0]
+                if folder not in folders:
+                    folders.add(folder)
+                    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+                os.link(copy, target)  # type: ignore[arg-type]
+            extract(archive, path, others)
+
+        zipfile.ZipFile.extractall = extractall  # type: ignore[assignment,method-assign]
+
+
 def start(kind: str, address: str, known: str) -> None:
     """Import the modules for a kind of command, then serve until the parent process ends."""
     forks.servers.update(json.loads(known))
-    {"step": prepare_steps, "command": prepare_commands}[kind]()
+    {"step": prepare_steps, "command": prepare_commands}[kind](Path(address).parent)
     try:
         serve(address)
     finally:

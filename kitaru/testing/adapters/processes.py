@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from kitaru.testing.adapters import conversations
 from kitaru.testing.adapters.script import world
+from kitaru.wire import redaction
 
 _PATIENCE_SECONDS = 60.0
 _EXPLAINING_SECONDS = 2.0
@@ -85,9 +86,14 @@ def serve(harness: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     # What the harness prints must not be read as an answer.
     os.dup2(2, 1)
+    # It compiles its patterns at its first use.
+    redaction.redacted("")
+    gc.collect()
     answers.write("ready\n")
     for line in sys.stdin:
         request = json.loads(line)
+        # Collections of a fork would copy and search what the harness imported.
+        gc.freeze()
         pid = os.fork()
         if pid == 0:
             answers.close()
