@@ -127,6 +127,33 @@ def test_every_wait_is_asked_in_turn(kitaru: Kitaru, terminals: list[Terminal]) 
     assert terminal.end() == 0
 
 
+SLEEPERS = """
+import kitaru
+from kitaru import aio, flow
+
+@flow
+def nap():
+    kitaru.sleep(3600)
+
+@flow
+async def light_nap():
+    await aio.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("name", ["nap", "light_nap"])
+def test_a_run_that_sleeps_says_until_when(
+    name: str, kitaru: Kitaru, terminals: list[Terminal]
+) -> None:
+    kitaru.write("sleepers.py", SLEEPERS)
+    terminal = Terminal(kitaru, "run", f"sleepers.py:{name}")
+    terminals.append(terminal)
+    assert re.search(r"… sleep +until \d{4}-", terminal.read_until("sleeping  until 20"))
+    terminal.type("\x03")
+    assert terminal.end() == 130
+    assert [item["status"] for item in items(kitaru)] == ["sleeping"]
+
+
 @pytest.mark.parametrize("arguments", [["--no-input"], ["--json"]])
 def test_nobody_is_asked_who_does_not_want_to_be(
     arguments: list[str], kitaru: Kitaru, terminals: list[Terminal]

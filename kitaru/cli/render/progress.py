@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.cli import layout
 from kitaru.cli.output import Output, label
-from kitaru.cli.render.execution import progress_text
+from kitaru.cli.render.execution import moment, progress_text
 from kitaru.errors import WaitTimeout
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.telemetry.output import on_top
 from kitaru.wire.printable import line, rendered
 from kitaru.wire.structs import fields_of
+from kitaru.wire.times import seconds_until
 
 if TYPE_CHECKING:
     from kitaru.handle import Handle
@@ -31,6 +32,8 @@ FIRST_LOOK = 0.05
 LAST_LOOK = 0.25
 COLUMN = 16
 _NAMED = 3
+# A sleep that ends sooner is not announced.
+_SHORT_SECONDS = 2.0
 # The number of lines that one look may add. A replay of a long execution begins with many.
 MOST = 500
 # A look lists all recorded invocations, so it is left out the more often, the more there are.
@@ -48,6 +51,7 @@ class Progress:
         self._journal = journal
         self._output = output
         self._shown = set(shown)
+        self._asleep: set[str] = set()
         self._turns = 0
 
     def follow(self, handle: Handle[Any]) -> ExecutionStatus:
@@ -68,6 +72,7 @@ class Progress:
             except WaitTimeout:
                 if self._is_due():
                     self._show_new(write)
+                    self._show_sleeps(write)
                 clock(self._clock(start))
                 pause = min(pause * 1.5, LAST_LOOK)
 
@@ -83,6 +88,8 @@ class Progress:
         ]
         named += [f"{len(since) - _NAMED} more"] if len(since) > _NAMED else []
         recorded = f"{len(self._shown)} recorded, {now - start:.0f} s"
+        if not named and run and (moments := run.sleeping.values()):
+            return f"sleeping  until {moment(min(moments))}  ({recorded})"
         return f"running  {', '.join(named)}  ({recorded})" if named else f"running  {recorded}"
 
     def _is_due(self) -> bool:
@@ -98,6 +105,16 @@ class Progress:
             write(f"  … {left_out:,} other invocations")
         for shown in lines(new):
             write(layout.wrap(line(shown, 4), self._output.width, 4))
+
+    def _show_sleeps(self, write: Write) -> None:
+        """Report each long sleep once, with its end."""
+        run = running_here(self._journal)
+        if self._output.as_json or run is None:
+            return
+        for id, until in run.sleeping.items():
+            if id not in self._asleep and seconds_until(until) > _SHORT_SECONDS:
+                self._asleep.add(id)
+                write(line(f"  {label('…', 'cyan')} {id:<{COLUMN}}  until {moment(until)}", 4))
 
 
 @contextmanager

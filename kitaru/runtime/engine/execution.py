@@ -180,6 +180,8 @@ class Execution:
         self._blocking = Blocking(host.pause, self.retries_here)
         self._blocking_submitted = Blocking(host.pause, lambda: self.submitted.retries_here)
         self._unsealed: dict[str, Outcome] = {}
+        # The waits whose deadlines this process waits for, with those deadlines, for people.
+        self.sleeping: dict[str, str] = {}
         # The task that received an unsealed outcome, None outside event loops.
         self._seen_by: dict[str, Any] = {}
         # The readers of inboxes, `inboxes.InboxReader`, by the name of the inbox.
@@ -710,6 +712,7 @@ class Execution:
         with self.recording():
             asked = [self.journal.asked(name) for name in waits]
             near = [one for one in asked if one and timers.stays(self.journal, one)]
+            self.sleeping = {one.name: one.deadline for one in near}
             if near and self.journal.execution.mode == "local":
                 self.journal.set_state(self.journal.paused(waits))
             return min(map(timers.pause_before, near)) if near else None
@@ -744,11 +747,13 @@ class Execution:
 
     def _outlast(self, request: WaitRequest) -> WaitAnswer:
         """Wait in this process until the deadline of a wait, or until its answer."""
+        self.sleeping = {request.name: request.deadline}
         while (answer := self.journal.wait_answer(request.name)) is None:
             self._check_running()
             self._check_cancelled(self.journal.end())
             if not self._host.pause(timers.pause_before(request)):
                 park()
+        self.sleeping = {}
         return answer
 
     # Sealing, checking and ending

@@ -149,6 +149,12 @@ class LocalRun:
         execution = getattr(self, "_execution", None)
         return {} if execution is None else dict(execution.beats.progress)
 
+    @property
+    def sleeping(self) -> dict[str, str]:
+        """The sleeps that this process waits for, by id, with the moments at which they end."""
+        execution = getattr(self, "_execution", None)
+        return {} if execution is None else execution.sleeping
+
     def wait_until_idle(self, timeout: float | None = None) -> bool:
         """Wait until the body cannot continue unanswered; return False after `timeout` seconds."""
         deadline = inf if timeout is None else time.monotonic() + timeout
