@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kitaru.handle import Handle
     from kitaru.ops.backup import Copied
     from kitaru.ops.build_image import BuiltImage
+    from kitaru.ops.channels import ChannelInfo
     from kitaru.ops.check import Checked
     from kitaru.ops.check_store import Kept
     from kitaru.ops.compile import Compiled
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from kitaru.ops.many import Done
     from kitaru.ops.migrate import Migration
     from kitaru.ops.model_usage import By, Usage
+    from kitaru.ops.notifications import Notification, Sent
     from kitaru.ops.replay_many import Replayed
     from kitaru.ops.schedules import Schedule
     from kitaru.ops.tokens import CreatedToken, Token
@@ -74,8 +76,8 @@ class KitaruClient(Explaining):
     line.
 
     On a service, such as `KitaruClient("https://kitaru.example.com", token=TOKEN)`, executions,
-    deployments, schedules, memory, artifacts and `model_usage` have the same methods. Values are
-    JSON there. What needs the store itself raises UsageError.
+    deployments, schedules, memory, artifacts, tokens, notifications and `model_usage` have the same
+    methods. Values are JSON there. What needs the store itself raises UsageError.
 
     Example:
         client = KitaruClient()
@@ -114,6 +116,7 @@ class KitaruClient(Explaining):
         self.memories = ScopedMemories(self.memory)
         self.artifacts = Artifacts(self.store)
         self.tokens = Tokens(self.store)
+        self.notifications = Notifications(self.store)
 
     def _connect(self, url: str, token: str | None) -> None:
         from kitaru.remote import client as remote
@@ -130,6 +133,7 @@ class KitaruClient(Explaining):
         self.memories = ScopedMemories(self.memory)
         self.artifacts = cast(Artifacts, remote.RemoteArtifacts(connection))
         self.tokens = cast(Tokens, remote.RemoteTokens(connection))
+        self.notifications = cast(Notifications, remote.RemoteNotifications(connection))
 
     def model_usage(
         self, since: timedelta, *, flow: str | None = None, by: By = "model"
@@ -780,6 +784,51 @@ class Tokens:
         from kitaru.ops.tokens import revoke_token
 
         return revoke_token(self._store, named)
+
+
+class Notifications:
+    """Notifications of executions: `KitaruClient.notifications`.
+
+    Example:
+        client.notifications.test("reviewers").status
+        [one.error for one in client.notifications.list() if one.error]
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def list(self, exec_id: str | None = None) -> builtins.list[Notification]:
+        """Return the notifications that are pending.
+
+        Args:
+            exec_id: only those of this execution, also the ones that were delivered or given up.
+
+        Raises:
+            NotFound: there is no such execution.
+            EnvironmentFailure: the store cannot be read.
+        """
+        from kitaru.ops.notifications import list_notifications
+
+        return list_notifications(self._store, exec_id)
+
+    def channels(self) -> builtins.list[ChannelInfo]:
+        """Return the channels of the settings in force; raise UsageError for a wrong one."""
+        from kitaru.ops.notifications import list_channels
+
+        return list_channels()
+
+    def test(self, channel: str) -> Sent:
+        """Send a test message through a channel now, once.
+
+        Raises:
+            NotFound: there is no such channel.
+            UsageError: the channel, or the value of a secret, is not valid.
+            EnvironmentFailure: a secret cannot be read.
+        """
+        refuse_while_importing("client.notifications.test(…)")
+        from kitaru.ops.notifications import send_test
+
+        return send_test(channel)
 
 
 class DeployedFlows(Deployments):

@@ -128,6 +128,11 @@ def secrets(start: Path | None = None) -> dict[str, str]:
     return _merged("secrets", start)
 
 
+def channels(start: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Return the channels of notifications in force, by name; merged like the model aliases."""
+    return _merged("notify", start)
+
+
 def secret_names(start: Path | None = None) -> set[str]:
     """Return the names that the settings in force give to secrets: their own, and models' keys."""
     keys = (model.get("secret") for model in models(start).values() if isinstance(model, dict))

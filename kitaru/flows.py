@@ -132,7 +132,8 @@ def flow(
             `full`, `metadata` (no texts) or `off`; default as configured, which is `full`.
         budget: how much its model calls may use: `usd` and `tokens` of one execution,
             `usd_per_day` and `tokens_per_day` of all executions on one day of UTC. Further calls
-            raise BudgetExceeded. Default as configured, which is no limit.
+            raise BudgetExceeded. An execution that has cost `notify_usd` continues, and people are
+            notified. Default as configured, which is no limit.
         image: the container image of its steps, written out; default as configured.
         stack: the stack whose settings count where no other is named; default as configured.
         schedule: a cron expression. The deployed version with the tag `default` starts at its

@@ -13,9 +13,15 @@ from kitaru.wire.structs import Struct
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 CAPTURES = ("full", "metadata", "off")
-BUDGET_KEYS = frozenset({"usd", "tokens", "usd_per_day", "tokens_per_day"})
+BUDGET_KEYS = frozenset({"usd", "tokens", "usd_per_day", "tokens_per_day", "notify_usd"})
 MODEL_TEXTS = frozenset({"model", "api_base", "secret"})
 MODEL_LIMITS = frozenset({"rpm", "tpm", "at_a_time"})
+CHANNEL_KEYS = frozenset(
+    {
+        "kind", "on", "flows", "url", "url_secret", "signing_secret", "password_secret", "from",
+        "to",
+    }
+)  # fmt: skip
 CARRIED = (
     "budget",
     "cache",
@@ -99,6 +105,18 @@ def _is_budget(value: Any) -> bool:
     )
 
 
+def _is_channels(value: Any) -> bool:
+    """Return whether a value describes channels; `kitaru.ops.channels` checks each further."""
+    return isinstance(value, dict) and all(
+        _is_text(name) and isinstance(table, dict) and table.keys() <= CHANNEL_KEYS
+        for name, table in value.items()
+    )
+
+
+def _is_address(value: Any) -> bool:
+    return _is_text(value) and value.startswith(("https://", "http://"))
+
+
 def _is_capture(value: Any) -> bool:
     return value in CAPTURES
 
@@ -142,6 +160,13 @@ KINDS: Mapping[str, Kind] = {
     "airflow": Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
     "airflow_url": Kind(None, _is_text, "the URL of Airflow's API server"),
     "argo_url": Kind(None, _is_text, "the URL of Argo's server"),
+    "notify": Kind(
+        {},
+        _is_channels,
+        f"a table of channels by name, each a table of {', '.join(sorted(CHANNEL_KEYS))}",
+        json.loads,
+    ),
+    "service_url": Kind(None, _is_address, "the URL of the service, https://…"),
     "oidc": Kind(
         {}, _is_texts, 'a table, {"issuer": "https://…", "client_id": "kitaru"}', json.loads
     ),

@@ -64,6 +64,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "model": "Show model aliases, and what models cost.",
         "store": "Check, back up and verify a store; remove old executions.",
         "tokens": "Create, list and revoke tokens of `kitaru serve`.",
+        "notifications": "Test channels of notifications, and show what is pending.",
         "audit": "Show who answered, invoked, deployed or changed something.",
         "secrets": "Store secrets for this user, and show where each is found.",
     },

@@ -27,7 +27,7 @@ from kitaru.ops import submit as submissions
 from kitaru.ops.notify import Notice, notify_answer, notify_end
 from kitaru.ops.submit import HERE, Submission, service_options
 from kitaru.runtime.executions.deployments import Deployments
-from kitaru.runtime.journal import children, launches, processes, rounds
+from kitaru.runtime.journal import children, launches, news, processes, rounds
 from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.journal import Journal, after_end
 from kitaru.runtime.journal.record_store import RecordStore
@@ -138,6 +138,8 @@ def advance(store: Store, exec_id: str, means: Means | None = None) -> Advanced:
         return _answered(journal, found.closed, means)
     if found.closed.status == "lost" and not _is_given_up(records, exec_id, found):
         return _continued(journal, found.number + 1, means)
+    if found.closed.status == "lost":
+        news.announce(store, keys.news_lost(exec_id, found.number))
     children.tell_parent(store, exec_id, execution.parent)
     return _FINISHED
 
@@ -310,6 +312,7 @@ def _begun(store: Store, exec_id: str, means: Means) -> Advanced:
     if found.is_open and found.taken is not None and _is_gone(found.taken):
         found = _closed(records, exec_id, found, "lost", _GONE)
     if not found.is_open and _is_given_up(records, exec_id, found):
+        news.announce(store, keys.news_lost(exec_id, found.number))
         children.tell_parent(store, exec_id, launch.parent)
     if found.is_open or _is_given_up(records, exec_id, found):
         return Advanced(True, _known(version.target, found))

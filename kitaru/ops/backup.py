@@ -48,6 +48,8 @@ from kitaru.wire.times import now
 if TYPE_CHECKING:
     from kitaru.stores.base import Store
 
+# Hints that change. A restored store gets its own.
+_NOT_COPIED = (keys.BACKUP, keys.DUE, keys.OPEN, keys.NEWS)
 _AT_ONCE = 64
 _LOOKS = 50
 _MARKER = "kitaru-store"
@@ -270,7 +272,7 @@ def _is_wanted(key: str, copied: set[str]) -> bool:
     # A wait that was answered after its execution was copied is not listed any more, but it is
     # pending in the copy. Without this key, the first reader of the copy lists its waits. Other
     # hints change, and a restored store gets its own.
-    return key != keys.WAITS_LISTED and not key.startswith((keys.BACKUP, keys.DUE, keys.OPEN))
+    return key != keys.WAITS_LISTED and not key.startswith(_NOT_COPIED)
 
 
 def _execution(source: Store, exec_id: str) -> Iterator[tuple[str, bytes]]:
@@ -307,8 +309,7 @@ def _batches(objects: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, b
 
 def _check_subset(source: Store, target: Store) -> None:
     """Raise StateError if a store contains objects that its backup lacks."""
-    others = (keys.BACKUP, keys.DUE, keys.OPEN)
-    present = [k for k in target.list("") if k != _MARKER and not k.startswith(others)]
+    present = [k for k in target.list("") if k != _MARKER and not k.startswith(_NOT_COPIED)]
     for start in range(0, len(present), _AT_ONCE):
         some = present[start : start + _AT_ONCE]
         pairs = zip(source.get_all(some), target.get_all(some), strict=True)

@@ -3,6 +3,8 @@
 A dispatcher has no state that matters. It lists the hints below `due/`, reads the record that each
 one announces, and calls `kitaru.ops.advance`. Any number may run, and all may be killed. Now and
 then it looks at the hints below `open/`: rounds whose run may have ended without a word.
+
+Notifications are sent on a thread of their own, so that a slow receiver delays no execution.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from kitaru.errors import KitaruError
 from kitaru.ops.advance import Advanced, Means, close_lost, current_round, move
+from kitaru.ops.notifications import Sent, notify_of
 from kitaru.ops.schedules import fire
 from kitaru.ops.submit import run_has_ended
 from kitaru.runtime.journal import processes, rounds
@@ -176,11 +179,13 @@ class Dispatcher:
         store: the store.
         processes: maximum number of processes for target `local` at a time.
         report: called with each execution that was moved, or that an error stopped.
+        notified: called with each try of a notification.
     """
 
     store: Store
     processes: int = 2
     report: Callable[[Moved], object] = lambda moved: None
+    notified: Callable[[Sent], object] = lambda sent: None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _woken: threading.Event = field(default_factory=threading.Event)
     # When an execution whose step failed is tried again, and after which pause.
@@ -192,9 +197,13 @@ class Dispatcher:
         self.every = 5.0 if self.store.remote else 1.0
         self._children = _Children(self.processes)
         self._patience = _Patience(_PATIENCE_SECONDS)
+        self._notifier = notify_of(self.store, self.notified)
 
     def run(self) -> None:
         """Look and advance until `stop` is called; then end the processes of target `local`."""
+        notifying = threading.Thread(target=self._notify, name="kitaru-notifier", daemon=True)
+        if self._notifier.channels:
+            notifying.start()
         try:
             while not self._stopping.is_set():
                 self._woken.clear()
@@ -206,11 +215,25 @@ class Dispatcher:
                 self._woken.wait(self.every)
         finally:
             self.close()
+            if notifying.is_alive():
+                # What it is sending is sent again otherwise.
+                notifying.join(_STOP_SECONDS)
+
+    def _notify(self) -> None:
+        """Send notifications until `stop` is called."""
+        while not self._stopping.is_set():
+            try:
+                self._notifier.look()
+            except Exception as error:
+                # A defect must not end all later notifications without a word.
+                self.notified(Sent("", "", "", "failed", f"{type(error).__name__}: {error}"))
+            self._stopping.wait(self.every)
 
     def once(self) -> list[Moved]:
         """Advance everything that is due, wait for the processes that were started, and repeat.
 
-        Returns when nothing more can be done now. What failed is tried again by a later call.
+        Then it sends the notifications that are due. Returns when nothing more can be done now.
+        What failed is tried again by a later call.
         """
         moved = list[Moved]()
         try:
@@ -222,6 +245,9 @@ class Dispatcher:
                 self._stopping.wait(_LOOK_SECONDS)
         finally:
             self.close()
+        # A try that fails is repeated by a later call.
+        while not self._stopping.is_set() and self._notifier.look():
+            pass
         return moved
 
     def leave(self) -> bool:

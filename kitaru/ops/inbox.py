@@ -141,7 +141,7 @@ def _list_all(store: Store) -> set[str]:
 def _unlisted(store: Store) -> set[str]:
     """Return the hints that a reader without write access cannot write."""
     found = {key for journal in _unfinished(store) for key in journal.listed_waits()}
-    return found - {*store.list(keys.WAITING)}
+    return {one for one in found if one.startswith(keys.WAITING)} - {*store.list(keys.WAITING)}
 
 
 def _unfinished(store: Store) -> Iterator[Journal]:

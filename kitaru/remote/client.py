@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 
 from kitaru.compat.client import overridden
 from kitaru.errors import NotFound, UsageError
+from kitaru.ops.channels import ChannelInfo
 from kitaru.ops.model_usage import By, Usage
+from kitaru.ops.notifications import Notification, Sent
 from kitaru.ops.schedules import Schedule
 from kitaru.ops.tokens import CreatedToken, Token
 from kitaru.remote.connection import Connection
@@ -651,6 +653,32 @@ class RemoteTokens:
         """Revoke a token by its id, prefix or name; see `Tokens.revoke`."""
         refuse_while_importing("client.tokens.revoke(…)")
         return Token.from_dict(self._connection.send("DELETE", "tokens", named))
+
+
+class RemoteNotifications:
+    """The notifications of a service: `KitaruClient(URL).notifications`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list(self, exec_id: str | None = None) -> builtins.list[Notification]:
+        """Return the notifications that are pending; see `Notifications.list`."""
+        found = self._connection.get("notifications", exec_id=exec_id)
+        return [Notification(**one) for one in found["items"]]
+
+    def channels(self) -> builtins.list[ChannelInfo]:
+        """Return the channels of the service, for admins."""
+        found = self._connection.get("notifications", "channels")["items"]
+        return [
+            ChannelInfo(**{**one, "on": tuple(one["on"]), "flows": tuple(one["flows"])})
+            for one in found
+        ]
+
+    def test(self, channel: str) -> Sent:
+        """Let the service send a test message, for admins; see `Notifications.test`."""
+        refuse_while_importing("client.notifications.test(…)")
+        path = "notifications", "channels", channel, "test"
+        return Sent(**self._connection.send("POST", *path))
 
 
 def audit(connection: Connection, asked: Mapping[str, Any]) -> AuditPage:

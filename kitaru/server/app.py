@@ -23,6 +23,7 @@ from kitaru.server import (
     flows,
     memory,
     metrics,
+    notifications,
     pages,
     problems,
     schedules,
@@ -102,7 +103,17 @@ def make_app(
     app.add_exception_handler(HTTPException, pages.problem_for_people(problems.of_http))
     app.add_exception_handler(Exception, pages.problem_for_people(problems.of_bug))
     _add_status(app, store, measured, is_stopping)
-    for module in (executions, waits, flows, schedules, memory, usage, tokens, audit):
+    for module in (
+        executions,
+        waits,
+        flows,
+        schedules,
+        memory,
+        usage,
+        tokens,
+        notifications,
+        audit,
+    ):
         app.include_router(module.router)
     pages.add_pages(app, accounts, oidc)
     _describe_problems(app.openapi())

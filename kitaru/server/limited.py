@@ -24,7 +24,7 @@ _PAGE = 1000
 _BY_DIGEST = ("deployment/file/", "bundle/", "inputs/")
 _SHARED = (keys.WAITS_LISTED,)
 # The place of the execution's id in a key.
-_OF_EXECUTION = {"x": 1, "waiting": 2, "due": 2, "open": 1, "replay": 1, "gc": 1}
+_OF_EXECUTION = {"x": 1, "waiting": 2, "due": 2, "open": 1, "replay": 1, "gc": 1, "news": 1}
 # That of the flow's name.
 _OF_FLOW = {("deployment", "version"): 2, ("deployment", "tag"): 2, ("memory", "flow"): 2}
 

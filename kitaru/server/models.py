@@ -664,6 +664,51 @@ class ScheduleInfo(Document):
     runs: list[ScheduleRun]
 
 
+class Notification(Document):
+    """A notification of an execution."""
+
+    exec_id: str
+    event: str = Field(description="`waiting`, `escalated`, `failed` or `cost`.")
+    subject: str = Field(description="The wait, or the amount in dollars; empty for a failure.")
+    channel: str = Field(description="Empty if no dispatcher has tried yet.")
+    status: str = Field(description="`pending`, `delivered` or `given up`.")
+    tries: int
+    at: str = Field(description="When it was last tried; empty if it was not tried.")
+    error: str = Field(description="Why the last try failed; empty otherwise.")
+
+
+class NotificationList(Document):
+    """Notifications."""
+
+    items: list[Notification]
+
+
+class NotificationChannel(Document):
+    """A channel in the settings of the service, without secrets."""
+
+    name: str
+    kind: str = Field(description="`webhook`, `slack`, `teams` or `email`.")
+    place: str = Field(description="Where it sends to.")
+    on: list[str] = Field(description="The events that it is notified of.")
+    flows: list[str] = Field(description="Names or patterns of flows; empty for all.")
+
+
+class ChannelList(Document):
+    """The channels of the service."""
+
+    items: list[NotificationChannel]
+
+
+class SentNotice(Document):
+    """The result of a test message."""
+
+    exec_id: str
+    event: str
+    channel: str
+    status: str = Field(description="`delivered` or `failed`.")
+    error: str = Field(description="Why it was not accepted; empty otherwise.")
+
+
 class ScheduleList(Document):
     """The schedules of a store."""
 

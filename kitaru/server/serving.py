@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.ops.dispatch import Dispatcher, Moved
+from kitaru.ops.notifications import Sent
 from kitaru.ops.tokens import list_tokens
 from kitaru.runtime.engine.signals import Terminated
 from kitaru.server import records
@@ -151,7 +152,9 @@ def serve(store: Store, service: Service, on_ready: Callable[[str], None]) -> No
     logging.config.dictConfig(records.configuration())
     dispatcher = None
     if service.dispatch:
-        dispatcher = Dispatcher(store, processes=service.processes, report=_log_moved)
+        dispatcher = Dispatcher(
+            store, processes=service.processes, report=_log_moved, notified=_log_sent
+        )
     server = make_server(store, service, on_ready, dispatcher=dispatcher)
     with listen(service) as listening, _dispatching(dispatcher):
         try:
@@ -231,6 +234,14 @@ def _log_moved(moved: Moved) -> None:
         records.log(logging.WARNING, "not continued", exec_id=moved.exec_id, reason=text)
     else:
         records.log(logging.INFO, "continued", exec_id=moved.exec_id)
+
+
+def _log_sent(sent: Sent) -> None:
+    level = logging.INFO if sent.status == "delivered" else logging.WARNING
+    records.log(
+        level, f"notification {sent.status}", exec_id=sent.exec_id, event=sent.event,
+        channel=sent.channel, reason=sent.error,
+    )  # fmt: skip
 
 
 def make_server(

@@ -34,6 +34,7 @@ from kitaru.wire.records import (
     LaunchRecord,
     LogChunk,
     MemoryVersion,
+    NoticeRecord,
     Record,
     Replay,
     RoundClosed,
@@ -87,6 +88,7 @@ _KINDS: dict[str, type[Record]] = {
     "beat": Beat,
     "audit": AuditRecord,
     "audit-failure": AuditFailure,
+    "notice": NoticeRecord,
     "token": TokenRecord,
     "token-revoked": TokenRevoked,
 }

@@ -19,6 +19,7 @@ BUDGET = "budget/"
 QUOTA = "quota/"
 WAITING = "waiting/"
 AUDIT = "audit/"
+NEWS = "news/"
 ACCESS = "access/"
 # Every wait of the store has a hint below WAITING.
 WAITS_LISTED = "listed/waits"
@@ -349,6 +350,73 @@ def due_truth(exec_id: str, cause: str) -> str | None:
     return None
 
 
+def news(exec_id: str) -> str:
+    """Return the prefix of the hints that people must be notified of an event of an execution."""
+    return f"{NEWS}{exec_id}/"
+
+
+def news_asked(exec_id: str, wait: str, number: int) -> str:
+    """Return the hint that a wait has no answer of that number."""
+    return f"{news(exec_id)}w-{wait}-{number:06d}"
+
+
+def news_escalated(exec_id: str, wait: str, number: int) -> str:
+    """Return the hint that the escalation of that number of a wait is due."""
+    return f"{news(exec_id)}e-{wait}-{number:06d}"
+
+
+def news_failed(exec_id: str, state: int) -> str:
+    """Return the hint that the state of that number is a failure."""
+    return f"{news(exec_id)}f-{state:08d}"
+
+
+def news_lost(exec_id: str, round: int) -> str:
+    """Return the hint that no further run is started after the lost round of that number."""
+    return f"{news(exec_id)}l-{round:06d}"
+
+
+def news_cost(exec_id: str, usd: str) -> str:
+    """Return the hint that an execution has cost more than an amount."""
+    return f"{news(exec_id)}c-{part(usd)}"
+
+
+def news_parts(key: str) -> tuple[str, str, str, str]:
+    """Return the execution, the event, its kind and its subject of a hint of news."""
+    _, exec_id, event = key.split("/", 2)
+    kind, _, subject = event.partition("-")
+    return exec_id, event, kind, subject
+
+
+def notices(exec_id: str) -> str:
+    """Return the prefix of the notifications of an execution."""
+    return f"x/{exec_id}/notice/"
+
+
+def notice(exec_id: str, event: str, channel: str) -> str:
+    """Return the prefix of what was sent of an event through a channel."""
+    return f"{notices(exec_id)}{event}/{channel}/"
+
+
+def notice_try(notice: str, number: int) -> str:
+    """Return the key of the record that a process is about to send a notification."""
+    return f"{notice}try/{number:06d}"
+
+
+def notice_failure(notice: str, number: int) -> str:
+    """Return the key of the record that the try of that number failed."""
+    return f"{notice}failed/{number:06d}"
+
+
+def notice_end(notice: str) -> str:
+    """Return the key of the record that a notification was delivered, or given up."""
+    return f"{notice}end"
+
+
+def unescaped(part: str) -> str:
+    """Return the short text that `part` was made from."""
+    return _UNESCAPE.sub(lambda found: chr(int(found[1], 16)), part)
+
+
 def schedule_log(schedule: str) -> str:
     """Return the prefix of the entries of a schedule, newest first."""
     return f"schedule/{schedule}/log/"
@@ -530,7 +598,7 @@ def version_number(key: str) -> int:
 def marked(scope: str, mark: str) -> tuple[str, str]:
     """Return the memory's key and the status of a mark."""
     escaped, _, status = mark.removeprefix(f"{scope}mark/").split("/")
-    return _UNESCAPE.sub(lambda found: chr(int(found[1], 16)), escaped), status
+    return unescaped(escaped), status
 
 
 def adapter(name: str) -> str:

@@ -549,6 +549,28 @@ class AuditFailure(Struct):
     reason: str
 
 
+class NoticeRecord(Struct):
+    """A step of sending a notification of an event through a channel.
+
+    Attributes:
+        event: the last part of the key of its hint below `news/`.
+        channel: the name of the channel in the settings of the process that sends.
+        status: `trying` before it is sent; `failed` if that try failed; `delivered` or `given up`
+            at the end.
+        number: number of the try.
+        reason: why it failed; empty otherwise.
+        pause: seconds until the next try.
+    """
+
+    event: str
+    channel: str
+    status: Literal["trying", "failed", "delivered", "given up"]
+    number: int
+    at: str
+    reason: str = ""
+    pause: float = 0.0
+
+
 class TokenRecord(Struct):
     """A token of the HTTP API, or a session of a person who logged in.
 
@@ -644,6 +666,7 @@ Record = (
     | CodeRecord
     | AuditRecord
     | AuditFailure
+    | NoticeRecord
     | TokenRecord
     | TokenRevoked
     | Summary

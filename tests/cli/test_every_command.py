@@ -17,6 +17,7 @@ import pytest
 
 from kitaru.cli.app import cli
 from tests.builders import Builders
+from tests.notifications.receivers import receiving
 from tests.waiting import wait_for_file
 
 from . import flows
@@ -101,6 +102,9 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tokens create": (("ci", "--role", "viewer"), ("ci", "--role", "root")),
     "tokens list": ((), ("--gone",)),
     "tokens revoke": (("old",), ("absent",)),
+    "notifications list": ((), ("gone",)),
+    "notifications channels": ((), ("--gone",)),
+    "notifications test": (("hooks",), ("gone",)),
     "audit": ((), ("--after", "gone")),
     "secrets set": (("SOME_KEY",), ("no name",)),
     "secrets list": ((), ("--gone",)),
@@ -162,7 +166,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     def given(name: str, side: int) -> list[str]:
         return [*name.split(), *(names.get(t, t) for t in COMMANDS[name][side]), "--json"]
 
-    good = kitaru.each([given(name, 0) for name in WORKING], stdin="a value\n")
+    with receiving() as receiver:
+        kitaru.environ["HOOK_URL"] = receiver.url
+        good = kitaru.each([given(name, 0) for name in WORKING], stdin="a value\n")
     bad = kitaru.each([given(name, 1) for name in COMMANDS])
     return Ran(kitaru, dict(zip(WORKING, good, strict=True)), dict(zip(COMMANDS, bad, strict=True)))
 
@@ -173,7 +179,8 @@ def _prepare(kitaru: Kitaru) -> dict[str, str]:
     builders.add("docker")
     kitaru.environ["PATH"] = f"{builders.folder}{os.pathsep}{kitaru.environ['PATH']}"
     stack = '[tool.kitaru.stacks.dev]\nstore = "sqlite:.kitaru/kitaru.db"\n'
-    kitaru.write("pyproject.toml", f"[tool.kitaru]\n{stack}")
+    hooks = '[tool.kitaru.notify.hooks]\nkind = "slack"\nurl_secret = "HOOK_URL"\n'
+    kitaru.write("pyproject.toml", f"[tool.kitaru]\n{stack}{hooks}")
     kitaru.write("review.py", flows.REVIEW)
     kitaru.write("failing.py", flows.FAILING)
     kitaru.write("theirs.py", THEIRS)

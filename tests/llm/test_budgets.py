@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 import kitaru
 from kitaru import checkpoint, errors, flow, harness
 from kitaru.errors import BudgetExceeded
+from kitaru.ops import channels
+from kitaru.ops.notifications import Notifier
 from kitaru.runtime.executions import gc
 from kitaru.runtime.llm import budgets, providers
 from kitaru.runtime.llm.exchange import Answer
@@ -18,6 +21,7 @@ from kitaru.runtime.llm.models import ModelRequest
 from kitaru.stores import open_store
 from kitaru.wire import keys
 from tests.differential.real import run_dry
+from tests.notifications.receivers import receiving
 
 DAY = {"usd_per_day": 10, "tokens_per_day": 100_000}
 
@@ -221,3 +225,32 @@ def test_steps_of_a_pipeline_know_what_earlier_ones_spent(target: str, tmp_path:
     ran = run_dry(path, "asks", {"n": 1}, lambda name: None, tmp_path, target)
     assert ran.status == "failed" and ran.error is not None
     assert ran.error[0].endswith("BudgetExceeded")
+
+
+def test_people_are_notified_of_a_cost_once(asked: list[str], tmp_path: Path) -> None:
+    @flow(budget={"notify_usd": 2.5})
+    def costly(count: int) -> None:
+        for number in range(count):
+            research(str(number))
+
+    store = open_store(f"sqlite:{tmp_path / 'kitaru.db'}")
+    costly.options(exec_id="cheap").run(2).wait()
+    assert store.list(keys.NEWS) == []
+    # Two of its results are reused.
+    costly.options(exec_id="dear").run(5).wait()
+    hint = keys.news_cost("dear", "2.5")
+    assert store.list(keys.NEWS) == [hint]
+    (shown,) = kitaru.KitaruClient(store).notifications.list("dear")
+    assert (shown.event, shown.subject, shown.status) == ("cost", "2.5", "pending")
+    with receiving() as receiver:
+        kitaru.configure(notify={"team": {"kind": "slack", "url_secret": "SLACK_URL"}})
+        os.environ["SLACK_URL"] = receiver.url
+        try:
+            assert Notifier(store, channels.channels()).look() == 1
+        finally:
+            kitaru.configure(notify=None)
+            del os.environ["SLACK_URL"]
+    texts = [block["text"]["text"] for block in receiver.requests[0].document["blocks"]]
+    assert texts[0] == "costly has cost more than $2.50"
+    assert "Cost so far: $3.00\nTokens: 3,000" in texts[1]
+    assert store.list(keys.NEWS) == []

@@ -19,7 +19,14 @@ import click
 import pytest
 
 from kitaru.cli.app import cli
-from kitaru.client import DeployedFlows, Executions, KitaruClient, Schedules, Tokens
+from kitaru.client import (
+    DeployedFlows,
+    Executions,
+    KitaruClient,
+    Notifications,
+    Schedules,
+    Tokens,
+)
 from kitaru.compat.client import Artifacts
 from kitaru.memory import Memories
 
@@ -32,6 +39,7 @@ PLACES: dict[str, type] = {
     "memory": Memories,
     "artifacts": Artifacts,
     "tokens": Tokens,
+    "notifications": Notifications,
 }
 # By command, the methods that together do what it does.
 SAME = {
@@ -63,6 +71,9 @@ SAME = {
     "tokens create": "tokens.create",
     "tokens list": "tokens.list",
     "tokens revoke": "tokens.revoke",
+    "notifications list": "notifications.list",
+    "notifications channels": "notifications.channels",
+    "notifications test": "notifications.test",
     "audit": "audit",
     "executions list": "executions.page executions.list executions.each",
     "executions get": "executions.get executions.latest executions.pending_waits",

@@ -94,6 +94,9 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"{API}/schedules/{{id}}/trigger": (None, OPERATOR),
     f"{API}/tokens": (ADMIN, ADMIN),
     f"{API}/tokens/{{id}}": (None, ADMIN),
+    f"{API}/notifications": (VIEWER, None),
+    f"{API}/notifications/channels": (ADMIN, None),
+    f"{API}/notifications/channels/{{name}}/test": (None, ADMIN),
     f"{API}/audit": (ADMIN, None),
 }  # fmt: skip
 APPROVER_TOOLS = {"answer_wait", "abort_wait"}

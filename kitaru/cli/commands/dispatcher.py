@@ -15,9 +15,11 @@ from kitaru.cli.output import Output, counted, label
 from kitaru.cli.render.execution import moment
 from kitaru.errors import EnvironmentFailure
 from kitaru.runtime.engine.signals import Terminated
+from kitaru.wire.structs import fields_of
 
 if TYPE_CHECKING:
     from kitaru.ops.dispatch import Moved
+    from kitaru.ops.notifications import Sent
     from kitaru.wire.records import ScheduleEntry
 
 # Without a dispatcher, what is due stays due for longer than this.
@@ -50,19 +52,25 @@ def run(output: Output, once: bool, processes: int, store: str | None) -> int:
 
     An answered execution continues on its target. Executions of the target `local` are processes of
     this command; with --once, it returns when they have ended or wait. What a service refuses is
-    tried again later.
+    tried again later. Notifications are sent through the channels in [tool.kitaru.notify].
     """
     from kitaru.ops.dispatch import Dispatcher
 
     opened = client_of(store).store
     moved = deque[dict[str, Any]](maxlen=_LISTED)
+    sent = deque[dict[str, Any]](maxlen=_LISTED)
 
     def report(one: Moved) -> None:
         moved.append(_document(one))
         if not output.as_json:
             output.say(_line(one))
 
-    made = Dispatcher(opened, processes=processes, report=report)
+    def notified(one: Sent) -> None:
+        sent.append(fields_of(one))
+        if not output.as_json:
+            output.say(_sent(one))
+
+    made = Dispatcher(opened, processes=processes, report=report, notified=notified)
     if once:
         made.once()
     else:
@@ -70,7 +78,7 @@ def run(output: Output, once: bool, processes: int, store: str | None) -> int:
         with suppress(KeyboardInterrupt, Terminated):
             made.run()
     if output.as_json:
-        output.document({"store": opened.url, "moved": list(moved)})
+        output.document({"store": opened.url, "moved": list(moved), "notified": list(sent)})
     elif once:
         count = sum(not one["error"] for one in moved)
         output.say(f"{label('done', 'green')}  {counted(count, 'execution')} continued")
@@ -121,6 +129,13 @@ def status(output: Output, store: str | None) -> None:
         output.say(f"schedules  {len(schedules)}{tail}")
         soon = sorted((one.next[0], one.id) for one in schedules if one.next)
         output.table([(id, moment(at)) for at, id in soon[:_SOON]])
+
+
+def _sent(one: Sent) -> str:
+    if one.status == "delivered":
+        return f"{label('notified', 'green')} {one.exec_id}  {one.event}: {one.channel}"
+    head = label("later" if one.status == "failed" else one.status, "yellow")
+    return f"{head}    {one.exec_id}  {one.event}: {one.channel}: {one.error}"
 
 
 def _document(one: Moved) -> dict[str, Any]:

@@ -165,6 +165,7 @@ def _remove(store: Store, exec_id: str) -> bool:
     record_store.write(keys.end(exec_id), EndRecord("cancelled", None, state.at))
     # Before its record: a hint of an execution that is gone would look like one that is to start.
     store.delete(*store.list(keys.due_now(exec_id)), *store.list(keys.open_rounds(exec_id)))
+    store.delete(*store.list(keys.news(exec_id)))
     store.delete(*store.list(keys.indexed(record.started_at, exec_id)))
     journal = Journal(store, record)
     store.delete(*_hints(journal), *journal.listed_waits())

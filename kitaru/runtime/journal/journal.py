@@ -22,7 +22,7 @@ from kitaru.errors import (
     WaitConflict,
 )
 from kitaru.runtime import codec
-from kitaru.runtime.journal import blobs, children, processes, rounds, states, summaries
+from kitaru.runtime.journal import blobs, children, news, processes, rounds, states, summaries
 from kitaru.runtime.journal.cache import Cache
 from kitaru.runtime.journal.effort import Effort, Spent
 from kitaru.runtime.journal.presence import Presence
@@ -472,7 +472,7 @@ class Journal:
         """Record the question of a wait once, and again whenever the flow's code changes it."""
         key = keys.wait_request(self.exec_id, request.name)
         first = self._record_store.read(WaitRequest, key) or request
-        self._list_wait(first, self._next_answer(request.name))
+        self._list_wait(first, self.next_answer(request.name))
         # The deadline of the first request counts, whatever later processes compute.
         held = self._revised(self._record_store.write(key, request))
         while _question(held) != _question(request):
@@ -484,7 +484,7 @@ class Journal:
         self._asked[held.name] = held
         return held
 
-    def _next_answer(self, wait: str) -> int:
+    def next_answer(self, wait: str) -> int:
         """Return the number of the first answer that the flow has not rejected."""
         number = 1
         while self._refusal(wait, number) is not None:
@@ -518,7 +518,10 @@ class Journal:
         pending wait is unlisted, and no deadline is missed.
         """
         for key, data in self._hints_of(request, number):
-            blobs.create_or_read(self.store, key, data.encode("ascii"))
+            if key.startswith(keys.NEWS):
+                news.announce(self.store, key)
+            else:
+                blobs.create_or_read(self.store, key, data.encode("ascii"))
 
     def _unlist_wait(self, answer: WaitAnswer) -> None:
         """Delete the hints of an answered wait. A reader or a dispatcher deletes them otherwise."""
@@ -534,6 +537,8 @@ class Journal:
         if request.kind == "question":
             key = keys.waiting(request.asked_at, self.exec_id, request.name, number)
             yield key, self.execution.flow
+            if self.execution.mode != "dry-run":
+                yield keys.news_asked(self.exec_id, request.name, number), now()
         # Only its own process continues a dry run.
         if request.deadline and self.execution.mode != "dry-run":
             for at in sorted({*(one["at"] for one in request.escalate), request.deadline}):
@@ -544,7 +549,7 @@ class Journal:
         for name in waits:
             request = self._record_store.read(WaitRequest, keys.wait_request(self.exec_id, name))
             if request is not None and request.deadline:
-                self._list_wait(request, self._next_answer(name))
+                self._list_wait(request, self.next_answer(name))
 
     def expire(self, request: WaitRequest, *, is_hinted: bool = False) -> WaitAnswer:
         """Record that the deadline of a wait has passed, unless it has an answer; return that.
@@ -564,6 +569,7 @@ class Journal:
         for number, one in enumerate(request.escalate, 1):
             if one["at"] <= now():
                 made = WaitEscalation(request.name, number, one["to"], now())
+                news.announce(self.store, keys.news_escalated(self.exec_id, request.name, number))
                 key = keys.wait_escalation(self.exec_id, request.name, number)
                 self._record_store.write(key, made)
 

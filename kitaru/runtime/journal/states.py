@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from kitaru.runtime.journal import processes, summaries
+from kitaru.runtime.journal import news, processes, summaries
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.base import Store
 from kitaru.wire import keys
@@ -121,6 +121,8 @@ def _add(
     *also: tuple[str, bytes],
 ) -> StateRecord:
     exec_id, number = execution.exec_id, state.number
+    if state.status == "failed" and execution.mode != "dry-run":
+        news.announce(record_store.store, keys.news_failed(exec_id, number))
     hint = keys.index(execution.started_at, exec_id, number, state.status, execution.flow), b""
     place = keys.summary(exec_id, number)
     summary = place, record_store.encode(place, summarise(state))

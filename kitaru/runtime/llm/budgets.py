@@ -5,6 +5,8 @@
 A model call is refused when a budget is used up, before anything is sent. A call that is under way
 is not stopped, so that an execution exceeds its budget by at most the calls under way.
 
+With `notify_usd`, people are notified once an execution has cost that much, and it continues.
+
 An execution's use is the sum over its journal. Each process reads that once and then adds its own
 calls. The steps of a pipeline that run at the same time do not see each other.
 
@@ -24,6 +26,7 @@ from weakref import WeakKeyDictionary
 from kitaru import config
 from kitaru.errors import BudgetExceeded
 from kitaru.runtime.engine.execution import Execution
+from kitaru.runtime.journal import news
 from kitaru.runtime.journal.effort import tokens_of
 from kitaru.runtime.journal.journal import Journal
 from kitaru.stores.base import Store
@@ -31,6 +34,7 @@ from kitaru.wire import keys
 
 _CHUNKS = 100
 _UNITS = ("usd", "tokens")
+_ANNOUNCED = "announced"
 _PER_DAY = {"usd": "usd_per_day", "tokens": "tokens_per_day"}
 
 _lock = threading.Lock()
@@ -75,6 +79,13 @@ def add(execution: Execution, facts: Mapping[str, Any]) -> None:
     with _lock:
         for unit in _UNITS:
             used[unit] += call[unit]
+        is_news = "notify_usd" in limits and used["usd"] >= limits["notify_usd"] > used[_ANNOUNCED]
+        if is_news:
+            used[_ANNOUNCED] = limits["notify_usd"]
+    if is_news and execution.journal.execution.mode != "dry-run":
+        # Before the record of the call: if this process dies, the money is spent nevertheless.
+        exec_id, amount = execution.journal.exec_id, f"{limits['notify_usd']:g}"
+        news.announce(execution.journal.store, keys.news_cost(exec_id, amount))
     for unit, name in _PER_DAY.items():
         if name in limits:
             _purse(execution.journal, unit).take(call[unit])
@@ -90,7 +101,11 @@ def _used(execution: Execution) -> dict[str, float]:
         found = _spent.get(execution)
         if found is None:
             effort = execution.journal.effort()
-            found = _spent[execution] = {"usd": effort.cost or 0.0, "tokens": effort.tokens}
+            found = _spent[execution] = {
+                "usd": effort.cost or 0.0,
+                "tokens": effort.tokens,
+                _ANNOUNCED: 0.0,
+            }
         return found
 
 
