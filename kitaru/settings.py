@@ -19,7 +19,7 @@ MODEL_LIMITS = frozenset({"rpm", "tpm", "at_a_time"})
 CHANNEL_KEYS = frozenset(
     {
         "kind", "on", "flows", "url", "url_secret", "signing_secret", "password_secret", "from",
-        "to",
+        "to", "answer_links", "link_hours",
     }
 )  # fmt: skip
 CARRIED = (
@@ -167,6 +167,7 @@ KINDS: Mapping[str, Kind] = {
         json.loads,
     ),
     "service_url": Kind(None, _is_address, "the URL of the service, https://…"),
+    "link_secret": Kind(None, _is_text, "the name of a secret"),
     "oidc": Kind(
         {}, _is_texts, 'a table, {"issuer": "https://…", "client_id": "kitaru"}', json.loads
     ),

@@ -51,6 +51,7 @@ def answer(
     submits: bool = True,
     options: Mapping[str, str] | None = None,
     runs_here: bool = True,
+    number: int | None = None,
 ) -> Answered:
     """Answer a wait with JSON, and continue the execution.
 
@@ -63,10 +64,12 @@ def answer(
         submits: whether to start a run for a pipeline that has ended.
         options: options of the target's service, which override those of the settings.
         runs_here: whether a local execution may continue in this process.
+        number: record only the answer of that number, which is one more than those that the flow
+            has rejected. Default: the first that it has not rejected.
 
     Raises:
         AnswerInvalid: the value does not fit the wait's schema; the wait stays pending.
-        WaitConflict: the wait already has a different answer.
+        WaitConflict: the wait already has a different answer, or one of that number was rejected.
         NotFound: the execution or the wait does not exist.
         StateError: the execution has never asked a question.
         InputError: the answer is recorded, but the flow has other inputs than at its start.
@@ -76,7 +79,7 @@ def answer(
     journal = Journal.open(store, exec_id)
     journal.inspect()
     request = waits.select_wait(journal, wait)
-    waits.answer(journal, request, value)
+    waits.answer(journal, request, value, number=number)
     if journal.end() is not None or journal.execution.mode == "dry-run":
         return Answered(Handle(journal, None), request.name)
     if journal.execution.mode == "deployed":

@@ -50,6 +50,8 @@ _SECONDS = 10.0
 # For the whole exchange, however slowly the receiver sends.
 _ALL_SECONDS = 20.0
 _MOST_BYTES = 4_096
+_LINK_HOURS = 72
+_MOST_HOURS = 24 * 30
 _KEY_BYTES = range(24, 65)
 _OK = range(200, 300)
 _REDIRECT = range(300, 400)
@@ -66,6 +68,8 @@ class Channel(Struct):
         kind: `webhook`, `slack`, `teams` or `email`.
         on: the events that it is notified of.
         flows: names of flows, or patterns; empty for all flows.
+        answer_links: whether a question comes with a link that answers it without an account.
+        link_hours: how long such a link is valid.
         options: the other settings of its kind.
     """
 
@@ -73,6 +77,8 @@ class Channel(Struct):
     kind: Kind
     on: tuple[On, ...]
     flows: tuple[str, ...]
+    answer_links: bool
+    link_hours: int
     options: Mapping[str, Any]
 
     @property
@@ -92,7 +98,7 @@ class Channel(Struct):
 
     def shown(self) -> ChannelInfo:
         """Return what people may see of it."""
-        return ChannelInfo(self.name, self.kind, self.place, self.on, self.flows)
+        return ChannelInfo(self.name, self.kind, self.place, self.on, self.flows, self.answer_links)
 
 
 class ChannelInfo(Struct):
@@ -103,6 +109,7 @@ class ChannelInfo(Struct):
     place: str
     on: tuple[str, ...]
     flows: tuple[str, ...]
+    answer_links: bool
 
 
 class Refused(Exception):
@@ -196,19 +203,29 @@ def _channel(name: str, table: Mapping[str, Any]) -> Channel:
             raise wrong("on and flows are lists of strings.", 'flows = ["review", "billing-*"]')
         if allowed is not None and not {*one} <= {*allowed}:
             raise wrong(f"on contains {one!a}.", f"Use: {', '.join(allowed)}")
+    links, hours = table.get("answer_links", False), table.get("link_hours", _LINK_HOURS)
+    if type(links) is not bool or type(hours) is not int or not 0 < hours <= _MOST_HOURS:
+        raise wrong(
+            f"answer_links is true or false, and link_hours is 1 to {_MOST_HOURS}.",
+            "answer_links = true",
+        )
+    if links and not (config.setting("link_secret").value and config.setting("service_url").value):
+        raise wrong(
+            "answer_links needs the settings link_secret and service_url.", f"docs: {_DOCS}"
+        )
     needed, possible = _OPTIONS[kind]
     given = {key: value for key, value in table.items() if key not in _COMMON}
     if missing := needed - given.keys():
         raise wrong(f"{', '.join(sorted(missing))} is missing.", f"docs: {_DOCS}")
     if excess := given.keys() - needed - possible:
         raise wrong(f"{', '.join(sorted(excess))} does not apply to {kind}.", f"docs: {_DOCS}")
-    made = Channel(name, kind, tuple(on), tuple(flows), given)
+    made = Channel(name, kind, tuple(on), tuple(flows), links, hours, given)
     _check_options(made, wrong)
     return made
 
 
 _DOCS = "docs/how-to/notifications.md"
-_COMMON = frozenset({"kind", "on", "flows"})
+_COMMON = frozenset({"kind", "on", "flows", "answer_links", "link_hours"})
 _OPTIONS: dict[Any, tuple[frozenset[str], frozenset[str]]] = {
     "webhook": (frozenset({"signing_secret"}), frozenset({"url", "url_secret"})),
     "slack": (frozenset({"url_secret"}), frozenset()),

@@ -31,6 +31,7 @@ from kitaru import hints
 from kitaru.config import setting
 from kitaru.errors import EnvironmentFailure, KitaruError, NotFound, UsageError
 from kitaru.ops import channels as configured
+from kitaru.ops.answer_links import link_for, link_key
 from kitaru.ops.channels import Channel, ChannelInfo, Refused
 from kitaru.ops.messages import Event, Message, shown, shown_line
 from kitaru.runtime.executions.invocation_ref import execution_id
@@ -39,7 +40,7 @@ from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.states import read_end
 from kitaru.wire import keys
-from kitaru.wire.records import NoticeRecord, StateRecord
+from kitaru.wire.records import NoticeRecord, StateRecord, WaitRequest
 from kitaru.wire.redaction import redacted
 from kitaru.wire.structs import Struct, replace
 from kitaru.wire.times import now, seconds_since
@@ -101,6 +102,8 @@ class News(Struct):
     key: str
     message: Message
     to: str = ""
+    request: WaitRequest | None = None
+    number: int = 0
 
 
 # The channel has its end, or does not want the event.
@@ -234,7 +237,7 @@ class Notifier:
             return None
         error, asked, is_busy = "", 0.0, False
         try:
-            configured.send(channel, replace(news.message, id=_id(channel, news)))
+            configured.send(channel, _message_for(channel, news))
         except Refused as refused:
             error, asked, is_busy = str(refused), refused.pause, refused.is_busy
         except (UsageError, EnvironmentFailure) as failure:
@@ -310,7 +313,7 @@ def send_test(name: str) -> Sent:
     found, moment = configured.channel(name), now()
     id = _digest("test", name, moment)
     text = "Notifications of this channel arrive."
-    link, data = setting("service_url").value or "", {"channel": name}
+    link, data = _service(), {"channel": name}
     made = Message(id, "test", moment, "A test of Kitaru", text, {}, link, "Open Kitaru", data)
     try:
         configured.send(found, made)
@@ -366,8 +369,23 @@ def _subject(kind: str, subject: str) -> str:
     return keys.unescaped(subject) if kind == "c" else ""
 
 
-def _id(channel: Channel, news: News) -> str:
-    return _digest(news.key, channel.name)
+def _message_for(channel: Channel, news: News) -> Message:
+    """Return the message as a channel gets it: with its id, and with a link to answer if it may.
+
+    Raises UsageError or EnvironmentFailure if the secret of links has no value.
+    """
+    message = replace(news.message, id=_digest(news.key, channel.name))
+    key = link_key() if channel.answer_links and news.request is not None else None
+    if key is None or news.request is None:
+        return message
+    token = link_for(
+        key, news.exec_id, news.request, news.number, to=channel.name, hours=channel.link_hours
+    )
+    return replace(message, link=f"{_service()}/answer/{token}")
+
+
+def _service() -> str:
+    return str(setting("service_url").value or "").rstrip("/")
 
 
 def _digest(*parts: str) -> str:
@@ -437,11 +455,10 @@ def _asked(journal: Journal, key: str, kind: str, subject: str) -> News | str:
         "refused": refused,
         "escalated_to": to,
     }
-    page, command = (
-        f"inbox/{journal.exec_id}/{quote(name, safe='')}",
-        hints.input_help(journal, name),
-    )
-    return _made(journal, key, what, request.question, facts, data, page, "Answer", command, to)
+    page = f"inbox/{journal.exec_id}/{quote(name, safe='')}"
+    command = hints.input_help(journal, name)
+    made = _made(journal, key, what, request.question, facts, data, page, "Answer", command)
+    return replace(made, to=to, request=request, number=next_answer)
 
 
 def _failed(journal: Journal, records: RecordStore, key: str, number: int) -> News | str:
@@ -506,14 +523,13 @@ class _Unbegun(Struct):
 
 def _made(
     of: Journal | _Unbegun, key: str, what: str, text: str, facts: Mapping[str, str],
-    data: Mapping[str, Any], page: str, action: str, command: str, to: str = "", *, flow: str = "",
+    data: Mapping[str, Any], page: str, action: str, command: str, *, flow: str = "",
 ) -> News:  # fmt: skip
     exec_id, _, kind, _ = keys.news_parts(key)
     about = ""
     if isinstance(of, Journal):
         flow, about = of.execution.flow, of.summary().title
-    place = setting("service_url").value
-    link = f"{place.rstrip('/')}/{page}" if place else ""
+    link = f"{_service()}/{page}" if _service() else ""
     lines = {
         "Flow": shown_line(flow),
         "Execution": exec_id,
@@ -525,4 +541,4 @@ def _made(
     content = {"exec_id": exec_id, "flow": flow, "about": about, **data}
     title = shown_line(f"{flow} {what}")
     message = Message("", event, now(), title, shown(text), lines, link, action, content)
-    return News(exec_id, flow, key, message, to)
+    return News(exec_id, flow, key, message)

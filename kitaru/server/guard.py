@@ -37,6 +37,8 @@ OPEN = frozenset({"/healthz", "/readyz"})
 # What is needed to log in.
 _LOGIN = "/login"
 _STATIC = "/static/"
+# Each path contains its own permission.
+LINK = "/answer/"
 _API = ("/api/", "/mcp", "/openapi.json", "/metrics")
 _FORM = "application/x-www-form-urlencoded"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -146,7 +148,7 @@ class Guard:
         path = scope["path"]
         if self._accounts is None or path in OPEN:
             return principal()
-        if path == _LOGIN or path.startswith((_STATIC, f"{_LOGIN}/")):
+        if path == _LOGIN or path.startswith((_STATIC, LINK, f"{_LOGIN}/")):
             return _NOBODY
         sent = headers.get("authorization", ""), headers.get("cookie", "")
         found = self._accounts.known(*sent)
@@ -236,10 +238,11 @@ class Guard:
         self._metrics.count(method, route, exchange.status, timed)
         if route in OPEN and exchange.status < 400:
             return
+        path = LINK if scope["path"].startswith(LINK) else scope["path"]
         # Not the query: it may contain what a user typed. Not the headers: they contain the token.
         log(
             logging.INFO, "request", request_id=exchange.request_id, method=method,
-            path=scope["path"], route=route, status=exchange.status, ms=round(seconds * 1000, 1),
+            path=path, route=route, status=exchange.status, ms=round(seconds * 1000, 1),
             bytes=exchange.bytes, by=exchange.caller,
         )  # fmt: skip
 

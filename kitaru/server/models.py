@@ -691,6 +691,7 @@ class NotificationChannel(Document):
     place: str = Field(description="Where it sends to.")
     on: list[str] = Field(description="The events that it is notified of.")
     flows: list[str] = Field(description="Names or patterns of flows; empty for all.")
+    answer_links: bool = Field(description="Whether it gets links that need no account.")
 
 
 class ChannelList(Document):

@@ -43,6 +43,8 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     "/": (VIEWER, None),
     "/inbox": (VIEWER, None),
     "/inbox/{exec_id}/{name:path}": (VIEWER, APPROVER),
+    "/answer/{token}": (None, None),
+    "/answer/{token}/done": (None, None),
     "/executions": (VIEWER, None),
     "/executions/{a}/compare/{b}": (VIEWER, None),
     "/executions/{exec_id}": (VIEWER, OPERATOR),

@@ -53,8 +53,12 @@ def select_wait(journal: Journal, name: str | None, *, any_pending: bool = False
     return requests[-1]
 
 
-def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
+def answer(
+    journal: Journal, request: WaitRequest, value: Any, *, number: int | None = None
+) -> None:
     """Answer a wait with JSON. The first valid answer counts; repeating it is not an error.
+
+    With `number`, the answer has that number or is not recorded.
 
     Raises:
         AnswerInvalid: the value is not JSON or does not fit the wait's schema; the wait stays
@@ -86,7 +90,8 @@ def answer(journal: Journal, request: WaitRequest, value: Any) -> None:
         journal.store, "answer", request.name, flow=journal.execution.flow, exec_id=journal.exec_id
     ):
         journal.expire_due([request.name])
-        journal.answer(WaitAnswer(request.name, "value", value, now(), by=actor()))
+        made = WaitAnswer(request.name, "value", value, now(), by=actor())
+        journal.answer(made, number=number)
 
 
 def next_valid_answer(journal: Journal, call: Call, ask: Callable[[], object]) -> WaitAnswer:

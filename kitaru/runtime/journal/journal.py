@@ -608,15 +608,16 @@ class Journal:
                 return request
             request = later
 
-    def answer(self, answer: WaitAnswer) -> WaitAnswer:
+    def answer(self, answer: WaitAnswer, *, number: int | None = None) -> WaitAnswer:
         """Answer or abort a wait, which need not have been asked yet.
 
-        The first answer that the flow does not reject counts.
+        The first answer that the flow does not reject counts. With `number`, the answer has that
+        number or is not recorded.
 
         Raises:
             WaitConflict: another answer was recorded first.
         """
-        held = self._first_answer(answer)
+        held = self._first_answer(answer, number=number)
         if _meaning(held) != _meaning(answer):
             by = f" by {held.by}" if held.by else ""
             raise WaitConflict(
@@ -629,9 +630,13 @@ class Journal:
         self._unlist_wait(held)
         return held
 
-    def _first_answer(self, answer: WaitAnswer, *, is_hinted: bool = False) -> WaitAnswer:
+    def _first_answer(
+        self, answer: WaitAnswer, *, is_hinted: bool = False, number: int | None = None
+    ) -> WaitAnswer:
         """Record an answer unless there is one that the flow has not rejected; return the one."""
-        return rounds.write_answer(self._record_store, self.execution, answer, is_hinted=is_hinted)
+        return rounds.write_answer(
+            self._record_store, self.execution, answer, is_hinted=is_hinted, number=number
+        )
 
     def wait_answer(self, name: str) -> WaitAnswer | None:
         """Return the answer of a wait, or None if it certainly has no answer yet.

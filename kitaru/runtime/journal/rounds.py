@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Literal
 
-from kitaru.errors import StoreDenied
+from kitaru.errors import StoreDenied, WaitConflict
 from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.states import read_state
@@ -121,13 +121,22 @@ def effective_answer(records: RecordStore, exec_id: str, wait: str) -> WaitAnswe
 
 
 def write_answer(
-    records: RecordStore, execution: ExecutionRecord, answer: WaitAnswer, *, is_hinted: bool = False
+    records: RecordStore,
+    execution: ExecutionRecord,
+    answer: WaitAnswer,
+    *,
+    is_hinted: bool = False,
+    number: int | None = None,
 ) -> WaitAnswer:
     """Write an answer of a wait; return the first one that the flow has not rejected.
 
-    `is_hinted`: a hint announces the answer already.
+    Args:
+        is_hinted: a hint announces the answer already.
+        number: write only the answer of that number. Default: the first that is not rejected.
+
+    Raises WaitConflict if the answer of that number was rejected.
     """
-    exec_id, number = execution.exec_id, 1
+    exec_id, only, number = execution.exec_id, number, number or 1
     while True:
         if execution.mode == "deployed" and not is_hinted:
             # Before the answer: if this process dies after it, a dispatcher finds the hint.
@@ -138,6 +147,8 @@ def write_answer(
         refusal = keys.wait_refusal(exec_id, answer.name, number)
         if records.read(WaitRefusal, refusal) is None:
             return held
+        if only is not None:
+            raise WaitConflict(f'The flow has rejected answer {only} of the wait "{answer.name}".')
         number += 1
 
 

@@ -16,8 +16,18 @@ from starlette.concurrency import run_in_threadpool
 from kitaru.ops.access import VIEWER
 from kitaru.server.access import needs
 from kitaru.server.accounts import Accounts
-from kitaru.server.guard import is_page
-from kitaru.server.pages import audit, execution, executions, flows, inbox, memory, replay, usage
+from kitaru.server.guard import LINK, is_page
+from kitaru.server.pages import (
+    audit,
+    execution,
+    executions,
+    flows,
+    inbox,
+    link,
+    memory,
+    replay,
+    usage,
+)
 from kitaru.server.pages.posted import Fields
 from kitaru.server.pages.render import go, page, static
 from kitaru.server.problems import ProblemJSON
@@ -29,7 +39,7 @@ if TYPE_CHECKING:
 def add_pages(app: FastAPI, accounts: Accounts | None, oidc: OpenIDConnect | None) -> None:
     """Add the pages to the application; `accounts` are those of the service, if it has them."""
     app.state.has_login = accounts is not None
-    for module in (inbox, executions, execution, replay, flows, memory, usage, audit):
+    for module in (inbox, link, executions, execution, replay, flows, memory, usage, audit):
         app.include_router(module.router)
     app.add_api_route("/", _home, include_in_schema=False)
     app.add_api_route("/static/{given}/{name}", _static, include_in_schema=False)
@@ -46,6 +56,8 @@ def problem_for_people(
 
     def handle(request: Request, error: Any) -> Response:
         problem = make(request, error)
+        if request.url.path.startswith(LINK):
+            return link.problem(request, problem.status_code)
         wants_page = "text/html" in request.headers.get("accept", "")
         if not (wants_page and is_page(request.url.path)):
             return problem

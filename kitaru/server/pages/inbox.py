@@ -90,7 +90,7 @@ def answer_question(
     if not _is_open(execution, asked):
         note = Note("failed", "This question was answered before.", "Your answer is not recorded.")
         return _question(request, client, execution, asked, None, note, 409)
-    if posted.get("asked") != [_digest(asked)]:
+    if posted.get("asked") != [digest_of(asked)]:
         note = Note("waiting", "The question has changed.", "Read it again, and answer it then.")
         form = Form(asked.schema)
         return _question(request, client, execution, asked, form, note, 409)
@@ -100,7 +100,7 @@ def answer_question(
     if form.value is ABSENT:
         return _question(request, client, execution, asked, form, None, 422)
     try:
-        dispatcher = _dispatcher(request, execution)
+        dispatcher = dispatcher_of(request, execution)
         answer(client.store, exec_id, form.value, name, submits=dispatcher is None, runs_here=False)
         if dispatcher is not None:
             dispatcher.wake()
@@ -119,7 +119,7 @@ def _question(
     form: Form | None, note: Note | None = None, status: int = 200,
 ) -> Response:  # fmt: skip
     given = None if form else execution.journal.wait_answer(asked.name)
-    dispatches = _dispatcher(request, execution) is not None
+    dispatches = dispatcher_of(request, execution) is not None
     if given is not None and note is None:
         note = _outcome(execution, dispatches=dispatches)
     waits_here = not dispatches and execution.status in ("answered", "interrupted")
@@ -129,10 +129,10 @@ def _question(
         selected=(execution.exec_id, asked.name),
         execution=execution,
         wait=asked,
-        asked=_digest(asked),
+        asked=digest_of(asked),
         refused=execution.journal.refused(asked.name),
         effort=execution.effort,
-        evidence=_evidence(execution, asked) if form else [],
+        evidence=evidence_of(execution, asked) if form else [],
         form=form,
         may_answer=principal().may(APPROVER, execution.flow),
         note=note,
@@ -141,7 +141,7 @@ def _question(
     )  # fmt: skip
 
 
-def _dispatcher(request: Request, execution: ExecutionView) -> Dispatcher | None:
+def dispatcher_of(request: Request, execution: ExecutionView) -> Dispatcher | None:
     """Return the dispatcher of this process, if it continues the execution."""
     dispatcher: Dispatcher | None = request.app.state.dispatcher
     return dispatcher if execution.journal.execution.mode == "deployed" else None
@@ -202,13 +202,13 @@ def _is_open(execution: ExecutionView, asked: WaitRequest) -> bool:
     return asked.name in {one.name for one in execution.waits}
 
 
-def _digest(asked: WaitRequest) -> str:
+def digest_of(asked: WaitRequest) -> str:
     """Return a digest of a question: an answer is to the question that a person has read."""
     text = json.dumps([asked.question, asked.schema, asked.metadata], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _evidence(execution: ExecutionView, asked: WaitRequest) -> list[Evidence]:
+def evidence_of(execution: ExecutionView, asked: WaitRequest) -> list[Evidence]:
     """Return the evidence of a question; without any, the result before it."""
     journal = execution.journal
     if asked.evidence:
