@@ -4,9 +4,9 @@ A link contains the execution, the wait, the number of the answer and a time, an
 secret that the setting `link_secret` names. Without that setting there are no links. The store
 contains neither a link nor the key, so a reader of the bucket cannot make one.
 
-A link ends at its time, and earlier when its answer is there: whoever gave it, when the wait has
-expired or was cancelled, and when the execution has ended or failed. After a rejected answer, the
-next one has another number, and needs another link.
+A link ends at its time, and earlier when an answer is recorded, when the wait has expired or was
+cancelled, and when the execution has ended or failed. After a rejected answer, the next one has
+another number, and needs another link.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a notification contains, in the form that each kind of channel needs.
 
-Texts of flows and models are foreign: whoever wrote a question could try to forge a mention, a link
+Texts of flows and models are foreign: the writer of a question could try to forge a mention, a link
 or a header. Secrets are replaced, and invisible characters are shown as escapes, as on a terminal.
 The forms of Slack and Teams use elements that interpret no markup, and a mail is plain text.
 """

@@ -48,6 +48,7 @@ READS = {
     "KitaruClient.graph",
     "KitaruClient.verify", "KitaruClient.verify_store", "Replayed.to_dict",
     "KitaruClient.audit", "Schedules.get", "Schedules.list", "Schedules.next", "Tokens.list",
+    "Notifications.channels", "Notifications.list",
     "KitaruClient.model_usage", "Memories.configure", "Memories.entry",
     "ScopedMemories.get", "ScopedMemories.history", "ScopedMemories.list", "ScopedMemories.scopes",
     "Memories.get", "Memories.history", "Memories.list", "Memories.scopes", "Memories.show",
@@ -114,6 +115,7 @@ OBJECTS: dict[str, Any] = {
     "Artifacts": CLIENT.artifacts,
     "Schedules": CLIENT.schedules,
     "Tokens": CLIENT.tokens,
+    "Notifications": CLIENT.notifications,
     "ScopedMemories": CLIENT.memories,
     "FlowDeployment": FlowDeployment(VERSION, STORE),
 }

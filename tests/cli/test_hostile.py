@@ -216,6 +216,10 @@ schedule create attack@stable --cron {hostile}
 schedule create {hostile} --cron {cron}
 schedule create attack@stable --cron {cron} --input how={hostile}
 schedule create attack@stable --cron {cron} --input how=a --id nightly
+notifications list
+notifications list {hostile}
+notifications channels
+notifications test {hostile}
 schedule list
 schedule get nightly
 schedule get {hostile}

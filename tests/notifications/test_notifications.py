@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from tests.server.conftest import begin, serving
 from tests.waiting import wait_until
 
 KEY = "whsec_" + base64.b64encode(b"k" * 32).decode()
+# Headers of an answer that never ends; a client reads 100 at most.
+MANY = 90
 HOSTILE = (
     "<!channel> *Pay* [now](https://evil.example)\r\nBcc: all@example.com\n\x1b[2K\u202e{{DATE()}}"
 )
@@ -238,18 +241,15 @@ def test_a_receiver_that_never_ends_its_answer(
 ) -> None:
     ask(store)
     monkeypatch.setattr(channels, "_ALL_SECONDS", 0.3)
-    stop = threading.Event()
     sent = list[Sent]()
 
     def drip(server: socket.socket) -> None:
         peer, _ = server.accept()
-        with peer:
+        with peer, suppress(OSError):
             peer.sendall(b"HTTP/1.1 200 OK\r\n")
-            while not stop.wait(0.02):
-                try:
-                    peer.sendall(b"x: y\r\n")
-                except OSError:
-                    break
+            for _ in range(MANY):
+                peer.sendall(b"x: y\r\n")
+                time.sleep(0.02)
 
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         thread = threading.Thread(target=drip, args=(server,))
@@ -257,7 +257,6 @@ def test_a_receiver_that_never_ends_its_answer(
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         table = {"kind": "webhook", "url": url, "signing_secret": "HOOK_KEY"}
         assert notifier(store, {"hooks": table}, report=sent.append).look() == 1
-        stop.set()
         thread.join()
     assert [one.status for one in sent] == ["failed"]
 

@@ -20,6 +20,7 @@ KEPT = {
     ("compiler/kitaru_compiler/frontend/analysis.py", "__init__"): "the digest was compared",
     ("kitaru/adapters/langgraph/runner.py", "_json"): "this process has just written it",
     ("kitaru/cli/commands/graph.py", "graph"): "this process has just written it",
+    ("kitaru/ops/answer_links.py", "read_token"): "its signature was verified",
     ("kitaru/ops/build_cache.py", "load"): "the digest of the entry was compared",
     ("kitaru/runtime/journal/blobs.py", "store_value"): "it was written by this call",
     ("kitaru/runtime/steps/modules.py", "leave_checkouts"): "pip wrote it, for a dry run",
