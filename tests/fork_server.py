@@ -1,6 +1,6 @@
 """The process that commands of `tests.forks` are forked from.
 
-usage: python -m tests.fork_server KIND ADDRESS SERVERS
+usage: python -m tests.fork_server KIND ADDRESS SERVERS [MODULE ...]
 
 It never runs a thread, because a fork has only one thread. It reads its standard input only to
 detect the end of the process that started it.
@@ -30,7 +30,7 @@ import types
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -207,7 +207,7 @@ def _code(code: Any) -> int:
     return 1
 
 
-def prepare_commands(_folder: Path) -> None:
+def prepare_commands(_folder: Path, _modules: Sequence[str]) -> None:
     """Import and compile now what a command imports or compiles at its first use."""
     for name in PACKAGES:
         _import_all(name)
@@ -231,7 +231,7 @@ def _import_all(name: str) -> None:
             _import_all(found.name)
 
 
-def prepare_steps(folder: Path) -> None:
+def prepare_steps(folder: Path, modules: Sequence[str]) -> None:
     """Import the dependencies of a step, and Kitaru for steps whose copy of it is the same.
 
     A bundle contains a copy of Kitaru, and a step must import that copy. Compiling it and running
@@ -240,9 +240,10 @@ def prepare_steps(folder: Path) -> None:
     listed = subprocess.run(
         [sys.executable, "-c", STEP], capture_output=True, text=True, check=True
     ).stdout.split()
-    for name in listed:
+    for name in (*listed, *modules):
         if name.split(".")[0] not in ("__main__", "kitaru"):
             importlib.import_module(name)
+    assert threading.active_count() == 1, threading.enumerate()
     Prepared([name for name in listed if name.split(".")[0] == "kitaru"]).install()
     Linked(folder / "linked").install()
 
@@ -426,10 +427,10 @@ class Linked:
         zipfile.ZipFile.extractall = extractall  # type: ignore[assignment,method-assign]
 
 
-def start(kind: str, address: str, known: str) -> None:
+def start(kind: str, address: str, known: str, *modules: str) -> None:
     """Import the modules for a kind of command, then serve until the parent process ends."""
     forks.servers.update(json.loads(known))
-    {"step": prepare_steps, "command": prepare_commands}[kind](Path(address).parent)
+    {"step": prepare_steps, "command": prepare_commands}[kind](Path(address).parent, modules)
     try:
         serve(address)
     finally:

@@ -45,6 +45,8 @@ main({address!r}, {python!r})
 """
 
 servers: dict[str, str] = {}
+# Modules of the flows of this run that take long to import: the forks of steps have imported them.
+preloaded: list[str] = []
 # The server processes that this process started.
 pids: list[int] = []
 _starting = threading.RLock()
@@ -167,7 +169,8 @@ def _started(kind: str) -> str:
     shell.chmod(0o755)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.fork_server", kind, path, json.dumps(servers)],
+        [sys.executable, "-m", "tests.fork_server", kind, path, json.dumps(servers),
+         *preloaded],
         cwd=ROOT, env={**kept, "PYTHONHASHSEED": SEED},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip

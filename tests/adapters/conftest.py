@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests import forks
+
 # The folder of the tests of each such harness, and the module that it needs.
 _NEEDS = {
     "claude_agent_sdk": "claude_agent_sdk",
@@ -21,6 +23,7 @@ def _is_absent(module: str) -> bool:
 
 
 _FOLDERS = {Path(__file__).parent / folder: module for folder, module in _NEEDS.items()}
+forks.preloaded += [module for module in _FOLDERS.values() if not _is_absent(module)]
 collect_ignore = [str(folder) for folder, module in _FOLDERS.items() if _is_absent(module)]
 if not any(folder.is_dir() for folder in _FOLDERS):
     # A test without parameters counts as skipped.

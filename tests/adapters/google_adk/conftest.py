@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests import forks
 from tests.adapters.common import traces
 
 __all__ = ["traces"]
+
+# `google.adk` imports its modules at their first use.
+forks.preloaded += ["google.adk.apps", "google.adk.runners"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
