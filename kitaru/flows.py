@@ -143,6 +143,8 @@ def flow(
             `queue`, `cancel` or `allow`.
         catchup: which ticks start that no dispatcher decided in time: `none`, `last` (default) or
             `all`.
+        schedule_by: who starts the flow: a `dispatcher` (default), or the `target`, through a
+            schedule of its own that the build contains.
 
     Raises:
         UsageError: the function is a generator, or an option is wrong.

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.engine.local_children import RunningChild
     from kitaru.runtime.executions.replay import Changes
     from kitaru.stores.base import Store
-    from kitaru.wire.cron import Catchup, Overlap
+    from kitaru.wire.cron import Catchup, Overlap, ScheduleBy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,6 +80,7 @@ class FlowOptions(TypedDict, total=False):
     timezone: str | None
     overlap: Overlap | None
     catchup: Catchup | None
+    schedule_by: ScheduleBy | None
 
 
 class RunOptions(TypedDict, total=False):
@@ -137,6 +138,7 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         timezone: str | None = None,
         overlap: Overlap | None = None,
         catchup: Catchup | None = None,
+        schedule_by: ScheduleBy | None = None,
     ) -> None:
         _check_function(function)
         update_wrapper(self, function)
@@ -146,7 +148,7 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         check_option("@flow", "name", name, str)
         check_option("@flow", "cache", cache, bool)
         check_option("@flow", "stack", stack, str)
-        _check_schedule(schedule, timezone, overlap, catchup)
+        _check_schedule(schedule, timezone, overlap, catchup, schedule_by)
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)
@@ -601,15 +603,18 @@ def _check_function(function: Callable[..., Any]) -> None:
         )
 
 
-def _check_schedule(schedule: Any, timezone: Any, overlap: Any, catchup: Any) -> None:
+def _check_schedule(
+    schedule: Any, timezone: Any, overlap: Any, catchup: Any, schedule_by: Any
+) -> None:
     # The compiler reads the cron expression and the zone. An execution does not depend on them.
     check_option("@flow", "schedule", schedule, str)
     check_option("@flow", "timezone", timezone, str)
-    if (overlap, catchup) != (None, None):
-        from kitaru.wire.cron import check_catchup, check_overlap
+    if (overlap, catchup, schedule_by) != (None, None, None):
+        from kitaru.wire.cron import check_catchup, check_overlap, check_schedule_by
 
         check_overlap("skip" if overlap is None else overlap)
         check_catchup("last" if catchup is None else catchup)
+        check_schedule_by("dispatcher" if schedule_by is None else schedule_by)
 
 
 def _file(function: Callable[..., Any], module: str) -> str:

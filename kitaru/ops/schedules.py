@@ -50,6 +50,7 @@ from kitaru.wire.cron import (
     newest_instants,
     next_instant,
 )
+from kitaru.wire.ids import scheduled_execution_id
 from kitaru.wire.names import suggestion
 from kitaru.wire.records import ExecutionRecord, LaunchRecord, ScheduleEntry
 from kitaru.wire.structs import replace
@@ -413,8 +414,7 @@ def _start(store: Store, entry: ScheduleEntry) -> ScheduleEntry:
         _checked_inputs(store, found, entry.inputs)
     except (NotFound, InputError) as error:
         return replace(entry, decision="fail", why=error.message, cancels="")
-    compact = entry.instant[:16].replace("-", "").replace(":", "").lower()
-    exec_id = f"{entry.schedule}-{compact}z"
+    exec_id = scheduled_execution_id(entry.schedule, entry.instant)
     return replace(entry, decision="start", deployment=found.number, exec_id=exec_id, run=exec_id)
 
 
@@ -600,9 +600,9 @@ def _checked_inputs(store: Store, found: Deployment, inputs: Mapping[str, Any]) 
 
 
 def _declared(store: Store, version: Deployment, id: str) -> ScheduleEntry | None:
-    """Return the definition that a version declares, None without a schedule."""
+    """Return the definition that a version declares, None if no dispatcher starts it."""
     declared = plan_of(store, version).schedule
-    if declared is None:
+    if declared is None or declared.by == "target":
         return None
     return ScheduleEntry(
         schedule=id, number=0, kind="change", at="", last="", status="active", flow=version.flow,

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=str)
 Overlap = Literal["skip", "queue", "cancel", "allow"]
 Catchup = Literal["none", "last", "all"]
+ScheduleBy = Literal["dispatcher", "target"]
 OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "cancel", "allow")
 CATCHUPS: tuple[Catchup, ...] = ("none", "last", "all")
+STARTERS: tuple[ScheduleBy, ...] = ("dispatcher", "target")
 
 _FIELDS = ("minute", "hour", "day of month", "month", "day of week")
 # Number of values of each field.
@@ -112,6 +114,11 @@ def check_overlap(policy: Any) -> Overlap:
 def check_catchup(policy: Any) -> Catchup:
     """Return the policy for missed ticks. Raise UsageError if it does not exist."""
     return _one_of("catchup", policy, CATCHUPS)
+
+
+def check_schedule_by(name: Any) -> ScheduleBy:
+    """Return who starts the runs of a schedule. Raise UsageError if unknown."""
+    return _one_of("schedule_by", name, STARTERS)
 
 
 def _one_of(name: str, policy: Any, allowed: Sequence[P]) -> P:

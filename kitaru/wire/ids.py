@@ -19,6 +19,8 @@ MAX_KEY = 200
 # Crockford's alphabet: in ASCII order, without letters that are easily mistaken for digits.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _EXECUTION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_INSTANT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}[0-9:.]*Z"
+_SCHEDULED = re.compile(rf"schedule:([a-z0-9][a-z0-9-]{{0,39}}):({_INSTANT})", re.ASCII)
 _NUMBERED = re.compile(r"(.+)_([2-9]|[1-9][0-9]+)", re.ASCII)
 
 # What no id of a call starts with: a scope, and the numbers that `Counters.restart` has dropped.
@@ -95,6 +97,34 @@ def child_execution_id(exec_id: str, invocation: str) -> str:
     digest = hashlib.sha256(canonical.dumps([exec_id, invocation])).digest()
     text = "".join(_ALPHABET[byte & 31] for byte in digest[:17])
     return f"{text[:8]}-{text[8:]}"
+
+
+def scheduled_execution_id(schedule: str, instant: str) -> str:
+    """Return the id of the execution that a schedule starts at an instant, to the minute.
+
+    Example:
+        >>> scheduled_execution_id("report", "2026-12-01T01:00:00Z")
+        'report-20261201t0100z'
+    """
+    compact = instant[:16].replace("-", "").replace(":", "").lower()
+    return f"{schedule}-{compact}z"
+
+
+def named_execution_id(text: str) -> str:
+    """Return the execution id that a run was started with.
+
+    A service that starts runs by schedule can only pass on the instant as it writes it. So it
+    passes `schedule:NAME:INSTANT`, which names the same execution however often it starts.
+
+    Raises:
+        UsageError: it is not a valid execution id.
+
+    Example:
+        >>> named_execution_id("schedule:report:2026-12-01T01:00:00Z")
+        'report-20261201t0100z'
+    """
+    found = _SCHEDULED.fullmatch(text)
+    return check_execution_id(scheduled_execution_id(found[1], found[2]) if found else text)
 
 
 def idempotency_key(exec_id: str, invocation: str) -> str:

@@ -236,6 +236,7 @@ class PlannedSchedule(Struct):
     timezone: str
     overlap: Literal["skip", "queue", "cancel", "allow"]
     catchup: Literal["none", "last", "all"]
+    by: Literal["dispatcher", "target"] = "dispatcher"
 
 
 class Plan(Struct):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kitaru_compiler.cut.profile import Profile
 
+from kitaru.wire.cron import Catchup, Overlap
 from kitaru.wire.plan import Plan, Span, Step
 from kitaru.wire.records import ExecutionRecord
 from kitaru.wire.structs import Struct, field
@@ -161,6 +162,21 @@ class HasEnded(Protocol):
     def __call__(self, run: str, options: Mapping[str, str]) -> bool: ...
 
 
+class Schedules(Struct):
+    """What a service can do that starts runs by schedule itself.
+
+    `name` is what the service calls its schedule, and `file` the file of a build that contains it.
+    `overlap` and `catchup` are the policies of `@flow` that it follows. With `ends_at_waits`, a run
+    ends at a wait, so that the service does not notice that its execution has not ended.
+    """
+
+    name: str
+    file: str
+    overlap: tuple[Overlap, ...]
+    catchup: tuple[Catchup, ...]
+    ends_at_waits: bool = False
+
+
 class Target(Struct):
     """The back end for an orchestrator.
 
@@ -177,8 +193,8 @@ class Target(Struct):
     `answered_by_token` means that `answered` finds the token of a waiting run in the `store`, one
     of its options. `unit` is what a step becomes, in the words of the orchestrator. `starts`
     returns how many containers of a plan start in a row at most, and how many of them find nothing
-    to do; without it, conditions start only the steps of the path. `schedule_option` is the option
-    with which the orchestrator itself starts runs by schedule, empty without one.
+    to do; without it, conditions start only the steps of the path. `schedules` is what the service
+    can do that starts runs by schedule, None if it does not.
     """
 
     name: str
@@ -202,4 +218,4 @@ class Target(Struct):
     answered_by_token: bool = False
     unit: str = "container"
     starts: Callable[[Plan], tuple[int, int]] | None = None
-    schedule_option: str = ""
+    schedules: Schedules | None = None

@@ -30,7 +30,7 @@ from kitaru_targets import (
     sourcemap,
 )
 from kitaru_targets.base import ContainerSpec, Emission, Target, Transport
-from kitaru_targets.common import node_names, parameters
+from kitaru_targets.common import node_names, parameters, schedules
 
 
 class _Travel(Protocol):
@@ -239,6 +239,7 @@ def _make(
         execution=execution,
     )
     wiring = replace(wiring, about=about.about(plan, sources, options))
+    schedules.check(plan, target, wiring)
     emission = target.emit(plan, wiring)
     _check(target, emission)
     files = written | {target.document: emission.text.encode(), "bundle.zip": data}
@@ -333,6 +334,7 @@ def _documents(
         "asks": emission.asks,
         "beside": sorted(emission.files),
         "options": plan.options,
+        "schedule": schedules.native(plan, wiring),
         "steps": [step.name for step in plan.steps],
     }
     return {

@@ -26,7 +26,7 @@ runtime does it."""
 class Capability:
     """A capability that a target has or lacks; in both cases `how` describes the behaviour.
 
-    `needs` is the project's option for the target that enables it.
+    `needs` is the option that enables it.
     """
 
     name: str
@@ -57,14 +57,26 @@ def capabilities(target: Target) -> tuple[Capability, ...]:
 
 
 def _schedules(target: Target) -> Capability:
-    option = target.schedule_option
-    how = f"With the option `{option}`, {_NATIVE} {_DISPATCHED}" if option else _DISPATCHED
-    return Capability("schedules", bool(option), how, option)
+    can = target.schedules
+    if can is None:
+        return Capability("schedules", native=False, how=_DISPATCHED)
+    overlap, catchup = (
+        ", ".join(f"`{one}`" for one in these) for these in (can.overlap, can.catchup)
+    )
+    allow = ", with waits only `allow`" if can.ends_at_waits and len(can.overlap) > 1 else ""
+    native = (
+        f"With `{_BY_TARGET}`, {can.name} in `{can.file}` starts the version whose document it "
+        f"has. Overlap: {overlap}{allow}. Catch-up: {catchup}."
+    )
+    return Capability(
+        "schedules",
+        native=True,
+        how=f"{native} Without it, a dispatcher starts the flow.",
+        needs=_BY_TARGET,
+    )
 
 
-_NATIVE = (
-    "the orchestrator starts the version whose document it has, without time zone or catch-up."
-)
+_BY_TARGET = 'schedule_by="target"'
 _DISPATCHED = (
     "A dispatcher starts the schedules of `@flow` and of `kitaru schedule`, each tick once, and "
     "follows the tag."

@@ -79,7 +79,7 @@ def get(name: str) -> Target:
         answered_by_token=getattr(submit, "ANSWERED_BY_TOKEN", False),
         starts=getattr(emit, "starts", None),
         unit=getattr(profile, "UNIT", "container"),
-        schedule_option=getattr(profile, "SCHEDULE_OPTION", ""),
+        schedules=getattr(profile, "SCHEDULES", None),
     )
 
 

@@ -514,13 +514,3 @@ def test_a_declared_schedule_is_checked_when_it_is_compiled(
     with pytest.raises(UsageError) as caught:
         KitaruClient(store).compile(declared(tmp_path, options, parameters), "vertex")
     assert why in caught.value.message and caught.value.help
-
-
-def test_a_flow_that_airflow_would_start_as_well_is_refused(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = declared(tmp_path, NIGHTLY)
-    (tmp_path / "pyproject.toml").write_text('[tool.kitaru.airflow]\nschedule = "@daily"\n')
-    with pytest.raises(UsageError, match="would start twice"):
-        KitaruClient(store).compile(path, "airflow")

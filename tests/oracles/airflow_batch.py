@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import DataInterval, TimeRestriction
+from airflow.timetables.trigger import CronTriggerTimetable
 from serving import serve
 
 
@@ -55,11 +58,35 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "problems": [],
         "dag": dag.dag_id,
-        "schedule": dag.schedule,
+        "schedule": schedule(DagSerialization.from_dict(kept)),
         "tasks": [[t.task_id, t.task_type, sorted(t.downstream_task_ids)] for t in dag.tasks],
         "params": params,
         "bytes": len(json.dumps(kept)),
         "again": kept == again,
+    }
+
+
+def schedule(dag: Any) -> Any:
+    """Return what the scheduler does with a DAG that starts by itself, None for others."""
+    timetable = dag.timetable
+    if not isinstance(timetable, CronTriggerTimetable):
+        return None
+    restriction = TimeRestriction(dag.start_date, None, dag.catchup)
+    began = datetime.now(UTC)
+    first = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=restriction)
+    ticks, last = [], datetime(2026, 10, 24, 0, tzinfo=UTC)
+    for _ in range(2):
+        found = timetable.next_dagrun_info(
+            last_automated_data_interval=DataInterval.exact(last),
+            restriction=TimeRestriction(None, None, catchup=True),
+        )
+        last = found.run_after
+        ticks.append(last.isoformat())
+    return {
+        "summary": timetable.summary,
+        "most_runs": dag.max_active_runs,
+        "starts_in_the_past": first.run_after < began,
+        "ticks": ticks,
     }
 
 

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hera.workflows.models import Workflow, WorkflowTemplate
+from hera.workflows.models import CronWorkflow, Workflow, WorkflowTemplate
 from serving import serve
 
-MODELS = {"WorkflowTemplate": WorkflowTemplate, "Workflow": Workflow}
+MODELS = {
+    "CronWorkflow": CronWorkflow,
+    "WorkflowTemplate": WorkflowTemplate,
+    "Workflow": Workflow,
+}
 
 
 def main() -> None:

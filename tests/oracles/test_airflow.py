@@ -13,7 +13,7 @@ from kitaru_targets import build, registry
 from kitaru_targets.airflow import dag_file
 from kitaru_targets.base import ContainerSpec
 
-from kitaru.wire.plan import Plan
+from kitaru.wire.plan import Plan, PlannedSchedule
 from tests.field.test_field import FLOWS
 from tests.oracles.ask import ask
 from tests.oracles.test_flows import CASES
@@ -73,8 +73,10 @@ def others(folder: Path) -> Iterator[tuple[str, Job]]:
     made = plan(PROGRAMS["line"], parameters=PARAMETERS)
     write(folder / "refused.py", made)
     yield "refused", Job(folder / "refused.py", {"topic": "x", "rounds": "many"})
-    options = {"schedule": "0 7 * * 1", "pool": "models", "namespace": "flows"}
-    made = plan(PROGRAMS["line"], parameters=PARAMETERS[1:]).replace(options=options)
+    options = {"pool": "models", "namespace": "flows"}
+    daily = PlannedSchedule("0 2 * * *", "Europe/Berlin", "queue", "last", "target")
+    made = plan(PROGRAMS["line"], parameters=PARAMETERS[1:])
+    made = made.replace(options=options, schedule=daily)
     write(folder / "schedule.py", made)
     yield "schedule", Job(folder / "schedule.py", {})
     options = {
@@ -130,7 +132,14 @@ def test_airflow_reads_every_shape(said: dict[str, Said]) -> None:
 
 def test_airflow_takes_a_schedule_and_a_pool(said: dict[str, Said]) -> None:
     _, answer = said["others"]["schedule"]
-    assert answer["problems"] == [] and answer["schedule"] == "0 7 * * 1"
+    assert answer["problems"] == []
+    # At 02:00 in Berlin. Of the two on the day on which the clock repeats it, the second.
+    assert answer["schedule"] == {
+        "summary": "0 2 * * *",
+        "most_runs": 1,
+        "starts_in_the_past": False,
+        "ticks": ["2026-10-25T01:00:00+00:00", "2026-10-26T01:00:00+00:00"],
+    }
 
 
 def test_airflow_takes_the_settings_of_pods(said: dict[str, Said]) -> None:

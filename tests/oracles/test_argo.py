@@ -14,6 +14,7 @@ from tests.oracles.ask import ask
 from tests.oracles.test_shapes import PARAMETERS, PROGRAMS, emit
 from tests.targets.programs import WIRING, Do, plan
 from tests.targets.test_argo import ASKS, WHOLE
+from tests.targets.test_native_schedules import compiled
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +51,11 @@ def test_hera_takes_the_run_that_is_started(tmp_path: Path) -> None:
     run = tmp_path / "run.yaml"
     run.write_text(yaml.dump(submit.workflow(template, metadata, given)))
     assert problems(run) == [[]]
+
+
+def test_hera_takes_the_schedule(tmp_path: Path) -> None:
+    made = compiled(tmp_path, "argo")
+    assert problems(made.directory / "schedule.yaml") == [[]]
 
 
 def test_hera_finds_what_our_check_finds_among_fields_and_types(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.oracles.test_flows import builds
 from tests.oracles.test_shapes import PARAMETERS, PROGRAMS
 from tests.oracles.test_submit import BIND, Calls
 from tests.targets.programs import WIRING, plan
+from tests.targets.test_native_schedules import compiled
 
 TARGET = registry.get("azureml")
 OPTIONS = {
@@ -83,6 +84,17 @@ def test_the_sdk_finds_what_is_wrong_and_we_find_what_it_does_not(tmp_path: Path
     seen = {name: bool(answer["problems"]) for name, answer in zip(wrong, answers, strict=True)}
     assert seen["seen"], json.dumps(seen)
     assert not seen["not seen"] and not seen["not seen either"], json.dumps(seen)
+
+
+def test_the_sdk_reads_the_schedule_and_its_job(tmp_path: Path) -> None:
+    made = compiled(tmp_path, "azureml", zone="UTC")
+    path = str(made.directory / "schedule.yaml")
+    (found,) = ask("azureml", [{"path": path, "is_schedule": True}])
+    assert found == {
+        "problems": [],
+        "trigger": ["Cron", "0 2 * * MON-FRI", "UTC"],
+        "steps": ["count"],
+    }
 
 
 def test_a_submission_calls_the_sdk_as_it_can_be_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_the_schemas_accept_every_document_and_not_each_fault(tmp_path: Path) ->
             assert validate_setup(texts[-1]) == []
             texts.append(roles(made))
     texts.append(compiled(tmp_path, "kubernetes", settings("kubernetes", POD)).document.read_text())
-    texts.append(TARGET.emit(plan((Do("a"),), options=DAILY), WIRING).files[SETUP])
+    texts.append(TARGET.emit(plan((Do("a"),)).replace(schedule=DAILY), WIRING).files[SETUP])
     found = ask("kubernetes", [{"text": text} for text in texts])
     assert [one["problems"] for one in found] == [[]] * len(texts)
 

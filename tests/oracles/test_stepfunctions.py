@@ -24,9 +24,10 @@ from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
 from kitaru_targets.stepfunctions import emit
 from kitaru_targets.stepfunctions.profile import TASK_DEFINITION
-from kitaru_targets.upload import submit
+from kitaru_targets.upload import submit, upload
 
 from kitaru.client import KitaruClient
+from kitaru.ops.compile import compile, request
 from kitaru.stores import open_store
 from kitaru.view import ExecutionView
 from tests import forks
@@ -35,6 +36,7 @@ from tests.oracles.test_flows import CASES, Case, kitaru, locally, meaning
 from tests.oracles.test_sagemaker import answer
 from tests.oracles.test_shapes import PARAMETERS, PROGRAMS
 from tests.targets.programs import WIRING, plan
+from tests.targets.test_native_schedules import PROJECT
 from tests.targets.test_stepfunctions import OPTIONS
 from tests.waiting import wait_until
 
@@ -260,6 +262,69 @@ def written(folder: Path) -> list[Path]:
             path = paths[text] = folder / f"{name}-{kind}.json"
             path.write_text(text)
     return [*paths.values()]
+
+
+SCHEDULED = """
+import os
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def count(days: int) -> int:
+    with open(os.environ["MARKS_OF_FLOW"], "a") as file:
+        file.write("count\\n")
+    return days
+
+
+@flow(schedule="0 2 * * *", timezone="Europe/Berlin", overlap="allow", catchup="all",
+      schedule_by="target")
+def nightly(days: int = 7) -> int:
+    return count(days)
+"""
+
+
+def test_a_tick_that_starts_twice_has_one_effect(
+    tmp_path: Path, aws: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EventBridge Scheduler may call its target twice: moto stores it, and this test calls."""
+    import boto3
+
+    marks = tmp_path / "marks"
+    monkeypatch.setenv("MARKS_OF_FLOW", str(marks))
+    (tmp_path / "pyproject.toml").write_text(
+        PROJECT.replace("subnet-0a", aws.network["subnets"]).replace(
+            "sg-0a", aws.network["security_groups"]
+        )
+    )
+    (tmp_path / "nightly.py").write_text(SCHEDULED)
+    url = "s3://bucket/nightly"
+    asked = request(
+        str(tmp_path / "nightly.py"), target="stepfunctions", directory=tmp_path / "out", store=url
+    )
+    built = compile(asked).build
+    upload(built, open_store(url))
+    machines = boto3.client("stepfunctions", region_name="us-east-1")
+    scheduler = boto3.client("scheduler", region_name="us-east-1")
+    aws.ecs.register_task_definition(**json.loads(built.read(TASK_DEFINITION)))
+    definition = built.document.read_text()
+    machines.create_state_machine(name="nightly", definition=definition, roleArn=ROLE)
+    scheduler.create_schedule(**json.loads(built.read("schedule.json")))
+    target = scheduler.get_schedule(Name="nightly")["Target"]
+    given = target["Input"].replace("<aws.scheduler.scheduled-time>", "2026-12-01T01:00:00Z")
+    runs = [
+        machines.start_execution(stateMachineArn=target["Arn"], input=given)["executionArn"]
+        for _ in range(2)
+    ]
+
+    def ended() -> bool:
+        found = [machines.describe_execution(executionArn=run)["status"] for run in runs]
+        return "RUNNING" not in found
+
+    wait_until(lambda: seldom(ended), seconds=240)
+    view = KitaruClient(url).executions.get("nightly-20261201t0100z")
+    assert view.status == "completed" and view.result == 7
+    assert marks.read_text() == "count\n", "its code ran once"
+    assert [one.exec_id for one in KitaruClient(url).executions.list()] == [view.exec_id]
 
 
 def test_validators_accept_every_shape(tmp_path: Path) -> None:

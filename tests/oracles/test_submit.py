@@ -13,6 +13,7 @@ import pytest
 from kitaru_targets import registry
 
 from kitaru.errors import EnvironmentFailure, UsageError
+from tests.targets.test_native_schedules import compiled
 
 from .ask import python
 
@@ -107,3 +108,13 @@ def test_a_service_that_refuses_is_an_environment_failure(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "kfp", module)
     with pytest.raises(EnvironmentFailure, match="nobody there"):
         registry.get("kubeflow").submit(str(Path("pipeline.yaml")), {}, {})
+
+
+def test_vertex_creates_a_schedule_from_its_options(tmp_path: Path) -> None:
+    made = compiled(tmp_path, "vertex", overlap="queue")
+    options = [*json.loads(made.read("schedule.json")), "service_account"]
+    asked = json.dumps([["google.cloud.aiplatform:PipelineJob.create_schedule", options]])
+    done = subprocess.run(
+        [python("vertex"), "-W", "ignore", "-c", BIND, asked], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

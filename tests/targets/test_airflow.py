@@ -169,17 +169,12 @@ def test_the_same_plan_gives_the_same_bytes(make: Make) -> None:
 
 
 def test_the_project_says_how_airflow_runs_it() -> None:
-    given = {"pool": "llm", "schedule": "@daily", "namespace": "flows"}
+    given = {"pool": "llm", "namespace": "flows"}
     document = dag_file.read(emit(plan((Do("a"),)).replace(options=given), WIRING))
-    assert document.dag["schedule"] == "@daily"
     assert document.flow["options"]["pool"] == "llm"
     assert document.flow["pod"] == {"image": "python:3.11-slim", "namespace": "flows"}
     with pytest.raises(UsageError, match="no option 'colour'"):
         TARGET.emit(plan((Do("a"),)).replace(options={"colour": "red"}), WIRING)
-    text = Parameter("topic", "keyword_only", "str", "str", True, False)
-    needy = plan((Do("a"),), parameters=(text,)).replace(options=given)
-    with pytest.raises(UsageError, match=r"flow\.py:8: .* by schedule is given no topic"):
-        TARGET.emit(needy, WIRING)
 
 
 def test_options_stand_in_the_projects_file(make: Make, tmp_path: Path) -> None:
@@ -266,7 +261,7 @@ def hostile(text: str) -> str:
     place = replace(span(10), file=f"{text}.py")
     made = plan(PROGRAM, parameters=given)
     steps = tuple(replace(step, span=place) for step in made.steps)
-    options = dict.fromkeys(("namespace", "pool", "schedule", "service_account_name"), text)
+    options = dict.fromkeys(("namespace", "pool", "service_account_name"), text)
     made = made.replace(
         steps=steps, file=place.file, doc=text, models={text: text}, options=options
     )
@@ -375,7 +370,17 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     "a default of another type": ("Param('sqlite:/tmp/x.db'", "Param(7", "default of kitaru_store"),
     "an input that is no parameter": ("['topic']", "['topic', 'other']", "other is missing"),
     "inputs of a later step": ("doc='flow.py:30'", "inputs=['topic']", "is not the first"),
-    "a schedule that gives no input": ("schedule=None", "schedule='@daily'", "is given no topic"),
+    "a schedule that gives no input": (
+        "schedule=None",
+        "schedule={'cron': '0 7 * * *', 'timezone': 'UTC', 'one_at_a_time': True}",
+        "is given no topic",
+    ),
+    "a schedule as a text": ("schedule=None", "schedule='@daily'", "not one that the module reads"),
+    "a schedule in no zone": (
+        "schedule=None",
+        "schedule={'cron': '0 7 * * *', 'timezone': 'Mars', 'one_at_a_time': True}",
+        "'Mars' is not a time zone",
+    ),
     "a variable that is no text": ("'PYTHONHASHSEED': '0'", "'PYTHONHASHSEED': 0", "is no text"),
 }
 

@@ -22,7 +22,7 @@ from kitaru.client import KitaruClient
 from kitaru.errors import EnvironmentFailure, InputError, UsageError
 from kitaru.ops.compile import compile, request
 from kitaru.stores import open_store
-from kitaru.wire.plan import Parameter, Resources
+from kitaru.wire.plan import Parameter, PlannedSchedule, Resources
 
 from .conftest import REVIEW, Make
 from .programs import WIRING, Do, plan
@@ -145,38 +145,17 @@ def test_a_variable_with_another_meaning_is_refused() -> None:
         TARGET.emit(plan((Do("a"),)), wiring)
 
 
-DAILY = {"schedule": "0 7 * * mon-fri", "time_zone": "Europe/Berlin"}
+DAILY = PlannedSchedule("0 7 * * MON-FRI", "Europe/Berlin", "skip", "last", "target")
 
 
-def test_a_schedule_is_a_cron_job_that_runs_the_same_job() -> None:
-    emission = TARGET.emit(plan((Do("a"),), options=DAILY).replace(flow="f" * 90), WIRING)
-    assert validate_setup(emission.files[SETUP]) == []
-    *_, cron_job = read.parse_all(emission.files[SETUP])
-    spec = cron_job["spec"]
-    assert (spec["schedule"], spec["timeZone"]) == ("0 7 * * MON-FRI", "Europe/Berlin")
-    assert spec["jobTemplate"]["spec"] == read.parse(emission.text)["spec"]
+def test_a_schedule_is_a_cron_job_that_the_check_knows() -> None:
+    made = plan((Do("a"),)).replace(flow="f" * 90, schedule=DAILY)
+    setup = TARGET.emit(made, WIRING).files[SETUP]
+    assert validate_setup(setup) == []
+    *_, cron_job = read.parse_all(setup)
     assert cron_job["metadata"]["name"] == "f" * 52
-    residual = replace(WIRING, execution="e-1")
-    rest = TARGET.emit(plan((Do("a"),), options=DAILY), residual).files[SETUP]
-    assert "CronJob" not in rest
     for old, new in (("MON-FRI", "MON#2"), ("Europe/Berlin", "Mars/Base"), ("flow", "other")):
-        assert validate_setup(emission.files[SETUP].replace(old, new)), new
-
-
-@pytest.mark.parametrize("text", ["every day", "0 7 * *", "0 7 L * *", "0 7 * * 7", "0 7 31 2 *"])
-def test_a_schedule_that_kubernetes_does_not_read_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="cron expression"):
-        TARGET.emit(plan((Do("a"),), options={"schedule": text}), WIRING)
-
-
-def test_a_scheduled_run_has_a_store_and_every_input() -> None:
-    topic = Parameter("topic", "keyword_only", "str", "str", True, False, None)
-    for made, wiring in (
-        (plan((Do("a"),), options=DAILY, parameters=(topic,)), WIRING),
-        (plan((Do("a"),), options=DAILY), replace(WIRING, store="")),
-    ):
-        with pytest.raises(UsageError, match="by schedule is given no"):
-            TARGET.emit(made, wiring)
+        assert validate_setup(setup.replace(old, new)), new
 
 
 def test_amounts_are_written_as_kubernetes_reads_them() -> None:

@@ -7,7 +7,7 @@ from kitaru.wire.cron import check_cron, check_timezone
 from kitaru.wire.plan import PlannedSchedule
 from kitaru_compiler.frontend.flows import FlowDefinition, literal_of, parameters
 
-_OPTIONS = ("schedule", "timezone", "overlap", "catchup")
+_OPTIONS = ("schedule", "timezone", "overlap", "catchup", "schedule_by")
 
 
 def schedule_of(flow: FlowDefinition) -> PlannedSchedule | None:
@@ -53,6 +53,7 @@ def schedule_of(flow: FlowDefinition) -> PlannedSchedule | None:
         given.get("timezone", "UTC"),
         given.get("overlap", "skip"),  # type: ignore[arg-type]
         given.get("catchup", "last"),  # type: ignore[arg-type]
+        given.get("schedule_by", "dispatcher"),  # type: ignore[arg-type]
     )
 
 

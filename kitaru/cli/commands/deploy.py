@@ -106,6 +106,11 @@ def _show(done: Deployed, opened: Store, store: str | None, output: Output) -> N
     output.say(f"\n{label('deployed', 'green')} {flow} {made.version}, {tags}")
     named = flow if DEFAULT_TAG in made.tags else f"{flow}@{made.version}"
     output.say(f"invoke   kitaru invoke {named}{example_inputs(compiled.plan)}{where}")
+    planned = compiled.plan.schedule
+    if planned is not None and planned.by == "target":
+        title = compiled.target.title
+        output.say(f"schedule {title} starts it; create or update the schedule as in DEPLOY.md of")
+        output.say(f"         kitaru compile {compiled.plan.file}:{flow} -t {made.target}")
     if made.target == LOCAL and not store:
         output.say(f"from another directory, add: --store {opened.url}")
     if DEFAULT_TAG not in made.tags:

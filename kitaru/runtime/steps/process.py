@@ -22,7 +22,7 @@ from kitaru.runtime.steps.control_flow import END, StepStatus
 from kitaru.runtime.steps.inputs import InputSource
 from kitaru.runtime.telemetry import logs, spans
 from kitaru.stores import open_store
-from kitaru.wire.ids import check_execution_id, execution_id_of
+from kitaru.wire.ids import execution_id_of, named_execution_id
 from kitaru.wire.printable import visible
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.redaction import redacted
@@ -68,7 +68,7 @@ class Request(Struct):
 
     @property
     def exec_id(self) -> str:
-        return check_execution_id(self.execution or execution_id_of(self.run))
+        return named_execution_id(self.execution or execution_id_of(self.run))
 
     def publish(
         self,

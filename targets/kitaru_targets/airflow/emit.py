@@ -8,14 +8,21 @@ from typing import Any
 
 from kitaru_templates.render import render
 
-from kitaru.errors import UsageError
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Span, Step, StepItem
 from kitaru.wire.structs import fields_of
 from kitaru_targets import delivery
 from kitaru_targets.airflow import dag_file, module
 from kitaru_targets.airflow.profile import MAX_NAME
 from kitaru_targets.base import ContainerSpec, Emission
-from kitaru_targets.common import branches, chain, kubernetes, options, parameters, variables
+from kitaru_targets.common import (
+    branches,
+    chain,
+    kubernetes,
+    options,
+    parameters,
+    schedules,
+    variables,
+)
 from kitaru_targets.common.node_names import Keys, slug
 from kitaru_targets.common.options import Option
 
@@ -25,7 +32,6 @@ _OF_EVERY_TASK = {"retry_delay": 2.0, "trigger_rule": "none_failed"}
 _ANY = r"(?s:.*)"
 _TASK = {
     "pool": Option("the name of a pool", _ANY),
-    "schedule": Option("a cron expression or a preset such as @daily", _ANY),
 }
 _POD = {
     "namespace": Option("the namespace of the pods", _ANY),
@@ -42,7 +48,7 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     Raises UsageError if a name or value is not valid in the file.
     """
     declared = parameters.declared(plan, wiring.store, wiring.execution)
-    given = _checked(plan, declared)
+    given = _checked(plan)
     pods = bool(wiring.image)
     graph = _Graph(plan, wiring)
     graph.walk(plan.layout, {}, None)
@@ -63,7 +69,7 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
         "pod": pod if pods else {},
         "dag_id": _dag_id(plan.flow),
         "description": f"{plan.flow} at {plan.file}:{plan.line}, compiled by Kitaru {plan.kitaru}",
-        "schedule": given.get("schedule"),
+        "schedule": _schedule(plan, wiring),
         "params": [_param(one) for one in declared],
         "tasks": graph.tasks,
     }
@@ -76,22 +82,22 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     )
 
 
-def _checked(plan: Plan, declared: Sequence[parameters.Declared]) -> dict[str, str]:
+def _checked(plan: Plan) -> dict[str, str]:
     """Return the project's options for Airflow; raise UsageError if they are not valid."""
     options.check("airflow", plan.options, {**_TASK, **_POD, **kubernetes.OPTIONS})
-    if plan.schedule is not None and "schedule" in plan.options:
-        raise UsageError(
-            f"{plan.file}:{plan.line}: {plan.flow} would start twice: @flow and "
-            "[tool.kitaru.airflow] both have a schedule.",
-            help="Remove one. A dispatcher follows that of @flow, Airflow that of the settings.",
-        )
-    needed = [one.name for one in declared if one.default is None]
-    if needed and "schedule" in plan.options:
-        raise UsageError(
-            f"{plan.file}:{plan.line}: a run of {plan.flow} by schedule is given no {needed[0]}",
-            help="give the input a default, and name the store: kitaru compile … --store URL",
-        )
     return plan.options
+
+
+def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, Any] | None:
+    """Return the schedule of the DAG as its module reads it."""
+    planned = schedules.native(plan, wiring)
+    if planned is None:
+        return None
+    return {
+        "cron": planned.cron,
+        "timezone": planned.timezone,
+        "one_at_a_time": planned.overlap == "queue",
+    }
 
 
 def _pod(plan: Plan) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from kitaru_targets.base import Transport
+from kitaru_targets.base import Schedules, Transport
 
 # Steps run in pods if an image is set, otherwise as processes of Airflow's own workers.
 TRANSPORT = Transport(image="", local=True, pods=True)
@@ -18,8 +18,9 @@ MAX_MAPPED = 1_024
 # What a step becomes, in the words of the orchestrator.
 UNIT = "task"
 
-# With it, Airflow itself starts runs.
-SCHEDULE_OPTION = "schedule"
+# A run that waits is still running, so Airflow counts it.
+SCHEDULES = Schedules("the DAG", "dag.py", ("queue", "allow"), ("last",))
+
 PROFILE = Profile(
     name="airflow",
     branches=True,

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+from kitaru.errors import UsageError
 from kitaru.runtime.schema.validate import problem
+from kitaru.wire.cron import check_cron, check_timezone
 from kitaru_targets.airflow import dag_file, module
 from kitaru_targets.airflow.profile import MAX_MAPPED, MAX_NAME
 from kitaru_targets.common import parameters
+from kitaru_targets.common.schedules import service_cron
 
 _ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME}}}", re.ASCII)
 _RETRIES = {"retries", "retry_delay", "retry_exponential_backoff", "max_retry_delay"}
@@ -35,6 +38,7 @@ def validate(text: str) -> list[str]:
             *_groups(document),
             *_ways(document),
             *_params(document),
+            *_schedule(document),
             *_start(document),
         ]
     except (ValueError, KeyError, SyntaxError) as error:
@@ -118,6 +122,20 @@ def _params(document: dag_file.DagFile) -> Iterator[str]:
             yield f"the default of {name}: {reason}"
         if "default" not in param and document.dag["schedule"] is not None:
             yield f"a run by schedule is given no {name}"
+
+
+def _schedule(document: dag_file.DagFile) -> Iterator[str]:
+    schedule = document.dag["schedule"]
+    if schedule is None:
+        return
+    if not isinstance(schedule, dict) or schedule.keys() != {"cron", "timezone", "one_at_a_time"}:
+        yield "the schedule is not one that the module reads"
+        return
+    try:
+        service_cron(check_cron(schedule["cron"]))
+        check_timezone(schedule["timezone"])
+    except UsageError as error:
+        yield f"the schedule: {error.message}"
 
 
 def _start(document: dag_file.DagFile) -> Iterator[str]:

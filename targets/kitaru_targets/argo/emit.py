@@ -20,7 +20,15 @@ from kitaru_targets import delivery
 from kitaru_targets.argo import conditions, dags, profile
 from kitaru_targets.argo.dags import ITEMS, NEXT, ROUND, STATUS, Dag, Task
 from kitaru_targets.base import ContainerSpec, Emission
-from kitaru_targets.common import kubernetes, limits, options, parameters, variables, yaml
+from kitaru_targets.common import (
+    kubernetes,
+    limits,
+    options,
+    parameters,
+    schedules,
+    variables,
+    yaml,
+)
 from kitaru_targets.common.node_names import Keys, slug
 
 API = "argoproj.io/v1alpha1"
@@ -36,6 +44,7 @@ LESS = f"{{{{inputs.parameters.{ROUND}}}}} < {profile.MAX_ROUNDS}"
 # A step that was started wrongly fails in the same way again.
 WORTH_RETRYING = "asInt(lastRetry.exitCode) != 2 && asInt(lastRetry.exitCode) != 3"
 _DIGITS = 8
+_YEAR_SECONDS = 31_536_000
 
 
 def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
@@ -65,7 +74,33 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
         {task.key: task.step.name for task in tasks if task.step},
         {task.key: task.span for task in tasks if task.step is None and task.span},
         tuple(task.key for task in tasks if task.is_wait),
+        _schedule(plan, wiring),
     )
+
+
+def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:
+    """Return the CronWorkflow by the name of its file.
+
+    The controller names a run after the CronWorkflow and the instant, so that a tick has one run.
+    """
+    planned = schedules.native(plan, wiring)
+    if planned is None:
+        return {}
+    name = name_of(plan.flow)
+    late = schedules.LATE_SECONDS if planned.catchup == "none" else _YEAR_SECONDS
+    made = {
+        "apiVersion": API,
+        "kind": "CronWorkflow",
+        "metadata": {"name": name, "labels": {"kitaru.dev/flow": name}},
+        "spec": {
+            "schedules": [planned.cron],
+            "timezone": planned.timezone,
+            "concurrencyPolicy": "Allow" if planned.overlap == "allow" else "Forbid",
+            "startingDeadlineSeconds": late,
+            "workflowSpec": {"workflowTemplateRef": {"name": name}},
+        },
+    }
+    return {profile.SCHEDULE: yaml.dump(made, wiring.about.header)}
 
 
 def name_of(flow: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from kitaru_targets.base import Transport
+from kitaru_targets.base import Schedules, Transport
 from kitaru_targets.common import kubernetes
 from kitaru_targets.common.limits import Limits
 from kitaru_targets.common.options import Option
@@ -37,6 +37,10 @@ OPTIONS = {
         "after how many seconds an ended run is deleted: a whole number", _NUMBER, MAX_SECONDS
     ),
 }
+
+# The file beside the template: the CronWorkflow. A run that waits is still running.
+SCHEDULE = "schedule.yaml"
+SCHEDULES = Schedules("a CronWorkflow", SCHEDULE, ("skip", "allow"), ("last", "none"))
 
 # What a step becomes, in the words of the orchestrator.
 UNIT = "task (one pod)"

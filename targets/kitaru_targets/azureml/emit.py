@@ -12,21 +12,34 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from kitaru.errors import UsageError
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Resources, Step
 from kitaru_targets.azureml.profile import (
     COMPUTE,
+    DOCUMENT,
     ENVIRONMENT,
     IDENTITY,
     LIMITS,
     OPTIONS,
+    SCHEDULE,
     SECONDS,
     TRANSPORT,
 )
 from kitaru_targets.base import ContainerSpec, Emission
-from kitaru_targets.common import chain, limits, options, parameters, shell, variables, yaml
+from kitaru_targets.common import (
+    chain,
+    limits,
+    options,
+    parameters,
+    schedules,
+    shell,
+    variables,
+    yaml,
+)
 from kitaru_targets.common.node_names import Keys
 
 SCHEMA = "https://azuremlschemas.azureedge.net/latest/pipelineJob.schema.json"
+SCHEDULE_SCHEMA = "https://azuremlschemas.azureedge.net/latest/schedule.schema.json"
 # The service sets this variable for every job of a pipeline. Without it the shell stops.
 RUN = '"${AZUREML_ROOT_RUN_ID:?}"'
 OUTCOME = "outcome"
@@ -49,7 +62,31 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     text = yaml.dump(_document(plan, wiring, names), wiring.about.header)
     limits.check_size(plan, text, LIMITS)
     files = {TRANSPORT.beside: program()} if TRANSPORT.beside in wiring.command else {}
+    files |= _schedule(plan, wiring)
     return Emission(text, {key: name for name, key in names.items()}, {}, files=files)
+
+
+def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:
+    """Return the schedule that starts the job, by the name of its file.
+
+    The service has the zones of Windows, of which only UTC has the name and the rules of IANA.
+    """
+    planned = schedules.native(plan, wiring)
+    if planned is None:
+        return {}
+    if planned.timezone != "UTC":
+        raise UsageError(
+            f"{plan.file}:{plan.line}: {plan.flow} has timezone={planned.timezone!r}, and "
+            "schedules of Azure ML have the zones of Windows.",
+            help="Set timezone='UTC', or remove schedule_by: a dispatcher knows the zone.",
+        )
+    made = {
+        "$schema": SCHEDULE_SCHEMA,
+        "name": schedules.schedule_id(plan),
+        "trigger": {"type": "cron", "expression": planned.cron, "time_zone": "UTC"},
+        "create_job": f"./{DOCUMENT}",
+    }
+    return {SCHEDULE: yaml.dump(made, wiring.about.header)}
 
 
 def starts(plan: Plan) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from kitaru_targets.base import Transport
+from kitaru_targets.base import Schedules, Transport
 from kitaru_targets.common.limits import Limits, Machine
 from kitaru_targets.common.options import Option
 
@@ -22,6 +22,10 @@ OPTIONS = {
     IDENTITY: Option("managed, user_identity or aml_token", "managed|user_identity|aml_token"),
     SECONDS: Option("how long a step may run, in seconds: a whole number", "[1-9][0-9]{0,6}"),
 }
+
+# The schedule starts the document in the same folder.
+DOCUMENT, SCHEDULE = "pipeline.yaml", "schedule.yaml"
+SCHEDULES = Schedules("a schedule of Azure ML", SCHEDULE, ("allow",), ("none",))
 
 # What a step becomes, in the words of the orchestrator.
 UNIT = "command job"

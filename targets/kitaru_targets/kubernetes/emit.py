@@ -11,16 +11,21 @@ them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from kitaru.errors import UsageError
 from kitaru.wire import canonical
-from kitaru.wire.cron import check_cron, check_timezone
-from kitaru.wire.plan import OWN_DEFAULT, Plan, Step
+from kitaru.wire.plan import OWN_DEFAULT, Plan, PlannedSchedule, Step
 from kitaru_targets.base import ContainerSpec, Emission
-from kitaru_targets.common import kubernetes, options, parameters, variables, yaml
+from kitaru_targets.common import (
+    kubernetes,
+    options,
+    parameters,
+    schedules,
+    variables,
+    yaml,
+)
 from kitaru_targets.common.node_names import slug
 from kitaru_targets.kubernetes import profile
 from kitaru_targets.kubernetes.job import CONTAINER, INPUT_PREFIX, literal, variable
@@ -39,11 +44,6 @@ _CODE_VARIABLE = "KITARU_CODE"
 _REQUESTS = {"cpu": "500m", "memory": "1Gi"}
 _GRACE_SECONDS = 30
 _MOST_LINES = 200
-# A scheduled run that could not be created within this time is left out.
-_LATE_SECONDS = 3_600
-_CRON_VALUE = r"(?:[0-9]{1,2}|[A-Z]{3})"
-_CRON_PART = rf"(?:\*|{_CRON_VALUE}(?:-{_CRON_VALUE})?)(?:/[0-9]{{1,2}})?"
-_CRON_FIELD = re.compile(rf"{_CRON_PART}(?:,{_CRON_PART})*")
 # Exit codes that another attempt does not change: the flow has failed, or its start is wrong.
 FINAL_CODES = (1, 2)
 
@@ -59,9 +59,8 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     job = _job(plan, wiring, step, program)
     text = yaml.dump(job, (*wiring.about.header, *_reading(plan)))
     objects = [_service_account(plan), *([program] if program else [])]
-    # A residual Job continues one execution, and starts no others.
-    if profile.SCHEDULE in plan.options and not wiring.execution:
-        objects.append(_cron_job(plan, wiring, job))
+    if planned := schedules.native(plan, wiring):
+        objects.append(_cron_job(plan, job, planned))
     setup = "---\n".join(map(yaml.dump, objects))
     first = "# Apply it before the first run: kubectl apply -f setup.yaml\n"
     return Emission(text, {step.name: step.name}, {}, files={SETUP: f"{first}{setup}"})
@@ -263,48 +262,25 @@ def _config_map(plan: Plan, wiring: ContainerSpec) -> dict[str, Any] | None:
     }
 
 
-def _cron_job(plan: Plan, wiring: ContainerSpec, job: Mapping[str, Any]) -> dict[str, Any]:
+def _cron_job(plan: Plan, job: Mapping[str, Any], planned: PlannedSchedule) -> dict[str, Any]:
     """Return the object that starts a run by schedule; it runs the same Job as `job.yaml`.
 
-    Raises UsageError if a scheduled run would have no store, or lack an input.
+    The cluster names a Job after the CronJob and the minute, so that a tick has one Job.
     """
-    declared = parameters.declared(plan, wiring.store)
-    if needed := [one.name for one in declared if one.default is None]:
-        raise UsageError(
-            f"{plan.file}:{plan.line}: a run of {plan.flow} by schedule is given no {needed[0]}",
-            help="Give every input a default, and compile with --store.",
-        )
     metadata = {name: job["metadata"][name] for name in ("labels", "annotations")}
+    late = {"startingDeadlineSeconds": schedules.LATE_SECONDS} if planned.catchup == "none" else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
         "metadata": {"name": _name(plan, MAX_CRON_NAME), **_namespace(plan), **metadata},
         "spec": {
-            "schedule": schedule(plan.options[profile.SCHEDULE]),
-            "timeZone": check_timezone(_chosen(plan, profile.TIME_ZONE)),
-            # A Job that waits for an answer has ended, and does not prevent the next one.
-            "concurrencyPolicy": "Forbid",
-            "startingDeadlineSeconds": _LATE_SECONDS,
+            "schedule": planned.cron,
+            "timeZone": planned.timezone,
+            "concurrencyPolicy": "Allow" if planned.overlap == "allow" else "Forbid",
+            **late,
             "jobTemplate": {"metadata": metadata, "spec": job["spec"]},
         },
     }
-
-
-def schedule(text: str) -> str:
-    """Return a cron expression that Kubernetes reads; raise UsageError for any other.
-
-    >>> schedule("0 7 * * mon-fri")
-    '0 7 * * MON-FRI'
-    """
-    cron = check_cron(text)
-    *others, weekday = cron.split()
-    plain = all(_CRON_FIELD.fullmatch(field) for field in (*others, weekday))
-    if not plain or re.search(r"(?<![0-9/])7", weekday):
-        raise UsageError(
-            f"Kubernetes does not read the cron expression {text!r}.",
-            help="It has no L, W and #, and Sunday is 0 or SUN.",
-        )
-    return cron
 
 
 def _service_account(plan: Plan) -> dict[str, Any]:

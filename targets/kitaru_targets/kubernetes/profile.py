@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from kitaru_targets.base import Transport
+from kitaru_targets.base import Schedules, Transport
 from kitaru_targets.common import kubernetes
 from kitaru_targets.common.options import Option
 
@@ -23,7 +23,6 @@ SETUP = "setup.yaml"
 FURTHER = (SETUP,)
 
 NAMESPACE, ACCOUNT, USER = "namespace", "service_account", "user"
-SCHEDULE, TIME_ZONE = "schedule", "time_zone"
 SECONDS, KEPT, ATTEMPTS = "max_seconds", "kept_seconds", "backoff_limit"
 DEFAULTS = {
     ACCOUNT: "kitaru",
@@ -32,7 +31,6 @@ DEFAULTS = {
     SECONDS: "86400",
     KEPT: "604800",
     ATTEMPTS: "4",
-    TIME_ZONE: "Etc/UTC",
 }
 _OBJECT = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NUMBER = r"[1-9][0-9]{0,9}"
@@ -45,10 +43,11 @@ OPTIONS = {
     ),
     SECONDS: Option("how long a Job may run, in seconds: a whole number", _NUMBER, MAX_SECONDS),
     KEPT: Option("how long an ended Job is kept, in seconds: a whole number", _NUMBER, MAX_SECONDS),
-    SCHEDULE: Option("a cron expression of five fields, such as 0 7 * * *", r"[!-~ ]{1,100}"),
-    TIME_ZONE: Option("a time zone, such as Europe/Berlin", r"[A-Za-z0-9_+/-]{1,60}"),
     ATTEMPTS: Option("how many pods of a Job may fail before it fails", r"[0-9]{1,3}"),
 }
+
+# A Job that waits for an answer has ended, and does not prevent the next one.
+SCHEDULES = Schedules("a CronJob", SETUP, ("skip", "allow"), ("last", "none"), ends_at_waits=True)
 
 # What a step becomes, in the words of the orchestrator.
 UNIT = "Job (one pod)"

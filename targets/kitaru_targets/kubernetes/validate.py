@@ -14,9 +14,9 @@ import yaml
 from kitaru.errors import UsageError
 from kitaru.runtime.schema.validate import reasons
 from kitaru.wire import amounts
-from kitaru.wire.cron import check_timezone
+from kitaru.wire.cron import check_cron, check_timezone
 from kitaru_targets.common import parameters, read
-from kitaru_targets.kubernetes.emit import schedule
+from kitaru_targets.common.schedules import service_cron
 from kitaru_targets.kubernetes.job import CONTAINER, container, references, variable
 from kitaru_targets.kubernetes.profile import (
     MAX_CRON_NAME,
@@ -251,7 +251,6 @@ _SETUP: dict[str, Found] = {
                     "schedule": _ANY,
                     "timeZone": _ANY,
                     "concurrencyPolicy": {"enum": ["Allow", "Forbid", "Replace"]},
-                    "startingDeadlineSeconds": _number(0),
                     "jobTemplate": _object(
                         {
                             "metadata": _object(
@@ -260,7 +259,8 @@ _SETUP: dict[str, Found] = {
                             "spec": _JOB_SPEC,
                         }
                     ),
-                }
+                },
+                {"startingDeadlineSeconds": _number(0)},
             ),
         }
     ),
@@ -301,7 +301,7 @@ def _of_job(job: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_schedule(spec: Mapping[str, Any]) -> Iterator[str]:
     try:
-        schedule(spec["schedule"])
+        service_cron(check_cron(spec["schedule"]))
         check_timezone(spec["timeZone"])
     except UsageError as error:
         yield f"the schedule: {error.message}"

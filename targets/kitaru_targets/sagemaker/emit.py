@@ -12,10 +12,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kitaru.errors import UsageError
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Span, Step
 from kitaru_targets.base import ContainerSpec, Emission
-from kitaru_targets.common import chain, json_format, limits, options, parameters, variables
-from kitaru_targets.common.node_names import Keys
+from kitaru_targets.common import (
+    chain,
+    json_format,
+    limits,
+    options,
+    parameters,
+    schedules,
+    variables,
+)
+from kitaru_targets.common.node_names import Keys, slug
 from kitaru_targets.sagemaker import profile
 from kitaru_targets.sagemaker.profile import (
     FOLDER,
@@ -78,7 +87,34 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     }
     text = f"{json_format.dump(document)}\n"
     limits.check_size(plan, text, LIMITS)
-    return Emission(text, emitter.nodes, emitter.groups, tuple(emitter.asking))
+    files = _schedule(plan, wiring)
+    return Emission(text, emitter.nodes, emitter.groups, tuple(emitter.asking), files)
+
+
+def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:
+    """Return the schedule that starts the pipeline, by the name of its file."""
+    planned = schedules.native(plan, wiring)
+    if planned is None:
+        return {}
+    role, _ = (
+        schedules.aws_option(plan, "sagemaker", name)
+        for name in (profile.SCHEDULER_ROLE, profile.ROLE)
+    )
+    if not wiring.image:
+        raise UsageError(
+            f"{plan.file}:{plan.line}: a run of {plan.flow} by schedule is given no {IMAGE}.",
+            help="Compile with --image.",
+        )
+    execution = schedules.aws_execution(plan)
+    call = {
+        "PipelineName": slug(plan.flow, fallback="flow"),
+        "PipelineParameters": [{"Name": parameters.EXECUTION, "Value": execution}],
+        # The service starts one run for each token, which has 32 characters or more.
+        "ClientRequestToken": f"kitaru-{execution}",
+    }
+    action = f"arn:{role.split(':')[1]}:scheduler:::aws-sdk:sagemaker:startPipelineExecution"
+    made = schedules.aws_schedule(plan, planned, role, action, call)
+    return {schedules.AWS_FILE: made}
 
 
 def starts(plan: Plan) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kitaru_compiler.cut.profile import Profile
 
 from kitaru_targets.base import Transport
+from kitaru_targets.common import schedules
 from kitaru_targets.common.limits import Limits, Machine
 from kitaru_targets.common.options import Option
 
@@ -22,6 +23,8 @@ MAX_CONCURRENCY = 50
 FOLDER = "/opt/ml/processing"
 
 QUEUE, ROLE, SECONDS, VOLUME = "queue", "role", "max_seconds", "volume_gigabytes"
+SCHEDULER_ROLE = "scheduler_role"
+_ARN_OF_ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,200}"
 _NUMBER = r"[1-9][0-9]{0,6}"
 OPTIONS = {
     QUEUE: Option(
@@ -30,11 +33,14 @@ OPTIONS = {
     ),
     ROLE: Option(
         "the ARN of the role that steps run as: arn:aws:iam::ACCOUNT:role/NAME",
-        r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,200}",
+        _ARN_OF_ROLE,
     ),
+    SCHEDULER_ROLE: Option("the ARN of the role with which a schedule starts runs", _ARN_OF_ROLE),
     SECONDS: Option("how long a step may run, in seconds: a whole number", _NUMBER, 777_600),
     VOLUME: Option("the size of a step's disk in gigabytes: a whole number", _NUMBER, 16_384),
 }
+
+SCHEDULES = schedules.AWS
 
 # What a step becomes, in the words of the orchestrator.
 UNIT = "processing job"

@@ -17,7 +17,15 @@ from typing import Any
 
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Resources, Span, Step
 from kitaru_targets.base import About, ContainerSpec, Emission
-from kitaru_targets.common import chain, json_format, limits, options, parameters, variables
+from kitaru_targets.common import (
+    chain,
+    json_format,
+    limits,
+    options,
+    parameters,
+    schedules,
+    variables,
+)
 from kitaru_targets.common.node_names import slug
 from kitaru_targets.stepfunctions import profile
 from kitaru_targets.stepfunctions.profile import LIMITS, MAX_INLINE, MAX_STEP_NAME, TASK_DEFINITION
@@ -65,7 +73,25 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     limits.check_size(plan, text, LIMITS)
     task = f"{json_format.dump(_task_definition(plan, wiring))}\n"
     asks = tuple(machine.asking)
-    return Emission(text, machine.nodes, machine.groups, asks, {TASK_DEFINITION: task})
+    files = {TASK_DEFINITION: task, **_schedule(plan, wiring)}
+    return Emission(text, machine.nodes, machine.groups, asks, files)
+
+
+def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:
+    """Return the schedule that starts the state machine, by the name of its file."""
+    planned = schedules.native(plan, wiring)
+    if planned is None:
+        return {}
+    role, machine, *_ = (
+        schedules.aws_option(plan, "stepfunctions", name)
+        for name in (
+            *(profile.SCHEDULER_ROLE, profile.MACHINE),
+            *(profile.CLUSTER, profile.SUBNETS, profile.GROUPS),
+        )
+    )
+    given = {parameters.EXECUTION: schedules.aws_execution(plan)}
+    made = schedules.aws_schedule(plan, planned, role, machine, given)
+    return {schedules.AWS_FILE: made}
 
 
 def defaults(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kitaru_compiler.cut.profile import Profile
 
 from kitaru_targets.base import Transport
+from kitaru_targets.common import schedules
 from kitaru_targets.common.limits import Limits, Machine
 from kitaru_targets.common.options import Option
 
@@ -26,6 +27,7 @@ FURTHER = (TASK_DEFINITION,)
 CLUSTER, SUBNETS, GROUPS = "cluster", "subnets", "security_groups"
 PUBLIC, TASK_ROLE, EXECUTION_ROLE = "public_ip", "task_role", "execution_role"
 LOGS, SECONDS, WAIT_SECONDS = "log_group", "max_seconds", "wait_seconds"
+SCHEDULER_ROLE, MACHINE = "scheduler_role", "state_machine"
 _NUMBER = r"[1-9][0-9]{0,7}"
 _ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,200}"
 OPTIONS = {
@@ -38,6 +40,11 @@ OPTIONS = {
     PUBLIC: Option("ENABLED if tasks get a public address, else DISABLED", r"ENABLED|DISABLED"),
     TASK_ROLE: Option("the ARN of the role that the flow's code runs as", _ROLE),
     EXECUTION_ROLE: Option("the ARN of the role that pulls the image and writes logs", _ROLE),
+    SCHEDULER_ROLE: Option("the ARN of the role with which a schedule starts runs", _ROLE),
+    MACHINE: Option(
+        "the ARN of the state machine that a schedule starts",
+        r"arn:aws[a-z-]*:states:[a-z0-9-]+:[0-9]{12}:stateMachine:[A-Za-z0-9_-]{1,80}",
+    ),
     LOGS: Option("the name of a CloudWatch log group", r"[A-Za-z0-9_/.#-]{1,512}"),
     SECONDS: Option("how long a step may run, in seconds: a whole number", _NUMBER, MAX_SECONDS),
     WAIT_SECONDS: Option(
@@ -46,6 +53,8 @@ OPTIONS = {
         MAX_SECONDS,
     ),
 }
+
+SCHEDULES = schedules.AWS
 
 # What a step becomes, in the words of the orchestrator.
 UNIT = "task"

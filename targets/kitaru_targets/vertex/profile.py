@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kitaru_compiler.cut.profile import Profile
 
-from kitaru_targets.base import Transport
+from kitaru_targets.base import Schedules, Transport
 
 # A job id has at most 128 characters, and the SDK appends a time stamp to the pipeline's name.
 MAX_NAME = 113
@@ -22,6 +22,12 @@ PROFILE = Profile(
     start_seconds=(60, 120),
     # Each node is two or three nodes of the engine's own graph, which fails beyond a few hundred.
     fan_out=100,
+)
+
+# The options of the schedule that the SDK creates.
+SCHEDULE = "schedule.json"
+SCHEDULES = Schedules(
+    "a schedule of Vertex AI", SCHEDULE, ("skip", "queue", "allow"), ("none",), ends_at_waits=True
 )
 
 TRANSPORT = Transport()
