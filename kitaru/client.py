@@ -565,6 +565,7 @@ class KitaruClient(Explaining):
         image: str | None = None,
         store: str | None = None,
         sbom: str | Path | None = None,
+        with_sdk: bool = False,
     ) -> Verification:
         """Check the digest of every file of a build. The result lists differences in `problems`.
 
@@ -572,6 +573,8 @@ class KitaruClient(Explaining):
             source: the flow, such as `review.py`, to compile again and compare every file with.
             image, store: with `source`, what was passed to the compilation; default the settings.
             sbom: file to write the bill of materials to, if there are no differences.
+            with_sdk: ask the vendor's SDK about the document, if it is installed: see `sdk` of the
+                result.
 
         Raises:
             StateError: there is no build in the directory, or it cannot be compared with a source.
@@ -584,7 +587,9 @@ class KitaruClient(Explaining):
         """
         from kitaru.ops.verify_build import verify_build
 
-        found = verify_build(Path(directory), source=source, image=image, store=store)
+        found = verify_build(
+            Path(directory), source=source, image=image, store=store, with_sdk=with_sdk
+        )
         if sbom is not None and not found.problems:
             from kitaru_targets.sbom import write_sbom
 

@@ -36,6 +36,7 @@ def verify_build(
     source: str | None = None,
     image: str | None = None,
     store: str | None = None,
+    with_sdk: bool = False,
 ) -> Verification:
     """Verify the build in `directory`; the result lists the differences in `problems`.
 
@@ -45,23 +46,26 @@ def verify_build(
             are the project's settings or the next two arguments, so a lock cannot name another
             image.
         image, store: those that were passed to `kitaru compile`.
+        with_sdk: ask the vendor's SDK as well, if it is installed and nothing else is wrong.
 
     Raises:
         StateError: there is no build in the directory; or, with `source`, the build is of another
             version of Kitaru, or of the remaining steps of an execution.
-        UsageError: the source does not exist, or the target is unknown.
+        UsageError: the source does not exist, the target is unknown, or no SDK reads its documents.
         SourceError: the source has errors.
     """
-    from kitaru_targets import lock
+    from kitaru_targets import build, lock, vendor
     from kitaru_targets.verification import verify
 
     found = verify(directory)
-    if source is None:
-        return found
-    locked = lock.read(directory)
-    compiled = _compiled(_request(source, locked, image=image, store=store))
-    differing = tuple(_differing(directory, locked, compiled, source))
-    return replace(found, problems=(*found.problems, *differing))
+    if source is not None:
+        locked = lock.read(directory)
+        compiled = _compiled(_request(source, locked, image=image, store=store))
+        differing = tuple(_differing(directory, locked, compiled, source))
+        found = replace(found, problems=(*found.problems, *differing))
+    if with_sdk and not found.problems:
+        found = replace(found, sdk=vendor.opinion(build.read(directory)))
+    return found
 
 
 def _request(source: str, locked: Lock, *, image: str | None, store: str | None) -> Request:

@@ -13,6 +13,7 @@ from kitaru.wire.plan import LOCK
 from kitaru_targets import installs, lock, registry
 from kitaru_targets.build import image_without_digest
 from kitaru_targets.bundle import BUILD, contents
+from kitaru_targets.vendor import Opinion
 
 # The copies in the directory and in the bundle must be equal: steps run the bundle's copy.
 _TWICE = ("plan.json", "steps.py")
@@ -20,12 +21,16 @@ _TWICE = ("plan.json", "steps.py")
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result: the build's files, the total digest, errors and warnings."""
+    """The result: the build's files, the total digest, errors and warnings.
+
+    `sdk` is what the vendor's SDK says of the document, None if it was not asked.
+    """
 
     files: tuple[str, ...]
     digest: str
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    sdk: Opinion | None = None
 
 
 def verify(directory: Path) -> Verification:

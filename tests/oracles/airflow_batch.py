@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import tempfile
 import warnings
 from datetime import UTC, datetime
@@ -21,13 +20,13 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp()
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
 
-from airflow.dag_processing.dagbag import DagBag
+from airflow.dag_processing.dagbag import DagBag  # noqa: F401 - imported once, for all requests
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
 from airflow.timetables.trigger import CronTriggerTimetable
-from serving import serve
+from serving import product, serve
 
 
 def main() -> None:
@@ -37,15 +36,11 @@ def main() -> None:
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
-    # Airflow puts the folder of the DAGs on the path, for the modules in it.
-    folder = str(Path(job["path"]).parent)
-    sys.path[:] = [folder, *(entry for entry in sys.path if entry != folder)]
-    bag = DagBag(job["path"])
-    if bag.import_errors or len(bag.dags) != 1:
-        return {"problems": [*bag.import_errors.values()] or ["no DAG"]}
-    (dag,) = bag.dags.values()
-    kept = DagSerialization.to_dict(dag)
-    again = DagSerialization.to_dict(next(iter(DagBag(job["path"]).dags.values())))
+    read, path = product("airflow"), Path(job["path"])
+    if problems := [*read.problems(path)]:
+        return {"problems": problems}
+    dag = read.dag(path)
+    kept, again = (DagSerialization.to_dict(one) for one in (dag, read.dag(path)))
     first = dag.topological_sort()[0]
     for task in dag.tasks:
         if task.is_mapped:

@@ -14,12 +14,11 @@ from typing import Any
 
 import celpy
 import yaml
-from google.protobuf import json_format
 from kfp import components, local
 from kfp.local import subprocess_task_handler
-from kfp.pipeline_spec import pipeline_spec_pb2 as pb
+from kfp.pipeline_spec import pipeline_spec_pb2  # noqa: F401 - imported once, for all requests
 from ruamel.yaml import YAML
-from serving import serve
+from serving import product, serve
 
 
 def main() -> None:
@@ -34,7 +33,9 @@ def main() -> None:
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
     problems: list[str] = []
-    for check in (parsed, loaded, conditions, read_alike) if job["arguments"] is None else ():
+    if job["arguments"] is None:
+        problems += product("kfp").problems(Path(job["path"]))
+    for check in (conditions, read_alike) if job["arguments"] is None else ():
         try:
             check(Path(job["path"]))
         except Exception as error:
@@ -44,16 +45,6 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
         os.environ.update(job["environment"])
         ran = run(job["path"], job["arguments"])
     return {"problems": problems, "ran": ran}
-
-
-def parsed(path: Path) -> None:
-    spec = yaml.safe_load(path.read_text())
-    json_format.ParseDict(spec, pb.PipelineSpec())
-    json_format.ParseDict(spec["deploymentSpec"], pb.PipelineDeploymentConfig())
-
-
-def loaded(path: Path) -> None:
-    components.load_component_from_file(str(path))
 
 
 def conditions(path: Path) -> None:

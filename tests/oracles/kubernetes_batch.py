@@ -4,7 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-import kubernetes_validate
 import yaml
 from kubernetes import client
 from kubernetes.config import kube_config
@@ -14,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("compiler", "targets", "templates"))]
 
 from kitaru_targets.kubernetes import submit  # noqa: E402
+from kitaru_targets.kubernetes.sdk import of_text  # noqa: E402
 
 from kitaru.errors import KitaruError  # noqa: E402
 
@@ -32,13 +32,13 @@ def answer(job: dict) -> dict:
 
 
 def problems(text: str):
+    yield from of_text(text)
     for document in yaml.safe_load_all(text):
-        try:
-            kubernetes_validate.validate(document, "1.37", strict=True)
-            if document["kind"] == "Job":
+        if document.get("kind") == "Job":
+            try:
                 client.V1Job.from_dict(document)
-        except Exception as error:
-            yield f"{type(error).__name__}: {error}"[:500]
+            except Exception as error:
+                yield f"{type(error).__name__}: {error}"[:500]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -28,7 +27,6 @@ import botocore.session  # noqa: E402
 botocore.session.create_loader = cache(botocore.session.create_loader)
 
 import boto3  # noqa: E402
-from botocore.validate import ParamValidator  # noqa: E402
 from sagemaker.core.local import local_session  # noqa: E402
 from sagemaker.core.processing import Processor  # noqa: E402
 from sagemaker.core.shapes import (  # noqa: E402
@@ -67,7 +65,7 @@ from sagemaker.mlops.workflow.retry import (  # noqa: E402
 )
 from sagemaker.mlops.workflow.steps import ProcessingStep  # noqa: E402
 from sagemaker_process import Process  # noqa: E402
-from serving import serve  # noqa: E402
+from serving import product, serve  # noqa: E402
 
 KINDS = {
     "String": ParameterString,
@@ -75,10 +73,6 @@ KINDS = {
     "Float": ParameterFloat,
     "Boolean": ParameterBoolean,
 }
-SAMPLES = {"String": "text", "Integer": 1, "Float": 0.5, "Boolean": True}
-# What callbacks are given, and one node of a fan-out, by how it is referred to.
-OUTPUTS: dict[str, str] = {"ForEach.CurrentItem": "x" * 256}
-ROLE = "arn:aws:iam::123456789012:role/kitaru"
 
 
 def main() -> None:
@@ -90,7 +84,7 @@ def main() -> None:
 def answer(job: dict[str, Any]) -> dict[str, Any]:
     document = json.loads(Path(job["path"]).read_text())
     if job["parameters"] is None:
-        problems = [*built_alike(document), *requests(document)]
+        problems = [*built_alike(document), *product("sagemaker").problems(Path(job["path"]))]
         return {"problems": problems, "status": "", "started": []}
     return run(document, job["parameters"], job["environment"])
 
@@ -288,111 +282,6 @@ def differences(ours: Any, theirs: Any, place: str) -> Any:
             yield from differences(one, other, f"{place}/{number}")
     elif ours != theirs or type(ours) is not type(theirs):
         yield f"{place}: {ours!r}, and the SDK has {theirs!r}"
-
-
-# What the service's API model says of the requests that the pipeline will make
-
-
-def requests(document: dict[str, Any]) -> Any:
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    pipeline = {
-        "PipelineName": "pipeline",
-        "PipelineDefinition": json.dumps(document),
-        "RoleArn": ROLE,
-        "ClientRequestToken": "x" * 32,
-    }
-    yield from fits(pipeline, model.shape_for("CreatePipelineRequest"))
-    values = {p["Name"]: p.get("DefaultValue", SAMPLES[p["Type"]]) for p in document["Parameters"]}
-    values |= {"kitaru_role": ROLE, "kitaru_store": "s3://bucket/prefix", "kitaru_image": "image"}
-    started = {
-        "PipelineName": "pipeline",
-        "ClientRequestToken": "x" * 32,
-        "PipelineParameters": [{"Name": n, "Value": str(v)} for n, v in values.items()],
-    }
-    yield from fits(started, model.shape_for("StartPipelineExecutionRequest"))
-    for step in flat(document["Steps"], "Callback"):
-        answer = OUTPUTS[f"Steps.{step['Name']}.OutputParameters['answer']"] = "x" * 256
-        sent = [{"Name": o["OutputName"], "Value": answer} for o in step["OutputParameters"]]
-        success = {
-            "CallbackToken": "a1b2c3d4e5",
-            "OutputParameters": sent,
-            "ClientRequestToken": "x" * 32,
-        }
-        yield from fits(success, model.shape_for("SendPipelineExecutionStepSuccessRequest"))
-        shown = {"SqsQueueUrl": step["SqsQueueUrl"], "OutputParameters": sent}
-        yield from fits(shown, model.shape_for("CallbackStepMetadata"))
-    for step in flat(document["Steps"], "Processing"):
-        # The service names a job after the execution and the step.
-        name = f"pipelines-2DRR2511NGO3-{step['Name']}"[:50] + "-aBcDeFgHiJ"
-        request = {"ProcessingJobName": name, **evaluated(step["Arguments"], values)}
-        yield from fits(request, model.shape_for("CreateProcessingJobRequest"))
-
-
-def flat(steps: list[dict[str, Any]], kind: str) -> Any:
-    """Yield the steps of a kind, also from within conditions and fan-outs."""
-    for step in steps:
-        if step["Type"] == "Condition":
-            yield from flat([*step["Arguments"]["IfSteps"], *step["Arguments"]["ElseSteps"]], kind)
-        elif step["Type"] == "ForEach":
-            yield from flat(step["Arguments"]["ForEachBody"], kind)
-        elif step["Type"] == kind:
-            yield step
-
-
-def evaluated(value: Any, values: dict[str, Any]) -> Any:
-    match value:
-        case {"Get": "Execution.PipelineExecutionId"}:
-            return "2DRR2511NGO3"
-        case {"Get": "Execution.PipelineName"}:
-            return "pipeline"
-        case {"Get": name} if name in OUTPUTS:
-            return OUTPUTS[name]
-        case {"Get": name}:
-            return values[name.removeprefix("Parameters.")]
-        case {"Std:Join": {"On": on, "Values": parts}}:
-            return on.join(str(evaluated(part, values)) for part in parts)
-        case dict():
-            return {key: evaluated(item, values) for key, item in value.items()}
-        case list():
-            return [evaluated(item, values) for item in value]
-    return value
-
-
-def fits(request: Any, shape: Any) -> Any:
-    report = ParamValidator().validate(request, shape)
-    if report.has_errors():
-        yield report.generate_report()
-    yield from within(request, shape, shape.name)
-
-
-def within(value: Any, shape: Any, place: str) -> Any:
-    """botocore itself looks at types and minimums alone."""
-    rules = shape.metadata
-    size = len(value) if isinstance(value, (str, list, dict)) else value
-    if "max" in rules and size > rules["max"]:
-        yield f"{place}: {size} is more than {rules['max']}"
-    if isinstance(value, str):
-        if "pattern" in rules and not re.fullmatch(posix(rules["pattern"]), value):
-            yield f"{place}: {value!r} does not match {rules['pattern']}"
-        if getattr(shape, "enum", None) and value not in shape.enum:
-            yield f"{place}: {value!r} is not one of {len(shape.enum)} values"
-    match shape.type_name, value:
-        case "structure", dict():
-            for key, item in value.items():
-                if key in shape.members:
-                    yield from within(item, shape.members[key], f"{place}.{key}")
-        case "list", list():
-            for item in value:
-                yield from within(item, shape.member, f"{place}[]")
-        case "map", dict():
-            for key, item in value.items():
-                yield from within(key, shape.key, f"{place}.key")
-                yield from within(item, shape.value, f"{place}.value")
-
-
-def posix(pattern: str) -> str:
-    """Python's own module does not know the classes of characters that Java's does."""
-    return pattern.replace(r"\p{L}\p{Z}\p{N}", r"\w\s")
 
 
 # The SDK's local mode, with a process in place of a container

@@ -12,7 +12,18 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import Any, TextIO
+
+_TARGETS = Path(__file__).resolve().parents[2] / "targets"
+
+
+def product(folder: str) -> Any:
+    """Return what `kitaru verify --with-sdk` asks an SDK with, which imports nothing of Kitaru."""
+    if str(_TARGETS) not in sys.path:
+        sys.path.append(str(_TARGETS))
+    return import_module(f"kitaru_targets.{folder}.sdk")
 
 
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

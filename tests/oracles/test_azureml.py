@@ -89,7 +89,7 @@ def test_the_sdk_finds_what_is_wrong_and_we_find_what_it_does_not(tmp_path: Path
 def test_the_sdk_reads_the_schedule_and_its_job(tmp_path: Path) -> None:
     made = compiled(tmp_path, "azureml", zone="UTC")
     path = str(made.directory / "schedule.yaml")
-    (found,) = ask("azureml", [{"path": path, "is_schedule": True}])
+    (found,) = ask("azureml", [{"path": path, "document": str(made.document), "is_schedule": True}])
     assert found == {
         "problems": [],
         "trigger": ["Cron", "0 2 * * MON-FRI", "UTC"],

@@ -7,34 +7,25 @@ A job has the `path` of a document and the `arguments` of a run. An answer is {"
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 warnings.simplefilter("ignore")
 
-from google.auth.credentials import AnonymousCredentials  # noqa: E402
-from google.cloud import aiplatform  # noqa: E402
-from serving import serve  # noqa: E402
-
-
-def main() -> None:
-    aiplatform.init(project="project", location="europe-west4", credentials=AnonymousCredentials())
-    serve(answer)
+from google.cloud import aiplatform  # noqa: E402, F401 - imported once, for all requests
+from serving import product, serve  # noqa: E402
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
     try:
-        made = aiplatform.PipelineJob(
-            display_name="job",
-            template_path=job["path"],
-            parameter_values=job["arguments"],
-            pipeline_root="gs://bucket/root",
-            enable_caching=False,
-        )
+        made = product("vertex").job(Path(job["path"]), job["arguments"])
     except Exception as error:
         return {"problems": [repr(error)], "parameters": {}}
     config = made.to_dict()["runtimeConfig"]
-    return {"problems": [], "parameters": config.get("parameterValues", {})}
+    # What `kitaru verify --with-sdk` says, with samples for what a run must be given.
+    problems = [*product("vertex").problems(Path(job["path"]))]
+    return {"problems": problems, "parameters": config.get("parameterValues", {})}
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

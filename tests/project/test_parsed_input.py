@@ -54,6 +54,9 @@ KEPT = {
     ("targets/kitaru_targets/installs.py", "_own"): "it is a file of this package",
     ("targets/kitaru_targets/local/validate.py", "parsed"): "it was validated two lines above",
     ("targets/kitaru_targets/sbom.py", "sbom"): "the library has just written it",
+    ("targets/kitaru_targets/sagemaker/sdk.py", "problems"): "the process of `vendor` reports it",
+    ("targets/kitaru_targets/vendor.py", "_asked"): "its own process wrote it",
+    ("targets/kitaru_targets/vertex/sdk.py", "_samples"): "its caller catches the error",
 }
 
 
