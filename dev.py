@@ -201,7 +201,7 @@ def lying() -> list[tuple[str, str]]:
 
 def developers() -> None:
     base()
-    extras = "airflow,langgraph,llm,mcp,oidc,otel,pydantic-ai,remote,server,store"
+    extras = "airflow,events,langgraph,llm,mcp,oidc,otel,pydantic-ai,remote,server,store"
     install(VENV, [*PINNED, "--editable", f".[{extras}]", "--group", "dev"], DECLARED)
 
 

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         sleep,
         tag,
         wait,
+        wait_event,
     )
     from kitaru.runtime.codec.classes import migrate, moved
     from kitaru.runtime.codec.stateless import stateless
@@ -122,6 +123,7 @@ _MODULES = {
             "sleep",
             "tag",
             "wait",
+            "wait_event",
         ),
         "kitaru.primitives",
     ),
@@ -203,4 +205,5 @@ __all__ = [
     "tag",
     "use_stack",
     "wait",
+    "wait_event",
 ]

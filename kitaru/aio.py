@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["inbox", "invoke", "llm", "load", "memory", "sleep", "wait"]
+__all__ = ["inbox", "invoke", "llm", "load", "memory", "sleep", "wait", "wait_event"]
 
 
 def invoke(
@@ -108,6 +108,31 @@ def sleep(
 
     request = primitives.timer("kitaru.aio.sleep", duration, until, name)
     return awaited_calls.wait(execution, request, 0.0, primitives.slept)
+
+
+def wait_event(
+    event: str,
+    *,
+    match: Mapping[str, Any] | None = None,
+    where: str | None = None,
+    name: str | None = None,
+    since: datetime | timedelta | None = None,
+    deadline: float | timedelta | datetime | None = None,
+    default: Any = ...,
+) -> Coroutine[Any, Any, Any]:
+    """Suspend this task until an event comes; arguments and errors of `kitaru.wait_event`.
+
+    Example:
+        paid = await aio.wait_event("invoice.paid", match={"invoice": invoice.id})
+    """
+    execution = in_body("kitaru.aio.wait_event")
+    # asyncio is imported by the code that awaits.
+    from kitaru.runtime.engine import awaited_calls
+
+    request = primitives.event_request(
+        "kitaru.aio.wait_event", event, match, where, name, since, deadline, default
+    )
+    return awaited_calls.wait(execution, request, 0.0, primitives.as_sent)
 
 
 async def _read(answered: Coroutine[Any, Any, Any], read: Callable[[Any], T]) -> T:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from kitaru.ops.deploy import Deployed
     from kitaru.ops.dispatch import Due, Moved
     from kitaru.ops.evaluate import Evaluation
+    from kitaru.ops.events import Event
     from kitaru.ops.explain import Explanation
     from kitaru.ops.fingerprint import Contents
     from kitaru.ops.fix import Fixed
@@ -76,8 +77,8 @@ class KitaruClient(Explaining):
     line.
 
     On a service, such as `KitaruClient("https://kitaru.example.com", token=TOKEN)`, executions,
-    deployments, schedules, memory, artifacts, tokens, notifications and `model_usage` have the same
-    methods. Values are JSON there. What needs the store itself raises UsageError.
+    deployments, schedules, events, memory, artifacts, tokens, notifications and `model_usage` have
+    the same methods. Values are JSON there. What needs the store itself raises UsageError.
 
     Example:
         client = KitaruClient()
@@ -112,6 +113,7 @@ class KitaruClient(Explaining):
         self.executions = Executions(self.store)
         self.deployments = DeployedFlows(self.store, self._named)
         self.schedules = Schedules(self.store)
+        self.events = Events(self.store)
         self.memory = Memories(self.store)
         self.memories = ScopedMemories(self.memory)
         self.artifacts = Artifacts(self.store)
@@ -129,6 +131,7 @@ class KitaruClient(Explaining):
         self.executions = cast(Executions, remote.RemoteExecutions(connection))
         self.deployments = cast(DeployedFlows, remote.RemoteDeployments(connection))
         self.schedules = cast(Schedules, remote.RemoteSchedules(connection))
+        self.events = cast(Events, remote.RemoteEvents(connection))
         self.memory = cast(Memories, remote.RemoteMemories(connection))
         self.memories = ScopedMemories(self.memory)
         self.artifacts = cast(Artifacts, remote.RemoteArtifacts(connection))
@@ -467,6 +470,7 @@ class KitaruClient(Explaining):
         delivery: str = "store",
         strict: bool = False,
         skip_time: bool = False,
+        events: Sequence[tuple[str, Any]] = (),
     ) -> ExecutionView:
         """Compile a flow, then execute the written pipeline here until it ends or waits.
 
@@ -476,6 +480,8 @@ class KitaruClient(Explaining):
             inputs: the flow's inputs by name, as JSON.
             answers: answers by the name of the wait.
             skip_time: let sleeps end at once, and waits without an answer expire at once.
+            events: name and data of the events that come, in this order, when a wait asks for
+                them, such as `[("invoice.paid", {"order": 7})]`.
 
         Raises:
             InputError: an input is missing, unknown or of the wrong type. Nothing was started.
@@ -501,7 +507,7 @@ class KitaruClient(Explaining):
             store=self.store.url,
         )
         exec_id = begin_dry_run(self.store, compile(named), inputs or {})
-        return dry_run(self.store, exec_id, answers=answers, skip_time=skip_time)
+        return dry_run(self.store, exec_id, answers=answers, skip_time=skip_time, events=events)
 
     def evaluate(
         self,
@@ -986,6 +992,47 @@ class DeployedFlows(Deployments):
         )
 
 
+class Events:
+    """Events that executions wait for: `KitaruClient.events`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def send(self, name: str, data: Any = None, *, id: str | None = None) -> Event:
+        """Send an event, and return it as it is stored. It is stored when this returns.
+
+        An event that was sent before under the same name and id is returned as it was sent first.
+        Events are not removed, so an id is known for as long as the store exists.
+
+        Args:
+            name: name of the event, such as `invoice.created`.
+            data: JSON of at most 256 KiB.
+            id: id of the event, such as that of a delivery. Default: a new one.
+
+        Raises:
+            UsageError: the name or the id is not valid, or the data is not JSON or too long.
+
+        Example:
+            client.events.send("invoice.created", {"invoice": 7, "amount": 120}, id="delivery-1")
+        """
+        refuse_while_importing("client.events.send(…)")
+        from kitaru.ops.events import send_event
+
+        return send_event(self._store, name, data, id=id)
+
+    def get(self, name: str, id: str) -> Event:
+        """Return an event. Raises NotFound if it does not exist, or was removed."""
+        from kitaru.ops.events import get_event
+
+        return get_event(self._store, name, id)
+
+    def list(self, name: str | None = None, *, limit: int = 50) -> builtins.list[Event]:
+        """Return the newest events, or those of one name, newest first; at most `limit`."""
+        from kitaru.ops.events import list_events
+
+        return list_events(self._store, name, limit=limit)
+
+
 class Schedules:
     """Schedules of deployed flows: `KitaruClient.schedules`.
 
@@ -1340,11 +1387,18 @@ class Executions(Explaining):
 
         return calls(self._store, self._whole(exec_id), invocation, limit=limit, skip=skip)
 
-    def dry_run(self, exec_id: str, *, answers: Mapping[str, Any] | None = None) -> ExecutionView:
+    def dry_run(
+        self,
+        exec_id: str,
+        *,
+        answers: Mapping[str, Any] | None = None,
+        events: Sequence[tuple[str, Any]] = (),
+    ) -> ExecutionView:
         """Continue a dry run here until it ends or waits. Finished steps do not run again.
 
         Args:
             answers: answers by the name of the wait.
+            events: name and data of the events that come, in this order, when a wait asks for them.
 
         Raises:
             NotFound: there is no such execution.
@@ -1357,7 +1411,7 @@ class Executions(Explaining):
         refuse_while_importing("client.executions.dry_run(…)")
         from kitaru.ops.dry_run import dry_run
 
-        return dry_run(self._store, self._whole(exec_id), answers=answers)
+        return dry_run(self._store, self._whole(exec_id), answers=answers, events=events)
 
     def input(
         self,

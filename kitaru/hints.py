@@ -7,9 +7,11 @@ syntax of commands.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 from kitaru.store_urls import DEFAULT_URL, sqlite_path
 
@@ -110,6 +112,19 @@ def name_execution(help: str, execution: Recorded) -> str:
 def input_help(execution: Recorded, wait: str) -> str:
     """Return how to answer a wait."""
     return _of(execution, "input", "--wait", wait, "--value", "VALUE")
+
+
+def send_command(store: Located, event: Mapping[str, Any]) -> str:
+    """Return the command that sends the event that a wait asks for; see `WaitRequest.event`."""
+    data: dict[str, Any] = {}
+    for path, value in event["match"].items():
+        place, (*parents, last) = data, path.split(".")
+        for part in parents:
+            inner = place.setdefault(part, {})
+            place = inner if isinstance(inner, dict) else {}
+        place[last] = value
+    text = json.dumps(data, ensure_ascii=False)
+    return command(store, "events", "send", event["name"], "--data", text)
 
 
 def get_help(execution: Recorded) -> str:

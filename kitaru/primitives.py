@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.config import setting
 from kitaru.errors import AnswerInvalid, NotFound, UsageError
-from kitaru.runtime import codec, secrets
+from kitaru.runtime import codec, expressions, secrets
 from kitaru.runtime.engine.calls import Spec
 from kitaru.runtime.engine.execution import anywhere, in_body, in_checkpoint
 from kitaru.runtime.engine.primitives import DurableCall, Primitive, blocking
 from kitaru.runtime.engine.retries import ONCE
-from kitaru.runtime.engine.timers import deadline_of, escalations_of
+from kitaru.runtime.engine.timers import deadline_of, escalations_of, moment_since
 from kitaru.runtime.engine.waits import check_json, not_json
 from kitaru.runtime.executions.artifacts import find_artifact
 from kitaru.runtime.journal.evidence import encoded
@@ -24,6 +24,7 @@ from kitaru.runtime.journal.journal import TAG, Journal
 from kitaru.runtime.schema.types import askable_schema, from_json
 from kitaru.runtime.telemetry.beats import Progress
 from kitaru.wire import canonical, ids, times
+from kitaru.wire.events import check_event_name, check_match
 from kitaru.wire.names import check_name
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.redaction import redacted
@@ -48,6 +49,7 @@ __all__ = [
     "sleep",
     "tag",
     "wait",
+    "wait_event",
 ]
 
 
@@ -135,6 +137,88 @@ def sleep(
     """
     execution = in_body("kitaru.sleep")
     execution.wait(timer("kitaru.sleep", duration, until, name), 0.0, slept)
+
+
+def wait_event(
+    event: str,
+    *,
+    match: Mapping[str, Any] | None = None,
+    where: str | None = None,
+    name: str | None = None,
+    since: datetime | timedelta | None = None,
+    deadline: float | timedelta | datetime | None = None,
+    default: Any = ...,
+) -> Any:
+    """Suspend the execution until an event comes, and return its data. Only in a flow's body.
+
+    The first event counts that fits and that was received after this call. The execution releases
+    its compute. A dispatcher continues it, as after a `wait`.
+
+    Args:
+        event: name of the event, as for `kitaru events send NAME --data JSON`.
+        match: values that the event's data must have, by path, such as `{"order.id": order_id}`.
+            They are found by key, also if many executions wait.
+        where: a condition in the Common Expression Language on `data`, `id`, `name` and `at`, such
+            as `"data.amount > 100"`. A field that is missing makes it false. It needs the extra
+            `events`, also where the dispatcher runs.
+        name: name of the wait in listings. Default: `event`, numbered when it is repeated.
+        since: events also count that were received since this time: a datetime with a time zone,
+            or a timedelta back from the first call.
+        deadline: when the wait expires: seconds or a timedelta from the first call, or a datetime
+            with a time zone. Default: never.
+        default: the data if the wait expires, as JSON. Without it, `WaitExpiredError` is raised.
+
+    Raises:
+        ContextError: the call is outside a flow's body.
+        WaitExpiredError: the wait expired, and has no default.
+        UsageError: an argument is not valid.
+
+    Example:
+        paid = kitaru.wait_event("invoice.paid", match={"invoice": invoice.id}, deadline=86_400)
+    """
+    execution = in_body("kitaru.wait_event")
+    request = event_request(
+        "kitaru.wait_event", event, match, where, name, since, deadline, default
+    )
+    return execution.wait(request, 0.0, as_sent)
+
+
+def event_request(
+    what: str,
+    event: str,
+    match: Mapping[str, Any] | None,
+    where: str | None,
+    name: str | None,
+    since: Any,
+    deadline: Any,
+    default: Any,
+) -> WaitRequest:
+    """Return the request of a wait for an event."""
+    if where is not None and expressions.is_installed():
+        expressions.check_expression(where)
+    elif where is not None and not isinstance(where, str):
+        raise UsageError(f"{what}: where={where!r} is not a string.")
+    wait = check_name("wait", name or "event")
+    asked = {
+        "name": check_event_name(event),
+        "match": check_match(f"{what}: match", match or {}),
+        "where": where or "",
+        "since": "" if since is None else moment_since(f"{what}: since", since),
+    }
+    return WaitRequest(
+        wait,
+        "",
+        {},
+        kind="event",
+        event=asked,
+        deadline="" if deadline is None else deadline_of(f"{what}: deadline", deadline),
+        default=() if default is ... else (_default(default, deadline, wait, as_sent),),
+    )
+
+
+def as_sent(value: Any) -> Any:
+    """Return the data of an event, which may be any JSON."""
+    return value
 
 
 def timer(what: str, duration: Any, until: Any, name: str | None) -> WaitRequest:

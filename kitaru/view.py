@@ -48,6 +48,7 @@ class ExecutionView(Explaining):
         waits: the pending waits for an answer.
         timers: the sleeps that have not ended; each ends at its `deadline`.
         waits_for: the pending waits for children.
+        events: the pending waits for events.
         error: the reason of a failure.
         deployment: the version of its flow, such as `v3`; empty if it was not deployed.
         status: the status in the journal, with three exceptions. `interrupted`: it is running, but
@@ -70,6 +71,7 @@ class ExecutionView(Explaining):
     submission: SubmissionRecord | None = None
     timers: tuple[WaitRequest, ...] = ()
     waits_for: tuple[WaitRequest, ...] = ()
+    events: tuple[WaitRequest, ...] = ()
 
     @property
     def last_sign(self) -> str:
@@ -343,6 +345,16 @@ class ExecutionView(Explaining):
             "waits": self.waits_as_json(),
             "timers": [{"name": one.name, "until": one.deadline} for one in self.timers],
             "waits_for": [request.child for request in self.waits_for],
+            "events": [
+                {
+                    "wait": one.name,
+                    "event": one.event["name"],
+                    "match": one.event["match"],
+                    "where": one.event["where"],
+                    "deadline": one.deadline,
+                }
+                for one in self.events
+            ],
             "parent": self.parent,
             "children": [
                 {

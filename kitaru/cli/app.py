@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "mcp": "Serve a store to agents over MCP.",
         "serve": "Serve the executions of a store over HTTP.",
         "dispatcher": "Continue what was answered or invoked.",
+        "events": "Send events, and list what was received.",
     },
     "Compile": {
         "compile": "Write the pipeline for a target.",

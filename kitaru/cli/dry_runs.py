@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kitaru.cli.follow import answer_waits, finish, interrupted
 from kitaru.cli.output import Output, label
@@ -26,10 +26,12 @@ def attend_dry_run(
     asking: bool,
     store: str | None,
     skip_time: bool = False,
+    events: Sequence[tuple[str, Any]] = (),
 ) -> int:
     """Execute the build of a dry run until it ends or waits, and show it.
 
     With `skip_time`, sleeps end at once, and waits without an answer expire.
+    `events` are names and data of the events that come, in order.
     `answers` maps wait names to answers, as strings. With `asking`, other answers are prompted for.
     Raises StateError if this machine does not have the build, or if an answer names no wait.
     """
@@ -46,6 +48,7 @@ def attend_dry_run(
             ask=ask,
             report=_reporting(output),
             skip_time=skip_time,
+            events=events,
         )
     except (KeyboardInterrupt, Terminated) as interruption:
         return interrupted(interruption, exec_id, client, output, store)

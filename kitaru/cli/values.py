@@ -29,6 +29,30 @@ def parse_answers(given: Sequence[str]) -> dict[str, str]:
     return pairs(given, "--answer")
 
 
+def parse_events(given: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return the name and the data of each `--event NAME=JSON`."""
+    found = []
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(
+                f"--event {pair!r} is not NAME=JSON.",
+                help="""--event 'invoice.paid={"order": 7}'""",
+            )
+        found.append((name.strip(), parse_json(text, f"--event {name.strip()}")))
+    return found
+
+
+def parse_json(text: str, place: str) -> Any:
+    """Return the JSON of an option; raise UsageError for other text."""
+    try:
+        return json.loads(text, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{place} is not JSON: {error}", help="""For example '{"order": 7}'"""
+        ) from None
+
+
 def pairs(given: Sequence[str], option: str) -> dict[str, str]:
     """Return the strings of `NAME=TEXT` pairs by name. `option` is the option for messages."""
     named: dict[str, str] = {}

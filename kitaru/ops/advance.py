@@ -382,7 +382,7 @@ def _answered(journal: Journal, closed: RoundClosed, means: Means) -> Advanced:
             # The process was killed before it recorded that the execution waits.
             journal.set_state(journal.paused(closed.waits))
         # After a restored backup, or a hint that was deleted too early by hand.
-        journal.hint_deadlines(closed.waits)
+        journal.hint_again(closed.waits)
         return _FINISHED
     if any(answer.kind == "abort" for answer in answers):
         journal.finish(EndRecord("cancelled", None, now(), by=answers[0].by))

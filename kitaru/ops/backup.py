@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kitaru.errors import RecordCorrupt, StateError, UsageError
-from kitaru.ops.schedules import restore_hints
+from kitaru.ops import events, schedules
 from kitaru.ops.verify import check_exists, checked, structure, verify
 from kitaru.runtime.executions.backups import (
     begin_backup,
@@ -135,7 +135,7 @@ def restore(source: str, to: str, *, replace: bool = False) -> Copied:
 
 
 def _hint_at_open(store: Store) -> None:
-    """Let a dispatcher look at each deployed execution that has not ended, and at schedules."""
+    """Let a dispatcher look at deployed executions that have not ended, schedules and events."""
     found = (key.split("/") for key in store.list("x/"))
     deployed = sorted({parts[1] for parts in found if parts[2] in ("launch", "round")})
     for start in range(0, len(deployed), _AT_ONCE):
@@ -144,7 +144,7 @@ def _hint_at_open(store: Store) -> None:
         left = [exec_id for exec_id, end in zip(some, ends, strict=True) if end is None]
         at = now().encode("ascii")
         store.create_all([(keys.due_copy(exec_id), at) for exec_id in left])
-    if due := restore_hints(store):
+    if due := [*schedules.restore_hints(store), *events.restore_hints(store)]:
         store.create_all(due)
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from kitaru.errors import KitaruError
 from kitaru.ops.advance import Advanced, Means, close_lost, current_round, move
+from kitaru.ops.events import Delivery, Matching, settle
 from kitaru.ops.notifications import Sent, notify_of
 from kitaru.ops.schedules import fire
 from kitaru.ops.submit import run_has_ended
@@ -51,10 +52,10 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """An execution or a schedule that a pass looked at: what was done, or why nothing was.
+    """An execution, a schedule or events that a pass looked at: what was done, or why nothing was.
 
-    `exec_id` is empty for a schedule. `schedule` is empty for an execution, and `ticks` are the
-    ticks of a schedule that were decided.
+    `exec_id` is empty for the others. `ticks` are the ticks of the schedule `schedule` that were
+    decided. `events` is what events did.
     """
 
     exec_id: str
@@ -62,6 +63,7 @@ class Moved:
     error: KitaruError | None = None
     schedule: str = ""
     ticks: tuple[ScheduleEntry, ...] = ()
+    events: tuple[Delivery, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Due:
     Attributes:
         hints: number of hints, at most `DUE_MOST`.
         is_more: whether there are more hints than were counted.
-        executions: number of their executions and schedules.
+        executions: number of their executions and schedules; all events count as one.
         oldest_seconds: age of the oldest hint; None without hints.
         open: number of rounds that were begun and are not closed.
     """
@@ -197,6 +199,7 @@ class Dispatcher:
         self.every = 5.0 if self.store.remote else 1.0
         self._children = _Children(self.processes)
         self._patience = _Patience(_PATIENCE_SECONDS)
+        self._matching = Matching()
         self._notifier = notify_of(self.store, self.notified)
 
     def run(self) -> None:
@@ -284,6 +287,7 @@ class Dispatcher:
             self._close_ended(exec_id)
         if self._reconciled is None or time.monotonic() - self._reconciled > _RECONCILE_SECONDS:
             self._reconcile()
+            self._match()
             self._reconciled = time.monotonic()
         listed = _until_now(self.store.list(keys.DUE, limit=_AT_ONCE))
         # An execution may have hints of several moments.
@@ -304,6 +308,8 @@ class Dispatcher:
             return Moved(exec_id)
         if (schedule := keys.due_schedule(exec_id)) is not None:
             return self._fire(schedule, hints)
+        if exec_id == keys.OF_EVENTS:
+            return self._settle(hints)
         reserved = list[bool]()
 
         def may_start_here() -> bool:
@@ -332,6 +338,22 @@ class Dispatcher:
         except KitaruError as error:
             self._try_later(keys.due_parts(hints[0])[1])
             return Moved("", error=error, schedule=schedule)
+
+    def _settle(self, hints: list[str]) -> Moved:
+        """Put new events into their log, and let them have their effects."""
+        try:
+            return Moved("", events=tuple(settle(self.store, hints)))
+        except KitaruError as error:
+            self._try_later(keys.OF_EVENTS)
+            return Moved("", error=error)
+
+    def _match(self) -> None:
+        """Compare the waits for events with the log again."""
+        try:
+            if done := self._matching.match_all(self.store):
+                self.report(Moved("", events=tuple(done)))
+        except KitaruError as error:
+            self.report(Moved("", error=error))
 
     def _try_later(self, exec_id: str) -> None:
         _, pause = self._pauses.get(exec_id, (0.0, self.every))
@@ -418,7 +440,7 @@ def means_of(dispatcher: Dispatcher | None) -> Means:
 def _moved(one: Moved) -> bool:
     """Return whether a pass did something for an execution or a schedule."""
     done = one.done
-    return bool(one.ticks) or (
+    return bool(one.ticks or one.events) or (
         done is not None
         and (done.notice is not None or (done.submission is not None and done.submission.is_new))
     )

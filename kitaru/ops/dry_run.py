@@ -6,7 +6,7 @@ commands, after an answer or a kill, find the same build through that record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from kitaru.ops.answer import answer
 from kitaru.ops.replay import replay
 from kitaru.ops.show import show
 from kitaru.runtime.engine.questions import command_of
+from kitaru.runtime.engine.scripted_events import ScriptedEvents
 from kitaru.runtime.executions.deployments import Deployments
 from kitaru.runtime.journal import children, launches, processes
 from kitaru.runtime.journal.journal import Journal
@@ -90,6 +91,7 @@ def dry_run(
     ask: Ask | None = None,
     report: Report | None = None,
     skip_time: bool = False,
+    events: Iterable[tuple[str, Any]] = (),
 ) -> ExecutionView:
     """Run the build of a dry run until the execution ends or an answer is missing.
 
@@ -101,6 +103,7 @@ def dry_run(
         ask: answers waits that are not in `answers`.
         report: called with each attempt of a step when it ends.
         skip_time: let sleeps end at once, and waits without an answer expire at once.
+        events: name and data of the events that come, in this order, when a wait asks for them.
 
     Raises:
         NotFound: the execution does not exist.
@@ -108,7 +111,8 @@ def dry_run(
         AnswerInvalid: an answer does not fit its wait's schema; the wait stays pending.
         FlowError, EnvironmentFailure: a step ended without a record in the journal.
     """
-    _Played(store, dict(answers or {}), read, ask, report, skip_time).play(exec_id)
+    scripted = ScriptedEvents(events)
+    _Played(store, dict(answers or {}), read, ask, report, skip_time, scripted).play(exec_id)
     return show(store, exec_id)
 
 
@@ -127,6 +131,7 @@ class _Played:
     ask: Ask | None
     report: Report | None
     skip_time: bool
+    events: ScriptedEvents
 
     def play(self, exec_id: str) -> None:
         """Run the build of an execution until it ends or an answer is missing."""
@@ -142,6 +147,8 @@ class _Played:
         seen = show(self.store, exec_id)
         if seen.status != "waiting":
             return False
+        if seen.events and self.events.deliver(seen.journal):
+            return True
         ended = [self._is_ended(exec_id, one) for one in seen.waits_for]
         if any(ended):
             return True

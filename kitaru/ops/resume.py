@@ -100,6 +100,11 @@ def _resume_there(journal: Journal, again: bool, options: Mapping[str, str]) -> 
             f"The execution {journal.exec_id} waits for its child {running[0].child}.",
             help="See: " + hints.command(journal.store, "executions", "get", running[0].child),
         )
+    if is_waiting and not pending and (awaited := journal.pending_events()):
+        raise StateError(
+            f"The execution {journal.exec_id} waits for an event {awaited[0].event['name']}.",
+            help="Send it: " + hints.send_command(journal.store, awaited[0].event),
+        )
     if pending and is_waiting:
         raise StateError(
             f"The execution {journal.exec_id} waits for an answer to {pending[0].name}.",

@@ -35,6 +35,7 @@ from kitaru.ops.invoke import plan_of
 from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, parse
 from kitaru.runtime.journal import launches, rounds
 from kitaru.runtime.journal.blobs import create_or_read
+from kitaru.runtime.journal.numbered_logs import newest
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.states import read_end, read_state
 from kitaru.wire import keys
@@ -351,13 +352,8 @@ def fire(store: Store, id: str, due: Sequence[str]) -> list[ScheduleEntry]:
 
 
 def newest_entry(store: Store, id: str, at_least: int = 0) -> ScheduleEntry | None:
-    """Return the newest entry. A list says where to look; exact reads decide."""
-    listed = store.list(keys.schedule_log(id), limit=1)
-    number = max([at_least, *(keys.version_number(key) for key in listed)])
-    found = _read(store, id, number) if number else None
-    while (more := _read(store, id, number + 1)) is not None:
-        found, number = more, number + 1
-    return found
+    """Return the newest entry of a schedule; None before the first."""
+    return newest(RecordStore(store), ScheduleEntry, keys.schedule_log(id), at_least)
 
 
 def _decided(store: Store, head: ScheduleEntry, moment: str) -> ScheduleEntry | None:

@@ -41,6 +41,7 @@ def show(store: Store, exec_id: str) -> ExecutionView:
         waits=tuple(one for one in pending if one.kind == "question"),
         timers=tuple(one for one in pending if one.kind == "timer"),
         waits_for=tuple(one for one in pending if one.kind == "child"),
+        events=tuple(one for one in pending if one.kind == "event"),
         error=state.error if state.status in ("failed", "running") else None,
         started_at=journal.execution.started_at,
         state_at=state.at,

@@ -392,5 +392,5 @@ def _is_plain(plan: Plan) -> bool:
     if others:
         return False
     start, *rest = (plan.block(name) for name in first.blocks)
-    asks = start.kind == "wait" and start.calls in (("wait",), ("sleep",))
+    asks = start.kind == "wait" and start.calls in (("wait",), ("sleep",), ("wait_event",))
     return asks and all(block.kind in _PLAIN and not block.calls for block in rest)

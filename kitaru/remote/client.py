@@ -7,6 +7,7 @@ the service does not offer raises UsageError.
 from __future__ import annotations
 
 import builtins
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 from kitaru.compat.client import overridden
 from kitaru.errors import NotFound, UsageError
 from kitaru.ops.channels import ChannelInfo
+from kitaru.ops.events import Event, checked
 from kitaru.ops.model_usage import By, Usage
 from kitaru.ops.notifications import Notification, Sent
 from kitaru.ops.schedules import Schedule
@@ -324,6 +326,30 @@ class RemoteExecutions:
 
     def __getattr__(self, name: str) -> Any:
         return _missing("executions", name)
+
+
+class RemoteEvents:
+    """Events of a service: `KitaruClient(URL).events`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def send(self, name: str, data: Any = None, *, id: str | None = None) -> Event:
+        """Send an event, and return it as it is stored; see `Events.send`."""
+        refuse_while_importing("client.events.send(…)")
+        # A repeated request must send the same event.
+        id = secrets.token_hex(12) if id is None else id
+        body = {"name": name, "data": checked(data), "id": id}
+        return Event(**self._connection.send("POST", "events", body=body))
+
+    def get(self, name: str, id: str) -> Event:
+        """Return an event."""
+        return Event(**self._connection.get("events", name, id))
+
+    def list(self, name: str | None = None, *, limit: int = 50) -> builtins.list[Event]:
+        """Return the newest events, or those of one name, newest first."""
+        found = self._connection.get("events", name=name, limit=limit)["items"]
+        return [Event(**one) for one in found]
 
 
 class RemoteSchedules:

@@ -71,6 +71,12 @@ class RemoteExecutionView:
         return tuple(self._document["waits_for"])
 
     @property
+    def events(self) -> list[dict[str, Any]]:
+        """The pending waits for events, as JSON."""
+        found: list[dict[str, Any]] = self._document["events"]
+        return found
+
+    @property
     def parent(self) -> str:
         """The execution that started it as a child; empty without one."""
         found: str = self._document["parent"]

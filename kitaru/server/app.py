@@ -19,6 +19,7 @@ from kitaru.ops.access import VIEWER
 from kitaru.ops.dispatch import Dispatcher
 from kitaru.server import (
     audit,
+    events,
     executions,
     flows,
     memory,
@@ -43,7 +44,7 @@ from kitaru.wire import keys
 if TYPE_CHECKING:
     from kitaru.server.oidc import OpenIDConnect
 
-_DESCRIPTION = """Executions, waits, deployed flows, schedules and memory of one Kitaru store.
+_DESCRIPTION = """Executions, waits, flows, schedules, events and memory of one Kitaru store.
 
 Errors are `application/problem+json`. `code` is a class of `kitaru.errors` or a code of the
 service, and `help` contains what to do next."""
@@ -108,6 +109,7 @@ def make_app(
         waits,
         flows,
         schedules,
+        events,
         memory,
         usage,
         tokens,

@@ -179,6 +179,16 @@ class ExecutionWait(Document):
     escalations: list[Escalation]
 
 
+class AwaitedEvent(Document):
+    """A wait for an event. The first event counts that has these values and meets the condition."""
+
+    wait: str = Field(description="Name of the wait.")
+    event: str = Field(description="Name of the event.")
+    match: dict[str, Any] = Field(description="Values of the event's data, by path.")
+    where: str = Field(description="A condition on the event, else empty.")
+    deadline: str = Field(description="When the wait expires; empty for never.")
+
+
 class Timer(Document):
     """A sleep that has not ended."""
 
@@ -348,6 +358,7 @@ class Execution(Document):
     waits: list[ExecutionWait]
     timers: list[Timer]
     waits_for: list[str] = Field(description="The children whose end it waits for.")
+    events: list[AwaitedEvent] = Field(description="The events that it waits for.")
     parent: str = Field(description="The execution that started it as a child, else empty.")
     children: list[Child] = Field(description="The child executions that it has started.")
     answers: list[ExecutionAnswer]
@@ -630,6 +641,35 @@ class Invoke(Body):
     tag: str | None = Field(None, description="Start the version of this tag.")
     version: str | None = Field(None, description="Start this version, such as `v3`.")
     tags: dict[str, str] = Field({}, description="Tags of the execution by name.")
+
+
+class NewEvent(Body):
+    """An event to send."""
+
+    name: str = Field(description="Name of the event.", examples=["invoice.created"])
+    data: Any = Field(None, description="JSON of at most 256 KiB.", examples=[{"amount": 120}])
+    id: str | None = Field(
+        None, description="Id of the event: sent again, it is the same event. Default: a new one."
+    )
+
+
+class EventInfo(Document):
+    """An event, as it was sent first."""
+
+    name: str
+    id: str
+    data: Any
+    at: str = Field(description="When it was received.")
+    by: str = Field(description="Who sent it.")
+    number: int = Field(
+        description="The entry of the log that contains it; 0 before a dispatcher put it there."
+    )
+
+
+class EventList(Document):
+    """The newest events of a store, newest first."""
+
+    items: list[EventInfo]
 
 
 class ScheduleRun(Document):

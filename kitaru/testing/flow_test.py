@@ -18,6 +18,7 @@ from kitaru.ops.export import import_execution
 from kitaru.ops.show import show
 from kitaru.runtime.engine import timers
 from kitaru.runtime.engine.local_run import LocalRun, running_here
+from kitaru.runtime.engine.scripted_events import ScriptedEvents
 from kitaru.runtime.executions.comparison import compare
 from kitaru.runtime.executions.listing import each_execution
 from kitaru.runtime.journal.journal import Journal
@@ -64,6 +65,7 @@ class FlowTest:
         self.store = named(self._url)
         self._scripts = Scripts()
         self._answers: dict[str, Any] = {}
+        self._events = ScriptedEvents()
         self._handles: dict[str, Handle[Any]] = {}
         self._network = pytest.MonkeyPatch()
         self._undo = ExitStack()
@@ -133,6 +135,24 @@ class FlowTest:
             flow_test.answer("amount", lambda request: request.metadata["limit"])
         """
         self._answers[wait] = value
+
+    def event(self, name: str, data: Any = None) -> None:
+        """Let an event come when the flow waits for it with `kitaru.wait_event`.
+
+        Events come in the order of these calls. An event that no pending wait asks for is left for
+        later waits.
+
+        Args:
+            name: name of the event.
+            data: its JSON.
+
+        Raises:
+            UsageError: the name is not valid, or the data is not JSON.
+
+        Example:
+            flow_test.event("invoice.paid", {"order": 7})
+        """
+        self._events.add(name, data)
 
     def run(
         self, flow: LocalFlow[..., Any] | Runner[..., Any], *args: Any, **inputs: Any
@@ -206,9 +226,11 @@ class FlowTest:
     def _finish(self, handle: Handle[Any]) -> ExecutionView:
         self._handles[handle.exec_id] = handle
         while handle.settle() == "waiting":
-            waits = show(self.store, handle.exec_id).waits
-            known = [wait for wait in waits if self._has(wait)]
-            expiring = [wait for wait in waits if wait.deadline]
+            seen = show(self.store, handle.exec_id)
+            if seen.events and self._events.deliver(seen.journal):
+                continue
+            known = [wait for wait in seen.waits if self._has(wait)]
+            expiring = [wait for wait in (*seen.waits, *seen.events) if wait.deadline]
             if not known and expiring:
                 # Nobody answers in time.
                 first = min(expiring, key=lambda wait: wait.deadline)

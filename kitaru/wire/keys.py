@@ -18,6 +18,8 @@ ADAPTERS = "adapter/"
 BUDGET = "budget/"
 QUOTA = "quota/"
 WAITING = "waiting/"
+# Hints of executions that wait for an event.
+SUBSCRIBED = "subscribed/"
 AUDIT = "audit/"
 NEWS = "news/"
 ACCESS = "access/"
@@ -30,6 +32,8 @@ LAST_VERSION = 99_999_999
 _LONGEST_PART = 80
 # Begins the part of a hint where others have an execution id; no execution id contains a dot.
 _OF_SCHEDULE = "schedule."
+# That part of the hints of events.
+OF_EVENTS = "events."
 
 _ESCAPE = re.compile(r"[^A-Za-z0-9_-]")
 _UNESCAPE = re.compile(r"\.([0-9a-f]{2})")
@@ -442,6 +446,59 @@ def due_schedule(exec_id: str) -> str | None:
     """Return the schedule of a hint by its second part; None for a hint of an execution."""
     found = exec_id.removeprefix(_OF_SCHEDULE)
     return None if found == exec_id else found
+
+
+def event(digest: str) -> str:
+    """Return the key of an event, by the digest of its name and id."""
+    return f"event/id/{digest}"
+
+
+def event_place(digest: str) -> str:
+    """Return the key of the number of the log's entry that contains an event."""
+    return f"event/place/{digest}"
+
+
+def event_log() -> str:
+    """Return the prefix of the entries of the log of all events, newest first."""
+    return "event/log/"
+
+
+def event_entry(number: int) -> str:
+    """Return the key of an entry of the log of events; see `numbered`."""
+    return numbered(event_log(), number)
+
+
+def due_events() -> str:
+    """Return the prefix of the hints of events and of entries of their log."""
+    return due(OF_EVENTS, "")
+
+
+def due_event(digest: str) -> str:
+    """Return the hint that an event may not be in the log yet."""
+    return due(OF_EVENTS, f"n-{digest}")
+
+
+def due_entry(number: int) -> str:
+    """Return the hint that an entry of the log may not have had all of its effects."""
+    return due(OF_EVENTS, f"e-{number:08d}")
+
+
+def event_shapes(name: str) -> str:
+    """Return the prefix of the sets of paths by which executions wait for events of a name."""
+    return f"event/shape/{part(name)}/"
+
+
+def event_shape(name: str, shape: str) -> str:
+    return f"{event_shapes(name)}{shape}"
+
+
+def subscribers(name: str, match: str) -> str:
+    """Return the prefix of the hints of waits for events of a name with certain values."""
+    return f"{SUBSCRIBED}{part(name)}/{match}/"
+
+
+def subscriber(name: str, match: str, exec_id: str, wait: str) -> str:
+    return f"{subscribers(name, match)}{exec_id}/{wait}"
 
 
 def children(exec_id: str) -> str:

@@ -24,6 +24,12 @@ MAX_ANSWER_DEPTH = 200
 MAX_SIGNAL_BYTES = 256 * 1024
 """Maximum length of a signal, as JSON."""
 
+MAX_EVENT_BYTES = 256 * 1024
+"""Maximum length of the data of an event, as JSON."""
+
+MAX_EVENT_ID_CHARACTERS = 200
+"""Maximum length of the id of an event, which its sender chooses."""
+
 DEFAULT_PARALLEL = 8
 """Default number of submitted calls that run concurrently, on threads or as nodes."""
 

@@ -257,7 +257,9 @@ class WaitRequest(Struct):
     A wait with a `deadline`, an absolute time, expires. Its answer is then `default`, which has one
     item, or an error if `default` is empty. `escalate` are `{at, to}`: whom to notify when. The
     kind `timer` is a sleep: only its deadline answers it. The deadline of the first request counts.
-    The kind `child` waits for the execution `child`, whose end answers it.
+    The kind `child` waits for the execution `child`, whose end answers it. The kind `event` waits
+    for the first event that fits `event`: `{name, match, where, since, from}`. `from` is the first
+    entry of the log of events that counts, as the first request says.
     """
 
     name: str
@@ -269,11 +271,12 @@ class WaitRequest(Struct):
     ordinal: int = 0
     revision: int = 0
     evidence: tuple[dict[str, Any], ...] = ()
-    kind: Literal["question", "timer", "child"] = "question"
+    kind: Literal["question", "timer", "child", "event"] = "question"
     deadline: str = ""
     default: tuple[Any, ...] = ()
     escalate: tuple[dict[str, str], ...] = ()
     child: str = ""
+    event: dict[str, Any] = field(default_factory=dict)
 
 
 class WaitAnswer(Struct):
@@ -281,11 +284,12 @@ class WaitAnswer(Struct):
 
     `number` is its position among the answers to the wait. All earlier answers were rejected. `by`
     is who answered. `expired` has the value of the wait's default, None if it has none. The value
-    of the kind `child` is how a child execution ended: `{execution, status, error, message}`.
+    of the kind `child` is how a child execution ended: `{execution, status, error, message}`. The
+    value of the kind `event` is the data of the event, whose id is in `by`.
     """
 
     name: str
-    kind: Literal["value", "abort", "expired", "child"]
+    kind: Literal["value", "abort", "expired", "child", "event"]
     value: Any = None
     answered_at: str = ""
     number: int = 1
@@ -526,6 +530,36 @@ class ScheduleEntry(Struct):
     queue: tuple[str, ...] = ()
 
 
+class EventRecord(Struct):
+    """An event, as it was sent. Its name and id identify it: sent again, it is the same event.
+
+    `data` is JSON. `at` is when it was received. `by` is who sent it.
+    """
+
+    name: str
+    id: str
+    data: Any
+    at: str
+    by: str = ""
+
+
+class EventEntry(Struct):
+    """One entry of the log of events: events in the order that all readers see.
+
+    The newest entry contains the whole state. Entries are numbered without gaps, and the first
+    writer of a number decides.
+
+    Attributes:
+        number: number of the entry, from 1.
+        at: when it was written.
+        events: each `[digest, name]`; the events themselves are stored by digest.
+    """
+
+    number: int
+    at: str
+    events: tuple[list[str], ...] = ()
+
+
 class AuditRecord(Struct):
     """Who did something outside of a flow. It is written before the action takes place.
 
@@ -663,6 +697,8 @@ Record = (
     | SubmissionRecord
     | RoundClosed
     | ScheduleEntry
+    | EventRecord
+    | EventEntry
     | CodeRecord
     | AuditRecord
     | AuditFailure

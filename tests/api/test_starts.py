@@ -47,8 +47,8 @@ READS = {
     "KitaruClient.diff_deployed", "KitaruClient.explain", "KitaruClient.fingerprint",
     "KitaruClient.graph",
     "KitaruClient.verify", "KitaruClient.verify_store", "Replayed.to_dict",
-    "KitaruClient.audit", "Schedules.get", "Schedules.list", "Schedules.next", "Tokens.list",
-    "Notifications.channels", "Notifications.list",
+    "KitaruClient.audit", "Events.get", "Events.list", "Schedules.get", "Schedules.list",
+    "Schedules.next", "Tokens.list", "Notifications.channels", "Notifications.list",
     "KitaruClient.model_usage", "Memories.configure", "Memories.entry",
     "ScopedMemories.get", "ScopedMemories.history", "ScopedMemories.list", "ScopedMemories.scopes",
     "Memories.get", "Memories.history", "Memories.list", "Memories.scopes", "Memories.show",
@@ -66,7 +66,7 @@ IN_FLOWS = {
     "kitaru.current_execution_id",
     "kitaru.idempotency_key", "kitaru.invoke", "kitaru.llm", "kitaru.load", "kitaru.log",
     "kitaru.emit", "kitaru.inbox", "kitaru.now", "kitaru.progress", "kitaru.save", "kitaru.sleep",
-    "kitaru.tag", "kitaru.wait",
+    "kitaru.tag", "kitaru.wait", "kitaru.wait_event",
 }  # fmt: skip
 # Methods of what only a start returns; plain data, and the objects of a store.
 OF_STARTED = {"Child", "Handle", "ReplayHandle", "Future", "Futures"}
@@ -79,6 +79,7 @@ DATA = {
     "Deployment",
     "Drawn",
     "Evaluation",
+    "Event",
     "ImageSettings",
     "MemoryStore",
     "Reply",
@@ -114,6 +115,7 @@ OBJECTS: dict[str, Any] = {
     "Memories": CLIENT.memory,
     "Artifacts": CLIENT.artifacts,
     "Schedules": CLIENT.schedules,
+    "Events": CLIENT.events,
     "Tokens": CLIENT.tokens,
     "Notifications": CLIENT.notifications,
     "ScopedMemories": CLIENT.memories,
@@ -207,6 +209,7 @@ def test_what_runs_in_flows_is_an_error_outside(name: str) -> None:
         "kitaru.save": ("a", 1),
         "kitaru.load": ("a", "b"),
         "kitaru.progress": (1,),
+        "kitaru.wait_event": ("a",),
     }
     owner, _, attribute = name.partition(".")
     arguments = ([1],) if owner == "Checkpoint" else given.get(name, ())

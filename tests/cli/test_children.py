@@ -1,4 +1,4 @@
-"""Dry runs of flows whose children ask, sleep and run flows of the same project."""
+"""Dry runs of flows that wait for events, and whose children ask, sleep and run other flows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def order(n: int) -> str:
     ok = kitaru.wait(name="ok", question="Order?", schema=bool)
     bill = kitaru.invoke(billing, {"n": amount})
     kitaru.sleep(60)
-    return f"{bill}, {ok}, {price(n + 1)}"
+    paid = kitaru.wait_event("paid", match={"order.n": n}, where="data.order.euros > 1")
+    return f"{bill}, {ok}, {price(n + 1)}, {paid['order']['euros']}"
 """
 
 
@@ -38,5 +39,7 @@ def test_a_dry_run_plays_a_child_of_the_project(target: str, kitaru: Kitaru) -> 
     done = kitaru(
         *("dry-run", "shop.py:order", "--target", target, "--input", "n=2", "--skip-time"),
         *("--answer", "ok=true", "--answer", "sure=false"),
+        *("--event", 'paid={"order": {"n": 2, "euros": 1}}'),
+        *("--event", 'paid={"order": {"n": 2, "euros": 5}}'),
     )
-    assert done.out.splitlines()[-1] == "bill of 6: False, True, 9"
+    assert done.out.splitlines()[-1] == "bill of 6: False, True, 9, 5"

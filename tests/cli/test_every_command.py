@@ -73,6 +73,9 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "flow show": (("review",), ("gone",)),
     "flow tag": (("review@v1", "stable"), ("review", "stable")),
     "flow untag": (("review", "stable"), ("review", "default")),
+    "events send": (("invoice.paid", "--data", '{"order": 7}'), ("invoice.paid", "--data", "{")),
+    "events list": ((), ("--name", "a b")),
+    "events get": (("invoice.paid", "first"), ("invoice.paid", "gone")),
     "schedule create": (
         ("review", "--cron", "0 2 * * *", *TOPIC, "--id", "late"),
         ("review", "--cron", "61 * * * *", *TOPIC),
@@ -199,12 +202,13 @@ def _prepare(kitaru: Kitaru) -> dict[str, str]:
                 ("schedule", "create", "review", "--cron", "0 2 * * *", *TOPIC, "--id", id)
                 for id in ("nightly", "early")
             ),
+            ("events", "send", "invoice.paid", "--id", "first"),
             ("secrets", "set", "OTHER_KEY"),
             ("tokens", "create", "old", "--role", "viewer"),
         ],
         stdin="x\n",
     )
-    assert [done.code for done in begun] == [0, 0, 0, 1, *[0] * 8]
+    assert [done.code for done in begun] == [0, 0, 0, 1, *[0] * 9]
     ids = [done.document["exec_id"] for done in begun[:4]]
     kitaru.write("fixed", "")
     kitaru.write("judge.py", "def finished(run):\n    return run.result is not None\n")

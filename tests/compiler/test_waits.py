@@ -109,6 +109,11 @@ def test_what_is_left_after_an_answer_is_one_step(tmp_path: Path) -> None:
     ]
 
 
+AWAITS = """
+    x = a(x)
+    paid = kitaru.wait_event("invoice.paid", match={"order": x})
+    return b(x), paid
+"""
 SLEEPS = """
     start = kitaru.now()
     x = a(x)
@@ -130,3 +135,13 @@ def test_a_sleep_is_no_question_for_a_person(tmp_path: Path) -> None:
     assert plan.layout == (StepItem("a"), StepItem("b"))
     assert "sleep" in [call for name in plan.step("a").blocks for call in plan.block(name).calls]
     assert plan.step("a").may_wait
+
+
+def test_a_wait_for_an_event_is_cut_as_a_sleep_is(tmp_path: Path) -> None:
+    plan = compiled(tmp_path, AWAITS, profile=replace(ANY_TARGET, waits="suspended"))
+    assert [(one.name, one.kind) for one in plan.blocks if one.calls] == [
+        ("a", "checkpoint"), ("wait_event", "wait"), ("b", "checkpoint"),
+    ]  # fmt: skip
+    asked = compiled(tmp_path, AWAITS)
+    assert asked.layout == (StepItem("a"), StepItem("b"))
+    assert asked.step("a").may_wait

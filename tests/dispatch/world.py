@@ -424,24 +424,25 @@ class World:
             if journal.invocation(wait) is not None:
                 continue
             self._run_code(journal.exec_id, round, run)
-            kind = self.kinds[journal.exec_id, wait]
-            seconds = self.chance.choice([1.0, 30.0, 300.0, 3000.0])
-            journal.request_wait(
-                WaitRequest(
-                    wait,
-                    "?",
-                    {"type": "integer"},
-                    asked_at=now(),
-                    kind="timer" if kind == "timer" else "question",
-                    deadline="" if kind == "question" else later(now(), seconds),
-                    default=(EXPIRED,),
-                )
-            )
+            journal.request_wait(self._request(journal.exec_id, wait))
             answer = journal.wait_answer(wait)
             if answer is None:
                 return wait
             journal.record(_outcome(wait, answer.value))
         return None
+
+    def _request(self, exec_id: str, wait: str) -> WaitRequest:
+        kind = self.kinds[exec_id, wait]
+        seconds = self.chance.choice([1.0, 30.0, 300.0, 3000.0])
+        return WaitRequest(
+            wait,
+            "?",
+            {"type": "integer"},
+            asked_at=now(),
+            kind="timer" if kind == "timer" else "question",
+            deadline="" if kind == "question" else later(now(), seconds),
+            default=(EXPIRED,),
+        )
 
     def _start_child(self, journal: Journal, call: str, child: str) -> None:
         """Start a child, as `kitaru.invoke` does."""
@@ -473,18 +474,16 @@ class World:
                 )
             for wait in range(0 if exec_id in self.unanswered else number):
                 value = self.chance.randrange(1000)
-                if self.kinds[exec_id, f"w{wait}"] == "timer":
-                    continue
-                self._persist(
-                    lambda exec_id=exec_id, wait=wait, value=value: self.answer(
-                        exec_id, f"w{wait}", value
-                    )
-                )
+                self._answer_later(exec_id, f"w{wait}", value)
         while not self._is_over():
             self.run.block(1.0)
             self._bury()
             if self.run.now > self.end:
                 raise Violation(f"not finished: {self._left()}")
+
+    def _answer_later(self, exec_id: str, wait: str, value: Any) -> None:
+        if self.kinds[exec_id, wait] != "timer":
+            self._persist(lambda: self.answer(exec_id, wait, value))
 
     def _persist(
         self, work: Callable[[], object], is_enough: Callable[[], bool] = lambda: False

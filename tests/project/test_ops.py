@@ -21,6 +21,7 @@ import pytest
 from kitaru.cli.app import cli
 from kitaru.client import (
     DeployedFlows,
+    Events,
     Executions,
     KitaruClient,
     Notifications,
@@ -36,6 +37,7 @@ PLACES: dict[str, type] = {
     "executions": Executions,
     "deployments": DeployedFlows,
     "schedules": Schedules,
+    "events": Events,
     "memory": Memories,
     "artifacts": Artifacts,
     "tokens": Tokens,
@@ -60,6 +62,9 @@ SAME = {
     "flow show": "deployments.list deployments.get",
     "flow tag": "deployments.tag",
     "flow untag": "deployments.untag",
+    "events send": "events.send",
+    "events list": "events.list",
+    "events get": "events.get",
     "schedule create": "schedules.create",
     "schedule list": "schedules.list",
     "schedule get": "schedules.get",

@@ -88,6 +88,8 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"{API}/memory/{{scope}}/history/{{key:path}}": (VIEWER, None),
     f"{API}/memory/{{scope}}/keys/{{key:path}}": (VIEWER, OPERATOR),
     f"{API}/usage": (VIEWER, None),
+    f"{API}/events": (VIEWER, OPERATOR),
+    f"{API}/events/{{name}}/{{id:path}}": (VIEWER, None),
     f"{API}/schedules": (VIEWER, OPERATOR),
     f"{API}/schedules/{{id}}": (VIEWER, OPERATOR),
     f"{API}/schedules/{{id}}/next": (VIEWER, None),

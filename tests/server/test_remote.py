@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kitaru import KitaruClient
-from kitaru.client import DeployedFlows, Executions, Schedules, Tokens
+from kitaru.client import DeployedFlows, Events, Executions, Schedules, Tokens
 from kitaru.compat.client import Artifacts
 from kitaru.errors import (
     AnswerInvalid,
@@ -38,6 +38,7 @@ PAIRS: list[tuple[type, type]] = [
     (Executions, remote.RemoteExecutions),
     (DeployedFlows, remote.RemoteDeployments),
     (Schedules, remote.RemoteSchedules),
+    (Events, remote.RemoteEvents),
     (Memories, remote.RemoteMemories),
     (Artifacts, remote.RemoteArtifacts),
     (Tokens, remote.RemoteTokens),
@@ -50,6 +51,7 @@ NOT_OFFERED = {
     },
     "DeployedFlows": {"read", "add", "deploy", "dry_run"},
     "Schedules": set(),
+    "Events": set(),
     "Memories": {"configure", "compact", "purge", "store"},
     "Artifacts": set(),
     "Tokens": set(),
@@ -110,6 +112,20 @@ def test_executions_are_listed(client: KitaruClient, store: Store) -> None:
     assert executions.page(since=moment, until=moment, counts=False).total is None
     assert executions.page(until=datetime(1900, 1, 1)).items == []
     assert executions.page(since=datetime(9999, 1, 1)).items == []
+
+
+def test_events(client: KitaruClient) -> None:
+    sent = client.events.send("invoice.paid", {"order": 7}, id="a/b c")
+    assert client.events.send("invoice.paid", {"order": 8}, id="a/b c") == sent
+    assert client.events.get("invoice.paid", "a/b c") == client.events.list("invoice.paid")[0]
+    assert client.events.send("other").data is None
+    assert len(client.events.list(limit=1)) == 1
+    with pytest.raises(NotFound):
+        client.events.get("other", "gone")
+    with pytest.raises(UsageError):
+        client.events.send("a b")
+    with pytest.raises(UsageError):
+        client.events.send("a", {1: 2})
 
 
 def test_schedules(client: KitaruClient, store: Store, tmp_path: Path) -> None:

@@ -260,6 +260,27 @@ def test_nothing_waits_for_time(flow_test: FlowTest) -> None:
     assert flow_test.run(reminder).result == ["nobody", "2026-02-03T09:00:00+00:00"]
 
 
+def test_events_come_when_the_flow_waits_for_them(flow_test: FlowTest) -> None:
+    @flow
+    def paying(order: int) -> list[Any]:
+        first = kitaru.wait_event("checked", where="data.ok")
+        paid = kitaru.wait_event("paid", match={"order": order})
+        late = kitaru.wait_event("late", deadline=timedelta(days=1), default=0)
+        return [first, paid["n"], late]
+
+    flow_test.event("paid", {"order": 7, "n": 1})
+    flow_test.event("checked", {"ok": False})
+    flow_test.event("checked", {"ok": True})
+    run = flow_test.run(paying, 7)
+    assert run.result == [{"ok": True}, 1, 0]
+    waiting = flow_test.run(paying, 8)
+    assert [one.event["name"] for one in waiting.events] == ["checked"]
+    flow_test.event("checked", {"ok": True})
+    assert [one.event["match"] for one in flow_test.resume(waiting).events] == [{"order": 8}]
+    with pytest.raises(UsageError):
+        flow_test.event("a b")
+
+
 class Here(BaseHTTPRequestHandler):
     """Answers on this machine."""
 

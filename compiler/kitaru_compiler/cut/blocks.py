@@ -279,7 +279,7 @@ def _kind(call: DurableCall) -> BlockKind:
     match call.kind:
         case "checkpoint" | "llm" | "wait" | "log" | "memory" | "inbox":
             return call.kind
-        case "sleep":
+        case "sleep" | "event":
             return "wait"
     return "region"
 

@@ -86,7 +86,7 @@ def cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
 def _cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
     drafts, structure = build_blocks(ir)
     if profile.waits == "native":
-        _keep_sleeps(drafts)
+        _keep_unasked(drafts)
     live = live_variables(drafts)
     activations = tuple(dict.fromkeys(draft.activation for draft in drafts))
     mention = _first_mention(activations)
@@ -109,14 +109,15 @@ def _cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
     return Cut(*parts, regions, joined, pickles(drafts), agents)
 
 
-def _keep_sleeps(drafts: list[DraftBlock]) -> None:
-    """Let sleeps run at the end of the step before them.
+def _keep_unasked(drafts: list[DraftBlock]) -> None:
+    """Let sleeps and waits for events run at the end of the step before them.
 
-    The native node of a wait asks a person. A step that sleeps ends its run instead, and a
-    dispatcher continues the run.
+    The native node of a wait asks a person. A step that sleeps or waits for an event ends its run
+    instead, and a dispatcher continues the run.
     """
     for draft in drafts:
-        if draft.kind == "wait" and all(call.kind == "sleep" for call in draft.calls):
+        unasked = all(call.kind in ("sleep", "event") for call in draft.calls)
+        if draft.kind == "wait" and unasked:
             draft.kind = "memory"
 
 

@@ -31,6 +31,7 @@ _BLOCKING: dict[str, CallKind] = {
     "llm": "llm",
     "wait": "wait",
     "sleep": "sleep",
+    "wait_event": "event",
     "invoke": "child",
     "inbox": "inbox",
     **{f"memory.{operation}": "memory" for operation in MEMORY},

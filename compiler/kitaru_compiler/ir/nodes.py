@@ -27,6 +27,7 @@ CallKind = Literal[
     "llm",
     "wait",
     "sleep",
+    "event",
     "log",
     "memory",
     "inbox",
@@ -104,8 +105,9 @@ class DurableCall(Struct):
     @property
     def may_wait(self) -> bool:
         """Whether the call can suspend the execution."""
-        waits = {"wait", "sleep"}
-        return self.kind in (*waits, "child") or not waits.isdisjoint(self.inside)
+        waits = {"wait", "sleep", "wait_event"}
+        is_wait = self.kind in ("wait", "sleep", "event", "child")
+        return is_wait or not waits.isdisjoint(self.inside)
 
 
 def reaching(kind: CallKind, name: str, calls: Iterable[DurableCall]) -> DurableCall:

@@ -36,8 +36,8 @@ _FIXES = {
     "KIT402": "call both from the flow, or make the inner one a plain function",
     "KIT403": "call it from the flow",
 }
-_IN_BODY = ("wait", "sleep", "now", "memory", "inbox", "invoke")
-_BLOCKING = ("wait", "sleep", "llm", "memory", "inbox", "invoke")
+_IN_BODY = ("wait", "wait_event", "sleep", "now", "memory", "inbox", "invoke")
+_BLOCKING = ("wait", "wait_event", "sleep", "llm", "memory", "inbox", "invoke")
 _TASKS = frozenset(
     f"asyncio.{name}"
     for name in ("gather", "create_task", "ensure_future", "TaskGroup", "as_completed", "to_thread")
@@ -94,7 +94,7 @@ def blocking_in_async_flow(body: Body) -> Iterator[Diagnostic]:
         if blocks and id(node) in own:
             rule = (
                 WAIT_BLOCKS_TASKS
-                if makes_tasks and name in ("wait", "sleep")
+                if makes_tasks and name in ("wait", "wait_event", "sleep")
                 else BLOCKING_IN_ASYNC_FLOW
             )
             message = f"`kitaru.{name}` blocks the event loop, and all other tasks of the flow"

@@ -19,6 +19,10 @@ _LAZY = (ast.IfExp, ast.BoolOp, ast.ListComp, ast.SetComp, ast.DictComp, ast.Gen
 _ARMS = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
+# What the argument `name` names, by the kind of the call.
+_NAMED = {"wait": "wait", "sleep": "sleep", "event": "wait"}
+
+
 def flow_name(body: Body) -> Iterator[Diagnostic]:
     """Find a flow with an invalid name."""
     return _own_name(body, NAME_REFUSED, "flow")
@@ -47,8 +51,8 @@ def call_names(body: Body) -> Iterator[Diagnostic]:
         if not isinstance(node, ast.Call) or durable is None:
             continue
         for keyword in node.keywords:
-            if keyword.arg == "name" and durable.kind in ("wait", "sleep", "llm"):
-                kind = {"wait": "wait", "sleep": "sleep"}.get(durable.kind, "model call")
+            if keyword.arg == "name" and durable.kind in ("wait", "sleep", "event", "llm"):
+                kind = _NAMED.get(durable.kind, "model call")
             elif keyword.arg == "id" and _takes_no_id(body, node, durable):
                 kind = "call"
             else:

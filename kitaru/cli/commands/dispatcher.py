@@ -19,6 +19,7 @@ from kitaru.wire.structs import fields_of
 
 if TYPE_CHECKING:
     from kitaru.ops.dispatch import Moved
+    from kitaru.ops.events import Delivery
     from kitaru.ops.notifications import Sent
     from kitaru.wire.records import ScheduleEntry
 
@@ -144,6 +145,9 @@ def _document(one: Moved) -> dict[str, Any]:
         "exec_id": one.exec_id,
         "schedule": one.schedule,
         "ticks": [{"instant": t.instant, "decision": t.decision} for t in one.ticks],
+        "events": [
+            {"name": e.event, "id": e.id, "exec_id": e.exec_id, "wait": e.wait} for e in one.events
+        ],
         "target": run.target if run is not None else "",
         "run": run.run_id if run is not None else "",
         "error": one.error.message if one.error is not None else "",
@@ -157,12 +161,19 @@ def _tick(entry: ScheduleEntry) -> str:
     return f"{head} {entry.schedule} at {moment(entry.instant)}  {what}".rstrip()
 
 
+def _event(done: Delivery) -> str:
+    what = f"{done.exec_id}  {done.wait}  with {done.event} {done.id}"
+    return f"{label('answered', 'green')} {what}"
+
+
 def _line(one: Moved) -> str:
     if one.error is not None:
         what = one.exec_id or one.schedule
         return f"{label('later', 'yellow')}    {what}  {one.error.message}"
     if one.ticks:
         return "\n".join(_tick(tick) for tick in one.ticks)
+    if one.events:
+        return "\n".join(_event(event) for event in one.events)
     assert one.done is not None
     if one.done.submission is not None:
         run = one.done.submission

@@ -9,7 +9,7 @@ import click
 from kitaru.cli import options
 from kitaru.cli.output import Output
 from kitaru.cli.render.build import reporting
-from kitaru.cli.values import parse_answers, parse_inputs
+from kitaru.cli.values import parse_answers, parse_events, parse_inputs
 from kitaru.config import setting
 from kitaru.ops.compile import compile as write
 from kitaru.ops.compile import request
@@ -28,6 +28,10 @@ from kitaru.wire.plan import Granularity
     help="Answer to a wait: JSON if it parses, otherwise a string. Repeatable.",
 )  # fmt: skip
 @click.option(
+    "--event", "events", multiple=True, metavar="NAME=JSON",
+    help="An event that comes when a wait asks for it. Repeatable, in this order.",
+)  # fmt: skip
+@click.option(
     "--no-input", is_flag=True, help="Do not prompt: end at a wait, and print how to answer."
 )
 @click.option(
@@ -41,8 +45,9 @@ from kitaru.wire.plan import Granularity
 @options.pass_output
 def dry_run(
     output: Output, flow: str, target: str, pairs: tuple[str, ...], inputs_from: str | None,
-    answers: tuple[str, ...], no_input: bool, skip_time: bool, directory: Path,
-    granularity: Granularity, image: str | None, delivery: str, strict: bool, store: str | None,
+    answers: tuple[str, ...], events: tuple[str, ...], no_input: bool, skip_time: bool,
+    directory: Path, granularity: Granularity, image: str | None, delivery: str, strict: bool,
+    store: str | None,
 ) -> int:  # fmt: skip
     """Compile a flow, then execute the written pipeline on this machine.
 
@@ -54,7 +59,7 @@ def dry_run(
     from kitaru.ops.dry_run import begin_dry_run
 
     url = setting("store", argument=store).value
-    given = parse_answers(answers)
+    given, scripted = parse_answers(answers), parse_events(events)
     asked = request(
         flow, target, directory, granularity=granularity, image=image, delivery=delivery,
         strict=strict, store=url,
@@ -66,5 +71,6 @@ def dry_run(
     asking = output.interactive and not no_input
     client = KitaruClient(url)
     return attend_dry_run(
-        exec_id, client, output, answers=given, asking=asking, store=store, skip_time=skip_time
-    )
+        exec_id, client, output, answers=given, asking=asking, store=store, skip_time=skip_time,
+        events=scripted,
+    )  # fmt: skip

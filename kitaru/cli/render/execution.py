@@ -84,6 +84,13 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
         yield "child", f"waits for the end of: {command('get', child, store=store)}"
     if (others := len(document["waits_for"]) - _WAITS) > 0:
         yield "", f"{others:,} more: {command('list', '--parent', exec_id, store=store)}"
+    for event in document["events"][:_WAITS]:
+        asked = [f"{path} = {json.dumps(value)}" for path, value in event["match"].items()]
+        what = " and ".join([*asked, *filter(None, [event["where"]])])
+        until = f", until {moment(event['deadline'])}" if event["deadline"] else ""
+        yield "event", f"waits for {event['event']}{f' with {what}' if what else ''}{until}"
+    if (others := len(document["events"]) - _WAITS) > 0:
+        yield "", f"{others:,} more events: {command('get', exec_id, '--json', store=store)}"
     for wait in document["waits"][:_WAITS]:
         question = f": {wait['question']}" if wait["question"] else ""
         yield "wait", f"{wait['name']}{question} {hint(wait['schema'] or {})}"

@@ -122,6 +122,12 @@ Stop = Literal["cancelled", "superseded", "failed", "retry"]
 _OF_STORES = (RecordCorrupt, RecordTooNew, StoreDenied, StoreUnavailable, StoreUnsuitable)
 _POLL_SECONDS = 0.2
 _LOOK_SECONDS = 5.0
+# What is called for each kind of wait.
+_CALLEES = {
+    "question": "kitaru.wait",
+    "timer": "kitaru.sleep",
+    "event": "kitaru.wait_event",
+}
 
 
 class Execution:
@@ -613,7 +619,7 @@ class Execution:
         self, request: WaitRequest, read: Callable[[Any], Any], key: str | None = None
     ) -> Call:
         """Take the id of a wait."""
-        callee = "kitaru.sleep" if request.kind == "timer" else "kitaru.wait"
+        callee = _CALLEES[request.kind]
         spec = Spec(request.name, read, callee, kind="wait", compared=False)
         return self.begin(spec, (), {}, None, key, is_complete=False)
 

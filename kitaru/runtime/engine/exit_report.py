@@ -141,6 +141,7 @@ def _report_one(run: LocalRun) -> str:
     try:
         state, waits = journal.state(), journal.pending_waits()
         running = journal.pending_children() if state.status == "waiting" else []
+        awaited = journal.pending_events() if state.status == "waiting" else []
     except Exception as error:
         _write(f"unknown  {head}: {error}")
         return "unknown"
@@ -157,6 +158,9 @@ def _report_one(run: LocalRun) -> str:
             write_question(journal, request, run.told)
         for request in running[:_MOST]:
             _write(f"waiting  {head}: for its child {request.child}")
+        for request in awaited[:_MOST]:
+            _write(f"waiting  {head}: for an event {request.event['name']}")
+            _write(f"send     {hints.send_command(journal.store, request.event)}")
     elif state.status == "running":
         _write(f"stopped  {head}")
         if run.error is not None and not run.is_abandoned:

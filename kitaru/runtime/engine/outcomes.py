@@ -122,14 +122,19 @@ def expired_record(
     if request.kind == "timer" or request.default:
         return made
     error = WaitExpiredError(
-        f'The wait "{request.name}" of execution {journal.exec_id} expired: nobody answered until '
-        f"{request.deadline}.",
-        help="Catch kitaru.errors.WaitExpiredError, or pass a default to kitaru.wait. "
+        f'The wait "{request.name}" of execution {journal.exec_id} expired: '
+        f"{_missing(request)} until {request.deadline}.",
+        help="Catch kitaru.errors.WaitExpiredError, or pass a default to the wait. "
         "The expiry is recorded, so a retry raises it again.",
     )
     failure = exceptions.encode_exception(error)
     info = error_info(error, invocation=request.name)
     return replace(made, status="failed", value=None, failure=failure, error=info)
+
+
+def _missing(request: WaitRequest) -> str:
+    event = request.event
+    return f"no event {event['name']} that fits came" if event else "nobody answered"
 
 
 def error_info(error: BaseException, *, invocation: str = "", help: str = "") -> ErrorInfo:

@@ -25,6 +25,8 @@ from kitaru.wire.times import now, seconds_until, written
 
 # The last moment that sorts correctly in a store.
 _LAST = datetime(2200, 1, 1, tzinfo=UTC)
+# As far back as `moment_since` looks.
+_LONGEST = timedelta(days=3_650)
 _MOST_ESCALATIONS = 20
 _LOOK_SECONDS = 0.2
 _LOOK_SECONDS_ASLEEP = 5.0
@@ -54,6 +56,23 @@ def deadline_of(what: str, value: Any) -> str:
             "datetime.now(UTC) + timedelta(days=2).",
         )
     return written(moment)
+
+
+def moment_since(what: str, value: Any) -> str:
+    """Return the moment of a time, or of a duration before now, as text in UTC.
+
+    Raises:
+        UsageError: the value is neither a timedelta nor a datetime with a time zone.
+    """
+    found = value if isinstance(value, datetime) and value.utcoffset() is not None else None
+    if isinstance(value, timedelta) and value >= timedelta(0):
+        found = datetime.fromisoformat(now()) - min(value, _LONGEST)
+    if found is None:
+        raise UsageError(
+            f"{what}={value!r} is not a valid time.",
+            help="Use a timedelta, or a datetime with a time zone, such as kitaru.now().",
+        )
+    return written(found)
 
 
 def _moment(value: Any) -> datetime | None:
@@ -111,5 +130,5 @@ def pause_before(request: WaitRequest) -> float:
     """Return the seconds until this process looks again whether a wait has ended."""
     left = seconds_until(request.deadline)
     # A question may be answered meanwhile; a sleep can only be cancelled.
-    most = _LOOK_SECONDS if request.kind == "question" else _LOOK_SECONDS_ASLEEP
+    most = _LOOK_SECONDS_ASLEEP if request.kind == "timer" else _LOOK_SECONDS
     return min(max(left, 0.0), most)

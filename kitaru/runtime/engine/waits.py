@@ -64,13 +64,19 @@ def answer(
         AnswerInvalid: the value is not JSON or does not fit the wait's schema; the wait stays
             pending.
         WaitConflict: the wait already has a different answer, or has expired.
-        StateError: the flow no longer waits for the answer, or waits for a child.
+        StateError: the flow no longer waits for the answer, or waits for a child or an event.
     """
     if request.child:
         raise StateError(
             f'Nobody can answer the wait "{request.name}": it ends with the execution '
             f"{request.child}, a child of {journal.exec_id}.",
             help="See: " + hints.command(journal.store, "executions", "get", request.child),
+        )
+    if request.event:
+        raise StateError(
+            f'Nobody can answer the wait "{request.name}": it ends with an event '
+            f"{request.event['name']}.",
+            help="Send it: " + hints.send_command(journal.store, request.event),
         )
     if any(outcome.status == "cancelled" for outcome in journal.outcomes([request.name])):
         raise StateError(

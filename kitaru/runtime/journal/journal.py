@@ -22,7 +22,16 @@ from kitaru.errors import (
     WaitConflict,
 )
 from kitaru.runtime import codec
-from kitaru.runtime.journal import blobs, children, news, processes, rounds, states, summaries
+from kitaru.runtime.journal import (
+    blobs,
+    children,
+    events,
+    news,
+    processes,
+    rounds,
+    states,
+    summaries,
+)
 from kitaru.runtime.journal.cache import Cache
 from kitaru.runtime.journal.effort import Effort, Spent
 from kitaru.runtime.journal.presence import Presence
@@ -89,6 +98,8 @@ class Journal:
         self._note_of_title = ""
         self._tags: dict[str, str] = {}
         self._asked: dict[str, WaitRequest] = {}
+        # The next entry of the log of events, by name and revision of a wait.
+        self._looked: dict[tuple[str, int], int] = {}
         self._segment_writer = SegmentWriter(self._record_store, self.exec_id)
         self._segment_reader = SegmentReader(self._record_store, self.exec_id, self._segment_writer)
 
@@ -421,7 +432,7 @@ class Journal:
             state = replace(state, at=end.at)
             up = summaries.result_shown(self.store, self.exec_id, end.result)
         elif state.status in states.PAUSED:
-            kinds = ("timer",) if state.status == "sleeping" else ("question", "child")
+            kinds = ("timer",) if state.status == "sleeping" else ("question", "child", "event")
             asked = [*self._asked.values()] or self.pending_requests()
             shown = [request for request in asked if request.kind in kinds]
             up = summaries.wait_shown(shown[0]) if shown else up
@@ -471,8 +482,10 @@ class Journal:
     def request_wait(self, request: WaitRequest) -> WaitRequest:
         """Record the question of a wait once, and again whenever the flow's code changes it."""
         key = keys.wait_request(self.exec_id, request.name)
-        first = self._record_store.read(WaitRequest, key) or request
-        self._list_wait(first, self.next_answer(request.name))
+        first = self._record_store.read(WaitRequest, key)
+        if request.kind == "event":
+            request = events.placed(self._record_store, request, first)
+        self._list_wait(first or request, self.next_answer(request.name))
         # The deadline of the first request counts, whatever later processes compute.
         held = self._revised(self._record_store.write(key, request))
         while _question(held) != _question(request):
@@ -480,6 +493,9 @@ class Journal:
             key = keys.wait_revision(self.exec_id, request.name, number)
             deadline, escalate = held.deadline, held.escalate
             later = replace(request, revision=number, deadline=deadline, escalate=escalate)
+            if later.kind == "event":
+                later = events.placed(self._record_store, later, held)
+                self._list_wait(later, self.next_answer(request.name))
             held = self._record_store.write(key, later)
         self._asked[held.name] = held
         return held
@@ -517,6 +533,8 @@ class Journal:
         The question and the refusal that make the wait pending are recorded after them, so no
         pending wait is unlisted, and no deadline is missed.
         """
+        if request.kind == "event":
+            events.note_shape(self.store, request)
         for key, data in self._hints_of(request, number):
             if key.startswith(keys.NEWS):
                 news.announce(self.store, key)
@@ -540,15 +558,17 @@ class Journal:
             if self.execution.mode != "dry-run":
                 yield keys.news_asked(self.exec_id, request.name, number), now()
         # Only its own process continues a dry run.
+        if request.kind == "event" and self.execution.mode != "dry-run":
+            yield events.subscription(self.exec_id, request), ""
         if request.deadline and self.execution.mode != "dry-run":
             for at in sorted({*(one["at"] for one in request.escalate), request.deadline}):
                 yield keys.due_timer(self.exec_id, request.name, number, at), at
 
-    def hint_deadlines(self, waits: Iterable[str]) -> None:
-        """Write the hints of the deadlines of these waits again, as after a restored backup."""
+    def hint_again(self, waits: Iterable[str]) -> None:
+        """Write the hints of these waits again, as after a restored backup."""
         for name in waits:
-            request = self._record_store.read(WaitRequest, keys.wait_request(self.exec_id, name))
-            if request is not None and request.deadline:
+            request = self.wait_request(name)
+            if request is not None and (request.deadline or request.event):
                 self._list_wait(request, self.next_answer(name))
 
     def expire(self, request: WaitRequest, *, is_hinted: bool = False) -> WaitAnswer:
@@ -557,12 +577,26 @@ class Journal:
         `is_hinted`: the hint of the deadline stays until the execution has continued, so the answer
         needs none of its own.
         """
+        if (found := self.look_for_event(request)) is not None:
+            return found
         value = request.default[0] if request.default else None
         made = WaitAnswer(request.name, "expired", value, now())
         held = self._first_answer(made, is_hinted=is_hinted)
         if not is_hinted:
             self._unlist_wait(held)
         return held
+
+    def look_for_event(self, request: WaitRequest) -> WaitAnswer | None:
+        """Answer a wait with the event that it waits for, if that is in the log; return that."""
+        if request.kind != "event" or self.execution.mode == "dry-run":
+            return None
+        place = request.name, request.revision
+        found, self._looked[place] = events.look(
+            self._record_store, self.execution, request, self._looked.get(place, 0)
+        )
+        if found is not None:
+            self._unlist_wait(found)
+        return found
 
     def escalate_due(self, request: WaitRequest) -> None:
         """Record the escalations of a wait whose moment has passed."""
@@ -580,7 +614,7 @@ class Journal:
         return self._record_store.read_all(WaitEscalation, places)
 
     def expire_due(self, waits: Iterable[str] | None = None) -> list[WaitAnswer]:
-        """Expire the pending waits whose deadline has passed; return their answers.
+        """Answer the pending waits whose event came or whose deadline has passed; return that.
 
         Args:
             waits: look at these waits only.
@@ -588,7 +622,14 @@ class Journal:
         names = self.pending_names() if waits is None else waits
         places = [keys.wait_request(self.exec_id, name) for name in names]
         requests = self._record_store.read_all(WaitRequest, places)
-        return [self.expire(one) for one in requests if _is_due(one)]
+        found = [
+            self._look_again(one) or (self.expire(one) if _is_due(one) else None)
+            for one in requests
+        ]
+        return [answer for answer in found if answer is not None]
+
+    def _look_again(self, request: WaitRequest) -> WaitAnswer | None:
+        return self.look_for_event(self._revised(request)) if request.kind == "event" else None
 
     def wait_request(self, name: str) -> WaitRequest | None:
         """Return the current question of a wait, or None if it was not asked yet."""
@@ -641,12 +682,15 @@ class Journal:
     def wait_answer(self, name: str) -> WaitAnswer | None:
         """Return the answer of a wait, or None if it certainly has no answer yet.
 
-        A wait that this process has asked expires here if its deadline has passed.
+        A wait that this process has asked is answered here if its event came, and expires if its
+        deadline has passed.
         """
         found = rounds.effective_answer(self._record_store, self.exec_id, name)
         asked = self._asked.get(name)
-        if found is None and asked is not None and _is_due(asked):
-            return self.expire(asked)
+        if found is None and asked is not None:
+            found = self.look_for_event(asked)
+            if found is None and _is_due(asked):
+                return self.expire(asked)
         return found
 
     def asked(self, name: str) -> WaitRequest | None:
@@ -696,8 +740,12 @@ class Journal:
         """Return the waits for children that have not ended, the oldest first."""
         return [one for one in self.pending_requests() if one.kind == "child"]
 
+    def pending_events(self) -> list[WaitRequest]:
+        """Return the waits for events that have not come, the oldest first."""
+        return [one for one in self.pending_requests() if one.kind == "event"]
+
     def pending_requests(self) -> list[WaitRequest]:
-        """Return the questions, the sleeps and the children that have not ended, oldest first."""
+        """Return what has not ended, oldest first: questions, sleeps, children, events."""
         found = self._wait_keys()
         return self._requests(self._pending(found), found)
 
@@ -887,9 +935,10 @@ def _is_due(request: WaitRequest) -> bool:
     return bool(request.deadline) and request.deadline <= now()
 
 
-def _question(request: WaitRequest) -> tuple[str, bytes, list[tuple[str, str]]]:
+def _question(request: WaitRequest) -> tuple[str, bytes, list[tuple[str, str]], list[Any]]:
     evidence = [(entry["name"], entry["value"].digest) for entry in request.evidence]
-    return request.question, canonical.dumps(request.schema), evidence
+    event = [request.event.get(name) for name in ("name", "match", "where")]
+    return request.question, canonical.dumps(request.schema), evidence, event
 
 
 def _tags(metadata: dict[str, Any]) -> dict[str, str]:

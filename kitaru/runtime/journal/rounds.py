@@ -138,7 +138,8 @@ def write_answer(
     """
     exec_id, only, number = execution.exec_id, number, number or 1
     while True:
-        if execution.mode == "deployed" and not is_hinted:
+        is_continued = execution.mode == "deployed" or answer.kind == "event"
+        if is_continued and not is_hinted:
             # Before the answer: if this process dies after it, a dispatcher finds the hint.
             hint = keys.due_answer(exec_id, answer.name, number)
             create_or_read(records.store, hint, now().encode("ascii"))

@@ -96,6 +96,8 @@ def wait_shown(request: WaitRequest) -> tuple[str, str, str]:
     """Return what an execution that waits for an answer or a time is up to."""
     if request.kind == "timer":
         return ("timer", request.name, request.deadline)
+    if request.event:
+        return ("wait", request.name, _short(f"event {request.event['name']}"))
     return ("wait", request.name, _short(request.question))
 
 

@@ -112,7 +112,8 @@ def _show(
     now = execution.state_at if execution.status.is_finished else datetime.now(UTC).isoformat()
     drawn = timeline(
         execution.started_at, seen, list(journal.wait_requests()),
-        [one.name for one in (*execution.waits, *execution.timers)], execution.signs.under_way,
+        [one.name for one in (*execution.waits, *execution.timers, *execution.events)],
+        execution.signs.under_way,
         now=now, opened=opened, folds=scale != "true",
     )  # fmt: skip
     selected = _selected(execution, drawn.rows, row)
