@@ -19,6 +19,7 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from kitaru.runtime.engine.calls import Spec
 from kitaru.runtime.engine.execution import Execution, current, in_body, in_checkpoint
 from kitaru.runtime.engine.primitives import DurableCall, Primitive, blocking
 from kitaru.runtime.engine.retries import ONCE
+from kitaru.runtime.journal.audit import Action, audited
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.runtime.memory import compaction, scopes
 from kitaru.runtime.memory.memories import Entry, Memory, Version, memory_in
@@ -41,6 +43,12 @@ from kitaru.wire.times import written
 T = TypeVar("T")
 # Name of the invocations of `configure`.
 _CONFIGURE = "memory_configure"
+# The actions in the audit log of what changes a memory outside of flows.
+_CHANGES: dict[str, Action] = {
+    "set": "set memory",
+    "delete": "delete memory",
+    "compact": "compact memory",
+}
 
 __all__ = [
     "Entry",
@@ -259,7 +267,9 @@ class Memories:
                 "kitaru.memory.purge was used in a flow: a replay could not see what it erased.",
                 help="Use memory.delete there; purge outside: kitaru memory purge KEY",
             )
-        return self._outside(scope).purge(key)
+        outside = self._outside(scope)
+        with _audited(outside, "purge memory", {"key": key}):
+            return outside.purge(key)
 
     def show(
         self,
@@ -326,7 +336,11 @@ class Memories:
         turn: Callable[[Any], Any],
     ) -> Primitive[Any]:
         if current() is None or self._store is not None:
-            return turn(operate(self._outside(scope)))
+            outside = self._outside(scope)
+            if name not in _CHANGES:
+                return turn(operate(outside))
+            with _audited(outside, _CHANGES[name], arguments):
+                return turn(operate(outside))
         execution = in_body(f"kitaru.memory.{name}")
         where = scopes.in_flow(scope or _configured(execution), execution.journal)
 
@@ -352,6 +366,21 @@ class Memories:
             )
         store = self._store or resolve_store(None)
         return Memory(store, scopes.outside(text, store), f"outside/{os.urandom(8).hex()}")
+
+
+def _audited(
+    memory: Memory, action: Action, arguments: dict[str, Any]
+) -> AbstractContextManager[None]:
+    """Record who changes a memory outside of flows."""
+    scope = memory.scope
+    changed = arguments.get("into") or arguments.get("key") or arguments.get("prefix")
+    return audited(
+        memory.store,
+        action,
+        f"{changed} in {scope}",
+        flow=scope.name if scope.kind == "flow" else "",
+        exec_id=scope.name if scope.kind == "execution" else "",
+    )
 
 
 def _scope(store: Store, scope: scopes.MemoryScope) -> dict[str, Any]:

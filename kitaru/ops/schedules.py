@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
@@ -34,6 +34,7 @@ from kitaru.ops.cancel import cancel
 from kitaru.ops.invoke import plan_of
 from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, parse
 from kitaru.runtime.journal import launches, rounds
+from kitaru.runtime.journal.audit import Action, audited
 from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.numbered_logs import newest
 from kitaru.runtime.journal.record_store import RecordStore
@@ -202,7 +203,8 @@ def create_schedule(
             )
         return made
 
-    return _shown(store, _change(store, made.schedule, next_entry))
+    with audited(store, "create schedule", made.schedule, flow=flow):
+        return _shown(store, _change(store, made.schedule, next_entry))
 
 
 def get_schedule(store: Store, id: str, *, ticks: int = 5, runs: int = 10) -> Schedule:
@@ -232,17 +234,23 @@ def next_ticks(store: Store, id: str, count: int = 5) -> list[str]:
 
 def pause_schedule(store: Store, id: str) -> Schedule:
     """Pause a schedule: its ticks do not start anything, and are not caught up later."""
-    return _set_status(store, id, "paused")
+    with _audited(store, "pause schedule", id):
+        return _set_status(store, id, "paused")
 
 
 def resume_schedule(store: Store, id: str) -> Schedule:
     """Resume a paused schedule from now on."""
-    return _set_status(store, id, "active")
+    with _audited(store, "resume schedule", id):
+        return _set_status(store, id, "active")
 
 
 def delete_schedule(store: Store, id: str) -> None:
     """Delete a schedule. Its executions remain."""
+    with _audited(store, "delete schedule", id):
+        _delete(store, id)
 
+
+def _delete(store: Store, id: str) -> None:
     def deleted(head: ScheduleEntry | None) -> ScheduleEntry:
         return replace(_known(store, id, head), status="deleted", queue=())
 
@@ -256,6 +264,11 @@ def trigger_schedule(store: Store, id: str) -> ScheduleEntry:
         NotFound: there is no such schedule, or its flow has no such version or tag.
         InputError: the inputs are not those of the version.
     """
+    with _audited(store, "trigger schedule", id):
+        return _trigger(store, id)
+
+
+def _trigger(store: Store, id: str) -> ScheduleEntry:
     while True:
         head = _known(store, id, newest_entry(store, id))
         found = Deployments(store).get(f"{head.flow}@{head.version}")
@@ -296,7 +309,7 @@ def declare(store: Store, flow: str) -> Schedule | None:
                 + hints.command(store, "schedule", "delete", id),
             )
         if wanted is None and exists:
-            delete_schedule(store, id)
+            _delete(store, id)
         elif wanted is not None and (not exists or head is None or _differs(head, wanted)):
             made = wanted if head is None or not exists else _redefined(head, wanted)
             _change(store, id, lambda _, made=made: made)  # type: ignore[misc]
@@ -519,6 +532,11 @@ def _change(
         )  # fmt: skip
         if _append(store, made):
             return made
+
+
+def _audited(store: Store, action: Action, id: str) -> AbstractContextManager[None]:
+    """Record a change of an existing schedule; raise NotFound if there is none."""
+    return audited(store, action, id, flow=_existing(store, id).flow)
 
 
 def _set_status(store: Store, id: str, status: Any) -> Schedule:

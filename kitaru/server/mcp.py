@@ -18,7 +18,7 @@ from anyio import to_thread
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp.types import ToolAnnotations
+from mcp.types import Tool, ToolAnnotations
 from pydantic import Field
 from starlette.routing import BaseRoute
 
@@ -27,7 +27,7 @@ from kitaru.errors import KitaruError
 from kitaru.ops.access import APPROVER, OPERATOR, VIEWER
 from kitaru.ops.model_usage import By
 from kitaru.server import executions, flows, memory, usage, waits
-from kitaru.server.access import client_for, need_of, needs
+from kitaru.server.access import Need, client_for, need_of, needs, principal
 from kitaru.server.models import Answer, Invoke, MemoryWrite, ReplayChanges, SentSignal, TagMove
 from kitaru.server.previews import within
 from kitaru.status import ExecutionStatus
@@ -57,6 +57,24 @@ _WRITE = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_worl
 _DESTROY = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=True)
 
 
+class _Server(MCPServer[Any]):
+    """An MCP server that lists only the tools that its caller may use."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # By tool.
+        self.roles: dict[str, str | None] = {}
+        super().__init__(*args, **options)
+
+    async def list_tools(self) -> list[Tool]:
+        caller = principal()
+        roles = {tool: role for tool, role in self.roles.items() if role is not None}
+        return [
+            tool
+            for tool in await super().list_tools()
+            if tool.name not in roles or caller.may(roles[tool.name])
+        ]
+
+
 def make_mcp(
     client: KitaruClient, *, is_read_only: bool = False, is_local: bool = False
 ) -> MCPServer[Any]:
@@ -70,7 +88,7 @@ def make_mcp(
     Example:
         make_mcp(KitaruClient()).run("stdio")
     """
-    server = MCPServer("kitaru", version=VERSION, instructions=_INSTRUCTIONS, log_level="ERROR")
+    server = _Server("kitaru", version=VERSION, instructions=_INSTRUCTIONS, log_level="ERROR")
     tools = _Tools(client)
     for hints, functions in (
         (_READ, (*tools.reading, *((tools.check_flow,) if is_local else ()))),
@@ -80,6 +98,7 @@ def make_mcp(
         if hints is not _READ and is_read_only:
             continue
         for function in functions:
+            server.roles[function.__name__] = _need_of(function).role
             server.add_tool(_tool(function), annotations=hints, structured_output=False)
     _add_resources(server, tools)
     return server
@@ -101,11 +120,16 @@ def routes(server: MCPServer[Any]) -> list[BaseRoute]:
     return found
 
 
-def _tool(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a tool that calls a function in a thread, and returns its document as text."""
-    need, tools = need_of(function), function.__self__  # type: ignore[attr-defined]
+def _need_of(function: Callable[..., Any]) -> Need:
+    need = need_of(function)
     if need is None:
         raise RuntimeError(f"No role is declared for the tool {function.__name__}.")
+    return need
+
+
+def _tool(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a tool that calls a function in a thread, and returns its document as text."""
+    need, tools = _need_of(function), function.__self__  # type: ignore[attr-defined]
 
     @wraps(function)
     async def call(**arguments: Any) -> str:

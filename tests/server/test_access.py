@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -178,15 +179,29 @@ def test_tools_check_the_role_of_their_caller(
     service, headers = open_to_all
     begin(service.store, "review", "waits-1", "tea")
 
-    async def call(role: str, tool: str, **arguments: Any) -> tuple[bool, str]:
+    @asynccontextmanager
+    async def session_of(role: str) -> AsyncIterator[Any]:
         async with (
             httpx2.AsyncClient(headers=headers[role]) as http,
             Client(streamable_http_client(f"{service.url}/mcp", http_client=http)) as session,
         ):
+            yield session
+
+    async def call(role: str, tool: str, **arguments: Any) -> tuple[bool, str]:
+        async with session_of(role) as session:
             done = await session.call_tool(tool, arguments)
             return done.is_error, done.content[0].text
 
+    async def listed(role: str) -> set[str]:
+        async with session_of(role) as session:
+            return {tool.name for tool in (await session.list_tools()).tools}
+
     async def use() -> None:
+        shown = {role: await listed(role) for role in ROLES}
+        assert "list_waits" in shown[VIEWER]
+        assert shown[APPROVER] - shown[VIEWER] == APPROVER_TOOLS
+        assert shown[OPERATOR] - shown[APPROVER] == OPERATOR_TOOLS
+        assert shown[ADMIN] == shown[OPERATOR]
         assert not (await call(VIEWER, "list_waits"))[0]
         failed, text = await call(VIEWER, "answer_wait", exec_id="waits-1", wait="ok", value=True)
         assert failed and "RoleDenied" in text and "the viewer" in text

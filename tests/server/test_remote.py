@@ -150,6 +150,14 @@ def test_schedules(client: KitaruClient, store: Store, tmp_path: Path) -> None:
         schedules.create("review", "@daily", inputs=topic)
     with pytest.raises(InputError):
         schedules.create("review", "0 2 * * *")
+    # The newest first.
+    found = client.audit(flow="review", within=100).items
+    done = [one.action for one in found if one.action.endswith("schedule")]
+    assert done == [
+        "delete schedule", "resume schedule", "trigger schedule", "pause schedule",
+        "create schedule",
+    ]  # fmt: skip
+    assert all(one.subject == "review" and one.by for one in found if one.action in done)
 
 
 def test_an_execution_is_shown(client: KitaruClient, store: Store) -> None:
@@ -368,3 +376,21 @@ def test_the_audit_log_is_listed_in_pages(client: KitaruClient, store: Store) ->
     for cursor in ("x", "../x", "a/b/c", "é/x"):
         with pytest.raises(UsageError, match="not a cursor"):
             client.audit(after=cursor)
+
+
+def test_changes_of_memory_are_in_the_audit_log(client: KitaruClient, store: Store) -> None:
+    begin(store, "review", "waits-1", "cats")
+    memory, scope = client.memory, "namespace:sales"
+    memory.set("tone", "formal", scope=scope)
+    memory.set("tone", "kind", scope="flow:review")
+    with pytest.raises(MemoryConflict):
+        memory.set("tone", "rude", scope=scope, expect=7)
+    memory.get("tone", scope=scope)
+    memory.delete("tone", scope=scope)
+    found = [(one.action, one.subject, one.flow, one.error) for one in client.audit().items]
+    assert found == [
+        ("delete memory", "tone in namespace:sales", "", ""),
+        ("set memory", "tone in namespace:sales", "", "MemoryConflict"),
+        ("set memory", "tone in flow:review", "review", ""),
+        ("set memory", "tone in namespace:sales", "", ""),
+    ]

@@ -1,4 +1,4 @@
-"""The audit log of a store: who answered, cancelled, invoked, deployed, moved a tag, made a token.
+"""The audit log of a store: who answered, cancelled, invoked, deployed or changed something.
 
 An entry is written before its action, so that no action of a process that dies is missing. If the
 action is refused, a marker beside the entry records that it changed nothing. Entries are created if
@@ -29,7 +29,9 @@ from kitaru.wire.times import now
 
 Action = Literal[
     "answer", "abort", "cancel", "resume", "retry", "replay", "invoke", "deploy", "tag", "untag",
-    "create token", "revoke token",
+    "create token", "revoke token", "create schedule", "pause schedule", "resume schedule",
+    "delete schedule", "trigger schedule", "set memory", "delete memory", "compact memory",
+    "purge memory",
 ]  # fmt: skip
 
 _CURSOR = re.compile(r"[0-9]{16}/[0-9a-f]{16}", re.ASCII)
