@@ -167,7 +167,7 @@ KINDS: Mapping[str, Kind] = {
         json.loads,
     ),
     "service_url": Kind(None, _is_address, "the URL of the service, https://…"),
-    "link_secret": Kind(None, _is_text, "the name of a secret"),
+    "link_key": Kind(None, _is_text, "the name of a secret"),
     "oidc": Kind(
         {}, _is_texts, 'a table, {"issuer": "https://…", "client_id": "kitaru"}', json.loads
     ),

@@ -49,7 +49,7 @@ SETTINGS = {
     "argo_url": "The server of Argo Workflows whose runs commands start, answer and end.",
     "notify": "The channels of notifications: webhooks, Slack, Teams and mail.",
     "service_url": "The URL of the service, for links in notifications.",
-    "link_secret": "The secret that signs links which answer a question without an account.",
+    "link_key": "The secret that signs links which answer a question without an account.",
     "oidc": "The provider of OpenID Connect with which people log in to `kitaru serve`.",
     "oidc_roles": "The role of each of its groups, such as `approver of review`.",
     "base_image": "The image that the Dockerfile builds on; steps run on it if `image` is not set.",

@@ -1,7 +1,7 @@
 """Links with which a person without an account answers one question.
 
 A link contains the execution, the wait, the number of the answer and a time, and is signed with the
-secret that the setting `link_secret` names. Without that setting there are no links. The store
+secret that the setting `link_key` names. Without that setting there are no links. The store
 contains neither a link nor the key, so a reader of the bucket cannot make one.
 
 A link ends at its time, and earlier when an answer is recorded, when the wait has expired or was
@@ -61,7 +61,7 @@ def link_key() -> bytes | None:
         UsageError: the secret is missing or too short.
         EnvironmentFailure: it cannot be read.
     """
-    name = setting("link_secret").value
+    name = setting("link_key").value
     if name is None:
         return None
     found = secrets.find(name) or ""

@@ -209,10 +209,8 @@ def _channel(name: str, table: Mapping[str, Any]) -> Channel:
             f"answer_links is true or false, and link_hours is 1 to {_MOST_HOURS}.",
             "answer_links = true",
         )
-    if links and not (config.setting("link_secret").value and config.setting("service_url").value):
-        raise wrong(
-            "answer_links needs the settings link_secret and service_url.", f"docs: {_DOCS}"
-        )
+    if links and not (config.setting("link_key").value and config.setting("service_url").value):
+        raise wrong("answer_links needs the settings link_key and service_url.", f"docs: {_DOCS}")
     needed, possible = _OPTIONS[kind]
     given = {key: value for key, value in table.items() if key not in _COMMON}
     if missing := needed - given.keys():

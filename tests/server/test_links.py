@@ -41,9 +41,9 @@ SECRET = "a secret of more than 32 characters"
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("LINK_KEY", SECRET)
-    kitaru.configure(link_secret="LINK_KEY", service_url="https://kitaru.example.com")
+    kitaru.configure(link_key="LINK_KEY", service_url="https://kitaru.example.com")
     yield
-    kitaru.configure(link_secret=None, service_url=None, notify=None)
+    kitaru.configure(link_key=None, service_url=None, notify=None)
 
 
 @pytest.fixture
@@ -268,12 +268,12 @@ def test_logs_contain_no_link(
 def test_without_the_setting_there_are_no_links(closed: Running, store: Store) -> None:
     ask(store)
     path = link(store)
-    kitaru.configure(link_secret=None)
+    kitaru.configure(link_key=None)
     response = get(closed, path)
     assert response.status_code == 404 and "has no links" in response.text
     table = {"kind": "slack", "url_secret": "A", "answer_links": True}
     kitaru.configure(notify={"team": table})
-    with pytest.raises(UsageError, match="needs the settings link_secret"):
+    with pytest.raises(UsageError, match="needs the settings link_key"):
         channels.channels()
 
 
