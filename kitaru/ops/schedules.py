@@ -535,7 +535,7 @@ def _change(
 
 
 def _audited(store: Store, action: Action, id: str) -> AbstractContextManager[None]:
-    """Record a change of an existing schedule; raise NotFound if there is none."""
+    """Record a change of a schedule; raise NotFound if it does not exist."""
     return audited(store, action, id, flow=_existing(store, id).flow)
 
 
