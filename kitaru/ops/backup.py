@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kitaru.stores.base import Store
 
 # Hints that change. A restored store gets its own.
-_NOT_COPIED = (keys.BACKUP, keys.DUE, keys.OPEN, keys.NEWS)
+_NOT_COPIED = (keys.BACKUP, keys.DUE, keys.OPEN)
 _AT_ONCE = 64
 _LOOKS = 50
 _MARKER = "kitaru-store"
@@ -269,6 +269,9 @@ def _is_wanted(key: str, copied: set[str]) -> bool:
     """Return whether a key belongs to a copy of these executions."""
     if key.startswith((keys.INDEX, keys.WAITING)):
         return key.split("/")[2] in copied
+    if key.startswith(keys.NEWS):
+        # What was delivered is recorded with the execution.
+        return keys.news_parts(key)[0] in copied
     # A wait that was answered after its execution was copied is not listed any more, but it is
     # pending in the copy. Without this key, the first reader of the copy lists its waits. Other
     # hints change, and a restored store gets its own.
