@@ -2,9 +2,10 @@
 
     python permission_hook.py ANSWERS < call
 
-ANSWERS is a JSON file with the answers of persons by the id of a call. A call without an answer is
-deferred: the turn ends, and the flow waits for the answer. The command is part of the settings,
-because a deferred tool continues before the hooks of the SDK are registered.
+ANSWERS is a JSON file with the answers of persons by the id of a call: true, false, or the reason
+why the call must not run. A call without an answer is deferred: the turn ends, and the flow waits
+for the answer. The command is part of the settings, because a deferred tool continues before the
+hooks of the SDK are registered.
 
 Exit code 2 blocks the tool. The caller turns any other failure into it.
 """
@@ -22,8 +23,8 @@ except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
 
 output = {
     "hookEventName": "PreToolUse",
-    "permissionDecision": "defer" if answer is None else "allow" if answer else "deny",
+    "permissionDecision": "defer" if answer is None else "allow" if answer is True else "deny",
 }
-if answer is not None and not answer:
-    output["permissionDecisionReason"] = "A person refused it."
+if output["permissionDecision"] == "deny":
+    output["permissionDecisionReason"] = answer or "A person refused it."
 sys.stdout.write(json.dumps({"hookSpecificOutput": output}))

@@ -203,8 +203,8 @@ class _Invoker:
         self._in_flow = in_flow
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__agents_bind_function_tool__":
-            # The SDK would replace this object with the one inside.
+        if name.startswith("__"):
+            # A protocol of the SDK would replace this object with the one inside.
             raise AttributeError(name)
         return getattr(self.__wrapped__, name)
 

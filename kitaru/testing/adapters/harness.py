@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Harness(ABC):
         unsupported: features that the harness or the adapter does not have, each with the reason.
             Their tests are skipped with it.
         refused: features that the adapter refuses. Their tests expect an error that names the tool.
+        records: a folder with records of other versions of the harness, which this version must
+            read. In the environment of each version, make a file with
+            `python -m kitaru.testing.adapters MODULE:CLASS FOLDER/VERSION.json`.
         names: parts of ids that equal the name of a function in `packages`, but come from the
             adapter.
 
@@ -45,6 +49,7 @@ class Harness(ABC):
     packages: ClassVar[tuple[str, ...]]
     unsupported: ClassVar[Mapping[Feature, str]] = {}
     refused: ClassVar[frozenset[Feature]] = frozenset()
+    records: ClassVar[Path | None] = None
     names: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

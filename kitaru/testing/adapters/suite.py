@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -31,6 +32,7 @@ from kitaru.testing.adapters.conversations import (
     Conversation,
 )
 from kitaru.testing.adapters.harness import Feature, Harness
+from kitaru.testing.adapters.kept import CONVERSATION, EXEC_ID, restore
 from kitaru.testing.adapters.processes import Processes
 from kitaru.testing.adapters.script import Moment
 from kitaru.testing.adapters.versions import error_about_version
@@ -255,6 +257,21 @@ class AdapterTests:
         self.need("versions")
         assert "0.0.1" in error_about_version(self.harness(), "0.0.1")
 
+    def test_records_of_earlier_versions_are_read(self, world: Runs) -> None:
+        """Records that other versions wrote are read, or the error names the version."""
+        if self.harness.records is None:
+            pytest.skip("The harness has no kept records.")
+        kept = sorted(self.harness.records.glob("*.json"))
+        assert kept, f"{self.harness.records} contains no records"
+        undisturbed = self._undisturbed(CONVERSATION, world)
+        for path in kept:
+            run = world.run(CONVERSATION, kept=path)
+            if run.ended == "failed":
+                assert json.loads(path.read_text())["version"] in run.error, run.error
+                continue
+            self._same(CONVERSATION, run, undisturbed, path.name)
+            assert len(run.calls) == 1, f"{path.name}: {run.calls} ran again"
+
     def test_history_has_each_item_once(self, world: Runs) -> None:
         """A conversation that is kept across runs has each message once."""
         self.need("session")
@@ -312,10 +329,12 @@ class Runs:
         answers: bool = True,
         last: str = "",
         seed: int = 0,
+        kept: Path | None = None,
     ) -> Run:
         """Run an execution to its end.
 
         Args:
+            kept: records that its first process finds.
             kills: for each of the first processes, the call at which it is killed.
             answers: whether to answer its waits.
             last: a part of the question that is answered last, after another process has run.
@@ -325,9 +344,12 @@ class Runs:
         folder.mkdir()
         store, run, left = f"sqlite:{folder}/k.db", Run(), list(kills or [])
         recorded = dict[str, str]()
+        if kept is not None:
+            restore(kept, store)
+            recorded = {record.id: record.status for record in _records(store)}
         for attempt in range(_MOST_PROCESSES):
             written = self._processes.run(
-                folder, conversation=name, store=store, exec_id="conformance", in_flow=in_flow,
+                folder, conversation=name, store=store, exec_id=EXEC_ID, in_flow=in_flow,
                 blocking=blocking, attempt=attempt, seed=f"{seed} {attempt}",
                 kill=left.pop(0) if left else None,
             )  # fmt: skip
@@ -349,12 +371,12 @@ class Runs:
                 run.asked.append(self._answer(store, CONVERSATIONS[name], last))
             else:
                 break
-        run.tokens = show(open_store(store), "conformance").effort.tokens
+        run.tokens = show(open_store(store), EXEC_ID).effort.tokens
         return run
 
     def _answer(self, store: str, conversation: Conversation, last: str) -> tuple[str, ...]:
         """Answer the open waits, but not the last one if there are others; return their names."""
-        journal = Journal.open(open_store(store), "conformance")
+        journal = Journal.open(open_store(store), EXEC_ID)
         requests = journal.pending_waits()
         for request in requests:
             if last and len(requests) > 1 and _is_about(request, last):
@@ -380,7 +402,7 @@ def _calls(log: Path) -> list[tuple[int, str, str]]:
 
 def _records(store: str) -> list[InvocationRecord]:
     try:
-        return Journal.open(open_store(store), "conformance").invocations()
+        return Journal.open(open_store(store), EXEC_ID).invocations()
     except NotFound:
         # The process was killed before the execution began.
         return []

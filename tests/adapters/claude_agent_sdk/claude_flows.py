@@ -1,6 +1,6 @@
 """Flows that run Claude's real command line tool against the scripted model.
 
-python -m tests.adapters.claude_agent_sdk.claude_flows EXEC_ID PROMPT
+python -m tests.adapters.claude_agent_sdk.claude_flows FLOW EXEC_ID PROMPT
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from claude_agent_sdk import ClaudeAgentOptions
+from claude_agent_sdk import ClaudeAgentOptions, ToolAnnotations, tool
 
-from kitaru import flow
-from kitaru.adapters.claude_agent_sdk import KitaruClaudeRunner
+from kitaru import aio, checkpoint, flow
+from kitaru.adapters.claude_agent_sdk import KitaruClaudeRunner, flow_tool
+from tests.waiting import wait_for_file
 
 KEY = "sk-ant-api03-a-key-of-the-tests"
 
@@ -64,5 +66,44 @@ def plain(prompt: str) -> str | None:
     return asyncio.run(coder.run("And now?", resume=first.session_id)).result
 
 
+@tool("look", "Look at an item.", {"item": str}, ToolAnnotations(readOnlyHint=True))
+async def look(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Look at an item, and log it. An item `slow` takes until the file `go` exists."""
+    folder, item = Path(os.environ["CLAUDE_FOLDER"]), arguments["item"]
+    with (folder / "looked").open("a") as file:
+        file.write(f"{item}\n")
+    if item == "slow":
+        await asyncio.to_thread(wait_for_file, folder / "go")
+    if item == "broken":
+        raise ValueError("it is broken")
+    return {"content": [{"type": "text", "text": f"saw {item}"}]}
+
+
+@checkpoint
+async def weigh(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Weigh an item: a checkpoint."""
+    return {"content": [{"type": "text", "text": f"{arguments['item']} is heavy"}]}
+
+
+@flow_tool
+@tool("consult", "Ask a person.", {"item": str})
+async def consult(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Ask a person about an item."""
+    said = await aio.wait(name="person", question=arguments["item"], schema=str)
+    return {"content": [{"type": "text", "text": said}]}
+
+
+TOOLS = {"shop": [look, tool("weigh", "Weigh an item.", {"item": str})(weigh), consult]}
+ALLOWED = [f"mcp__shop__{one.name}" for one in TOOLS["shop"]]
+
+
+@flow
+async def shop(prompt: str) -> str | None:
+    """Run Claude with tools of this process."""
+    given = replace(options(), allowed_tools=["Bash", *ALLOWED])
+    return (await KitaruClaudeRunner(given, name="coder", tools=TOOLS).run(prompt)).result
+
+
 if __name__ == "__main__":
-    free.options(exec_id=sys.argv[1]).run(sys.argv[2]).wait()
+    started = {"free": free, "shop": shop}[sys.argv[1]]
+    started.options(exec_id=sys.argv[2]).run(sys.argv[3]).wait()

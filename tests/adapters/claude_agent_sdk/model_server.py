@@ -3,7 +3,8 @@
     python model_server.py PORT_FILE LOG
 
 The user's first message is the script: JSON with the tool calls to make, one after another, before
-the last text. Each request is logged.
+the last text; a list of calls is made in one response. A call that was interrupted is made again
+with another id, unless a message of the user contains its id. Each request is logged.
 """
 
 from __future__ import annotations
@@ -27,16 +28,27 @@ def texts(message: dict[str, Any]) -> list[str]:
 def response(body: dict[str, Any]) -> dict[str, Any]:
     """Return the content and the reason of the end."""
     messages = [one for one in body["messages"] if one["role"] == "user"]
-    scripts = [text for one in messages for text in texts(one) if text.startswith('{"calls"')]
+    said_texts = [text for one in messages for text in texts(one)]
+    scripts = [text for text in said_texts if text.startswith('{"calls"')]
     parts = [p for one in messages if isinstance(one["content"], list) for p in one["content"]]
     results = [part for part in parts if part["type"] == "tool_result"]
-    calls = json.loads(scripts[0])["calls"] if scripts and body.get("tools") else []
+    rounds = json.loads(scripts[0].split("\n\n")[0])["calls"] if scripts else []
+    rounds = [one if isinstance(one[0], list) else [one] for one in rounds]
     os.write(log, f"request {len(results)}\n".encode())
-    if len(results) < len(calls):
-        name, given = calls[len(results)]
-        call = {"type": "tool_use", "id": f"toolu_{len(results)}", "name": name, "input": given}
-        return {"content": [call], "stop_reason": "tool_use"}
+    number, told = 0, "".join(text for text in said_texts if "Do not make them again" in text)
+    for calls in rounds if body.get("tools") else []:
+        made = []
+        for name, given in calls:
+            own = [r for r in results if r["tool_use_id"].split("_again")[0] == f"toolu_{number}"]
+            is_told = any(one["tool_use_id"] in told for one in own) or f"toolu_{number}," in told
+            if not is_told and all("interrupted" in str(one.get("content")) for one in own):
+                id = f"toolu_{number}" + "_again" * len(own)
+                made.append({"type": "tool_use", "id": id, "name": name, "input": given})
+            number += 1
+        if made:
+            return {"content": made, "stop_reason": "tool_use"}
     said = " | ".join(str(part.get("content")).partition("\n\n<system-")[0] for part in results)
+    said += f" | {told}" if told else ""
     return {"content": [{"type": "text", "text": f"done: {said}"}], "stop_reason": "end_turn"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
@@ -128,6 +129,7 @@ class GoogleADK(Harness):
 
     packages = ("google.adk",)
     names: ClassVar[frozenset[str]] = frozenset({"model", "load", "save"})
+    records = Path(__file__).parent / "records"
     unsupported: ClassVar[Mapping[Feature, str]] = {
         "guard": "ADK has no agents that check another one while it runs.",
         "retries": "The retries of a request are those of the model's client, inside of its step.",

@@ -10,7 +10,7 @@ from typing import Any
 
 import google.adk
 import pytest
-from google.adk.agents import LlmAgent, RunConfig
+from google.adk.agents import LiveRequestQueue, LlmAgent, RunConfig
 from google.adk.agents.invocation_context import LlmCallsLimitExceededError
 from google.adk.agents.run_config import StreamingMode
 from google.adk.apps import App
@@ -351,6 +351,22 @@ def test_an_agent_without_plugins_is_one_record_of_its_tool(runs: Runs) -> None:
     handle = asks.run()
     assert handle.wait() == "found"
     assert list(runs.records(handle)) == ["outer.model", "outer.inner-model-0", "outer.model_2"]
+
+
+def test_a_live_connection_is_refused_in_a_flow(runs: Runs) -> None:
+    agent = agent_of("desk", lambda turn, seen: shown(seen), town)
+    app = App(name="desk", root_agent=agent, plugins=[KitaruPlugin()])
+
+    @flow
+    async def talks() -> None:
+        runner = InMemoryRunner(app=app)
+        await runner.session_service.create_session(app_name="desk", user_id="u", session_id="s")
+        queue = LiveRequestQueue()
+        async for _ in runner.run_live(user_id="u", session_id="s", live_request_queue=queue):
+            pass
+
+    with pytest.raises(errors.FlowError, match="run_live cannot be recorded"):
+        talks.run().wait()
 
 
 def test_the_plugin_works_with_a_runner_of_adk(runs: Runs) -> None:

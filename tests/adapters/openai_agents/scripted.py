@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import agents
@@ -46,6 +47,7 @@ REQUEST = httpx2.Request("POST", "http://127.0.0.1/responses")
 
 class OpenAIAgents(Harness):
     packages = ("agents",)
+    records = Path(__file__).parent / "records"
     unsupported: ClassVar[Mapping[Feature, str]] = {}
     # Ours, or names of a script.
     names: ClassVar[frozenset[str]] = frozenset({"model", "guard", "stream", "retry"})

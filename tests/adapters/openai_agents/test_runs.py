@@ -28,6 +28,7 @@ from agents import (
     RunConfig,
     RunContextWrapper,
     Runner,
+    RunState,
     WebSearchTool,
     function_tool,
     retry_policies,
@@ -52,6 +53,21 @@ from .scripted import REQUEST, model
 __all__ = ["runs", "traces"]
 
 ROOT = Path(__file__).parents[3]
+
+
+def test_the_private_names_of_the_sdk_are_where_they_were() -> None:
+    """The adapter needs these two: see ADR 54. A new version of the SDK may move them."""
+    tool = Agent("inner").as_tool("inner", "An agent.")
+    assert getattr(tool, "_is_agent_tool", None) is True, (
+        f"openai-agents {agents.__version__} marks agents as tools in another way: the adapter "
+        "would ask for @flow_tool. Change copies._makes_durable_calls and ADR 54."
+    )
+    context: RunContextWrapper[Any] = RunContextWrapper(None)
+    state: RunState[Any] = RunState(context, "?", Agent("outer"))
+    assert getattr(state, "_context", None) is context, (
+        f"openai-agents {agents.__version__} keeps the context of a run elsewhere: the usage of an "
+        "agent as a tool would be lost after an approval. Change runner._decided and ADR 54."
+    )
 
 
 def answered(handle: Any, answers: dict[str, Any]) -> Any:

@@ -1,0 +1,62 @@
+"""Records that a version of a harness wrote, kept in a file for later versions to read.
+
+The file contains the objects of a store with an execution that died before its last request, so
+that a process which resumes it reads all records and makes one request.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kitaru.stores import open_store
+from kitaru.testing.adapters.processes import Processes
+
+CONVERSATION, EXEC_ID = "alone", "conformance"
+
+
+def keep(harness: str, path: Path) -> None:
+    """Write the records of the installed version of a harness to a file."""
+    processes = Processes(harness)
+    try:
+        with TemporaryDirectory() as home:
+            calls = 0
+            for name in ("undisturbed", "killed"):
+                folder = Path(home) / name
+                folder.mkdir()
+                store = f"sqlite:{folder}/k.db"
+                processes.run(
+                    folder, conversation=CONVERSATION, store=store, exec_id=EXEC_ID, in_flow=True,
+                    blocking=False, attempt=0, seed="", kill=[calls, "begin"] if calls else None,
+                )  # fmt: skip
+                calls = len((folder / "calls").read_text().splitlines())
+            opened = open_store(store)
+            objects = {
+                key: base64.b64encode(opened.get(key) or b"").decode() for key in opened.list("")
+            }
+    finally:
+        processes.close()
+    document = {"version": _version(harness), "objects": objects}
+    path.write_text(json.dumps(document, indent=0, sort_keys=True) + "\n")
+
+
+def restore(path: Path, url: str) -> str:
+    """Put kept records into a store; return the name and version of the harness."""
+    document: dict[str, Any] = json.loads(path.read_text())
+    opened = open_store(url)
+    for key, body in document["objects"].items():
+        opened.create(key, base64.b64decode(body))
+    return str(document["version"])
+
+
+def _version(harness: str) -> str:
+    from importlib import import_module
+
+    module, _, name = harness.partition(":")
+    package = getattr(import_module(module), name).packages[0].partition(".")
+    found = packages_distributions()[package[0]][0]
+    return f"{found} {version(found)}"
