@@ -353,6 +353,16 @@ def prepared(name: str) -> bool:
     return True
 
 
+def compile_tests() -> None:
+    """Write the bytecode of all that the tests import; each worker would compile it by itself."""
+    command = [bin_of(VENV, "pytest"), "--collect-only", "--quiet", "-p", "no:cacheprovider"]
+    # Environments may still be missing, so this collection may fail.
+    subprocess.run(
+        command, cwd=ROOT, env=clean_environ(), stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+
+
 def passes(command: list[str]) -> bool:
     """Run one check. A failure is reported at the end, and does not hide other failures."""
     try:
@@ -440,6 +450,7 @@ def test() -> None:
     timed("environment .venv", developers)
     # Environments wait for downloads, and the checks need only `.venv`.
     with ThreadPoolExecutor(max_workers=4) as pool:
+        pool.submit(compile_tests)
         environments = pool.map(prepared, NEEDED)
         failed = [command for command in CHECKS if not passes(command)]
         missing = [
