@@ -24,7 +24,7 @@ from tests.differential.programs import (
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("KITARU_FUZZ_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("KITARU_FUZZ_EXAMPLES", "30"))
 INPUTS = {"a": 1, "xs": [3, 4]}
 BESIDE = {"other.py": OTHER}
 
