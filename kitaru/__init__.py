@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.engine.declared_changes import added, removed, renamed
     from kitaru.runtime.engine.futures import Future
     from kitaru.runtime.llm.replies import Reply, ToolCall
+    from kitaru.wire.flow_limits import limit
 else:
 
     def __getattr__(name: str) -> Any:
@@ -133,6 +134,7 @@ _MODULES = {
     **dict.fromkeys(("added", "removed", "renamed"), "kitaru.runtime.engine.declared_changes"),
     "Future": "kitaru.runtime.engine.futures",
     **dict.fromkeys(("Reply", "ToolCall"), "kitaru.runtime.llm.replies"),
+    "limit": "kitaru.wire.flow_limits",
 }
 
 
@@ -186,6 +188,7 @@ __all__ = [
     "idempotency_key",
     "inbox",
     "invoke",
+    "limit",
     "list_stacks",
     "llm",
     "load",

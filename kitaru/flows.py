@@ -145,6 +145,11 @@ def flow(
             `all`.
         schedule_by: who starts the flow: a `dispatcher` (default), or the `target`, through a
             schedule of its own that the build contains.
+        concurrency: how many executions run at the same time: a number, `kitaru.limit(…)`, or
+            several of them. One that waits for an answer does not count.
+        rate_limit: how many executions start in a period: `kitaru.limit(60, per="1m")`, or several.
+        priority: path of an input that is a number, such as `input.priority`. An execution with one
+            more is started as if it had waited ten minutes longer.
 
     Raises:
         UsageError: the function is a generator, or an option is wrong.

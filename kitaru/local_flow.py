@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import cached_property, update_wrapper
 from pathlib import Path
 from typing import (
@@ -30,6 +30,7 @@ from kitaru.runtime.engine.retries import Policy, RetryOn, policy
 from kitaru.runtime.journal import processes
 from kitaru.runtime.journal.blobs import store_value
 from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.to_json import as_json
 from kitaru.runtime.llm import preload
 from kitaru.runtime.llm.model_calls import Capture, check_capture
 from kitaru.stores import resolve_store
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.executions.replay import Changes
     from kitaru.stores.base import Store
     from kitaru.wire.cron import Catchup, Overlap, ScheduleBy
+    from kitaru.wire.flow_limits import FlowLimits, Limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,6 +83,9 @@ class FlowOptions(TypedDict, total=False):
     overlap: Overlap | None
     catchup: Catchup | None
     schedule_by: ScheduleBy | None
+    concurrency: int | Limit | Sequence[int | Limit] | None
+    rate_limit: Limit | Sequence[Limit] | None
+    priority: str | None
 
 
 class RunOptions(TypedDict, total=False):
@@ -139,6 +144,9 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         overlap: Overlap | None = None,
         catchup: Catchup | None = None,
         schedule_by: ScheduleBy | None = None,
+        concurrency: int | Limit | Sequence[int | Limit] | None = None,
+        rate_limit: Limit | Sequence[Limit] | None = None,
+        priority: str | None = None,
     ) -> None:
         _check_function(function)
         update_wrapper(self, function)
@@ -149,6 +157,11 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         check_option("@flow", "cache", cache, bool)
         check_option("@flow", "stack", stack, str)
         _check_schedule(schedule, timezone, overlap, catchup, schedule_by)
+        self.limits: FlowLimits | None = None
+        if (concurrency, rate_limit, priority) != (None, None, None):
+            from kitaru.wire.flow_limits import flow_limits
+
+            self.limits = flow_limits(concurrency, rate_limit, priority)
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)
@@ -465,8 +478,16 @@ def create_execution(
         code=fingerprint_function(flow.function),
         parent=parent,
         tags=dict(tags or {}),
+        limits=_limits(flow, document),
     )
     return Journal.create(store, record)
+
+
+def _limits(flow: LocalFlow[Any, Any], document: Any) -> dict[str, Any]:
+    """Return what an execution with these inputs records of the flow's limits."""
+    if flow.limits is None:
+        return {}
+    return flow.limits.of(flow.name, as_json(document)).to_json()
 
 
 def run_execution(
@@ -524,8 +545,21 @@ def start_run(
         budget=flow.budget,
         before_start=before_start,
         start_deployed=flow._start_deployed,
+        admit=_admission(journal),
     )
     return run.start()
+
+
+def _admission(journal: Journal) -> Callable[[LocalRun], bool] | None:
+    """Return what lets a run wait for a place; None for a flow without limits."""
+    if not journal.execution.limits:
+        return None
+    from kitaru.runtime.engine.local_places import admit
+    from kitaru.wire.flow_limits import recorded_limits
+
+    limits = recorded_limits(journal.execution)
+    assert limits is not None
+    return lambda run: admit(run, journal, limits, is_new=journal.is_new)
 
 
 def replay(

@@ -9,9 +9,10 @@ class ExecutionStatus(StrEnum):
     """One of `queued`, `starting`, `running`, `interrupted`, `waiting`, `sleeping`, `answered`,
     `resuming`, `failed`, `completed` and `cancelled`.
 
-    `queued` is an execution that was invoked and that no dispatcher has started yet; `starting` one
-    whose run was requested and whose first step has not begun. `interrupted` is an execution whose
-    process or run is certainly gone; `sleeping` one that waits only for a time; `answered`
+    `queued` is an execution that was invoked and that no dispatcher has started yet, or that waits
+    until the limits of its flow leave a place; `starting` one whose run was requested and whose
+    first step has not begun. `interrupted` is an execution whose process or run is certainly gone;
+    `sleeping` one that waits only for a time; `answered`
     one whose wait has an answer and which nothing continues yet; `resuming` one whose next run was
     requested and has not begun.
     `KitaruClient.executions` and the command line report these. A handle reports the first two and

@@ -36,6 +36,7 @@ from kitaru_compiler.frontend.flows import (
     select_flow,
 )
 from kitaru_compiler.frontend.images import about_images
+from kitaru_compiler.frontend.limits import limits_of
 from kitaru_compiler.frontend.lock_files import Locked
 from kitaru_compiler.frontend.lower import bare, lower
 from kitaru_compiler.frontend.names import Names
@@ -138,6 +139,7 @@ def compile_flow(
         asked, about_models = _asked(names, source, settings, needed.pins)
         image = _image(chosen)
         images, image_texts = about_images(chosen, image, project, settings)
+        limits = limits_of(chosen, names)
         names.store()
         plan = Plan(
             flow=chosen.name,
@@ -169,6 +171,7 @@ def compile_flow(
             image=image,
             options=options,
             schedule=schedule_of(chosen),
+            limits=limits.to_json() if limits is not None else {},
         )
     texts = _texts(project) | requirement_texts(project, settings) | image_texts
     notes = [note for note in result.notes if granularity != "single" or not _is_of_cuts(note)]

@@ -22,20 +22,23 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kitaru import hints
 from kitaru.errors import KitaruError, StateError
 from kitaru.ops import submit as submissions
 from kitaru.ops.notify import Notice, notify_answer, notify_end
 from kitaru.ops.submit import HERE, Submission, service_options
 from kitaru.runtime.executions.deployments import Deployments
-from kitaru.runtime.journal import children, launches, news, processes, rounds
+from kitaru.runtime.journal import children, launches, news, places, processes, rounds
 from kitaru.runtime.journal.blobs import create_or_read
-from kitaru.runtime.journal.journal import Journal, after_end
+from kitaru.runtime.journal.journal import Journal, after_end, cancel_for
+from kitaru.runtime.journal.places import Wanted
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.rounds import Round
 from kitaru.runtime.journal.states import PAUSED, read_end
 from kitaru.runtime.schema.example import sample
 from kitaru.wire import keys
 from kitaru.wire.actors import actor
+from kitaru.wire.flow_limits import ExecutionLimits, planned_limits, recorded_limits
 from kitaru.wire.records import (
     EndRecord,
     ExecutionRecord,
@@ -96,13 +99,17 @@ class Advanced:
         submission: the run of the next round, if there is one.
         notice: the notification of an orchestrator that keeps a run open.
         waits_for: what it waits for if it is not finished: `claim`, `process`, `connection` or
-            `record`.
+            `record`; `limit` if it waits in the queue of its flow for a place.
+        limit: the limit of the flow that it exceeds, empty without.
+        is_skipped: whether it was cancelled because of the limit.
     """
 
     is_finished: bool
     submission: Submission | None = None
     notice: Notice | None = None
     waits_for: str = ""
+    limit: str = ""
+    is_skipped: bool = False
 
 
 _FINISHED = Advanced(True)
@@ -170,6 +177,9 @@ def move(
     if over and not due:
         return _FINISHED
     done = advance(store, exec_id, means)
+    if done.waits_for == "limit":
+        # Its place in the queue replaces the hints.
+        due = [hint for hint in due if not hint.startswith(keys.QUEUE)]
     if done.is_finished and due:
         rounds.drop(store, *due)
     return done
@@ -248,6 +258,11 @@ def submit(
         number += 1
     done = _continued(journal, number, Means(options or {}))
     rounds.drop(journal.store, keys.due_closed(exec_id, number - 1))
+    if done.submission is None and done.limit:
+        raise StateError(
+            f"{exec_id} waits for a place, because its flow has a limit: {done.limit}.",
+            help=f"A dispatcher continues it: {hints.command(journal.store, 'dispatcher', 'run')}",
+        )
     if done.submission is None:
         raise StateError(
             f"Another process starts a run of {exec_id}.", help="Try again in a minute."
@@ -331,7 +346,8 @@ def _begun(store: Store, exec_id: str, means: Means) -> Advanced:
         )
 
     first = SubmissionRecord(number, 0, version.target, "")
-    return _started(store, exec_id, first, start, means)
+    limits = planned_limits(submissions.plan_of(store, version), launch.inputs)
+    return _started(store, exec_id, first, start, means, limits)
 
 
 def _continued_here(journal: Journal, means: Means) -> Advanced:
@@ -398,6 +414,10 @@ def _answered(journal: Journal, closed: RoundClosed, means: Means) -> Advanced:
 def _notified(journal: Journal, answers: list[WaitAnswer], number: int) -> Advanced | None:
     """Notify the orchestrator that keeps the run open; return None if no run is open."""
     store, exec_id, execution = journal.store, journal.exec_id, journal.execution
+    if (limits := recorded_limits(execution)) is not None:
+        wanted = Wanted(exec_id, number, limits, is_start=False)
+        if (refused := _without_place(store, wanted)) is not None:
+            return refused
     create_or_read(store, keys.open_round(exec_id, number), b"")
     notices = [notify_answer(journal, one.name, _told(journal, one)) for one in answers]
     notice = next((one for one in notices if one is not None), None)
@@ -434,7 +454,7 @@ def _continued(journal: Journal, number: int, means: Means, *, completes: bool =
     def start(record: SubmissionRecord) -> Submitted:
         return submissions.start_run(journal, record, means.options, completes=completes)
 
-    done = _started(store, exec_id, made, start, means)
+    done = _started(store, exec_id, made, start, means, recorded_limits(journal.execution))
     if done.submission is not None and done.submission.run_id == HERE:
         if journal.end() is None and journal.state().status != "failed":
             # The process of this machine did not get to the end: the service runs the rest.
@@ -446,10 +466,42 @@ def _continued(journal: Journal, number: int, means: Means, *, completes: bool =
     return done
 
 
+def _without_place(store: Store, wanted: Wanted) -> Advanced | None:
+    """Return what a run without a place waits for; None if it has a place."""
+    records, flow, exec_id = RecordStore(store), wanted.limits.flow, wanted.exec_id
+    while (refused := places.ask(records, flow, [wanted])[wanted.id]) is not None:
+        limit = refused.limit
+        if not wanted.is_start or limit.when_full == "queue":
+            places.enqueue(store, wanted, limit)
+            return Advanced(True, waits_for="limit", limit=str(limit))
+        if limit.when_full == "skip":
+            cancel_for(store, exec_id, f"the limit of {flow}: {limit}")
+            _end_now(store, exec_id)
+            return Advanced(True, limit=str(limit), is_skipped=True)
+        for older in refused.holders[: len(refused.holders) - limit.most + 1]:
+            cancel_for(store, older, f"{exec_id}, which takes its place")
+            _end_now(store, older)
+    return None
+
+
+def _end_now(store: Store, exec_id: str) -> None:
+    """Tell everybody that an execution has ended. If that fails, a dispatcher does it later."""
+    with suppress(KitaruError):
+        move(store, exec_id)
+
+
 def _started(
-    store: Store, exec_id: str, made: SubmissionRecord, start: Start, means: Means
+    store: Store,
+    exec_id: str,
+    made: SubmissionRecord,
+    start: Start,
+    means: Means,
+    limits: ExecutionLimits | None,
 ) -> Advanced:
-    """Claim a round, start its run and record the run, unless another process has done so."""
+    """Claim a round, start its run and record the run, unless another process has done so.
+
+    If the flow has limits, the run first needs a place.
+    """
     records, number = RecordStore(store), made.round
 
     def known() -> Submission | None:
@@ -457,6 +509,9 @@ def _started(
 
     if (run := known()) is not None:
         return Advanced(True, run)
+    wanted = None if limits is None else Wanted(exec_id, number, limits, number == 1)
+    if wanted is not None and (refused := _without_place(store, wanted)) is not None:
+        return refused
     create_or_read(store, keys.open_round(exec_id, number), b"")
     claimed = _claim(records, exec_id, made, means, known)
     # The run of an earlier claim may have been recorded meanwhile.
@@ -471,6 +526,11 @@ def _started(
         # expires.
         with suppress(KitaruError):
             store.delete(keys.round_claim(exec_id, number, claimed.attempt))
+        if wanted is not None:
+            # Others may start meanwhile. If the service started the run after all, its first step
+            # asks for the place.
+            with suppress(KitaruError):
+                places.leave(records, wanted)
         raise
     noted = replace(claimed, run=started.run_id, url=started.url)
     records.write(keys.round_part(exec_id, number, "run"), noted)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from kitaru import hints
 from kitaru.errors import KitaruError, StateError
+from kitaru.ops.advance import move
 from kitaru.ops.notify import Notice, notify_end
 from kitaru.ops.show import show
 from kitaru.runtime.engine.local_run import running_here
 from kitaru.runtime.engine.waits import select_wait
-from kitaru.runtime.journal import children, rounds
+from kitaru.runtime.journal import children, launches, places, rounds
 from kitaru.runtime.journal.audit import audited
-from kitaru.runtime.journal.journal import Journal
+from kitaru.runtime.journal.journal import Journal, cancel_for
 from kitaru.wire import keys
 from kitaru.wire.actors import actor
 from kitaru.wire.records import EndRecord, WaitAnswer
@@ -45,9 +46,19 @@ def cancel(store: Store, exec_id: str) -> Cancelled:
         StateError: the execution is completed.
         EnvironmentFailure: the execution is cancelled, but the orchestrator cannot be notified.
     """
+    launch = launches.recall(store, exec_id)
+    if launch is not None and store.get(keys.execution(exec_id)) is None:
+        # Such as an execution that waits for a place. Its first step finds the end.
+        with audited(store, "cancel", flow=launch.flow, exec_id=exec_id):
+            cancel_for(store, exec_id, actor())
+        places.dequeue(store, launch.flow, exec_id)
+        move(store, exec_id)
+        return Cancelled(show(store, exec_id), None)
     journal = Journal.open(store, exec_id)
     with audited(store, "cancel", flow=journal.execution.flow, exec_id=exec_id):
         _cancel(journal)
+    if journal.execution.limits:
+        places.dequeue(store, journal.execution.flow, exec_id)
     return _cancelled(journal)
 
 

@@ -25,7 +25,7 @@ from kitaru.ops.events import Delivery, Matching, settle
 from kitaru.ops.notifications import Sent, notify_of
 from kitaru.ops.schedules import fire
 from kitaru.ops.submit import run_has_ended
-from kitaru.runtime.journal import processes, rounds
+from kitaru.runtime.journal import places, processes, rounds
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.states import read_end
@@ -76,6 +76,7 @@ class Due:
         executions: number of their executions and schedules; all events count as one.
         oldest_seconds: age of the oldest hint; None without hints.
         open: number of rounds that were begun and are not closed.
+        queued: number of executions that wait for a place, by flow, at most `DUE_MOST` each.
     """
 
     hints: int
@@ -83,6 +84,7 @@ class Due:
     executions: int
     oldest_seconds: float | None
     open: int
+    queued: dict[str, int] = field(default_factory=dict)
 
 
 def due(store: Store) -> Due:
@@ -101,7 +103,12 @@ def due(store: Store) -> Due:
         len({keys.due_parts(hint)[1] for hint in now_due}),
         max((_age(hint, at.decode("ascii")) for hint, at in written if at), default=None),
         len(store.list(keys.OPEN, limit=DUE_MOST)),
+        {flow: number for flow in places.queues(store) if (number := _queued(store, flow))},
     )
+
+
+def _queued(store: Store, flow: str) -> int:
+    return len(store.list(keys.queue(flow), limit=DUE_MOST))
 
 
 class _Patience:
@@ -290,6 +297,7 @@ class Dispatcher:
             self._match()
             self._reconciled = time.monotonic()
         listed = _until_now(self.store.list(keys.DUE, limit=_AT_ONCE))
+        listed += self._admitted()
         # An execution may have hints of several moments.
         listed.sort(key=lambda hint: keys.due_parts(hint)[1])
         of = groupby(listed, key=lambda hint: keys.due_parts(hint)[1])
@@ -302,6 +310,17 @@ class Dispatcher:
             if one.error is not None or _moved(one):
                 self.report(one)
         return moved
+
+    def _admitted(self) -> list[str]:
+        """Give free places to executions in the queues of their flows; return their hints."""
+        found = list[str]()
+        for flow in places.queues(self.store):
+            try:
+                found += places.take(self.store, flow, self._is_ready)
+            except KitaruError as error:
+                # Such as a damaged entry. Other flows continue.
+                self.report(Moved("", error=error))
+        return found
 
     def _move(self, exec_id: str, hints: list[str]) -> Moved:
         if self._stopping.is_set():

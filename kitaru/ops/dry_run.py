@@ -64,7 +64,7 @@ def begin_version(store: Store, version: Deployment, inputs: Mapping[str, Any]) 
     """
     from kitaru_targets.common import parameters
 
-    from kitaru.ops.invoke import plan_of
+    from kitaru.ops.submit import plan_of
 
     parameters.values(plan_of(store, version), inputs)
     launch = LaunchRecord(version.flow, dict(inputs), version.number, is_dry_run=True)

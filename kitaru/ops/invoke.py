@@ -19,7 +19,7 @@ from kitaru.errors import (
 from kitaru.handle import Handle
 from kitaru.local_flow import other_inputs, start_id
 from kitaru.ops.advance import Means, move
-from kitaru.ops.submit import ProcessHandle, Submission
+from kitaru.ops.submit import ProcessHandle, Submission, plan_of
 from kitaru.runtime.executions.deployments import (
     DEFAULT_TAG,
     Deployment,
@@ -34,7 +34,6 @@ from kitaru.status import ExecutionStatus
 from kitaru.stores import resolve_store
 from kitaru.wire import keys
 from kitaru.wire.ids import new_execution_id
-from kitaru.wire.plan import Plan
 from kitaru.wire.records import LaunchRecord
 from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import replace
@@ -84,14 +83,17 @@ class StartedHandle(Handle[Any]):
 class Invoked:
     """A started execution: its handle, its version, and the run of its target.
 
-    `run` is None if a dispatcher starts the run later. `is_new` is false if an earlier call with
-    the same id or key started the execution.
+    `run` is None if a dispatcher starts the run later. `limit` is the limit of the flow that leaves
+    no place for it, empty without; `is_skipped`: it was cancelled for that reason. `is_new` is
+    false if an earlier call with the same id or key started the execution.
     """
 
     handle: Handle[Any]
     version: Deployment
     run: Submission | None
     is_new: bool = True
+    limit: str = ""
+    is_skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -227,7 +229,9 @@ def invoke(
     run = done.submission
     if run is not None and run.process is not None:
         handle = ProcessHandle(Journal.open(store, exec_id), run.process)
-    return Invoked(handle, version, run, is_new=earlier is None)
+    return Invoked(
+        handle, version, run, is_new=earlier is None, limit=done.limit, is_skipped=done.is_skipped
+    )
 
 
 class _Process:
@@ -267,14 +271,6 @@ def _unconfirmed(error: EnvironmentFailure, version: Deployment, exec_id: str) -
     again = f"kitaru invoke {version.flow}@{version.version} --id {exec_id} …"
     said = f"With the same inputs this starts one run, whether it began or not: {again}"
     return type(error)(error.message, help=f"{error.help}\n{said}" if error.help else said)
-
-
-def plan_of(store: Store, version: Deployment) -> Plan:
-    """Return the plan of a version. Raises RecordCorrupt, and StateError if it is not a plan."""
-    from kitaru_targets.plans import read_plan
-
-    data = Deployments(store).read(version, "plan.json")
-    return read_plan(data, f"{version.flow} {version.version}")
 
 
 def invoke_named(

@@ -31,7 +31,7 @@ from kitaru.errors import (
     UsageError,
 )
 from kitaru.ops.cancel import cancel
-from kitaru.ops.invoke import plan_of
+from kitaru.ops.submit import plan_of
 from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, parse
 from kitaru.runtime.journal import launches, rounds
 from kitaru.runtime.journal.audit import Action, audited

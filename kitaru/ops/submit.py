@@ -19,7 +19,7 @@ from kitaru.errors import EnvironmentFailure, KitaruError, StateError, UsageErro
 from kitaru.handle import Handle
 from kitaru.ops.notify import connection
 from kitaru.runtime.engine.signals import Terminated
-from kitaru.runtime.executions.deployments import Deployments
+from kitaru.runtime.executions.deployments import Deployment, Deployments
 from kitaru.runtime.journal import launches
 from kitaru.runtime.journal.journal import Journal
 from kitaru.wire.plan import LOCK
@@ -197,6 +197,14 @@ def check_service(journal: Journal) -> None:
             ),
         )
     check_reach(registry.get(name), journal.store)
+
+
+def plan_of(store: Store, version: Deployment) -> Plan:
+    """Return the plan of a version. Raises RecordCorrupt, and StateError if it is not a plan."""
+    from kitaru_targets.plans import read_plan
+
+    data = Deployments(store).read(version, "plan.json")
+    return read_plan(data, f"{version.flow} {version.version}")
 
 
 def service_options(target: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ MEMORY = "memory/"
 ADAPTERS = "adapter/"
 BUDGET = "budget/"
 QUOTA = "quota/"
+QUEUE = "queue/"
 WAITING = "waiting/"
 # Hints of executions that wait for an event.
 SUBSCRIBED = "subscribed/"
@@ -27,6 +28,8 @@ ACCESS = "access/"
 WAITS_LISTED = "listed/waits"
 # Every schedule of the store has a hint below it.
 SCHEDULES_LISTED = "listed/schedule/"
+# Every flow whose starts have waited for a place has a hint below it, which contains its name.
+QUEUES_LISTED = "listed/queue/"
 LAST_VERSION = 99_999_999
 
 _LONGEST_PART = 80
@@ -332,7 +335,9 @@ def due_wait(cause: str) -> str | None:
 
 
 def due_parts(key: str) -> tuple[int, str, str]:
-    """Return the moment, the execution and the cause of a hint."""
+    """Return the moment, the execution and the cause of a hint, which may be in a queue."""
+    if key.startswith(QUEUE):
+        key = key.removeprefix(QUEUE)
     _, moment, exec_id, cause = key.split("/", 3)
     return int(moment), exec_id, cause
 
@@ -499,6 +504,30 @@ def subscribers(name: str, match: str) -> str:
 
 def subscriber(name: str, match: str, exec_id: str, wait: str) -> str:
     return f"{subscribers(name, match)}{exec_id}/{wait}"
+
+
+def limit_log(flow: str) -> str:
+    """Return the prefix of the entries of a flow's limits, newest first; see `numbered`."""
+    return f"limit/{part(flow)}/log/"
+
+
+def queue(flow: str) -> str:
+    """Return the prefix of the starts of a flow that wait for a place."""
+    return f"{QUEUE}{part(flow)}/"
+
+
+def queue_note(exec_id: str, round: int) -> str:
+    """Return the key of the note since when a round has waited for a place."""
+    return f"x/{exec_id}/queued/{round:06d}"
+
+
+def queue_listed(flow: str) -> str:
+    return f"{QUEUES_LISTED}{part(flow)}"
+
+
+def queued(flow: str, moment: str, exec_id: str, round: int) -> str:
+    """Return the key of a start that waits for a place. Its end is that of a hint; see `due`."""
+    return f"{queue(flow)}{moment}/{exec_id}/q-{round:06d}"
 
 
 def children(exec_id: str) -> str:

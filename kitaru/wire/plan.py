@@ -263,6 +263,8 @@ class Plan(Struct):
         codecs: modules to import because they register codecs, in addition to the flow's own.
         agents: the agents of other harnesses that the blocks run.
         schedule: when a deployed version starts by itself, if `@flow` declares it.
+        limits: how many executions run or start, if `@flow` limits them, as JSON; see
+            `kitaru.wire.flow_limits`.
     """
 
     flow: str
@@ -293,6 +295,7 @@ class Plan(Struct):
     codecs: tuple[str, ...] = ()
     agents: tuple[PlannedAgent, ...] = ()
     schedule: PlannedSchedule | None = None
+    limits: dict[str, Any] = field(default_factory=dict)
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:
@@ -312,7 +315,7 @@ class Plan(Struct):
     def to_json(self) -> str:
         """Return the plan as JSON, equal for equal plans, with one trailing newline."""
         fields = fields_of(self)
-        for name in ("codecs", "agents", "schedule"):
+        for name in ("codecs", "agents", "schedule", "limits"):
             # Omitted if empty, so that plans without it stay the same as before the field existed.
             if not fields[name]:
                 del fields[name]

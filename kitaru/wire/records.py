@@ -73,6 +73,7 @@ class ExecutionRecord(Struct):
         code: fingerprint of the code; empty if it has none.
         parent: `<execution>/<invocation>` of the call that started it as a child, else empty.
         tags: what it was tagged with when it was started here. `kitaru.tag` adds to them.
+        limits: the limits of `@flow` for its inputs; see `kitaru.wire.flow_limits`. Empty without.
     """
 
     exec_id: str
@@ -95,6 +96,7 @@ class ExecutionRecord(Struct):
     code: str = ""
     parent: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
 
 
 class StateRecord(Struct):
@@ -560,6 +562,21 @@ class EventEntry(Struct):
     events: tuple[list[str], ...] = ()
 
 
+class LimitEntry(Struct):
+    """One entry of the log of a flow's limits; see `kitaru.runtime.journal.places`.
+
+    `holders` are the runs that have a place, by `<execution>.<round>`: the digests of their keys,
+    when they got it, the number of their state then, and the process of one that runs in its
+    caller. `rates` are the theoretical arrival times of the next start, in microseconds.
+    """
+
+    flow: str
+    number: int
+    at: str
+    holders: dict[str, dict[str, Any]]
+    rates: dict[str, int]
+
+
 class AuditRecord(Struct):
     """Who did something outside of a flow. It is written before the action takes place.
 
@@ -699,6 +716,7 @@ Record = (
     | ScheduleEntry
     | EventRecord
     | EventEntry
+    | LimitEntry
     | CodeRecord
     | AuditRecord
     | AuditFailure

@@ -53,6 +53,7 @@ def capabilities(target: Target) -> tuple[Capability, ...]:
         Capability("waits", profile.waits == "native", _waits(profile), profile.waits_need),
         Capability("fan-out", profile.fan_out > 0, _FAN_OUT[profile.fan_out > 0]),
         _schedules(target),
+        Capability("limits", False, f"{_LIMITED} {_DEAD[_tells(target)]}"),
     )
 
 
@@ -77,6 +78,22 @@ def _schedules(target: Target) -> Capability:
 
 
 _BY_TARGET = 'schedule_by="target"'
+
+
+def _tells(target: Target) -> bool:
+    """Return whether Kitaru learns that a run has ended without a word."""
+    return target.name == registry.LOCAL or target.has_ended is not None
+
+
+_LIMITED = (
+    "A dispatcher starts no more executions than the limits of `@flow` allow, and the first step "
+    "of a run that was started elsewhere checks them."
+)
+_DEAD = {
+    True: "A run that ended without a word loses its place.",
+    False: "A run that ended without a word keeps its place until its execution is retried or "
+    "cancelled: the service is not asked.",
+}
 _DISPATCHED = (
     "A dispatcher starts the schedules of `@flow` and of `kitaru schedule`, each tick once, and "
     "follows the tag."

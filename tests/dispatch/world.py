@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -26,12 +26,13 @@ from kitaru.errors import EnvironmentFailure, KitaruError, WaitConflict
 from kitaru.ops import advance, dispatch
 from kitaru.ops import submit as submissions
 from kitaru.ops.notify import Notice
-from kitaru.runtime.journal import children, launches, rounds
+from kitaru.runtime.journal import children, launches, places, rounds
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores import object_store
 from kitaru.wire import ids, keys
 from kitaru.wire.envelope import decode
+from kitaru.wire.flow_limits import ExecutionLimits
 from kitaru.wire.records import (
     ChildRecord,
     EndRecord,
@@ -311,6 +312,16 @@ class World:
                 if not process.has_left:
                     self.later(self.chance.uniform(0.5, 20.0), what)
 
+    def inputs(self, exec_id: str) -> dict[str, Any]:
+        """Return the inputs of an execution."""
+        del exec_id
+        return {}
+
+    def limits(self, inputs: Mapping[str, Any]) -> ExecutionLimits | None:
+        """Return the limits of an execution with these inputs."""
+        del inputs
+        return None
+
     # What the processes do
 
     def invoke(self, exec_id: str) -> None:
@@ -319,7 +330,7 @@ class World:
         self._until(lambda: self._invoked(store, exec_id))
 
     def _invoked(self, store: Any, exec_id: str) -> bool:
-        launches.record_launch(store, exec_id, LaunchRecord("flow", {}, 1))
+        launches.record_launch(store, exec_id, LaunchRecord("flow", self.inputs(exec_id), 1))
         advance.move(store, exec_id)
         return True
 
@@ -374,15 +385,26 @@ class World:
     def step(self, run: Run) -> None:
         """Run the steps of a flow that asks some questions, as `kitaru.runtime.steps` does."""
         store, exec_id = opened(self.service), run.exec_id
-        records = RecordStore(store)
+        records, limits = RecordStore(store), self.limits(self.inputs(exec_id))
+
+        def admits(number: int) -> bool:
+            assert limits is not None
+            wanted = places.Wanted(exec_id, number, limits, number == 1)
+            return places.ask(records, limits.flow, [wanted])[wanted.id] is None
+
+        asks = None if limits is None else admits
         while True:
-            place = rounds.enter(records, exec_id, run.id, target=TARGET, number=run.round)
+            place = rounds.enter(
+                records, exec_id, run.id, target=TARGET, number=run.round, admits=asks
+            )
+            if place.status == "full":
+                raise EnvironmentFailure("there is no place")
             if place.status == "superseded":
                 self.superseded += 1
                 return
             launch = launches.recall(store, exec_id)
             parent = launch.parent if launch is not None else ""
-            journal = Journal.create(store, _execution(exec_id, run.id, parent))
+            journal = Journal.create(store, _execution(exec_id, run.id, parent, limits))
             if place.status == "parked" or journal.end() is not None:
                 return
             journal.set_state("running")
@@ -395,7 +417,9 @@ class World:
                 if journal.finish(EndRecord("completed", None, now())):
                     store.delete(keys.open_round(exec_id, place.round))
                 return
-            left = rounds.park(records, exec_id, place.round, run.id, [parked], target=TARGET)
+            left = rounds.park(
+                records, exec_id, place.round, run.id, [parked], target=TARGET, admits=asks
+            )
             if left.status == "superseded":
                 self.superseded += 1
                 return
@@ -449,7 +473,7 @@ class World:
         noted = ChildRecord(child, "flow", call, "cancel", now())
         children.note(journal.store, journal.exec_id, noted)
         if journal.end() is None:
-            launch = LaunchRecord("flow", {}, 1, parent=f"{journal.exec_id}/{call}")
+            launch = LaunchRecord("flow", self.inputs(child), 1, parent=f"{journal.exec_id}/{call}")
             launches.record_launch(journal.store, child, launch)
 
     def _run_code(self, exec_id: str, round: int, run: Run) -> None:
@@ -502,7 +526,8 @@ class World:
     def _left(self) -> list[str]:
         stored = self.service.objects
         running = [one for one in self.waits if self._may_run(one)]
-        return [*running, *stored.list(keys.DUE), *stored.list(keys.OPEN)]
+        hints = (keys.DUE, keys.OPEN, keys.QUEUE)
+        return [*running, *(key for prefix in hints for key in stored.list(prefix))]
 
     def _may_run(self, exec_id: str) -> bool:
         """Return whether an execution has not ended. A child of a cancelled one may never start."""
@@ -550,10 +575,13 @@ class World:
         return sum(number - 1 for number in names.values())
 
 
-def _execution(exec_id: str, run: str, parent: str) -> ExecutionRecord:
+def _execution(
+    exec_id: str, run: str, parent: str, limits: ExecutionLimits | None
+) -> ExecutionRecord:
     nothing = StoredValue({}, digest="sha256:0")
     place = (exec_id, "flow", "flow", "flow.py", "deployed", nothing, "", now())
-    return ExecutionRecord(*place, target=TARGET, run=run, parent=parent)
+    recorded = {} if limits is None else limits.to_json()
+    return ExecutionRecord(*place, target=TARGET, run=run, parent=parent, limits=recorded)
 
 
 def _outcome(wait: str, value: Any) -> InvocationRecord:
@@ -590,7 +618,11 @@ def _patched(world: World) -> Iterator[None]:
         return orchestrator.submit(token, exec_id, None)
 
     def is_old(prefix: str) -> bool:
-        return may_be_old(prefix) or prefix.startswith((keys.DUE, keys.OPEN)) or "/round/" in prefix
+        return (
+            may_be_old(prefix)
+            or prefix.startswith((keys.DUE, keys.OPEN, keys.QUEUE))
+            or "/round/" in prefix
+        )
 
     version = SimpleNamespace(target=TARGET, version="v1")
     with ExitStack() as stack:
@@ -599,6 +631,8 @@ def _patched(world: World) -> Iterator[None]:
             (kitaru_targets.deploy, "invoke", invoke),
             (advance, "Deployments", lambda store: SimpleNamespace(get=lambda name: version)),
             (advance, "service_options", lambda target: {}),
+            (submissions, "plan_of", lambda store, version: None),
+            (advance, "planned_limits", lambda plan, inputs: world.limits(inputs)),
             (advance, "notify_answer", orchestrator.notify),
             # So many kills would make an execution look like one that kills its runs.
             (rounds, "MOST_LOST", 10**6),

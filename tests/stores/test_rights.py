@@ -37,7 +37,7 @@ def draft(topic: str) -> str:
     print("drafting", topic)
     return topic.upper()
 
-@flow
+@flow(concurrency=5)
 def review(topic: str) -> str:
     text = draft(topic)
     kitaru.memory.set("last", topic)

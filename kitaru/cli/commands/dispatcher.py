@@ -91,7 +91,7 @@ def run(output: Output, once: bool, processes: int, store: str | None) -> int:
 @options.as_json
 @options.pass_output
 def status(output: Output, store: str | None) -> None:
-    """Show how many executions are due, for how long, and the next ticks of schedules."""
+    """Show what is due and for how long, queues of flows with limits, and next ticks."""
     from kitaru.ops.dispatch import due
 
     client = reader_of(store)
@@ -106,6 +106,7 @@ def status(output: Output, store: str | None) -> None:
                 "executions": found.executions,
                 "oldest_seconds": found.oldest_seconds,
                 "open": found.open,
+                "queued": found.queued,
                 "schedules": [
                     {"id": one.id, "status": one.entry.status, "next": list(one.next)}
                     for one in schedules
@@ -124,6 +125,8 @@ def status(output: Output, store: str | None) -> None:
         if late:
             output.note("help: continue them: kitaru dispatcher run")
     output.say(f"open     {counted(found.open, 'run')} in progress")
+    for flow, number in found.queued.items():
+        output.say(f"queued   {counted(number, 'execution')} of {flow}, which wait for a place")
     if schedules:
         paused = sum(one.entry.status == "paused" for one in schedules)
         tail = f", {paused} paused" if paused else ""

@@ -101,7 +101,7 @@ def _inputs(
     version: Deployment, store: Store, pairs: tuple[str, ...], inputs_from: str | None
 ) -> dict[str, Any]:
     """Return the inputs that the options set."""
-    from kitaru.ops.invoke import plan_of
+    from kitaru.ops.submit import plan_of
 
     plan = plan_of(store, version)
     texts = {p.name for p in plan.parameters if p.type == "str"}
@@ -112,18 +112,34 @@ def _show_started(done: Invoked, store: Store, output: Output) -> int:
     exec_id, version, run = done.handle.exec_id, done.version, done.run
     if output.as_json:
         document = {"exec_id": exec_id, "flow": version.flow, "deployment": version.version}
+        document["limit"] = done.limit
         at = {"run": run.run_id, "url": run.url} if run is not None else {"run": "", "url": ""}
         output.document({**document, "target": version.target, **at})
         return 0
     head = label("started", "green") if run is not None else label("starting", "cyan")
     if not done.is_new:
         head = label("exists", "cyan")
+    elif done.limit:
+        head = label("skipped", "yellow") if done.is_skipped else label("queued", "cyan")
     output.say(f"{head}  {version.flow} {version.version}  {exec_id}")
+    if done.limit:
+        output.say(f"limit    {done.limit}")
     if run is None:
-        see = hints.command(store, "executions", "get", exec_id)
-        output.note("Another process starts its run." if done.is_new else f"See it: {see}")
+        output.note(_next(done, store))
         return 0
     output.say(f"run      {run.run_id} on {version.target}")
     if run.url:
         output.say(f"see      {run.url}")
     return 0
+
+
+def _next(done: Invoked, store: Store) -> str:
+    """Return what happens next with an execution that has no run."""
+    if done.is_skipped:
+        return "It is cancelled: the limit allows no further start."
+    if done.limit:
+        run = hints.command(store, "dispatcher", "run")
+        return f"It waits for a place. A dispatcher starts it: {run}"
+    if done.is_new:
+        return "Another process starts its run."
+    return f"See it: {hints.command(store, 'executions', 'get', done.handle.exec_id)}"

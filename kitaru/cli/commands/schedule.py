@@ -60,7 +60,8 @@ def create(
 ) -> None:  # fmt: skip
     """Create a schedule. It follows the tag: each tick starts the version that has the tag then."""
     from kitaru.client import KitaruClient
-    from kitaru.ops.invoke import find, plan_of
+    from kitaru.ops.invoke import find
+    from kitaru.ops.submit import plan_of
 
     client = KitaruClient(setting("store", argument=store).value)
     plan = plan_of(client.store, find(client.store, name))

@@ -58,8 +58,12 @@ class LocalRun:
         budget: Mapping[str, float] | None = None,
         before_start: Callable[[LocalRun], None] | None = None,
         start_deployed: StartDeployed | None = None,
+        admit: Callable[[LocalRun], bool] | None = None,
     ) -> None:
         """`attempted` is true if an earlier process ran this execution.
+
+        `admit` is called before the body runs, on its thread, and may wait for a place that the
+        limits of the flow leave. The body does not run if it returns false.
 
         `before_start` is called before the body runs, but not if the execution is already running
         in this process. `start_deployed` is as for `Execution`.
@@ -73,6 +77,7 @@ class LocalRun:
         self.told: set[tuple[str, str]] = set()
         self._body = body
         self._before_start = before_start
+        self._admit = admit
         self._options: dict[str, Any] = {
             "cache": cache,
             "policy": policy,
@@ -335,7 +340,13 @@ class LocalRun:
             self._finish(error)
 
     def _run_to_end(self) -> BaseException | None:
-        """Return the exception that ended the body, None if it completed."""
+        """Return the exception that ended the body, None if it completed or was not admitted."""
+        if self._admit is not None:
+            try:
+                if not self._admit(self):
+                    return None
+            except EnvironmentFailure as error:
+                return error
         execution = self._execution = Execution(
             self.journal, self, awaiting.result_of, **self._options
         )

@@ -103,6 +103,11 @@ class Journal:
         self._segment_writer = SegmentWriter(self._record_store, self.exec_id)
         self._segment_reader = SegmentReader(self._record_store, self.exec_id, self._segment_writer)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether this process created the execution, which is not a replay."""
+        return self._began
+
     @classmethod
     def create(cls, store: Store, record: ExecutionRecord) -> Journal:
         """Create an execution, or attach to the one with this id, the same flow and equal inputs.
@@ -907,10 +912,11 @@ def after_end(store: Store, exec_id: str, parent: str, end: EndRecord) -> None:
         return
     for one in children.notes(store, exec_id):
         if one.on_cancel == "cancel":
-            _cancel(store, one.exec_id, f"the parent {exec_id}")
+            cancel_for(store, one.exec_id, f"the parent {exec_id}")
 
 
-def _cancel(store: Store, exec_id: str, by: str) -> None:
+def cancel_for(store: Store, exec_id: str, by: str) -> None:
+    """Cancel an execution, also one that has not begun; `by` is the reason or the person."""
     end = EndRecord("cancelled", None, now(), by=by)
     try:
         Journal.open(store, exec_id).finish(end)

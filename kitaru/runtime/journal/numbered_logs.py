@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.wire import keys
-from kitaru.wire.records import EventEntry, ScheduleEntry
+from kitaru.wire.records import EventEntry, LimitEntry, ScheduleEntry
 
-E = TypeVar("E", ScheduleEntry, EventEntry)
+E = TypeVar("E", ScheduleEntry, EventEntry, LimitEntry)
 
 
 def newest(records: RecordStore, kind: type[E], log: str, at_least: int = 0) -> E | None:

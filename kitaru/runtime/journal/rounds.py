@@ -16,7 +16,7 @@ killed between the two leaves the hint behind, and the next pass of a dispatcher
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Literal
 
@@ -64,10 +64,11 @@ class Entered(Struct):
     """How a step may use the round that it starts in.
 
     `running`: its run has the round. `parked`: its run has the round, which is closed at waits
-    without an answer. `superseded`: the run `other` has the round, or the round is over.
+    without an answer. `superseded`: the run `other` has the round, or the round is over. `full`:
+    the limits of the flow leave no place for it.
     """
 
-    status: Literal["running", "parked", "superseded"]
+    status: Literal["running", "parked", "superseded", "full"]
     round: int
     other: str = ""
     waits: tuple[str, ...] = ()
@@ -159,8 +160,18 @@ def answers_of(records: RecordStore, exec_id: str, waits: Iterable[str]) -> list
     return [answer for answer in found if answer is not None]
 
 
+# Returns whether the limits of the flow have a place for a round.
+Admits = Callable[[int], bool]
+
+
 def enter(
-    records: RecordStore, exec_id: str, run: str, *, target: str, number: int | None = None
+    records: RecordStore,
+    exec_id: str,
+    run: str,
+    *,
+    target: str,
+    number: int | None = None,
+    admits: Admits | None = None,
 ) -> Entered:
     """Take the current round for a run whose step starts, or return why it may not run.
 
@@ -168,16 +179,17 @@ def enter(
         run: the run of the step, which is the same for all steps of one native run.
         number: the round that the step's document was made for, None for a document of no
             particular round, such as that of the first run.
+        admits: asked before a round is taken; None for a flow without limits.
     """
     found = newest_round(records, exec_id)
     if found.number == 0 or (number is not None and number > found.number):
-        return _take(records, exec_id, number or 1, run, target)
+        return _take(records, exec_id, number or 1, run, target, admits)
     holder = found.taken.run if found.taken is not None else None
     if found.closed is None:
         if holder == run:
             return Entered("running", found.number)
         if holder is None and number in (None, found.number):
-            return _take(records, exec_id, found.number, run, target)
+            return _take(records, exec_id, found.number, run, target, admits)
         if number is not None or read_state(records, exec_id, "").status != "failed":
             return Entered("superseded", found.number, holder or "")
         # A person started the document again after the execution had failed.
@@ -188,12 +200,26 @@ def enter(
     if found.closed.status == "parked" and not answers_of(records, exec_id, found.closed.waits):
         return Entered("parked", found.number, waits=found.closed.waits)
     # The same run continues: it was cleared, notified or retried on its orchestrator.
-    return take_next(records, exec_id, found.number, run, target=target)
+    entered = take_next(records, exec_id, found.number, run, target=target, admits=admits)
+    if entered.status == "full" and found.closed.status == "parked":
+        return Entered("parked", found.number, waits=found.closed.waits)
+    return entered
 
 
-def take_next(records: RecordStore, exec_id: str, number: int, run: str, *, target: str) -> Entered:
-    """Take the round after the closed round `number`, and delete the hints that asked for it."""
-    entered = _take(records, exec_id, number + 1, run, target)
+def take_next(
+    records: RecordStore,
+    exec_id: str,
+    number: int,
+    run: str,
+    *,
+    target: str,
+    admits: Admits | None = None,
+) -> Entered:
+    """Take the round after the closed round `number`, and delete the hints that asked for it.
+
+    Without a place the hints stay, and a dispatcher continues the execution later.
+    """
+    entered = _take(records, exec_id, number + 1, run, target, admits)
     if entered.status == "running":
         drop(records.store, *_hints_before(records, exec_id, number))
     return entered
@@ -215,7 +241,14 @@ def close(
 
 
 def park(
-    records: RecordStore, exec_id: str, number: int, run: str, waits: list[str], *, target: str
+    records: RecordStore,
+    exec_id: str,
+    number: int,
+    run: str,
+    waits: list[str],
+    *,
+    target: str,
+    admits: Admits | None = None,
 ) -> Entered:
     """Close a round whose run ends at waits without an answer.
 
@@ -226,7 +259,8 @@ def park(
     if held.status != "parked":
         return Entered("superseded", number, held.by)
     if answers_of(records, exec_id, held.waits):
-        return take_next(records, exec_id, number, run, target=target)
+        entered = take_next(records, exec_id, number, run, target=target, admits=admits)
+        return entered if entered.status != "full" else Entered("parked", number, waits=held.waits)
     # The record was read, and no answer is there: an answer brings its own hint.
     drop(records.store, keys.due_closed(exec_id, number), keys.open_round(exec_id, number))
     return Entered("parked", number, waits=held.waits)
@@ -238,7 +272,16 @@ def drop(store: Store, *hints: str) -> None:
         store.delete(*hints)
 
 
-def _take(records: RecordStore, exec_id: str, number: int, run: str, target: str) -> Entered:
+def _take(
+    records: RecordStore,
+    exec_id: str,
+    number: int,
+    run: str,
+    target: str,
+    admits: Admits | None = None,
+) -> Entered:
+    if admits is not None and not admits(number):
+        return Entered("full", number)
     # Before the round is taken: if this process dies, a dispatcher must look at the run.
     create_or_read(records.store, keys.open_round(exec_id, number), b"")
     made = SubmissionRecord(number, 0, target, now(), run)

@@ -122,6 +122,11 @@ def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> BoundArguments:
     Raises:
         InputError: an input is unknown, missing or of the wrong type.
     """
+    return inputs.bind_json(plan.flow, flow.function, given_of(plan, texts))
+
+
+def given_of(plan: Plan, texts: dict[str, str]) -> dict[str, Any]:
+    """Return the inputs that the target passed as texts, as JSON by name."""
     parameters = {parameter.name: parameter for parameter in plan.parameters}
     given: dict[str, Any] = {}
     for name, text in texts.items():
@@ -130,7 +135,7 @@ def inputs_of(plan: Plan, flow: Any, texts: dict[str, str]) -> BoundArguments:
             given[name] = text  # binding rejects it and lists the valid names
         elif text != OWN_DEFAULT:
             given[name] = _value(parameter, text)
-    return inputs.bind_json(plan.flow, flow.function, given)
+    return given
 
 
 def _module(plan: Plan, path: Path) -> ModuleType:

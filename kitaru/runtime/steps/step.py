@@ -17,7 +17,7 @@ from kitaru.runtime.engine import awaiting, declared_changes, inputs, promised_c
 from kitaru.runtime.engine.execution import Execution, Scope, Stop, entered
 from kitaru.runtime.engine.recorded_inputs import restore
 from kitaru.runtime.engine.signals import INTERRUPTED
-from kitaru.runtime.journal import launches, processes, rounds
+from kitaru.runtime.journal import launches, places, processes, rounds
 from kitaru.runtime.journal.blobs import store_value
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
@@ -47,6 +47,7 @@ from kitaru.runtime.steps.process import (
 )
 from kitaru.runtime.steps.program import (
     Program,
+    given_of,
     inputs_of,
     load_program,
     project_modules,
@@ -57,6 +58,7 @@ from kitaru.runtime.telemetry import output, spans
 from kitaru.stores import Store, open_store
 from kitaru.version import VERSION
 from kitaru.wire import canonical, keys, redaction
+from kitaru.wire.flow_limits import ExecutionLimits, planned_limits, recorded_limits
 from kitaru.wire.ids import Counters
 from kitaru.wire.plan import Plan, Resources, Step
 from kitaru.wire.records import ExecutionRecord, ExitRecord
@@ -83,13 +85,19 @@ def run_step(request: Request) -> int:
         begun.inspect()
         if request.answer and begun.end() is None:
             _take(request.answer, begun)
-    fence = Fence(request, store)
+    limits = recorded_limits(begun.execution) if begun else _limits(request, plan, store)
+    fence = Fence(request, store, limits)
+    if fence.place.status == "full":
+        raise EnvironmentFailure(
+            f"{plan.flow} has no free place under its limits: {fence.refusal}. Nothing ran.",
+            help="Start it again later. Runs that `kitaru invoke` starts wait in a queue instead.",
+        )
     if fence.place.status == "superseded" and (begun is None or begun.end() is None):
         say(f"kitaru: {request.exec_id}: superseded by {fence.place.other or 'a later round'}")
         say(f"help: if that run is gone: kitaru executions resume {request.exec_id} --again")
         request.publish(END, "skip")
         return request.skip_code
-    journal = begun or _begin(request, load(), store)
+    journal = begun or _begin(request, load(), store, limits)
     route = ControlFlow(journal, plan, digest, step)
     if journal.end() is not None:
         came = step.entry == plan.blocks[0].name or route.was_reached(step.entry)
@@ -127,7 +135,12 @@ class Fence:
     A dry run needs no rounds: nothing else starts its steps.
     """
 
-    def __init__(self, request: Request, store: Store) -> None:
+    def __init__(
+        self, request: Request, store: Store, limits: ExecutionLimits | None = None
+    ) -> None:
+        self._limits = limits
+        # The limit that leaves no place for a run.
+        self.refusal = ""
         self._records = RecordStore(store)
         self._exec_id, self._target = request.exec_id, request.target
         # Each process on this machine is a run of its own.
@@ -142,6 +155,7 @@ class Fence:
                 self._run,
                 target=self._target,
                 number=int(number) if number else None,
+                admits=self._admits if limits is not None else None,
             )
 
     def park(self, waits: list[str]) -> rounds.Entered:
@@ -149,7 +163,23 @@ class Fence:
         if not self.is_needed:
             return rounds.Entered("parked", 0, waits=tuple(waits))
         round, run, target = self.place.round, self._run, self._target
-        return rounds.park(self._records, self._exec_id, round, run, waits, target=target)
+        return rounds.park(
+            self._records,
+            self._exec_id,
+            round,
+            run,
+            waits,
+            target=target,
+            admits=self._admits if self._limits is not None else None,
+        )
+
+    def _admits(self, number: int) -> bool:
+        """Return whether the limits have a place for a round: given by a dispatcher, or now."""
+        assert self._limits is not None
+        wanted = places.Wanted(self._exec_id, number, self._limits, number == 1)
+        refused = places.ask(self._records, self._limits.flow, [wanted])[wanted.id]
+        self.refusal = "" if refused is None else str(refused.limit)
+        return refused is None
 
     def end(self) -> None:
         """Delete the hint of the round, whose execution has ended."""
@@ -479,7 +509,18 @@ class StepRun:
         stop_process(self._request, why, error)
 
 
-def _begin(request: Request, program: Program, store: Any) -> Journal:
+def _limits(request: Request, plan: Plan, store: Store) -> ExecutionLimits | None:
+    """Return the limits of an execution whose first step starts."""
+    if not plan.limits or os.environ.get("KITARU_MODE") == "dry-run":
+        return None
+    launch = launches.recall(store, request.exec_id)
+    given = given_of(plan, request.given.read(plan, store)) if launch is None else launch.inputs
+    return planned_limits(plan, given)
+
+
+def _begin(
+    request: Request, program: Program, store: Any, limits: ExecutionLimits | None
+) -> Journal:
     plan, flow = program.plan, program.flow
     launch = launches.check_plan(store, request.exec_id, program.digest)
     bound = inputs_of(plan, flow, request.given.read(plan, store))
@@ -501,6 +542,7 @@ def _begin(request: Request, program: Program, store: Any) -> Journal:
         cache=setting("cache", decorator=flow.cache).value,
         changes=declared_changes.declared(),
         parent=launch.parent if launch is not None else "",
+        limits=limits.to_json() if limits is not None else {},
     )
     journal = Journal.create(store, record)
     if journal.end() is None:

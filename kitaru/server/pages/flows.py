@@ -11,7 +11,8 @@ from fastapi.responses import Response
 from kitaru.errors import InputError, KitaruError, NotFound
 from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.dispatch import means_of
-from kitaru.ops.invoke import find, invoke, plan_of
+from kitaru.ops.invoke import find, invoke
+from kitaru.ops.submit import plan_of
 from kitaru.runtime.executions.deployments import Deployment
 from kitaru.server.access import needs
 from kitaru.server.context import Client
